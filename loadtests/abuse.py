@@ -3,7 +3,7 @@
 Floods of HTTP/2 (rapid reset, pings, settings, empty frames, a header block that never ends, windows that are never
 opened), slow clients of HTTP/1.1 and garbage on both ports, each for some seconds, beside steady good traffic by REST.
 Offenders come back a moment after they were closed. Slow readers and senders have to be gone only after the times that
-the server gives everybody, so how long they live is told and not judged.
+the server gives everybody, so how long they live is reported and not judged.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.codecs import BINARY, GRPC, framed
 from loadtests.graphs import repository
 from loadtests.models import MODELS
 from loadtests.openloop import OpenWindow, open_loop
 from loadtests.processes import Server, halves, penstock, running
-from loadtests.roads import BINARY, GRPC, framed
 
 OFFENDERS = 16
 RATE = 1000.0

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from loadtests import h2load, report
+from loadtests.codecs import ReferenceCalls, WrongAnswer
 from loadtests.contenders import Contender, all_running, contenders, peers
 from loadtests.graphs import repository
 from loadtests.h2load import Window, closed_loop
@@ -25,7 +26,6 @@ from loadtests.openloop import open_loop
 from loadtests.peers.environments import python_of
 from loadtests.peers.launch import PEERS
 from loadtests.processes import Server, halves, steal_s
-from loadtests.roads import Questions, WrongAnswer
 
 PEAK = Load("32 connections", 4.0, connections=32)
 LOADS = (
@@ -69,7 +69,7 @@ class Bout:
     def __init__(self, number: int, model: BenchModel, servers: Mapping[str, Server]) -> None:
         self._number, self._model, self._servers = number, model, servers
         self._cores = halves()[1]
-        self._questions = Questions(model)
+        self._reference = ReferenceCalls(model)
         self._peaks: dict[str, float] = {}
 
     def warm_up(self, contender: Contender) -> None:
@@ -80,7 +80,7 @@ class Bout:
         """Compare answers with ONNX Runtime, then measure one window. Raises WrongAnswer."""
         load = replace(load, seconds=load.seconds * self._model.longer)
         server = self._servers[contender.server]
-        size = self._questions.check(contender.road, contender.address(server)) + _GRPC_PREFIX
+        size = self._reference.check(contender.codec, contender.address(server)) + _GRPC_PREFIX
         cpu, stolen = server.cpu_s(), steal_s()
         window = (self._closed if load.connections else self._open)(contender, load, size)
         cpu_us = (server.cpu_s() - cpu) * 1e6 / max(window.done, 1)
@@ -99,8 +99,8 @@ class Bout:
 
     def _closed(self, contender: Contender, load: Load, answer_bytes: int) -> Window:
         return closed_loop(
-            contender.road,
-            contender.road.write(self._model, self._model.rows(1)),
+            contender.codec,
+            contender.codec.write(self._model, self._model.rows(1)),
             contender.address(self._servers[contender.server]),
             connections=load.connections,
             seconds=load.seconds,
@@ -110,8 +110,8 @@ class Bout:
 
     def _open(self, contender: Contender, load: Load, answer_bytes: int) -> Window:
         return open_loop(
-            contender.road,
-            contender.road.write(self._model, self._model.rows(1)),
+            contender.codec,
+            contender.codec.write(self._model, self._model.rows(1)),
             contender.address(self._servers[contender.server]),
             rate=load.share * self._peaks[contender.name],
             seconds=load.seconds,
@@ -168,11 +168,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         loads=tuple(replace(load, seconds=load.seconds * scale) for load in LOADS),
         rounds=arguments.rounds,
         without=tuple(arguments.without),
-        beside=_peers_at_hand() if arguments.peers else (),
+        beside=_available_peers() if arguments.peers else (),
     )
 
 
-def _peers_at_hand() -> tuple[str, ...]:
+def _available_peers() -> tuple[str, ...]:
     """Servers of others whose environments are filled, or can be."""
     found = []
     for peer in PEERS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from loadtests.roads import CHECKED, GRPC, GRPC_METHOD, Call, Questions, Road, WrongAnswer
+from loadtests.codecs import CHECKED, GRPC, GRPC_METHOD, Call, Codec, ReferenceCalls, WrongAnswer
 
 HANG_S = 5.0
 """A call without an answer after that long counts as hanging."""
@@ -45,13 +45,15 @@ class Ended:
 class Caller(ABC):
     """One client; its calls are recorded in ``ended``."""
 
-    def __init__(self, protocol: str, road: Road, address: str, questions: Questions, ended: list[Ended]) -> None:
-        self._protocol, self._road, self._questions, self._ended = protocol, road, questions, ended
+    def __init__(
+        self, protocol: str, codec: Codec, address: str, reference: ReferenceCalls, ended: list[Ended]
+    ) -> None:
+        self._protocol, self._codec, self._reference, self._ended = protocol, codec, reference, ended
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Call until told to stop, then finish the last call and close."""
+        """Call until ``stop`` is set, then finish the last call and close."""
         while not stop.is_set():
             await self.call()
             await asyncio.sleep(_PAUSE_S)
@@ -68,8 +70,8 @@ class Caller(ABC):
         self._ended.append(Ended(self._protocol, began, time.monotonic(), failure, port))
 
     async def _ask(self, index: int) -> None:
-        headers, body = await self._send(self._questions.calls(self._road)[index])
-        self._questions.judge(self._road, index, headers, body)
+        headers, body = await self._send(self._reference.calls(self._codec)[index])
+        self._reference.verify(self._codec, index, headers, body)
 
     def local_port(self) -> int:
         """This side's port of the open connection, or 0."""
@@ -106,9 +108,9 @@ class RestCaller(Caller):
         try:
             async with asyncio.timeout(HANG_S):
                 return await self._exchange(call)
-        except TimeoutError as late:
+        except TimeoutError as timeout:
             await self.close()
-            raise Hanging(f"no answer within {HANG_S:g} s") from late
+            raise Hanging(f"no answer within {HANG_S:g} s") from timeout
         except (OSError, EOFError) as lost:
             await self.close()
             raise Lost(str(lost)) from lost
@@ -134,8 +136,8 @@ class RestCaller(Caller):
 class GrpcCaller(Caller):
     """One channel with a connection of its own; calls wait for it to be ready again after it was lost."""
 
-    def __init__(self, address: str, questions: Questions, ended: list[Ended]) -> None:
-        super().__init__("grpc", GRPC, address, questions, ended)
+    def __init__(self, address: str, reference: ReferenceCalls, ended: list[Ended]) -> None:
+        super().__init__("grpc", GRPC, address, reference, ended)
         self._channel = grpc.aio.insecure_channel(address, options=_RECONNECT)
         self._infer: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(GRPC_METHOD)
 

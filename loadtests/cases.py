@@ -1,4 +1,4 @@
-"""What simulations of many streams a case have in common: their options, and how they tell what was found."""
+"""What simulations of many streams a case have in common: their options, and the report of their findings."""
 
 import argparse
 import json

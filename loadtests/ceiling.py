@@ -2,7 +2,7 @@
 
 One model, one codec (V2 JSON, the binary tensor extension, or gRPC over as much of HTTP/2 as a client that keeps to the
 rules needs), one process: no routing, no metrics, no error handling, no ids. ``inline`` runs the session once for each
-request as it comes; ``tick`` joins the requests that became ready in one turn of the event loop into one run, so
+request as it comes; ``batched`` joins the requests that became ready in one turn of the event loop into one run, so
 nothing ever waits for a timer.
 """
 
@@ -351,7 +351,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     run = _runner(model, arguments.threads)
     encode, decode = encoder(model), decoder()
     run(model.rows(1))
-    accept = LoopBatcher(run, encode, model.max_join, loop).accept if arguments.tick else inline(run, encode)
+    accept = LoopBatcher(run, encode, model.max_join, loop).accept if arguments.batched else inline(run, encode)
     server = await loop.create_server(lambda: protocol(decode, accept), "127.0.0.1", 0, backlog=1024)
     gc.freeze()
     write_ready(arguments.ready_file, server.sockets[0].getsockname()[1])
@@ -363,7 +363,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtests.ceiling", description=__doc__)
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--codec", choices=_CODECS, required=True)
-    parser.add_argument("--tick", action="store_true", help="join what became ready in one turn of the loop")
+    parser.add_argument("--batched", action="store_true", help="join what became ready in one turn of the loop")
     parser.add_argument("--threads", type=int, default=1, help="threads of the session")
     parser.add_argument("--ready-file", required=True, help="where to write the address once it listens")
     uvloop.run(_serve(parser.parse_args()))

@@ -35,7 +35,7 @@ LOOK_ROWS = 250
 LOOKS_OF_A_WINDOW = 4
 """Looks at each window of rows that follow each other; effect sizes do not depend on them."""
 
-CALM_ROWS = 1000
+STABLE_ROWS = 1000
 """Rows without a shift before the first one."""
 
 
@@ -53,8 +53,8 @@ class Watched:
         if given is None:
             raise RuntimeError
         self.reference = build(([*sides[0].numbers], []), given, None, TRAINING)
-        self._words = np.zeros(Layout.of(self.reference).size, np.uint64)
-        self._counter = RowCounter(self.reference, self._words, sides, 1.0)
+        self._cells = np.zeros(Layout.of(self.reference).size, np.uint64)
+        self._counter = RowCounter(self.reference, self._cells, sides, 1.0)
         self.monitor = VersionMonitor(self.reference, MonitorPolicy(window_s=window_s), self._counted(), self._now)
 
     def look(self, rows: int = LOOK_ROWS) -> list[DriftChange]:
@@ -64,13 +64,13 @@ class Watched:
         return self.monitor.look(self._counted(), self._now)
 
     def _counted(self) -> Counted:
-        return Counted.of(self.reference, [self._words])
+        return Counted.of(self.reference, [self._cells])
 
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """Shifts of the first of some columns, one after the other: (rows, standard deviations), from ``CALM_ROWS`` rows
-    on. ``detected`` and ``cleared`` are how often each has to be told, by the end of its rows."""
+    """Shifts of the first of some columns, one after the other: (rows, standard deviations), from ``STABLE_ROWS`` rows
+    on. ``detected`` and ``cleared`` are how often each has to be reported, by the end of its rows."""
 
     name: str
     shifts: tuple[tuple[int, float], ...]
@@ -96,15 +96,15 @@ LASTING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What was told of the first column: how often, and how many rows after its last shift a drift was cleared."""
+class Reported:
+    """What was reported of the first column: how often, and how many rows after its last shift a drift was cleared."""
 
     detected: int
     cleared: int
     cleared_after: int | None
 
 
-def lasting(case: Lasting, seed: int) -> Told:
+def lasting(case: Lasting, seed: int) -> Reported:
     """One stream of a case."""
     generator, shift = np.random.default_rng(seed), [0.0]
 
@@ -115,14 +115,14 @@ def lasting(case: Lasting, seed: int) -> Told:
 
     watched = Watched(draw, case.reference_rows)
     detected, cleared, after = 0, 0, None
-    for rows, size in ((CALM_ROWS, 0.0), *case.shifts):
+    for rows, size in ((STABLE_ROWS, 0.0), *case.shifts):
         shift[0] = size
         for seen in range(case.look_rows, rows + 1, case.look_rows):
             for change in watched.look(case.look_rows):
                 if change.about == DRIFT and change.feature == "x[0]":
                     detected, cleared = detected + change.begins, cleared + (not change.begins)
                     after = None if change.begins else seen
-    return Told(detected, cleared, after)
+    return Reported(detected, cleared, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +231,16 @@ class Finding:
     holds: bool
 
 
-def find_lasting(case: Lasting, told: Sequence[Told]) -> Finding:
+def find_lasting(case: Lasting, streams: Sequence[Reported]) -> Finding:
     """Add a case's streams up: 95 of 100 have to be right in all."""
-    right = [one for one in told if one.detected == 1 and one.cleared == case.cleared]
-    detected, cleared = sum(one.detected for one in told), sum(one.cleared for one in told)
+    right = [one for one in streams if one.detected == 1 and one.cleared == case.cleared]
+    detected, cleared = sum(one.detected for one in streams), sum(one.cleared for one in streams)
     after = sorted(one.cleared_after for one in right if one.cleared_after is not None)
     shown = f"{len(right)} right, {detected} detected, {cleared} cleared"
     if case.cleared and after:
         shown += f", after {sum(after) / len(after):.0f} rows on average, {after[-1]} at most"
     asked = f"1 detected, {case.cleared} cleared"
-    return Finding(case.name, len(told), asked, shown, len(right) >= 0.95 * len(told))
+    return Finding(case.name, len(streams), asked, shown, len(right) >= 0.95 * len(streams))
 
 
 def find_small(case: Small, alarms: Sequence[int]) -> Finding:

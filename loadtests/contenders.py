@@ -1,14 +1,14 @@
-"""Who is measured: the ceilings, Penstock on its three roads, and the endpoint one would write by hand."""
+"""Who is measured: the ceilings, Penstock with its three codecs, and the endpoint that one would write without it."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from loadtests.codecs import BINARY, GRPC, IMAGE, JSON, ROWS, Codec
 from loadtests.models import BenchModel
 from loadtests.peers.launch import PEERS
 from loadtests.processes import Server, penstock, running
-from loadtests.roads import BINARY, GRPC, IMAGE, JSON, ROWS, Road
 
 Command = Callable[[BenchModel, int], list[str]]
 """Writes the command that serves a model on that many cores."""
@@ -16,20 +16,17 @@ Command = Callable[[BenchModel, int], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server on one road.
-
-    ``inline`` and ``tick`` name the ceilings it is held against.
-    """
+    """A server and a codec; ``inline`` and ``batched`` name the ceilings it is compared with."""
 
     name: str
     server: str
-    road: Road
+    codec: Codec
     inline: str
-    tick: str
+    batched: str
 
     def address(self, server: Server) -> str:
         """Where to send its load."""
-        return server.addresses["grpc" if self.road.grpc else "http"]
+        return server.addresses["grpc" if self.codec.grpc else "http"]
 
 
 _BEYOND = frozenset({"large"})
@@ -39,7 +36,7 @@ _BEYOND = frozenset({"large"})
 def contenders(model: BenchModel) -> list[Contender]:
     """Everybody, in the order of the first round."""
     some = _everybody(model)
-    return [one for one in some if one.server not in ("inline grpc", "tick grpc")] if model.name in _BEYOND else some
+    return [one for one in some if one.server not in ("inline grpc", "batched grpc")] if model.name in _BEYOND else some
 
 
 def _everybody(model: BenchModel) -> list[Contender]:
@@ -48,14 +45,14 @@ def _everybody(model: BenchModel) -> list[Contender]:
     return [
         _against("inline json", "inline json", JSON, "json"),
         _against("penstock json", "penstock", JSON, "json"),
-        _against("tick json", "tick json", JSON, "json"),
+        _against("batched json", "batched json", JSON, "json"),
         fastapi,
         _against("inline binary", "inline binary", BINARY, "binary"),
         _against("penstock binary", "penstock", BINARY, "binary"),
-        _against("tick binary", "tick binary", BINARY, "binary"),
+        _against("batched binary", "batched binary", BINARY, "binary"),
         _against("inline grpc", "inline grpc", GRPC, "grpc"),
         _against("penstock grpc", "penstock", GRPC, "grpc"),
-        _against("tick grpc", "tick grpc", GRPC, "grpc"),
+        _against("batched grpc", "batched grpc", GRPC, "grpc"),
         _against("2 workers json", "2 workers", JSON, "json"),
         _against("2 workers binary", "2 workers", BINARY, "binary"),
         _against("2 workers grpc", "2 workers", GRPC, "grpc"),
@@ -63,7 +60,7 @@ def _everybody(model: BenchModel) -> list[Contender]:
 
 
 def peers() -> list[Contender]:
-    """Servers that others have made, each on the roads it has."""
+    """Servers that others have made, each with the codecs it has."""
     return [
         _against("litserve json", "litserve", ROWS, "json"),
         _against("bentoml json", "bentoml", ROWS, "json"),
@@ -77,8 +74,8 @@ def peers() -> list[Contender]:
     ]
 
 
-def _against(name: str, server: str, road: Road, ceiling: str) -> Contender:
-    return Contender(name, server, road, f"inline {ceiling}", f"tick {ceiling}")
+def _against(name: str, server: str, codec: Codec, ceiling: str) -> Contender:
+    return Contender(name, server, codec, f"inline {ceiling}", f"batched {ceiling}")
 
 
 def _ceiling(codec: str, *options: str) -> Command:
@@ -113,11 +110,11 @@ def _peer(name: str) -> Command:
 
 _COMMANDS: dict[str, Command] = {
     "inline json": _ceiling("json"),
-    "tick json": _ceiling("json", "--tick"),
+    "batched json": _ceiling("json", "--batched"),
     "inline binary": _ceiling("binary"),
-    "tick binary": _ceiling("binary", "--tick"),
+    "batched binary": _ceiling("binary", "--batched"),
     "inline grpc": _ceiling("grpc"),
-    "tick grpc": _ceiling("grpc", "--tick"),
+    "batched grpc": _ceiling("grpc", "--batched"),
     "penstock": _penstock,
     "2 workers": _two_workers,
     "fastapi": _fastapi,

@@ -1,6 +1,6 @@
 """How soon a run ends whose caller has no more time: calls with 75 ms for a model of many small steps that takes 250.
 
-Tells when the caller heard of it, and for how long the worker went on computing after that.
+Reports when the caller got its answer, and for how long the worker went on computing after that.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.codecs import BINARY, GRPC, Codec
 from loadtests.models import BenchModel
 from loadtests.processes import Server, halves, penstock, running, tree
-from loadtests.roads import BINARY, GRPC, Road
 from loadtests.wires import Http1Wire, Http2Wire, Wire
 
 _WIDE, _ROWS = 512, 64
@@ -83,12 +83,12 @@ def main(arguments: argparse.Namespace) -> int:
     with _serving(_TRIED) as served:
         steps = max(1, round(_TRIED * arguments.takes_ms / 1000 / served.whole_s(BINARY)))
     with _serving(steps) as served:
-        for road in (BINARY, GRPC):
-            whole_s, found = served.whole_s(road), served.cut(road, arguments.timeout_ms, arguments.calls)
+        for codec in (BINARY, GRPC):
+            whole_s, found = served.whole_s(codec), served.cut(codec, arguments.timeout_ms, arguments.calls)
             cells = [f"{whole_s * 1000:.0f}"]
             for some in zip(*found, strict=True):
                 cells += [f"{statistics.median(some) * 1000:.1f}", f"{max(some) * 1000:.1f}"]
-            table.add_row(road.name, *cells)
+            table.add_row(codec.name, *cells)
     Console(width=100).print(table)
     return 0
 
@@ -100,17 +100,17 @@ class _Served:
         self._server = server
         self._workers = [pid for pid in tree(server.pid) if pid != server.pid]
 
-    def whole_s(self, road: Road) -> float:
+    def whole_s(self, codec: Codec) -> float:
         """What a call takes that has all the time it wants."""
-        return statistics.median(answered for answered, _ in self._ask(road, {}, 5))
+        return statistics.median(answered for answered, _ in self._ask(codec, {}, 5))
 
-    def cut(self, road: Road, timeout_ms: int, calls: int) -> list[tuple[float, float]]:
+    def cut(self, codec: Codec, timeout_ms: int, calls: int) -> list[tuple[float, float]]:
         """Of each call that has so long, when it was answered and until when the worker computed."""
-        return self._ask(road, {"penstock-timeout-ms": str(timeout_ms)}, calls)
+        return self._ask(codec, {"penstock-timeout-ms": str(timeout_ms)}, calls)
 
-    def _ask(self, road: Road, headers: dict[str, str], calls: int) -> list[tuple[float, float]]:
-        call = road.write(_CHAIN, np.ones((_ROWS, _WIDE), np.float32))
-        address, kind = self._server.addresses["grpc" if road.grpc else "http"], Http2Wire if road.grpc else Http1Wire
+    def _ask(self, codec: Codec, headers: dict[str, str], calls: int) -> list[tuple[float, float]]:
+        call = codec.write(_CHAIN, np.ones((_ROWS, _WIDE), np.float32))
+        address, kind = self._server.addresses["grpc" if codec.grpc else "http"], Http2Wire if codec.grpc else Http1Wire
         wire = kind(address, call.path, {**call.headers, **headers}, call.body, 1)
         found = [cut(wire, self._workers, _AT_MOST_S) for _ in range(calls)]
         wire.close()

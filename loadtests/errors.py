@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 REFERENCE = 10_000
 """Labelled rows of a reference."""
 
-CALM = 10_000
+STABLE_LABELS = 10_000
 """Labels of a stream in which nothing changes."""
 
 MOST_AT_ONCE = 120
@@ -42,9 +42,9 @@ class Case:
 
     Errors come of a Markov ``chain`` of two states whose neighbours correlate by ``correlation``; or where a ``latent``
     Gaussian autoregression of that correlation exceeds a threshold; or they are ``numbers``, exponentials of that
-    autoregression. ``after`` is the share of errors after ``calm`` labels (None: nothing changes), for ``most`` labels;
-    in ``within`` labels half of the changes have to be found. ``gap``: it is not the errors that are watched, but
-    whether answers are as often right as a model says that is right so often by its own account.
+    autoregression. ``after`` is the share of errors after ``stable_labels`` labels (None: nothing changes), for
+    ``most`` labels; in ``within`` labels half of the changes have to be found. ``gap``: it is not the errors that are
+    watched, but whether answers are as often right as a model says that is right so often by its own account.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Case:
     correlation: float
     known: bool
     after: float | None = None
-    calm: int = CALM
+    stable_labels: int = STABLE_LABELS
     most: int = 0
     within: int = 0
     gap: bool = False
@@ -61,7 +61,7 @@ class Case:
     def name(self) -> str:
         """For people."""
         rate = "" if self.kind == NUMBERS else f" {self.rate:.0%}"
-        change = "" if self.after is None else f" to {self.after:.0%} after {self.calm}"
+        change = "" if self.after is None else f" to {self.after:.0%} after {self.stable_labels}"
         return f"{self.kind}{rate}{change}, {self.correlation}, {self._usual()}"
 
     def _usual(self) -> str:
@@ -124,15 +124,15 @@ class Outcome:
     delay: int | None = None
 
 
-def run(case: Case, seed: int, calm: int | None = None) -> Outcome:
-    """One stream; ``calm`` is its labels without a change, if not the case's."""
+def run(case: Case, seed: int, stable_labels: int | None = None) -> Outcome:
+    """One stream; ``stable_labels`` is its labels without a change, if not the case's."""
     generator = np.random.default_rng(seed)
     watch = _watch(case)
-    _tell(watch, errors(case, case.rate, calm or case.calm, generator), generator)
+    _feed(watch, errors(case, case.rate, stable_labels or case.stable_labels, generator), generator)
     alarms = watch.alarms
     if case.after is None:
         return Outcome(alarms)
-    return Outcome(alarms, _tell(watch, errors(case, case.after, case.most, generator), generator, until=alarms + 1))
+    return Outcome(alarms, _feed(watch, errors(case, case.after, case.most, generator), generator, until=alarms + 1))
 
 
 class _Gap:
@@ -153,7 +153,7 @@ def _watch(case: Case) -> ErrorWatch | _Gap:
     return ErrorWatch((wrong, REFERENCE - wrong) if case.known else None, budget)
 
 
-def _tell(watch: ErrorWatch | _Gap, found: Floats, generator: np.random.Generator, until: int = 0) -> int | None:
+def _feed(watch: ErrorWatch | _Gap, found: Floats, generator: np.random.Generator, until: int = 0) -> int | None:
     """Bring labels, many or few at once; after how many there were so many alarms."""
     start = 0
     while start < len(found):
@@ -185,10 +185,10 @@ class Finding:
         return self.median is not None and self.median <= self.case.within
 
 
-def find(case: Case, outcomes: Sequence[Outcome], calm: int | None = None) -> Finding:
+def find(case: Case, outcomes: Sequence[Outcome], stable_labels: int | None = None) -> Finding:
     """Add a case's streams up."""
     alarms = sum(one.alarms for one in outcomes)
-    allowed = len(outcomes) * (calm or case.calm) * SHARE / MonitorPolicy().budget
+    allowed = len(outcomes) * (stable_labels or case.stable_labels) * SHARE / MonitorPolicy().budget
     if case.after is None:
         return Finding(case, len(outcomes), alarms, allowed)
     delays: list[int | None] = [*sorted(one.delay for one in outcomes if one.delay is not None)]

@@ -19,11 +19,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from loadtests.callers import Caller, Ended, GrpcCaller, Hanging, Lost, RestCaller, failed
+from loadtests.codecs import BINARY, JSON, ReferenceCalls
 from loadtests.graphs import repository
 from loadtests.latencies import Latencies
 from loadtests.models import MODELS
 from loadtests.processes import Server, penstock, running, tree
-from loadtests.roads import BINARY, JSON, Questions
 from loadtests.sockets import listening, peers
 
 _SETTLE_S = 0.05  # a kill takes the kernel a moment: a call begun this much later may still have met the dead worker
@@ -52,7 +52,7 @@ class Kill:
 
 @dataclass(slots=True)
 class Findings:
-    """What a drill saw; ``counted`` are successes by protocol as /metrics tells them, ``faults`` what was wrong."""
+    """What a drill saw; ``counted`` are successes by protocol as /metrics counts them, ``faults`` what was wrong."""
 
     ended: list[Ended] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Gateway:
         return listening(tree(self.server.pid), self._http)
 
     def counters(self) -> tuple[Counter[str], int]:
-        """Successful requests by protocol, and workers replaced, as /metrics tells them."""
+        """Successful requests by protocol, and workers replaced, as /metrics counts them."""
         text = self._get("/metrics")[1]
         counted: Counter[str] = Counter()
         for labels, value in _REQUESTS.findall(text):
@@ -115,8 +115,8 @@ class Gateway:
 class Drill:
     """The whole course: load with kills, a kill in silence, and an exact count at the end."""
 
-    def __init__(self, gateway: Gateway, questions: Questions, back_within_s: float) -> None:
-        self._gateway, self._questions, self._back_within_s = gateway, questions, back_within_s
+    def __init__(self, gateway: Gateway, reference: ReferenceCalls, back_within_s: float) -> None:
+        self._gateway, self._reference, self._back_within_s = gateway, reference, back_within_s
         self.found = Findings()
 
     async def run(self, seconds: float, every_s: float, progress: Progress) -> Findings:
@@ -142,8 +142,8 @@ class Drill:
 
     def _callers(self, ended: list[Ended]) -> list[Caller]:
         http_address, grpc_address = (self._gateway.server.addresses[name] for name in ("http", "grpc"))
-        rest = [RestCaller("rest", road, http_address, self._questions, ended) for road in (JSON, BINARY) * 4]
-        return [*rest, *(GrpcCaller(grpc_address, self._questions, ended) for _ in range(4))]
+        rest = [RestCaller("rest", codec, http_address, self._reference, ended) for codec in (JSON, BINARY) * 4]
+        return [*rest, *(GrpcCaller(grpc_address, self._reference, ended) for _ in range(4))]
 
     async def _count(self) -> None:
         """Compare the counters with the clients' own counts; a kill while nothing runs must not change them."""
@@ -204,7 +204,7 @@ def _during(one: Ended, kill: Kill) -> bool:
 
 
 def slow(kills: Sequence[Kill], back_within_s: float) -> list[str]:
-    """Kills that readiness did not tell, or after which capacity took too long to come back."""
+    """Kills that readiness did not show, or after which capacity took too long to come back."""
     faults = []
     for number, kill in enumerate(kills, 1):
         if kill.noticed_s is None:
@@ -233,8 +233,8 @@ def show(console: Console, found: Findings) -> None:
 def _cells(calls: Sequence[Ended], found: Findings, protocol: str) -> list[str]:
     good = np.array([(one.ended - one.began) * 1e6 for one in calls if one.failure is None]).astype(np.int64)
     latencies, lost = Latencies.of(good), failed(calls)
-    late = [one.ended - kill.at for one in lost for kill in found.kills if _during(one, kill)]
-    times = (latencies.p50, latencies.p99, max(good, default=0) / 1000, max(late, default=0) * 1000)
+    delays = [one.ended - kill.at for one in lost for kill in found.kills if _during(one, kill)]
+    times = (latencies.p50, latencies.p99, max(good, default=0) / 1000, max(delays, default=0) * 1000)
     counts = (len(calls), len(lost), found.counted[protocol])
     return [*(f"{count:,}" for count in counts), *(f"{value:.3g}" for value in times)]
 
@@ -257,7 +257,7 @@ def main(arguments: argparse.Namespace) -> int:
         running(command, sorted(os.sched_getaffinity(0))) as server,
         Progress(console=Console(stderr=True)) as progress,
     ):
-        drill = Drill(Gateway(server, arguments.workers), Questions(model), arguments.back_within)
+        drill = Drill(Gateway(server, arguments.workers), ReferenceCalls(model), arguments.back_within)
         found = asyncio.run(drill.run(arguments.seconds, arguments.every, progress))
     show(console, found)
     return 1 if found.faults else 0

@@ -130,10 +130,10 @@ def _gbm() -> onnx.ModelProto:
 
 def _transformer() -> onnx.ModelProto:
     """An encoder of MiniLM's shape, two of its six layers, over 32 tokens of a small vocabulary."""
-    graph, wide, words = _Graph(5), 384, 1000
+    graph, wide, vocabulary = _Graph(5), 384, 1000
     whole = graph.op("Cast", graph.op("Mul", graph.op("Abs", "tokens"), _number(graph, 100.0)), to=TensorProto.INT64)
-    ids = graph.op("Mod", whole, graph.constant(np.array(words, np.int64)))
-    x = graph.op("Gather", graph.normal(words, wide, scale=1.0), ids)
+    ids = graph.op("Mod", whole, graph.constant(np.array(vocabulary, np.int64)))
+    x = graph.op("Gather", graph.normal(vocabulary, wide, scale=1.0), ids)
     for _ in range(2):
         x = _encoder_layer(graph, x, wide, 12)
     graph.op("ReduceMean", x, name="embedding", axes=[1], keepdims=0)

@@ -16,16 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import h2load
+from loadtests.codecs import ReferenceCalls
 from loadtests.contenders import Contender, all_running, contenders
 from loadtests.graphs import repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
 from loadtests.processes import halves
-from loadtests.roads import Questions
 
 KEPT = Path(__file__).with_name("guard.json")
 GUARDED = ("tiny", "mlp")
-ROADS = ("json", "binary", "grpc")
+CODECS = ("json", "binary", "grpc")
 MAY_FALL = 0.1
 _CONNECTIONS = 32
 _GRPC_PREFIX = 5
@@ -50,31 +50,31 @@ def fallen(kept: Mapping[str, float], seen: Mapping[str, float]) -> list[Fallen]
 
 
 def ratios(model: BenchModel, rounds: int, seconds: float) -> dict[str, float]:
-    """Throughput on each road as a part of the tick-batching ceiling's: medians over the rounds."""
+    """Throughput with each codec as a part of the throughput of the batching ceiling: medians over the rounds."""
     repository(model)
-    questions, found = Questions(model), dict[str, list[float]]()
-    names = {f"{server} {road}" for server in ("penstock", "tick") for road in ROADS}
+    reference, found = ReferenceCalls(model), dict[str, list[float]]()
+    names = {f"{server} {codec}" for server in ("penstock", "batched") for codec in CODECS}
     some = {one.name: one for one in contenders(model) if one.name in names}
     with all_running(list(some.values()), model, halves()[0]) as servers:
 
         def rate(one: Contender) -> float:
             address = one.address(servers[one.server])
             return closed_loop(
-                one.road,
-                one.road.write(model, model.rows(1)),
+                one.codec,
+                one.codec.write(model, model.rows(1)),
                 address,
                 connections=_CONNECTIONS,
                 seconds=seconds,
                 cores=halves()[1],
-                answer_bytes=questions.check(one.road, address) + _GRPC_PREFIX,
+                answer_bytes=reference.check(one.codec, address) + _GRPC_PREFIX,
             ).rate
 
         for number in range(rounds + 1):
-            for road in ROADS:
-                pair = (some[f"tick {road}"], some[f"penstock {road}"])
+            for codec in CODECS:
+                pair = (some[f"batched {codec}"], some[f"penstock {codec}"])
                 rates = {one.server: rate(one) for one in (pair if number % 2 else pair[::-1])}
                 if number:  # the first round warms up
-                    found.setdefault(f"{model.name} {road}", []).append(rates["penstock"] / rates[f"tick {road}"])
+                    found.setdefault(f"{model.name} {codec}", []).append(rates["penstock"] / rates[f"batched {codec}"])
     return {name: statistics.median(some_of) for name, some_of in found.items()}
 
 
@@ -94,7 +94,7 @@ def main(arguments: argparse.Namespace) -> int:
         found = ratios(MODELS[name], arguments.rounds, arguments.seconds)
         if fallen(kept, found) and not arguments.keep:
             again = ratios(MODELS[name], arguments.rounds, arguments.seconds)
-            found = {road: max(ratio, again[road]) for road, ratio in found.items()}
+            found = {case: max(ratio, again[case]) for case, ratio in found.items()}
         seen |= found
     console, table = Console(), Table(box=SIMPLE_HEAD)
     for head in ("", "of the ceiling", "was"):

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from loadtests.codecs import Call, Codec, framed
 from loadtests.latencies import Latencies
 from loadtests.processes import pinned
-from loadtests.roads import Call, Road, framed
 
 _FINISHED = re.compile(r"finished in [\d.]+\w*, ([\d.]+) req/s")
 _REQUESTS = re.compile(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded")
@@ -38,7 +38,7 @@ def require() -> str:
 
 
 def closed_loop(
-    road: Road, call: Call, address: str, *, connections: int, seconds: float, cores: Sequence[int], answer_bytes: int
+    codec: Codec, call: Call, address: str, *, connections: int, seconds: float, cores: Sequence[int], answer_bytes: int
 ) -> Window:
     """Keep that many connections busy; a duration runs from the request's first byte to the answer's last.
 
@@ -47,8 +47,8 @@ def closed_loop(
     """
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         log, data = Path(folder, "log"), Path(folder, "body")
-        data.write_bytes(framed(call.body) if road.grpc else call.body)
-        command = _command(road, call, address, connections, seconds, min(connections, len(cores)))
+        data.write_bytes(framed(call.body) if codec.grpc else call.body)
+        command = _command(codec, call, address, connections, seconds, min(connections, len(cores)))
         with pinned(cores):
             run = subprocess.run(
                 [*command[:-1], "--data", str(data), "--log-file", str(log), command[-1]],
@@ -59,12 +59,12 @@ def closed_loop(
             )
         if run.returncode:
             raise RuntimeError(f"h2load failed: {run.stderr.strip() or run.stdout[-500:]}")
-        return _read(run.stdout, log, connections * answer_bytes if road.grpc else None, answer_bytes)
+        return _read(run.stdout, log, connections * answer_bytes if codec.grpc else None, answer_bytes)
 
 
-def _command(road: Road, call: Call, address: str, connections: int, seconds: float, threads: int) -> list[str]:
+def _command(codec: Codec, call: Call, address: str, connections: int, seconds: float, threads: int) -> list[str]:
     headers = [part for name, value in call.headers.items() for part in ("--header", f"{name}: {value}")]
-    protocol = [] if road.grpc else ["--h1"]
+    protocol = [] if codec.grpc else ["--h1"]
     load = [f"--clients={connections}", f"--threads={threads}", f"--duration={round(seconds * 1000)}ms"]
     return ["h2load", *protocol, *load, *headers, f"http://{address}{call.path}"]
 

@@ -15,15 +15,15 @@ import grpc.experimental.gevent as grpc_gevent
 from locust import FastHttpUser, User, constant, events
 from locust.env import Environment
 
+from loadtests.codecs import BINARY, CHECKED, GRPC, GRPC_METHOD, JSON, Codec, ReferenceCalls, WrongAnswer
 from loadtests.graphs import repository
 from loadtests.models import MODELS
-from loadtests.roads import BINARY, CHECKED, GRPC, GRPC_METHOD, JSON, Questions, Road, WrongAnswer
 
 grpc_gevent.init_gevent()  # users are greenlets; without this a call would hold up all of them
 
 _MODEL = MODELS["tiny"]
 repository(_MODEL)
-_QUESTIONS = Questions(_MODEL)
+_REFERENCE = ReferenceCalls(_MODEL)
 
 
 def _options(parser: ArgumentParser) -> None:
@@ -48,18 +48,18 @@ class RestUser(FastHttpUser):  # type: ignore[misc]  # locust's classes have no 
 
     tasks: ClassVar = [json, binary]
 
-    def _ask(self, road: Road) -> None:
+    def _ask(self, codec: Codec) -> None:
         index = random.randrange(CHECKED)
-        call = _QUESTIONS.calls(road)[index]
+        call = _REFERENCE.calls(codec)[index]
         with self.client.post(
-            call.path, data=call.body, headers=dict(call.headers), name=f"rest {road.name}", catch_response=True
+            call.path, data=call.body, headers=dict(call.headers), name=f"rest {codec.name}", catch_response=True
         ) as answer:
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}: {answer.text}")
                 return
             headers = {name.lower(): value for name, value in answer.headers.items()}
             try:
-                _QUESTIONS.judge(road, index, headers, answer.content)
+                _REFERENCE.verify(codec, index, headers, answer.content)
             except WrongAnswer as wrong:
                 answer.failure(wrong)
 
@@ -80,9 +80,9 @@ class GrpcUser(User):  # type: ignore[misc]  # as above
         index = random.randrange(CHECKED)
         began, size, failure = time.perf_counter(), 0, None
         try:
-            body = self._infer(_QUESTIONS.calls(GRPC)[index].body, timeout=5)
+            body = self._infer(_REFERENCE.calls(GRPC)[index].body, timeout=5)
             size = len(body)
-            _QUESTIONS.judge(GRPC, index, {}, body)
+            _REFERENCE.verify(GRPC, index, {}, body)
         except (grpc.RpcError, WrongAnswer) as problem:
             failure = problem
         self.environment.events.request.fire(

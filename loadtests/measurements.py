@@ -46,7 +46,7 @@ class ServerFacts:
 class Row:
     """One contender under one load: medians over the rounds; ``samples`` are the durations of the poorest round.
 
-    ``to_inline`` and ``to_tick`` are medians of the ratio of each round: of throughput in a closed loop with many
+    ``to_inline`` and ``to_batched`` are medians of the ratio of each round: of throughput in a closed loop with many
     connections, of the median duration with one; None where a ratio would compare different rates.
     """
 
@@ -62,7 +62,7 @@ class Row:
     samples: int
     cpu_us: float
     to_inline: float | None
-    to_tick: float | None
+    to_batched: float | None
     errors: int
 
 
@@ -91,7 +91,7 @@ class Results:
             samples=min(one.window.latencies.count for one in own),
             cpu_us=_median(own, lambda one: one.cpu_us),
             to_inline=self._ratio(own, load, contender.inline),
-            to_tick=self._ratio(own, load, contender.tick),
+            to_batched=self._ratio(own, load, contender.batched),
             errors=sum(one.window.errors for one in own),
         )
 
@@ -99,9 +99,9 @@ class Results:
         return [one for one in self._all if (one.model, one.load, one.contender) == (model, load, contender)]
 
     def _ratio(self, own: Sequence[Measurement], load: Load, ceiling: str) -> float | None:
-        theirs = {one.round: one for one in self._of(own[0].model, load.name, ceiling)}
+        by_round = {one.round: one for one in self._of(own[0].model, load.name, ceiling)}
         value: Callable[[Measurement], float] = _p50 if load.connections == 1 else _rate
-        ratios = [value(one) / value(theirs[one.round]) for one in own if one.round in theirs]
+        ratios = [value(one) / value(by_round[one.round]) for one in own if one.round in by_round]
         return statistics.median(ratios) if ratios and load.connections else None
 
 

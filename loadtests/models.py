@@ -22,7 +22,7 @@ class BenchModel:
     """One model with one input, FP32 ``[N, *row]``.
 
     ``many_threads`` says whether one run is long enough to use every core it is given; ``max_join`` is the most
-    rows the tick-batching ceiling joins into one run; ``longer`` stretches the windows of a model so slow that a
+    rows the batching ceiling joins into one run; ``longer`` stretches the windows of a model so slow that a
     window would hold few requests.
     """
 

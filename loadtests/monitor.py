@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from loadtests.codecs import JSON, Call
 from loadtests.h2load import Window, closed_loop, require
 from loadtests.processes import Server, halves, penstock, running
-from loadtests.roads import JSON, Call
 from loadtests.traffic import FEATURES, SMALL, build
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.control.monitoring.drift.version_series import VersionSeries

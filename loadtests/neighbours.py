@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.codecs import BINARY, GRPC, send
 from loadtests.latencies import Latencies
 from loadtests.models import BenchModel
 from loadtests.openloop import Client, arrivals
 from loadtests.processes import pinned
-from loadtests.roads import BINARY, GRPC, ask
 from loadtests.wires import Http1Wire, Http2Wire, Wire
 
 RATE = 200.0
@@ -75,11 +75,11 @@ def neighbours(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[
     found = Neighbours()
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         spec: dict[str, Any] = {"result": str(Path(folder, "result.json"))}
-        for road, key in ((BINARY, "http"), (GRPC, "grpc")):
-            call = road.write(model, model.rows(1))
+        for codec, key in ((BINARY, "http"), (GRPC, "grpc")):
+            call = codec.write(model, model.rows(1))
             body = Path(folder, key)
             body.write_bytes(call.body)
-            _, answer = ask(road, addresses[key], call)
+            _, answer = send(codec, addresses[key], call)
             spec[key] = {
                 "address": addresses[key],
                 "path": call.path,

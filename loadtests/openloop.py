@@ -27,10 +27,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.codecs import Call, Codec
 from loadtests.h2load import Window
 from loadtests.latencies import Latencies
 from loadtests.processes import pinned
-from loadtests.roads import Call, Road
 from loadtests.wires import BrokenWire, Http1Wire, Http2Wire, Wire
 
 _GIVE_UP_S = 10.0
@@ -52,7 +52,7 @@ class OpenWindow(Window):
 
 
 def open_loop(
-    road: Road,
+    codec: Codec,
     call: Call,
     address: str,
     *,
@@ -68,7 +68,7 @@ def open_loop(
         data = Path(folder, "body")
         data.write_bytes(call.body)
         spec = {
-            "grpc": road.grpc,
+            "grpc": codec.grpc,
             "address": address,
             "path": call.path,
             "headers": dict(call.headers),

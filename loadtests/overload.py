@@ -14,15 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import h2load
+from loadtests.codecs import BINARY, GRPC, Call, Codec, ReferenceCalls
 from loadtests.graphs import repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
 from loadtests.openloop import OpenWindow, open_loop
 from loadtests.processes import Server, halves, penstock, running
-from loadtests.roads import BINARY, GRPC, Call, Questions, Road
 
 TIMES = (2.0, 5.0, 10.0)
-_ROADS = {"rest": BINARY, "grpc": GRPC}
+_CODECS = {"rest": BINARY, "grpc": GRPC}
 _GRPC_PREFIX = 5
 _CONNECTIONS = 256  # of each client process
 _PEAK_CONNECTIONS = 32
@@ -31,12 +31,12 @@ _PEAK_CONNECTIONS = 32
 class Under:
     """One server under one kind of load."""
 
-    def __init__(self, server: Server, model: BenchModel, road: Road, timeout_ms: int | None) -> None:
-        self._server, self._road = server, road
+    def __init__(self, server: Server, model: BenchModel, codec: Codec, timeout_ms: int | None) -> None:
+        self._server, self._codec = server, codec
         self._cores = halves()[1]
-        self._address = server.addresses["grpc" if road.grpc else "http"]
-        self._call: Call = road.write(model, model.rows(1))
-        self._bytes = Questions(model).check(road, self._address) + _GRPC_PREFIX
+        self._address = server.addresses["grpc" if codec.grpc else "http"]
+        self._call: Call = codec.write(model, model.rows(1))
+        self._bytes = ReferenceCalls(model).check(codec, self._address) + _GRPC_PREFIX
         self._limited = self._call
         if timeout_ms is not None:
             headers = {**self._call.headers, "penstock-timeout-ms": str(timeout_ms)}
@@ -45,7 +45,7 @@ class Under:
     def peak(self, seconds: float) -> float:
         """Answers a second with 32 patient connections."""
         return closed_loop(
-            self._road,
+            self._codec,
             self._call,
             self._address,
             connections=_PEAK_CONNECTIONS,
@@ -57,7 +57,7 @@ class Under:
     def at(self, rate: float, seconds: float) -> OpenWindow:
         """What came of that many requests a second."""
         return open_loop(
-            self._road,
+            self._codec,
             self._limited,
             self._address,
             rate=rate,
@@ -71,7 +71,7 @@ class Under:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--model", choices=MODELS, default="transformer")
-    parser.add_argument("--road", choices=_ROADS, default="rest")
+    parser.add_argument("--protocol", choices=_CODECS, default="rest")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a window (default 10)")
     parser.add_argument("--times", type=float, nargs="+", default=list(TIMES), help="multiples of the peak")
     parser.add_argument("--timeout-ms", type=int, help="deadline of every request")
@@ -83,7 +83,7 @@ def main(arguments: argparse.Namespace) -> int:
     model, seconds = MODELS[arguments.model], arguments.seconds
     repository(model)
     console = Console(width=max(Console().width, 120))
-    table = Table(title=f"{model.name}, {arguments.road}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{model.name}, {arguments.protocol}", title_justify="left", box=SIMPLE_HEAD)
     for head in (
         "load",
         "asked/s",
@@ -98,7 +98,7 @@ def main(arguments: argparse.Namespace) -> int:
     ):
         table.add_column(head, justify="right", no_wrap=True)
     with running(penstock(model.folder, "--workers", "1"), halves()[0]) as server:
-        load = Under(server, model, _ROADS[arguments.road], arguments.timeout_ms)
+        load = Under(server, model, _CODECS[arguments.protocol], arguments.timeout_ms)
         peak = load.peak(seconds / 2)
         usual = 0.0
         for times in (0.8, *arguments.times, 0.8):

@@ -47,7 +47,7 @@ def picture(title: str, bars: Sequence[tuple[str, float]]) -> str:
 def _colour(name: str) -> str:
     if name.startswith(("penstock", "2 workers")):
         return _OURS
-    return _CEILING if name.startswith(("tick", "inline")) else _OTHERS
+    return _CEILING if name.startswith(("batched", "inline")) else _OTHERS
 
 
 def page(report: Mapping[str, Any], pictures: Iterable[tuple[str, str]]) -> str:
@@ -79,9 +79,9 @@ def page(report: Mapping[str, Any], pictures: Iterable[tuple[str, str]]) -> str:
 
 def _table(load: str, rows: Sequence[Row]) -> list[str]:
     what = "p50" if load == ONE else "req/s"
-    ratios = any(row["to_tick"] is not None for row in rows)
+    ratios = any(row["to_batched"] is not None for row in rows)
     heads = ["", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "errors"]
-    heads += [f"{what} / inline", f"{what} / tick"] if ratios else []
+    heads += [f"{what} / inline", f"{what} / batched"] if ratios else []
     lines = [f"### {load}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         cells = [
@@ -91,7 +91,7 @@ def _table(load: str, rows: Sequence[Row]) -> list[str]:
         ]
         cells.append(str(row["errors"]))
         if ratios:
-            cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("to_inline", "to_tick")]
+            cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("to_inline", "to_batched")]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 

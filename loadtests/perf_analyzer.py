@@ -62,8 +62,8 @@ class Tool:
 
 def find() -> Tool:
     """The program $PERF_ANALYZER names, else one installed below the cache folder on first use."""
-    named = os.environ.get("PERF_ANALYZER")
-    tool = _tool(Path(named), ()) if named else _installed()
+    configured = os.environ.get("PERF_ANALYZER")
+    tool = _tool(Path(configured), ()) if configured else _installed()
     said = subprocess.run([tool.path, "--version"], env=tool.environment, capture_output=True, text=True, check=False)
     if "libb64" in said.stderr:
         raise Unavailable("perf_analyzer needs libb64.so.0d; install it with: apt-get install libb64-0d")

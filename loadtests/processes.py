@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_JIFFY_S = 1 / os.sysconf("SC_CLK_TCK")
 _IDLE_S = 0.03  # processor time in a tenth of a second below which a server has nothing to do
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -155,7 +155,7 @@ def _cpu_s(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) * _TICK_S
+    return (int(fields[11]) + int(fields[12])) * _JIFFY_S
 
 
 def _rss_bytes(pid: int) -> int:
@@ -167,4 +167,4 @@ def _rss_bytes(pid: int) -> int:
 
 def steal_s() -> float:
     """Processor seconds the host has taken from this machine so far, over all cores."""
-    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) * _TICK_S
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) * _JIFFY_S

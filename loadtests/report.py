@@ -42,7 +42,7 @@ def show(console: Console, rows: Sequence[Row], facts: Sequence[ServerFacts]) ->
         console.print(_table(f"{model}, {load}", list(some)))
     console.print(_servers(facts))
     console.print(
-        "p50/inline, req/s/inline, .../tick: median over the rounds of the ratio to that ceiling in the round"
+        "p50/inline, req/s/inline, .../batched: median over the rounds of the ratio to that ceiling in the round"
     )
     console.print("~: fewer than ten durations of a round lie beyond this percentile")
 
@@ -54,14 +54,14 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
     for head in ("req/s", "min-max", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "errors", *_ratio_heads(rows)):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
-        ratios = [f"{value:.2f}" for value in (row.to_inline, row.to_tick) if value is not None]
+        ratios = [f"{value:.2f}" for value in (row.to_inline, row.to_batched) if value is not None]
         table.add_row(row.contender, *_cells(row), *ratios)
     return table
 
 
 def _ratio_heads(rows: Sequence[Row]) -> list[str]:
     what = "p50" if rows[0].load == "1 connection" else "req/s"
-    return [] if rows[0].to_inline is None and rows[0].to_tick is None else [f"{what}/inline", f"{what}/tick"]
+    return [] if rows[0].to_inline is None and rows[0].to_batched is None else [f"{what}/inline", f"{what}/batched"]
 
 
 def _cells(row: Row) -> list[str]:

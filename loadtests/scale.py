@@ -12,25 +12,25 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import h2load
+from loadtests.codecs import BINARY, GRPC, JSON, Codec, ReferenceCalls
 from loadtests.graphs import repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
 from loadtests.processes import halves, penstock, running
-from loadtests.roads import BINARY, GRPC, JSON, Questions, Road
 
 _GRPC_PREFIX = 5
 
 
-def rate(model: BenchModel, road: Road, workers: int, connections: int, seconds: float) -> float:
+def rate(model: BenchModel, codec: Codec, workers: int, connections: int, seconds: float) -> float:
     """Answers a second of that many workers on as many cores."""
     server_cores, client_cores = halves()
     with running(penstock(model.folder, "--workers", str(workers)), server_cores[:workers]) as server:
-        address = server.addresses["grpc" if road.grpc else "http"]
-        size = Questions(model).check(road, address) + _GRPC_PREFIX
-        call = road.write(model, model.rows(1))
+        address = server.addresses["grpc" if codec.grpc else "http"]
+        size = ReferenceCalls(model).check(codec, address) + _GRPC_PREFIX
+        call = codec.write(model, model.rows(1))
         rates = [
             closed_loop(
-                road, call, address, connections=connections, seconds=part, cores=client_cores, answer_bytes=size
+                codec, call, address, connections=connections, seconds=part, cores=client_cores, answer_bytes=size
             ).rate
             for part in (seconds / 4, seconds)  # the first warms up
         ]
@@ -54,14 +54,14 @@ def main(arguments: argparse.Namespace) -> int:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for head in ("", "1 worker", "2 workers", "ratio", "min-max"):
         table.add_column(head, justify="right", no_wrap=True)
-    for road in (JSON, BINARY, GRPC):
+    for codec in (JSON, BINARY, GRPC):
         rounds = [
-            [rate(model, road, workers, arguments.connections, arguments.seconds) for workers in (1, 2)]
+            [rate(model, codec, workers, arguments.connections, arguments.seconds) for workers in (1, 2)]
             for _ in range(arguments.rounds)
         ]
         one, two = (statistics.median(side) for side in zip(*rounds, strict=True))
         ratios = sorted(two / one for one, two in rounds)
         spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
-        table.add_row(road.name, f"{one:,.0f}", f"{two:,.0f}", f"{statistics.median(ratios):.2f}", spread)
+        table.add_row(codec.name, f"{one:,.0f}", f"{two:,.0f}", f"{statistics.median(ratios):.2f}", spread)
     Console().print(table)
     return 0

@@ -81,8 +81,8 @@ class Stream:
         self._case, self._generator, self.now = case, np.random.default_rng(seed), begins
         self.shift = 0.0
         self.reference = self._trained()
-        self._words = np.zeros(Layout.of(self.reference).size, np.uint64)
-        self._counter = RowCounter(self.reference, self._words, COLUMNS, 1.0)
+        self._cells = np.zeros(Layout.of(self.reference).size, np.uint64)
+        self._counter = RowCounter(self.reference, self._cells, COLUMNS, 1.0)
         self.monitor = VersionMonitor(self.reference, MonitorPolicy(), self._counted(), self.now)
 
     def _trained(self) -> Reference:
@@ -108,7 +108,7 @@ class Stream:
         self.monitor.look(self._counted(), self.now)
 
     def _counted(self) -> Counted:
-        return Counted.of(self.reference, [self._words])
+        return Counted.of(self.reference, [self._cells])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,11 @@ class Outcome:
     delay: int | None = None
 
 
-def run(case: Case, seed: int, calm_s: float = WEEK_S, look_s: float = LOOK_S) -> Outcome:
+def run(case: Case, seed: int, stable_s: float = WEEK_S, look_s: float = LOOK_S) -> Outcome:
     """One stream: a week of the season alone; or some hours of it, then the shift at any time of the week."""
     begins = MONDAY if not case.shift else MONDAY + float(np.random.default_rng(seed + 1).uniform(0, WEEK_S))
     stream = Stream(case, seed, begins)
-    for _ in range(round((calm_s if not case.shift else 3 * 3600) / look_s)):
+    for _ in range(round((stable_s if not case.shift else 3 * 3600) / look_s)):
         stream.look(look_s)
     alarms = stream.monitor.alarms
     if not case.shift:
@@ -187,8 +187,8 @@ def main(arguments: argparse.Namespace) -> int:
     heads, rows = ("case", "streams", "alarms a stream", "found in time", "mean rows", "asked"), []
     for one in found:
         asked = f"<= {one.case.most_alarms:g} alarm" if not one.case.shift else f"<= {one.case.within} rows"
-        told = "" if one.found is None else f"{one.found:.1%}"
+        rate = "" if one.found is None else f"{one.found:.1%}"
         delay = "" if one.delay is None else f"{one.delay:.0f}"
-        rows.append((one.case.name, str(one.streams), f"{one.alarms:.3f}", told, delay, asked))
+        rows.append((one.case.name, str(one.streams), f"{one.alarms:.3f}", rate, delay, asked))
     write_figures(arguments.json, found)
     return report(heads, rows, [one.holds for one in found])

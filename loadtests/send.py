@@ -15,7 +15,7 @@ Ended = int | grpc.StatusCode
 """An HTTP status, or a gRPC status."""
 
 REFUSED: tuple[Ended, ...] = (429, 503, grpc.StatusCode.RESOURCE_EXHAUSTED)
-"""How requests end for which there is no room at the moment."""
+"""How requests end that are rejected for lack of capacity."""
 
 SEGMENT = f"penstock-largest-{os.getpid()}"
 SEGMENTS = Path("/dev/shm")

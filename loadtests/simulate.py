@@ -126,11 +126,11 @@ def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple
     while rollout.state in OPEN and now < WHOLE_MOST_S:
         now += WHOLE_LOOK_S
         many = int(WHOLE_RATE * WHOLE_LOOK_S)
-        ours = int(generator.binomial(many, rollout.weight / POINTS))
-        bad = int(generator.binomial(ours, canary if rollout.step >= bad_from else control))
-        theirs = int(generator.binomial(many - ours, control))
-        batch = Batch(errors=((bad, ours - bad), (theirs, many - ours - theirs)))
-        rollout = seen(rollout, batch, (ours, many - ours), sticky=False)
+        n_canary = int(generator.binomial(many, rollout.weight / POINTS))
+        bad = int(generator.binomial(n_canary, canary if rollout.step >= bad_from else control))
+        control_errors = int(generator.binomial(many - n_canary, control))
+        batch = Batch(errors=((bad, n_canary - bad), (control_errors, many - n_canary - control_errors)))
+        rollout = seen(rollout, batch, (n_canary, many - n_canary), sticky=False)
         action = decide(Snapshot(rollout, now))
         rollout = rollout if action is None else done(rollout, action, now)
     return rollout.state.value, now

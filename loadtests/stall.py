@@ -1,6 +1,6 @@
 """The largest legal request of every kind, one after the other and together, beside small requests on both transports.
 
-Tells of each kind how it ended and the longest stall of the event loop meanwhile, as the histogram of the worker has
+Reports how each kind ended and the longest stall of the event loop meanwhile, as the histogram of the worker has
 it; and of each phase the small requests' 99th percentile against that of small requests alone.
 """
 
@@ -34,7 +34,7 @@ from penstock.core.limits import RequestLimits
 MAX_STALL_S = 0.05
 MAX_RATIO = 1.5
 _TIMEOUT_S = 60.0
-_SETTLE_S = 0.3  # a stall is told by a timer that looks every 20 ms
+_SETTLE_S = 0.3  # a timer that looks every 20 ms records a stall
 _MODEL = MODELS["tiny"]
 _BUCKET = re.compile(r'penstock_event_loop_stall_seconds_bucket\{le="([^"]+)"[^}]*\} (\S+)')
 
@@ -137,7 +137,7 @@ class _Run:
             self._kinds.add_row(one.kind, _name(ended), f"{took_s:.1f}", f"{stall * 1000:.0f}", style=style)
 
     def together(self, kinds: Sequence[Largest], clients: int) -> None:
-        """Some at a time, in a random order; for want of room some may be refused."""
+        """Some at a time, in a random order; some may be rejected for lack of capacity."""
         order = random.Random(1).sample(list(kinds), len(kinds))
         with ThreadPoolExecutor(clients) as pool:
             for one, ended in zip(order, pool.map(self._one_of_many, order), strict=True):

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Report on each stream."""
-    text = "\n".join([HEAD, *(told(report(path)) for path in arguments.data)])
+    text = "\n".join([HEAD, *(as_markdown(report(path)) for path in arguments.data)])
     if arguments.output:
         arguments.output.write_text(text)
     else:
@@ -97,7 +97,7 @@ def report(path: Path) -> Report:
         monitor = VersionMonitor(reference, policy, Counted.of(reference, [cells]), 0.0)
         performance = Performance(reference, policy.budget)
         others = _Others(names, x[:first])
-        told: list[tuple[int, str]] = []
+        changes_seen: list[tuple[int, str]] = []
         estimates: list[tuple[float, float, float]] = []
         right: list[bool] = []
         wanted = [spec.name for spec in signature.outputs]
@@ -110,10 +110,12 @@ def report(path: Path) -> Report:
             counter.count([(given, answered)])
             at = start + len(rows)
             changes = monitor.look(Counted.of(reference, [cells]), number * LOOK_ROWS / ROWS_A_SECOND)
-            told += [(at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in changes]
+            changes_seen += [
+                (at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in changes
+            ]
             joined = _joined(answered, y[start : start + LOOK_ROWS])
             falls = performance.learn(joined)
-            told += [(at, f"performance: {one.what} {'begins' if one.begins else 'ends'}") for one in falls]
+            changes_seen += [(at, f"performance: {one.what} {'begins' if one.begins else 'ends'}") for one in falls]
             right += [one.right for one in joined]
             others.see(rows.astype(np.float64), [one.right for one in joined], at)
             if number % max(1, len(starts) // 10) == len(starts) // 10 - 1 and (found := monitor.estimated()):
@@ -129,7 +131,7 @@ def report(path: Path) -> Report:
         estimates[:10],
         float(document["prequential"]["last_label_accuracy"]),
         monitor.variance_inflation,
-        told,
+        changes_seen,
         others.alarms(),
     )
 
@@ -208,11 +210,11 @@ def _train(x: Floats, y: np.ndarray, graph: Path) -> None:
 
 
 def _joined(answered: Sequence[Tensor], labels: np.ndarray) -> list[LabelledRow]:
-    classes, chances = answered[0].data.tolist(), answered[1].data.tolist()
+    classes, probabilities = answered[0].data.tolist(), answered[1].data.tolist()
     nothing = float("nan")
     return [
         LabelledRow("1", CLASS, float(answer), (*both, nothing, nothing), float(label), 0.0)
-        for answer, both, label in zip(classes, chances, labels.tolist(), strict=True)
+        for answer, both, label in zip(classes, probabilities, labels.tolist(), strict=True)
     ]
 
 
@@ -224,14 +226,14 @@ Nebraska) and serves the rest; every label comes right after its answer. The mon
 budget of 100,000 rows between false alarms; the others are at their usual thresholds.
 
 Both streams are seasonal and follow themselves: neighbouring rows are alike, days and years come round. So there is no
-moment before which nothing changes, and no list of true alarms to count against. Read this as what each would have told
-somebody, and how often. The variance inflation says how many rows were taken for one because of their autocorrelation;
+moment before which nothing changes, and no list of true alarms to count against. Read this as what each would have
+reported, and how often. The variance inflation says how many rows were taken for one because of their autocorrelation;
 it follows direct neighbours only, so a season still counts as a change. All columns are weighed by that of the column
-whose neighbours are most alike, so a drift of another one is told later than its own neighbours would let it.
+whose neighbours are most alike, so a drift of another one is reported later than its own neighbours would let it.
 """
 
 
-def told(found: Report) -> str:
+def as_markdown(found: Report) -> str:
     """A report as Markdown."""
     lines = [f"## {found.name}", "", f"{found.rows} rows; accuracy on the training data {found.trained:.3f}."]
     lines += [

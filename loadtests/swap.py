@@ -77,7 +77,7 @@ def build(path: Path, version: int) -> Path:
 
 
 def call_on(protocol: str, address: str, rate: float, phase: float, stop: Any, answers: Any) -> None:
-    """Be one caller, in a process of its own: call at a fixed rate until told to stop."""
+    """Be one caller, in a process of its own: call at a fixed rate until ``stop`` is set."""
     client: Any = RestClient(address, CALL_S) if protocol == "rest" else GrpcClient(address, CALL_S)
     calls, due = Calls(protocol), time.monotonic() + phase
     while not stop.is_set():
@@ -104,12 +104,12 @@ def rss(pid: int) -> int:
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     """The whole drill; its findings."""
-    room = Path(tempfile.mkdtemp(prefix="penstock-swap-"))
+    folder = Path(tempfile.mkdtemp(prefix="penstock-swap-"))
     context = multiprocessing.get_context("spawn")
-    with running(room, arguments.workers) as gateway:
+    with running(folder, arguments.workers) as gateway:
         registry = AdminApiClient(gateway["ops"])
         for version in (1, 2):
-            path = build(room / f"{version}.onnx", version)
+            path = build(folder / f"{version}.onnx", version)
             registry.push(MODEL, str(version), upload(path), {}, "", lambda _done, _total: None)
             path.unlink()
         registry.configure(MODEL, {"versions": "specific:1", "keep_warm_seconds": 0}, "")
@@ -143,24 +143,24 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 @contextmanager
-def running(room: Path, workers: int) -> Iterator[dict[str, Any]]:
+def running(folder: Path, workers: int) -> Iterator[dict[str, Any]]:
     """A gateway on a registry of its own; what its ready file says."""
-    ready = room / "ready.json"
-    command = [sys.executable, "-m", "penstock", "serve", "--registry", str(room / "home"), "--workers", str(workers)]
+    ready = folder / "ready.json"
+    command = [sys.executable, "-m", "penstock", "serve", "--registry", str(folder / "home"), "--workers", str(workers)]
     ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0", "--ready-file", str(ready)]
-    with (room / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*command, *ports], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         while not ready.exists():
             if process.poll() is not None:
-                raise SystemExit((room / "log").read_text())
+                raise SystemExit((folder / "log").read_text())
             time.sleep(0.05)
         facts: dict[str, Any] = json.loads(ready.read_text())
         yield facts
     finally:
         process.terminate()
         process.wait(60)
-        shutil.rmtree(room)
+        shutil.rmtree(folder)
 
 
 def findings(seen: list[Calls], windows: list[tuple[float, float]], memory: list[int], final: int) -> dict[str, Any]:
@@ -190,12 +190,16 @@ def compared(seen: list[Calls], windows: list[tuple[float, float]]) -> dict[str,
     starts, ends = np.array(windows).T
     place = np.searchsorted(starts, due, side="right") - 1
     swapping = (place >= 0) & (due < ends[np.maximum(place, 0)])
-    told: dict[str, Any] = {"calls_in_swaps": int(swapping.sum())}
+    figures: dict[str, Any] = {"calls_in_swaps": int(swapping.sum())}
     for quantile in (50, 90, 99, 99.9):
         steady = np.percentile(seconds[(due >= starts[0] - 2.0) & ~swapping], quantile) * 1e3
         swap = np.percentile(seconds[swapping], quantile) * 1e3
-        told[f"p{quantile:g}"] = {"steady": round(steady, 3), "swap": round(swap, 3), "ratio": round(swap / steady, 3)}
-    return told
+        figures[f"p{quantile:g}"] = {
+            "steady": round(steady, 3),
+            "swap": round(swap, 3),
+            "ratio": round(swap / steady, 3),
+        }
+    return figures
 
 
 def main(arguments: argparse.Namespace) -> int:

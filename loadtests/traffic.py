@@ -1,6 +1,7 @@
 """What routes and shadows cost: each configuration in turn against none, on one server, round after round.
 
-The worker has cores to spare, the client one of its own. Ratios are of neighbouring windows; their medians are told.
+The worker has cores to spare, the client one of its own. Ratios are of neighbouring windows; their medians are
+reported.
 """
 
 import argparse
@@ -22,9 +23,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from loadtests.codecs import JSON, Call
 from loadtests.h2load import Window, closed_loop, require
 from loadtests.processes import Server, halves, penstock, running
-from loadtests.roads import JSON, Call
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.core.labels import Protocol
 from penstock.core.routing import route_in
@@ -92,7 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
         cores = [*server_cores, *client_cores[:-1]]
         with running(penstock(models, "--workers", "1"), cores) as server:
             found = measured(server, arguments, client_cores[-1:])
-    told(console, found)
+    show(console, found)
     if arguments.json:
         arguments.json.write_text(json.dumps({"micro": micro, "settings": found}, indent=1))
     kept = all(found[one.name]["rate"] >= one.rate for one in SETTINGS)
@@ -164,7 +165,7 @@ def accounted(gateway: AdminApiClient, version: str) -> dict[str, float]:
         time.sleep(0.1)
 
 
-def told(console: Console, found: Mapping[str, Mapping[str, float]]) -> None:
+def show(console: Console, found: Mapping[str, Mapping[str, float]]) -> None:
     """Print the figures."""
     table = Table(box=None)
     for head in ("setting", "rate", "p99", "mirrored", "pairs", "missed", "dropped"):
@@ -201,7 +202,7 @@ class _Answered:
 
 
 def microseconds(number: int = 200_000) -> dict[str, float]:
-    """A request's share: the pick by a sticky header, and the offer to a shadow that has no room, which is the one
+    """A request's share: the pick by a sticky header, and the offer to a shadow whose queue is full, which is the one
     that has to be cheap."""
     route = route_in({"split": {SMALL: 9000, OTHER: 1000}, "sticky": "header:x-user-id"})
     loaded: Any = {version: _Stand() for version in (SMALL, OTHER)}

@@ -68,7 +68,7 @@ def outputs(classes: int, distance: float, one: bool, rows: int, seed: int) -> f
     return math.inf
 
 
-def blamed(ratio: float, requests: int, seed: int) -> float:
+def slower(ratio: float, requests: int, seed: int) -> float:
     """After how many canary requests a guard calls durations worse that are longer by a ratio; infinity if it does not
     in so many."""
     generator, guard, state = np.random.default_rng(seed), GuardSpec("latency", 1.0), GuardState()
@@ -122,8 +122,8 @@ RATES = (0.001, 0.01, 0.1, 0.3, 0.5)
 
 CASES = (
     *_outputs(),
-    Case("latency, the same", "<= 1 % fail in 20,000 requests", partial(blamed, 1.0, 20_000), -math.inf, 0.01),
-    Case("latency, 20 % longer", "fails in 1,000 requests", partial(blamed, 1.2, 2000), 1000, 0.05),
+    Case("latency, the same", "<= 1 % fail in 20,000 requests", partial(slower, 1.0, 20_000), -math.inf, 0.01),
+    Case("latency, 20 % longer", "fails in 1,000 requests", partial(slower, 1.2, 2000), 1000, 0.05),
     Case("rollout, 0.1 to 0.5 % errors", "<= 2.5 % promoted", partial(ends, 0.005, 0.001, "promoted"), 0, 0.025),
     Case("rollout, 0.1 % errors in both", "<= 2.5 % rolled back", partial(ends, 0.001, 0.001, "rolled_back"), 0, 0.025),
     *(Case(f"coverage, rewards of {rate:g}", "<= 5 % missed", partial(missed, rate), 0, ALPHA) for rate in RATES),

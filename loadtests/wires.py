@@ -6,7 +6,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from loadtests.roads import framed
+from loadtests.codecs import framed
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _READ = 1 << 18
@@ -17,7 +17,7 @@ class BrokenWire(Exception):
 
 
 class Wire(ABC):
-    """One connection; ``good`` tells whether the last answer was a success, ``blocked`` that bytes wait to be sent.
+    """One connection; ``good`` says whether the last answer was a success, ``blocked`` that bytes wait to be sent.
 
     ``freed`` (when the last answer ended) and ``watched`` belong to the caller.
     """
@@ -125,7 +125,7 @@ _OPEN_WINDOW = (1 << 31) - 1
 class Http2Wire(Wire):
     """gRPC unary calls over HTTP/2, one stream at a time.
 
-    Answers are told apart from errors by their size (see ``answer_bytes``), not by reading their compressed headers.
+    Answers are distinguished from errors by their size (see ``answer_bytes``), not by reading their compressed headers.
     """
 
     def __init__(self, address: str, path: str, headers: Mapping[str, str], body: bytes, answer_bytes: int) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from loadtests.drill.kinds import KINDS
 from loadtests.drill.run import Outcome, drill
 
-WORDS = {"rolled_back": "rolled back", "": "-"}
+STATE_LABELS = {"rolled_back": "rolled back", "": "-"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +35,10 @@ def main(arguments: argparse.Namespace) -> int:
         task = progress.add_task("", total=len(chosen))
         for kind in chosen:
 
-            def tell(part: str, name: str = kind.name) -> None:
+            def report(part: str, name: str = kind.name) -> None:
                 progress.update(task, description=f"{name}: {part}")
 
-            found.append(drill(kind, tell))
+            found.append(drill(kind, report))
             progress.advance(task)
     if arguments.json:
         print(json.dumps([outcome.out() for outcome in found], indent=1))
@@ -53,7 +53,7 @@ def show(console: Console, found: list[Outcome]) -> None:
     for head in ("canary", "Penstock", "right", "harmed", "requests", "s", "Argo's template", "Flagger's template"):
         table.add_column(head, justify="right" if head in ("harmed", "requests", "s") else "left")
     for one in found:
-        ended, right = WORDS.get(one.ended, one.ended), "yes" if one.right else "NO"
+        ended, right = STATE_LABELS.get(one.ended, one.ended), "yes" if one.right else "NO"
         numbers = str(one.harmed), str(one.requests), f"{one.seconds:.0f}"
         table.add_row(one.kind, ended, right, *numbers, _template(one.argo), _template(one.flagger))
     console.print(table)
@@ -64,4 +64,4 @@ def show(console: Console, found: list[Outcome]) -> None:
 
 def _template(decided: tuple[str, int]) -> str:
     word, count = decided
-    return f"{WORDS.get(word, word)} after {count}" if count else "never begins"
+    return f"{STATE_LABELS.get(word, word)} after {count}" if count else "never begins"

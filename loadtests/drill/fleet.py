@@ -82,8 +82,8 @@ class Fleet:
 
 
 def _serves(gateway: Gateway, versions: set[str]) -> bool:
-    status, told = gateway.admin("GET", "")
-    return status == 200 and versions <= {one["version"] for one in told["versions"] if one["state"] == "READY"}
+    status, document = gateway.admin("GET", "")
+    return status == 200 and versions <= {one["version"] for one in document["versions"] if one["state"] == "READY"}
 
 
 def until(check: Callable[[], bool], seconds: float, what: str) -> None:

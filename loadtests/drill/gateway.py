@@ -74,10 +74,10 @@ class Gateway:
 
     def fleet(self) -> dict[str, Any]:
         """The fleet as this gateway knows it; ``asked`` is its own id in it."""
-        status, told = self._call("GET", "/fleet")
+        status, document = self._call("GET", "/fleet")
         if status != 200:
-            raise RuntimeError(f"the fleet is not told: {told}")
-        return dict(told)
+            raise RuntimeError(f"the fleet cannot be read: {document}")
+        return dict(document)
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | bytes | None = None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection(self.ops, timeout=CALL_S)

@@ -19,7 +19,7 @@ class Happens(StrEnum):
     """What else happens half way."""
 
     NOTHING = "nothing"
-    LATE_LABELS = "late labels"
+    DELAYED_LABELS = "delayed labels"
     LEADER_FROZEN = "leader frozen"
     LEADER_LOST = "leader frozen, and killed"
 
@@ -89,7 +89,7 @@ KINDS = (
     Kind("identical", PROMOTED, classifier()),
     Kind("faster", PROMOTED, classifier()),
     Kind("behind a client that sends garbage", PROMOTED, classifier(), garbage=True),
-    Kind("with a batch of late labels", PROMOTED, classifier(), labels=True, happens=Happens.LATE_LABELS),
+    Kind("with a batch of delayed labels", PROMOTED, classifier(), labels=True, happens=Happens.DELAYED_LABELS),
     Kind("with a leader frozen and killed half way", PROMOTED, classifier(), happens=Happens.LEADER_LOST),
     Kind(
         "with a fleet's leaders frozen and killed half way",

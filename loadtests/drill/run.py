@@ -57,21 +57,21 @@ class Outcome:
         return {**asdict(self), "right": self.right}
 
 
-def drill(kind: Kind, tell: Callable[[str], None]) -> Outcome:
-    """Run one kind; ``tell`` hears how far it is."""
+def drill(kind: Kind, report: Callable[[str], None]) -> Outcome:
+    """Run one kind; ``report`` gets its progress."""
     with TemporaryDirectory(prefix="penstock-drill-") as folder:
-        tell("starting")
+        report("starting")
         versions = {CONTROL: control(kind), CANARY: kind.canary}
         gateway = (Fleet if kind.fleet else Gateway)(Path(folder), versions, kind.workers)
         try:
-            return _Drill(kind, gateway, tell).run()
+            return _Drill(kind, gateway, report).run()
         finally:
             gateway.stop()
 
 
 class _Drill:
-    def __init__(self, kind: Kind, gateway: Gateway | Fleet, tell: Callable[[str], None]) -> None:
-        self._kind, self._gateway, self._tell = kind, gateway, tell
+    def __init__(self, kind: Kind, gateway: Gateway | Fleet, report: Callable[[str], None]) -> None:
+        self._kind, self._gateway, self._report = kind, gateway, report
         self._plan = Plan(RATE, labels=kind.labels, garbage=kind.garbage)
         self._clients = Clients(self._plan, lambda: gateway.http)
         self._happened = False
@@ -79,8 +79,8 @@ class _Drill:
 
     def run(self) -> Outcome:
         """The clients, the rollout, and its end."""
-        self._crown()
-        self._plan.hold = self._kind.happens is Happens.LATE_LABELS
+        self._set_champion()
+        self._plan.hold = self._kind.happens is Happens.DELAYED_LABELS
         self._clients.start()
         try:
             time.sleep(WARM_S)
@@ -89,7 +89,7 @@ class _Drill:
         finally:
             self._clients.stop()
 
-    def _crown(self) -> None:
+    def _set_champion(self) -> None:
         status, said = self._gateway.admin("PUT", "/aliases/champion", {"version": CONTROL})
         if status >= UNEXPECTED or status in UNREADY:
             raise RuntimeError(f"the champion could not be set: {said}")
@@ -108,7 +108,7 @@ class _Drill:
 
     def _walk(self, state: dict[str, Any], until: float) -> dict[str, Any]:
         while state["state"] in OPEN and time.monotonic() < until:
-            self._tell("; ".join(state["progress"][:1]))
+            self._report("; ".join(state["progress"][:1]))
             self._mark(state)
             self._disturb(state)
             time.sleep(LOOK_S)
@@ -129,8 +129,8 @@ class _Drill:
         if self._happened or state["weight"] < STEPS[1] or not state["in_place"]:
             return
         self._happened = True
-        if self._kind.happens is Happens.LATE_LABELS:
-            self._clients.tell(self._plan.old)
+        if self._kind.happens is Happens.DELAYED_LABELS:
+            self._clients.send_labels(self._plan.old)
         elif self._kind.happens in (Happens.LEADER_FROZEN, Happens.LEADER_LOST):
             self._gateway.lose_leader(kill=self._kind.happens is Happens.LEADER_LOST)
 

@@ -72,7 +72,7 @@ class Clients:
         self._lock = threading.Lock()
         works: list[Callable[[int], None]] = [self._ask] * THREADS
         works += [self._garble] if plan.garbage else []
-        works += [self._tell] if plan.labels else []
+        works += [self._send_labels_often] if plan.labels else []
         self._threads = [threading.Thread(target=work, args=(n,), daemon=True) for n, work in enumerate(works)]
 
     def start(self) -> None:
@@ -123,7 +123,7 @@ class Clients:
         return True
 
     def _label(self, name: str, wanted: int, chance: random.Random) -> None:
-        """Note what will be told of an answer; what is told late is always right, which flatters the control."""
+        """Note the label of an answer, to be sent; a delayed label is always right, which flatters the control."""
         truth = wanted if chance.random() >= NOISE else (wanted + 1) % CLASSES
         with self._lock:
             if self._plan.hold:
@@ -155,20 +155,20 @@ class Clients:
                     connection.close()
             time.sleep(0.01)
 
-    def _tell(self, _: int) -> None:
-        """Tell labels of what was answered, a few times a second."""
+    def _send_labels_often(self, _: int) -> None:
+        """Send the labels of answers, a few times a second."""
         while not self._over.wait(0.2):
             with self._lock:
                 labels, self._labels = self._labels, []
-            self.tell(labels)
+            self.send_labels(labels)
 
-    def tell(self, labels: Sequence[tuple[str, int]]) -> None:
-        """Tell labels by request id."""
+    def send_labels(self, labels: Sequence[tuple[str, int]]) -> None:
+        """Send labels by request id."""
         for first in range(0, len(labels), LABELS_AT_A_TIME):
-            told = [{"id": name, "label": label} for name, label in labels[first : first + LABELS_AT_A_TIME]]
+            feedback = [{"id": name, "label": label} for name, label in labels[first : first + LABELS_AT_A_TIME]]
             connection = self._connected()
             try:
-                connection.request("POST", f"/v2/models/{MODEL}/feedback", json.dumps({"feedback": told}))
+                connection.request("POST", f"/v2/models/{MODEL}/feedback", json.dumps({"feedback": feedback}))
                 connection.getresponse().read()
             except (OSError, http.client.HTTPException):
                 time.sleep(0.1)

@@ -155,7 +155,7 @@ def _answers(port: int, path: str) -> bool:
 
 
 def main() -> int:
-    """Serve one model until told to stop."""
+    """Serve one model until a signal stops it."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.peers.launch", description=__doc__)
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("model", choices=MODELS)

@@ -10,7 +10,7 @@ from loadtests.models import MODELS
 
 
 class Held:
-    """One session, told by the environment what to hold."""
+    """One session; the environment names its model."""
 
     def __init__(self) -> None:
         self.model = MODELS[os.environ["BENCH_MODEL"]]

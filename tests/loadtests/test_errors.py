@@ -19,7 +19,7 @@ def test_neighbours_correlate_as_a_case_says() -> None:
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)
 def test_errors_that_follow_each_other_raise_no_alarm(case: Case) -> None:
     """Weighed as independent, such errors begin a change in nearly each of these streams."""
-    assert find(case, [run(case, seed, calm=6000) for seed in range(5)], 6000).alarms <= 1
+    assert find(case, [run(case, seed, stable_labels=6000) for seed in range(5)], 6000).alarms <= 1
 
 
 @pytest.mark.parametrize("case", CHANGED[:4], ids=lambda case: case.name)
@@ -48,7 +48,7 @@ def test_twice_as_many_independent_errors_are_found_in_400_labels_nearly_always(
 @pytest.mark.parametrize("case", [case for case in GAPS if case.after is None], ids=lambda case: case.name)
 def test_a_calibrated_model_whose_errors_follow_each_other_has_no_gap(case: Case) -> None:
     """Weighed as independent, such errors begin several gaps in each of these streams."""
-    assert find(case, [run(case, seed, calm=4000) for seed in range(5)], 4000).alarms <= 1
+    assert find(case, [run(case, seed, stable_labels=4000) for seed in range(5)], 4000).alarms <= 1
 
 
 def test_all_kinds_are_asked() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from loadtests import page
 from loadtests.callers import Ended, Hanging, Lost
+from loadtests.codecs import BINARY, GRPC, IMAGE, JSON, ROWS, Call, Codec, ReferenceCalls, WrongAnswer, send
 from loadtests.contenders import contenders
 from loadtests.faults import Kill, miscounted, misplaced, slow
 from loadtests.graphs import repository
@@ -26,16 +27,15 @@ from loadtests.measurements import Load, Measurement, Results, ServerFacts
 from loadtests.models import MODELS
 from loadtests.openloop import open_loop
 from loadtests.processes import Server, running
-from loadtests.roads import BINARY, GRPC, IMAGE, JSON, ROWS, Call, Questions, Road, WrongAnswer, ask
 
 TINY = MODELS["tiny"]
 SERVERS = {
     "inline json": (["loadtests.ceiling", "tiny", "--codec", "json"], [JSON]),
-    "tick json": (["loadtests.ceiling", "tiny", "--codec", "json", "--tick"], [JSON]),
+    "batched json": (["loadtests.ceiling", "tiny", "--codec", "json", "--batched"], [JSON]),
     "inline binary": (["loadtests.ceiling", "tiny", "--codec", "binary"], [BINARY]),
-    "tick binary": (["loadtests.ceiling", "tiny", "--codec", "binary", "--tick"], [BINARY]),
+    "batched binary": (["loadtests.ceiling", "tiny", "--codec", "binary", "--batched"], [BINARY]),
     "inline grpc": (["loadtests.ceiling", "tiny", "--codec", "grpc"], [GRPC]),
-    "tick grpc": (["loadtests.ceiling", "tiny", "--codec", "grpc", "--tick"], [GRPC]),
+    "batched grpc": (["loadtests.ceiling", "tiny", "--codec", "grpc", "--batched"], [GRPC]),
     "fastapi": (["loadtests.peers.fastapi_app", "tiny"], [ROWS, IMAGE]),
 }
 KILL = Kill(at=10.0, rest_ports=frozenset({500}), grpc_ports=frozenset({600}), noticed_s=0.05, back_s=0.5)
@@ -44,19 +44,19 @@ KILL = Kill(at=10.0, rest_ports=frozenset({500}), grpc_ports=frozenset({600}), n
 @pytest.mark.parametrize("name", SERVERS)
 def test_comparisons_answer_as_onnx_runtime(name: str) -> None:
     repository(TINY)
-    module, roads = SERVERS[name]
+    module, codecs = SERVERS[name]
     cores = sorted(os.sched_getaffinity(0))
     with running([sys.executable, "-m", *module], cores) as server:
-        for road in roads:
-            Questions(TINY).check(road, server.addresses["http"])
-            _every_open_loop_request_is_answered(road, server, cores)
+        for codec in codecs:
+            ReferenceCalls(TINY).check(codec, server.addresses["http"])
+            _every_open_loop_request_is_answered(codec, server, cores)
 
 
-def _every_open_loop_request_is_answered(road: Road, server: Server, cores: list[int]) -> None:
-    call = road.write(TINY, TINY.rows(1))
+def _every_open_loop_request_is_answered(codec: Codec, server: Server, cores: list[int]) -> None:
+    call = codec.write(TINY, TINY.rows(1))
     address = server.addresses["http"]
-    size = len(ask(road, address, call)[1]) + 5 if road.grpc else 0
-    window = open_loop(road, call, address, rate=500, seconds=0.2, cores=cores[:1], answer_bytes=size)
+    size = len(send(codec, address, call)[1]) + 5 if codec.grpc else 0
+    window = open_loop(codec, call, address, rate=500, seconds=0.2, cores=cores[:1], answer_bytes=size)
     assert window.errors == 0
     assert window.done == window.latencies.count > 50
 
@@ -64,7 +64,7 @@ def _every_open_loop_request_is_answered(road: Road, server: Server, cores: list
 def test_a_wrong_answer_is_found() -> None:
     repository(TINY)
     with pytest.raises(WrongAnswer, match="rows: label"):
-        Questions(TINY).judge(ROWS, 0, {}, b'{"label":[0],"probabilities":[0.5,0.5]}')
+        ReferenceCalls(TINY).verify(ROWS, 0, {}, b'{"label":[0],"probabilities":[0.5,0.5]}')
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_ratios_are_taken_round_by_round() -> None:
     row = Results(measured).row("tiny", load, next(one for one in contenders(TINY) if one.name == "penstock json"))
     assert row is not None
     assert row.to_inline == 0.75
-    assert row.to_tick is None
+    assert row.to_batched is None
     assert (row.rate, row.rate_min, row.rate_max) == (80.0, 30.0, 300.0)
 
 
@@ -175,8 +175,8 @@ def test_a_ratio_falls_when_it_is_a_tenth_lower(
 
 def test_a_report_becomes_a_page(tmp_path: Path) -> None:
     load = Load("32 connections", 1.0, connections=32)
-    measured = [_measured(0, name, rate) for name, rate in (("tick json", 100.0), ("penstock json", 80.0))]
-    some = [one for one in contenders(TINY) if one.name in ("tick json", "penstock json")]
+    measured = [_measured(0, name, rate) for name, rate in (("batched json", 100.0), ("penstock json", 80.0))]
+    some = [one for one in contenders(TINY) if one.name in ("batched json", "penstock json")]
     rows = [Results(measured).row("tiny", load, one) for one in some]
     report = {
         "at": "2026-11-21",

@@ -1,4 +1,4 @@
-"""The ways a row reaches a server and its answer comes back: V2 JSON, V2 binary, gRPC, and FastAPI's own two."""
+"""Codecs of requests and answers: V2 JSON, V2 binary, gRPC, and the two of the FastAPI endpoint."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from penstock.proto import grpc_service_pb2 as pb
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 CHECKED = 8
-"""How many different rows there are to ask."""
+"""Different rows in the requests of a model."""
 
 _NUMPY = {"INT64": "<i8", "FP32": "<f4"}
 _GRPC_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -33,8 +33,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Road:
-    """One way: how to write a request for a row and how to read its answer."""
+class Codec:
+    """How to write the request for a row and how to read its answer; ``grpc``: over HTTP/2, else over HTTP/1.1."""
 
     name: str
     write: Callable[[BenchModel, Floats], Call]
@@ -43,18 +43,18 @@ class Road:
 
 
 class WrongAnswer(Exception):
-    """A server answered something else than ONNX Runtime."""
+    """The answer of a server differs from that of ONNX Runtime."""
 
 
-def ask(road: Road, address: str, call: Call) -> tuple[Mapping[str, str], bytes]:
+def send(codec: Codec, address: str, call: Call) -> tuple[Mapping[str, str], bytes]:
     """One call over a connection of its own; raises WrongAnswer on any status but success."""
-    if road.grpc:
+    if codec.grpc:
         with grpc.insecure_channel(address, options=_GRPC_OPTIONS) as channel:
             infer: Callable[..., bytes] = channel.unary_unary(GRPC_METHOD)
             try:
                 return {}, infer(call.body, timeout=30)
             except grpc.RpcError as failure:
-                raise WrongAnswer(f"{road.name}: {failure}") from failure
+                raise WrongAnswer(f"{codec.name}: {failure}") from failure
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("POST", call.path, call.body, dict(call.headers))
@@ -63,12 +63,12 @@ def ask(road: Road, address: str, call: Call) -> tuple[Mapping[str, str], bytes]
     finally:
         connection.close()
     if answer.status != 200:
-        raise WrongAnswer(f"{road.name}: {answer.status} {body[:300]!r}")
+        raise WrongAnswer(f"{codec.name}: {answer.status} {body[:300]!r}")
     return {name.lower(): value for name, value in answer.getheaders()}, body
 
 
-class Questions:
-    """Different rows of one model with ONNX Runtime's answers."""
+class ReferenceCalls:
+    """Requests for different rows of one model, with the answers of ONNX Runtime."""
 
     def __init__(self, model: BenchModel) -> None:
         self._model = model
@@ -76,32 +76,33 @@ class Questions:
         self._expected = model.expected(self._rows)
         self._calls: dict[str, list[Call]] = {}
 
-    def calls(self, road: Road) -> list[Call]:
+    def calls(self, codec: Codec) -> list[Call]:
         """One request for each row."""
-        if road.name not in self._calls:
+        if codec.name not in self._calls:
             rows = [self._rows[index : index + 1] for index in range(CHECKED)]
-            self._calls[road.name] = [road.write(self._model, row) for row in rows]
-        return self._calls[road.name]
+            self._calls[codec.name] = [codec.write(self._model, row) for row in rows]
+        return self._calls[codec.name]
 
-    def judge(self, road: Road, index: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Raise WrongAnswer unless this answers that row's request."""
-        got = road.read(self._model, headers, body)
-        _compare(road, {name: values[index] for name, values in self._expected.items()}, got)
+    def verify(self, codec: Codec, index: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Raise WrongAnswer unless this is the answer to the request for row ``index``."""
+        got = codec.read(self._model, headers, body)
+        _compare(codec, {name: values[index] for name, values in self._expected.items()}, got)
 
-    def check(self, road: Road, address: str) -> int:
-        """Ask everything at once and judge it; the size of the longest answer's body in bytes. Raises WrongAnswer."""
+    def check(self, codec: Codec, address: str) -> int:
+        """Send all requests at once and verify the answers; return the size of the longest answer's body in bytes.
+        Raises WrongAnswer."""
         with ThreadPoolExecutor(CHECKED) as pool:
-            answers = list(pool.map(lambda call: ask(road, address, call), self.calls(road)))
+            answers = list(pool.map(lambda call: send(codec, address, call), self.calls(codec)))
         for index, (headers, body) in enumerate(answers):
-            self.judge(road, index, headers, body)
+            self.verify(codec, index, headers, body)
         return max(len(body) for _, body in answers)
 
 
-def _compare(road: Road, expected: Arrays, got: Arrays) -> None:
+def _compare(codec: Codec, expected: Arrays, got: Arrays) -> None:
     """Joining rows into one run may change the last bits of a float, so values only have to be close."""
     for name, values in expected.items():
         if not np.allclose(values, got[name].reshape(values.shape), rtol=1e-3, atol=1e-4):
-            raise WrongAnswer(f"{road.name}: {name} is {got[name].ravel()[:8]}, not {values.ravel()[:8]}")
+            raise WrongAnswer(f"{codec.name}: {name} is {got[name].ravel()[:8]}, not {values.ravel()[:8]}")
 
 
 def short(rows: Floats) -> list[float]:
@@ -157,7 +158,7 @@ def _raw(datatype: str, shape: Any, data: bytes) -> NDArray[Any]:
 def _write_grpc(model: BenchModel, rows: Floats) -> Call:
     tensor = pb.ModelInferRequest.InferInputTensor(name=model.input, datatype="FP32", shape=rows.shape)
     # With an id of its own every answer to this request is equally long, which is how a load tool that does not
-    # read trailers can tell an answer from an error.
+    # read trailers can distinguish an answer from an error.
     message = pb.ModelInferRequest(
         model_name=model.name, id="loadtest", inputs=[tensor], raw_input_contents=[rows.tobytes()]
     )
@@ -192,12 +193,12 @@ def _write_image(_: BenchModel, rows: Floats) -> Call:
     return Call("/predict-raw", rows.tobytes(), {"content-type": "application/octet-stream"})
 
 
-def _read_named(model: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
+def _read_by_name(model: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
     return {name: np.array(values) for name, values in json.loads(body).items()}
 
 
-JSON = Road("json", _write_json, _read_json)
-BINARY = Road("binary", _write_binary, _read_binary)
-GRPC = Road("grpc", _write_grpc, _read_grpc, grpc=True)
-ROWS = Road("rows", _write_rows, _read_named)
-IMAGE = Road("image", _write_image, _read_named)
+JSON = Codec("json", _write_json, _read_json)
+BINARY = Codec("binary", _write_binary, _read_binary)
+GRPC = Codec("grpc", _write_grpc, _read_grpc, grpc=True)
+ROWS = Codec("rows", _write_rows, _read_by_name)
+IMAGE = Codec("image", _write_image, _read_by_name)
