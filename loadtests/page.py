@@ -1,4 +1,4 @@
-"""Writes the benchmark's page: tables in Markdown and pictures in SVG, from a report of ``make bench``."""
+"""Writes the data page of the benchmarks: tables in Markdown and pictures in SVG, from a report of ``make bench``."""
 
 import argparse
 import json
@@ -11,23 +11,22 @@ from typing import Any
 Row = Mapping[str, Any]
 
 _WIDTH, _LABEL, _BAR, _GAP = 760, 150, 16, 5
-_OURS, _CEILING, _OTHERS = "#1f6feb", "#8b949e", "#d29922"
+_PENSTOCK, _CEILING, _OTHERS = "#1f6feb", "#8b949e", "#d29922"
 PEAK, ONE = "32 connections", "1 connection"
 
-_INTRODUCTION = """# Benchmarks
+_INTRODUCTION = """# Benchmark data
 
-Everybody on the same cores of one machine in the same run, in turn, round after round: Penstock with routes, counters
-and monitor on; the bare protocols it is held against (`inline` runs each request alone, `tick` joins what one turn of
-the event loop brings); and the servers of others, each with the same model and ONNX Runtime inside, set up as its
-documentation says. Absolute numbers belong to the machine and the day; the ratios to the ceiling of the same round are
-what to compare.
+The tables behind [the benchmarks](benchmarks.md): one row a server and path. All servers ran on the same cores of one
+machine, in the same run, in turn, round after round. `inline` and `batched` are the ceilings: bare protocols without
+routes, metrics or monitor. `inline` runs each request by itself; `batched` joins the requests that arrive in one turn
+of the event loop into one run. The last two columns divide by the ceiling of the same round.
 """
 
 
-def picture(title: str, bars: Sequence[tuple[str, float]]) -> str:
-    """Bars as SVG, the longest as wide as there is room; the value stands behind each."""
+def chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
+    """Bars as SVG, the longest as wide as the space allows; the value stands behind each."""
     height = 34 + len(bars) * (_BAR + _GAP)
-    room, most = _WIDTH - _LABEL - 90, max(value for _, value in bars)
+    longest, most = _WIDTH - _LABEL - 90, max(value for _, value in bars)
     size = f'width="{_WIDTH}" height="{height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
@@ -35,7 +34,7 @@ def picture(title: str, bars: Sequence[tuple[str, float]]) -> str:
     ]
     for place, (name, value) in enumerate(bars):
         y = 30 + place * (_BAR + _GAP)
-        width = max(1, round(room * value / most))
+        width = max(1, round(longest * value / most))
         parts.append(
             f'<text x="{_LABEL - 6}" y="{y + 12}" text-anchor="end">{escape(name)}</text>'
             f'<rect x="{_LABEL}" y="{y}" width="{width}" height="{_BAR}" fill="{_colour(name)}"/>'
@@ -46,7 +45,7 @@ def picture(title: str, bars: Sequence[tuple[str, float]]) -> str:
 
 def _colour(name: str) -> str:
     if name.startswith(("penstock", "2 workers")):
-        return _OURS
+        return _PENSTOCK
     return _CEILING if name.startswith(("batched", "inline")) else _OTHERS
 
 
@@ -118,9 +117,9 @@ def main(arguments: argparse.Namespace) -> int:
     pictures = []
     for model, some in groupby(report["medians"], key=lambda row: row["model"]):
         bars = [(row["contender"], row["rate"]) for row in some if row["load"] == PEAK]
-        title, file = f"{model}: answers a second, 32 connections", f"bench-{model}.svg"
-        (folder / file).write_text(picture(title, sorted(bars, key=lambda bar: -bar[1])))
+        title, file = f"{model}: requests per second, 32 connections", f"bench-{model}.svg"
+        (folder / file).write_text(chart(title, sorted(bars, key=lambda bar: -bar[1])))
         pictures.append((title, file))
-    (arguments.docs / "benchmarks.md").write_text(page(report, pictures))
-    print(arguments.docs / "benchmarks.md")
+    (arguments.docs / "benchmarks-data.md").write_text(page(report, pictures))
+    print(arguments.docs / "benchmarks-data.md")
     return 0

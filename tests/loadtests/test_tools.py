@@ -189,7 +189,7 @@ def test_a_report_becomes_a_page(tmp_path: Path) -> None:
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
     page.main(argparse.Namespace(report=tmp_path / "report.json", docs=tmp_path))
-    text = (tmp_path / "benchmarks.md").read_text()
+    text = (tmp_path / "benchmarks-data.md").read_text()
     assert "| penstock json | 80 |" in text
     assert "| 0.80 |" in text
     picture = ElementTree.parse(tmp_path / "pictures" / "bench-tiny.svg").getroot()
