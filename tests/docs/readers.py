@@ -1,4 +1,4 @@
-"""Readers of the pages do what is written, and see what is promised."""
+"""A reader of a page does what is written, and sees what is promised."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,9 @@ from tests.docs.pages import Command, File, agrees, steps_of
 from tests.docs.terminals import Reader, failure_text, namespaces_missing, network
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("how-to/*.md")])
+TUTORIALS = sorted(DOCS.glob("tutorials/*.md"))
+MIGRATIONS = sorted(DOCS.glob("how-to/migrate-*.md"))
+GUIDES = sorted({*DOCS.glob("how-to/*.md")} - {*MIGRATIONS})
 
 
 def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> None:
@@ -35,14 +37,14 @@ def check(reader: Reader, command: Command) -> None:
     assert not command.printed or agrees(command.printed, printed), failure_text(command, printed, code)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
-def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+def try_page(page: Path, folder: Path) -> None:
+    """Do what a page says, in a folder; with a database where it needs one."""
     if missing := namespaces_missing():
         pytest.skip(missing)
     if "DATABASE_URL" not in page.read_text():
-        follow(page, tmp_path, {})
+        follow(page, folder, {})
         return
     with postgres.running() as server:
         server.create("penstock")
         socket = f"host={server.folder}&port={server.port}"  # a file: it is there in any network namespace
-        follow(page, tmp_path, {"DATABASE_URL": f"postgresql://penstock@/penstock?{socket}"})
+        follow(page, folder, {"DATABASE_URL": f"postgresql://penstock@/penstock?{socket}"})
