@@ -57,7 +57,7 @@ def _table(found: list[Finding]) -> Table:
         delay = "" if one.mean_delay is None else f"{one.mean_delay:.0f}"
         hits = f"{one.found} of {one.streams}" if one.case.within else ""
         holds = "yes" if one.holds else "NO"
-        table.add_row(one.case.name, str(one.false_alarms), str(one.calm_rows), hits, delay, asked, holds)
+        table.add_row(one.case.name, str(one.false_alarms), str(one.unchanged_rows), hits, delay, asked, holds)
     return table
 
 

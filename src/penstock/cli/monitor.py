@@ -91,7 +91,7 @@ def _self_test(streams: int, as_json: bool) -> int:
         for case in CASES:
             outcomes = []
             for seed in range(streams):
-                outcomes.append(run(case, seed, calm_rows=rows_of(case)))
+                outcomes.append(run(case, seed, unchanged_rows=rows_of(case)))
                 bars.advance(task)
             found.append(finding(case, outcomes))
     if as_json:
@@ -102,7 +102,7 @@ def _self_test(streams: int, as_json: bool) -> int:
             asked = f"<= {one.case.within}" if one.case.within else f"<= 1 in {one.budget:.0f}"
             delay = "" if one.mean_delay is None else f"{one.mean_delay:.0f}"
             hits = "" if one.case.within is None else f"{one.found} of {one.streams}"
-            alarms = (str(one.streams), str(one.false_alarms), str(one.calm_rows))
+            alarms = (str(one.streams), str(one.false_alarms), str(one.unchanged_rows))
             table.add_row(one.case.name, *alarms, hits, delay, asked, "yes" if one.holds else "NO")
         data_console().print(table)
     return Exit.OK if all(one.holds for one in found) else Exit.FAILURE

@@ -68,7 +68,7 @@ def profile(
         say(f"{right / (wrong + right):.1%} of its answers were right")
     if reference.hours:
         say(f"its columns change with the hours: what is usual is told apart for {reference.hours} of them")
-    elif wandering := [one.bins.name for one in reference.features if one.wander]:
+    elif wandering := [one.bins.name for one in reference.features if one.seasonal_variation]:
         say(
             f"{', '.join(wandering[:8])} change from one part of the data to the next, and so much is forgiven; with a "
             "column of times (--time) what is usual is told apart by the hour"

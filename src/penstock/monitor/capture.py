@@ -1,7 +1,7 @@
-"""Keeps some requests and their answers as they were, for retraining and replay: off unless a policy asks for it.
+"""Captures requests and their answers for retraining and replay, if a policy asks for it.
 
-Workers append to segment files of bounded size; the control process deletes the oldest beyond the room there is. A
-record is two lengths, a JSON head and the tensors' bytes; what is masked never reaches the file.
+Workers append records to segment files of bounded size; the control process deletes the oldest segments over the
+budget. A record is two lengths, a JSON head and the bytes of the tensors. Masked values never reach the file.
 """
 
 import json
@@ -23,30 +23,30 @@ from penstock.monitor.columns import Columns
 from penstock.monitor.segment_names import next_stamp
 
 CAPTURES = "captures"
-"""The folder of segments, below a gateway's home."""
+"""The folder of segments, below the home of a gateway."""
 
 SUFFIX = ".capture"
 SEGMENT_BYTES = 8 << 20
-MOST_OF_A_BUNCH = 64
-"""Requests of one bunch that are kept at most: writing must not hold a worker up."""
+MOST_OF_A_BATCH = 64
+"""Requests of one batch that are captured at most: writing must not delay a worker."""
 
 MOST_BYTES_OF_ONE = 1 << 20
 _LENGTHS = struct.Struct("<II")
 
 
 class Tally(Protocol):
-    """Whoever counts what is captured."""
+    """The counters of captured requests."""
 
     def count_captured(self, size: int) -> None:
-        """One request was kept, in so many bytes."""
+        """Count one captured request of ``size`` bytes."""
 
     def count_capture_dropped(self) -> None:
-        """One request that should have been kept was not."""
+        """Count one request that was chosen for capture and could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One request: its id, why this version answered, what it brought, and what was answered."""
+class AnsweredRequest:
+    """One request with its answer: its id, the route by which the version got it, its inputs and outputs."""
 
     id: str
     route: str
@@ -55,19 +55,22 @@ class Seen:
 
 
 class CaptureWriter:
-    """One worker's end, for one version; ``masked`` names tensors or columns whose values are left out."""
+    """Writes the captured requests of one version in one worker. Calls block; one thread may use it at a time.
+
+    ``target`` is the model and the version. ``masked`` names tensors or columns whose values are left out.
+    """
 
     def __init__(self, folder: Path, target: tuple[str, str], columns: tuple[Columns, Columns], masked: Sequence[str]):
         self._folder = folder
         self._name = f"{prefix_of(target[0])}@{target[1]}"
-        self._masks = [_Mask(side, masked) for side in columns]
+        self._masks = [_Mask(group, masked) for group in columns]
         self._handle = -1
         self._size = SEGMENT_BYTES
 
-    def write(self, seen: Sequence[Seen], tally: Tally) -> None:
-        """Keep these requests."""
-        for index, one in enumerate(seen):
-            record = self._record(one) if index < MOST_OF_A_BUNCH else b""
+    def write(self, requests: Sequence[AnsweredRequest], tally: Tally) -> None:
+        """Append these requests, and count those that are too many, too large, or cannot be written."""
+        for index, request in enumerate(requests):
+            record = self._record(request) if index < MOST_OF_A_BATCH else b""
             if not record or len(record) > MOST_BYTES_OF_ONE:
                 tally.count_capture_dropped()
                 continue
@@ -80,7 +83,7 @@ class CaptureWriter:
                 tally.count_capture_dropped()
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the open segment; the next request begins a new one."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle, self._size = -1, SEGMENT_BYTES
@@ -92,29 +95,30 @@ class CaptureWriter:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._handle, self._size = os.open(path, flags, 0o600), 0
 
-    def _record(self, one: Seen) -> bytes:
-        """A request's bytes, none for one that is too large."""
-        if sum(tensor.data.nbytes for tensor in (*one.inputs, *one.outputs)) > MOST_BYTES_OF_ONE:
+    def _record(self, request: AnsweredRequest) -> bytes:
+        """Return the bytes of a request, none if it is too large."""
+        inputs, outputs = request.inputs, request.outputs
+        if sum(tensor.data.nbytes for tensor in (*inputs, *outputs)) > MOST_BYTES_OF_ONE:
             return b""
-        head: dict[str, Any] = {"id": one.id, "at": time.time(), "route": one.route, "tensors": []}
+        head: dict[str, Any] = {"id": request.id, "at": time.time(), "route": request.route, "tensors": []}
         parts = []
-        for side, mask, tensors in zip(("inputs", "outputs"), self._masks, (one.inputs, one.outputs), strict=True):
+        for side, mask, tensors in zip(("inputs", "outputs"), self._masks, (inputs, outputs), strict=True):
             for tensor in tensors:
                 data = mask(tensor)
                 if data is None:
                     continue
-                told = {"side": side, "name": tensor.name, "datatype": tensor.datatype, "shape": list(data.shape)}
+                entry = {"side": side, "name": tensor.name, "datatype": tensor.datatype, "shape": list(data.shape)}
                 if tensor.datatype == "BYTES":
-                    told["values"] = [_text(value) for value in data.ravel().tolist()]
+                    entry["values"] = [_text(value) for value in data.ravel().tolist()]
                 else:
                     parts.append(np.ascontiguousarray(data).tobytes())
-                head["tensors"].append(told)
+                head["tensors"].append(entry)
         return Record(head, b"".join(parts)).packed()
 
 
 class _Mask:
-    """Leaves out what nobody may see: whole tensors, or columns of them by name or by place (``x[0]``), so that a mask
-    by place holds on when the columns get names."""
+    """Leaves out masked values: whole tensors, or columns by name or by index (``x[0]``). A mask by index still holds
+    when the columns get names."""
 
     def __init__(self, columns: Columns, masked: Sequence[str]) -> None:
         self._tensors = frozenset(masked)
@@ -124,7 +128,7 @@ class _Mask:
         }
 
     def __call__(self, tensor: Tensor) -> Array | None:
-        """What may be kept of a tensor, None for nothing."""
+        """Return the data of a tensor without masked values, None if all of it is masked."""
         if tensor.name in self._tensors:
             return None
         hidden = self._columns.get(tensor.name)
@@ -140,14 +144,14 @@ def _text(value: Any) -> str:
 
 
 def segments(folder: Path, model: str, version: str) -> list[Path]:
-    """A version's segments, oldest first."""
+    """Return the segments of a version, oldest first."""
     found = folder.glob(f"{prefix_of(model)}@{version}@*{SUFFIX}")
-    return sorted(found, key=lambda one: one.name.rsplit("@", 1)[1])
+    return sorted(found, key=lambda path: path.name.rsplit("@", 1)[1])
 
 
 def sweep(folder: Path, most_bytes: int) -> int:
-    """Delete the oldest segments beyond the room there is; the bytes that are left."""
-    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda one: one.name.rsplit("@", 1)[1], reverse=True)
+    """Delete the oldest segments over the budget, and return the bytes that are left."""
+    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name.rsplit("@", 1)[1], reverse=True)
     total = 0
     for path in found:
         size = path.stat().st_size
@@ -160,8 +164,8 @@ def sweep(folder: Path, most_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A request that was kept: its ``head`` (also its ``labels`` row by row, NaN where none came, once they were looked
-    up) and the tensors' bytes."""
+    """A captured request: its ``head`` and the bytes of its tensors. After ``labelled`` the head also has the
+    ``labels`` row by row, NaN for a row without one."""
 
     head: Mapping[str, Any]
     body: bytes
@@ -173,43 +177,43 @@ class Record:
 
     @property
     def labels(self) -> Sequence[float]:
-        """The labels of its rows, as far as they were looked up."""
+        """The labels of its rows, empty before ``labelled``."""
         found: Sequence[float] = self.head.get("labels", ())
         return found
 
     @property
     def rows(self) -> int:
-        """How many rows its longest tensor has."""
-        return max((one["shape"][0] for one in self.head["tensors"] if one["shape"]), default=1)
+        """Number of rows of its longest tensor."""
+        return max((tensor["shape"][0] for tensor in self.head["tensors"] if tensor["shape"]), default=1)
 
     def labelled(self, labels: Sequence[float]) -> "Record":
-        """The same with labels."""
+        """Return the record with labels."""
         return replace(self, head={**self.head, "labels": list(labels)}) if labels else self
 
     def packed(self) -> bytes:
-        """The record as files have it."""
+        """Return the bytes of the record in a file."""
         text = json.dumps(self.head, separators=(",", ":")).encode()
         return _LENGTHS.pack(len(text), len(self.body)) + text + self.body
 
     def arrays(self) -> dict[str, dict[str, Array]]:
-        """``inputs`` and ``outputs`` by name."""
+        """Return the tensors by name, separately for ``inputs`` and ``outputs``."""
         found: dict[str, dict[str, Array]] = {"inputs": {}, "outputs": {}}
         at = 0
-        for one in self.head["tensors"]:
-            if one["datatype"] == "BYTES":
-                array = np.array(one["values"], object).reshape(one["shape"])
+        for entry in self.head["tensors"]:
+            if entry["datatype"] == "BYTES":
+                array = np.array(entry["values"], object).reshape(entry["shape"])
             else:
-                dtype = np.dtype(NUMPY_TYPES[one["datatype"]])
-                count = int(np.prod(one["shape"], dtype=np.int64))
-                array = np.frombuffer(self.body, dtype, count, at).reshape(one["shape"])
+                dtype = np.dtype(NUMPY_TYPES[entry["datatype"]])
+                count = int(np.prod(entry["shape"], dtype=np.int64))
+                array = np.frombuffer(self.body, dtype, count, at).reshape(entry["shape"])
                 at += array.nbytes
-            found[one["side"]][one["name"]] = array
+            found[entry["side"]][entry["name"]] = array
         return found
 
 
 def records(path: Path) -> Iterator[tuple[Record, Amount]]:
-    """The records of a file, oldest first, and how much each is. One that is still being written ends it, and a file
-    that was deleted meanwhile has none."""
+    """Yield the records of a file with their amounts, oldest first. An incomplete record ends the file, and a file that
+    was deleted meanwhile has none."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         while len(lengths := file.read(_LENGTHS.size)) == _LENGTHS.size:
             head_size, body_size = _LENGTHS.unpack(lengths)

@@ -1,5 +1,4 @@
-"""Columns that are watched together: their detectors' evidence, what tells that a change is over, and what is said of
-each."""
+"""A panel of columns that are tested together: the evidence of change, the recoveries, and the state of each column."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A column that has changed or is over it: the log evidence of the detector, since when (the caller's time), and
-    what its rows lately looked like [places]."""
+    """A change of the column with this index that ``begins`` or is over: the log evidence of the detector, the time
+    since when (the caller's time), and the counts of its recent rows [places]."""
 
     index: int
     begins: bool
@@ -30,8 +29,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is known at one look: how many rows are worth one, the time, the rows between false alarms of all columns
-    together, and the share of rows at which a change may begin, for the rate of false alarms of all models together."""
+    """The terms of one look: the variance inflation, the time, the budget (rows between false alarms of all columns
+    together) and the share of rows at which a change may begin, which bounds the daily false alarms of all models."""
 
     inflation: float
     now: float
@@ -44,39 +43,40 @@ def _always(index: int, recent: Floats) -> bool:
 
 
 class ColumnPanel:
-    """``usual`` are each column's counts of the reference, ``forgiven`` the nats a row that are no evidence."""
+    """Tests columns against ``usual`` counts [columns][places]; ``tolerance`` [columns] are nats for each row that are
+    no evidence."""
 
-    def __init__(self, usual: Sequence[ArrayLike], forgiven: Sequence[float]) -> None:
-        self._usual, self._forgiven = [np.asarray(one, float) for one in usual], list(forgiven)
-        self.detector = ChangeDetector([shares(one) for one in self._usual], self._forgiven)
+    def __init__(self, usual: Sequence[ArrayLike], tolerance: Sequence[float]) -> None:
+        self._usual, self._tolerance = [np.asarray(counts, float) for counts in usual], list(tolerance)
+        self.detector = ChangeDetector([shares(counts) for counts in self._usual], self._tolerance)
         self.states = [ColumnState() for _ in self._usual]
         self.alarms = 0
         self._recoveries = Recoveries()
         self._rows = np.zeros(len(self._usual))
 
-    def expect(self, usual: Sequence[ArrayLike], forgiven: Sequence[float]) -> None:
-        """Hold what comes from now on against these counts, of as many columns and places as those before."""
-        self._usual, self._forgiven = [np.asarray(one, float) for one in usual], list(forgiven)
-        self.detector.expect([shares(one) for one in self._usual], self._forgiven)
+    def expect(self, usual: Sequence[ArrayLike], tolerance: Sequence[float]) -> None:
+        """Test later rows against these counts, of as many columns and places as before."""
+        self._usual, self._tolerance = [np.asarray(counts, float) for counts in usual], list(tolerance)
+        self.detector.expect([shares(counts) for counts in self._usual], self._tolerance)
 
     def look(
         self, fresh: Sequence[ArrayLike], look: Look, is_change: Callable[[int, Floats], bool] = _always
     ) -> list[Change]:
-        """Take one more batch of each column's counts; what has changed by it.
+        """Take one more batch of counts [columns][places], and return the changes.
 
-        ``is_change`` says of a column that there is an alarm about, by what its rows lately looked like, whether that
-        is a change that is looked for.
+        ``is_change`` decides for a column with an alarm, by the counts of its recent rows, whether that is a change of
+        the kind that this panel reports.
         """
         panel = self.detector
         panel.watch(panel.batch(fresh), look.inflation, look.now, look.onset_probability)
-        self._rows += [float(np.sum(one)) for one in fresh]
+        self._rows += [float(np.sum(counts)) for counts in fresh]
         found, log_m, since, recent = panel.alarm(look.budget), panel.log_m, panel.since, panel.recent
         if found:
             self.alarms += 1
             panel.restart()
         alarmed = {index for index in found if is_change(index, recent[index])}
         over = self._recoveries.look(
-            self.changed(), alarmed, fresh, self._usual, self._forgiven, look.inflation, look.budget
+            self.changed(), alarmed, fresh, self._usual, self._tolerance, look.inflation, look.budget
         )
         changes = []
         for index, before in enumerate(self.states):
@@ -84,25 +84,24 @@ class ColumnPanel:
             self.states[index] = after
             if (before.state is State.DRIFT) != (after.state is State.DRIFT):
                 begins = after.state is State.DRIFT
-                told = Change(index, begins, float(log_m[index]), float(since[index]), recent[index])
-                changes.append(told)
+                changes.append(Change(index, begins, float(log_m[index]), float(since[index]), recent[index]))
         return changes
 
     def changed(self) -> list[int]:
-        """The columns that have changed and are not over it."""
-        return [index for index, one in enumerate(self.states) if one.state is State.DRIFT]
+        """Return the columns that have changed and have not recovered."""
+        return [index for index, column in enumerate(self.states) if column.state is State.DRIFT]
 
-    # What outlives the process that watches.
+    # The state that outlives the process.
 
-    def kept(self) -> dict[str, Any]:
-        """The evidence as JSON values."""
-        states = [[one.state.value, one.since] for one in self.states]
+    def export_state(self) -> dict[str, Any]:
+        """Return the evidence as JSON values."""
+        states = [[column.state.value, column.since] for column in self.states]
         return {**self.detector.kept(), "states": states, "recoveries": self._recoveries.kept()}
 
-    def take_up(self, kept: Mapping[str, Any]) -> None:
-        """Go on with the evidence of ``kept``, if it is of as many columns."""
-        self.detector.take_up(kept)
-        states = kept.get("states", [])
+    def restore_state(self, saved: Mapping[str, Any]) -> None:
+        """Continue with saved evidence, if it has as many columns."""
+        self.detector.take_up(saved)
+        states = saved.get("states", [])
         if len(states) == len(self.states):
             self.states = [ColumnState(State(state), float(since)) for state, since in states]
-            self._recoveries.take_up(kept["recoveries"], [len(one) for one in self._usual])
+            self._recoveries.take_up(saved["recoveries"], [len(counts) for counts in self._usual])

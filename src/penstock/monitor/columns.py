@@ -1,7 +1,8 @@
-"""From tensors to the columns that are watched: numbers and labels, one value a row, each with its name.
+"""Turns tensors into the columns that the monitor watches: named numbers and labels, one value for each row.
 
-Inputs of up to 256 numbers a row are watched number by number; wider ones (images, sequences, embeddings) by five
-summaries of each row. Outputs of several scores are watched as the class with the greatest, and that score.
+Inputs of up to 256 numbers in a row have one column for each number; wider ones (images, sequences, embeddings) have
+five summaries of each row. Outputs of several scores have two columns: the class with the greatest score, and that
+score.
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,13 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Array, Tensor
 
 WIDEST = 256
-"""Numbers a row that are watched one by one."""
+"""Greatest number of values in a row with a column for each."""
 
 MOST_LABELS = 32
-"""Columns of labels of one tensor that are watched."""
+"""Greatest number of columns of labels of one tensor."""
 
 MOST_SUMMED = 4096
-"""Numbers of a wide row that go into its summaries, evenly spread over it."""
+"""Values of a wide row that go into its summaries, evenly spread over the row."""
 
 SUMMARIES = ("mean", "std", "min", "max", "zeros")
 WHOLE = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
@@ -41,7 +42,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One tensor's part: which tensor, how it is taken apart, and the names of its numbers and labels."""
+    """The columns of one tensor: its name, its form, and the names of its numbers and labels."""
 
     tensor: str
     form: Form
@@ -51,7 +52,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Columns of several rows: ``numbers`` [rows, columns], and each column of labels."""
+    """The columns of several rows: ``numbers`` [rows, columns], and ``labels`` [columns][rows]."""
 
     numbers: Floats
     labels: tuple[Array | Sequence[Any], ...]
@@ -60,18 +61,18 @@ class Rows:
         return len(self.numbers)
 
     def at(self, places: Places) -> "Rows":
-        """The rows at these places, in their order."""
+        """Return the rows with these indexes, in that order."""
         return Rows(self.numbers[places], tuple(np.asarray(column, object)[places] for column in self.labels))
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Rows one below the other."""
+    """Concatenate rows with the same columns."""
     labels = tuple([value for one in parts for value in one.labels[index]] for index in range(len(parts[0].labels)))
     return Rows(np.concatenate([one.numbers for one in parts]), labels)
 
 
 class Columns:
-    """What is watched of a set of tensors; ``batching`` says that the first axis is rows."""
+    """Takes the columns from a set of tensors; ``batching`` says that the first axis is rows."""
 
     def __init__(self, columns: Sequence[Column], batching: bool) -> None:
         self._columns = columns
@@ -80,7 +81,7 @@ class Columns:
         self.labels = [name for column in columns for name in column.labels]
 
     def __call__(self, tensors: Sequence[Tensor]) -> Rows | None:
-        """The rows of a request or an answer; None where a tensor is missing, or is not of the form expected."""
+        """Return the rows of a request or an answer, None if a tensor is missing or has another form."""
         found = {tensor.name: tensor.data for tensor in tensors}
         numbers: list[Floats] = []
         labels: list[Array | Sequence[Any]] = []
@@ -100,13 +101,13 @@ class Columns:
         return Rows(numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1), tuple(labels))
 
     def tensors(self) -> dict[str, tuple[str, ...]]:
-        """The names of each tensor's columns that are watched one by one."""
+        """Return the names of the columns of each tensor that has one for each value."""
         one_by_one = (Form.NUMBERS, Form.LABELS)
         return {one.tensor: one.numbers or one.labels for one in self._columns if one.form in one_by_one}
 
     def scores(self, tensors: Sequence[Tensor]) -> Floats | None:
-        """The scores of each row's classes [rows, classes], of the first tensor that has some; else the first single
-        numbers [rows, 1]."""
+        """Return the scores [rows, classes] of the first tensor of scores, else the first numbers; None without
+        either."""
         for form in (Form.SCORES, Form.NUMBERS):
             name = next((one.tensor for one in self._columns if one.form is form), None)
             data = next((tensor.data for tensor in tensors if tensor.name == name), None)
@@ -145,12 +146,12 @@ def _summaries(rows: Floats) -> Floats:
 
 
 def input_columns(specs: Sequence[TensorSpec], batching: bool, names: Sequence[str] = ()) -> Columns:
-    """What is watched of a model's inputs; ``names`` are those of its features, where it brings any."""
+    """Return the columns of a model's inputs; ``names`` are those of its features, if it states any."""
     return Columns([_input(spec, batching, names if len(specs) == 1 else ()) for spec in _watched(specs)], batching)
 
 
 def output_columns(specs: Sequence[TensorSpec], batching: bool) -> Columns:
-    """What is watched of a model's outputs."""
+    """Return the columns of a model's outputs."""
     return Columns([_output(spec, batching) for spec in _watched(specs)], batching)
 
 
@@ -159,7 +160,7 @@ def _watched(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
 
 
 def _width(spec: TensorSpec, batching: bool) -> int | None:
-    """Numbers a row, None where it is not fixed."""
+    """Return the number of values in a row, None if it is not fixed."""
     dims = spec.shape[1:] if batching else spec.shape
     return None if any(dim < 0 for dim in dims) else int(np.prod(dims, dtype=np.int64))
 

@@ -1,4 +1,4 @@
-"""How sure a model is: the probability that is counted of each answer, and its histogram."""
+"""The confidence of a model: the probability that is counted for each answer, and its histogram."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ SCORE_BINS = 50
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceHistogram:
-    """How sure the model was: ``counts`` [SCORE_BINS] of the probability of the second class of two, or of the class
-    with the greatest of more (``classes``); ``right`` says how many of those came true (the second class did; the
-    answer was right), where the data had labels."""
+    """Counts of a model's confidence.
+
+    ``counts`` [SCORE_BINS] are counts of the probability of the second of two classes, or of the greatest probability
+    of more ``classes``. ``right`` [SCORE_BINS] counts how many of them came true (the second class was right; the
+    answer was right); it is empty if the data had no labels.
+    """
 
     classes: int
     counts: tuple[int, ...]
@@ -24,8 +27,8 @@ class ConfidenceHistogram:
 
 
 def confidence_of(scores: Floats) -> Floats | None:
-    """The probability that is counted: of the second class of two, of the greatest of more; None where the scores are
-    no probabilities."""
+    """Return the probability [rows] to count for each row of scores [rows, classes]: that of the second of two classes,
+    or the greatest of more; None if the scores are not probabilities."""
     if not ((scores >= 0) & (scores <= 1)).all():
         return None
     if scores.shape[1] > 1 and (np.abs(scores.sum(axis=1) - 1) > 1e-3).any():
@@ -34,13 +37,13 @@ def confidence_of(scores: Floats) -> Floats | None:
     return found
 
 
-def score_bins(sure: Floats) -> Places:
-    """The bin of each probability."""
-    return np.minimum((sure * SCORE_BINS).astype(np.intp), SCORE_BINS - 1)
+def score_bins(probabilities: Floats) -> Places:
+    """Return the bin [rows] of each probability [rows]."""
+    return np.minimum((probabilities * SCORE_BINS).astype(np.intp), SCORE_BINS - 1)
 
 
 def confidence_in(values: Mapping[str, Any] | None) -> ConfidenceHistogram | None:
-    """How sure a model was, from its JSON values."""
+    """Return a histogram from its JSON values."""
     if values is None:
         return None
     return ConfidenceHistogram(values["classes"], tuple(values["counts"]), tuple(values["right"]))

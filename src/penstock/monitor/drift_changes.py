@@ -1,4 +1,4 @@
-"""What the monitor tells of a version's rows when something has changed."""
+"""The change that a version's monitor reports for its rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ DRIFT, QUALITY, SLICE = "drift", "quality", "slice"
 
 @dataclass(frozen=True, slots=True)
 class DriftChange:
-    """Something that has changed: ``about`` says in which regard, ``begins`` whether it began or is over."""
+    """A change of one feature: its kind ``about`` (DRIFT, QUALITY or SLICE), whether it ``begins`` or is over, and the
+    evidence as JSON values."""
 
     about: str
     feature: str

@@ -1,4 +1,4 @@
-"""What the admin API shows of the columns that a version's monitor watches; pure functions of the window's counts."""
+"""The admin API's document of the columns of a version; pure functions of the counts in the window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.statistics.column_state import ColumnState, State
 from penstock.core.statistics.effect_sizes import Scores
-from penstock.monitor.quality import KINDS, rates, sorted_out, violations
+from penstock.monitor.quality import KINDS, counts_by_kind, rates, violations
 from penstock.monitor.reference import Feature
 
 Document = dict[str, Any]
@@ -17,8 +17,8 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ColumnWindow:
-    """A column in the window: ``counts`` [places], its effect sizes, what is said of it, the logarithm of the evidence,
-    the counts that are ``usual`` now [places], and the nats a row by which a reference of this size is off."""
+    """A column in the window: ``counts`` [places], its effect sizes, its state, the natural logarithm of the evidence,
+    the counts that are ``usual`` now [places], and the sampling error of the reference in nats for each row."""
 
     feature: Feature
     counts: Sequence[int]
@@ -30,7 +30,7 @@ class ColumnWindow:
 
 
 def column_document(column: ColumnWindow) -> Document:
-    """What is shown of a column."""
+    """Return the document of a column."""
     feature, bins, counts = column.feature, column.feature.bins, column.counts
     return {
         "name": bins.name,
@@ -44,7 +44,7 @@ def column_document(column: ColumnWindow) -> Document:
         "out_of_range": _total(counts, bins.out_of_range),
         "infinite": _total(counts, bins.infinite),
         "unseen": _total(counts, bins.unseen),
-        **({"forgiven": round(feature.wander, 6)} if feature.wander else {}),
+        **({"forgiven": round(feature.seasonal_variation, 6)} if feature.seasonal_variation else {}),
         "reference_error": round(column.sampling_error, 6),
         **_bins(column),
     }
@@ -89,22 +89,22 @@ def quality_document(
     kinds: Sequence[str],
     odd: int,
 ) -> Document:
-    """Rows of the window that were not sound, by what was wrong with them, and features that are not as usual.
+    """Return the invalid values of the window by kind, and the features that have more of them than usual.
 
-    ``counts`` [features][places] are those of the window, ``kinds`` what is more frequent than usual of each feature,
-    ``odd`` the requests that were not as expected.
+    ``counts`` [features][places] are those of the window, ``kinds`` [features] the kind that is more frequent than
+    usual, and ``odd`` the number of requests of an unexpected form.
     """
-    wrong = dict.fromkeys(KINDS, 0)
+    totals = dict.fromkeys(KINDS, 0)
     for feature, found in zip(features, counts, strict=True):
         for kind, number in violations(feature, found).items():
-            wrong[kind] += number
+            totals[kind] += number
     rows = max(map(sum, counts), default=0)
     violated = [
         {
             "name": feature.bins.name,
             "kind": kind,
             "since": state.since,
-            "rates": rates(sorted_out(feature, found)),
+            "rates": rates(counts_by_kind(feature, found)),
         }
         for feature, found, state, kind in zip(features, counts, states, kinds, strict=True)
         if state.state is State.DRIFT
@@ -112,7 +112,7 @@ def quality_document(
     return {
         "state": "violated" if violated else "ok" if rows else State.INSUFFICIENT_DATA.value,
         "rows": rows,
-        "violations": wrong,
+        "violations": totals,
         "violated": violated,
         "odd_requests": odd,
     }

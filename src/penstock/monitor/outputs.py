@@ -1,7 +1,8 @@
-"""Fixed bins for what models answer, the same for every version of a model, so that versions can be compared.
+"""Fixed bins of a model's outputs, the same for every version, so that versions can be compared.
 
-A class or label is its own bin; scores of several classes count as the class with the greatest; other numbers fall in
-bins a fourth of an octave wide, by sign; texts by a hash. Every row that is not finite falls in a bin of its own.
+A class or label has its own bin, and scores of several classes count as the class with the greatest score. Other
+numbers fall in bins a quarter of an octave wide, by sign, and texts in bins by a hash. Rows that are not finite share
+one bin.
 """
 
 from zlib import crc32
@@ -14,14 +15,14 @@ from penstock.core.tensors import Array
 OUTPUT_BINS = 256
 NOT_FINITE = OUTPUT_BINS - 1
 OTHER = OUTPUT_BINS - 2
-"""Labels beyond the bins there are."""
+"""The bin of labels that have no bin of their own."""
 
 CLASSES = 200
-"""Labels and classes 0 to this have bins of their own."""
+"""Labels and classes from 0 to one less than this have bins of their own."""
 
 PER_OCTAVE = 4
 SPAN = 120
-"""Bins of each sign: magnitudes from 2^-15 to 2^15; what lies beyond counts with the last."""
+"""Bins of each sign, for magnitudes from 2^-15 to 2^15; values beyond count in the last bins."""
 
 MIDDLE = 128
 
@@ -29,7 +30,8 @@ Bins = NDArray[np.intp]
 
 
 def bins_of(output: Array, batching: bool) -> Bins:
-    """The bin of each row of an output; the first axis is rows for models that batch, else all is one row."""
+    """Return the bin [rows] of each row of an output; the first axis is rows if the model is ``batching``, else the
+    output is one row."""
     if not output.size:
         return np.zeros(0, np.intp)
     rows = output.reshape(len(output), -1) if batching and output.ndim else output.reshape(1, -1)
@@ -42,8 +44,8 @@ def bins_of(output: Array, batching: bool) -> Bins:
 
 
 def _text_bin(row: Array) -> int:
-    told = b"\0".join(one if isinstance(one, bytes) else str(one).encode() for one in row.tolist())
-    return crc32(told) % CLASSES
+    text = b"\0".join(value if isinstance(value, bytes) else str(value).encode() for value in row.tolist())
+    return crc32(text) % CLASSES
 
 
 def _float_bins(rows: NDArray[np.float64]) -> Bins:

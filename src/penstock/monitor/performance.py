@@ -1,7 +1,7 @@
-"""What labels say of a version: metrics, whether its errors have changed, and whether it is as good as it says.
+"""The performance of a version by its labels: metrics, changes of its error rate, calibration of its confidence.
 
-The one door to river, which is imported with the first label: it takes a second and 80 megabytes. Its
-detectors are fed finite errors only (one NaN blinds them for ever) and read before their next update (which forgets).
+Only this file imports river, and only with the first label: the import takes a second and 80 megabytes. River's
+detectors get finite errors only (a single NaN disables them for good), and are read before the next update resets them.
 """
 
 import math
@@ -29,28 +29,28 @@ from penstock.monitor.reference import Reference
 _IMPORTING = Lock()
 
 WINDOW = 1000
-"""Labels that windowed metrics look back on."""
+"""Labels in the window of windowed metrics."""
 
 SHARE = 0.5
-"""The part of the budget of false alarms that each of the two things gets which labels are watched for."""
+"""The part of the false alarm budget for each of the two tests on labels."""
 
 RECENT = 500
-"""Labels whose share of errors is shown as the recent one."""
+"""Labels whose error rate is shown as the recent one."""
 
 THRESHOLDS = 50
-"""Points of the ROC curve that the prequential area is made of."""
+"""Points of the ROC curve for the prequential area under it."""
 
 Document = dict[str, Any]
 
 NO_LABELS: Document = {"labels": 0, "accuracy": None}
-"""What is shown of a version before its first label."""
+"""The document of a version before its first label."""
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 
 
 @dataclass(frozen=True, slots=True)
 class PerformanceChange:
-    """A change of how good a version is: ``what`` is ``errors`` or ``gap``; ``begins`` False says that it is over."""
+    """A change of a version's performance that ``begins`` or is over: ``what`` is ``errors`` or ``gap``."""
 
     what: str
     begins: bool
@@ -58,16 +58,17 @@ class PerformanceChange:
 
 
 class Performance:
-    """One version's; ``learn`` takes rows in the order in which their labels came.
+    """The performance of one version. Of one thread at a time.
 
-    ``budget``: labels between false alarms; ``daily``: at most so many false alarms a day as well, 0 for no such bound.
+    ``budget`` is the average number of labels between false alarms, and ``daily`` bounds the false alarms of a day (0:
+    no bound).
     """
 
     def __init__(self, reference: Reference | None, budget: float, daily: float = 0.0) -> None:
         self._all_budget, self._daily, self._budget = budget, daily, budget / SHARE
         confidence = None if reference is None else reference.confidence
         counts, right = ((0,) * SCORE_BINS, ()) if confidence is None else (confidence.counts, confidence.right)
-        self._chances = calibration_curve(counts, right)
+        self._curve = calibration_curve(counts, right)
         self._metrics: _Metrics | None = None
         self._columns: dict[int, float] = {}
         self._calibration: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
@@ -77,8 +78,9 @@ class Performance:
         self.right = 0
 
     def learn(self, rows: Sequence[LabelledRow], passed_s: float = math.inf) -> list[PerformanceChange]:
-        """Take what was told, ``passed_s`` seconds after what was told before; what has changed by it."""
-        begun = onset_probability(len(rows), passed_s, self._all_budget, self._daily)
+        """Take labelled rows in the order of their labels, ``passed_s`` seconds after the last ones, and return the
+        changes."""
+        onset = onset_probability(len(rows), passed_s, self._all_budget, self._daily)
         changes: list[PerformanceChange] = []
         errors: list[float] = []
         for row in rows:
@@ -89,55 +91,57 @@ class Performance:
             if self._metrics is None or self._metrics.task != _task(row):
                 self._metrics = _Metrics(_task(row))
             self._learn_columns(row)
-            probabilities = self._chances_of(row)
+            probabilities = self._class_probabilities(row)
             self._metrics.update(row, probabilities)
             errors.append(_error(row))
             if probabilities:
-                changes += self._see_gap(row, probabilities, begun)
-        return changes + self._errors.see(errors, begun)
+                changes += self._observe_gap(row, probabilities, onset)
+        return changes + self._errors.observe(errors, onset)
 
     def _learn_columns(self, row: LabelledRow) -> None:
-        """Which class each score is of, by the answers themselves."""
-        known = [one for one in row.scores if math.isfinite(one)]
-        if len(known) > 1:
-            self._columns[int(np.argmax(known))] = row.answer
+        """Learn from an answer which class its greatest score belongs to."""
+        scores = [score for score in row.scores if math.isfinite(score)]
+        if len(scores) > 1:
+            self._columns[int(np.argmax(scores))] = row.answer
 
-    def _chances_of(self, row: LabelledRow) -> dict[float, float]:
-        """Probabilities by class, as far as they are known: none where scores are no probabilities."""
+    def _class_probabilities(self, row: LabelledRow) -> dict[float, float]:
+        """Return the known probabilities by class; none if the scores are not probabilities."""
         if row.is_probability:
             return {1.0: row.answer, 0.0: 1 - row.answer}
-        known = [one for one in row.scores if math.isfinite(one)]
-        if row.form == NUMBER or not known or not all(0 <= one <= 1 for one in known):
+        scores = [score for score in row.scores if math.isfinite(score)]
+        if row.form == NUMBER or not scores or not all(0 <= score <= 1 for score in scores):
             return {}
-        if len(known) == 1:
-            return {row.answer: known[0]}
-        if abs(sum(known) - 1) > 1e-3:
+        if len(scores) == 1:
+            return {row.answer: scores[0]}
+        if abs(sum(scores) - 1) > 1e-3:
             return {}
-        columns = {**{index: float(index) for index in range(len(known))}, **self._columns}
-        return {columns[index]: one for index, one in enumerate(known)}
+        columns = {**{index: float(index) for index in range(len(scores))}, **self._columns}
+        return {columns[index]: score for index, score in enumerate(scores)}
 
-    def _see_gap(self, row: LabelledRow, probabilities: dict[float, float], begun: float) -> list[PerformanceChange]:
+    def _observe_gap(
+        self, row: LabelledRow, probabilities: dict[float, float], onset: float
+    ) -> list[PerformanceChange]:
         answer = float(row.answer >= 0.5) if row.is_probability else row.answer
-        chance = self._calibrated(row, probabilities, answer)
-        self._calibration.append((chance, row.right))
-        begins = self._gap.see(chance, row.right, begun)
+        calibrated = self._calibrated(probabilities, answer)
+        self._calibration.append((calibrated, row.right))
+        begins = self._gap.see(calibrated, row.right, onset)
         return [] if begins is None else [PerformanceChange("gap", begins, self.gap())]
 
-    def _calibrated(self, row: LabelledRow, probabilities: dict[float, float], answer: float) -> float:
-        """The chance to be right that the reference's labels give an answer that is so sure."""
-        sure = probabilities.get(answer, 0.5)
-        two = len(probabilities) == 2
-        if not self._chances.calibrated:
-            return sure
+    def _calibrated(self, probabilities: dict[float, float], answer: float) -> float:
+        """Return the probability that an answer is right, calibrated by the reference's labels if it has any."""
+        stated = probabilities.get(answer, 0.5)
+        is_binary = len(probabilities) == 2
+        if not self._curve.calibrated:
+            return stated
         second = self._columns.get(1, 1.0)
-        place = min(SCORE_BINS - 1, int((probabilities.get(second, 0.5) if two else sure) * SCORE_BINS))
-        chance = float(self._chances.probabilities[place])
-        return chance if not two or answer == second else 1 - chance
+        index = min(SCORE_BINS - 1, int((probabilities.get(second, 0.5) if is_binary else stated) * SCORE_BINS))
+        calibrated = float(self._curve.probabilities[index])
+        return calibrated if not is_binary or answer == second else 1 - calibrated
 
     def gap(self) -> Document:
-        """What probabilities let expect of the last labelled answers, and what came true."""
+        """Return the expected accuracy of the last labelled answers by their probabilities, and the realised one."""
         rows = len(self._calibration)
-        expected = sum(chance for chance, _ in self._calibration) / rows if rows else None
+        expected = sum(probability for probability, _ in self._calibration) / rows if rows else None
         realised = sum(right for _, right in self._calibration) / rows if rows else None
         return {
             "state": self._gap.state.value,
@@ -145,21 +149,21 @@ class Performance:
             "estimated": _rounded(expected),
             "realised": _rounded(realised),
             "log_e": round(max(0.0, self._gap.log_e), 3),
-            "calibrated": self._chances.calibrated,
+            "calibrated": self._curve.calibrated,
         }
 
     def values(self) -> dict[str, float]:
-        """The windowed metrics by name, as far as they are known."""
+        """Return the known windowed metrics by name."""
         return {} if self._metrics is None else self._metrics.windowed()
 
     def overall(self) -> dict[str, float]:
-        """The metrics over all labels by name, as far as they are known."""
+        """Return the known metrics over all labels by name."""
         return {} if self._metrics is None else self._metrics.prequential()
 
     def document(self) -> Document:
-        """Everything labels say, as the admin API shows it."""
+        """Return the performance as the admin API shows it."""
         metrics = self._metrics
-        probabilities = [chance for chance, _ in self._calibration]
+        probabilities = [probability for probability, _ in self._calibration]
         error = calibration_error(probabilities, [right for _, right in self._calibration])
         windowed = {} if metrics is None else {**metrics.windowed(), "calibration_error": error}
         return {
@@ -174,18 +178,18 @@ class Performance:
 
 
 RATIOS = frozenset({"accuracy", "error_rate", "macro_f1", "f1", "roc_auc"})
-"""Metrics from 0 to 1."""
+"""Metrics between 0 and 1."""
 
 
 def metrics_of(rows: Sequence[LabelledRow]) -> dict[str, float]:
-    """The metrics of some rows, all together, as the monitor names them."""
+    """Return the metrics over these rows by the monitor's names."""
     performance = Performance(None, math.inf)
     performance.learn(rows)
     return performance.overall()
 
 
 def estimate_out(found: Estimate | None) -> Document | None:
-    """An estimate as JSON values."""
+    """Return an estimate as JSON values."""
     if found is None:
         return None
     return {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
@@ -196,7 +200,7 @@ def _task(row: LabelledRow) -> str:
 
 
 def _error(row: LabelledRow) -> float:
-    """1 for a wrong class, else how far a number is off."""
+    """Return 1 for a wrong class and 0 for the right one, or the absolute error of a number."""
     return abs(row.label - row.answer) if _task(row) == REGRESSION else float(not row.right)
 
 
@@ -205,12 +209,12 @@ def _rounded(value: float | None) -> float | None:
 
 
 _DATASETS = "river.drift.datasets"
-"""Imports pandas and scikit-learn (90 megabytes, most of the time), and nothing else of the library uses it."""
+"""A module that nothing else in river uses; it imports pandas and scikit-learn (90 megabytes and most of the time)."""
 
 
 @contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Let a package be imported without one of its modules, which may still be imported later."""
+    """Import a package without one of its modules, which may still be imported later."""
     if module in sys.modules:
         yield
         return
@@ -222,9 +226,10 @@ def _without(module: str) -> Iterator[None]:
 
 
 def load_river() -> Any:
-    """The library, which says nothing of its types. The first call takes a second: call it not on a loop. Any thread
-    may call it: those that come while it is imported wait, since a package that another thread imports has its modules
-    already, but not yet as attributes."""
+    """Import river, which has no type hints. The first call takes a second: do not make it on an event loop.
+
+    Any thread may call it. Concurrent calls wait, because a package that another thread is importing lacks attributes.
+    """
     with _IMPORTING, _without(_DATASETS):
         import river.drift.binary  # noqa: PLC0415 - see above
         import river.metrics  # noqa: PLC0415 - see above
@@ -234,7 +239,7 @@ def load_river() -> Any:
 
 
 class _Metrics:
-    """River's metrics of one task, over all labels and over the last ones."""
+    """River's metrics of one task, over all labels and over the window."""
 
     def __init__(self, task: str) -> None:
         metrics, utils = load_river().metrics, load_river().utils
@@ -255,58 +260,59 @@ class _Metrics:
         self._classes: set[float] = set()
         self._scored = 0
         self._before: float | None = None
-        self._same = self._told = 0
+        self._same = self._labels = 0
 
     def update(self, row: LabelledRow, probabilities: dict[float, float]) -> None:
-        """One more label."""
-        self._told += 1
+        """Take one more label."""
+        self._labels += 1
         self._same += self._before == row.label
         self._before = row.label
-        for side in (self._all, self._windows):
+        for metrics in (self._all, self._windows):
             if self.task == REGRESSION:
-                for metric in side.values():
+                for metric in metrics.values():
                     metric.update(row.label, row.answer)
             else:
-                self._update_classes(side, row, probabilities)
+                self._update_classes(metrics, row, probabilities)
 
-    def _update_classes(self, side: dict[str, Any], row: LabelledRow, probabilities: dict[float, float]) -> None:
+    def _update_classes(self, metrics: dict[str, Any], row: LabelledRow, probabilities: dict[float, float]) -> None:
         answer = float(row.answer >= 0.5) if row.is_probability else row.answer
         self._classes |= {row.label, answer}
         for name in ("accuracy", "macro_f1", "f1"):
-            side[name].update(row.label, answer)
+            metrics[name].update(row.label, answer)
         if len(probabilities) > 1 and row.label in probabilities:
             self._scored += 1
-            side["log_loss"].update(row.label, {one: min(1.0, max(1e-15, p)) for one, p in probabilities.items()})
+            clipped = {label: min(1.0, max(1e-15, p)) for label, p in probabilities.items()}
+            metrics["log_loss"].update(row.label, clipped)
             if 1.0 in probabilities and len(probabilities) == 2:
-                side["roc_auc"].update(row.label == 1.0, probabilities[1.0])
+                metrics["roc_auc"].update(row.label == 1.0, probabilities[1.0])
 
     def windowed(self) -> dict[str, float]:
         return self._read(self._windows)
 
     def prequential(self) -> dict[str, float]:
         found = self._read(self._all)
-        if self.task == CLASSIFICATION and self._told > 1:
-            # how much better than answering with the label before (Zliobaite et al. 2015): streams repeat themselves
-            usual = self._same / (self._told - 1)
-            found["last_label_accuracy"] = usual
-            if usual < 1:
-                found["kappa_temporal"] = (found["accuracy"] - usual) / (1 - usual)
+        if self.task == CLASSIFICATION and self._labels > 1:
+            # Kappa temporal (Zliobaite et al., 2015): how much better than repeating the label before.
+            baseline = self._same / (self._labels - 1)
+            found["last_label_accuracy"] = baseline
+            if baseline < 1:
+                found["kappa_temporal"] = (found["accuracy"] - baseline) / (1 - baseline)
         return found
 
-    def _read(self, side: dict[str, Any]) -> dict[str, float]:
-        two = self._classes <= {0.0, 1.0}
-        left_out = set() if two else {"f1", "roc_auc"}
+    def _read(self, metrics: dict[str, Any]) -> dict[str, float]:
+        is_binary = self._classes <= {0.0, 1.0}
+        left_out = set() if is_binary else {"f1", "roc_auc"}
         if not self._scored:
             left_out |= {"log_loss", "roc_auc"}
-        found = {name: float(metric.get()) for name, metric in side.items() if name not in left_out}
+        found = {name: float(metric.get()) for name, metric in metrics.items() if name not in left_out}
         if self.task == CLASSIFICATION:
             found["error_rate"] = 1 - found["accuracy"]
         return found
 
 
 class _Errors:
-    """Whether a version's errors are as they were: by the e-SR procedure with its stated budget, and by river's ADWIN
-    and HDDM beside it, for people who know them."""
+    """Tests whether a version's error rate has changed: by the e-SR procedure with its stated budget, and for
+    comparison by river's ADWIN and HDDM, which raise no alarm."""
 
     def __init__(self, usual: tuple[int, int] | None, budget: float) -> None:
         self._watch = ErrorWatch(usual, budget)
@@ -322,37 +328,38 @@ class _Errors:
     def alarms(self) -> int:
         return self._watch.alarms
 
-    def see(self, errors: Sequence[float], begun: float) -> list[PerformanceChange]:
-        """Some more errors, at the share ``begun`` of which a change may begin."""
-        finite = [one for one in errors if math.isfinite(one)]
+    def observe(self, errors: Sequence[float], onset: float) -> list[PerformanceChange]:
+        """Take some more errors; a change may begin at the share ``onset`` of them."""
+        finite = [error for error in errors if math.isfinite(error)]
         for error in finite:
             self._seen += 1
-            self._see_others(error)
+            self._observe_others(error)
         self._last.extend(finite)
-        return [PerformanceChange("errors", one.begins, self._told(one)) for one in self._watch.take(finite, begun)]
+        changes = self._watch.take(finite, onset)
+        return [PerformanceChange("errors", change.begins, self._evidence(change)) for change in changes]
 
-    def _told(self, change: ErrorChange) -> Document:
+    def _evidence(self, change: ErrorChange) -> Document:
         state = State.DRIFT if change.begins else State.OK
-        told = {**self.document(), "state": state.value, "log_e": round(change.log_e, 3)}
-        return {**told, "since_label": change.since, "worse": change.worse} if change.begins else told
+        evidence = {**self.document(), "state": state.value, "log_e": round(change.log_e, 3)}
+        return {**evidence, "since_label": change.since, "worse": change.worse} if change.begins else evidence
 
-    def _see_others(self, error: float) -> None:
+    def _observe_others(self, error: float) -> None:
         if not self._others:
             drift = load_river().drift
-            made = {"adwin": drift.ADWIN(), "hddm_a": drift.binary.HDDMA(), "hddm_w": drift.binary.HDDMW()}
-            self._others = {name: (one, {"alarms": 0, "at_label": None}) for name, one in made.items()}
-        for name, (detector, told) in self._others.items():
+            detectors = {"adwin": drift.ADWIN(), "hddm_a": drift.binary.HDDMA(), "hddm_w": drift.binary.HDDMW()}
+            self._others = {name: (made, {"alarms": 0, "at_label": None}) for name, made in detectors.items()}
+        for name, (detector, document) in self._others.items():
             if name != "adwin" and error not in (0.0, 1.0):
-                continue  # these are for right and wrong only
+                continue  # HDDM takes right and wrong answers only
             detector.update(error)
             if detector.drift_detected:
-                told["alarms"] += 1
-                told["at_label"] = self._seen
+                document["alarms"] += 1
+                document["at_label"] = self._seen
                 if name == "adwin":
-                    told["estimate"], told["width"] = _rounded(float(detector.estimation)), int(detector.width)
+                    document["estimate"], document["width"] = _rounded(float(detector.estimation)), int(detector.width)
 
     def document(self) -> Document:
-        """As the admin API shows it."""
+        """Return the result as the admin API shows it."""
         watch, last = self._watch, list(self._last)
         wrong, rows = (0.0, 0.0) if watch.rate is None else watch.rate.usual()
         return {
@@ -363,5 +370,5 @@ class _Errors:
             "baseline_error": _rounded(wrong / rows) if rows else None,
             "recent_error": _rounded(sum(last) / len(last)) if rows and last else None,
             "spacing": watch.spacing(),
-            "others": {name: dict(told) for name, (_, told) in self._others.items()},
+            "others": {name: dict(document) for name, (_, document) in self._others.items()},
         }

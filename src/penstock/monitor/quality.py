@@ -1,5 +1,4 @@
-"""What is wrong with values, by kind: what is missing, not finite, out of the reference's range, of an unseen category,
-or the same constant more often than it was."""
+"""Invalid values by kind: missing, not finite, out of range, of an unseen category, or too often a constant."""
 
 from collections.abc import Sequence
 
@@ -11,67 +10,72 @@ from penstock.monitor.reference import Feature
 
 KINDS = ("missing", "non_finite", "out_of_range", "unseen", "constant")
 
-RISEN = 4.0
-"""Standard deviations that a rate has to be above its usual one to be called risen."""
+INCREASED = 4.0
+"""A rate has increased if it is more than this many standard deviations above its usual value."""
 
-_SOUND = 0
+_VALID = 0
 
 
 def kinds_of(feature: Feature) -> NDArray[np.intp]:
-    """For each place of a feature 0 where its values are sound, else one more than the kind's place in ``KINDS``."""
+    """Return for each place [places] of a feature 0 if its values are valid, else one more than the index in
+    ``KINDS``."""
     bins = feature.bins
-    found = np.full(bins.width, _SOUND, np.intp)
-    found[bins.missing] = 1
+    kinds = np.full(bins.width, _VALID, np.intp)
+    kinds[bins.missing] = 1
     for kind, places in ((2, bins.infinite), (3, bins.out_of_range), (4, bins.unseen), (5, bins.constants)):
-        found[list(places)] = kind
-    return found
+        kinds[list(places)] = kind
+    return kinds
 
 
-def sorted_out(feature: Feature, counts: ArrayLike) -> NDArray[np.float64]:
-    """A feature's counts by soundness: the sound, then each of ``KINDS``."""
+def counts_by_kind(feature: Feature, counts: ArrayLike) -> NDArray[np.float64]:
+    """Return a feature's counts [places] by validity: valid values, then each of ``KINDS`` [1 + kinds]."""
     return np.asarray(np.bincount(kinds_of(feature), np.asarray(counts, float), len(KINDS) + 1), float)
 
 
-def rates(sorted_counts: NDArray[np.float64]) -> dict[str, float]:
-    """The share of each kind among the rows."""
-    rows = float(sorted_counts.sum())
+def rates(by_kind: NDArray[np.float64]) -> dict[str, float]:
+    """Return the share of each kind among the rows, given ``counts_by_kind``."""
+    rows = float(by_kind.sum())
     return {
-        kind: round(float(count) / rows, 6) if rows else 0.0
-        for kind, count in zip(KINDS, sorted_counts[1:], strict=True)
+        kind: round(float(count) / rows, 6) if rows else 0.0 for kind, count in zip(KINDS, by_kind[1:], strict=True)
     }
 
 
 class Violations:
-    """How many values of each of some features were not sound, by what was wrong with them, but for constants: a sum of
-    counts, which never falls."""
+    """Counts the invalid values of several features by kind. The sums never fall, except for constants, which come
+    from elsewhere."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         kinds = len(KINDS) + 1
-        places = [kinds_of(one) + kinds * index for index, one in enumerate(features)]
+        places = [kinds_of(feature) + kinds * index for index, feature in enumerate(features)]
         self._places = np.concatenate(places) if places else np.zeros(0, np.intp)
         self._shape = len(features), kinds
 
     def __call__(self, counts: Sequence[int], constants: Sequence[int]) -> list[int]:
-        """From the features' counts, one feature after the other, to each feature's violations by ``KINDS``;
-        ``constants`` are those of constants."""
-        found = np.bincount(self._places, np.asarray(counts, float), self._shape[0] * self._shape[1])
-        found = found.reshape(self._shape)
-        found[:, -1] = constants
-        told: list[int] = found[:, 1:].astype(np.int64).ravel().tolist()
-        return told
+        """Return each feature's violations by ``KINDS``, one feature after the other.
+
+        ``counts`` are the features' counts, one feature after the other; ``constants`` [features] are the violations of
+        the last kind.
+        """
+        totals = np.bincount(self._places, np.asarray(counts, float), self._shape[0] * self._shape[1])
+        totals = totals.reshape(self._shape)
+        totals[:, -1] = constants
+        violated: list[int] = totals[:, 1:].astype(np.int64).ravel().tolist()
+        return violated
 
 
 def violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
-    """What was wrong in a window of one feature, by kind; of a constant, how many more there were than the reference
-    lets expect."""
-    usual, found = sorted_out(feature, feature.counts), sorted_out(feature, counts)
-    expected = usual[-1] / max(1.0, float(usual.sum())) * float(found.sum())
-    found[-1] = max(found[-1] - expected, 0.0)
-    return dict(zip(KINDS, found[1:].astype(np.int64).tolist(), strict=True))
+    """Return the invalid values of one feature by kind; of constants only those beyond the reference's share."""
+    usual, recent = counts_by_kind(feature, feature.counts), counts_by_kind(feature, counts)
+    expected = usual[-1] / max(1.0, float(usual.sum())) * float(recent.sum())
+    recent[-1] = max(recent[-1] - expected, 0.0)
+    return dict(zip(KINDS, recent[1:].astype(np.int64).tolist(), strict=True))
 
 
-def most_risen(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
-    """Which kind of violation (its place) is most more frequent than usual by more than chance; 0 for none."""
+def most_increased(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
+    """Return the kind (one more than its index in ``KINDS``) that has increased most beyond chance, 0 for none.
+
+    Both arguments are ``counts_by_kind``. The increase is measured in standard deviations of a Poisson count.
+    """
     rows = float(recent.sum())
     if not rows:
         return 0
@@ -79,4 +83,4 @@ def most_risen(usual: NDArray[np.float64], recent: NDArray[np.float64]) -> int:
     above = (recent - expected) / np.sqrt(np.maximum(expected, 1.0))
     above[0] = 0.0
     worst = int(above.argmax())
-    return worst if above[worst] > RISEN else 0
+    return worst if above[worst] > INCREASED else 0

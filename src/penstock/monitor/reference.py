@@ -1,8 +1,8 @@
-"""What a version's data looked like when it was trained, or when it was first met: the measure for everything after.
+"""The reference of a version: the distribution of its training data or first traffic; later rows are tested against it.
 
-A reference holds no rows: bins and their counts, means and spreads, a matrix that changes a row's numbers into one
-distance from the middle of them all, by which a change of how they belong together shows, how sure the model was and
-how often it was right, and the same counts for each value of some categorical features.
+A reference holds no rows. It holds bins with counts, means and standard deviations, a matrix that turns a row's numbers
+into a distance from their mean (a changed correlation shows in it), the model's confidence and accuracy, and the same
+counts for each value of some categorical features.
 """
 
 import hashlib
@@ -17,38 +17,38 @@ from penstock.monitor.confidence import ConfidenceHistogram, confidence_in
 
 TRAINING, LIVE = "training", "live"
 VERSION = 2
-"""Changes when the same data would give other bins."""
+"""Version of the format; it changes when the same data would give other bins."""
 
 SMALL = 10_000
-"""A reference of fewer rows is small: its own noise would raise alarms, so thresholds rise with it."""
+"""A reference of fewer rows is small: its sampling error would raise alarms, so thresholds are wider."""
 
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column of the reference: its bins, the rows in each place, and the moments of its finite numbers.
+    """One column of the reference: its bins, the counts [places], and the moments of its finite numbers.
 
-    ``wander`` are the nats a row that it moves by itself from time to time, ``hours`` [hours, places] the rows by the
-    hour of the week or of the day, where their times are known and matter.
+    ``seasonal_variation`` is how far parts of the reference differ from all of it, in nats for each row. ``hours``
+    [hours, places] are counts by the hour of the week or of the day, if their times are known and matter.
     """
 
     bins: Bins
     counts: tuple[int, ...]
     mean: float = 0.0
     std: float = 0.0
-    wander: float = 0.0
+    seasonal_variation: float = 0.0
     hours: tuple[tuple[int, ...], ...] = ()
 
     @property
     def rows(self) -> int:
-        """How many rows there were."""
+        """Number of rows."""
         return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One categorical feature's values apart: for each place of it, the counts of all columns one after the other."""
+    """The slices of one categorical feature: for each of its places the counts of all columns, one after the other."""
 
     key: str
     counts: tuple[tuple[int, ...], ...]
@@ -56,8 +56,8 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """How a row's numbers belong together: ``middle`` [numbers] and ``directions`` [numbers, k] give the distance
-    ``|(x - middle) @ directions|^2 / k``; ``feature`` is its distribution."""
+    """The joint distribution of a row's numbers: ``middle`` [numbers] and ``directions`` [numbers, k] define the
+    distance ``|(x - middle) @ directions|^2 / k``; ``feature`` is its distribution."""
 
     middle: tuple[float, ...]
     directions: tuple[tuple[float, ...], ...]
@@ -66,9 +66,9 @@ class Joint:
 
 @dataclass(frozen=True)
 class Reference:
-    """A whole reference; the order of features is numbers first, then labels, of inputs and of outputs.
+    """A reference. Features are in the order numbers, then labels, first of inputs and then of outputs.
 
-    ``errors`` are the wrong and the right answers to the data, where it had labels.
+    ``source`` is TRAINING or LIVE. ``errors`` are the numbers of wrong and right answers, if the data had labels.
     """
 
     source: str
@@ -82,23 +82,23 @@ class Reference:
 
     @cached_property
     def digest(self) -> str:
-        """Names it by its content."""
+        """The digest of its content, ``sha256:`` and hexadecimal digits."""
         text = json.dumps(reference_out(self), sort_keys=True, separators=(",", ":"))
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """All columns that are counted, in the order of their counters."""
+        """All counted columns in the order of their counters: inputs, outputs, the joint distance."""
         return (*self.inputs, *self.outputs, *([] if self.joint is None else [self.joint.feature]))
 
     @property
     def hours(self) -> int:
-        """How many hours it tells apart, 0 for none."""
+        """Number of hours that it distinguishes, 0 for none."""
         return len(self.features[0].hours) if self.features else 0
 
     @property
     def is_small(self) -> bool:
-        """Whether it has so few rows that its own noise matters."""
+        """Whether it has so few rows that its sampling error matters."""
         return self.rows < SMALL
 
 
@@ -106,7 +106,7 @@ class Reference:
 
 
 def reference_out(reference: Reference) -> Document:
-    """A reference as JSON values."""
+    """Return a reference as JSON values."""
     joint = reference.joint
     return {
         "version": VERSION,
@@ -128,7 +128,7 @@ def reference_out(reference: Reference) -> Document:
 
 
 def reference_in(values: Mapping[str, Any]) -> Reference:
-    """A reference from its JSON values."""
+    """Return a reference from its JSON values, also from those of earlier releases."""
     joint = values["joint"]
     return Reference(
         values["source"],
@@ -157,7 +157,7 @@ def _feature_out(feature: Feature) -> Document:
         "counts": list(feature.counts),
         "mean": feature.mean,
         "std": feature.std,
-        **({"wander": feature.wander} if feature.wander else {}),
+        **({"wander": feature.seasonal_variation} if feature.seasonal_variation else {}),
         **({"hours": [list(row) for row in feature.hours]} if feature.hours else {}),
     }
 

@@ -1,4 +1,4 @@
-"""Builds a reference from rows: its columns, their course over time, and the slices."""
+"""Builds a reference from rows: its columns, their variation over time, and the slices."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,32 +26,37 @@ def build(
     source: str,
     times: Floats | None = None,
 ) -> Reference:
-    """The reference of these rows; ``names`` are those of the input's and the output's columns, numbers first, and
-    ``times`` [rows] when each was seen (seconds since the epoch). Rows are taken to be in the order of time."""
+    """Return the reference of these rows.
+
+    ``names`` are those of the input columns and of the output columns, numbers first. ``times`` [rows] are the times of
+    the rows (seconds since the epoch); without them the rows are taken to be in the order of time.
+    """
     if times is not None:
         order = np.argsort(times, kind="stable")
         inputs, times = inputs.at(order), times[order]
         outputs = None if outputs is None else outputs.at(order)
     features, places = features_of(distinct_names(names), inputs)
-    answered, told = ((), []) if outputs is None else features_of(names[1], outputs)
-    slices = _slices(features, (*features, *answered), [*places, *told])
+    answers, answer_places = ((), []) if outputs is None else features_of(names[1], outputs)
+    slices = _slices(features, (*features, *answers), [*places, *answer_places])
     joint = joint_of(inputs.numbers)
-    found = Reference(source, len(inputs), features, answered, joint, slices=slices)
-    together = [] if joint is None else [joint_places(joint, inputs.numbers)]
-    return _over_time(found, [*places, *told, *together], times)
+    found = Reference(source, len(inputs), features, answers, joint, slices=slices)
+    distances = [] if joint is None else [joint_places(joint, inputs.numbers)]
+    return _with_variation(found, [*places, *answer_places, *distances], times)
 
 
-def _over_time(reference: Reference, places: Sequence[Places], times: Floats | None) -> Reference:
-    """A reference that knows what its columns do over time, by the hours of its rows or else by their order."""
+def _with_variation(reference: Reference, places: Sequence[Places], times: Floats | None) -> Reference:
+    """Add the variation of each column over time: by the hours of its rows, or else by their order."""
     features = reference.features
-    moved = [
+    variation = [
         seasonal_variation(chunk_places(one, feature.bins.width)) for one, feature in zip(places, features, strict=True)
     ]
-    if not any(moved):
+    if not any(variation):
         return reference
     hours = 0 if times is None else distinguishable_hours(times)
     if times is None or not hours:
-        return _with_features(reference, [replace(one, wander=by) for one, by in zip(features, moved, strict=True)])
+        return _with_features(
+            reference, [replace(one, seasonal_variation=by) for one, by in zip(features, variation, strict=True)]
+        )
     which = hours_of(times, hours)
     counted = [_by_hour(one, which, feature.bins.width, hours) for one, feature in zip(places, features, strict=True)]
     return _with_features(reference, [replace(one, hours=by) for one, by in zip(features, counted, strict=True)])
@@ -65,12 +70,12 @@ def _by_hour(places: Places, which: Places, width: int, hours: int) -> tuple[tup
 def _with_features(reference: Reference, features: Sequence[Feature]) -> Reference:
     inputs, outputs = len(reference.inputs), len(reference.outputs)
     joint = None if reference.joint is None else replace(reference.joint, feature=features[-1])
-    given, answered = tuple(features[:inputs]), tuple(features[inputs : inputs + outputs])
-    return replace(reference, inputs=given, outputs=answered, joint=joint)
+    own_inputs, own_outputs = tuple(features[:inputs]), tuple(features[inputs : inputs + outputs])
+    return replace(reference, inputs=own_inputs, outputs=own_outputs, joint=joint)
 
 
 def _slices(inputs: Sequence[Feature], features: Sequence[Feature], places: Sequence[Places]) -> tuple[Slice, ...]:
-    """The counts of all columns for each value of each input that has few of them."""
+    """Return the counts of all columns for each value of each input that has few values."""
     total = sum(feature.bins.width for feature in features)
     found: list[Slice] = []
     cells = 0
@@ -89,5 +94,5 @@ def _slices(inputs: Sequence[Feature], features: Sequence[Feature], places: Sequ
 
 
 def is_key(bins: Bins) -> bool:
-    """Whether a feature has few enough values that rows can be sliced by it."""
+    """Return whether a feature has so few values that rows can be sliced by it."""
     return bins.kind is Kind.CATEGORICAL or (len(bins.edges) - 1 <= MOST_DISCRETE and not bins.constants)

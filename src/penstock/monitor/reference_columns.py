@@ -1,4 +1,4 @@
-"""The columns of a reference: bins, counts and moments of each, from rows."""
+"""Builds the columns of a reference from rows: bins, counts and moments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +22,8 @@ JOINT = "(joint)"
 
 
 def distinct_names(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
-    """The names of inputs, each told apart from the others, from the outputs and from the joint distance: metrics and
-    events have one column of each name."""
+    """Return distinct names of inputs, which also differ from the outputs and the joint distance: metrics and events
+    identify a column by its name."""
     taken, found = {*names[1], JOINT}, []
     for name in names[0]:
         tries = (name, *(f"{name} (input{number})" for number in ("", *range(2, len(names[0]) + 2))))
@@ -34,7 +34,7 @@ def distinct_names(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
 
 
 def features_of(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], list[Places]]:
-    """The columns of these rows, and the places of each one's values."""
+    """Return the columns of these rows, and the places [rows] of each one's values."""
     width = rows.numbers.shape[1]
     numeric = [numeric_bins(name, rows.numbers[:, index]) for index, name in enumerate(names[:width])]
     features, found = [], []
@@ -44,7 +44,7 @@ def features_of(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], 
             column = rows.numbers[:, index]
             finite = column[np.isfinite(column)]
             moments = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 0.0)
-            own = range_left_out(bins, column, places[:, index])
+            own = leave_range_out(bins, column, places[:, index])
             features.append(Feature(bins, counts_of(own, bins), *moments))
             found.append(own)
     for name, values in zip(names[width:], rows.labels, strict=True):
@@ -54,11 +54,11 @@ def features_of(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], 
     return tuple(features), found
 
 
-def range_left_out(bins: Bins, column: Floats, places: Places) -> Places:
-    """The places of a column's numbers, where the least and the greatest lie out of the range of all others.
+def leave_range_out(bins: Bins, column: Floats, places: Places) -> Places:
+    """Return the places [rows] of a column's numbers, with the least and the greatest counted as out of range.
 
-    No number of a sample lies out of its own range, but one of ``rows + 1`` more numbers will lie below it, and one
-    above: that many the reference has to let expect. Numbers of few kinds have no such ends.
+    No number of a sample lies out of the sample's own range, but of ``rows + 1`` more numbers one is expected below it
+    and one above, and the reference must have that many. Columns of few distinct values have no such ends.
     """
     finite = column[np.isfinite(column)]
     if len(bins.edges) - 1 <= MOST_DISCRETE and len(np.unique(finite)) <= MOST_DISCRETE:
@@ -72,5 +72,5 @@ def range_left_out(bins: Bins, column: Floats, places: Places) -> Places:
 
 
 def counts_of(places: Any, bins: Bins) -> tuple[int, ...]:
-    """How many rows lie in each place of a column."""
+    """Return the number of rows in each place [places] of a column."""
     return tuple(int(count) for count in np.bincount(places, minlength=bins.width))

@@ -1,4 +1,4 @@
-"""Writes captured requests as Parquet, one line a row with its label."""
+"""Writes captured requests as Parquet, one line for each row with its label."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,11 @@ from penstock.monitor.captured_rows import Selection
 
 
 def need_parquet() -> None:
-    """Refuse without the library that writes Parquet; raises ``Unsupported``."""
+    """Check that the library that writes Parquet is installed.
+
+    Raises:
+        Unsupported: it is not.
+    """
     try:
         import pyarrow  # noqa: F401, PLC0415 - an extra
     except ModuleNotFoundError:
@@ -21,11 +25,11 @@ def need_parquet() -> None:
 
 
 def write_table(batches: Iterable[Sequence[Record]], selection: Selection, output: Path) -> int:
-    """Write these requests of a version; how many rows.
+    """Write these requests of a version to ``output``, and return the number of rows.
 
     Raises:
         NotFound: there are none.
-        Unsupported: without the library that writes Parquet.
+        Unsupported: the library that writes Parquet is not installed.
     """
     need_parquet()
     with replacing(output) as scratch:
@@ -36,11 +40,11 @@ def write_table(batches: Iterable[Sequence[Record]], selection: Selection, outpu
 
 
 def in_batches(found: Iterable[Record], size: int = SEGMENT_BYTES) -> Iterator[list[Record]]:
-    """The same records, so many bytes of tensors at a time."""
+    """Yield the records in batches of about ``size`` bytes of tensors."""
     batch, held = list[Record](), 0
-    for one in found:
-        batch.append(one)
-        held += len(one.body) + 1  # a batch of records without tensors ends, too
+    for record in found:
+        batch.append(record)
+        held += len(record.body) + 1  # so that a batch of records without tensors ends as well
         if held >= size:
             yield batch
             batch, held = [], 0
@@ -59,8 +63,8 @@ def _write(batches: Iterable[Sequence[Record]], version: str, output: Path) -> i
                 continue
             table = pa.Table.from_pylist(lines, None if writer is None else writer.schema)
             if writer is None:
-                place = table.schema.get_field_index("label")  # labels may come with a later batch only
-                table = table.cast(table.schema.set(place, pa.field("label", pa.float64())))
+                index = table.schema.get_field_index("label")  # the first batch may have no labels
+                table = table.cast(table.schema.set(index, pa.field("label", pa.float64())))
                 writer = parquet.ParquetWriter(output, table.schema)
             writer.write_table(table)
             total += len(lines)

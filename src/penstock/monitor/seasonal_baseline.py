@@ -1,4 +1,4 @@
-"""What is usual of each column at a time, and how far a column may move before that is evidence."""
+"""The usual counts of each column at a time of day or week, and how far it may move without evidence of drift."""
 
 from collections.abc import Sequence
 
@@ -10,32 +10,36 @@ from penstock.monitor.reference import Feature
 
 
 class SeasonalBaseline:
-    """What is usual of each column now, and the nats a row tolerated of each: in this quarter of an hour, or of
-    the whole reference, where that tells no hours apart."""
+    """The usual counts of each column and its tolerance, for the present quarter of an hour.
+
+    ``usual`` are counts [places] of each column, ``seasonal_variation`` and ``sampling`` nats for each row. If the
+    reference does not distinguish hours, they are those of the whole reference.
+    """
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self._features = features
-        self._by_hour = [Usual(np.asarray(one.hours, float)) for one in features if one.hours]
+        self._by_hour = [Usual(np.asarray(feature.hours, float)) for feature in features if feature.hours]
         self._hours = len(features[0].hours) if self._by_hour else 0
         self._now = -1
         self.usual = [np.asarray(feature.counts, float) for feature in features]
-        self.wander = [one.wander for one in features]
+        self.seasonal_variation = [feature.seasonal_variation for feature in features]
         self.sampling = self._sampling()
 
     @property
     def tolerance(self) -> list[float]:
-        """Nats a row that are no evidence, of each column."""
-        return [NEGLIGIBLE + error + wander for error, wander in zip(self.sampling, self.wander, strict=True)]
+        """Nats for each row that are no evidence of drift, of each column."""
+        parts = zip(self.sampling, self.seasonal_variation, strict=True)
+        return [NEGLIGIBLE + error + variation for error, variation in parts]
 
     def _sampling(self) -> list[float]:
-        return [sampling_error(one, len(self._features)) for one in self.usual]
+        return [sampling_error(counts, len(self._features)) for counts in self.usual]
 
     def turn(self, now: float) -> bool:
-        """Go on to a time (seconds since the epoch); whether anything is different then."""
+        """Move on to a time (seconds since the epoch), and return whether the baseline has changed."""
         if not self._hours or quarter_of(now, self._hours) == self._now:
             return False
         self._now = quarter_of(now, self._hours)
-        self.usual = [one.counts(self._now) for one in self._by_hour]
-        self.wander = [one.moves(self._now) for one in self._by_hour]
+        self.usual = [hours.counts(self._now) for hours in self._by_hour]
+        self.seasonal_variation = [hours.moves(self._now) for hours in self._by_hour]
         self.sampling = self._sampling()
         return True

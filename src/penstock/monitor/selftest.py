@@ -1,5 +1,5 @@
-"""Streams with known changes, and without any, through the code that serves: how soon the monitor finds the ones, and
-how often it is wrong about the others."""
+"""Measures the monitor on generated streams through production code: the delay of detection on streams with a known
+change, and the false alarms on streams without one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from penstock.monitor.verdicts import VersionMonitor
 FEATURES = 10
 REFERENCE_ROWS = 10_000
 LOOK_ROWS = 20
-"""Rows between two looks: a gateway that answers twenty a second."""
+"""Rows between two looks, as of a gateway with twenty requests a second."""
 
-CALM_ROWS = 2000
-"""Rows without a change before one comes."""
+UNCHANGED_ROWS = 2000
+"""Rows before the change."""
 
-BELONGING = 0.8
+CORRELATION = 0.8
 """The correlation of the first two features."""
 
 BUDGET = 100_000.0
 
 Change = Callable[[np.random.Generator, Floats], Floats]
-"""What a change makes of rows [rows, features]."""
+"""Changes rows [rows, features]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question: what happens, and how many rows it may take to be found on average (None: nothing happens, and at
+    """One case: the change, and the greatest average number of rows to its detection (None: nothing changes, and at
     most one alarm in the budget's rows is allowed). ``autocorrelation`` is that of neighbouring rows."""
 
     name: str
@@ -76,16 +76,16 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one stream: rows that were watched without a change, alarms among them, and the rows it took to find
-    the change (None: there was none, or it was not found)."""
+    """The outcome of one stream: the rows before a change, the alarms among them, and the rows to the detection of the
+    change (None: there was no change, or it was not found)."""
 
-    calm_rows: int
+    unchanged_rows: int
     false_alarms: int
     delay: int | None = None
 
 
 class Stream:
-    """Rows of two features that belong together and others that do not, and a model's answers to them."""
+    """Generates rows of two correlated and other independent features, and a model's answers to them."""
 
     def __init__(self, seed: int, autocorrelation: float) -> None:
         self.generator = np.random.default_rng(seed)
@@ -93,58 +93,60 @@ class Stream:
         self._last = np.zeros(FEATURES)
 
     def rows(self, count: int, change: Change | None = None) -> Exchange:
-        """Requests and answers of so many rows."""
+        """Return ``count`` rows of inputs and of answers."""
         noise = self.generator.standard_normal((count, FEATURES))
         if self._correlation:
             for index in range(count):
                 self._last = self._correlation * self._last + np.sqrt(1 - self._correlation**2) * noise[index]
                 noise[index] = self._last
         rows = noise.copy()
-        rows[:, 1] = BELONGING * noise[:, 0] + np.sqrt(1 - BELONGING**2) * noise[:, 1]
+        rows[:, 1] = CORRELATION * noise[:, 0] + np.sqrt(1 - CORRELATION**2) * noise[:, 1]
         if change is not None:
             rows = change(self.generator, rows)
-        chance = 1 / (1 + np.exp(-np.nan_to_num(rows[:, :4].sum(axis=1))))
-        scores = np.stack([1 - chance, chance], axis=1).astype(np.float32)
+        probability = 1 / (1 + np.exp(-np.nan_to_num(rows[:, :4].sum(axis=1))))
+        scores = np.stack([1 - probability, probability], axis=1).astype(np.float32)
         return [Tensor("x", "FP32", rows.astype(np.float32))], [Tensor("scores", "FP32", scores)]
 
 
 def columns() -> tuple[Columns, Columns]:
-    """What is watched of the streams."""
+    """Return the watched columns of the streams, of inputs and of outputs."""
     return (
         input_columns([TensorSpec("x", "FP32", (-1, FEATURES))], batching=True),
         output_columns([TensorSpec("scores", "FP32", (-1, 2))], batching=True),
     )
 
 
-def run(case: Case, seed: int, budget: float = BUDGET, calm_rows: int = CALM_ROWS, most: int = 5000) -> Outcome:
-    """One stream of a case: ``calm_rows`` first, then the change until it is found, or ``most`` rows of it."""
-    watched = _Watched(Stream(seed, case.autocorrelation), budget)
-    for _ in range(calm_rows // LOOK_ROWS):
+def run(
+    case: Case, seed: int, budget: float = BUDGET, unchanged_rows: int = UNCHANGED_ROWS, most: int = 5000
+) -> Outcome:
+    """Run one stream of a case: ``unchanged_rows`` first, then the change until it is detected or ``most`` rows."""
+    watched = _MonitoredStream(Stream(seed, case.autocorrelation), budget)
+    for _ in range(unchanged_rows // LOOK_ROWS):
         watched.look(None)
     false_alarms = watched.monitor.alarms
     if case.change is None:
-        return Outcome(calm_rows, false_alarms)
+        return Outcome(unchanged_rows, false_alarms)
     for look in range(1, most // LOOK_ROWS + 1):
         watched.look(case.change)
         if watched.monitor.alarms > false_alarms:
-            return Outcome(calm_rows, false_alarms, look * LOOK_ROWS)
-    return Outcome(calm_rows, false_alarms)
+            return Outcome(unchanged_rows, false_alarms, look * LOOK_ROWS)
+    return Outcome(unchanged_rows, false_alarms)
 
 
-class _Watched:
-    """A stream, and the monitor that watches it."""
+class _MonitoredStream:
+    """A stream with its monitor."""
 
     def __init__(self, stream: Stream, budget: float) -> None:
         self._stream = stream
-        sides = columns()
-        self._reference = _reference(stream, sides)
+        watched = columns()
+        self._reference = _reference(stream, watched)
         self._cells = np.zeros(Layout.of(self._reference).size, np.uint64)
-        self._counter = RowCounter(self._reference, self._cells, sides, 1.0)
+        self._counter = RowCounter(self._reference, self._cells, watched, 1.0)
         self._now = 0.0
         self.monitor = VersionMonitor(self._reference, MonitorPolicy(budget=budget), self._counted(), self._now)
 
     def look(self, change: Change | None) -> None:
-        """Some rows, a second, and a look."""
+        """Count some rows, let one second pass, and take a look."""
         self._counter.count([self._stream.rows(LOOK_ROWS, change)])
         self._now += 1.0
         self.monitor.look(self._counted(), self._now)
@@ -153,22 +155,22 @@ class _Watched:
         return Counted.of(self._reference, [self._cells])
 
 
-def _reference(stream: Stream, sides: tuple[Columns, Columns]) -> Reference:
+def _reference(stream: Stream, watched: tuple[Columns, Columns]) -> Reference:
     inputs, outputs = stream.rows(REFERENCE_ROWS)
-    given, answered = sides[0](inputs), sides[1](outputs)
-    if given is None:
+    input_rows, output_rows = watched[0](inputs), watched[1](outputs)
+    if input_rows is None:
         raise RuntimeError
-    names = [[*side.numbers, *side.labels] for side in sides]
-    return build((names[0], names[1]), given, answered, TRAINING)
+    names = [[*columns.numbers, *columns.labels] for columns in watched]
+    return build((names[0], names[1]), input_rows, output_rows, TRAINING)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of all streams of a case; ``delay_error`` is the standard error of the mean delay."""
+    """The outcome of all streams of a case; ``delay_error`` is the standard error of the mean delay."""
 
     case: Case
     streams: int
-    calm_rows: int
+    unchanged_rows: int
     false_alarms: int
     found: int
     mean_delay: float | None
@@ -177,8 +179,8 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether the monitor did what is asked of it."""
-        few = self.false_alarms <= max(3.0, 1.5 * self.calm_rows / self.budget)
+        """Whether the monitor meets the limits of the case."""
+        few = self.false_alarms <= max(3.0, 1.5 * self.unchanged_rows / self.budget)
         if self.case.within is None:
             return few
         if self.mean_delay is None or self.found < self.streams:
@@ -187,12 +189,12 @@ class Finding:
 
 
 def finding(case: Case, outcomes: Sequence[Outcome], budget: float = BUDGET) -> Finding:
-    """Add a case's streams up."""
+    """Return the finding of a case from the outcomes of its streams."""
     delays = [one.delay for one in outcomes if one.delay is not None]
     return Finding(
         case,
         len(outcomes),
-        sum(one.calm_rows for one in outcomes),
+        sum(one.unchanged_rows for one in outcomes),
         sum(one.false_alarms for one in outcomes),
         len(delays),
         sum(delays) / len(delays) if delays else None,
@@ -202,5 +204,5 @@ def finding(case: Case, outcomes: Sequence[Outcome], budget: float = BUDGET) -> 
 
 
 def rows_of(case: Case) -> int:
-    """Rows without a change of one stream: where nothing ever happens, there is more to watch."""
-    return CALM_ROWS if case.within is not None else 5 * CALM_ROWS
+    """Return the rows of one stream before a change; a case without a change takes more."""
+    return UNCHANGED_ROWS if case.within is not None else 5 * UNCHANGED_ROWS

@@ -1,4 +1,4 @@
-"""Slices: the columns of rows that have one value of a key, as far as the reference has enough rows of it."""
+"""Slices: the columns of the rows with one value of a key, if the reference has enough such rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +14,13 @@ from penstock.monitor.reference import Reference, Slice
 from penstock.monitor.rows import Counted
 
 LEAST_IN_SLICE = 100
-"""Rows of the reference with fewer of which a value's slice is not watched."""
+"""A value's slice is watched if the reference has at least this many rows of it."""
 
 Document = dict[str, Any]
 
 
 class Slices:
-    """Each value of the keys that rows are sliced by, as far as the reference has rows of it."""
+    """Tests the columns of each slice: each value of ``keys`` of which the reference has enough rows."""
 
     def __init__(self, reference: Reference, keys: Sequence[str]) -> None:
         features = (*reference.inputs, *reference.outputs)
@@ -29,30 +29,30 @@ class Slices:
         self._labels = {feature.bins.name: feature.bins.labels() for feature in reference.inputs}
         self._keys: list[Slice] = [one for one in reference.slices if one.key in keys]
         self._starts = np.concatenate([[0], np.cumsum(self._widths)]).tolist()
-        self._cells: list[tuple[int, int]] = [
+        self._values: list[tuple[int, int]] = [
             (key, value)
             for key, one in enumerate(self._keys)
             for value, counts in enumerate(one.counts)
             if sum(counts[: self._widths[0]]) >= LEAST_IN_SLICE
         ]
-        usual = [column for key, value in self._cells for column in self._columns(self._keys[key].counts[value])]
+        usual = [column for key, value in self._values for column in self._columns(self._keys[key].counts[value])]
         self._panel = ColumnPanel(usual, [allowance(one, len(usual)) for one in usual])
         self._usual = usual
 
     def __len__(self) -> int:
-        return len(self._cells)
+        return len(self._values)
 
     @property
     def tests(self) -> int:
-        """How many columns are watched, those of each value of each key counted by themselves."""
-        return len(self._cells) * len(self._widths)
+        """Number of tests: the columns of each value of each key."""
+        return len(self._values) * len(self._widths)
 
     def _columns(self, counts: Any) -> list[Any]:
         return [counts[start:end] for start, end in zip(self._starts, self._starts[1:], strict=False)]
 
     def _counts(self, now: Counted, base: Counted) -> list[Any]:
         difference = [after - before for after, before in zip(now.slices, base.slices, strict=True)]
-        return [column for key, value in self._cells for column in self._columns(difference[key][value])]
+        return [column for key, value in self._values for column in self._columns(difference[key][value])]
 
     @property
     def alarms(self) -> int:
@@ -60,45 +60,46 @@ class Slices:
         return self._panel.alarms
 
     def look(self, counted: Counted, last: Counted, look: Look) -> list[DriftChange]:
-        """Take what has been counted so far, and until the last look; what has changed."""
-        return [self._told_of(one) for one in self._panel.look(self._counts(counted, last), look)]
+        """Take the counts so far and those of the last look, and return the changes."""
+        return [self._describe(change) for change in self._panel.look(self._counts(counted, last), look)]
 
-    def _told_of(self, change: Change) -> DriftChange:
-        told: Document = {"slice": self._told(change.index)}
+    def _describe(self, change: Change) -> DriftChange:
+        evidence: Document = {"slice": self._slice_of(change.index)}
         if change.begins:
-            told |= {"since": change.since, "log_e": round(change.log_e, 3)}
-        return DriftChange(SLICE, self._name(change.index), change.begins, told)
+            evidence |= {"since": change.since, "log_e": round(change.log_e, 3)}
+        return DriftChange(SLICE, self._name(change.index), change.begins, evidence)
 
     def drifting(self) -> list[str]:
-        """The columns that drift now, each with its slice."""
+        """Return the names of the columns that drift now, each with its slice."""
         return [self._name(index) for index in self._panel.changed()]
 
-    def _told(self, index: int) -> dict[str, str]:
-        key, value = self._cells[index // len(self._widths)]
+    def _slice_of(self, index: int) -> dict[str, str]:
+        key, value = self._values[index // len(self._widths)]
         name = self._keys[key].key
         return {name: self._labels[name][value]}
 
     def _name(self, index: int) -> str:
-        key, value = next(iter(self._told(index).items()))
+        key, value = next(iter(self._slice_of(index).items()))
         return f"{self._names[index % len(self._widths)]} where {key} is {value}"
 
     def document(self, now: Counted, base: Counted) -> Document:
-        """Each watched value of each key: its rows in the window, and the columns that drift there."""
+        """Return each watched value of each key with its rows in the window and the columns that drift there; ``now``
+        and ``base`` are the counts at the end and the start of the window."""
         found: Document = {}
-        if not self._cells:
+        if not self._values:
             return found
         counts = self._counts(now, base)
-        many, changed, log_m = len(self._widths), set(self._panel.changed()), self._panel.detector.log_m
-        for cell, (key, value) in enumerate(self._cells):
-            columns = range(cell * many, (cell + 1) * many)
+        width, changed, log_m = len(self._widths), set(self._panel.changed()), self._panel.detector.log_m
+        for index, (key, value) in enumerate(self._values):
+            columns = range(index * width, (index + 1) * width)
             drifting = [
                 {
-                    "name": self._names[index - columns.start],
-                    "since": self._panel.states[index].since,
-                    "psi": round(scores(self._usual[index], counts[index].tolist()).psi, 6),
+                    "name": self._names[column - columns.start],
+                    "since": self._panel.states[column].since,
+                    "psi": round(scores(self._usual[column], counts[column].tolist()).psi, 6),
                 }
-                for index in columns
-                if index in changed
+                for column in columns
+                if column in changed
             ]
             name = self._keys[key].key
             found.setdefault(name, {})[self._labels[name][value]] = {

@@ -29,11 +29,11 @@ Table = dict[str, Array]
 
 
 def read_table(file: Path) -> Table:
-    """The columns of a file, whose form its first bytes tell.
+    """Return the columns of a file; its first bytes decide its format.
 
     Raises:
-        InvalidInput: it is none of the forms, or its columns differ in length.
-        Unsupported: Parquet, without the library that reads it.
+        InvalidInput: the file has another format, or its columns differ in length.
+        Unsupported: it is Parquet, and the library that reads it is not installed.
     """
     with file.open("rb") as opened:
         start = opened.read(4)
@@ -65,7 +65,7 @@ def _csv(file: Path) -> Table:
 
 
 def _column(texts: Sequence[str]) -> Array:
-    """Numbers where all texts are numbers or nothing, else texts."""
+    """Return numbers if all texts are numbers or empty, else texts."""
     try:
         return np.array([float(text) if text.strip() else np.nan for text in texts])
     except ValueError:
@@ -77,7 +77,7 @@ def _archive(file: Path) -> Table:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile):
-        raise InvalidInput("the npz data holds something else than plain arrays") from None
+        raise InvalidInput("the npz data does not consist of plain arrays") from None
 
 
 def _parquet(file: Path) -> Table:
@@ -91,7 +91,7 @@ def _parquet(file: Path) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A model's inputs made of a table, and what its features are called; no ``names`` where nothing says so."""
+    """A model's inputs from a table, and the ``names`` of its features, empty if nothing states them."""
 
     tensors: list[Tensor]
     names: tuple[str, ...] = ()
@@ -100,14 +100,15 @@ class Inputs:
 def inputs_of(
     table: Table, signature: Signature, graph: Sequence[str], card: Sequence[str] = (), labels: Collection[str] = ()
 ) -> Inputs:
-    """The model's inputs out of a table: arrays by an input's name, else columns by the features' names, else the first
-    columns in order, without those in ``labels`` where there are more than enough.
+    """Return the model's inputs from a table.
 
-    A single input's features are called by the ``graph``'s metadata, else by the model ``card``, else by the table. A
-    card lists its names in any order; where the table has columns of these names, the table's order counts.
+    An input is the array of its name, else the columns of its features' names, else the first columns in order; if
+    there are more than enough columns, those in ``labels`` are left out. The features of a single input have the names
+    in the ``graph``'s metadata, else those of the model ``card``, else those of the table. A card lists its names in
+    any order; if the table has columns of these names, the order of the table counts.
 
     Raises:
-        InvalidInput: an input cannot be made of the columns there are.
+        InvalidInput: the columns do not make up an input.
     """
     if len(signature.inputs) != 1:
         return Inputs([_tensor(table, spec, _select(table, spec, (), labels)) for spec in signature.inputs])
@@ -121,7 +122,7 @@ def inputs_of(
 
 
 def _width(spec: TensorSpec) -> int:
-    """Numbers a row, -1 where it is not fixed."""
+    """Return the number of values in a row, -1 if it is not fixed."""
     dims = spec.shape[1:]
     return -1 if any(dim < 0 for dim in dims) else prod(dims)
 
@@ -131,7 +132,7 @@ def _is_array_of(table: Table, spec: TensorSpec) -> bool:
 
 
 def _select(table: Table, spec: TensorSpec, names: Sequence[str], labels: Collection[str]) -> list[str]:
-    """The columns that an input is made of, none where the table has the whole array.
+    """Return the columns that make up an input, none if the table has the array of its name.
 
     Raises:
         InvalidInput: there are too few.
@@ -153,9 +154,9 @@ def _select(table: Table, spec: TensorSpec, names: Sequence[str], labels: Collec
 
 
 def _header(columns: Sequence[str]) -> list[str]:
-    """The names that a table's columns bring, none where they cannot be names (a table without a header)."""
-    sound = all(name.strip() and is_readable(name) and not _is_number(name) for name in columns)
-    return [name.strip()[:LONGEST_NAME] for name in columns] if sound else []
+    """Return the names of a table's columns, none if they cannot be names (a table without a header)."""
+    are_names = all(name.strip() and is_readable(name) and not _is_number(name) for name in columns)
+    return [name.strip()[:LONGEST_NAME] for name in columns] if are_names else []
 
 
 def _is_number(text: str) -> bool:
@@ -174,22 +175,22 @@ def _tensor(table: Table, spec: TensorSpec, columns: Sequence[str]) -> Tensor:
 
 
 TIME_NAMES = ("timestamp", "time", "datetime")
-"""Columns of these names, where the model does not take them for features, say when each row was seen."""
+"""A column with one of these names that is no feature of the model holds the times of the rows."""
 
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (0.0, 1.0))
 """Numbers above these are nanoseconds, microseconds, milliseconds or seconds since the epoch."""
 
 
 def times_of(table: Table, name: str, features: Collection[str], rows: int) -> Floats | None:
-    """When each row was seen (seconds since the epoch) by a column of this name, or else of ``TIME_NAMES``; None
-    without one.
+    """Return the times [rows] of the rows (seconds since the epoch) from the column of this name, or else of one of
+    ``TIME_NAMES``; None without one.
 
-    Times are ISO 8601 (UTC where nothing else is said), dates of Parquet, or numbers since the epoch.
+    Times are ISO 8601 (UTC if no zone is stated), dates of Parquet, or numbers since the epoch.
 
     Raises:
-        InvalidInput: the column was named, and is not there or holds no times.
+        InvalidInput: the column was named, and is missing or holds no times.
     """
-    found = [one for one in ((name,) if name else TIME_NAMES) if one in table and one not in features]
+    found = [column for column in ((name,) if name else TIME_NAMES) if column in table and column not in features]
     times = _seconds(table[found[0]], rows) if found else None
     if name and times is None:
         raise InvalidInput(f"the data has no column '{name[:64]}' of times (ISO 8601, or seconds since the epoch)")
@@ -225,4 +226,4 @@ def _typed(values: Array, spec: TensorSpec) -> Array:
             return np.asarray(texts.reshape(values.shape))
         return np.ascontiguousarray(values.astype(np.float64, copy=False).astype(NUMPY_TYPES[spec.datatype]))
     except (ValueError, TypeError, KeyError):
-        raise InvalidInput(f"input '{spec.name}' is {spec.datatype}; the data holds something else") from None
+        raise InvalidInput(f"input '{spec.name}' is {spec.datatype}; the data does not fit it") from None

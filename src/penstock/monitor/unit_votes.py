@@ -1,14 +1,13 @@
-"""What one unit of a sticky split may add to a rollout's evidence; units are known by a place in a table, not by name.
+"""Bounds what one unit of a sticky split adds to the evidence of a rollout; a unit is identified by a place in a hash
+table.
 
-Answers of one user are no independent observations: a broken client that asks ten thousand times is still one. So a
-unit's answers count ``MOST_A_MINUTE`` times a minute at most, its failures once, and one of its answers may be judged
-by a label; each anew in every round, which is a stage of a trial. Every worker writes its own table and reads those of
-the others, so a unit that comes by several workers has one vote, too. Two units that fall on the same place share
-theirs.
+The answers to one user are not independent observations: a broken client that asks ten thousand times is still one. So
+in each round (a step of a rollout or experiment) a unit's answers count at most ``MOST_A_MINUTE`` times a minute, its
+failures count once, and one of its answers may be judged by a label. Every worker writes its own table and reads those
+of the others, so a unit that reaches several workers has one vote. Two units with the same place share a vote.
 
-Votes are taken only in a round that is open: the control process opens it once it has written down what had been
-counted before. So no vote can be given before the look that it is counted from, and a unit that comes too early keeps
-its vote.
+Votes count only while a round is open. The control process opens it after it has stored the counts before it, so that
+no vote comes before the look that its round starts from; a unit that comes too early keeps its vote.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ MOST_A_MINUTE: Final = 20
 
 TAGS: Final = 1 << 16
 CLOSED: Final = 0
-"""The tag of no round: votes under it are not taken."""
+"""The tag of no round; votes with it do not count."""
 
 _FAILED: Final = 1
 _JUDGED: Final = 2
@@ -29,7 +28,7 @@ _COUNT: Final = 0x3F
 _MINUTE_NS: Final = 60_000_000_000
 
 COUNTS, JUDGED = 1, 2
-"""Bits of what ``answer`` says: the answer counts; it may be judged by a label."""
+"""Bits of the result of ``answer``: the answer counts; it may be judged by a label."""
 
 
 def _minute() -> int:
@@ -37,12 +36,11 @@ def _minute() -> int:
 
 
 class UnitVotes:
-    """The votes of a gateway's units, as one worker sees them; it alone writes to ``own``.
+    """The votes of a gateway's units as one worker sees them. Only that worker writes to the table ``own``.
 
-    A table has ``PLACES`` words of 32 bits: 16 of a tag that names the round in which a vote was given, 8 of the
-    minute, 6 that count answers in it, and the marks of a unit that has failed and of one that was judged. ``live`` are
-    the tags of open rounds: under others no vote is taken. Where a place is held by another one of these, a unit has no
-    vote.
+    A table has ``PLACES`` entries of 32 bits: 16 for the tag of the vote's round, 8 for the minute, 6 for the number of
+    answers in that minute, and 2 marks (the unit has failed, it was judged). ``live`` are the tags of open rounds. A
+    unit has no vote in another round, or while its place belongs to a different open round.
     """
 
     def __init__(self, own: memoryview, others: Sequence[memoryview] = (), minute: Callable[[], int] = _minute) -> None:
@@ -52,17 +50,17 @@ class UnitVotes:
         self.live: frozenset[int] = frozenset()
 
     def answer(self, tag: int, place: int) -> int:
-        """A unit was answered: whether that counts, and whether it may be judged (``COUNTS``, ``JUDGED``)."""
+        """Record an answer to a unit, and return whether it counts and whether it may be judged (``COUNTS``,
+        ``JUDGED``)."""
         minute = self._minute()
         own, marks, count = self._seen(tag, place, minute)
         if own < 0 or count >= MOST_A_MINUTE:
             return 0
-        said = COUNTS if marks & _JUDGED else COUNTS | JUDGED
         self._own[place] = tag << 16 | minute << 8 | (own + 1) * _ONE | marks | _JUDGED
-        return said
+        return COUNTS if marks & _JUDGED else COUNTS | JUDGED
 
     def failure(self, tag: int, place: int) -> bool:
-        """A unit's request failed: whether that counts."""
+        """Record a failed request of a unit, and return whether it counts."""
         minute = self._minute()
         own, marks, _ = self._seen(tag, place, minute)
         if own < 0 or marks & _FAILED:
@@ -71,18 +69,18 @@ class UnitVotes:
         return True
 
     def _seen(self, tag: int, place: int, minute: int) -> tuple[int, int, int]:
-        """How often the unit was counted in this minute here (-1 if its place is another's, or the round is not open),
-        its marks, and how often in all workers."""
+        """Return how often this worker counted the unit in this minute (-1: the place belongs to another round, or the
+        round is not open), its marks, and how often all workers counted it."""
         if tag not in self.live:
             return -1, 0, 0
-        word = self._own[place]
-        held = word >> 16
+        entry = self._own[place]
+        held = entry >> 16
         if held != tag:
             if held in self.live:
                 return -1, 0, 0
-            word = 0
-        own = count = word >> 2 & _COUNT if word >> 8 & 0xFF == minute else 0
-        marks = word & (_FAILED | _JUDGED)
+            entry = 0
+        own = count = entry >> 2 & _COUNT if entry >> 8 & 0xFF == minute else 0
+        marks = entry & (_FAILED | _JUDGED)
         for table in self._others:
             other = table[place]
             if other >> 16 == tag:

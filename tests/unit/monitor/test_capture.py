@@ -16,7 +16,7 @@ from penstock.monitor import capture
 from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
-from penstock.monitor.capture import CaptureWriter, Seen, records, segments, sweep
+from penstock.monitor.capture import AnsweredRequest, CaptureWriter, records, segments, sweep
 from penstock.monitor.captured_rows import CapturedRows, Labelled, Selection, held_out, labelled_rows
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.feedback import Feedback
@@ -40,11 +40,13 @@ class Tally:
         self.lost += 1
 
 
-def seen(call_id: str, rows: int = 1, start: float = 0.0) -> Seen:
+def seen(call_id: str, rows: int = 1, start: float = 0.0) -> AnsweredRequest:
     x = (np.arange(rows * 3, dtype="<f4") + start).reshape(rows, 3)
     word = np.array([[f"w{row}"] for row in range(rows)], object)
     p = np.tile(np.array([[0.25, 0.75]], "<f4"), (rows, 1))
-    return Seen(call_id, "canary", [Tensor("x", "FP32", x), Tensor("word", "BYTES", word)], [Tensor("p", "FP32", p)])
+    return AnsweredRequest(
+        call_id, "canary", [Tensor("x", "FP32", x), Tensor("word", "BYTES", word)], [Tensor("p", "FP32", p)]
+    )
 
 
 def captured(path: Path) -> list[dict[str, Any]]:
@@ -151,11 +153,11 @@ def test_it_is_bounded_in_every_direction(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(capture, "SEGMENT_BYTES", 4096)
     writer, tally = CaptureWriter(tmp_path, TARGET, COLUMNS, ()), Tally()
     writer.write([seen(str(number)) for number in range(100)], tally)
-    assert (len(tally.sizes), tally.lost) == (capture.MOST_OF_A_BUNCH, 100 - capture.MOST_OF_A_BUNCH)
+    assert (len(tally.sizes), tally.lost) == (capture.MOST_OF_A_BATCH, 100 - capture.MOST_OF_A_BATCH)
     assert all(path.stat().st_size <= 4096 for path in segments(tmp_path, *TARGET))
     monkeypatch.setattr(capture, "MOST_BYTES_OF_ONE", 500)
     writer.write([seen("large", 100)], tally)
-    assert tally.lost == 100 - capture.MOST_OF_A_BUNCH + 1
+    assert tally.lost == 100 - capture.MOST_OF_A_BATCH + 1
     newest = segments(tmp_path, *TARGET)[-1]
     assert sweep(tmp_path, 9000) <= 9000
     assert segments(tmp_path, *TARGET)[-1] == newest

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from penstock.core.row_shares import Amount
 from penstock.monitor.capture import Record
-from penstock.monitor.captured_rows import Merge, Part
+from penstock.monitor.captured_rows import ExportedRows, Merge
 
 
-def part(folder: Path, gateway: str, rows: list[int]) -> Part:
+def part(folder: Path, gateway: str, rows: list[int]) -> ExportedRows:
     """A file of requests of so many rows each, as a gateway hands it over."""
     file = folder / gateway
     records = [
@@ -15,7 +15,7 @@ def part(folder: Path, gateway: str, rows: list[int]) -> Part:
     ]
     packed = [record.packed() for record in records]
     file.write_bytes(b"".join([Record({"gateway": gateway, "tensors": []}, b"").packed(), *packed]))
-    return Part(gateway, file, Amount(sum(rows), sum(len(one) for one in packed)))
+    return ExportedRows(gateway, file, Amount(sum(rows), sum(len(one) for one in packed)))
 
 
 def test_gateways_come_in_the_order_of_their_names_and_each_oldest_first(tmp_path: Path) -> None:

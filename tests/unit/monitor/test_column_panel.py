@@ -13,8 +13,8 @@ from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.reference import TRAINING, Reference
 from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.threshold_widening import widening_reasons
 from penstock.monitor.verdicts import VersionMonitor
-from penstock.monitor.widened import widened
 
 USUAL = [np.full(10, 1000.0), np.full(10, 1000.0)]
 LOOK = Look(1.0, 1.0, 100_000.0)
@@ -57,7 +57,7 @@ def test_a_successor_goes_on_with_drifts_and_the_evidence_that_they_are_over() -
     for _ in range(8):
         assert panel.look(batch(50, 0.0), LOOK) == []
     successor = ColumnPanel(USUAL, [0.007, 0.007])
-    successor.take_up(json.loads(json.dumps(panel.kept())))
+    successor.restore_state(json.loads(json.dumps(panel.export_state())))
     assert successor.changed() == [0]
     found: list[list[Change]] = [[], []]
     for _ in range(100):
@@ -76,7 +76,7 @@ def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
 
 def test_what_makes_thresholds_wider_is_said() -> None:
     small, large = Reference("training", 300, (), ()), Reference("training", 50_000, (), ())
-    assert "300 rows" in widened(small, [0.05], [0.0], 1.0)[0]["why"]
-    assert "19.0 of them" in widened(large, [0.001], [0.0], 19.0)[0]["why"]
-    assert "differ" in widened(large, [0.001], [0.1], 1.0)[0]["why"]
-    assert widened(large, [0.001], [0.0], 1.0) == []
+    assert "300 rows" in widening_reasons(small, [0.05], [0.0], 1.0)[0]["why"]
+    assert "19.0 of them" in widening_reasons(large, [0.001], [0.0], 19.0)[0]["why"]
+    assert "differ" in widening_reasons(large, [0.001], [0.1], 1.0)[0]["why"]
+    assert widening_reasons(large, [0.001], [0.0], 1.0) == []

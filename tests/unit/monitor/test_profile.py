@@ -192,9 +192,9 @@ def test_what_is_usual_by_the_hour_is_learned_from_times_or_order(tmp_path: Path
     assert names == ["f0", "f1", "f2", "f3", "f4"]  # the times are no feature
     assert (timed.hours, ordered.hours, still.hours) == (168, 0, 0)
     assert np.sum(timed.inputs[0].hours) == 20_000
-    assert ordered.inputs[0].wander > 0.1
-    assert ordered.inputs[1].wander == 0
-    assert not any(one.wander for one in still.features)
+    assert ordered.inputs[0].seasonal_variation > 0.1
+    assert ordered.inputs[1].seasonal_variation == 0
+    assert not any(one.seasonal_variation for one in still.features)
     for one in (timed, ordered, still):
         assert reference_in(json.loads(json.dumps(reference_out(one)))) == one
 

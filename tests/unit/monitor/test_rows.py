@@ -14,10 +14,10 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Form, Rows, input_columns, output_columns
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.joint_distance import distance
-from penstock.monitor.neighbours import AT_FIRST, Neighbours
 from penstock.monitor.reference import LIVE, TRAINING, Reference, reference_in, reference_out
 from penstock.monitor.reference_builder import build
 from penstock.monitor.reference_columns import JOINT
+from penstock.monitor.row_autocorrelation import AT_FIRST, RowAutocorrelation
 from penstock.monitor.rows import ALL_SUMMED, Counted, Layout, RowCounter, Surplus
 
 FEATURES = 4
@@ -152,7 +152,7 @@ def test_how_alike_neighbours_are(alike: float) -> None:
         inputs[0] = Tensor("x", "FP32", np.array(rows, "<f4"))
         counter.count([(inputs, outputs)])
     after = Counted.of(found, [region])
-    neighbours = Neighbours(before)
+    neighbours = RowAutocorrelation(before)
     neighbours.take(before)
     assert neighbours.correlation == AT_FIRST  # too few neighbours to say anything
     neighbours.take(after)
@@ -178,7 +178,7 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
     generator, columns = np.random.default_rng(7), 40
     found, last = reference(2000), generator.standard_normal(columns)
     first = replace(Counted.of(found, [cells(Layout.of(found).size)]), sums=np.zeros((3, columns)))
-    neighbours, sums, paired = Neighbours(first), np.zeros((3, columns)), 0
+    neighbours, sums, paired = RowAutocorrelation(first), np.zeros((3, columns)), 0
     for _ in range(40):
         before, rows = last, np.empty((300, columns))
         for row in rows:
@@ -189,8 +189,8 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
         paired += 300
         neighbours.take(replace(first, head={**first.head, "paired": paired}, sums=sums))
     assert neighbours.correlations(1).mean() == pytest.approx(correlation, abs=0.02)
-    successor = Neighbours(first)
-    successor.take_up(json.loads(json.dumps(neighbours.kept())))
+    successor = RowAutocorrelation(first)
+    successor.restore_state(json.loads(json.dumps(neighbours.export_state())))
     assert successor.correlation == neighbours.correlation
     assert successor.correlations(1) == pytest.approx(neighbours.correlations(1))
 
@@ -210,7 +210,7 @@ def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> No
         counters[generator.integers(3)].count([(inputs, outputs)])
     after = Counted.of(found, regions)
     assert after.workers == 3
-    neighbours = Neighbours(before)
+    neighbours = RowAutocorrelation(before)
     neighbours.take(after)
     assert neighbours.correlations(after.workers) == pytest.approx([alike] * FEATURES, abs=0.12)
 

@@ -14,7 +14,7 @@ NIGHT, DAY = (0, 900, 0, 0, 0), (900, 0, 0, 0, 0)
 
 
 def test_without_hours_the_whole_reference_is_usual_at_any_time() -> None:
-    baseline = SeasonalBaseline([Feature(BINS, (450, 450, 0, 0, 0), wander=0.02)])
+    baseline = SeasonalBaseline([Feature(BINS, (450, 450, 0, 0, 0), seasonal_variation=0.02)])
     assert [baseline.turn(float(hour * HOUR_S)) for hour in range(48)] == [False] * 48
     assert baseline.usual[0].tolist() == [450, 450, 0, 0, 0]
     (tolerance,) = baseline.tolerance

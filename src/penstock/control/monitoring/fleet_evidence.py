@@ -229,7 +229,7 @@ class FleetEvidence:
         """The monitor after a look, another one where counts are fewer than they were."""
         counted = counted_of(reference, policy, known.counts)
         if not counted.covers(monitor.last):
-            monitor = resumed(reference, policy, counted, now, monitor.kept())
+            monitor = resumed(reference, policy, counted, now, monitor.export_state())
         monitor.policy = policy
         known.events += [self._watched.event_of(key, one, monitor) for one in monitor.look(counted, now)]
         return monitor
@@ -253,7 +253,7 @@ class FleetEvidence:
         monitor, document = known.monitor, self._document(key, known)
         told = self._told_with(known, alarms)
         summary = {**_summary(monitor), "told": told}
-        evidence = {"rows": None if monitor is None else monitor.kept(), "labels": known.performance.kept()}
+        evidence = {"rows": None if monitor is None else monitor.export_state(), "labels": known.performance.kept()}
         verdict = Verdict(known.shape.id, known.revision + 1, evidence, summary, document)
         await self._run(self._store.conclude, key, verdict, tuple(known.events))
         known.revision, known.concluded_at, known.alarms, known.told = verdict.revision, now, alarms, told

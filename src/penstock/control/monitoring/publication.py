@@ -85,7 +85,7 @@ class Counts:
         """What was counted beyond what was said before."""
         cells = self.cells
         if self.shape.layout is not None and self.shape.id == before.shape.id:
-            cells = rows.without(self.shape.layout, cells, before.cells)
+            cells = rows.subtract_region(self.shape.layout, cells, before.cells)
         block = subtract_block(self.block, before.block)
         outcomes = {name: count - before.outcomes.get(name, 0) for name, count in self.outcomes.items()}
         return Counts(self.shape, cells, self.workers, block, self.gateways, outcomes)
@@ -94,7 +94,9 @@ class Counts:
 def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
     """Counts of a version added up; those of rows only where they are of the same shape."""
     same = [one for one in counts if one.shape.id == shape.id]
-    cells = np.zeros(0, np.uint64) if shape.layout is None else rows.added(shape.layout, [one.cells for one in same])
+    cells = (
+        np.zeros(0, np.uint64) if shape.layout is None else rows.add_regions(shape.layout, [one.cells for one in same])
+    )
     gateways = sorted({name for one in counts for name in one.gateways})
     block = add_blocks([one.block for one in counts])
     names = sorted({name for one in counts for name in one.outcomes})

@@ -16,7 +16,7 @@ from penstock.core.row_shares import NOTHING, Amount, Member, RollCall, absent, 
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES
-from penstock.monitor.captured_rows import CapturedRows, Part, Selection
+from penstock.monitor.captured_rows import CapturedRows, ExportedRows, Selection
 from penstock.registry.blobs.folder import CHANGED, Blobs, hash_file
 from penstock.registry.stores.gateways import GatewayStore
 from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequestStore
@@ -42,7 +42,7 @@ def home_name(home: Path) -> str:
 class HandedOver:
     """What gateways have handed over, and why others have not."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ExportedRows, ...]
     missing: dict[str, str]
 
 
@@ -92,11 +92,11 @@ class FleetRows:
         finally:
             self._close(request.id, blobs)
 
-    def _own(self, request: RowRequest, selection: Selection, file: Path) -> Part:
+    def _own(self, request: RowRequest, selection: Selection, file: Path) -> ExportedRows:
         owner = {"request": request.id, "gateway": self._gateway}
         with file.open("wb") as output:
-            amount = captured_at(self._home).hand_over(selection, request.most, owner, output.write)
-        return Part(self._gateway, file, amount)
+            amount = captured_at(self._home).export_newest(selection, request.most, owner, output.write)
+        return ExportedRows(self._gateway, file, amount)
 
     def _answers(self, request: str, roll: RollCall) -> tuple[list[RowAnswer], dict[str, str]]:
         """What the gateways that were asked have answered, once nobody is waited for, and why others have not."""
@@ -115,17 +115,17 @@ class FleetRows:
             self._requests.close(request)
 
 
-def _read(blobs: Blobs, answers: list[RowAnswer]) -> tuple[list[Part], dict[str, str]]:
+def _read(blobs: Blobs, answers: list[RowAnswer]) -> tuple[list[ExportedRows], dict[str, str]]:
     """The files that were handed over, and why others cannot be read."""
-    parts, problems = list[Part](), dict[str, str]()
+    parts, problems = list[ExportedRows](), dict[str, str]()
     for one in answers:
         try:
             if one.problem:
                 problems[one.gateway] = one.problem
             elif one.digest:
-                parts.append(Part(one.gateway, _fetched(blobs, one.digest), one.amount))
+                parts.append(ExportedRows(one.gateway, _fetched(blobs, one.digest), one.amount))
             else:
-                parts.append(Part(one.gateway, Path("/dev/null"), NOTHING))
+                parts.append(ExportedRows(one.gateway, Path("/dev/null"), NOTHING))
         except Damaged as fault:
             problems[one.gateway] = f"{fault}: {NOT_SHARED}"
         except Fault as fault:

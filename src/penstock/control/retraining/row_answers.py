@@ -87,7 +87,7 @@ class RowAnswers:
         selection = Selection(request.model, request.version, request.share, request.for_exam)
         owner = {"request": request.id, "gateway": self._gateway}
         with Incoming(self._incoming, 2 * request.most.size + SEGMENT_BYTES) as file:
-            amount = captured_at(self._home).hand_over(selection, request.most, owner, file.write)
+            amount = captured_at(self._home).export_newest(selection, request.most, owner, file.write)
             if amount == NOTHING:
                 return RowAnswer(self._gateway)
             file.close()

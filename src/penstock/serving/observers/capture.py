@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import random
 
 from penstock.core.labels import ROUTE_NAMES
-from penstock.monitor.capture import CaptureWriter, Seen, Tally
+from penstock.monitor.capture import AnsweredRequest, CaptureWriter, Tally
 from penstock.serving.infer_call import InferCall
 
 
@@ -20,7 +20,7 @@ class Capture:
         """Keep some of these."""
         chosen = [call for call in calls if random() < self._share]
         if chosen:
-            seen = [Seen(one.id, ROUTE_NAMES[one.route], one.tensors, one.outputs) for one in chosen]
+            seen = [AnsweredRequest(one.id, ROUTE_NAMES[one.route], one.tensors, one.outputs) for one in chosen]
             self._writer.write(seen, self._tally)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from penstock.engine.scratch import is_scratch
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
-from penstock.monitor.capture import CAPTURES, CaptureWriter, Seen
+from penstock.monitor.capture import CAPTURES, AnsweredRequest, CaptureWriter
 from penstock.monitor.captured_rows import Selection
 from penstock.monitor.columns import Columns
 from penstock.monitor.feedback import Feedback
@@ -84,7 +84,7 @@ class Fleet:
         for one in ids:
             x, y = Tensor("x", "FP32", np.full((1, 2), len(one), np.float32)), np.array([[0.25, 0.75]], np.float32)
             outputs = [Tensor("y", "FP32", y)]
-            writer.write([Seen(one, "split", [x], outputs)], Tally())
+            writer.write([AnsweredRequest(one, "split", [x], outputs)], Tally())
             told = answers_of(outputs)
             assert told is not None
             answers.add([one], [1], told)

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.labels import Route
 from penstock.core.tensors import Tensor
-from penstock.monitor.capture import Seen, Tally
+from penstock.monitor.capture import AnsweredRequest, Tally
 from penstock.monitor.counters.slot import Slot
 from penstock.serving.observers import capture
 from penstock.serving.observers.capture import Capture
@@ -17,10 +17,10 @@ from tests.calls import answered
 
 class Writer:
     def __init__(self) -> None:
-        self.seen: list[Seen] = []
+        self.seen: list[AnsweredRequest] = []
         self.closed = False
 
-    def write(self, seen: Sequence[Seen], _: Tally) -> None:
+    def write(self, seen: Sequence[AnsweredRequest], _: Tally) -> None:
         self.seen += seen
 
     def close(self) -> None:

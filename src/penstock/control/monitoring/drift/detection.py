@@ -132,5 +132,5 @@ class DriftDetection:
         """Write the evidence down, so that a successor of this process goes on with it."""
         self.series.is_unsaved = False
         digest, before = self._terms.references.digest, self.series.before
-        kept = {key: KeptEvidence(digest(key), one.kept(), before(key)) for key, one in self._monitors.items()}
+        kept = {key: KeptEvidence(digest(key), one.export_state(), before(key)) for key, one in self._monitors.items()}
         write_evidence(self._file, Kept(kept, tuple(self._events)))

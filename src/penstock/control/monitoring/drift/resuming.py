@@ -20,12 +20,12 @@ def resumed(
     """
     before = (Counted.of(reference, (), policy.slices), now) if evidence is None else None
     if evidence is not None:
-        before = VersionMonitor.drawn_from(reference, evidence, policy.slices)
+        before = VersionMonitor.saved_counts(reference, evidence, policy.slices)
     if before is None or not counted.covers(before[0]) or _out_of_season(reference, before[1], now):
         before = counted, now
     monitor = VersionMonitor(reference, policy, *before)
     if evidence is not None:
-        monitor.take_up(evidence)
+        monitor.restore_state(evidence)
     return monitor
 
 

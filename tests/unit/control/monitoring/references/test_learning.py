@@ -196,7 +196,9 @@ def test_the_reference_has_the_rows_of_all_gateways_in_proportion(fleet: list[Le
     x = reference.inputs[0]
     assert x.mean == pytest.approx(120, abs=0.5), "100 rows at 0, 600 at 100, and 300 at 200"
     assert x.std == pytest.approx(60, abs=0.5)
-    assert max(one.wander for one in reference.features) < 0.2, "gateways' rows are not told apart by their order"
+    assert max(one.seasonal_variation for one in reference.features) < 0.2, (
+        "gateways' rows are not told apart by their order"
+    )
     assert first.store.reference(*ONE) == {"by": "learned from 1000 rows of 3 gateways"}
     assert first.store.gathered.open() == {}
 
