@@ -20,7 +20,7 @@ from rich.table import Table
 from loadtests import h2load
 from loadtests.measurements import Measurement, Row, ServerFacts
 from loadtests.processes import halves
-from penstock.cli.version import road
+from penstock.cli.version import request_path
 
 _PACKAGES = (
     "penstock",
@@ -134,7 +134,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "h2load": h2load.require(), "road": road()}
+    found = {"python": platform.python_version(), "h2load": h2load.require(), "request path": request_path()}
     for name in _PACKAGES:
         try:
             found[name] = version(name)

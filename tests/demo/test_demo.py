@@ -78,7 +78,7 @@ def test_once_tells_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
     assert re.search(r"^rolled_back: .*outputs fail after \d+ canary requests$", done.stdout, re.MULTILINE)
     steps = (
         r"drift: row",
-        r"rule digits-drifted asks for retraining: e-SR \d+ .at least 1., new labels \d+ .at least 1200.",
+        r"rule digits-drifted requests retraining: e-SR \d+ .at least 1., new labels \d+ .at least 1200.",
         r"version 4 on \d+ held-out rows: 9\d\.\d% against [3-5]\d\.\d%; it may be rolled out",
         r"rollout of version 4: promoted",
     )
@@ -100,7 +100,7 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
                 held.listen()
         process = stack.enter_context(started(tmp_path))
         story = story_of(process, LAST_LINE)
-        commands = re.findall(r"^  (.+)$", story.partition("Where to look while the gateway runs")[2], re.MULTILINE)
+        commands = re.findall(r"^  (.+)$", story.partition("Commands to try while the gateway runs")[2], re.MULTILINE)
         assert len(commands) == 12
         for command in commands:
             told = subprocess.run(

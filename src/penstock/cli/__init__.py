@@ -1,4 +1,4 @@
-"""The command line: finds the verb, lets it run, and turns whatever goes wrong into one line and an exit code."""
+"""The command line: finds the verb, runs it, and turns each error into one line and an exit code."""
 
 import sys
 from importlib import import_module
@@ -26,7 +26,7 @@ VERBS = {
     "health": "health",
     "version": "version",
 }
-"""Each verb's module in this package; it has a ``register(app)``, and only the verb that is asked for is imported."""
+"""Each verb's module in this package; it has a ``register(app)``, and only the requested verb is imported."""
 
 _USAGE = 2
 _INTERRUPTED = 130
@@ -34,12 +34,12 @@ _INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `penstock` with these arguments (the process's own by default) and end the process."""
-    given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(given or ["--help"]))
+    command_line = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(command_line or ["--help"]))
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line; its exit code."""
+    """Run a command line and return its exit code."""
     try:
         result: Any = build(arguments)(arguments, prog_name="penstock", standalone_mode=False)
     except typer.Abort:
@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> int:
 
 
 def build(arguments: list[str]) -> typer.Typer:
-    """The command line's parser, with every verb, or with the one verb that ``arguments`` ask for."""
+    """Return the parser with every verb, or with the one verb that ``arguments`` name."""
     app = typer.Typer(
         name="penstock",
         help="A low-latency model-serving gateway with a monitor inside.",
@@ -67,7 +67,7 @@ def build(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(lambda: None)  # keeps a single verb a verb
-    asked = VERBS.get(arguments[0]) if arguments else None
-    for module in [asked] if asked else VERBS.values():
+    verb = VERBS.get(arguments[0]) if arguments else None
+    for module in [verb] if verb else VERBS.values():
         import_module(f"penstock.cli.{module}").register(app)
     return app

@@ -1,4 +1,4 @@
-"""Where a gateway on this machine is to be found: by the settings, or by the record of the home it runs on."""
+"""Finds the gateway on this machine: by the settings, or by the record in its home folder."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from penstock.core.errors import InvalidInput
 from penstock.registry.location import RegistryLocation, location_of
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-"""Hosts that mean every interface, and the one to call then."""
+"""Hosts that stand for every interface, and the loopback address to call instead."""
 
 PROBE_S = 2.0
 _ADDRESS = re.compile(r"(?:http://)?((?:\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+):[0-9]{1,5})/?")
 
 
 def settings(registry: str | None = None) -> Settings:
-    """The settings of the environment and of the file it names; ``registry`` is a flag.
+    """Return the settings of the environment and its configuration file; ``registry`` overrides theirs.
 
     Raises:
-        typer.Exit: they cannot be used.
+        typer.Exit: they are invalid.
     """
     file = os.environ.get("PENSTOCK_CONFIG")
     try:
@@ -35,10 +35,10 @@ def settings(registry: str | None = None) -> Settings:
 
 
 def local_address(port: Literal["http", "grpc", "ops"]) -> str:
-    """The host:port that the settings give, the defaults otherwise.
+    """Return the host:port of a port in the settings.
 
     Raises:
-        typer.Exit: the settings cannot be used.
+        typer.Exit: the settings are invalid.
     """
     found = settings()
     ports = {"http": found.http_port, "grpc": found.grpc_port, "ops": found.ops_port}
@@ -46,10 +46,10 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str:
 
 
 def address_of(url: str) -> str:
-    """The host:port that a person gave with --url.
+    """Return the host:port given with --url.
 
     Raises:
-        typer.Exit: it is none.
+        typer.Exit: it is not of this form.
     """
     matched = _ADDRESS.fullmatch(url.strip())
     if matched is None or int(matched[1].rpartition(":")[2]) > 65535:
@@ -57,11 +57,11 @@ def address_of(url: str) -> str:
     return matched[1]
 
 
-def registry_place(found: Settings) -> RegistryLocation:
-    """Where the registry lies that the settings mean.
+def registry_location(found: Settings) -> RegistryLocation:
+    """Return the location of the registry in the settings.
 
     Raises:
-        typer.Exit: it can lie nowhere.
+        typer.Exit: the location is invalid.
     """
     try:
         return location_of(found.registry, found.home, found.blobs)
@@ -69,10 +69,10 @@ def registry_place(found: Settings) -> RegistryLocation:
         fail(str(fault), Exit.USAGE)
 
 
-def running_gateway(place: RegistryLocation, by_settings: bool) -> str | None:
-    """The ops address of the gateway that runs on a home, or else, ``by_settings``, at the settings' own address."""
+def running_gateway(location: RegistryLocation, by_settings: bool) -> str | None:
+    """Return the ops address of the gateway that runs on a home, else, if ``by_settings``, at the configured one."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        recorded = json.loads((place.home / "gateway.json").read_text())
+        recorded = json.loads((location.home / "gateway.json").read_text())
         if _is_alive(recorded["pid"]) and _answers(recorded["ops"]):
             return str(recorded["ops"])
     if not by_settings:
@@ -81,17 +81,17 @@ def running_gateway(place: RegistryLocation, by_settings: bool) -> str | None:
     return address if _answers(address) else None
 
 
-def leads_to_a_port(found: Settings) -> bool:
-    """Whether a gateway may be looked for at the settings' own address.
+def may_use_configured_port(found: Settings) -> bool:
+    """Whether the gateway at the configured ops address is the one that is meant.
 
-    Somebody who names a home or a registry means that one, not whichever gateway has the usual port.
+    A home or registry in the settings means that one, not another gateway that has the default port.
     """
-    stated = found.model_fields_set
-    return "ops_port" in stated or not stated & {"home", "registry"}
+    explicit = found.model_fields_set
+    return "ops_port" in explicit or not explicit & {"home", "registry"}
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether the process that left a record still runs: its port may be another gateway's by now."""
+    """Whether the process of a record still runs; otherwise its port may belong to another gateway."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -102,7 +102,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _answers(address: str) -> bool:
-    """Whether a Penstock's ops port answers there."""
+    """Whether a Penstock ops port answers at an address."""
     connection = HTTPConnection(address, timeout=PROBE_S)
     try:
         connection.request("GET", "/admin/v1/registry")

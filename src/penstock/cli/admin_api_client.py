@@ -16,11 +16,14 @@ from penstock.cli.upload import Upload
 CALL_S = 60.0
 CHUNK = 1 << 20
 LONG_CALL_S = 900.0
-"""Wait for a push, which ends with the version loaded, and for a check of everything."""
+"""Seconds to wait for a push, which ends when the version is loaded, and for a full check."""
 
 
 class AdminApiClient:
-    """Through the admin API of a gateway at ``address`` (host:port of its ops port)."""
+    """Calls the admin API of a gateway at ``address`` (host:port of its ops port).
+
+    Every call raises ``CallFailed``. Each opens a connection of its own, so that threads may share a client.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -98,7 +101,7 @@ class AdminApiClient:
                 done += len(chunk)
                 on_progress(done, total)
             if done < total:
-                raise CallFailed("the gateway went away before all had come", Exit.UNAVAILABLE)
+                raise CallFailed("the gateway closed the connection before the download was complete", Exit.UNAVAILABLE)
             return answer.headers["penstock-digest"] or ""
 
     def collect(self) -> list[str]:
@@ -107,82 +110,82 @@ class AdminApiClient:
         return deleted
 
     def route(self, model: str) -> Document:
-        """Who gets a model's requests."""
+        """Return a model's route."""
         return self._call("GET", _path(model, "route"))
 
     def set_route(self, model: str, route: Document, revision: int | None = None) -> Document:
-        """Replace a route; with ``revision`` only if the model is at it."""
+        """Replace a route; with ``revision``, only if the model still has that revision."""
         headers = {} if revision is None else {"if-match": f'"{revision}"'}
         return self._call("PUT", _path(model, "route"), route, headers)
 
     def drop_route(self, model: str, reason: str) -> Document:
-        """Take a route away."""
+        """Delete a route."""
         return self._call("DELETE", _path(model, "route"), {"reason": reason})
 
     def shadow(self, model: str, version: str) -> Document:
-        """What a version did as a shadow."""
+        """Return the results of a version as a shadow."""
         return self._call("GET", _path(model, "shadow", version))
 
-    def begin(self, model: str, kind: str, asked: Document) -> Document:
+    def begin(self, model: str, kind: str, specification: Document) -> Document:
         """Start a trial; ``kind`` is "rollouts" or "experiments"."""
-        return self._call("POST", _path(model, kind), asked)
+        return self._call("POST", _path(model, kind), specification)
 
     def trials(self, model: str, kind: str) -> list[Document]:
-        """A model's trials, newest first."""
+        """Return a model's trials, newest first."""
         found: list[Document] = self._call("GET", _path(model, kind)).get(kind, [])
         return found
 
     def trial(self, model: str, kind: str, trial_id: str) -> Document:
-        """One trial."""
+        """Return one trial."""
         return self._call("GET", _path(model, kind, trial_id))
 
     def act(self, model: str, kind: str, trial_id: str, verb: str, reason: str) -> Document:
-        """Do something to a trial."""
+        """Apply a verb, such as "pause", to a trial."""
         return self._call("POST", _path(model, kind, trial_id, verb), {"reason": reason})
 
     def monitor(self, model: str, version: str | None = None) -> Document:
-        """What the monitor says."""
+        """Return the monitor's document of a version, by default of the one that answers."""
         query = f"?{urlencode({'version': version})}" if version else ""
         return self._call("GET", f"{_path(model, 'monitor')}{query}")
 
     def relearn(self, model: str, version: str | None, reason: str) -> Document:
-        """Have a version's reference learned anew."""
+        """Discard a version's reference and learn a new one from traffic."""
         body = {"reason": reason} | ({"version": version} if version else {})
         return self._call("POST", _path(model, "monitor", "relearn"), body)
 
     def policy(self, model: str) -> Document:
-        """What is watched of a model."""
+        """Return a model's policy."""
         return self._call("GET", _path(model, "policy"))
 
     def set_policy(self, model: str, document: Document) -> Document:
-        """Change what is watched of a model."""
+        """Replace a model's policy."""
         return self._call("PUT", _path(model, "policy"), document)
 
     def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
-        """Give a version its training data to be measured by."""
+        """Upload a version's training data as its reference."""
         headers = {"content-type": data.kind, "content-length": str(data.size)}
         path = _path(model, "versions", version, "reference")
         return self._call("PUT", path, upload_chunks(data, on_progress), headers, LONG_CALL_S)
 
     def retrain(self, model: str, version: str | None, reason: str) -> Document:
-        """Ask for retraining."""
+        """Request retraining."""
         body = {"reason": reason} | ({"version": version} if version else {})
         return self._call("POST", _path(model, "retrain"), body)
 
     def candidates(self, model: str) -> Document:
-        """The request under way, and the versions that came of one."""
+        """Return the open retraining request and the candidates of earlier ones."""
         return self._call("GET", _path(model, "candidates"))
 
     def approve(self, model: str, version: str, reason: str) -> Document:
-        """Let a version be rolled out."""
+        """Approve a candidate for rollout."""
         return self._call("POST", _path(model, "candidates", version, "approve"), {"reason": reason})
 
     def deliveries(self, model: str) -> Document:
-        """What became of a model's events on their way to sinks."""
+        """Return the deliveries of a model's events to sinks."""
         return self._call("GET", _path(model, "outbox"))
 
     def replay(self, model: str, reason: str) -> Document:
-        """Try again what was given up."""
+        """Retry deliveries that were given up."""
         return self._call("POST", _path(model, "outbox", "replay"), {"reason": reason})
 
     def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
@@ -200,8 +203,8 @@ class AdminApiClient:
     def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
         """See ``RegistryClient``."""
         query = urlencode({"limit": limit} | ({"model": model} if model else {}))
-        place = "/audit" if archive is None else f"/audit/archives/{quote(archive, safe='')}"
-        entries: list[Document] = self._call("GET", f"{place}?{query}").get("entries", [])
+        path = "/audit" if archive is None else f"/audit/archives/{quote(archive, safe='')}"
+        entries: list[Document] = self._call("GET", f"{path}?{query}").get("entries", [])
         return entries
 
     def audit_archives(self) -> list[Document]:
@@ -217,12 +220,12 @@ class AdminApiClient:
         headers: Mapping[str, str] | None = None,
         seconds: float = CALL_S,
     ) -> Document:
-        sent: bytes | Iterable[bytes] | None = body if not isinstance(body, dict) else json.dumps(body).encode()
-        stated = {"content-type": "application/json"} if isinstance(body, dict) else {}
-        with self._answer(method, path, sent, {**stated, **(headers or {})}, seconds) as answer:
+        content: bytes | Iterable[bytes] | None = body if not isinstance(body, dict) else json.dumps(body).encode()
+        default_headers = {"content-type": "application/json"} if isinstance(body, dict) else {}
+        with self._answer(method, path, content, {**default_headers, **(headers or {})}, seconds) as answer:
             document = json.loads(answer.read())
         if not isinstance(document, dict):
-            raise CallFailed(f"what answers at {self._address} is no gateway", Exit.UNAVAILABLE)
+            raise CallFailed(f"the server at {self._address} is not a Penstock gateway", Exit.UNAVAILABLE)
         return document
 
     @contextmanager
@@ -230,12 +233,12 @@ class AdminApiClient:
         self, method: str, path: str, body: Any, headers: Mapping[str, str], seconds: float
     ) -> Iterator[HTTPResponse]:
         connection = HTTPConnection(self._address, timeout=seconds)
-        sent = body if body is None or isinstance(body, bytes) else _until_answered(connection, body)
-        stated = {"penstock-actor": quote(actor()), **headers}
+        content = body if body is None or isinstance(body, bytes) else _until_answered(connection, body)
+        all_headers = {"penstock-actor": quote(actor()), **headers}
         try:
-            with _named(self._address):
+            with _as_call_failed(self._address):
                 with suppress(BrokenPipeError, ConnectionResetError):  # refused already: the answer says why
-                    connection.request(method, f"/admin/v1{path}", sent, stated)
+                    connection.request(method, f"/admin/v1{path}", content, all_headers)
                 answer = connection.getresponse()
                 if answer.status not in (200, 201):
                     raise _refusal(answer)
@@ -245,7 +248,7 @@ class AdminApiClient:
 
 
 def _until_answered(connection: HTTPConnection, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """What is to be sent, until the gateway answers: it has refused then, and the rest would be for nothing."""
+    """Yield chunks until the gateway answers: an early answer is a refusal, and the rest need not be sent."""
     for chunk in chunks:
         yield chunk
         if connection.sock is None or select.select([connection.sock], [], [], 0)[0]:
@@ -253,7 +256,7 @@ def _until_answered(connection: HTTPConnection, chunks: Iterable[bytes]) -> Iter
 
 
 @contextmanager
-def _named(address: str) -> Iterator[None]:
+def _as_call_failed(address: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""`penstock audit`: who changed what, when and why; in the database, and in the archives of older changes."""
+"""`penstock audit`: show who changed what, when and why, from the database and from archives of older changes."""
 
 import json
 from collections.abc import Iterable
@@ -20,16 +20,16 @@ def register(app: typer.Typer) -> None:
 
 def audit(
     model: Annotated[str | None, typer.Option(help="Only changes of this model.")] = None,
-    limit: Annotated[int, typer.Option(help="So many of the newest.", min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(help="Number of newest changes.", min=1, max=1000)] = 50,
     archives: Annotated[bool, typer.Option("--archives", help="List the archives of older changes.")] = False,
-    archive: Annotated[str | None, typer.Option(metavar="NAME", help="Show changes of this archive.")] = None,
+    archive: Annotated[str | None, typer.Option(metavar="NAME", help="Show the changes in this archive.")] = None,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest changes, oldest first."""
     if archives and archive is not None:
-        fail("--archives lists archives and --archive shows one; give one of them", Exit.USAGE)
+        fail("use either --archives or --archive, not both", Exit.USAGE)
     try:
         opened = open_registry(url, registry)
         if archives:

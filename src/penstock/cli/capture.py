@@ -1,11 +1,11 @@
-"""`penstock capture`: the requests that a policy has kept, as a table for retraining and replay."""
+"""`penstock capture`: export captured requests as a table for retraining and replay."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from penstock.cli.addresses import registry_place, settings
+from penstock.cli.addresses import registry_location, settings
 from penstock.cli.console import Exit, fail, print_json, say
 from penstock.cli.options import AsJson, Where
 
@@ -16,12 +16,12 @@ def register(app: typer.Typer) -> None:
 
 
 def capture(
-    target: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="Whose requests.")],
+    target: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="The model and its version.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The Parquet file to write.")],
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write what the gateway on this machine has kept of a version's requests, with their labels, as Parquet."""
+    """Write the captured requests of a version and their labels as Parquet, from the gateway on this machine."""
     from penstock.core.errors import Fault
     from penstock.monitor.answer_segments import ANSWERS
     from penstock.monitor.answer_store import AnswerStore
@@ -31,11 +31,11 @@ def capture(
 
     name, colon, version = target.rpartition(":")
     if not colon or not name or not version:
-        fail(f"{target} names no version; write NAME:VERSION", Exit.USAGE)
-    home, selection = registry_place(settings(registry)).home, Selection(name, version)
-    kept = CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
+        fail(f"'{target}' has no version; expected NAME:VERSION", Exit.USAGE)
+    home, selection = registry_location(settings(registry)).home, Selection(name, version)
+    captured = CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
     try:
-        rows = write_table(kept.batches(selection), selection, output)
+        rows = write_table(captured.batches(selection), selection, output)
     except Fault as fault:
         fail(str(fault), Exit.NOT_FOUND if fault.kind == "not_found" else Exit.FAILURE)
     except OSError as error:

@@ -13,7 +13,7 @@ Document = dict[str, Any]
 
 
 class CallFailed(Exception):
-    """The gateway refused, or did not answer; ``code`` is what the command line exits with."""
+    """The gateway refused a call or did not answer; ``code`` is the exit code of the command line."""
 
     def __init__(self, message: str, code: Exit) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer and who gave it."""
+    """An answer, and the version and route that gave it."""
 
     document: Document
     version: str
@@ -30,16 +30,16 @@ class Reply:
 
 
 class Client(Protocol):
-    """What a verb needs of a gateway; every call raises ``CallFailed``."""
+    """The calls of the data plane that verbs use; each raises ``CallFailed``."""
 
     def metadata(self, model: str, version: str) -> Document:
-        """Names, datatypes and shapes of a model."""
+        """Return names, datatypes and shapes of a model's tensors."""
 
     def infer(self, model: str, version: str, request: Document) -> Reply:
-        """One prediction."""
+        """Send one V2 request and return the answer."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
 EXITS = {404: Exit.NOT_FOUND, 429: Exit.UNAVAILABLE, 503: Exit.UNAVAILABLE, 504: Exit.UNAVAILABLE}
@@ -59,7 +59,7 @@ class RestClient:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._connection.close()
 
     def metadata(self, model: str, version: str) -> Document:
@@ -70,9 +70,9 @@ class RestClient:
         """See ``Client``."""
         return self._call("POST", model_path(model, version) + "/infer", json.dumps(request).encode())
 
-    def feedback(self, model: str, told: list[Document]) -> Document:
-        """Say what answers should have been."""
-        body = json.dumps({"feedback": told}).encode()
+    def feedback(self, model: str, feedback: list[Document]) -> Document:
+        """Send the true labels of earlier requests."""
+        body = json.dumps({"feedback": feedback}).encode()
         return self._call("POST", model_path(model, "") + "/feedback", body).document
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> Reply:
@@ -89,7 +89,7 @@ class RestClient:
 
 
 def model_path(model: str, version: str) -> str:
-    """Where a model, or one version of it, lives under REST."""
+    """Return the REST path of a model, or of one version of it."""
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
 

@@ -1,4 +1,4 @@
-"""`penstock config`: check the settings, show those that hold, print their schema."""
+"""`penstock config`: check the settings, show the effective ones, print their schema."""
 
 import json
 from pathlib import Path
@@ -26,21 +26,21 @@ def register(app: typer.Typer) -> None:
 
 
 def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Say every fault of the settings in the environment and the file; exit 2 if there is one."""
+    """Report every error of the settings in the environment and the file; exit 2 if there is one."""
     try:
         load_settings(file)
     except ConfigFault as fault:
-        _tell(fault.faults, as_json)
+        _report(fault.faults, as_json)
         raise typer.Exit(Exit.USAGE) from None
-    _tell([], as_json)
+    _report([], as_json)
 
 
 def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Print the settings that hold: environment before file before defaults."""
+    """Print the effective settings: environment before file before defaults."""
     try:
         settings = settings_document(load_settings(file))
     except ConfigFault as fault:
-        _tell(fault.faults, as_json=False)
+        _report(fault.faults, as_json=False)
         raise typer.Exit(Exit.USAGE) from None
     if as_json:
         print_json(settings)
@@ -53,16 +53,16 @@ def schema() -> None:
     print_json(settings_schema())
 
 
-def _tell(faults: list[str], as_json: bool) -> None:
+def _report(faults: list[str], as_json: bool) -> None:
     if as_json:
         print_json({"ok": not faults, "faults": faults})
         return
-    for fault in faults or ["the settings are sound"]:
+    for fault in faults or ["the settings are valid"]:
         say(fault)
 
 
 def _lines(settings: dict[str, Any], indent: str = "") -> list[str]:
-    """The settings as a file would hold them; every JSON value is a YAML value."""
+    """Return the settings as lines of a configuration file; every JSON value is a YAML value."""
     lines: list[str] = []
     for name, value in settings.items():
         if isinstance(value, dict):

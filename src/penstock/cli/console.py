@@ -1,4 +1,4 @@
-"""How every verb speaks: data on stdout, messages on stderr, and one meaning for each exit code."""
+"""The output of every verb: data on stdout, messages on stderr, and the exit codes."""
 
 import json
 from enum import IntEnum
@@ -11,7 +11,7 @@ from penstock.core.texts import escaped, legible
 
 
 class Exit(IntEnum):
-    """What an exit code of `penstock` says."""
+    """Exit codes of `penstock`."""
 
     OK = 0
     FAILURE = 1
@@ -25,12 +25,12 @@ class Exit(IntEnum):
 
 
 def say(message: str) -> None:
-    """OnProgress the person something, on stderr."""
+    """Print a message for people on stderr."""
     typer.echo(legible(message), err=True)
 
 
 def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
-    """End the verb with one clear line on stderr.
+    """Print an error on stderr and end the verb.
 
     Raises:
         typer.Exit: always, with ``code``.
@@ -40,12 +40,12 @@ def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
 
 
 def print_json(document: Any) -> None:
-    """A document for programs, on stdout."""
+    """Print a document as JSON on stdout."""
     typer.echo(escaped(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def data_console() -> Console:
-    """Where tables go: stdout, without colour when it is not a terminal and never cut to a width there."""
+    """Return the console for tables: stdout; if that is no terminal, without colour and without a limit of width."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000

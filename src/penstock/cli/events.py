@@ -1,4 +1,4 @@
-"""`penstock events`: what happened."""
+"""`penstock events`: show and follow the events of the gateway."""
 
 import json
 import time
@@ -12,8 +12,8 @@ from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import Url, Where
 from penstock.cli.route import gateway
 
-LOOK_S = 0.5
-SOME = 100
+POLL_S = 0.5
+BATCH = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -22,31 +22,31 @@ def register(app: typer.Typer) -> None:
 
 
 def events(
-    model: Annotated[str | None, typer.Option(help="Only what happened to this model.")] = None,
-    limit: Annotated[int, typer.Option(help="So many of the newest.", min=1, max=1000)] = 50,
-    follow: Annotated[bool, typer.Option("--follow", help="Stay, and print each as it happens.")] = False,
+    model: Annotated[str | None, typer.Option(help="Only events of this model.")] = None,
+    limit: Annotated[int, typer.Option(help="Number of newest events.", min=1, max=1000)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", help="Print new events as they happen.")] = False,
     url: Url = None,
     registry: Where = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each CloudEvent as a line of JSON.")] = False,
 ) -> None:
-    """Show what happened, oldest first."""
+    """Show the newest events, oldest first."""
     with gateway(url, registry) as found:
-        told = found.events(model, None, limit)
+        batch = found.events(model, None, limit)
         if not follow and not as_json:
             table = table_of("Seq", "When", "What", "Subject", "Reason")
-            for one in told:
+            for one in batch:
                 table.add_row(*_cells(one))
             data_console().print(table)
             return
         last = 0
         while True:
-            for one in told:
+            for one in batch:
                 last = one["sequence"]
                 typer.echo(json.dumps(one) if as_json else "  ".join(_cells(one)))
             if not follow:
                 return
-            time.sleep(LOOK_S)
-            told = found.events(model, last, SOME)
+            time.sleep(POLL_S)
+            batch = found.events(model, last, BATCH)
 
 
 def _cells(event: Document) -> tuple[str, ...]:

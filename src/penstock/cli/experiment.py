@@ -1,4 +1,4 @@
-"""`penstock experiment`: versions side by side, with a reward for each answer."""
+"""`penstock experiment`: compare versions by the rewards of their answers."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -18,7 +18,7 @@ WIDTH = 40
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="Hold versions against each other by rewards.")
+    group = typer.Typer(no_args_is_help=True, help="Compare versions by rewards.")
     verbs: dict[str, Callable[..., None]] = {"start": start, "status": status, "stop": stop}
     for name, verb in verbs.items():
         group.command(name)(verb)
@@ -28,29 +28,33 @@ def register(app: typer.Typer) -> None:
 def start(
     name: Name,
     arms: Annotated[str, typer.Option(metavar="V=W,V=W", help="The versions and their weights of 10000.")],
-    sticky: Annotated[str | None, typer.Option(metavar="header:NAME", help="The header that makes a unit.")] = None,
-    mode: Annotated[str, typer.Option(metavar="fixed|thompson", help="Whether weights follow the rewards.")] = "fixed",
-    floor: Annotated[int, typer.Option(help="Least weight a bandit leaves an arm.")] = 500,
+    sticky: Annotated[
+        str | None, typer.Option(metavar="header:NAME", help="The header whose value assigns an arm.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(metavar="fixed|thompson", help="Keep the weights, or adapt them to the rewards.")
+    ] = "fixed",
+    least_weight: Annotated[int, typer.Option("--floor", help="Minimum weight of an arm with thompson.")] = 500,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start an experiment; rewards come by POST /v2/models/NAME/feedback."""
-    asked: Document = {"arms": weights(arms, "--arms"), "mode": mode, "floor": floor, "reason": reason}
+    """Start an experiment; send rewards with POST /v2/models/NAME/feedback."""
+    specification: Document = {"arms": weights(arms, "--arms"), "mode": mode, "floor": least_weight, "reason": reason}
     if sticky:
-        asked["sticky"] = sticky
+        specification["sticky"] = sticky
     with gateway(url, registry) as found:
-        begun = found.begin(name, KIND, asked)
-    print_json(begun) if as_json else say(f"experiment {begun['id']} of {name} runs")
+        started = found.begin(name, KIND, specification)
+    print_json(started) if as_json else say(f"started experiment {started['id']} of {name}")
 
 
 def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
-    """Show the newest experiment: each arm's mean reward and its confidence sequence."""
+    """Show the newest experiment, with the mean reward of each arm and its confidence sequence."""
     with gateway(url, registry) as found:
         known = found.trials(name, KIND)
     if not known:
-        fail(f"model '{name}' has had no experiment", Exit.NOT_FOUND)
+        fail(f"model '{name}' has no experiment", Exit.NOT_FOUND)
     if as_json:
         print_json(known[0])
         return
@@ -64,15 +68,15 @@ def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson 
         table.add_row(arm, *counts, mean, interval, label_delay(one["label_delay_seconds"]))
     console.print(table)
     if known[0]["best"]:
-        say(f"{known[0]['best']} is the best")
+        say(f"the best arm is version {known[0]['best']}")
 
 
 def stop(name: Name, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
-    """End the newest experiment; the route from before it holds again."""
+    """Stop the newest experiment and restore the previous route."""
     with gateway(url, registry) as found:
         known = found.trials(name, KIND)
         if not known:
-            fail(f"model '{name}' has had no experiment", Exit.NOT_FOUND)
+            fail(f"model '{name}' has no experiment", Exit.NOT_FOUND)
         after = found.act(name, KIND, known[0]["id"], "stop", reason)
     say(f"experiment {after['id']} of {name} is {after['state']}")
 

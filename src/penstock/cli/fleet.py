@@ -1,4 +1,4 @@
-"""`penstock fleet`: the gateways that share a registry, which of them leads, and what each serves."""
+"""`penstock fleet`: show the gateways that share a registry, their leader, and what each serves."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fleet(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
-    """Show the gateways of the fleet, as any of them knows it."""
+    """Show the gateways of the fleet."""
     with gateway(url, registry) as found:
         known = found.fleet()
     if as_json:
@@ -32,7 +32,7 @@ def fleet(url: Url = None, registry: Where = None, as_json: AsJson = False) -> N
 
 
 def cells(one: Document, fleet: Document) -> tuple[str, ...]:
-    """A gateway's line: the lag is in changes of the registry that it has not seen, ready are models and versions."""
+    """Return a gateway's row: the lag is in registry revisions, and Ready lists models and their versions."""
     started = date_of(datetime.fromtimestamp(one["started"], UTC).isoformat())
     leads = f"term {fleet['term']}" if one["leads"] else ""
     ready = " ".join(f"{model}:{','.join(versions)}" for model, versions in one["serves"].items())

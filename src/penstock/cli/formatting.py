@@ -1,4 +1,4 @@
-"""Tables, states, sizes and times as people read them."""
+"""Formats tables, states, sizes and times for people."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ COLOURS = {"READY": "green", "LOADING": "yellow", "UNLOADING": "yellow", "UNAVAI
 
 
 def table_of(*heads: str) -> Table:
-    """An empty table for people."""
+    """Return an empty table with these column headings."""
     table = Table(box=None, pad_edge=False)
     for head in heads:
         table.add_column(head)
@@ -19,14 +19,14 @@ def table_of(*heads: str) -> Table:
 
 
 def state_text(state: str) -> Any:
-    """A state in its colour."""
+    """Return a state as text in its colour."""
     from rich.text import Text
 
     return Text(state, style=COLOURS.get(state, ""))
 
 
 def size_text(size: int | None) -> str:
-    """A number of bytes with a unit, "" for none."""
+    """Return a number of bytes with a binary unit; "" for None."""
     if size is None:
         return ""
     amount, unit = float(size), "B"
@@ -38,12 +38,12 @@ def size_text(size: int | None) -> str:
 
 
 def date_of(text: str | None) -> str:
-    """A moment as people read it, in their own time zone."""
+    """Return an ISO 8601 time in the local time zone, to the second; "" for None."""
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") if text else ""
 
 
 def label_delay(delay: Document | None) -> str:
-    """How old the labels were that something rests on, in words; "" for none."""
+    """Return the age of the labels that a result rests on; "" for None."""
     if delay is None:
         return ""
-    return f"below {delay['all_below']:g} s, half below {delay['median_below']:g} s"
+    return f"all below {delay['all_below']:g} s, half below {delay['median_below']:g} s"

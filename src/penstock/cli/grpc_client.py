@@ -1,4 +1,4 @@
-"""The gRPC form of the plain client: V2 JSON documents to messages and back."""
+"""The gRPC client of the data plane: converts V2 JSON documents to messages and back."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -37,7 +37,7 @@ class GrpcClient:
         self.close()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the channel."""
         self._channel.close()
 
     def metadata(self, model: str, version: str) -> Document:
@@ -57,24 +57,26 @@ class GrpcClient:
             answer, call = self._stub.ModelInfer.with_call(message, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise failure(error) from None
-        said = {key: str(value) for key, value in call.initial_metadata() or ()}
-        return Reply(from_message(answer), said.get("penstock-model-version", ""), said.get("penstock-route", ""))
+        metadata = {key: str(value) for key, value in call.initial_metadata() or ()}
+        return Reply(
+            from_message(answer), metadata.get("penstock-model-version", ""), metadata.get("penstock-route", "")
+        )
 
 
 def failure(error: grpc.RpcError) -> CallFailed:
-    """What a failed call means to the command line."""
+    """Return the error and exit code for a failed call."""
     if not isinstance(error, grpc.Call):
         return CallFailed(str(error), Exit.FAILURE)
     return CallFailed(error.details() or error.code().name, EXITS.get(error.code(), Exit.FAILURE))
 
 
 def specs(tensors: Any) -> list[Document]:
-    """Tensor metadata as REST writes it."""
+    """Return tensor metadata in the form of REST."""
     return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in tensors]
 
 
 def to_message(model: str, version: str, request: Document) -> pb.ModelInferRequest:
-    """A V2 JSON request as a message with raw contents.
+    """Convert a V2 JSON request to a message with raw contents.
 
     Raises:
         CallFailed: a tensor's data does not fit its datatype and shape.
@@ -86,32 +88,32 @@ def to_message(model: str, version: str, request: Document) -> pb.ModelInferRequ
             array = array_of(tensor["name"], tensor["datatype"], tensor["data"]).reshape(tensor["shape"])
         except (Fault, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CallFailed(
-                f"the data of input '{tensor.get('name', '')}' is not usable: {error}", Exit.USAGE
+                f"the data of input '{tensor.get('name', '')}' does not fit: {error}", Exit.USAGE
             ) from None
         message.inputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=array.shape)
         message.raw_input_contents.append(to_raw(tensor["datatype"], array))
-    for wish in request.get("outputs", ()):
-        _set_parameters(message.outputs.add(name=wish["name"]).parameters, wish.get("parameters", {}))
+    for output in request.get("outputs", ()):
+        _set_parameters(message.outputs.add(name=output["name"]).parameters, output.get("parameters", {}))
     return message
 
 
 def array_of(name: str, datatype: str, data: Any) -> Array:
-    """JSON values, flat or nested, as the array a datatype asks for; nothing is rounded silently.
+    """Convert JSON values, flat or nested, to an array of a V2 datatype; nothing is rounded silently.
 
     Raises:
-        ValueError: unknown datatype, or a value that is none of its values.
+        ValueError: the datatype is unknown, or a value is outside its range.
     """
-    wanted = numpy_type(name, datatype)
+    dtype = numpy_type(name, datatype)
     if datatype == "BF16":
-        return (np.asarray(data, np.float32).view(np.uint32) >> 16).astype(wanted)
-    array = np.asarray(data, wanted)
-    if wanted.kind in "iu" and not np.array_equal(array, np.asarray(data)):
+        return (np.asarray(data, np.float32).view(np.uint32) >> 16).astype(dtype)
+    array = np.asarray(data, dtype)
+    if dtype.kind in "iu" and not np.array_equal(array, np.asarray(data)):
         raise ValueError(f"{datatype} takes whole numbers")
     return array
 
 
 def from_message(answer: pb.ModelInferResponse) -> Document:
-    """An answer as the V2 JSON document REST would give."""
+    """Convert an answer to the V2 JSON document of REST."""
     outputs = []
     for tensor, raw in zip(answer.outputs, answer.raw_output_contents, strict=True):
         array = from_raw(tensor.name, tensor.datatype, tensor.shape, raw)

@@ -1,4 +1,4 @@
-"""`penstock health`: whether a running gateway is ready; a container's health check is this verb."""
+"""`penstock health`: check whether a gateway is ready, as a container's health check."""
 
 import json
 from http.client import HTTPConnection, HTTPException
@@ -18,9 +18,9 @@ def register(app: typer.Typer) -> None:
 def health(
     url: Annotated[str | None, typer.Option(help="HOST:PORT of the ops port. [default: as in the settings]")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.01)] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what /readyz answered.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer of /readyz.")] = False,
 ) -> None:
-    """Ask a running gateway whether it is ready: exit 0 if it is, 7 if it is not or does not answer."""
+    """Check whether a gateway is ready: exit 0 if it is, 7 if it is not or does not answer."""
     ready, facts = ask(address_of(url) if url else local_address("ops"), timeout)
     if as_json:
         print_json(facts)
@@ -30,7 +30,7 @@ def health(
 
 
 def ask(address: str, timeout_s: float) -> tuple[bool, Any]:
-    """Whether the gateway whose ops port is at ``address`` is ready, and the document that says so."""
+    """Return whether the gateway with its ops port at ``address`` is ready, and its answer."""
     connection = HTTPConnection(address, timeout=timeout_s)
     try:
         connection.request("GET", "/readyz")

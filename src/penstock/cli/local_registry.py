@@ -1,4 +1,4 @@
-"""A registry client without a gateway: opens the registry in this process; what is admitted counts as ready."""
+"""A registry client without a gateway: opens the registry in this process."""
 
 import asyncio
 from collections.abc import Iterator
@@ -30,30 +30,29 @@ CHUNK = 1 << 20
 
 
 class LocalRegistry:
-    """Directly in the registry at a place, with admission in this process; what is admitted counts as ready."""
+    """Works on the registry at a location, with admission in this process; an admitted version counts as ready."""
 
-    def __init__(self, place: RegistryLocation, settings: Settings) -> None:
-
-        with _faults_named():
-            self._registry = open_registry(place, settings.admission.max_bytes)
+    def __init__(self, location: RegistryLocation, settings: Settings) -> None:
+        with _as_call_failed():
+            self._registry = open_registry(location, settings.admission.max_bytes)
             self._registry.store.identity()
         self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
 
     def models(self) -> list[Document]:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             return [_document(record) for record in self._registry.store.models()]
 
     def model(self, name: str) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             return _document(self._registry.store.model(name))
 
     def push(
         self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
     ) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             check_names(model, version)
             checked = metadata_of(metadata)
             with self._registry.receive() as incoming:
@@ -64,8 +63,8 @@ class LocalRegistry:
                     report = asyncio.run(self._examine(prepared))
                     self._registry.commit(prepared, model, version, report, checked, By(actor(), reason))
             document = _document(self._registry.store.model(model))
-        shown = next(one for one in document["versions"] if one["version"] == version)
-        return {**shown, "model": model, "revision": document["revision"]}
+        pushed = next(one for one in document["versions"] if one["version"] == version)
+        return {**pushed, "model": model, "revision": document["revision"]}
 
     async def _examine(self, prepared: Prepared) -> Report:
         examiner = Examiner(self._admission)
@@ -78,7 +77,7 @@ class LocalRegistry:
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
     ) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             check_alias(alias)
             self._registry.store.model(model)
             wanted = ANY if expected is None else expected or None
@@ -88,14 +87,14 @@ class LocalRegistry:
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             self._registry.store.model(model)
             move = self._registry.store.aliases.drop(model, alias, self._by(reason), force=force)
         return _moved(model, alias, move)
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             check_alias(alias)
             usable = usable_versions(self._registry.store.model(model))
             fallback = usable[-2] if alias == CHAMPION and len(usable) > 1 else None
@@ -105,13 +104,13 @@ class LocalRegistry:
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             self._registry.store.retire(model, version, self._by(reason), force=force)
         return self.model(model)
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             record = self._registry.store.model(model)
             if not changes:
                 return {**settings_out(record.settings), "revision": record.revision}
@@ -121,7 +120,7 @@ class LocalRegistry:
 
     def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
         """See ``RegistryClient``."""
-        with _faults_named(), scratch_file(temporary_folder(), "reference") as path:
+        with _as_call_failed(), scratch_file(temporary_folder(), "reference") as path:
             with path.open("wb") as file:
                 file.writelines(upload_chunks(data, on_progress))
             found = self._registry.store.model(model).versions[version]
@@ -136,12 +135,12 @@ class LocalRegistry:
 
     def verify(self, on_progress: OnProgress) -> list[Document]:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             return [asdict(finding) for finding in self._registry.verify(on_progress)]
 
     def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             path, record = self._registry.export(model, version)
             done = 0
             with path.open("rb") as file:
@@ -153,31 +152,29 @@ class LocalRegistry:
 
     def collect(self) -> list[str]:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             return self._registry.collect()
 
     def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             if archive is None:
                 return [asdict(entry) for entry in self._registry.store.audit(model, None, limit)]
             return [asdict(entry) for entry in self._archived().entries(archive, model, None, limit)]
 
     def audit_archives(self) -> list[Document]:
         """See ``RegistryClient``."""
-        with _faults_named():
+        with _as_call_failed():
             return [archive_document(one) for one in self._archived().listed()]
 
     def _archived(self) -> ArchivedAudit:
         return ArchivedAudit(self._registry.store.connections, lambda: self._registry.blobs)
 
     def _by(self, reason: str) -> By:
-
         return By(actor(), reason)
 
 
 def _document(record: ModelRecord) -> Document:
-
     return model_document(record, {version: Shown(ADMITTED) for version in record.versions})
 
 
@@ -188,14 +185,13 @@ def _moved(model: str, alias: str, move: Move) -> Document:
         "version": move.after,
         "before": move.before,
         "revision": move.revision,
-        "acknowledged": False,  # nobody serves it from here
+        "acknowledged": False,  # no gateway has applied it
         **move.note,
     }
 
 
 @contextmanager
-def _faults_named() -> Iterator[None]:
-
+def _as_call_failed() -> Iterator[None]:
     try:
         yield
     except Fault as fault:

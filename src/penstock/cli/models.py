@@ -1,4 +1,4 @@
-"""`penstock models`: what is in the registry, and every step of a version's life."""
+"""`penstock models`: list models, push versions, move aliases, retire, verify and export."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +29,10 @@ def register(app: typer.Typer) -> None:
 
 def push(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="An ONNX graph (weights beside it go with it), a folder, or a tar.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX graph (with the weight files beside it), a folder, or a tar.")],
     version: Annotated[str, typer.Option(help="The new version, such as 1 or 1.4.0.")],
     reference: Annotated[
-        Path | None, typer.Option(help="Training data (CSV, Parquet, npz), for the monitor to measure by.")
+        Path | None, typer.Option(help="Training data (CSV, Parquet, npz) as the reference of the monitor.")
     ] = None,
     card: Annotated[Path | None, typer.Option(help="Model card (YAML or JSON).")] = None,
     meta: Annotated[
@@ -43,7 +43,7 @@ def push(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Push a version: it is examined, stored, and served once every worker has loaded it."""
+    """Push a version: examine it, store it, and serve it when every worker has loaded it."""
     from penstock.cli.upload import BadModel, upload
 
     metadata = _metadata(card, meta or [])
@@ -64,7 +64,7 @@ def push(
 
 
 def listed(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
-    """List the models: their versions, aliases and states."""
+    """List models with their versions, aliases and states."""
     with _registry(url, registry) as found:
         models = found.models()
     if as_json:
@@ -94,15 +94,15 @@ def show(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a model, or one version: card, metadata, signature, and what its admission found."""
+    """Show a model, or one version with its card, metadata, signature and admission report."""
     model, _, version = name.partition(":")
     with _registry(url, registry) as found:
         document = found.model(model)
     if not version:
         print_json(document) if as_json else show_model(document)
         return
-    wanted = document["aliases"].get(version, version)
-    one = next((each for each in document["versions"] if each["version"] == wanted), None)
+    number = document["aliases"].get(version, version)
+    one = next((each for each in document["versions"] if each["version"] == number), None)
     if one is None:
         fail(f"model '{model}' has no version '{version}'", Exit.NOT_FOUND)
     print_json(one) if as_json else show_version(model, one)
@@ -111,9 +111,9 @@ def show(
 def alias(
     name: Name,
     alias: Annotated[str, typer.Argument(help="The alias, such as champion.")],
-    version: Annotated[str, typer.Argument(help="The version it shall lead to.")],
+    version: Annotated[str, typer.Argument(help="The version to point at.")],
     expect: Annotated[
-        str | None, typer.Option(metavar="OLD", help="Only if it leads there now; '' if it is new.")
+        str | None, typer.Option(metavar="OLD", help="Only if it points at OLD now; '' if it is new.")
     ] = None,
     force: Force = False,
     reason: Reason = "",
@@ -121,35 +121,35 @@ def alias(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Point an alias at a version that is ready."""
+    """Point an alias at a ready version."""
     with _registry(url, registry) as found:
         _show_move(found.alias(name, alias, version, expect, reason, force), as_json)
 
 
 def unalias(
     name: Name,
-    alias: Annotated[str, typer.Argument(help="The alias to take away.")],
+    alias: Annotated[str, typer.Argument(help="The alias to delete.")],
     force: Force = False,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take an alias away."""
+    """Delete an alias."""
     with _registry(url, registry) as found:
         _show_move(found.drop_alias(name, alias, reason, force), as_json)
 
 
 def rollback(
     name: Name,
-    alias: Annotated[str, typer.Option(help="The alias to lead back.")] = CHAMPION,
+    alias: Annotated[str, typer.Option(help="The alias to move back.")] = CHAMPION,
     force: Force = False,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lead an alias back to the version before."""
+    """Move an alias back to its previous version."""
     with _registry(url, registry) as found:
         _show_move(found.rollback(name, alias, reason, force), as_json)
 
@@ -162,7 +162,7 @@ def retire(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a version out of service for good; its name stays taken."""
+    """Take a version out of service permanently; its name cannot be used again."""
     model, version = _split(name)
     with _registry(url, registry) as found:
         document = found.retire(model, version, reason, force)
@@ -170,7 +170,7 @@ def retire(
 
 
 def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
-    """Hash every stored content again; exit 8 if one is not what it was."""
+    """Check the digest of every stored content; exit 8 if one has changed."""
     with _registry(url, registry) as found, progress("verifying") as on_progress:
         findings = found.verify(on_progress)
     if as_json:
@@ -180,7 +180,7 @@ def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> 
     if findings:
         raise typer.Exit(Exit.INTEGRITY)
     if not as_json:
-        say("every content is what it was")
+        say("all contents match their digests")
 
 
 def export(
@@ -190,7 +190,7 @@ def export(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write exactly the bytes that were pushed to a file, checked by their digest."""
+    """Write the bytes that were pushed to a file, and check their digest."""
     from penstock.engine.durable_files import replacing
     from penstock.engine.scratch import sweep
     from penstock.registry.blobs.folder import hash_file
@@ -201,54 +201,63 @@ def export(
         with _registry(url, registry) as found, progress(name) as on_progress, scratch.open("wb") as written:
             digest = found.export(model, version, written.write, on_progress)
         if hash_file(scratch) != digest:
-            fail(f"what arrived of {name} is not what was pushed", Exit.INTEGRITY)
+            fail(
+                f"the bytes of {name} do not match its digest; check the registry: penstock models verify",
+                Exit.INTEGRITY,
+            )
     print_json({"file": str(file), "digest": digest}) if as_json else typer.echo(digest)
 
 
 def configured(
     name: Name,
-    versions: Annotated[str | None, typer.Option(metavar="all|latest:N|specific:V,V", help="What to serve.")] = None,
-    transition: Annotated[str | None, typer.Option(metavar="availability|resources", help="What comes first.")] = None,
-    keep_warm: Annotated[float | None, typer.Option(help="Seconds a version that is let go stays loaded.")] = None,
+    versions: Annotated[
+        str | None, typer.Option(metavar="all|latest:N|specific:V,V", help="Which versions to serve.")
+    ] = None,
+    transition: Annotated[
+        str | None, typer.Option(metavar="availability|resources", help="Load before unload, or the reverse.")
+    ] = None,
+    keep_warm: Annotated[
+        float | None, typer.Option(help="Seconds that a version stays loaded after its last use.")
+    ] = None,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show or change which versions of a model are served, and how they come and go."""
-    stated = {"versions": versions, "transition": transition, "keep_warm_seconds": keep_warm}
+    """Show or change which versions of a model are served, and how they are replaced."""
+    changes = {"versions": versions, "transition": transition, "keep_warm_seconds": keep_warm}
     with _registry(url, registry) as found:
-        document = found.configure(name, {key: value for key, value in stated.items() if value is not None}, reason)
+        document = found.configure(name, {key: value for key, value in changes.items() if value is not None}, reason)
     if as_json:
         print_json(document)
         return
-    for key in stated:
+    for key in changes:
         typer.echo(f"{key}: {document[key]}")
 
 
 def collect(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
-    """Delete stored contents that no version needs any more."""
+    """Delete stored contents that no version needs."""
     with _registry(url, registry) as found:
         deleted = found.collect()
-    print_json({"deleted": deleted}) if as_json else say(f"{len(deleted)} contents were deleted")
+    print_json({"deleted": deleted}) if as_json else say(f"deleted {len(deleted)} contents")
 
 
 @contextmanager
 def _registry(url: str | None, registry: str | None) -> Iterator[RegistryClient]:
-    """The registry, through whichever client fits; a failure ends the command."""
+    """Open the registry; a failure ends the command."""
     try:
         yield open_registry(url, registry)
     except CallFailed as failure:
         fail(str(failure), failure.code)
 
 
-def _metadata(card: Path | None, words: list[str]) -> Document:
+def _metadata(card: Path | None, entries: list[str]) -> Document:
     from penstock.config.documents import ConfigFault, read_document
     from penstock.core.errors import InvalidInput
     from penstock.core.lineage import card_of, metadata_of_pairs
 
-    pairs = dict(word.partition("=")[::2] for word in words)
-    if bad := next((word for word in words if "=" not in word), None):
+    pairs = dict(entry.partition("=")[::2] for entry in entries)
+    if bad := next((entry for entry in entries if "=" not in entry), None):
         fail(f"--meta {bad}: expected KEY=VALUE", Exit.USAGE)
     try:
         metadata = metadata_of_pairs(pairs)
@@ -260,7 +269,7 @@ def _metadata(card: Path | None, words: list[str]) -> Document:
 def _split(name: str) -> tuple[str, str]:
     model, _, version = name.partition(":")
     if not version:
-        fail(f"'{name}' names no version; expected NAME:VERSION", Exit.USAGE)
+        fail(f"'{name}' has no version; expected NAME:VERSION", Exit.USAGE)
     return model, version
 
 
@@ -268,8 +277,9 @@ def _show_move(move: Document, as_json: bool) -> None:
     if as_json:
         print_json(move)
         return
-    late = "" if move.get("acknowledged", True) else "; not every worker has it yet"
-    now, before = (move[side] or "nothing" for side in ("version", "before"))
-    say(f"{move['alias']} of {move['model']} leads to {now}, before to {before}{late}")
+    change = f"now points to version {move['version']}" if move["version"] else "is deleted"
+    before = f"previously version {move['before']}" if move["before"] else "previously unset"
+    pending = "" if move.get("acknowledged", True) else "; not every worker has applied it yet"
+    say(f"{move['model']}: alias {move['alias']} {change} ({before}){pending}")
     if note := move.get("note"):
         say(note)

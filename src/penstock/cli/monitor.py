@@ -1,4 +1,4 @@
-"""`penstock monitor`: what a model's rows look like beside its reference, and what the monitor says of it."""
+"""`penstock monitor`: show the drift, quality, latency and performance of a version."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Url, Where
 from penstock.cli.route import gateway
 
-LOOK_S = 1.0
+POLL_S = 1.0
 SPARKS = "▁▂▃▄▅▆▇█"
 WIDTH = 12
 COLOURS = {"ok": "green", "drift": "red", "insufficient_data": "yellow"}
@@ -30,16 +30,16 @@ def register(app: typer.Typer) -> None:
 
 def monitor(
     name: Annotated[str, typer.Argument(help="The model.")] = "",
-    version: Annotated[str | None, typer.Option(help="This version instead of the one that answers.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it as it goes.")] = False,
+    version: Annotated[str | None, typer.Option(help="The version to show. [the version that answers]")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Update every second.")] = False,
     relearn: Annotated[
-        bool, typer.Option("--relearn", help="Forget the reference, and learn a new one from traffic.")
+        bool, typer.Option("--relearn", help="Discard the reference and learn a new one from traffic.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="Why it is learned anew, for the audit.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason for --relearn, for the audit.")] = "",
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Try the monitor on known changes, and on none; no gateway is needed.")
+        bool, typer.Option("--self-test", help="Test the monitor on simulated streams, without a gateway.")
     ] = False,
-    streams: Annotated[int, typer.Option(min=1, help="Streams of each case of the self-test.")] = 5,
+    streams: Annotated[int, typer.Option(min=1, help="Streams for each case of the self-test.")] = 5,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -48,14 +48,14 @@ def monitor(
     if self_test:
         raise typer.Exit(_self_test(streams, as_json))
     if not name:
-        fail("name a model, or try the monitor itself with --self-test", Exit.USAGE)
+        fail("no model given; name one, or test the monitor with --self-test", Exit.USAGE)
     with gateway(url, registry) as found:
 
         def look() -> Group:
-            return picture(name, found.monitor(name, version))
+            return render(name, found.monitor(name, version))
 
         if relearn:
-            _relearned(found.relearn(name, version, reason), as_json)
+            _print_relearning(found.relearn(name, version, reason), as_json)
             return
         if as_json:
             print_json(found.monitor(name, version))
@@ -65,24 +65,24 @@ def monitor(
             return
         with Live(look(), console=Console(), auto_refresh=False) as live:
             while True:
-                time.sleep(LOOK_S)
+                time.sleep(POLL_S)
                 live.update(look(), refresh=True)
 
 
-def _relearned(told: Document, as_json: bool) -> None:
+def _print_relearning(answer: Document, as_json: bool) -> None:
     if as_json:
-        print_json(told)
+        print_json(answer)
         return
-    wanted = told["learning"]
+    spec = answer["learning"]
     say(
-        f"{told['model']}:{told['version']} learns a reference anew, from {wanted['rows']} rows of at least "
-        f"{wanted['requests']} requests over {wanted['seconds']:g} s, {wanted['client_share']:.0%} of them from one "
-        "client at most; drift is not watched until then"
+        f"{answer['model']}:{answer['version']} is learning a new reference from {spec['rows']} rows of at least "
+        f"{spec['requests']} requests over {spec['seconds']:g} s, at most {spec['client_share']:.0%} of them from one "
+        "client; drift detection resumes with the new reference"
     )
 
 
 def _self_test(streams: int, as_json: bool) -> int:
-    """Say how soon changes are found and how often there are alarms without one; 1 if it is not as it should be."""
+    """Print the delays of detection and the false alarms; return 1 if a case misses its limits."""
     from penstock.monitor.selftest import CASES, finding, rows_of, run
 
     found = []
@@ -108,9 +108,9 @@ def _self_test(streams: int, as_json: bool) -> int:
     return Exit.OK if all(one.holds for one in found) else Exit.FAILURE
 
 
-def picture(model: str, document: Document) -> Group:
-    """One version: whether it answers, its reference and latency, then outputs and inputs with their histograms and
-    evidence; and which other versions there are."""
+def render(model: str, document: Document) -> Group:
+    """Return the text for one version: its share of the requests, reference and latency, then its outputs and inputs
+    with histograms and evidence, and the other versions."""
     parts = _answering(model, document)
     if document["version"] is not None:
         parts += _version(document)
@@ -118,21 +118,21 @@ def picture(model: str, document: Document) -> Group:
 
 
 def _answering(model: str, document: Document) -> list[Any]:
-    """Which version is shown, who answers, and who else there is."""
-    answers, shown = document["answers"], document["version"]
+    """Return the version shown, the versions that answer, and the other versions."""
+    answers, version = document["answers"], document["version"]
     shares = [f"version {one} answers {_percent(share)} of the requests" for one, share in answers.items()]
-    if shown is None:
+    if version is None:
         return [Text(f"{model}  no version answers", style="bold")]
-    if shown in answers:
-        whole = answers[shown] == 1
-        own = "it answers all requests" if whole else f"it answers {_percent(answers[shown])} of the requests"
-        others = [word for one, word in zip(answers, shares, strict=True) if one != shown]
+    if version in answers:
+        whole = answers[version] == 1
+        own = "it answers all requests" if whole else f"it answers {_percent(answers[version])} of the requests"
+        others = [text for one, text in zip(answers, shares, strict=True) if one != version]
     else:
         own, others = "it answers no requests", shares or ["no version answers"]
-    lines = [Text(f"{model}:{shown}  {'; '.join([own, *others])}", style="bold")]
-    silent = [one for one in document.get("versions", {}) if one not in answers and one != shown]
+    lines = [Text(f"{model}:{version}  {'; '.join([own, *others])}", style="bold")]
+    silent = [one for one in document.get("versions", {}) if one not in answers and one != version]
     if silent:
-        lines.append(Text(f"also served: {', '.join(silent)}; see one with --version", style="dim"))
+        lines.append(Text(f"also served: {', '.join(silent)}; show one with --version", style="dim"))
     return lines
 
 
@@ -141,7 +141,7 @@ def _percent(share: float) -> str:
 
 
 def _version(one: Document) -> list[Any]:
-    """What is said of one version."""
+    """Return the text for one version."""
     reference, latency = one["reference"], one["latency"]
     learning = "no reference yet; it is learned from the first rows"
     parts: list[Any] = [
@@ -159,61 +159,63 @@ def _version(one: Document) -> list[Any]:
         for feature in features:
             table.add_row(*_row(side, feature, one["rows_between_false_alarms"]))
     bounds = [Text(_multiplicity(one["multiplicity"]), style="dim")] if "multiplicity" in one else []
-    return [*parts, table, *bounds, *(Text(line, style="red") for line in _troubles(one))]
+    return [*parts, table, *bounds, *(Text(line, style="red") for line in _problems(one))]
 
 
-def _multiplicity(told: Document) -> str:
-    """How many tests run at the same time, and what bounds their false alarms."""
-    words = {"drift": "for drift", "quality": "for sound values", "slices": "in slices"}
-    tests = ", ".join(f"{count} {words[name]}" for name, count in told["tests"].items() if count)
-    total, fleet, daily = sum(told["tests"].values()), told["fleet"], told["false_alarms_per_day"]
-    bound = f"at most 1 false alarm in {told['rows_between_false_alarms']:,.0f} rows on average"
-    parts = [f"{total} tests at the same time ({tests}), all together {bound}"]
+def _multiplicity(tests: Document) -> str:
+    """Return how many tests run at the same time, and the bounds of their false alarms."""
+    subjects = {"drift": "for drift", "quality": "for valid values", "slices": "in slices"}
+    kinds = ", ".join(f"{count} {subjects[name]}" for name, count in tests["tests"].items() if count)
+    total, fleet, daily = sum(tests["tests"].values()), tests["fleet"], tests["false_alarms_per_day"]
+    bound = f"at most 1 false alarm in {tests['rows_between_false_alarms']:,.0f} rows on average"
+    parts = [f"{total} tests at the same time ({kinds}), together {bound}"]
     if daily:
         parts.append(f"and {daily:.3g} a day")
     if fleet["false_alarms_per_day"]:
         versions = f"{fleet['versions']} version{'s' * (fleet['versions'] != 1)} here"
         gateways = f"{fleet['gateways']} gateway{'s' * (fleet['gateways'] != 1)}"
-        parts.append(f"its part of {fleet['false_alarms_per_day']:.3g} a day over {gateways} and the {versions}")
+        parts.append(f"of {fleet['false_alarms_per_day']:.3g} a day in all over {gateways} and {versions}")
     return ", ".join(parts)
 
 
-def _reference(told: Document) -> str:
-    hours = {168: ", by the hour of the week", 24: ", by the hour of the day"}.get(told.get("hours", 0), "")
-    return f"{told['source']} reference of {told['rows']} rows{hours}"
+def _reference(reference: Document) -> str:
+    hours = {168: ", by the hour of the week", 24: ", by the hour of the day"}.get(reference.get("hours", 0), "")
+    return f"{reference['source']} reference of {reference['rows']} rows{hours}"
 
 
 def _objectives(slo: Document) -> list[Text]:
-    """Whether each objective is kept."""
+    """Return a line for each objective, and whether it is met."""
     lines = []
-    for name, promise in slo.items():
-        word = {None: "nothing seen yet", True: "kept", False: "not kept"}[promise["met"]]
-        shown = "" if promise["value"] is None else f"{promise['value']:.4g} of "
-        lines.append(Text(f"{name} {shown}{promise['objective']:g}: {word}", style="red" * (promise["met"] is False)))
+    for name, objective in slo.items():
+        verdict = {None: "no requests yet", True: "met", False: "not met"}[objective["met"]]
+        shown = "" if objective["value"] is None else f"{objective['value']:.4g} of "
+        lines.append(
+            Text(f"{name} {shown}{objective['objective']:g}: {verdict}", style="red" * (objective["met"] is False))
+        )
     return lines
 
 
-def _performance(told: Document) -> list[Text]:
-    """What labels say, and what the model's own probabilities let expect, as far as there is something to say."""
+def _performance(performance: Document) -> list[Text]:
+    """Return the measured accuracy and the accuracy estimated from the model's probabilities, if known."""
     parts = []
-    estimated = told.get("estimated")
+    estimated = performance.get("estimated")
     if estimated:
-        sure = "calibrated" if estimated["calibrated"] else "as the model says"
+        basis = "calibrated" if estimated["calibrated"] else "as the model says"
         band = f"{estimated['low']:.3f} to {estimated['high']:.3f}"
-        parts.append(f"estimated accuracy {estimated['accuracy']:.3f} ({band}, {sure})")
-    if told.get("windowed"):
-        shown = [f"{name} {value:.3f}" for name, value in told["windowed"].items() if value is not None]
-        parts.append(f"{told['labels']} labels: {', '.join(shown)}")
-        parts += [f"{word}: {told[word]['state']}" for word in ("concept", "gap")]
+        parts.append(f"estimated accuracy {estimated['accuracy']:.3f} ({band}, {basis})")
+    if performance.get("windowed"):
+        shown = [f"{name} {value:.3f}" for name, value in performance["windowed"].items() if value is not None]
+        parts.append(f"{performance['labels']} labels: {', '.join(shown)}")
+        parts += [f"{part}: {performance[part]['state']}" for part in ("concept", "gap")]
     return [Text(", ".join(parts))] if parts else []
 
 
-def _troubles(one: Document) -> list[str]:
-    """What else is wrong: values that are not sound, and slices that drift."""
+def _problems(one: Document) -> list[str]:
+    """Return lines on invalid values and drifting slices."""
     lines = [f"{bad['name']}: {bad['kind']} {bad['rates'][bad['kind']]:.2%}" for bad in one["quality"]["violated"]]
     for key, values in one["slices"].items():
-        for value, told in values.items():
-            lines += [f"where {key} is {value}: {column['name']} drifts" for column in told["drifting"]]
+        for value, state in values.items():
+            lines += [f"where {key} is {value}: {column['name']} drifts" for column in state["drifting"]]
     return lines
 
 
@@ -235,6 +237,6 @@ def _row(side: str, feature: Document, budget: float) -> tuple[Any, ...]:
 
 
 def spark(counts: list[int]) -> str:
-    """Counts as a line of little bars."""
+    """Return counts as a line of bars."""
     top = max(counts, default=0)
     return "".join(SPARKS[round(count / top * (len(SPARKS) - 1))] if top else SPARKS[0] for count in counts)

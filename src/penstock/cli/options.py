@@ -1,18 +1,18 @@
-"""Options and arguments that several commands share."""
+"""Options and arguments that several verbs share."""
 
 from typing import Annotated
 
 import typer
 
-Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the one that runs on the registry]")]
+Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the gateway on the registry]")]
 
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
 
-Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
+Reason = Annotated[str, typer.Option(help="The reason, for the audit.")]
 
-Force = Annotated[bool, typer.Option("--force", help="Do it although a route decides who answers.")]
+Force = Annotated[bool, typer.Option("--force", help="Move the alias even if a route decides which version answers.")]
 
-RetireForce = Annotated[bool, typer.Option("--force", help="Do it although an open rollout or experiment needs it.")]
+RetireForce = Annotated[bool, typer.Option("--force", help="Retire it even if an open rollout or experiment needs it.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

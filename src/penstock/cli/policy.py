@@ -1,4 +1,4 @@
-"""`penstock policy`: what is to be watched of a model."""
+"""`penstock policy`: show, set and check the policy of a model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ File = Annotated[Path, typer.Argument(help="The policy, as YAML or JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="Show, set and check what is watched of a model.")
+    group = typer.Typer(no_args_is_help=True, help="Show, set and check the policy of a model.")
     group.command("show")(show)
     group.command("set")(set_)
     group.command("check")(check)
@@ -26,7 +26,7 @@ def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = 
     """Show a model's policy."""
     with gateway(url, registry) as found:
         document = found.policy(name)
-    _told(document, as_json)
+    _print(document, as_json)
 
 
 def set_(
@@ -36,13 +36,13 @@ def set_(
     document = _read(file)
     with gateway(url, registry) as found:
         after = found.set_policy(name, {**document, "reason": reason})
-    _told(after, as_json)
+    _print(after, as_json)
 
 
 def check(file: File) -> None:
-    """Say whether a file is a policy; exit 2 if it is not."""
+    """Check a policy file; exit 2 if it is invalid."""
     _read(file)
-    say(f"{file} is a policy")
+    say(f"{file} is valid")
 
 
 def _read(file: Path) -> Document:
@@ -59,19 +59,19 @@ def _read(file: Path) -> Document:
     except ConfigFault as fault:
         fail(str(fault), Exit.USAGE)
     except InvalidInput as fault:
-        fail("; ".join(_placed(one, lines_of(file)) for one in str(fault).split("; ")), Exit.USAGE)
+        fail("; ".join(_with_line(one, lines_of(file)) for one in str(fault).split("; ")), Exit.USAGE)
     return document
 
 
-def _placed(fault: str, lines: dict[str, int]) -> str:
-    """A fault with the line of the file that it is about, or of what holds it."""
+def _with_line(fault: str, lines: dict[str, int]) -> str:
+    """Return an error with the line of the file that it is about, or of the enclosing section."""
     path = fault.split("'")[1] if fault.count("'") > 1 else ""
     while path and path not in lines:
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
     return f"line {lines[path]}: {fault}" if path else fault
 
 
-def _told(document: Document, as_json: bool) -> None:
+def _print(document: Document, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return

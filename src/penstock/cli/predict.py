@@ -1,4 +1,4 @@
-"""`penstock predict`: one prediction from the shell, by REST or gRPC."""
+"""`penstock predict`: send one request from the shell, by REST or gRPC."""
 
 import sys
 from typing import Annotated, Any
@@ -26,13 +26,13 @@ def predict(
             "one input, its values alone."
         ),
     ] = None,
-    version: Annotated[str, typer.Option(help="A version or an alias; without it the route decides.")] = "",
-    by_grpc: Annotated[bool, typer.Option("--grpc", help="Ask by gRPC instead of REST.")] = False,
+    version: Annotated[str, typer.Option(help="A version or an alias. [the route decides]")] = "",
+    by_grpc: Annotated[bool, typer.Option("--grpc", help="Use gRPC instead of REST.")] = False,
     url: Annotated[str | None, typer.Option(help="HOST:PORT of the gateway. [default: as in the settings]")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the V2 answer as JSON.")] = False,
 ) -> None:
-    """Ask a running gateway for one prediction."""
+    """Send one prediction request to a running gateway."""
     client = _client(by_grpc, url, timeout)
     try:
         reply = client.infer(name, version, _request(client, name, version, data))
@@ -65,7 +65,7 @@ def _request(client: Client, name: str, version: str, argument: str | None) -> D
 
 
 def show(reply: Reply, as_json: bool) -> None:
-    """Print an answer: its outputs on stdout, who gave it on stderr."""
+    """Print an answer: its outputs on stdout, its version and route on stderr."""
     if as_json:
         print_json(reply.document)
         return
@@ -74,15 +74,15 @@ def show(reply: Reply, as_json: bool) -> None:
 
 
 def _table(outputs: list[Document]) -> Table:
-    """One column for each output, and a line for each row when all outputs have the same first dimension."""
+    """Return a column for each output; a line for each row if all outputs have the same first dimension."""
     heads = {tuple(output["shape"][:1]) for output in outputs}
     rows = next(iter(heads))[0] if len(heads) == 1 and heads != {()} else 1
-    whole = len(heads) != 1 or heads == {()}
+    single_row = len(heads) != 1 or heads == {()}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for output in outputs:
         table.add_column(f"{output['name']} {output['datatype']} {output['shape']}")
     for row in range(rows):
-        table.add_row(*(_cell(output["data"] if whole else _part(output, row, rows)) for output in outputs))
+        table.add_row(*(_cell(output["data"] if single_row else _part(output, row, rows)) for output in outputs))
     return table
 
 

@@ -1,4 +1,4 @@
-"""`penstock profile`: make a reference of training data, for the monitor to measure by."""
+"""`penstock profile`: build a reference from training data for the monitor."""
 
 import json
 from pathlib import Path
@@ -22,18 +22,16 @@ def profile(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write the reference.")],
     config: Annotated[Path | None, typer.Option(help="The model's configuration (config.pbtxt).")] = None,
     files: Annotated[
-        Path | None, typer.Option(help="Where its label files lie; else beside the configuration.")
+        Path | None, typer.Option(help="The folder of its label files. [beside the configuration]")
     ] = None,
-    label: Annotated[str, typer.Option(help="The column of what the model should have answered.")] = "",
-    time: Annotated[
-        str, typer.Option(help="The column of when each row was seen, for what is usual by the hour.")
-    ] = "",
+    label: Annotated[str, typer.Option(help="The column with the true label.")] = "",
+    time: Annotated[str, typer.Option(help="The column with the time of each row, for baselines by the hour.")] = "",
     card: Annotated[
-        Path | None, typer.Option(help="The model card, whose features are used where the graph names none.")
+        Path | None, typer.Option(help="The model card, whose features are used if the graph names none.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the model over its training data, and keep bins and counts, but no row of it."""
+    """Run the model over its training data and write a reference: bins and counts, but no rows."""
     from penstock.config.documents import ConfigFault, read_document
     from penstock.core.errors import Fault
     from penstock.core.lineage import card_features
@@ -45,8 +43,9 @@ def profile(
     from penstock.registry.config import model_config
 
     try:
-        stated = "" if config is None else config.read_text()
-        text = model_config.parse_json(stated) if stated.lstrip().startswith("{") else model_config.parse_text(stated)
+        config_text = "" if config is None else config.read_text()
+        parse = model_config.parse_json if config_text.lstrip().startswith("{") else model_config.parse_text
+        text = parse(config_text)
         options = model_config.read(text, files or (config or model).parent)
         names = inspection.feature_names(model)
         described = () if card is None else card_features(read_document(card, "the model card"))
@@ -65,14 +64,14 @@ def profile(
     say(f"{reference.rows} rows, {len(reference.inputs)} inputs, {len(reference.outputs)} outputs")
     if reference.errors is not None:
         wrong, right = reference.errors
-        say(f"{right / (wrong + right):.1%} of its answers were right")
+        say(f"the model answered {right / (wrong + right):.1%} of the rows correctly")
     if reference.hours:
-        say(f"its columns change with the hours: what is usual is told apart for {reference.hours} of them")
-    elif wandering := [one.bins.name for one in reference.features if one.seasonal_variation]:
+        say(f"the columns change with the hour: the reference has a baseline for each of {reference.hours} hours")
+    elif varying := [one.bins.name for one in reference.features if one.seasonal_variation]:
         say(
-            f"{', '.join(wandering[:8])} change from one part of the data to the next, and so much is forgiven; with a "
-            "column of times (--time) what is usual is told apart by the hour"
+            f"{', '.join(varying[:8])} vary within the data, and drift of that size raises no alarm; "
+            "pass a column of times with --time to get a baseline for each hour"
         )
     if reference.is_small:
-        say("that is few: its own noise widens every threshold; 10000 rows or more are better")
+        say("these are few rows: their sampling noise widens every threshold; use 10000 rows or more")
     typer.echo(reference.digest)

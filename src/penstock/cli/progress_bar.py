@@ -1,4 +1,4 @@
-"""A progress bar for transfers."""
+"""Shows a progress bar for transfers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from penstock.cli.registry_client import OnProgress
 
 @contextmanager
 def progress(what: str) -> Iterator[OnProgress]:
-    """A bar on stderr, where that is a terminal."""
+    """Show a bar on stderr if that is a terminal; yield the function that moves it."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda _done, _total: None
@@ -27,7 +27,7 @@ def progress(what: str) -> Iterator[OnProgress]:
         task = bars.add_task(what, total=None)
 
         def on_progress(done: int, total: int) -> None:
-            waiting = f"{what}: examined and loaded" if total and done == total else what
-            bars.update(task, completed=done, total=total or None, description=waiting)
+            label = f"{what}: waiting for examination and load" if total and done == total else what
+            bars.update(task, completed=done, total=total or None, description=label)
 
         yield on_progress

@@ -1,4 +1,4 @@
-"""What the commands need of a registry, whichever client of it they use."""
+"""The interface of a registry that the commands use, and what its clients share."""
 
 import getpass
 from collections.abc import Callable, Iterable
@@ -20,68 +20,68 @@ EXIT_OF = {
     "deadline": Exit.UNAVAILABLE,
     "damaged": Exit.INTEGRITY,
 }
-"""What the command line exits with, by what kind of fault it was."""
+"""Exit codes by kind of error."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with the bytes that are done, and all there are (0 where unknown)."""
+"""Called with the bytes done so far and in all (0 if unknown)."""
 
 Write = Callable[[bytes], object]
-"""Takes the next bytes of what is exported."""
+"""Takes the next bytes of an export."""
 
 
 class RegistryClient(Protocol):
-    """What the commands need; every call raises ``CallFailed``."""
+    """The registry as the commands use it; every call raises ``CallFailed``."""
 
     def models(self) -> list[Document]:
-        """Every model."""
+        """Return every model."""
 
     def model(self, name: str) -> Document:
-        """One model."""
+        """Return one model."""
 
     def push(
         self, model: str, version: str, data: Upload, metadata: Document, reason: str, on_progress: OnProgress
     ) -> Document:
-        """A new version."""
+        """Add a version, and return it with the model's new revision."""
 
     def alias(
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
     ) -> Document:
-        """Move an alias; ``expected`` None compares nothing, "" means that it must be new; ``force`` moves the champion
-        also where a route decides who answers."""
+        """Move an alias; ``expected`` None compares nothing, "" requires that it is new; ``force`` moves the champion
+        even if a route decides which version answers."""
 
     def drop_alias(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
-        """Take an alias away; ``force`` as for ``alias``."""
+        """Delete an alias; ``force`` as for ``alias``."""
 
     def rollback(self, model: str, alias: str, reason: str, force: bool = False) -> Document:
-        """Lead an alias back; ``force`` as for ``alias``."""
+        """Move an alias back to its previous version; ``force`` as for ``alias``."""
 
     def retire(self, model: str, version: str, reason: str, force: bool = False) -> Document:
         """Take a version out of service."""
 
     def configure(self, model: str, changes: Document, reason: str) -> Document:
-        """Change how versions come and go; without changes, show how they do."""
+        """Change a model's settings; without changes, return them."""
 
     def set_reference(self, model: str, version: str, data: Upload, on_progress: OnProgress) -> Document:
-        """Give a version its training data to be measured by."""
+        """Store the training data of a version as its reference."""
 
     def verify(self, on_progress: OnProgress) -> list[Document]:
-        """Hash everything; what is not as it should be."""
+        """Check the digest of every content, and return the findings."""
 
     def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
-        """Hand out a version's bytes; their digest as the registry has it."""
+        """Write a version's bytes, and return their digest as the registry records it."""
 
     def collect(self) -> list[str]:
-        """Delete what nobody needs."""
+        """Delete contents that no version needs, and return their digests."""
 
     def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
-        """Who changed what: the newest, or the newest of an archive."""
+        """Return the newest entries of the audit, or of one of its archives."""
 
     def audit_archives(self) -> list[Document]:
-        """The archives of older changes."""
+        """Return the archives of older entries."""
 
 
 def actor() -> str:
-    """Who uses the command line, for the audit."""
+    """Return the user name, for the audit."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -89,10 +89,10 @@ def actor() -> str:
 
 
 def upload_chunks(data: Upload, on_progress: OnProgress) -> Iterable[bytes]:
-    """The bytes of an upload, upload_chunks as they go.
+    """Yield the bytes of an upload, and report the progress.
 
     Raises:
-        CallFailed: what is to be pushed can no longer be read.
+        CallFailed: a file can no longer be read.
     """
     done = 0
     try:

@@ -1,4 +1,4 @@
-"""What a person may hand to `penstock predict`, and the V2 request it means."""
+"""Reads the data of `penstock predict` and builds the V2 request from it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ class BadData(ValueError):
 
 
 def read_data(argument: str | None, stdin: TextIO) -> Any:
-    """The JSON of ``--data``: written out, in ``@FILE``, or on stdin (``-``, or nothing when it is piped).
+    """Return the JSON of ``--data``: inline, from ``@FILE``, or from stdin (``-``, or no option when it is piped).
 
     Raises:
-        BadData: there is none, it cannot be read, or it is no JSON.
+        BadData: there is no data, it cannot be read, or it is not JSON.
     """
     if argument is None and stdin.isatty():
         raise BadData("no data; give --data JSON, --data @FILE or --data -")
@@ -35,7 +35,7 @@ def read_data(argument: str | None, stdin: TextIO) -> Any:
 
 
 def is_request(data: Any) -> bool:
-    """Whether this already is a V2 request."""
+    """Whether the data already is a V2 request."""
     return (
         isinstance(data, Mapping)
         and isinstance(data.get("inputs"), list)
@@ -47,7 +47,7 @@ def is_request(data: Any) -> bool:
 
 
 def to_request(data: Any, inputs: Sequence[Document]) -> Document:
-    """The V2 request for ``data``: a mapping of input names to values, or the values of a model's only input.
+    """Return the V2 request for ``data``: a mapping of input names to values, or the values of a model's only input.
 
     Raises:
         BadData: it names other inputs, or its lists do not form a tensor of the input's rank.
@@ -57,7 +57,7 @@ def to_request(data: Any, inputs: Sequence[Document]) -> Document:
 
 
 def describe(inputs: Sequence[Document]) -> str:
-    """The inputs of a model in one line: ``pixels FP32 [-1, 64]``."""
+    """Return the inputs of a model in one line: ``pixels FP32 [-1, 64]``."""
     return ", ".join(f"{spec['name']} {spec['datatype']} {spec['shape']}" for spec in inputs)
 
 
@@ -86,7 +86,7 @@ def _shape(name: str, value: Any) -> list[int]:
         return []
     shapes = [_shape(name, item) for item in value]
     if any(shape != shapes[0] for shape in shapes):
-        raise BadData(f"the lists of '{name}' are not all of one length")
+        raise BadData(f"the lists of '{name}' have different lengths")
     return [len(value), *(shapes[0] if shapes else [])]
 
 

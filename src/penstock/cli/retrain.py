@@ -1,4 +1,4 @@
-"""`penstock retrain`: ask for a model to be trained again, and see what became of what was asked."""
+"""`penstock retrain`: request retraining, and show its deliveries and candidates."""
 
 from typing import Annotated
 
@@ -18,60 +18,62 @@ def register(app: typer.Typer) -> None:
 
 def retrain(
     name: Name,
-    version: Annotated[str | None, typer.Option(help="The version it is about; else the one that answers.")] = None,
+    version: Annotated[str | None, typer.Option(help="The version to replace. [the version that answers]")] = None,
     reason: Reason = "",
-    deliveries: Annotated[bool, typer.Option("--deliveries", help="Ask nothing; show what became of events.")] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="Try again what sinks did not take.")] = False,
-    candidates: Annotated[
-        bool, typer.Option("--candidates", help="Ask nothing; show the versions that came of a request.")
+    deliveries: Annotated[
+        bool, typer.Option("--deliveries", help="Show the deliveries of events; request nothing.")
     ] = False,
-    approve: Annotated[str | None, typer.Option(help="Ask nothing; let this version be rolled out.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Retry failed deliveries; request nothing.")] = False,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="Show the candidates of earlier requests; request nothing.")
+    ] = False,
+    approve: Annotated[str | None, typer.Option(help="Approve this candidate for rollout; request nothing.")] = None,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for a model to be trained again, whatever its rules say."""
+    """Request retraining of a model, whatever its rules decide."""
     if deliveries + replay + candidates + (approve is not None) > 1:
-        fail("one of --deliveries, --replay, --candidates and --approve at a time", Exit.USAGE)
+        fail("use only one of --deliveries, --replay, --candidates and --approve", Exit.USAGE)
     with gateway(url, registry) as found:
         if approve is not None:
-            told = found.approve(name, approve, reason)
+            answer = found.approve(name, approve, reason)
         elif candidates:
-            told = found.candidates(name)
+            answer = found.candidates(name)
         elif deliveries:
-            told = found.deliveries(name)
+            answer = found.deliveries(name)
         elif replay:
-            told = found.replay(name, reason)
+            answer = found.replay(name, reason)
         else:
-            told = found.retrain(name, version, reason)
+            answer = found.retrain(name, version, reason)
     if as_json:
-        print_json(told)
-    elif "candidates" in told:
-        _show_candidates(told)
+        print_json(answer)
+    elif "candidates" in answer:
+        _print_candidates(answer)
     elif replay:
-        say(f"{told['deliveries']} deliveries are tried again")
-    elif "deliveries" in told:
-        _show_deliveries(told)
+        say(f"retrying {answer['deliveries']} deliveries")
+    elif "deliveries" in answer:
+        _print_deliveries(answer)
     else:
-        sinks = ", ".join(told["sinks"]) or "nobody: the policy has no sinks"
-        say(f"asked for {name}:{told['version']} to be trained again; told to {sinks}")
-        typer.echo(told["event"])
+        sinks = f"sent to {', '.join(answer['sinks'])}" if answer["sinks"] else "sent nowhere: the policy has no sinks"
+        say(f"requested retraining of {name}:{answer['version']}; {sinks}")
+        typer.echo(answer["event"])
 
 
-def _show_deliveries(told: Document) -> None:
+def _print_deliveries(answer: Document) -> None:
     table = table_of("Event", "Sink", "State", "Attempts", "Error")
-    for one in told["deliveries"]:
+    for one in answer["deliveries"]:
         table.add_row(one["event"][:16], one["sink"], one["state"], str(one["attempts"]), one["error"])
     data_console().print(table)
 
 
-def _show_candidates(told: Document) -> None:
-    if told["in_flight"] is None:
-        say("no request for retraining is under way")
+def _print_candidates(answer: Document) -> None:
+    if answer["in_flight"] is None:
+        say("no retraining request is open")
     table = table_of("Version", "State", "Against", "Held-out rows", "Metric", "Answering", "Reasons")
-    for one in told["candidates"]:
-        marks = (one["exam"] or {}).get("whole") or {}
-        figures = [marks.get(key) for key in ("rows", "candidate", "champion")]
-        shown = ["" if value is None else f"{value:.4g}" for value in figures]
-        table.add_row(one["version"], one["state"], one["against"], *shown, "; ".join(one["reasons"]))
+    for one in answer["candidates"]:
+        scores = (one["exam"] or {}).get("whole") or {}
+        figures = [scores.get(key) for key in ("rows", "candidate", "champion")]
+        cells = ["" if value is None else f"{value:.4g}" for value in figures]
+        table.add_row(one["version"], one["state"], one["against"], *cells, "; ".join(one["reasons"]))
     data_console().print(table)

@@ -1,4 +1,4 @@
-"""`penstock rollout`: walk a version to all the traffic, by evidence, and watch it go."""
+"""`penstock rollout`: move traffic to a version step by step, as evidence allows, and watch the progress."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from penstock.cli.client import Document
 from penstock.cli.console import Exit, data_console, fail, print_json, say
 from penstock.cli.formatting import date_of, label_delay, table_of
 from penstock.cli.options import AsJson, Name, Reason, Url, Where
-from penstock.cli.rollout_words import OPEN, Reporter
+from penstock.cli.rollout_progress import OPEN, Reporter
 from penstock.cli.route import bar, gateway
 from penstock.core.rollouts.guard_spec import NAMES, limit_word
 
@@ -30,7 +30,7 @@ Which = Annotated[str | None, typer.Option("--id", help="Which rollout. [the new
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="Start, watch and steer the rollout of a version.")
+    group = typer.Typer(no_args_is_help=True, help="Start, watch and control the rollout of a version.")
     verbs: dict[str, Callable[..., None]] = {
         "start": start,
         "status": status,
@@ -47,34 +47,36 @@ def register(app: typer.Typer) -> None:
 
 def start(
     name: Name,
-    to: Annotated[str, typer.Option(help="The version to bring in.")],
-    source: Annotated[str | None, typer.Option("--from", help="The version it is held against. [who answers]")] = None,
+    to: Annotated[str, typer.Option(help="The version to roll out.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="The version to compare with. [the version that answers]")
+    ] = None,
     steps: Annotated[
         str | None,
         typer.Option(
             metavar="W,W,…|JSON",
-            help="Its weights of 10000; W! waits for 'rollout approve'. JSON has all gates. [100,500,2500,5000,10000]",
+            help="Weights of 10000; W! waits for 'rollout approve'; JSON for gates. [100,500,2500,5000,10000]",
         ),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Chance that a sound version is rolled back.")] = 0.01,
+    alpha: Annotated[float, typer.Option(help="Probability that a sound version is rolled back.")] = 0.01,
     guard: Annotated[
         list[str] | None,
         typer.Option(metavar="METRIC[:LIMIT]|JSON", help=f"{', '.join(NAMES)}; promql as JSON. [errors, latency]"),
     ] = None,
-    min_step_seconds: Annotated[float, typer.Option(help="Least time at each step.")] = 30.0,
-    deadline_seconds: Annotated[float | None, typer.Option(help="Longest time of all. [none]")] = None,
-    on_inconclusive: Annotated[str, typer.Option(metavar="hold|abort", help="What the deadline does.")] = "hold",
+    min_step_seconds: Annotated[float, typer.Option(help="Minimum seconds at each step.")] = 30.0,
+    deadline_seconds: Annotated[float | None, typer.Option(help="Maximum seconds of the rollout. [none]")] = None,
+    on_inconclusive: Annotated[str, typer.Option(metavar="hold|abort", help="What to do at the deadline.")] = "hold",
     hold_back: Annotated[
-        int | None, typer.Option(help="Points of 10000 that the control keeps until promotion. [500]")
+        int | None, typer.Option(help="Weight of 10000 that the control keeps until promotion. [500]")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge the traffic there is, and change nothing.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Watch it until it is over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Evaluate the current traffic; change nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Print the progress until the rollout ends.")] = False,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a rollout: it goes on by itself as far as the evidence carries it."""
+    """Start a rollout; it advances by itself as the evidence allows."""
     asked: Document = {"to": to, "alpha": alpha, "min_step_seconds": min_step_seconds, "reason": reason}
     asked |= {"on_inconclusive": on_inconclusive, "dry_run": dry_run}
     if source:
@@ -88,62 +90,66 @@ def start(
     if guard:
         asked["guards"] = [_guard(one) for one in guard]
     with gateway(url, registry) as found:
-        begun = found.begin(name, KIND, asked)
-        for warning in begun.get("warnings", []):
+        started = found.begin(name, KIND, asked)
+        for warning in started.get("warnings", []):
             say(warning)
         if watch:
-            _watch(found, name, begun["id"])
+            _watch(found, name, started["id"])
             return
-    print_json(begun) if as_json else say(f"rollout {begun['id']} of {name}: {begun['from']} to {begun['to']}")
+    if as_json:
+        print_json(started)
+    else:
+        say(f"started rollout {started['id']} of {name} from version {started['from']} to {started['to']}")
 
 
 def status(
     name: Name,
     which: Which = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it as it goes.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Update until the rollout ends.")] = False,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a rollout: its weights, the evidence for and against, and how much is still needed."""
+    """Show the weights of a rollout, its evidence, and how many requests it still needs."""
     with gateway(url, registry) as found:
         trial_id = _which(found, name, which)
         if watch and not as_json:
             _watch(found, name, trial_id)
             return
         document = found.trial(name, KIND, trial_id)
-    print_json(document) if as_json else data_console().print(picture(document))
+    print_json(document) if as_json else data_console().print(render(document))
 
 
 def pause(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
-    """Keep the weights as they are: no step forward; harm still rolls back."""
+    """Hold the current weights; a failed guard still rolls back."""
     _act("pause", name, which, reason, url, registry)
 
 
 def resume(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
-    """Go on from where it was paused."""
+    """Continue a paused rollout."""
     _act("resume", name, which, reason, url, registry)
 
 
 def approve(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
-    """Let it leave the step that waits for a person."""
+    """Approve the step that waits for approval."""
     _act("approve", name, which, reason, url, registry)
 
 
 def promote(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
-    """Give the version all the traffic now, whatever the evidence says."""
+    """Give the version all the traffic now, without waiting for evidence."""
     _act("promote", name, which, reason, url, registry)
 
 
 def abort(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
-    """Take the version's traffic away now."""
+    """Roll back now: the version gets no more traffic."""
     _act("abort", name, which, reason, url, registry)
 
 
 def _act(verb: str, name: str, which: str | None, reason: str, url: str | None, registry: str | None) -> None:
     with gateway(url, registry) as found:
         after = found.act(name, KIND, _which(found, name, which), verb, reason)
-    say(f"rollout {after['id']} of {name} is {after['state']}; {after['to']} has {after['weight'] / 100:g} %")
+    weight = f"{after['weight'] / 100:g} %"
+    say(f"rollout {after['id']} of {name} is {after['state']}; version {after['to']} has a weight of {weight}")
 
 
 def _which(found: AdminApiClient, name: str, which: str | None) -> str:
@@ -151,7 +157,7 @@ def _which(found: AdminApiClient, name: str, which: str | None) -> str:
         return which
     known = found.trials(name, KIND)
     if not known:
-        fail(f"model '{name}' has had no rollout; start one with: penstock rollout start {name} --to V", Exit.NOT_FOUND)
+        fail(f"model '{name}' has no rollout; start one with: penstock rollout start {name} --to V", Exit.NOT_FOUND)
     return str(known[0]["id"])
 
 
@@ -187,21 +193,21 @@ def _json_in(option: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        fail(f"{option}: this is no JSON: {error}", Exit.USAGE)
+        fail(f"{option}: not valid JSON: {error}", Exit.USAGE)
 
 
 def _watch(found: AdminApiClient, name: str, trial_id: str) -> None:
-    """Show a rollout until it is over; where there is no terminal, a line for each change."""
+    """Show a rollout until it ends; without a terminal, print a line for each change."""
     console = Console()
     document = found.trial(name, KIND, trial_id)
     if not console.is_terminal:
         _follow(found, name, document)
         return
-    with Live(picture(document), console=console, auto_refresh=False) as live:
+    with Live(render(document), console=console, auto_refresh=False) as live:
         while document["state"] in OPEN:
             time.sleep(LOOK_S)
             document = found.trial(name, KIND, trial_id)
-            live.update(picture(document), refresh=True)
+            live.update(render(document), refresh=True)
 
 
 def _follow(found: AdminApiClient, name: str, document: Document) -> None:
@@ -215,8 +221,8 @@ def _follow(found: AdminApiClient, name: str, document: Document) -> None:
         document = found.trial(name, KIND, document["id"])
 
 
-def picture(rollout: Document) -> Any:
-    """A rollout for people: weights, steps, and bars of evidence towards pass and fail."""
+def render(rollout: Document) -> Any:
+    """Return a rollout as text: weights, steps, and bars of evidence towards pass and fail."""
     state = rollout["state"]
     heading = Text(f"{rollout['model']}: {rollout['from']} to {rollout['to']}  ", style="bold")
     heading.append(state + (" (dry run)" if rollout["dry_run"] else ""), style=STATES.get(state, ""))
@@ -224,29 +230,29 @@ def picture(rollout: Document) -> Any:
     parts += [Text(line) for line in _labels(rollout)]
     ratio = rollout["sample_ratio"]
     if ratio["verdict"] != "sound":
-        parts.append(Text("the split is not what it should be; the evidence cannot be trusted", style="red"))
+        parts.append(Text("the observed split does not match the weights; the evidence is not reliable", style="red"))
     if rollout["needed"] and state == "running":
         seconds = rollout["needed_seconds"]
         at_this_rate = "" if seconds is None else f", {seconds:.0f} s at this rate"
-        parts.append(Text(f"about {rollout['needed']} more canary requests to a decision{at_this_rate}"))
+        parts.append(Text(f"about {rollout['needed']} more canary requests until a decision{at_this_rate}"))
     parts += [Text(part) for part in rollout["progress"]]
     parts += [Text(part, style="yellow") for part in rollout.get("warnings", [])]
     parts.append(
-        Text(f"{rollout['id']}, begun {date_of(rollout['created_at'])} by {rollout['created_by']}", style="dim")
+        Text(f"{rollout['id']}, started {date_of(rollout['created_at'])} by {rollout['created_by']}", style="dim")
     )
     return Group(*parts)
 
 
 def _labels(rollout: Document) -> list[str]:
-    """What the guard of labels rests on: the interval of the rise, how old the labels were, and which ones wait."""
+    """Return lines on the performance guard: the interval of the increase, the age of labels, and waiting labels."""
     if "labels" not in rollout:
         return []
     one, waiting = rollout["evidence"].get("performance"), rollout["labels"]["waiting"]
     waits = ", ".join(f"{count} of version {version}" for version, count in sorted(waiting.items()) if count)
-    lines = [f"labels that wait for the other version's of the same age: {waits}"] if waits else []
+    lines = [f"labels that wait for labels of the same age from the other version: {waits}"] if waits else []
     if one is not None and (age := label_delay(one["label_delay_seconds"])):
         low, high = one["interval"]
-        lines.insert(0, f"performance: wrong answers rise by {low:+.4f} to {high:+.4f}; labels' age {age}")
+        lines.insert(0, f"performance: the error rate changes by {low:+.4f} to {high:+.4f}; age of labels: {age}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""`penstock route`: who gets a model's requests."""
+"""`penstock route`: show and set the route of a model's requests."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ BAR = 30
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="Show and set who gets a model's requests.")
+    group = typer.Typer(no_args_is_help=True, help="Show and set the route of a model's requests.")
     verbs: dict[str, Callable[..., None]] = {"show": show, "set": set_, "drop": drop, "shadow": shadow}
     for name, verb in verbs.items():
         group.command(name)(verb)
@@ -26,47 +26,47 @@ def register(app: typer.Typer) -> None:
 
 
 def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
-    """Show a model's route; where none is set, what happens without one."""
+    """Show a model's route; without one, the version that answers."""
     with gateway(url, registry) as found:
-        _told(name, found.route(name), as_json)
+        _print_route(name, found.route(name), as_json)
 
 
 def set_(
     name: Name,
-    split: Annotated[str, typer.Option(metavar="V=W,V=W", help="Each version's weight; they sum to 10000.")],
+    split: Annotated[str, typer.Option(metavar="V=W,V=W", help="The weight of each version; the sum is 10000.")],
     shadow: Annotated[
         list[str] | None,
-        typer.Option(metavar="V=PCT", help="Mirror that share of the requests to a version, unseen."),
+        typer.Option(metavar="V=PCT", help="Mirror this percentage of the requests to a version."),
     ] = None,
     sticky: Annotated[
-        str | None, typer.Option(metavar="header:NAME", help="Keep each value of a header together.")
+        str | None, typer.Option(metavar="header:NAME", help="Send equal values of a header to the same version.")
     ] = None,
     rule: Annotated[
-        list[str] | None, typer.Option(metavar="header:NAME=VALUE->V", help="Send such requests to a version.")
+        list[str] | None, typer.Option(metavar="header:NAME=VALUE->V", help="Send matching requests to a version.")
     ] = None,
-    expect: Annotated[int | None, typer.Option(metavar="REVISION", help="Only if the model is at it.")] = None,
+    expect: Annotated[int | None, typer.Option(metavar="REVISION", help="Only if the model has this revision.")] = None,
     reason: Reason = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a model's route; it holds once every worker has it."""
+    """Replace a model's route, and wait until every worker has applied it."""
     route: Document = {"split": weights(split, "--split"), "reason": reason}
     if sticky:
         route["sticky"] = sticky
     if rule:
         route["rules"] = [_rule(one) for one in rule]
     if shadow:
-        pairs = [_pair(one, "--shadow") for stated in shadow for one in stated.split(",")]
+        pairs = [_pair(one, "--shadow") for text in shadow for one in text.split(",")]
         route["shadow"] = [{"version": version, "percent": _number(share)} for version, share in pairs]
     with gateway(url, registry) as found:
-        _told(name, found.set_route(name, route, expect), as_json)
+        _print_route(name, found.set_route(name, route, expect), as_json)
 
 
 def drop(name: Name, reason: Reason = "", url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
-    """Take a model's route away: its champion, or its newest ready version, answers again."""
+    """Delete a model's route: its champion, or its newest ready version, answers again."""
     with gateway(url, registry) as found:
-        _told(name, found.drop_route(name, reason), as_json)
+        _print_route(name, found.drop_route(name, reason), as_json)
 
 
 def shadow(
@@ -75,7 +75,7 @@ def shadow(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a version did as a shadow, and how many of its answers were others (--json: which)."""
+    """Show the results of a shadow version and the number of differing answers (--json: with samples)."""
     model, _, version = name.partition(":")
     with gateway(url, registry) as found:
         document = found.shadow(model, version)
@@ -90,29 +90,29 @@ def shadow(
 
 @contextmanager
 def gateway(url: str | None, registry: str | None) -> Iterator[AdminApiClient]:
-    """The gateway to ask; what goes wrong ends the verb."""
+    """Open the gateway; a failed call ends the verb."""
     try:
         yield open_gateway(url, registry)
     except CallFailed as failure:
         fail(str(failure), failure.code)
 
 
-def weights(stated: str, option: str) -> dict[str, int]:
-    """Versions and weights out of ``V=W,V=W``.
+def weights(text: str, option: str) -> dict[str, int]:
+    """Return the versions and weights in ``V=W,V=W``.
 
     Raises:
-        typer.Exit: it is none of that form.
+        typer.Exit: the text is not of this form.
     """
-    pairs = [_pair(one, option) for one in stated.split(",") if one]
+    pairs = [_pair(one, option) for one in text.split(",") if one]
     if bad := next((weight for _, weight in pairs if not weight.isdigit()), None):
         fail(f"{option}: a weight is a whole number (got '{bad}')", Exit.USAGE)
     return {version: int(weight) for version, weight in pairs}
 
 
-def _pair(stated: str, option: str) -> tuple[str, str]:
-    version, equals, value = stated.strip().partition("=")
+def _pair(text: str, option: str) -> tuple[str, str]:
+    version, equals, value = text.strip().partition("=")
     if not equals or not version or not value:
-        fail(f"{option}: expected VERSION=NUMBER (got '{stated}')", Exit.USAGE)
+        fail(f"{option}: expected VERSION=NUMBER (got '{text}')", Exit.USAGE)
     return version, value
 
 
@@ -123,15 +123,15 @@ def _number(text: str) -> float:
         fail(f"--shadow: a share is a number from 0 to 100 (got '{text}')", Exit.USAGE)
 
 
-def _rule(stated: str) -> Document:
-    condition, arrow, version = stated.rpartition("->")
+def _rule(text: str) -> Document:
+    condition, arrow, version = text.rpartition("->")
     header, equals, value = condition.removeprefix("header:").partition("=")
     if not arrow or not equals or not condition.startswith("header:"):
-        fail(f"--rule: expected header:NAME=VALUE->VERSION (got '{stated}')", Exit.USAGE)
+        fail(f"--rule: expected header:NAME=VALUE->VERSION (got '{text}')", Exit.USAGE)
     return {"header": header, "equals": value, "version": version}
 
 
-def _told(name: str, route: Document, as_json: bool) -> None:
+def _print_route(name: str, route: Document, as_json: bool) -> None:
     if as_json:
         print_json(route)
         return
@@ -146,11 +146,11 @@ def _told(name: str, route: Document, as_json: bool) -> None:
         if one not in (None, True):
             console.print(f"{key}: {one}")
     for rule in route["rules"]:
-        console.print(f"rule: {rule['header']} = {rule['equals']} goes to {rule['version']}", markup=False)
+        console.print(f"rule: {rule['header']} = {rule['equals']} selects version {rule['version']}", markup=False)
     for one in route["shadow"]:
-        console.print(f"shadow: {one['version']} gets {one['percent']:g} % once more")
+        console.print(f"shadow: version {one['version']} gets a copy of {one['percent']:g} %")
 
 
 def bar(share: float, width: int = BAR) -> Any:
-    """A share as a bar of blocks."""
+    """Return a share (0 to 1) as a bar of blocks."""
     return "█" * round(share * width)

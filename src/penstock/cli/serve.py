@@ -16,9 +16,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     models: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[DIR]...", help="Folders with the models, or s3://BUCKET/PREFIX; without one, what was pushed."
-        ),
+        typer.Argument(metavar="[DIR]...", help="Folders with models, or s3://BUCKET/PREFIX. [the registry]"),
     ] = None,
     model_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="DIR is the folder of this one model, or its graph.")
@@ -34,10 +32,14 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.", envvar="PENSTOCK_CONFIG")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON file to write when ready.")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest message in bytes. [67108864]")] = None,
-    deadline: Annotated[float | None, typer.Option(help="Seconds for requests that state no limit. [60]")] = None,
-    drain_delay: Annotated[float | None, typer.Option(help="Seconds to serve on after readiness is off. [1]")] = None,
-    drain_timeout: Annotated[float | None, typer.Option(help="Seconds for requests under way at a stop. [25]")] = None,
-    orphan_grace: Annotated[float | None, typer.Option(help="Seconds without a control process. [60]")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Deadline in seconds for requests without one. [60]")] = None,
+    drain_delay: Annotated[
+        float | None, typer.Option(help="Seconds to keep serving after readiness is off. [1]")
+    ] = None,
+    drain_timeout: Annotated[float | None, typer.Option(help="Seconds for open requests at a stop. [25]")] = None,
+    orphan_grace: Annotated[
+        float | None, typer.Option(help="Seconds that workers serve without a control process. [60]")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(metavar="debug|info|warning|error", help="[info]")] = None,
 ) -> None:
     """Run the gateway with the models of folders and buckets, or those of the registry: REST, gRPC, and the ops port.

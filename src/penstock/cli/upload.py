@@ -1,4 +1,4 @@
-"""What a person names as a model, as the bytes to push: a graph, a tar, or files that are packed on the way."""
+"""Reads a model to push: a graph, a tar, or files that are packed as a tar on the way."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ CHUNK = 1 << 20
 
 
 class BadModel(ValueError):
-    """There is no model there; the text says what was expected."""
+    """The path has no model; the text says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Bytes to push: how many, of which kind, and the stream itself."""
+    """Bytes to push: their number, media type, and the chunks."""
 
     size: int
     kind: str
@@ -21,19 +21,19 @@ class Upload:
 
 
 def upload(path: Path) -> Upload:
-    """The bytes to push for a graph (with the weights beside it), a tar, or a folder.
+    """Return the bytes to push for a graph (with the weights beside it), a tar, or a folder.
 
     Raises:
-        BadModel: there is nothing of that kind.
+        BadModel: the path is none of these.
     """
     if path.is_dir():
         files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
         files = {name: file for name, file in files.items() if not _is_hidden(name)}
         if not files:
-            raise BadModel(f"{path} holds no file")
+            raise BadModel(f"{path} contains no files")
         return _packed(files)
     if not path.is_file():
-        raise BadModel(f"{path} is no file" if path.exists() else f"{path} is not there")
+        raise BadModel(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     if path.suffix == ".onnx":
         from penstock.registry.admission.inspection import weight_files
 
@@ -44,15 +44,15 @@ def upload(path: Path) -> Upload:
 
 
 def _is_hidden(name: str) -> bool:
-    """What other tools leave in a folder: version control, caches, desktops."""
+    """Whether a file belongs to another tool: version control, caches, desktops."""
     return any(part.startswith(".") for part in Path(name).parts)
 
 
 def _beside(graph: Path, name: str) -> Path:
-    place = graph.parent / name
-    if not place.is_file() or not place.resolve().is_relative_to(graph.parent.resolve()):
-        raise BadModel(f"the graph keeps weights in '{name}', which is no file beside it")
-    return place
+    file = graph.parent / name
+    if not file.is_file() or not file.resolve().is_relative_to(graph.parent.resolve()):
+        raise BadModel(f"the graph needs the weight file '{name}', which is not beside it")
+    return file
 
 
 def _packed(files: dict[str, Path]) -> Upload:

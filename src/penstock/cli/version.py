@@ -1,4 +1,4 @@
-"""`penstock version`: which Penstock this is, and which engine it brings."""
+"""`penstock version`: the versions of Penstock, its engine and Python."""
 
 import platform
 from importlib import metadata
@@ -19,20 +19,20 @@ def register(app: typer.Typer) -> None:
 
 
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print the version of Penstock, of the engine and of Python, and whether the infer road is compiled."""
+    """Print the version of Penstock, of the engine and of Python, and whether the request path is compiled."""
     facts = {
         "penstock": __version__,
         ENGINE: metadata.version(ENGINE),
         "python": platform.python_version(),
-        "road": road(),
+        "request_path": request_path(),
     }
     if as_json:
         print_json(facts)
         return
-    typer.echo(" · ".join(f"{name} {number}" for name, number in facts.items()))
+    typer.echo(" · ".join(f"{name.replace('_', ' ')} {number}" for name, number in facts.items()))
 
 
-def road() -> str:
-    """Whether the modules that every request passes are compiled here; see deploy/backend.py."""
+def request_path() -> str:
+    """Return "compiled" or "interpreted": how the modules of the request path were built; see deploy/backend.py."""
     found = find_spec("penstock.serving.loop_batcher")
     return "compiled" if found is not None and str(found.origin).endswith(".so") else "interpreted"

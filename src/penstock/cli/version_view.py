@@ -1,4 +1,4 @@
-"""What people are shown of a model and of one version: card, signature, admission."""
+"""Prints a model and one version: settings, card, signature and admission report."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ SHOWN_CLASSES = 20
 
 
 def reason_suffix(one: Document) -> str:
-    """The reason of a state, after a colon; "" for none."""
+    """Return the reason of a state after a colon; "" for none."""
     return f": {one['reason']}" if one["reason"] else ""
 
 
@@ -57,11 +57,11 @@ _GUARDS = {
     "guarded_dimensions": "a dimension of size 0 is refused",
     "guarded_sizes": "a result of more than 2^28 elements is refused",
 }
-"""What tests before operators are for, by the name of the fact that tells of them."""
+"""The effect of each kind of guard before operators, by its name in the admission report."""
 
 
 def _admission_texts(report: Document) -> Document:
-    """What people read of an admission report."""
+    """Return an admission report as texts."""
     texts = {name: fact for name, fact in report.items() if name != "probes" and fact != ""}
     if isinstance(proof := texts.get(ROWS), dict):
         texts[ROWS] = _proof_text(proof)
@@ -74,13 +74,13 @@ def _admission_texts(report: Document) -> Document:
 
 
 def _classes_text(output: str, names: list[str]) -> str:
-    """What became of a list of maps, with the first of the classes."""
+    """Return the text for an output that was a list of maps, with its first classes."""
     more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
     return f"{output} is a tensor of the probabilities of {', '.join(names[:SHOWN_CLASSES])}{more}"
 
 
 def _proof_text(proof: Document) -> str:
-    """Whether requests may share runs of a version by its graph, and where the proof ended."""
+    """Return whether the graph proves that rows are independent, or the reason and node where the proof failed."""
     if proof["proven"]:
         return "proven from the graph"
     node = f" (node {proof['node']})" if proof["node"] else ""

@@ -1,4 +1,4 @@
-"""The package as it is built: the modules of the infer road compiled where they can be, and the same without."""
+"""The package as it is built: the modules of the request path compiled where they can be, and the same without."""
 
 import importlib.util
 import os
@@ -89,7 +89,7 @@ def test_it_builds_and_answers_without_a_compiler(build: Callable[[str], Path], 
         text=True,
         check=True,
     )
-    assert told.stdout.rstrip().endswith("road interpreted")
+    assert told.stdout.rstrip().endswith("request path interpreted")
     with harness.running(tmp_path / "models", tmp_path, env=env) as server:
         x = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
         reply = server.rest("POST", "/v2/models/identity_fp32/infer", {"inputs": [x]})

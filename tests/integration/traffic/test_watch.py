@@ -20,10 +20,10 @@ def test_watching_says_what_happens_next_and_when_a_step_begins(tmp_path: Path) 
                 lines.append(line.strip())
                 splits.append(server.admin("GET", "/admin/v1/models/m/route").json()["split"])
         assert process.returncode == 0
-    begun = {line: split for line, split in zip(lines, splits, strict=True) if line.startswith("on to")}
-    assert list(begun) == ["on to 50 %", "on to 95 %"]
-    assert begun["on to 50 %"][SAME] >= 5000
-    assert begun["on to 95 %"][SAME] >= 9500
+    begun = {line: split for line, split in zip(lines, splits, strict=True) if line.startswith("weight is now")}
+    assert list(begun) == ["weight is now 50 %", "weight is now 95 %"]
+    assert begun["weight is now 50 %"][SAME] >= 5000
+    assert begun["weight is now 95 %"][SAME] >= 9500
     assert any("errors: no sign of harm" in line and "next 50 %, waits for" in line for line in lines)
     assert any(line.startswith("at 50 %; ") for line in lines)
     assert all("harm in errors rolls it back at once" in line for line in lines if line.startswith("at "))

@@ -42,7 +42,7 @@ def test_values_become_tensors_of_the_models_inputs(data: Any, inputs: Any, expe
     [
         ({"y": [1]}, [ROWS], "unknown input 'y'; the model takes x FP32 [-1, 3]"),
         ([1], [ROWS, WORD], "the model takes 2 inputs; name them: x FP32 [-1, 3], word BYTES [1]"),
-        ([[1, 2], [3]], [ROWS], "the lists of 'x' are not all of one length"),
+        ([[1, 2], [3]], [ROWS], "the lists of 'x' have different lengths"),
         ([[[1]]], [ROWS], "has shape [1, 1, 1]; expected x FP32 [-1, 3]"),
         (["a"], [{**WORD, "shape": [1, 1]}], "has shape [1]; expected word BYTES [1, 1]"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from penstock.cli.rollout import _guard, _step, _steps, picture
+from penstock.cli.rollout import _guard, _step, _steps, render
 from penstock.cli.route import _rule, bar, weights
 from penstock.core.rollouts.documents import shown
 from penstock.core.rollouts.gates import Step
@@ -93,7 +93,7 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
     document["evidence"]["errors"] |= {"verdict": "pass", "log_e_pass": 9.0}
     document["evidence"]["disagreement"] |= {"verdict": "fail", "log_e": 9.0, "effect": 0.25}
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(picture(document))
+    console.print(render(document))
     text = console.export_text()
     for word in (
         "1 to 2",
@@ -105,6 +105,6 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
         "fail",
         "0.25",
         "errors: passes",
-        "321 more canary requests to a decision, 12 s",
+        "321 more canary requests until a decision, 12 s",
     ):
         assert word in text

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from penstock.cli.monitor import picture
+from penstock.cli.monitor import render
 from penstock.control.monitoring.label_comparisons import Signal, Terms
 from penstock.control.monitoring.references.hand_ins import LEARNING_S
 from penstock.control.monitoring.service import Monitoring
@@ -448,7 +448,7 @@ def test_a_fleets_false_alarms_are_shared_by_gateways_and_versions(watcher: Watc
         "fleet": {"false_alarms_per_day": 3.0, "gateways": 4, "versions": 3},
     }
     said = StringIO()
-    Console(file=said, width=300).print(picture("m", watcher.show()))
+    Console(file=said, width=300).print(render("m", watcher.show()))
     assert (
         "9 tests at the same time (6 for drift, 3 for sound values), all together at most 1 false alarm in "
         f"100,000 rows on average, and {part:g} a day, "

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from penstock.cli.rollout import picture
+from penstock.cli.rollout import render
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import Traffic
 from penstock.control.delivery.trial import STEP_S
@@ -184,7 +184,7 @@ def test_labels_that_wait_for_the_other_version_are_shown(world: World) -> None:
     told = gateway.look(trial)
     assert told["labels"]["waiting"] == {"1": 15, "2": 0}  # the first were of before the step
     console = Console(width=160, record=True, file=StringIO())
-    console.print(picture(told))
+    console.print(render(told))
     assert "15 of version 1" in console.export_text()
 
 

@@ -1,4 +1,4 @@
-"""`penstock demo`: the main job on real data, told step by step."""
+"""`penstock demo`: a guided tour on real data."""
 
 import importlib.util
 from typing import Annotated
@@ -16,15 +16,15 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="End after the story instead of staying up.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit at the end instead of serving until Ctrl-C.")] = False,
 ) -> None:
     """Train two versions of a real classifier, serve them, and show predictions, traffic and counters."""
     if any(importlib.util.find_spec(name) is None for name in EXTRAS):
         fail("the demo trains models and needs its extra packages: pip install 'penstock[demo]'")
-    from penstock.cli.demo.story import StoryFailed, tell
+    from penstock.cli.demo.story import StoryFailed, run_story
 
     try:
-        tell(once)
+        run_story(once)
     except StoryFailed as failure:
         fail(str(failure))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Reads the gateway's own count of the demo's requests from `/metrics`."""
+"""Reads the gateway's request counters from `/metrics`."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ Counts = Counter[tuple[str, str]]
 
 
 def read(address: str) -> tuple[Counts, int]:
-    """The counted predictions, and how many requests in all ended with an error; ``address`` is the ops port's."""
+    """Return the counted predictions and the number of failed requests; ``address`` is the ops port's."""
     connection = HTTPConnection(address, timeout=5.0)
     try:
         connection.request("GET", "/metrics")

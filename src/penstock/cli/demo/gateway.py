@@ -1,4 +1,4 @@
-"""The gateway the demo talks to: `penstock serve` as a process of its own."""
+"""Runs the gateway of the demo: `penstock serve` in a process of its own."""
 
 import json
 import os
@@ -20,7 +20,7 @@ STOP_SECONDS = 20.0
 
 
 class GatewayFailed(Exception):
-    """The gateway did not start; the text ends with what it said."""
+    """The gateway did not start; the text ends with its last log lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,15 @@ class Gateway:
 
 
 @contextmanager
-def running(room: Path) -> Iterator[Gateway]:
-    """Serve an empty registry for the time of a block; ``room`` takes the gateway's own files.
+def running(folder: Path) -> Iterator[Gateway]:
+    """Serve an empty registry while a block runs; the gateway writes its files to ``folder``.
 
-    It runs in a process group of its own, so that a Ctrl-C reaches the demo alone and the gateway is asked to
-    stop once, in order.
+    It runs in a process group of its own, so that Ctrl-C reaches only the demo, which stops the gateway in order.
 
     Raises:
         GatewayFailed: it ended, or was not ready in time.
     """
-    ready, log = room / "ready.json", room / "serve.log"
+    ready, log = folder / "ready.json", folder / "serve.log"
     command = [sys.executable, "-m", "penstock", "serve", "--ready-file", str(ready)]
     for name, port in PORTS.items():
         command += [f"--{name}-port", str(_free_or_any(name, port))]
@@ -54,7 +53,7 @@ def running(room: Path) -> Iterator[Gateway]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            env={**os.environ, "PENSTOCK_HOME": str(room / "home")},
+            env={**os.environ, "PENSTOCK_HOME": str(folder / "home")},
             start_new_session=True,
         )
     try:

@@ -1,5 +1,4 @@
-"""The demo's last chapter: the digits change, and the gateway asks for a new version, has it trained, examined and
-rolled out; nobody is asked."""
+"""The demo's last part: the digits change, and the gateway requests, examines and rolls out a new version."""
 
 import sys
 import time
@@ -12,10 +11,10 @@ from rich.console import Console
 
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document, RestClient
-from penstock.cli.demo.again import VERSION
 from penstock.cli.demo.gateway import Gateway
-from penstock.cli.demo.traffic import Caller, RestRoad, drive
+from penstock.cli.demo.traffic import Caller, RestTransport, drive
 from penstock.cli.demo.training import MODEL, SIDE, Digits
+from penstock.cli.demo.training_command import VERSION
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
 
@@ -29,18 +28,18 @@ CALLERS = 3
 POLL_SECONDS = 0.2
 MOST_EVENTS = 200
 
-Ask = Callable[[Array], Document]
+RequestOf = Callable[[Array], Document]
 
 
 def slipped(rows: Array) -> Array:
-    """The same digits one pixel further to the right, as from a scanner whose paper guide has moved."""
+    """Return the digits one pixel further right, as from a scanner whose paper guide has moved."""
     moved = np.roll(rows.reshape(-1, SIDE, SIDE), 1, axis=2)
     moved[:, :, 0] = 0
     return moved.reshape(len(rows), -1)
 
 
 def policy(ops: str) -> Document:
-    """What the demo wants watched: ask for training when the digits drift and enough labels came to train on."""
+    """Return the policy of the demo: request training when the digits drift and enough labels have arrived."""
     rollout = {"steps": [2500, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]}
     return {
         "capture": {"sample": 1.0},
@@ -66,7 +65,10 @@ def policy(ops: str) -> Document:
         },
         "sinks": {
             "train": {
-                "command": {"argv": [sys.executable, "-m", "penstock.cli.demo.again", ops], "timeout_seconds": 60}
+                "command": {
+                    "argv": [sys.executable, "-m", "penstock.cli.demo.training_command", ops],
+                    "timeout_seconds": 60,
+                }
             }
         },
         "reason": "the demo",
@@ -74,29 +76,29 @@ def policy(ops: str) -> Document:
 
 
 class Loop:
-    """One run of it; ``sent`` counts predictions asked for by version and protocol, ``ask`` makes a request of rows."""
+    """Runs this part; ``sent`` counts predictions by version and protocol, ``request_of`` makes a request of rows."""
 
     def __init__(
-        self, console: Console, gateway: Gateway, digits: Digits, sent: Counter[tuple[str, str]], ask: Ask
+        self, console: Console, gateway: Gateway, digits: Digits, sent: Counter[tuple[str, str]], request_of: RequestOf
     ) -> None:
         self.console = console
         self.gateway = gateway
         self.registry = AdminApiClient(gateway.ops)
         self.digits = digits
         self.sent = sent
-        self.ask = ask
+        self.request_of = request_of
         self.began = time.monotonic()
         self.seen = max((one["sequence"] for one in self.registry.events(MODEL, None, MOST_EVENTS)), default=0)
         self.drifting: list[str] = []
         self.over = False
 
-    def run(self, room: Path) -> bool:
-        """Every step, told as it happens; whether the new version answers in the end."""
-        reference = room / "train.npz"
+    def run(self, folder: Path) -> bool:
+        """Run every step and print events as they happen; return whether the new version answers in the end."""
+        reference = folder / "train.npz"
         np.savez(reference, pixels=self.digits.train_rows, label=self.digits.train_labels)
         self.registry.set_reference(MODEL, "2", upload(reference), lambda _done, _total: None)
         self.registry.set_policy(MODEL, policy(self.gateway.ops))
-        self.say(f"version 2 is measured by its {len(self.digits.train_rows)} training rows; every request is kept")
+        self.say(f"version 2 has a reference of {len(self.digits.train_rows)} training rows; every request is captured")
         self.send_and_label()
         until = time.monotonic() + TRAINED_SECONDS
         while not self.rolling() and time.monotonic() < until:
@@ -107,7 +109,10 @@ class Loop:
         rows = slipped(self.digits.test_rows)
         callers = [
             Caller(
-                f"REST {index}", "rest", RestRoad(self.gateway.http, "", *map(self.ask, rows[index::CALLERS, None])), ""
+                f"REST {index}",
+                "rest",
+                RestTransport(self.gateway.http, "", *map(self.request_of, rows[index::CALLERS, None])),
+                "",
             )
             for index in range(CALLERS)
         ]
@@ -116,12 +121,12 @@ class Loop:
             for version, calls in caller.versions.items():
                 self.sent[version, caller.protocol] += calls
         with RestClient(self.gateway.http, CALL_SECONDS) as client:
-            version = client.infer(MODEL, "", self.ask(rows[:1])).version
+            version = client.infer(MODEL, "", self.request_of(rows[:1])).version
         self.sent[version, "rest"] += 1
         return version == VERSION
 
     def send_and_label(self) -> None:
-        """Every digit once, each request followed by what its digits really were."""
+        """Send every digit once, and after each request its true labels."""
         rows = slipped(np.concatenate([self.digits.train_rows, self.digits.test_rows]))
         labels = np.concatenate([self.digits.train_labels, self.digits.test_labels])
         right = 0
@@ -129,45 +134,47 @@ class Loop:
             for start in range(0, len(rows), ROWS_A_CALL):
                 part, truth = rows[start : start + ROWS_A_CALL], labels[start : start + ROWS_A_CALL]
                 call_id = f"scan-{start}"
-                reply = client.infer(MODEL, "", {**self.ask(part), "id": call_id})
+                reply = client.infer(MODEL, "", {**self.request_of(part), "id": call_id})
                 self.sent[reply.version, "rest"] += 1
                 [scores] = [one for one in reply.document["outputs"] if one["name"] == "probabilities"]
                 right += int((np.array(scores["data"]).reshape(len(part), -1).argmax(axis=1) == truth).sum())
                 client.feedback(MODEL, [{"id": call_id, "label": truth.tolist()}])
                 self.follow()
         self.say(
-            f"{len(rows)} digits came one pixel further right: version 2 had {right / len(rows):.1%} of them right"
+            f"{len(rows)} digits arrived shifted by one pixel: version 2 got {right / len(rows):.1%} of them right"
         )
 
     def rolling(self) -> bool:
-        """Whether the new version's rollout has begun."""
+        """Whether the rollout of the new version has started."""
         return any(one["to"] == VERSION for one in self.registry.trials(MODEL, "rollouts"))
 
     def follow(self) -> bool:
-        """OnProgress what has happened since; whether the new version's rollout is over."""
+        """Print new events; return whether the rollout of the new version is over."""
         for event in self.registry.events(MODEL, self.seen, MOST_EVENTS):
             self.seen = event["sequence"]
-            self.tell(event["type"].removeprefix("io.penstock."), event["data"])
+            self.print_event(event["type"].removeprefix("io.penstock."), event["data"])
         return self.over
 
-    def tell(self, kind: str, data: Document) -> None:
-        """One event in a line; many pixels drift, so that only the first is told."""
+    def print_event(self, kind: str, data: Document) -> None:
+        """Print one event in a line; of the many pixels that drift only the first."""
         if kind == "drift.detected.v1":
             if not self.drifting:
                 self.say(f"drift: {data.get('name') or data.get('feature', 'a feature')}")
             self.drifting.append(str(data))
         elif kind == "retraining.requested.v1":
-            found = [f"{one['statistic']} {one['value']} (at least {one['threshold']})" for one in data["conditions"]]
-            self.say(f"rule {data['rule']} asks for retraining: {', '.join(found)}; the training command runs")
+            conditions = [
+                f"{one['statistic']} {one['value']} (at least {one['threshold']})" for one in data["conditions"]
+            ]
+            self.say(f"rule {data['rule']} requests retraining: {', '.join(conditions)}; the training command runs")
         elif kind.startswith("candidate."):
-            marks = (data["exam"] or {}).get("whole") or {}
-            told = "; ".join(data["reasons"]) or "it may be rolled out"
-            figures = f"{marks['candidate']:.1%} against {marks['champion']:.1%}" if marks else "no exam"
-            self.say(f"version {data['version']} on {marks.get('rows', 0)} held-out rows: {figures}; {told}")
+            scores = (data["exam"] or {}).get("whole") or {}
+            reasons = "; ".join(data["reasons"]) or "it may be rolled out"
+            figures = f"{scores['candidate']:.1%} against {scores['champion']:.1%}" if scores else "no exam"
+            self.say(f"version {data['version']} on {scores.get('rows', 0)} held-out rows: {figures}; {reasons}")
         elif kind == "rollout.finished.v1":
             self.over = True
             self.say(f"rollout of version {VERSION}: {data.get('state')}")
 
     def say(self, text: str) -> None:
-        """A line with the seconds since the chapter began."""
+        """Print a line with the seconds since the start."""
         self.console.print(f"{time.monotonic() - self.began:5.1f} s  {text}", soft_wrap=True)

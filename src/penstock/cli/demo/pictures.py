@@ -1,4 +1,4 @@
-"""How the demo looks: scanned digits as characters, and its tables."""
+"""Draws the digits and tables of the demo."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ DARKEST = 16.0
 
 
 def digit(row: Array, plain: bool) -> str:
-    """One row of pixels as eight lines of text; ``plain`` keeps to ASCII."""
+    """Return a row of pixels as eight lines of text; ``plain`` uses only ASCII."""
     shades = PLAIN_SHADES if plain else SHADES
     steps = (row.reshape(SIDE, SIDE) / DARKEST * (len(shades) - 1)).round().astype(int)
     return "\n".join("".join(shades[step] * 2 for step in line) for line in steps)
 
 
 def side_by_side(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    """A table whose columns are samples; each line begins with its title."""
+    """Return a table with a column for each sample; each line starts with its title."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for head in heads:
@@ -32,7 +32,7 @@ def side_by_side(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]
 
 
 def traffic(callers: Sequence[Caller], seconds: float) -> Table:
-    """What each caller has seen so far, and all of them together."""
+    """Return the results of each caller so far, and of all together."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("caller")
     for head in ("answered by", "calls", "calls/s", "p50 ms", "p99 ms"):
@@ -57,11 +57,13 @@ def _numbers(times: list[float], seconds: float) -> tuple[str, str, str, str]:
 
 
 def counters(sent: dict[tuple[str, str], int], counted: dict[tuple[str, str], int]) -> Table:
-    """What was sent beside what the gateway counted, by version and protocol."""
+    """Return the requests sent beside those the gateway counted, by version and protocol."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for head in ("version", "protocol", "sent", "counted", ""):
         table.add_column(head, justify="right")
     for version, protocol in sorted(sent.keys() | counted.keys()):
-        here, there = sent.get((version, protocol), 0), counted.get((version, protocol), 0)
-        table.add_row(version, protocol, f"{here:,}", f"{there:,}", "equal" if here == there else "DIFFERENT")
+        was_sent, was_counted = sent.get((version, protocol), 0), counted.get((version, protocol), 0)
+        table.add_row(
+            version, protocol, f"{was_sent:,}", f"{was_counted:,}", "equal" if was_sent == was_counted else "DIFFERENT"
+        )
     return table

@@ -1,4 +1,4 @@
-"""The demo from start to end: train, push, predict, load, roll a good and a bad version out, count, where to look."""
+"""The demo from start to end: train, push, predict, send traffic, roll out a good and a bad version, retrain, count."""
 
 import json
 import signal
@@ -20,24 +20,24 @@ from penstock.cli.client import CallFailed, Client, Document, RestClient
 from penstock.cli.demo import counts, pictures
 from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
 from penstock.cli.demo.loop import Loop
-from penstock.cli.demo.traffic import Caller, GrpcRoad, RestRoad, WrongAnswer, drive
+from penstock.cli.demo.traffic import Caller, GrpcTransport, RestTransport, WrongAnswer, drive
 from penstock.cli.demo.training import (
-    CARELESS,
+    FAULTY,
     INPUT,
     LABELS,
     MODEL,
     Digits,
     Recipe,
-    careless,
     metadata,
     read_digits,
     recipes,
+    scaled_twice,
     train,
     write_version,
 )
 from penstock.cli.grpc_client import GrpcClient
-from penstock.cli.rollout import picture
-from penstock.cli.rollout_words import OPEN
+from penstock.cli.rollout import render
+from penstock.cli.rollout_progress import OPEN
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
 from penstock.core.versions import CHAMPION
@@ -53,22 +53,22 @@ SETTLE_SECONDS = 3.0
 
 
 class StoryFailed(Exception):
-    """Something was not as it must be; the text says what."""
+    """A step of the demo had an unexpected result; the text says which."""
 
 
-def tell(once: bool) -> None:
-    """Run the whole story; afterwards stay up until Ctrl-C, unless ``once``.
+def run_story(once: bool) -> None:
+    """Run the whole demo; afterwards serve until Ctrl-C, unless ``once``.
 
     Raises:
         StoryFailed: the gateway did not start, or gave a wrong answer or a wrong count.
-        KeyboardInterrupt: stopped before the story's end.
+        KeyboardInterrupt: stopped before its end.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(highlight=False)
-    with scratch_folder(temporary_folder(), "demo") as folder:
-        room = Path(folder)
+    with scratch_folder(temporary_folder(), "demo") as name:
+        folder = Path(name)
         try:
-            Story(console, room, once).run()
+            Story(console, folder, once).run()
         except (GatewayFailed, CallFailed, WrongAnswer) as failure:
             raise StoryFailed(str(failure)) from None
 
@@ -78,20 +78,20 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 class Story:
-    """The steps in order; ``sent`` counts every prediction asked for, by version and protocol."""
+    """The steps in order; ``sent`` counts every prediction by version and protocol."""
 
-    def __init__(self, console: Console, room: Path, once: bool) -> None:
+    def __init__(self, console: Console, folder: Path, once: bool) -> None:
         self.console = console
-        self.room = room
+        self.folder = folder
         self.once = once
         self.sent: Counter[tuple[str, str]] = Counter()
         self.digits: Digits = read_digits()
 
     def run(self) -> None:
-        """Every step; see ``tell``."""
+        """Run every step; see ``run_story``."""
         pipelines = self.train()
         self.title("Starting a gateway with an empty registry")
-        with running(self.room) as gateway:
+        with running(self.folder) as gateway:
             self.console.print(f"REST {gateway.http} · gRPC {gateway.grpc} · ops {gateway.ops}")
             self.push(gateway, pipelines)
             self.predict(gateway)
@@ -128,7 +128,7 @@ class Story:
         self.title("Pushing both versions: each is examined, stored under its digest, loaded")
         registry = AdminApiClient(gateway.ops)
         for recipe in recipes():
-            folder, pipeline = self.room / recipe.version, pipelines[recipe.version]
+            folder, pipeline = self.folder / recipe.version, pipelines[recipe.version]
             write_version(folder, pipeline)
             lineage = metadata(recipe, self.digits, pipeline)
             pushed = registry.push(
@@ -142,62 +142,64 @@ class Story:
             )
 
     def roll_out_the_good(self, gateway: Gateway) -> None:
-        """Let evidence walk the second version to all the traffic of the first."""
-        self.title("A rollout: version 2 takes over from version 1, as far as the evidence carries it")
+        """Roll the second version out to all the traffic."""
+        self.title("A rollout: version 2 replaces version 1 step by step, as the evidence allows")
         registry = AdminApiClient(gateway.ops)
         registry.alias(MODEL, CHAMPION, "1", "", "the demo")
         with RestClient(gateway.http, CALL_SECONDS) as client:
-            self.answered_by(client, "champion leads to 1", "1")
+            self.answered_by(client, "champion points to version 1", "1")
             over = self.roll_out(gateway, "2", ["errors", "latency:3", "outputs"])
             if over["state"] != "promoted":
                 raise StoryFailed(f"version 2 should have been promoted: {over['state']}, {over['reason']}")
-            self.answered_by(client, "promoted; champion leads to 2", "2")
+            self.answered_by(client, "promoted; champion points to version 2", "2")
 
     def roll_out_the_bad(self, gateway: Gateway, pipelines: dict[str, Any]) -> None:
-        """Push a version that scales its pixels twice; the evidence takes its traffic away again."""
-        self.title(f"A careless version {CARELESS}, which scales its pixels twice, is admitted, and then found out")
-        folder, registry = self.room / CARELESS, AdminApiClient(gateway.ops)
-        write_version(folder, careless(pipelines["2"]))
+        """Push a version that scales its pixels twice; the evidence rolls it back."""
+        self.title(f"A faulty version {FAULTY}, which scales its pixels twice, is pushed and rolled back")
+        folder, registry = self.folder / FAULTY, AdminApiClient(gateway.ops)
+        write_version(folder, scaled_twice(pipelines["2"]))
         lineage = {"card": {"summary": "Handwritten digits, scaled twice"}}
-        registry.push(MODEL, CARELESS, upload(folder), lineage, "the demo", lambda _done, _total: None)
-        over = self.roll_out(gateway, CARELESS, ["errors", "latency:3", "outputs"])
+        registry.push(MODEL, FAULTY, upload(folder), lineage, "the demo", lambda _done, _total: None)
+        over = self.roll_out(gateway, FAULTY, ["errors", "latency:3", "outputs"])
         if over["state"] != "rolled_back":
-            raise StoryFailed(f"version {CARELESS} should have been rolled back: {over['state']}, {over['reason']}")
+            raise StoryFailed(f"version {FAULTY} should have been rolled back: {over['state']}, {over['reason']}")
         with RestClient(gateway.http, CALL_SECONDS) as client:
             self.answered_by(client, "rolled back", "2")
 
     def close_the_loop(self, gateway: Gateway) -> None:
-        """Let the digits change, and watch the gateway help itself."""
-        self.title("The scanner slips: the gateway has a new version trained, and nobody asks for it")
-        if not Loop(self.console, gateway, self.digits, self.sent, request).run(self.room):
-            raise StoryFailed("the version that was trained again should answer now, and does not")
-        self.console.print("the version that was trained again answers")
+        """Shift the digits, and follow the gateway until the retrained version answers."""
+        self.title("The scanner slips: the gateway detects drift, requests retraining and rolls out the result")
+        if not Loop(self.console, gateway, self.digits, self.sent, request).run(self.folder):
+            raise StoryFailed("the retrained version should answer now, and does not")
+        self.console.print("the retrained version answers")
 
     def roll_out(self, gateway: Gateway, version: str, guards: list[str]) -> Document:
         """Start a rollout under traffic, and watch it to its end."""
         registry = AdminApiClient(gateway.ops)
-        stated = [{"metric": "latency", "max_ratio": 3} if one == "latency:3" else {"metric": one} for one in guards]
-        asked = {"to": version, "steps": [1000, 5000, 10000], "min_step_seconds": 1, "guards": stated}
-        begun = registry.begin(MODEL, "rollouts", {**asked, "reason": "the demo"})
+        guard_specs = [
+            {"metric": "latency", "max_ratio": 3} if one == "latency:3" else {"metric": one} for one in guards
+        ]
+        specification = {"to": version, "steps": [1000, 5000, 10000], "min_step_seconds": 1, "guards": guard_specs}
+        started = registry.begin(MODEL, "rollouts", {**specification, "reason": "the demo"})
         rows = [request(row[None]) for row in self.digits.test_rows[:ROLLOUT_ROWS]]
         callers = [
-            Caller(f"REST {index}", "rest", RestRoad(gateway.http, "", *rows[index::CALLERS]), "")
+            Caller(f"REST {index}", "rest", RestTransport(gateway.http, "", *rows[index::CALLERS]), "")
             for index in range(CALLERS)
         ]
-        state = begun
+        state = started
         console = self.console if self.console.is_terminal else Console(quiet=True)
-        with Live(picture(state), console=console, auto_refresh=False) as live:
+        with Live(render(state), console=console, auto_refresh=False) as live:
 
             def look(_: float) -> bool:
                 nonlocal state
-                after = registry.trial(MODEL, "rollouts", begun["id"])
+                after = registry.trial(MODEL, "rollouts", started["id"])
                 if not self.console.is_terminal and (after["weight"], after["state"]) != (
                     state["weight"],
                     state["state"],
                 ):
                     self.console.print(f"version {version} has {after['weight'] / 100:g} %: {after['reason']}")
                 state = after
-                live.update(picture(state), refresh=True)
+                live.update(render(state), refresh=True)
                 return bool(state["state"] not in OPEN)
 
             drive(callers, ROLLOUT_SECONDS, look)
@@ -205,12 +207,12 @@ class Story:
             for answered, calls in caller.versions.items():
                 self.sent[answered, caller.protocol] += calls
         evidence = {name: (one["verdict"], one["n_canary"]) for name, one in state["evidence"].items()}
-        told = ", ".join(f"{name} {verdict} after {count}" for name, (verdict, count) in evidence.items())
-        self.console.print(f"{state['state']}: {told} canary requests", soft_wrap=True)
+        verdicts = ", ".join(f"{name} {verdict} after {count}" for name, (verdict, count) in evidence.items())
+        self.console.print(f"{state['state']}: {verdicts} canary requests", soft_wrap=True)
         return state
 
     def answered_by(self, client: Client, what: str, version: str) -> None:
-        """One call that asks for no version; it has to be answered by this one."""
+        """Send one request without a version, and check which version answers."""
         reply = client.infer(MODEL, "", request(self.digits.test_rows[:1]))
         self.sent[version, "rest"] += 1
         if reply.version != version:
@@ -218,7 +220,7 @@ class Story:
         self.console.print(f"{what}: version {version} answers")
 
     def predict(self, gateway: Gateway) -> None:
-        """Ask both versions by both protocols about every held-out digit; show a few, and the accuracies."""
+        """Send every held-out digit to both versions by both protocols; print a few answers and the accuracies."""
         answers = {}
         with RestClient(gateway.http, CALL_SECONDS) as rest, GrpcClient(gateway.grpc, CALL_SECONDS) as by_grpc:
             for version in (recipe.version for recipe in recipes()):
@@ -232,37 +234,37 @@ class Story:
             (f"{version} by {protocol}", [verdict(found[index]) for index in chosen])
             for (version, protocol), found in answers.items()
         ]
-        self.title("Predictions for digits the models have not seen")
+        self.title("Predictions for held-out digits")
         self.console.print(pictures.side_by_side([f"truth: {truth}" for truth in truths], lines))
         for (version, protocol), found in answers.items():
             share = float(np.mean(found.argmax(axis=1) == self.digits.test_labels))
             self.console.print(f"version {version} by {protocol}: {share:.1%} of {len(found)} held-out digits right")
 
     def ask(self, client: Client, protocol: str, version: str) -> Array:
-        """The probabilities [rows, classes] one pinned version gives for all held-out digits."""
+        """Return the probabilities [rows, classes] of one version for all held-out digits."""
         rows = self.digits.test_rows
         reply = client.infer(MODEL, version, request(rows))
         self.sent[version, protocol] += 1
         if (reply.version, reply.route) != (version, "pinned"):
-            raise StoryFailed(f"asked version {version} by {protocol}; {reply.version} ({reply.route}) answered")
+            raise StoryFailed(
+                f"requested version {version} by {protocol}, but {reply.version} ({reply.route}) answered"
+            )
         outputs = {output["name"]: output for output in reply.document["outputs"]}
         return np.array(outputs["probabilities"]["data"]).reshape(len(rows), len(LABELS))
 
     def choose(self, first_version: Array) -> list[int]:
-        """Digits to show: one the first version gets wrong, and the first few it gets right."""
+        """Choose digits to print: one the first version gets wrong, and the first few it gets right."""
         right = first_version == self.digits.test_labels
         return [*np.flatnonzero(~right)[:1].tolist(), *np.flatnonzero(right)[: SAMPLES - 1].tolist()]
 
     def load(self, gateway: Gateway) -> None:
-        """A few seconds of traffic with live numbers."""
-        self.title(
-            f"Traffic for {TRAFFIC_SECONDS:.0f} seconds: three callers at full speed, threads of this one process"
-        )
+        """Send traffic for a few seconds and print its figures."""
+        self.title(f"Traffic for {TRAFFIC_SECONDS:.0f} seconds: three callers at full speed, in one process")
         one = request(self.digits.test_rows[:1])
         callers = [
-            Caller("REST, no version asked", "rest", RestRoad(gateway.http, "", one), "2"),
-            Caller("REST, version 1", "rest", RestRoad(gateway.http, "1", one), "1"),
-            Caller("gRPC, version 2", "grpc", GrpcRoad(gateway.grpc, "2", one), "2"),
+            Caller("REST, no version", "rest", RestTransport(gateway.http, "", one), "2"),
+            Caller("REST, version 1", "rest", RestTransport(gateway.http, "1", one), "1"),
+            Caller("gRPC, version 2", "grpc", GrpcTransport(gateway.grpc, "2", one), "2"),
         ]
         self.watch(callers)
         for caller in callers:
@@ -270,7 +272,7 @@ class Story:
                 self.sent[version, caller.protocol] += calls
 
     def watch(self, callers: list[Caller]) -> None:
-        """Drive the callers; on a terminal their numbers move, elsewhere the last ones are printed."""
+        """Run the callers; update the figures on a terminal, else print the last ones."""
         if not self.console.is_terminal:
             seconds = drive(callers, TRAFFIC_SECONDS, lambda _: None)
             self.console.print(pictures.traffic(callers, seconds))
@@ -283,18 +285,18 @@ class Story:
             )
 
     def count(self, gateway: Gateway) -> None:
-        """Hold the gateway's counters against what was sent."""
-        self.title("What the gateway counted (/metrics) against what was sent")
+        """Compare the gateway's counters with the requests sent."""
+        self.title("Requests sent and requests counted by the gateway (/metrics)")
         counted, errors = settled(lambda: counts.read(gateway.ops), dict(self.sent))
         self.console.print(pictures.counters(dict(self.sent), dict(counted)))
         if counted != self.sent or errors:
-            raise StoryFailed(f"the counters do not equal what was sent ({errors} errors counted)")
+            raise StoryFailed(f"the counters differ from the requests sent ({errors} errors counted)")
 
     def where_to_look(self, gateway: Gateway) -> None:
-        """Addresses and commands that work now."""
-        sample = self.room / "digit.json"
+        """Print commands to try while the gateway runs."""
+        sample = self.folder / "digit.json"
         sample.write_text(json.dumps(request(self.digits.test_rows[:1])))
-        self.title("Where to look while the gateway runs")
+        self.title("Commands to try while the gateway runs")
         for command in (
             f"curl -s http://{gateway.http}/v2/models/{MODEL}",
             f"curl -s http://{gateway.http}/v2/models/{MODEL}/versions/1/infer -d @{sample}",
@@ -312,7 +314,7 @@ class Story:
             self.console.print(f"  {command}", soft_wrap=True, markup=False)
 
     def stay(self, gateway: Gateway) -> None:
-        """Wait for Ctrl-C, or for the gateway's unexpected end."""
+        """Serve until Ctrl-C, or until the gateway ends unexpectedly."""
         self.console.print("\nServing until Ctrl-C.")
         try:
             while gateway.process.poll() is None:
@@ -320,23 +322,23 @@ class Story:
         except KeyboardInterrupt:
             self.console.print("\nStopping.")
             return
-        raise StoryFailed(f"the gateway ended by itself with {gateway.process.returncode}")
+        raise StoryFailed(f"the gateway ended unexpectedly with exit code {gateway.process.returncode}")
 
 
 def own_command() -> str:
-    """How this program was called, as a person can call it again."""
+    """Return the command that started this program."""
     called = Path(sys.argv[0])
     return f"{sys.executable} -m penstock" if called.suffix == ".py" else str(called)
 
 
 def request(rows: Array) -> Document:
-    """The V2 request for rows of pixels."""
+    """Return the V2 request for rows of pixels."""
     data = rows.astype(int).ravel().tolist()
     return {"inputs": [{"name": INPUT, "datatype": "FP32", "shape": list(rows.shape), "data": data}]}
 
 
 def verdict(probabilities: Array) -> str:
-    """The most likely label and how likely it is."""
+    """Return the most likely label and its probability."""
     best = int(probabilities.argmax())
     return f"{LABELS[best]} {probabilities[best]:.1%}"
 
@@ -344,7 +346,7 @@ def verdict(probabilities: Array) -> str:
 def settled(
     read: Callable[[], tuple[counts.Counts, int]], sent: dict[tuple[str, str], int]
 ) -> tuple[counts.Counts, int]:
-    """The counters once they equal what was sent, or as they are after a moment: an answer is counted when written."""
+    """Return the counters when they equal the requests sent, or after a moment: answers are counted when written."""
     end = time.monotonic() + SETTLE_SECONDS
     while True:
         counted, errors = read()

@@ -1,4 +1,4 @@
-"""The demo's traffic: a few callers at full speed, each on a connection of its own, every answer checked."""
+"""The demo's traffic: callers at full speed, each with its own connection, that check every answer."""
 
 import json
 import socket
@@ -25,21 +25,18 @@ class WrongAnswer(Exception):
     """An answer was not the expected one."""
 
 
-class Road(Protocol):
-    """One way to the gateway: sends the same request each time and says which version answered."""
+class Transport(Protocol):
+    """A connection to the gateway that repeats a request and returns the version that answered."""
 
     def call(self) -> str:
-        """Send, wait, check; raises ``WrongAnswer`` or whatever the connection does."""
+        """Send a request and return the version that answered; raises ``WrongAnswer`` or the connection's error."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
 
 
-class RestRoad:
-    """Keep-alive HTTP/1.1 with request bytes made once; no more than a client that is to be fast needs.
-
-    Of several requests each call takes the next.
-    """
+class RestTransport:
+    """Keep-alive HTTP/1.1 with request bytes that are built once; calls take the requests in turn."""
 
     def __init__(self, address: str, version: str, *requests: Document) -> None:
         host, _, port = address.rpartition(":")
@@ -49,7 +46,7 @@ class RestRoad:
         self._requests = cycle([_with_head(first, json.dumps(request).encode()) for request in requests])
 
     def call(self) -> str:
-        """See ``Road``."""
+        """See ``Transport``."""
         self._socket.sendall(next(self._requests))
         head, body = self._answer()
         if not head.startswith(b"HTTP/1.1 200 "):
@@ -58,7 +55,7 @@ class RestRoad:
         return version
 
     def close(self) -> None:
-        """See ``Road``."""
+        """See ``Transport``."""
         self._socket.close()
 
     def _answer(self) -> tuple[bytes, bytes]:
@@ -82,8 +79,8 @@ def _with_head(first: str, body: bytes) -> bytes:
     return f"{first}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
 
-class GrpcRoad:
-    """One channel and one message."""
+class GrpcTransport:
+    """gRPC with one channel and one message."""
 
     def __init__(self, address: str, version: str, request: Document) -> None:
         self._channel = grpc.insecure_channel(address)
@@ -91,39 +88,39 @@ class GrpcRoad:
         self._message = to_message(MODEL, version, request)
 
     def call(self) -> str:
-        """See ``Road``."""
+        """See ``Transport``."""
         return self._infer(self._message, timeout=CALL_SECONDS).model_version
 
     def close(self) -> None:
-        """See ``Road``."""
+        """See ``Transport``."""
         self._channel.close()
 
 
 @dataclass(slots=True)
 class Caller:
-    """One thread that calls without pause; what it saw may be read while it runs. ``expected`` "" is any version."""
+    """One thread that calls without pause; other threads may read its results. ``expected`` "" is any version."""
 
     title: str
     protocol: str
-    road: Road
+    transport: Transport
     expected: str
     times: list[float] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
     problem: str = ""
 
     def run(self, stop: threading.Event) -> None:
-        """Call until told to stop, or until something is wrong."""
+        """Call until ``stop`` is set or a call fails."""
         try:
             while not stop.is_set():
                 self._once()
         except (WrongAnswer, OSError, grpc.RpcError) as error:
             self.problem = f"{self.title}: {error}"
         finally:
-            self.road.close()
+            self.transport.close()
 
     def _once(self) -> None:
         began = time.perf_counter()
-        version = self.road.call()
+        version = self.transport.call()
         self.times.append(time.perf_counter() - began)
         self.versions[version] += 1
         if self.expected and version != self.expected:
@@ -131,18 +128,18 @@ class Caller:
 
 
 def percentile_ms(times: list[float], share: float) -> float:
-    """The time (milliseconds) that this share of the calls stayed within; 0 without calls."""
+    """Return the quantile ``share`` of the times, in milliseconds; 0 without calls."""
     ordered = sorted(times)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else 0.0
 
 
 def drive(callers: list[Caller], seconds: float, look: Callable[[float], object]) -> float:
-    """Run all callers for a time and return the seconds it took; ``look`` is told those passed, a few times a second.
+    """Run all callers for a time and return the seconds it took.
 
-    It ends early when ``look`` returns True.
+    ``look`` is called a few times a second with the seconds passed; the run ends early when it returns True.
 
     Raises:
-        WrongAnswer: one of them met something it did not expect.
+        WrongAnswer: a call failed or had an unexpected answer.
     """
     stop = threading.Event()
     threads = [threading.Thread(target=caller.run, args=(stop,), daemon=True) for caller in callers]

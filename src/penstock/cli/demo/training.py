@@ -1,4 +1,4 @@
-"""What the demo serves: two classifiers of handwritten digits, trained here on data that scikit-learn brings."""
+"""Trains the demo's classifiers of handwritten digits, on data that comes with scikit-learn."""
 
 import hashlib
 import json
@@ -55,13 +55,13 @@ class Recipe:
     epochs: int
 
 
-CARELESS = "3"
-"""The version of somebody who scaled the pixels twice."""
+FAULTY = "3"
+"""The version that scales the pixels twice."""
 
 
-def careless(pipeline: Any) -> Any:
-    """A trained pipeline that scales its pixels twice, as happens when training and serving part ways."""
-    return Pipeline([("again", pipeline[0]), *pipeline.steps])
+def scaled_twice(pipeline: Any) -> Any:
+    """Return a pipeline that scales its pixels twice, as happens when training and serving code diverge."""
+    return Pipeline([("scale twice", pipeline[0]), *pipeline.steps])
 
 
 def recipes() -> tuple[Recipe, Recipe]:
@@ -83,7 +83,7 @@ def read_digits() -> Digits:
 
 
 def train(recipe: Recipe, digits: Digits, progress: Callable[[float], None]) -> Any:
-    """A trained pipeline from raw pixels to label and probabilities; tells its held-out accuracy after each epoch."""
+    """Train a pipeline from raw pixels to probabilities; ``progress`` gets the held-out accuracy after each epoch."""
     scaler = MaxAbsScaler().fit(digits.train_rows)
     pipeline = Pipeline([("scale", scaler), ("classify", recipe.classifier)])
     rows = scaler.transform(digits.train_rows)
@@ -109,14 +109,14 @@ def export(pipeline: Any, file: Path) -> None:
 
 
 def write_version(folder: Path, pipeline: Any) -> None:
-    """What is pushed of a version: the graph, its configuration and its label names."""
+    """Write the files to push: the graph, its configuration and its label names."""
     export(pipeline, folder / "model.onnx")
     (folder / "config.pbtxt").write_text(CONFIG)
     (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
 
 
 def metadata(recipe: Recipe, digits: Digits, pipeline: Any) -> Document:
-    """Where a version comes from, and how good it was when it was made."""
+    """Return the origin of a version and its held-out accuracy."""
     data = hashlib.sha256(digits.train_rows.tobytes() + digits.train_labels.tobytes()).hexdigest()
     return {
         "data_digest": f"sha256:{data}",
@@ -125,7 +125,7 @@ def metadata(recipe: Recipe, digits: Digits, pipeline: Any) -> Document:
         "frameworks": {"scikit-learn": sklearn.__version__},
         "card": {
             "summary": f"Handwritten digits, {recipe.title}",
-            "training_data": "1,257 of the 1,797 scans that scikit-learn brings",
-            "limitations": "8 x 8 pixels of one data set; the demo's, for nothing else",
+            "training_data": "1,257 of the 1,797 scans that come with scikit-learn",
+            "limitations": "8 x 8 pixels of one data set; for the demo only",
         },
     }

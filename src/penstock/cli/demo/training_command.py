@@ -1,6 +1,6 @@
-"""The training command of the demo's policy: `python -m penstock.cli.demo.again OPS` with an event and captured rows.
+"""The training command of the demo's policy: trains on the captured rows and pushes the new version.
 
-It is what a team would write: read the rows that the gateway has kept, train, push the version and what it rests on.
+It is what a team would write. Run it as `python -m penstock.cli.demo.training_command OPS` with an event on stdin.
 """
 
 import hashlib
@@ -23,22 +23,22 @@ from penstock.monitor.tables import read_table
 
 VERSION = "4"
 EPOCHS = 80
-KEPT_BACK = 5
-"""One row in so many is not trained on, for the accuracy that is pushed."""
+HELD_OUT = 5
+"""One of this number of rows is held out of training, to measure accuracy."""
 
 
 def main(ops: str) -> None:
-    """Train on the captured rows that labels came for, and push what came of it to the gateway at ``ops``."""
+    """Train on the captured rows that have labels, and push the version to the gateway at ``ops`` (host:port)."""
     event = json.load(sys.stdin)
     digits = read_rows(Path(os.environ["PENSTOCK_ROWS"]))
     recipe = Recipe(VERSION, "neural network", MLPClassifier((64,), learning_rate_init=0.003, random_state=1), EPOCHS)
     pipeline = train(recipe, digits, lambda _accuracy: None)
     accuracy = float(pipeline.score(digits.test_rows, digits.test_labels))
     gateway = AdminApiClient(ops)
-    with scratch_folder(temporary_folder(), "again") as folder:
+    with scratch_folder(temporary_folder(), "training") as folder:
         write_version(Path(folder, "version"), pipeline)
-        told = lineage(event, digits, accuracy)
-        gateway.push(MODEL, VERSION, upload(Path(folder, "version")), told, "trained again", lambda _done, _total: None)
+        metadata = lineage(event, digits, accuracy)
+        gateway.push(MODEL, VERSION, upload(Path(folder, "version")), metadata, "retrained", lambda _done, _total: None)
         rows = Path(folder, "rows.npz")
         np.savez(rows, pixels=digits.train_rows, label=digits.train_labels)
         gateway.set_reference(MODEL, VERSION, upload(rows), lambda _done, _total: None)
@@ -46,17 +46,17 @@ def main(ops: str) -> None:
 
 
 def read_rows(file: Path) -> Digits:
-    """The captured rows with a label, split into what is learned from and what is kept back."""
+    """Return the captured rows with a label, split into training and held-out rows."""
     table = read_table(file)
     known = np.isfinite(table["label"])
     pixels: Array = np.stack(table[INPUT].tolist()).astype(np.float32)[known]
     labels = table["label"][known].astype(int)
-    back = np.arange(len(labels)) % KEPT_BACK == 0
-    return Digits(pixels[~back], labels[~back], pixels[back], labels[back])
+    held_out = np.arange(len(labels)) % HELD_OUT == 0
+    return Digits(pixels[~held_out], labels[~held_out], pixels[held_out], labels[held_out])
 
 
 def lineage(event: Document, digits: Digits, accuracy: float) -> Document:
-    """Where the version comes from, and how good it is."""
+    """Return the origin of the version and its accuracy."""
     data = hashlib.sha256(digits.train_rows.tobytes() + digits.train_labels.tobytes()).hexdigest()
     return {
         "parent": event["data"]["version"],
@@ -66,7 +66,7 @@ def lineage(event: Document, digits: Digits, accuracy: float) -> Document:
         "tags": {"event": event["id"]},
         "card": {
             "summary": f"Handwritten digits of {len(LABELS)} classes, trained on what the gateway saw",
-            "training_data": f"{len(digits.train_rows)} captured rows with the labels that came for them",
+            "training_data": f"{len(digits.train_rows)} captured rows with their labels",
         },
     }
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from penstock.cli.rollout_words import Reporter
+from penstock.cli.rollout_progress import Reporter
 
 
 def look(
@@ -31,14 +31,14 @@ def look(
         ),
         (
             [(0, look(500)), (1, look(500, verdict="pass"))],
-            ["at 5 %; errors needs about 300"],  # the words are the same
+            ["at 5 %; errors needs about 300"],  # the text is the same
         ),
         (
             [(0, look(500)), (1, look(5000, False)), (2, look(5000)), (3, look(5000))],
             [
                 "at 5 %; errors needs about 300",
                 "at 50 %; errors needs about 300",
-                "on to 50 %",
+                "weight is now 50 %",
             ],
         ),
         (
@@ -56,5 +56,5 @@ def test_a_step_is_told_only_when_every_worker_has_it() -> None:
     reporter = Reporter()
     reporter.lines(look(500), 0.0)
     before = [line for now in range(1, 60) for line in reporter.lines(look(5000, in_place=False), float(now))]
-    assert not [line for line in before if line.startswith("on to")]
-    assert reporter.lines(look(5000), 60.0)[0] == "on to 50 %"
+    assert not [line for line in before if line.startswith("weight is now")]
+    assert reporter.lines(look(5000), 60.0)[0] == "weight is now 50 %"
