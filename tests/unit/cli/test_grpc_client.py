@@ -58,7 +58,7 @@ def test_ids_wishes_and_parameters_are_carried_over() -> None:
     [("INT32", [1.5]), ("UINT8", [-1]), ("UINT8", [300]), ("FP32", ["x"]), ("WORDS", ["x"]), ("INT64", [2**70])],
 )
 def test_values_of_another_kind_are_a_usage_fault(datatype: str, data: list[Any]) -> None:
-    with pytest.raises(CallFailed, match="the data of input 'x' is not usable") as caught:
+    with pytest.raises(CallFailed, match="the data of input 'x' does not fit") as caught:
         to_message("m", "", document(datatype, data))
     assert caught.value.code == Exit.USAGE
 

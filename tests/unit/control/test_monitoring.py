@@ -450,9 +450,9 @@ def test_a_fleets_false_alarms_are_shared_by_gateways_and_versions(watcher: Watc
     said = StringIO()
     Console(file=said, width=300).print(render("m", watcher.show()))
     assert (
-        "9 tests at the same time (6 for drift, 3 for sound values), all together at most 1 false alarm in "
+        "9 tests at the same time (6 for drift, 3 for valid values), together at most 1 false alarm in "
         f"100,000 rows on average, and {part:g} a day, "
-        "its part of 3 a day over 4 gateways and the 3 versions here"
+        "of 3 a day in all over 4 gateways and 3 versions here"
     ) in said.getvalue()
 
 
