@@ -1,5 +1,7 @@
 """A reader of a page does what is written, and sees what is promised."""
 
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,9 +39,16 @@ def check(reader: Reader, command: Command) -> None:
     assert not command.printed or agrees(command.printed, printed), failure_text(command, printed, code)
 
 
+def programs_missing(page: Path) -> str:
+    """Which programs that a page needs (``<!-- needs: NAME... -->``) are not installed, or nothing."""
+    needed = re.search(r"<!-- needs: (.*) -->", page.read_text())
+    missing = [name for name in needed[1].split() if not shutil.which(name)] if needed else []
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
 def try_page(page: Path, folder: Path) -> None:
     """Do what a page says, in a folder; with a database where it needs one."""
-    if missing := namespaces_missing():
+    if missing := namespaces_missing() or programs_missing(page):
         pytest.skip(missing)
     if "DATABASE_URL" not in page.read_text():
         follow(page, folder, {})
