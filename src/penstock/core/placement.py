@@ -13,7 +13,7 @@ as a busy machine makes short runs wait for a processor too."""
 PENALTY_NS: Final = 5_000_000_000
 """For how long a version that held the loop up stays off it."""
 
-WIDE_BUDGET_NS: Final = 2_000_000
+MULTI_THREADED_FROM_NS: Final = 2_000_000
 """A run at least this long on one thread is worth several intra-op threads."""
 
 NOTED: Final = 16

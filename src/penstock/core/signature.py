@@ -126,6 +126,16 @@ class Signature:
         self._equal_dims = _to_compare(symbolic_dims, batching)
         self._adapts = bool(max_batch_size or self._reshaped or self._equal_dims)
 
+    def row_form(self) -> RowForm:
+        """The form of packed rows; a transport makes packed rows only of a signature that has one.
+
+        Raises:
+            ValueError: the signature has none.
+        """
+        if self.row is None:
+            raise ValueError("the signature has no form for packed rows")
+        return self.row
+
     def output(self, name: str) -> TensorSpec:
         """The output of that name.
 

@@ -69,7 +69,7 @@ class Graph:
     ranks_known: bool = False
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def seen(self, shapes: Sequence[Sequence[Shape]]) -> "Graph":
+    def with_observed_shapes(self, shapes: Sequence[Sequence[Shape]]) -> "Graph":
         """The graph once runs have shown the shapes of every output: one shape for each run. A shape of another rank
         was not true, nor is a fixed dimension that a run contradicts; exporters write 1 for the rows of labels."""
         outputs = tuple(

@@ -8,10 +8,10 @@ from typing import Final
 from penstock.core.batching import NOT_EXAMINED, Cost, RowProof, Sharing
 from penstock.core.errors import Cancelled, Fault
 from penstock.core.options import ModelOptions, WarmupSample
-from penstock.core.placement import INLINE_BUDGET_NS, WIDE_BUDGET_NS
+from penstock.core.placement import INLINE_BUDGET_NS, MULTI_THREADED_FROM_NS
 from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array, Shape
-from penstock.engine import heap, joint_runs, warmup
+from penstock.engine import batch_trial, heap, warmup
 from penstock.engine.denormals import Run
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import Graph, signature_of, sized_by_inputs
@@ -19,17 +19,17 @@ from penstock.engine.session import (
     Interrupt,
     arena_release,
     closed_run,
-    holds_loop,
+    contains_loop,
     large_runner,
     open_session,
     read_graph,
     runner,
 )
 
-JOINT_ROWS, FEW_JOINT_ROWS = 8, 4
+TRIAL_ROWS, FEW_TRIAL_ROWS = 8, 4
 """Rows that are answered together and apart, to see whether they may be joined; fewer where a run is long."""
 
-JOINT_BUDGET_NS: Final = 250_000_000
+LONGEST_TRIAL_RUN_NS: Final = 250_000_000
 """A run longer than this is not tried together with others: it would gain nothing, and a load would take long."""
 
 TWICE_BYTES: Final = 256 << 20
@@ -48,24 +48,25 @@ class Model:
     """A graph ready to run.
 
     ``run_ns`` is the measured time of one run (nanoseconds, ``None`` where the model could not be run with
-    made-up inputs, or where a loop in the graph makes its time a matter of the data) over
-    ``measured_elements`` input elements. ``joint`` is what a run of several rows takes, ``None`` where rows of
+    synthetic inputs, or where a loop in the graph makes its time a matter of the data) over
+    ``measured_elements`` input elements. ``batch_cost`` is what a run of several rows takes, ``None`` where rows of
     different callers must not share one; ``sharing`` says why. Unless it is ``sized_by_inputs`` the values of the
     inputs may decide how large the outputs are, and with them how long a run takes.
 
-    Where a run is spread over several cores, ``narrow`` runs the same graph on one: ``abreast`` runs of it side by side
-    do more in the same time than one spread run after the other. ``None`` where there is nothing to choose from.
+    Where a run is spread over several cores, ``single_threaded`` runs the same graph on one: ``parallel_runs`` of it
+    side by side do more in the same time than spread runs one after the other. ``None`` where there is nothing to
+    choose from.
     """
 
     def __init__(self, run: Run, signature: Signature, run_large: Run | None = None) -> None:
         self.signature = signature
         self.run_ns: int | None = None
         self.measured_elements = 1
-        self.joint: Cost | None = None
-        self.sharing = Sharing(False, "it could not be run with made-up inputs")
+        self.batch_cost: Cost | None = None
+        self.sharing = Sharing(False, "it could not be run with synthetic inputs")
         self.sized_by_inputs = True
-        self.narrow: Model | None = None
-        self.abreast = 1
+        self.single_threaded: Model | None = None
+        self.parallel_runs = 1
         self._run = run
         self._run_large = run_large
         self._output_ratio = 1.0  # bytes of the outputs for one of the inputs
@@ -108,14 +109,14 @@ class Model:
         """Give back what large runs left unused in the sessions' memory arenas; computes nothing. Any thread."""
         with suppress(Exception):  # it always ends as a run that was stopped
             self._run([spec.name for spec in self.signature.outputs[:1]], {}, arena_release())
-        if self.narrow is not None:
-            self.narrow.release_memory()
+        if self.single_threaded is not None:
+            self.single_threaded.release_memory()
 
     def close(self) -> None:
         """Drop the session and give its memory back; runs under way end first, later ones fail."""
         self._run, self._run_large = closed_run, None
-        if self.narrow is not None:
-            self.narrow.close()
+        if self.single_threaded is not None:
+            self.single_threaded.close()
         heap.trim()
 
 
@@ -154,15 +155,15 @@ def load(
         return elsewhere(lambda: _load(path, options, stated, proof))
     model = _load(path, options, stated, proof)
     share = threads // options.instances
-    if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < WIDE_BUDGET_NS:
+    if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < MULTI_THREADED_FROM_NS:
         return model
     beside = options.instances == 1 and _size(path.parent) <= TWICE_BYTES
     if not beside:
         model.close()
-    wide = elsewhere(lambda: _load(path, options, share, proof))
+    multi_threaded = elsewhere(lambda: _load(path, options, share, proof))
     if beside:
-        wide.narrow, wide.abreast = model, share
-    return wide
+        multi_threaded.single_threaded, multi_threaded.parallel_runs = model, share
+    return multi_threaded
 
 
 def _size(folder: Path) -> int:
@@ -177,25 +178,25 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     names = [spec.name for spec in signature.outputs]
     try:
         bound, results = _warm_up(run, names, signature, options)
-    except _Untried:
+    except _NotMeasurable:
         return Model(run, signature_of(graph, options), large_runner(session, options.session))
-    graph = graph.seen(_shapes_of(graph, run, names, bound, results))
+    graph = graph.with_observed_shapes(_shapes_of(graph, run, names, bound, results))
     signature = signature_of(graph, options)
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs, symbolic_dims=signature.symbolic_dims)
     model = Model(run, signature, large_runner(session, options.session))
     model.sized_by_inputs = sized_by_inputs(graph, signature.batching)
     model.learn_sizes(bound.feeds, results)
-    refusal = joint_runs.refusal(graph, signature, options, proof)
-    loops = holds_loop(path)
-    if refusal or loops:
+    refusal = batch_trial.refusal(graph, signature, options, proof)
+    has_loop = contains_loop(path)
+    if refusal or has_loop:
         model.sharing = Sharing(False, refusal or "a loop in its graph makes the time of a run a matter of the data")
-    if not loops:
+    if not has_loop:
         _measure(model, lambda feeds: _attempt(run, names, feeds), bound, None if refusal else proof)
     return model
 
 
-def _measure(model: Model, attempt: joint_runs.Attempt, bound: Bound, proof: RowProof | None) -> None:
+def _measure(model: Model, attempt: batch_trial.Attempt, bound: Bound, proof: RowProof | None) -> None:
     """Find out what a run takes, and one of several rows unless ``proof`` is None."""
     try:
         model.run_ns = warmup.median_run_ns(lambda: attempt(bound.feeds))
@@ -206,33 +207,33 @@ def _measure(model: Model, attempt: joint_runs.Attempt, bound: Bound, proof: Row
         _try_sharing(model, attempt, proof)
 
 
-def _try_sharing(model: Model, attempt: joint_runs.Attempt, proof: RowProof) -> None:
+def _try_sharing(model: Model, attempt: batch_trial.Attempt, proof: RowProof) -> None:
     """See whether rows are answered together as they are alone, and what that takes."""
-    if model.run_ns is None or model.run_ns > JOINT_BUDGET_NS:
+    if model.run_ns is None or model.run_ns > LONGEST_TRIAL_RUN_NS:
         model.sharing = Sharing(False, "a run is so long that nothing would be gained")
         return
     try:
-        rows = JOINT_ROWS if model.run_ns <= INLINE_BUDGET_NS else FEW_JOINT_ROWS
-        model.joint = joint_runs.tried(attempt, model.signature, rows)
-    except joint_runs.RowsDiffer as error:
+        rows = TRIAL_ROWS if model.run_ns <= INLINE_BUDGET_NS else FEW_TRIAL_ROWS
+        model.batch_cost = batch_trial.run_trial(attempt, model.signature, rows)
+    except batch_trial.RowsDiffer as error:
         model.sharing = Sharing(False, f"in a trial {error}")
         return
     says = "its graph proves" if proof.independent else "its configuration says"
     model.sharing = Sharing(True, f"{says} that rows are independent, and a trial agreed")
 
 
-class _Untried(Exception):
+class _NotMeasurable(Exception):
     """The synthetic request failed; only real requests can show whether the model works."""
 
 
 def _warm_up(run: Run, names: list[str], signature: Signature, options: ModelOptions) -> tuple[Bound, list[Array]]:
-    """Runs the configured samples, or a made-up one; what was fed and given in the first."""
+    """Run the configured samples, or a synthetic one; return inputs and outputs of the first."""
     if not options.warmup:
         try:
             bound = signature.bind(warmup.default_tensors(signature))
             return bound, _attempt(run, names, bound.feeds)
         except (Fault, MemoryError):
-            raise _Untried from None
+            raise _NotMeasurable from None
     firsts = [_run_sample(run, names, signature, sample) for sample in options.warmup]
     return firsts[0]
 

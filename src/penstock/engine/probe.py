@@ -1,4 +1,4 @@
-"""What a model answers to made-up inputs: written down where it is admitted, compared where it is loaded.
+"""The answers of a model to synthetic inputs: written down where it is admitted, compared where it is loaded.
 
 The inputs are the same on every machine. Answers are compared bit by bit, and where that fails by samples within a
 tolerance, since another processor may round another way.
@@ -21,7 +21,7 @@ from penstock.engine.model import Model
 Document = dict[str, Any]
 
 FORM = 1
-"""Changes with the made-up inputs: answers to others are not comparable."""
+"""Changes with the synthetic inputs: answers to others are not comparable."""
 
 ROWS = 3
 SAMPLES = 16
@@ -29,19 +29,19 @@ MOST_SAMPLES = 4
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 
 
-class Unanswered(Exception):
-    """The model runs on none of the made-up inputs; the text says what it said to the first."""
+class ProbeFailed(Exception):
+    """The model runs on none of the synthetic inputs; the text is its error for the first."""
 
 
 def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
     """What the model answers, as JSON values; ``samples`` are those of its configuration.
 
     Raises:
-        Unanswered: it answers nothing.
+        ProbeFailed: it answers nothing.
     """
     cases: list[Document] = []
     refusal = "it has no input that could be made up"
-    for name, tensors in made_up(model.signature, samples):
+    for name, tensors in synthetic_inputs(model.signature, samples):
         try:
             bound = model.signature.bind(tensors)
             first, second = _answer(model, bound), _answer(model, bound)
@@ -51,7 +51,7 @@ def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
         same = [one["sha256"] for one in first] == [one["sha256"] for one in second]
         cases.append({"inputs": name, "deterministic": same, "outputs": first})
     if not cases:
-        raise Unanswered(refusal)
+        raise ProbeFailed(refusal)
     return {"form": FORM, "cases": cases}
 
 
@@ -60,7 +60,7 @@ def compare(expected: Document, model: Model, samples: Sequence[WarmupSample]) -
     if expected.get("form") != FORM:
         return ""
     wanted = {case["inputs"]: case for case in expected["cases"] if case["deterministic"]}
-    for name, tensors in made_up(model.signature, samples):
+    for name, tensors in synthetic_inputs(model.signature, samples):
         if name in wanted:
             try:
                 answers = _answer(model, model.signature.bind(tensors))
@@ -71,8 +71,8 @@ def compare(expected: Document, model: Model, samples: Sequence[WarmupSample]) -
     return ""
 
 
-def made_up(signature: Signature, samples: Sequence[WarmupSample]) -> Iterator[tuple[str, list[Tensor]]]:
-    """The made-up inputs, each with its name."""
+def synthetic_inputs(signature: Signature, samples: Sequence[WarmupSample]) -> Iterator[tuple[str, list[Tensor]]]:
+    """The synthetic inputs, each with its name."""
     yield "zeros", warmup.default_tensors(signature)
     rows = (1, ROWS) if signature.batching and signature.max_batch_size != 1 else (1,)
     for count in rows:

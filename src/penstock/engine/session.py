@@ -95,7 +95,7 @@ def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> 
         raise load_fault(error, path, options.extensions) from error
 
 
-def holds_loop(path: Path) -> bool:
+def contains_loop(path: Path) -> bool:
     """Whether the graph has a Loop or Scan, whose time is decided by its data.
 
     Looks for the operator's name as the NodeProto field ``op_type`` (4) writes it; weights that happen to hold

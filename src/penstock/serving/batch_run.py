@@ -28,7 +28,7 @@ PACKED: Final = "packed row"
 
 def batch_key(call: InferCall) -> Hashable:
     """What calls must have in common to share a run: of each input, its name, its datatype, and the shape of a row."""
-    if call.packed is not None:
+    if isinstance(call.inputs, bytes):
         return PACKED
     feeds = call.prepared[0]
     if len(feeds) == 1:
@@ -62,7 +62,7 @@ def _alone(model: Model, call: InferCall, interrupt: Interrupt | None) -> Outcom
     try:
         arrays = model.run(_feeds([call]), call.prepared[1], interrupt)
         call.ran_ns = monotonic_ns()
-        return _granted(call, arrays)
+        return _requested_tensors(call, arrays)
     except Exception as error:  # a bug must not take the connection down, nor end a thread
         return fault_of(error)
 
@@ -70,9 +70,9 @@ def _alone(model: Model, call: InferCall, interrupt: Interrupt | None) -> Outcom
 def _feeds(calls: Sequence[InferCall]) -> Feeds:
     """The feeds of a run of calls of one batch key."""
     first = calls[0]
-    if first.packed is not None:
-        row = first.loaded.signature.row
-        return row.feeds([call.packed for call in calls])  # type: ignore[union-attr, misc]  # or they would not be packed
+    if isinstance(first.inputs, bytes):
+        rows = [call.inputs for call in calls if isinstance(call.inputs, bytes)]  # all, as they have one batch key
+        return first.loaded.signature.row_form().feeds(rows)
     if len(calls) == 1:
         return first.prepared[0]
     return {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first.prepared[0]}
@@ -101,7 +101,7 @@ def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | N
     if check is not None and check.is_due():
         check.take(model, names, feeds, arrays, [call.rows for call in calls])
     if rows == len(calls) and all(call.requested is None for call in calls):
-        return _joint(calls, arrays)
+        return _batch_outcomes(calls, arrays)
     return _divided(calls, names, arrays)
 
 
@@ -113,16 +113,16 @@ def _union(calls: Sequence[InferCall]) -> list[str]:
     return list(dict.fromkeys([name for call in calls for name in call.prepared[1]]))
 
 
-def _joint(calls: Sequence[InferCall], arrays: list[Array]) -> list[Outcome]:
+def _batch_outcomes(calls: Sequence[InferCall], arrays: list[Array]) -> list[Outcome]:
     """The outcome of calls of one row each that ask for all outputs: they are cut out of the run only where needed."""
     size = sum([held_bytes(array) for array in arrays]) // len(calls)
     fault = _too_large(calls[0].loaded, size)
     if fault is not None:
         return [fault] * len(calls)
-    joint = BatchResult(arrays)
+    result = BatchResult(arrays)
     for place, call in enumerate(calls):
-        call.joint, call.place, call.output_bytes = joint, place, size
-    return [joint] * len(calls)
+        call.batch_result, call.place, call.output_bytes = result, place, size
+    return [result] * len(calls)
 
 
 def _divided(calls: Sequence[InferCall], names: list[str], arrays: list[Array]) -> list[Outcome]:
@@ -133,14 +133,14 @@ def _divided(calls: Sequence[InferCall], names: list[str], arrays: list[Array]) 
     for call in calls:
         stop = start + call.rows
         try:
-            found.append(_granted(call, [whole[name][start:stop] for name in call.prepared[1]]))
+            found.append(_requested_tensors(call, [whole[name][start:stop] for name in call.prepared[1]]))
         except Exception as error:  # of this call alone
             found.append(fault_of(error))
         start = stop
     return found
 
 
-def _granted(call: InferCall, arrays: list[Array]) -> list[Tensor]:
+def _requested_tensors(call: InferCall, arrays: list[Array]) -> list[Tensor]:
     """The outputs as the call asked for them.
 
     Raises:
@@ -150,7 +150,7 @@ def _granted(call: InferCall, arrays: list[Array]) -> list[Tensor]:
     fault = _too_large(call.loaded, call.output_bytes)
     if fault is not None:
         raise fault
-    return call.loaded.granted(call.requested, arrays)
+    return call.loaded.requested_tensors(call.requested, arrays)
 
 
 def _too_large(info: VersionInfo, size: int) -> TooLarge | None:

@@ -1,6 +1,7 @@
 """The one use-case object behind every transport: route, run, count; all other questions are ``queries``."""
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from time import monotonic_ns
 from typing import Final
 
@@ -29,6 +30,14 @@ _NOBODY: Final[tuple[CallObserver, ...]] = ()
 
 NO_VERSION_BLOCK: Final = 0
 """Counters of requests that reached no version."""
+
+
+class Phase(Enum):
+    """Where a worker is in its life: a worker that drains never becomes ready again."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
 
 
 class DataPlane:
@@ -60,8 +69,7 @@ class DataPlane:
         self.stalls = LoopStalls(slot.count_stall)
         self.batcher = LoopBatcher(self.record_answered, self.memory, self.stalls.turn)
         self.loop_utilisation = 0.0
-        self._complete = False
-        self._draining = False
+        self._phase = Phase.STARTING
         self._readiness_listeners: list[Callable[[], None]] = []
         self._unmatched = slot.block(NO_VERSION_BLOCK)
 
@@ -120,12 +128,13 @@ class DataPlane:
 
     def mark_ready(self) -> None:
         """The first desired state has been worked through: ready from now on."""
-        self._complete = True
+        if self._phase is Phase.STARTING:
+            self._phase = Phase.READY
         self._notify_readiness()
 
     def begin_drain(self) -> None:
         """Not ready any more, for good."""
-        self._draining = True
+        self._phase = Phase.DRAINING
         self._notify_readiness()
 
     def on_readiness(self, listener: Callable[[], None]) -> None:
@@ -138,7 +147,7 @@ class DataPlane:
 
     def ready(self) -> bool:
         """Whether the server as a whole takes requests."""
-        return self._complete and not self._draining
+        return self._phase is Phase.READY
 
 
 def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:

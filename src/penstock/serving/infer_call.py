@@ -15,7 +15,7 @@ from penstock.core.signature import Feeds, Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.admission import ConcurrencyLimiter
-from penstock.serving.joint_run_check import JointRunCheck
+from penstock.serving.batch_run_check import BatchRunCheck
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.version_info import Identity, VersionInfo
 
@@ -61,7 +61,7 @@ class Servable(VersionInfo, ABC):
     ) -> None:
         super().__init__(identity, signature, block, limits)
         self.sampler: Sampler | None = None  # mypyc leaves out the default of a protocol in a class body
-        self.check: JointRunCheck | None = None
+        self.check: BatchRunCheck | None = None
 
     def admission_error(self, priority: Priority) -> Overloaded | None:
         """Why a call of a class is not worth decoding; None if there is capacity for it."""
@@ -96,6 +96,10 @@ class Servable(VersionInfo, ABC):
         """Count calls that are under way no more."""
 
 
+Inputs = list[Tensor] | bytes
+"""The inputs of a call: tensors, or the bytes of its only row (a packed row, see ``Signature.row``)."""
+
+
 class BatchResult:
     """A run of several calls, each of one row, that ask for all outputs.
 
@@ -111,24 +115,25 @@ class BatchResult:
 
 
 class InferCall:
-    """What a transport hands in and gets back; times are ``time.monotonic_ns``.
+    """One inference request on its way through a worker; lives on the event loop. Times are ``time.monotonic_ns``.
 
-    ``outputs`` is there on success, in the order of ``requested`` (all outputs of the model when None); otherwise
-    ``fault`` says what went wrong. Of a run of several one-row calls (``joint``) the outputs are the row ``place``,
-    cut out when they are asked for. The input may be given as the raw bytes of one row (``packed``, see
-    ``Signature.row``); it becomes a tensor when that is asked for. ``prepared`` holds the feeds (none of a packed row)
-    and the output names of a call that waits. ``rows`` are its own, ``run_rows`` those of the run that it stands for
-    in the counts: of calls that ran together, the first has them all and the others ``NOT_COUNTED``. ``output_bytes``
-    is the size of its outputs. ``run_began`` says that its run has begun, so that what goes wrong from then on is the
-    version's doing. ``counted`` says that a rollout may count it, ``judged`` that it may count its label. ``client``
-    identifies the connection (0: unknown). Whoever learns that nobody waits for the
-    answer sets ``abandoned``: a call that has not begun to run then ends as cancelled.
+    - ``inputs``, ``tensors``: what the caller sent; a packed row becomes a tensor when ``tensors`` is read.
+    - ``outputs``: on success, in the order of ``requested`` (None: all outputs of the model); ``fault`` otherwise.
+    - ``batch_result``, ``place``: the batch run whose row ``place`` is the answer; ``outputs`` cuts it out when read.
+    - ``prepared``: while the call waits, its feeds (none for a packed row) and the names of its outputs.
+    - ``rows``: its own; ``run_rows``: those of the run that it stands for in the counts. Of the calls of a batch run,
+      the first has all rows and the others have ``NOT_COUNTED``.
+    - ``run_began``: its run has begun, so that the version is responsible for failures from then on.
+    - ``counted``, ``judged``: a rollout may count the call, and its label.
+    - ``client``: identifies the connection (0: unknown).
+    - ``abandoned``: nobody waits for the answer; a call that has not begun to run then ends as cancelled.
     """
 
     __slots__ = (
         "_outputs",
         "_tensors",
         "abandoned",
+        "batch_result",
         "began_ns",
         "client",
         "counted",
@@ -136,12 +141,11 @@ class InferCall:
         "decoded_ns",
         "fault",
         "id",
-        "joint",
+        "inputs",
         "judged",
         "loaded",
         "observers",
         "output_bytes",
-        "packed",
         "place",
         "prepared",
         "priority",
@@ -161,7 +165,7 @@ class InferCall:
         route: Route,
         protocol: Protocol,
         call_id: str,
-        given: list[Tensor] | bytes,
+        inputs: Inputs,
         requested: list[RequestedOutput] | None,
         deadline_ns: int,
         began_ns: int,
@@ -172,12 +176,8 @@ class InferCall:
         self.route = route
         self.series: int = int(route) * _PROTOCOLS + int(protocol)
         self.id = call_id
-        if type(given) is bytes:
-            self.packed: bytes | None = given
-            self._tensors: list[Tensor] | None = None
-        else:
-            self.packed = None
-            self._tensors = given  # type: ignore[assignment]  # it is a list, then
+        self.inputs = inputs
+        self._tensors: list[Tensor] | None = None  # of a packed row, once they are asked for
         self.requested = requested
         self.deadline_ns = deadline_ns
         self.began_ns = began_ns
@@ -189,7 +189,7 @@ class InferCall:
         self.ran_ns = 0
         self.rows = self.run_rows = self.output_bytes = 0
         self._outputs: list[Tensor] | None = None
-        self.joint: BatchResult | None = None
+        self.batch_result: BatchResult | None = None
         self.place = 0
         self.prepared: tuple[Feeds, list[str]] = _UNPREPARED
         self.fault: Fault | None = None
@@ -198,20 +198,22 @@ class InferCall:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """What was given."""
+        """The inputs as tensors."""
+        inputs = self.inputs
+        if not isinstance(inputs, bytes):
+            return inputs
         if self._tensors is None:
-            row = self.loaded.signature.row
-            self._tensors = [row.tensor(self.packed)]  # type: ignore[union-attr, arg-type]  # or it would not be packed
+            self._tensors = [self.loaded.signature.row_form().tensor(inputs)]
         return self._tensors
 
     @property
     def outputs(self) -> list[Tensor]:
-        """What was answered."""
+        """The outputs as tensors; none before the call has succeeded."""
         if self._outputs is None:
-            if self.joint is None:
+            if self.batch_result is None:
                 return []
             place = self.place
-            self._outputs = self.loaded.tensors([array[place : place + 1] for array in self.joint.arrays])
+            self._outputs = self.loaded.tensors([array[place : place + 1] for array in self.batch_result.arrays])
         return self._outputs
 
     @outputs.setter
@@ -220,9 +222,9 @@ class InferCall:
 
     @property
     def input_bytes(self) -> int:
-        """The size of what was given."""
-        packed = self.packed
-        return len(packed) if packed is not None else sum([one.data.nbytes + one.text_bytes for one in self.tensors])
+        """The size of the inputs."""
+        inputs = self.inputs
+        return len(inputs) if isinstance(inputs, bytes) else sum([one.data.nbytes + one.text_bytes for one in inputs])
 
     def fail(self, error: Exception) -> None:
         """End with a fault; an exception that is no fault is a bug, which is logged and answered as ``Internal``."""

@@ -47,10 +47,10 @@ class InlineExecutor:
             The calls that are left when ``until_ns`` (``time.monotonic_ns``) has passed or their outputs are many
             bytes; at least one run is made.
         """
-        joint = self._model.joint
-        if joint is None or len(calls) == 1:
+        cost = self._model.batch_cost
+        if cost is None or len(calls) == 1:
             return self._run_each(calls, until_ns)
-        most = min(joint.most_rows(INLINE_BUDGET_NS), joint.worthwhile_rows())
+        most = min(cost.most_rows(INLINE_BUDGET_NS), cost.worthwhile_rows())
         if most == 1:
             return self._run_each(calls, until_ns)
         most = min(most, self._info.signature.max_batch_size or MOST_ROWS)
@@ -86,7 +86,7 @@ class InlineExecutor:
         """Run calls and give each its outcome; the bytes of their outputs."""
         made = 0
         for call, outcome in zip(calls, batch_run.run(self._model, calls), strict=True):
-            give(call, outcome)
+            set_outcome(call, outcome)
             made += call.output_bytes
         first = calls[0]
         if first.fault is None:
@@ -98,8 +98,8 @@ class InlineExecutor:
         return made
 
 
-def give(call: InferCall, outcome: Outcome) -> None:
-    """Give a call what became of it; outputs of a joint run it has already."""
+def set_outcome(call: InferCall, outcome: Outcome) -> None:
+    """Set the outcome of a call; a call of a batch run has its outputs already."""
     if isinstance(outcome, BatchResult):
         return
     if isinstance(outcome, Fault):

@@ -20,9 +20,9 @@ from penstock.engine.model import Interrupt, Model
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome, too_large
+from penstock.serving.batch_run_check import BatchRunCheck, Submit
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
-from penstock.serving.inline_executor import InlineExecutor, give
-from penstock.serving.joint_run_check import JointRunCheck, Submit
+from penstock.serving.inline_executor import InlineExecutor, set_outcome
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.shadow import LoadOf, ShadowExecutor
 from penstock.serving.version_info import Identity
@@ -61,8 +61,8 @@ class LoadedVersion(Servable):
         self.sampled_as: tuple[WatchSpec, int] | None = None
         self._model = model
         self._latency_slo_ns = 0
-        self._threads = max(1, options.instances) if model.narrow is None else model.abreast
-        gathers = model.joint is not None and options.max_queue_delay_ns > 0
+        self._threads = max(1, options.instances) if model.single_threaded is None else model.parallel_runs
+        gathers = model.batch_cost is not None and options.max_queue_delay_ns > 0
         inline_ns = model.run_ns if model.sized_by_inputs else None
         self._short = not gathers and runs_inline(inline_ns, model.measured_elements, model.measured_elements)
         batch_rules = self._batch_rules()
@@ -81,19 +81,19 @@ class LoadedVersion(Servable):
             self._latency_slo_ns = latency_ns
             self._set_batch_rules()
 
-    def check_joint_runs(self, submit: Submit) -> None:
+    def check_batch_runs(self, submit: Submit) -> None:
         """Have a shared run repeated call by call now and then, by ``submit``; a difference ends shared runs."""
-        if self._model.joint is not None:
+        if self._model.batch_cost is not None:
             loop = asyncio.get_running_loop()
-            self.check = JointRunCheck(submit, lambda reason: loop.call_soon_threadsafe(self._stop_sharing, reason))
+            self.check = BatchRunCheck(submit, lambda reason: loop.call_soon_threadsafe(self._stop_sharing, reason))
 
     def _stop_sharing(self, difference: str) -> None:
         """Let every call run alone until the version is loaded anew."""
         if self.check is None:
             return
-        self.check = self._model.joint = None
-        if self._model.narrow is not None:
-            self._model.narrow.joint = None
+        self.check = self._model.batch_cost = None
+        if self._model.single_threaded is not None:
+            self._model.single_threaded.batch_cost = None
         self.sharing = Sharing(
             False, f"{difference}, in a run that was repeated; unload and load the model to try anew"
         )
@@ -145,7 +145,7 @@ class LoadedVersion(Servable):
             TooLarge: its outputs would be larger than an answer may be.
         """
         names = self.output_names if call.requested is None else self.names(call.requested)
-        if call.packed is not None:
+        if isinstance(call.inputs, bytes):
             call.prepared = _NO_FEEDS, names
             call.rows = call.run_rows = 1
             elements = self.row_elements
@@ -162,7 +162,7 @@ class LoadedVersion(Servable):
 
     def _returned(self, on_done: OnDone, call: InferCall, outcome: Outcome) -> None:
         self.release()
-        give(call, outcome)
+        set_outcome(call, outcome)
         if call.fault is None:
             self._executor.note_run(call)
         on_done(call)
@@ -186,7 +186,7 @@ class LoadedVersion(Servable):
         began = monotonic_ns()
         arrays = self._model.run(bound.feeds, names, interrupt)
         took_ns = monotonic_ns() - began
-        return self.granted(call.requested, arrays), took_ns
+        return self.requested_tensors(call.requested, arrays), took_ns
 
     # Life.
 
@@ -222,9 +222,9 @@ class LoadedVersion(Servable):
 
     def _batch_rules(self) -> BatchRules:
         options, stated = self.options, self.signature.max_batch_size
-        queued = self._model.narrow or self._model  # what runs where calls queue
+        queued = self._model.single_threaded or self._model  # what runs where calls queue
         return rules(
-            queued.joint, stated, options.preferred_batch_sizes, options.max_queue_delay_ns, self._latency_slo_ns
+            queued.batch_cost, stated, options.preferred_batch_sizes, options.max_queue_delay_ns, self._latency_slo_ns
         )
 
     def _bounds(self, batch_rules: BatchRules) -> tuple[float, float]:

@@ -36,8 +36,8 @@ RUN_NS, ALL_RUNS_NS = 2_000_000, 10_000_000
 DEADLINE_CHECK_CALLS: Final = 16
 """Calls in the system from which on a call may miss its deadline in the queue."""
 
-SHOWN_S: Final = 0.025
-"""How long the number of calls in the system is shown as it was at the beginning of their runs."""
+PUBLISHED_S: Final = 0.025
+"""How long the number of calls in the system stays published as it was at the beginning of their runs."""
 
 REJECT_S: Final = 0.001
 """Rejections within that time are answered together: each by itself costs the runs beside it twice as much."""
@@ -67,11 +67,11 @@ class RequestSource(Protocol):
 
 Entry = tuple[RequestSource, Any, InferCall]
 Stalls = Callable[[int], None]
-"""Hears how long (nanoseconds) a turn has held the loop, of a millisecond or more."""
+"""Called with the nanoseconds that a turn has held the loop, of a millisecond or more."""
 
 
 def _ignored(_: int) -> None:
-    """Nobody wants to know."""
+    """Drop the duration."""
 
 
 class LoopBatcher:
@@ -92,7 +92,7 @@ class LoopBatcher:
         self._overdue: set[Servable] = set()  # versions that the last turn had no time for
         self._rejections: list[Callable[[], None]] = []
         self._scheduled = False
-        self._shown: set[Servable] = set()  # versions whose number of calls was published a moment ago
+        self._published: set[Servable] = set()  # versions whose number of calls was published a moment ago
         self._decode_ns = 0  # what decoding took for each call of the turn
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -242,7 +242,7 @@ class LoopBatcher:
             if self._finished or (len(waiting) > 1 and monotonic_ns() - began > ALL_RUNS_NS):
                 self._overdue.add(loaded)
                 continue
-            self._show(loaded)
+            self._publish(loaded)
             left = self._run_some(loaded, entries)
             if left:
                 self._waiting[loaded] = left
@@ -250,17 +250,17 @@ class LoopBatcher:
                 del self._waiting[loaded]
                 loaded.release()
 
-    def _show(self, loaded: Servable) -> None:
+    def _publish(self, loaded: Servable) -> None:
         """Publish how many calls of a version are in the system, and for a while nothing less."""
         loaded.limiter.publish()
-        if not self._shown:
-            self._own_loop().call_later(SHOWN_S, self._show_present)
-        self._shown.add(loaded)
+        if not self._published:
+            self._own_loop().call_later(PUBLISHED_S, self._publish_present)
+        self._published.add(loaded)
 
-    def _show_present(self) -> None:
-        for loaded in self._shown:
+    def _publish_present(self) -> None:
+        for loaded in self._published:
             loaded.limiter.publish()
-        self._shown.clear()
+        self._published.clear()
 
     def _run_some(self, loaded: Servable, entries: list[Entry]) -> list[Entry]:
         """Run calls of one version for its share of the turn, and answer them; those that are left."""
@@ -314,7 +314,7 @@ class LoopBatcher:
             entries.append(entry)
             answers.append(answer)
             size += entry[2].output_bytes
-            if not len(entries) % LOOKS and monotonic_ns() - began > ENCODE_NS:
+            if not len(entries) % CLOCK_EVERY and monotonic_ns() - began > ENCODE_NS:
                 break
         self._record([call for _, _, call in entries])
         for (source, pending, call), answer in zip(entries, answers, strict=True):
@@ -330,8 +330,8 @@ class LoopBatcher:
             source.abort()
 
 
-LOOKS: Final = 8
-"""After so many answers the time is looked at."""
+CLOCK_EVERY: Final = 8
+"""The clock is read after so many answers."""
 
 
 def _urgency(entry: Entry) -> int:

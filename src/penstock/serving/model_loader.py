@@ -174,7 +174,7 @@ class ModelLoader:
         config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
         identity, block = Identity(model, spec.version), self._slot.block(spec.block)
         version = LoadedVersion(identity, loaded, options, config, block, self._plane.memory, self._plane.limits)
-        version.check_joint_runs(self._low_priority_pool.submit)
+        version.check_batch_runs(self._low_priority_pool.submit)
         return version
 
     def _sample(self, key: VersionKey, spec: VersionSpec) -> None:

@@ -130,11 +130,11 @@ class Regions:
             InvalidInput: its segment is not allowed, not there or too small, or there are too many regions.
             AlreadyExists: the name is taken.
         """
-        self.require()
+        self.path_or_raise()
         if not 0 < len(region.name) <= MAX_NAME:
             raise InvalidInput(f"a region's name has 1 to {MAX_NAME} characters")
         self._check(region)
-        with self._changing():
+        with self._locked_update():
             if region.name in self._regions:
                 raise AlreadyExists(f"shared memory region '{region.name}' is registered already; unregister it first")
             if len(self._regions) >= MAX_REGIONS:
@@ -145,7 +145,7 @@ class Regions:
         """Forget a region, or all of them; it is no error if there is none."""
         if self._file is None:
             return
-        with self._changing():
+        with self._locked_update():
             if name:
                 self._regions.pop(name, None)
             else:
@@ -167,7 +167,7 @@ class Regions:
             InvalidInput: there is no such region, or it is smaller.
             TooLarge: no tensor may have so many bytes.
         """
-        self._refresh(self.require())
+        self._refresh(self.path_or_raise())
         region = self._regions.get(name)
         if region is None:
             raise InvalidInput(f"unknown shared memory region '{name}'; register it first")
@@ -178,7 +178,7 @@ class Regions:
             raise TooLarge(f"{size} bytes of shared memory are over the limit of {self._max_tensor_bytes} bytes")
         return RegionSpan(region, offset, size)
 
-    def require(self) -> Path:
+    def path_or_raise(self) -> Path:
         """Where workers keep what is registered; raises ``Unsupported`` if shared memory is off."""
         if self._file is None:
             raise Unsupported("shared memory is not offered here; send tensor data in the request")
@@ -216,9 +216,9 @@ class Regions:
             self._read = read
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _locked_update(self) -> Iterator[None]:
         """One worker at a time changes what is registered."""
-        file = self.require()
+        file = self.path_or_raise()
         with file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._refresh(file)

@@ -65,7 +65,7 @@ class VersionInfo:
         """All outputs with their names and datatypes."""
         return list(map(Tensor, self.output_names, self._datatypes, arrays))
 
-    def granted(self, requested: Sequence[RequestedOutput] | None, arrays: Sequence[Array]) -> list[Tensor]:
+    def requested_tensors(self, requested: Sequence[RequestedOutput] | None, arrays: Sequence[Array]) -> list[Tensor]:
         """The outputs that were asked for, of ``arrays`` in the order of ``names``; encoders give them other forms."""
         if requested is None:
             return self.tensors(arrays)

@@ -86,7 +86,7 @@ class WorkerPool:
         max_wait_ns: int = 0,
     ) -> None:
         self._model = model
-        self._single_threaded = model if model.narrow is None else model.narrow
+        self._single_threaded = model if model.single_threaded is None else model.single_threaded
         self._multi_threaded_runs = self._single_threaded_runs = 0
         self._threads = threads
         self._limiter = limiter

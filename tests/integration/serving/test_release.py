@@ -78,7 +78,7 @@ class World:
         }
         for name in ("pool", "joint", "failing_pool", "gated"):
             models[name].run_ns = None  # unknown, so that it stays off the event loop
-        models["joint"].joint = Cost(1e6, 1e3)
+        models["joint"].batch_cost = Cost(1e6, 1e3)
         return {name: self._entry(name, block, model) for block, (name, model) in enumerate(models.items(), 1)}
 
     def _entry(self, name: str, block: int, model: Model) -> ModelEntry:

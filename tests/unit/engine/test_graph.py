@@ -107,10 +107,10 @@ def test_initialisers_that_may_be_replaced_are_left_alone_unless_stated() -> Non
 def test_ranks_seen_in_a_run_fill_what_the_graph_left_open() -> None:
     graph = graph_of(("N", 3), to=[(), ("N",)])
     assert not signature_of(graph, ModelOptions()).batching
-    seen = graph.seen([[(1, 5), (1,)]])
+    seen = graph.with_observed_shapes([[(1, 5), (1,)]])
     assert signature_of(seen, ModelOptions()).outputs[0].shape == (-1, -1)
     assert signature_of(seen, ModelOptions()).batching
-    assert graph.seen([[(), (1,)]]).outputs[0].shape == ()
+    assert graph.with_observed_shapes([[(), (1,)]]).outputs[0].shape == ()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_ranks_seen_in_a_run_fill_what_the_graph_left_open() -> None:
 def test_a_fixed_dimension_that_a_run_contradicts_is_free(
     stated_shape: tuple[int | str, ...], shapes: list[tuple[int, ...]], shape: tuple[int, ...]
 ) -> None:
-    graph = graph_of(("N", 3), to=[stated_shape]).seen([[one] for one in shapes])
+    graph = graph_of(("N", 3), to=[stated_shape]).with_observed_shapes([[one] for one in shapes])
     assert signature_of(graph, ModelOptions()).outputs[0].shape == shape
 
 
@@ -138,7 +138,7 @@ def test_an_output_of_unknown_rank_may_be_stated() -> None:
     assert signature_of(graph, options).outputs[0].shape == (-1, 5)
     assert signature_of(graph, ModelOptions(max_batch_size=2)).batching  # a run will tell
     with pytest.raises(LoadFailed, match=r"max_batch_size 2 needs .* output 'y0' has the shape \[\]"):
-        signature_of(graph.seen([[()]]), ModelOptions(max_batch_size=2))
+        signature_of(graph.with_observed_shapes([[()]]), ModelOptions(max_batch_size=2))
 
 
 @pytest.mark.parametrize(

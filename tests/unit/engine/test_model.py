@@ -11,7 +11,7 @@ from onnx import helper
 
 from penstock.core.errors import Cancelled, Internal, InvalidInput
 from penstock.core.options import ModelOptions, SessionOptions, TensorOptions, WarmupInput, WarmupSample
-from penstock.core.placement import WIDE_BUDGET_NS
+from penstock.core.placement import MULTI_THREADED_FROM_NS
 from penstock.core.signature import Feeds
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.engine import heap, session, warmup
@@ -320,13 +320,13 @@ def test_a_closed_model_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("run_ns", "threads", "options", "opened"),
     [
-        (WIDE_BUDGET_NS, 4, ModelOptions(), [1, 4]),
-        (WIDE_BUDGET_NS, 4, ModelOptions(instances=2), [1, 2]),
-        (WIDE_BUDGET_NS, 4, ModelOptions(instances=4), [1]),
-        (WIDE_BUDGET_NS - 1, 4, ModelOptions(), [1]),
-        (WIDE_BUDGET_NS, 1, ModelOptions(), [1]),
-        (WIDE_BUDGET_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=1)), [1]),
-        (WIDE_BUDGET_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=3)), [3]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(), [1, 4]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(instances=2), [1, 2]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(instances=4), [1]),
+        (MULTI_THREADED_FROM_NS - 1, 4, ModelOptions(), [1]),
+        (MULTI_THREADED_FROM_NS, 1, ModelOptions(), [1]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=1)), [1]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=3)), [3]),
     ],
 )
 def test_long_runs_get_their_share_of_the_threads(
@@ -349,21 +349,21 @@ def test_long_runs_get_their_share_of_the_threads(
     assert model.run_ns == run_ns
     assert seen == opened
     beside = opened == [1, 4]
-    assert (model.narrow is not None, model.abreast) == (beside, 4 if beside else 1)
-    if model.narrow is not None:
-        model.narrow.run({"x": np.zeros((1, 3), np.float32)}, ["y"])
-        narrow = model.narrow
+    assert (model.single_threaded is not None, model.parallel_runs) == (beside, 4 if beside else 1)
+    if model.single_threaded is not None:
+        model.single_threaded.run({"x": np.zeros((1, 3), np.float32)}, ["y"])
+        narrow = model.single_threaded
         model.close()
         with pytest.raises(Internal, match="unloaded"):
             narrow.run({"x": np.zeros((1, 3), np.float32)}, ["y"])
 
 
 def test_a_large_model_is_held_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warmup, "median_run_ns", lambda _run, *_: WIDE_BUDGET_NS)
+    monkeypatch.setattr(warmup, "median_run_ns", lambda _run, *_: MULTI_THREADED_FROM_NS)
     path = graphs.identity(tmp_path)
     with (path.parent / "weights.bin").open("wb") as file:
         file.truncate(TWICE_BYTES)
-    assert load(path, ModelOptions(), 4).narrow is None
+    assert load(path, ModelOptions(), 4).single_threaded is None
 
 
 def test_session_settings_are_explicit() -> None:

@@ -10,7 +10,7 @@ import pytest
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.engine.model import Model
-from penstock.engine.probe import Unanswered, compare, probe
+from penstock.engine.probe import ProbeFailed, compare, probe
 from tests import zoo
 
 
@@ -72,5 +72,5 @@ def test_a_model_that_runs_on_nothing_says_what_it_said(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([reshape], "g", values[:1], values[1:], [shape])
     opsets = [onnx.helper.make_opsetid("", 17)]
     model = loaded(tmp_path, onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8))
-    with pytest.raises(Unanswered):
+    with pytest.raises(ProbeFailed):
         probe(model, ())

@@ -16,7 +16,7 @@ class Gated:
     def __init__(self, model: Model) -> None:
         self._inner = model
         self.model = Model(self._run, model.signature)
-        self.model.run_ns, self.model.joint = model.run_ns, model.joint
+        self.model.run_ns, self.model.batch_cost = model.run_ns, model.batch_cost
         self.runs: list[int] = []
         self.asked: list[list[str]] = []
         self.gate = threading.Event()

@@ -101,7 +101,7 @@ def test_each_gets_its_own_outputs_on_threads_while_policies_change(
 ) -> None:
     """A promise of one nanosecond forbids shared runs, none at all allows the largest."""
     gated = Gated(model)
-    gated.model.joint = Cost(10_000.0, 1_000.0)
+    gated.model.batch_cost = Cost(10_000.0, 1_000.0)
     version = version_of(gated.model)
 
     async def story() -> None:

@@ -127,7 +127,7 @@ def test_a_turn_makes_so_many_bytes_of_outputs(tmp_path: Path) -> None:
     zoo.save(zoo.model(nodes, inputs, outputs, shape), tmp_path / "model.onnx")
     for joint in (None, Cost(100.0, 1.0)):
         model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-        model.run_ns, model.joint = 1000, joint
+        model.run_ns, model.batch_cost = 1000, joint
         version = version_of(model)
         calls = [call_of(version, 1, 1, None if joint is None else [RequestedOutput("y")]) for _ in range(5)]
         for number, call in enumerate(calls):

@@ -170,7 +170,7 @@ def test_each_gets_exactly_its_rows(
     ("name", "joins"), [("affine", True), ("wide", True), ("words", True), ("softmax", False), ("gather", True)]
 )
 def test_whose_rows_may_share_a_run(loaded: dict[str, LoadedVersion], name: str, joins: bool) -> None:
-    assert (loaded[name]._model.joint is not None) == joins
+    assert (loaded[name]._model.batch_cost is not None) == joins
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_rows_that_depend_on_each_other_never_share_a_run(tmp_path: Path, graph:
     path = tmp_path / "model.onnx"
     assert not proof_of(path).independent
     for owner_says_so in (False, True):
-        assert engine.load(path, ModelOptions(independent_rows=owner_says_so), 1, proof_of(path)).joint is None
+        assert engine.load(path, ModelOptions(independent_rows=owner_says_so), 1, proof_of(path)).batch_cost is None
 
 
 def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) 
     graph = zoo.model(nodes, [zoo.value("x", "FP32", ("n", 3))], [zoo.value("y", "FP32", ("n", 3))], numbers)
     zoo.save(graph, tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(independent_rows=True), 1)
-    assert model.joint is not None
+    assert model.batch_cost is not None
     one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     rows = [[1.0, 2.0, 3.0], [-5e6, 2.0, 3.0], [7.0, 2.0, 3.0]]
     calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], late=False) for row in rows]

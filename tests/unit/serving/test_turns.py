@@ -337,7 +337,7 @@ def test_calls_in_the_system_show_while_they_run(world: World) -> None:
     story(told)
     assert shown == [5, 3, 1]
     assert Totals.of([version.slot], 1).inflight == 1  # a reader who looks between two turns sees a busy worker
-    world.batcher._show_present()  # as a timer does soon after
+    world.batcher._publish_present()  # as a timer does soon after
     assert Totals.of([version.slot], 1).inflight == 0
 
 

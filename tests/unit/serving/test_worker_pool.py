@@ -73,7 +73,7 @@ class World:
         self.loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, block)
         self.gated, self.narrow = Gated(model), Gated(model)
         if narrow:
-            self.gated.model.narrow, self.gated.model.abreast = self.narrow.model, threads
+            self.gated.model.single_threaded, self.gated.model.parallel_runs = self.narrow.model, threads
         self.limiter = ConcurrencyLimiter(threads, bounds(threads, bound, rules), block, float(model.run_ns or 0))
         self.memory = MemoryBudget(1 << 30)
         self.pool = WorkerPool(self.gated.model, threads, self.limiter, self.memory, rules)
@@ -333,7 +333,7 @@ def test_a_configured_delay_gathers_calls(
 def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    model.joint = Cost(100_000.0, 1_000.0)
+    model.batch_cost = Cost(100_000.0, 1_000.0)
     loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     before = loaded._pool.rules
     loaded.set_latency_slo(240_000)

@@ -47,7 +47,7 @@ def span(name: str, region: Any, offset: Any, size: Any, elsewhere: bool, region
         Unsupported: shared memory is off.
         TooLarge: no tensor may have so many bytes.
     """
-    regions.require()
+    regions.path_or_raise()
     if type(region) is not str or type(offset) is not int or type(size) is not int:
         raise InvalidInput(f"the shared memory of '{shortened(name)}' needs a region and a number of bytes")
     if elsewhere:

@@ -99,7 +99,7 @@ class _Tensors:
         if self._raw:
             carried = sum([1 for item in self._request.inputs if not _is_shared(item)])
             if carried < len(self._request.inputs):
-                self._regions.require()
+                self._regions.path_or_raise()
             if len(self._raw) != carried:
                 raise InvalidInput(
                     f"raw_input_contents has {len(self._raw)} entries for {carried} inputs; expected one each"

@@ -122,7 +122,7 @@ class AnswerTemplate:
             return framed(infer_response(call, typed, Work(self._limits, None)).SerializeToString())
         if typed and pause is not None:
             return self._typed_answer(call, pause)
-        joint = call.joint
+        joint = call.batch_result
         if joint is not None:
             rows = joint.encoded_cache.get(AnswerTemplate)
             if rows is None:

@@ -217,7 +217,7 @@ class UnaryInferStream(Stream):
 def answer_bytes(call: InferCall) -> int:
     """How large an answer is thought to become, in bytes: outputs of a size that is not fixed, like the inputs."""
     fixed = call.loaded.row_bytes
-    if call.packed is not None:
+    if isinstance(call.inputs, bytes):
         return fixed
     rows = 1
     if call.loaded.signature.batching and call.tensors and call.tensors[0].data.ndim:

@@ -162,7 +162,7 @@ class Endpoints:
         return json_response([asdict(one) for one in found])
 
     async def _register(self, request: Request) -> Response:
-        self._plane.regions.require()
+        self._plane.regions.path_or_raise()
         body = decoded(await self._bodies.read(request), _RegionBody)
         self._plane.regions.register(Region(request.path_params["region"], body.key, body.offset or 0, body.byte_size))
         return json_response({})

@@ -67,8 +67,8 @@ class AnswerTemplate:
             TooLarge: the answer is over one of the limits.
             LargeWork: it has to be encoded on a thread.
         """
-        if call.joint is not None and (binary is True or binary is False):
-            found = self._joint_answer(call, call.joint, binary)
+        if call.batch_result is not None and (binary is True or binary is False):
+            found = self._joint_answer(call, call.batch_result, binary)
             if found is not None:
                 return found
         return self._own_answer(call, binary, nulls, pause)

@@ -21,7 +21,7 @@ from typing import Any
 from penstock.core.errors import Fault
 from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
-from penstock.engine.probe import Unanswered, probe
+from penstock.engine.probe import ProbeFailed, probe
 from penstock.registry.admission import confinement, inspection, locales
 from penstock.registry.admission.repairs import repair
 from penstock.registry.admission.row_proof import proof_in
@@ -63,7 +63,7 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
         facts["p50_us"] = None if model.run_ns is None else round(model.run_ns / 1000, 1)
         facts["probes"] = probe(model, options.warmup)
         facts["memory_bytes"] = max(0, memory() - before)
-    except Unanswered as error:
+    except ProbeFailed as error:
         return _refused(
             f"it ran on none of the made-up inputs ({error}); push it as a tar with a config.pbtxt whose "
             "model_warmup gives a sample that it runs on",

@@ -37,7 +37,7 @@ def score(graph: Path, options: ModelOptions, rows: Mapping[str, Array]) -> dict
     if not signature.batching:
         raise InvalidInput("the first axis of its inputs is not rows")
     names, total = [spec.name for spec in signature.outputs], len(next(iter(rows.values())))
-    size = 1 if model.joint is None else min(BATCH, signature.max_batch_size or BATCH)
+    size = 1 if model.batch_cost is None else min(BATCH, signature.max_batch_size or BATCH)
     parts: list[list[Array]] = []
     for start in range(0, total, size):
         tensors = _tensors(rows, signature, slice(start, start + size))

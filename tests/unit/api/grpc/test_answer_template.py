@@ -69,7 +69,7 @@ def alone(draw: st.DrawFn, version: LoadedVersion) -> list[InferCall]:
         requested = [RequestedOutput(spec.name, count) for spec, count in zip(specs, classes, strict=True)]
         found = [found[place] for place in places]
     call = call_of(version, requested, draw(IDS))
-    call.outputs = version.granted(requested, found)
+    call.outputs = version.requested_tensors(requested, found)
     return [call]
 
 
@@ -78,7 +78,7 @@ def together(draw: st.DrawFn, version: LoadedVersion) -> list[InferCall]:
     joint = BatchResult(outputs_of(draw, version, draw(st.integers(1, 4))))
     calls = [call_of(version, None, draw(IDS)) for _ in range(len(joint.arrays[0]))]
     for place, call in enumerate(calls):
-        call.joint, call.place = joint, place
+        call.batch_result, call.place = joint, place
     return calls
 
 
@@ -130,7 +130,7 @@ def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
     found = []
     for requested in asked:
         call = call_of(version, requested, "7")
-        call.outputs = version.granted(requested, [np.ones((1, 2), "<f4")])
+        call.outputs = version.requested_tensors(requested, [np.ones((1, 2), "<f4")])
         found.append(pb.ModelInferResponse.FromString(whole(template.answer(call, typed=False))[PREFIX:]))
     assert [one.outputs[0].datatype for one in found] == ["BYTES", "FP32", "BYTES", "FP32"]
     assert [list(one.outputs[0].shape) for one in found] == [[1, 2]] * 4
@@ -161,7 +161,7 @@ def test_a_large_typed_answer_is_what_protobuf_would_write_and_pauses(datatype: 
     model = Model(closed_run, Signature([], outputs))
     version = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     call = call_of(version, None, "7")
-    call.outputs = version.granted(None, [data, data[:0]])
+    call.outputs = version.requested_tensors(None, [data, data[:0]])
     pauses = [0]
 
     def pause() -> None:

@@ -40,7 +40,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             return loaded.run(feeds, outputs)
 
         model = Model(run, loaded.signature)
-        model.joint = loaded.joint
+        model.batch_cost = loaded.batch_cost
         return model
 
     monkeypatch.setattr(scoring, "engine", SimpleNamespace(load=load))

@@ -12,8 +12,8 @@ from loadtests.graphs import repository
 from loadtests.models import MODELS
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.options import ModelOptions, TensorOptions
-from penstock.engine import joint_runs
-from penstock.engine.joint_runs import answered_otherwise
+from penstock.engine import batch_trial
+from penstock.engine.batch_trial import output_difference
 from penstock.engine.model import Model, load
 from penstock.registry.admission.row_proof import proof_of
 from tests.unit.engine.row_independence.cases import Case
@@ -31,7 +31,7 @@ def loaded(folder: Path, graph: str, proof: RowProof, opset: int = 18, **options
 
 def test_a_graph_that_proves_it_shares_runs(tmp_path: Path) -> None:
     model = loaded(tmp_path, DOUBLED, PROVEN)
-    assert model.joint is not None
+    assert model.batch_cost is not None
     assert model.sharing.text == "requests share runs: its graph proves that rows are independent, and a trial agreed"
 
 
@@ -40,21 +40,21 @@ def test_without_a_proof_every_request_runs_alone_however_it_is_asked_for(
     tmp_path: Path, stated: dict[str, Any]
 ) -> None:
     model = loaded(tmp_path, DOUBLED, NOT_PROVEN, **stated)
-    assert model.joint is None
+    assert model.batch_cost is None
     assert model.sharing.text.startswith(f"every request runs alone: {NOT_PROVEN.reason}; if its rows are independent")
     assert 'parameters { key: "independent_rows" value: { string_value: "true" } }' in model.sharing.text
-    assert loaded(tmp_path, DOUBLED, NOT_EXAMINED, **stated).joint is None
+    assert loaded(tmp_path, DOUBLED, NOT_EXAMINED, **stated).batch_cost is None
 
 
 def test_the_owners_word_takes_the_place_of_a_proof(tmp_path: Path) -> None:
     model = loaded(tmp_path, DOUBLED, NOT_PROVEN, independent_rows=True)
-    assert model.joint is not None
+    assert model.batch_cost is not None
     assert model.sharing.reason == "its configuration says that rows are independent, and a trial agreed"
 
 
 def test_the_owners_word_against_sharing_outweighs_a_proof(tmp_path: Path) -> None:
     model = loaded(tmp_path, DOUBLED, PROVEN, independent_rows=False)
-    assert model.joint is None
+    assert model.batch_cost is None
     assert model.sharing.text == "every request runs alone: its configuration says that rows depend on one another"
 
 
@@ -101,7 +101,7 @@ OTHER_ROWS = "rows were answered otherwise together than alone"
 )
 def test_a_trial_is_held_against_the_owners_word(tmp_path: Path, graph: str, reason: str | None) -> None:
     model = loaded(tmp_path, graph, NOT_PROVEN, 9, independent_rows=True, max_batch_size=8)
-    assert model.joint is None
+    assert model.batch_cost is None
     if reason is not None:
         assert model.sharing.reason == f"in a trial {reason}"
 
@@ -109,7 +109,7 @@ def test_a_trial_is_held_against_the_owners_word(tmp_path: Path, graph: str, rea
 def test_the_owners_word_makes_no_rows(tmp_path: Path) -> None:
     proof = RowProof(False, "operator NonZero has a result whose shape depends on the data", rows_vary=True)
     model = loaded(tmp_path, DOUBLED, proof, independent_rows=True)
-    assert model.joint is None
+    assert model.batch_cost is None
     assert model.sharing.reason == f"an output need not have one row for each row of the inputs: {proof.reason}"
 
 
@@ -133,8 +133,8 @@ def test_an_input_that_takes_the_place_of_a_constant_is_no_part_of_the_proof(tmp
         inputs = tuple(TensorOptions(name, "FP32", (3,), optional=name == "w") for name in names)
         return load(tmp_path / "model.onnx", ModelOptions(max_batch_size=8, inputs=inputs), 1, PROVEN)
 
-    assert with_inputs("x").joint is not None
-    assert with_inputs("x", "w").joint is None
+    assert with_inputs("x").batch_cost is not None
+    assert with_inputs("x", "w").batch_cost is None
     assert with_inputs("x", "w").sharing.reason.startswith("input 'w' takes the place of a constant; ")
 
 
@@ -151,9 +151,9 @@ def test_trials_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tak
         runs.append(len(feeds["x"]))
         return [feeds["x"]]
 
-    monkeypatch.setattr("penstock.engine.joint_runs.time.perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr("penstock.engine.batch_trial.time.perf_counter_ns", lambda: now[0])
     monkeypatch.setattr("penstock.engine.warmup.median_run_ns", lambda run, _: run() and 1)
-    joint_runs.tried(attempt, signature, 4)
+    batch_trial.run_trial(attempt, signature, 4)
     assert len(runs) == 5 + 5 * variants + 2  # four rows together and apart in each trial; two measurements
 
 
@@ -177,12 +177,12 @@ WHOLE = np.concatenate(ROWS)
     ],
 )
 def test_runs_are_compared_row_by_row(change: Callable[[Any], Any], difference: str) -> None:
-    assert answered_otherwise([change(WHOLE)], [[part] for part in ROWS], [1, 2]) == difference
+    assert output_difference([change(WHOLE)], [[part] for part in ROWS], [1, 2]) == difference
 
 
 def test_parts_have_one_row_for_each_of_theirs() -> None:
-    assert answered_otherwise([WHOLE], [[WHOLE[:2]], [WHOLE[2:]]], [1, 2]) == NO_ROWS
-    assert answered_otherwise([np.array([np.nan, 1])], [[np.array([np.nan])], [np.array([1.0])]], [1, 1]) == ""
+    assert output_difference([WHOLE], [[WHOLE[:2]], [WHOLE[2:]]], [1, 2]) == NO_ROWS
+    assert output_difference([np.array([np.nan, 1])], [[np.array([np.nan])], [np.array([1.0])]], [1, 1]) == ""
     texts = np.array(["a", "b"], object)
-    assert answered_otherwise([texts], [[texts[:1]], [texts[1:]]], [1, 1]) == ""
-    assert answered_otherwise([texts], [[texts[1:]], [texts[:1]]], [1, 1]) == OTHER_ROWS
+    assert output_difference([texts], [[texts[:1]], [texts[1:]]], [1, 1]) == ""
+    assert output_difference([texts], [[texts[1:]], [texts[:1]]], [1, 1]) == OTHER_ROWS

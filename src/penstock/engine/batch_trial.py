@@ -1,6 +1,6 @@
 """Whether calls of several callers may share a run of a model, and what such a run takes.
 
-The graph proves it, or the model's owner says so; a trial with made-up rows is a second check, never the proof.
+The graph proves it, or the model's owner says so; a trial with synthetic rows is a second check, never the proof.
 """
 
 import time
@@ -57,7 +57,7 @@ def refusal(graph: Graph, signature: Signature, options: ModelOptions, proof: Ro
     return "" if proof.independent else f"{proof.reason}; {HOW_TO_ALLOW}"
 
 
-def tried(attempt: Attempt, signature: Signature, rows: int) -> Cost:
+def run_trial(attempt: Attempt, signature: Signature, rows: int) -> Cost:
     """What runs of several rows take.
 
     Raises:
@@ -68,7 +68,7 @@ def tried(attempt: Attempt, signature: Signature, rows: int) -> Cost:
     try:
         feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
         alone = _apart(feeds, rows)
-        difference = answered_otherwise(attempt(feeds), [attempt(one) for one in alone], [1] * rows)
+        difference = output_difference(attempt(feeds), [attempt(one) for one in alone], [1] * rows)
     except (Fault, MemoryError, ValueError):
         raise RowsDiffer("no rows that could be made up were answered together") from None
     if difference:
@@ -84,7 +84,7 @@ def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: in
     ``each_ns`` is what a trial takes.
 
     Raises:
-        RowsDiffer: as ``tried``.
+        RowsDiffer: as ``run_trial``.
     """
     until_ns = time.perf_counter_ns() + TRIAL_BUDGET_NS
     for name, feeds in _variants(signature, rows):
@@ -100,7 +100,7 @@ def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: in
 
 def _variant_difference(attempt: Attempt, feeds: Feeds, parts: list[list[Array]]) -> str:
     try:
-        return answered_otherwise(attempt(feeds), parts, [1] * len(parts), rough=True)
+        return output_difference(attempt(feeds), parts, [1] * len(parts), rough=True)
     except (Fault, MemoryError, ValueError):
         return "rows that were answered alone failed together"
 
@@ -122,7 +122,7 @@ def _joined(apart: Sequence[Feeds]) -> Feeds:
     return {name: np.concatenate([one[name] for one in apart]) for name in apart[0]}
 
 
-def answered_otherwise(
+def output_difference(
     together: Sequence[Array], apart: Sequence[Sequence[Array]], rows: Sequence[int], rough: bool = False
 ) -> str:
     """How the outputs of a run differ from those of the runs of its parts, which had so many ``rows`` each and come in

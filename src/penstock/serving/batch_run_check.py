@@ -15,7 +15,7 @@ import numpy as np
 from penstock.core.errors import Fault
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array
-from penstock.engine.joint_runs import answered_otherwise
+from penstock.engine.batch_trial import output_difference
 from penstock.engine.model import Model
 
 log = logging.getLogger("penstock.serving")
@@ -33,7 +33,7 @@ Submit = Callable[[Callable[[], None]], object]
 """Has a piece of work done on a thread of low priority."""
 
 
-class JointRunCheck:
+class BatchRunCheck:
     """One version's. ``is_due`` and ``take`` may be called by any thread; at most one run is kept at a time.
 
     ``on_mismatch`` hears, on the thread of low priority, how the answers differed.
@@ -101,7 +101,7 @@ def repeated(model: Model, names: Sequence[str], feeds: Feeds, outputs: Sequence
     """
     spans = _spans(rows)
     apart = [model.run(_part(feeds, np.arange(*span)), names) for span in spans]
-    difference = answered_otherwise(outputs, apart, rows, rough=True)
+    difference = output_difference(outputs, apart, rows, rough=True)
     if not difference:
         return ""
     for (start, end), alone in zip(spans, apart, strict=True):
@@ -110,7 +110,7 @@ def repeated(model: Model, names: Sequence[str], feeds: Feeds, outputs: Sequence
         for place, output in enumerate(outputs):
             if output.dtype.kind not in "fc" and len(copies[place]) == len(output):
                 alone[place] = copies[place][start:end]
-    return answered_otherwise(outputs, apart, rows, rough=True)
+    return output_difference(outputs, apart, rows, rough=True)
 
 
 def _spans(rows: Sequence[int]) -> list[tuple[int, int]]:

@@ -19,8 +19,8 @@ from penstock.core.tensors import Array, Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
+from penstock.serving.batch_run_check import EVERY, LARGEST_BYTES, PAUSE_NS, BatchRunCheck, repeated
 from penstock.serving.infer_call import InferCall
-from penstock.serving.joint_run_check import EVERY, LARGEST_BYTES, PAUSE_NS, JointRunCheck, repeated
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.version_info import Identity
 from tests.unit.engine.row_independence.cases import Case
@@ -45,7 +45,7 @@ class Bench:
         self.now = 10**12
         self.work: list[Callable[[], None]] = []
         self.told: list[str] = []
-        self.check = JointRunCheck(self.work.append, self.told.append, Random(1), lambda: self.now)
+        self.check = BatchRunCheck(self.work.append, self.told.append, Random(1), lambda: self.now)
 
     def wait(self) -> int:
         """How many runs go by until one is due."""
@@ -132,7 +132,7 @@ def test_a_difference_ends_shared_runs_of_the_version(tmp_path: Path, caplog: py
 
     async def story() -> None:
         version = LoadedVersion(Identity("m", "1"), model, CLAIMED, config, slot.block(1))
-        version.check_joint_runs(work.append)
+        version.check_batch_runs(work.append)
         assert version.sharing.shared
         while not work:
             assert run_together(version, rows)[0] != rows[0]  # what nobody knows yet
@@ -158,7 +158,7 @@ def test_runs_of_one_call_and_sound_ones_change_nothing(tmp_path: Path) -> None:
 
     async def story() -> None:
         version = LoadedVersion(Identity("m", "1"), model, CLAIMED, {}, slot.block(1))
-        version.check_joint_runs(work.append)
+        version.check_batch_runs(work.append)
         for _ in range(3 * EVERY):
             run_together(version, [[1.0, 2.0, 3.0]])
         assert work == []
