@@ -13,7 +13,7 @@ from rich.progress import track
 
 from loadtests.cases import report, write_figures
 from penstock.control.retraining.holdout import compare
-from penstock.core.gates import HeldOut, mark
+from penstock.core.gates import HeldOut, judge_exam
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import CLASS, SCORES, Answers
 from penstock.monitor.captured_rows import Labelled
@@ -73,7 +73,7 @@ def _passes(generator: np.random.Generator, case: Case, right: NDArray[np.bool_]
     candidate = right ^ np.repeat(turned, case.request)
     requests = np.repeat(np.arange(units), case.request)
     held = Labelled([Tensor("x", "FP32", np.zeros((len(right), 1), np.float32))], np.ones(len(right)), requests)
-    return not mark(asked, compare(asked, held, (_answers(candidate), _answers(right)), tries=tries))
+    return not judge_exam(asked, compare(asked, held, (_answers(candidate), _answers(right)), tries=tries))
 
 
 def _answers(right: NDArray[np.bool_]) -> Answers:

@@ -19,11 +19,11 @@ from rich.progress import track
 from rich.table import Table
 
 from penstock.core.buckets import FINE_EDGES_NS
-from penstock.core.rollouts.decision import Kind, Snapshot, decide, done
+from penstock.core.rollouts.decision import Kind, Snapshot, apply_action, decide
 from penstock.core.rollouts.gates import steps_in
 from penstock.core.rollouts.guard_evidence import Batch
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.rollout import OPEN, begun, seen
+from penstock.core.rollouts.rollout import OPEN, add_batch, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.routing import POINTS
 
@@ -104,10 +104,10 @@ def run(case: Case, seed: int, most: int | None = None) -> int | None:
     """One rollout; after how many canary requests it was rolled back, None if it never was."""
     generator = np.random.default_rng(seed)
     spec = RolloutSpec("2", "1", steps=steps_in([500, 10_000]), min_step_s=NEVER_S, alpha=0.01, guards=(case.guard,))
-    rollout = begun(spec, 0.0)
+    rollout = start_rollout(spec, 0.0)
     batches = (most or case.most) // CANARY
     for number, batch in enumerate(case.draw(generator, batches), 1):
-        rollout = seen(rollout, batch, (CANARY, CONTROL), sticky=False)
+        rollout = add_batch(rollout, batch, (CANARY, CONTROL), sticky=False)
         action = decide(Snapshot(rollout, float(number)))
         if action is not None and action.kind is Kind.ROLL_BACK:
             return number * CANARY
@@ -122,7 +122,7 @@ def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple
     """How a rollout at default settings ends, and after how many seconds; ``canary`` is its share of errors from step
     ``bad_from`` on, before which it fails as the control does."""
     generator = np.random.default_rng(seed)
-    rollout, now = begun(RolloutSpec("2", "1", guards=(GuardSpec("errors"),)), 0.0), 0.0
+    rollout, now = start_rollout(RolloutSpec("2", "1", guards=(GuardSpec("errors"),)), 0.0), 0.0
     while rollout.state in OPEN and now < WHOLE_MOST_S:
         now += WHOLE_LOOK_S
         many = int(WHOLE_RATE * WHOLE_LOOK_S)
@@ -130,9 +130,9 @@ def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple
         bad = int(generator.binomial(n_canary, canary if rollout.step >= bad_from else control))
         control_errors = int(generator.binomial(many - n_canary, control))
         batch = Batch(errors=((bad, n_canary - bad), (control_errors, many - n_canary - control_errors)))
-        rollout = seen(rollout, batch, (n_canary, many - n_canary), sticky=False)
+        rollout = add_batch(rollout, batch, (n_canary, many - n_canary), sticky=False)
         action = decide(Snapshot(rollout, now))
-        rollout = rollout if action is None else done(rollout, action, now)
+        rollout = rollout if action is None else apply_action(rollout, action, now)
     return rollout.state.value, now
 
 

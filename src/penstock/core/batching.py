@@ -72,13 +72,13 @@ class Sharing:
         return f"{'requests share runs' if self.shared else 'every request runs alone'}: {self.reason}"
 
 
-def fitted(rows: int, one_ns: int, all_ns: int) -> Cost:
+def fit_cost(rows: int, one_ns: int, all_ns: int) -> Cost:
     """The cost of a model whose run took ``one_ns`` for one row and ``all_ns`` for ``rows`` (more than one)."""
     row_ns = max(0.0, (all_ns - one_ns) / (rows - 1))
     return Cost(max(0.0, one_ns - row_ns), row_ns)
 
 
-def plan(keys: Sequence[Hashable], rows: Sequence[int], most_rows: int) -> list[list[int]]:
+def plan_runs(keys: Sequence[Hashable], rows: Sequence[int], most_rows: int) -> list[list[int]]:
     """The calls of each run, by their places: only calls of one key go together, in their order, ``most_rows`` at most;
     a call of more rows, or of none, goes alone."""
     runs: list[list[int]] = []
@@ -106,7 +106,7 @@ class BatchRules:
     delay_ns: int = 0
 
 
-def rules(
+def batch_rules(
     cost: Cost | None, stated: int, preferred: tuple[int, ...] = (), delay_ns: int = 0, promised_ns: int = 0
 ) -> BatchRules:
     """What a model's runs may be made of: nothing joins without a ``cost`` (it is not known whether rows are

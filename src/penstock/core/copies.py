@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 
 
-def copied(parts: Sequence[bytes | memoryview]) -> bytes:
+def join_parts(parts: Sequence[bytes | memoryview]) -> bytes:
     """The parts as one; each is copied once, and no thread waits for that."""
     size = sum([len(part) for part in parts])
     whole = BytesIO(bytes(size))  # zeros that take no memory before they are written over

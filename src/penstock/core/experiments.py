@@ -114,12 +114,12 @@ def spec_in(document: Document) -> ExperimentSpec:
     return ExperimentSpec(arms, route.sticky, Mode(mode), min_weight, max_weight, float(every_s), float(alpha))
 
 
-def begun(spec: ExperimentSpec, now: float) -> Experiment:
+def start_experiment(spec: ExperimentSpec, now: float) -> Experiment:
     """An experiment at its beginning."""
     return Experiment(spec, dict(spec.arms), moved_at=now)
 
 
-def seen(experiment: Experiment, strata: Iterable[Stratum], requests: Mapping[str, int]) -> Experiment:
+def add_rewards(experiment: Experiment, strata: Iterable[Stratum], requests: Mapping[str, int]) -> Experiment:
     """The experiment with further requests of each arm, and rewards that all arms got at the same age."""
     known, counted, ages = dict(experiment.rewards), dict(experiment.requests), dict(experiment.ages)
     for stratum in strata:
@@ -149,12 +149,12 @@ def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | No
     spreads = np.array([(mean.variance / (mean.count + 1)) ** 0.5 for mean in means])
     draws = generator.standard_normal((DRAWS, len(means))) * spreads + np.array([mean.value for mean in means])
     wins = np.bincount(draws.argmax(axis=1), minlength=len(means)) / DRAWS
-    weights = bounded(dict(zip(spec.arms, wins.tolist(), strict=True)), spec.min_weight, spec.max_weight)
-    weights = towards(experiment.weights, weights)
+    weights = bounded_weights(dict(zip(spec.arms, wins.tolist(), strict=True)), spec.min_weight, spec.max_weight)
+    weights = limit_change(experiment.weights, weights)
     return weights if weights != dict(experiment.weights) else None
 
 
-def bounded(shares: Mapping[str, float], min_weight: int, max_weight: int) -> dict[str, int]:
+def bounded_weights(shares: Mapping[str, float], min_weight: int, max_weight: int) -> dict[str, int]:
     """Whole weights that sum to 10 000, as near the shares as the bounds allow."""
     weights = dict.fromkeys(shares, min_weight)
     free = set(shares)
@@ -179,7 +179,7 @@ def bounded(shares: Mapping[str, float], min_weight: int, max_weight: int) -> di
     return weights
 
 
-def towards(present: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
+def limit_change(present: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
     """The wanted weights, or those as far on the way as a step may go."""
     furthest = max(abs(wanted[arm] - present[arm]) for arm in wanted)
     if furthest <= MOST_STEP:
@@ -190,7 +190,7 @@ def towards(present: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, 
     return moved
 
 
-def shown(experiment: Experiment) -> dict[str, Any]:
+def experiment_document(experiment: Experiment) -> dict[str, Any]:
     """What people are shown: each arm with its confidence sequence, and the best arm once it is known to be.
 
     The sequences hold for all arms and times together with probability 1 - alpha.

@@ -210,7 +210,7 @@ def _are_probabilities(output: Document) -> bool:
     return all(-1e-6 <= one <= 1 + 1e-6 for one in first) and abs(sum(first) - 1) < 1e-3
 
 
-def mark(asked: HeldOut, exam: Exam) -> list[str]:
+def judge_exam(asked: HeldOut, exam: Exam) -> list[str]:
     """Why a version does not pass its exam, nothing if it does."""
     whole, rows = exam.whole, exam.whole.rows
     if whole.candidate is None:

@@ -58,11 +58,11 @@ def decide(gathering: Gathering, most: int) -> Learn | Discard | None:
     missing = tuple(name for name in awaited if name not in gathering.contributions)
     if not gathering.contributions or (missing and gathering.age_s < WAIT_S):
         return None
-    drawn = draws(gathering.contributions, most)
+    drawn = draw_counts(gathering.contributions, most)
     return Learn(drawn, missing) if drawn else Discard()
 
 
-def draws(contributions: Mapping[str, Contribution], most: int) -> dict[str, int]:
+def draw_counts(contributions: Mapping[str, Contribution], most: int) -> dict[str, int]:
     """How many rows of each gateway are taken, ``most`` in all: in proportion to the requests that it has answered. A
     gateway with fewer rows gives all of them, and the others share what it leaves. One that is alone gives all."""
     left = {name: one for name, one in sorted(contributions.items()) if one.rows}

@@ -7,17 +7,19 @@ SERVER_FAILURES = frozenset({"internal", "damaged", "not_ready", "overloaded", "
 """Outcomes that the server is responsible for, not the caller."""
 
 
-def answered(outcomes: Mapping[str, int]) -> tuple[int, int]:
+def count_answered(outcomes: Mapping[str, int]) -> tuple[int, int]:
     """Of requests by how they ended: how many were answered or failed, and how many failed; callers' mistakes left
     out."""
     failed = sum(outcomes.get(one, 0) for one in SERVER_FAILURES)
     return outcomes.get("ok", 0) + failed, failed
 
 
-def kept(promised: Mapping[str, float], p99_ms: float | None, outcomes: Mapping[str, int]) -> dict[str, Any]:
+def objectives_document(
+    promised: Mapping[str, float], p99_ms: float | None, outcomes: Mapping[str, int]
+) -> dict[str, Any]:
     """Each promise (``latency_p99_ms``, ``error_ratio``) with what was seen (None without requests), and whether it is
     kept; ``outcomes`` counts requests by how they ended, of which callers' mistakes are left out."""
-    number, failed = answered(outcomes)
+    number, failed = count_answered(outcomes)
     seen = {
         "latency_p99_ms": p99_ms if number else None,
         "error_ratio": round(failed / number, 6) if number else None,

@@ -37,7 +37,7 @@ class Difference:
         )
 
 
-def compared(primary: Sequence[Tensor], shadow: Sequence[Tensor]) -> Difference:
+def compare(primary: Sequence[Tensor], shadow: Sequence[Tensor]) -> Difference:
     """Compare answers output by output; answers of another form disagree."""
     found = Difference(disagrees=len(primary) != len(shadow))
     for one, other in zip(primary, shadow, strict=False):

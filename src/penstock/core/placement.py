@@ -16,7 +16,7 @@ PENALTY_NS: Final = 5_000_000_000
 MULTI_THREADED_FROM_NS: Final = 2_000_000
 """A run at least this long on one thread is worth several intra-op threads."""
 
-NOTED: Final = 16
+NOTE_EVERY: Final = 16
 """Of so many runs on the loop, the time of one is noted."""
 
 STEP: Final = 1.05

@@ -32,7 +32,7 @@ PATIENT, PATIENT_OF_SHORT = 64, 512
 """So many callers may come at the same time and wait patiently: in general, and where runs are short."""
 
 
-def smoothed(expected_ns: float, ran_ns: float) -> float:
+def update_expected_ns(expected_ns: float, ran_ns: float) -> float:
     """What a run is expected to take after one more that took ``ran_ns``; without any before, what that one took."""
     return float(ran_ns) if expected_ns <= 0 else expected_ns + SMOOTHING * (ran_ns - expected_ns)
 

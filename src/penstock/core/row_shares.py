@@ -49,14 +49,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class RollCall:
+class GatewaySelection:
     """The gateways that are asked, in the order of their names, and why the rows of others are missing."""
 
     asked: tuple[str, ...]
     missing: Mapping[str, str]
 
 
-def call_roll(members: Collection[Member], me: str, home: str) -> RollCall:
+def select_gateways(members: Collection[Member], me: str, home: str) -> GatewaySelection:
     """The gateways that the gateway ``me`` asks, which has the files of ``home``: of each other home one that is
     alive."""
     homes, asked = {home}, list[str]()
@@ -66,7 +66,7 @@ def call_roll(members: Collection[Member], me: str, home: str) -> RollCall:
             homes.add(one.home)
             asked.append(one.id)
     silent = [one for one in others if SILENT_S < one.silent_s <= ENDED_S and (one.home not in homes or not one.home)]
-    return RollCall(tuple(asked), {one.id: _silent(one.silent_s) for one in silent})
+    return GatewaySelection(tuple(asked), {one.id: _silent(one.silent_s) for one in silent})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Progress:
     left_s: float
 
 
-def absent(asked: Sequence[str], progress: Progress) -> dict[str, str] | None:
+def missing_gateways(asked: Sequence[str], progress: Progress) -> dict[str, str] | None:
     """Why gateways that were asked give nothing; None while there is something to wait for."""
     found = {one: _absence(one, progress) for one in asked if one not in progress.answered}
     return None if "" in found.values() else found
@@ -99,13 +99,13 @@ def _silent(seconds: float) -> str:
     return f"it has been silent for {seconds:.0f} s"
 
 
-def bound_of_one(most: Amount, gateways: int) -> Amount:
+def gateway_limit(most: Amount, gateways: int) -> Amount:
     """How much one of so many gateways may hand over: twice an even share of the bytes, so that a busy one may use what
     others leave."""
     return Amount(most.rows, min(most.size, 2 * most.size // max(1, gateways)))
 
 
-def shares(amounts: Mapping[str, Amount], most: Amount) -> dict[str, Amount]:
+def even_amounts(amounts: Mapping[str, Amount], most: Amount) -> dict[str, Amount]:
     """How much of each gateway is taken, so that all together are within ``most``: a gateway that has less than an even
     share gives everything, and leaves the rest of its share to the others."""
     rows = _even({name: one.rows for name, one in amounts.items()}, most.rows)

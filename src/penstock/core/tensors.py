@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.copies import copied
+from penstock.core.copies import join_parts
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause, no_pause
 from penstock.core.texts import shortened
@@ -162,7 +162,7 @@ def to_raw(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX
     if datatype == "BYTES":
         return bytes_to_raw(array, pause, most)
     contiguous = np.ascontiguousarray(array, NUMPY_TYPES[datatype])
-    return contiguous.tobytes() if array.nbytes < LARGE else copied([contiguous.data.cast("B")])
+    return contiguous.tobytes() if array.nbytes < LARGE else join_parts([contiguous.data.cast("B")])
 
 
 def raw_of(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes | memoryview:

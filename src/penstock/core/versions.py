@@ -24,7 +24,7 @@ def is_version(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 
 
-def reads_alike(one: str, other: str) -> bool:
+def looks_alike(one: str, other: str) -> bool:
     """Whether two version names are easily taken for each other: ``1``, ``01`` and ``1.`` are."""
     return _plain(one) == _plain(other)
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from penstock.core.batching import Cost, RowProof, fitted
+from penstock.core.batching import Cost, RowProof, fit_cost
 from penstock.core.errors import Fault
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Feeds, Signature
@@ -76,7 +76,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> Cost:
     _try_variants(attempt, signature, rows, time.perf_counter_ns() - began_ns)
     one_ns = warmup.median_run_ns(lambda: attempt(alone[0]), MEASURING_BUDGET_NS)
     all_ns = warmup.median_run_ns(lambda: attempt(_joined(alone)), MEASURING_BUDGET_NS)
-    return fitted(rows, one_ns, all_ns)
+    return fit_cost(rows, one_ns, all_ns)
 
 
 def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.bins import Floats
-from penstock.core.row_shares import Amount, shares
+from penstock.core.row_shares import Amount, even_amounts
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import keys_of
@@ -124,7 +124,7 @@ class Merge:
 
     def __init__(self, parts: Iterable[ExportedRows], most: Amount) -> None:
         self._parts = sorted(parts, key=lambda part: part.gateway)
-        self._shares = shares({part.gateway: part.amount for part in self._parts}, most)
+        self._shares = even_amounts({part.gateway: part.amount for part in self._parts}, most)
         self.rows = Counter({part.gateway: 0 for part in self._parts})
 
     def records(self) -> Iterator[Record]:

@@ -14,8 +14,8 @@ from penstock.core.queueing import (
     expected_wait_ns,
     misses_deadline,
     next_limit,
-    smoothed,
     tolerated_ns,
+    update_expected_ns,
 )
 from penstock.monitor.counters.block_writer import BlockWriter
 
@@ -121,8 +121,8 @@ class ConcurrencyLimiter:
 
     def note_run(self, run_ns: float, calls: int) -> None:
         """Learn from a run that so many calls shared."""
-        self._run_ns = smoothed(self._run_ns, run_ns)
-        self._call_ns = smoothed(self._call_ns, run_ns / calls)
+        self._run_ns = update_expected_ns(self._run_ns, run_ns)
+        self._call_ns = update_expected_ns(self._call_ns, run_ns / calls)
 
     def publish(self) -> None:
         """Show how many calls are in the system."""

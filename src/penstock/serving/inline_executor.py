@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from penstock.core.batching import MOST_ROWS, plan
+from penstock.core.batching import MOST_ROWS, plan_runs
 from penstock.core.errors import Fault
-from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTED, PENALTY_NS, runs_inline, step_towards
+from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTE_EVERY, PENALTY_NS, runs_inline, step_towards
 from penstock.engine.model import Model
 from penstock.serving import batch_run
 from penstock.serving.batch_run import Outcome
@@ -54,7 +54,7 @@ class InlineExecutor:
         if most == 1:
             return self._run_each(calls, until_ns)
         most = min(most, self._info.signature.max_batch_size or MOST_ROWS)
-        runs = plan([batch_run.batch_key(call) for call in calls], [call.rows for call in calls], most)
+        runs = plan_runs([batch_run.batch_key(call) for call in calls], [call.rows for call in calls], most)
         made = 0
         for number, places in enumerate(runs, 1):
             first = calls[places[0]]
@@ -66,7 +66,7 @@ class InlineExecutor:
     def note_run(self, call: InferCall) -> None:
         """Learn now and then from a run of one call, on the loop or on a thread, whether the version belongs here."""
         self._runs += 1
-        if self._runs % NOTED or call.run_rows != call.rows or call.fault is not None:
+        if self._runs % NOTE_EVERY or call.run_rows != call.rows or call.fault is not None:
             return
         took_ns = call.ran_ns - call.started_ns
         elements = sum([tensor.data.size for tensor in call.tensors])

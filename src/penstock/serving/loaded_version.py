@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import Any, Final
 
-from penstock.core.batching import BATCHING, BatchRules, Sharing, rules
+from penstock.core.batching import BATCHING, BatchRules, Sharing, batch_rules
 from penstock.core.desired import WatchSpec
 from penstock.core.errors import DeadlineExceeded
 from penstock.core.limits import RequestLimits
@@ -223,7 +223,7 @@ class LoadedVersion(Servable):
     def _batch_rules(self) -> BatchRules:
         options, stated = self.options, self.signature.max_batch_size
         queued = self._model.single_threaded or self._model  # what runs where calls queue
-        return rules(
+        return batch_rules(
             queued.batch_cost, stated, options.preferred_batch_sizes, options.max_queue_delay_ns, self._latency_slo_ns
         )
 

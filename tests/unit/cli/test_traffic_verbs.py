@@ -10,10 +10,10 @@ from rich.console import Console
 
 from penstock.cli.rollout import _guard, _step, _steps, render
 from penstock.cli.route import _rule, bar, weights
-from penstock.core.rollouts.documents import shown
+from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.gates import Step
 from penstock.core.rollouts.guard_spec import NAMES, GuardSpec, guard_in
-from penstock.core.rollouts.rollout import begun
+from penstock.core.rollouts.rollout import start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 
 
@@ -75,7 +75,7 @@ def test_every_guard_takes_its_limit(metric: str) -> None:
 )
 def test_steps_are_drawn_with_the_weights_that_they_have(steps: tuple[int, ...], hold_back: int, drawn: str) -> None:
     spec = RolloutSpec("2", "1", steps=tuple(map(Step, steps)), hold_back=hold_back)
-    assert _steps(shown(begun(spec, 0.0))).plain == drawn
+    assert _steps(rollout_document(start_rollout(spec, 0.0))).plain == drawn
 
 
 def test_bars() -> None:
@@ -87,7 +87,7 @@ def test_bars() -> None:
 @pytest.mark.parametrize("width", [80, 140])
 def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width: int) -> None:
     spec = RolloutSpec("2", "1", guards=(GuardSpec("errors", 0.02), GuardSpec("disagreement", 0.02)), shadow=50.0)
-    document: dict[str, Any] = json.loads(json.dumps(shown(begun(spec, 0.0))))
+    document: dict[str, Any] = json.loads(json.dumps(rollout_document(start_rollout(spec, 0.0))))
     document |= {"id": "abc", "model": "m", "created_at": "2026-11-21T08:00:00+00:00", "created_by": "ann"}
     document |= {"needed": 321, "needed_seconds": 12.4, "progress": ["at 1 %", "errors: passes"]}
     document["evidence"]["errors"] |= {"verdict": "pass", "log_e_pass": 9.0}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.batching import MOST_ROWS, BatchRules, Cost, fitted, next_run, plan, rules
+from penstock.core.batching import MOST_ROWS, BatchRules, Cost, batch_rules, fit_cost, next_run, plan_runs
 
 CALLS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 70)), max_size=60)
 
@@ -12,7 +12,7 @@ CALLS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 70)), max_size
 @given(CALLS, st.integers(1, 64))
 def test_every_call_is_in_one_run_in_order_and_within_the_bound(calls: list[tuple[str, int]], most: int) -> None:
     keys, rows = [key for key, _ in calls], [number for _, number in calls]
-    runs = plan(keys, rows, most)
+    runs = plan_runs(keys, rows, most)
     assert sorted(place for run in runs for place in run) == list(range(len(calls)))
     for run in runs:
         assert run == sorted(run)
@@ -24,7 +24,7 @@ def test_every_call_is_in_one_run_in_order_and_within_the_bound(calls: list[tupl
 @given(CALLS)
 def test_calls_of_a_row_fill_runs(calls: list[tuple[str, int]]) -> None:
     keys = [key for key, _ in calls]
-    runs = plan(keys, [1] * len(calls), 8)
+    runs = plan_runs(keys, [1] * len(calls), 8)
     for key in set(keys):
         assert sum(keys[run[0]] == key for run in runs) == -(-keys.count(key) // 8)
 
@@ -32,10 +32,10 @@ def test_calls_of_a_row_fill_runs(calls: list[tuple[str, int]]) -> None:
 @pytest.mark.parametrize(
     ("cost", "budget", "most"),
     [
-        (fitted(8, 10_000, 17_000), 500_000, MOST_ROWS),
-        (fitted(8, 10_000, 80_000), 50_000, 5),
-        (fitted(8, 100_000, 100_000), 50_000, MOST_ROWS),
-        (fitted(2, 100_000, 90_000), 50_000, MOST_ROWS),
+        (fit_cost(8, 10_000, 17_000), 500_000, MOST_ROWS),
+        (fit_cost(8, 10_000, 80_000), 50_000, 5),
+        (fit_cost(8, 100_000, 100_000), 50_000, MOST_ROWS),
+        (fit_cost(2, 100_000, 90_000), 50_000, MOST_ROWS),
         (Cost(1000, 100_000), 50_000, 1),
     ],
 )
@@ -44,7 +44,7 @@ def test_the_bound_of_a_cost(cost: Cost, budget: float, most: int) -> None:
 
 
 def test_a_cost_is_fitted_to_two_runs() -> None:
-    found = fitted(8, 20_000, 55_000)
+    found = fit_cost(8, 20_000, 55_000)
     assert found.base_ns + found.row_ns == pytest.approx(20_000)
     assert found.base_ns + 8 * found.row_ns == pytest.approx(55_000)
 
@@ -69,7 +69,7 @@ CHEAP, EVEN = Cost(100_000.0, 1_000.0), Cost(1_000.0, 100_000.0)
 def test_what_runs_are_made_of(
     cost: Cost | None, stated: int, preferred: tuple[int, ...], delay_ns: int, promised_ns: int, made: BatchRules
 ) -> None:
-    assert rules(cost, stated, preferred, delay_ns, promised_ns) == made
+    assert batch_rules(cost, stated, preferred, delay_ns, promised_ns) == made
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ from penstock.core.experiments import (
     MOST_STEP,
     Experiment,
     State,
-    begun,
-    bounded,
+    add_rewards,
+    bounded_weights,
     decide,
+    experiment_document,
     experiment_in,
     experiment_out,
-    seen,
-    shown,
+    limit_change,
     spec_in,
     spec_out,
-    towards,
+    start_experiment,
 )
 from penstock.core.label_matching import Stratum
 from penstock.core.routing import POINTS
@@ -33,7 +33,7 @@ ASKED = {"arms": {"1": 5000, "2": 5000}, "mode": "thompson", "floor": 500, "ever
 def with_rewards(experiment: Experiment, **means: tuple[int, float]) -> Experiment:
     """Binary rewards: how many, and their mean; arms are named v1, v2, ..."""
     rewards = {name[1:]: (count, count * mean, count * mean) for name, (count, mean) in means.items()}
-    return seen(experiment, [Stratum(1, 0, rewards)], {arm: count for arm, (count, _, _) in rewards.items()})
+    return add_rewards(experiment, [Stratum(1, 0, rewards)], {arm: count for arm, (count, _, _) in rewards.items()})
 
 
 def test_what_is_asked_for_comes_back() -> None:
@@ -65,7 +65,7 @@ def test_what_cannot_be_asked_for_is_refused(change: dict[str, Any], fault: str)
 
 
 def test_a_bandit_moves_towards_the_better_arm_step_by_step_and_leaves_a_floor() -> None:
-    experiment = with_rewards(begun(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6))
+    experiment = with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6))
     weights = decide(experiment, 10.0, seed=1)
     assert weights == {"1": 5000 - MOST_STEP, "2": 5000 + MOST_STEP}
     for turn in range(5):
@@ -77,9 +77,9 @@ def test_a_bandit_moves_towards_the_better_arm_step_by_step_and_leaves_a_floor()
 @pytest.mark.parametrize(
     ("experiment", "now"),
     [
-        (with_rewards(begun(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6)), 9.9),
-        (with_rewards(begun(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(19, 0.6)), 99.0),
-        (with_rewards(begun(spec_in({**ASKED, "mode": "fixed"}), 0.0), v1=(200, 0.2), v2=(200, 0.6)), 99.0),
+        (with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6)), 9.9),
+        (with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(19, 0.6)), 99.0),
+        (with_rewards(start_experiment(spec_in({**ASKED, "mode": "fixed"}), 0.0), v1=(200, 0.2), v2=(200, 0.6)), 99.0),
     ],
     ids=["too soon", "too few rewards", "fixed weights"],
 )
@@ -88,7 +88,7 @@ def test_when_a_bandit_leaves_the_weights(experiment: Experiment, now: float) ->
 
 
 def test_equal_arms_stay_near_each_other() -> None:
-    weights = decide(with_rewards(begun(spec_in(ASKED), 0.0), v1=(500, 0.4), v2=(500, 0.4)), 10.0, seed=3)
+    weights = decide(with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(500, 0.4), v2=(500, 0.4)), 10.0, seed=3)
     assert weights is None or abs(weights["1"] - 5000) < 1000
 
 
@@ -98,7 +98,7 @@ def test_equal_arms_stay_near_each_other() -> None:
     st.integers(5000, POINTS),
 )
 def test_weights_within_bounds_sum_to_ten_thousand(shares: dict[str, float], least: int, most: int) -> None:
-    weights = bounded(shares, least, most)
+    weights = bounded_weights(shares, least, most)
     assert sum(weights.values()) == POINTS
     assert all(least <= weight <= most for weight in weights.values())
 
@@ -108,25 +108,26 @@ def test_a_step_is_never_longer_than_it_may_be(seed: int, arms: int) -> None:
     generator = np.random.default_rng(seed)
     names = [str(number + 1) for number in range(arms)]
     one, other = (
-        bounded(dict(zip(names, generator.uniform(size=arms).tolist(), strict=True)), 100, POINTS) for _ in range(2)
+        bounded_weights(dict(zip(names, generator.uniform(size=arms).tolist(), strict=True)), 100, POINTS)
+        for _ in range(2)
     )
-    moved = towards(one, other)
+    moved = limit_change(one, other)
     assert sum(moved.values()) == POINTS
     assert all(weight > 0 for weight in moved.values())
     assert all(abs(moved[name] - one[name]) <= MOST_STEP + arms for name in names)
 
 
 def test_the_best_arm_is_named_once_it_is_known() -> None:
-    experiment = begun(spec_in(ASKED), 0.0)
+    experiment = start_experiment(spec_in(ASKED), 0.0)
     few = with_rewards(experiment, v1=(50, 0.4), v2=(50, 0.5))
     many = with_rewards(experiment, v1=(5000, 0.4), v2=(5000, 0.5))
-    assert shown(few)["best"] is None
-    told = shown(many)
+    assert experiment_document(few)["best"] is None
+    told = experiment_document(many)
     assert told["best"] == "2"
     assert told["arms"]["1"]["high"] < told["arms"]["2"]["low"] < 0.5 < told["arms"]["2"]["high"]
     assert told["arms"]["2"]["label_delay_seconds"] == {"median_below": 1.0, "all_below": 1.0}
     assert told["arms"]["2"]["rewards"] == told["arms"]["2"]["requests"] == 5000
-    assert shown(experiment)["arms"]["1"] == {
+    assert experiment_document(experiment)["arms"]["1"] == {
         "weight": 5000,
         "requests": 0,
         "rewards": 0,
@@ -138,7 +139,7 @@ def test_the_best_arm_is_named_once_it_is_known() -> None:
 
 
 def test_an_experiment_outlives_a_restart() -> None:
-    experiment = with_rewards(begun(spec_in(ASKED), 4.0), v1=(50, 0.4), v2=(50, 0.5))
+    experiment = with_rewards(start_experiment(spec_in(ASKED), 4.0), v1=(50, 0.4), v2=(50, 0.5))
     restored = experiment_in(json.loads(json.dumps(experiment_out(experiment))))
     assert restored == experiment
     assert restored.is_open

@@ -6,7 +6,7 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import InvalidInput
-from penstock.core.gates import Candidate, Exam, Gates, Marks, judge, mark
+from penstock.core.gates import Candidate, Exam, Gates, Marks, judge, judge_exam
 from penstock.core.policies import policy_in
 
 SIGNATURE = {"inputs": [{"name": "x"}]}
@@ -137,7 +137,7 @@ EXAM = Exam(Marks(200, 0.9, 0.8))
 def test_exams_are_marked(asked: dict[str, Any], exam: Exam, reason: str) -> None:
     held_out = gates(held_out={"metric": "accuracy", **asked}).held_out
     assert held_out is not None
-    found = mark(held_out, exam)
+    found = judge_exam(held_out, exam)
     assert (reason in "; ".join(found)) if reason else found == []
 
 

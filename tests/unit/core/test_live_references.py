@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.live_references import SILENT_S, WAIT_S, Contribution, Discard, Gathering, Learn, decide, draws
+from penstock.core.live_references import SILENT_S, WAIT_S, Contribution, Discard, Gathering, Learn, decide, draw_counts
 
 MOST = 1000
 EVEN = Contribution(MOST, 500)
@@ -41,7 +41,7 @@ contributions = st.dictionaries(
 
 @given(contributions, st.integers(1, 3000))
 def test_draws_take_no_more_than_there_is_and_as_many_as_are_wanted(found: dict[str, Contribution], most: int) -> None:
-    drawn = draws(found, most)
+    drawn = draw_counts(found, most)
     givers = {name: one for name, one in found.items() if one.rows}
     assert all(0 < number <= found[name].rows for name, number in drawn.items())
     if len(givers) > 1:
@@ -57,7 +57,7 @@ def test_gateways_with_rows_enough_give_them_in_proportion(found: dict[str, Cont
     givers = {name: one for name, one in found.items() if one.rows}
     if len(givers) < 2:
         return
-    drawn = draws(found, most)
+    drawn = draw_counts(found, most)
     rates = {name: drawn.get(name, 0) / max(1, one.answered) for name, one in givers.items()}
     free = [name for name, one in givers.items() if drawn.get(name, 0) < one.rows]
     for one in free:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import KINDS
-from penstock.core.objectives import SERVER_FAILURES, answered, kept
+from penstock.core.objectives import SERVER_FAILURES, count_answered, objectives_document
 
 PROMISED = {"latency_p99_ms": 20, "error_ratio": 0.01}
 
@@ -22,7 +22,7 @@ PROMISED = {"latency_p99_ms": 20, "error_ratio": 0.01}
     ],
 )
 def test_what_is_kept(p99: float | None, outcomes: dict[str, int], met: tuple[Any, Any]) -> None:
-    told = kept(PROMISED, p99, outcomes)
+    told = objectives_document(PROMISED, p99, outcomes)
     assert (told["latency_p99_ms"]["met"], told["error_ratio"]["met"]) == met
     assert told["latency_p99_ms"]["objective"] == 20
 
@@ -32,11 +32,11 @@ def test_what_is_kept(p99: float | None, outcomes: dict[str, int], met: tuple[An
     [({}, (0, 0)), ({"ok": 9, "internal": 1, "deadline": 2, "invalid": 50}, (12, 3)), ({"invalid": 3}, (0, 0))],
 )
 def test_what_was_answered_and_what_failed(outcomes: dict[str, int], found: tuple[int, int]) -> None:
-    assert answered(outcomes) == found
+    assert count_answered(outcomes) == found
 
 
 def test_nothing_promised_is_nothing_told() -> None:
-    assert kept({}, 5.0, {"ok": 1}) == {}
+    assert objectives_document({}, 5.0, {"ok": 1}) == {}
 
 
 def test_whose_fault_an_outcome_is() -> None:

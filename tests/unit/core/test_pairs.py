@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.core.pairs import Difference, compared
+from penstock.core.pairs import Difference, compare
 from penstock.core.tensors import Tensor
 
 
@@ -47,7 +47,7 @@ def tensor(values: Any, datatype: str = "FP32", name: str = "y") -> Tensor:
     ],
 )
 def test_one_output(one: Tensor, other: Tensor, expected: Difference) -> None:
-    found = compared([one], [other])
+    found = compare([one], [other])
     assert (found.disagrees, found.flips, found.elements) == (expected.disagrees, expected.flips, expected.elements)
     assert found.sum_abs == pytest.approx(expected.sum_abs, rel=1e-3)
     assert found.max_abs == pytest.approx(expected.max_abs, rel=1e-3)
@@ -56,9 +56,9 @@ def test_one_output(one: Tensor, other: Tensor, expected: Difference) -> None:
 def test_a_label_and_its_scores_are_one_flip() -> None:
     one = [tensor([0], "INT64", "label"), tensor([[0.75, 0.25]], name="scores")]
     other = [tensor([1], "INT64", "label"), tensor([[0.25, 0.75]], name="scores")]
-    found = compared(one, other)
+    found = compare(one, other)
     assert (found.disagrees, found.flips, found.max_abs) == (True, 1, 0.5)
 
 
 def test_another_number_of_outputs_disagrees() -> None:
-    assert compared([tensor([1.0])], []).disagrees
+    assert compare([tensor([1.0])], []).disagrees

@@ -14,8 +14,8 @@ from penstock.core.queueing import (
     expected_wait_ns,
     misses_deadline,
     next_limit,
-    smoothed,
     tolerated_ns,
+    update_expected_ns,
 )
 
 
@@ -48,14 +48,14 @@ def test_a_longer_queue_is_never_easier_to_join(before: int, threads: int, run_n
 def test_an_expectation_lies_among_what_was_seen(runs: list[int]) -> None:
     expected = 0.0
     for run in runs:
-        expected = smoothed(expected, run)
+        expected = update_expected_ns(expected, run)
     assert min(runs) - 1 <= expected <= max(runs) + 1
 
 
 def test_it_follows_a_change() -> None:
     expected = 1_000.0
     for _ in range(30):
-        expected = smoothed(expected, 5_000)
+        expected = update_expected_ns(expected, 5_000)
     assert expected == pytest.approx(5_000, rel=0.01)
 
 

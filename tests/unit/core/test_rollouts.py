@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from loadtests.simulate import CASES, Case, run, summary, whole
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
-from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, apply_action, decide
+from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
 from penstock.core.rollouts.gates import Step, steps_in
 from penstock.core.rollouts.guard_evidence import Batch, GuardState
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import (
     Rollout,
     State,
-    begun,
+    add_batch,
     guard_verdicts,
-    resumed,
+    is_split_sound,
+    resume,
     seconds_needed,
-    seen,
-    sound,
+    start_rollout,
 )
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out
 from penstock.core.rollouts.waiting import waiting_for
@@ -35,7 +35,7 @@ SPEC = RolloutSpec("2", "1", steps=steps_in([500, 5000, 10000]), min_step_s=10.0
 PASSED = GuardState(health=Evidence(peak=10.0))
 FAILED = GuardState(peak=10.0)
 OPEN_QUESTION = GuardState()
-READY = replace(begun(SPEC, 0.0), requests=100)
+READY = replace(start_rollout(SPEC, 0.0), requests=100)
 
 
 def at(step: int = 0, guard: GuardState = PASSED, **changes: Any) -> Rollout:
@@ -97,12 +97,12 @@ def test_harm_comes_before_everything_else() -> None:
 def test_the_shadow_stage_waits_only_for_what_can_be_said_without_callers() -> None:
     guards = (GuardSpec("disagreement", 0.02), ERRORS)
     spec = replace(SPEC, guards=guards, shadow=100.0)
-    rollout = replace(begun(spec, 0.0), guards=(PASSED, OPEN_QUESTION))
+    rollout = replace(start_rollout(spec, 0.0), guards=(PASSED, OPEN_QUESTION))
     assert (rollout.step, rollout.weight, rollout.mirrored) == (-1, 0, 100.0)
     action = decide(Snapshot(rollout, 10.0))
     assert action is not None
     assert action.kind is Kind.ADVANCE
-    after = done(rollout, action, 10.0)
+    after = apply_action(rollout, action, 10.0)
     assert (after.step, after.weight, after.mirrored, after.stage) == (0, 500, 0.0, 2)
     assert decide(Snapshot(replace(rollout, guards=(OPEN_QUESTION, PASSED)), 10.0)) is None
 
@@ -118,29 +118,29 @@ def test_the_shadow_stage_waits_only_for_what_can_be_said_without_callers() -> N
     ],
 )
 def test_what_an_action_does(kind: Kind, state: State, weight: int) -> None:
-    after = done(at(), Action(kind, "because"), 42.0)
+    after = apply_action(at(), Action(kind, "because"), 42.0)
     assert (after.state, after.weight, after.reason, after.step_at, after.stage) == (state, weight, "because", 42.0, 2)
 
 
 def test_batches_are_judged_and_counted() -> None:
-    rollout = begun(SPEC, 0.0)
+    rollout = start_rollout(SPEC, 0.0)
     for _ in range(5):
-        rollout = seen(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
+        rollout = add_batch(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
     assert rollout.requests == 25
     assert (rollout.ratio.n_canary, rollout.ratio.n_control) == (25, 475)
     assert rollout.guards[0].harm.n_control == 475
-    by_user = seen(rollout, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=True)
+    by_user = add_batch(rollout, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=True)
     assert by_user.ratio == rollout.ratio
-    unsound = begun(SPEC, 0.0)
+    unsound = start_rollout(SPEC, 0.0)
     for _ in range(40):
-        unsound = seen(unsound, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=False)
-    assert sound(rollout)
-    assert not sound(unsound)
+        unsound = add_batch(unsound, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=False)
+    assert is_split_sound(rollout)
+    assert not is_split_sound(unsound)
 
 
 def test_a_wrong_split_is_forgiven_while_it_is_hardly_wrong() -> None:
-    assert sound(at(ratio=Evidence((510.0,), (9490.0,), 50.0, 50.0)))
-    assert not sound(at(ratio=Evidence((600.0,), (9400.0,), 50.0, 50.0)))
+    assert is_split_sound(at(ratio=Evidence((510.0,), (9490.0,), 50.0, 50.0)))
+    assert not is_split_sound(at(ratio=Evidence((600.0,), (9400.0,), 50.0, 50.0)))
 
 
 ASKED = {
@@ -209,23 +209,23 @@ def test_what_cannot_be_asked_for_is_refused(change: dict[str, Any], fault: str)
     st.integers(0, 39),
 )
 def test_a_restart_changes_no_verdict(bad: list[tuple[int, int]], cut: int) -> None:
-    straight = interrupted = begun(SPEC, 0.0)
+    straight = interrupted = start_rollout(SPEC, 0.0)
     for index, (a, b) in enumerate(bad):
         batch = Batch(errors=((a, 5 - a), (b, 95 - b)))
-        straight = seen(straight, batch, (5, 95), sticky=False)
+        straight = add_batch(straight, batch, (5, 95), sticky=False)
         if index == cut:
             interrupted = rollout_in(json.loads(json.dumps(rollout_out(interrupted))))
-        interrupted = seen(interrupted, batch, (5, 95), sticky=False)
+        interrupted = add_batch(interrupted, batch, (5, 95), sticky=False)
         assert decide(Snapshot(interrupted, 20.0)) == decide(Snapshot(straight, 20.0))
     assert rollout_in(json.loads(json.dumps(rollout_out(interrupted)))) == straight
-    assert shown(interrupted) == shown(straight)
+    assert rollout_document(interrupted) == rollout_document(straight)
 
 
 def test_what_is_shown_says_what_is_missing() -> None:
-    rollout = begun(SPEC, 0.0)
+    rollout = start_rollout(SPEC, 0.0)
     for _ in range(6):
-        rollout = seen(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
-    told = shown(rollout)
+        rollout = add_batch(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
+    told = rollout_document(rollout)
     assert told["state"] == "running"
     assert told["weight"] == 500
     assert told["needed"] > 0
@@ -234,7 +234,7 @@ def test_what_is_shown_says_what_is_missing() -> None:
     assert (evidence["verdict"], evidence["n_canary"], evidence["n_control"]) == ("undecided", 30, 570)
     json.dumps(told, allow_nan=False)
     assert seconds_needed(rollout, 10.0) == pytest.approx(told["needed"] / 3)
-    assert seconds_needed(begun(SPEC, 0.0), 10.0) is None
+    assert seconds_needed(start_rollout(SPEC, 0.0), 10.0) is None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -276,7 +276,7 @@ def test_harm_rolls_back_in_every_open_state(
     steps=st.lists(st.integers(1, 10_000), min_size=1, max_size=5, unique=True).map(sorted), held=st.integers(0, 5000)
 )
 def test_the_control_keeps_its_hold_back_until_promotion(steps: list[int], held: int) -> None:
-    rollout = begun(spec_in({"to": "2", "steps": steps, "hold_back": held}, "1"), 0.0)
+    rollout = start_rollout(spec_in({"to": "2", "steps": steps, "hold_back": held}, "1"), 0.0)
     for step, stated in enumerate(steps):
         assert replace(rollout, step=step).weight == min(stated, 10_000 - held)
     assert replace(rollout, state=State.PROMOTED).weight == 10_000
@@ -284,7 +284,7 @@ def test_the_control_keeps_its_hold_back_until_promotion(steps: list[int], held:
 
 def test_a_held_rollout_is_resumed_with_a_deadline_of_its_full_length() -> None:
     held = at(spec=replace(SPEC, deadline_s=60.0), guard=OPEN_QUESTION, state=State.PAUSED)
-    again = resumed(held, 100.0, "go on")
+    again = resume(held, 100.0, "go on")
     assert decide(Snapshot(again, 159.0)) is None
     action = decide(Snapshot(again, 160.0))
     assert action is not None
@@ -299,7 +299,7 @@ def test_a_step_may_carry_gates() -> None:
     spec = spec_in({"to": "2", "steps": GATED}, "1")
     assert spec.steps == (Step(500, 1000), Step(5000, approval=True), Step(10000))
     assert spec_in(spec_out(spec), None) == spec
-    rollout = replace(begun(replace(spec, guards=(ERRORS,)), 0.0), guards=(PASSED,), requests=999)
+    rollout = replace(start_rollout(replace(spec, guards=(ERRORS,)), 0.0), guards=(PASSED,), requests=999)
     assert decide(Snapshot(rollout, 1000.0)) is None
     assert waiting_for(rollout, guard_verdicts(rollout), 1000.0) == ["1 more canary requests at this step"]
     asked = replace(rollout, step=1, requests=1000)

@@ -10,10 +10,10 @@ from penstock.core.row_shares import (
     Amount,
     Member,
     Progress,
-    absent,
-    bound_of_one,
-    call_roll,
-    shares,
+    even_amounts,
+    gateway_limit,
+    missing_gateways,
+    select_gateways,
 )
 
 LATE = SILENT_S + 1
@@ -35,12 +35,12 @@ LATE = SILENT_S + 1
     ],
 )
 def test_whom_to_ask(members: list[Member], asked: tuple[str, ...], missing: set[str]) -> None:
-    roll = call_roll(members, "me", "h")
+    roll = select_gateways(members, "me", "h")
     assert (roll.asked, set(roll.missing)) == (asked, missing)
 
 
 def test_a_gateway_that_does_not_know_its_home_asks_all() -> None:
-    assert call_roll([Member("b", "", 1), Member("c", "hc", 1)], "me", "").asked == ("b", "c")
+    assert select_gateways([Member("b", "", 1), Member("c", "hc", 1)], "me", "").asked == ("b", "c")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_gateway_that_does_not_know_its_home_asks_all() -> None:
     ],
 )
 def test_whom_to_wait_for(progress: Progress, found: dict[str, str] | None) -> None:
-    assert absent(["a", "b"], progress) == found
+    assert missing_gateways(["a", "b"], progress) == found
 
 
 AMOUNTS = st.builds(Amount, st.integers(0, 1000), st.integers(0, 100_000))
@@ -63,10 +63,10 @@ AMOUNTS = st.builds(Amount, st.integers(0, 1000), st.integers(0, 100_000))
 
 @given(st.dictionaries(st.text("abcdef", min_size=1, max_size=3), AMOUNTS, max_size=8), AMOUNTS)
 def test_shares_are_fair_and_within_the_bound(amounts: dict[str, Amount], most: Amount) -> None:
-    taken = shares(amounts, most)
+    taken = even_amounts(amounts, most)
     assert taken.keys() == amounts.keys()
     assert sum(taken.values(), Amount()).within(most)
-    assert taken == shares(dict(reversed(amounts.items())), most)
+    assert taken == even_amounts(dict(reversed(amounts.items())), most)
     for kind in ("rows", "size"):
         wanted = {name: getattr(one, kind) for name, one in amounts.items()}
         given_to = {name: getattr(one, kind) for name, one in taken.items()}
@@ -80,6 +80,6 @@ def test_shares_are_fair_and_within_the_bound(amounts: dict[str, Amount], most: 
 
 @given(AMOUNTS, st.integers(0, 60))
 def test_what_all_hand_over_is_bounded(most: Amount, gateways: int) -> None:
-    one = bound_of_one(most, gateways)
+    one = gateway_limit(most, gateways)
     assert one.within(most)
     assert one.size * max(gateways, 1) <= 2 * most.size

@@ -20,8 +20,8 @@ from penstock.core.triggers.state import (
     Memory,
     RuleState,
     State,
-    came_of,
-    not_beyond,
+    candidate_version,
+    limit_times,
     rule_state_in,
     rule_state_out,
 )
@@ -285,8 +285,8 @@ def test_a_flapping_day_asks_no_more_than_it_may() -> None:
 )
 def test_the_version_that_came_of_a_request(ready: dict[str, float], tried: tuple[str, ...], expected: str) -> None:
     asked = RuleState(in_flight=InFlight("1", 100.0))
-    assert came_of(asked, "1", ready, tried) == expected
-    assert came_of(RuleState(), "1", ready, tried) is None
+    assert candidate_version(asked, "1", ready, tried) == expected
+    assert candidate_version(RuleState(), "1", ready, tried) is None
 
 
 @given(
@@ -368,7 +368,7 @@ TIMES = st.floats(0, 1e6)
 @given(st.lists(TIMES, max_size=3), TIMES, TIMES, TIMES, TIMES)
 def test_times_to_come_count_as_now(requests: list[float], since: float, asked: float, at: float, now: float) -> None:
     state = RuleState({"r": Memory(since=since, asked=asked)}, tuple(requests), InFlight("1", at), failed=None)
-    after = not_beyond(state, now)
+    after = limit_times(state, now)
     rule = after.rules["r"]
     assert after.in_flight is not None
     for before, kept in zip(

@@ -11,7 +11,7 @@ from loadtests import echoes
 from penstock.core.batching import Cost, RowProof
 from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
-from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTED, PENALTY_NS
+from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTE_EVERY, PENALTY_NS
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
@@ -105,7 +105,7 @@ def test_one_of_sixteen_runs_is_noted(tmp_path: Path) -> None:
     call.rows = call.run_rows = 1
     call.ran_ns = 10_000
     expected = executor._run_ns
-    for _ in range(NOTED - 1):
+    for _ in range(NOTE_EVERY - 1):
         executor.note_run(call)
     assert executor._run_ns == expected
     executor.note_run(call)
@@ -113,7 +113,7 @@ def test_one_of_sixteen_runs_is_noted(tmp_path: Path) -> None:
     assert expected is not None
     assert executor._run_ns > expected
     after, call.run_rows = executor._run_ns, 8  # a run of several says nothing of one
-    for _ in range(2 * NOTED):
+    for _ in range(2 * NOTE_EVERY):
         executor.note_run(call)
     assert executor._run_ns == after
 

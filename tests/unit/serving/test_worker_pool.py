@@ -15,7 +15,7 @@ from penstock.core.batching import BatchRules, Cost, RowProof
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
 from penstock.core.options import ModelOptions
-from penstock.core.placement import INLINE_BUDGET_NS, NOTED
+from penstock.core.placement import INLINE_BUDGET_NS, NOTE_EVERY
 from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
@@ -188,6 +188,7 @@ def test_a_run_has_all_cores_while_it_is_alone_and_one_when_there_are_more(model
         assert (wide.runs, world.pool._single_threaded_runs) == ([1], 2)
         narrow.gate.set()
         await world.all_told(4)
+        await reached(lambda: world.pool._single_threaded_runs + world.pool._multi_threaded_runs == 0)
         world.enter(world.call())
         await world.all_told(5)
         assert (len(wide.runs), len(narrow.runs)) in {(2, 3), (3, 2)}  # whether the fourth found itself alone
@@ -365,12 +366,12 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
             assert ended[0].outputs[0].data.tolist() == [[3.0] * 3]
         raise AssertionError
 
-    assert NOTED <= asyncio.run(asked()) < 200
+    assert NOTE_EVERY <= asyncio.run(asked()) < 200
     loaded._executor._run_ns = 0.9 * INLINE_BUDGET_NS
     one = call()
     one.rows = one.run_rows = 1
     one.ran_ns = 2 * INLINE_BUDGET_NS
-    for _ in range(4 * NOTED):
+    for _ in range(4 * NOTE_EVERY):
         loaded._executor.note_run(one)
     assert not loaded.prepare_inline(call())
 

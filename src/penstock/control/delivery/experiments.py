@@ -41,7 +41,7 @@ class Experiments(Trials):
         stable = stable_of(spec.arms, None if champion is None else champion.version)
         first = {"stage": UNSETTLED, "at": self.clock(), **self._counted(record.name, spec.arms)}
         seen = {self.gateway: first}  # what was counted before does not belong to it
-        kept = _Kept(experiments.begun(spec, self.clock()), record.route, None, stable, trial_id, seen)
+        kept = _Kept(experiments.start_experiment(spec, self.clock()), record.route, None, stable, trial_id, seen)
         kept = replace(kept, route=kept.stage_route(record.route))
         return Change(kept.out(), route=kept.route)
 
@@ -101,7 +101,7 @@ class Experiments(Trials):
 
     def shown(self, trial: Trial) -> Document:
         """See ``Trials``."""
-        return {**self.heading(trial), **experiments.shown(_Kept.of(trial.document).experiment)}
+        return {**self.heading(trial), **experiments.experiment_document(_Kept.of(trial.document).experiment)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class _Kept:
             "stable": self.stable,
             "salt": self.salt,
             "seen": dict(self.seen),
-            "told": experiments.shown(self.experiment),
+            "told": experiments.experiment_document(self.experiment),
         }
 
     def stage_route(self, present: RouteSpec | None) -> RouteSpec | None:
@@ -163,7 +163,7 @@ def _added(experiment: Experiment, before: Mapping[str, Document], now: Mapping[
             gained = 0 if earlier is None else count - earlier["arms"].get(arm, 0)
             requests[arm] = requests.get(arm, 0) + max(0, gained)
     strata = new_strata(before, now, WHOLE)
-    return experiments.seen(experiment, strata, requests) if strata or any(requests.values()) else experiment
+    return experiments.add_rewards(experiment, strata, requests) if strata or any(requests.values()) else experiment
 
 
 def _remembered(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> dict[str, Document]:
@@ -181,6 +181,6 @@ def _next(trial: Trial, after: Experiment, record: ModelRecord) -> Change:
     kept = replace(kept, route=kept.stage_route(record.route))
     event = None
     if not after.is_open:
-        subject, data = f"models/{trial.model}", {"experiment": trial.id, **experiments.shown(after)}
+        subject, data = f"models/{trial.model}", {"experiment": trial.id, **experiments.experiment_document(after)}
         event = Event("experiment.finished.v1", subject, trial.id, data)
     return Change(kept.out(), after.is_open, kept.route, event=event)

@@ -14,21 +14,21 @@ from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, Fleet, Trial
 from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
 from penstock.core.desired import VersionStatus, serving_version
 from penstock.core.errors import Conflict, NotFound, Refused
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, decide, done
-from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
+from penstock.core.rollouts.decision import Action, Kind, Snapshot, apply_action, decide
+from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
 from penstock.core.rollouts.progress import progress
 from penstock.core.rollouts.rollout import (
     OPEN,
     Rollout,
     State,
-    begun,
+    add_batch,
     guard_verdicts,
-    noted_in_place,
-    noted_losses,
-    noted_ready,
-    resumed,
+    note_in_place,
+    note_losses,
+    note_ready,
+    resume,
     seconds_needed,
-    seen,
+    start_rollout,
 )
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, with_objectives
 from penstock.core.rollouts.waiting import waiting_for
@@ -94,7 +94,7 @@ class Rollouts(Trials):
         if others := sorted(weighed.keys() - {spec.control, spec.to}):
             raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
         losses = {self.gateway: self.fleet.losses(record.name, spec.to)}
-        kept = _Kept(begun(spec, self.clock()), record.route, record.route, leads, trial_id, {}, losses)
+        kept = _Kept(start_rollout(spec, self.clock()), record.route, record.route, leads, trial_id, {}, losses)
         if not spec.dry_run:
             kept = replace(kept, route=kept.stage_route(record.route))
         return Change(kept.out(), route=kept.route, keep_route=spec.dry_run)
@@ -134,7 +134,7 @@ class Rollouts(Trials):
         """See ``Trials``."""
         kept, now = self._kept(trial), self.clock()
         ready = self.is_able(trial.model, kept.rollout.spec.to)
-        before = replace(kept, rollout=noted_in_place(noted_ready(kept.rollout, ready, now), acknowledged))
+        before = replace(kept, rollout=note_in_place(note_ready(kept.rollout, ready, now), acknowledged))
         after = self._with_evidence(trial, before, looks)
         after = replace(after, answers=self._gates.answers(trial, after, now))
         action = decide(Snapshot(after, now, ready, acknowledged))
@@ -156,11 +156,11 @@ class Rollouts(Trials):
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
         step = observations.step(kept.seen, looks, rollout.stage, versions, sticky)
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
-        after = noted_losses(rollout, sum(lost.values()) - sum(kept.losses.get(one, lost[one]) for one in lost))
-        return after if step.empty else seen(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
+        after = note_losses(rollout, sum(lost.values()) - sum(kept.losses.get(one, lost[one]) for one in lost))
+        return after if step.empty else add_batch(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
 
     async def _perform(self, trial: Trial, rollout: Rollout, action: Action) -> None:
-        after = done(rollout, action, self.clock())
+        after = apply_action(rollout, action, self.clock())
         log.warning("rollout %s of %s: %s (%s)", trial.id, trial.model, action.kind.value, action.reason)
         by = By(CONTROLLER, action.reason)
         self.newest[trial.model] = await self.run_on_thread(
@@ -191,7 +191,7 @@ class Rollouts(Trials):
         labels = {} if self.compared(trial) is None else {"labels": observations.labels_out(kept.seen)}
         words = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
         words["warnings"] = self._warnings(trial.model, kept)
-        return {**self.heading(trial), **shown(rollout), "needed_seconds": needed, **words, **labels}
+        return {**self.heading(trial), **rollout_document(rollout), "needed_seconds": needed, **words, **labels}
 
     def _warnings(self, model: str, kept: "_Kept") -> list[str]:
         """What an operator should know of an open rollout: that it is not promoted by itself, or that its end would
@@ -289,7 +289,7 @@ class _Kept:
             "salt": self.salt,
             "seen": dict(self.seen),
             "losses": dict(self.losses),
-            "told": shown(self.rollout),
+            "told": rollout_document(self.rollout),
         }
 
     @property
@@ -338,13 +338,13 @@ def _by_hand(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
     if verb == "resume":
         if rollout.state is State.RUNNING:
             raise Conflict("the rollout is running already")
-        return resumed(rollout, now, told)
+        return resume(rollout, now, told)
     if verb == "approve":
         return _approved(rollout, told)
     kinds = {"promote": Kind.PROMOTE, "abort": Kind.ROLL_BACK}
     if verb not in kinds:
         raise NotFound("a rollout can be paused, resumed, approved, promoted or aborted")
-    return done(rollout, Action(kinds[verb], told), now)
+    return apply_action(rollout, Action(kinds[verb], told), now)
 
 
 def _approved(rollout: Rollout, reason: str) -> Rollout:
@@ -358,7 +358,7 @@ def _finished(trial: Trial, rollout: Rollout) -> Event:
         "rollout.finished.v1",
         f"models/{trial.model}/versions/{rollout.spec.to}",
         trial.id,
-        {"rollout": trial.id, "model": trial.model, **shown(rollout)},
+        {"rollout": trial.id, "model": trial.model, **rollout_document(rollout)},
     )
 
 

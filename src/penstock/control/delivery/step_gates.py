@@ -11,7 +11,7 @@ from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions, Re
 from penstock.control.periodic import Complaints
 from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.webhook import ask_webhook
-from penstock.core.rollouts.documents import shown
+from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.gates import Gate, GateAnswer, WebhookGate, judge_query, judge_webhook
 from penstock.core.rollouts.rollout import Rollout, State, guard_verdicts
 from penstock.core.rollouts.waiting import waiting_inside
@@ -131,7 +131,7 @@ class StepGates:
 
 def gate_event(trial: Trial, rollout: Rollout, now: float) -> dict[str, Any]:
     """The CloudEvent that asks a webhook; its id is the same each time that the same step is asked about."""
-    data = {"rollout": trial.id, "model": trial.model, **shown(rollout)}
+    data = {"rollout": trial.id, "model": trial.model, **rollout_document(rollout)}
     event = Event(GATE, f"models/{trial.model}/versions/{rollout.spec.to}", f"{trial.id} {rollout.stage}", data)
     return {
         "specversion": "1.0",

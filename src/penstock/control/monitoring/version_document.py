@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from penstock.core.objectives import answered, kept
+from penstock.core.objectives import count_answered, objectives_document
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.performance import estimate_out
 from penstock.monitor.verdicts import VersionMonitor
@@ -37,11 +37,11 @@ def _requests(totals: Totals, objectives: Mapping[str, float]) -> Document:
     outcomes: Counter[str] = Counter()
     for _, _, outcome, count in totals.requests():
         outcomes[outcome] += count
-    latency, (number, failed) = totals.quantiles_ms(), answered(outcomes)
+    latency, (number, failed) = totals.quantiles_ms(), count_answered(outcomes)
     slow = totals.slower_than(objectives["latency_p99_ms"]) if "latency_p99_ms" in objectives else 0
     return {
         "latency": latency,
-        "slo": kept(objectives, latency["p99"], outcomes),
+        "slo": objectives_document(objectives, latency["p99"], outcomes),
         "requests": {"answered": number, "failed": failed, "slow": slow},
     }
 

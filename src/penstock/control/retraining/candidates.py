@@ -19,9 +19,9 @@ from penstock.control.retraining.row_source import Gathered, RowSource
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused, unknown_model
 from penstock.core.exams import Exams
-from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, mark
+from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, judge_exam
 from penstock.core.policies import MonitorPolicy
-from penstock.core.triggers.state import InFlight, RuleState, came_of, rule_state_in, rule_state_out
+from penstock.core.triggers.state import InFlight, RuleState, candidate_version, rule_state_in, rule_state_out
 from penstock.monitor.captured_rows import Labelled, Selection
 from penstock.registry.records import By, Document, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.outbox import Outbox
@@ -203,9 +203,9 @@ class Candidates:
         pushed = {
             name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
         }
-        if came_of(standing, answering, pushed, ()) is None:
+        if candidate_version(standing, answering, pushed, ()) is None:
             return None  # the rollouts of a model may be many: they are read only where there is something new
-        return came_of(standing, answering, pushed, await self._rollouts.tried(model))
+        return candidate_version(standing, answering, pushed, await self._rollouts.tried(model))
 
     async def _roll_out(self, model: str, document: Document, flight: InFlight) -> None:
         """Begin a rollout to the version that came of a request."""
@@ -325,7 +325,7 @@ class Candidates:
             exam = examine(asked, rows, *pair, tries=tries, names=names)
         except Refused as fault:
             return replace(verdict, reasons=(str(fault),))
-        return replace(verdict, reasons=tuple(mark(asked, exam)), exam=exam)
+        return replace(verdict, reasons=tuple(judge_exam(asked, exam)), exam=exam)
 
     async def _tell(self, model: str, version: str, verdict: Verdict) -> None:
         data: dict[str, Any] = {"model": model, "version": version, "against": verdict.against}

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.core.errors import Damaged, Fault
-from penstock.core.row_shares import NOTHING, Amount, Member, RollCall, absent, bound_of_one, call_roll
+from penstock.core.row_shares import (
+    NOTHING,
+    Amount,
+    GatewaySelection,
+    Member,
+    gateway_limit,
+    missing_gateways,
+    select_gateways,
+)
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES
@@ -66,21 +74,23 @@ class FleetRows:
         self._home = home
         self._pause = pause
 
-    def call_roll(self) -> RollCall:
+    def call_roll(self) -> GatewaySelection:
         """Whom there is to ask; raises ``NotReady``."""
         seen = self._gateways.fleet().gateways
         members = [Member(one.gateway.id, one.gateway.home, one.silent_s) for one in seen]
-        return call_roll(members, self._gateway, home_name(self._home))
+        return select_gateways(members, self._gateway, home_name(self._home))
 
     @contextmanager
-    def handed_over(self, roll: RollCall, selection: Selection, most: Amount, scratch: Path) -> Iterator[HandedOver]:
+    def handed_over(
+        self, roll: GatewaySelection, selection: Selection, most: Amount, scratch: Path
+    ) -> Iterator[HandedOver]:
         """What is meant of every gateway, each within its bound, for the time of a block; ``scratch`` is a folder for
         this gateway's own file.
 
         Raises:
             NotReady: the database is away, or this gateway does not lead.
         """
-        bound, blobs = bound_of_one(most, len(roll.asked) + 1), self._blobs()
+        bound, blobs = gateway_limit(most, len(roll.asked) + 1), self._blobs()
         stated = selection.model, selection.version, selection.share, selection.for_exam
         request = RowRequest(str(uuid.uuid4()), self._gateway, *stated, bound)
         self._requests.ask(request)
@@ -98,11 +108,11 @@ class FleetRows:
             amount = captured_at(self._home).export_newest(selection, request.most, owner, output.write)
         return ExportedRows(self._gateway, file, amount)
 
-    def _answers(self, request: str, roll: RollCall) -> tuple[list[RowAnswer], dict[str, str]]:
+    def _answers(self, request: str, roll: GatewaySelection) -> tuple[list[RowAnswer], dict[str, str]]:
         """What the gateways that were asked have answered, once nobody is waited for, and why others have not."""
         while True:
             look = self._requests.look(request)
-            missing = absent(roll.asked, look.progress)
+            missing = missing_gateways(roll.asked, look.progress)
             if missing is not None:
                 return [one for one in look.answers if one.gateway in roll.asked], missing
             self._pause(POLL_S)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from penstock.control.retraining.fleet_rows import FleetRows, captured_at
 from penstock.core.errors import NotFound
-from penstock.core.row_shares import Amount, RollCall
+from penstock.core.row_shares import Amount, GatewaySelection
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.capture import Record
 from penstock.monitor.captured_rows import CapturedRows, Labelled, Merge, Selection, labelled_rows
@@ -83,8 +83,8 @@ class RowSource:
             found = labelled_rows(newest_first, MOST_OF_EXAM.rows)
             return found, Gathered(_number(found), dict(merge.rows), handed.missing)
 
-    def _roll(self) -> RollCall:
-        return RollCall((), {}) if self._fleet is None else self._fleet.call_roll()
+    def _roll(self) -> GatewaySelection:
+        return GatewaySelection((), {}) if self._fleet is None else self._fleet.call_roll()
 
     def _own(self) -> CapturedRows:
         return captured_at(self._home)

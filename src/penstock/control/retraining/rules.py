@@ -26,7 +26,7 @@ from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Uns
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.conditions import DAY_S, Snapshot
 from penstock.core.triggers.rules import Action, Kind, Outcome, decide
-from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_looks
+from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_schedule_times
 from penstock.core.versions import CHAMPION
 from penstock.monitor.captured_rows import Selection
 from penstock.registry.records import By, Document
@@ -215,7 +215,7 @@ class Retraining:
         event = None if action is None or not action.sends else _event(action, snapshot)
         after = _named(after, standing, event)
         sinks = action.trigger.send if action is not None else ()
-        if without_looks(after) != without_looks(standing):
+        if without_schedule_times(after) != without_schedule_times(standing):
             try:
                 document = rule_state_out(after)
                 by = By(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from penstock.core.rollouts.guards import Verdict
-from penstock.core.rollouts.rollout import OPEN, Rollout, State, advanced, guard_verdicts, more_needed, sound
+from penstock.core.rollouts.rollout import (
+    OPEN,
+    Rollout,
+    State,
+    advance,
+    guard_verdicts,
+    is_split_sound,
+    requests_needed,
+)
 from penstock.core.rollouts.waiting import waiting_for
 
 
@@ -79,7 +87,7 @@ def _harm(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> Acti
 
 
 def _hold(rollout: Rollout, now: float) -> Action | None:
-    if not sound(rollout):
+    if not is_split_sound(rollout):
         return Action(Kind.PAUSE, "the canary does not get the share it should; nothing can be concluded from that")
     if rollout.spec.deadline_s and now - rollout.deadline_from >= rollout.spec.deadline_s:
         return _deadline_passed(rollout)
@@ -96,16 +104,16 @@ def _forward(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Action | No
 
 
 def _deadline_passed(rollout: Rollout) -> Action:
-    missing = more_needed(rollout)
+    missing = requests_needed(rollout)
     how_many = f"; about {missing} more canary requests are needed" if missing else ""
     kind = Kind.GIVE_UP if rollout.spec.on_inconclusive == "abort" else Kind.PAUSE
     return Action(kind, f"not enough evidence at the deadline{how_many}")
 
 
-def done(rollout: Rollout, action: Action, now: float) -> Rollout:
+def apply_action(rollout: Rollout, action: Action, now: float) -> Rollout:
     """The rollout after an action."""
     if action.kind is Kind.ADVANCE:
-        return advanced(rollout, rollout.step + 1, now, action.reason)
+        return advance(rollout, rollout.step + 1, now, action.reason)
     state = {
         Kind.PROMOTE: State.PROMOTED,
         Kind.ROLL_BACK: State.ROLLED_BACK,

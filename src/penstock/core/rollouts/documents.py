@@ -9,14 +9,14 @@ from penstock.core.rollouts.guard_evidence import GuardState
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
 from penstock.core.rollouts.guards import evidence_out, state_in, state_out
 from penstock.core.rollouts.pooling import waiting_counts, waiting_in, waiting_out
-from penstock.core.rollouts.rollout import Rollout, State, more_needed, sound
+from penstock.core.rollouts.rollout import Rollout, State, is_split_sound, requests_needed
 from penstock.core.rollouts.spec import spec_in, spec_out
 from penstock.core.statistics.evidence import evidence_in
 
 Document = Mapping[str, Any]
 
 
-def shown(rollout: Rollout) -> dict[str, Any]:
+def rollout_document(rollout: Rollout) -> dict[str, Any]:
     """What people are shown."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return {
@@ -28,12 +28,12 @@ def shown(rollout: Rollout) -> dict[str, Any]:
         "worker_losses": rollout.losses,
         "evidence": {guard.name: _evidence(rollout, guard, state) for guard, state in pairs},
         "sample_ratio": {
-            "verdict": "sound" if sound(rollout) else "mismatch",
+            "verdict": "sound" if is_split_sound(rollout) else "mismatch",
             "log_e": round(rollout.ratio.log_e, 4),
             "n_canary": rollout.ratio.n_canary,
             "n_control": rollout.ratio.n_control,
         },
-        "needed": more_needed(rollout),
+        "needed": requests_needed(rollout),
         "reason": rollout.reason,
     }
 

@@ -91,7 +91,7 @@ def _mean_bin(counts: Sequence[float]) -> float:
     return sum(index * count for index, count in enumerate(counts)) / sum(counts)
 
 
-def needed(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
+def requests_needed_by(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
     """How many more canary requests the verdict will take if the evidence grows as it has; None if nobody can say."""
     if guard.metric == "promql" or guard.metric in ABSOLUTE:
         return None
@@ -130,7 +130,7 @@ def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str,
         "n_canary": state.harm.n_canary,
         "n_control": state.harm.n_control,
         "effect": None if worst is None else round(worst, 6),
-        "needed": needed(guard, state, alpha),
+        "needed": requests_needed_by(guard, state, alpha),
         **_limit_out(guard, state),
         **(_labels_out(state) if guard.metric == "performance" else {}),
         **(_runs_out(guard, state) if guard.metric == "latency" else {}),

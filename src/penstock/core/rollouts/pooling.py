@@ -34,7 +34,7 @@ def enough(weight: int) -> int:
     return math.ceil(RARER * POINTS / rarer) if rarer > 0 else 0
 
 
-def pooled(waiting: Waiting, batch: Batch, weight: int) -> tuple[Batch, Waiting]:
+def pool_counts(waiting: Waiting, batch: Batch, weight: int) -> tuple[Batch, Waiting]:
     """A batch with what has waited, as far as there is enough of it at this weight, and what goes on waiting."""
     least = enough(weight)
     found = {name: _added(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
@@ -43,7 +43,7 @@ def pooled(waiting: Waiting, batch: Batch, weight: int) -> tuple[Batch, Waiting]
     return _with(batch, closed), {name: counts for name, counts in held.items() if any(waiting_counts(counts))}
 
 
-def left_over(waiting: Waiting) -> Batch:
+def flush_counts(waiting: Waiting) -> Batch:
     """What still waits, as a batch: weights are about to change, and counts of different weights are never one
     stratum."""
     return _with(_NOTHING, waiting)

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from penstock.core.rollouts.gates import GateAnswer
 from penstock.core.rollouts.guard_evidence import Batch, GuardState, at_next_step, observe
-from penstock.core.rollouts.guards import Verdict, needed, verdict
-from penstock.core.rollouts.pooling import Waiting, left_over, pooled
+from penstock.core.rollouts.guards import Verdict, requests_needed_by, verdict
+from penstock.core.rollouts.pooling import Waiting, flush_counts, pool_counts
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.routing import POINTS
 from penstock.core.statistics.evidence import Evidence
@@ -96,7 +96,7 @@ class Rollout:
         return self.spec.alpha / max(1, len(self.spec.guards))
 
 
-def begun(spec: RolloutSpec, now: float) -> Rollout:
+def start_rollout(spec: RolloutSpec, now: float) -> Rollout:
     """A rollout at its beginning."""
     step = -1 if spec.shadow else 0
     return Rollout(
@@ -104,7 +104,7 @@ def begun(spec: RolloutSpec, now: float) -> Rollout:
     )
 
 
-def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool) -> Rollout:
+def add_batch(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool) -> Rollout:
     """The rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this batch.
 
     A sticky split is by user, not by request, so the numbers of requests do not show whether it is sound, and a unit's
@@ -114,7 +114,7 @@ def seen(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool
     if 0 < weight < POINTS and not sticky:
         ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
     labels = rollout.labels + int(sum(sum(one.canary) for one in batch.labelled))
-    closed, waiting = pooled(rollout.waiting, batch, weight)
+    closed, waiting = pool_counts(rollout.waiting, batch, weight)
     rollout = replace(rollout, ratio=ratio, requests=rollout.requests + requests[0], labels=labels, waiting=waiting)
     return _observed(rollout, closed)
 
@@ -126,7 +126,7 @@ def _observed(rollout: Rollout, batch: Batch) -> Rollout:
     return replace(rollout, guards=tuple(observe(guard, state, batch, exposure) for guard, state in pairs))
 
 
-def sound(rollout: Rollout) -> bool:
+def is_split_sound(rollout: Rollout) -> bool:
     """Whether the split was what it should have been, as far as the evidence goes."""
     if rollout.ratio.peak < math.log(1 / RATIO_ALPHA):
         return True
@@ -134,9 +134,9 @@ def sound(rollout: Rollout) -> bool:
     return abs(canary / (canary + control) - rollout.weight / POINTS) <= RATIO_SLACK
 
 
-def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
+def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
     """The rollout at another step; at each, the soundness of the split and the canary's health are tested anew."""
-    rollout = _observed(rollout, left_over(rollout.waiting))
+    rollout = _observed(rollout, flush_counts(rollout.waiting))
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return replace(
         rollout,
@@ -154,24 +154,24 @@ def advanced(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
     )
 
 
-def resumed(rollout: Rollout, now: float, reason: str) -> Rollout:
+def resume(rollout: Rollout, now: float, reason: str) -> Rollout:
     """A paused rollout that goes on at its step, with a deadline of its full length from now."""
-    return replace(advanced(replace(rollout, state=State.RUNNING), rollout.step, now, reason), deadline_from=now)
+    return replace(advance(replace(rollout, state=State.RUNNING), rollout.step, now, reason), deadline_from=now)
 
 
-def noted_ready(rollout: Rollout, ready: bool, now: float) -> Rollout:
+def note_ready(rollout: Rollout, ready: bool, now: float) -> Rollout:
     """The rollout with what is known of whether its canary answers."""
     if ready:
         return replace(rollout, unready_since=0.0) if rollout.unready_since else rollout
     return rollout if rollout.unready_since else replace(rollout, unready_since=now)
 
 
-def noted_in_place(rollout: Rollout, acknowledged: bool) -> Rollout:
+def note_in_place(rollout: Rollout, acknowledged: bool) -> Rollout:
     """The rollout with what is known of whether every worker has its weights."""
     return replace(rollout, in_place_stage=rollout.stage) if acknowledged else rollout
 
 
-def noted_losses(rollout: Rollout, losses: int) -> Rollout:
+def note_losses(rollout: Rollout, losses: int) -> Rollout:
     """The rollout with how many workers are known to have ended with its canary's calls in hand: never fewer than were
     known before."""
     return replace(rollout, losses=max(rollout.losses, losses))
@@ -183,16 +183,16 @@ def guard_verdicts(rollout: Rollout) -> dict[str, Verdict]:
     return {guard.name: verdict(guard, state, rollout.guard_alpha) for guard, state in pairs}
 
 
-def more_needed(rollout: Rollout) -> int | None:
+def requests_needed(rollout: Rollout) -> int | None:
     """How many more canary requests the slowest guard will take, None if nobody can say."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
-    found = [needed(guard, state, rollout.guard_alpha) for guard, state in pairs]
+    found = [requests_needed_by(guard, state, rollout.guard_alpha) for guard, state in pairs]
     return max((one for one in found if one is not None), default=None)
 
 
 def seconds_needed(rollout: Rollout, now: float) -> float | None:
     """How long those will take at the rate at which they came at this step, None if nobody can say."""
-    missing, lasted = more_needed(rollout), now - rollout.step_at
+    missing, lasted = requests_needed(rollout), now - rollout.step_at
     if missing is None or rollout.requests == 0 or lasted <= 0:
         return None
     return missing / (rollout.requests / lasted)

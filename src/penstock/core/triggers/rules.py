@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.core.gates import Gates
 from penstock.core.triggers.conditions import DAY_S, Condition, Finding, Snapshot, evaluate
-from penstock.core.triggers.state import InFlight, Memory, RuleState, State, not_beyond
+from penstock.core.triggers.state import InFlight, Memory, RuleState, State, limit_times
 
 Document = Mapping[str, Any]
 
@@ -91,7 +91,7 @@ def decide(
     triggers: Sequence[Trigger], limits: Limits, state: RuleState, snapshot: Snapshot
 ) -> tuple[RuleState, Action | None]:
     """The first thing that one of a model's rules does now, at most one; and what is remembered afterwards."""
-    state = _landed(not_beyond(state, snapshot.now), limits, snapshot)
+    state = _landed(limit_times(state, snapshot.now), limits, snapshot)
     rules = dict(state.rules)
     action: Action | None = None
     for trigger in triggers:

@@ -59,7 +59,9 @@ class RuleState:
     failed: InFlight | None = None
 
 
-def came_of(state: "RuleState", answering: str, ready: Mapping[str, float], tried: Collection[str]) -> str | None:
+def candidate_version(
+    state: "RuleState", answering: str, ready: Mapping[str, float], tried: Collection[str]
+) -> str | None:
     """The version that came of the request under way: the newest that is ready, was pushed after it (``ready`` has the
     times), does not answer yet and was not rolled out before; None while there is none."""
     flight = state.in_flight
@@ -73,7 +75,7 @@ SKEW_S = 5.0
 """What two clocks may be apart that both are right."""
 
 
-def not_beyond(state: RuleState, now: float) -> RuleState:
+def limit_times(state: RuleState, now: float) -> RuleState:
     """The same without times to come: a clock that was set back since wrote them, and they count as now. Else whatever
     waits for a time after them would wait for as long as the clock was set back."""
     limit = now + SKEW_S
@@ -91,7 +93,7 @@ def not_beyond(state: RuleState, now: float) -> RuleState:
     return replace(state, rules=rules, requests=requests, in_flight=in_flight, failed=failed)
 
 
-def without_looks(state: RuleState) -> RuleState:
+def without_schedule_times(state: RuleState) -> RuleState:
     """The same, but for when its rules looked last."""
     return replace(state, rules={name: replace(one, looked=0.0) for name, one in state.rules.items()})
 

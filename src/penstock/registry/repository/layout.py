@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import InvalidInput, Reason
 from penstock.core.texts import legible
-from penstock.core.versions import VersionPolicy, is_model_name, is_version, reads_alike
+from penstock.core.versions import VersionPolicy, is_model_name, is_version, looks_alike
 from penstock.registry.config.model_config import named_files, parse_text
 from penstock.registry.config.supported_config import MODEL_FILENAME
 from penstock.registry.repository.tree import LOST, Entry, Tree, below
@@ -190,7 +190,7 @@ def _graph_of(entries: Sequence[Entry], folder: str, filename: str) -> str | Rea
 
 def _alike(version: str, named: Sequence[Entry]) -> Reason | None:
     """Why a version folder is not taken beside another that reads like it; the plainest one is."""
-    others = [entry.name for entry in named if reads_alike(entry.name, version)]
+    others = [entry.name for entry in named if looks_alike(entry.name, version)]
     plainest = min(others, key=lambda name: (len(name), name))
     if version == plainest:
         return None

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from random import random
 from typing import Any
 
-from penstock.core.pairs import Difference, compared
+from penstock.core.pairs import Difference, compare
 from penstock.core.tensors import Tensor
 from penstock.core.texts import shortened
 from penstock.engine.model import Interrupt
@@ -210,7 +210,7 @@ class ShadowExecutor:
         self._running = began, interrupt
         try:
             outputs, took = self._rerun(call, interrupt)
-            difference = compared(call.outputs, outputs)
+            difference = compare(call.outputs, outputs)
         except Exception:  # a fault, or whatever else a model does
             block.add_shadow("missed")
             return 0

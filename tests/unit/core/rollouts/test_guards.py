@@ -14,7 +14,15 @@ from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.errors import InvalidInput
 from penstock.core.rollouts.guard_evidence import Batch, GuardState, Labelled, at_next_step, observe
 from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, guard_out
-from penstock.core.rollouts.guards import Verdict, effect, evidence_out, needed, state_in, state_out, verdict
+from penstock.core.rollouts.guards import (
+    Verdict,
+    effect,
+    evidence_out,
+    requests_needed_by,
+    state_in,
+    state_out,
+    verdict,
+)
 
 ALPHA = 0.005
 BINS = 60
@@ -166,13 +174,13 @@ def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
     state, left = GuardState(), []
     for batch in rates("errors", 0.0, 0.0, batches=30):
         state = observe(guard, state, batch)
-        left.append(needed(guard, state, ALPHA))
+        left.append(requests_needed_by(guard, state, ALPHA))
     assert left[-1] == 0
     assert verdict(guard, state, ALPHA) is Verdict.PASS
     told = [one for one in left if one]
     assert told
     assert told[-1] <= told[0]
-    assert needed(guard, GuardState(), ALPHA) is None
+    assert requests_needed_by(guard, GuardState(), ALPHA) is None
 
 
 @pytest.mark.parametrize(
@@ -234,7 +242,7 @@ def test_an_absolute_limit_on_errors_needs_no_control(share: float, fails: bool)
     state = after(guard, [Batch(errors=((one, 100 - one), (0, 0))) for one in bad])
     assert (verdict(guard, state, ALPHA) is Verdict.FAIL) is fails
     assert guard_in(guard_out(guard)) == guard
-    assert needed(guard, state, ALPHA) is None
+    assert requests_needed_by(guard, state, ALPHA) is None
     assert effect(guard, state) == pytest.approx(sum(bad) / 30_000)
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.rollouts.decision import Kind, Snapshot, decide
-from penstock.core.rollouts.documents import rollout_in, rollout_out, shown
+from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
 from penstock.core.rollouts.guard_evidence import Batch
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.pooling import POOLED, Waiting, enough, pooled, waiting_counts
-from penstock.core.rollouts.rollout import Rollout, advanced, begun, seen
+from penstock.core.rollouts.pooling import POOLED, Waiting, enough, pool_counts, waiting_counts
+from penstock.core.rollouts.rollout import Rollout, add_batch, advance, start_rollout
 from penstock.core.rollouts.spec import spec_in
 from tests.budgets import examples
 
@@ -32,7 +32,7 @@ looks = st.lists(st.tuples(counts, counts), max_size=30)
 
 def started(weight: int, *guards: GuardSpec) -> Rollout:
     spec = spec_in({"to": "2", "steps": [weight]}, "1")
-    return begun(replace(spec, guards=guards or (GuardSpec("errors"),)), 0.0)
+    return start_rollout(replace(spec, guards=guards or (GuardSpec("errors"),)), 0.0)
 
 
 Counts = Sequence[int]
@@ -54,7 +54,7 @@ def one_request(
 
 
 def after_one(rollout: Rollout, batch: Batch, canary: bool) -> Rollout:
-    return seen(rollout, batch, (int(canary), int(not canary)), sticky=False)
+    return add_batch(rollout, batch, (int(canary), int(not canary)), sticky=False)
 
 
 def rolled_back(rollout: Rollout) -> bool:
@@ -67,7 +67,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(seen_looks: Looks, weight: in
     waiting: Waiting = {}
     closed = np.zeros((2, 2))
     for a, b in seen_looks:
-        batch, waiting = pooled(waiting, Batch(errors=(a, b)), weight)
+        batch, waiting = pool_counts(waiting, Batch(errors=(a, b)), weight)
         closed += np.asarray(batch.errors)
     left = np.asarray(waiting.get("errors", ((0, 0), (0, 0))))
     assert (closed + left).tolist() == sum((np.asarray(one) for one in seen_looks), np.zeros((2, 2))).tolist()
@@ -82,7 +82,7 @@ def test_when_counts_are_compared_depends_neither_on_the_version_nor_on_the_outc
         waiting: Waiting = {}
         found = []
         for a, b in given_looks:
-            batch, waiting = pooled(waiting, Batch(errors=(a, b)), weight)
+            batch, waiting = pool_counts(waiting, Batch(errors=(a, b)), weight)
             found.append(any(waiting_counts(batch.errors)))
         return found
 
@@ -143,16 +143,16 @@ def test_what_waits_is_shown_kept_and_compared_before_the_weight_changes() -> No
     rollout = started(1000)
     for canary in (True, False, True):
         rollout = after_one(rollout, one_request(canary), canary)
-    evidence = shown(rollout)["evidence"]["errors"]
+    evidence = rollout_document(rollout)["evidence"]["errors"]
     assert (evidence["n_canary"], evidence["n_control"]) == (2, 1)
     assert rollout.guards[0].harm.n_canary == 0
     assert rollout_in(json.loads(json.dumps(rollout_out(rollout)))) == rollout
-    after = advanced(rollout, 0, 1.0, "go on")
+    after = advance(rollout, 0, 1.0, "go on")
     assert (after.guards[0].harm.n_canary, after.guards[0].harm.n_control, after.waiting) == (2, 1, {})
 
 
 def test_counts_that_are_many_do_not_wait() -> None:
     batch = Batch(errors=((1, 29), (0, 270)), latency=([30], [270]), outputs=([30], [270]), quality=((0, 30), (0, 270)))
-    closed, waiting = pooled({}, batch, 1000)
+    closed, waiting = pool_counts({}, batch, 1000)
     assert not waiting
     assert all(waiting_counts(getattr(closed, name)) == waiting_counts(getattr(batch, name)) for name in POOLED)

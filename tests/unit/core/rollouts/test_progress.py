@@ -12,14 +12,14 @@ from penstock.core.rollouts.guard_evidence import Batch, GuardState
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.guards import Verdict
 from penstock.core.rollouts.progress import progress, rounded
-from penstock.core.rollouts.rollout import Rollout, State, begun, guard_verdicts, seen
+from penstock.core.rollouts.rollout import Rollout, State, add_batch, guard_verdicts, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.statistics.evidence import Evidence
 
 ERRORS = GuardSpec("errors", 0.02)
 STEPS = (Step(500), Step(2500), Step(10_000, approval=True))
 SPEC = RolloutSpec("2", "1", steps=STEPS, min_step_s=10.0, guards=(ERRORS,))
-READY = replace(begun(SPEC, 0.0), requests=100, in_place_stage=1)
+READY = replace(start_rollout(SPEC, 0.0), requests=100, in_place_stage=1)
 
 PASSED = GuardState(health=Evidence(peak=10.0))
 HALF = GuardState(health=Evidence((1.0, 299.0), (1.0, 2000.0), math.log(20) / 2, math.log(20) / 2))
@@ -162,7 +162,7 @@ def test_the_requests_that_are_said_to_be_needed_are_about_those_it_takes() -> N
         rollout, said = replace(READY, guards=(GuardState(),), step=1, requests=0), (0, 0)
         for _ in range(100):
             a, b = random.binomial(40, 0.005, 2).tolist()
-            rollout = seen(rollout, Batch(errors=((a, 40 - a), (b, 40 - b))), (40, 40), sticky=False)
+            rollout = add_batch(rollout, Batch(errors=((a, 40 - a), (b, 40 - b))), (40, 40), sticky=False)
             if guard_verdicts(rollout)["errors"] is Verdict.PASS:
                 break
             words = progress(rollout, 99.0)[1]

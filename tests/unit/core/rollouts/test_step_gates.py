@@ -25,7 +25,7 @@ from penstock.core.rollouts.gates import (
 )
 from penstock.core.rollouts.guard_evidence import Batch, GuardState, Labelled
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.rollout import Rollout, State, advanced, begun, guard_verdicts, seen
+from penstock.core.rollouts.rollout import Rollout, State, add_batch, advance, guard_verdicts, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.statistics.evidence import Evidence
@@ -43,7 +43,7 @@ GATED = [
 ]
 SPEC = RolloutSpec("2", "1", steps=steps_in(GATED), min_step_s=10.0, guards=(GuardSpec("errors", 0.02),))
 PASSED = GuardState(health=Evidence(peak=10.0))
-READY = replace(begun(SPEC, 0.0), requests=100, labels=20, guards=(PASSED,), in_place_stage=1)
+READY = replace(start_rollout(SPEC, 0.0), requests=100, labels=20, guards=(PASSED,), in_place_stage=1)
 YES = (GateAnswer(HOOK.name, True, "it answered 200"), GateAnswer(QUERY.name, True, "it is 1"))
 
 
@@ -138,15 +138,15 @@ def test_what_is_waited_for_is_said_in_words() -> None:
 
 
 def test_labels_of_the_canary_are_counted_by_step() -> None:
-    rollout = seen(
-        begun(SPEC, 0.0),
+    rollout = add_batch(
+        start_rollout(SPEC, 0.0),
         Batch(labelled=(Labelled(0, (2, 3), (7, 70)), Labelled(1, (0, 2), (1, 9)))),
         (0, 0),
         sticky=False,
     )
     assert rollout.labels == 7
-    assert advanced(replace(rollout, answers=YES), 1, 9.0, "").labels == 0
-    assert advanced(replace(rollout, answers=YES), 1, 9.0, "").answers == ()
+    assert advance(replace(rollout, answers=YES), 1, 9.0, "").labels == 0
+    assert advance(replace(rollout, answers=YES), 1, 9.0, "").answers == ()
 
 
 ANSWERS = st.lists(

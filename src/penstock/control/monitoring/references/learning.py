@@ -18,7 +18,7 @@ from penstock.control.monitoring.references.hand_ins import HandIns
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import LearnSpec
 from penstock.core.errors import NotReady
-from penstock.core.live_references import Discard, Gathering, Learn, decide, draws
+from penstock.core.live_references import Discard, Gathering, Learn, decide, draw_counts
 from penstock.core.policies import MonitorPolicy
 from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
@@ -120,7 +120,7 @@ class ReferenceLearning:
             ValueError: nothing can be read.
         """
         parts: dict[str, GatheredRows] = {}
-        for gateway, number in draws(gathering.contributions, most).items():
+        for gateway, number in draw_counts(gathering.contributions, most).items():
             try:
                 rows = unpack(self._store.rows(key, gateway) or b"")
             except ValueError as fault:
