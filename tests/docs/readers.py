@@ -12,7 +12,7 @@ from tests.docs.pages import Command, File, agrees, steps_of
 from tests.docs.terminals import Reader, failure_text, namespaces_missing, network
 
 DOCS = Path(__file__).parents[2] / "docs"
-TUTORIALS = sorted(DOCS.glob("tutorials/*.md"))
+TUTORIALS = [DOCS.parent / "README.md", *sorted(DOCS.glob("tutorials/*.md"))]
 MIGRATIONS = sorted(DOCS.glob("how-to/migrate-*.md"))
 GUIDES = sorted({*DOCS.glob("how-to/*.md")} - {*MIGRATIONS})
 

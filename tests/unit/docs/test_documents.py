@@ -27,10 +27,25 @@ def rows_of(text: str) -> dict[str, list[str]]:
     return {first.strip("`"): cells for first, *cells in rows}
 
 
-def test_the_table_of_rooms_is_the_source_tree() -> None:
+def test_the_table_of_packages_is_the_source_tree() -> None:
     source = ROOT / "src" / "penstock"
-    rooms = {path.stem for path in source.iterdir() if path.is_dir() or path.suffix == ".py"}
-    assert rows_of(section(ROOT / "README.md", "Rooms")).keys() == {room for room in rooms if room[0] != "_"}
+    packages = {path.stem for path in source.iterdir() if path.is_dir() or path.suffix == ".py"}
+    text = section(DOCS / "architecture.md", "Packages")
+    assert rows_of(text).keys() == {package for package in packages if package[0] != "_"}
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    re.findall(r"`([\w/]+\.py)`((?:,? `[A-Za-z_]\w*`)*)", section(DOCS / "architecture.md", "Find your way")),
+)
+def test_the_ways_into_the_code_lead_somewhere(file: str, names: str) -> None:
+    text = (ROOT / "src" / "penstock" / file).read_text()
+    for name in re.findall(r"\w+", names):
+        assert re.search(rf"^ *(?:def|class|async def) {name}\b|^{name}\b[^=\n]*= ", text, re.MULTILINE), name
+
+
+def test_the_readme_can_be_read_in_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_the_index_of_decisions_is_complete() -> None:
