@@ -70,7 +70,7 @@ def test_the_changelog_tells_of_this_version() -> None:
 
 
 def test_the_table_of_faults_is_the_codes() -> None:
-    rows = rows_of((DOCS / "adr" / "0003-one-family-of-faults.md").read_text())
+    rows = rows_of((DOCS / "adr" / "0003-one-family-of-errors.md").read_text())
     assert list(rows) == [fault.kind for fault in KINDS]
     for kind, (http, grpc) in rows.items():
         assert (http[:3], grpc) == (str(HTTP_STATUS[kind]), GRPC_STATUS[kind])
