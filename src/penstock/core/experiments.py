@@ -88,7 +88,7 @@ def spec_in(document: Document) -> ExperimentSpec:
     Raises:
         InvalidInput: with every fault of the document.
     """
-    faults = [f"'{name}' is no part of an experiment" for name in sorted(set(document) - _KNOWN)]
+    faults = [f"'{name}' is not a field of an experiment" for name in sorted(set(document) - _KNOWN)]
     route = None
     try:
         route = route_in({"split": document.get("arms"), "sticky": document.get("sticky")})
@@ -99,16 +99,16 @@ def spec_in(document: Document) -> ExperimentSpec:
         faults.append("'arms' must name two versions or more")
     mode = document.get("mode", Mode.FIXED.value)
     if mode not in set(Mode):
-        faults.append(f"'mode' is one of {', '.join(Mode)}")
+        faults.append(f"'mode' must be one of {', '.join(Mode)}")
     min_weight, max_weight = document.get("floor", MIN_WEIGHT), document.get("ceiling", POINTS)
     sound = all(type(bound) is int for bound in (min_weight, max_weight)) and 0 < min_weight <= max_weight <= POINTS
     if not sound or min_weight * len(arms) > POINTS or (arms and max_weight * len(arms) < POINTS):
-        faults.append("'floor' and 'ceiling' are weights between which all arms together can have 10000")
+        faults.append("'floor' and 'ceiling' must be weights between which all arms together can have 10000")
     every_s, alpha = document.get("every_seconds", EVERY_S), document.get("alpha", ALPHA)
     if type(every_s) not in (int, float) or not 1 <= every_s <= 86_400:
-        faults.append("'every_seconds' is a number from 1 to 86400")
+        faults.append("'every_seconds' must be a number from 1 to 86400")
     if type(alpha) not in (int, float) or not 0 < alpha <= 0.5:
-        faults.append("'alpha' is a number above 0, at most 0.5")
+        faults.append("'alpha' must be a number above 0, at most 0.5")
     if faults or route is None:
         raise InvalidInput("; ".join(faults))
     return ExperimentSpec(arms, route.sticky, Mode(mode), min_weight, max_weight, float(every_s), float(alpha))

@@ -138,7 +138,8 @@ def _compared(gates: Gates, candidate: Candidate, champion: Candidate) -> list[s
         reasons.append("its admission did not measure how long a run takes")
     if gates.max_slower is not None and run_us and champion_us and run_us > gates.max_slower * champion_us:
         reasons.append(
-            f"a run takes {run_us / champion_us:.2f} times as long as the answering version's; {gates.max_slower:g} may"
+            f"a run takes {run_us / champion_us:.2f} times as long as one of the version that answers; "
+            f"the limit is {gates.max_slower:g}"
         )
     if gates.metric:
         reasons += _beats(gates, candidate.metrics.get(gates.metric), champion.metrics.get(gates.metric))
@@ -153,7 +154,9 @@ def _beats(gates: Gates, value: Any, champion: Any) -> list[str]:
     ahead = (champion - value) if gates.lower else (value - champion)
     if ahead >= gates.by:
         return []
-    return [f"its {gates.metric} is {value:g}, the answering version's {champion:g}; a margin of {gates.by:g} is asked"]
+    return [
+        f"its {gates.metric} is {value:g}, the answering version's {champion:g}; a margin of {gates.by:g} is required"
+    ]
 
 
 def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
@@ -161,8 +164,8 @@ def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
     if limit is None:
         return ""
     if value is None:
-        return f"its admission did not measure how many {unit} {what}; {limit:g} may"
-    return f"{what} {value:g} {unit}; {limit:g} may" if value > limit else ""
+        return f"its admission did not measure how many {unit} {what}; the limit is {limit:g}"
+    return f"{what} {value:g} {unit}; the limit is {limit:g}" if value > limit else ""
 
 
 def _implausible_answers(candidate: Candidate, champion: Candidate | None) -> list[str]:
@@ -174,11 +177,11 @@ def _implausible_answers(candidate: Candidate, champion: Candidate | None) -> li
         expected = other.get((case, name))
         known = expected is not None
         if any(isinstance(one, str) for one in own["sample"]) and not (known and _has_text(expected)) and _numeric(own):
-            reasons.append(f"for {case} its output '{name}' holds what is no number")
+            reasons.append(f"for {case} its output '{name}' contains a value that is not a number")
         elif expected is not None and own["shape"] != expected["shape"]:
             reasons.append(f"for {case} its output '{name}' has the shape {own['shape']}, not {expected['shape']}")
         elif expected is not None and _are_probabilities(expected) and not _are_probabilities(own):
-            reasons.append(f"for {case} its output '{name}' is no probability, as the answering version's is")
+            reasons.append(f"for {case} its output '{name}' is not a probability; that of the version that answers is")
     return reasons[:3]
 
 
@@ -217,18 +220,18 @@ def judge_exam(asked: HeldOut, exam: Exam) -> list[str]:
         return [f"its {asked.metric} cannot be computed from {rows} held-out rows"]
     reasons = []
     if exam.broken:
-        reasons.append(f"it answers {exam.broken} of {rows} held-out rows with what is no number")
+        reasons.append(f"it answers {exam.broken} of {rows} held-out rows with a value that is not a number")
     if whole.champion is not None and not _wins(asked, exam, whole.candidate, whole.champion):
         reasons.append(
             f"its {asked.metric} on {rows} held-out rows is {whole.candidate:.4g}, the answering version's "
-            f"{whole.champion:.4g}; a margin of {asked.by:g} is asked{_bound(exam)}"
+            f"{whole.champion:.4g}; a margin of {asked.by:g} is required{_bound(exam)}"
         )
     for name, marks in exam.slices.items():
         reasons += _slice_reasons(asked, name, marks)
     if exam.noised is not None and not _ahead(asked, exam.noised, whole.candidate, -asked.noise_by):
         reasons.append(
             f"with noise of {asked.noise:g} standard deviations its {asked.metric} goes from {whole.candidate:.4g} to "
-            f"{exam.noised:.4g}; {asked.noise_by:g} may be lost"
+            f"{exam.noised:.4g}; the limit is a loss of {asked.noise_by:g}"
         )
     return reasons
 
@@ -261,7 +264,7 @@ def _slice_reasons(asked: HeldOut, name: str, marks: Marks) -> list[str]:
         return [f"{where}; {asked.slice_at_least:g} is required"]
     behind = asked.slice_by is not None and marks.champion is not None
     if behind and not _ahead(asked, marks.candidate, marks.champion or 0.0, -(asked.slice_by or 0.0)):
-        return [f"{where}, the answering version's {marks.champion:.4g}; {asked.slice_by:g} may be lost"]
+        return [f"{where}, the answering version's {marks.champion:.4g}; the limit is a loss of {asked.slice_by:g}"]
     return []
 
 
@@ -275,19 +278,19 @@ _NUMBERS = ("max_bytes", "max_memory_bytes", "max_run_us", "max_slower")
 def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
     """Gates from what an operator wrote; every fault is added to ``faults`` with the path of what is wrong."""
     if not isinstance(stated, dict):
-        faults.append(f"'{path}' is an object")
+        faults.append(f"'{path}' must be an object")
         return Gates()
-    faults += [f"'{path}.{word}' is no gate" for word in sorted(set(stated) - {*_NUMBERS, *_OTHERS})]
+    faults += [f"'{path}.{word}' is not a gate" for word in sorted(set(stated) - {*_NUMBERS, *_OTHERS})]
     values: dict[str, Any] = {}
     for word in _NUMBERS:
         if word in stated:
             values[word] = stated[word]
             if type(stated[word]) not in (int, float) or stated[word] <= 0:
-                faults.append(f"'{path}.{word}' is a number above 0")
+                faults.append(f"'{path}.{word}' must be a number above 0")
     flags, card = {word: stated.get(word, True) for word in _FLAGS}, stated.get("card", [])
-    faults += [f"'{path}.{word}' is true or false" for word, value in flags.items() if type(value) is not bool]
+    faults += [f"'{path}.{word}' must be true or false" for word, value in flags.items() if type(value) is not bool]
     if not isinstance(card, list) or not all(isinstance(one, str) for one in card):
-        faults.append(f"'{path}.card' is a list of fields of the model card")
+        faults.append(f"'{path}.card' must be a list of fields of the model card")
         card = []
     beats = stated.get("beats", {})
     if not isinstance(beats, dict) or set(beats) - {"metric", "by", "lower"} or (beats and not _sound(beats)):
@@ -316,19 +319,19 @@ MOST_COLUMNS = 8
 
 def _held_out_in(stated: Any, path: str, faults: list[str]) -> HeldOut | None:
     if not isinstance(stated, dict) or stated.get("metric") not in METRICS:
-        faults.append(f"'{path}' is an object whose metric is one of {', '.join(sorted(METRICS))}")
+        faults.append(f"'{path}' must be an object whose metric is one of {', '.join(sorted(METRICS))}")
         return None
     before, values = len(faults), dict[str, Any]()
     _numbers_in(stated, path, _EXAM, {"metric", "slices", "noise"}, values, faults)
     slices, noise = stated.get("slices", {}), stated.get("noise", {})
     if not isinstance(slices, dict) or not isinstance(noise, dict):
-        faults.append(f"'{path}.slices' and '{path}.noise' are objects")
+        faults.append(f"'{path}.slices' and '{path}.noise' must be objects")
         return None
     _numbers_in(slices, f"{path}.slices", _SLICES, {"columns"}, values, faults)
     _numbers_in(noise, f"{path}.noise", _NOISE, set(), values, faults)
     columns = slices.get("columns", [])
     if not _names(columns) or bool(columns) != bool(slices):
-        faults.append(f"'{path}.slices.columns' is a list of 1 to {MOST_COLUMNS} names of inputs or features")
+        faults.append(f"'{path}.slices.columns' must be a list of 1 to {MOST_COLUMNS} names of inputs or features")
     if len(faults) > before:
         return None
     return HeldOut(stated["metric"], columns=tuple(columns), **values)
@@ -346,7 +349,7 @@ def _numbers_in(
     values: dict[str, Any],
     faults: list[str],
 ) -> None:
-    faults += [f"'{path}.{word}' is no setting" for word in sorted(set(stated) - {*fields, *others})]
+    faults += [f"'{path}.{word}' is not a setting" for word in sorted(set(stated) - {*fields, *others})]
     for word, (name, least, most) in fields.items():
         if word not in stated:
             continue
@@ -354,7 +357,7 @@ def _numbers_in(
         sound = type(value) is int if word == "min_rows" else type(value) in (int, float) and math.isfinite(value)
         if not sound or not least <= value <= most:
             limits = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
-            faults.append(f"'{path}.{word}' is a number{limits}")
+            faults.append(f"'{path}.{word}' must be a number{limits}")
         values[name] = value
 
 

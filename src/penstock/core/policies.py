@@ -113,7 +113,8 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
         InvalidInput: with every fault of the document.
     """
     faults = [
-        f"'{name}' is no part of a policy" for name in sorted(set(document) - {"monitor", "capture", *RULES, "reason"})
+        f"'{name}' is not a field of a policy"
+        for name in sorted(set(document) - {"monitor", "capture", *RULES, "reason"})
     ]
     values: dict[str, Any] = {}
     monitor = _section(document, "monitor", {*_FIELDS, "slices"}, faults)
@@ -129,7 +130,7 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
     values["limits"] = limits_in(document.get("retraining", {}), faults)
     for word, value in _section(document, "slo", set(_SLO), faults).items():
         if word in _SLO and (type(value) not in (int, float) or not 0 < value <= _SLO[word]):
-            faults.append(f"'slo.{word}' is a number above 0, and {_SLO[word]:g} at most")
+            faults.append(f"'slo.{word}' must be a number above 0, and {_SLO[word]:g} at most")
     if faults:
         raise InvalidInput("; ".join(faults))
     return MonitorPolicy(**values, rules={word: document[word] for word in RULES if document.get(word)})
@@ -138,9 +139,9 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
 def _section(document: Document, name: str, known: set[str], faults: list[str]) -> Document:
     stated = document.get(name, {})
     if not isinstance(stated, dict):
-        faults.append(f"'{name}' is an object")
+        faults.append(f"'{name}' must be an object")
         return {}
-    faults += [f"'{name}.{word}' is no setting" for word in sorted(set(stated) - known)]
+    faults += [f"'{name}.{word}' is not a setting" for word in sorted(set(stated) - known)]
     return stated
 
 
@@ -157,7 +158,7 @@ def _numbers(
         value = stated[word]
         sound = type(value) is int if whole else type(value) in (int, float)
         if not sound or not least <= value <= most:
-            faults.append(f"'{section}.{word}' is a {'whole ' if whole else ''}number from {least:g} to {most:g}")
+            faults.append(f"'{section}.{word}' must be a {'whole ' if whole else ''}number from {least:g} to {most:g}")
         else:
             values[name] = value
 
@@ -165,7 +166,7 @@ def _numbers(
 def _names(stated: Document, path: str, most: int, values: dict[str, Any], name: str, faults: list[str]) -> None:
     names = stated.get(path.rpartition(".")[2], [])
     if not isinstance(names, list) or len(names) > most or not all(isinstance(one, str) and one for one in names):
-        faults.append(f"'{path}' is a list of at most {most} names")
+        faults.append(f"'{path}' must be a list of at most {most} names")
     elif len(set(names)) < len(names):
         faults.append(f"'{path}' names something twice")
     else:

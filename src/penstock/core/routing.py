@@ -89,7 +89,7 @@ def route_in(document: Document, before: RouteSpec | None = None, champion: str 
     rules = _rules(document.get("rules"), faults)
     shadow = _shadows(document.get("shadow"), faults)
     known = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set", "answers"}
-    faults += [f"'{name}' is no part of a route" for name in sorted(set(document) - known)]
+    faults += [f"'{name}' is not a field of a route" for name in sorted(set(document) - known)]
     stable = document.get("stable")
     if stable is not None and stable not in split:
         faults.append("'stable' must be a version of the split")
@@ -139,7 +139,7 @@ def _split(stated: Any, faults: list[str]) -> dict[str, int]:
         faults.append(f"'split' may name at most {MOST_VERSIONS} versions")
     whole = [weight for weight in stated.values() if type(weight) is int and 0 <= weight <= POINTS]
     if bad := [name for name in stated if not is_version(str(name))]:
-        faults.append(f"'split': '{str(bad[0])[:64]}' is no version")
+        faults.append(f"'split': '{str(bad[0])[:64]}' is not a version")
     if len(whole) < len(stated):
         faults.append(f"'split': weights are whole numbers from 0 to {POINTS}")
     elif sum(whole) != POINTS:
@@ -158,12 +158,12 @@ def _rules(stated: Any, faults: list[str]) -> tuple[Rule, ...]:
     rules = []
     for one in _list(stated, "rules", MOST_RULES, faults):
         if not isinstance(one, dict) or set(one) != {"header", "equals", "version"}:
-            faults.append("'rules': each has 'header', 'equals' and 'version'")
+            faults.append("'rules': each must have 'header', 'equals' and 'version'")
             continue
         header = _header(one["header"], "rules", faults, prefix="")
         equals, version = one["equals"], one["version"]
         if not isinstance(equals, str) or len(equals) > MOST_VALUE or not is_readable(equals):
-            faults.append(f"'rules': 'equals' is a text of at most {MOST_VALUE} characters")
+            faults.append(f"'rules': 'equals' must be a text of at most {MOST_VALUE} characters")
         if not isinstance(version, str) or not is_version(version):
             faults.append("'rules': 'version' must be a version")
         rules.append(Rule(header, equals, version))
@@ -174,16 +174,16 @@ def _shadows(stated: Any, faults: list[str]) -> tuple[Shadow, ...]:
     shadows = []
     for one in _list(stated, "shadow", MOST_VERSIONS, faults):
         if not isinstance(one, dict) or not {"version"} <= set(one) <= {"version", "percent"}:
-            faults.append("'shadow': each has 'version' and 'percent'")
+            faults.append("'shadow': each must have 'version' and 'percent'")
             continue
         percent = one.get("percent", 100)
         if type(percent) not in (int, float) or not 0 <= percent <= 100:
-            faults.append("'shadow': 'percent' is a number from 0 to 100")
+            faults.append("'shadow': 'percent' must be a number from 0 to 100")
         if not isinstance(one["version"], str) or not is_version(one["version"]):
             faults.append("'shadow': 'version' must be a version")
         shadows.append(Shadow(one["version"], percent))
     if len({str(one.version) for one in shadows}) < len(shadows):
-        faults.append("'shadow' names each version once")
+        faults.append("'shadow' must name each version once")
     return tuple(shadows)
 
 
@@ -191,7 +191,7 @@ def _list(stated: Any, where: str, most: int, faults: list[str]) -> list[Any]:
     if stated is None:
         return []
     if not isinstance(stated, list) or len(stated) > most:
-        faults.append(f"'{where}' is a list of at most {most}")
+        faults.append(f"'{where}' must be a list of at most {most}")
         return []
     return stated
 

@@ -51,13 +51,13 @@ class SinkSpec:
 def sinks_in(stated: Any, faults: list[str]) -> dict[str, SinkSpec]:
     """The sinks of a policy; every fault is added to ``faults`` with the path of what is wrong."""
     if not isinstance(stated, dict) or len(stated) > MOST_SINKS:
-        faults.append(f"'sinks' is an object of at most {MOST_SINKS}")
+        faults.append(f"'sinks' must be an object of at most {MOST_SINKS}")
         return {}
     found = {}
     for name, one in stated.items():
         spec = _sink(one, f"sinks.{name}", faults)
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            faults.append(f"'sinks.{str(name)[:64]}' is no name for a sink")
+            faults.append(f"'sinks.{str(name)[:64]}' is not a valid name for a sink")
         elif spec is not None:
             found[name] = spec
     return found
@@ -65,21 +65,21 @@ def sinks_in(stated: Any, faults: list[str]) -> dict[str, SinkSpec]:
 
 def _sink(stated: Any, path: str, faults: list[str]) -> SinkSpec | None:
     if not isinstance(stated, dict) or len(stated) != 1 or next(iter(stated)) not in FIELDS:
-        faults.append(f"'{path}' is an object with one of {', '.join(FIELDS)}")
+        faults.append(f"'{path}' must be an object with one of {', '.join(FIELDS)}")
         return None
     kind, values = next(iter(stated.items()))
     fields = FIELDS[kind]
     if not isinstance(values, dict):
-        faults.append(f"'{path}.{kind}' is an object")
+        faults.append(f"'{path}.{kind}' must be an object")
         return None
     before = len(faults)
-    faults += [f"'{path}.{kind}.{word}' is no setting" for word in sorted(set(values) - set(fields))]
+    faults += [f"'{path}.{kind}.{word}' is not a setting" for word in sorted(set(values) - set(fields))]
     faults += [
         f"'{path}.{kind}.{word}' is missing" for word, (_, must) in fields.items() if must and word not in values
     ]
     for word in sorted(set(values) & set(fields)):
         if not _sound(kind, word, values[word], fields[word][0]):
-            faults.append(f"'{path}.{kind}.{word}' is not as it should be: {_wanted(kind, word)}")
+            faults.append(f"'{path}.{kind}.{word}' is not valid: {_wanted(kind, word)}")
     return SinkSpec(kind, dict(values)) if len(faults) == before else None
 
 

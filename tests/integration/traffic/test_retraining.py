@@ -375,7 +375,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         refused = candidates()["2"]
         assert refused["exam"]["whole"]["candidate"] < refused["exam"]["whole"]["champion"] == 1.0
         assert refused["exam"]["whole"]["rows"] >= 60
-        assert any("a margin of 0 is asked" in one for one in refused["reasons"])
+        assert any("a margin of 0 is required" in one for one in refused["reasons"])
         push("3", SAME)
         wait_until(
             lambda: candidates().get("3", {}).get("state") == "waits_for_approval", PATIENCE_S, "the second exam"

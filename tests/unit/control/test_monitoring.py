@@ -393,9 +393,9 @@ def test_while_the_database_is_away_it_goes_on_with_what_it_knows(
     [
         ({"monitor": {"sample": -0.1}}, "'monitor.sample'"),
         ({"monitor": {"slices": ["a", "a"]}}, "'monitor.slices' names something twice"),
-        ({"monitor": {"slices": "a"}}, "'monitor.slices' is a list"),
+        ({"monitor": {"slices": "a"}}, "'monitor.slices' must be a list"),
         ({"capture": {"sample": 2}}, "'capture.sample'"),
-        ({"capture": {"mask": [3]}}, "'capture.mask' is a list"),
+        ({"capture": {"mask": [3]}}, "'capture.mask' must be a list"),
         ({"capture": {"all": True}}, "'capture.all'"),
         ({"monitor": {"sample": "all"}}, "'monitor.sample'"),
         ({"monitor": {"window_seconds": 1}}, "'monitor.window_seconds'"),

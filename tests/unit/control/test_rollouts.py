@@ -331,7 +331,7 @@ def test_what_cannot_begin(world: World) -> None:
         gateway.begin(steps=[0])
     with pytest.raises(NotFound):
         gateway.begin(to="9")
-    with pytest.raises(InvalidInput, match="answers already"):
+    with pytest.raises(InvalidInput, match="already answers"):
         gateway.begin(to="1")
     world.fleet.ill = {"2"}
     with pytest.raises(Refused, match="not ready"):

@@ -174,7 +174,7 @@ def test_what_is_asked_for_comes_back() -> None:
     [
         ({"to": None}, "'to'"),
         ({"to": "champion"}, "'to'"),
-        ({"to": "1"}, "answers already"),
+        ({"to": "1"}, "already answers"),
         ({"from": 3}, "'from'"),
         ({"steps": []}, "'steps'"),
         ({"steps": [500, 100]}, "'steps'"),

@@ -166,7 +166,7 @@ def test_a_route_comes_back_as_it_was_stated() -> None:
         ({"split": {}}, "weights"),
         ({"split": None}, "weights"),
         ({"split": [1, 2]}, "weights"),
-        ({"split": {"champion": 10000}}, "no version"),
+        ({"split": {"champion": 10000}}, "not a version"),
         ({"split": {str(number): 0 for number in range(40)} | {"99": 10000}}, "at most 32"),
         ({"sticky": "cookie:x"}, "'sticky'"),
         ({"sticky": "header:"}, "'sticky'"),

@@ -120,10 +120,10 @@ def steps_in(stated: Any) -> tuple[Step, ...]:
         InvalidInput: they are none, or their weights do not grow.
     """
     if not isinstance(stated, list) or not 0 < len(stated) <= MOST_STEPS:
-        raise InvalidInput(f"'steps' is a list of 1 to {MOST_STEPS} weights")
+        raise InvalidInput(f"'steps' must be a list of 1 to {MOST_STEPS} weights")
     steps = tuple(map(_step_in, stated))
     if not all(one.weight < other.weight for one, other in pairwise(steps)):
-        raise InvalidInput(f"'steps' are growing weights from 1 to {POINTS}")
+        raise InvalidInput(f"'steps' must be growing weights from 1 to {POINTS}")
     return steps
 
 
@@ -134,12 +134,12 @@ def _step_in(stated: Any) -> Step:
     if not isinstance(stated, dict):
         stated = {"weight": stated}
     if not {"weight"} <= set(stated) <= set(_STEP_FIELDS):
-        raise InvalidInput(f"'steps': each is a weight, or has {', '.join(_STEP_FIELDS)}")
+        raise InvalidInput(f"'steps': each must be a weight or have {', '.join(_STEP_FIELDS)}")
     weight, approval = stated["weight"], stated.get("approval", False)
     if type(weight) is not int or not 0 < weight <= POINTS:
-        raise InvalidInput(f"'steps' are growing weights from 1 to {POINTS}")
+        raise InvalidInput(f"'steps' must be growing weights from 1 to {POINTS}")
     if not isinstance(approval, bool):
-        raise InvalidInput("'steps': 'approval' is true or false")
+        raise InvalidInput("'steps': 'approval' must be true or false")
     return Step(
         weight,
         max(_count(stated, "min_requests", LEAST_REQUESTS), LEAST_REQUESTS),
@@ -153,7 +153,7 @@ def _step_in(stated: Any) -> Step:
 def _count(stated: Mapping[str, Any], word: str, usual: int) -> int:
     value = stated.get(word, usual)
     if type(value) is not int or not 0 <= value <= MOST_REQUESTS:
-        raise InvalidInput(f"'steps': '{word}' is a whole number from 0 to {MOST_REQUESTS}")
+        raise InvalidInput(f"'steps': '{word}' must be a whole number from 0 to {MOST_REQUESTS}")
     return value
 
 
@@ -164,13 +164,14 @@ def _webhook_in(stated: Any) -> WebhookGate | None:
         stated = {"sink": stated}
     if not isinstance(stated, dict) or not {"sink"} <= set(stated) <= {"sink", "timeout_seconds"}:
         raise InvalidInput(
-            "'steps': 'webhook' is the name of a webhook among the policy's sinks, or has 'sink' and 'timeout_seconds'"
+            "'steps': 'webhook' must be the name of a webhook among the policy's sinks, or an object with 'sink' "
+            "and 'timeout_seconds'"
         )
     sink, timeout_s = stated["sink"], stated.get("timeout_seconds", WEBHOOK_S)
     if not isinstance(sink, str) or not NAME.fullmatch(sink):
         raise InvalidInput("'steps': 'webhook' names a sink of the policy, never an address")
     if type(timeout_s) not in (int, float) or not 0 < timeout_s <= MOST_WEBHOOK_S:
-        raise InvalidInput(f"'steps': 'timeout_seconds' of a webhook is above 0, and {MOST_WEBHOOK_S:g} at most")
+        raise InvalidInput(f"'steps': 'timeout_seconds' of a webhook must be above 0, and {MOST_WEBHOOK_S:g} at most")
     return WebhookGate(sink, float(timeout_s))
 
 
@@ -178,14 +179,14 @@ def _query_in(stated: Any) -> QueryGate | None:
     if stated is None:
         return None
     if not isinstance(stated, dict) or set(stated) != {"query", "operator", "limit"}:
-        raise InvalidInput("'steps': 'query' has 'query', 'operator' and 'limit'")
+        raise InvalidInput("'steps': 'query' must have 'query', 'operator' and 'limit'")
     query, compare, limit = stated["query"], stated["operator"], stated["limit"]
     if not isinstance(query, str) or not 0 < len(query) <= MOST_QUERY:
-        raise InvalidInput("'steps': the 'query' of a query is a PromQL expression")
+        raise InvalidInput("'steps': the 'query' of a query must be a PromQL expression")
     if not isinstance(compare, str) or compare not in COMPARE:
-        raise InvalidInput(f"'steps': the 'operator' of a query is one of {', '.join(COMPARE)}")
+        raise InvalidInput(f"'steps': the 'operator' of a query must be one of {', '.join(COMPARE)}")
     if type(limit) not in (int, float) or not math.isfinite(limit):
-        raise InvalidInput("'steps': the 'limit' of a query is a number")
+        raise InvalidInput("'steps': the 'limit' of a query must be a number")
     return QueryGate(query, compare, float(limit))
 
 

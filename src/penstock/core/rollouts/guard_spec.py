@@ -92,36 +92,36 @@ def guard_in(stated: Any) -> GuardSpec:
     if metric == "promql":
         return _query_in(stated)
     if metric not in _LIMITS:
-        raise InvalidInput(f"a guard's 'metric' is one of {', '.join(NAMES)}")
+        raise InvalidInput(f"a guard's 'metric' must be one of {', '.join(NAMES)}")
     if metric == "errors" and not stated.get("max_increase"):
         return _default_errors_in(stated)
     word, usual, least, most = _LIMITS[metric]
     limit = stated.get(word, usual)
     if set(stated) - {"metric", word}:
-        raise InvalidInput(f"guard '{metric}': it has 'metric' and '{word}' only")
+        raise InvalidInput(f"guard '{metric}': its only fields are 'metric' and '{word}'")
     return GuardSpec(metric, _number(metric, word, limit, least, most))
 
 
 def _default_errors_in(stated: Document) -> GuardSpec:
     if set(stated) - {"metric", "objective"}:
-        raise InvalidInput("guard 'errors': 'max_increase' is a number from 0.0001 to 1")
+        raise InvalidInput("guard 'errors': 'max_increase' must be a number from 0.0001 to 1")
     return GuardSpec("errors", objective=_number("errors", "objective", stated.get("objective", 0.0), 0.0, 1.0))
 
 
 def _number(metric: str, word: str, value: Any, least: float, most: float) -> float:
     if type(value) not in (int, float) or not least <= value <= most:
-        raise InvalidInput(f"guard '{metric}': '{word}' is a number from {least:g} to {most:g}")
+        raise InvalidInput(f"guard '{metric}': '{word}' must be a number from {least:g} to {most:g}")
     return float(value)
 
 
 def _query_in(stated: Document) -> GuardSpec:
     query, least, most = stated.get("query"), stated.get("min"), stated.get("max")
     if not isinstance(query, str) or not 0 < len(query) <= MOST_QUERY:
-        raise InvalidInput("guard 'promql': 'query' is a PromQL expression")
+        raise InvalidInput("guard 'promql': 'query' must be a PromQL expression")
     if set(stated) - {"metric", "query", "min", "max"} or (least is None and most is None):
-        raise InvalidInput("guard 'promql': it has 'query' and 'min' or 'max' or both")
+        raise InvalidInput("guard 'promql': it must have 'query' and 'min' or 'max' or both")
     if any(type(bound) not in (int, float, type(None)) for bound in (least, most)):
-        raise InvalidInput("guard 'promql': 'min' and 'max' are numbers")
+        raise InvalidInput("guard 'promql': 'min' and 'max' must be numbers")
     least, most = (-math.inf if least is None else float(least)), (math.inf if most is None else float(most))
     return GuardSpec("promql", query=query, least=least, most=most)
 

@@ -80,14 +80,14 @@ def spec_in(document: Document, control: str | None) -> RolloutSpec:
     Raises:
         InvalidInput: with every fault of the document.
     """
-    faults = [f"'{name}' is no part of a rollout" for name in sorted(set(document) - _KNOWN)]
+    faults = [f"'{name}' is not a field of a rollout" for name in sorted(set(document) - _KNOWN)]
     to, source = document.get("to"), document.get("from") or control
     if not isinstance(to, str) or not is_version(to):
         faults.append("'to' must be a version")
     if not isinstance(source, str) or not is_version(source):
         faults.append("'from' must be a version")
     elif source == to:
-        faults.append(f"version '{to}' answers already")
+        faults.append(f"version '{to}' already answers")
     steps = STEPS if document.get("steps") is None else _steps(document["steps"], faults)
     min_step_s = _number(document, "min_step_seconds", MIN_STEP_S, 0, 30 * 86_400, faults)
     alpha = _number(document, "alpha", ALPHA, 1e-9, 0.5, faults)
@@ -99,12 +99,12 @@ def spec_in(document: Document, control: str | None) -> RolloutSpec:
         faults.append("'shadow': the guard 'disagreement' needs mirrored requests")
     hold_back = document.get("hold_back", HOLD_BACK)
     if type(hold_back) is not int or not 0 <= hold_back <= MOST_HOLD_BACK:
-        faults.append(f"'hold_back' is a whole number from 0 to {MOST_HOLD_BACK}")
+        faults.append(f"'hold_back' must be a whole number from 0 to {MOST_HOLD_BACK}")
     policy, dry_run = document.get("on_inconclusive", "hold"), document.get("dry_run", False)
     if policy not in ("hold", "abort"):
         faults.append("'on_inconclusive' is 'hold' or 'abort'")
     if not isinstance(dry_run, bool):
-        faults.append("'dry_run' is true or false")
+        faults.append("'dry_run' must be true or false")
     if faults:
         raise InvalidInput("; ".join(faults))
     return RolloutSpec(
@@ -153,7 +153,7 @@ def _number(document: Document, name: str, usual: float, least: float, most: flo
     if value is None:
         value = usual
     if type(value) not in (int, float) or not least <= value <= most:
-        faults.append(f"'{name}' is a number from {least:g} to {most:g}")
+        faults.append(f"'{name}' must be a number from {least:g} to {most:g}")
         return usual
     return float(value)
 
@@ -162,7 +162,7 @@ def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
     if stated is None:
         return GUARDS
     if not isinstance(stated, list) or not 0 < len(stated) <= MOST_GUARDS:
-        faults.append(f"'guards' is a list of 1 to {MOST_GUARDS}")
+        faults.append(f"'guards' must be a list of 1 to {MOST_GUARDS}")
         return ()
     guards = []
     for one in stated:
@@ -171,7 +171,7 @@ def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
         except InvalidInput as fault:
             faults.append(str(fault))
     if len({guard.name for guard in guards}) < len(guards):
-        faults.append("'guards' names each metric once")
+        faults.append("'guards' must name each metric once")
     return tuple(guards)
 
 

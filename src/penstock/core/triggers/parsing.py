@@ -24,7 +24,7 @@ SCOPES = ("features", "outputs", "joint", "slices", "any")
 def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str], schedule_in: ScheduleIn) -> tuple[Trigger, ...]:
     """The triggers of a policy; every fault is added to ``faults`` with the path of what is wrong."""
     if not isinstance(stated, list) or len(stated) > MOST_TRIGGERS:
-        faults.append(f"'triggers' is a list of at most {MOST_TRIGGERS}")
+        faults.append(f"'triggers' must be a list of at most {MOST_TRIGGERS}")
         return ()
     found = [
         one
@@ -43,15 +43,15 @@ def _trigger(
     stated: Any, path: str, sinks: Sequence[str], faults: list[str], schedule_in: ScheduleIn
 ) -> Trigger | None:
     if not isinstance(stated, dict):
-        faults.append(f"'{path}' is an object")
+        faults.append(f"'{path}' must be an object")
         return None
     before = len(faults)
-    faults += [f"'{path}.{word}' is no part of a trigger" for word in sorted(set(stated) - _TRIGGER_FIELDS)]
+    faults += [f"'{path}.{word}' is not a field of a trigger" for word in sorted(set(stated) - _TRIGGER_FIELDS)]
     name, send = stated.get("name"), stated.get("send", [])
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MOST or not name.isprintable():
-        faults.append(f"'{path}.name' is a text of at most {NAME_MOST} characters")
+        faults.append(f"'{path}.name' must be a text of at most {NAME_MOST} characters")
     if not isinstance(send, list) or not all(isinstance(one, str) for one in send):
-        faults.append(f"'{path}.send' is a list of sinks")
+        faults.append(f"'{path}.send' must be a list of sinks")
         send = []
     faults += [f"'{path}.send' names no sink of this policy: '{one}'" for one in send if one not in sinks]
     when = condition_in(stated.get("when"), f"{path}.when", faults, schedule_in)
@@ -59,7 +59,7 @@ def _trigger(
     for_s = _number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)
     cooldown = _number(stated, "cooldown_seconds", path, 3600.0, faults, most=365 * DAY_S)
     if type(stated.get("dry_run", False)) is not bool:
-        faults.append(f"'{path}.dry_run' is true or false")
+        faults.append(f"'{path}.dry_run' must be true or false")
     if len(faults) > before or when is None or for_s is None or cooldown is None:
         return None
     only_quality = all(leaf.word == "quality" for leaf in when.leaves())
@@ -73,12 +73,12 @@ def condition_in(
     """A condition from what an operator wrote; None, and faults, where it is none."""
     if not isinstance(stated, dict) or len(stated) != 1 or depth > DEEPEST:
         known = ", ".join(("all", "any", "not", *SIMPLE))
-        faults.append(f"'{path}' is an object with one of {known}")
+        faults.append(f"'{path}' must be an object with one of {known}")
         return None
     word, values = next(iter(stated.items()))
     if word in ("all", "any"):
         if not isinstance(values, list) or not values:
-            faults.append(f"'{path}.{word}' is a list of conditions")
+            faults.append(f"'{path}.{word}' must be a list of conditions")
             return None
         parts = [
             condition_in(one, f"{path}.{word}[{index}]", faults, schedule_in, depth + 1)
@@ -89,7 +89,7 @@ def condition_in(
         part = condition_in(values, f"{path}.not", faults, schedule_in, depth + 1)
         return None if part is None else Condition("not", parts=(part,))
     if word not in SIMPLE:
-        faults.append(f"'{path}.{word}' is no condition")
+        faults.append(f"'{path}.{word}' is not a condition")
         return None
     if word == "schedule":
         return _schedule_in(values, f"{path}.{word}", faults, schedule_in)
@@ -138,10 +138,10 @@ def _schedule_in(values: Any, path: str, faults: list[str], schedule_in: Schedul
 def _simple_in(word: str, values: Any, path: str, faults: list[str]) -> Condition | None:
     defaults = _DEFAULTS[word]
     if not isinstance(values, dict):
-        faults.append(f"'{path}' is an object")
+        faults.append(f"'{path}' must be an object")
         return None
     before = len(faults)
-    faults += [f"'{path}.{key}' is no setting" for key in sorted(set(values) - set(defaults))]
+    faults += [f"'{path}.{key}' is not a setting" for key in sorted(set(values) - set(defaults))]
     for key in sorted(set(values) & set(defaults)):
         _check(key, values[key], defaults[key], f"{path}.{key}", faults)
     whole = {**defaults, **{key: value for key, value in values.items() if key in defaults}}
@@ -152,15 +152,15 @@ def _simple_in(word: str, values: Any, path: str, faults: list[str]) -> Conditio
 def _check(key: str, value: Any, default: Any, path: str, faults: list[str]) -> None:
     if key in _CHOICES:
         if value not in _CHOICES[key]:
-            faults.append(f"'{path}' is one of {', '.join(_CHOICES[key])}")
+            faults.append(f"'{path}' must be one of {', '.join(_CHOICES[key])}")
     elif key in _TEXTS:
         if not isinstance(value, str):
-            faults.append(f"'{path}' is a text")
+            faults.append(f"'{path}' must be a text")
     elif isinstance(default, bool):
         if type(value) is not bool:
-            faults.append(f"'{path}' is true or false")
+            faults.append(f"'{path}' must be true or false")
     elif type(value) not in (int, float) or not math.isfinite(value):
-        faults.append(f"'{path}' is a number")
+        faults.append(f"'{path}' must be a number")
 
 
 def _lacking(word: str, values: Document, path: str) -> list[str]:
@@ -176,18 +176,18 @@ def _lacking(word: str, values: Document, path: str) -> list[str]:
             return [] if stated else [f"'{path}' needs one of {', '.join((*QUALITY_LIMITS, 'violated'))}"]
         case "age" | "labels":
             key = "days" if word == "age" else "new_at_least"
-            return [] if values[key] is not None else [f"'{path}.{key}' is a number"]
+            return [] if values[key] is not None else [f"'{path}.{key}' must be a number"]
         case "slo":
             sound = SHORTEST_S <= values["short_seconds"] < values["long_seconds"] <= DAY_S
             faults = [] if sound else [f"'{path}' needs {SHORTEST_S} <= short_seconds < long_seconds <= {DAY_S:g}"]
-            return faults + ([] if values["burn_rate"] > 0 else [f"'{path}.burn_rate' is a number above 0"])
+            return faults + ([] if values["burn_rate"] > 0 else [f"'{path}.burn_rate' must be a number above 0"])
     return []
 
 
 def _number(stated: Document, word: str, path: str, default: float, faults: list[str], most: float) -> float | None:
     value = stated.get(word, default)
     if type(value) not in (int, float) or not 0 <= value <= most:
-        faults.append(f"'{path}.{word}' is a number from 0 to {most:g}")
+        faults.append(f"'{path}.{word}' must be a number from 0 to {most:g}")
         return None
     return float(value)
 
@@ -206,10 +206,10 @@ _ROLLOUT = {"to", "from"}
 def limits_in(stated: Any, faults: list[str]) -> Limits:
     """What holds for all of a model's rules; faults are added to ``faults``."""
     if not isinstance(stated, dict):
-        faults.append("'retraining' is an object")
+        faults.append("'retraining' must be an object")
         return Limits()
     faults += [
-        f"'retraining.{word}' is no setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout", "gates"})
+        f"'retraining.{word}' is not a setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout", "gates"})
     ]
     values: dict[str, Any] = {}
     values["gates"] = gates_in(stated.get("gates", {}), "retraining.gates", faults)
@@ -224,8 +224,8 @@ def limits_in(stated: Any, faults: list[str]) -> Limits:
         value = stated[word]
         if least is None or most is None:
             if type(value) is not bool:
-                faults.append(f"'retraining.{word}' is true or false")
+                faults.append(f"'retraining.{word}' must be true or false")
         elif type(value) not in ((int,) if whole else (int, float)) or not least <= value <= most:
-            faults.append(f"'retraining.{word}' is a number from {least:g} to {most:g}")
+            faults.append(f"'retraining.{word}' must be a number from {least:g} to {most:g}")
         values[name] = value
     return Limits(**values) if not faults else Limits()
