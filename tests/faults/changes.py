@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from tests.integration.traffic.drive import scorer
 MODEL = "/admin/v1/models/m"
 KEPT = 2
 """Versions that are in use at a time."""
+
+OPEN = {"running", "paused", "held"}
+"""States of rollouts that have not ended."""
 
 
 @dataclass(slots=True)
@@ -163,9 +167,17 @@ class Changes:
         body = {"to": version, "steps": [1000, 10_000], "min_step_seconds": 300}
         self.ask(begun, "POST", f"{MODEL}/rollouts", body)
         if begun.acknowledged:
-            reason, _ = self.next(verb)
-            change = Change(reason, f"rollout.{verb}", version)
-            self.ask(change, "POST", f"{MODEL}/rollouts/{begun.answer['id']}/{verb}", {})
+            self._end(begun.answer["id"], verb)
+        elif begun.status == HTTPStatus.CONFLICT:  # a start whose acknowledgement a kill took is in the way
+            listed = Change("", "rollout.list")
+            self.ask(listed, "GET", f"{MODEL}/rollouts", None)
+            if listed.acknowledged:
+                for rollout in (one for one in listed.answer["rollouts"] if one["state"] in OPEN):
+                    self._end(rollout["id"], "abort")
+
+    def _end(self, rollout: int, verb: str) -> None:
+        reason, _ = self.next(verb)
+        self.ask(Change(reason, f"rollout.{verb}"), "POST", f"{MODEL}/rollouts/{rollout}/{verb}", {})
 
     def retrain(self, rng: random.Random) -> None:
         """Ask for retraining."""
