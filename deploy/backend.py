@@ -1,7 +1,7 @@
-"""The build back end: setuptools', with the infer road compiled by mypyc where a C compiler is at hand.
+"""The build back end: setuptools', with the request path compiled by mypyc if a C compiler is available.
 
-``[tool.penstock] compiled`` in ``pyproject.toml`` names the modules. Without a compiler or Python's headers, where they
-fail, or with ``PENSTOCK_PURE`` in the environment, they stay Python: the same source, slower.
+``[tool.penstock] compiled`` in ``pyproject.toml`` names the modules. Without a compiler or Python's headers, if
+compilation fails, or with ``PENSTOCK_PURE`` in the environment, they stay Python: the same source, slower.
 """
 
 import os
@@ -20,11 +20,11 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 HERE = Path("deploy/backend.py")
 LENIENT = ("--config-file=", "--ignore-missing-imports", "--follow-imports=silent", "--explicit-package-bases")
-"""How mypy reads the sources for a build: where types of others are missing, values are anything."""
+"""Options of mypy for a build: missing types of other libraries count as Any."""
 
 
-def possible() -> str:
-    """Why the road cannot be compiled, empty if it can."""
+def obstacle() -> str:
+    """Return why the modules cannot be compiled, "" if they can."""
     if os.environ.get("PENSTOCK_PURE"):
         return "PENSTOCK_PURE is set"
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
@@ -36,18 +36,18 @@ def possible() -> str:
 
 
 def extensions() -> Sequence[Any]:
-    """The compiled modules, none where that is not possible."""
-    because = possible()
-    if because:
-        _plain(because)
+    """Return the modules to compile, none if that is not possible."""
+    reason = obstacle()
+    if reason:
+        _plain(reason)
         return []
     os.environ["MYPYPATH"] = "src"
     modules = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["penstock"]["compiled"]
     paths = [f"src/{module.replace('.', '/')}.py" for module in modules]
     try:
         return _translated(paths)
-    except SystemExit:  # its complaint has been printed
-        _plain("mypyc refused the sources")
+    except SystemExit:  # mypyc has printed the error
+        _plain("mypyc cannot compile the sources")
         return []
 
 
@@ -57,12 +57,12 @@ def _translated(paths: Sequence[str]) -> Sequence[Any]:
     return mypycify([*LENIENT, "--cache-dir=build/mypy", *paths], opt_level="1", debug_level="0")
 
 
-def _plain(because: str) -> None:
-    print(f"penstock stays plain Python: {because}", file=sys.stderr)  # noqa: T201 - what a builder reads
+def _plain(reason: str) -> None:
+    print(f"penstock is built as plain Python: {reason}", file=sys.stderr)  # noqa: T201 - what a builder reads
 
 
 class _BuildExt(build_ext):
-    """Leaves no half of the modules compiled."""
+    """Compiles all modules or none."""
 
     def build_extensions(self) -> None:
         try:
@@ -75,7 +75,7 @@ class _BuildExt(build_ext):
 
 
 class _Sdist(sdist):
-    """The sources with this file, which nothing else of them leads to."""
+    """Adds this file to the source distribution."""
 
     def make_distribution(self) -> None:
         self.filelist.append(str(HERE))

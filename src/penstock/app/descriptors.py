@@ -1,4 +1,4 @@
-"""File descriptors of a process: as many as the system allows, and how many connections they are enough for."""
+"""Raises the limit of file descriptors, and computes the number of connections it allows."""
 
 import resource
 from typing import Final
@@ -8,18 +8,18 @@ RESERVED: Final = 128
 
 FEWEST: Final = 16
 MOST: Final = 1 << 20
-"""More is not asked for where the system sets no limit."""
+"""The limit to request if the system sets none."""
 
 
 def raise_limit() -> int:
-    """Allow this process as many descriptors as it may have; their number."""
+    """Raise this process's limit of descriptors to its maximum and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
+    limit = MOST if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 def connection_limit(configured: int, descriptors: int, ports: int) -> int:
-    """Connections that each of ``ports`` may have: what is configured, or fewer where descriptors would run out."""
+    """Return the connections that each of ``ports`` may have: as configured, or fewer if descriptors would run out."""
     return min(configured, max(FEWEST, (descriptors - RESERVED) // ports))

@@ -1,4 +1,4 @@
-"""The control process of `penstock serve`: puts the control plane together, and owns start, stop and signals."""
+"""The control process of `penstock serve`: builds the control plane, and owns start, stop and signals."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from penstock.app.gateway_record import GatewayRecord
 from penstock.app.logs import set_up
 from penstock.app.models import Models
 from penstock.app.repositories import check, identity, repositories_of
-from penstock.app.traffic_sides import TrafficSides
+from penstock.app.traffic_services import TrafficServices
 from penstock.config.sections import Tls
 from penstock.config.settings import Settings
 from penstock.control.instance import directory, ports
@@ -57,7 +57,7 @@ class Code(IntEnum):
 
 
 class CannotServe(Exception):
-    """The gateway cannot start; the text is one clear line, ``code`` what to exit with."""
+    """The gateway cannot start; the text is one line, ``code`` the exit code."""
 
     def __init__(self, message: str, code: Code = Code.FAILURE) -> None:
         super().__init__(message)
@@ -65,8 +65,8 @@ class CannotServe(Exception):
 
 
 _OWN_BLOBS = (
-    "the contents of versions lie in this gateway's home, and other gateways of the registry cannot read them: "
-    "set 'blobs' to a bucket or a folder that all gateways share"
+    "version contents are stored in this gateway's home, where other gateways of the registry cannot read them; "
+    "set 'blobs' to a bucket or folder that all gateways share"
 )
 
 _CODES = {"invalid": Code.USAGE, "not_ready": Code.UNAVAILABLE, "damaged": Code.INTEGRITY}
@@ -76,7 +76,7 @@ def serve(settings: Settings) -> None:
     """Run the gateway until it is asked to stop.
 
     Raises:
-        CannotServe: an option, the model folder, the registry, a port or the runtime directory is of no use.
+        CannotServe: an option, the model folder, the registry, a port or the runtime directory cannot be used.
     """
     _check_ready_file(settings.ready_file)
     try:
@@ -87,7 +87,7 @@ def serve(settings: Settings) -> None:
         models = _served(settings, identity(repositories)) if repositories else f"{place.database} {place.blobs}"
         opening = open_instance(homes, _worker_options(settings, host), models, __version__)
         with opening.given_up_on_failure():
-            if not opening.adopted:  # what adopted workers serve goes on, whatever became of its files
+            if not opening.adopted:  # adopted workers keep serving even if their files are gone
                 check(repositories)
             ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
     except InvalidInput as fault:
@@ -109,12 +109,12 @@ def serve(settings: Settings) -> None:
 
 
 def _served(settings: Settings, repositories: str) -> str:
-    """Names what is served: only a gateway that served the same is gone on with."""
+    """Return a text that identifies what is served: only workers of the same are adopted."""
     return f"{repositories}\n{settings.model_name}" if settings.model_name else repositories
 
 
 def _check_ready_file(path: Path | None) -> None:
-    """Take an earlier ready file away, so that its presence always means ready."""
+    """Remove an earlier ready file, so that its presence always means ready."""
     if path is None:
         return
     try:
@@ -159,36 +159,36 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
 
 
 def _certificate(tls: Tls | None) -> tuple[str, str] | None:
-    """The files for TLS, known to belong together before any worker needs them."""
+    """Return the TLS files, after checking that certificate and key match."""
     if tls is None:
         return None
     files = str(tls.certificate_file.expanduser().resolve()), str(tls.key_file.expanduser().resolve())
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
     except (OSError, ssl.SSLError) as error:
-        text = f"tls: the certificate and its key cannot be used: {error.strerror or error}"
+        text = f"tls: the certificate or its key cannot be used: {error.strerror or error}"
         raise CannotServe(text, Code.USAGE) from None
     return files
 
 
 class Signals:
-    """Requests to stop: ``first`` asks to drain, ``second`` to be gone."""
+    """Stop signals: ``first`` requests a drain, ``second`` an immediate stop."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._heard)
+            loop.add_signal_handler(number, self._on_signal)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
-            loop.add_signal_handler(signal.SIGHUP, self._heard)
+            loop.add_signal_handler(signal.SIGHUP, self._on_signal)
 
-    def _heard(self) -> None:
+    def _on_signal(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
 
 
 class Gateway:
-    """One run of the control process, from the first worker to the last; without ``repositories`` of the registry."""
+    """One run of the control process; serves ``repositories``, or the registry if there are none."""
 
     def __init__(
         self,
@@ -216,10 +216,10 @@ class Gateway:
         )
 
     async def run(self) -> None:
-        """Serve until asked to stop, then stop as asked.
+        """Serve until a stop signal, then drain and stop.
 
         Raises:
-            Fault: there is nothing that could be served.
+            Fault: there is nothing to serve.
         """
         try:
             await self._run(Signals())
@@ -235,27 +235,27 @@ class Gateway:
             await self._plane.stop_now()
             raise
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
-        sides = self._models.sides(self._plane, self._opening.instance.path)
-        registry_admin.heed_writes(lambda: sides.fleet.problem)
+        services = self._models.traffic_services(self._plane, self._opening.instance.path)
+        registry_admin.heed_writes(lambda: services.fleet.problem)
         self._plane.measure(self._models.readings)
-        self._plane.measure(sides.readings)
+        self._plane.measure(services.readings)
         self._plane.measure(registry_admin.readings)
-        self._plane.measure(sides.rollouts.readings)
-        self._plane.measure(sides.monitoring.readings)
-        self._plane.measure(sides.retraining.readings)
-        self._plane.measure(sides.leadership.readings)
-        self._plane.gather(sides.monitoring.gathered)
-        self._plane.label_by(sides.monitoring.labels)
-        await sides.monitoring.start()
-        self._plane.reconciler.decorate = sides.decorate
+        self._plane.measure(services.rollouts.readings)
+        self._plane.measure(services.monitoring.readings)
+        self._plane.measure(services.retraining.readings)
+        self._plane.measure(services.leadership.readings)
+        self._plane.gather(services.monitoring.gathered)
+        self._plane.label_by(services.monitoring.labels)
+        await services.monitoring.start()
+        self._plane.reconciler.decorate = services.decorate
         self._plane.renew()
-        server = await asyncio.to_thread(self._ops_server, registry_admin, sides)
+        server = await asyncio.to_thread(self._ops_server, registry_admin, services)
         server.start(self._ops_socket)
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
-        beside = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
-        self._plane.supervise(*beside, *sides.tasks())
+        tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
+        self._plane.supervise(*tasks, *services.tasks())
         if await _first(self._plane.until_ready(), signals.first.wait()):
             self._announce()
             options = self._opening.options
@@ -263,32 +263,39 @@ class Gateway:
             retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
         await signals.first.wait()
         record.remove()
-        log.info("stopping: no longer ready, draining; a second signal stops at once")
+        log.info("stopping: readiness is off and open requests drain; send a second signal to stop immediately")
         if not await _first(self._plane.stop(), signals.second.wait()):
-            log.warning("stopping at once")
+            log.warning("stopping immediately, on a second signal")
             await self._plane.stop_now()
         for task in retiring:
             task.cancel()
-        await sides.leadership.stop()
-        await sides.fleet.stop()
+        await services.leadership.stop()
+        await services.fleet.stop()
         await server.stop()
         registry_admin.close()
-        sides.close()
+        services.close()
 
-    def _ops_server(self, registry_admin: RegistryAdmin, sides: TrafficSides) -> "OpsServer":
-        """Made on a thread: the import takes time the workers' first messages need not wait for."""
-        from penstock.api.admin.page import Shown  # noqa: PLC0415 - see above
+    def _ops_server(self, registry_admin: RegistryAdmin, services: TrafficServices) -> "OpsServer":
+        """Build the ops server; called on a thread, because the import takes long."""
+        from penstock.api.admin.page import GatewayFacts  # noqa: PLC0415 - see above
         from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
-        from penstock.api.admin.traffic import Sides  # noqa: PLC0415 - see above
+        from penstock.api.admin.traffic import TrafficApi  # noqa: PLC0415 - see above
 
-        decides = Sides(
-            sides.traffic, sides.rollouts, sides.experiments, sides.monitoring, sides.retraining, sides.fleet
+        traffic = TrafficApi(
+            services.traffic,
+            services.rollouts,
+            services.experiments,
+            services.monitoring,
+            services.retraining,
+            services.fleet,
         )
         connections = connection_limit(CONNECTIONS, raise_limit(), 1)
-        return OpsServer(self._plane, registry_admin, decides, Shown(__version__, self._http, self._grpc), connections)
+        return OpsServer(
+            self._plane, registry_admin, traffic, GatewayFacts(__version__, self._http, self._grpc), connections
+        )
 
     def _announce(self) -> None:
-        """Tell that the gateway is ready: the file first, so that whoever reads the line finds it."""
+        """Announce readiness: write the ready file first, then the line on stderr."""
         if self._settings.ready_file is not None:
             workers = [pid for pid, _ in self._plane.worker_states() if pid]
             facts = {"http": self._http, "grpc": self._grpc, "ops": self._ops, "pid": os.getpid(), "workers": workers}
@@ -300,7 +307,7 @@ class Gateway:
 
 
 async def _first(wanted: Coroutine[Any, Any, None], interruption: Coroutine[Any, Any, Any]) -> bool:
-    """Run both until one ends and cancel the other; whether it was the wanted one."""
+    """Run both until one ends and cancel the other; return whether ``wanted`` ended."""
     tasks = [asyncio.ensure_future(wanted), asyncio.ensure_future(interruption)]
     done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in left:

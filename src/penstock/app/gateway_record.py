@@ -1,4 +1,4 @@
-"""The file that tells commands on this machine which gateway runs on a home."""
+"""The file with the address and process id of the gateway that runs on a home, for commands on this machine."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from penstock.engine.durable_files import write_atomically
 
 
 class GatewayRecord:
-    """Tells commands on this machine which gateway runs on a home."""
+    """The record of the gateway that runs on a home; failures to write it are ignored."""
 
     def __init__(self, home: Path) -> None:
         self._file = home / "gateway.json"
 
     def write(self, ops: str) -> None:
-        """Say that this process is it."""
+        """Record this process and its ops address (host:port)."""
         with suppress(OSError):
             write_atomically(self._file, json.dumps({"ops": ops, "pid": os.getpid()}) + "\n")
 
     def remove(self) -> None:
-        """Say so no longer, unless another one has come."""
+        """Remove the record, unless another gateway has replaced it."""
         with suppress(OSError, ValueError, KeyError):
             if json.loads(self._file.read_text())["pid"] == os.getpid():
                 self._file.unlink()

@@ -1,4 +1,4 @@
-"""Logs of every process: one line each on standard error, and never a word from a request."""
+"""Configures the logs of every process: one line each on standard error, without request content."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ import time
 
 
 class OneLine(logging.Formatter):
-    """Time, level, process, logger, message; a trace follows only where something is broken."""
+    """Formats time, level, process, logger and message; a traceback follows only for a defect."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -18,5 +18,5 @@ def set_up(level: str, process: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel("WARNING")  # its steps are told by us
+    logging.getLogger("alembic").setLevel("WARNING")  # Penstock logs the migrations itself
     logging.raiseExceptions = False  # a closed standard error must not become an error of its own

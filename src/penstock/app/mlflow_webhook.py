@@ -1,4 +1,4 @@
-"""Takes the webhooks of an MLflow server: checked by their signature, then the mirror looks again."""
+"""Receives the webhooks of an MLflow server: checks their signature and wakes the synchronisation."""
 
 import time
 from collections.abc import Mapping
@@ -10,17 +10,22 @@ from penstock.registry.mlflow.webhooks import verify_mlflow
 
 
 class MlflowWebhook:
-    """Wakes the mirror when MLflow calls; the secret is read anew for each call, so that it can be changed."""
+    """Wakes the synchronisation when MLflow calls; reads the secret at each call, so that it can be changed."""
 
-    def __init__(self, secret: Path, mirror: MlflowSync) -> None:
+    def __init__(self, secret: Path, sync: MlflowSync) -> None:
         self._secret = secret
-        self._mirror = mirror
+        self._sync = sync
 
     def __call__(self, headers: Mapping[str, str], body: bytes) -> None:
-        """One call of MLflow's."""
+        """Handle one call.
+
+        Raises:
+            NotReady: the secret cannot be read.
+            InvalidInput: the signature or the time is wrong.
+        """
         try:
             secret = self._secret.read_bytes().strip()
         except OSError:
             raise NotReady("the webhook secret cannot be read") from None
         verify_mlflow(headers, body, secret, time.time())
-        self._mirror.wake()
+        self._sync.wake()

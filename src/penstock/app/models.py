@@ -1,4 +1,4 @@
-"""Where the control process gets its models from: registry, admission and sources, put together off the start's way."""
+"""Builds the source of models of the control process: registry, admission, repositories and MLflow."""
 
 import asyncio
 import time
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
-from penstock.app.keeping import keeping_of
 from penstock.app.mlflow_webhook import MlflowWebhook
 from penstock.app.repositories import identity
-from penstock.app.traffic_sides import TrafficSides, open_sides
+from penstock.app.retention import retention_of
+from penstock.app.traffic_services import TrafficServices, open_traffic_services
 from penstock.config.settings import Settings
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.periodic import PeriodicTask
@@ -40,13 +40,13 @@ from penstock.registry.stores.traffic import TrafficStore
 from penstock.telemetry.metrics import SCRATCH_FAILURES, Point, Reading
 
 REGISTRY_LOOK_S = 0.5
-"""What another gateway changed in a shared registry is seen after that time at the latest."""
+"""Longest time until a change of another gateway in a shared registry is seen."""
 
 COLLECT_S = 3600.0
 
 
 class Models:
-    """The source of models of one gateway (``reconciler.Source``), and the ``RegistryAdmin`` that changes its offer.
+    """The source of models of one gateway (``reconciler.Source``), and its ``RegistryAdmin``.
 
     The database library is imported by the first scan, on a thread, while the workers start.
     """
@@ -56,7 +56,9 @@ class Models:
         self._place = place
         self._repositories = repositories
         if repositories and settings.mlflow is not None:
-            raise InvalidInput("mlflow: its models are mirrored into the registry; serve without a folder")
+            raise InvalidInput(
+                "mlflow: models are mirrored into the registry; remove the model folders, or the mlflow setting"
+            )
         self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
         self.examiner = Examiner(self._admission)
         self._parts: Parts | None = None
@@ -77,17 +79,17 @@ class Models:
 
         if not self._repositories:
             registry = open_registry(self._place, self._settings.admission.max_bytes)
-            picture = RegistrySnapshot(registry.store, self._place.picture)
-            source = RegistrySource(picture, registry.shelf)
+            snapshot = RegistrySnapshot(registry.store, self._place.picture)
+            source = RegistrySource(snapshot, registry.shelf)
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
-            self._parts = Parts(registry.store, picture, registry, source, self.examiner, self._load_s, archived)
+            self._parts = Parts(registry.store, snapshot, registry, source, self.examiner, self._load_s, archived)
             return source
         store = open_store(self._place)
-        picture = RegistrySnapshot(store, self._place.picture)
+        snapshot = RegistrySnapshot(store, self._place.picture)
         archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._place)))
-        self._parts = Parts(store, picture, None, None, self.examiner, self._load_s, archived, self.repositories)
+        self._parts = Parts(store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories)
         self._folders = self._contents()
-        return AliasedFolder(self._folders, picture)
+        return AliasedFolder(self._folders, snapshot)
 
     def _contents(self) -> FolderContents:
         verdicts = Verdicts(self._place.verdicts, basis(self._admission))
@@ -97,11 +99,11 @@ class Models:
         return FolderContents(self._repositories, self.examiner, verdicts, copies, settle_s)
 
     def repositories(self) -> Sequence[RepositoryState]:
-        """How the last look at each watched folder and bucket ended."""
+        """Return the result of the last look at each watched folder and bucket."""
         return () if self._folders is None else self._folders.states
 
     def readings(self) -> Iterable[Reading]:
-        """The same as metrics."""
+        """Yield the metrics of repositories, thread pools and scratch files."""
         yield from readings(self.repositories())
         yield from pool_readings(self._pools)
         yield Point(SCRATCH_FAILURES, (), delete_failures())
@@ -111,29 +113,29 @@ class Models:
         return self._settings.limits.load_seconds
 
     def registry_admin(self, reconciler: Reconciler, serving: Serving) -> RegistryAdmin:
-        """What changes the registry; only after the first scan."""
+        """Return what changes the registry; call after the first scan."""
         if self._parts is None:
             raise RuntimeError
         return RegistryAdmin(self._parts, reconciler, serving)
 
-    def sides(self, plane: ControlPlane, instance: Path) -> TrafficSides:
-        """What decides the traffic, and what watches it; only after the first scan."""
+    def traffic_services(self, plane: ControlPlane, instance: Path) -> TrafficServices:
+        """Return the services for traffic and monitoring; call after the first scan."""
         if self._parts is None:
             raise RuntimeError
-        return open_sides(self._settings, self._place, self._parts, plane, instance)
+        return open_traffic_services(self._settings, self._place, self._parts, plane, instance)
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler, instance: Path) -> list[PeriodicTask]:
-        """What goes on beside serving; ``instance`` is the directory that its processes share."""
-        meanwhile = "not everything whose time is over could be let go"
+        """Return the periodic tasks; ``instance`` is the directory that its processes share."""
+        meanwhile = "some expired data was not deleted"
         janitor = self._janitor(reconciler, instance)
         self._pools.extend(janitor.pools)
-        clearing = PeriodicTask("janitor", janitor.step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile)
-        return [clearing, *self._registry_tasks(registry_admin)]
+        cleaning = PeriodicTask("janitor", janitor.step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile)
+        return [cleaning, *self._registry_tasks(registry_admin)]
 
     def _registry_tasks(self, registry_admin: RegistryAdmin) -> list[PeriodicTask]:
         if self._repositories or self._parts is None:
             return []
-        meanwhile = "nothing is cleared away"
+        meanwhile = "unused contents are not deleted"
         collecting = PeriodicTask(
             "collection", registry_admin.collect, COLLECT_S, delay_s=COLLECT_S, overdue_s=COLLECT_S, meanwhile=meanwhile
         )
@@ -149,14 +151,14 @@ class Models:
         return tasks
 
     def _janitor(self, reconciler: Reconciler, shared: Path) -> Janitor:
-        """What lets go of that whose time is over; only after the first scan."""
+        """Return the janitor, which deletes expired data; call after the first scan."""
         if self._parts is None:
             raise RuntimeError
         from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 
         records, place = self._parts.store, self._place
         database, references = records.connections, MonitorStore(records.connections)
-        keeping = keeping_of(self._settings.retention)
+        keeping = retention_of(self._settings.retention)
 
         def needed() -> Needed:
             contents = {digest.removeprefix("sha256:") for digest in records.contents.needed()}
@@ -173,7 +175,7 @@ class Models:
         )
 
     async def close(self) -> None:
-        """End what examines and fetches contents."""
+        """Stop the examiner and the source, and end their threads."""
         await self.examiner.close()
         if isinstance(self._source, RegistrySource):
             await self._source.close()

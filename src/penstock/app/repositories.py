@@ -1,4 +1,4 @@
-"""The repositories that the settings name: folders of this machine and buckets, of many models or of one."""
+"""Opens the repositories in the settings: local folders and buckets, of many models or of one."""
 
 import os
 from collections.abc import Sequence
@@ -14,32 +14,31 @@ _BUCKET = "s3://"
 
 
 def repositories_of(settings: Settings) -> list[Repository]:
-    """What is to be served; nothing where the registry is.
+    """Return the repositories to serve; none if the registry is served.
 
     Raises:
         InvalidInput: they cannot be served together, or a library is missing.
     """
     if settings.model_name and len(settings.models) != 1:
-        raise InvalidInput("--model-name names the model that one folder is; give that folder, and no other")
-    found = [_repository(stated, settings) for stated in settings.models]
-    names = [one.tree.name for one in found]
+        raise InvalidInput("--model-name needs exactly one model folder")
+    repositories = [_repository(location, settings) for location in settings.models]
+    names = [repository.tree.name for repository in repositories]
     if len(set(names)) < len(names):
-        raise InvalidInput("a model folder is given twice")
-    return found
+        raise InvalidInput("the same model folder is given twice; remove one")
+    return repositories
 
 
 def identity(repositories: Sequence[Repository]) -> str:
-    """Names repositories: what belongs to these does not belong to others."""
+    """Return a text that identifies these repositories."""
     trees = [one.tree for one in repositories]
     return "\n".join(os.path.realpath(tree.name) if isinstance(tree, LocalTree) else tree.name for tree in trees)
 
 
 def check(repositories: Sequence[Repository]) -> None:
-    """Look once at every folder of this machine, so that a wrong one is told before anything starts. One that
-    cannot be read now may be right.
+    """Check every local folder before the start. A folder that cannot be read now is not an error.
 
     Raises:
-        InvalidInput: one is not there, or nothing in it looks like a model.
+        InvalidInput: a folder does not exist or contains no model.
     """
     for repository in repositories:
         if isinstance(repository.tree, LocalTree):
@@ -50,13 +49,13 @@ def check(repositories: Sequence[Repository]) -> None:
                 raise InvalidInput(f"{repository.tree.name}: {fault}") from None
 
 
-def _repository(stated: str, settings: Settings) -> Repository:
+def _repository(location: str, settings: Settings) -> Repository:
     name = settings.model_name
-    if stated.startswith(_BUCKET):
+    if location.startswith(_BUCKET):
         from penstock.registry.repository.bucket_tree import BucketTree  # noqa: PLC0415 - an extra
 
-        return Repository(BucketTree(stated), name)
-    path = Path(stated).expanduser().absolute()
+        return Repository(BucketTree(location), name)
+    path = Path(location).expanduser().absolute()
     if name and path.is_file():
         return Repository(LocalTree(path.parent, one_model=True), name, path.name)
     return Repository(LocalTree(path, one_model=bool(name)), name)

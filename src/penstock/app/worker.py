@@ -1,4 +1,4 @@
-"""One data process: takes its slot over, serves what the control process wants, and drains when it is told to."""
+"""A worker process: takes over its slot, serves the desired state of the control process, and drains on request."""
 
 import asyncio
 import logging
@@ -41,30 +41,30 @@ log = logging.getLogger("penstock.worker")
 BEAT_S = 0.1
 HOUSE_S = 1.0
 OWN_S = 5.0
-"""A predecessor in the slot has that long to be gone."""
+"""Seconds to wait for the previous worker of the slot to exit."""
 
 BUSY_NS = 60_000_000_000
-"""While versions are loaded, each may hold the loop up for that long before the worker counts as frozen."""
+"""Time that the load of one version may block the loop before the worker counts as frozen."""
 
 MEMORY_SHARE = 4
-"""All workers together may hold this part of the memory there is for their callers, unless a setting says otherwise."""
+"""By default, all workers together may hold one part in this many of the memory for their callers."""
 
 CLOSE_S = 2.0
-"""After the last answer, what is left to do may take that long; shorter than the margin the control process gives."""
+"""Seconds for the steps after the last answer; shorter than the margin of the control process."""
 
 PORTS = 2
 COMMAND_MARGIN_S = 5.0
-"""A worker waits that much longer for the answer to a repository request than the control process works on it."""
+"""Seconds that a worker waits for a repository request beyond the time limit of the control process."""
 
 
 class Worker:
-    """A data plane with its two transports, tied to one slot and one control process after another."""
+    """A data plane with its two transports, bound to one slot; control processes may replace each other."""
 
     def __init__(self, instance: Instance, index: int, files: list[SlotFile], options: WorkerOptions) -> None:
         self._options = options
         self._slot = files[index].slot
         wait_s = options.load_s + COMMAND_MARGIN_S
-        self._link = Link(instance.socket, index, self._wanted, wait_s)
+        self._link = Link(instance.socket, index, self._set_desired, wait_s)
         slots = [file.slot for file in files]
         regions = Regions(options.shared_memory, instance.path / "regions.json", options.max_body_bytes)
         self._memory = MemoryBudget(options.memory_bytes or read_memory() // MEMORY_SHARE // options.workers)
@@ -78,7 +78,7 @@ class Worker:
             _request_limits(options),
         )
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
-        self._loader = ModelLoader(self._plane, self._slot, options.threads, self._reported, self._link.rows, votes)
+        self._loader = ModelLoader(self._plane, self._slot, options.threads, self._report, self._link.rows, votes)
         limits = Limits(
             max_body_bytes=self._plane.limits.max_body_bytes,
             max_body_setting=self._plane.limits.max_body_setting,
@@ -94,25 +94,25 @@ class Worker:
         )
         self._grpc = Http2Server(self._plane, grpc)
         self._desired = Desired()
-        self._news = asyncio.Event()
-        self._asked_to_stop = asyncio.Event()
-        self._told: set[tuple[str, str, str]] = set()
+        self._desired_changed = asyncio.Event()
+        self._stop_requested = asyncio.Event()
+        self._described: set[tuple[str, str, str]] = set()
         self._open = False
-        self._beaten = time.thread_time(), time.monotonic()
+        self._last_heartbeat = time.thread_time(), time.monotonic()
         self._tasks = (
             PeriodicTask(TASK_NAMES[HEARTBEAT], self._beat, BEAT_S),
-            PeriodicTask(TASK_NAMES[HOUSE], self._keep_house, HOUSE_S, delay_s=HOUSE_S),
+            PeriodicTask(TASK_NAMES[HOUSE], self._clean_up, HOUSE_S, delay_s=HOUSE_S),
         )
         self._failed_before = [task.failures for task in self._slot.tasks]
 
     async def run(self) -> None:
-        """Serve until asked to stop, or until no control process has been met for the grace time; then drain."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._asked_to_stop.set)
+        """Serve until a stop signal, or until no control process answers for the grace time; then drain."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop_requested.set)
         periodic = Tasks()
         periodic.start(*self._tasks)
         stalls = asyncio.create_task(self._watch_stalls())
-        work = [asyncio.create_task(self._apply()), asyncio.create_task(self._keep_in_touch())]
-        stop = asyncio.create_task(self._asked_to_stop.wait())
+        work = [asyncio.create_task(self._apply()), asyncio.create_task(self._run_link())]
+        stop = asyncio.create_task(self._stop_requested.wait())
         tasks: list[asyncio.Task[Any]] = [stop, *work]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -125,29 +125,29 @@ class Worker:
                 ended.cancel()
             await periodic.stop()
 
-    def _wanted(self, desired: Desired) -> None:
+    def _set_desired(self, desired: Desired) -> None:
         self._desired = desired
-        self._news.set()
+        self._desired_changed.set()
 
-    def _reported(self, statuses: tuple[VersionStatus, ...]) -> None:
+    def _report(self, statuses: tuple[VersionStatus, ...]) -> None:
         self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
         self._link.report(statuses)
         for status in statuses:
             key = (status.model, status.version, status.tag)
-            if status.state is State.READY and key not in self._told:
-                self._told.add(key)
+            if status.state is State.READY and key not in self._described:
+                self._described.add(key)
                 self._describe(status.model, status.version)
 
     def _describe(self, model: str, version: str) -> None:
-        told = self._plane.queries.metadata(model, version)
-        signature = {"inputs": tensors_out(told.inputs), "outputs": tensors_out(told.outputs)}
+        metadata = self._plane.queries.metadata(model, version)
+        signature = {"inputs": tensors_out(metadata.inputs), "outputs": tensors_out(metadata.outputs)}
         self._link.describe(model, version, signature)
 
     async def _apply(self) -> None:
-        """Work through the newest desired state, again and again; the first time, open the ports afterwards."""
+        """Apply each new desired state; after the first, open the ports."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._desired_changed.wait()
+            self._desired_changed.clear()
             desired = self._desired
             self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
             await self._loader.apply(desired)
@@ -155,7 +155,7 @@ class Worker:
             self._slot.announce_busy_until(0)
             if not self._open:
                 await self._start()
-            if not desired.waiting and not self._asked_to_stop.is_set():
+            if not desired.waiting and not self._stop_requested.is_set():
                 self._slot.set_state(READY)
             self._link.applied(desired.revision)
 
@@ -165,48 +165,48 @@ class Worker:
         await self._grpc.start(options.host, options.grpc_port)
         self._open = True
 
-    async def _keep_in_touch(self) -> None:
+    async def _run_link(self) -> None:
         await self._link.run(self._options.orphan_grace_s)
-        log.warning("no control process for %g s: draining", self._options.orphan_grace_s)
+        log.warning("no control process was reachable for %g s; draining", self._options.orphan_grace_s)
 
     async def _beat(self) -> None:
-        """Tell that the loop turns, how tasks stand, what memory is taken, and the share of time that it was busy."""
-        before, now = self._beaten, (time.thread_time(), time.monotonic())
+        """Report a heartbeat, the state of tasks, the memory used, and the utilisation of the loop."""
+        before, now = self._last_heartbeat, (time.thread_time(), time.monotonic())
         self._slot.beat(time.monotonic_ns())
         self._slot.set_memory(self._memory.limit, self._memory.used)
-        self._tell_tasks()
+        self._report_tasks()
         if now[1] > before[1]:
             self._plane.loop_utilisation = (now[0] - before[0]) / (now[1] - before[1])
-        self._beaten = now
+        self._last_heartbeat = now
 
-    def _tell_tasks(self) -> None:
+    def _report_tasks(self) -> None:
         for index, (task, failed) in enumerate(zip(self._tasks, self._failed_before, strict=True)):
             health = DEAD if task.is_dead else OVERDUE if task.problem else WELL
             state = TaskState(failed + task.failures, int(task.last_success * 1000), health)
             self._slot.set_task(index, state)
 
     async def _watch_stalls(self) -> None:
-        """Look again and again how late the loop comes to a timer."""
+        """Measure the delay of the loop's timers."""
         stalls = self._plane.stalls
         wait_s = stalls.start()
         while True:
             await asyncio.sleep(wait_s)
             wait_s = stalls.check()
 
-    async def _keep_house(self) -> None:
-        """Tell now and then what the shadows disagreed on, and give freed memory back to the system."""
-        self._tell_samples()
+    async def _clean_up(self) -> None:
+        """Report samples of shadow disagreements, and return freed memory to the system."""
+        self._report_samples()
         if self._memory.trim_due():
             await self._loader.release_memory()
 
-    def _tell_samples(self) -> None:
+    def _report_samples(self) -> None:
         for shadow in self._loader.shadows():
             if shadow.changed:
                 samples = [{**one.request, "badness": one.badness} for one in shadow.worst()]
                 self._link.samples(shadow.identity.model, shadow.identity.version, samples)
 
     async def _drain(self) -> None:
-        """Not ready, a moment more of serving, no new calls, the end of those under way."""
+        """Turn readiness off, keep serving for the drain delay, refuse new calls, and finish the open ones."""
         self._plane.begin_drain()
         self._slot.set_state(DRAINING)
         if not self._open:
@@ -219,16 +219,14 @@ class Worker:
         await self._close()
 
     async def _close(self) -> None:
-        """Tell what the last answers were counted as, and unload the models; a run without end is not waited for."""
+        """Report the last samples and unload the models, for at most ``CLOSE_S``."""
         try:
             async with asyncio.timeout(CLOSE_S):
-                self._tell_samples()
+                self._report_samples()
                 await self._loader.close()
                 await self._link.flush()
         except TimeoutError:
-            log.warning(
-                "a model was still running %g s after the last request was answered; it ends unfinished", CLOSE_S
-            )
+            log.warning("a model still runs %g s after the last answer; exiting without waiting for it", CLOSE_S)
 
 
 def _request_limits(options: WorkerOptions) -> RequestLimits:
@@ -243,15 +241,15 @@ def _request_limits(options: WorkerOptions) -> RequestLimits:
 
 
 def main(arguments: list[str]) -> int:
-    """Be the worker of one slot; ``arguments`` are the instance's directory and the slot's number."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the control process's affair
+    """Run the worker of one slot; ``arguments`` are the instance's directory and the slot's number."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the control process handles Ctrl-C
     heap.set_up()
     instance, index = Instance(Path(arguments[0])), int(arguments[1])
     options = options_in(instance.read("instance")["options"])
     set_up(options.log_level, f"worker-{index}")
     files = [SlotFile(instance.slot(number), writable=number == index) for number in range(options.workers)]
-    if not _own(files[index]):
-        log.error("the slot is still another worker's")
+    if not _acquire(files[index]):
+        log.error("another worker still holds slot %d; exiting", index)
         return 1
     slot = files[index].slot
     slot.take_over(os.getpid())
@@ -265,7 +263,7 @@ async def _run(instance: Instance, index: int, files: list[SlotFile], options: W
     await Worker(instance, index, files, options).run()
 
 
-def _own(file: SlotFile) -> bool:
+def _acquire(file: SlotFile) -> bool:
     deadline = time.monotonic() + OWN_S
     while not file.acquire():
         if time.monotonic() > deadline:

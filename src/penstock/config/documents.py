@@ -1,4 +1,4 @@
-"""YAML and JSON files that people write: as mappings, as text, and the line of each value."""
+"""Reads and writes YAML and JSON files, and finds the line of each value."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 
 class ConfigFault(Exception):
-    """Settings that cannot be used; ``faults`` names every one of them, a sentence each."""
+    """Invalid settings; ``faults`` has a sentence for each error."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
@@ -15,10 +15,10 @@ class ConfigFault(Exception):
 
 
 def read_document(file: Path, what: str) -> dict[str, Any]:
-    """The mapping in a YAML (or JSON) file that a person wrote; ``what`` names it.
+    """Return the mapping in a YAML or JSON file; ``what`` names the file in messages.
 
     Raises:
-        ConfigFault: it cannot be read, or holds no mapping.
+        ConfigFault: the file cannot be read, or is not a mapping.
     """
     document, faults = read_mapping(file, what, "lines such as 'name: value'")
     if faults:
@@ -27,8 +27,8 @@ def read_document(file: Path, what: str) -> dict[str, Any]:
 
 
 def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str, Any], list[str]]:
-    """The mapping in a file (empty without a file), and what is wrong with it; ``what`` names the file in messages, and
-    ``expected`` says what it holds."""
+    """Return the mapping in a file ({} without a file), and its errors; ``what`` names the file in messages, and
+    ``expected`` describes its content."""
     if file is None:
         return {}, []
     try:
@@ -36,22 +36,22 @@ def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str,
     except OSError as error:
         return {}, [f"{what} {file} cannot be read: {(error.strerror or 'error').lower()}"]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return {}, [f"{what} {file} is no YAML: {' '.join(str(error).split())}"]
+        return {}, [f"{what} {file} is not valid YAML: {' '.join(str(error).split())}"]
     if content is None:
         return {}, []
     if not isinstance(content, dict):
-        return {}, [f"{what} {file} holds no settings; expected {expected}"]
+        return {}, [f"{what} {file} is not a mapping; expected {expected}"]
     return {str(key): value for key, value in content.items()}, []
 
 
 def written(document: dict[str, Any]) -> str:
-    """A document as people write it in a file."""
+    """Return a document as YAML."""
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return text
 
 
 def lines_of(file: Path) -> dict[str, int]:
-    """The line of each value of a YAML or JSON file, by its path (``triggers[0].when``), as faults name it."""
+    """Return the line of each value of a YAML or JSON file, by its path in error texts (``triggers[0].when``)."""
     found: dict[str, int] = {}
 
     def walk(node: yaml.Node | None, path: str) -> None:

@@ -11,7 +11,7 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 def one_sentence(sentence: str) -> WrapValidator:
-    """One sentence for a union, where pydantic has one for each member."""
+    """Replace the messages of a union's members by one sentence."""
 
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -29,7 +29,7 @@ MemoryBytes = Annotated[
 
 
 class Section(BaseModel):
-    """Options that belong together; a key that is none of them is a fault."""
+    """A section of options; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -38,7 +38,7 @@ MessageBytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
 
 
 class Limits(Section):
-    """Bounds on requests and their answers, on connections, and on what a worker holds for its callers."""
+    """Limits of requests, answers and connections, and of the memory a worker holds for its callers."""
 
     max_body_bytes: MessageBytes = 64 << 20
     """Largest message, plain and inflated, on both transports."""
@@ -68,40 +68,40 @@ class Limits(Section):
     """Silence of a worker's event loop after which it is replaced as frozen; ten times as long while it computes."""
 
     deadline_seconds: PositiveSeconds = 60.0
-    """Deadline of a request that states none."""
+    """Deadline of a request without one."""
 
     load_seconds: PositiveSeconds = 300.0
     """Longest wait for a model to be loaded or unloaded on request."""
 
 
 class Cors(Section):
-    """Pages of other origins that may ask the REST port, by their browsers' rules."""
+    """Cross-origin access of browsers to the REST port."""
 
     origins: tuple[Annotated[str, Field(pattern=r"^(\*|null|https?://[^/\s,]+)$")], ...] = ()
     """Origins whose pages may use the REST port, such as "https://app.example"; "*" allows all, without credentials."""
 
 
 class Stop(Section):
-    """How the gateway ends."""
+    """How the gateway stops."""
 
     drain_delay_seconds: Seconds = 1.0
-    """Time to go on serving after readiness is off, so that load balancers notice."""
+    """Time to keep serving after readiness is off, so that load balancers notice."""
 
     drain_timeout_seconds: Seconds = 25.0
-    """Time requests under way get to finish."""
+    """Time for open requests to finish."""
 
     orphan_grace_seconds: Seconds = 60.0
-    """Time workers go on serving without a control process."""
+    """Time that workers keep serving without a control process."""
 
 
 class Admission(Section):
-    """What a model may take while it is examined, before it may serve."""
+    """Limits for the examination of a version before it may serve."""
 
     seconds: PositiveSeconds = 4.0
-    """Processor time for loading and trying it, on top of what its size asks for; four times as much may pass."""
+    """Processor time for loading and trying it, in addition to a share for its size; four times as much wall time."""
 
     memory_bytes: Annotated[int, Field(ge=256 << 20, le=1 << 44)] = 4 << 30
-    """Memory, on top of what its size asks for."""
+    """Memory, in addition to a share for its size."""
 
     max_bytes: Annotated[int, Field(ge=1024, le=1 << 44)] = 16 << 30
     """Largest content that is received, packed and unpacked."""
@@ -111,41 +111,41 @@ class Watch(Section):
     """How a model folder is watched."""
 
     seconds: Seconds = 1.0
-    """Time between two looks; 0 looks only at the start and at repository load requests."""
+    """Time between two scans; 0 scans only at the start and at repository load requests."""
 
     settle_seconds: Seconds = 2.0
-    """Time a version's files must have stayed the same before it is taken."""
+    """Time that a version's files must stay unchanged before it is loaded."""
 
 
 AnswersBytes = Annotated[int, Field(ge=16 << 20, le=1 << 44)]
 
 
 class Monitor(Section):
-    """What gateways of one fleet agree on for their monitors."""
+    """Settings of the monitor, the same on all gateways of a fleet."""
 
     false_alarms_per_day: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """False alarms of drift, and of labels, a day of the whole fleet, all versions together, at most; 0 is no bound."""
+    """Bound of false alarms per day, for drift and for labels, of the whole fleet and all versions; 0 is no bound."""
 
     gateways: Annotated[int, Field(ge=1, le=100_000)] = 1
-    """Gateways of the fleet, the most there may be at a time; each takes its part of that bound."""
+    """Maximum number of gateways in the fleet; each gets an equal part of that bound."""
 
     model_answers_bytes: AnswersBytes = 256 << 20
-    """Disk of each gateway for remembered answers of one model, which labels are joined to; the oldest go first."""
+    """Disk of each gateway for the answers of one model, to join labels to; the oldest are deleted first."""
 
     answers_bytes: AnswersBytes = 1 << 30
-    """Disk of each gateway for those of all models; a model beyond a fair share gives up its own oldest."""
+    """Disk of each gateway for the answers of all models; a model above its fair share loses its oldest."""
 
 
 Days = Annotated[int, Field(ge=1, le=36_500)]
 
-RoomBytes = Annotated[int, Field(ge=1 << 20, le=1 << 44)]
+DiskBytes = Annotated[int, Field(ge=1 << 20, le=1 << 44)]
 
 
 class Retention(Section):
-    """How long what grows is kept, in days, and how much of it."""
+    """Retention of stored data, in days, and its limits."""
 
     events_days: Days = 90
-    """Events; those that are still to be sent stay."""
+    """Events; those not yet delivered stay."""
 
     audit_days: Days = 365
     """Entries of the audit in the database; older ones move into compressed archives beside the contents."""
@@ -154,16 +154,16 @@ class Retention(Section):
     """Archives of the audit; 0 keeps them for ever."""
 
     trials_days: Days = 90
-    """Rollouts and experiments that are over; the newest of each model stays."""
+    """Finished rollouts and experiments; the newest of each model stays."""
 
     trials_per_model: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """Most rollouts, and experiments, that are over and kept of one model."""
+    """Maximum number of finished rollouts, and of experiments, for each model."""
 
     deliveries_days: Days = 7
-    """Deliveries that sinks took."""
+    """Successful deliveries to sinks."""
 
     dead_deliveries_days: Days = 30
-    """Deliveries that were given up, and can be replayed until then."""
+    """Failed deliveries, which can be replayed until then."""
 
     retired_versions_days: Days = 365
     """Records of retired versions; after that their numbers can be used again."""
@@ -174,14 +174,14 @@ class Retention(Section):
     exports_days: Days = 30
     """Rows and output of training commands, below retraining in the home."""
 
-    exports_bytes: RoomBytes = 10 << 30
-    """Room for them on each gateway; the oldest go first, those of the last day stay."""
+    exports_bytes: DiskBytes = 10 << 30
+    """Disk for them on each gateway; the oldest are deleted first, those of the last day stay."""
 
     copies_days: Days = 1
-    """Copies on each gateway of contents and references that nobody needs any more."""
+    """Unused local copies of contents and references."""
 
     series_seconds: Annotated[float, Field(ge=1, le=30 * 86_400, allow_inf_nan=False)] = 3600.0
-    """Metrics of versions that are gone."""
+    """Metrics of versions that are no longer served."""
 
 
 class Prometheus(Section):
@@ -192,16 +192,16 @@ class Prometheus(Section):
 
 
 class Mlflow(Section):
-    """An MLflow tracking server whose registered models are mirrored into the registry."""
+    """An MLflow tracking server whose registered models are copied into the registry."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
     """Its address; credentials come from MLFLOW_TRACKING_USERNAME, _PASSWORD or _TOKEN."""
 
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Names of the registered models to mirror; none means all of them."""
+    """Names of the registered models to copy; none means all."""
 
     poll_seconds: PositiveSeconds = 30.0
-    """Time between two looks."""
+    """Time between two queries."""
 
     webhook_secret_file: Path | None = None
     """File with the secret that MLflow signs its webhooks with; without one, webhooks are refused."""
@@ -211,7 +211,7 @@ class Tls(Section):
     """TLS on the data plane's two ports."""
 
     certificate_file: Path
-    """File with the certificate and those that vouch for it, PEM."""
+    """File with the certificate chain, PEM."""
 
     key_file: Path
-    """File with its key, PEM, without a password."""
+    """File with the private key, PEM, without a password."""

@@ -1,4 +1,4 @@
-"""Every setting of Penstock in one frozen tree: flags before environment before file before defaults."""
+"""All settings in one frozen tree: flags before environment before file before defaults."""
 
 import re
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ Workers = Annotated[
 
 
 def _listed(value: Any) -> Any:
-    """One repository is stated as a text or a path, several as a list."""
+    """Accept one repository as a text or path, several as a list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         return yaml.safe_load(value)
     return [str(value)] if isinstance(value, (str, Path)) else value
@@ -63,16 +63,16 @@ class Settings(BaseSettings):
     """Folders with the models to serve, and buckets (s3://BUCKET/PREFIX); none serves the registry."""
 
     model_name: Annotated[str, Field(max_length=128)] = ""
-    """Name of the model that the one folder in models is, with a graph or version folders in it; none by default."""
+    """Name of the model in the one folder in models, which has a graph or version folders; none by default."""
 
     home: Path = Path("~/.local/share/penstock")
-    """Penstock's own folder; control processes of one home take over from each other."""
+    """Folder of Penstock's own files; a new gateway on the same home takes over from the old one."""
 
     registry: str = ""
-    """Where versions and aliases are kept: a folder, which is the home then, sqlite:///PATH or postgresql://HOST/NAME."""
+    """Database of versions and aliases: a folder, which then is the home, sqlite:///PATH or postgresql://HOST/NAME."""
 
     blobs: str = ""
-    """Where contents are kept: a folder, or s3://BUCKET/PREFIX with keys from AWS_...; in the home by default."""
+    """Storage of contents: a folder, or s3://BUCKET/PREFIX with keys from AWS_...; in the home by default."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on."""
@@ -96,13 +96,13 @@ class Settings(BaseSettings):
     """Form of gRPC answers: raw contents always, or mirror, typed contents for typed requests."""
 
     shared_memory: tuple[Annotated[str, Field(pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\*?$")], ...] = ()
-    """Names of the shared memory segments that clients may use for tensors; "/images-*" allows all that begin so."""
+    """Names of the shared memory segments that clients may use for tensors; "/images-*" allows a prefix."""
 
     ready_file: Path | None = None
     """File to write when ready."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level of the lines on standard error."""
+    """Lowest level of log lines on standard error."""
 
     tls: Tls | None = None
     """TLS on the REST and gRPC ports; none by default."""
@@ -116,10 +116,10 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
 
     prometheus: Prometheus | None = None
-    """A Prometheus server that guards of rollouts may ask; none by default."""
+    """A Prometheus server that rollout guards may query; none by default."""
 
     mlflow: Mlflow | None = None
-    """An MLflow server to mirror; none by default."""
+    """An MLflow server whose models are copied; none by default."""
 
     @classmethod
     def settings_customise_sources(
@@ -140,10 +140,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """The settings that hold; ``flags`` maps dotted setting names to values, None meaning not given.
+    """Return the effective settings; ``flags`` maps dotted setting names to values, None meaning not given.
 
     Raises:
-        ConfigFault: with every fault of all sources.
+        ConfigFault: with every error of all sources.
     """
     document, faults = read_mapping(file, "the configuration file", "lines such as 'http_port: 8000'")
     try:
@@ -158,12 +158,12 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
 
 
 def settings_schema() -> dict[str, Any]:
-    """The JSON schema of the file."""
+    """Return the JSON schema of the configuration file."""
     return Settings.model_json_schema()
 
 
 def settings_document(settings: Settings) -> dict[str, Any]:
-    """Settings as the plain values a file would hold; passwords in addresses are masked."""
+    """Return the settings as plain values, with passwords in addresses masked."""
     values = settings.model_dump(mode="json")
     values["registry"] = _masked(values["registry"])
     if values["prometheus"]:
@@ -182,16 +182,16 @@ def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in flags.items():
         if value is not None:
             *sections, leaf = name.split(".")
-            place = tree
+            branch = tree
             for section in sections:
-                place = place.setdefault(section, {})
-            place[leaf] = value
+                branch = branch.setdefault(section, {})
+            branch[leaf] = value
     return tree
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
     name = ".".join(map(str, error["loc"])) or "settings"
     if error["type"] == "extra_forbidden":
-        return f"{name} is no setting"
-    wanted = str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}: {wanted[0].lower()}{wanted[1:]} (got {error['input']!r})"
+        return f"{name} is not a setting"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message[0].lower()}{message[1:]} (got {error['input']!r})"

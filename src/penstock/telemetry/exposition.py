@@ -1,7 +1,7 @@
-"""Readings in, Prometheus text or OpenMetrics out; the one door to prometheus_client, which decides which of the two.
+"""Renders readings as Prometheus text or OpenMetrics; the only importer of prometheus_client, which selects the format.
 
-Names and labels of a series are written once and kept while it is told of: a scrape of some thousand series is little
-more than joining texts.
+The name and labels of a series are formatted once and cached while it is exposed, so that a scrape of thousands of
+series mostly joins texts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,18 +20,18 @@ _EDGE_TEXTS = {metric.edges: (*(repr(edge) for edge in metric.edges), "+Inf") fo
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 Heads = tuple[str, ...]
-"""What stands before the values of a reading's samples."""
+"""The texts before the values of a reading's samples."""
 
 
 class Exposition:
-    """Renders what ``read`` gives at each scrape; nothing but texts is kept between two scrapes."""
+    """Renders the readings of ``read`` at each scrape; caches only texts between scrapes. Not for several threads."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
         self._heads: dict[object, tuple[object, Heads]] = {}
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The body and its content type, in the form the ``Accept`` header asks for."""
+        """Return the body and its content type, in the format that the ``Accept`` header asks for."""
         _, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith(OPENMETRICS)
         families: dict[str, list[str]] = {}
@@ -39,9 +39,9 @@ class Exposition:
         for reading in self._read():
             lines = families.setdefault(reading.metric.name, [])
             key = _key(reading)
-            kept = self._heads.get(key) or _kept(reading)
-            used[key] = kept
-            lines += kept[1] if _is_constant(reading) else map(str.__add__, kept[1], _values(reading))
+            cached = self._heads.get(key) or _cached(reading)
+            used[key] = cached
+            lines += cached[1] if _is_constant(reading) else map(str.__add__, cached[1], _values(reading))
         self._heads = used
         parts = [
             text
@@ -54,18 +54,18 @@ class Exposition:
 
 
 def _is_constant(reading: Reading) -> bool:
-    """Whether its values are the same at every scrape, as a tuple's are."""
+    """Whether the values are the same at every scrape, as those of a tuple."""
     return isinstance(reading, Bulk) and isinstance(reading.values, tuple)
 
 
-def _kept(reading: Reading) -> tuple[object, Heads]:
-    """What is kept of a reading, beside the labels that name it, lest others come to lie at their place."""
+def _cached(reading: Reading) -> tuple[object, Heads]:
+    """Return the texts to cache, with the labels, which must live as long because their identity is the key."""
     heads = _heads(reading)
     return reading.labels, tuple(map(str.__add__, heads, _values(reading)) if _is_constant(reading) else heads)
 
 
 def _key(reading: Reading) -> object:
-    """Names a reading's series: many at a time by the very list of their labels, which is the same at every scrape."""
+    """Return the cache key of a reading: of a ``Bulk``, the identity of its labels, the same object at every scrape."""
     match reading:
         case Bulk(metric=metric, labels=labels):
             return metric.name, id(labels)
@@ -90,9 +90,9 @@ def _heads(reading: Reading) -> Iterator[str]:
 
 
 def _labels(metric: Metric, labels: Sequence[str], edge: str = "") -> str:
-    named = [*zip(metric.labels, labels, strict=True), *([("le", edge)] if edge else [])]
-    told = ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in sorted(named))
-    return f"{{{told}}}" if told else ""
+    pairs = [*zip(metric.labels, labels, strict=True), *([("le", edge)] if edge else [])]
+    text = ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in sorted(pairs))
+    return f"{{{text}}}" if text else ""
 
 
 def _values(reading: Reading) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""The table of metrics: every name, type, label and meaning Penstock exposes stands here and nowhere else."""
+"""The table of metrics: the name, type, labels and help text of every metric that Penstock exposes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ PREFIX = "penstock_"
 
 
 class Kind(StrEnum):
-    """How a metric's values behave."""
+    """The type of a metric."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -19,7 +19,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One family; ``edges`` are a histogram's upper bucket edges in the unit of its name."""
+    """One metric; ``edges`` are a histogram's upper bucket edges, in the unit of its name."""
 
     name: str
     kind: Kind
@@ -35,13 +35,13 @@ REQUESTS = Metric(
     "requests_total",
     Kind.COUNTER,
     ("model", "version", "route", "protocol", "code"),
-    "Inference requests that ended, by the HTTP status or gRPC status name they ended with.",
+    "Inference requests that ended, by HTTP status or gRPC status name.",
 )
 REQUEST_DURATION = Metric(
     "request_duration_seconds",
     Kind.HISTOGRAM,
     ("model", "version", "route", "protocol"),
-    "Time from the first byte read of a request to the write of its answer.",
+    "Time from the first byte of a request to the write of its answer.",
     LATENCY_EDGES_S,
 )
 STAGE_DURATION = Metric(
@@ -56,40 +56,40 @@ CONCURRENCY_LIMIT = Metric(
     "concurrency_limit",
     Kind.GAUGE,
     ("model",),
-    "Requests that may wait and run at a time now, over all versions and workers.",
+    "Limit of requests that wait or run at the same time, over all versions and workers.",
 )
-SHED = Metric("shed_total", Kind.COUNTER, ("model", "reason"), "Requests refused for want of capacity, by reason.")
+SHED = Metric("shed_total", Kind.COUNTER, ("model", "reason"), "Requests refused for lack of capacity, by reason.")
 DEADLINE_EXCEEDED = Metric(
     "deadline_exceeded_total",
     Kind.COUNTER,
     ("model", "stage"),
-    "Requests whose time ran out before an answer was ready; the stage 'request' is the whole of it.",
+    "Requests that missed their deadline, by stage; the stage 'request' is the time from start to end.",
 )
 BATCH_ROWS = Metric("batch_rows", Kind.HISTOGRAM, ("model", "version"), "Rows in each run of the model.", ROWS)
 JOINT_RUN_MISMATCHES = Metric(
     "joint_run_mismatches_total",
     Kind.COUNTER,
     ("model", "version"),
-    "Runs of several requests that were repeated and answered otherwise than the requests alone.",
+    "Batch runs whose answers differed when their requests were repeated alone.",
 )
 MODEL_INFO = Metric("model_info", Kind.GAUGE, ("model", "version", "digest"), "1 for the content served.")
 MODEL_MEMORY = Metric(
     "model_memory_bytes",
     Kind.GAUGE,
     ("model", "version"),
-    "Memory one loaded copy takes, as its admission measured it.",
+    "Memory of one loaded copy, as measured at admission.",
 )
 MODEL_STATE = Metric(
     "model_state",
     Kind.GAUGE,
     ("model", "version", "state"),
-    "1 for the state a version is in, 0 for the others.",
+    "1 for the current state of a version, 0 for the others.",
 )
 REPOSITORY_UP = Metric(
     "repository_up",
     Kind.GAUGE,
     ("repository",),
-    "1 while the last look at a watched folder or bucket found models, 0 while it is away or empty.",
+    "1 if the last scan of a watched folder or bucket found models, 0 if it was unreachable or empty.",
 )
 MODEL_LOADS = Metric(
     "model_loads_total",
@@ -101,26 +101,26 @@ TRAFFIC_WEIGHT = Metric(
     "traffic_weight_ratio",
     Kind.GAUGE,
     ("model", "version"),
-    "Share of the requests without a version that the route sends to a version, as far as it can answer.",
+    "Share of the requests without a version that the route sends to a version, given what is ready.",
 )
 SHADOW_REQUESTS = Metric(
     "shadow_requests_total",
     Kind.COUNTER,
     ("model", "version", "outcome"),
-    "Requests mirrored to a shadow that came to an end, by what became of them: pair, missed or dropped.",
+    "Requests mirrored to a shadow, by outcome: pair, missed or dropped.",
 )
 SHADOW_PAIRS = Metric("shadow_pairs_total", Kind.COUNTER, ("model", "version"), "Mirrored requests that were compared.")
 SHADOW_DISAGREEMENTS = Metric(
     "shadow_disagreements_total",
     Kind.COUNTER,
     ("model", "version"),
-    "Compared requests that the shadow answered otherwise.",
+    "Compared requests that the shadow answered differently.",
 )
 ROLLOUT_STATE = Metric(
     "rollout_state",
     Kind.GAUGE,
     ("model", "version", "state"),
-    "1 for the state the newest rollout of a version is in, 0 for the others.",
+    "1 for the current state of the newest rollout of a version, 0 for the others.",
 )
 ROLLOUT_LOG_EVIDENCE = Metric(
     "rollout_log_evidence",
@@ -135,7 +135,7 @@ FEATURE_REFERENCE = Metric(
     "feature_reference_ratio",
     Kind.GAUGE,
     ("model", "version", "feature", "bin"),
-    "Share of the reference's rows in each bin of an input, no bin without a share.",
+    "Smoothed share of the reference's rows in each bin of an input; never 0.",
 )
 OUTPUT_BINS = Metric(
     "output_bin_total", Kind.COUNTER, ("model", "version", "output", "bin"), "Rows counted in each bin of an output."
@@ -144,161 +144,163 @@ OUTPUT_REFERENCE = Metric(
     "output_reference_ratio",
     Kind.GAUGE,
     ("model", "version", "output", "bin"),
-    "Share of the reference's rows in each bin of an output, no bin without a share.",
+    "Smoothed share of the reference's rows in each bin of an output; never 0.",
 )
 FEATURE_BELOW = Metric(
     "feature_below_total",
     Kind.COUNTER,
     ("model", "version", "feature", "bin"),
-    "Rows counted in each bin of an input or in one before it.",
+    "Cumulative count of rows up to each bin of an input.",
 )
 FEATURE_BELOW_REFERENCE = Metric(
     "feature_below_reference_ratio",
     Kind.GAUGE,
     ("model", "version", "feature", "bin"),
-    "Share of the reference's rows in each bin of an input or in one before it.",
+    "Cumulative share of the reference's rows up to each bin of an input.",
 )
 OUTPUT_BELOW = Metric(
     "output_below_total",
     Kind.COUNTER,
     ("model", "version", "output", "bin"),
-    "Rows counted in each bin of an output or in one before it.",
+    "Cumulative count of rows up to each bin of an output.",
 )
 OUTPUT_BELOW_REFERENCE = Metric(
     "output_below_reference_ratio",
     Kind.GAUGE,
     ("model", "version", "output", "bin"),
-    "Share of the reference's rows in each bin of an output or in one before it.",
+    "Cumulative share of the reference's rows up to each bin of an output.",
 )
 DRIFT_LOG_EVIDENCE = Metric(
     "drift_log_evidence",
     Kind.GAUGE,
     ("model", "version", "feature"),
-    "Natural logarithm of the evidence that an input or output has changed, since the last alarm.",
+    "Natural logarithm of the evidence since the last alarm that an input or output has changed.",
 )
 DRIFT_SCORE = Metric(
     "drift_score",
     Kind.GAUGE,
     ("model", "version", "feature", "statistic"),
-    "How far the window lies from the reference, by statistic: psi or js.",
+    "Distance of the window from the reference, by statistic: psi or js.",
 )
 DRIFT_STATE = Metric("drift_state", Kind.GAUGE, ("model", "version", "feature"), "1 while an input or output drifts.")
 DRIFT_ALARMS = Metric(
     "drift_alarms_total",
     Kind.COUNTER,
     ("model", "version"),
-    "Alarms that this gateway has told of; each is told by one gateway of a fleet.",
+    "Drift alarms that this gateway has sent; one gateway of a fleet sends each alarm.",
 )
 QUALITY_VIOLATIONS = Metric(
     "quality_violations_total",
     Kind.COUNTER,
     ("model", "version", "feature", "kind"),
-    "Values that were not sound, by kind: missing, non_finite, out_of_range, unseen or constant.",
+    "Invalid values, by kind: missing, non_finite, out_of_range, unseen or constant.",
 )
 MONITOR_ROWS = Metric("monitor_rows_total", Kind.COUNTER, ("model", "version"), "Rows that the monitor counted.")
 MONITOR_DROPPED = Metric(
     "monitor_dropped_total",
     Kind.COUNTER,
     ("model", "version", "reason"),
-    "Rows that the monitor had no room for.",
+    "Rows that the monitor dropped, by reason.",
 )
 PERFORMANCE_RATIO = Metric(
     "performance_ratio",
     Kind.GAUGE,
     ("model", "version", "metric"),
-    "How good the last 1000 labelled answers were, by metrics from 0 to 1; estimated_accuracy needs no labels.",
+    "Quality of the last 1000 labelled answers, by metrics from 0 to 1; estimated_accuracy needs no labels.",
 )
 PERFORMANCE_VALUE = Metric(
     "performance_value",
     Kind.GAUGE,
     ("model", "version", "metric"),
-    "The same by metrics that are no ratios, such as mae and rmse in the label's unit, r2 and log_loss.",
+    "Quality of the last 1000 labelled answers, by other metrics: mae and rmse in the label's unit, r2, log_loss.",
 )
 LABELS = Metric(
     "labels_total",
     Kind.COUNTER,
     ("model", "version", "outcome"),
-    "Labels that came, by what became of them: joined, late, doubled, unusable, unknown, given_up or unreadable.",
+    "Labels received, by outcome: joined, late, doubled, unusable, unknown, given_up or unreadable.",
 )
 ANSWERS_DROPPED = Metric(
     "answers_dropped_total",
     Kind.COUNTER,
     ("model",),
-    "Answered rows that labels can no longer be joined to, for want of room.",
+    "Answered rows that were dropped for lack of space, so that labels cannot be joined to them.",
 )
 EVENTS_DROPPED = Metric(
     "monitor_events_dropped_total",
     Kind.COUNTER,
     (),
-    "Events of the monitor that were given up: too many waited for the database, or one can never be told.",
+    "Events of the monitor that were dropped: too many waited for the database, or it refused one.",
 )
-CAPTURED = Metric("captured_requests_total", Kind.COUNTER, ("model", "version"), "Requests kept as they were.")
-CAPTURED_BYTES = Metric("captured_bytes_total", Kind.COUNTER, ("model", "version"), "Bytes of requests that were kept.")
+CAPTURED = Metric("captured_requests_total", Kind.COUNTER, ("model", "version"), "Requests captured.")
+CAPTURED_BYTES = Metric("captured_bytes_total", Kind.COUNTER, ("model", "version"), "Bytes of captured requests.")
 CAPTURE_DROPPED = Metric(
     "capture_dropped_total",
     Kind.COUNTER,
     ("model", "version"),
-    "Requests that should have been kept and were too many, too large or could not be written.",
+    "Requests not captured because they were too many or too large, or could not be written.",
 )
 RETRAINING_REQUESTS = Metric(
     "retraining_requests_total",
     Kind.COUNTER,
     ("model", "rule", "outcome"),
-    "What became of rules that would ask for retraining, or tell of unsound data.",
+    "Decisions of retraining rules, by outcome.",
 )
-OUTBOX_PENDING = Metric("outbox_pending", Kind.GAUGE, ("model",), "Events that sinks do not have yet.")
-OUTBOX_AGE = Metric("outbox_oldest_age_seconds", Kind.GAUGE, ("model",), "How long ago the oldest of them was decided.")
-LEADER = Metric("leader", Kind.GAUGE, (), "1 while this gateway decides for all that share the registry, else 0.")
-LEASE_TERM = Metric("lease_term", Kind.GAUGE, (), "The term in which this gateway leads, 0 if it does not.")
+OUTBOX_PENDING = Metric("outbox_pending", Kind.GAUGE, ("model",), "Events that wait for delivery to a sink.")
+OUTBOX_AGE = Metric(
+    "outbox_oldest_age_seconds", Kind.GAUGE, ("model",), "Age of the oldest event that waits for delivery."
+)
+LEADER = Metric("leader", Kind.GAUGE, (), "1 while this gateway is the leader of its fleet, else 0.")
+LEASE_TERM = Metric("lease_term", Kind.GAUGE, (), "The term of this gateway's leadership, 0 if it is not the leader.")
 WORKER_RESTARTS = Metric(
     "worker_restarts_total",
     Kind.COUNTER,
     ("reason",),
-    "Workers that had to be replaced: died, frozen, or never started (stuck).",
+    "Workers that were replaced, by reason: died, frozen, or never started (stuck).",
 )
 TASK_LAST_SUCCESS = Metric(
     "task_last_success_seconds",
     Kind.GAUGE,
     ("task",),
-    "When a periodic task of the control process, or of a worker (worker-N/…), last ended a step well "
-    "(seconds since the epoch); before the first time, when the task began.",
+    "Time of the last successful step of a periodic task of the control process or a worker (worker-N/…), in seconds "
+    "since the epoch; before the first success, the start time of the task.",
 )
 TASK_FAILURES = Metric(
     "task_failures_total",
     Kind.COUNTER,
     ("task",),
-    "Failed steps of a periodic task of the control process or of a worker, and failures of one key within a step.",
+    "Failures in steps of a periodic task of the control process or a worker.",
 )
 MEMORY_BUDGET = Metric(
     "memory_budget_bytes",
     Kind.GAUGE,
     ("worker",),
-    "Bytes a worker may hold for its callers: unfinished bodies, queued answers and mirrored calls.",
+    "Bytes a worker may hold for its callers: incomplete bodies, queued answers and mirrored calls.",
 )
-MEMORY_USED = Metric("memory_used_bytes", Kind.GAUGE, ("worker",), "Bytes taken of a worker's memory budget.")
+MEMORY_USED = Metric("memory_used_bytes", Kind.GAUGE, ("worker",), "Bytes used of a worker's memory budget.")
 BLOCKING_CALLS = Metric(
     "blocking_calls",
     Kind.GAUGE,
     ("pool", "state"),
-    "Calls into databases, buckets and sinks: running, waiting for a thread, or abandoned and not yet returned.",
+    "Calls to databases, buckets and sinks, by state: running, waiting for a thread, or abandoned.",
 )
 SCRATCH_FAILURES = Metric(
     "scratch_delete_failures_total",
     Kind.COUNTER,
     (),
-    "Scratch files and folders that the control process could not delete; the janitor tries again.",
+    "Failed deletions of scratch files and folders by the control process; the janitor retries them.",
 )
 BLOCKING_CALLS_REFUSED = Metric(
     "blocking_calls_refused_total",
     Kind.COUNTER,
     ("pool", "reason"),
-    "Calls of a pool that got no answer: too many waited (full), or the deadline was over (late).",
+    "Calls that a pool refused, by reason: too many calls waited (full), or the deadline was over (late).",
 )
 EVENT_LOOP_STALL = Metric(
     "event_loop_stall_seconds",
     Kind.HISTOGRAM,
     ("worker",),
-    "Times of a millisecond or more in which a worker's event loop answered nobody.",
+    "Periods of a millisecond or more in which a worker's event loop was blocked.",
     tuple(edge / 1e9 for edge in STALL_EDGES_NS),
 )
 
@@ -361,7 +363,7 @@ METRICS: tuple[Metric, ...] = (
     SCRATCH_FAILURES,
     EVENT_LOOP_STALL,
 )
-"""Everything there is, in the order it is exposed."""
+"""All metrics, in the order of the exposition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,8 +390,8 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Many values of a counter or gauge. ``labels`` is the same tuple at every scrape, so that its texts are kept;
-    ``values`` is a tuple if they are too."""
+    """Many values of a counter or gauge. ``labels`` is the same tuple at every scrape, so that its texts are cached;
+    ``values`` is a tuple if they never change."""
 
     metric: Metric
     labels: tuple[tuple[str, ...], ...]

@@ -39,7 +39,7 @@ def test_a_name_is_for_one_folder(tmp_path: Path) -> None:
     folders = [str(tmp_path / name) for name in ("one", "two")]
     ended = harness.run_command("serve", *folders, "--model-name", "m", room=tmp_path)
     assert ended.returncode == 2
-    assert "--model-name names the model that one folder is" in ended.stderr
+    assert "--model-name needs exactly one model folder" in ended.stderr
     ended = harness.run_command("serve", "--model-name", "m", room=tmp_path)
     assert ended.returncode == 2
 

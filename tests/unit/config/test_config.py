@@ -69,7 +69,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         load_settings(file, {"grpc_port": -1})
     text = str(caught.value)
     assert len(caught.value.faults) == 6
-    for part in ("http_prt is no setting", "workers", "auto", "stop.drain_delay_seconds", "stop.x", "70000", "-1"):
+    for part in ("http_prt is not a setting", "workers", "auto", "stop.drain_delay_seconds", "stop.x", "70000", "-1"):
         assert part in text
     assert "\n" not in text
 

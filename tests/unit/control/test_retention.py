@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.app.keeping import keeping_of
+from penstock.app.retention import retention_of
 from penstock.config.sections import Retention
 from penstock.control import retention
 from penstock.control.retention import (
@@ -37,7 +37,7 @@ from tests.leases import leading
 
 
 def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
-    assert keeping_of(Retention()) == Keeping()
+    assert retention_of(Retention()) == Keeping()
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The ops plane: health, metrics and administration, in words of HTTP."""
+"""The ops plane over HTTP: health, metrics, administration and the console."""

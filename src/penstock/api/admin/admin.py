@@ -1,4 +1,4 @@
-"""The admin API's calls on models and the registry: words of HTTP to calls of ``RegistryAdmin``, and back."""
+"""The admin API for models and the registry: HTTP requests to calls of ``RegistryAdmin``."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -9,8 +9,16 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.admin.answers import Json, joined, revised
-from penstock.api.admin.incoming import by, chunks, count, document, header_json, if_revision, word
+from penstock.api.admin.answers import Json, build_routes, with_etag
+from penstock.api.admin.incoming import (
+    query_number,
+    read_author,
+    read_chunks,
+    read_document,
+    read_header_object,
+    read_if_match,
+    text_field,
+)
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
 from penstock.core.versions import CHAMPION
@@ -20,18 +28,18 @@ from penstock.registry.stores.aliases import ANY, Expected
 Document = dict[str, Any]
 
 MOST_AUDIT = 1000
-SOME_AUDIT = 100
+DEFAULT_AUDIT = 100
 WEBHOOK_BYTES = 1 << 20
 
 
 class RegistryAdmin(Protocol):
-    """What the admin API asks of the registry; every call may raise a fault."""
+    """The registry as the admin API uses it; every call may raise a ``Fault``."""
 
     async def models(self) -> list[Document]:
-        """Every model."""
+        """Return every model."""
 
     async def model(self, name: str) -> Document:
-        """One model."""
+        """Return one model."""
 
     async def push(
         self,
@@ -42,15 +50,15 @@ class RegistryAdmin(Protocol):
         by: By,
         if_revision: int | None = None,
     ) -> tuple[Document, bool]:
-        """A new version from its bytes; and whether it is new."""
+        """Add a version from its bytes; return it, and whether it is new."""
 
     async def retire(
         self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False
     ) -> Document:
-        """Take a version out of service for good."""
+        """Take a version out of service permanently."""
 
     async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
-        """The bytes of a version."""
+        """Return the file and record of a version."""
 
     async def alias(
         self,
@@ -67,43 +75,43 @@ class RegistryAdmin(Protocol):
     async def drop_alias(
         self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
     ) -> Document:
-        """Take an alias away."""
+        """Delete an alias."""
 
     async def rollback(
         self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
     ) -> Document:
-        """Lead an alias back."""
+        """Move an alias back to its previous version."""
 
     async def settings(self, model: str) -> Document:
-        """How a model's versions come and go."""
+        """Return a model's settings."""
 
     async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
-        """Change how they do."""
+        """Change a model's settings."""
 
     def verify(self) -> AsyncIterator[Document]:
-        """Hash everything."""
+        """Check every digest; yields progress, then the findings."""
 
     async def collect(self) -> list[str]:
-        """Delete what nobody needs."""
+        """Delete unused contents and return their digests."""
 
     async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Who changed what: the first after a sequence number, or the newest."""
+        """Return audit entries: the first after a sequence number, or the newest."""
 
     async def audit_archives(self) -> list[Document]:
-        """The archives of older changes."""
+        """Return the archives of older entries."""
 
     async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Changes in an archive, as ``audit`` tells those that are in none."""
+        """Return entries of an archive; as ``audit``."""
 
     async def identity(self) -> Document:
-        """Which registry this is."""
+        """Return the identity of the registry."""
 
     def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
-        """MLflow says that something changed."""
+        """Handle a webhook of MLflow."""
 
 
 def routes(registry_admin: RegistryAdmin) -> list[Route]:
-    """Every path below ``/admin/v1`` that has to do with models and the registry."""
+    """Return the routes below ``/admin/v1`` for models and the registry."""
     calls = _Calls(registry_admin)
     version, alias = "/models/{model}/versions/{version}", "/models/{model}/aliases/{alias}"
     table = [
@@ -125,120 +133,127 @@ def routes(registry_admin: RegistryAdmin) -> list[Route]:
         ("GET", "/audit/archives/{name}", calls.archived_audit),
         ("POST", "/webhooks/mlflow", calls.mlflow),
     ]
-    return joined(table)
+    return build_routes(table)
 
 
 class _Calls:
-    """One method for each call."""
+    """One method for each route."""
 
     def __init__(self, registry_admin: RegistryAdmin) -> None:
-        self._registrar = registry_admin
+        self._registry_admin = registry_admin
 
     async def models(self, _: Request) -> Response:
-        return Json({"models": await self._registrar.models()})
+        return Json({"models": await self._registry_admin.models()})
 
     async def model(self, request: Request) -> Response:
-        return revised(await self._registrar.model(request.path_params["model"]))
+        return with_etag(await self._registry_admin.model(request.path_params["model"]))
 
     async def push(self, request: Request) -> Response:
         names = request.path_params
-        metadata = metadata_of(header_json(request, "penstock-metadata"))
-        pushed, new = await self._registrar.push(
-            names["model"], names["version"], chunks(request), metadata, by(request), if_revision(request)
+        metadata = metadata_of(read_header_object(request, "penstock-metadata"))
+        pushed, new = await self._registry_admin.push(
+            names["model"],
+            names["version"],
+            read_chunks(request),
+            metadata,
+            read_author(request),
+            read_if_match(request),
         )
-        return revised(pushed, 201 if new else 200)
+        return with_etag(pushed, 201 if new else 200)
 
     async def retire(self, request: Request) -> Response:
         names = request.path_params
-        body = await document(request, "force", "reason")
-        who, revision = by(request, body), if_revision(request)
-        return revised(await self._registrar.retire(names["model"], names["version"], who, revision, _forced(body)))
+        body = await read_document(request, "force", "reason")
+        author, revision = read_author(request, body), read_if_match(request)
+        return with_etag(
+            await self._registry_admin.retire(names["model"], names["version"], author, revision, _forced(body))
+        )
 
     async def export(self, request: Request) -> Response:
-        path, record = await self._registrar.export(request.path_params["model"], request.path_params["version"])
+        path, record = await self._registry_admin.export(request.path_params["model"], request.path_params["version"])
         kind = "application/octet-stream" if record.content.form == "onnx" else "application/x-tar"
         return FileResponse(path, media_type=kind, headers={"penstock-digest": record.content.digest})
 
     async def alias(self, request: Request) -> Response:
         names = request.path_params
-        body = await document(request, "version", "expected", "force", "reason")
+        body = await read_document(request, "version", "expected", "force", "reason")
         expected: Expected = body.get("expected", ANY)
         if expected is not ANY and expected is not None and not isinstance(expected, str):
-            raise InvalidInput("'expected' must be a version, or null where the alias must be new")
-        moved = await self._registrar.alias(
+            raise InvalidInput("'expected' must be a version, or null if the alias must be new")
+        moved = await self._registry_admin.alias(
             names["model"],
             names["alias"],
-            word(body, "version"),
-            by(request, body),
+            text_field(body, "version"),
+            read_author(request, body),
             expected,
-            if_revision(request),
+            read_if_match(request),
             _forced(body),
         )
-        return revised(moved)
+        return with_etag(moved)
 
     async def drop_alias(self, request: Request) -> Response:
         names = request.path_params
-        body = await document(request, "force", "reason")
-        who, revision = by(request, body), if_revision(request)
-        dropped = await self._registrar.drop_alias(names["model"], names["alias"], who, revision, _forced(body))
-        return revised(dropped)
+        body = await read_document(request, "force", "reason")
+        author, revision = read_author(request, body), read_if_match(request)
+        dropped = await self._registry_admin.drop_alias(names["model"], names["alias"], author, revision, _forced(body))
+        return with_etag(dropped)
 
     async def rollback(self, request: Request) -> Response:
-        body = await document(request, "alias", "force", "reason")
-        alias, model = word(body, "alias", CHAMPION), request.path_params["model"]
-        who, revision = by(request, body), if_revision(request)
-        return revised(await self._registrar.rollback(model, who, alias, revision, _forced(body)))
+        body = await read_document(request, "alias", "force", "reason")
+        alias, model = text_field(body, "alias", CHAMPION), request.path_params["model"]
+        author, revision = read_author(request, body), read_if_match(request)
+        return with_etag(await self._registry_admin.rollback(model, author, alias, revision, _forced(body)))
 
     async def settings(self, request: Request) -> Response:
-        return revised(await self._registrar.settings(request.path_params["model"]))
+        return with_etag(await self._registry_admin.settings(request.path_params["model"]))
 
     async def configure(self, request: Request) -> Response:
-        body = await document(request, "versions", "transition", "keep_warm_seconds", "reason")
+        body = await read_document(request, "versions", "transition", "keep_warm_seconds", "reason")
         changes = {name: value for name, value in body.items() if name != "reason"}
-        model, revision = request.path_params["model"], if_revision(request)
-        return revised(await self._registrar.configure(model, changes, by(request, body), revision))
+        model, revision = request.path_params["model"], read_if_match(request)
+        return with_etag(await self._registry_admin.configure(model, changes, read_author(request, body), revision))
 
     async def identity(self, _: Request) -> Response:
-        return Json(await self._registrar.identity())
+        return Json(await self._registry_admin.identity())
 
     async def verify(self, request: Request) -> Response:
-        await document(request)
-        lines = self._registrar.verify()
-        first = await anext(lines)  # a refusal comes before the answer begins
+        await read_document(request)
+        lines = self._registry_admin.verify()
+        first = await anext(lines)  # a refusal is raised before the response starts
         return StreamingResponse(_json_lines(first, lines), media_type="application/x-ndjson")
 
     async def collect(self, request: Request) -> Response:
-        await document(request)
-        return Json({"deleted": await self._registrar.collect()})
+        await read_document(request)
+        return Json({"deleted": await self._registry_admin.collect()})
 
     async def audit(self, request: Request) -> Response:
-        return Json({"entries": await self._registrar.audit(*_selected(request))})
+        return Json({"entries": await self._registry_admin.audit(*_selected(request))})
 
     async def audit_archives(self, _: Request) -> Response:
-        return Json({"archives": await self._registrar.audit_archives()})
+        return Json({"archives": await self._registry_admin.audit_archives()})
 
     async def archived_audit(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return Json({"entries": await self._registrar.archived_audit(name, *_selected(request))})
+        return Json({"entries": await self._registry_admin.archived_audit(name, *_selected(request))})
 
     async def mlflow(self, request: Request) -> Response:
-        body = b"".join([chunk async for chunk in chunks(request, WEBHOOK_BYTES)])
-        self._registrar.mlflow_called(request.headers, body)
+        body = b"".join([chunk async for chunk in read_chunks(request, WEBHOOK_BYTES)])
+        self._registry_admin.mlflow_called(request.headers, body)
         return Json({}, 202)
 
 
 def _selected(request: Request) -> tuple[str | None, int | None, int]:
-    """Which changes are asked for: of which model, after which sequence number, and how many."""
-    limit = count(request, "limit")
-    limit = SOME_AUDIT if limit is None else min(limit, MOST_AUDIT)
-    return request.query_params.get("model") or None, count(request, "after"), limit
+    """Return the model, sequence number and limit in the query."""
+    limit = query_number(request, "limit")
+    limit = DEFAULT_AUDIT if limit is None else min(limit, MOST_AUDIT)
+    return request.query_params.get("model") or None, query_number(request, "after"), limit
 
 
 def _forced(body: Document) -> bool:
-    """Whether a change is to be made although it has no effect now."""
+    """Return the field ``force``: whether to make a change that has no effect now."""
     force = body.get("force", False)
     if not isinstance(force, bool):
-        raise InvalidInput("'force' is true or false")
+        raise InvalidInput("'force' must be true or false")
     return force
 
 

@@ -1,4 +1,4 @@
-"""What the ops plane answers with: routes, JSON that can always be written, and faults in their one form."""
+"""Builds the routes and responses of the ops plane: ASCII JSON, ETags and errors."""
 
 import json
 import logging
@@ -16,20 +16,20 @@ log = logging.getLogger("penstock.control")
 
 
 class Json(JSONResponse):
-    """A JSON answer in ASCII: names out of foreign graphs may hold what UTF-8 cannot."""
+    """A JSON response in ASCII: names in graphs may contain text that UTF-8 cannot encode."""
 
     def render(self, content: Any) -> bytes:
-        """The bytes of the body."""
+        """Return the bytes of the body."""
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
-def revised(body: Mapping[str, Any], status: int = 200) -> Json:
-    """A body whose ``revision``, if it has one, is the ETag."""
+def with_etag(body: Mapping[str, Any], status: int = 200) -> Json:
+    """Return a response with the body's ``revision``, if any, as ETag."""
     return Json(body, status, {"etag": f'"{body["revision"]}"'} if "revision" in body else None)
 
 
-def fault_answer(fault: Exception) -> Json:
-    """The answer for a fault; ``penstock-fault`` names its kind."""
+def error_response(fault: Exception) -> Json:
+    """Return the response for an error; header ``penstock-fault`` has its kind."""
     kind = fault.kind if isinstance(fault, Fault) else Internal.kind
     body = {"error": str(fault)} | ({"reason": fault.whole} if isinstance(fault, Refused) else {})
     headers = {"penstock-fault": kind}
@@ -38,8 +38,8 @@ def fault_answer(fault: Exception) -> Json:
     return Json(body, HTTP_STATUS[kind], headers)
 
 
-def joined(table: list[tuple[str, str, Any]]) -> list[Route]:
-    """One route for each path, so that a wrong method is told from a wrong path."""
+def build_routes(table: list[tuple[str, str, Any]]) -> list[Route]:
+    """Return one route for each path, so that a wrong method gets 405 and a wrong path 404."""
     paths: dict[str, dict[str, Any]] = {}
     for method, path, call in table:
         paths.setdefault(path, {})[method] = call
@@ -49,7 +49,7 @@ def joined(table: list[tuple[str, str, Any]]) -> list[Route]:
             call = methods["GET" if request.method == "HEAD" else request.method]
             try:
                 response: Response = await call(request)
-            except OSError as error:  # whatever a call writes: a full disk is told as what it is
+            except OSError as error:  # a full disk gets its own error
                 if (fault := storage_fault(error)) is None:
                     raise
                 log.warning("%s %s: %s", request.method, request.url.path, error)

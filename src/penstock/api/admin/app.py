@@ -1,4 +1,4 @@
-"""The routes of the ops plane; every answer is made from what the control plane knows at that moment."""
+"""The application of the ops plane: health, metrics, the console and the admin API."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.admin import admin, traffic
 from penstock.api.admin.admin import Document, RegistryAdmin
-from penstock.api.admin.answers import Json, fault_answer
+from penstock.api.admin.answers import Json, error_response
 from penstock.api.admin.incoming import is_foreign
-from penstock.api.admin.page import Shown, page
-from penstock.api.admin.traffic import Sides
+from penstock.api.admin.page import GatewayFacts, page
+from penstock.api.admin.traffic import TrafficApi
 from penstock.api.common.content_coding import deflated, preferred
 from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import VersionStatus
@@ -28,30 +28,30 @@ from penstock.telemetry.metrics import Reading
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 PAGE_S = 2.0
-"""The page waits that long for what the registry tells, and goes without it then."""
+"""Seconds that the console waits for the registry; then it shows the models without it."""
 
 
 class Control(Protocol):
-    """What the ops plane asks of the control plane; nothing of it waits."""
+    """The control plane as the ops plane uses it; no call waits."""
 
     def readiness(self) -> Readiness:
-        """Whether requests are taken."""
+        """Return whether the gateway takes requests."""
 
     def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
+        """Return the status of every version."""
 
     def worker_states(self) -> list[tuple[int, str]]:
-        """Process id and state of each slot's worker."""
+        """Return process id and state of each slot's worker."""
 
     def task_problems(self) -> Mapping[str, str]:
-        """Periodic tasks that are dead or overdue, and why."""
+        """Return the periodic tasks that are dead or overdue, with reasons."""
 
     def readings(self) -> Iterable[Reading]:
-        """Everything there is to measure."""
+        """Return all metrics."""
 
 
-def build_app(control: Control, registry_admin: RegistryAdmin, sides: Sides, shown: Shown) -> ASGIApp:
-    """The application; ``shown`` is what the page tells beside the models."""
+def build_app(control: Control, registry_admin: RegistryAdmin, services: TrafficApi, facts: GatewayFacts) -> ASGIApp:
+    """Build the application; ``facts`` are the addresses that the console shows."""
     exposition = Exposition(control.readings)
 
     async def live(_: Request) -> Response:
@@ -59,15 +59,15 @@ def build_app(control: Control, registry_admin: RegistryAdmin, sides: Sides, sho
         return Json({"live": False, "tasks": dict(problems)}, 503) if problems else Json({"live": True})
 
     async def ready(_: Request) -> Response:
-        found = control.readiness()
+        readiness = control.readiness()
         body = {
-            "ready": found.ready,
-            "workers": {"ready": found.workers_ready, "configured": found.workers},
-            "versions": dict(found.versions),
+            "ready": readiness.ready,
+            "workers": {"ready": readiness.workers_ready, "configured": readiness.workers},
+            "versions": dict(readiness.versions),
         }
-        if found.reason:
-            body["reason"] = found.reason
-        return Json(body, 200 if found.ready else 503)
+        if readiness.reason:
+            body["reason"] = readiness.reason
+        return Json(body, 200 if readiness.ready else 503)
 
     async def metrics(request: Request) -> Response:
         body, content_type = exposition.render(request.headers.get("accept", ""))
@@ -80,7 +80,7 @@ def build_app(control: Control, registry_admin: RegistryAdmin, sides: Sides, sho
 
     async def console(_: Request) -> Response:
         models = await _known_models(registry_admin)
-        text = page(shown, control.readiness(), control.statuses(), control.worker_states(), models)
+        text = page(facts, control.readiness(), control.statuses(), control.worker_states(), models)
         return HTMLResponse(text.encode(errors="replace"))
 
     routes = {
@@ -93,15 +93,15 @@ def build_app(control: Control, registry_admin: RegistryAdmin, sides: Sides, sho
         routes=[
             *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
             *admin.routes(registry_admin),
-            *traffic.routes(sides),
+            *traffic.routes(services),
         ],
         exception_handlers={HTTPException: _refused, Fault: _faulty, Exception: _broken},
     )
-    return OwnPagesOnly(app)
+    return SameOriginOnly(app)
 
 
-class OwnPagesOnly:
-    """Refuses what browsers send for pages of other origins: no page may change a gateway behind a person's back."""
+class SameOriginOnly:
+    """Refuses changes that browsers send for pages of other origins (cross-site request forgery)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -109,7 +109,7 @@ class OwnPagesOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and is_foreign(Request(scope)):
-            refusal = Json({"error": "a page of another origin may change nothing here"}, 403)
+            refusal = Json({"error": "requests from pages of another origin are refused"}, 403)
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -126,12 +126,12 @@ async def _known_models(registry_admin: RegistryAdmin) -> list[Document]:
 async def _refused(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
-    texts = {404: "no such path", 405: "this path knows the methods in the Allow header only"}
+    texts = {404: "no such path", 405: "method not allowed; the Allow header lists the methods of this path"}
     return Json({"error": texts.get(status, "the request cannot be answered")}, status, headers)
 
 
 async def _faulty(_: Request, error: Exception) -> Response:
-    return fault_answer(error)
+    return error_response(error)
 
 
 async def _broken(_: Request, __: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""What a request to the admin API brings: who asks and why, JSON bodies and streams, all of them bounded."""
+"""Reads requests to the admin API: actor and reason, JSON bodies and streams, all with limits."""
 
 import asyncio
 import json
@@ -19,12 +19,12 @@ Document = dict[str, Any]
 BODY_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 SILENT_S = 30.0
-"""A sender that is silent for that long is given up."""
+"""Seconds without a byte after which a request fails."""
 
 SLOWEST_BYTES_S = 16 << 10
-"""So is one that, after ``SILENT_S``, has sent less than this in a second; it would hold a place for ever."""
+"""Lowest rate of a body after ``SILENT_S``; a slower sender would hold a connection without end."""
 
-LONGEST_WORD = 200
+LONGEST_TEXT = 200
 LONGEST_ACTOR = 128
 LONGEST_REASON = 2000
 ANONYMOUS = "anonymous"
@@ -33,20 +33,20 @@ _REVISION = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
 
 
 def is_foreign(request: Request) -> bool:
-    """Whether a browser sends this on behalf of a page of another origin, which nobody asked for."""
+    """Whether a browser sends this request for a page of another origin."""
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return True
     origin = request.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
 
 
-def by(request: Request, body: Mapping[str, Any] | None = None) -> By:
-    """Who asks (header ``penstock-actor``) and why (``reason`` of the body, or header ``penstock-reason``).
+def read_author(request: Request, body: Mapping[str, Any] | None = None) -> By:
+    """Return the actor (header ``penstock-actor``) and reason (``reason`` of the body, or header ``penstock-reason``).
 
     Headers may be percent-encoded.
 
     Raises:
-        InvalidInput: either is too long or not readable.
+        InvalidInput: one is too long or has unprintable characters.
     """
     actor = unquote(request.headers.get("penstock-actor", ANONYMOUS))
     reason = (body or {}).get("reason") or unquote(request.headers.get("penstock-reason", ""))
@@ -57,56 +57,56 @@ def by(request: Request, body: Mapping[str, Any] | None = None) -> By:
     return By(actor, reason)
 
 
-async def document(request: Request, *known: str) -> Document:
-    """The JSON object of a body, which may be missing; only the ``known`` keys are taken.
+async def read_document(request: Request, *known: str) -> Document:
+    """Return the JSON object of a body, {} without a body; only ``known`` keys are allowed.
 
     Raises:
-        InvalidInput: it is no JSON object, or has other keys.
+        InvalidInput: it is not a JSON object, or has other keys.
         TooLarge: it is longer than a megabyte.
     """
-    values = await anything(request)
+    values = await read_object(request)
     if unknown := sorted(values.keys() - set(known)):
         expected = f"; expected {', '.join(known)}" if known else ""
         raise InvalidInput(f"the body has the unknown key '{unknown[0][:100]}'{expected}")
     return values
 
 
-async def anything(request: Request) -> Document:
-    """The JSON object of a body, which may be missing, whatever its keys.
+async def read_object(request: Request) -> Document:
+    """Return the JSON object of a body with any keys, {} without a body.
 
     Raises:
-        InvalidInput: it is no JSON object.
+        InvalidInput: it is not a JSON object.
         TooLarge: it is longer than a megabyte.
     """
-    text = b"".join([chunk async for chunk in chunks(request, BODY_BYTES)])
+    text = b"".join([chunk async for chunk in read_chunks(request, BODY_BYTES)])
     if not text:
         return {}
     try:
         values = _parsed(text)
     except (ValueError, RecursionError):
-        raise InvalidInput("the body is no JSON") from None
+        raise InvalidInput("the body is not valid JSON") from None
     if not isinstance(values, dict):
         raise InvalidInput("the body must be a JSON object")
     return values
 
 
-def word(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """A text of the body.
+def text_field(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """Return a text field of the body.
 
     Raises:
-        InvalidInput: it is missing and has no default, or is no text.
+        InvalidInput: it is missing without a default, too long, or not a text.
     """
     value = body.get(name, default)
-    if not isinstance(value, str) or len(value) > LONGEST_WORD:
-        raise InvalidInput(f"'{name}' must be given as a text of at most {LONGEST_WORD} characters")
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise InvalidInput(f"'{name}' must be given as a text of at most {LONGEST_TEXT} characters")
     return value
 
 
-def header_json(request: Request, name: str) -> Document:
-    """The JSON object in a header, empty if there is none.
+def read_header_object(request: Request, name: str) -> Document:
+    """Return the JSON object in a header, {} if there is none.
 
     Raises:
-        InvalidInput: it is too long, or no JSON object.
+        InvalidInput: it is too long, or not a JSON object.
     """
     text = request.headers.get(name, "")
     if not text:
@@ -121,26 +121,26 @@ def header_json(request: Request, name: str) -> Document:
 
 
 def _parsed(text: str | bytes) -> Any:
-    """JSON as the standard has it: no NaN, and no key twice, where readers differ in which of them counts."""
-    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once_each)
+    """Parse strict JSON: no NaN, and no duplicate key, because parsers differ in which value they keep."""
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> Document:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> Document:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise InvalidInput("a key stands twice in one JSON object")
+        raise InvalidInput("a JSON object has a duplicate key")
     return values
 
 
-def count(request: Request, name: str) -> int | None:
-    """A whole number of the query, None where it is not given.
+def query_number(request: Request, name: str) -> int | None:
+    """Return a whole number of the query, None if it is absent.
 
     Raises:
-        InvalidInput: it is none.
+        InvalidInput: it is not a whole number.
     """
     text = request.query_params.get(name)
     if not text:
@@ -150,28 +150,28 @@ def count(request: Request, name: str) -> int | None:
     return int(text)
 
 
-def if_revision(request: Request) -> int | None:
-    """The revision that ``If-Match`` asks for, None for any.
+def read_if_match(request: Request) -> int | None:
+    """Return the revision in ``If-Match``, None for any.
 
     Raises:
-        InvalidInput: it is no revision of ours.
+        InvalidInput: it is not a revision.
     """
-    stated = request.headers.get("if-match", "*").strip()
-    if stated == "*":
+    header = request.headers.get("if-match", "*").strip()
+    if header == "*":
         return None
-    matched = _REVISION.fullmatch(stated)
+    matched = _REVISION.fullmatch(header)
     if matched is None:
         raise InvalidInput("If-Match must be the ETag of an earlier answer, or *")
     return int(matched[1] or matched[2])
 
 
-async def chunks(request: Request, limit: int | None = None) -> AsyncIterator[bytes]:
-    """The body in pieces of about a megabyte; ``limit`` bounds all of it.
+async def read_chunks(request: Request, limit: int | None = None) -> AsyncIterator[bytes]:
+    """Yield the body in chunks of about a megabyte; ``limit`` bounds its size in bytes.
 
     Raises:
         TooLarge: it is longer.
         DeadlineExceeded: the sender stopped sending, or sends too slowly.
-        Cancelled: the sender is gone.
+        Cancelled: the client closed the connection.
     """
     stream = request.stream().__aiter__()
     clock = asyncio.get_running_loop().time
@@ -184,9 +184,9 @@ async def chunks(request: Request, limit: int | None = None) -> AsyncIterator[by
         except StopAsyncIteration:
             break
         except ClientDisconnect:
-            raise Cancelled("the sender went away") from None
+            raise Cancelled("the client closed the connection") from None
         except TimeoutError:
-            raise DeadlineExceeded("the body stopped coming") from None
+            raise DeadlineExceeded("the body did not arrive in time") from None
         waited += clock() - began
         total += len(piece)
         if limit is not None and total > limit:

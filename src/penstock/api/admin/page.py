@@ -1,4 +1,4 @@
-"""The page at the root of the ops port: what is served, by whom, and where to look; no script, nothing from outside."""
+"""The console page at the root of the ops port: models, workers and links, without scripts or external content."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ DIGEST_SHOWN = len("sha256:") + 12
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class GatewayFacts:
     """Facts that do not change while the gateway runs: its version and its addresses (host:port)."""
 
     version: str
@@ -33,46 +33,46 @@ th { border-bottom: 1px solid #9aa7b4; font-weight: 600 } td { border-bottom: 1p
 
 
 def page(
-    shown: Shown,
-    found: Readiness,
+    facts: GatewayFacts,
+    readiness: Readiness,
     statuses: Sequence[VersionStatus],
     workers: Sequence[tuple[int, str]],
     models: Sequence[Mapping[str, Any]],
 ) -> str:
-    """The page as HTML; ``models`` is what the registry tells of them, as far as it does."""
-    state = "ready" if found.ready else f"not ready: {found.reason}"
-    told = {(model["name"], one["version"]): one for model in models for one in model["versions"]}
-    versions = [_version(status, told.get((status.model, status.version), {})) for status in statuses]
-    processes = [(str(index), str(pid or "-"), _coloured(word)) for index, (pid, word) in enumerate(workers)]
+    """Return the page as HTML; ``models`` are the registry's documents, empty if it does not answer."""
+    state = "ready" if readiness.ready else f"not ready: {readiness.reason}"
+    documents = {(model["name"], one["version"]): one for model in models for one in model["versions"]}
+    versions = [_version(status, documents.get((status.model, status.version), {})) for status in statuses]
+    processes = [(str(index), str(pid or "-"), _coloured(name)) for index, (pid, name) in enumerate(workers)]
     return "".join(
         (
             _HEAD,
-            f"<h1>Penstock {escape(shown.version)}: {escape(state)}</h1>",
-            f"<p>REST <code>{escape(shown.http)}</code>, gRPC <code>{escape(shown.grpc)}</code></p>",
+            f"<h1>Penstock {escape(facts.version)}: {escape(state)}</h1>",
+            f"<p>REST <code>{escape(facts.http)}</code>, gRPC <code>{escape(facts.grpc)}</code></p>",
             "<h2>Models</h2>",
             _table(("Model", "Version", "State", "Aliases", "Digest", "Reason"), versions),
-            f"<h2>Workers: {found.workers_ready} of {found.workers} ready</h2>",
+            f"<h2>Workers: {readiness.workers_ready} of {readiness.workers} ready</h2>",
             _table(("Worker", "Process", "State"), processes),
             '<h2>Look closer</h2><p><a href="/readyz">readiness</a> &middot; <a href="/livez">liveness</a> &middot; ',
             '<a href="/metrics">metrics</a> &middot; <a href="/admin/v1/models">models as JSON</a> &middot; ',
-            '<a href="/admin/v1/audit">who changed what</a></p></body></html>\n',
+            '<a href="/admin/v1/audit">audit</a></p></body></html>\n',
         )
     )
 
 
 class _Html(str):
-    """Text that is HTML already."""
+    """Text that already is HTML."""
 
     __slots__ = ()
 
 
-def _version(status: VersionStatus, told: Mapping[str, Any]) -> tuple[str, ...]:
+def _version(status: VersionStatus, document: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         status.model,
         status.version or "-",
         _coloured(status.state.value),
-        ", ".join(told.get("aliases") or ()),
-        _digest(told.get("digest") or ""),
+        ", ".join(document.get("aliases") or ()),
+        _digest(document.get("digest") or ""),
         status.reason,
     )
 
@@ -81,8 +81,8 @@ def _digest(digest: str) -> str:
     return _Html(f'<code title="{escape(digest)}">{escape(digest[:DIGEST_SHOWN])}</code>') if digest else ""
 
 
-def _coloured(word: str) -> str:
-    return _Html(f'<span class="{escape(word)}">{escape(word)}</span>')
+def _coloured(state: str) -> str:
+    return _Html(f'<span class="{escape(state)}">{escape(state)}</span>')
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,8 +7,8 @@ from typing import Final
 
 from penstock.api.admin.admin import RegistryAdmin
 from penstock.api.admin.app import Control, build_app
-from penstock.api.admin.page import Shown
-from penstock.api.admin.traffic import Sides
+from penstock.api.admin.page import GatewayFacts
+from penstock.api.admin.traffic import TrafficApi
 from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import Limits
 from penstock.api.http1.server import Http1Server
@@ -16,11 +16,11 @@ from penstock.serving.memory_budget import MemoryBudget
 
 STOP_S: Final = 1
 MEMORY_BYTES: Final = 64 << 20
-"""Bytes of requests that are not whole and of answers that wait, of all connections together."""
+"""Bytes of incomplete requests and queued responses of all connections together."""
 
 CONNECTIONS: Final = 256
 RESERVED_CONNECTIONS: Final = 32
-"""Connections, and those beyond them that only probes may use."""
+"""Maximum of connections, and additional ones for probes only."""
 
 LIMITS: Final = Limits(
     max_connections=CONNECTIONS,
@@ -30,7 +30,7 @@ LIMITS: Final = Limits(
     connection_s=86_400.0,
 )
 PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
-"""Paths that are answered even while all connections are in use."""
+"""Paths that are answered even if all connections are in use."""
 
 
 class OpsServer:
@@ -40,23 +40,23 @@ class OpsServer:
         self,
         control: Control,
         registry_admin: RegistryAdmin,
-        traffic: Sides,
-        shown: Shown,
+        traffic: TrafficApi,
+        facts: GatewayFacts,
         max_connections: int = CONNECTIONS,
     ) -> None:
         self._application = AsgiApplication(
-            build_app(control, registry_admin, traffic, shown), streams=True, essential=PROBES
+            build_app(control, registry_admin, traffic, facts), streams=True, essential=PROBES
         )
         limits = replace(LIMITS, max_connections=max_connections)
         self.http = Http1Server(self._application, limits, MemoryBudget(MEMORY_BYTES))
         self._starting: asyncio.Task[None] | None = None
 
     def start(self, sock: socket.socket) -> None:
-        """Begin to serve."""
+        """Start to serve on a listening socket."""
         self._starting = asyncio.create_task(self.http.start(sock))
 
     async def stop(self) -> None:
-        """Finish what is under way, within a moment."""
+        """Finish open requests within ``STOP_S`` and stop."""
         if self._starting is not None:
             await self._starting
         await self.http.stop(STOP_S)

@@ -1,4 +1,4 @@
-"""The admin API's calls on traffic and its monitor: routes, trials, references, events; words of HTTP to calls."""
+"""The admin API for traffic: routes, rollouts, experiments, the monitor, retraining, events and the fleet."""
 
 import asyncio
 import json
@@ -10,110 +10,117 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.admin.answers import Json, joined, revised
-from penstock.api.admin.incoming import anything, by, chunks, count, document, if_revision
+from penstock.api.admin.answers import Json, build_routes, with_etag
+from penstock.api.admin.incoming import (
+    query_number,
+    read_author,
+    read_chunks,
+    read_document,
+    read_if_match,
+    read_object,
+)
 from penstock.core.errors import Fault, InvalidInput
 from penstock.registry.records import By
 
 Document = dict[str, Any]
 
-SOME_EVENTS = 100
+DEFAULT_EVENTS = 100
 MOST_EVENTS = 1000
 POLL_S = 0.5
-KEEP_ALIVE_LOOKS = 30
+KEEP_ALIVE_POLLS = 30
 
 
 class Traffic(Protocol):
-    """What the admin API asks of routes; every call may raise a fault."""
+    """Routes as the admin API uses them; every call may raise a ``Fault``."""
 
     async def route(self, model: str) -> Document:
-        """A model's route."""
+        """Return a model's route."""
 
     async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
-        """Replace it."""
+        """Replace a model's route."""
 
     async def drop_route(self, model: str, by: By, if_revision: int | None = None) -> Document:
-        """Take it away."""
+        """Delete a model's route."""
 
     async def shadow(self, model: str, version: str) -> Document:
-        """What a version did as a shadow."""
+        """Return the results of a version as a shadow."""
 
     async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """What happened."""
+        """Return events: the first after a sequence number, or the newest."""
 
 
 class Trials(Protocol):
-    """What it asks of rollouts, and of experiments."""
+    """Rollouts or experiments as the admin API uses them."""
 
     async def begin(self, model: str, document: Document, by: By) -> Document:
-        """Start one."""
+        """Start a trial."""
 
     async def all(self, model: str) -> list[Document]:
-        """All of a model."""
+        """Return all trials of a model."""
 
     async def one(self, model: str, trial_id: str) -> Document:
-        """One."""
+        """Return one trial."""
 
     async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
-        """Do something to one."""
+        """Apply a verb, such as "pause", to a trial."""
 
 
 class Monitor(Protocol):
-    """What it asks of the monitor."""
+    """The monitor as the admin API uses it."""
 
     async def document(self, model: str, version: str | None, scope: str = "fleet") -> Document:
-        """What is said of a version, or of each, by the counts of all gateways or (``gateway``) of this one."""
+        """Return the monitor's document of a version or, for None, the answering one; ``scope`` is "fleet" or "gateway"."""
 
     async def policy(self, model: str) -> Document:
-        """What is watched of a model."""
+        """Return a model's policy."""
 
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
-        """Change it."""
+        """Replace a model's policy."""
 
     async def relearn(self, model: str, version: str | None, by: By) -> Document:
-        """Learn a version's reference anew from traffic."""
+        """Discard a version's reference and learn a new one from traffic."""
 
     async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
-        """Make a version's reference of training data."""
+        """Build a version's reference from training data."""
 
 
 class Candidates(Protocol):
-    """What it asks of whoever takes new versions through their gates."""
+    """Candidates as the admin API uses them."""
 
     async def shown(self, model: str) -> Document:
-        """The request under way, and the versions that came of one."""
+        """Return the open retraining request and the candidates of earlier ones."""
 
     async def approve(self, model: str, version: str, by: By) -> Document:
-        """Let a version be rolled out."""
+        """Approve a candidate for rollout."""
 
 
 class Retraining(Protocol):
-    """What it asks of the retraining rules."""
+    """Retraining as the admin API uses it."""
 
     @property
     def candidates(self) -> Candidates:
-        """Versions that came of requests."""
+        """The candidates of retraining requests."""
 
     async def ask(self, model: str, document: Document, by: By) -> Document:
-        """Ask for retraining."""
+        """Request retraining."""
 
     async def deliveries(self, model: str) -> Document:
-        """What became of events on their way to sinks."""
+        """Return the deliveries of a model's events to sinks."""
 
     async def replay(self, model: str, by: By) -> Document:
-        """Try again what was given up."""
+        """Retry deliveries that were given up."""
 
 
 class Fleet(Protocol):
-    """What it asks of the fleet."""
+    """The fleet as the admin API uses it."""
 
     async def document(self) -> Document:
-        """All gateways, and which of them leads."""
+        """Return all gateways and the leader."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
-    """Everything that decides who answers, and what watches the answers."""
+class TrafficApi:
+    """The services behind the traffic API."""
 
     traffic: Traffic
     rollouts: Trials
@@ -123,13 +130,13 @@ class Sides:
     fleet: Fleet
 
 
-def routes(sides: Sides) -> list[Route]:
-    """Every path below ``/admin/v1`` that has to do with traffic."""
-    calls, rollouts = _Calls(sides.traffic), _TrialCalls(sides.rollouts, "rollouts")
-    experiments = _TrialCalls(sides.experiments, "experiments")
+def routes(services: TrafficApi) -> list[Route]:
+    """Return the routes below ``/admin/v1`` for traffic."""
+    calls, rollouts = _Calls(services.traffic), _TrialCalls(services.rollouts, "rollouts")
+    experiments = _TrialCalls(services.experiments, "experiments")
 
     async def fleet(_: Request) -> Response:
-        return Json(await sides.fleet.document())
+        return Json(await services.fleet.document())
 
     table = [
         ("GET", "/models/{model}/route", calls.route),
@@ -138,12 +145,12 @@ def routes(sides: Sides) -> list[Route]:
         ("GET", "/models/{model}/shadow/{version}", calls.shadow),
         *rollouts.table(),
         *experiments.table(),
-        *_MonitorCalls(sides.monitor).table(),
-        *_RetrainingCalls(sides.retraining).table(),
+        *_MonitorCalls(services.monitor).table(),
+        *_RetrainingCalls(services.retraining).table(),
         ("GET", "/events", calls.events),
         ("GET", "/fleet", fleet),
     ]
-    return joined(table)
+    return build_routes(table)
 
 
 class _TrialCalls:
@@ -167,17 +174,17 @@ class _TrialCalls:
         return Json({self._name: await self._trials.all(request.path_params["model"])})
 
     async def begin(self, request: Request) -> Response:
-        body = await anything(request)
-        return revised(await self._trials.begin(request.path_params["model"], body, by(request, body)), 201)
+        body = await read_object(request)
+        return with_etag(await self._trials.begin(request.path_params["model"], body, read_author(request, body)), 201)
 
     async def one(self, request: Request) -> Response:
         names = request.path_params
-        return revised(await self._trials.one(names["model"], names["id"]))
+        return with_etag(await self._trials.one(names["model"], names["id"]))
 
     async def act(self, request: Request) -> Response:
         names = request.path_params
-        body = await document(request, "reason")
-        return revised(await self._trials.act(names["model"], names["id"], names["verb"], by(request, body)))
+        body = await read_document(request, "reason")
+        return with_etag(await self._trials.act(names["model"], names["id"], names["verb"], read_author(request, body)))
 
 
 class _MonitorCalls:
@@ -202,23 +209,27 @@ class _MonitorCalls:
         return Json(await self._monitor.document(request.path_params["model"], version, scope))
 
     async def relearn(self, request: Request) -> Response:
-        body = await document(request, "version", "reason")
+        body = await read_document(request, "version", "reason")
         version = body.get("version")
         if version is not None and not isinstance(version, str):
-            raise InvalidInput("'version' is a text")
-        return revised(await self._monitor.relearn(request.path_params["model"], version or None, by(request, body)))
+            raise InvalidInput("'version' must be a text")
+        return with_etag(
+            await self._monitor.relearn(request.path_params["model"], version or None, read_author(request, body))
+        )
 
     async def policy(self, request: Request) -> Response:
         return Json(await self._monitor.policy(request.path_params["model"]))
 
     async def set_policy(self, request: Request) -> Response:
-        body = await anything(request)
-        model, revision = request.path_params["model"], if_revision(request)
-        return revised(await self._monitor.set_policy(model, body, by(request, body), revision))
+        body = await read_object(request)
+        model, revision = request.path_params["model"], read_if_match(request)
+        return with_etag(await self._monitor.set_policy(model, body, read_author(request, body), revision))
 
     async def learn(self, request: Request) -> Response:
         names = request.path_params
-        return revised(await self._monitor.learn(names["model"], names["version"], chunks(request), by(request)), 201)
+        return with_etag(
+            await self._monitor.learn(names["model"], names["version"], read_chunks(request), read_author(request)), 201
+        )
 
 
 class _RetrainingCalls:
@@ -238,22 +249,22 @@ class _RetrainingCalls:
         ]
 
     async def ask(self, request: Request) -> Response:
-        body = await anything(request)
-        return Json(await self._retraining.ask(request.path_params["model"], body, by(request, body)), 201)
+        body = await read_object(request)
+        return Json(await self._retraining.ask(request.path_params["model"], body, read_author(request, body)), 201)
 
     async def candidates(self, request: Request) -> Response:
         return Json(await self._retraining.candidates.shown(request.path_params["model"]))
 
     async def approve(self, request: Request) -> Response:
-        names, who = request.path_params, by(request, await document(request, "reason"))
-        return Json(await self._retraining.candidates.approve(names["model"], names["version"], who))
+        names, author = request.path_params, read_author(request, await read_document(request, "reason"))
+        return Json(await self._retraining.candidates.approve(names["model"], names["version"], author))
 
     async def deliveries(self, request: Request) -> Response:
         return Json(await self._retraining.deliveries(request.path_params["model"]))
 
     async def replay(self, request: Request) -> Response:
-        body = await document(request, "reason")
-        return Json(await self._retraining.replay(request.path_params["model"], by(request, body)))
+        body = await read_document(request, "reason")
+        return Json(await self._retraining.replay(request.path_params["model"], read_author(request, body)))
 
 
 class _Calls:
@@ -263,16 +274,16 @@ class _Calls:
         self._traffic = traffic
 
     async def route(self, request: Request) -> Response:
-        return revised(await self._traffic.route(request.path_params["model"]))
+        return with_etag(await self._traffic.route(request.path_params["model"]))
 
     async def set_route(self, request: Request) -> Response:
-        body = await anything(request)
-        model, revision = request.path_params["model"], if_revision(request)
-        return revised(await self._traffic.set_route(model, body, by(request, body), revision))
+        body = await read_object(request)
+        model, revision = request.path_params["model"], read_if_match(request)
+        return with_etag(await self._traffic.set_route(model, body, read_author(request, body), revision))
 
     async def drop_route(self, request: Request) -> Response:
-        who = by(request, await document(request, "reason"))
-        return revised(await self._traffic.drop_route(request.path_params["model"], who, if_revision(request)))
+        author = read_author(request, await read_document(request, "reason"))
+        return with_etag(await self._traffic.drop_route(request.path_params["model"], author, read_if_match(request)))
 
     async def shadow(self, request: Request) -> Response:
         names = request.path_params
@@ -281,31 +292,31 @@ class _Calls:
     async def events(self, request: Request) -> Response:
         model, after, limit = (
             request.query_params.get("model") or None,
-            count(request, "after"),
-            count(request, "limit"),
+            query_number(request, "after"),
+            query_number(request, "limit"),
         )
         if "text/event-stream" in request.headers.get("accept", ""):
             if after is None and (last := request.headers.get("last-event-id", "")).isdigit():
                 after = int(last)
-            told = await self._traffic.events(model, after, SOME_EVENTS)  # a refusal comes before the stream begins
-            return StreamingResponse(self._stream(model, told, after), media_type="text/event-stream")
-        limit = SOME_EVENTS if limit is None else min(limit, MOST_EVENTS)
+            events = await self._traffic.events(model, after, DEFAULT_EVENTS)  # may raise before the stream starts
+            return StreamingResponse(self._stream(model, events, after), media_type="text/event-stream")
+        limit = DEFAULT_EVENTS if limit is None else min(limit, MOST_EVENTS)
         return Json({"events": await self._traffic.events(model, after, limit)})
 
-    async def _stream(self, model: str | None, told: list[Document], after: int | None) -> AsyncIterator[str]:
-        """Server-sent events as they happen, with their sequence numbers as ids, from the newest of before on."""
+    async def _stream(self, model: str | None, events: list[Document], after: int | None) -> AsyncIterator[str]:
+        """Yield server-sent events as they happen, starting with ``events``; their ids are sequence numbers."""
         last, quiet = after or 0, 0
         while True:
-            for event in told:
+            for event in events:
                 last = max(last, event["sequence"])
                 yield f"id: {event['sequence']}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n"
-            quiet = 0 if told else quiet + 1
-            if quiet and not quiet % KEEP_ALIVE_LOOKS:
-                yield ": nothing new\n\n"
+            quiet = 0 if events else quiet + 1
+            if quiet and not quiet % KEEP_ALIVE_POLLS:
+                yield ": keep-alive\n\n"
             await asyncio.sleep(POLL_S)
             try:
-                told = await self._traffic.events(model, last, SOME_EVENTS)
+                events = await self._traffic.events(model, last, DEFAULT_EVENTS)
             except InvalidInput:
                 return
             except Fault:
-                told = []
+                events = []

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from penstock.api.admin.app import build_app
-from penstock.api.admin.page import Shown
-from penstock.api.admin.traffic import Sides
+from penstock.api.admin.page import GatewayFacts
+from penstock.api.admin.traffic import TrafficApi
 from tests.unit.api.admin.standin import (
     FakeControl,
     MemoryFleet,
@@ -26,10 +26,10 @@ class Client:
     """Calls the application; a mapping is sent as JSON."""
 
     def __init__(self, control: FakeControl, registry_admin: MemoryRegistrar) -> None:
-        sides = Sides(
+        services = TrafficApi(
             MemoryTraffic(), MemoryTrials(), MemoryTrials(), MemoryMonitor(), MemoryRetraining(), MemoryFleet()
         )
-        self._app = build_app(control, registry_admin, sides, Shown("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
+        self._app = build_app(control, registry_admin, services, GatewayFacts("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         return self.request("GET", path, headers)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from penstock.api.admin import incoming
-from penstock.api.admin.incoming import chunks
+from penstock.api.admin.incoming import read_chunks
 from penstock.core.errors import KINDS, Cancelled, DeadlineExceeded, Fault, Overloaded, TooLarge
 from penstock.core.labels import HTTP_STATUS
 from tests.unit.api.admin.conftest import Client
@@ -147,7 +147,7 @@ def test_who_and_why_are_short_and_readable(client: Client, headers: dict[str, s
         (b"\xff", "no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b'{"version": NaN}', "no JSON"),
-        (b'{"version": "1", "version": "2"}', "stands twice"),
+        (b'{"version": "1", "version": "2"}', "duplicate key"),
         (b"[]", "JSON object"),
         (b'"1"', "JSON object"),
         (
@@ -309,7 +309,7 @@ def piece(data: bytes, more: bool = True) -> Message:
 
 def read(request: Request, limit: int | None = None) -> list[bytes]:
     async def collected() -> list[bytes]:
-        return [chunk async for chunk in chunks(request, limit)]
+        return [chunk async for chunk in read_chunks(request, limit)]
 
     return asyncio.run(collected())
 

@@ -1,4 +1,4 @@
-"""What decides the traffic of a gateway and what watches it, put together over the registry's database."""
+"""Builds the services for routes, rollouts, experiments, monitoring and retraining over the registry's database."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,19 +41,19 @@ from penstock.registry.stores.traffic import TrafficStore
 from penstock.telemetry.metrics import Reading
 
 
-class Side(Protocol):
-    """What makes blocking calls on pools of its own."""
+class Service(Protocol):
+    """A service that makes blocking calls on its own pools."""
 
     @property
     def pools(self) -> tuple[BlockingPool, ...]:
-        """Those pools."""
+        """The pools of its blocking calls."""
 
     def close(self) -> None:
-        """Let their threads go."""
+        """End the threads of its pools."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrafficSides:
+class TrafficServices:
     """Routes, rollouts, experiments, the monitor and the retraining rules of one gateway."""
 
     traffic: Traffic
@@ -66,35 +66,34 @@ class TrafficSides:
     row_answers: RowAnswers | None
 
     def tasks(self) -> list[PeriodicTask]:
-        """What goes on beside serving."""
+        """Return the periodic tasks of all services."""
         one_each = (self.leadership, self.fleet, self.traffic, self.rollouts, self.experiments)
         handing = () if self.row_answers is None else (self.row_answers.task,)
-        return [*(side.task for side in one_each), *self.monitoring.tasks, *self.retraining.tasks, *handing]
+        return [*(service.task for service in one_each), *self.monitoring.tasks, *self.retraining.tasks, *handing]
 
     def decorate(self, desired: Desired) -> Desired:
-        """The desired state with what is to be watched, and whose votes are to be taken."""
+        """Return the desired state with what to monitor and which unit votes to count."""
         return self.experiments.decorate(self.rollouts.decorate(self.monitoring.decorate(desired)))
 
     def close(self) -> None:
-        """Let their threads go."""
-        for side in self._all():
-            side.close()
+        """End the threads of its pools."""
+        for service in self._all():
+            service.close()
 
     def readings(self) -> Iterator[Reading]:
-        """How busy the threads are that its blocking calls run on."""
-        return pool_readings(pool for side in self._all() for pool in side.pools)
+        """Return the metrics of all pools."""
+        return pool_readings(pool for service in self._all() for pool in service.pools)
 
-    def _all(self) -> "tuple[Side, ...]":
-        traffic: tuple[Side, ...] = (self.traffic, self.rollouts, self.experiments)
+    def _all(self) -> "tuple[Service, ...]":
+        traffic: tuple[Service, ...] = (self.traffic, self.rollouts, self.experiments)
         handing = () if self.row_answers is None else (self.row_answers,)
         return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet, *handing)
 
 
-def open_sides(
+def open_traffic_services(
     settings: Settings, place: RegistryLocation, parts: Parts, plane: ControlPlane, instance: Path
-) -> TrafficSides:
-    """What decides the traffic of a gateway, and what watches it; ``instance`` is the directory that its processes
-    share."""
+) -> TrafficServices:
+    """Build the services of a gateway; ``instance`` is the directory that its processes share."""
     records, connections, gateway = parts.store, parts.store.connections, instance.name
     connections.lease.gateway = gateway
     store, user = TrafficStore(connections), (place.home, is_loopback(settings.host))
@@ -102,7 +101,7 @@ def open_sides(
     labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(place, connections, gateway)
     rollouts = _rollouts(settings, user, store, plane, gateway, monitoring)
     outbox, revision = Outbox(connections, store), lambda: parts.picture.revision
-    return TrafficSides(
+    return TrafficServices(
         Traffic(records, store, plane),
         rollouts,
         Experiments(store, plane, gateway, labels),
@@ -119,17 +118,17 @@ def open_sides(
 def _monitoring(
     settings: Settings, place: RegistryLocation, connections: Connections, plane: ControlPlane, instance: Path
 ) -> Monitoring:
-    """The monitor of this gateway, which shares evidence and feedback with others where the registry is shared."""
-    stated = settings.monitor
+    """Build the monitor, which shares evidence and feedback with other gateways of a shared registry."""
+    monitor = settings.monitor
     return Monitoring(
         MonitorStore(connections),
         TrafficStore(connections),
         plane,
         place.home,
         instance / "monitor.json",
-        alarms=FleetAlarms(stated.false_alarms_per_day, stated.gateways),
+        alarms=FleetAlarms(monitor.false_alarms_per_day, monitor.gateways),
         evidence=(EvidenceStore(connections), instance.name) if place.is_shared else None,
-        room=AnswerBudget(stated.model_answers_bytes, stated.answers_bytes),
+        room=AnswerBudget(monitor.model_answers_bytes, monitor.answers_bytes),
         feedback=FeedbackStore(connections) if place.is_shared else None,
     )
 
@@ -142,8 +141,8 @@ def _rollouts(
     gateway: str,
     monitoring: Monitoring,
 ) -> Rollouts:
-    """Rollouts whose gates ask Prometheus, and the webhooks of the models' policies; ``user`` is the home, and whether
-    a policy's paths are its own user's."""
+    """Build the rollouts, with Prometheus and policy webhooks for their gates; ``user`` is the home, and whether policy
+    paths belong to its own user."""
     prometheus = settings.prometheus
     return Rollouts(
         store,
@@ -157,7 +156,7 @@ def _rollouts(
 
 
 def _rows(place: RegistryLocation, connections: Connections, gateway: str) -> "_Rows":
-    """The captured rows of this gateway, or of the fleet that it may be in."""
+    """Return the captured rows of this gateway, or of its fleet if the registry is shared."""
     from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 
     if not place.is_shared:
@@ -169,15 +168,15 @@ def _rows(place: RegistryLocation, connections: Connections, gateway: str) -> "_
 
 
 def leadership_of(connections: Connections) -> Leadership:
-    """What keeps this gateway's lease."""
+    """Build the task that keeps this gateway's lease."""
     lease = connections.lease
     return Leadership(lease, connections.lead, partial(lease.release, connections))
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Where captured rows come from; in a shared registry also what hands them over, how its home is called, and what
-    to call when they are asked for."""
+    """The source of captured rows; in a shared registry also what answers requests of other gateways for rows, the name
+    of this home, and what to call when rows are requested."""
 
     source: RowSource
     answers: RowAnswers | None = None
