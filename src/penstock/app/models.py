@@ -37,7 +37,8 @@ from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.telemetry.metrics import SCRATCH_FAILURES, Point, Reading
+from penstock.telemetry.metrics import SCRATCH_FAILURES
+from penstock.telemetry.readings import Point, Reading
 
 REGISTRY_LOOK_S = 0.5
 """Longest time until a change of another gateway in a shared registry is seen."""

@@ -38,7 +38,7 @@ from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.row_requests import RowRequestStore
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.telemetry.metrics import Reading
+from penstock.telemetry.readings import Reading
 
 
 class Service(Protocol):

@@ -10,7 +10,7 @@ from penstock.control.periodic import PeriodicTask
 from penstock.core.errors import Fault
 from penstock.core.leases import LOOK_S
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from penstock.core.errors import Fault
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 

@@ -10,7 +10,8 @@ from math import isfinite
 
 from prometheus_client.exposition import choose_encoder
 
-from penstock.telemetry.metrics import METRICS, PREFIX, Bulk, Distribution, Kind, Metric, Point, Reading
+from penstock.telemetry.metrics import METRICS, PREFIX, Kind, Metric
+from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
 
 Read = Callable[[], Iterable[Reading]]
 

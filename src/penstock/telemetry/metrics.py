@@ -1,6 +1,5 @@
 """The table of metrics: the name, type, labels and help text of every metric that Penstock exposes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -364,38 +363,3 @@ METRICS: tuple[Metric, ...] = (
     EVENT_LOOP_STALL,
 )
 """All metrics, in the order of the exposition."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of a counter or gauge; ``labels`` are values in the order of the metric's label names."""
-
-    metric: Metric
-    labels: tuple[str, ...]
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """One series of a histogram: counts per bucket (one more than there are edges) and the sum of the values.
-
-    Counts are not cumulative; ``total`` is in the unit of the metric's name.
-    """
-
-    metric: Metric
-    labels: tuple[str, ...]
-    buckets: tuple[int, ...]
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bulk:
-    """Many values of a counter or gauge. ``labels`` is the same tuple at every scrape, so that its texts are cached;
-    ``values`` is a tuple if they never change."""
-
-    metric: Metric
-    labels: tuple[tuple[str, ...], ...]
-    values: Sequence[float]
-
-
-Reading = Point | Bulk | Distribution

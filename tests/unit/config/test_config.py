@@ -76,7 +76,12 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("a: [\n", "no YAML"), ("- 1\n", "no settings"), ("\0", "no YAML"), ("!!python/object:os.system {}\n", "no YAML")],
+    [
+        ("a: [\n", "not valid YAML"),
+        ("- 1\n", "not a mapping"),
+        ("\0", "not valid YAML"),
+        ("!!python/object:os.system {}\n", "not valid YAML"),
+    ],
 )
 def test_a_file_that_holds_no_settings_is_a_fault(tmp_path: Path, text: str, part: str) -> None:
     with pytest.raises(ConfigFault, match=part):

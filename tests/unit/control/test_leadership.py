@@ -10,7 +10,7 @@ import pytest
 from penstock.control.leadership import Leadership
 from penstock.core.errors import NotReady
 from penstock.registry.db.database import Database, open_database
-from penstock.telemetry.metrics import Point
+from penstock.telemetry.readings import Point
 from tests.harness import PATIENCE_S
 from tests.leases import looking
 

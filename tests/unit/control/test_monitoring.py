@@ -39,7 +39,8 @@ from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.serving.observers.baseline_collector import BaselineCollector
-from penstock.telemetry.metrics import Bulk, Kind, Point
+from penstock.telemetry.metrics import Kind
+from penstock.telemetry.readings import Bulk, Point
 from tests.unit.control.trials import ME, FakeFleet, World
 from tests.unit.serving.stubs import served
 

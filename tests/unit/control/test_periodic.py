@@ -26,7 +26,7 @@ from penstock.control.periodic import (
 )
 from penstock.core.errors import NotReady
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point
+from penstock.telemetry.readings import Point
 from tests.harness import PATIENCE_S
 
 CHANCES = st.floats(0, 1)

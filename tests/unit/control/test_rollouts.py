@@ -18,7 +18,7 @@ from penstock.core.rollouts.gates import WebhookGate
 from penstock.core.routing import route_in
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import Change
-from penstock.telemetry.metrics import Point
+from penstock.telemetry.readings import Point
 from tests.harness import PATIENCE_S
 from tests.unit.control.trials import ME, FakeFleet, World, at_once
 

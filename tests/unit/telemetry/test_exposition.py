@@ -8,19 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES, code
 from penstock.telemetry.exposition import Exposition
-from penstock.telemetry.metrics import (
-    BATCH_ROWS,
-    LATENCY_EDGES_S,
-    METRICS,
-    MODEL_STATE,
-    REQUESTS,
-    STAGE_DURATION,
-    Bulk,
-    Distribution,
-    Kind,
-    Point,
-    Reading,
-)
+from penstock.telemetry.metrics import BATCH_ROWS, LATENCY_EDGES_S, METRICS, MODEL_STATE, REQUESTS, STAGE_DURATION, Kind
+from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
 
 READINGS: list[Reading] = [
     Point(REQUESTS, ("m", "1", "stable", "rest", "200"), 3),

@@ -23,7 +23,7 @@ from penstock.core.desired import VersionStatus
 from penstock.core.errors import Fault
 from penstock.core.slices import no_pause
 from penstock.telemetry.exposition import Exposition
-from penstock.telemetry.metrics import Reading
+from penstock.telemetry.readings import Reading
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -69,7 +69,7 @@ class Monitor(Protocol):
     """The monitor as the admin API uses it."""
 
     async def document(self, model: str, version: str | None, scope: str = "fleet") -> Document:
-        """Return the monitor's document of a version or, for None, the answering one; ``scope`` is "fleet" or "gateway"."""
+        """Return the monitor's document of a version (None: the answering one); ``scope`` is "fleet" or "gateway"."""
 
     async def policy(self, model: str) -> Document:
         """Return a model's policy."""

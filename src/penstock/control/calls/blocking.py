@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from penstock.core.errors import NotReady
 from penstock.engine.threads import BACKGROUND, lower_priority
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 READ_S = 1.5
 """Deadline of what a person reads through the admin API."""

@@ -37,7 +37,7 @@ from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore, Trial
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 

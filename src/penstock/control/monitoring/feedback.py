@@ -28,7 +28,7 @@ from penstock.monitor.reference import Reference
 from penstock.registry.records import Document
 from penstock.registry.stores.feedback import FeedbackStore
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 

@@ -41,7 +41,7 @@ from penstock.registry.stores.feedback import FeedbackStore
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 LOOK_S = 1.0
 

@@ -31,7 +31,7 @@ from penstock.monitor.counters.layout import BLOCKS, Cells
 from penstock.monitor.counters.slot import READY, STATE_NAMES, Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import Feedback, FeedbackResult
-from penstock.telemetry.metrics import Reading
+from penstock.telemetry.readings import Reading
 
 log = logging.getLogger("penstock.control")
 

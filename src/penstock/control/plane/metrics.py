@@ -14,7 +14,7 @@ from penstock.monitor.counters.layout import STAGES
 from penstock.monitor.counters.slot import DEAD, OVERDUE, TASK_NAMES, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, load, refused
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Bulk, Distribution, Point, Reading
+from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
 
 UNKNOWN = ("_unknown", "")
 """Model and version of requests that reached none."""

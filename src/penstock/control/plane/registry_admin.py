@@ -22,7 +22,7 @@ from penstock.registry.stores.aliases import ANY, Expected
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import Store
-from penstock.telemetry.metrics import Reading
+from penstock.telemetry.readings import Reading
 
 log = logging.getLogger("penstock.control")
 

@@ -18,7 +18,7 @@ from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS, Cells
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.telemetry.metrics import Reading
+from penstock.telemetry.readings import Reading
 
 
 class VersionCounters:

@@ -33,7 +33,7 @@ from penstock.registry.records import By, Document
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import Event, event_id
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 

@@ -8,7 +8,7 @@ from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.repository.layout import FoundModel, models_in, one_model
 from penstock.registry.repository.tree import Tree
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 
 _NOT_YET = "it has not been looked at yet"
 

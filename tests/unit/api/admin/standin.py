@@ -10,7 +10,8 @@ from penstock.core.desired import State, VersionStatus
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused, unknown_model
 from penstock.registry.records import By, Content, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
-from penstock.telemetry.metrics import REQUESTS, Point, Reading
+from penstock.telemetry.metrics import REQUESTS
+from penstock.telemetry.readings import Point, Reading
 
 BAD_BYTES = b"no graph"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.core.errors import Conflict, NotReady
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point
+from penstock.telemetry.readings import Point
 from tests.harness import PATIENCE_S, reached
 
 SHORT_S = 0.01

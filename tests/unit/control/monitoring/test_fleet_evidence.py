@@ -19,7 +19,8 @@ from penstock.monitor.answers import CLASS, answers_of
 from penstock.monitor.feedback import Feedback, LabelledRow
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S, LabelBatch
-from penstock.telemetry.metrics import LABELS, Bulk, Point
+from penstock.telemetry.metrics import LABELS
+from penstock.telemetry.readings import Bulk, Point
 from tests.budgets import examples
 from tests.unit.control.members import Member, lead, split
 from tests.unit.control.test_monitoring import exchange, trained

@@ -15,7 +15,7 @@ from penstock.control.workers import slots
 from penstock.control.workers.process import WorkerProcess
 from penstock.core.errors import NotFound, NotReady
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point, Reading
+from penstock.telemetry.readings import Point, Reading
 from tests.harness import PATIENCE_S, reached
 from tests.unit.control.reconcile.test_reconciler import FakeSource, found
 

@@ -10,7 +10,8 @@ from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, Versio
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
 from penstock.monitor.counters.slot import DEAD, HEARTBEAT, HOUSE, WELL, Slot, TaskState
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Bulk, Distribution, Metric, Point, Reading
+from penstock.telemetry.metrics import Metric
+from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
 
 
 def points(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], float]:

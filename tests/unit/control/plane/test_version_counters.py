@@ -12,7 +12,7 @@ from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS
 from penstock.monitor.counters.slot import Slot
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point
+from penstock.telemetry.readings import Point
 
 ONE, TWO = ("m", "1"), ("m", "2")
 LEDGER = Ledger(blocks={ONE: 1, TWO: 2})

@@ -17,7 +17,7 @@ from penstock.core.versions import CHAMPION
 from penstock.registry.records import By, Document, ModelRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Point
+from penstock.telemetry.readings import Point
 from tests.unit.control.trials import ME, World
 
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}

@@ -9,7 +9,8 @@ from penstock.core.statistics.distributions import shares
 from penstock.monitor.quality import KINDS, Violations
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Bulk, Kind, Metric, Point, Reading
+from penstock.telemetry.metrics import Kind, Metric
+from penstock.telemetry.readings import Bulk, Point, Reading
 
 MOST_MEASURED = 64
 """Columns of a version that metrics tell of, outputs first; all of them are in the admin API."""

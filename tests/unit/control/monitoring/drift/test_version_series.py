@@ -15,7 +15,8 @@ from penstock.monitor.reference import Reference
 from penstock.monitor.rows import Counted, Layout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Bulk, Kind, Metric
+from penstock.telemetry.metrics import Kind, Metric
+from penstock.telemetry.readings import Bulk
 from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
 
 KEY = ("m", "1")
