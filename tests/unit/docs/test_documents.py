@@ -44,6 +44,12 @@ def test_the_ways_into_the_code_lead_somewhere(file: str, names: str) -> None:
         assert re.search(rf"^ *(?:def|class|async def) {name}\b|^{name}\b[^=\n]*= ", text, re.MULTILINE), name
 
 
+def test_the_glossary_is_short_and_sorted() -> None:
+    terms = list(rows_of((DOCS / "glossary.md").read_text()))
+    assert terms == sorted(terms)
+    assert len(terms) <= 40
+
+
 def test_the_readme_can_be_read_in_minutes() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
