@@ -59,7 +59,7 @@ def test_what_is_no_document_is_refused(penstock: Callable[..., Told], tmp_path:
 
 
 def test_the_policy_of_the_manual_is_one(penstock: Callable[..., Told], tmp_path: Path) -> None:
-    manual = (Path(__file__).parents[3] / "docs" / "explanation" / "retraining.md").read_text()
+    manual = (Path(__file__).parents[3] / "docs" / "reference" / "policy.md").read_text()
     file = tmp_path / "policy.yaml"
     file.write_text(manual.split("```yaml\n")[1].split("```")[0])
     told = penstock("policy", "check", str(file))
