@@ -1,4 +1,4 @@
-"""How simulations tell what they found."""
+"""How simulations report what they found."""
 
 import argparse
 import json
@@ -21,8 +21,8 @@ def test_it_fails_where_something_does_not_hold_or_nothing_was_run(
     holds: list[bool], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert report(("case",), [("some",)] * len(holds), holds) == code
-    told = capsys.readouterr().out
-    assert (told.count("yes"), told.count("NO")) == (holds.count(True), holds.count(False))
+    printed = capsys.readouterr().out
+    assert (printed.count("yes"), printed.count("NO")) == (holds.count(True), holds.count(False))
 
 
 def test_figures_are_written_where_they_are_wanted(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from loadtests.columns import (
     ],
     ids=lambda case: case.name,
 )
-def test_a_drift_is_told_once_and_over_when_it_is(case: Lasting) -> None:
+def test_a_drift_is_reported_once_and_over_when_it_is(case: Lasting) -> None:
     assert find_lasting(case, [lasting(case, seed) for seed in range(3)]).holds
 
 

@@ -27,12 +27,12 @@ KINDS = largest(LIMITS)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("largest")
-    echoes.place(room / "models")
+    folder = tmp_path_factory.mktemp("largest")
+    echoes.place(folder / "models")
     bounds = {name: getattr(LIMITS, name) for name in LIMITS.__slots__ if not name.endswith("_setting")}
     env = {f"PENSTOCK_LIMITS__{name.upper()}": str(bound) for name, bound in bounds.items()}
     env |= {"PENSTOCK_SHARED_MEMORY": f'["/{SEGMENT}"]', "PENSTOCK_GRPC_OUTPUTS": "mirror"}
-    with harness.running(room / "models", room, env=env) as running:
+    with harness.running(folder / "models", folder, env=env) as running:
         yield running
 
 

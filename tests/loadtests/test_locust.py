@@ -13,7 +13,7 @@ from tests.harness import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 LOAD = ["-u", "8", "-r", "8", "-t", "4s", "--json"]
-ROADS = {"rest json", "rest binary", "grpc"}
+NAMES = {"rest json", "rest binary", "grpc"}
 
 
 def test_locust_without_failures() -> None:
@@ -30,7 +30,7 @@ def test_locust_without_failures() -> None:
         )
     assert done.returncode == 0, done.stderr
     stats = {entry["name"]: entry for entry in json.loads(done.stdout)}
-    assert set(stats) == ROADS
+    assert set(stats) == NAMES
     for entry in stats.values():
         assert entry["num_requests"] > 0
         assert entry["num_failures"] == 0

@@ -95,7 +95,7 @@ def test_counters_lie_between_successes_and_calls(counted: dict[str, int], wrong
         ([("rest", WrongAnswer("503"), 9.9, 10.1, 500)], "503"),
     ],
 )
-def test_only_calls_in_the_dead_workers_hand_may_fail(
+def test_only_calls_in_the_dead_workers_calls_may_fail(
     ended: list[tuple[str, Exception, float, float, int]], fault: str
 ) -> None:
     found = misplaced([Ended(name, began, end, failure, port) for name, failure, began, end, port in ended], [KILL])
@@ -192,8 +192,8 @@ def test_a_report_becomes_a_page(tmp_path: Path) -> None:
     text = (tmp_path / "benchmarks-data.md").read_text()
     assert "| penstock json | 80 |" in text
     assert "| 0.80 |" in text
-    picture = ElementTree.parse(tmp_path / "pictures" / "bench-tiny.svg").getroot()
-    assert "80" in [one.text for one in picture.iter() if one.tag.endswith("text")]
+    chart = ElementTree.parse(tmp_path / "pictures" / "bench-tiny.svg").getroot()
+    assert "80" in [one.text for one in chart.iter() if one.tag.endswith("text")]
 
 
 def test_nothing_is_asked_at_a_rate_of_nothing() -> None:

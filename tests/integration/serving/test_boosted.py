@@ -61,7 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, pipeline: tuple[Any, Any, o
     exports = {name: export.model for name, export in CLASSIFIERS.items()}
     for name, model in {**exports, "regressor": REGRESSOR.model, COLUMNS: pipeline[2]}.items():
         (models / f"{name}.onnx").write_bytes(model.SerializeToString())
-    with harness.running(models, tmp_path_factory.mktemp("room")) as running:
+    with harness.running(models, tmp_path_factory.mktemp("boosted")) as running:
         yield running
 
 
@@ -114,8 +114,8 @@ def test_a_pipeline_on_columns_of_several_types(
 
 def test_labels_that_are_said_to_be_one_have_as_many_as_rows(server: Server) -> None:
     for name in (*CLASSIFIERS, "regressor", COLUMNS):
-        told = server.rest("GET", f"/v2/models/{name}").json()
-        assert {output["shape"][0] for output in told["outputs"]} == {-1}, told
+        metadata = server.rest("GET", f"/v2/models/{name}").json()
+        assert {output["shape"][0] for output in metadata["outputs"]} == {-1}, metadata
         config = server.rest("GET", f"/v2/models/{name}/config").json()
         assert config["parameters"]["batching"]["string_value"].startswith("requests share runs"), name
 

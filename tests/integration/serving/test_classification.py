@@ -22,9 +22,9 @@ Ask = Callable[[Server, int], object]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("classes")
-    zoo.place(room / "models", "m", {"1": zoo.affine(2.0, 1.0, ("n", 3))})
-    with harness.running(room / "models", room) as running:
+    folder = tmp_path_factory.mktemp("classes")
+    zoo.place(folder / "models", "m", {"1": zoo.affine(2.0, 1.0, ("n", 3))})
+    with harness.running(folder / "models", folder) as running:
         yield running
 
 
@@ -67,7 +67,7 @@ def texts(raw: bytes) -> list[str]:
     ("ask", "refused"), [(by_rest, 400), (by_grpc, grpc.StatusCode.INVALID_ARGUMENT)], ids=["rest", "grpc"]
 )
 def test_callers_of_classes_and_of_values_get_each_their_own(ask: Ask, refused: object, server: Server) -> None:
-    """Classes and values have the same shape here, so nothing but the datatype tells the answers apart."""
+    """Classes and values have the same shape here, so nothing but the datatype distinguishes the answers."""
     expected = {
         0: ("FP32", [1, 3], VALUES),
         3: ("BYTES", [1, 3], CLASSES),

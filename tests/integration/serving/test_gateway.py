@@ -29,13 +29,13 @@ ROW = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("gateway")
-    models = room / "models"
+    folder = tmp_path_factory.mktemp("gateway")
+    models = folder / "models"
     zoo.place(models, "wide", {"1": zoo.affine(2.0, 1.0, ("n", "m"))})
     zoo.place(models, "short", {"1": zoo.affine(2.0, 1.0, ("n", 3))})
     queue = "dynamic_batching { default_queue_policy { max_queue_size: 8 } }"
     zoo.place(models, "bounded", {"1": zoo.affine(2.0, 1.0, ("n", 3))}, f"max_batch_size: 64 {queue}")
-    with harness.running(models, room, "--workers", "1") as running:
+    with harness.running(models, folder, "--workers", "1") as running:
         yield running
 
 
@@ -112,7 +112,7 @@ def ask(server: Server, request: bytes) -> list[int]:
 
 
 def test_a_worker_that_short_models_saturate_says_so(server: Server) -> None:
-    """What people are told to scale on moves: calls in the system against their limit, and the time in the queue."""
+    """The metrics to scale on move: calls in the system against their limit, and the time in the queue."""
     over = threading.Event()
 
     def press() -> None:
@@ -154,7 +154,7 @@ def test_a_full_short_model_refuses_the_least_urgent(server: Server) -> None:
     )
     statuses = ask(server, mixed)
     assert statuses[9:].count(200) >= statuses[:9].count(200)
-    assert statuses[:9].count(200) <= 4  # a class of half the room, of which critical calls take the rest
+    assert statuses[:9].count(200) <= 4  # a class of half the capacity, of which critical calls take the rest
     assert server.rest("POST", "/v2/models/bounded/infer", {"inputs": [ROW]}).status == 200
     reply = server.rest("POST", "/v2/models/bounded/infer", {"inputs": [ROW]}, {"penstock-class": "urgent"})
     assert reply.status == 400

@@ -362,7 +362,7 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_nothing_of_an_answered_request_is_left(tmp_path: Path, story: Story) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         world = World(tmp_path)
         await world.start()
         try:
@@ -370,4 +370,4 @@ def test_nothing_of_an_answered_request_is_left(tmp_path: Path, story: Story) ->
         finally:
             await world.stop()
 
-    asyncio.run(told())
+    asyncio.run(scenario())

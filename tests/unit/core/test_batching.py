@@ -55,7 +55,7 @@ CHEAP, EVEN = Cost(100_000.0, 1_000.0), Cost(1_000.0, 100_000.0)
 @pytest.mark.parametrize(
     ("cost", "stated", "preferred", "delay_ns", "promised_ns", "made"),
     [
-        (None, 8, (4,), 10, 0, BatchRules()),  # nobody can tell whether its rows stand alone
+        (None, 8, (4,), 10, 0, BatchRules()),  # it is not known whether its rows are independent
         (CHEAP, 0, (), 0, 0, BatchRules(MOST_ROWS)),
         (CHEAP, 8, (), 0, 0, BatchRules(8)),
         (Cost(100_000.0, 100_000.0), 0, (), 0, 0, BatchRules(10)),

@@ -1,4 +1,4 @@
-"""Experiments: what may be asked for, how a bandit moves weights, and what is told."""
+"""Experiments: what may be asked for, how a bandit moves weights, and what is reported."""
 
 import json
 from typing import Any
@@ -64,7 +64,7 @@ def test_what_cannot_be_asked_for_is_refused(change: dict[str, Any], fault: str)
         spec_in({**ASKED, **change})
 
 
-def test_a_bandit_moves_towards_the_better_arm_step_by_step_and_leaves_a_floor() -> None:
+def test_a_bandit_moves_towards_the_better_arm_step_by_step_and_leaves_a_minimum() -> None:
     experiment = with_rewards(start_experiment(spec_in(ASKED), 0.0), v1=(200, 0.2), v2=(200, 0.6))
     weights = decide(experiment, 10.0, seed=1)
     assert weights == {"1": 5000 - MOST_STEP, "2": 5000 + MOST_STEP}
@@ -117,16 +117,16 @@ def test_a_step_is_never_longer_than_it_may_be(seed: int, arms: int) -> None:
     assert all(abs(moved[name] - one[name]) <= MOST_STEP + arms for name in names)
 
 
-def test_the_best_arm_is_named_once_it_is_known() -> None:
+def test_the_best_arm_is_listed_once_it_is_known() -> None:
     experiment = start_experiment(spec_in(ASKED), 0.0)
     few = with_rewards(experiment, v1=(50, 0.4), v2=(50, 0.5))
     many = with_rewards(experiment, v1=(5000, 0.4), v2=(5000, 0.5))
     assert experiment_document(few)["best"] is None
-    told = experiment_document(many)
-    assert told["best"] == "2"
-    assert told["arms"]["1"]["high"] < told["arms"]["2"]["low"] < 0.5 < told["arms"]["2"]["high"]
-    assert told["arms"]["2"]["label_delay_seconds"] == {"median_below": 1.0, "all_below": 1.0}
-    assert told["arms"]["2"]["rewards"] == told["arms"]["2"]["requests"] == 5000
+    document = experiment_document(many)
+    assert document["best"] == "2"
+    assert document["arms"]["1"]["high"] < document["arms"]["2"]["low"] < 0.5 < document["arms"]["2"]["high"]
+    assert document["arms"]["2"]["label_delay_seconds"] == {"median_below": 1.0, "all_below": 1.0}
+    assert document["arms"]["2"]["rewards"] == document["arms"]["2"]["requests"] == 5000
     assert experiment_document(experiment)["arms"]["1"] == {
         "weight": 5000,
         "requests": 0,

@@ -76,27 +76,29 @@ def output(sample: list[Any], shape: list[int], datatype: str = "FP32") -> dict[
     return {"name": "y", "datatype": datatype, "shape": shape, "sha256": "", "sample": sample}
 
 
-CHANCES = probed(output([0.2, 0.8], [1, 2]))
+PROBABILITIES = probed(output([0.2, 0.8], [1, 2]))
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "reason"),
+    ("candidate", "champion", "reason"),
     [
-        (probed(output([0.3, 0.7], [1, 2])), CHANCES, ""),
-        (probed(output(["nan", 0.7], [1, 2])), CHANCES, "contains a value that is not a number"),
+        (probed(output([0.3, 0.7], [1, 2])), PROBABILITIES, ""),
+        (probed(output(["nan", 0.7], [1, 2])), PROBABILITIES, "contains a value that is not a number"),
         (probed(output(["nan", 0.7], [1, 2])), probed(output(["inf", 0.7], [1, 2])), ""),
         (probed(output(["nan"], [1, 1], "BYTES")), {}, ""),
         (probed(output(["nan"], [1, 1])), {}, "contains a value that is not a number"),
-        (probed(output([0.3], [1, 1])), CHANCES, "has the shape [1, 1], not [1, 2]"),
-        (probed(output([0.3, 0.9], [1, 2])), CHANCES, "is not a probability"),
+        (probed(output([0.3], [1, 1])), PROBABILITIES, "has the shape [1, 1], not [1, 2]"),
+        (probed(output([0.3, 0.9], [1, 2])), PROBABILITIES, "is not a probability"),
         (probed(output([3.0, -2.0], [1, 2])), probed(output([2.0, 1.0], [1, 2])), ""),
-        ({}, CHANCES, ""),
+        ({}, PROBABILITIES, ""),
     ],
 )
-def test_answers_to_made_up_inputs_have_to_be_sane(mine: dict[str, Any], theirs: dict[str, Any], reason: str) -> None:
-    found = judge(gates(), version(**mine), version(**theirs))
+def test_answers_to_made_up_inputs_have_to_be_sane(
+    candidate: dict[str, Any], champion: dict[str, Any], reason: str
+) -> None:
+    found = judge(gates(), version(**candidate), version(**champion))
     assert (reason in "; ".join(found)) if reason else found == []
-    assert judge(gates(sane=False), version(**mine), version(**theirs)) == []
+    assert judge(gates(sane=False), version(**candidate), version(**champion)) == []
 
 
 EXAM = Exam(Marks(200, 0.9, 0.8))

@@ -41,10 +41,10 @@ def labels(versions: tuple[str, ...] = ARMS, most: int = 40) -> st.SearchStrateg
     return st.lists(one, max_size=most)
 
 
-def strata(told: list[Label], *looks: float, versions: tuple[str, ...] = ARMS) -> list[Stratum]:
+def strata(labels: list[Label], *looks: float, versions: tuple[str, ...] = ARMS) -> list[Stratum]:
     """What is found when labels are added as they come, with looks at these times and one at the end."""
     matching, found = LabelMatching(versions), []
-    moments = [(label.answered_s + label.age_s, 0, label) for label in told] + [(at, 1, None) for at in looks]
+    moments = [(label.answered_s + label.age_s, 0, label) for label in labels] + [(at, 1, None) for at in looks]
     for at, _, label in sorted(moments, key=lambda one: one[:2]):
         if label is None:
             found += matching.close(at)
@@ -58,49 +58,49 @@ def counted(found: list[Stratum]) -> dict[str, int]:
 
 
 @given(labels(), st.randoms(use_true_random=False))
-def test_the_order_in_which_labels_are_written_down_changes_nothing(told: list[Label], random: object) -> None:
-    shuffled = list(told)
+def test_the_order_in_which_labels_are_written_down_changes_nothing(labels: list[Label], random: object) -> None:
+    shuffled = list(labels)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert strata(shuffled) == strata(told)
+    assert strata(shuffled) == strata(labels)
 
 
 @given(labels(), st.lists(st.floats(0, 200_000), max_size=8))
-def test_how_often_one_looks_changes_nothing(told: list[Label], looks: list[float]) -> None:
-    assert strata(told, *looks) == strata(told)
+def test_how_often_one_looks_changes_nothing(labels: list[Label], looks: list[float]) -> None:
+    assert strata(labels, *looks) == strata(labels)
 
 
 @given(labels(), labels(("2",), 300), st.integers(18, 24))
-def test_a_late_batch_of_one_version_changes_nothing(told: list[Label], batch: list[Label], age: int) -> None:
-    late = [Label("2", one.answered_s, age_limit_s(age) * 0.5 + one.age_s % 1000, one.value) for one in batch]
-    assert strata([*told, *late]) == strata(told)
+def test_a_delayed_batch_of_one_version_changes_nothing(labels: list[Label], batch: list[Label], age: int) -> None:
+    delayed = [Label("2", one.answered_s, age_limit_s(age) * 0.5 + one.age_s % 1000, one.value) for one in batch]
+    assert strata([*labels, *delayed]) == strata(labels)
 
 
 @given(labels(), st.floats(200_000, 10_000_000))
-def test_delaying_all_labels_of_one_version_leaves_nothing_to_compare(told: list[Label], delay: float) -> None:
-    delayed = [Label(one.version, one.answered_s, one.age_s + delay * (one.version == "2")) for one in told]
+def test_delaying_all_labels_of_one_version_leaves_nothing_to_compare(labels: list[Label], delay: float) -> None:
+    delayed = [Label(one.version, one.answered_s, one.age_s + delay * (one.version == "2")) for one in labels]
     assert strata(delayed) == []
 
 
 @settings(max_examples=examples(50))
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), min_size=1, max_size=60))
-def test_versions_that_are_labelled_alike_are_matched_whole(told: list[tuple[float, float]]) -> None:
-    both = [Label(version, answered, age) for answered, age in told for version in ARMS]
-    assert counted(strata(both)) == dict.fromkeys(ARMS, len(told))
+def test_versions_that_are_labelled_alike_are_matched_whole(labels: list[tuple[float, float]]) -> None:
+    both = [Label(version, answered, age) for answered, age in labels for version in ARMS]
+    assert counted(strata(both)) == dict.fromkeys(ARMS, len(labels))
 
 
 @given(labels())
-def test_no_label_counts_twice_and_those_that_count_are_of_one_age_and_time(told: list[Label]) -> None:
+def test_no_label_counts_twice_and_those_that_count_are_of_one_age_and_time(labels: list[Label]) -> None:
     matching = LabelMatching(ARMS)
-    for label in told:
+    for label in labels:
         matching.add(label.version, label.answered_s, label.age_s, label.value)
     waited = sum(matching.waiting().values())
     found = matching.close(FAR)
-    assert waited == len(told)
-    assert sum(counted(found).values()) + matching.unmatched == len(told)
+    assert waited == len(labels)
+    assert sum(counted(found).values()) + matching.unmatched == len(labels)
     assert not any(matching.waiting().values())
     for one in found:
         assert all(one.sums[version][0] for version in ARMS)
-        same_age = [label for label in told if age_class(label.age_s) == one.age]
+        same_age = [label for label in labels if age_class(label.age_s) == one.age]
         assert sum(count for count, _, _ in one.sums.values()) <= len(same_age)
 
 
@@ -133,20 +133,20 @@ def test_a_cell_counts_when_it_closes_and_not_before() -> None:
 
 
 def test_labels_of_slow_streams_find_each_other_in_a_longer_cell() -> None:
-    told = [Label("1", 10.0, 0.5), Label("2", 300.0, 0.5), Label("1", 5000.0, 0.5), Label("2", 9000.0, 0.5)]
-    (found,) = strata(told)
+    labels = [Label("1", 10.0, 0.5), Label("2", 300.0, 0.5), Label("1", 5000.0, 0.5), Label("2", 9000.0, 0.5)]
+    (found,) = strata(labels)
     assert (found.closed_s, counted([found])) == (513, {"1": 1, "2": 1})
 
 
 def test_what_was_before_the_beginning_or_is_of_others_does_not_count() -> None:
-    told = [Label("1", -1.0, 2.0), Label("2", -1.0, 2.0), Label("3", 1.0, 0.5)]
-    assert strata(told) == []
+    labels = [Label("1", -1.0, 2.0), Label("2", -1.0, 2.0), Label("3", 1.0, 0.5)]
+    assert strata(labels) == []
 
 
 @given(labels(), st.floats(0, 5000))
-def test_what_is_kept_goes_on_as_it_was(told: list[Label], at: float) -> None:
+def test_what_is_kept_goes_on_as_it_was(labels: list[Label], at: float) -> None:
     first, second = LabelMatching(ARMS), None
-    for label in told:
+    for label in labels:
         first.add(label.version, label.answered_s, label.age_s, label.value)
     first.close(at)
     second = LabelMatching.of(json.loads(json.dumps(first.out())))

@@ -51,12 +51,12 @@ def test_what_a_registry_owes_is_kept_as_it_is() -> None:
         ("colour", "red"),
     ],
 )
-def test_every_fault_is_told(name: str, value: object) -> None:
+def test_every_fault_is_reported(name: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=name if name != "card" else "card"):
         metadata_of({**GOOD, name: value})
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(InvalidInput, match=r"colour.*parent of metadata"):
         metadata_of({"colour": 1, "parent": "x"})
     with pytest.raises(InvalidInput, match="no summary"):
@@ -77,7 +77,7 @@ def test_everything_together_fits_into_a_header() -> None:
         metadata_of({"card": {**card, "ethics": "\u4e2d" * 2000}})
 
 
-def test_words_become_values() -> None:
+def test_text_become_values() -> None:
     pairs = {
         "parameters.depth": "4",
         "parameters.rate": "1e-3",

@@ -22,9 +22,9 @@ PROMISED = {"latency_p99_ms": 20, "error_ratio": 0.01}
     ],
 )
 def test_what_is_kept(p99: float | None, outcomes: dict[str, int], met: tuple[Any, Any]) -> None:
-    told = objectives_document(PROMISED, p99, outcomes)
-    assert (told["latency_p99_ms"]["met"], told["error_ratio"]["met"]) == met
-    assert told["latency_p99_ms"]["objective"] == 20
+    document = objectives_document(PROMISED, p99, outcomes)
+    assert (document["latency_p99_ms"]["met"], document["error_ratio"]["met"]) == met
+    assert document["latency_p99_ms"]["objective"] == 20
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_what_was_answered_and_what_failed(outcomes: dict[str, int], found: tupl
     assert count_answered(outcomes) == found
 
 
-def test_nothing_promised_is_nothing_told() -> None:
+def test_nothing_promised_is_nothing_reported() -> None:
     assert objectives_document({}, 5.0, {"ok": 1}) == {}
 
 

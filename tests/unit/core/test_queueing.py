@@ -20,7 +20,7 @@ from penstock.core.queueing import (
 
 
 @pytest.mark.parametrize(
-    ("before", "threads", "call_ns", "run_ns", "left_ns", "late"),
+    ("before", "threads", "call_ns", "run_ns", "left_ns", "misses"),
     [
         (0, 1, 1e9, 1e9, 1, False),  # a thread is free
         (1, 2, 1e9, 1e9, 1, False),
@@ -33,8 +33,10 @@ from penstock.core.queueing import (
         (100, 1, 0.0, 0.0, 1, False),  # nothing is known of its runs
     ],
 )
-def test_who_comes_too_late(before: int, threads: int, call_ns: float, run_ns: float, left_ns: int, late: bool) -> None:
-    assert misses_deadline(before, threads, call_ns, run_ns, left_ns) == late
+def test_who_comes_too_delayed(
+    before: int, threads: int, call_ns: float, run_ns: float, left_ns: int, misses: bool
+) -> None:
+    assert misses_deadline(before, threads, call_ns, run_ns, left_ns) == misses
 
 
 @given(st.integers(0, 1000), st.integers(1, 16), st.floats(0, 1e9), st.integers(0, 10**12))
@@ -60,7 +62,7 @@ def test_it_follows_a_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("in_system", "limit", "priority", "room"),
+    ("in_system", "limit", "priority", "has_capacity"),
     [
         (7, 8.0, Priority.CRITICAL, True),
         (8, 8.0, Priority.CRITICAL, False),
@@ -70,8 +72,8 @@ def test_it_follows_a_change() -> None:
         (0, 1.0, Priority.BATCH, True),  # an empty queue takes anybody
     ],
 )
-def test_who_finds_room(in_system: int, limit: float, priority: Priority, room: bool) -> None:
-    assert (in_system < class_limits(limit)[priority]) == room
+def test_who_finds_capacity(in_system: int, limit: float, priority: Priority, has_capacity: bool) -> None:
+    assert (in_system < class_limits(limit)[priority]) == has_capacity
 
 
 def test_what_is_tolerated() -> None:

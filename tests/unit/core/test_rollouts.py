@@ -138,7 +138,7 @@ def test_batches_are_judged_and_counted() -> None:
     assert not is_split_sound(unsound)
 
 
-def test_a_wrong_split_is_forgiven_while_it_is_hardly_wrong() -> None:
+def test_a_wrong_split_is_tolerated_while_it_is_hardly_wrong() -> None:
     assert is_split_sound(at(ratio=Evidence((510.0,), (9490.0,), 50.0, 50.0)))
     assert not is_split_sound(at(ratio=Evidence((600.0,), (9400.0,), 50.0, 50.0)))
 
@@ -225,15 +225,15 @@ def test_what_is_shown_says_what_is_missing() -> None:
     rollout = start_rollout(SPEC, 0.0)
     for _ in range(6):
         rollout = add_batch(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
-    told = rollout_document(rollout)
-    assert told["state"] == "running"
-    assert told["weight"] == 500
-    assert told["needed"] > 0
-    evidence = told["evidence"]["errors"]
+    document = rollout_document(rollout)
+    assert document["state"] == "running"
+    assert document["weight"] == 500
+    assert document["needed"] > 0
+    evidence = document["evidence"]["errors"]
     assert {"verdict", "log_e", "n_canary", "n_control", "effect"} <= evidence.keys()
     assert (evidence["verdict"], evidence["n_canary"], evidence["n_control"]) == ("undecided", 30, 570)
-    json.dumps(told, allow_nan=False)
-    assert seconds_needed(rollout, 10.0) == pytest.approx(told["needed"] / 3)
+    json.dumps(document, allow_nan=False)
+    assert seconds_needed(rollout, 10.0) == pytest.approx(document["needed"] / 3)
     assert seconds_needed(start_rollout(SPEC, 0.0), 10.0) is None
 
 
@@ -330,10 +330,10 @@ def test_steps_that_cannot_be(step: Any) -> None:
         spec_in({"to": "2", "steps": [step]}, "1")
 
 
-def test_what_a_step_waits_for_is_said_in_words() -> None:
+def test_what_a_step_waits_for_is_said_in_text() -> None:
     rollout = at(guard=OPEN_QUESTION, requests=0)
-    told = waiting_for(rollout, guard_verdicts(rollout), 4.0)
-    assert told == ["6 s more at this step", "guard 'errors' to pass", "30 more canary requests at this step"]
+    document = waiting_for(rollout, guard_verdicts(rollout), 4.0)
+    assert document == ["6 s more at this step", "guard 'errors' to pass", "30 more canary requests at this step"]
     ready = at()
     assert waiting_for(ready, guard_verdicts(ready), 10.0) == []
 

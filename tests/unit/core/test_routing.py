@@ -1,4 +1,4 @@
-"""Routes: what may be stated, how points change hands, and whom a request meets."""
+"""Routes: what may be stated, how points change hands, and which version answers a request."""
 
 import random
 from collections import Counter
@@ -192,7 +192,7 @@ def test_a_faulty_route_is_refused_with_a_sentence(change: dict[str, object], fa
         route_in({**GOOD, **change})
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     with pytest.raises(InvalidInput) as refused:
         route_in({"split": {"1": 1}, "sticky": "x", "rules": 1, "shadow": 2, "more": 3})
     for word in ("'split'", "'sticky'", "'rules'", "'shadow'", "'more'"):

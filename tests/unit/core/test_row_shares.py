@@ -1,4 +1,4 @@
-"""Whose rows training and exams get: whom to ask, whom to wait for, and how much of each is taken."""
+"""The rows of a fleet: which gateways are asked and waited for, and how many rows of each are taken."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from penstock.core.row_shares import (
     select_gateways,
 )
 
-LATE = SILENT_S + 1
+SILENT = SILENT_S + 1
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,16 @@ LATE = SILENT_S + 1
         ([], (), set()),
         ([Member("me", "h", 0)], (), set()),
         ([Member("c", "hc", 1), Member("b", "hb", SILENT_S), Member("me", "h", 0)], ("b", "c"), set()),
-        ([Member("b", "hb", LATE), Member("c", "hc", 1)], ("c",), {"b"}),
+        ([Member("b", "hb", SILENT), Member("c", "hc", 1)], ("c",), {"b"}),
         ([Member("b", "hb", ENDED_S + 1)], (), set()),
         ([Member("b", "h", 1)], (), set()),  # it has the same files
         ([Member("b", "hb", 1), Member("c", "hb", 1)], ("b",), set()),
-        ([Member("b", "hb", LATE), Member("c", "hb", 1)], ("c",), set()),  # c has come in the place of b
-        ([Member("b", "h", LATE)], (), set()),
+        ([Member("b", "hb", SILENT), Member("c", "hb", 1)], ("c",), set()),  # c has come in the place of b
+        ([Member("b", "h", SILENT)], (), set()),
         ([Member("b", "", 1), Member("c", "", 1)], ("b", "c"), set()),
     ],
 )
-def test_whom_to_ask(members: list[Member], asked: tuple[str, ...], missing: set[str]) -> None:
+def test_which_gateways_to_ask(members: list[Member], asked: tuple[str, ...], missing: set[str]) -> None:
     roll = select_gateways(members, "me", "h")
     assert (roll.asked, set(roll.missing)) == (asked, missing)
 
@@ -49,12 +49,12 @@ def test_a_gateway_that_does_not_know_its_home_asks_all() -> None:
         (Progress({"a"}, {"a": 1, "b": 1}, 50.0), None),
         (Progress({"a", "b"}, {}, -1.0), {}),
         (Progress({"a"}, {"a": 1}, 50.0), {"b": "it has left the fleet"}),
-        (Progress({"a"}, {"b": LATE}, 50.0), {"b": "it has been silent for 16 s"}),
+        (Progress({"a"}, {"b": SILENT}, 50.0), {"b": "it has been silent for 16 s"}),
         (Progress({"a"}, {"b": 1}, 0.0), {"b": "it did not answer within 120 s"}),
-        (Progress((), {"a": 1, "b": LATE}, 50.0), None),
+        (Progress((), {"a": 1, "b": SILENT}, 50.0), None),
     ],
 )
-def test_whom_to_wait_for(progress: Progress, found: dict[str, str] | None) -> None:
+def test_which_gateways_to_wait_for(progress: Progress, found: dict[str, str] | None) -> None:
     assert missing_gateways(["a", "b"], progress) == found
 
 
@@ -72,14 +72,14 @@ def test_shares_are_fair_and_within_the_bound(amounts: dict[str, Amount], most: 
         given_to = {name: getattr(one, kind) for name, one in taken.items()}
         if sum(wanted.values()) <= getattr(most, kind):
             assert given_to == wanted
-        for name, mine in given_to.items():
-            assert mine <= wanted[name]
-            if mine < wanted[name]:  # nobody has more than one who wants more, but for what cannot be divided
-                assert max(given_to.values()) <= mine + 1
+        for name, amount in given_to.items():
+            assert amount <= wanted[name]
+            if amount < wanted[name]:  # nobody has more than one who wants more, but for what cannot be divided
+                assert max(given_to.values()) <= amount + 1
 
 
 @given(AMOUNTS, st.integers(0, 60))
-def test_what_all_hand_over_is_bounded(most: Amount, gateways: int) -> None:
+def test_what_all_calls_over_is_bounded(most: Amount, gateways: int) -> None:
     one = gateway_limit(most, gateways)
     assert one.within(most)
     assert one.size * max(gateways, 1) <= 2 * most.size

@@ -72,7 +72,7 @@ def test_a_scalar_input_is_one_row() -> None:
 
 IDS = TensorSpec("ids", "INT64", (-1, -1))
 MASK = TensorSpec("mask", "INT64", (-1, -1), optional=True)
-NAMED = {"batch": [("ids", 0), ("mask", 0)], "seq": [("ids", 1), ("mask", 1)]}
+SYMBOLIC_DIMS = {"batch": [("ids", 0), ("mask", 0)], "seq": [("ids", 1), ("mask", 1)]}
 
 
 def tokens(name: str, *shape: int) -> Tensor:
@@ -81,7 +81,7 @@ def tokens(name: str, *shape: int) -> Tensor:
 
 @pytest.mark.parametrize("batching", [True, False])
 def test_dimensions_of_one_name_are_of_one_size(batching: bool) -> None:
-    signature = Signature((IDS, MASK), (), batching, symbolic_dims=NAMED)
+    signature = Signature((IDS, MASK), (), batching, symbolic_dims=SYMBOLIC_DIMS)
     assert signature.bind([tokens("ids", 2, 7), tokens("mask", 2, 7)]).elements == 28
     assert signature.bind([tokens("ids", 2, 7)]).elements == 14
     for length in (1, 6, 8):  # 1 would be repeated by the runtime, and answered wrongly

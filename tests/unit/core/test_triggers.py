@@ -58,9 +58,9 @@ BROKEN = monitor(features=[DRIFTING], quality={"violated": [{"name": "x", "kind"
 
 
 def labelled(labels: int = 500, estimated: float | None = None, **windowed: float) -> dict[str, Any]:
-    told = None if estimated is None else {"accuracy": estimated}
+    raised = None if estimated is None else {"accuracy": estimated}
     return monitor(
-        performance={"labels": labels, "windowed": windowed, "estimated": told, "concept": {"state": "drift"}}
+        performance={"labels": labels, "windowed": windowed, "estimated": raised, "concept": {"state": "drift"}}
     )
 
 
@@ -127,16 +127,16 @@ class Watched:
     """Rules over time."""
 
     def __init__(self, *triggers: Trigger, limits: Limits | None = None) -> None:
-        self.triggers, self.limits, self.standing, self.now = triggers, limits or Limits(), RuleState(), 10_000.0
+        self.triggers, self.limits, self.rule_state, self.now = triggers, limits or Limits(), RuleState(), 10_000.0
 
     def state(self) -> State:
-        return self.standing.rules["r"].state
+        return self.rule_state.rules["r"].state
 
     def at(self, seconds: float, document: dict[str, Any], version: str = "1") -> Outcome | None:
         self.now += seconds
         snapshot = Snapshot("m", version, self.now, document)
-        self.standing, action = decide(self.triggers, self.limits, self.standing, snapshot)
-        self.standing = rule_state_in(json.loads(json.dumps(rule_state_out(self.standing))))
+        self.rule_state, action = decide(self.triggers, self.limits, self.rule_state, snapshot)
+        self.rule_state = rule_state_in(json.loads(json.dumps(rule_state_out(self.rule_state))))
         self.action: Action | None = action
         return None if action is None else action.outcome
 
@@ -163,7 +163,7 @@ def test_one_request_is_under_way_until_its_version_answers() -> None:
     assert watched.at(1, DRIFTED) is Outcome.REQUESTED
     watched.at(1, monitor())
     assert watched.at(60, DRIFTED) is Outcome.IN_FLIGHT
-    assert watched.at(60, DRIFTED) is None  # told once
+    assert watched.at(60, DRIFTED) is None  # reported once
     assert watched.at(1, DRIFTED, version="2") is Outcome.REQUESTED
     assert watched.at(2 * DAY_S, DRIFTED, version="2") is Outcome.REQUESTED  # its time has run out
 
@@ -219,7 +219,7 @@ def test_unsound_data_asks_for_no_training() -> None:
     assert watched.at(1, BROKEN) is Outcome.REQUESTED
     assert watched.action is not None
     assert (watched.action.trigger.name, watched.action.trigger.kind.value) == ("q", "quality.violated.v1")
-    assert watched.standing.in_flight is None
+    assert watched.rule_state.in_flight is None
     assert all(watched.at(60, BROKEN) is None for _ in range(100))
     assert Watched(rule(), limits=Limits(quality_veto=False)).at(1, BROKEN) is Outcome.REQUESTED
 
@@ -336,9 +336,9 @@ def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown:
     ],
 )
 def test_a_faulty_policy_names_its_faults(document: dict[str, Any], fault: str) -> None:
-    with pytest.raises(InvalidInput) as told:
+    with pytest.raises(InvalidInput) as raised:
         policy_in(document, schedule_in)
-    assert fault in str(told.value)
+    assert fault in str(raised.value)
 
 
 def test_the_policy_of_the_manual_is_kept_as_it_was_written() -> None:

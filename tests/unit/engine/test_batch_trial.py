@@ -180,7 +180,7 @@ def test_runs_are_compared_row_by_row(change: Callable[[Any], Any], difference: 
     assert output_difference([change(WHOLE)], [[part] for part in ROWS], [1, 2]) == difference
 
 
-def test_parts_have_one_row_for_each_of_theirs() -> None:
+def test_parts_have_one_row_for_each_of_its_call() -> None:
     assert output_difference([WHOLE], [[WHOLE[:2]], [WHOLE[2:]]], [1, 2]) == NO_ROWS
     assert output_difference([np.array([np.nan, 1])], [[np.array([np.nan])], [np.array([1.0])]], [1, 1]) == ""
     texts = np.array(["a", "b"], object)

@@ -32,7 +32,7 @@ def test_a_model_that_asks_for_the_extensions_runs(tmp_path: Path) -> None:
     assert model.run({"x": np.array(["a", "b"], object)}, ["y"])[0].tolist() == ["A", "B"]
 
 
-def test_a_model_that_does_not_ask_is_told_what_to_install_and_set(tmp_path: Path) -> None:
+def test_a_model_that_does_not_ask_is_reported_what_to_install_and_set(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed) as caught:
         load(saved(tmp_path, "StringUpper"), ModelOptions(), 1)
     assert "its operator StringUpper is one of onnxruntime-extensions" in str(caught.value)
@@ -40,7 +40,7 @@ def test_a_model_that_does_not_ask_is_told_what_to_install_and_set(tmp_path: Pat
     assert 'parameters { key: "extensions" value: { string_value: "true" } }' in str(caught.value)
 
 
-def test_without_the_package_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_it_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> NoReturn:
         raise metadata.PackageNotFoundError(name)
 
@@ -49,7 +49,7 @@ def test_without_the_package_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         load(saved(tmp_path, "StringUpper"), ASKED, 1)
 
 
-def test_operators_that_nobody_knows_are_named(tmp_path: Path) -> None:
+def test_operators_that_nobody_knows_are_listed(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed, match=r"operator Frobnicate of com\.example, which ONNX Runtime does not know"):
         load(saved(tmp_path, "Frobnicate", "com.example"), ASKED, 1)
     with pytest.raises(LoadFailed, match="onnxruntime-extensions does not know the operator Frobnicate"):

@@ -58,9 +58,9 @@ def product(folder: Path) -> Path:
 @pytest.mark.parametrize("flags", ["1-", "-1", "11", "--", "1-1", "-1-", "01", "10"])
 def test_each_model_of_a_process_has_its_own_setting(tmp_path: Path, flags: str, threads: int) -> None:
     arguments = [sys.executable, "-c", SCRIPT, str(product(tmp_path)), flags, str(threads)]
-    told = json.loads(subprocess.run(arguments, capture_output=True, check=True).stdout)
+    results = json.loads(subprocess.run(arguments, capture_output=True, check=True).stdout)
     one_round = [0 if flag == "1" else 1 << 18 for flag in flags for _thread in range(2)]
-    assert told == [*one_round, *one_round, 1]
+    assert results == [*one_round, *one_round, 1]
 
 
 def test_a_failing_run_leaves_the_thread_as_it_was(tmp_path: Path) -> None:

@@ -25,20 +25,20 @@ RENAMING = {
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is synced and renamed, in its order."""
-    told: list[str] = []
+    steps: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
     def synced(handle: int) -> None:
-        told.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name}")
+        steps.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name}")
         fsync(handle)
 
     def replaced(path: Path, target: Path) -> Path:
-        told.append(f"rename to {target.name}")
+        steps.append(f"rename to {target.name}")
         return replace(path, target)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
-    return told
+    return steps
 
 
 def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_at_the_end(tmp_path: Path, steps: list[str]) -> None:

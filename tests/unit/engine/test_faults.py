@@ -37,16 +37,16 @@ SOURCE = (
         ("", ""),
     ],
 )
-def test_what_is_told_of_a_runtime_error(text: str, expected: str) -> None:
+def test_what_is_reported_of_a_runtime_error(text: str, expected: str) -> None:
     assert plain_text(Fail(text)) == expected
 
 
 @given(st.text(), st.sampled_from(["/", "/srv/", " /etc/x", "\n/a/b", ".cc:12", "~/x", "../x"]), st.text())
 def test_no_path_and_no_long_text_gets_through(before: str, path: str, after: str) -> None:
-    told = plain_text(Fail(before + path + after))
-    assert len(told) <= LONGEST_TEXT
-    assert "\n" not in told
-    assert not re.search(r"(^|\s)/\w", told)
+    text = plain_text(Fail(before + path + after))
+    assert len(text) <= LONGEST_TEXT
+    assert "\n" not in text
+    assert not re.search(r"(^|\s)/\w", text)
 
 
 def test_faults_by_meaning() -> None:
@@ -77,5 +77,5 @@ def test_operators_see_all_of_it() -> None:
 
 def test_a_folder_with_spaces_is_cut_as_a_whole() -> None:
     error = Fail('cannot map "/srv/our models/m/1/w.bin" of /srv/our models/m/1/model.onnx')
-    told = plain_text(error, Path("/srv/our models/m/1/model.onnx"))
-    assert told == 'cannot map "..." of ...'
+    text = plain_text(error, Path("/srv/our models/m/1/model.onnx"))
+    assert text == 'cannot map "..." of ...'

@@ -136,7 +136,7 @@ def test_an_output_of_unknown_rank_may_be_stated() -> None:
     options = ModelOptions(max_batch_size=2, outputs=(stated("y0", 5),))
     graph = graph_of(("N", 3), to=())
     assert signature_of(graph, options).outputs[0].shape == (-1, 5)
-    assert signature_of(graph, ModelOptions(max_batch_size=2)).batching  # a run will tell
+    assert signature_of(graph, ModelOptions(max_batch_size=2)).batching  # a run will show it
     with pytest.raises(LoadFailed, match=r"max_batch_size 2 needs .* output 'y0' has the shape \[\]"):
         signature_of(graph.with_observed_shapes([[()]]), ModelOptions(max_batch_size=2))
 
@@ -186,7 +186,7 @@ def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("graph", "named"),
+    ("graph", "expected"),
     [
         (graph_of(("batch", "seq"), ("batch", "seq")), {"batch": [0, 0], "seq": [1, 1]}),
         (graph_of(("N", 3), ("N", 4)), {"N": [0, 0]}),
@@ -197,9 +197,9 @@ def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> N
         (graph_of(("?", "None"), ("?", "None"), ("", -1)), {}),
     ],
 )
-def test_names_of_several_dimensions_are_kept(graph: Graph, named: dict[str, list[int]]) -> None:
+def test_names_of_several_dimensions_are_kept(graph: Graph, expected: dict[str, list[int]]) -> None:
     found = signature_of(graph, ModelOptions()).symbolic_dims
-    assert {dim: [axis for _, axis in places] for dim, places in found.items()} == named
+    assert {dim: [axis for _, axis in places] for dim, places in found.items()} == expected
 
 
 def test_what_the_configuration_reshapes_has_no_names() -> None:

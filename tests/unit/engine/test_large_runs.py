@@ -107,7 +107,7 @@ def test_large_texts_run_as_small_ones_do(folder: Path) -> None:
     assert np.array_equal(model.run({"x": x}, ["y"], Interrupt())[0], x)
 
 
-def test_a_large_run_ends_when_it_is_told_to(tmp_path: Path) -> None:
+def test_a_large_run_ends_when_it_is_reported_to(tmp_path: Path) -> None:
     place = tmp_path / "m" / "1" / "model.onnx"
     place.parent.mkdir(parents=True)
     onnx.save(zoo.affine(2.0, 1.0, ("n", "m")), place)

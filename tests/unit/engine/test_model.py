@@ -215,7 +215,7 @@ def test_faults_of_a_run(tmp_path: Path) -> None:
     assert model.run({"x": np.array([0])}, ["y"])[0].tolist() == [1.0]
 
 
-def test_a_run_that_fails_inside_is_ours(tmp_path: Path) -> None:
+def test_a_run_that_fails_inside_is_internal(tmp_path: Path) -> None:
     node = helper.make_node("Reshape", ["x", "to"], ["y"])
     path = graphs.save(
         tmp_path, [node], [graphs.tensor("x", [6]), graphs.tensor("to", ["R"], "INT64")], [graphs.tensor("y", None)]

@@ -23,13 +23,13 @@ def loaded(tmp_path: Path, graph: onnx.ModelProto, name: str = "m") -> Model:
 @pytest.mark.parametrize("build", [zoo.mlp, zoo.mixed, zoo.classifier, zoo.gather, zoo.logistic])
 def test_the_same_model_answers_the_same(tmp_path: Path, build: Callable[[], onnx.ModelProto]) -> None:
     graph = build()
-    told = probe(loaded(tmp_path, graph), ())
-    assert told["cases"]
-    assert all(case["deterministic"] for case in told["cases"])
-    assert compare(told, loaded(tmp_path, graph, "again"), ()) == ""
+    report = probe(loaded(tmp_path, graph), ())
+    assert report["cases"]
+    assert all(case["deterministic"] for case in report["cases"])
+    assert compare(report, loaded(tmp_path, graph, "again"), ()) == ""
 
 
-def test_another_model_is_told_from_it(tmp_path: Path) -> None:
+def test_another_model_is_reported_from_it(tmp_path: Path) -> None:
     first, second = loaded(tmp_path, zoo.versioned(1), "a"), loaded(tmp_path, zoo.versioned(2), "b")
     assert "other values" in compare(probe(first, ()), second, ())
     assert "other names" in compare(probe(loaded(tmp_path, zoo.mixed(), "c"), ()), first, ())
@@ -37,14 +37,14 @@ def test_another_model_is_told_from_it(tmp_path: Path) -> None:
 
 def test_a_rounding_of_another_machine_is_passed_over(tmp_path: Path) -> None:
     model = loaded(tmp_path, zoo.mlp())
-    told = probe(model, ())
-    for case in told["cases"]:
+    report = probe(model, ())
+    for case in report["cases"]:
         for output in case["outputs"]:
             output["sha256"] = "of another processor"
             output["sample"] = [value * 1.0001 for value in output["sample"]]
-    assert compare(told, model, ()) == ""
-    told["cases"][1]["outputs"][0]["sample"][0] += 0.5
-    assert "other values" in compare(told, model, ())
+    assert compare(report, model, ()) == ""
+    report["cases"][1]["outputs"][0]["sample"][0] += 0.5
+    assert "other values" in compare(report, model, ())
 
 
 def test_what_is_never_the_same_is_not_compared(tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_what_is_never_the_same_is_not_compared(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node, add], "g", values[:1], values[1:])
     opsets = [onnx.helper.make_opsetid("", 17)]
     model = loaded(tmp_path, onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8))
-    told = probe(model, ())
-    assert not any(case["deterministic"] for case in told["cases"])
-    assert compare(told, model, ()) == ""
+    report = probe(model, ())
+    assert not any(case["deterministic"] for case in report["cases"])
+    assert compare(report, model, ()) == ""
 
 
 def test_answers_to_inputs_of_another_form_are_not_compared(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 def test_importing_the_engine_leaves_no_trace_in_the_users_home(tmp_path: Path) -> None:
     kept = {name: text for name, text in os.environ.items() if name != "ORT_DISABLE_TELEMETRY" and "XDG" not in name}
     script = "import os, penstock.engine.model; print(os.environ['ORT_DISABLE_TELEMETRY'])"
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script], env={**kept, "HOME": str(tmp_path)}, capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == "1"
+    assert result.stdout.strip() == "1"
     assert list(tmp_path.rglob("*")) == []

@@ -40,7 +40,7 @@ def indices(shape: list[Any]) -> dict[str, tuple[Any, str]]:
     return {"at": (np.array(shape, np.int64), "INT64")}
 
 
-def words(*values: str) -> dict[str, tuple[Any, str]]:
+def texts(*values: str) -> dict[str, tuple[Any, str]]:
     return {"words": (np.array(values, object), "BYTES")}
 
 
@@ -63,10 +63,10 @@ THE_CALLERS = {
     "Expand": case("Expand", {"a": (ONES, "FP32"), **indices([2, 5])}, "invalid expand shape"),
     "Tile": case("Tile", {"a": (ONES, "FP32"), **indices([-1, 7])}, "must be non-negative"),
     "Einsum": case("Einsum", PAIR, "could not be broadcast", equation="ij,ij->i"),
-    "a word as FP32": case("Cast", words("abc"), "no number", to=TensorProto.FLOAT),
-    "a word as FP64": case("Cast", words("1", "x"), "no number", to=TensorProto.DOUBLE),
-    "a word as INT64": case("Cast", words("abc"), "no number", to=TensorProto.INT64),
-    "nothing as a number": case("Cast", words(""), "no number", to=TensorProto.UINT64),
+    "a word as FP32": case("Cast", texts("abc"), "no number", to=TensorProto.FLOAT),
+    "a word as FP64": case("Cast", texts("1", "x"), "no number", to=TensorProto.DOUBLE),
+    "a word as INT64": case("Cast", texts("abc"), "no number", to=TensorProto.INT64),
+    "nothing as a number": case("Cast", texts(""), "no number", to=TensorProto.UINT64),
     "a size below 0": case("ConstantOfShape", indices([2, -1]), "must be >= 0"),
     "an expansion below 0": case("Expand", {"a": (ONES, "FP32"), **indices([-1, 3])}, "must be >= 0"),
     "a padding below 0": case("Pad", {"a": (ONES, "FP32"), **indices([-5, 0, 0, 0])}, "must be >= 0"),
@@ -96,10 +96,10 @@ THE_CALLERS = {
         "must be positive",
     ),
     "an unknown category": case(
-        "OneHotEncoder", words("q"), "Unknown Category", domain="ai.onnx.ml", cats_strings=["a"], zeros=0
+        "OneHotEncoder", texts("q"), "Unknown Category", domain="ai.onnx.ml", cats_strings=["a"], zeros=0
     ),
 }
-OURS = {
+INTERNAL_FAILURES = {
     "division": case("Div", {"a": ([1], "INT64"), "b": ([0], "INT64")}, "Div: Integer division by zero"),
     "modulus": case("Mod", {"a": ([1], "INT32"), "b": ([0], "INT32")}, "Mod: Integer modulo by zero"),
     "a fixed shape": case("Reshape", {"a": (ONES, "FP32")}, "reshaped", [constant("to", [2, 2])], order=["a", "to"]),
@@ -134,11 +134,11 @@ def test_values_that_the_model_cannot_take(tmp_path: Path, name: str) -> None:
     assert "ONNXRuntimeError" in fault.whole
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", INTERNAL_FAILURES)
 def test_failures_of_the_model(tmp_path: Path, name: str) -> None:
-    fault = fault_of(tmp_path, OURS[name])
+    fault = fault_of(tmp_path, INTERNAL_FAILURES[name])
     assert isinstance(fault, Internal)
-    assert OURS[name][-1] in str(fault)
+    assert INTERNAL_FAILURES[name][-1] in str(fault)
     assert "onnxruntime" not in str(fault)
 
 

@@ -153,7 +153,7 @@ def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", MAKES)
-def test_what_cannot_be_deleted_is_counted_told_once_and_swept_later(
+def test_what_cannot_be_deleted_is_counted_reported_once_and_swept_later(
     tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""The limit on calls in the system: who has room, who is refused and why, and how the limit follows what is seen."""
+"""The limit on calls in the system: who may enter, who is rejected and why, and how the limit follows what is seen."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ class World:
 
 
 @pytest.mark.parametrize(
-    ("in_system", "priority", "room"),
+    ("in_system", "priority", "has_capacity"),
     [
         (0, Priority.BATCH, True),
         (3, Priority.BATCH, True),
@@ -39,11 +39,11 @@ class World:
         (8, Priority.CRITICAL, False),
     ],
 )
-def test_classes_have_room_up_to_their_share(in_system: int, priority: Priority, room: bool) -> None:
+def test_classes_have_capacity_up_to_their_share(in_system: int, priority: Priority, has_capacity: bool) -> None:
     world = World()
     world.enter(in_system)
-    assert world.limiter.has_capacity(priority) == room
-    assert (world.limiter.admission_error(priority) is None) == room
+    assert world.limiter.has_capacity(priority) == has_capacity
+    assert (world.limiter.admission_error(priority) is None) == has_capacity
 
 
 def test_who_may_take_the_place_of_another_is_worth_decoding() -> None:
@@ -67,7 +67,7 @@ def test_rejections_are_counted_by_reason_and_remembered_for_a_while() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ahead", "cancelled", "left_ns", "late"),
+    ("ahead", "cancelled", "left_ns", "misses_deadline"),
     [
         (0, 0, 1, False),  # the server is free: it is tried, whatever is expected
         (5, 0, 6_000_000, False),
@@ -76,13 +76,15 @@ def test_rejections_are_counted_by_reason_and_remembered_for_a_while() -> None:
         (5, 0, 0, True),
     ],
 )
-def test_who_would_come_too_late_hears_it_at_once(ahead: int, cancelled: int, left_ns: int, late: bool) -> None:
+def test_who_would_come_too_delayed_hears_it_at_once(
+    ahead: int, cancelled: int, left_ns: int, misses_deadline: bool
+) -> None:
     world = World(most=100.0)
     world.enter(ahead)
     world.limiter.cancelled_running = cancelled
     fault = world.limiter.deadline_error(Priority.DEFAULT, 1000 + left_ns, 1000)
-    assert (fault is not None) == late
-    assert world.counted.shed["too_late"] == late
+    assert (fault is not None) == misses_deadline
+    assert world.counted.shed["too_late"] == misses_deadline
     if fault is not None:
         assert "0.005 s long" in str(fault)
         assert fault.retry_after_s == pytest.approx(0.005)

@@ -185,8 +185,10 @@ def test_what_the_signature_fixes_is_refused_before_the_run(tmp_path: Path) -> N
     assert gated.runs == []
 
 
-@pytest.mark.parametrize(("abandoned", "late", "fault"), [(True, False, Cancelled), (False, True, DeadlineExceeded)])
-def test_nothing_runs_that_nobody_waits_for(model: Model, abandoned: bool, late: bool, fault: type[Exception]) -> None:
+@pytest.mark.parametrize(("abandoned", "expired", "fault"), [(True, False, Cancelled), (False, True, DeadlineExceeded)])
+def test_nothing_runs_that_nobody_waits_for(
+    model: Model, abandoned: bool, expired: bool, fault: type[Exception]
+) -> None:
     gated = Gated(model)
     gated.gate.set()
     version = version_of(gated.model)
@@ -194,7 +196,7 @@ def test_nothing_runs_that_nobody_waits_for(model: Model, abandoned: bool, late:
     for call in calls:
         version.prepare_inline(call)
     calls[1].abandoned = abandoned
-    if late:
+    if expired:
         calls[1].deadline_ns = 0
     outcomes = batch_run.run(gated.model, calls)
     assert isinstance(outcomes[1], fault)

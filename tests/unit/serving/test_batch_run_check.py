@@ -39,13 +39,13 @@ def loaded(folder: Path, graph: str, options: ModelOptions = CLAIMED) -> engine.
 
 
 class Bench:
-    """A check whose work is done when it is told to."""
+    """A check whose work the test runs step by step."""
 
     def __init__(self) -> None:
         self.now = 10**12
         self.work: list[Callable[[], None]] = []
-        self.told: list[str] = []
-        self.check = BatchRunCheck(self.work.append, self.told.append, Random(1), lambda: self.now)
+        self.mismatches: list[str] = []
+        self.check = BatchRunCheck(self.work.append, self.mismatches.append, Random(1), lambda: self.now)
 
     def wait(self) -> int:
         """How many runs go by until one is due."""
@@ -68,7 +68,7 @@ def test_one_run_is_kept_at_a_time_and_then_there_is_a_pause(tmp_path: Path) -> 
     assert not any(bench.check.is_due() for _ in range(5 * EVERY))
     bench.now += PAUSE_NS
     assert any(bench.check.is_due() for _ in range(5 * EVERY))
-    assert bench.told == []
+    assert bench.mismatches == []
 
 
 def test_large_runs_are_not_kept(tmp_path: Path) -> None:
@@ -78,16 +78,16 @@ def test_large_runs_are_not_kept(tmp_path: Path) -> None:
     assert bench.work == []
 
 
-def test_a_difference_is_told(tmp_path: Path) -> None:
+def test_a_difference_is_reported(tmp_path: Path) -> None:
     bench, model = Bench(), loaded(tmp_path, BEYOND_TRIALS)
     rows = np.array([[1, 2, 3], [4e9, 5, 6]], np.float32)
     bench.check.take(model, ["y"], {"x": rows}, model.run({"x": rows}, ["y"]), [1, 1])
     bench.work.pop()()
-    assert bench.told == ["rows were answered otherwise together than alone"]
+    assert bench.mismatches == ["rows were answered otherwise together than alone"]
     model.close()
     bench.check.take(model, ["y"], {"x": rows}, [rows], [1, 1])
-    bench.work.pop()()  # unloaded meanwhile: nobody can tell
-    assert len(bench.told) == 1
+    bench.work.pop()()  # unloaded meanwhile: nothing to compare
+    assert len(bench.mismatches) == 1
 
 
 def rounding(mixes: bool) -> engine.Model:
@@ -141,9 +141,9 @@ def test_a_difference_ends_shared_runs_of_the_version(tmp_path: Path, caplog: py
             await asyncio.sleep(0)
         assert not version.sharing.shared
         assert version.config["parameters"]["mine"] == {"string_value": "1"}
-        told = version.config["parameters"][BATCHING]["string_value"]
-        assert told.startswith("every request runs alone: rows were answered otherwise together than alone")
-        assert f"model m version 1: {told}" in caplog.text
+        mismatches = version.config["parameters"][BATCHING]["string_value"]
+        assert mismatches.startswith("every request runs alone: rows were answered otherwise together than alone")
+        assert f"model m version 1: {mismatches}" in caplog.text
         for _ in range(3 * EVERY):
             assert run_together(version, rows)[0] == rows[0]
         assert work == []

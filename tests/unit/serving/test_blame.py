@@ -44,7 +44,7 @@ async def counted(world: World, call: InferCall) -> tuple[int, int]:
     return Totals.of([world.slot], 1).split_outcomes()
 
 
-def test_a_run_that_fails_counts_whatever_the_caller_is_told(tmp_path: Path) -> None:
+def test_a_run_that_fails_counts_whatever_the_caller_is_reported(tmp_path: Path) -> None:
     spec = VersionSpec("1", vocabulary(tmp_path / "m.onnx"), block=1, tag="a")
 
     async def story(world: World) -> None:

@@ -68,10 +68,10 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Caller:
-    """A connection that asks for several things in one turn of the loop, and keeps what it is told."""
+    """A connection that asks for several things in one turn of the loop, and keeps the answers."""
 
     def __init__(self) -> None:
-        self.told: dict[int, InferCall] = {}
+        self.answered: dict[int, InferCall] = {}
         self.counted: set[InferCall] = set()
 
     def decode(self, turn: tuple[int, InferCall, bool]) -> InferCall | None:
@@ -79,16 +79,16 @@ class Caller:
 
     def enqueue(self, turn: tuple[int, InferCall, bool], call: InferCall) -> None:
         call.loaded.run_inline([call])  # a busy machine made a run long, and the version is kept off the loop
-        self.told[turn[0]] = call
+        self.answered[turn[0]] = call
 
     def encode(self, turn: tuple[int, InferCall, bool], call: InferCall) -> int:
         return turn[0]
 
     def write(self, turn: tuple[int, InferCall, bool], call: InferCall, answer: int) -> None:
         assert answer == turn[0]
-        assert turn[0] not in self.told
+        assert turn[0] not in self.answered
         assert call in self.counted
-        self.told[turn[0]] = call
+        self.answered[turn[0]] = call
 
     def count(self, calls: Sequence[InferCall]) -> None:
         self.counted |= set(calls)
@@ -97,13 +97,13 @@ class Caller:
         raise AssertionError
 
 
-def call_of(one: LoadedVersion, tensors: list[Tensor], late: bool) -> InferCall:
+def call_of(one: LoadedVersion, tensors: list[Tensor], expired: bool) -> InferCall:
     now = monotonic_ns()
-    deadline = now - 1 if late else now + 10**10
+    deadline = now - 1 if expired else now + 10**10
     return InferCall(one, Route.STABLE, Protocol.REST, "id", tensors, None, deadline, now)
 
 
-WISHES = st.lists(
+REQUESTS = st.lists(
     st.tuples(
         st.sampled_from(["affine", "wide", "words", "gather", "softmax"]),
         st.integers(0, 5),  # rows
@@ -127,7 +127,7 @@ def tensors_of(name: str, rows: int, columns: int, value: int) -> list[Tensor]:
 
 
 @settings(max_examples=examples(EXAMPLES), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(WISHES)
+@given(REQUESTS)
 def test_each_gets_exactly_its_rows(
     loaded: dict[str, LoadedVersion], loop: asyncio.AbstractEventLoop, requested: list[tuple[str, int, int, int, str]]
 ) -> None:
@@ -140,7 +140,7 @@ def test_each_gets_exactly_its_rows(
             tensors = tensors_of(name, rows, columns, value)
             if fate == "misfit":
                 tensors = [Tensor("nobody", "FP32", np.zeros((1, 1), np.float32))]
-            calls.append(call_of(loaded[name], tensors, late=fate == "late"))
+            calls.append(call_of(loaded[name], tensors, expired=fate == "late"))
             batcher.enqueue(caller, (index, calls[-1], fate == "gone"))
         for _ in range(len(requested)):  # as many turns as a slow machine may need
             await asyncio.sleep(0)
@@ -148,10 +148,10 @@ def test_each_gets_exactly_its_rows(
     loop.run_until_complete(ask())
     for index, (name, _, _, value, fate) in enumerate(requested):
         if fate == "gone":
-            assert index not in caller.told
+            assert index not in caller.answered
             continue
-        call = caller.told[index]
-        alone = call_of(loaded[name], calls[index].tensors, late=fate == "late")
+        call = caller.answered[index]
+        alone = call_of(loaded[name], calls[index].tensors, expired=fate == "late")
         loaded[name].prepare_inline(alone)
         if alone.fault is None:
             loaded[name].run_inline([alone])
@@ -160,10 +160,10 @@ def test_each_gets_exactly_its_rows(
             assert (call.fault.kind, str(call.fault)) == (alone.fault.kind, str(alone.fault))  # type: ignore[union-attr]
             continue
         assert [one.name for one in call.outputs] == [one.name for one in alone.outputs]
-        for mine, other in zip(call.outputs, alone.outputs, strict=True):
-            assert mine.data.shape == other.data.shape
-            assert (mine.data == other.data).all()  # bit for bit: these models add nothing up over columns
-            assert mine.data.dtype == other.data.dtype
+        for output, other in zip(call.outputs, alone.outputs, strict=True):
+            assert output.data.shape == other.data.shape
+            assert (output.data == other.data).all()  # bit for bit: these models add nothing up over columns
+            assert output.data.dtype == other.data.dtype
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     slot = Slot.in_process()
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1, RowProof(True))
     one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
-    calls = [call_of(one, tensors_of("affine", rows, 3, 1), late=False) for rows in (2, 1, 3)]
+    calls = [call_of(one, tensors_of("affine", rows, 3, 1), expired=False) for rows in (2, 1, 3)]
     assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
     for call in calls:
@@ -219,7 +219,7 @@ def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) 
     assert model.batch_cost is not None
     one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     rows = [[1.0, 2.0, 3.0], [-5e6, 2.0, 3.0], [7.0, 2.0, 3.0]]
-    calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], late=False) for row in rows]
+    calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], expired=False) for row in rows]
     assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
     assert [call.outputs[0].data.tolist() for call in calls] == [[rows[0]], [], [rows[2]]]
@@ -274,23 +274,23 @@ def test_a_busy_version_lets_the_others_have_their_turn(tmp_path: Path, monkeypa
     batcher = LoopBatcher(caller.count)
 
     async def ask() -> None:
-        calls = [call_of(busy, tensors_of("affine", 1, 3, value), late=False) for value in range(20)]
+        calls = [call_of(busy, tensors_of("affine", 1, 3, value), expired=False) for value in range(20)]
         for index, call in enumerate(calls):
             batcher.enqueue(caller, (index, call, False))
         await asyncio.sleep(0)
-        assert len(caller.told) == 6  # as many as there is room for in two milliseconds
+        assert len(caller.answered) == 6  # as many as fit into two milliseconds
         closing = asyncio.create_task(busy.close())
-        batcher.enqueue(caller, (100, call_of(other, tensors_of("affine", 1, 3, 1), late=False), False))
+        batcher.enqueue(caller, (100, call_of(other, tensors_of("affine", 1, 3, 1), expired=False), False))
         await asyncio.sleep(0)
-        assert 100 in caller.told
-        assert len(caller.told) == 13
+        assert 100 in caller.answered
+        assert len(caller.answered) == 13
         assert models[1].ran[0] < models[0].ran[-1]
         for _ in range(2):
             assert not closing.done()
             await asyncio.sleep(0)
-        assert len(caller.told) == 21
+        assert len(caller.answered) == 21
         await closing
-        assert [caller.told[index].outputs[0].data[0, 0] for index in range(20)] == pytest.approx(
+        assert [caller.answered[index].outputs[0].data[0, 0] for index in range(20)] == pytest.approx(
             [2 * value / 3 + 1 for value in range(20)]
         )
 

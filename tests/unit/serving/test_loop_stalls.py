@@ -1,4 +1,4 @@
-"""Stalls of the loop: turns tell of themselves, all else shows in a timer that comes late; nothing counts twice."""
+"""Stalls of the loop: turns report themselves, all else shows in the delay of a timer; nothing counts twice."""
 
 from penstock.monitor.counters.slot import Slot
 from penstock.serving.loop_stalls import CHECK_INTERVAL_NS, STALL_NS, LoopStalls
@@ -13,15 +13,15 @@ class World:
         self.stalls = LoopStalls(self.seen.append, lambda: self.now)
         self.stalls.start()
 
-    def check(self, late_ns: int) -> None:
-        self.now += CHECK_INTERVAL_NS + late_ns
+    def check(self, delay_ns: int) -> None:
+        self.now += CHECK_INTERVAL_NS + delay_ns
         assert self.stalls.check() * 1e9 == CHECK_INTERVAL_NS
 
 
-def test_a_timer_that_comes_late_tells_how_much() -> None:
+def test_a_timer_that_comes_delayed_shows_how_much() -> None:
     world = World()
-    for late in (0, STALL_NS - 1, STALL_NS, 0, 70 * MS):
-        world.check(late)
+    for delay_ns in (0, STALL_NS - 1, STALL_NS, 0, 70 * MS):
+        world.check(delay_ns)
     assert world.seen == [STALL_NS, 70 * MS]
 
 

@@ -23,20 +23,20 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 
 class Results:
-    """Collects what was told, with the thread it was told on."""
+    """Collects results, with the threads that they came on."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, Exception | None]] = []
+        self.outcomes: list[tuple[Any, Exception | None]] = []
         self.threads: set[threading.Thread] = set()
         self._changed = asyncio.Event()
 
     def done(self, result: Any, error: Exception | None) -> None:
-        self.told.append((result, error))
+        self.outcomes.append((result, error))
         self.threads.add(threading.current_thread())
         self._changed.set()
 
     async def wait(self, count: int) -> None:
-        while len(self.told) < count:
+        while len(self.outcomes) < count:
             self._changed.clear()
             await self._changed.wait()
 
@@ -55,8 +55,8 @@ def test_results_and_errors_come_back_on_the_loop() -> None:
         offload.submit(work, results.done, 10)
         offload.submit(fails, results.done, 10)
         await results.wait(2)
-        assert (7, None) in results.told
-        assert any(isinstance(error, InvalidInput) for _, error in results.told)
+        assert (7, None) in results.outcomes
+        assert any(isinstance(error, InvalidInput) for _, error in results.outcomes)
         assert results.threads == {threading.current_thread()}
         assert where[0] is not threading.current_thread()
         assert offload.waiting_bytes == 0
@@ -65,7 +65,7 @@ def test_results_and_errors_come_back_on_the_loop() -> None:
     run(scene)
 
 
-def test_work_over_the_bytes_is_refused_and_counted_and_what_came_back_makes_room() -> None:
+def test_work_over_the_bytes_is_refused_and_counted_and_what_came_back_makes_capacity() -> None:
     async def scene() -> None:
         offload, results, gate = Offload(100, threads=1), Results(), threading.Event()
         offload.submit(gate.wait, results.done, 60)
@@ -76,7 +76,7 @@ def test_work_over_the_bytes_is_refused_and_counted_and_what_came_back_makes_roo
         assert offload.refused == 2
         gate.set()
         await results.wait(2)
-        offload.submit(int, results.done, 1000)  # larger than the room, but alone
+        offload.submit(int, results.done, 1000)  # larger than the bound, but alone
         await results.wait(3)
         assert (offload.waiting_bytes, offload.refused) == (0, 2)
         offload.close()
@@ -103,13 +103,13 @@ def test_short_work_goes_first_but_overtakes_no_work_that_came_long_before() -> 
         offload.submit(lambda: "late", results.done, 10)
         gate.set()
         await results.wait(4)
-        assert [result for result, _ in results.told] == ["first", "small", "large", "late"]
+        assert [result for result, _ in results.outcomes] == ["first", "small", "large", "late"]
         offload.close()
 
     run(scene)
 
 
-def test_cancelled_work_is_not_begun_and_told_so() -> None:
+def test_cancelled_work_is_not_begun_and_reported_so() -> None:
     async def scene() -> None:
         offload, results, gate, begun = Offload(100, threads=1), Results(), threading.Event(), []
         began = threading.Event()
@@ -126,8 +126,8 @@ def test_cancelled_work_is_not_begun_and_told_so() -> None:
         waiting.cancel()
         gate.set()
         await results.wait(2)
-        assert results.told[0] == ("done", None)  # it had begun
-        assert isinstance(results.told[1][1], Cancelled)
+        assert results.outcomes[0] == ("done", None)  # it had begun
+        assert isinstance(results.outcomes[1][1], Cancelled)
         assert not begun
         assert offload.waiting_bytes == 0
         offload.close()
@@ -189,12 +189,12 @@ def test_a_stop_ends_what_waits_and_refuses_what_comes() -> None:
         offload.submit(int, results.done, 1)
         began.wait()
         offload.close()
-        assert isinstance(results.told[0][1], Overloaded)
+        assert isinstance(results.outcomes[0][1], Overloaded)
         with pytest.raises(Overloaded):
             offload.submit(int, results.done, 1)
         gate.set()
         await results.wait(2)
-        assert results.told[1] == ("done", None)
+        assert results.outcomes[1] == ("done", None)
 
     run(scene)
 

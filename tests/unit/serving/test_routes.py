@@ -73,9 +73,9 @@ class Traffic(World):
         """The shadow's counts once nothing of it is under way."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                words = self.shadow(version)
-                if words["mirrored"] == words["pairs"] + words["missed"] + words["dropped"]:
-                    return words
+                counts = self.shadow(version)
+                if counts["mirrored"] == counts["pairs"] + counts["missed"] + counts["dropped"]:
+                    return counts
                 await asyncio.sleep(0.01)
 
 
@@ -211,21 +211,21 @@ def test_shadows_are_paired_counted_and_sampled(tmp_path: Path) -> None:
         for number in range(40):
             await world.request(call_id=f"r{number}", value=float(number))
             await asyncio.sleep(0.002)
-        words = await world.settled("2")
-        assert words["mirrored"] == 40
-        assert words["pairs"] + words["missed"] + words["dropped"] == 40
-        assert words["pairs"] > 0
-        assert words["missed"] == 0
-        assert words["shadow_ns"] > 0
+        counts = await world.settled("2")
+        assert counts["mirrored"] == 40
+        assert counts["pairs"] + counts["missed"] + counts["dropped"] == 40
+        assert counts["pairs"] > 0
+        assert counts["missed"] == 0
+        assert counts["shadow_ns"] > 0
         assert (
             world.shadow("3") == world.shadow("1") == dict.fromkeys(SHADOW_COUNTERS, 0)
         )  # not asked; not beside itself
-        lane = next(one for one in world.loader.shadows() if one.identity.version == "2")
-        assert lane.changed
-        worst = lane.worst()
-        assert not lane.changed
+        executor = next(one for one in world.loader.shadows() if one.identity.version == "2")
+        assert executor.changed
+        worst = executor.worst()
+        assert not executor.changed
         assert 0 < len(worst) <= shadow.SAMPLES
-        assert worst[0].badness == max(one.badness for one in worst) == 1 + words["max_abs_diff"]
+        assert worst[0].badness == max(one.badness for one in worst) == 1 + counts["max_abs_diff"]
         assert worst[0].request["version"] == "1"
         assert worst[0].request["shadow_outputs"][0]["data"] == [
             -2 * one for one in worst[0].request["outputs"][0]["data"]
@@ -238,8 +238,8 @@ def test_a_part_of_the_requests_is_mirrored(tmp_path: Path) -> None:
     async def story(world: Traffic) -> None:
         await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 30}]))
         await world.many(600)
-        words = await world.settled("2")
-        assert 110 < words["mirrored"] < 250
+        counts = await world.settled("2")
+        assert 110 < counts["mirrored"] < 250
 
     in_traffic(story)
 
@@ -249,9 +249,9 @@ def test_a_shadow_that_does_not_take_the_inputs_is_missed_and_nobody_notices(tmp
         other = VersionSpec("2", counting(tmp_path / "other.onnx"), block=2, tag="a")
         await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 100}]), "1", "2", v2=other)
         assert await world.many(20) == {("1", "stable"): 20}
-        words = await world.settled("2")
-        assert words["pairs"] == 0
-        assert words["missed"] > 0
+        counts = await world.settled("2")
+        assert counts["pairs"] == 0
+        assert counts["missed"] > 0
 
     in_traffic(story)
 
@@ -267,10 +267,10 @@ def test_a_shadow_that_hangs_is_stopped_and_the_rest_is_dropped(
         hanging = VersionSpec("2", str(endless), block=2, tag="a")
         await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 100}]), "1", "2", v2=hanging)
         assert await world.many(200) == {("1", "stable"): 200}  # it would take for ever if one waited for the shadow
-        words = await world.settled("2")
-        assert words["pairs"] == 0
-        assert words["missed"] > 0
-        assert words["dropped"] >= 200 - shadow.MAX_WAITING - 5
+        counts = await world.settled("2")
+        assert counts["pairs"] == 0
+        assert counts["missed"] > 0
+        assert counts["dropped"] >= 200 - shadow.MAX_WAITING - 5
 
     in_traffic(story)
 
@@ -315,8 +315,8 @@ def test_a_version_that_is_unloaded_leaves_its_shadow_in_order(tmp_path: Path) -
         await world.serve(tmp_path, route(shadow=[{"version": "2", "percent": 100}]))
         await world.many(30)
         await world.serve(tmp_path, route(), "1")
-        words = await world.settled("2")
-        assert words["mirrored"] == 30
+        counts = await world.settled("2")
+        assert counts["mirrored"] == 30
 
     in_traffic(story)
 
@@ -329,8 +329,8 @@ def test_a_successor_settles_what_its_predecessor_had_not_come_to() -> None:
     block.add_shadow("pairs", 4)
     block.add_shadow("dropped", 1)
     slot.take_over(7)
-    words = Totals.of([slot], 1).shadow()
-    assert (words["mirrored"], words["pairs"], words["dropped"]) == (10, 4, 6)
+    counts = Totals.of([slot], 1).shadow()
+    assert (counts["mirrored"], counts["pairs"], counts["dropped"]) == (10, 4, 6)
 
 
 @pytest.mark.parametrize(("load", "share"), [(0.0, 0.25), (0.25, 0.25), (0.5, 0.1275), (0.75, 0.005), (1.0, 0.005)])
@@ -360,13 +360,13 @@ def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
         await world.serve(tmp_path, route(), "1", v1=spec)
         for number in range(4):
             await world.request(call_id=f"r{number}")
-        told = [Feedback("r0", label=1), Feedback("unknown", label=1)]
-        accepted, matched = await world.plane.queries.feedback("m", told)
+        entries = [Feedback("r0", label=1), Feedback("unknown", label=1)]
+        accepted, matched = await world.plane.queries.feedback("m", entries)
         assert (accepted, matched.unmatched) == (2, 1)  # as whoever joins says; what waited is written down
-        taken = AnswerStore(tmp_path).take("m", told, time.time(), 60.0)
+        taken = AnswerStore(tmp_path).take("m", entries, time.time(), 60.0)
         assert [(one.version, one.answer, one.label) for one in taken.joined] == [("1", 1.0, 1.0)]
         assert [one.id for one in taken.unknown] == ["unknown"]
         with pytest.raises(NotFound):
-            await world.plane.queries.feedback("nobody", told)
+            await world.plane.queries.feedback("nobody", entries)
 
     in_traffic(story)

@@ -1,4 +1,4 @@
-"""The serving room on real models: who answers, where runs take place, deadlines, bounds, loading and unloading."""
+"""The serving package on real models: who answers, where runs take place, deadlines, bounds, loading and unloading."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -74,7 +74,7 @@ def counting(path: Path) -> str:
 
 
 class World:
-    """One worker's serving room without transports; nobody else loads and unloads."""
+    """The serving part of one worker, without transports; nobody else loads and unloads."""
 
     def __init__(self) -> None:
         self.slot = Slot.in_process()
@@ -93,8 +93,8 @@ class World:
     async def unload(self, model: str) -> None:
         self.asked.append((model, None))
 
-    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
-        return FeedbackResult(sum(one.id.startswith("unknown") for one in told))
+    async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:
+        return FeedbackResult(sum(one.id.startswith("unknown") for one in entries))
 
     def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> InferCall:
         loaded, route, _ = self.plane.route((model, version), {})

@@ -181,7 +181,7 @@ def test_regions_are_bounded(tmp_path: Path, segment: Path, monkeypatch: pytest.
         regions.register(Region("t", segment.name, 0, 64))
 
 
-def test_where_it_is_off_there_is_nothing_to_tell_or_forget() -> None:
+def test_where_it_is_off_there_is_nothing_to_show_or_forget() -> None:
     regions = Regions()
     assert not regions.offered
     assert regions.status() == []

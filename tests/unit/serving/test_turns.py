@@ -72,8 +72,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def story(told: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(told())  # type: ignore[arg-type]  # it is a coroutine function
+def story(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())  # type: ignore[arg-type]  # it is a coroutine function
 
 
 async def turn() -> None:
@@ -84,28 +84,28 @@ def test_what_one_turn_brings_is_answered_in_it(world: World) -> None:
     version = Scripted()
     calls = [call_of(version) for _ in range(3)]
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*calls, None)
         assert world.source.written == []
         await turn()
         assert world.source.written == calls == world.counted == version.ran
         assert (version.held, version.limiter.in_system, version.limiter.waiting) == (0, 0, [0, 0, 0])
 
-    story(told)
+    story(scenario)
 
 
 def test_decoding_stops_at_so_many_bytes(world: World) -> None:
     version = Scripted()
     calls = [call_of(version, size=MAX_BYTES + 1) for _ in range(3)]
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*calls)
         for done in ([], [1], [1, 2], [1, 2, 3]):
             assert len(world.source.written) == len(done)
             await turn()
         assert world.source.written == calls
 
-    story(told)
+    story(scenario)
 
 
 def test_encoding_stops_at_so_many_bytes_and_the_next_runs_wait_for_it(world: World) -> None:
@@ -113,7 +113,7 @@ def test_encoding_stops_at_so_many_bytes_and_the_next_runs_wait_for_it(world: Wo
     calls = [call_of(first) for _ in range(4)]
     other = [call_of(second) for _ in range(9)]  # more calls, so it is the second's turn after
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*calls, *other)
         await turn()
         assert world.source.written == calls[:2]
@@ -121,17 +121,17 @@ def test_encoding_stops_at_so_many_bytes_and_the_next_runs_wait_for_it(world: Wo
         await turn()
         assert world.source.written == [*calls, *other]
 
-    story(told)
+    story(scenario)
 
 
 def test_large_answers_make_a_trim_due(world: World) -> None:
     version = Scripted(output_bytes=TRIM_BYTES)
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(call_of(version))
         await turn()
 
-    story(told)
+    story(scenario)
     assert [world.memory.trim_due() for _ in range(3)] == [False, True, False]  # once the burst is over
 
 
@@ -142,7 +142,7 @@ def test_encoding_stops_after_so_much_time(world: World) -> None:
     def slow() -> None:
         world.now += ENCODE_NS // 4
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.source.on_encode = slow
         world.ask(*calls)
         await turn()
@@ -151,7 +151,7 @@ def test_encoding_stops_after_so_much_time(world: World) -> None:
             await turn()
         assert world.source.written == calls
 
-    story(told)
+    story(scenario)
 
 
 def test_versions_that_the_turn_had_no_time_for_are_first_in_the_next(world: World) -> None:
@@ -165,7 +165,7 @@ def test_versions_that_the_turn_had_no_time_for_are_first_in_the_next(world: Wor
 
         return ran
 
-    async def told() -> None:
+    async def scenario() -> None:
         for number, version in enumerate(versions):
             version.on_run = run(version.identity.model)
             world.ask(*[call_of(version) for _ in range(1 + number)])
@@ -177,7 +177,7 @@ def test_versions_that_the_turn_had_no_time_for_are_first_in_the_next(world: Wor
         await turn()
         assert order[4:] == ["m0"]
 
-    story(told)
+    story(scenario)
     assert all(version.held == 0 for version in versions)
 
 
@@ -185,22 +185,22 @@ def test_more_urgent_calls_run_first(world: World) -> None:
     version = Scripted(takes=1)
     calls = [call_of(version, priority) for priority in (Priority.BATCH, Priority.DEFAULT, Priority.CRITICAL)]
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*calls)
         for _ in calls:
             await turn()
         assert version.ran == calls[::-1]
 
-    story(told)
+    story(scenario)
 
 
-def test_the_newest_of_the_least_urgent_makes_room(world: World) -> None:
+def test_the_newest_of_the_least_urgent_makes_capacity(world: World) -> None:
     version = Scripted(most=4.0)
     batch = [call_of(version, Priority.BATCH) for _ in range(2)]
     usual = [call_of(version) for _ in range(2)]
     urgent = [call_of(version, Priority.CRITICAL) for _ in range(3)]
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*batch, *usual, *urgent)
         await turn()
         assert version.ran == [*urgent, usual[0]]
@@ -209,15 +209,15 @@ def test_the_newest_of_the_least_urgent_makes_room(world: World) -> None:
         assert world.counted == world.source.written
         assert version.limiter.waiting == [0, 0, 0]
 
-    story(told)
+    story(scenario)
     assert Totals.of([version.slot], 1).shed == dict(zip(SHED_REASONS, (0, 0, 3, 0), strict=True))
 
 
-def test_who_finds_no_room_hears_it_and_is_not_run(world: World) -> None:
+def test_who_finds_no_capacity_hears_it_and_is_not_run(world: World) -> None:
     version = Scripted(most=2.0)
     calls = [call_of(version) for _ in range(5)]
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*calls)
         await turn()
         assert version.ran == calls[:2]
@@ -225,29 +225,29 @@ def test_who_finds_no_room_hears_it_and_is_not_run(world: World) -> None:
         assert len(world.source.written) == 5
         assert version.limiter.in_system == 0
 
-    story(told)
+    story(scenario)
 
 
-def test_who_would_come_too_late_in_a_crowd_hears_it(world: World) -> None:
+def test_who_would_come_too_delayed_in_a_queue_hears_it(world: World) -> None:
     version = Scripted()
     version.limiter.note_run(1e9, 1)
     patient = [call_of(version) for _ in range(16)]
     hasty = call_of(version, timeout_ns=1_000_000_000)
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*patient, hasty)
         await turn()
         assert version.ran == patient
         assert isinstance(hasty.fault, Overloaded)
 
-    story(told)
+    story(scenario)
 
 
 def test_nobody_runs_for_a_caller_who_went_away(world: World) -> None:
     version = Scripted(takes=1)
     calls = [call_of(version) for _ in range(3)]
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*calls)
         await turn()
         calls[1].abandoned = True
@@ -258,7 +258,7 @@ def test_nobody_runs_for_a_caller_who_went_away(world: World) -> None:
         assert set(world.counted) == set(calls)
         assert (version.held, version.limiter.in_system) == (0, 0)
 
-    story(told)
+    story(scenario)
 
 
 def test_calls_for_threads_leave_and_come_back(world: World) -> None:
@@ -266,7 +266,7 @@ def test_calls_for_threads_leave_and_come_back(world: World) -> None:
     version.inline = False
     call = call_of(version)
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(call)
         await turn()
         assert world.source.events == [("thread", call)]
@@ -275,14 +275,14 @@ def test_calls_for_threads_leave_and_come_back(world: World) -> None:
         assert world.source.events[1:] == [("answer", call)]
         assert world.counted == [call]
 
-    story(told)
+    story(scenario)
 
 
 def test_what_is_decoded_or_encoded_elsewhere_joins_in(world: World) -> None:
     version = Scripted()
     call = call_of(version)
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.source.elsewhere = True
         world.batcher.submit(world.source, call, call)
         await turn()
@@ -291,7 +291,7 @@ def test_what_is_decoded_or_encoded_elsewhere_joins_in(world: World) -> None:
         world.batcher.deliver(world.source, call, call, "answer")
         assert world.source.written == world.counted == [call]
 
-    story(told)
+    story(scenario)
 
 
 def test_a_connection_that_fails_is_ended_and_the_others_have_their_answers(world: World) -> None:
@@ -299,7 +299,7 @@ def test_a_connection_that_fails_is_ended_and_the_others_have_their_answers(worl
     broken.fails = True
     calls = [call_of(version) for _ in range(3)]
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(calls[0])
         world.batcher.enqueue(broken, calls[1])
         world.ask(calls[2])
@@ -308,19 +308,19 @@ def test_a_connection_that_fails_is_ended_and_the_others_have_their_answers(worl
         assert broken.events == [("abort", None)]
         assert world.counted == calls
 
-    story(told)
+    story(scenario)
 
 
-def test_a_long_turn_tells_of_itself(world: World) -> None:
+def test_a_long_turn_shows_of_itself(world: World) -> None:
     version = Scripted()
 
-    async def told() -> None:
+    async def scenario() -> None:
         for took in (STALL_NS - 1, STALL_NS, 7 * STALL_NS):
             version.on_run = lambda took=took: setattr(world, "now", world.now + took)  # type: ignore[misc]
             world.ask(call_of(version))
             await turn()
 
-    story(told)
+    story(scenario)
     assert world.stalls == [STALL_NS, 7 * STALL_NS]
 
 
@@ -329,12 +329,12 @@ def test_calls_in_the_system_show_while_they_run(world: World) -> None:
     shown: list[int] = []
     version.on_run = lambda: shown.append(Totals.of([version.slot], 1).inflight)
 
-    async def told() -> None:
+    async def scenario() -> None:
         world.ask(*[call_of(version) for _ in range(5)])
         for _ in range(3):
             await turn()
 
-    story(told)
+    story(scenario)
     assert shown == [5, 3, 1]
     assert Totals.of([version.slot], 1).inflight == 1  # a reader who looks between two turns sees a busy worker
     world.batcher._publish_present()  # as a timer does soon after
@@ -347,11 +347,11 @@ def test_what_a_turn_costs_is_what_the_limit_rests_on(world: World) -> None:
     def run() -> None:
         world.now += 8_000_000
 
-    async def told() -> None:
+    async def scenario() -> None:
         version.on_run = run
         world.ask(*[call_of(version) for _ in range(4)])
         await turn()
 
-    story(told)
+    story(scenario)
     assert version.limiter._run_ns == 8_000_000.0
     assert version.limiter._call_ns == 2_000_000.0

@@ -1,4 +1,4 @@
-"""Calls on threads, over real models: runs they share, room they find, and ends of every kind."""
+"""Calls on threads, over real models: shared runs, full queues, and ends of every kind."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ def bounds(threads: int, bound: int, rules: BatchRules) -> tuple[float, float]:
 
 
 class World:
-    """A pool, the calls it was given, and what they were told."""
+    """A pool, the calls it was given, and their outcomes."""
 
     def __init__(
         self, model: Model, rules: BatchRules, threads: int = 1, bound: int = 100, *, narrow: bool = False
@@ -77,7 +77,7 @@ class World:
         self.limiter = ConcurrencyLimiter(threads, bounds(threads, bound, rules), block, float(model.run_ns or 0))
         self.memory = MemoryBudget(1 << 30)
         self.pool = WorkerPool(self.gated.model, threads, self.limiter, self.memory, rules)
-        self.told: dict[InferCall, Outcome] = {}
+        self.outcomes: dict[InferCall, Outcome] = {}
 
     def call(self, rows: int = 1, columns: int = 1, value: float = 0.0, timeout_ns: int = MINUTE_NS) -> InferCall:
         now = monotonic_ns()
@@ -92,24 +92,24 @@ class World:
         return self.pool.enqueue(call, self._hear)
 
     def _hear(self, call: InferCall, outcome: Outcome) -> None:
-        assert call not in self.told
-        self.told[call] = outcome
+        assert call not in self.outcomes
+        self.outcomes[call] = outcome
 
-    async def all_told(self, number: int) -> None:
-        await reached(lambda: len(self.told) >= number)
+    async def all_ended(self, number: int) -> None:
+        await reached(lambda: len(self.outcomes) >= number)
 
     async def running(self, number: int) -> None:
         await reached(lambda: len(self.gated.runs) >= number)
 
     def kind(self, call: InferCall) -> str:
-        outcome = self.told[call]
+        outcome = self.outcomes[call]
         return outcome.kind if isinstance(outcome, Fault) else "ok"
 
 
-def story(world: World, told: Callable[[World], Awaitable[None]]) -> None:
+def story(world: World, outcomes: Callable[[World], Awaitable[None]]) -> None:
     async def run() -> None:
         try:
-            await told(world)
+            await outcomes(world)
         finally:
             world.gated.gate.set()
             world.narrow.gate.set()
@@ -131,7 +131,7 @@ def test_each_gets_exactly_its_rows(
     world = World(model, rules, threads, bound=1000, narrow=narrow)
     world.narrow.gate.set()
 
-    async def told(world: World) -> None:
+    async def outcomes(world: World) -> None:
         world.gated.gate.set()
         calls = []
         for index, (rows, columns, priority, fate) in enumerate(requested):
@@ -142,13 +142,13 @@ def test_each_gets_exactly_its_rows(
             try:
                 entry = world.enter(call, priority)
             except Overloaded as fault:
-                world.told[call] = fault
+                world.outcomes[call] = fault
                 continue
             if fate == "gone":
                 world.pool.cancel(entry)
-        await world.all_told(len(calls))
+        await world.all_ended(len(calls))
         for index, (call, (rows, columns, _, fate)) in enumerate(zip(calls, requested, strict=True)):
-            outcome = world.told[call]
+            outcome = world.outcomes[call]
             if fate == "sound":
                 assert not isinstance(outcome, Fault)
                 array = call.outputs[0] if isinstance(outcome, BatchResult) else outcome[0]
@@ -156,12 +156,12 @@ def test_each_gets_exactly_its_rows(
             else:
                 assert isinstance(outcome, Cancelled if fate == "gone" else (DeadlineExceeded, Overloaded))
 
-    story(world, told)
+    story(world, outcomes)
     assert (world.limiter.in_system, world.limiter.cancelled_running, world.memory.used) == (0, 0, 0)
 
 
 def test_what_queues_while_a_run_goes_on_shares_the_next(model: Model) -> None:
-    async def told(world: World) -> None:
+    async def outcomes(world: World) -> None:
         calls = [world.call()]
         world.enter(calls[0])
         await world.running(1)
@@ -169,15 +169,15 @@ def test_what_queues_while_a_run_goes_on_shares_the_next(model: Model) -> None:
             calls.append(world.call())
             world.enter(calls[-1])
         world.gated.gate.set()
-        await world.all_told(6)
+        await world.all_ended(6)
         assert world.gated.runs == [1, 4, 1]
         assert [call.run_rows for call in calls] == [1, 4, -1, -1, -1, 1]
 
-    story(World(model, BatchRules(4)), told)
+    story(World(model, BatchRules(4)), outcomes)
 
 
 def test_a_run_has_all_cores_while_it_is_alone_and_one_when_there_are_more(model: Model) -> None:
-    async def told(world: World) -> None:
+    async def outcomes(world: World) -> None:
         wide, narrow = world.gated, world.narrow
         for _ in range(4):
             world.enter(world.call())
@@ -187,31 +187,31 @@ def test_a_run_has_all_cores_while_it_is_alone_and_one_when_there_are_more(model
         await reached(lambda: len(narrow.runs) == 2)
         assert (wide.runs, world.pool._single_threaded_runs) == ([1], 2)
         narrow.gate.set()
-        await world.all_told(4)
+        await world.all_ended(4)
         await reached(lambda: world.pool._single_threaded_runs + world.pool._multi_threaded_runs == 0)
         world.enter(world.call())
-        await world.all_told(5)
+        await world.all_ended(5)
         assert (len(wide.runs), len(narrow.runs)) in {(2, 3), (3, 2)}  # whether the fourth found itself alone
 
-    story(World(model, BatchRules(), threads=2, narrow=True), told)
+    story(World(model, BatchRules(), threads=2, narrow=True), outcomes)
 
 
 def test_more_urgent_calls_run_first(model: Model) -> None:
-    async def told(world: World) -> None:
+    async def outcomes(world: World) -> None:
         world.enter(world.call())
         await world.running(1)
         calls = [(priority, world.call()) for priority in (Priority.BATCH, Priority.DEFAULT, Priority.CRITICAL)]
         for priority, call in calls:
             world.enter(call, priority)
         world.gated.gate.set()
-        await world.all_told(4)
+        await world.all_ended(4)
         assert [priority for priority, _ in sorted(calls, key=lambda one: one[1].started_ns)] == sorted(Priority)
 
-    story(World(model, BatchRules()), told)
+    story(World(model, BatchRules()), outcomes)
 
 
-def test_the_least_urgent_give_way_when_there_is_no_room(model: Model) -> None:
-    async def told(world: World) -> None:
+def test_the_least_urgent_give_way_when_there_is_no_capacity(model: Model) -> None:
+    async def outcomes(world: World) -> None:
         first = world.call()
         world.enter(first)
         await world.running(1)
@@ -229,17 +229,17 @@ def test_the_least_urgent_give_way_when_there_is_no_room(model: Model) -> None:
         with pytest.raises(Overloaded):  # only urgent ones are left
             world.enter(urgent[3], Priority.CRITICAL)
         world.gated.gate.set()
-        await world.all_told(7)
+        await world.all_ended(7)
         assert [world.kind(call) for call in (first, *urgent[:3])] == ["ok"] * 4
         counted = Totals.of([world.slot], 1)
         assert counted.shed == dict(zip(SHED_REASONS, (3, 0, 3, 0), strict=True))
         assert counted.concurrency_limit == 4
 
-    story(World(model, BatchRules(), bound=4), told)
+    story(World(model, BatchRules(), bound=4), outcomes)
 
 
 def test_a_run_is_stopped_once_nobody_waits_for_it(model: Model) -> None:
-    async def told(world: World) -> None:
+    async def outcomes(world: World) -> None:
         world.enter(world.call())
         await world.running(1)
         entries = [world.enter(world.call()) for _ in range(3)]
@@ -254,11 +254,11 @@ def test_a_run_is_stopped_once_nobody_waits_for_it(model: Model) -> None:
         world.pool.cancel(entries[2])
         assert batch.interrupt.stopped
 
-    story(World(model, BatchRules(8)), told)
+    story(World(model, BatchRules(8)), outcomes)
 
 
 def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
-    async def told(world: World) -> None:
+    async def outcomes(world: World) -> None:
         world.limiter._call_ns = world.limiter._run_ns = 5e6
         calls = []
         for _ in range(5):
@@ -267,18 +267,18 @@ def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
                 try:
                     world.enter(calls[-1])
                 except Overloaded as fault:
-                    world.told[calls[-1]] = fault
+                    world.outcomes[calls[-1]] = fault
             await asyncio.sleep(0.03)
-        refused = [call for call in calls if call in world.told]
+        refused = [call for call in calls if call in world.outcomes]
         assert len(refused) == 150 - 16
         assert all(world.kind(call) == "overloaded" for call in refused)
         assert not set(calls[:16]) & set(refused)  # who came first stays
         assert not world.loaded.sheds()  # that is another limiter's
         assert Totals.of([world.slot], 1).concurrency_limit == 16
         world.gated.gate.set()
-        await world.all_told(150)
+        await world.all_ended(150)
 
-    story(World(model, BatchRules(), bound=1000), told)
+    story(World(model, BatchRules(), bound=1000), outcomes)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_configured_delay_gathers_calls(
         slot.block(1),
     )
 
-    async def told() -> None:
+    async def outcomes() -> None:
         now = monotonic_ns()
         calls = [
             InferCall(
@@ -328,7 +328,7 @@ def test_a_configured_delay_gathers_calls(
         assert [call.run_rows for call in calls if call.run_rows > 0] == runs
         await loaded.close()
 
-    asyncio.run(told())
+    asyncio.run(outcomes())
 
 
 def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
@@ -377,10 +377,10 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
 
 
 def test_refusals_leave_shadows_out_for_a_while(model: Model) -> None:
-    async def told(world: World) -> None:
+    async def outcomes(world: World) -> None:
         assert not world.loaded.sheds()
         world.loaded.limiter.in_system = 10_000
         assert world.loaded.admission_error(Priority.CRITICAL) is not None
         assert world.loaded.sheds()
 
-    story(World(model, BatchRules()), told)
+    story(World(model, BatchRules()), outcomes)

@@ -177,9 +177,9 @@ def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
         left.append(requests_needed_by(guard, state, ALPHA))
     assert left[-1] == 0
     assert verdict(guard, state, ALPHA) is Verdict.PASS
-    told = [one for one in left if one]
-    assert told
-    assert told[-1] <= told[0]
+    needed_steps = [one for one in left if one]
+    assert needed_steps
+    assert needed_steps[-1] <= needed_steps[0]
     assert requests_needed_by(guard, GuardState(), ALPHA) is None
 
 
@@ -253,7 +253,7 @@ def test_an_absolute_limit_on_latency_counts_what_is_longer_for_certain(slow: fl
     generator = np.random.default_rng(4)
     batches = []
     for _ in range(300):
-        counts, late = [0] * (len(FINE_EDGES_NS) + 1), int(generator.binomial(100, slow))
-        counts[at_limit], counts[longer] = 100 - late, late
+        counts, slow_count = [0] * (len(FINE_EDGES_NS) + 1), int(generator.binomial(100, slow))
+        counts[at_limit], counts[longer] = 100 - slow_count, slow_count
         batches.append(Batch(latency=(counts, ())))
     assert (verdict(guard, after(guard, batches), ALPHA) is Verdict.FAIL) is fails

@@ -165,9 +165,9 @@ def test_the_requests_that_are_said_to_be_needed_are_about_those_it_takes() -> N
             rollout = add_batch(rollout, Batch(errors=((a, 40 - a), (b, 40 - b))), (40, 40), sticky=False)
             if guard_verdicts(rollout)["errors"] is Verdict.PASS:
                 break
-            words = progress(rollout, 99.0)[1]
-            if not said[0] and rollout.guards[0].health.log_e > math.log(20) / 2 and "needs about" in words:
-                said = (int(words.rpartition("about ")[2].split()[0]), rollout.requests)
+            line = progress(rollout, 99.0)[1]
+            if not said[0] and rollout.guards[0].health.log_e > math.log(20) / 2 and "needs about" in line:
+                said = (int(line.rpartition("about ")[2].split()[0]), rollout.requests)
         if said[0]:
             ratios.append((rollout.requests - said[1]) / said[0])
     assert len(ratios) >= 15

@@ -123,7 +123,7 @@ def test_a_query_has_to_give_a_value_that_compares(compare: str, value: float | 
     )
 
 
-def test_what_is_waited_for_is_said_in_words() -> None:
+def test_what_is_waited_for_is_said_in_text() -> None:
     assert waits(replace(READY, labels=0)) == [
         "20 more labels of the canary's answers at this step",
         "webhook 'hook' to answer 200 (not asked yet)",

@@ -21,7 +21,7 @@ def in_runs(rate: float, correlation: float, many: int, seed: int, kind: str = C
     return errors(Case(kind, rate, correlation, False), rate, many, np.random.default_rng(seed))
 
 
-def told(watch: GapWatch, chance: float, wrong: NDArray[np.float64]) -> list[tuple[int, bool]]:
+def changes(watch: GapWatch, chance: float, wrong: NDArray[np.float64]) -> list[tuple[int, bool]]:
     """At which answers a gap begins (True) or is over (False)."""
     found = ((at, watch.see(chance, not one)) for at, one in enumerate(wrong.tolist()))
     return [(at, begins) for at, begins in found if begins is not None]
@@ -69,25 +69,25 @@ def test_a_calibrated_model_whose_errors_come_in_runs_has_no_gap(kind: str, corr
     """Weighed as independent, errors that correlate by 0.3 and more begin some gap in each of these."""
     for seed in range(50, 53):
         watch = GapWatch(BUDGET)
-        assert told(watch, 0.9, in_runs(0.1, correlation, 5000, seed, kind)) == []
+        assert changes(watch, 0.9, in_runs(0.1, correlation, 5000, seed, kind)) == []
         assert watch.state.value == State.OK.value
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
-def test_a_gap_that_lasts_is_told_once_and_is_over_by_evidence(correlation: float) -> None:
+def test_a_gap_that_lasts_is_reported_once_and_is_over_by_evidence(correlation: float) -> None:
     watch = GapWatch(BUDGET)
-    assert told(watch, 0.9, in_runs(0.1, correlation, 4000, 60)) == []
-    ((at, begins),) = told(watch, 0.9, in_runs(0.3, correlation, 8000, 61))
+    assert changes(watch, 0.9, in_runs(0.1, correlation, 4000, 60)) == []
+    ((at, begins),) = changes(watch, 0.9, in_runs(0.3, correlation, 8000, 61))
     assert begins
     assert at < 1000
     assert watch.state.value == State.DRIFT.value
-    ((at, begins),) = told(watch, 0.9, in_runs(0.1, correlation, 12_000, 62))
+    ((at, begins),) = changes(watch, 0.9, in_runs(0.1, correlation, 12_000, 62))
     assert not begins
     assert at > 100
     assert watch.state.value == State.OK.value
 
 
 def test_a_model_that_is_always_wrong_is_found_before_anything_is_known_of_its_errors() -> None:
-    ((at, begins),) = told(GapWatch(BUDGET), 0.9, np.ones(1000))
+    ((at, begins),) = changes(GapWatch(BUDGET), 0.9, np.ones(1000))
     assert begins
     assert at < 200

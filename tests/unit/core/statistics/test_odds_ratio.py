@@ -45,7 +45,7 @@ def _binomial(n: int, x: int, p: float) -> float:
     return math.comb(n, x) * p**x * (1 - p) ** (n - x)
 
 
-def test_one_failure_by_hand() -> None:
+def test_one_failure_by_calls() -> None:
     """One of 5 + 95 requests has failed, of the canary: likelier by odds / mean odds under each ratio."""
     evidence = rate_rises(Evidence(), (1, 4), (0, 95))
     start = math.log(0.6)
@@ -76,14 +76,14 @@ def delays(p_canary: float, before: int, runs: int, seed: int = 0) -> list[int]:
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(runs):
-        evidence, late = Evidence(), 0
+        evidence, delay = Evidence(), 0
         while evidence.peak < math.log(1 / ALPHA):
             x = generator.binomial(5, p_canary if evidence.n_canary >= before else 0.005)
             y = generator.binomial(95, 0.005)
-            late += 5 if evidence.n_canary >= before else 0
+            delay += 5 if evidence.n_canary >= before else 0
             evidence = rate_rises(evidence, (x, 5 - x), (y, 95 - y))
-            assert late < 20_000
-        found.append(late)
+            assert delay < 20_000
+        found.append(delay)
     return found
 
 

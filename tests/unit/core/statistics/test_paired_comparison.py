@@ -11,9 +11,9 @@ from penstock.core.statistics.paired_comparison import jackknife_advantage, rate
 
 
 def rows(both: int, won: int, lost: int, neither: int) -> tuple[list[bool], list[bool], list[int]]:
-    mine = [True] * (both + won) + [False] * (lost + neither)
+    candidate = [True] * (both + won) + [False] * (lost + neither)
     other = [True] * both + [False] * won + [True] * lost + [False] * neither
-    return mine, other, list(range(len(mine)))
+    return candidate, other, list(range(len(candidate)))
 
 
 def test_the_bound_is_tangos() -> None:
@@ -45,9 +45,9 @@ def test_the_bound_lies_below_the_estimate_and_falls_with_the_level(
 
 
 def test_rows_of_one_request_are_no_votes_of_their_own() -> None:
-    mine, other, units = rows(800, 60, 30, 110)
-    alone = rate_advantage(mine, other, units, 0.05)
-    together = rate_advantage(mine, other, [unit // 10 for unit in units], 0.05)
+    candidate, other, units = rows(800, 60, 30, 110)
+    alone = rate_advantage(candidate, other, units, 0.05)
+    together = rate_advantage(candidate, other, [unit // 10 for unit in units], 0.05)
     assert alone.lower > 0 > together.lower
 
 

@@ -29,7 +29,7 @@ def counted(p: np.ndarray) -> list[int]:
     return counts
 
 
-def test_calibrated_probabilities_tell_accuracy_f1_and_area() -> None:
+def test_calibrated_probabilities_show_accuracy_f1_and_area() -> None:
     p, came = binary(200_000, 1)
     found = estimate(2, counted(p), calibration_curve(counted(p)))
     assert found is not None
@@ -51,8 +51,8 @@ def test_labels_of_the_reference_put_overconfident_probabilities_right() -> None
     came_true = np.bincount(bins, came, BINS).astype(int).tolist()
     live, truth = binary(20_000, 3, worth=0.4)
     naive, known = (
-        estimate(2, counted(live), chances)
-        for chances in (calibration_curve(counted(p)), calibration_curve(counted(p), came_true))
+        estimate(2, counted(live), probabilities)
+        for probabilities in (calibration_curve(counted(p)), calibration_curve(counted(p), came_true))
     )
     assert naive is not None
     assert known is not None
@@ -62,7 +62,7 @@ def test_labels_of_the_reference_put_overconfident_probabilities_right() -> None
     assert naive.accuracy > realised + 0.03
 
 
-def test_of_many_classes_accuracy_is_told() -> None:
+def test_of_many_classes_accuracy_is_reported() -> None:
     counts = [0] * BINS
     counts[-1], counts[25] = 300, 100
     found = estimate(5, counts, calibration_curve(counts))
@@ -122,10 +122,10 @@ SURE: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
 def test_sure_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
     """One in 100,000 labels at most: here less than three in 200,000."""
     random = np.random.default_rng(1)
-    chances = SURE[name](random, 200_000)
-    rights = random.random(len(chances)) < chances
+    probabilities = SURE[name](random, 200_000)
+    rights = random.random(len(probabilities)) < probabilities
     gap, alarms = Gap(), 0
-    for chance, right in zip(chances.tolist(), rights.tolist(), strict=True):
+    for chance, right in zip(probabilities.tolist(), rights.tolist(), strict=True):
         gap.see(chance, right)
         if gap.log_e >= math.log(100_000 / SHARE):
             gap.restart()
@@ -166,12 +166,14 @@ def test_the_calibration_error() -> None:
 @pytest.mark.parametrize(("tilt", "worse"), [(-1.0, True), (1.0, False)])
 def test_a_gap_is_over_when_answers_are_as_right_as_they_are_sure_and_not_before(tilt: float, worse: bool) -> None:
     generator = np.random.default_rng(40)
-    chances = generator.beta(4, 2, 20_000)
-    shifted = 1 / (1 + (1 - chances) / chances * math.exp(-tilt))
+    probabilities = generator.beta(4, 2, 20_000)
+    shifted = 1 / (1 + (1 - probabilities) / probabilities * math.exp(-tilt))
     found = []
-    for truth in (shifted, chances):
+    for truth in (shifted, probabilities):
         recovery, top = GapRecovery(worse), -math.inf
-        for chance, right in zip(chances.tolist(), (generator.random(len(chances)) < truth).tolist(), strict=True):
+        for chance, right in zip(
+            probabilities.tolist(), (generator.random(len(probabilities)) < truth).tolist(), strict=True
+        ):
             recovery.see(chance, right)
             top = max(top, recovery.log_e)
         found.append(top)

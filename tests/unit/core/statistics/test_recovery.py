@@ -106,7 +106,7 @@ def test_rows_that_are_worth_less_take_as_many_more() -> None:
 
 
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=60))
-def test_few_beginnings_are_kept_and_a_successor_goes_on(batches: list[int]) -> None:
+def test_few_starts_are_kept_and_a_successor_goes_on(batches: list[int]) -> None:
     usual, generator, recovery = np.array([600.0, 400, 0]), np.random.default_rng(1), Recovery(3)
     for rows in batches:
         recovery.watch(generator.multinomial(rows, [0.6, 0.4, 0.0]), usual, 0.02, 1.0)

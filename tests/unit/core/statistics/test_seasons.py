@@ -26,10 +26,10 @@ WEEK_S = 604_800.0
 
 @given(st.floats(0, 4e9))
 def test_hours_are_those_of_the_calendar(seconds: float) -> None:
-    told = datetime.fromtimestamp(seconds, UTC)
-    assert hours_of(np.array([seconds]), OF_WEEK)[0] == told.weekday() * 24 + told.hour
-    assert hours_of(np.array([seconds]), OF_DAY)[0] == told.hour
-    assert quarter_of(seconds, OF_WEEK) == (told.weekday() * 24 + told.hour) * 4 + told.minute // 15
+    moment = datetime.fromtimestamp(seconds, UTC)
+    assert hours_of(np.array([seconds]), OF_WEEK)[0] == moment.weekday() * 24 + moment.hour
+    assert hours_of(np.array([seconds]), OF_DAY)[0] == moment.hour
+    assert quarter_of(seconds, OF_WEEK) == (moment.weekday() * 24 + moment.hour) * 4 + moment.minute // 15
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_hours_are_those_of_the_calendar(seconds: float) -> None:
         (0, WEEK_S, 0),
     ],
 )
-def test_hours_are_told_apart_where_there_are_rows_of_all(rows: int, span: float, hours: int) -> None:
+def test_hours_are_reported_apart_where_there_are_rows_of_all(rows: int, span: float, hours: int) -> None:
     times = np.asarray(MONDAY + np.arange(rows) * (span / max(1, rows)), np.float64)
     assert distinguishable_hours(times) == hours
 
@@ -66,12 +66,12 @@ def test_what_is_usual_goes_over_from_hour_to_hour(quarter: int) -> None:
     assert 0 <= usual.moves(quarter) < 0.1
 
 
-def places(generator: np.random.Generator, chances: np.ndarray, rows: int) -> np.ndarray:
+def places(generator: np.random.Generator, probabilities: np.ndarray, rows: int) -> np.ndarray:
     """Rows [rows] of two places, of which the first's chance goes through these values."""
-    return (generator.random(rows) >= np.repeat(chances, rows // len(chances))).astype(np.intp)
+    return (generator.random(rows) >= np.repeat(probabilities, rows // len(probabilities))).astype(np.intp)
 
 
-def test_rows_in_any_order_do_not_wander() -> None:
+def test_rows_in_any_order_do_not_vary() -> None:
     found = [
         seasonal_variation(chunk_places(np.random.default_rng(seed).integers(0, 10, 20_000).astype(np.intp), 10))
         for seed in range(200)
@@ -79,9 +79,9 @@ def test_rows_in_any_order_do_not_wander() -> None:
     assert sum(one > 0 for one in found) <= 2
 
 
-def test_what_moves_in_order_is_forgiven_in_full_but_not_beyond_a_bound() -> None:
-    chances = 0.5 + 0.1 * np.sin(2 * np.pi * np.arange(100) / 100)
-    moved = seasonal_variation(chunk_places(places(np.random.default_rng(1), chances, 50_000), 2))
+def test_what_moves_in_order_is_tolerated_in_full_but_not_beyond_a_bound() -> None:
+    probabilities = 0.5 + 0.1 * np.sin(2 * np.pi * np.arange(100) / 100)
+    moved = seasonal_variation(chunk_places(places(np.random.default_rng(1), probabilities, 50_000), 2))
     divergence = np.log((0.6**2 + 0.4**2) / 0.5)
     assert divergence <= moved <= 2.5 * divergence
     ordered = np.sort(np.random.default_rng(2).integers(0, 10, 50_000)).astype(np.intp)

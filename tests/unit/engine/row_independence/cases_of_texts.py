@@ -5,7 +5,7 @@ from tests.unit.engine.row_independence.cases import Case
 TEXTS = "(string[N] s) => (string[N] y)"
 COUNTS = "(string[N] s) => (float[N, K] y)"
 TOKENS = "t = com.microsoft.Tokenizer<mark = 0, mincharnum = 1, pad_value = {}, tokenexp = {}>(s)"
-WORDS = TOKENS.format('"#"', '"[a-z]+"')
+SPLIT_TOKENS = TOKENS.format('"#"', '"[a-z]+"')
 LETTERS = TOKENS.format('"#"', '"."')
 
 
@@ -30,17 +30,21 @@ PROVEN = [
     ),
     Case("StringSplit", "(string[N, 2] s) => (int64[N, 2] y) { t, y = StringSplit(s) }", 20),
     Case("StringSplit", COUNTS + "{ t, n = StringSplit(s) " + counted("t", "a", "ab") + "}", 20),
-    Case("Tokenizer", COUNTS + "{" + WORDS + counted("t", "a", "ab") + "}"),
-    Case("Tokenizer", COUNTS + "{" + WORDS + " f = Flatten(t)" + counted("f", "a", "ab") + "}"),
+    Case("Tokenizer", COUNTS + "{" + SPLIT_TOKENS + counted("t", "a", "ab") + "}"),
+    Case("Tokenizer", COUNTS + "{" + SPLIT_TOKENS + " f = Flatten(t)" + counted("f", "a", "ab") + "}"),
     Case("Tokenizer", COUNTS + "{" + LETTERS + counted("t", "a", " ", "b") + "}"),
     Case(
         "Tokenizer",
-        "(string[N, 1] s) => (float[N, K] y) {" + WORDS + " f = Flatten<axis = -2>(t)" + counted("f", "a", "ab") + "}",
+        "(string[N, 1] s) => (float[N, K] y) {"
+        + SPLIT_TOKENS
+        + " f = Flatten<axis = -2>(t)"
+        + counted("f", "a", "ab")
+        + "}",
     ),
     Case(
         "Tokenizer",  # one of several columns
         "(string[N, 2] s) => (float[N, K] y) <int64 at = {1}> { c = Gather<axis = 1>(s, at) "
-        + WORDS.replace("(s)", "(c)")
+        + SPLIT_TOKENS.replace("(s)", "(c)")
         + counted("t", "b", "c")
         + "}",
     ),
@@ -48,31 +52,37 @@ PROVEN = [
 ]
 MIXING = [
     Case("StringNormalizer", TEXTS + '{ y = StringNormalizer<stopwords = ["a"], locale = "C">(s) }'),
-    Case("Tokenizer", "(string[N] s) => (string[N, K] y) {" + WORDS.replace("t =", "y =") + "}"),
+    Case("Tokenizer", "(string[N] s) => (string[N, K] y) {" + SPLIT_TOKENS.replace("t =", "y =") + "}"),
     Case("StringSplit", "(string[N] s) => (string[N, K] y, int64[N] z) { y, z = StringSplit(s) }", 20),
-    Case("TfIdfVectorizer", COUNTS + "{" + WORDS + counted("t", "a", "#") + "}"),
+    Case("TfIdfVectorizer", COUNTS + "{" + SPLIT_TOKENS + counted("t", "a", "#") + "}"),
     Case("TfIdfVectorizer", COUNTS + "{ t, n = StringSplit(s) " + counted("t", "a", "") + "}", 20),
     Case(
         "TfIdfVectorizer",
-        "(string[N] s) => (float[N, K] y) { " + WORDS.replace("mark = 0", "mark = 1") + counted("t", "\x02", "a") + "}",
+        "(string[N] s) => (float[N, K] y) { "
+        + SPLIT_TOKENS.replace("mark = 0", "mark = 1")
+        + counted("t", "\x02", "a")
+        + "}",
     ),
     Case(
         "Flatten",
         "(string[N, 2] s) => (float[N, K] y) {"
-        + WORDS
+        + SPLIT_TOKENS
         + " f = Flatten(t)"
         + counted("f", "b", "a").replace("skip_count = 1", "skip_count = 0")
         + "}",
     ),
     Case(
         "Equal",
-        COUNTS.replace("float", "bool") + ' { w = Constant<value_strings = ["#"]>()' + WORDS + " y = Equal(t, w) }",
+        COUNTS.replace("float", "bool")
+        + ' { w = Constant<value_strings = ["#"]>()'
+        + SPLIT_TOKENS
+        + " y = Equal(t, w) }",
         20,
     ),
     Case(
         "Shape",
         "(string[N] s) => (int64[N] y) <int64 two = {1}, int64 none = {0}> {"
-        + WORDS
+        + SPLIT_TOKENS
         + " h = Shape(t) k = Gather(h, two) t2, n = StringSplit(s) z = Mul(n, none) y = Add(z, k) }",
         20,
     ),
@@ -84,14 +94,22 @@ REFUSED = [
     Case("StringNormalizer", TEXTS.replace("[N]", "[N, K]") + '{ y = StringNormalizer<locale = "C">(s) }'),
     Case(
         "Flatten",
-        "(string[N] s) => (float[M, K] y) {" + WORDS + " f = Flatten<axis = 0>(t)" + counted("f", "a", "ab") + "}",
+        "(string[N] s) => (float[M, K] y) {"
+        + SPLIT_TOKENS
+        + " f = Flatten<axis = 0>(t)"
+        + counted("f", "a", "ab")
+        + "}",
     ),
     Case(
         "Flatten",
-        "(string[N] s) => (float[M, K] y) {" + WORDS + " f = Flatten<axis = 2>(t)" + counted("f", "a", "ab") + "}",
+        "(string[N] s) => (float[M, K] y) {"
+        + SPLIT_TOKENS
+        + " f = Flatten<axis = 2>(t)"
+        + counted("f", "a", "ab")
+        + "}",
     ),
     Case(
         "Tokenizer",
-        COUNTS + "{" + WORDS.replace("mark = 0", "mark = 0, lang = 2") + counted("t", "a", "ab") + "}",
+        COUNTS + "{" + SPLIT_TOKENS.replace("mark = 0", "mark = 0, lang = 2") + counted("t", "a", "ab") + "}",
     ),
 ]

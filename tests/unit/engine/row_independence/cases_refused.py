@@ -1,4 +1,4 @@
-"""Graphs whose rows are not independent, or of which that cannot be told: none of them may be proven.
+"""Graphs whose rows are not independent, or cannot be shown to be: none of them may be proven.
 
 Names and inputs are as in ``cases``.
 """

@@ -239,8 +239,8 @@ def slice_(graph: Builder) -> Tensor:
     value, random = graph.any(), graph.random
     axis = graph.axis(value)
     start, end, step = random.choice([(0, 1, 1), (1, 99, 1), (0, 1 << 40, 1), (0, -1, 1), (-1, -99, -1), (0, 99, 2)])
-    named = [graph.constant([one]) for one in (start, end, axis, step)]
-    name = graph.op("Slice", value.name, *named)
+    bounds = [graph.constant([one]) for one in (start, end, axis, step)]
+    name = graph.op("Slice", value.name, *bounds)
 
     def cut(dims: Dims) -> Dims:
         bound = None if step < 0 and end < -dims[axis] else end
@@ -319,7 +319,7 @@ def by_number(graph: Builder) -> Tensor:
 
 
 def by_place(graph: Builder) -> Tensor:
-    """Numbers that tell the place of each row."""
+    """Numbers that identify the place of each row."""
     scalar = graph.op("Squeeze", graph.rows(), graph.constant([0]))
     places = graph.op("Range", graph.constant(0), scalar, graph.constant(1))
     return Tensor(graph.op("Cast", places, to=TensorProto.FLOAT), (ONE,), (THREE,))

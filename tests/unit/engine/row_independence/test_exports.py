@@ -99,13 +99,13 @@ def test_regressors_are_proven(name: str) -> None:
     check(exported(REGRESSORS[name]().fit(rows, rows @ np.arange(4)), rows), {"X": rows[:7]})
 
 
-def test_words_are_proven() -> None:
-    words = np.array(["red", "green", "blue"], object)[np.arange(2 * ROWS).reshape(ROWS, 2) % 3]
+def test_text_are_proven() -> None:
+    colours = np.array(["red", "green", "blue"], object)[np.arange(2 * ROWS).reshape(ROWS, 2) % 3]
     encoder = preprocessing.OneHotEncoder(handle_unknown="ignore")
-    model = pipeline.make_pipeline(encoder, linear_model.LogisticRegression()).fit(words, labels(features()))
+    model = pipeline.make_pipeline(encoder, linear_model.LogisticRegression()).fit(colours, labels(features()))
     types = [("words", StringTensorType([None, 2]))]
     made = to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=18)
-    check(made, {"words": words[:7]})
+    check(made, {"words": colours[:7]})
 
 
 REVIEWS = np.array([["good fine great"], ["bad # awful poor"], ["great GOOD"], ["awful, bad"]] * 5, object)

@@ -27,7 +27,7 @@ def test_a_proof_that_fails_names_the_first_operator_on_the_way_to_an_output() -
     assert proof == RowProof(False, reason, "b", "Softmax")
 
 
-def test_a_named_node_is_named() -> None:
+def test_a_listed_node_is_listed() -> None:
     model = Case("", "(float[N, 3] x) => (float[N, 3] y) { y = Softmax<axis = 0>(x) }").model()
     model.graph.node[0].name = "/encoder/" + "very long " * 20
     proof = prove(read_plain(model))
@@ -121,7 +121,7 @@ MASKED = """(float[N, 3] x) => (float[{rows}, 3] y) <float[1] zero = {{0}}> {{
     ("graph", "vary"),
     [
         (CHOSEN.format(rows="M"), True),
-        (CHOSEN.format(rows="N"), False),  # the graph says so; nobody else can tell
+        (CHOSEN.format(rows="N"), False),  # the graph says so; nothing else shows it
         (MASKED.format(rows="N"), False),
         (MASKED.format(rows="M"), True),
         ("(float[N, 3] x) => (float[M, 3] y) { y = Concat<axis = 0>(x, x) }", False),
@@ -133,5 +133,5 @@ MASKED = """(float[N, 3] x) => (float[{rows}, 3] y) <float[1] zero = {{0}}> {{
         ("(float[N, 3] x) => (float[M, 3] y) { s = Softmax<axis = 0>(x) n = NonZero(s) y = Cast<to = 1>(n) }", True),
     ],
 )
-def test_outputs_whose_size_is_a_matter_of_the_data_are_told(graph: str, vary: bool) -> None:
+def test_outputs_whose_size_is_a_matter_of_the_data_are_reported(graph: str, vary: bool) -> None:
     assert proof_of(graph).rows_vary is vary

@@ -85,10 +85,10 @@ def test_rows_are_handed_over_once_there_are_enough() -> None:
     give(gathering, [call(1), call(99)])
     give(gathering, [call(50)])  # it has learned
     assert len(learned) == 1
-    inputs, outputs, sureness, seen = learned[0]
+    inputs, outputs, confidence, seen = learned[0]
     assert seen == 4
     assert [sum(map(len, side)) for side in (inputs, outputs)] == [10, 10]
-    assert (sureness.classes, sum(sureness.counts)) == (2, 10)
+    assert (confidence.classes, sum(confidence.counts)) == (2, 10)
 
 
 def test_one_request_is_no_reference() -> None:

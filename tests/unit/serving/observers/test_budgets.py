@@ -1,4 +1,4 @@
-"""What observers hold for a moment counts in the worker's memory budget; what finds no room is dropped, and counted."""
+"""What observers hold for a moment counts in the worker's memory budget; what does not fit is dropped and counted."""
 
 import asyncio
 import threading
@@ -47,10 +47,10 @@ class Counter:
 
 
 def run(story: Callable[[], Awaitable[None]]) -> None:
-    async def told() -> None:
+    async def scenario() -> None:
         await story()
 
-    asyncio.run(told())
+    asyncio.run(scenario())
 
 
 def test_a_sampler_holds_what_it_may_and_counts_the_rest_as_dropped() -> None:
@@ -107,7 +107,7 @@ class Shadowed:
         await reached(lambda: not self.memory.used)
 
 
-def test_mirrored_calls_are_dropped_where_the_budget_has_no_room() -> None:
+def test_mirrored_calls_are_dropped_where_the_budget_has_no_capacity() -> None:
     shadowed = Shadowed(2000)
 
     async def story() -> None:
@@ -143,7 +143,7 @@ def test_a_shadow_has_a_bound_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(("waiting", "sheds", "dropped"), [(0, False, 0), (MAX_WAITING, False, 1), (0, True, 1)])
-def test_a_sampler_of_shadows_offers_what_has_room_while_nobody_is_refused(
+def test_a_sampler_of_shadows_offers_what_has_capacity_while_nobody_is_refused(
     waiting: int, sheds: bool, dropped: int
 ) -> None:
     shadowed = Shadowed(1 << 30)

@@ -31,8 +31,8 @@ TENSOR = Tensor("y", "FP32", np.ones((1, 2), np.float32))
 
 
 def test_a_share_is_kept_each_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    chances = iter([0.1, 0.5, 0.29, 0.3])
-    monkeypatch.setattr(capture, "random", lambda: next(chances))
+    draws = iter([0.1, 0.5, 0.29, 0.3])
+    monkeypatch.setattr(capture, "random", lambda: next(draws))
     writer = Writer()
     kept = Capture(writer, 0.3, Slot.in_process().block(1))  # type: ignore[arg-type]  # as much of one as is asked
     kept.take([answered([TENSOR], f"r{number}", [TENSOR]) for number in range(4)])

@@ -112,7 +112,7 @@ def test_what_a_batch_holds_is_given_back(width: int) -> None:
     asyncio.run(run())
 
 
-def test_a_fault_in_counting_is_felt_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_in_counting_is_noticed_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Counter):
         def count(self, bunch: Sequence[Exchange]) -> None:
             raise ZeroDivisionError
