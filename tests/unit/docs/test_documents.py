@@ -70,12 +70,12 @@ def test_every_decision_has_the_same_parts(record: Path) -> None:
     assert title in (DOCS / "adr" / "README.md").read_text()
 
 
-def test_the_changelog_tells_of_this_version() -> None:
+def test_the_changelog_names_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     assert re.search(r"^## \[(\d[^\]]*)\]", text, re.MULTILINE)[1] == __version__  # type: ignore[index]
 
 
-def test_the_table_of_faults_is_the_codes() -> None:
+def test_the_table_of_errors_is_the_codes() -> None:
     rows = rows_of((DOCS / "adr" / "0003-one-family-of-errors.md").read_text())
     assert list(rows) == [fault.kind for fault in KINDS]
     for kind, (http, grpc) in rows.items():
