@@ -1,4 +1,4 @@
-"""A cache whose keys clients choose: bounded in entries and bytes, the oldest go first."""
+"""A cache for keys that clients choose: limited in entries and bytes; the oldest entries are removed first."""
 
 from typing import Generic, TypeVar
 
@@ -7,10 +7,7 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Key, Value]):
-    """Values by key; what is remembered may only be what a typed description of a request says may be remembered.
-
-    ``size`` is the sum of the entries' sizes as ``put`` was told them.
-    """
+    """Values by key. ``size`` is the sum of the sizes given to ``put``. Not for several threads."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self.size = 0
@@ -22,12 +19,12 @@ class BoundedCache(Generic[Key, Value]):
         return len(self._entries)
 
     def get(self, key: Key) -> Value | None:
-        """The value of a key, None for one that is not remembered."""
+        """Return the value of a key, None if it is not cached."""
         found = self._entries.get(key)
         return None if found is None else found[0]
 
     def put(self, key: Key, value: Value, size: int) -> None:
-        """Remember a value of ``size`` bytes, its key included; one that is larger than the cache is not."""
+        """Cache a value of ``size`` bytes, including its key; a value larger than the cache is not cached."""
         self.drop(key)
         if size > self._max_bytes:
             return
@@ -37,7 +34,7 @@ class BoundedCache(Generic[Key, Value]):
         self.size += size
 
     def drop(self, key: Key) -> None:
-        """Forget a key; it is no error if it is not remembered."""
+        """Remove a key if it is cached."""
         found = self._entries.pop(key, None)
         if found is not None:
             self.size -= found[1]

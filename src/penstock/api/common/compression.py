@@ -67,9 +67,9 @@ def inflated(
                 begun += 1
                 _check_members(begun, pause)
                 engine = zlib.decompressobj(format_bits)
-            room = min(PIECE, most - size + 1)
-            plain, rest = _piece(engine, rest, room)
-            full = len(plain) == room and not engine.eof  # the engine may hold more than it had room for
+            space = min(PIECE, most - size + 1)
+            plain, rest = _piece(engine, rest, space)
+            full = len(plain) == space and not engine.eof  # the engine may hold more output
             size += len(plain)
             if size > most:
                 if most < limit:

@@ -1,4 +1,4 @@
-"""From a request that was routed and decoded to its call: class, deadline and id, the same on every transport."""
+"""Builds the call of a routed and decoded request, the same for every transport: class, deadline and id."""
 
 from typing import Final
 
@@ -13,15 +13,15 @@ from penstock.serving.routing_table import Fields, RouteDecision
 
 TIMEOUT: Final = b"penstock-timeout-ms"
 REQUEST_ID: Final = b"x-request-id"
-"""Fields of requests that matter to their calls."""
+"""Header fields that set a call's timeout and id."""
 
 
-def admitted(found: RouteDecision, fields: Fields) -> Priority:
-    """The class of a request that the version has room for; asked before anything is decoded.
+def admit(found: RouteDecision, fields: Fields) -> Priority:
+    """Return the class of a request, if the version has capacity for it; called before decoding.
 
     Raises:
-        InvalidInput: there is no such class.
-        Overloaded: there is no room for more of that class.
+        InvalidInput: the class is unknown.
+        Overloaded: the version has no capacity for this class.
     """
     priority = priority_of(fields) if CLASS in fields else DEFAULT
     if (fault := found[0].admission_error(priority)) is not None:
@@ -29,13 +29,13 @@ def admitted(found: RouteDecision, fields: Fields) -> Priority:
     return priority
 
 
-def stated_id(body_id: str, fields: Fields) -> str:
-    """The id that a request states, in its body or else in a field; "" for none."""
+def request_id(body_id: str, fields: Fields) -> str:
+    """Return the id in a request's body, else in its header field, else ""."""
     return body_id or (fields[REQUEST_ID].decode("latin-1") if REQUEST_ID in fields else "")
 
 
 def field_timeout_ns(fields: Fields) -> int | None:
-    """The time limit that a field states, None where there is none; raises ``InvalidInput``."""
+    """Return the timeout in the header field in nanoseconds, None if there is none; raises ``InvalidInput``."""
     stated = fields.get(TIMEOUT)
     if stated is None:
         return None
@@ -57,13 +57,13 @@ def build_call(
     body_timeout_ns: int | None,
     transport_timeout_ns: int | None = None,
 ) -> InferCall:
-    """The call of a decoded request that began at ``began_ns`` (``time.monotonic_ns``).
+    """Return the call of a decoded request that began at ``began_ns`` (``time.monotonic_ns``).
 
-    Its deadline is the smallest of what the body, a field and the transport state (nanoseconds from the beginning),
-    else the default. Its id is the body's, else a field's, else a new one.
+    Its deadline is the smallest timeout of body, header field and transport (nanoseconds from the beginning), else the
+    default. Its id is the body's, else the header field's, else a new one.
 
     Raises:
-        InvalidInput: the field is no time limit.
+        InvalidInput: the header field is not a timeout.
     """
     if body_timeout_ns is None and transport_timeout_ns is None and TIMEOUT not in fields:
         deadline = began_ns + plane.default_timeout_ns
@@ -71,5 +71,5 @@ def build_call(
         timeouts = (body_timeout_ns, field_timeout_ns(fields), transport_timeout_ns)
         deadline = deadline_ns(began_ns, timeouts, plane.default_timeout_ns)
     loaded, route, observers = found
-    call_id = body_id or stated_id("", fields) or new_id()
+    call_id = body_id or request_id("", fields) or new_id()
     return InferCall(loaded, route, transport, call_id, given, requested, deadline, began_ns, observers, priority)

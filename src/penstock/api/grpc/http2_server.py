@@ -23,7 +23,7 @@ from penstock.api.grpc.infer_shared import Shared
 from penstock.api.grpc.infer_stream import InferStreams
 from penstock.api.grpc.infer_unary import UnaryInferStream
 from penstock.api.grpc.services import INFER, GrpcOptions, methods
-from penstock.api.http1.acceptor import SILENCE_S, Acceptor
+from penstock.api.http1.acceptor import WARNING_INTERVAL_S, Acceptor
 from penstock.serving.data_plane import DataPlane
 
 log = logging.getLogger("penstock.grpc")
@@ -54,7 +54,7 @@ class Http2Server:
         self._unwritten: list[ConnectionOutput] = []
         self._acceptors: list[Acceptor] = []
         self._not_h2 = 0
-        self._not_h2_told_s = -SILENCE_S
+        self._not_h2_told_s = -WARNING_INTERVAL_S
         self._sweeping: asyncio.Task[None] | None = None
         self._draining = False
         self._empty = asyncio.Event()
@@ -151,7 +151,7 @@ class Http2Server:
         """See ``ConnectionOwner``."""
         self._not_h2 += 1
         now = asyncio.get_running_loop().time()
-        if now - self._not_h2_told_s > SILENCE_S:
+        if now - self._not_h2_told_s > WARNING_INTERVAL_S:
             self._not_h2_told_s = now
             log.info("%d TLS connections were closed, as their clients did not agree on h2 by ALPN", self._not_h2)
 

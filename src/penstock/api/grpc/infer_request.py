@@ -9,7 +9,7 @@ from time import monotonic_ns
 from typing import Any, Final, Protocol
 
 from penstock.api.common.parts import Payload
-from penstock.api.common.request_builder import admitted, build_call, stated_id
+from penstock.api.common.request_builder import admit, build_call, request_id
 from penstock.api.common.work import LargeWork, Work
 from penstock.api.grpc.decode import InferMessage, infer_message
 from penstock.api.grpc.infer_shared import Shared
@@ -182,9 +182,9 @@ class InferRequest:
 
     def _admit(self, body_id: str, target: Target) -> RouteDecision:
         """Find who answers, unless there is no room for more of the request's class."""
-        self.call_id = body_id or stated_id("", self.fields) or new_id()
+        self.call_id = body_id or request_id("", self.fields) or new_id()
         self.found = found = self._shared.plane.route(target, self.fields)
-        self._priority = admitted(found, self.fields)
+        self._priority = admit(found, self.fields)
         return found
 
     def _parsed_message(self) -> ParsedRequest:
@@ -275,7 +275,7 @@ class InferRequest:
 
     def known_id(self) -> str:
         """Its id, or the one that its fields state, or else a new one."""
-        return self.call_id or stated_id("", self.fields) or new_id()
+        return self.call_id or request_id("", self.fields) or new_id()
 
     def reject(self, outcome: str) -> None:
         """Count it as one that never became a call."""

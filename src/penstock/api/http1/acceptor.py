@@ -1,4 +1,4 @@
-"""Takes connections from a listening socket: few at a time, so that limits are looked at before descriptors run out."""
+"""Accepts connections from a listening socket: few at a time, so that limits apply before descriptors run out."""
 
 import asyncio
 import logging
@@ -12,45 +12,45 @@ log = logging.getLogger("penstock.http")
 BACKLOG: Final = 2048
 ACCEPTS_A_TURN: Final = 32
 MAX_PENDING: Final = 256
-"""Connections that may be in their TLS handshake; beyond them nobody is accepted until one of them is over."""
+"""Maximum of connections in their TLS handshake; at the limit, nothing is accepted until one is over."""
 
 HANDSHAKE_S: Final = 10.0
 SLOW_HANDSHAKE_S: Final = 0.25
-"""A handshake that has lasted longer is given up where others wait for its place."""
+"""Age after which a handshake is cancelled if other connections wait."""
 
 RETRY_S: Final = 0.1
-"""So long nothing is accepted after the system had nothing left for a connection."""
+"""Pause after the system had no resources for a connection."""
 
-SILENCE_S: Final = 60.0
-"""That is said no more often."""
+WARNING_INTERVAL_S: Final = 60.0
+"""Shortest time between two warnings about it."""
 
 
 class Acceptor:
-    """Makes a protocol by ``factory`` for each connection to ``sock``, with TLS if there is a ``context``; where the
-    system has nothing left for one, ``make_room`` is called. Lives on one event loop."""
+    """Makes a protocol by ``factory`` for each connection to ``sock``, with TLS if there is a ``context``; ``evict`` is
+    called when the system has no resources for another one. Runs on one event loop."""
 
     def __init__(
         self,
         sock: socket.socket,
         factory: Callable[[], Any],
         context: ssl.SSLContext | None,
-        make_room: Callable[[], None],
+        evict: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._factory = factory
         self._context = context
-        self._make_room = make_room
+        self._evict = evict
         self._pending: dict[asyncio.Task[None], float] = {}  # and since when, by the clock of the loop
         self._is_full = False
-        self._said = -SILENCE_S
+        self._warned_at = -WARNING_INTERVAL_S
         self._is_closed = False
         sock.setblocking(False)
         sock.listen(BACKLOG)
-        self._go_on()
+        self._resume_accepting()
 
     def close(self) -> None:
-        """Take who has connected already, and nobody after that."""
+        """Accept the connections in the backlog, then close the socket."""
         if not self._is_closed:
             while self._accept():
                 pass  # at most as many as may be pending
@@ -59,18 +59,18 @@ class Acceptor:
             self._sock.close()
 
     def abort(self) -> None:
-        """Give up whoever is still in its handshake."""
+        """Cancel all handshakes."""
         for task in list(self._pending):
             task.cancel()
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         if not self._is_closed:
             self._loop.add_reader(self._sock, self._accept)
 
     def _accept(self) -> bool:
-        """Take some of who has connected; False where there is nobody else, or no place for them."""
+        """Accept some connections; return False if there are no more, or no capacity for them."""
         for _ in range(ACCEPTS_A_TURN):
-            if len(self._pending) >= MAX_PENDING and not self._give_up_slow():
+            if len(self._pending) >= MAX_PENDING and not self._cancel_slow():
                 self._pause()
                 return False
             try:
@@ -89,8 +89,8 @@ class Acceptor:
         self._pending[task] = self._loop.time()
         task.add_done_callback(self._settled)
 
-    def _give_up_slow(self) -> bool:
-        """Give the oldest handshake up if it has had its time; whether it had."""
+    def _cancel_slow(self) -> bool:
+        """Cancel the oldest handshake if it is slow; return whether it was."""
         oldest, began = next(iter(self._pending.items()))
         if self._loop.time() - began < SLOW_HANDSHAKE_S:
             return False
@@ -99,7 +99,7 @@ class Acceptor:
         return True
 
     def _pause(self) -> None:
-        """Accept nobody until a handshake is over, or has lasted too long; who comes waits in the backlog."""
+        """Accept nothing until a handshake is over or slow; new connections wait in the backlog."""
         if not self._is_closed:
             self._is_full = True
             self._loop.remove_reader(self._sock)
@@ -108,7 +108,7 @@ class Acceptor:
     def _resume(self) -> None:
         if self._is_full:
             self._is_full = False
-            self._go_on()
+            self._resume_accepting()
 
     async def _connect(self, client: socket.socket) -> None:
         handshake_s = None if self._context is None else HANDSHAKE_S
@@ -117,24 +117,24 @@ class Acceptor:
             await self._loop.connect_accepted_socket(
                 lambda: protocol, client, ssl=self._context, ssl_handshake_timeout=handshake_s
             )
-        except (OSError, asyncio.CancelledError):  # TLS's errors and its timeout are among them
+        except (OSError, asyncio.CancelledError):  # includes errors and the timeout of TLS
             client.close()
-            protocol.connection_lost(None)  # uvloop tells it nothing where it was made a moment before
+            protocol.connection_lost(None)  # uvloop does not call it for a connection that was just made
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._pending.pop(task, None)
         self._resume()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a connection could not be taken", exc_info=error)
+            log.error("a connection could not be accepted", exc_info=error)
 
     def _wait(self, error: OSError) -> None:
-        """The system has no descriptor or memory left for a connection: others may be given up for it."""
+        """Pause accepting and evict a connection: the system has no descriptor or memory left."""
         if self._is_closed:
             return
-        self._make_room()
+        self._evict()
         self._loop.remove_reader(self._sock)
-        self._loop.call_later(RETRY_S, self._go_on)
+        self._loop.call_later(RETRY_S, self._resume_accepting)
         now = self._loop.time()
-        if now - self._said > SILENCE_S:
-            self._said = now
-            log.warning("no connection can be accepted for now: %s", error.strerror)
+        if now - self._warned_at > WARNING_INTERVAL_S:
+            self._warned_at = now
+            log.warning("cannot accept connections: %s; retrying", error.strerror)

@@ -1,4 +1,4 @@
-"""Answers over HTTP/1.1: status lines, errors as JSON, and the fields that a fault adds to its answer."""
+"""Parts of HTTP/1.1 responses: status lines, JSON errors, and the fields that an error adds."""
 
 from email.utils import formatdate
 from http import HTTPStatus
@@ -11,18 +11,18 @@ from penstock.core.errors import Fault, Overloaded, UnsupportedEncoding
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 } | {499: b"HTTP/1.1 499 Client Closed Request\r\n"}
-"""The first line of an answer, by its status."""
+"""Status lines by status code."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def error_body(message: str) -> bytes:
-    """The JSON body of every answer that is not a success."""
+    """Return the JSON body of an error response."""
     return orjson.dumps({"error": message})
 
 
 def fault_fields(fault: Fault) -> list[tuple[bytes, bytes]]:
-    """Fields that a fault adds to its answer."""
+    """Return the fields that an error adds to its response."""
     if isinstance(fault, Overloaded):
         return [(b"retry-after", str(max(1, round(fault.retry_after_s))).encode())]
     if isinstance(fault, UnsupportedEncoding):
@@ -31,12 +31,12 @@ def fault_fields(fault: Fault) -> list[tuple[bytes, bytes]]:
 
 
 def field_lines(fields: list[tuple[bytes, bytes]]) -> bytes:
-    """Fields as they are written."""
+    """Return fields as lines."""
     return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def error_answer(status: int, message: str, lines: bytes) -> bytes:
-    """A whole answer that tells an error; ``lines`` are fields of it, each with its end of line."""
+    """Return a complete error response; ``lines`` are additional fields, each with its end of line."""
     content = error_body(message)
     return b"%bcontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b" % (
         STATUS_LINES[status],
@@ -47,5 +47,5 @@ def error_answer(status: int, message: str, lines: bytes) -> bytes:
 
 
 def date_line(seconds: float) -> bytes:
-    """The Date field for a time since the epoch."""
+    """Return the Date field for a time since the epoch."""
     return b"date: %b\r\n" % formatdate(seconds, usegmt=True).encode()

@@ -1,4 +1,4 @@
-"""ASGI applications behind an HTTP/1.1 connection: one task for each exchange, one of which begins in each turn."""
+"""Runs ASGI applications behind HTTP/1.1: one task for each exchange, at most one new task in each turn of the loop."""
 
 import asyncio
 import logging
@@ -20,19 +20,19 @@ App = Callable[
 ]
 """An ASGI 3 application."""
 
-HELD_BYTES: Final = 64 << 10
-"""Bytes of a streamed body that may wait for the application before reading stops."""
+BUFFERED_BYTES: Final = 64 << 10
+"""Bytes of a streamed body to buffer for the application before reading pauses."""
 
-_NO_NAME: Final = re.compile(rb"[^!#$%&'*+.^_`|~0-9a-z-]")
-_NO_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_INVALID_NAME: Final = re.compile(rb"[^!#$%&'*+.^_`|~0-9a-z-]")
+_INVALID_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS: Final = frozenset({204, 304})
 
 
 class AsgiRunner:
     """Runs the exchanges of one application.
 
-    One of them begins in each turn of the loop, so that whoever asks much does not hold up predictions. Where the
-    application ``streams``, an exchange begins with its head, and its body is handed over as it comes.
+    At most one starts in each turn of the loop, so that many requests do not delay predictions. If the application
+    ``streams``, an exchange starts with its head, and its body is passed on as it arrives.
     """
 
     def __init__(self, app: App, *, streams: bool) -> None:
@@ -42,7 +42,7 @@ class AsgiRunner:
         self._waiting: deque[AsgiExchange] = deque()
 
     def start(self, exchange: "AsgiExchange") -> None:
-        """Have an exchange worked on soon."""
+        """Schedule an exchange."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._start_next)
         self._waiting.append(exchange)
@@ -57,38 +57,38 @@ class AsgiRunner:
         task.add_done_callback(self._tasks.discard)
 
     def cancel(self) -> None:
-        """End what is still worked on."""
+        """Cancel the running exchanges."""
         for task in self._tasks:
             task.cancel()
 
 
 class AsgiApplication(Application):
-    """One ASGI application as all that a listener answers; requests for the ``essential`` paths, without a body, are
-    answered even while it is full of connections."""
+    """One ASGI application for all requests of a listener; requests without a body for ``essential`` paths are answered
+    even at the limit of connections."""
 
     def __init__(self, app: App, *, streams: bool, essential: frozenset[bytes] = frozenset()) -> None:
         self._runner = AsgiRunner(app, streams=streams)
         self._essential = essential
 
     def route(self, head: RequestHead) -> bool:
-        """No head is remembered."""
+        """Return False: heads are not cached."""
         return False
 
     def open(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> Exchange:
-        """The exchange that a request begins."""
+        """Return the exchange for a request."""
         return AsgiExchange(connection, head, began_ns, self._runner)
 
     def is_essential(self, head: RequestHead) -> bool:
-        """Whether a request is answered even by a server that is full of connections."""
+        """Whether a request is answered even at the limit of connections."""
         return head.path in self._essential and head.length == 0
 
     def stop(self) -> None:
-        """End what is still worked on."""
+        """Cancel the running exchanges."""
         self._runner.cancel()
 
 
 class AsgiExchange(Exchange):
-    """A request that an ASGI application answers; ``lines`` are fields of the answer beside the application's."""
+    """A request that an ASGI application answers; ``lines`` are fields in addition to the application's."""
 
     def __init__(
         self, connection: ConnectionIo, head: RequestHead, began_ns: int, runner: AsgiRunner, lines: bytes = b""
@@ -99,7 +99,7 @@ class AsgiExchange(Exchange):
         self._lines = lines
         self._event = asyncio.Event()
         self._arrived = bytearray()
-        self._body_told = False
+        self._body_delivered = False
         self._is_gone = False
         self._is_complete = False
         self._head = b""
@@ -109,44 +109,44 @@ class AsgiExchange(Exchange):
     # The connection's side.
 
     def begin(self) -> None:
-        """Have the application work on it."""
+        """Start the application."""
         self._runner.start(self)
 
     def receive(self, part: memoryview) -> None:
-        """Take a part of the body."""
+        """Buffer a part of the body."""
         if not self.streams:
             super().receive(part)
             return
         self._arrived += part
         self._event.set()
-        if len(self._arrived) > HELD_BYTES:
-            self.connection.hold_reading()
+        if len(self._arrived) > BUFFERED_BYTES:
+            self.connection.pause_body()
 
     def end_body(self) -> None:
-        """All of the body is there."""
+        """Note that the body is complete."""
         super().end_body()
         self._event.set()
 
     def abandon(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Note that the client is gone."""
         self._is_gone = True
         self._event.set()
 
     # The application's side.
 
     async def run(self) -> None:
-        """Call the application; whatever it leaves undone is made an error."""
+        """Call the application; an incomplete response becomes an error."""
         if self._is_gone:
             return
         try:
             await self._runner.app(self._scope(), self._receive, self._send)
             if not self._is_complete and not self._is_gone:
-                log.error("an application ended without a whole answer")
+                log.error("an application ended without a complete response")
                 self._fail()
         except asyncio.CancelledError:
             self._fail()
             raise
-        except Exception as error:  # a bug must not take the connection down
+        except Exception as error:  # a defect must not end the connection
             if not self._is_gone:
                 log.exception("a request failed", exc_info=error)
                 self._fail()
@@ -191,16 +191,16 @@ class AsgiExchange(Exchange):
             await self._event.wait()
 
     def _next_part(self) -> bytes | None:
-        """What has come of the body since it was last asked for; None while that is nothing, or once all was told."""
-        if self._body_told or not (self._arrived or self.is_whole):
+        """Return the part of the body that arrived since the last call; None if there is none."""
+        if self._body_delivered or not (self._arrived or self.is_whole):
             return None
-        self._body_told = self.is_whole
+        self._body_delivered = self.is_whole
         if not self.streams:
             part, self.body = self.body, b""
             return part
         part = bytes(self._arrived)
         self._arrived.clear()
-        self.connection.go_on_reading()
+        self.connection.resume_body()
         return part
 
     async def _send(self, message: Message) -> None:
@@ -217,21 +217,21 @@ class AsgiExchange(Exchange):
             raise RuntimeError(f"the message {kind} is not expected now")
 
     def _answer_head(self, status: int, fields: list[tuple[bytes, bytes]]) -> bytes:
-        """The head of the answer; it is written with the first part of its body."""
+        """Return the head of the response; it is written with the first part of the body."""
         lines = [STATUS_LINES[status]]
-        stated = self.head.method == b"HEAD" or status in _BODILESS
+        has_length = self.head.method == b"HEAD" or status in _BODILESS
         for name, value in fields:
             name = name.lower()  # noqa: PLW2901 - the same name
-            if _NO_NAME.search(name) or _NO_VALUE.search(value):
+            if _INVALID_NAME.search(name) or _INVALID_VALUE.search(value):
                 raise RuntimeError("a field of the answer is not valid")
-            if name == b"content-length" and not stated:
+            if name == b"content-length" and not has_length:
                 self._missing = int(value)
-                stated = True
+                has_length = True
             if name == b"connection" and b"close" in value.lower():
                 self.keep_alive = False
             elif name != b"transfer-encoding":
                 lines.append(b"%b: %b\r\n" % (name, value))
-        if not stated:
+        if not has_length:
             if self.head.http10:
                 self.keep_alive = False  # the end of the connection is the end of the body
             else:
@@ -257,12 +257,12 @@ class AsgiExchange(Exchange):
             self.connection.finish(self)
 
     def _count(self, size: int, more: bool) -> None:
-        """Hold a part of the body against the stated length."""
+        """Check a part of the body against the content length."""
         if self.head.method == b"HEAD":
             return
         self._missing -= size
         if self._missing < 0 or (self._missing and not more):
-            raise RuntimeError("the answer has another length than it states")
+            raise RuntimeError("the length of the response differs from its content-length")
 
 
 def _address(found: object) -> tuple[str, int] | None:

@@ -1,4 +1,4 @@
-"""The chunked transfer coding of RFC 9112 section 7.1, read strictly and with bounds on all that is not data."""
+"""The chunked transfer coding of RFC 9112 section 7.1, parsed strictly and with limits of its overhead."""
 
 import re
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from penstock.api.http1.request_head import HeadError
 from penstock.core.errors import TooLarge
 
 MAX_CHUNKS_A_CALL: Final = 1024
-"""Chunks and trailer fields that are read at a time; what is more waits for the next turn of the loop."""
+"""Chunks and trailer fields to read in one turn of the loop."""
 
 MAX_LINE: Final = 4096
-"""Bytes of one line that frames a chunk, its extensions included."""
+"""Maximum bytes of a chunk's size line with its extensions."""
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
@@ -28,10 +28,10 @@ _DONE: Final = 4
 
 
 class ChunkedBody:
-    """Reads one body: ``max_bytes`` bound its data, beyond which it has the fault that ``too_large`` makes, and
-    ``max_overhead`` its extensions and trailer fields together.
+    """Reads one body: ``max_bytes`` limits its data, ``max_overhead`` its extensions and trailer fields together;
+    ``too_large`` makes the error of a body over the limit.
 
-    Trailer fields are checked and dropped: none that is known here may come so late (RFC 9110 section 6.5.1).
+    Trailer fields are checked and dropped (RFC 9110 section 6.5.1).
     """
 
     __slots__ = ("_left", "_max_bytes", "_next", "_overhead", "_size", "_too_large")
@@ -46,17 +46,17 @@ class ChunkedBody:
 
     @property
     def is_done(self) -> bool:
-        """Whether the body is there to its end."""
+        """Whether the body is complete."""
         return self._next == _DONE
 
     def read(self, data: bytes, at: int, parts: list[memoryview]) -> int:
-        """Read what is in ``data`` from ``at`` on, append the body's data to ``parts``; where it stopped.
+        """Read ``data`` from ``at``, append the body's data to ``parts``, and return where reading stopped.
 
-        It stops at the end of the body, where ``data`` ends within a line, and after ``MAX_CHUNKS_A_CALL``.
+        It stops at the end of the body, at an incomplete line, and after ``MAX_CHUNKS_A_CALL``.
 
         Raises:
-            HeadError: this is not the coding, or its lines are too long.
-            TooLarge: the data is, or will be, over the limit.
+            HeadError: the coding is invalid, or a line is too long.
+            TooLarge: the data exceeds the limit.
         """
         view = memoryview(data)
         for _ in range(MAX_CHUNKS_A_CALL):
@@ -116,7 +116,7 @@ class ChunkedBody:
         return line.end()
 
     def _unfinished(self, data: bytes, at: int) -> int:
-        """A line whose end has not come; one that has an end, and still is none, is refused."""
+        """Wait for the end of a line; refuse a complete but invalid one."""
         if data.find(b"\n", at) >= 0:
             raise HeadError(400, "the chunks of the body cannot be read")
         size = len(data) - at

@@ -1,4 +1,4 @@
-"""The transport of one connection: what was written and taken, flow control both ways, and an orderly end."""
+"""The transport of one connection: writes, flow control in both directions, and an orderly close."""
 
 import asyncio
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 from penstock.api.http1.exchange import Answer
 
 LINGER_S: Final = 2.0
-"""How long a refused body may still arrive before the connection is closed, so that the answer can be read."""
+"""Seconds that a refused body may keep arriving before the connection closes, so that the client reads the answer."""
 
 
 class ClientTransport:
-    """Wraps what ``connection_made`` brings; nothing here does anything before it, or once the connection is lost."""
+    """Wraps the transport of ``connection_made``; without a transport, calls do nothing."""
 
     __slots__ = (
         "_progress_ns",
@@ -32,22 +32,22 @@ class ClientTransport:
         self._progress_ns = 0
 
     def attach(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Set the transport of a new connection."""
         self._transport = transport  # type: ignore[assignment]  # uvloop's is one in all but name
 
     def detach(self) -> None:
-        """It is gone."""
+        """Remove the transport of a lost connection."""
         self._transport = None
         self.resume_writing()
 
     def info(self, name: str) -> object:
-        """What is known of the connection, None where it is not."""
+        """Return transport information by name, None if unknown."""
         return None if self._transport is None else self._transport.get_extra_info(name)
 
     # Writing.
 
     def send(self, answer: Answer, size: int) -> None:
-        """Write a whole answer of ``size`` bytes."""
+        """Write an answer of ``size`` bytes."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -58,11 +58,11 @@ class ClientTransport:
             transport.writelines(answer)
 
     def pause_writing(self) -> None:
-        """More is written than the client takes."""
+        """Note that the write buffer is full."""
         self.is_writing_paused = True
 
     def resume_writing(self) -> None:
-        """The client has taken most of it."""
+        """Note that the client has read most of it."""
         self.is_writing_paused = False
         if self._writable is not None:
             self._writable.set()
@@ -76,11 +76,11 @@ class ClientTransport:
             await self._writable.wait()
 
     def unsent_bytes(self) -> int:
-        """Bytes that were written and have not left."""
+        """Return the bytes in the write buffer."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def is_stalled(self, now_ns: int, limit_ns: int) -> bool:
-        """Whether bytes have waited for longer than ``limit_ns`` while the client took none; asked now and then."""
+        """Whether the client has read nothing for longer than ``limit_ns`` while bytes wait; call regularly."""
         waiting = self.unsent_bytes()
         taken = self._written - waiting
         if not waiting or taken != self._taken:
@@ -91,13 +91,13 @@ class ClientTransport:
     # Reading.
 
     def pause_reading(self) -> None:
-        """Have nothing more come."""
+        """Pause reading from the socket."""
         if not self.is_reading_paused and self._transport is not None:
             self.is_reading_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on."""
+        """Resume reading from the socket."""
         if self.is_reading_paused and self._transport is not None:
             self.is_reading_paused = False
             self._transport.resume_reading()
@@ -105,7 +105,7 @@ class ClientTransport:
     # The end.
 
     def end(self, *, lingers: bool) -> None:
-        """The last answer is written: close, or, where the client may still send, end our side first."""
+        """Close after the last answer; if ``lingers``, close the sending side first, as the client may still send."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -117,11 +117,11 @@ class ClientTransport:
             transport.close()
 
     def close(self) -> None:
-        """End once what is written has left."""
+        """Close after the write buffer is sent."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:
-        """End at once."""
+        """Close immediately."""
         if self._transport is not None:
             self._transport.abort()

@@ -1,6 +1,6 @@
-"""One HTTP/1.1 connection: requests in, answers out in the order of their requests, with bounds on bytes and time.
+"""One HTTP/1.1 connection: reads requests and answers them in order, with limits of bytes and time.
 
-A request joins ``_pipeline`` when its head is whole and leaves it when its answer is written.
+A request joins ``_pipeline`` when its head is complete and leaves it when its answer is written.
 """
 
 import asyncio
@@ -17,23 +17,23 @@ from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTE
 from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
 
 DRAINING_S: Final = 1.0
-"""While the server drains, who has just connected may ask so long."""
+"""Seconds that a new connection may still send a request while the server drains."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _NO_HEAD: Final = RequestHead(b"GET", b"/", True, [], 0)
-_NO_ROOM: Final = "the server has too many connections; try again"
+_TOO_MANY_CONNECTIONS: Final = "the server has too many connections; try again"
 
 
 class _Refusal(Exchange):
-    """The answer to what could not be read as a request."""
+    """The answer to bytes that are not a valid request."""
 
     def begin(self) -> None:
-        """It has its answer."""
+        """Do nothing: the answer exists."""
 
 
 class Connection(ConnectionOutput):
-    """One client's: an ``asyncio.Protocol`` in all but name, as compiled classes have none of the interpreter's above
-    them."""
+    """The connection of one client; has the methods of ``asyncio.Protocol`` but not its base class, as compiled classes
+    have no interpreted bases."""
 
     def __init__(self, table: ConnectionTable) -> None:
         super().__init__(table)
@@ -48,7 +48,7 @@ class Connection(ConnectionOutput):
     # Requests.
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Receive bytes."""
         reader = self._reader
         now_ns = self._table.clock_ns()
         if not reader.unparsed:
@@ -65,7 +65,7 @@ class Connection(ConnectionOutput):
                 self._read()
 
     def _receive_whole(self, head: RequestHead, body: bytes, now_ns: int) -> None:
-        """A request that has come in one piece, and whose head is known byte for byte."""
+        """Receive a complete request whose head is cached."""
         if self._is_headless:
             self._note_head(True)
         self._active_ns = now_ns
@@ -74,21 +74,21 @@ class Connection(ConnectionOutput):
         self._reader.end_at_once(exchange, body)
 
     def _read(self) -> None:
-        """Read what has come, then go on reading or wait: for room, for the application, or for more bytes."""
+        """Read the bytes received, then resume or pause reading: for capacity, the application, or more bytes."""
         reader = self._reader
         reads_on = reader.read(self._table.clock_ns())
-        waits_for_us = reader.waits_for_us()
+        is_blocked = reader.is_blocked()
         if reads_on:
             self._read_soon()
-        if waits_for_us or self._will_read:
+        if is_blocked or self._will_read:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
-        self._note_unfinished(reader.is_midway() and not waits_for_us)
-        self._note_head(reader.mode != HEAD or reader.unparsed == b"" or waits_for_us)
+        self._note_unfinished(reader.is_midway() and not is_blocked)
+        self._note_head(reader.mode != HEAD or reader.unparsed == b"" or is_blocked)
         if not self._recount():
             self._refuse_for_memory()
-        if self._input_ended and not waits_for_us and not self._will_read:
+        if self._input_ended and not is_blocked and not self._will_read:
             self._end_input()
 
     def _read_soon(self) -> None:
@@ -106,7 +106,7 @@ class Connection(ConnectionOutput):
         if reader.mode == NOTHING:
             if self._input_ended and not self._pipeline:
                 self.close()
-        elif not reader.waits_for_us():
+        elif not reader.is_blocked():
             if reader.unparsed:
                 self._read_soon()
             elif self._input_ended:
@@ -128,33 +128,33 @@ class Connection(ConnectionOutput):
             self._is_headless = not is_whole
             self._table.note_head(self, is_whole=is_whole)
 
-    # What the reader asks.
+    # Called by the reader.
 
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another request may be read."""
         return len(self._pipeline) < MAX_PIPELINED and not self._transport.is_writing_paused
 
     def find_head(self, data: bytes) -> RequestHead:
-        """The head that these bytes are."""
+        """Return the head in these bytes."""
         return self._table.head(data)
 
     def begin_request(self, head: RequestHead, began_ns: int) -> Exchange:
-        """A head is whole: the exchange that it begins."""
+        """Return the exchange for a complete head."""
         if self._is_reserved and not self._table.application.is_essential(head):
-            raise HeadError(503, _NO_ROOM)
+            raise HeadError(503, _TOO_MANY_CONNECTIONS)
         self._active_ns = self._table.clock_ns()
         exchange = self._table.application.open(self, head, began_ns)
         self._pipeline.append(exchange)
         return exchange
 
     def await_body(self, exchange: Exchange) -> None:
-        """The body of a request is still to come."""
+        """Set the deadline of a request whose body is incomplete."""
         timeout_ns = exchange.timeout_ns(int(self._limits.request_s * 1e9))
         exchange.deadline_ns = exchange.began_ns + timeout_ns
         self._begin_first()
 
     def end_request(self, exchange: Exchange) -> None:
-        """A request is whole: work on it, or have it wait."""
+        """Start a complete request, or queue it."""
         if exchange.state == ANSWERED:
             self._leave(exchange)
             return
@@ -170,12 +170,12 @@ class Connection(ConnectionOutput):
             exchange.state = WAITING
         self._begin_first()
 
-    def hold_reading(self) -> None:
-        """Read no more until ``go_on_reading``: nobody takes what has come."""
+    def pause_body(self) -> None:
+        """Pause reading the body until ``resume_body``."""
         self._reader.is_held = True
 
-    def go_on_reading(self) -> None:
-        """What had come is taken."""
+    def resume_body(self) -> None:
+        """Resume reading the body."""
         if self._reader.is_held:
             self._reader.is_held = False
             self._read_on()
@@ -183,7 +183,7 @@ class Connection(ConnectionOutput):
     # Refusals that end the connection.
 
     def refuse(self, status: int, message: str) -> None:
-        """Answer what is no request once all that came before is answered, and end our side."""
+        """Refuse invalid bytes after all earlier answers, and close."""
         if self._reader.exchange is not None and not self._drop_unfinished():
             self.close()
             return
@@ -192,7 +192,7 @@ class Connection(ConnectionOutput):
         self._end_with(exchange, error_answer(status, message, self.last_fields(exchange)))
 
     def refuse_request(self, fault: Fault) -> None:
-        """Answer a request that will not be whole, and end our side after that."""
+        """Refuse an incomplete request, and close after the answer."""
         exchange = self._reader.exchange
         if exchange is None or exchange.state == ANSWERED or exchange.is_answering:
             self.close()
@@ -217,7 +217,7 @@ class Connection(ConnectionOutput):
             self.refuse(503, NO_MEMORY)
 
     def _drop_unfinished(self) -> bool:
-        """Let go of a request that will never be whole; False where its answer has begun."""
+        """Drop an incomplete request; return False if its answer has begun."""
         exchange = self._reader.exchange
         if exchange is None:
             return True
@@ -227,19 +227,19 @@ class Connection(ConnectionOutput):
         exchange.abandon()
         return True
 
-    # The connection's life.
+    # Life cycle.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Register a new connection."""
         self._transport.attach(transport)
         verdict = self._table.add(self)
         self._is_reserved = verdict == RESERVED
         if verdict == REFUSED:
-            self.write(error_answer(503, _NO_ROOM, self._table.date_line + CLOSE))
+            self.write(error_answer(503, _TOO_MANY_CONNECTIONS, self._table.date_line + CLOSE))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone; may be told twice."""
+        """Clean up a closed connection; may be called twice."""
         if self.is_lost:
             return
         self.is_lost = True
@@ -254,17 +254,17 @@ class Connection(ConnectionOutput):
         self._kept = 0
 
     def eof_received(self) -> bool:
-        """The client has said all: what is under way is still answered, then the connection ends."""
+        """Handle the end of input: open requests are answered, then the connection closes."""
         self._input_ended = True
         if self.info("sslcontext") is not None:
-            return False  # TLS has no half of a connection
-        if self._reader.unparsed and (self._will_read or self._reader.waits_for_us()):
+            return False  # TLS has no half-closed connections
+        if self._reader.unparsed and (self._will_read or self._reader.is_blocked()):
             return True
         self._end_input()
         return bool(self._pipeline)
 
     def _end_input(self) -> None:
-        """No more comes, and all that can be read is."""
+        """Handle the end of input after all bytes are read."""
         if self._reader.mode != NOTHING:
             if not self._drop_unfinished():
                 self.abort()
@@ -275,43 +275,43 @@ class Connection(ConnectionOutput):
             self.close()
 
     def pause_writing(self) -> None:
-        """More is written than the client takes; who does not read answers gets no more questions read."""
+        """Pause reading requests while the client does not read answers."""
         self._transport.pause_writing()
         self._recount()
         if self._reader.mode == HEAD:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """The client has taken most of it."""
+        """Resume after the client has read most of the buffer."""
         self._transport.resume_writing()
         self._recount()
         self._advance()
 
     def close_idle(self) -> None:
-        """Close it if no request is under way."""
+        """Close it if no request is open."""
         if self.is_idle():
             self.close()
 
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is open."""
         return not self._pipeline and not self._reader.is_midway() and not self._transport.unsent_bytes()
 
     # Time.
 
     def check_deadline(self, now_ns: int) -> None:
-        """Refuse a request that has not come to its end in time."""
+        """Refuse a request that is incomplete after its deadline."""
         limits, exchange = self._limits, self._reader.exchange
         if exchange is None:
             if now_ns > self._reader.began_ns + int(min(limits.head_s, limits.request_s) * 1e9):
-                self.refuse(408, "the head of the request did not come in time")
+                self.refuse(408, "the head of the request did not arrive in time")
             return
         rate = limits.body_bytes_per_s
         earned_ns = exchange.size * 1_000_000_000 // rate if rate else 0
         if now_ns > exchange.deadline_ns + earned_ns:
-            self.refuse_request(DeadlineExceeded("the deadline passed before the request was whole"))
+            self.refuse_request(DeadlineExceeded("the deadline passed before the request was complete"))
 
     def sweep(self, now_ns: int) -> None:
-        """Close a connection that nobody uses, or whose client takes no answers; called about once a second."""
+        """Close a connection that is idle, or whose client does not read answers; called about once a second."""
         limits = self._limits
         self._is_old = now_ns > self._until_ns
         if self._transport.is_stalled(now_ns, int(limits.stalled_s * 1e9)):

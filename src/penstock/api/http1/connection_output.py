@@ -1,4 +1,4 @@
-"""What an HTTP/1.1 connection sends: answers in the order of their requests, and the bytes that it keeps for them."""
+"""The sending side of an HTTP/1.1 connection: answers in the order of requests, and the memory they hold."""
 
 from collections import deque
 from typing import Final
@@ -14,7 +14,7 @@ _KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
 
 
 class ConnectionOutput(RequestSink):
-    """The sending side of a connection, which is what its exchanges know of it; one event loop."""
+    """The sending side of a connection, as its exchanges see it; runs on one event loop."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self._table = table
@@ -24,24 +24,24 @@ class ConnectionOutput(RequestSink):
         self.is_lost = False
         self._input_ended = False
         self._is_old = False
-        self._working = 0  # bytes of bodies that are worked on
-        self._stored = 0  # bytes of answers that wait for their turn
-        self._kept = 0  # bytes that are taken from the budget
+        self._working = 0  # bytes of the bodies of running requests
+        self._stored = 0  # bytes of queued answers
+        self._kept = 0  # bytes taken from the memory budget
 
     # The receiving side.
 
     def _read_on(self) -> None:
-        """Read on if there is room."""
+        """Resume reading if there is capacity."""
         raise NotImplementedError
 
     def _stop_reading(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         raise NotImplementedError
 
     # Answers.
 
     def answer(self, exchange: Exchange, answer: Answer) -> None:
-        """Write a whole answer, now or when those before it are written."""
+        """Write a complete answer, now or after those before it."""
         if self.is_lost or exchange.state == ANSWERED:
             return
         exchange.state = ANSWERED
@@ -69,7 +69,7 @@ class ConnectionOutput(RequestSink):
             self._end(exchange)
 
     def _advance(self) -> None:
-        """Write the answers that are there, and begin who is first; then read on if there is room."""
+        """Write the answers that are ready, start the first waiting request, and resume reading if possible."""
         pipeline = self._pipeline
         while pipeline and not self._transport.is_writing_paused:
             first = pipeline[0]
@@ -84,7 +84,7 @@ class ConnectionOutput(RequestSink):
         self._read_on()
 
     def _begin_first(self) -> None:
-        """Work on the first request where it waited for that, or tell its client to send its body."""
+        """Start the first request if it waits, or send "100 Continue" for its body."""
         if self._transport.is_writing_paused or not self._pipeline:
             return
         first = self._pipeline[0]
@@ -96,7 +96,7 @@ class ConnectionOutput(RequestSink):
             first.begin()
 
     def last_fields(self, exchange: Exchange) -> bytes:
-        """The lines that every answer has: its date, and whether the connection goes on after it."""
+        """Return the lines of every answer: date and connection."""
         table = self._table
         if (table.is_draining or self._is_old) and exchange.keep_alive and self._is_last(exchange):
             exchange.keep_alive = False
@@ -111,22 +111,22 @@ class ConnectionOutput(RequestSink):
         )
 
     def _end(self, exchange: Exchange) -> None:
-        """End our side: the last answer is written."""
+        """Close after the last answer."""
         self._stop_reading()
         self._transport.end(lingers=not exchange.is_whole)
 
     # Answers in parts.
 
     def write(self, data: bytes) -> None:
-        """Write a part of the answer of the exchange that is first."""
+        """Write a part of the answer of the first exchange."""
         self._transport.send(data, len(data))
 
     async def writable(self) -> None:
-        """Wait until the client has taken enough of what was written."""
+        """Wait until the write buffer has space."""
         await self._transport.writable()
 
     def finish(self, exchange: Exchange) -> None:
-        """The answer of the exchange that is first is written; what is left of its body is read and dropped."""
+        """Complete the answer of the first exchange; the rest of its body is read and dropped."""
         if self.is_lost or exchange.state == ANSWERED:
             return
         exchange.state = ANSWERED
@@ -138,7 +138,7 @@ class ConnectionOutput(RequestSink):
             self._read_on()
 
     def _leave(self, exchange: Exchange) -> None:
-        """It is answered in parts, and whole."""
+        """Remove an exchange that was answered in parts."""
         if self._pipeline and self._pipeline[0] is exchange:
             self._pipeline.popleft()
         if exchange.keep_alive:
@@ -149,30 +149,30 @@ class ConnectionOutput(RequestSink):
     # What the transport knows and ends.
 
     def info(self, name: str) -> object:
-        """What the transport knows of the connection, None where it does not."""
+        """Return transport information by name, None if unknown."""
         return self._transport.info(name)
 
     def abort(self) -> None:
-        """End at once."""
+        """Close immediately."""
         self._stop_reading()
         self._transport.abort()
 
     def close(self) -> None:
-        """End once what is written has left."""
+        """Close after the write buffer is sent."""
         self._stop_reading()
         self._transport.close()
 
-    # Bytes that are kept.
+    # Memory.
 
     def keep(self, size: int) -> bool:
-        """Count bytes of a body that are kept; False if they may not be."""
+        """Take memory for bytes of a body; return False if there is none."""
         if not self._table.memory.take(size):
             return False
         self._kept += size
         return True
 
     def release_body(self, exchange: Exchange) -> None:
-        """The body of an exchange is kept no more, or who works on it counts it now."""
+        """Stop counting the body of an exchange: it is freed, or counted elsewhere."""
         if self._working:
             self._forget_body(exchange)
             self._recount()
@@ -183,7 +183,7 @@ class ConnectionOutput(RequestSink):
             exchange.counted_bytes = 0
 
     def _recount(self) -> bool:
-        """Take from the budget what is kept now; False, with nothing more taken, where it does not hold that."""
+        """Adjust the memory taken to what is held now; return False, with nothing taken, if the budget is exceeded."""
         if self.is_lost:
             return True
         reader = self._reader

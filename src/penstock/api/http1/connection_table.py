@@ -1,6 +1,6 @@
-"""The connections of one listener: which are open, which have a request under way, and which go when they are too many.
+"""The connections of one listener: the open ones, those with an incomplete request, and which to close at the limit.
 
-Deadlines are looked at by ``tick``, called about ten times a second, so that a request costs no timer.
+``check`` enforces deadlines; it is called about ten times a second, so that a request needs no timer.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,21 @@ from penstock.api.http1.limits import Limits
 from penstock.api.http1.request_head import CHUNKED, RequestHead, read_head
 from penstock.serving.memory_budget import MemoryBudget
 
-TICK_S: Final = 0.1
-TICKS_A_ROUND: Final = 10
-"""Ticks in which every connection is looked at once."""
+CHECK_INTERVAL_S: Final = 0.1
+CHECKS_PER_ROUND: Final = 10
+"""Calls of ``check`` after which every connection was checked once."""
 
 AGE_JITTER: Final = 0.1
-"""Ages of connections differ by this share, that not all clients come back at once."""
+"""Random variation of the age limit of connections, so that clients do not reconnect at the same time."""
 
 MAX_HEADS: Final = 1024
 LONGEST_HEAD: Final = 2048
-"""Heads that are remembered, and bytes of the longest; clients choose them."""
+"""Maximum number of cached heads, and bytes of the longest; clients choose them."""
 
 EVICTION_SCAN: Final = 256
-"""Connections that are looked at to find an idle one."""
+"""Connections to check for an idle one."""
 
-# What becomes of a new connection.
+# The result of ``add``.
 ADMITTED: Final = 0
 RESERVED: Final = 1
 REFUSED: Final = 2
@@ -39,28 +39,28 @@ class TableEntry(ConnectionIo):
     """A connection as the table sees it."""
 
     def check_deadline(self, now_ns: int) -> None:
-        """Refuse a request that has not come to its end in time."""
+        """Refuse a request that is incomplete after its deadline."""
         raise NotImplementedError
 
     def sweep(self, now_ns: int) -> None:
-        """Close a connection that nobody uses; called about once a second."""
+        """Close an unused connection; called about once a second."""
         raise NotImplementedError
 
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is open."""
         raise NotImplementedError
 
     def close_idle(self) -> None:
-        """Close it if no request is under way."""
+        """Close it if no request is open."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close it."""
+        """Close it after the queued bytes are sent."""
         raise NotImplementedError
 
 
 class ConnectionTable:
-    """Connections to one ``application``, on one event loop; what they keep is taken from ``memory``."""
+    """Connections to one ``application``, on one event loop; the bytes they hold count against ``memory``."""
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class ConnectionTable:
     # Heads.
 
     def head(self, data: bytes) -> RequestHead:
-        """The head that these bytes are.
+        """Return the head in these bytes.
 
         Raises:
-            HeadError: they are none, or the application refuses it.
+            HeadError: it is invalid, or the application refuses it.
         """
         known = self.heads.get(data)
         if known is not None:
@@ -109,7 +109,7 @@ class ConnectionTable:
     # Connections.
 
     def add(self, connection: TableEntry) -> int:
-        """A client has connected: ``ADMITTED``, ``RESERVED`` (for essential requests alone) or ``REFUSED``."""
+        """Add a new connection; return ``ADMITTED``, ``RESERVED`` (for essential requests only) or ``REFUSED``."""
         limits = self.limits
         if len(self._connections) >= limits.max_connections:
             self.evict()
@@ -122,7 +122,7 @@ class ConnectionTable:
         return ADMITTED if more < 0 else RESERVED
 
     def evict(self) -> None:
-        """Close a connection that does nothing, to make room: first the oldest that owes its head, then an idle one."""
+        """Close one connection to free its place: the oldest without a complete head, else an idle one."""
         victim = next(iter(self._headless), None)
         if victim is None:
             victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle()), None)
@@ -132,7 +132,7 @@ class ConnectionTable:
             victim.abort()
 
     def remove(self, connection: TableEntry) -> None:
-        """It is gone."""
+        """Remove a closed connection."""
         self._connections.pop(connection, None)
         self._unfinished.pop(connection, None)
         self._headless.pop(connection, None)
@@ -140,47 +140,47 @@ class ConnectionTable:
             self.on_empty()
 
     def note_head(self, connection: TableEntry, *, is_whole: bool) -> None:
-        """Whether a connection has sent a whole head, and no part of the next one."""
+        """Note whether a connection has sent a complete head, and no part of the next one."""
         if is_whole:
             self._headless.pop(connection, None)
         else:
             self._headless[connection] = None
 
     def note_unfinished(self, connection: TableEntry, *, is_unfinished: bool) -> None:
-        """Whether a request has begun to come and is not whole yet."""
+        """Note whether a request of a connection is incomplete."""
         if is_unfinished:
             self._unfinished[connection] = None
         else:
             self._unfinished.pop(connection, None)
 
     def age_limit_ns(self) -> int:
-        """Until when a new connection is not old."""
+        """Return the time (``clock_ns``) at which a new connection reaches its age limit."""
         return self.clock_ns() + int(self.limits.connection_s * uniform(1 - AGE_JITTER, 1 + AGE_JITTER) * 1e9)
 
     # Time.
 
-    def tick(self) -> None:
-        """Look at requests that are not whole, and at a part of all connections."""
+    def check(self) -> None:
+        """Check the deadlines of incomplete requests, and a part of all connections."""
         now_ns = self.clock_ns()
         for connection in list(self._unfinished):
             connection.check_deadline(now_ns)
         if self._round_at >= len(self._round):
             self.date_line = date_line(time())
             self._round, self._round_at = list(self._connections), 0
-        stop = self._round_at + len(self._connections) // TICKS_A_ROUND + 1
+        stop = self._round_at + len(self._connections) // CHECKS_PER_ROUND + 1
         for connection in self._round[self._round_at : stop]:
             if connection in self._connections:
                 connection.sweep(now_ns)
         self._round_at = stop
 
     def drain(self) -> None:
-        """Close what is idle; every other connection ends with its last answer."""
+        """Close idle connections; every other one ends with its last answer."""
         self.is_draining = True
         for connection in list(self._connections):
             connection.close_idle()
 
     def abort(self) -> None:
-        """End every connection at once."""
+        """End every connection immediately."""
         for connection in list(self._connections):
             connection.abort()
 

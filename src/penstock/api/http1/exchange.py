@@ -1,4 +1,4 @@
-"""One request and its answer on an HTTP/1.1 connection, and what it may ask of that connection."""
+"""One request and its answer on an HTTP/1.1 connection, and the interface of that connection."""
 
 from io import BytesIO
 from typing import Final
@@ -9,11 +9,11 @@ from penstock.core.errors import Fault
 from penstock.core.labels import HTTP_STATUS
 
 Answer = bytes | list[bytes | memoryview]
-"""A whole answer, in pieces where some are too large to be copied."""
+"""A complete answer, in several parts if some are too large to copy."""
 
 
 def answer_size(answer: Answer) -> int:
-    """Bytes of an answer."""
+    """Return the bytes of an answer."""
     return len(answer) if isinstance(answer, bytes) else sum([len(part) for part in answer])
 
 
@@ -21,8 +21,8 @@ RECEIVING: Final = 0
 WAITING: Final = 1
 RUNNING: Final = 2
 ANSWERED: Final = 3
-"""The life of an exchange: its request is coming; it waits for those before it; it is worked on; its answer is
-complete. ``Exchange.state`` only ever grows."""
+"""The states of an exchange: its request arrives; it waits for earlier ones; it runs; its answer is complete.
+``Exchange.state`` only increases. Plain integers, because compiled code compares them fastest."""
 
 
 class ConnectionIo:
@@ -31,53 +31,53 @@ class ConnectionIo:
     is_lost: bool = False
 
     def answer(self, exchange: "Exchange", answer: Answer) -> None:
-        """Write a whole answer, now or when those before it are written."""
+        """Write a complete answer, now or after those before it."""
         raise NotImplementedError
 
     def release_body(self, exchange: "Exchange") -> None:
-        """The body of an exchange is kept no more, or who works on it counts it now."""
+        """Stop counting the body of an exchange: it is freed, or counted elsewhere."""
         raise NotImplementedError
 
     def last_fields(self, exchange: "Exchange") -> bytes:
-        """The lines that every answer has: its date, and whether the connection goes on after it."""
+        """Return the lines of every answer: date and connection."""
         raise NotImplementedError
 
     def write(self, data: bytes) -> None:
-        """Write a part of the answer of the exchange that is first."""
+        """Write a part of the answer of the first exchange."""
         raise NotImplementedError
 
     def finish(self, exchange: "Exchange") -> None:
-        """The answer of the exchange that is first is written."""
+        """Complete the answer of the first exchange."""
         raise NotImplementedError
 
-    def hold_reading(self) -> None:
-        """Read no more until ``go_on_reading``: nobody takes what has come."""
+    def pause_body(self) -> None:
+        """Pause reading the body until ``resume_body``."""
         raise NotImplementedError
 
-    def go_on_reading(self) -> None:
-        """What had come is taken."""
+    def resume_body(self) -> None:
+        """Resume reading the body."""
         raise NotImplementedError
 
     async def writable(self) -> None:
-        """Wait until the client has taken enough of what was written."""
+        """Wait until the write buffer has space."""
         raise NotImplementedError
 
     def info(self, name: str) -> object:
-        """What the transport knows of the connection, None where it does not."""
+        """Return transport information by name, None if unknown."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """Close the connection immediately."""
         raise NotImplementedError
 
 
 class Exchange:
     """A request of ``connection`` that began at ``began_ns`` (``time.monotonic_ns``), and in the end its answer.
 
-    ``size`` counts the bytes of the body that have come, ``counted_bytes`` those of a whole one that its connection
-    counts as kept; ``is_answering`` is true once a part of the answer is written.
-    What a client asks for is a subclass: ``begin`` has it worked on once its body is whole, or, where it ``streams``,
-    once its head is. One that ``is_concurrent`` begins while earlier ones are still worked on; others wait for them.
+    ``size`` counts the bytes of the body so far, ``counted_bytes`` those of a complete body in the memory of the
+    connection; ``is_answering`` is true once a part of the answer is written. Subclasses implement ``begin``, which
+    starts the request when its body is complete or, if it ``streams``, when its head is. An exchange that
+    ``is_concurrent`` starts while earlier ones run; others wait for them.
     """
 
     def __init__(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> None:
@@ -98,67 +98,66 @@ class Exchange:
         self._buffer: BytesIO | None = None
 
     def begin(self) -> None:
-        """Work on it."""
+        """Start the request."""
         raise NotImplementedError
 
     def take(self, part: memoryview) -> None:
-        """A part of the body has come; after the answer it is dropped."""
+        """Receive a part of the body; after the answer it is dropped."""
         self.size += len(part)
         if self.state != ANSWERED:
             self.receive(part)
 
     def receive(self, part: memoryview) -> None:
-        """Keep a part of the body."""
+        """Buffer a part of the body."""
         if self._buffer is None:
             self._buffer = BytesIO()
         self._buffer.write(part)
 
     def end_body(self) -> None:
-        """All of the body is there."""
+        """Note that the body is complete."""
         self.is_whole = True
         if self._buffer is not None:
             self.body = self._buffer.getvalue()  # without a copy
             self._buffer = None
 
     def drop_body(self) -> None:
-        """It will not be worked on."""
+        """Drop the body of a request that will not run."""
         self.is_whole = False
         self.body = b""
         self._buffer = None
 
     def body_fault(self, size: int) -> Fault | None:
-        """Why a body of ``size`` bytes, or of more, is refused; None if it is taken as far as this goes."""
+        """Return why a body of at least ``size`` bytes is refused; None if it is not."""
         return None
 
     def timeout_ns(self, default_ns: int) -> int:
-        """How long the request may take from its first byte on."""
+        """Return the time limit of the request from its first byte, in nanoseconds."""
         return default_ns
 
     def refusal(self, fault: Fault) -> bytes:
-        """The answer that tells a fault, instead of any other."""
+        """Return the answer for an error."""
         lines = field_lines(fault_fields(fault)) + self.connection.last_fields(self)
         return error_answer(HTTP_STATUS[fault.kind], str(fault), lines)
 
     def abandon(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Note that the client is gone."""
 
 
 class Application:
-    """What answers the requests of a listener."""
+    """Answers the requests of a listener."""
 
     def route(self, head: RequestHead) -> bool:
-        """Look at a head that is read for the first time, and note in ``head.route`` what it asks for; whether the next
-        head like it, to the byte, may be taken for the same without being read.
+        """Set ``head.route`` of a new head; return whether identical heads may be answered from the cache.
 
         Raises:
-            HeadError: it is refused.
+            HeadError: the head is refused.
         """
         raise NotImplementedError
 
     def open(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> Exchange:
-        """The exchange that a request begins."""
+        """Return the exchange for a request."""
         raise NotImplementedError
 
     def is_essential(self, head: RequestHead) -> bool:
-        """Whether a request is answered even by a server that is full of connections."""
+        """Whether a request is answered even at the limit of connections."""
         return False

@@ -1,11 +1,11 @@
-"""Bytes of a connection to requests: heads, bodies of stated length and bodies in chunks, one after the other.
+"""Reads requests from the bytes of a connection: heads, bodies with a length, and chunked bodies.
 
-What is read next is ``RequestReader.mode``:
+``RequestReader.mode`` is what to read next:
 
-    HEAD    a request head; while those before it are worked on, the next one
-    LENGTH  a body of stated length
-    CHUNKS  a body in chunks
-    NOTHING whatever still comes is dropped: the connection ends with the last answer
+    HEAD    a request head
+    LENGTH  a body with a content length
+    CHUNKS  a chunked body
+    NOTHING further bytes are dropped: the connection closes after the last answer
 """
 
 from typing import Final
@@ -23,7 +23,7 @@ CHUNKS: Final = 2
 NOTHING: Final = 3
 
 UNCOUNTED_BYTES: Final = 16 << 10
-"""Bodies and answers up to this size are not counted where they pass in one turn of the loop."""
+"""Bodies and answers up to this size do not count against the memory budget within one turn of the loop."""
 
 NO_MEMORY: Final = "the memory for requests and answers is used up; try again"
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -31,54 +31,54 @@ _ANY_LENGTH: Final = 1 << 62
 
 
 class RequestSink(TableEntry):
-    """A connection as its reader sees it: who takes the requests that are read."""
+    """A connection as its reader sees it: receives the requests."""
 
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another request may be read."""
         raise NotImplementedError
 
     def find_head(self, data: bytes) -> RequestHead:
-        """The head that these bytes are.
+        """Return the head in these bytes.
 
         Raises:
-            HeadError: they are none, or it is refused.
+            HeadError: it is invalid or refused.
         """
         raise NotImplementedError
 
     def begin_request(self, head: RequestHead, began_ns: int) -> Exchange:
-        """A head is whole: the exchange that it begins.
+        """Return the exchange for a complete head.
 
         Raises:
-            HeadError: it is refused.
+            HeadError: the request is refused.
         """
         raise NotImplementedError
 
     def keep(self, size: int) -> bool:
-        """Count bytes of a body that are kept; False if they may not be."""
+        """Take memory for bytes of a body; return False if there is none."""
         raise NotImplementedError
 
     def await_body(self, exchange: Exchange) -> None:
-        """The body of a request is still to come."""
+        """Handle a request whose body is incomplete."""
         raise NotImplementedError
 
     def end_request(self, exchange: Exchange) -> None:
-        """A request is whole."""
+        """Handle a complete request."""
         raise NotImplementedError
 
     def refuse(self, status: int, message: str) -> None:
-        """What comes is no request."""
+        """Refuse bytes that are not a request."""
         raise NotImplementedError
 
     def refuse_request(self, fault: Fault) -> None:
-        """The request whose body is read is refused."""
+        """Refuse the request whose body is being read."""
         raise NotImplementedError
 
 
 class RequestReader:
     """Reads the requests of one connection.
 
-    ``exchange`` is the request whose body is still to come, ``unparsed`` what has come and is not read yet, and
-    ``began_ns`` the time when the first byte of that came. While the application takes no more of a body, ``is_held``.
+    ``exchange`` is the request whose body is incomplete, ``unparsed`` the bytes not read yet, and ``began_ns`` the time
+    of the first of them. ``is_held`` is true while the application accepts no more of a body.
     """
 
     __slots__ = ("_chunks", "_limits", "_missing", "_sink", "began_ns", "exchange", "is_held", "mode", "unparsed")
@@ -95,8 +95,8 @@ class RequestReader:
         self._missing = 0
 
     def read(self, now_ns: int) -> bool:
-        """Read what has come, and no further than there is room for requests: one read may bring thousands, and who
-        does not read answers must not have us make more. Whether more can be read at once, when others had their turn.
+        """Read the bytes received, as far as there is capacity for requests: one read may bring thousands, and a client
+        that does not read answers must not cause more. Return whether to continue in the next turn of the loop.
         """
         data, at = self.unparsed, 0
         while at < len(data):
@@ -106,7 +106,7 @@ class RequestReader:
                 break
             at = stop
             if chunks is not None and chunks is self._chunks:
-                break  # many chunks have come, and others have their turn
+                break  # many chunks arrived; let other connections run
         if self.mode == NOTHING:
             self.unparsed = b""
         elif at:
@@ -115,25 +115,25 @@ class RequestReader:
         return at > 0 and self.mode == CHUNKS and self.unparsed != b"" and not self.is_held
 
     def stop(self) -> None:
-        """Drop whatever has come and still comes."""
+        """Drop the bytes received and all further ones."""
         self.mode = NOTHING
         self.unparsed = b""
         self.exchange = None
         self._chunks = None
 
-    def waits_for_us(self) -> bool:
-        """Whether nothing can be read before answers are taken, or a body by its application."""
-        return self.is_held or (self.mode == HEAD and not self._sink.has_room())
+    def is_blocked(self) -> bool:
+        """Whether reading must wait until the client reads answers, or the application a body."""
+        return self.is_held or (self.mode == HEAD and not self._sink.has_capacity())
 
     def is_midway(self) -> bool:
-        """Whether a request has begun to come, and is not whole."""
+        """Whether a request is incomplete."""
         return self.mode in (LENGTH, CHUNKS) or (self.mode == HEAD and self.unparsed != b"")
 
     def _read_next(self, data: bytes, at: int) -> int:
-        """Read one head, or a part of a body; where it ends, ``at`` where nothing can be read now."""
+        """Read one head, or a part of a body; return where it ends, ``at`` if nothing can be read now."""
         try:
             if self.mode == HEAD:
-                return self._read_head(data, at) if self._sink.has_room() else at
+                return self._read_head(data, at) if self._sink.has_capacity() else at
             exchange = self.exchange
             if exchange is None or self.is_held:
                 return at
@@ -162,7 +162,7 @@ class RequestReader:
         return self._begin_body(exchange, data, stop)
 
     def _begin_body(self, exchange: Exchange, data: bytes, at: int) -> int:
-        """Begin to read a body; one that is there to its end is taken at once."""
+        """Start to read a body; a body that is complete is received at once."""
         length = exchange.head.length
         if length > self._limits.max_body_bytes and not exchange.streams:
             self.exchange = exchange
@@ -216,14 +216,14 @@ class RequestReader:
             self._check_size(exchange, exchange.size)
 
     def _check_size(self, exchange: Exchange, size: int) -> None:
-        """Refuse a body that will have so many bytes, or more, where the application would."""
+        """Refuse a body of at least ``size`` bytes if the application refuses it."""
         fault = exchange.body_fault(size)
         if fault is not None:
             self.exchange = exchange
             raise fault
 
     def end_at_once(self, exchange: Exchange, body: bytes) -> None:
-        """The request is whole, and its body came in one piece."""
+        """Handle a request whose body arrived in one piece."""
         exchange.body = body
         exchange.size = len(body)
         if exchange.size > UNCOUNTED_BYTES and not self._sink.keep(exchange.size):

@@ -1,4 +1,4 @@
-"""A listener for HTTP/1.1: accepts connections of one application, looks after them, and drains them."""
+"""A listener for HTTP/1.1: accepts the connections of one application, checks their deadlines, and drains them."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from time import monotonic_ns
 
 from penstock.api.http1.acceptor import Acceptor
 from penstock.api.http1.connection import Connection
-from penstock.api.http1.connection_table import TICK_S, ConnectionTable
+from penstock.api.http1.connection_table import CHECK_INTERVAL_S, ConnectionTable
 from penstock.api.http1.exchange import Application
 from penstock.api.http1.limits import Limits
 from penstock.serving.memory_budget import MemoryBudget
@@ -32,25 +32,25 @@ class Http1Server:
         self.table = ConnectionTable(application, limits, memory, clock_ns)
         self._certificate = certificate
         self._acceptor: Acceptor | None = None
-        self._ticking: asyncio.Task[None] | None = None
+        self._check_task: asyncio.Task[None] | None = None
 
     def connection(self) -> Connection:
-        """A connection that waits for its transport."""
+        """Return a connection that waits for its transport."""
         return Connection(self.table)
 
     async def start(self, sock: socket.socket) -> None:
-        """Listen on a bound socket; returns once connections are accepted."""
+        """Listen on a bound socket."""
         self._acceptor = Acceptor(sock, self.connection, _context(self._certificate), self.table.evict)
-        self._ticking = asyncio.create_task(self._tick())
+        self._check_task = asyncio.create_task(self._check())
 
     def drain(self) -> None:
-        """Accept nobody any more and let every connection end with its last answer."""
+        """Stop accepting; every connection ends with its last answer."""
         if self._acceptor is not None:
             self._acceptor.close()
         self.table.drain()
 
     async def stop(self, grace_s: float) -> None:
-        """Wait for what is under way, at most ``grace_s`` seconds, then end whatever is left."""
+        """Drain for at most ``grace_s`` seconds, then end the remaining connections."""
         empty = asyncio.Event()
         self.table.on_empty = empty.set
         self.drain()
@@ -59,17 +59,17 @@ class Http1Server:
         self.table.abort()
         if self._acceptor is not None:
             self._acceptor.abort()
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.gather(self._ticking, return_exceptions=True)
+        if self._check_task is not None:
+            self._check_task.cancel()
+            await asyncio.gather(self._check_task, return_exceptions=True)
 
-    async def _tick(self) -> None:
+    async def _check(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             try:
-                self.table.tick()
-            except Exception as error:  # one connection's bug must not leave the others without deadlines
-                log.exception("a look at the connections failed", exc_info=error)
+                self.table.check()
+            except Exception as error:  # a defect of one connection must not disable the deadlines of others
+                log.exception("the check of the connections failed", exc_info=error)
 
 
 def _context(certificate: tuple[str, str] | None) -> ssl.SSLContext | None:

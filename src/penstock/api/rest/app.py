@@ -1,4 +1,4 @@
-"""Everything of the V2 REST protocol but ``infer``: health, metadata, configuration, statistics, repository."""
+"""The endpoints of the V2 REST protocol except ``infer``: health, metadata, configuration, statistics, repository."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.rest.documents import index_line, metadata_document, statistics_document
-from penstock.api.rest.feedback_body import feedback_in
+from penstock.api.rest.feedback_body import read_feedback
 from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.api.rest.request_body import BodyReader, decoded
 from penstock.api.rest.responses import HANDLERS, json_response
@@ -26,7 +26,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(plane: DataPlane, version: str) -> ASGIApp:
-    """The ASGI application for all paths but ``infer``."""
+    """Build the ASGI application for all paths except ``infer``."""
     endpoints = Endpoints(plane, version)
     app = Starlette(routes=endpoints.routes(), exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
@@ -34,7 +34,7 @@ def build_app(plane: DataPlane, version: str) -> ASGIApp:
 
 
 class IgnoresTrailingSlash:
-    """Answers ``/v2/`` as ``/v2``: the protocol's OpenAPI description and some clients write paths so."""
+    """Answers ``/v2/`` as ``/v2``: the protocol's OpenAPI description and some clients append a slash."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,7 +56,7 @@ class Endpoints:
         self._described: Response | None = None
 
     def routes(self) -> list[Route]:
-        """Every path with its method; other methods on these paths are answered with 405."""
+        """Return every path with its method; other methods on these paths get 405."""
         get: dict[str, Endpoint] = {
             "/v2": self._server_metadata,
             "/v2/health/live": self._live,
@@ -91,13 +91,15 @@ class Endpoints:
             "/v2/repository/{repository}/models/{model}/load": self._load,
             "/v2/repository/models/{model}/unload": self._unload,
             "/v2/repository/{repository}/models/{model}/unload": self._unload,
-            # POST reaches these two only in a form the infer road does not recognise
-            "/v2/models/{model}/infer": self._odd_infer,
-            "/v2/models/{model}/versions/{version}/infer": self._odd_infer,
+            # only forms that the infer handler does not recognise get here
+            "/v2/models/{model}/infer": self._unrecognised_infer,
+            "/v2/models/{model}/versions/{version}/infer": self._unrecognised_infer,
         }
         offered = [Route(path, endpoint, methods=["GET"]) for path, endpoint in get.items()]
         offered += [Route(path, endpoint, methods=["POST"]) for path, endpoint in post.items()]
-        return offered + [Route(path, _refused(why), methods=["GET", "POST"]) for path, why in _NOT_OFFERED.items()]
+        return offered + [
+            Route(path, _refused(reason), methods=["GET", "POST"]) for path, reason in _NOT_OFFERED.items()
+        ]
 
     async def _live(self, _: Request) -> Response:
         return json_response({"live": self._plane.live}, 200 if self._plane.live else 503)
@@ -177,23 +179,21 @@ class Endpoints:
         return json_response([])
 
     async def _cuda_unregister(self, _: Request) -> Response:
-        """There is never a region to forget; clients ask for it before they register theirs."""
+        """Succeed without effect: clients unregister all regions before they register theirs."""
         return json_response({})
 
     async def _feedback(self, request: Request) -> Response:
-        told = feedback_in(await self._bodies.read(request, self._plane.limits.max_json_bytes))
-        accepted, matched = await self._plane.queries.feedback(request.path_params["model"], told)
+        feedback = read_feedback(await self._bodies.read(request, self._plane.limits.max_json_bytes))
+        accepted, matched = await self._plane.queries.feedback(request.path_params["model"], feedback)
         pending = {"pending": matched.pending} if matched.pending else {}
         return json_response({"accepted": accepted, "unmatched": matched.unmatched, **pending}, 202)
 
-    async def _odd_infer(self, request: Request) -> Response:
+    async def _unrecognised_infer(self, request: Request) -> Response:
         raise InvalidInput("expected an infer request of the form POST /v2/models/MODEL[/versions/VERSION]/infer")
 
     async def _openapi(self, _: Request) -> Response:
         if self._described is None:
-            self._described = json_response(
-                document(self._version)
-            )  # one answer for all: it is long, and always the same
+            self._described = json_response(document(self._version))  # built once: it is long and never changes
         return self._described
 
     async def _docs(self, _: Request) -> Response:
@@ -212,12 +212,12 @@ _NOT_OFFERED = {
         "the shared memory of accelerators is not offered; send tensor data in the request"
     ),
 }
-"""Paths of the protocol that are refused, and the sentence they are refused with."""
+"""Unsupported paths of the protocol, and their error texts."""
 
 
-def _refused(why: str) -> Endpoint:
+def _refused(reason: str) -> Endpoint:
     async def endpoint(_: Request) -> Response:
-        raise Unsupported(why)
+        raise Unsupported(reason)
 
     return endpoint
 

@@ -209,7 +209,7 @@ def _determined(shape: Shape, count: int, batching: bool, described: str) -> Sha
     if batching and len(free) > 1:
         dims[free.pop(0)] = 1
     if len(free) > 1:
-        raise InvalidInput(f"a raw request cannot tell the shape of input {described}; send the JSON part")
+        raise InvalidInput(f"the shape of a raw request is ambiguous for input {described}; send the JSON part")
     for index in free:
         dims[index] = count // max(1, prod(dim for dim in dims if dim >= 0))
     return tuple(dims)

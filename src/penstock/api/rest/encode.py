@@ -260,8 +260,8 @@ def _put(into: RegionSpan, tensor: Tensor, work: Work | None) -> int:
 
 def _placed(into: RegionSpan, size: int) -> dict[str, str | int]:
     """The parameters of an output in shared memory."""
-    told: dict[str, str | int] = {"shared_memory_region": into.region.name, "shared_memory_byte_size": size}
-    return told | ({"shared_memory_offset": into.offset} if into.offset else {})
+    parameters: dict[str, str | int] = {"shared_memory_region": into.region.name, "shared_memory_byte_size": size}
+    return parameters | ({"shared_memory_offset": into.offset} if into.offset else {})
 
 
 def _head(name: str, datatype: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What a feedback request says of answers, checked."""
+"""Reads and checks the body of a feedback request."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,13 +11,13 @@ from penstock.monitor.feedback import Feedback
 
 MOST_FEEDBACK = 10_000
 MOST_LABELS = 100_000
-"""Answers that one request may tell of, and labels of all of them."""
+"""Maximum of answers in one request, and of labels in all."""
 
 LABEL_CHARACTERS = 1024
-"""Characters of a label that is a text."""
+"""Maximum characters of a text label."""
 
 ID_CHARACTERS = 512
-"""Characters of an id; answers are found by so many."""
+"""Characters of an id that identify an answer."""
 
 
 class _Feedback(msgspec.Struct):
@@ -31,23 +31,23 @@ class _FeedbackBody(msgspec.Struct):
     feedback: list[_Feedback]
 
 
-def feedback_in(body: bytes) -> list[Feedback]:
-    """The feedback of a request's plain body.
+def read_feedback(body: bytes) -> list[Feedback]:
+    """Return the feedback in a request's uncompressed body.
 
     Raises:
-        InvalidInput: it is no feedback, or tells of too many answers.
+        InvalidInput: it is invalid, or has too many answers.
         TooLarge: it has too many labels.
     """
     feedback = decoded(body, _FeedbackBody).feedback
     if len(feedback) > MOST_FEEDBACK:
-        raise InvalidInput(f"at most {MOST_FEEDBACK} answers can be told of at a time")
+        raise InvalidInput(f"feedback is limited to {MOST_FEEDBACK} answers in one request; send fewer at a time")
     labels = sum([len(one.label) for one in feedback if isinstance(one.label, list)])
     if labels > MOST_LABELS:
         raise TooLarge(f"the feedback has {labels} labels, over the limit of {MOST_LABELS}; send fewer at a time")
-    return [_told(one) for one in feedback]
+    return [_checked(one) for one in feedback]
 
 
-def _told(one: _Feedback) -> Feedback:
+def _checked(one: _Feedback) -> Feedback:
     labels = one.label if isinstance(one.label, list) else [one.label]
     if any(isinstance(label, (dict, list)) for label in labels):
         raise InvalidInput("a label is a number, a text or a truth value, or a list of them")

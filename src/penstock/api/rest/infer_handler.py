@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from penstock.api.common.compression import MAX_RATIO
 from penstock.api.common.content_coding import deflated, inflate, preferred
-from penstock.api.common.request_builder import admitted, build_call, field_timeout_ns, stated_id
+from penstock.api.common.request_builder import admit, build_call, field_timeout_ns, request_id
 from penstock.api.common.response_metadata import PerVersion
 from penstock.api.common.text_safety import id_text
 from penstock.api.common.work import LargeWork, body_too_large, json_too_large
@@ -88,11 +88,11 @@ class InferExchange(Exchange):
         return default_ns if stated is None else stated
 
     def refusal(self, fault: Fault) -> bytes:
-        """The answer that tells a fault, counted."""
+        """Return the answer for an error, and count it."""
         return self._handler.refusal(self, None, fault)
 
     def abandon(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Cancel the request: the client is gone."""
         if self.job is not None:
             self.job.cancel()
         if self.call is not None:
@@ -101,7 +101,7 @@ class InferExchange(Exchange):
             self.cancel()
             self.cancel = None
 
-    # What the batcher asks; the exchange it names is this one.
+    # Called by the batcher, with this exchange.
 
     def decode(self, _: object) -> InferCall | None:
         """The call of a complete request, None if it was refused or is decoded on a thread."""
@@ -159,10 +159,10 @@ class InferHandler:
         found: RouteDecision | None = None
         try:
             if exchange.connection.is_lost:
-                raise Cancelled("the caller went away")
+                raise Cancelled("the client closed the connection")
             fields = exchange.head.fields
             found = self.plane.route(exchange.target, fields)
-            priority = admitted(found, fields)
+            priority = admit(found, fields)
             raw, exchange.body = exchange.body, b""
             try:
                 body = self._read(fields, raw, found[0].signature, None)
@@ -170,7 +170,7 @@ class InferHandler:
                 self._decode_on_thread(exchange, found, priority, raw)
                 return None
             return self._call(exchange, found, priority, body)
-        except Exception as error:  # a bug must not take the connection down
+        except Exception as error:  # a defect must not end the connection
             self._refuse(exchange, found, fault_of(error))
         return None
 
@@ -223,7 +223,7 @@ class InferHandler:
                 raise error or Internal("the request failed")
             exchange.call = call = self._call(exchange, found, priority, body)
             self.plane.batcher.submit(exchange, exchange, call)
-        except Exception as fault:  # a bug must not take the connection down
+        except Exception as fault:  # a defect must not end the connection
             self._refuse(exchange, found, fault_of(fault))
         finally:
             found[0].release()
@@ -255,7 +255,7 @@ class InferHandler:
                 return self._whole(exchange, call, self._encoded(exchange, call, None))
             except LargeWork:
                 return self._encode_on_thread(exchange, call)
-            except Exception as error:  # a bug must not take the connection down
+            except Exception as error:  # a defect must not end the connection
                 call.fail(error)
         return self._failed(exchange, call)
 
@@ -285,7 +285,7 @@ class InferHandler:
         return [whole, *tail] if tail else whole
 
     def _encode_on_thread(self, exchange: InferExchange, call: InferCall) -> Answer | None:
-        """Have an answer encoded that takes long; where there is no room for that, the answer that says so."""
+        """Encode a large answer on a thread; if none is free, return the answer that says so."""
         work = partial(self._encoded, exchange, call, Pacer().pause)
         try:
             exchange.job = self.plane.offload.submit(work, partial(self._deliver, exchange, call), call.output_bytes)
@@ -304,7 +304,7 @@ class InferHandler:
             if encoded is None:
                 raise error or Internal("the answer could not be written")
             answer = self._whole(exchange, call, encoded)
-        except Exception as fault:  # a bug must not take the connection down
+        except Exception as fault:  # a defect must not end the connection
             call.fail(fault)
             answer = self._failed(exchange, call)
         self.plane.batcher.deliver(exchange, exchange, call, answer)
@@ -321,18 +321,18 @@ class InferHandler:
         """The answer to a request that never became a call, counted."""
         lines = b""
         if found is not None:
-            asked_id = stated_id("", exchange.head.fields)
-            lines = self._parts.get(found[0]).fields[found[1]] + _id_line(asked_id or new_id())
+            body_id = request_id("", exchange.head.fields)
+            lines = self._parts.get(found[0]).fields[found[1]] + _id_line(body_id or new_id())
         self.plane.record_rejected(found, _REST, fault.kind, exchange.began_ns)
         return self._failure(exchange, fault, lines)
 
     def _refuse(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
         if fault.kind == Overloaded.kind:
-            self.plane.batcher.reject_later(partial(self._tell_refusal, exchange, found, fault_of(fault)))
+            self.plane.batcher.reject_later(partial(self._send_refusal, exchange, found, fault_of(fault)))
         else:
-            self._tell_refusal(exchange, found, fault)
+            self._send_refusal(exchange, found, fault)
 
-    def _tell_refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
+    def _send_refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
         if exchange.connection.is_lost:
             self.plane.record_rejected(found, _REST, fault.kind, exchange.began_ns)
         else:

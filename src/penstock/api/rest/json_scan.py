@@ -126,7 +126,7 @@ class _Scan:
             elif byte not in SPACE:
                 break
             at -= 1
-            self._tick()
+            self._count_step()
         return found
 
     def _texts(self, opening: int, quote: int) -> int:
@@ -154,14 +154,14 @@ class _Scan:
                 elif byte != _COMMA and byte not in SPACE:
                     return at  # no list of texts: what it is, the parser says
                 at += 1
-                self._tick()
+                self._count_step()
         if at - opening >= MIN_LIST:
             self._cut(opening, at)
         return at
 
     def _string(self, quote: int) -> int:
         """Where the string ends that begins at ``quote``."""
-        self._tick()
+        self._count_step()
         end = string_end(self._body, quote, self._pause)
         if end < 0:
             raise InvalidInput("the request is not a valid inference request: a string in its JSON does not end")
@@ -180,14 +180,14 @@ class _Scan:
         self._kept = stop
 
     def _check_size(self, stop: int) -> None:
-        self._tick()
+        self._count_step()
         if self._size + stop - self._kept > MAX_SKELETON:
             raise TooLarge(
                 f"the request has more than {MAX_SKELETON} bytes of JSON beside the data of its inputs; "
                 "use fewer parameters, or binary data"
             )
 
-    def _tick(self) -> None:
+    def _count_step(self) -> None:
         self._steps += 1
         if self._steps >= TEXT_SLICE:
             self._steps = 0

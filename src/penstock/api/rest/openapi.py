@@ -100,7 +100,10 @@ _SCHEMAS: dict[str, Schema] = {
         "required": ["models"],
         "properties": {"models": {"type": "array", "items": {"type": "string"}}},
     },
-    "ModelConfig": {"type": "object", "description": "The model configuration, fields named as in config.pbtxt."},
+    "ModelConfig": {
+        "type": "object",
+        "description": "The model configuration, fields path_parameters as in config.pbtxt.",
+    },
     "Statistics": {
         "type": "object",
         "required": ["model_stats"],
@@ -194,13 +197,17 @@ def document(version: str) -> dict[str, Any]:
         paths[path] = _post(
             f"model_{action}", f"{action.capitalize()} a model", "RepositoryRequest", "Empty", "model_name"
         )
-    for suffix, named in (("", ("model",)), ("/versions/{version}", ("model", "version"))):
+    for suffix, path_parameters in (("", ("model",)), ("/versions/{version}", ("model", "version"))):
         prefix, tail = f"/v2/models/{{model}}{suffix}", "Version" if suffix else ""
-        paths[prefix] = _get(f"metadata{tail}", "Inputs and outputs of a model", "ModelMetadata", *named)
-        paths[f"{prefix}/ready"] = _get(f"ready{tail}", "Whether a model answers", "Ready", *named)
-        paths[f"{prefix}/config"] = _get(f"config{tail}", "The configuration of a model", "ModelConfig", *named)
-        paths[f"{prefix}/stats"] = _get(f"statistics{tail}", "Counts of a model", "Statistics", *named)
-        paths[f"{prefix}/infer"] = _post(f"infer{tail}", "One prediction", "InferRequest", "InferResponse", *named)
+        paths[prefix] = _get(f"metadata{tail}", "Inputs and outputs of a model", "ModelMetadata", *path_parameters)
+        paths[f"{prefix}/ready"] = _get(f"ready{tail}", "Whether a model answers", "Ready", *path_parameters)
+        paths[f"{prefix}/config"] = _get(
+            f"config{tail}", "The configuration of a model", "ModelConfig", *path_parameters
+        )
+        paths[f"{prefix}/stats"] = _get(f"statistics{tail}", "Counts of a model", "Statistics", *path_parameters)
+        paths[f"{prefix}/infer"] = _post(
+            f"infer{tail}", "One prediction", "InferRequest", "InferResponse", *path_parameters
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -215,22 +222,22 @@ def document(version: str) -> dict[str, Any]:
     }
 
 
-def _get(operation: str, summary: str, answer: str, *named: str) -> Schema:
-    return {"get": _operation(operation, summary, answer, named)}
+def _get(operation: str, summary: str, answer: str, *path_parameters: str) -> Schema:
+    return {"get": _operation(operation, summary, answer, path_parameters)}
 
 
-def _post(operation: str, summary: str, body: str, answer: str, *named: str) -> Schema:
-    described = _operation(operation, summary, answer, named)
+def _post(operation: str, summary: str, body: str, answer: str, *path_parameters: str) -> Schema:
+    described = _operation(operation, summary, answer, path_parameters)
     described["requestBody"] = {"required": body in ("InferRequest", "FeedbackRequest"), "content": _content(body)}
     return {"post": described}
 
 
-def _operation(operation: str, summary: str, answer: str, named: tuple[str, ...]) -> Schema:
+def _operation(operation: str, summary: str, answer: str, path_parameters: tuple[str, ...]) -> Schema:
     failures = {code: {"description": text, "content": _content("Error")} for code, text in _ERRORS.items()}
     return {
         "operationId": operation,
         "summary": summary,
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": _NAME} for name in named],
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": _NAME} for name in path_parameters],
         "responses": {"200": {"description": "Success", "content": _content(answer)}, **failures},
     }
 
@@ -260,7 +267,7 @@ fetch("/openapi.json").then(r=>r.json()).then(doc=>{
   s.append(text("b",method.toUpperCase()+" ",method),text("code",path),text("span"," "+op.summary));d.append(s);
   if(op.requestBody)d.append(text("h4","Body"),text("pre",JSON.stringify(schema(op.requestBody.content),null,1)));
   for(const [code,answer] of Object.entries(op.responses))if(code==="200")
-   d.append(text("h4","RouteDecision"),text("pre",JSON.stringify(schema(answer.content),null,1)));
+   d.append(text("h4","Response"),text("pre",JSON.stringify(schema(answer.content),null,1)));
    else d.append(text("div",code+" "+answer.description));
   box.append(d)}
 }).catch(()=>{document.getElementById("paths").textContent="The description could not be read."});

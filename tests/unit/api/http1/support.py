@@ -199,15 +199,15 @@ class Server:
 
         self.loop.run_until_complete(turned())
 
-    def tick(self, seconds: float = 0.0) -> None:
+    def pass_time(self, seconds: float = 0.0) -> None:
         """Let time pass, and have the connections looked at."""
         self.clock.pass_seconds(seconds)
 
-        def tick() -> None:
+        def check() -> None:
             for _ in range(len(self.table) + 1):  # each connection once
-                self.table.tick()
+                self.table.check()
 
-        self.turn(tick)
+        self.turn(check)
 
 
 class Client:

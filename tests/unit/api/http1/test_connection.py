@@ -248,9 +248,9 @@ def test_a_draining_server_says_so_in_the_last_answer_alone() -> None:
 def test_an_old_connection_ends_with_its_last_answer() -> None:
     with serving(limits=Limits(connection_s=100, keep_alive_s=10**6)) as server:
         client = server.connect()
-        server.tick(89)
+        server.pass_time(89)
         assert client.say(get())[0].fields.get("connection") is None
-        server.tick(22)
+        server.pass_time(22)
         assert not client.is_over
         assert [one.fields.get("connection") for one in client.say(get("/1") + get("/2"))] == [None, "close"]
         assert client.is_over

@@ -14,7 +14,7 @@ def drip(server: Server, client: Client, data: bytes, gap_s: float, until_s: flo
     passed = 0.0
     for at in range(len(data)):
         client.connection.data_received(data[at : at + 1])
-        server.tick(gap_s)
+        server.pass_time(gap_s)
         passed += gap_s
         if client.is_over or passed >= until_s:
             break
@@ -48,9 +48,9 @@ def test_every_request_of_a_connection_has_a_time_of_its_own() -> None:
     with serving(limits=LIMITS) as server:
         client = server.connect()
         for _ in range(5):
-            server.tick(25)
+            server.pass_time(25)
             assert client.say(post(b"hello")[:-1]) == []
-            server.tick(25)
+            server.pass_time(25)
             assert [one.status for one in client.say(b"o")] == [200]
 
 
@@ -63,7 +63,7 @@ def test_a_body_earns_time_by_coming() -> None:
         for _ in range(99):
             client.say(bytes(200))
             slow.say(bytes(10))
-            server.tick(1)
+            server.pass_time(1)
         assert not client.is_over
         assert [one.status for one in client.say(bytes(200))] == [200]
         assert slow.is_over
@@ -79,7 +79,7 @@ def test_a_request_that_waits_for_us_is_not_ended() -> None:
         client = server.connect()
         client.say(post(bytes(1 << 20))[: 200 << 10])
         assert not client.wire.reads
-        server.tick(1000)
+        server.pass_time(1000)
         assert not client.is_over
 
 
@@ -88,13 +88,13 @@ def test_a_connection_that_nobody_uses_is_closed() -> None:
         silent, quiet, blank = server.connect(), server.connect(), server.connect()
         quiet.say(get())
         for _ in range(9):
-            server.tick(10)
+            server.pass_time(10)
             blank.say(b"\r\n")  # no request
         assert not (silent.is_over or quiet.is_over)
         quiet.say(get())
-        server.tick(11)
+        server.pass_time(11)
         assert (silent.is_over, quiet.is_over, blank.is_over) == (True, False, True)
-        server.tick(101)
+        server.pass_time(101)
         assert quiet.is_over
 
 
@@ -112,12 +112,12 @@ def test_a_reader_that_makes_progress_is_never_cut() -> None:
         client.wire.is_stalled = True
         client.say(get())
         for _ in range(100):
-            server.tick(19)
+            server.pass_time(19)
             assert not client.is_over
             client.wire.take(1)
         client.wire.take(len(LARGE) * 2)
         assert len(client.heard()[0].body) == len(LARGE)
-        server.tick(99)
+        server.pass_time(99)
         assert not client.is_over
 
 
@@ -128,10 +128,10 @@ def test_a_reader_that_makes_none_is_cut(closes: bool) -> None:
         client.wire.is_stalled = True
         client.say(get("/a", *(["connection: close"] if closes else [])))
         client.wire.take(1000)
-        server.tick(1)
-        server.tick(18)
+        server.pass_time(1)
+        server.pass_time(18)
         assert not client.wire.aborted
-        server.tick(3)
+        server.pass_time(3)
         assert client.wire.aborted
 
 
@@ -140,8 +140,8 @@ def test_small_answers_that_nobody_takes_are_given_up_too() -> None:
         client = server.connect()
         client.wire.is_stalled = True
         client.say(get())
-        server.tick(1)
-        server.tick(21)
+        server.pass_time(1)
+        server.pass_time(21)
         assert client.wire.aborted
 
 
@@ -151,5 +151,5 @@ def test_who_asks_on_without_reading_is_cut() -> None:
         client.wire.is_stalled = True
         for _ in range(25):
             client.say(get())
-            server.tick(1)
+            server.pass_time(1)
         assert client.wire.aborted

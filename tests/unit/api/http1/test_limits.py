@@ -62,7 +62,7 @@ def test_an_answer_that_waits_for_its_reader_is_counted() -> None:
         client.say(get())
         assert server.memory.used >= len(LARGE)
         client.wire.take(len(LARGE) // 2)
-        server.tick(1)
+        server.pass_time(1)
         assert len(LARGE) // 2 <= server.memory.used < len(LARGE)
         client.wire.take(len(LARGE))
         assert server.memory.used == 0
