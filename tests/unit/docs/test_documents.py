@@ -90,6 +90,19 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors_of(path), f"{target}#{anchor}"
 
 
+FILES = [
+    f"/{path.relative_to(ROOT)}"
+    for part in ("src", "tests", "loadtests", "deploy")
+    for path in (ROOT / part).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_files_of_the_code_that_a_document_names_exist(document: Path) -> None:
+    for name in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.py)`", document.read_text()):
+        assert any(file.endswith(f"/{name}") for file in FILES), name
+
+
 def prose_of(document: Path) -> str:
     """The text of a document without its code."""
     return re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
