@@ -1,9 +1,12 @@
 """The reference pages say what the code does; ``PENSTOCK_WRITE_DOCS=1`` has their tables written anew."""
 
 import ast
+import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,12 @@ import pytest
 from starlette.routing import Route
 
 from penstock.api.admin import admin, traffic
+from penstock.control.monitoring.schedules import schedule_in
+from penstock.core.policies import policy_in
+from penstock.core.rollouts.guard_spec import NAMES
+from penstock.core.rollouts.spec import spec_in as rollout_in
+from penstock.core.sinks import FIELDS
+from penstock.core.triggers.conditions import SIMPLE
 from tests.unit.docs.reference import BLOCKS, REFERENCE, block, write
 
 SOURCE = Path(__file__).parents[3] / "src" / "penstock"
@@ -67,3 +76,42 @@ def calls_of(route: Route) -> Iterator[str]:
     """Method and path of each call, the path without what all have."""
     for method in (route.methods or set()) - {"HEAD"}:
         yield f"{method} {route.path.removeprefix('/admin/v1')}"
+
+
+def rows_below(page: str, heading: str) -> dict[str, str]:
+    """Name and second cell of each row of the first table below a heading."""
+    text = re.split(rf"^##+ {re.escape(heading)}$", (REFERENCE / page).read_text(), flags=re.MULTILINE)[1]
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert table
+    return dict(re.findall(r"^\| `([^`|]+)` \| ([^|]*) \|", table[0], re.MULTILINE))
+
+
+def stated_defaults(page: str, heading: str) -> dict[str, Any]:
+    """The defaults that a table states as values; those that it describes are left out."""
+    found = {}
+    for name, cell in rows_below(page, heading).items():
+        with suppress(ValueError):
+            found[name] = json.loads(cell.strip("`"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("heading", "section", "least"),
+    [("Monitor", "monitor", 9), ("Capture", "capture", 2), ("Retraining", "retraining", 5)],
+)
+def test_the_defaults_of_a_policy_are_the_codes(heading: str, section: str, least: int) -> None:
+    defaults = stated_defaults("policy.md", heading)
+    assert len(defaults) >= least
+    assert replace(policy_in({section: defaults}, schedule_in), rules={}) == policy_in({}, schedule_in)
+
+
+def test_the_defaults_of_a_rollout_are_the_codes() -> None:
+    defaults = stated_defaults("rollouts.md", "Settings of a rollout")
+    assert len(defaults) >= 5
+    assert rollout_in({"to": "2", **defaults}, "1") == rollout_in({"to": "2"}, "1")
+
+
+def test_every_condition_guard_and_sink_is_described() -> None:
+    assert list(rows_below("policy.md", "Conditions of a rule")) == list(SIMPLE)
+    assert sorted(rows_below("policy.md", "Sinks")) == sorted(FIELDS)
+    assert sorted(rows_below("rollouts.md", "Guards")) == sorted(NAMES)
