@@ -69,7 +69,7 @@ def test_who_does_not_agree_on_h2_is_closed_and_told_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(secure.server, "_not_h2_told_s", -acceptor.WARNING_INTERVAL_S)
+    monkeypatch.setattr(secure.server, "_not_h2_logged_s", -acceptor.WARNING_INTERVAL_S)
     with caplog.at_level(logging.DEBUG):
         for _ in range(5):
             with context(certificate, *protocols).wrap_socket(connected(secure), server_hostname="localhost") as wire:

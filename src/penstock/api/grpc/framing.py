@@ -94,34 +94,34 @@ def _length(prefix: bytes) -> int:
 
 
 class MessageReader:
-    """Cuts messages out of the data of a call, one whenever somebody asks.
+    """Extracts messages from the data of a call.
 
-    A large message has a buffer of its own, so that it is not copied once it is whole.
+    A large message has its own buffer, so that it is not copied when it is complete.
     """
 
     __slots__ = ("_data", "_flag", "_large", "_left", "_max_bytes")
 
     def __init__(self, max_bytes: int) -> None:
-        self._data = bytearray()  # all that has come, or what follows the large message
+        self._data = bytearray()  # all data, or what follows the large message
         self._large: BytesIO | None = None
-        self._left = 0  # bytes of the large message that have not come
+        self._left = 0  # missing bytes of the large message
         self._flag = 0  # of the large message
         self._max_bytes = max_bytes
 
     def __len__(self) -> int:
-        """Bytes of data that no message was made of yet."""
+        """Return the bytes that no message was extracted from yet."""
         return len(self._data) + (0 if self._large is None else PREFIX + self._large.tell())
 
     @property
     def has_message(self) -> bool:
-        """Whether ``next`` would give a message, or refuse it."""
+        """Whether ``next`` would return a message or refuse it."""
         if self._large is not None:
             return not self._left
         data = self._data
         return len(data) >= PREFIX and len(data) >= PREFIX + min(self._max_bytes, int.from_bytes(data[1:PREFIX]))
 
     def feed(self, data: bytes) -> None:
-        """Add data that has come."""
+        """Add received data."""
         if self._large is not None and self._left:
             taken = min(self._left, len(data))
             self._large.write(memoryview(data)[:taken])

@@ -12,14 +12,14 @@ from penstock.serving.data_plane import DataPlane
 INFERENCE_SERVICE: Final = "inference.GRPCInferenceService"
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 SERVICES: Final = ("", INFERENCE_SERVICE)
-"""What may be asked for; "" is the server as a whole."""
+"""Services that have a health state; "" is the whole server."""
 
 MAX_WATCHERS: Final = 1024
-"""Calls of Watch that one worker keeps open."""
+"""Maximum number of open Watch calls of one worker."""
 
 
 class Health:
-    """Answers from ``plane.ready()``; watchers sleep until the plane says that this has changed."""
+    """Answers from ``plane.ready()``; watchers wait until readiness changes. Runs on the plane's event loop."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
@@ -29,11 +29,11 @@ class Health:
         plane.on_readiness(self._wake)
 
     def methods(self) -> dict[str, Method]:
-        """The service's methods by name."""
+        """Return the service's methods by name."""
         return {"Check": unary(health_pb2.HealthCheckRequest, self._check), "Watch": Method(self._watch)}
 
     def drain(self) -> None:
-        """Nothing serves any more: watchers hear of it, and their calls end."""
+        """Report NOT_SERVING to all watchers and end their calls."""
         self._draining = True
         self._wake()
 
@@ -47,24 +47,24 @@ class Health:
         return health_pb2.HealthCheckResponse(status=self._status(request.service))
 
     async def _watch(self, call: ServerCall) -> None:
-        """Tell the state of one service now and whenever it changes, until the server drains."""
+        """Send the state of one service now and at each change, until the server drains."""
         service = parsed(health_pb2.HealthCheckRequest, await only_message(call)).service
         if self._watchers >= MAX_WATCHERS:
-            raise Overloaded(f"{MAX_WATCHERS} calls watch the health of this server already; ask with Check")
+            raise Overloaded(f"the server has the maximum of {MAX_WATCHERS} Watch calls; use Check")
         self._watchers += 1
         try:
-            await self._tell(call, service)
+            await self._send_changes(call, service)
         finally:
             self._watchers -= 1
 
-    async def _tell(self, call: ServerCall, service: str) -> None:
-        told = None
+    async def _send_changes(self, call: ServerCall, service: str) -> None:
+        sent: int | None = None
         while True:
-            changed, last, status = self._changed, self._draining, self._status(service)
-            if status != told:
+            changed, is_last, status = self._changed, self._draining, self._status(service)
+            if status != sent:
                 await call.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
-                told = status
-            if last:
+                sent = status
+            if is_last:
                 return
             await changed.wait()
 

@@ -1,4 +1,4 @@
-"""The gRPC server of one worker on our own HTTP/2: the connections, who answers which method, drain and stop."""
+"""The gRPC server of one worker: its connections, the dispatch of methods, drain and stop."""
 
 import asyncio
 import logging
@@ -30,13 +30,13 @@ log = logging.getLogger("penstock.grpc")
 
 SWEEP_S = 1.0
 JITTER = 0.1
-"""Ages of connections differ by so much, that not all clients come back at once."""
+"""Random variation of the age limit of connections, so that clients do not reconnect at the same time."""
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Suites of TLS 1.2 that HTTP/2 does not prohibit (RFC 9113 section 9.2.2); those of TLS 1.3 are all allowed."""
 
 EVICTION_SCAN = 256
-"""Connections that are looked at for one to close, when there are too many."""
+"""Connections to check for an idle one at the limit of connections."""
 
 
 class Http2Server:
@@ -50,11 +50,11 @@ class Http2Server:
         self._health = Health(plane)
         self._methods = methods(plane, self._streams, self._health)
         self._connections: dict[Connection, None] = {}
-        self._silent: dict[Connection, None] = {}  # those that had not begun to speak HTTP/2 at the last look
+        self._no_preface: dict[Connection, None] = {}  # those without an HTTP/2 preface at the last check
         self._unwritten: list[ConnectionOutput] = []
         self._acceptors: list[Acceptor] = []
         self._not_h2 = 0
-        self._not_h2_told_s = -WARNING_INTERVAL_S
+        self._not_h2_logged_s = -WARNING_INTERVAL_S
         self._sweeping: asyncio.Task[None] | None = None
         self._draining = False
         self._empty = asyncio.Event()
@@ -72,13 +72,13 @@ class Http2Server:
             sockets = _bound(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
-        self._acceptors = [Acceptor(one, self._accepted, context, self._make_room) for one in sockets]
+        self._acceptors = [Acceptor(one, self._accepted, context, self._evict) for one in sockets]
         self._sweeping = loop.create_task(self._sweep())
         number: int = sockets[0].getsockname()[1]
         return number
 
     def _tls(self) -> ssl.SSLContext | None:
-        """TLS as RFC 9113 section 9.2 wants it: at least 1.2, and h2 agreed on, which connections check."""
+        """Return the TLS context by RFC 9113 section 9.2: at least 1.2, with h2 by ALPN, which connections check."""
         if self._options.certificate is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -88,7 +88,7 @@ class Http2Server:
         return context
 
     def drain(self) -> None:
-        """Take no new connections, and send every client away; what is under way, and on the wire, is answered."""
+        """Stop accepting and announce the end to every client; open and sent requests are answered."""
         self._draining = True
         self._health.drain()
         self._streams.drain()
@@ -98,7 +98,7 @@ class Http2Server:
             connection.retire()
 
     async def stop(self, grace_s: float) -> None:
-        """Drain, wait for calls under way, at most ``grace_s`` seconds, then cancel what is left."""
+        """Drain for at most ``grace_s`` seconds, then cancel the remaining calls."""
         self.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
@@ -120,17 +120,17 @@ class Http2Server:
     def connection_opened(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""
         if len(self._connections) >= self._options.max_connections:
-            self._make_room()
+            self._evict()
         if len(self._connections) >= self._options.max_connections:
             connection.loop.call_soon(connection.abort)
         elif self._draining:  # it was accepted just before the server stopped listening
             connection.loop.call_soon(connection.retire)
-        self._connections[connection] = self._silent[connection] = None
+        self._connections[connection] = self._no_preface[connection] = None
         self._empty.clear()
 
-    def _make_room(self) -> None:
-        """Close a connection that does nothing: first the oldest that never spoke, however young, then an idle one."""
-        victim = self._oldest_silent()
+    def _evict(self) -> None:
+        """Close one connection to free its place: the oldest without a preface, else an idle one."""
+        victim = self._oldest_without_preface()
         if victim is None:
             now = monotonic_ns()
             victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle(now)), None)
@@ -138,27 +138,27 @@ class Http2Server:
             self.connection_closed(victim)
             victim.dismiss()
 
-    def _oldest_silent(self) -> Connection | None:
-        """The oldest connection that has not begun to speak HTTP/2; those that have are not looked at again."""
-        while self._silent:
-            oldest = next(iter(self._silent))
-            if not oldest.has_spoken():
+    def _oldest_without_preface(self) -> Connection | None:
+        """Return the oldest connection without an HTTP/2 preface, None if there is none."""
+        while self._no_preface:
+            oldest = next(iter(self._no_preface))
+            if not oldest.has_preface():
                 return oldest
-            del self._silent[oldest]
+            del self._no_preface[oldest]
         return None
 
     def alpn_missing(self) -> None:
         """See ``ConnectionOwner``."""
         self._not_h2 += 1
         now = asyncio.get_running_loop().time()
-        if now - self._not_h2_told_s > WARNING_INTERVAL_S:
-            self._not_h2_told_s = now
-            log.info("%d TLS connections were closed, as their clients did not agree on h2 by ALPN", self._not_h2)
+        if now - self._not_h2_logged_s > WARNING_INTERVAL_S:
+            self._not_h2_logged_s = now
+            log.info("closed %d TLS connections whose clients did not offer h2 by ALPN", self._not_h2)
 
     def connection_closed(self, connection: Connection) -> None:
         """See ``ConnectionOwner``."""
         self._connections.pop(connection, None)
-        self._silent.pop(connection, None)
+        self._no_preface.pop(connection, None)
         if not self._connections:
             self._empty.set()
 
@@ -184,12 +184,12 @@ class Http2Server:
             return UnaryInferStream(self._shared, io, stream_id, call, send_window)
         if call.http_status:
             stream = HttpErrorStream(io, stream_id, call, send_window, monotonic_ns())
-            asyncio.get_running_loop().call_soon(self._answer_no_call, stream, call.http_status)
+            asyncio.get_running_loop().call_soon(self._answer_http_error, stream, call.http_status)
             return stream
         method = self._methods.get(call.path)
         return HandlerCall(self._plane, method, self._options.max_message_bytes, io, stream_id, call, send_window)
 
-    def _answer_no_call(self, stream: Stream, http_status: int) -> None:
+    def _answer_http_error(self, stream: Stream, http_status: int) -> None:
         if not stream.local_closed:
             stream.io.send_trailers(stream, status(http_status))
 
@@ -203,7 +203,7 @@ class Http2Server:
 
 
 def _bound(addresses: Sequence[tuple[Any, ...]]) -> list[socket.socket]:
-    """Sockets for what ``getaddrinfo`` has found, which share their ports with other processes; raises ``OSError``."""
+    """Return bound sockets that share their ports with other processes; raises ``OSError``."""
     with ExitStack() as undo:
         sockets = []
         for family, _, _, _, address in dict.fromkeys(addresses):

@@ -54,7 +54,7 @@ class InferRequest:
 
     ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
     ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
-    answer (streams only). ``client`` tells requests of one connection, or stream, from others. Owners are handed in,
+    answer (streams only). ``client`` identifies the connection or stream. Owners are handed in,
     and never kept while nothing is under way: owner and request would keep each other alive.
     """
 
@@ -181,7 +181,7 @@ class InferRequest:
         self._admit(request.id, (request.model_name, request.model_version))
 
     def _admit(self, body_id: str, target: Target) -> RouteDecision:
-        """Find who answers, unless there is no room for more of the request's class."""
+        """Find the version that answers, if it has capacity for the request's class."""
         self.call_id = body_id or request_id("", self.fields) or new_id()
         self.found = found = self._shared.plane.route(target, self.fields)
         self._priority = admit(found, self.fields)

@@ -1,4 +1,4 @@
-"""What all inference requests of one gRPC server have in common: remembered layouts, and the parts of answers."""
+"""State that all inference requests of one gRPC server share: cached layouts, and the parts of answers."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ from penstock.serving.infer_call import Servable
 
 @dataclass(frozen=True, slots=True)
 class VersionAnswers:
-    """What is the same in every answer of one version: the parts of its messages, and how large they may be. By route:
-    who answers, as header fields, as a whole header block, and as parameters of a streamed answer."""
+    """The constant parts of the answers of one version, and their sizes. By route: version and route as header fields,
+    as a complete header block, and as parameters of a streamed answer."""
 
     template: AnswerTemplate
     sizes: AnswerSizes
@@ -31,8 +31,8 @@ class VersionAnswers:
 
 
 class Shared:
-    """One for each server; lives on its event loop. ``mirrors_typed`` has typed requests answered in typed contents,
-    where all others are answered in raw ones. A message may have ``max_message_bytes``, as ``message_setting`` says."""
+    """One for each server; runs on its event loop. With ``mirrors_typed``, typed requests get typed contents, others
+    raw ones. ``max_message_bytes`` limits a message; ``message_setting`` is the name of that limit."""
 
     def __init__(self, plane: DataPlane, max_message_bytes: int, mirrors_typed: bool) -> None:
         self.plane = plane
@@ -44,14 +44,16 @@ class Shared:
         self.versions = PerVersion(plane, self._version_answers)
 
     def _version_answers(self, loaded: Servable) -> VersionAnswers:
-        told = [answered_by(loaded, route) for route in Route]
-        facts = tuple([b"".join([literal(name.encode(), value.encode()) for name, value in pairs]) for pairs in told])
+        by_route = [answered_by(loaded, route) for route in Route]
+        facts = tuple(
+            [b"".join([literal(name.encode(), value.encode()) for name, value in pairs]) for pairs in by_route]
+        )
         return VersionAnswers(
             AnswerTemplate(loaded.identity.model, loaded.identity.version, self.plane.limits),
             AnswerSizes(loaded),
             facts,
             tuple([response_blocks.GRPC + one for one in facts]),
-            tuple([_parameters(pairs) for pairs in told]),
+            tuple([_parameters(pairs) for pairs in by_route]),
         )
 
     def expected_answer_bytes(self, raw: bytes) -> int:

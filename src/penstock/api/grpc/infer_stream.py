@@ -115,7 +115,7 @@ class InferStream:
         taken = 0
         try:
             while not self._is_draining:
-                while not self._window.has_room:
+                while not self._window.has_capacity:
                     await self._until_lighter()
                 raw = await self.call.read()
                 if raw is None:
@@ -124,7 +124,7 @@ class InferStream:
                 await self._submit(raw, self.shared.expected_answer_bytes(raw))
                 self._is_submitting = False
                 taken += len(raw)
-                if taken > TURN_BYTES:  # others have their turn
+                if taken > TURN_BYTES:  # let other tasks run
                     taken = 0
                     await asyncio.sleep(0)
         except Fault as fault:
@@ -137,7 +137,7 @@ class InferStream:
             self._answered.set()
 
     async def _submit(self, raw: bytes, expected: int) -> None:
-        """Have a request worked on as soon as the window has room for it and its answer."""
+        """Submit a request as soon as the window has capacity for it and its answer."""
         request = StreamedRequest(self, raw)
         self._requests.append(request)
         has_memory = request.hold(len(raw))

@@ -36,22 +36,22 @@ class UnaryInferStream(Stream):
         self._call_head = head
         self._buffer = MessageBuffer()
         self._request = InferRequest(shared, head.fields, began_ns, head.timeout_ns, id(io))
-        self._waits = False  # until its answer is admitted
+        self._waits = False  # for admission of its answer
         if head.timeout_ns is not None:
             self.expires_ns = min(self.expires_ns, began_ns + head.timeout_ns)
 
-    # What arrives.
+    # Input.
 
     def on_data(self, data: bytes) -> None:
         """See ``Stream``."""
         if self.local_closed:
             return
         self._buffer.add(data)
-        has_room = self.io.hold(self, len(data))
+        has_memory = self.io.hold(self, len(data))
         if self.received_bytes > self._shared.max_message_bytes + PREFIX:
-            self._tell_refusal(body_too_large(self._shared.max_message_bytes, self._shared.message_setting))
-        elif not has_room:
-            self._tell_refusal(too_much())
+            self._send_refusal(body_too_large(self._shared.max_message_bytes, self._shared.message_setting))
+        elif not has_memory:
+            self._send_refusal(too_much())
         else:
             self.io.replenish(self)
 
@@ -70,7 +70,7 @@ class UnaryInferStream(Stream):
         if self._call_head.timeout_ns is None or monotonic_ns() < self.began_ns + self._call_head.timeout_ns:
             self.io.reset(self, ErrorCode.CANCEL)
         else:
-            self._tell_refusal(DeadlineExceeded("the deadline passed before the request was complete"))
+            self._send_refusal(DeadlineExceeded("the deadline passed before the request was complete"))
 
     def on_admitted(self) -> None:
         """See ``Stream``."""
@@ -81,10 +81,10 @@ class UnaryInferStream(Stream):
             self._shared.plane.batcher.submit(self, None, call)
             call.loaded.release()
 
-    # What becomes of it; see ``serving.loop_batcher.RequestSource``: a stream is one request.
+    # See ``serving.loop_batcher.RequestSource``: a stream is one request.
 
     def decode(self, _: None) -> InferCall | None:
-        """The call, ready to run; None if it was refused, nobody waits any more, or a thread reads it."""
+        """Return the call to run; None if it was refused, its client is gone, or a thread decodes it."""
         if self.local_closed:
             return None
         head, request, most = self._call_head, self._request, self._shared.max_message_bytes
@@ -98,25 +98,24 @@ class UnaryInferStream(Stream):
             size = self.held_bytes
             inflated = 0 if head.encoding == "identity" else min(size * MAX_RATIO, most)
             request.read_on_thread(self, self._message, size, inflated)
-        except Exception as error:  # a bug must not take the connection down
+        except Exception as error:  # a defect must not end the connection
             self.refuse(fault_of(error))
         return None
 
     def _message(self, pause: Pause) -> bytes:
-        """What has come; on a thread."""
+        """Return the message; runs on a thread."""
         return self._buffer.message(self._call_head.encoding, self._shared.max_message_bytes, pause)
 
     def enqueue(self, _: None, call: InferCall) -> None:
-        """Have it run on a thread."""
+        """Run the call on a thread."""
         self._request.enqueue(self, call)
 
     def abort(self) -> None:
-        """A bug: its connection ends with it."""
+        """Close the connection after a defect."""
         self.io.abort()
 
     def encode(self, _: None, call: InferCall) -> Payload | None:
-        """The message of the answer to a call that has its outputs, none where it has a fault; None if a thread writes
-        it."""
+        """Return the message of the answer, b"" for a failed call; None if a thread encodes it."""
         request = self._request
         request.answered()
         if call.fault is None:
@@ -125,13 +124,13 @@ class UnaryInferStream(Stream):
             except LargeWork:
                 if request.encode_on_thread(self, call, partial(self._encoded, call)):
                     return None
-            except Exception as error:  # a bug must not take the connection down
+            except Exception as error:  # a defect must not end the connection
                 call.fail(error)
         return b""
 
     def _encoded(self, call: InferCall, pause: Pause | None) -> Payload:
-        """The framed answer, compressed as the request was if its caller takes that; on any thread, but only on the
-        event loop without a ``pause``."""
+        """Return the framed answer, compressed as the request if the client accepts that; on any thread, but without a
+        ``pause`` only on the event loop."""
         message = self._shared.versions.get(call.loaded).template.answer(call, self._request.typed, pause)
         encoding = self._call_head.encoding
         if encoding != "identity" and encoding in self._call_head.accepts:
@@ -139,13 +138,13 @@ class UnaryInferStream(Stream):
         return message
 
     def write(self, _: None, call: InferCall, message: Payload) -> None:
-        """Send the answer; it is counted."""
+        """Send the answer; the batcher has counted it."""
         if self.local_closed:
             return
         if call.fault is not None:
             self._fail(call.fault)
             return
-        self.local_closed = True  # whatever becomes of its answer
+        self.local_closed = True  # even if its answer cannot be sent
         block = self._shared.versions.get(call.loaded).blocks[call.route] + _id_field(call.id)
         if (message if isinstance(message, bytes) else message[0])[0]:
             block += literal(b"grpc-encoding", self._call_head.encoding.encode())
@@ -171,7 +170,7 @@ class UnaryInferStream(Stream):
         self._buffer.clear()
 
     def _is_admitted(self, call: InferCall) -> bool:
-        """Whether the call may run now; else ``on_admitted`` is for it. Raises ``Overloaded`` if it may not wait."""
+        """Whether the call may run now; else ``on_admitted`` follows. Raises ``Overloaded`` if it may not wait."""
         size = answer_bytes(call)
         if size <= SMALL_BYTES or self.io.admit_answer(self, size, call.deadline_ns):
             return True
@@ -182,40 +181,40 @@ class UnaryInferStream(Stream):
         return False
 
     def refuse(self, fault: Fault) -> None:
-        """There is no call."""
+        """Refuse the request."""
         if fault.kind == Overloaded.kind:
-            self._shared.plane.batcher.reject_later(partial(self._tell_refusal, fault_of(fault)))
+            self._shared.plane.batcher.reject_later(partial(self._send_refusal, fault_of(fault)))
         else:
-            self._tell_refusal(fault)
+            self._send_refusal(fault)
 
-    def _tell_refusal(self, fault: Fault) -> None:
-        if self.local_closed:  # it was reset meanwhile, and is counted
+    def _send_refusal(self, fault: Fault) -> None:
+        if self.local_closed:  # it was reset meanwhile, and counted
             return
         self._request.reject(fault.kind)
         self._fail(fault)
 
     def _fail(self, fault: Fault) -> None:
         self.local_closed = True
-        told, block = self._facts(), _failed(fault.kind, sentence(fault), retry_hints(fault))
+        facts, block = self._facts(), _failed(fault.kind, sentence(fault), retry_hints(fault))
         if fault.kind in RETRYABLE:
-            told, block = b"", block + told
+            facts, block = b"", block + facts
         elif isinstance(fault, UnsupportedEncoding):
-            told += response_blocks.ACCEPTS
-        if told:
-            self.io.send_head(self, response_blocks.GRPC + told)
+            facts += response_blocks.ACCEPTS
+        if facts:
+            self.io.send_head(self, response_blocks.GRPC + facts)
             self.io.send_trailers(self, block)
         else:
             self.io.send_trailers(self, response_blocks.GRPC + block)
 
     def _facts(self) -> bytes:
-        """Who answers, as far as that is known, and the request id."""
+        """Return the header fields of version and route, if known, and request id."""
         found = self._request.found
-        told = b"" if found is None else self._shared.versions.get(found[0]).facts[found[1]]
-        return told + _id_field(self._request.known_id())
+        fields = b"" if found is None else self._shared.versions.get(found[0]).facts[found[1]]
+        return fields + _id_field(self._request.known_id())
 
 
 def answer_bytes(call: InferCall) -> int:
-    """How large an answer is thought to become, in bytes: outputs of a size that is not fixed, like the inputs."""
+    """Return the estimated size of an answer in bytes; outputs without a fixed size count like the inputs."""
     fixed = call.loaded.row_bytes
     if isinstance(call.inputs, bytes):
         return fixed
@@ -227,7 +226,7 @@ def answer_bytes(call: InferCall) -> int:
 
 @lru_cache(maxsize=256)
 def _failed(kind: str, text: str, hints: Metadata) -> bytes:
-    """The trailers of a call that did not go well; under overload they are the same many thousand times."""
+    """Return the trailers of a failed call; cached, as they repeat under overload."""
     return response_blocks.failed(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
 
 

@@ -101,11 +101,11 @@ class InferenceServicer:
         )
 
     def _regions(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:
-        told = pb.SystemSharedMemoryStatusResponse()
+        response = pb.SystemSharedMemoryStatusResponse()
         for one in self._plane.regions.status(request.name):
-            region = told.regions[one.name]
+            region = response.regions[one.name]
             region.name, region.key, region.offset, region.byte_size = one.name, one.key, one.offset, one.byte_size
-        return told
+        return response
 
     def _register(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:
         region = Region(request.name, request.key, request.offset, request.byte_size)

@@ -1,4 +1,4 @@
-"""How far ahead of its reader a stream may work: a bound on requests and on bytes, with answers weighed beforehand."""
+"""Limits the open requests of a stream by number and bytes, with estimated sizes of answers."""
 
 from math import prod
 from typing import Final
@@ -8,14 +8,14 @@ from penstock.core.tensors import NUMPY_TYPES
 from penstock.serving.version_info import VersionInfo
 
 UNKNOWN: Final = -1
-"""The size of an answer that cannot be told beforehand."""
+"""The size of an answer that cannot be estimated."""
 
 
 class StreamWindow:
-    """The requests of one stream that are worked on or whose answers are not sent yet, and the bytes they hold.
+    """The open requests of one stream, and the bytes they hold until their answers are sent.
 
-    A request is admitted with the size its answer is thought to have: at most what the model's shapes tell, and not
-    more than the largest answer so far. While neither is known, it has to be alone.
+    A request counts with the estimated size of its answer: at most the size by the model's shapes, and at most the
+    largest answer so far. While neither is known, only one request is admitted.
     """
 
     __slots__ = ("_largest", "_max_bytes", "_max_requests", "_requests", "_used_bytes")
@@ -27,15 +27,17 @@ class StreamWindow:
         self._largest = UNKNOWN
 
     @property
-    def has_room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another request of unknown size could be admitted."""
         return not self._requests or (self._requests < self._max_requests and self._used_bytes < self._max_bytes)
 
     def admit(self, request_bytes: int, answer_bytes: int) -> int:
-        """Take what a request may come to hold, in bytes; -1 if there is no room. One that is alone always fits."""
+        """Admit a request and return its estimated bytes; -1 if there is no capacity. A single request always fits."""
         expected = self._expected(answer_bytes)
         size = request_bytes + max(expected, 0)
-        if self._requests and (expected == UNKNOWN or not self.has_room or self._used_bytes + size > self._max_bytes):
+        if self._requests and (
+            expected == UNKNOWN or not self.has_capacity or self._used_bytes + size > self._max_bytes
+        ):
             return -1
         self._requests += 1
         self._used_bytes += size
@@ -47,19 +49,19 @@ class StreamWindow:
         return min(answer_bytes, self._largest)
 
     def answered(self, held: int, answer_bytes: int) -> int:
-        """Replace what a request was thought to hold by its answer; what it holds now."""
+        """Replace the estimate of a request by the size of its answer, and return that."""
         self._used_bytes += answer_bytes - held
         self._largest = max(answer_bytes, self._largest - self._largest // 8)
         return answer_bytes
 
     def release(self, held: int) -> None:
-        """A request is over, and its answer on its way."""
+        """Release a request whose answer is sent."""
         self._requests -= 1
         self._used_bytes -= held
 
 
 class AnswerSizes:
-    """What answers of one version take, as far as its shapes tell: bytes of a row in, and of a row out."""
+    """Estimates the answers of one version by its shapes: bytes of an input row and of an output row."""
 
     __slots__ = ("_row_in", "_row_out")
 
@@ -69,14 +71,14 @@ class AnswerSizes:
         self._row_out = _row_bytes(signature.outputs, signature.batching)
 
     def expected(self, request_bytes: int) -> int:
-        """Bytes of the answer to a request of so many bytes, at most; ``UNKNOWN`` where shapes do not tell."""
+        """Return the maximum bytes of the answer to a request of ``request_bytes``; ``UNKNOWN`` if shapes are free."""
         if UNKNOWN in (self._row_out, self._row_in):
             return UNKNOWN
         return self._row_out * (1 + request_bytes // max(1, self._row_in))
 
 
 def _row_bytes(specs: tuple[TensorSpec, ...], batching: bool) -> int:
-    """Bytes of one row of all these tensors, ``UNKNOWN`` if a dimension beside the batch is free, or for texts."""
+    """Return the bytes of one row of all tensors, ``UNKNOWN`` for BYTES or a free dimension beside the batch."""
     total = 0
     for spec in specs:
         row = spec.shape[1:] if batching else spec.shape

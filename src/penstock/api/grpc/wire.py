@@ -134,18 +134,18 @@ def read_field(message: bytes, at: int, stop: int) -> tuple[int, int, int, int]:
 
 
 def target_of(message: bytes) -> tuple[str, str] | None:
-    """The model and version that a message begins with, "" for one that it does not; None where they cannot be told
-    without parsing it."""
+    """Return the model and version at the beginning of a message, "" for a missing one; None if that needs a full
+    parse."""
     texts, at = ["", ""], 0
     try:
-        for place in range(2):
+        for position in range(2):
             if at == len(message):
                 break
             number, kind, start, end = read_field(message, at, len(message))
-            if number == place + 1 and kind == BYTES:
+            if number == position + 1 and kind == BYTES:
                 if end - start > MAX_NAME:
                     return None
-                texts[place] = message[start:end].decode("utf-8", "replace")
+                texts[position] = message[start:end].decode("utf-8", "replace")
                 at = end
     except InvalidInput:
         return None

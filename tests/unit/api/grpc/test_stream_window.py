@@ -36,15 +36,15 @@ def test_a_request_that_is_alone_always_fits() -> None:
     window = StreamWindow(8, 1000)
     assert window.admit(10**9, 10**9) > 0
     assert window.admit(0, 0) == -1
-    assert not window.has_room
+    assert not window.has_capacity
 
 
 def test_the_number_of_requests_is_bounded() -> None:
     window = StreamWindow(3, 1000)
     assert [window.admit(1, 1) for _ in range(4)] == [2, 2, 2, -1]
-    assert not window.has_room
+    assert not window.has_capacity
     window.release(2)
-    assert window.has_room
+    assert window.has_capacity
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 400), st.integers(-1, 400), st.integers(0, 3000))))
@@ -63,7 +63,7 @@ def test_what_is_held_stays_within_the_window_and_one_answer(steps: list[tuple[b
         assert len(under_way) == 1 or sum(under_way) <= 1000
     for held in under_way:
         window.release(held)
-    assert window.has_room
+    assert window.has_capacity
     assert window._used_bytes == 0
 
 

@@ -1,7 +1,7 @@
-"""What the answers of one connection take: how many are made before their client has taken others, and their memory.
+"""The memory of the answers of one connection, and the admission of new ones until earlier ones are read.
 
-An answer counts from when it is admitted, as large as it is thought to become, until the last of it is on its way. A
-stream whose reader has paused counts apart, so that it holds back no other.
+An answer counts with its estimated size from its admission until its last byte is sent. Streams whose readers have
+paused count separately, so that they do not hold up others.
 """
 
 from typing import Final, Protocol
@@ -9,26 +9,26 @@ from typing import Final, Protocol
 from penstock.api.grpc.http2.stream import Stream
 
 SMALL_BYTES: Final = 16 << 10
-"""Answers up to this size are admitted at once: the number of streams bounds them."""
+"""Answers up to this size are always admitted; the number of streams limits them."""
 
 MAX_MOVING_BYTES: Final = 32 << 20
-"""Answers that a client is taking, or that are made for it; a single one may be larger."""
+"""Limit of answers that are being made or read; a single one may be larger."""
 
 MAX_STALLED_BYTES: Final = 64 << 20
-"""Answers whose readers have paused."""
+"""Limit of answers whose readers have paused."""
 
 SHARE: Final = 4
-"""Neither may be more than the worker's memory divided by this."""
+"""Each limit is at most the worker's memory divided by this."""
 
 SPARE_BYTES: Final = 1024
-"""Messages up to this size are taken and answered even where no memory is left, so that a worker under load tells its
-health; the number of streams bounds them."""
+"""Messages up to this size are read and answered even without free memory, so that health checks work under load; the
+number of streams limits them."""
 
 RESERVED_SHARE: Final = 2
-"""All answers of a connection together may reserve the worker's memory divided by this; a single one may be larger."""
+"""Limit of all answers of a connection: the worker's memory divided by this; a single one may be larger."""
 
 CONNECTION_SHARE: Final = 2
-"""All unfinished requests of a connection together may hold the worker's memory divided by this."""
+"""Limit of all incomplete requests of a connection: the worker's memory divided by this."""
 
 
 class Memory(Protocol):
@@ -37,14 +37,14 @@ class Memory(Protocol):
     limit: int
 
     def take(self, size: int) -> bool:
-        """Reserve bytes; False, with nothing reserved, where they do not fit."""
+        """Reserve bytes; return False, with nothing reserved, if they do not fit."""
 
     def give_back(self, size: int) -> None:
         """Return bytes."""
 
 
 class AnswerMemory:
-    """The accounts of one connection. Sizes are in bytes."""
+    """The answers of one connection. Sizes are in bytes; runs on one event loop."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -55,18 +55,17 @@ class AnswerMemory:
         self._waiting: dict[int, tuple[Stream, int]] = {}
 
     def admit(self, stream: Stream, size: int) -> bool:
-        """Whether an answer of about ``size`` bytes may be made now; if not, ``on_admitted`` is called when it may."""
+        """Admit an answer of about ``size`` bytes, or queue it: then return False, and call ``on_admitted`` later."""
         if size <= SMALL_BYTES:
             return True
-        if self._waiting or not self._has_room(size):
+        if self._waiting or not self._fits(size):
             self._waiting[stream.id] = stream, size
             return False
         self._count(stream, size)
         return True
 
     def reserve(self, stream: Stream, size: int) -> bool:
-        """Take memory for an answer, or more of it, that has ``size`` bytes which are not sent; False if there is
-        none left."""
+        """Reserve memory for the ``size`` unsent bytes of an answer; return False if there is none."""
         missing = size - stream.reserved_bytes
         if missing > 0:
             if self._may_reserve(stream, size) and self._memory.take(missing):
@@ -79,7 +78,7 @@ class AnswerMemory:
         return True
 
     def release(self, stream: Stream) -> None:
-        """All of a stream's answer is on its way, or nobody wants it any more."""
+        """Release the memory of a stream's answer, which is sent or no longer wanted."""
         if stream.reserved_bytes:
             self._memory.give_back(stream.reserved_bytes)
             self._reserved_bytes -= stream.reserved_bytes
@@ -93,34 +92,34 @@ class AnswerMemory:
                 self.admit_waiting()
 
     def stall(self, stream: Stream) -> None:
-        """The reader of a stream has paused."""
+        """Count a stream as stalled: its reader has paused."""
         if stream.id not in self._stalled:
             self._stalled[stream.id] = stream
             self._moving_bytes -= stream.answer_bytes
             self._stalled_bytes += stream.answer_bytes
 
     def resume(self, stream: Stream) -> None:
-        """The reader of a stream goes on, if it had paused."""
+        """Count a stream as moving again if it was stalled."""
         if self._stalled and self._stalled.pop(stream.id, None) is not None:
             self._stalled_bytes -= stream.answer_bytes
             self._moving_bytes += stream.answer_bytes
 
     def youngest_over_limit(self) -> Stream | None:
-        """The youngest stalled stream, if these hold more than they may."""
+        """Return the youngest stalled stream if stalled streams exceed their limit."""
         if self._stalled_bytes <= min(MAX_STALLED_BYTES, self._memory.limit // SHARE) or not self._stalled:
             return None
         return self._stalled[max(self._stalled)]
 
     def admit_waiting(self) -> None:
-        """Admit the answers that there is room for now, in the order in which they were asked for."""
-        while self._waiting and self._has_room(self._next_size()):
+        """Admit the queued answers that fit now, in order."""
+        while self._waiting and self._fits(self._next_size()):
             self._admit_next()
 
     def admit_regardless(self) -> None:
-        """Admit what there is room for, or else as much as if nothing were counted.
+        """Admit as many queued answers as would fit if nothing were counted, at least one.
 
-        For a client that takes all that is ready: what counts then are long runs and streams that are read slowly, and
-        those hold back the others for so long only as is between two calls.
+        For a client that reads everything that is ready: long runs and slow streams then hold up its other answers
+        only until the next call.
         """
         admitted = 0
         while self._waiting and (not admitted or admitted + self._next_size() <= self._most()):
@@ -128,19 +127,18 @@ class AnswerMemory:
             self._admit_next()
 
     def admit_expired(self, stream: Stream) -> bool:
-        """Admit an answer that waits although there is no room, as its call is too late to be run; False if it does
-        not wait."""
+        """Admit a queued answer whose call has missed its deadline; return False if it is not queued."""
         if self._waiting.pop(stream.id, None) is None:
             return False
         stream.on_admitted()
         return True
 
     def is_waiting(self, stream: Stream) -> bool:
-        """Whether the answer of a stream waits to be admitted."""
+        """Whether the answer of a stream is queued."""
         return len(self._waiting) > 0 and stream.id in self._waiting
 
     def admit_no_more(self) -> None:
-        """The connection is gone: whoever still waits is told so by its stream."""
+        """Clear the queue of a closed connection."""
         self._waiting.clear()
 
     def _next_size(self) -> int:
@@ -158,7 +156,7 @@ class AnswerMemory:
     def _most(self) -> int:
         return min(MAX_MOVING_BYTES, self._memory.limit // SHARE)
 
-    def _has_room(self, size: int) -> bool:
+    def _fits(self, size: int) -> bool:
         return self._moving_bytes <= 0 or self._moving_bytes + size <= self._most()
 
     def _count(self, stream: Stream, size: int) -> None:

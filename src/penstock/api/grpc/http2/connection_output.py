@@ -34,49 +34,49 @@ TIMER_S: Final = 0.001
 NEVER_NS: Final = 1 << 62
 NOT_RETIRING: Final = 0
 ANNOUNCED: Final = 1
-"""The client knows that it should go elsewhere."""
+"""The client was sent a GOAWAY for future streams."""
 
 RETIRED: Final = 2
-"""No request may begin any more."""
+"""New requests are refused."""
 
 _PACK: Final = frames.FRAME_HEADER.pack
 
 RETIRING: Final = b"retiring"
-"""Of the PING that tells when a client has heard that it should go."""
+"""Payload of the PING whose answer shows that the client has received the GOAWAY."""
 
 
 class OutputOwner(Protocol):
-    """What a connection needs of the server that it belongs to."""
+    """The server as a connection sees it."""
 
     def interpret(self, head: RequestHead) -> RequestHead:
-        """The application's head of a request: ``RequestHead``, or a subclass made of it."""
+        """Return the application's head of a request: ``RequestHead`` or a subclass."""
 
     def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
-        """What becomes of a request that has begun; ``send_window`` is its peer's first one, in bytes."""
+        """Return the stream of a new request; ``send_window`` is the client's initial window in bytes."""
 
     def flush_soon(self, connection: "ConnectionOutput") -> None:
-        """Have it write at the end of this turn of the loop."""
+        """Flush the connection at the end of this turn of the loop."""
 
 
 class ConnectionOutput(StreamIo):
-    """The sending side of a connection, which is what its streams know of it; one event loop."""
+    """The sending side of a connection, as its streams see it; runs on one event loop."""
 
     def __init__(self, owner: OutputOwner, max_streams: int, memory: Memory) -> None:
         now = monotonic_ns()
         self._owner = owner
         self._memory = memory
-        self.heard_ns = now
+        self.last_received_ns = now
         self._transport: asyncio.Transport | None = None
         self.streams = StreamTable()
         self._live = self.streams.live
         self.limits = AbuseLimits(max_streams, now)
         self._lost = False
-        self._input_closed = False  # whatever still comes is not read
+        self._input_closed = False  # further input is ignored
         self._retiring = NOT_RETIRING
-        self._held_bytes = 0  # of unfinished requests
+        self._held_bytes = 0  # of incomplete requests
         self.answers = AnswerMemory(memory)
         self._buffered_bytes = 0  # memory taken for what the transport holds
-        self._expires_ns = NEVER_NS  # when the timer looks for streams that have expired
+        self._expires_ns = NEVER_NS  # when the timer checks for expired streams
         self._timer: asyncio.TimerHandle | None = None
         self._queue = SendQueue()
         self._direct_frames = 0  # DATA frames that did not wait in the queue
@@ -232,7 +232,7 @@ class ConnectionOutput(StreamIo):
                 self.send(frames.window_update(stream.id, increment))
 
     def _find_stalled(self, now_ns: int) -> None:
-        """Let readers that have paused hold back no others, and bound what their answers hold."""
+        """Count streams with paused readers separately, and enforce the limit of their answers."""
         for stream in self._queue.blocked.values():
             if now_ns - stream.waits_since_ns > STALLED_NS:
                 self.answers.stall(stream)

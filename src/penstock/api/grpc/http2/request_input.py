@@ -1,4 +1,4 @@
-"""From HEADERS and DATA frames to requests: field blocks, the rules of stream states, and who is refused."""
+"""Builds requests from HEADERS and DATA frames: field blocks, stream states, and refusals."""
 
 from typing import Final
 
@@ -15,32 +15,32 @@ from penstock.api.grpc.http2.stream_state import StreamEvent, StreamState, Trans
 CONNECTION_WINDOW: Final = 16 << 20
 STREAM_WINDOW: Final = 1 << 20
 HEADER_BYTES: Final = 32 << 10
-"""Size of the largest field list (RFC 9113 section 6.5.2); a larger one ends its stream."""
+"""Maximum size of a field list (RFC 9113 section 6.5.2); a larger one ends its stream."""
 
 GATHERED_BYTES: Final = 64 << 10
-"""Bytes of an encoded field block that are kept until it is whole; more of it is decoded as it comes."""
+"""Bytes of an encoded field block to buffer; a longer block is decoded as it arrives."""
 
 HEADERS_WORK: Final = 16
 """Units of work of one step of decoding a field block."""
 
 SMALL_WINDOW: Final = 1024
-"""Bytes; clients that begin with smaller stream windows are slow on purpose."""
+"""Initial stream window in bytes below which a client counts as slow on purpose."""
 
 MAX_UNREAD: Final = 16
-"""Answers that may wait for such a client, before its requests are refused."""
+"""Unread answers of such a client at which its requests are refused."""
 
-LATE_DATA_COST: Final = 0.05
-"""What DATA on a stream that we have reset costs: it was on its way."""
+DATA_AFTER_RESET_COST: Final = 0.05
+"""Cost of DATA on a stream that the server has reset; it may have been in flight."""
 
 
 class RequestInput(ConnectionOutput):
-    """The side of a connection that takes requests."""
+    """The side of a connection that receives requests."""
 
     def __init__(self, owner: OutputOwner, max_streams: int, memory: Memory) -> None:
         super().__init__(owner, max_streams, memory)
         self._max_streams = max_streams
         self._headers = HeaderDecoder(HEADER_BYTES, owner.interpret)
-        self._gathering: tuple[int, int, bytearray] | None = None  # a field block that is not whole: stream, flags
+        self._gathering: tuple[int, int, bytearray] | None = None  # an incomplete field block: stream, flags, bytes
         self._gathering_since_ns = 0
         self._continuations = 0
         self._decoding: tuple[int, int] | None = None  # stream and flags of the block that is decoded
@@ -55,7 +55,7 @@ class RequestInput(ConnectionOutput):
             self._begin_decoding(number, flags, block)
         else:
             self._gathering, self._continuations = (number, flags, bytearray(block)), 0
-            self._gathering_since_ns = self.heard_ns
+            self._gathering_since_ns = self.last_received_ns
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._gathering is None or self._gathering[0] != number:
@@ -92,12 +92,12 @@ class RequestInput(ConnectionOutput):
         self._decode(self._decoding)
 
     def _decode(self, what: tuple[int, int]) -> int:
-        """Decode some fields; once the block is whole, act on it. The work it was."""
+        """Decode some fields, and handle a complete block; return the units of work."""
         headers = self._headers
         if not headers.is_done:
             headers.step()
             if headers.too_large or headers.is_open:
-                self.limits.large_block_step(self.heard_ns)
+                self.limits.large_block_step(self.last_received_ns)
         if headers.is_done:
             self._decoding = None
             self._fields(*what)
@@ -126,7 +126,7 @@ class RequestInput(ConnectionOutput):
         self._begin(number, state, head)
 
     def _begin(self, number: int, state: StreamState, head: RequestHead) -> None:
-        """A request begins."""
+        """Open the stream of a request."""
         ends = state == StreamState.HALF_CLOSED_REMOTE
         if self._refuses():
             self.streams.begin(number)
@@ -141,9 +141,9 @@ class RequestInput(ConnectionOutput):
                 self._expires(stream)
 
     def _malformed(self, number: int, code: ErrorCode) -> None:
-        """A request that cannot begin."""
+        """Reset the stream of an invalid request."""
         self.streams.begin(number)
-        self.limits.stream_malformed(self.heard_ns)
+        self.limits.stream_malformed(self.last_received_ns)
         self._reset_unopened(number, code)
 
     def _open(self, number: int, head: RequestHead, state: StreamState) -> Stream:
@@ -155,8 +155,7 @@ class RequestInput(ConnectionOutput):
         return stream
 
     def _refuses(self) -> bool:
-        """Whether no request may begin: the connection ends, or the client has too many streams, or answers that it
-        takes in small pieces."""
+        """Whether requests are refused: the connection ends, or the client has too many streams or reads slowly."""
         return self._retiring == RETIRED or len(self._live) >= self._max_streams or self._is_slow()
 
     def _is_slow(self) -> bool:
@@ -165,9 +164,9 @@ class RequestInput(ConnectionOutput):
 
     def _refuse(self, number: int) -> None:
         if self._is_slow():
-            self.limits.stream_malformed(self.heard_ns)  # it opens streams and does not read their answers
+            self.limits.stream_malformed(self.last_received_ns)  # it opens streams and does not read their answers
         else:
-            self.limits.stream_refused(self.heard_ns)
+            self.limits.stream_refused(self.last_received_ns)
         self._reset_unopened(number, ErrorCode.REFUSED_STREAM)
 
     def _reset_unopened(self, number: int, code: ErrorCode) -> None:
@@ -175,7 +174,7 @@ class RequestInput(ConnectionOutput):
         self._send_control(frames.reset(number, code))
 
     def _trailers(self, stream: Stream, state: StreamState) -> None:
-        """The fields after a request's data mean nothing to us; the request is whole."""
+        """Check and ignore the trailers of a request, and complete it."""
         try:
             check_trailers(self._headers.fields())
         except Http2StreamError as error:
@@ -191,7 +190,7 @@ class RequestInput(ConnectionOutput):
         found = transition(state, StreamEvent.DATA_END if ends else StreamEvent.DATA)
         content = frames.unpadded(flags, payload) if flags & frames.PADDED else payload
         if found.verdict != Verdict.ACCEPT or stream is None:
-            self._unaccepted(found, number, LATE_DATA_COST if content else 1.0)
+            self._unaccepted(found, number, DATA_AFTER_RESET_COST if content else 1.0)
             return
         if content:
             self.limits.data_frames_received += 1
@@ -213,15 +212,15 @@ class RequestInput(ConnectionOutput):
             self._whole(stream, found.state)
 
     def _whole(self, stream: Stream, state: StreamState) -> None:
-        """The request is whole."""
+        """Complete a request."""
         if stream.id not in self._live:
-            return  # it was ended meanwhile
+            return  # it ended meanwhile
         stream.state = state
         if not stream.local_closed:
             stream.on_end()
 
     def _received(self, size: int) -> None:
-        """Count against the connection's window, and open it again; what streams hold back is bounded by their own."""
+        """Count bytes against the connection's window and replenish it; streams have their own windows."""
         if not self._receive.receive(size):
             raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more came than the connection's window")
         increment = self._receive.replenish()
@@ -229,21 +228,21 @@ class RequestInput(ConnectionOutput):
             self.send(frames.window_update(0, increment))
 
     def _unaccepted(self, found: Transition, number: int, cost: float) -> None:
-        """A frame that its stream's state does not allow."""
+        """Handle a frame that the state of its stream does not allow."""
         if found.verdict == Verdict.CONNECTION_ERROR:
             raise Http2ConnectionError(found.code, "a frame came for a stream that cannot have it")
         if found.verdict == Verdict.IGNORE:
-            self.limits.control_frame(cost, self.heard_ns)
+            self.limits.control_frame(cost, self.last_received_ns)
             self.streams.end(number, found.state)
             return
         stream = self._live.get(number)
         if stream is not None:
             self._stream_error(stream, found.code)
             return
-        self.limits.stream_malformed(self.heard_ns)
+        self.limits.stream_malformed(self.last_received_ns)
         self._reset_unopened(number, found.code)
 
     def _stream_error(self, stream: Stream, code: ErrorCode) -> None:
-        """The client has broken a rule in a way that ends one stream."""
-        self.limits.stream_malformed(self.heard_ns)
+        """Reset a stream after an error of the client."""
+        self.limits.stream_malformed(self.last_received_ns)
         self.reset(stream, code)

@@ -131,21 +131,21 @@ class Stream:
             self.on_end()
 
     def on_data(self, data: bytes) -> None:
-        """Some more of the request's data, never empty."""
+        """Receive a part of the request's data, never empty."""
         raise NotImplementedError
 
     def on_end(self) -> None:
-        """The request is whole."""
+        """Handle the end of the request."""
         raise NotImplementedError
 
     def on_admitted(self) -> None:
-        """The answer for which ``admit_answer`` found no room may be made now, if it is not too late for it."""
+        """Run the queued call: its answer is admitted, or its deadline has passed."""
         raise NotImplementedError
 
     def on_expired(self) -> None:
-        """The request is not whole in time."""
+        """Handle a request that is incomplete after its deadline."""
         self.io.reset(self, ErrorCode.CANCEL)
 
     def on_reset(self) -> None:
-        """The stream was closed before its answer was complete: stop, and count it. Called at most once."""
+        """Cancel the call and count it: the stream was closed before its answer was complete. Called at most once."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The streams of a connection: those under way, and what has to be known of the others."""
+"""The streams of a connection: open ones, and the state of closed ones."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from penstock.api.grpc.http2.stream import Stream
 from penstock.api.grpc.http2.stream_state import StreamState
 
 MAX_RESETS: Final = 1024
-"""Streams that were reset, of which it is remembered by whom."""
+"""Maximum of reset streams whose side of the reset is remembered."""
 
 MAX_GAPS: Final = 64
 """Gaps in the numbers of streams that are remembered; gRPC clients leave none."""

@@ -95,7 +95,7 @@ def test_a_field_block_has_to_be_whole_in_time_however_often_a_piece_comes() -> 
         connection.data_received(frame(frames.HEADERS, 0, 1, b"\x83"))
         sweep(connection, STUCK_NS / SECOND - 1)
         assert not wire.is_cut
-        connection.heard_ns = connection.began_ns + int(STUCK_NS)  # more of it came a moment ago
+        connection.last_received_ns = connection.began_ns + int(STUCK_NS)  # more of it came a moment ago
         connection.pinged_ns = 0
         sweep(connection, STUCK_NS / SECOND + 1)
         assert wire.is_cut
