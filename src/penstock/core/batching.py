@@ -1,4 +1,4 @@
-"""Which of the calls that wait together are run together: pure plans, and what a run of so many rows takes."""
+"""Plans which waiting calls share a run, and models the cost of a run; pure functions."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ BATCHING: Final = "batching"
 """The parameter of a described configuration, and property of a model's metadata, that holds ``Sharing.text``."""
 
 MOST_ROWS: Final = 64
-"""Rows of one run made of several calls; beyond that a run gains little and its callers wait."""
+"""The most rows of a batch run; beyond that a run gains little and its callers wait."""
 
 WORTHWHILE: Final = 0.1
 """A run takes on rows until what it costs by itself is this part of what they cost."""
 
 OBJECTIVE_SHARE: Final = 0.5
-"""A call may have to wait for one run before its own: each may take half of what is promised."""
+"""A call may wait for one run before its own: each run may take half of the latency objective."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Cost:
     row_ns: float
 
     def run_ns(self, rows: int) -> float:
-        """What a run of so many rows takes."""
+        """The expected time of a run of ``rows`` rows, in nanoseconds."""
         return self.base_ns + rows * self.row_ns
 
     def most_rows(self, budget_ns: float) -> int:
@@ -56,7 +56,7 @@ class RowProof:
 
 
 NOT_EXAMINED: Final = RowProof(False, "its graph has not been examined")
-"""What is known of a graph that nobody has tried to prove anything of."""
+"""The proof of a graph that was not examined."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ BINS = 10
 """Bins of equal probability."""
 
 MOST_DISCRETE = 16
-"""Numbers of at most so many kinds get a bin for each kind."""
+"""A column with at most this many different numbers gets a bin for each."""
 
 MOST_VALUES = 20
 """Values of a text that have a bin each."""

@@ -98,8 +98,8 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The whole desired state, repeated in full at every change; omission means unload. ``waiting``: nobody knows yet
-    what is to be served, so workers take requests and are not ready."""
+    """The whole desired state, repeated in full at every change; omission means unload. ``waiting``: it is not known
+    yet what is to be served, so workers take requests and are not ready."""
 
     revision: int = 0
     models: tuple[ModelSpec, ...] = ()

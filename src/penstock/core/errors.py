@@ -103,13 +103,13 @@ class DeadlineExceeded(Fault):
 
 
 class Cancelled(Fault):
-    """The caller went away; nobody reads the answer."""
+    """The caller went away, so the answer is not needed."""
 
     kind = "cancelled"
 
 
 class Conflict(Fault):
-    """The change rests on something that is no longer so; look again and repeat it."""
+    """The change rests on a state that has changed; read it again and repeat the change."""
 
     kind = "conflict"
 
@@ -121,7 +121,7 @@ class AlreadyExists(Fault):
 
 
 class Refused(Fault):
-    """Understood, and turned down by a rule: a model not admitted, an alias onto a version that is not ready."""
+    """Understood, and rejected by a rule: a model not admitted, an alias onto a version that is not ready."""
 
     kind = "refused"
 
@@ -133,7 +133,7 @@ class Damaged(Fault):
 
 
 class Internal(Fault):
-    """Ours: a model that failed at run time, or a bug."""
+    """The server is at fault: a model that failed at run time, or a bug."""
 
     kind = "internal"
 

@@ -10,7 +10,7 @@ MOST_REMEMBERED = 50
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one exam: the gates it was held to (a fingerprint), and the reasons against the candidate; None for
+    """The result of one exam: the fingerprint of its gates, and the reasons against the candidate; None for
     one that has not ended."""
 
     gates: str
@@ -19,7 +19,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Exams:
-    """How many exams were begun against a champion, and what came of the last ones, by version."""
+    """The number of exams that began against a champion, and the last results by version."""
 
     against: str = ""
     count: int = 0
@@ -41,7 +41,7 @@ class Exams:
         return Exams(against, before.count + 1, {**kept, version: Result(gates)})
 
     def ended(self, version: str, against: str, reasons: Sequence[str]) -> "Exams":
-        """With what came of an exam; nothing changes where it was not begun against this champion."""
+        """Return the exams with the result of one; unchanged where it did not begin against this champion."""
         if against != self.against or version not in self.results:
             return self
         result = replace(self.results[version], reasons=tuple(reasons))

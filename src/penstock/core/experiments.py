@@ -17,7 +17,7 @@ ALPHA = 0.05
 MIN_WEIGHT = 500
 EVERY_S = 10.0
 LEAST_REWARDS = 20
-"""A bandit moves no weight before each arm has so many rewards."""
+"""A bandit moves no weight before each arm has this many rewards."""
 
 DRAWS = 4000
 MOST_STEP = 2000

@@ -1,5 +1,4 @@
-"""What a version that came of retraining has to show before it is rolled out: pure checks of what is known of it, each
-with its reason."""
+"""The gates of a retrained version before its rollout: pure checks of what is known of it, each with its reason."""
 
 import math
 from collections.abc import Mapping
@@ -91,9 +90,9 @@ class Exam:
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What is asked: the champion's signature; sane answers to the made-up inputs of the admission; at most so many
-    bytes, bytes of memory, microseconds a run, and times the champion's microseconds; fields of the model card; a
-    metric (pushed with both) better than the champion's by a margin, where ``lower`` says that less is better; and an
+    """What is required: the champion's signature; plausible answers to the synthetic inputs of the admission; at most
+    so many bytes, bytes of memory, microseconds a run, and times the champion's microseconds; fields of the model card;
+    a metric (pushed with both) better than the champion's by a margin, where ``lower`` says that less is better; and an
     exam on rows that were held out."""
 
     same_signature: bool = True

@@ -15,7 +15,7 @@ SILENT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What a gateway has handed in: so many ``rows``, of the requests that it has ``answered`` since it began to gather
+    """The contribution of a gateway: its ``rows``, and the requests that it has ``answered`` since it began to gather
     them."""
 
     rows: int
@@ -39,7 +39,8 @@ class Gathering:
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Make the reference: of so many rows of each gateway, without gateways that were waited for in vain."""
+    """Make the reference, with ``draws`` rows of each gateway; ``missing`` are gateways that did not contribute in
+    time."""
 
     draws: Mapping[str, int]
     missing: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class Learn:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Delete what was handed in: nobody needs it."""
+    """Delete the contributions: they are not needed."""
 
 
 def decide(gathering: Gathering, most: int) -> Learn | Discard | None:
@@ -79,7 +80,7 @@ def _quota(one: Contribution, among: Mapping[str, Contribution], rows: int) -> f
 
 
 def _apportioned(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
-    """So many rows by the largest remainders of the gateways' quotas."""
+    """Divide ``rows`` by the largest remainders of the gateways' quotas."""
     quotas = {name: _quota(one, left, rows) for name, one in left.items()}
     given = {name: int(quota) for name, quota in quotas.items()}
     by_remainder = sorted(quotas, key=lambda name: given[name] - quotas[name])

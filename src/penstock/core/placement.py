@@ -17,7 +17,7 @@ MULTI_THREADED_FROM_NS: Final = 2_000_000
 """A run at least this long on one thread is worth several intra-op threads."""
 
 NOTE_EVERY: Final = 16
-"""Of so many runs on the loop, the time of one is noted."""
+"""The time of one in this many runs on the loop is noted."""
 
 STEP: Final = 1.05
 """The expected time of a run moves by that factor towards each one noted: it follows the median, and a run that had to
@@ -35,7 +35,7 @@ def parallelism(waiting: int, multi_threaded: int, single_threaded: int, cores: 
     """How the first of ``waiting`` runs goes on so many cores while so many multi-threaded and single-threaded runs are
     under way; None: not before one of those has ended.
 
-    A run that is alone has all cores. As soon as there is one for each core they stay on theirs: nobody waits for the
+    A run that is alone has all cores. As soon as there is one for each core they stay on theirs: no run waits for the
     slowest part of a spread run, and what else disturbs a core holds up one run instead of all.
     """
     if multi_threaded or single_threaded >= cores:

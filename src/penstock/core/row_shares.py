@@ -11,7 +11,7 @@ SILENT_S = 15.0
 """A gateway that was not heard of for that long is not asked, nor waited for any longer."""
 
 ENDED_S = 600.0
-"""One that was silent for longer has ended: nobody misses its rows."""
+"""A gateway that was silent for longer has ended; its rows are not waited for."""
 
 WAIT_S = 120.0
 """Gateways that live are waited for that long."""
@@ -19,7 +19,7 @@ WAIT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """So many rows in so many bytes."""
+    """A number of rows and their size in bytes."""
 
     rows: int = 0
     size: int = 0
@@ -86,7 +86,7 @@ def missing_gateways(asked: Sequence[str], progress: Progress) -> dict[str, str]
 
 
 def _absence(gateway: str, progress: Progress) -> str:
-    """Why nobody waits for a gateway any more, "" where it may still answer."""
+    """Why a gateway is not waited for, "" where it may still answer."""
     silent_s = progress.silent_s.get(gateway)
     if silent_s is None:
         return "it has left the fleet"

@@ -1,4 +1,4 @@
-"""What a model takes and gives, and the one place where a request's tensors are held against it."""
+"""The signature of a model: its inputs and outputs, and the only check of a request's tensors against them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,8 @@ LARGEST_ROW: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class RowForm:
-    """The commonest request: one row of a model's only input, in so many raw bytes; ``pack`` makes them of numbers."""
+    """The form of the commonest request, one row of a model's only input as raw bytes; ``pack`` makes them from
+    numbers."""
 
     name: str
     datatype: str

@@ -1,4 +1,4 @@
-"""Long work that holds the GIL is cut into slices with pauses between, so that an event loop beside it goes on."""
+"""Cuts long work that holds the GIL into slices with pauses, so that an event loop on another thread can run."""
 
 from collections.abc import Callable
 from time import monotonic_ns, sleep
@@ -24,7 +24,7 @@ PAUSE_S: Final = 0.00002
 
 
 def no_pause() -> None:
-    """Go on at once: the work is short."""
+    """Do not pause: the work is short."""
 
 
 class Pacer:

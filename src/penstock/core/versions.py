@@ -11,7 +11,7 @@ _MODEL = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,127}", re.ASCII)
 _PARTS = re.compile(r"[0-9]+|[A-Za-z]+")
 
 CHAMPION = "champion"
-"""The alias whose version answers where nobody asks for one and no route decides."""
+"""The alias whose version answers requests that name no version, where there is no route."""
 
 VersionKey = tuple[str, str]
 """A model's name and the name of one of its versions."""

@@ -37,7 +37,7 @@ class ConcurrencyLimiter:
     """The calls of one version in one worker, on the event loop and on threads together; lives on the event loop.
 
     ``in_system`` calls wait or run. Those that have not begun are counted by class: ``waiting`` for their turn of the
-    loop, ``queues`` for a thread. ``servers`` is the number of runs that go on at a time. The limit lies between
+    loop, ``queues`` for a thread. ``servers`` is the number of runs at a time. The limit is between
     ``least`` and ``most`` calls; see ``core.queueing.next_limit``.
     """
 
@@ -82,7 +82,7 @@ class ConcurrencyLimiter:
         return self._limit.value
 
     def set_bounds(self, least: float, most: float) -> None:
-        """Keep the limit between these from now on."""
+        """Set the least and the greatest value of the limit."""
         self._follow(Limit(most, min(least, most), most, patient=self._patient))
 
     def enter(self) -> None:
@@ -113,30 +113,30 @@ class ConcurrencyLimiter:
         return self.rejection(DEADLINE, now_ns, text, wait_s)
 
     def rejection(self, reason: int, now_ns: int, text: str = "", retry_after_s: float = 1.0) -> Overloaded:
-        """The fault of a call that is turned away; it is counted."""
+        """Count a rejected call and return its error; ``retry_after_s`` is in seconds."""
         self._rejected += 1
         self.busy_until_ns = now_ns + SETTLE_NS
         self._block.count_shed(reason)
         return Overloaded(text or TEXTS[reason], retry_after_s)
 
     def note_run(self, run_ns: float, calls: int) -> None:
-        """Learn from a run that so many calls shared."""
+        """Learn from a run of ``run_ns`` nanoseconds that ``calls`` calls shared."""
         self._run_ns = update_expected_ns(self._run_ns, run_ns)
         self._call_ns = update_expected_ns(self._call_ns, run_ns / calls)
 
     def publish(self) -> None:
-        """Show how many calls are in the system."""
+        """Publish the number of calls in the system as a metric."""
         self._block.set_in_flight(self.in_system)
 
     def update(self, now_ns: int) -> None:
-        """Once a window, fit the limit to what was seen in it."""
+        """Adjust the limit once a window, to the calls of the window; ``now_ns`` is ``time.monotonic_ns``."""
         if now_ns < self._window_ends_ns:
             return
         windows = min(MAX_WINDOWS, 1 + (now_ns - self._window_ends_ns) // WINDOW_NS)
         wait_ns = tolerated_ns(self._call_ns, self._run_ns, self._servers)
         tolerated = self._servers * wait_ns / max(1.0, self._call_ns)
         limit = next_limit(self._limit, self._peak, self._rejected, tolerated)
-        for _ in range(windows - 1):  # in which nobody came
+        for _ in range(windows - 1):  # without any call
             limit = next_limit(limit, self.in_system, 0, tolerated)
         self._rejected, self._peak = 0, self.in_system
         self._window_ends_ns = now_ns + WINDOW_NS
@@ -152,5 +152,5 @@ class ConcurrencyLimiter:
         return sum(self.waiting[priority + 1 :]) + sum(map(len, self.queues[priority + 1 :]))
 
     def excess(self) -> bool:
-        """Whether more calls are in the system than the limit, so that waiting ones have to go."""
+        """Whether more calls are in the system than the limit, so that waiting ones are rejected."""
         return self.in_system > self._limit.value

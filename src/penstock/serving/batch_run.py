@@ -20,14 +20,14 @@ from penstock.serving.infer_call import BatchResult, InferCall, fault_of
 from penstock.serving.version_info import VersionInfo
 
 Outcome = list[Tensor] | BatchResult | Fault
-"""What became of a call: the outputs it asked for, the run of which its outputs are a row, or why there are none."""
+"""The outcome of a call: its outputs, the batch run of which its outputs are a row, or its fault."""
 
 PACKED: Final = "packed row"
 """The batch key of calls whose input is one packed row: the signature fixes all the rest."""
 
 
 def batch_key(call: InferCall) -> Hashable:
-    """What calls must have in common to share a run: of each input, its name, its datatype, and the shape of a row."""
+    """Return what calls must have in common to share a run: name, datatype and shape of a row of each input."""
     if isinstance(call.inputs, bytes):
         return PACKED
     feeds = call.prepared[0]
@@ -88,7 +88,7 @@ def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | N
         feeds = _feeds(calls)
         arrays = model.run(feeds, names, interrupt)
     except Cancelled as fault:
-        return [fault_of(fault)] * len(calls)  # nobody waits for any of them
+        return [fault_of(fault)] * len(calls)  # every caller has gone
     except (Fault, ValueError, MemoryError):  # the fault of one of them, from which the others must not suffer
         return None
     if any(array.shape[:1] != (rows,) for array in arrays):

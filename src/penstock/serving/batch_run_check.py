@@ -21,7 +21,7 @@ from penstock.engine.model import Model
 log = logging.getLogger("penstock.serving")
 
 EVERY: Final = 1000
-"""One of so many shared runs is repeated, at random."""
+"""One in this many batch runs is repeated, at random."""
 
 PAUSE_NS: Final = 1_000_000_000
 """A version's runs are repeated no more often than that: each takes as many runs as it had requests."""
@@ -30,13 +30,13 @@ LARGEST_BYTES: Final = 16 << 20
 """A run of more bytes, inputs and outputs together, is not kept to be repeated."""
 
 Submit = Callable[[Callable[[], None]], object]
-"""Has a piece of work done on a thread of low priority."""
+"""Runs a piece of work on a thread of low priority."""
 
 
 class BatchRunCheck:
     """One version's. ``is_due`` and ``take`` may be called by any thread; at most one run is kept at a time.
 
-    ``on_mismatch`` hears, on the thread of low priority, how the answers differed.
+    ``on_mismatch`` is called with the difference of the answers, on the thread of low priority.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class BatchRunCheck:
         return not self._busy and self._clock() >= self._not_before_ns
 
     def take(self, model: Model, names: list[str], feeds: Feeds, outputs: list[Array], rows: list[int]) -> None:
-        """Have a run of calls with so many ``rows`` each repeated call by call."""
+        """Repeat a run call by call on another thread; ``rows`` are the rows of each call."""
         arrays = [*feeds.values(), *outputs]
         if sum([array.nbytes for array in arrays]) > LARGEST_BYTES:
             return

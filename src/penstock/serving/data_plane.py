@@ -43,9 +43,9 @@ class Phase(Enum):
 class DataPlane:
     """Everything a transport may ask of a worker; lives on the worker's event loop.
 
-    ``loop_utilisation`` is how busy that loop was lately, 0 to 1; whoever runs the loop keeps it. ``memory`` is what
-    the worker may hold for its callers, ``limits`` what one request may ask for, and ``offload`` does what would hold
-    the loop; ``stalls`` knows how long it was held all the same.
+    ``loop_utilisation`` is the share of time that the loop was busy lately, 0 to 1; the owner of the loop updates it.
+    ``memory`` is the budget for what the worker holds for its callers, ``limits`` bounds one request, ``offload`` runs
+    work that would hold the loop, and ``stalls`` measures how long the loop was held.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class DataPlane:
         self._unmatched = slot.block(NO_VERSION_BLOCK)
 
     def route(self, target: Target, fields: Fields) -> RouteDecision:
-        """Who answers a request with these headers, and why.
+        """Return the version that answers a request with these headers, the reason, and its observers.
 
         Raises:
             NotFound: no such model or version.
@@ -122,18 +122,18 @@ class DataPlane:
     # Changes.
 
     def publish(self, routing_table: RoutingTable, blocks: dict[tuple[str, str], int]) -> None:
-        """Serve by this table from now on; ``blocks`` are the versions' counter blocks."""
+        """Replace the routing table; ``blocks`` are the counter blocks of the versions."""
         self.queries.publish(routing_table, blocks)
         self.routing_table = routing_table
 
     def mark_ready(self) -> None:
-        """The first desired state has been worked through: ready from now on."""
+        """Become ready, once the first desired state is served; does nothing after ``begin_drain``."""
         if self._phase is Phase.STARTING:
             self._phase = Phase.READY
         self._notify_readiness()
 
     def begin_drain(self) -> None:
-        """Not ready any more, for good."""
+        """Stop being ready, for good."""
         self._phase = Phase.DRAINING
         self._notify_readiness()
 
@@ -146,7 +146,7 @@ class DataPlane:
             listener()
 
     def ready(self) -> bool:
-        """Whether the server as a whole takes requests."""
+        """Whether the worker takes requests."""
         return self._phase is Phase.READY
 
 

@@ -28,7 +28,7 @@ _PROTOCOLS: Final = len(PROTOCOL_NAMES)
 
 
 class CallObserver(Interface):
-    """Somebody who sees the calls that were answered."""
+    """Receives the calls that were answered."""
 
     def offer(self, call: "InferCall") -> None:
         """Take a call that is about to be answered; on the event loop, quick, and never fails."""
@@ -38,13 +38,13 @@ class Sampler(CallObserver, Interface):
     """The observer of all calls of a version, which works on them in batches."""
 
     def flush(self) -> None:
-        """Work on what waits, at once."""
+        """Handle what waits, at once."""
 
     def publish_baseline(self) -> None:
         """Publish the rows that were gathered for a reference, however few."""
 
     def close(self) -> None:
-        """Take nothing more, once what waits is worked on."""
+        """Handle what waits, then take nothing more."""
 
 
 class Servable(VersionInfo, ABC):
@@ -85,7 +85,11 @@ class Servable(VersionInfo, ABC):
 
     @abstractmethod
     def enqueue(self, call: "InferCall", on_done: "OnDone") -> Callable[[], None]:
-        """Queue a call for a thread; ``on_done`` hears of its outputs or its fault. The result cancels it."""
+        """Queue a call for a thread; ``on_done`` is called when it has its outputs or its fault.
+
+        Returns:
+            A function that cancels the call.
+        """
 
     @abstractmethod
     def hold(self, calls: int = 1) -> None:
@@ -232,7 +236,7 @@ class InferCall:
 
 
 def fault_of(error: Exception) -> Fault:
-    """What a caller hears of an exception, without the frames that it was raised in.
+    """Return the fault that a caller gets for an exception, without the frames that it was raised in.
 
     A traceback refers to every frame it went through, and those to the tensors of the request: kept in a call it would
     make a reference cycle, and the tensors would live until the garbage collector runs.
@@ -249,7 +253,7 @@ CLASS: Final = b"penstock-class"
 
 
 def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
-    """The class that a request's headers state.
+    """Return the priority class that the headers of a request state; ``DEFAULT`` where they state none.
 
     Raises:
         InvalidInput: there is no such class.

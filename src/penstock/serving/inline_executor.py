@@ -32,7 +32,7 @@ class InlineExecutor:
         self._off_loop_until_ns = 0
 
     def allows(self, call: InferCall, elements: int, now_ns: int) -> bool:
-        """Whether a call of so many input elements may run on the loop now."""
+        """Whether a call of ``elements`` input elements may run on the loop now."""
         return (
             now_ns >= self._off_loop_until_ns
             and not self._gathers

@@ -73,7 +73,7 @@ class LoadedVersion(Servable):
         wait_ns = options.queue.default_timeout_ns
         self._pool = WorkerPool(model, self._threads, self.limiter, self.memory, batch_rules, wait_ns)
         self._in_use = 0
-        self._idle: asyncio.Event | None = None  # made by whoever waits for the end of the last call
+        self._idle: asyncio.Event | None = None  # set when the last call has ended
 
     def set_latency_slo(self, latency_ns: int) -> None:
         """Keep shared runs on threads short enough for a promised latency (0 = none)."""
@@ -82,13 +82,13 @@ class LoadedVersion(Servable):
             self._set_batch_rules()
 
     def check_batch_runs(self, submit: Submit) -> None:
-        """Have a shared run repeated call by call now and then, by ``submit``; a difference ends shared runs."""
+        """Repeat a batch run call by call now and then, through ``submit``; a difference ends batch runs."""
         if self._model.batch_cost is not None:
             loop = asyncio.get_running_loop()
             self.check = BatchRunCheck(submit, lambda reason: loop.call_soon_threadsafe(self._stop_sharing, reason))
 
     def _stop_sharing(self, difference: str) -> None:
-        """Let every call run alone until the version is loaded anew."""
+        """Run every call alone until the version is loaded again."""
         if self.check is None:
             return
         self.check = self._model.batch_cost = None
@@ -104,7 +104,7 @@ class LoadedVersion(Servable):
         log.error("model %s version %s: %s", self.identity.model, self.identity.version, self.sharing.text)
 
     def sheds(self) -> bool:
-        """Whether calls were rejected lately, so that nothing should be done that can be left undone."""
+        """Whether calls were rejected lately, so that optional work should be skipped."""
         return monotonic_ns() < self.limiter.busy_until_ns
 
     # Calls.
@@ -201,7 +201,7 @@ class LoadedVersion(Servable):
             self._idle.set()
 
     async def close(self) -> None:
-        """Wait until nobody uses the version any more, then give its memory back."""
+        """Wait until no call uses the version, then free its memory."""
         if self.shadow is not None:
             self.shadow.close()
         while self._in_use:

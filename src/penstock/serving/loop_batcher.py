@@ -4,7 +4,7 @@ They go through each stage together, which costs a fifth less than one after the
 the stage, and no socket is read or written in between. Calls of one version share a run where its rows are independent;
 nothing waits for that, and a single caller sees no difference.
 
-A turn is bounded in bytes and time. What is left goes on in the next one, after what has come meanwhile.
+A turn is bounded in bytes and time. The rest is handled in the next turn, after requests that arrive meanwhile.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class RequestSource(Protocol):
         """The call of a complete request; None if it was refused or is decoded elsewhere. Never raises."""
 
     def enqueue(self, pending: Any, call: InferCall) -> None:
-        """Have a call run on a thread; ``LoopBatcher.finish`` is for its return."""
+        """Run a call on a thread, and pass it to ``LoopBatcher.finish`` when it has its outputs or its fault."""
 
     def encode(self, pending: Any, call: InferCall) -> Any:
         """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault.
@@ -62,7 +62,7 @@ class RequestSource(Protocol):
         """Send an answer, now or when those before it are sent; it is counted already."""
 
     def abort(self) -> None:
-        """End at once: what was to be answered failed in a way nobody expected."""
+        """Close at once, because writing an answer failed unexpectedly."""
 
 
 Entry = tuple[RequestSource, Any, InferCall]
@@ -97,13 +97,13 @@ class LoopBatcher:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enqueue(self, source: RequestSource, pending: Any) -> None:
-        """Have a complete request worked on at the end of this turn."""
+        """Handle a complete request at the end of this turn."""
         self._received.append((source, pending))
         if not self._scheduled:
             self._schedule()
 
     def submit(self, source: RequestSource, pending: Any, call: InferCall) -> None:
-        """Go on with a call that was decoded elsewhere."""
+        """Handle a call that was decoded elsewhere."""
         self._admit(source, pending, call)
         if not self._scheduled:
             self._schedule()
@@ -120,7 +120,7 @@ class LoopBatcher:
         self._write(source, pending, call, answer)
 
     def reject_later(self, rejection: Callable[[], None]) -> None:
-        """Answer a request that was turned away for want of capacity, together with others that come soon."""
+        """Answer a request that was rejected for lack of capacity, together with others that come soon."""
         self._rejections.append(rejection)
         if len(self._rejections) == 1:
             self._own_loop().call_later(REJECT_S, self._reject)
@@ -157,7 +157,7 @@ class LoopBatcher:
     # Decoding.
 
     def _decode(self) -> None:
-        """Make calls of what has come, as far as their tensors stay in the processor's caches together."""
+        """Decode received requests, as many as fit into the processor's caches together."""
         received, began = self._received, monotonic_ns()
         size = decoded = 0
         latest = began
@@ -176,7 +176,7 @@ class LoopBatcher:
             self._decode_ns = (latest - began) // decoded
 
     def _admit(self, source: RequestSource, pending: Any, call: InferCall) -> None:
-        """Have a call run in this turn, or on a thread, or answered at once if it has a fault."""
+        """Run a call in this turn or on a thread, or answer it at once if it has a fault."""
         loaded = call.loaded
         if loaded.prepare_inline(call):
             if loaded.limiter.in_system and not self._may_wait(call):
@@ -290,7 +290,7 @@ class LoopBatcher:
         return waiting[0] not in self._overdue, len(waiting[1])
 
     def _without_abandoned(self, entries: list[Entry]) -> list[Entry]:
-        """The calls that somebody waits for; the others end here."""
+        """Return the calls that are not abandoned; the others end here."""
         for entry in entries:
             if entry[2].abandoned:
                 entry[2].fault = Cancelled("the caller went away")
@@ -301,7 +301,7 @@ class LoopBatcher:
     # Answering.
 
     def _answer(self) -> None:
-        """Encode, count and write what is finished: whoever has read an answer finds it counted."""
+        """Encode, count and write what is finished; an answer is counted before its caller can read it."""
         finished, began = self._finished, monotonic_ns()
         entries: list[Entry] = []
         answers: list[Any] = []

@@ -1,4 +1,4 @@
-"""How long the event loop answered nobody: the duration of its turns, and the delay of a timer."""
+"""Measures stalls of the event loop: the duration of the loop batcher's turns, and the delay of a timer."""
 
 from collections.abc import Callable
 from time import monotonic_ns
@@ -25,12 +25,12 @@ class LoopStalls:
         self._explained_ns = 0
 
     def turn(self, duration_ns: int) -> None:
-        """A turn of the loop batcher took so long."""
+        """Record the duration of a turn of the loop batcher."""
         self._explained_ns += duration_ns
         self._record(duration_ns)
 
     def start(self) -> float:
-        """Begin to look; the seconds until ``check`` is due."""
+        """Start the timer; return the seconds until ``check`` is due."""
         self._due_ns = self._clock() + CHECK_INTERVAL_NS
         self._explained_ns = 0
         return CHECK_INTERVAL_NS / 1e9

@@ -17,13 +17,13 @@ SPARE_SHARE: Final = 2
 
 BURST_SHARE: Final = 16
 """A burst is over, too, once what was freed between two looks is so small a share of all that was freed since the last
-trim. So steady traffic has the heap trimmed every so many looks, and a burst on top of it as soon as it ends."""
+trim. So the heap is trimmed now and then under steady traffic, and as soon as a burst ends."""
 
 
 class MemoryBudget:
     """One worker's budget; every method belongs to the worker's event loop.
 
-    Whoever keeps bytes for a caller takes them before it keeps them and gives them back, once, when it lets go of them.
+    Code that keeps bytes for a caller calls ``take`` before it keeps them, and ``give_back`` once when it drops them.
     """
 
     __slots__ = ("_freed", "_seen", "limit", "used")
@@ -51,7 +51,7 @@ class MemoryBudget:
         )
 
     def take_spare(self, size: int) -> bool:
-        """Reserve bytes for what no caller waits for: only while less than half of the budget is used with them."""
+        """Reserve bytes that no caller waits for; only while at most half of the budget is used, with them."""
         return (self.used + size) * SPARE_SHARE <= self.limit and self.take(size)
 
     def give_back(self, size: int) -> None:
@@ -64,9 +64,9 @@ class MemoryBudget:
         self._freed += size
 
     def trim_due(self) -> bool:
-        """Whether the heap should be trimmed now; a look about once a second.
+        """Whether the heap should be trimmed now; call it about once a second.
 
-        So it is once much was freed, as soon as the burst is over: what is trimmed in the midst of one is wanted again.
+        It should once much memory was freed and the burst is over: memory trimmed during a burst is needed again.
         """
         lately, self._seen = self._freed - self._seen, self._freed
         if self._freed < TRIM_BYTES:

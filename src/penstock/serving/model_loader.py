@@ -51,7 +51,8 @@ it was, and out of how many requests the rows are."""
 
 
 class ModelLoader:
-    """Holds the loaded versions of one worker and works through desired states, one after the other."""
+    """Holds the loaded versions of one worker and applies desired states, one after the other; lives on the event
+    loop."""
 
     def __init__(
         self,
@@ -178,7 +179,7 @@ class ModelLoader:
         return version
 
     def _sample(self, key: VersionKey, spec: VersionSpec) -> None:
-        """Have a version's rows counted as it is wanted now."""
+        """Apply the watch settings of a version."""
         loaded = self._loaded.get(key)
         if loaded is None:
             return

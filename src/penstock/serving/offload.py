@@ -1,8 +1,8 @@
 """Threads for the work of requests that would hold the event loop: large decoding, encoding, inflating, deflating.
 
 Work that holds the GIL has to come in slices with pauses between (see ``core.slices``); what releases it, such as zlib,
-need not. Short work goes first, but no work is overtaken for ever: a job stands in the queue as if it had come later by
-the time that its bytes ask for.
+need not. Short work goes first, but no job waits for ever: a job is queued as if it had arrived later, by the
+time that its bytes take.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Job:
         self.loop = loop
 
     def cancel(self) -> None:
-        """Nobody waits for it any more: work that has not begun is left out, and ``done`` gets ``Cancelled``."""
+        """Cancel the job: work that has not begun is left out, and ``done`` gets ``Cancelled``."""
         self._work = None
 
     def run(self) -> tuple[Any, Exception | None]:
@@ -70,7 +70,7 @@ class Job:
 class Offload:
     """A queue of work bounded in bytes, and the threads that do it; ``submit`` and ``close`` belong to the event loop.
 
-    ``waiting_bytes`` is the work that was submitted and has not come back, ``refused`` the number of jobs turned away.
+    ``waiting_bytes`` is the work that was submitted and has not come back, ``refused`` the number of rejected jobs.
     """
 
     def __init__(self, max_bytes: int, threads: int = THREADS, clock: Callable[[], int] = monotonic_ns) -> None:
@@ -155,7 +155,7 @@ class Offload:
         try:
             job.finish(result, error)
         except Exception as bug:  # of one connection; the others go on
-            log.exception("what was to follow work on a thread failed", exc_info=bug)
+            log.exception("the callback of offloaded work failed", exc_info=bug)
 
 
 def _settle(finished: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:

@@ -30,7 +30,7 @@ Fields = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class LoopLoad:
-    """How busy the event loop is, 0 to 1; shadows hold themselves back by it."""
+    """How busy the event loop is, 0 to 1; shadows run less while it is busy."""
 
     load: LoadOf = lambda: 0.0
 
@@ -94,7 +94,7 @@ class Router:
 
 
 def tag_of(model: str, vote_round: str) -> int:
-    """A number from 1 to 65 535 for a round of votes: other ones have another, as good as always."""
+    """Return a number from 1 to 65 535 for a round of votes; two rounds hardly ever have the same number."""
     said = repr((model, vote_round)).encode()
     return 1 + int.from_bytes(blake2b(said, digest_size=8).digest(), "big") % (TAGS - 1)
 

@@ -34,7 +34,7 @@ class Repository(Protocol):
     """Who loads and unloads models; the control plane does it for all workers."""
 
     async def load(self, model: str, config: str | None) -> None:
-        """Load a model, or load it anew; ``config`` is a model configuration in JSON that replaces its own.
+        """Load or reload a model; ``config`` is a model configuration in JSON that replaces its own.
 
         Raises:
             NotFound: no such model.

@@ -1,8 +1,8 @@
 """System shared memory that clients have registered: named regions of the segments that the operator allows.
 
-A client's key is held against the setting's names; nothing else is opened. Workers share what is registered through a
-file of the running instance. Segments are read and written through file descriptors and never mapped: a client that
-truncates a segment while it is in use gets an error, where touching mapped memory would end the worker.
+A client's key is checked against the names of the setting; nothing else is opened. Workers share what is registered
+through a file of the running instance. Segments are read and written through file descriptors and never mapped: a
+client that truncates a segment while it is in use gets an error, where touching mapped memory would end the worker.
 """
 
 import fcntl
@@ -43,9 +43,9 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class RegionSpan:
-    """The ``size`` bytes from ``offset`` on in a registered region: where a tensor lies, or is to be put.
+    """The ``size`` bytes from ``offset`` on in a registered region: where a tensor is read or written.
 
-    The segment is opened anew for each use. All workers therefore see the segment that has the name now.
+    The segment is opened for each use. All workers therefore see the segment that has the name now.
     """
 
     region: Region
@@ -123,7 +123,7 @@ class Regions:
         return self._file is not None
 
     def register(self, region: Region) -> None:
-        """Have a region known by its name.
+        """Register a region.
 
         Raises:
             Unsupported: shared memory is off.
@@ -142,7 +142,7 @@ class Regions:
             self._regions[region.name] = region
 
     def unregister(self, name: str = "") -> None:
-        """Forget a region, or all of them; it is no error if there is none."""
+        """Unregister a region, or all of them; an unknown name is no error."""
         if self._file is None:
             return
         with self._locked_update():
@@ -160,7 +160,7 @@ class Regions:
         return [self._regions[name]] if name else list(self._regions.values())
 
     def span(self, name: str, offset: int, size: int) -> RegionSpan:
-        """So many bytes of a region.
+        """Return the span of ``size`` bytes from ``offset`` on in a region.
 
         Raises:
             Unsupported: shared memory is off.

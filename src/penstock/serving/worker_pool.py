@@ -23,11 +23,11 @@ SCANNED: Final = 256
 """Calls of a queue that are looked at for one run."""
 
 OnOutcome = Callable[[InferCall, Outcome], None]
-"""Called once, on the event loop, with what became of a call."""
+"""Called once, on the event loop, with the outcome of a call."""
 
 
 class Batch:
-    """The calls of one run, how it runs, and how many of them somebody still waits for."""
+    """The calls of one run, its parallelism, and the number of its calls that are still awaited."""
 
     __slots__ = ("awaited", "entries", "interrupt", "parallelism")
 
@@ -59,7 +59,7 @@ class QueuedCall:
         self.timers: list[asyncio.TimerHandle] = []
 
     def complete(self, outcome: Outcome) -> None:
-        """Hand the outcome to whoever waits; on the event loop."""
+        """Pass the outcome to ``on_outcome``; on the event loop."""
         for timer in self.timers:
             timer.cancel()
         on_outcome = self.on_outcome
@@ -99,7 +99,7 @@ class WorkerPool:
         limiter.queues = self._queues
 
     def enqueue(self, call: InferCall, on_outcome: OnOutcome) -> QueuedCall:
-        """Queue a call; ``on_outcome`` hears what became of it, at its deadline at the latest.
+        """Queue a call; ``on_outcome`` is called with its outcome, at its deadline at the latest.
 
         Raises:
             Overloaded: the queue is full, or it is longer than the call can wait.
@@ -139,11 +139,11 @@ class WorkerPool:
         return fault
 
     def cancel(self, entry: QueuedCall) -> None:
-        """Nobody waits for a call any more: stop its run, unless others share it."""
+        """Cancel a call, and stop its run unless other calls share it."""
         self._end(entry, Cancelled("the caller went away"))
 
     def close(self) -> None:
-        """Let the threads end once the queue is empty."""
+        """Let the threads end once the queue is empty; on the event loop."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -225,7 +225,7 @@ class WorkerPool:
         outcomes = batch_run.run(model, calls, batch.interrupt)
         try:
             loop.call_soon_threadsafe(self._settle, batch, calls, outcomes)
-        except RuntimeError:  # the loop has ended while a run did that nobody waits for
+        except RuntimeError:  # the loop was closed during an abandoned run
             return False
         return True
 

@@ -231,7 +231,7 @@ def _all_have(rows: int, tensors: Sequence[Tensor]) -> bool:
 
 
 def _spread(rows: int, most: int) -> Sequence[int]:
-    """So many places of rows at most, evenly over all of them."""
+    """Return at most ``most`` places of rows, spread evenly over all of them."""
     if rows <= most:
         return range(rows)
     places: list[int] = np.linspace(0, rows - 1, most).astype(np.intp).tolist()

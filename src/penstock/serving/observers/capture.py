@@ -17,12 +17,12 @@ class Capture:
         self._tally = tally
 
     def take(self, calls: Sequence[InferCall]) -> None:
-        """Keep some of these."""
+        """Write a random share of these calls."""
         chosen = [call for call in calls if random() < self._share]
         if chosen:
             seen = [AnsweredRequest(one.id, ROUTE_NAMES[one.route], one.tensors, one.outputs) for one in chosen]
             self._writer.write(seen, self._tally)
 
     def close(self) -> None:
-        """Keep nothing more."""
+        """Close the writer; call ``take`` no more."""
         self._writer.close()

@@ -1,4 +1,4 @@
-"""Hands what went into a version and came out of it to whoever counts or keeps it: in batches, some milliseconds later.
+"""Passes inputs and outputs of a version to counters, answer logs and captures: in batches, milliseconds later.
 
 No caller waits for this. A batch holds a bounded number of calls; of more, each has the same chance to be in it, and
 the others are counted as dropped. While there are more, batches are made less often, so that a busy worker pays little
@@ -40,7 +40,7 @@ MAX_ROW_CELLS: Final = 1 << 20
 
 
 class Collector(Protocol):
-    """Whoever gathers rows that a reference is to be learned from."""
+    """Gathers rows that a reference is learned from."""
 
     def gather(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Take calls, and their inputs and outputs, one below the other."""
@@ -50,7 +50,7 @@ class Collector(Protocol):
 
 
 class Counter(Protocol):
-    """Whoever counts."""
+    """Counts rows."""
 
     def count(self, exchanges: Sequence[Exchange]) -> None:
         """Count the rows of some requests and their answers."""
@@ -121,7 +121,7 @@ class RowSampler:
             self._collector.publish_baseline()
 
     def close(self) -> None:
-        """Take nothing more, once what waits is counted."""
+        """Count what waits, then take nothing more."""
         self.flush()
         self._closed = True
         for end in (self._answers, self._capture):
