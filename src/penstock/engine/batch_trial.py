@@ -61,7 +61,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> Cost:
     """What runs of several rows take.
 
     Raises:
-        RowsDiffer: rows were answered otherwise together than alone, or not one by one, or none could be made up.
+        RowsDiffer: rows got other answers together than alone, or not one each, or there are no synthetic rows.
     """
     rows = min(rows, signature.max_batch_size or rows)
     began_ns = time.perf_counter_ns()
@@ -70,7 +70,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> Cost:
         alone = _apart(feeds, rows)
         difference = output_difference(attempt(feeds), [attempt(one) for one in alone], [1] * rows)
     except (Fault, MemoryError, ValueError):
-        raise RowsDiffer("no rows that could be made up were answered together") from None
+        raise RowsDiffer("no synthetic rows were answered together") from None
     if difference:
         raise RowsDiffer(difference)
     _try_variants(attempt, signature, rows, time.perf_counter_ns() - began_ns)
@@ -125,17 +125,17 @@ def _joined(apart: Sequence[Feeds]) -> Feeds:
 def output_difference(
     together: Sequence[Array], apart: Sequence[Sequence[Array]], rows: Sequence[int], rough: bool = False
 ) -> str:
-    """How the outputs of a run differ from those of the runs of its parts, which had so many ``rows`` each and come in
-    their order; "" if they do not. ``rough`` measures the differences of a part's numbers by its largest number."""
+    """Return how the outputs of a run differ from those of the runs of its parts, "" if they do not; ``rows`` are the
+    rows of each part, in order. ``rough`` measures the differences of a part's numbers by its largest number."""
     for index, whole in enumerate(together):
         parts = [outputs[index] for outputs in apart]
         if not _has_rows(whole, sum(rows), whole) or not all(map(_has_rows, parts, rows, [whole] * len(rows))):
-            return "an output had not one row for each row of the inputs"
+            return "an output did not have one row for each row of the inputs"
         ends = list(accumulate(rows))
         if not all(
             _same(whole[end - number : end], part, rough) for part, number, end in zip(parts, rows, ends, strict=True)
         ):
-            return "rows were answered otherwise together than alone"
+            return "rows got other answers together than alone"
     return ""
 
 

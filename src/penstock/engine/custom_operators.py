@@ -11,7 +11,7 @@ _LIBRARY = "_extensions_pydll."
 def shared_library() -> str:
     """The library of the installed package, found by the package's own list of files.
 
-    The package is not imported: that takes half a second, in which a worker could answer nobody.
+    The package is not imported: that takes half a second, in which a worker could not answer requests.
 
     Raises:
         LoadFailed: the package is not installed.

@@ -65,7 +65,7 @@ _BAD_VALUES = re.compile(
     )
 )
 """What kernels say of values without calling it an invalid argument. A model that has such values of its own fails for
-every request, so that admission refuses it; in one that was admitted they come of a request."""
+every request, so that admission refuses it; in an admitted model they are caused by a request."""
 
 _NEW_OPSET = re.compile(r"Opset (\d+) is under development.* for domain (\S+) is till opset (\d+)", re.DOTALL)
 _NO_OPERATOR = re.compile(r"Fatal error: (\S+?):(\w+)\(-?\d+\) is not a registered function/op")

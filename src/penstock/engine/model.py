@@ -96,7 +96,7 @@ class Model:
         self._output_ratio = max(1.0, sum([array.nbytes for array in results]) / max(1, _input_bytes(feeds)))
 
     def _expected_bytes(self, feeds: Feeds) -> float:
-        """What the outputs of a run may come to, inputs of one size taken for outputs of one size."""
+        """The expected bytes of the outputs of a run, in proportion to the bytes of its inputs."""
         return _input_bytes(feeds) * self._output_ratio if self.sized_by_inputs else UNKNOWN_BYTES
 
     def _in_stated_shapes(self, outputs: Sequence[str], results: list[Array]) -> list[Array]:
@@ -197,7 +197,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
 
 
 def _measure(model: Model, attempt: batch_trial.Attempt, bound: Bound, proof: RowProof | None) -> None:
-    """Find out what a run takes, and one of several rows unless ``proof`` is None."""
+    """Measure a run, and one of several rows unless ``proof`` is None."""
     try:
         model.run_ns = warmup.median_run_ns(lambda: attempt(bound.feeds))
     except Fault:
@@ -208,7 +208,7 @@ def _measure(model: Model, attempt: batch_trial.Attempt, bound: Bound, proof: Ro
 
 
 def _try_sharing(model: Model, attempt: batch_trial.Attempt, proof: RowProof) -> None:
-    """See whether rows are answered together as they are alone, and what that takes."""
+    """Try whether rows get the same answers together as alone, and measure the cost of a batch run."""
     if model.run_ns is None or model.run_ns > LONGEST_TRIAL_RUN_NS:
         model.sharing = Sharing(False, "a run is so long that nothing would be gained")
         return

@@ -40,7 +40,7 @@ def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
         ProbeFailed: it answers nothing.
     """
     cases: list[Document] = []
-    refusal = "it has no input that could be made up"
+    refusal = "it has no input for which there is a synthetic value"
     for name, tensors in synthetic_inputs(model.signature, samples):
         try:
             bound = model.signature.bind(tensors)
@@ -65,9 +65,9 @@ def compare(expected: Document, model: Model, samples: Sequence[WarmupSample]) -
             try:
                 answers = _answer(model, model.signature.bind(tensors))
             except Fault as fault:
-                return f"for {name} it does not answer as it did when it was admitted: {fault}"
+                return f"for {name} it does not answer as it did at its admission: {fault}"
             if difference := _difference(wanted[name]["outputs"], answers):
-                return f"for {name} it answers otherwise than when it was admitted: {difference}"
+                return f"for {name} its answers differ from those at its admission: {difference}"
     return ""
 
 

@@ -1,7 +1,8 @@
 """Scratch files and folders: the only place that makes temporary files, and that deletes those of killed processes.
 
-Whoever makes scratch holds its lock (``flock``) until it is discarded. That distinguishes it from what a killed process
-left, in containers too, where process ids of others mean nothing. Its name is ``.NAME.<16 hex digits>.penstock``.
+The process that makes scratch holds its lock (``flock``) until it discards it. That distinguishes it from what a killed
+process left, in containers too, where process ids of others mean nothing. Its name is ``.NAME.<16 hex
+digits>.penstock``.
 """
 
 import fcntl
@@ -161,7 +162,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _swept(path: Path) -> bool:
-    """Delete one, if it is this user's and nobody holds its lock."""
+    """Delete one, if it is this user's and its lock is free."""
     try:
         handle = os.open(path, _LOOK)
     except OSError:  # gone meanwhile, or somebody else's

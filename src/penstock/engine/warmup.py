@@ -41,7 +41,8 @@ def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
 
 
 def random_tensors(signature: Signature, rows: int) -> list[Tensor]:
-    """Made-up numbers for so many rows (one request without them, where the model does not batch); see ``_random``."""
+    """Synthetic numbers for ``rows`` rows (one request without rows, where the model does not batch); see
+    ``_random``."""
     return filled_tensors(_required(signature, rows, 1))
 
 

@@ -66,8 +66,8 @@ def test_the_models_of_the_load_tests_share_runs(name: str) -> None:
     assert model.sharing.shared or (name == "cnn" and too_long_here), model.sharing
 
 
-NO_ROWS = "an output had not one row for each row of the inputs"
-OTHER_ROWS = "rows were answered otherwise together than alone"
+NO_ROWS = "an output did not have one row for each row of the inputs"
+OTHER_ROWS = "rows got other answers together than alone"
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ guard can count the calls of a worker that is gone."""
 
 
 def decide(snapshot: Snapshot) -> Action | None:
-    """The one thing to do now, None to go on watching.
+    """Decide what to do now, None to keep watching.
 
     Harm comes first, and is acted on as long as the rollout is open: paused, held at its deadline or in conflict, the
     canary still has its weight. Then comes an unsound split, then the deadline; only then a step forward, which takes

@@ -1,4 +1,4 @@
-"""A rollout as JSON values: as people are shown it, and as it is stored."""
+"""A rollout as JSON values: for the admin API, and for the store."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

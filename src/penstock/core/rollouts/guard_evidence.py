@@ -134,7 +134,7 @@ def harm_now(guard: GuardSpec, state: GuardState) -> float:
 
 def _errors(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float) -> GuardState:
     """The limit that was stated, or the default one, which is about all traffic after the next step: the health test
-    begins anew where that step is another."""
+    starts again at another step."""
     if guard.limit:
         return _rates("errors", guard, state, batch, exposure)
     if state.exposure != exposure:

@@ -26,7 +26,7 @@ SUSPICION = math.log(5)
 probability of a fifth at most."""
 
 LEAST_UNITS = 2
-"""So many units of a sticky split have to fail at a step before a canary is called worse by its errors."""
+"""The units of a sticky split that must fail at a step before a canary is called worse by its errors."""
 
 INTERVAL_ALPHA = 0.05
 """The probability that the interval of the ``performance`` guard is ever wrong."""
@@ -92,7 +92,8 @@ def _mean_bin(counts: Sequence[float]) -> float:
 
 
 def requests_needed_by(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
-    """How many more canary requests the verdict will take if the evidence grows as it has; None if nobody can say."""
+    """How many more canary requests the verdict will take if the evidence grows as it has; None if that is not
+    known."""
     if guard.metric == "promql" or guard.metric in ABSOLUTE:
         return None
     if verdict(guard, state, alpha) is not Verdict.UNDECIDED:

@@ -35,7 +35,7 @@ def enough(weight: int) -> int:
 
 
 def pool_counts(waiting: Waiting, batch: Batch, weight: int) -> tuple[Batch, Waiting]:
-    """A batch with what has waited, as far as there is enough of it at this weight, and what goes on waiting."""
+    """Return the counts that are enough for a batch at this weight, and those that keep waiting."""
     least = enough(weight)
     found = {name: _added(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
     held = {name: counts for name, counts in found.items() if sum(waiting_counts(counts)) < least}

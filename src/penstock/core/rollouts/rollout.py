@@ -135,7 +135,7 @@ def is_split_sound(rollout: Rollout) -> bool:
 
 
 def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
-    """The rollout at another step; at each, the soundness of the split and the canary's health are tested anew."""
+    """The rollout at another step; at each step, the tests of the split and of the canary's health start again."""
     rollout = _observed(rollout, flush_counts(rollout.waiting))
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return replace(
@@ -155,7 +155,7 @@ def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
 
 
 def resume(rollout: Rollout, now: float, reason: str) -> Rollout:
-    """A paused rollout that goes on at its step, with a deadline of its full length from now."""
+    """Resume a paused rollout at its step, with a deadline of its full length from now."""
     return replace(advance(replace(rollout, state=State.RUNNING), rollout.step, now, reason), deadline_from=now)
 
 
@@ -184,14 +184,14 @@ def guard_verdicts(rollout: Rollout) -> dict[str, Verdict]:
 
 
 def requests_needed(rollout: Rollout) -> int | None:
-    """How many more canary requests the slowest guard will take, None if nobody can say."""
+    """How many more canary requests the slowest guard will take, None if that is not known."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     found = [requests_needed_by(guard, state, rollout.guard_alpha) for guard, state in pairs]
     return max((one for one in found if one is not None), default=None)
 
 
 def seconds_needed(rollout: Rollout, now: float) -> float | None:
-    """How long those will take at the rate at which they came at this step, None if nobody can say."""
+    """The seconds that those requests will take at the rate of this step, None if that is not known."""
     missing, lasted = requests_needed(rollout), now - rollout.step_at
     if missing is None or rollout.requests == 0 or lasted <= 0:
         return None

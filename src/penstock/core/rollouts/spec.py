@@ -126,7 +126,8 @@ def with_objectives(spec: RolloutSpec, slo: Mapping[str, float]) -> RolloutSpec:
     """What was asked for, and besides the limits that the model's service-level objectives set: absolute ones, and that
     of the ``errors`` guard where none was stated.
 
-    ``slo`` is the policy's: ``error_ratio`` (0 to 1) and ``latency_p99_ms``. A guard that was asked for stays as it is.
+    ``slo`` is the policy's: ``error_ratio`` (0 to 1) and ``latency_p99_ms``. A guard that the rollout states is not
+    changed.
     """
     stated = {guard.metric for guard in spec.guards}
     limits = {"error_ratio": slo.get("error_ratio"), "latency_p99": slo.get("latency_p99_ms")}

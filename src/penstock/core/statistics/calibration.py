@@ -1,4 +1,4 @@
-"""Whether answers are as often right as their probabilities say, and whether they are so again."""
+"""Detects that answers are not as often right as their probabilities say, and the end of such a gap."""
 
 import math
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ BETS = (*TILTS, -MARGIN, MARGIN)
 """All bets, on a gap and on its end."""
 
 SAFETY_FACTOR = 1.5
-"""So many times the inflation that is measured, less one, is taken for it."""
+"""The measured inflation, less one, is multiplied by this."""
 
 UNKNOWN = 19.0
 """Inflation that is supposed at least while fewer than ``BURSTS`` runs of errors are known: that of a Markov chain
 whose neighbours correlate by 0.9."""
 
 GROWTH = 1.1
-"""How answers follow each other is measured again whenever there are so many times as many."""
+"""The dependence of answers is measured again whenever their number has grown by this factor."""
 
 
 class Gap:

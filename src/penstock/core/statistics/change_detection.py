@@ -1,4 +1,4 @@
-"""Whether what comes in still looks like the reference: detectors that may be watched for ever.
+"""Detects changes against a reference: detectors whose false alarms are bounded however long they run.
 
 The e-SR procedure (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532): a sum over all possible
 starts of a change of the evidence that it began there. While nothing has changed its mean grows by one a row, so the
@@ -44,7 +44,7 @@ at most (simulated: 2 to 20 places, 100 to 1000 rows)."""
 
 
 def onset_probability(rows: int, passed_s: float, budget: float, daily: float) -> float:
-    """The share of so many rows, or labels, at which a change may begin, for at most ``daily`` false alarms a day.
+    """The probability that a change begins at one of ``rows`` rows or labels, for at most ``daily`` false alarms a day.
 
     Of rows at which changes begin one in ``budget`` is a false alarm at most; so it is all of them, or as many as the
     time allows that has passed since the rows before. ``daily`` 0: there is no such bound.

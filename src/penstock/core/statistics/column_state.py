@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 LEAST_ROWS = 100
-"""Before so many rows nothing is said."""
+"""Rows before which no state is reported."""
 
 
 class State(StrEnum):

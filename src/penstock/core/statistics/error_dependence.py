@@ -1,4 +1,4 @@
-"""How errors follow each other, and how far apart labels have to be taken for that to be simple."""
+"""Measures the dependence of errors, and the spacing of labels at which a Markov chain describes it."""
 
 import math
 
@@ -18,7 +18,7 @@ REMAINS = 0.1
 """Dependence (as inflation of a variance, less one) that may remain at a spacing which is chosen."""
 
 SAFETY_FACTOR = 3.0
-"""So many times what is measured of it is taken for it."""
+"""The measured excess is multiplied by this."""
 
 SIGNIFICANT = 3.0
 """Standard errors above which a correlation says how those at greater lags fall."""

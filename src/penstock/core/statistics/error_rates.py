@@ -46,7 +46,7 @@ SUSPICIOUS = 4.0
 
 GREATEST = 1e100
 GROWTH = 1.25
-"""Dependence is measured again whenever there are so many times as many labels."""
+"""Dependence is measured again whenever the number of labels has grown by this factor."""
 
 
 class StartSums:

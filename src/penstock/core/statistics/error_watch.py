@@ -1,4 +1,4 @@
-"""Whether a version's errors are as they were: right and wrong ones, or numbers."""
+"""Detects changes in the errors of a version: right and wrong answers, or numbers."""
 
 import math
 from collections.abc import Sequence

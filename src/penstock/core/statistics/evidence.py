@@ -99,7 +99,7 @@ def _bets(evidence: Evidence, many: int, start: float) -> tuple[float, ...]:
 
 
 def onset_weight(requests: float) -> float:
-    """The weight of all onsets within so many canary requests, beside that of the first request."""
+    """The weight of all onsets within ``requests`` canary requests, beside that of the first request."""
     return (1 - FROM_THE_START) * requests / (requests + ONSET_SCALE)
 
 

@@ -23,7 +23,7 @@ test is exact: the likelihood under a beta mixture around the reference, over th
 Where rows come from several distributions, as by the hour, the reference is the average of what was usual of the same
 rows, and the question is whether their average is within the margin of it.
 
-Nobody knows when a change ends, so evidence begins anew every ``SHORTEST`` rows, and that of ``MOST_STARTS`` starts
+It is not known when a change ends, so evidence starts again every ``SHORTEST`` rows, and that of ``MOST_STARTS`` starts
 is kept, whose ages grow about geometrically. Each beginning adds one to the expected sum of all, as in the detector's
 e-SR procedure (Shin, Ramdas and Rinaldo, "E-detectors", arXiv 2203.03532), and those that are dropped add nothing. So a
 threshold of ``budget / SHORTEST`` makes a false end of a change as rare as a false alarm: on average at least
@@ -114,7 +114,7 @@ class Recovery:
         }
 
     def take_up(self, kept: Mapping[str, Any]) -> None:
-        """Go on with the evidence of ``kept``, if it is of as many places."""
+        """Restore the evidence of ``kept``, if it has the same number of places."""
         counts = np.asarray(kept["counts"], float)
         if counts.ndim == 2 and counts.shape[1] == self._places:
             self._counts, self._usual = counts, np.asarray(kept["usual"], float)
@@ -241,7 +241,7 @@ class Recoveries:
         return {str(index): one.kept() for index, one in self._open.items()}
 
     def take_up(self, kept: Mapping[str, Any], widths: Sequence[int]) -> None:
-        """Go on with the evidence of ``kept``; ``widths`` are each column's places."""
+        """Restore the evidence of ``kept``; ``widths`` are the places of each column."""
         for name, evidence_kept in kept.items():
             if int(name) < len(widths):
                 self._open[int(name)] = Recovery(widths[int(name)])

@@ -52,7 +52,7 @@ def burn(history: Sequence[Counts], window_s: float, allowed: Mapping[str, float
 
 class History:
     """The counts of one version over time, none nearer to each other than ``step_s``, for windows of ``window_s`` at
-    most. Counts that fall, because whoever counted is gone, count as no requests."""
+    most. Counts that fall, because a worker or gateway is gone, count as no requests."""
 
     def __init__(self, window_s: float, step_s: float) -> None:
         self.step_s = max(step_s, window_s / MOST_COUNTS)

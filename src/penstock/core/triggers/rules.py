@@ -59,7 +59,7 @@ class Limits:
 
 
 class Outcome(StrEnum):
-    """What became of a rule that would ask."""
+    """The outcome of a rule whose condition holds."""
 
     REQUESTED = "requested"
     DRY_RUN = "dry_run"

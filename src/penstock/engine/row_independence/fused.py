@@ -1,5 +1,5 @@
 """com.microsoft: operators that ONNX Runtime's own tools write into files. Attributes that are not listed are refused,
-since nobody checks these operators against a published rule."""
+since there is no published rule for these operators."""
 
 from penstock.engine.row_independence import attention, texts
 from penstock.engine.row_independence.broadcasting import broadcast, same_shape, with_single_bounds
