@@ -38,7 +38,7 @@ Attempt = Callable[[Feeds], list[Array]]
 
 
 class RowsDiffer(Exception):
-    """A trial in which rows were answered otherwise together than alone; the text says how, after "in a trial"."""
+    """A trial in which rows got other answers together than alone; the text says how, after "in a trial"."""
 
 
 def refusal(graph: Graph, signature: Signature, options: ModelOptions, proof: RowProof) -> str:

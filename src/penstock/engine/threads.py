@@ -4,7 +4,6 @@ Cores are the affinity mask, cut down by the quotas of control groups. ONNX Runt
 are always set from here.
 """
 
-import math
 import os
 import threading
 from collections.abc import Iterable
@@ -41,7 +40,7 @@ def read_cores(root: Path = Path("/")) -> int:
 
 def cores(affinity: int, quotas: Iterable[float]) -> int:
     """Whole cores under the smallest of the limits: half a core is not one to plan a thread for."""
-    return max(1, math.floor(min((affinity, *quotas))))
+    return max(1, int(min((affinity, *quotas))))
 
 
 def read_quotas(root: Path) -> list[float]:

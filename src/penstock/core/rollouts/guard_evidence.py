@@ -185,7 +185,7 @@ def _slower(
     """Both tests after one batch of times by fine bucket."""
     proven = max(math.log2(guard.limit), math.log2(LEAST_PROVEN)) * FINE_PER_OCTAVE
     after = exceeds(harm, _moved_down(a, allowed_bins(guard)), b, any_onset=True)
-    return after, _faster(health, _moved_down(a, math.floor(proven + 1e-9)), b)
+    return after, _faster(health, _moved_down(a, int(proven + 1e-9)), b)
 
 
 def allowed_bins(guard: GuardSpec) -> int:

@@ -55,7 +55,7 @@ def _log_normaliser(n_a: int, n_b: int, total: int, tilt: float) -> float:
     low, high = max(0, total - n_b), min(n_a, total)
     middle = _mode(n_a, n_b, total, math.exp(tilt))
     reach = 50 + 12 * math.sqrt(high - low + 1)  # the terms are log-concave: beyond this they add less than 1e-16
-    x = np.arange(max(low, math.floor(middle - reach)), min(high, math.ceil(middle + reach)) + 1, dtype=float)
+    x = np.arange(max(low, int(middle - reach)), min(high, math.ceil(middle + reach)) + 1, dtype=float)
     terms = tilt * x - log_gamma(x + 1) - log_gamma(n_a - x + 1) - log_gamma(total - x + 1)
     terms -= log_gamma(n_b - total + x + 1)
     top = float(terms.max())

@@ -177,7 +177,7 @@ def _log_0f1(b: Counts, z: Counts) -> Counts:
     """The logarithms of confluent hypergeometric limit functions, by the terms around the greatest ones."""
     peak = (np.sqrt(b * b + 4 * z) - b) / 2
     wide = 6 * np.sqrt(peak + 1) + 12
-    first = np.maximum(0.0, np.floor(peak - wide))[:, None]
+    first = np.maximum(0.0, np.trunc(peak - wide))[:, None]
     k, one = first + np.arange(math.ceil(2 * float(wide.max()))), b[:, None]
     terms = k * np.log(np.maximum(z, 1e-300))[:, None] - log_gamma(k + 1) - log_gamma_ratio(one, k)
     return np.asarray(np.logaddexp.reduce(terms, axis=1), float)

@@ -108,7 +108,7 @@ def quarter_of(seconds: float, hours: int) -> int:
 def _between(quarter: int, hours: int) -> tuple[int, float]:
     """The hour whose middle was last, and how far on the way to the next one the middle of the quarter is."""
     place = (quarter + 0.5) / 4 - 0.5
-    hour = int(np.floor(place))
+    hour = int(place // 1)
     return hour % hours, place - hour
 
 
