@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.core.errors import Damaged, Fault, NotReady
 from penstock.registry.db.database import AWAY, Database
 from penstock.registry.db.lease import LeaderConnections
@@ -138,7 +138,7 @@ class WatchedLeaderConnections(LeaderConnections):
             self._look(connection)
 
 
-def tell(_: Complaints, subject: Hashable, text: str, error: BaseException | None = None) -> None:
-    """Stands in for ``Complaints.tell``: whatever goes wrong, tasks are to fail with faults that explain themselves."""
+def tell(_: ProblemLog, subject: Hashable, text: str, error: BaseException | None = None) -> None:
+    """Stands in for ``ProblemLog.tell``: whatever goes wrong, tasks are to fail with faults that explain themselves."""
     if error is not None and not isinstance(error, Fault):
         FAILED.append(f"{text} ({subject}): {error!r}")

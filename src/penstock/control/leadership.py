@@ -1,4 +1,4 @@
-"""Keeps the lease of the gateway that decides for all: asks for it, renews it, and shows whether this one has it."""
+"""Acquires and renews the leader's lease, and reports whether this gateway leads."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -16,16 +16,16 @@ log = logging.getLogger("penstock.control")
 
 
 class Lease(Protocol):
-    """This process's part in the lease."""
+    """The lease as this process sees it."""
 
     @property
     def term(self) -> int | None:
-        """The term in which it leads, None if it does not."""
+        """The term in which this process leads, None if it does not."""
 
 
 class Leadership:
-    """One gateway's. ``lead`` looks, does what is due, and says whether this gateway leads; ``release`` lets another
-    one lead. Both block, and raise ``Fault`` while the database is away."""
+    """The part of one gateway in the election. ``lead`` acquires or renews the lease and returns whether this gateway
+    leads; ``release`` gives it up. Both block, and raise ``Fault`` while the database is unreachable."""
 
     def __init__(self, lease: Lease, lead: Callable[[], bool], release: Callable[[], None]) -> None:
         self._lease = lease
@@ -33,36 +33,36 @@ class Leadership:
         self._release = release
         self._pool = BlockingPool("lease", 1)
         self.pools = (self._pool,)
-        self._told: int | None = None
-        self.task = PeriodicTask("leadership", self.step, LOOK_S, meanwhile="no gateway may decide for all")
+        self._logged_term: int | None = None
+        self.task = PeriodicTask("leadership", self.step, LOOK_S, meanwhile="the leader's lease cannot be renewed")
 
     async def step(self) -> None:
-        """Look once; raises ``Fault`` while the database is away."""
+        """Acquire or renew the lease once; raises ``Fault`` while the database is unreachable."""
         try:
             await self._pool.call(self._lead)
         finally:
-            self._tell(self._lease.term)
+            self._log_change(self._lease.term)
 
-    def _tell(self, term: int | None) -> None:
-        if term == self._told:
+    def _log_change(self, term: int | None) -> None:
+        if term == self._logged_term:
             return
-        self._told = term
+        self._logged_term = term
         if term is None:
-            log.warning("this gateway does not decide for all any more")
+            log.warning("this gateway is not the leader any more")
         else:
-            log.info("this gateway decides for all, in term %d", term)
+            log.info("this gateway is the leader, in term %d", term)
 
     async def stop(self) -> None:
-        """Let another gateway lead at once."""
-        with suppress(Fault):  # the lease ends by itself
+        """Release the lease, so that another gateway can lead at once."""
+        with suppress(Fault):  # the lease expires by itself
             await self._pool.call(self._release, deadline_s=READ_S)
 
     def readings(self) -> Iterator[Reading]:
-        """Whether this gateway leads, and in which term; 0 for none."""
+        """Whether this gateway leads, and in which term (0 = it does not)."""
         term = self._lease.term
         yield Point(metrics.LEADER, (), int(term is not None))
         yield Point(metrics.LEASE_TERM, (), term or 0)
 
     def close(self) -> None:
-        """Let the thread go."""
+        """End the thread."""
         self._pool.close()

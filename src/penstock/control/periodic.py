@@ -1,6 +1,6 @@
-"""Supervised periodic work: it goes on whatever one step does, one bad key stops no other, and its state is told.
+"""Supervised periodic tasks: a failing step or key stops nothing else, and metrics report the state of each task.
 
-Every loop of the control process is a ``PeriodicTask``; nothing else here or above runs work again and again.
+Every loop of the control process is a ``PeriodicTask``; nothing else here or above repeats work.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from penstock.telemetry.readings import Point, Reading
 log = logging.getLogger("penstock.control")
 
 JITTER = 0.1
-"""Part of an interval by which a pause may be longer or shorter, so that gateways and tasks do not march in step."""
+"""The share of an interval by which a pause is randomly longer or shorter, so that gateways and tasks spread out."""
 
 MOST_SUBJECTS = 1000
-"""Subjects whose complaints are remembered; of more, the oldest are forgotten, and told again."""
+"""Subjects whose problems are remembered; beyond that the oldest are forgotten, and logged again."""
 
 FIRST_S, LONGEST_S = 1.0, 60.0
-"""Pauses after the first failure of a key, and after many in a row."""
+"""Pauses after the first failure of a key, and after many in a row, in seconds."""
 
 SLOWEST_S = 5.0
-"""A task whose steps fail is tried at least that often, or at its interval if that is longer."""
+"""The longest pause of a failing task, in seconds, unless its interval is longer."""
 
 OVERDUE_S = 300.0
 DOUBLINGS = 30
@@ -43,14 +43,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often in a row something has failed, when it is due again (monotonic seconds), and what was wrong."""
+    """The failures of something in a row, when it is due again (monotonic seconds), and the last problem."""
 
     failures: int = 0
     due: float = 0.0
     problem: str = ""
 
     def failed(self, problem: str, now: float, limits: tuple[float, float], chance: float) -> "Attempts":
-        """After one more failure; ``limits`` are the first and the longest pause, ``chance`` is 0 to 1."""
+        """The attempts after one more failure; ``limits`` are the first and the longest pause, ``chance`` is 0 to 1."""
         failures = self.failures + 1
         return Attempts(failures, now + backoff_s(failures, *limits, chance), problem)
 
@@ -68,44 +68,44 @@ def interval_s(failures: int, interval: float, chance: float) -> float:
 
 
 def due_keys(keys: Iterable[Key], attempts: dict[Key, Attempts], now: float) -> list[Key]:
-    """Those whose time has come, in their order."""
+    """The keys that are due, in their order."""
     return [key for key in keys if key not in attempts or now >= attempts[key].due]
 
 
-# Saying what is wrong.
+# Problems, logged once.
 
 
-class Complaints:
-    """Logs what is wrong with each subject once, until it changes or is over."""
+class ProblemLog:
+    """Logs the problem of each subject once, until it changes or is cleared. Of one thread."""
 
     def __init__(self) -> None:
-        self._told: dict[Hashable, str] = {}
+        self._problems: dict[Hashable, str] = {}
 
-    def tell(self, subject: Hashable, text: str, error: BaseException | None = None) -> None:
-        """Something is wrong; ``error`` is logged with its trace, unless it is a fault, which explains itself.
+    def report(self, subject: Hashable, text: str, error: BaseException | None = None) -> None:
+        """Log a problem; ``error`` is logged with its traceback unless it is a ``Fault``.
 
-        A fault is the same for as long as its sentence is, whatever its whole reason says beside that.
+        A ``Fault`` counts as unchanged while its public text is the same, whatever its details say.
         """
-        sign = str(error) if isinstance(error, Fault) else text
-        if self._told.get(subject) == sign:
+        mark = str(error) if isinstance(error, Fault) else text
+        if self._problems.get(subject) == mark:
             return
-        if subject not in self._told and len(self._told) >= MOST_SUBJECTS:
-            del self._told[next(iter(self._told))]
-        self._told[subject] = sign
+        if subject not in self._problems and len(self._problems) >= MOST_SUBJECTS:
+            del self._problems[next(iter(self._problems))]
+        self._problems[subject] = mark
         bug = error is not None and not isinstance(error, Fault)
         log.log(logging.ERROR if bug else logging.WARNING, text, exc_info=error if bug else None)
 
-    def over(self, subject: Hashable) -> bool:
-        """Nothing is wrong any more; whether something was."""
-        return self._told.pop(subject, None) is not None
+    def clear(self, subject: Hashable) -> bool:
+        """Forget the problem of a subject; return whether it had one."""
+        return self._problems.pop(subject, None) is not None
 
     def retain(self, subjects: Collection[Hashable]) -> None:
-        """Forget all other subjects."""
-        self._told = {subject: text for subject, text in self._told.items() if subject in subjects}
+        """Forget the problems of all other subjects."""
+        self._problems = {subject: text for subject, text in self._problems.items() if subject in subjects}
 
 
 def describe(error: BaseException) -> str:
-    """What went wrong, for operators: a fault's whole reason, or the kind and text of an exception."""
+    """The text of an error for operators: the full reason of a fault, or the type and text of an exception."""
     if isinstance(error, Fault):
         return error.whole
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -115,9 +115,9 @@ def describe(error: BaseException) -> str:
 
 
 class KeyedWork(Generic[Key]):
-    """Work of one task on several keys: one that fails is put off by itself, and the others go on.
+    """Work of one task on several keys: a failing key backs off by itself, and the others go on.
 
-    ``shared`` are exceptions that concern every key, such as a database that is away: they end the step. Of one event
+    ``shared`` are exceptions that concern every key, such as an unreachable database: they end the step. Of one event
     loop, or of one thread.
     """
 
@@ -133,27 +133,27 @@ class KeyedWork(Generic[Key]):
         self._limits = limits
         self._shared = shared
         self._attempts: dict[Key, Attempts] = {}
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
 
     def due(self, keys: Iterable[Key]) -> list[Key]:
-        """Those of all keys that are to be worked on now; what is known of other keys is forgotten."""
-        named = list(keys)
-        self._attempts = {key: self._attempts[key] for key in named if key in self._attempts}
-        self._complaints.retain(self._attempts)
-        return due_keys(named, self._attempts, self._task.clock())
+        """The keys that are due now, of all ``keys``; the state of other keys is forgotten."""
+        all_keys = list(keys)
+        self._attempts = {key: self._attempts[key] for key in all_keys if key in self._attempts}
+        self._problem_log.retain(self._attempts)
+        return due_keys(all_keys, self._attempts, self._task.clock())
 
     def put_off(self) -> list[Key]:
-        """Those that are not to be worked on now, for callers who do not know all keys; what nobody has tried again
-        long after it was due is forgotten."""
+        """The keys that are not due, for callers that do not know all keys; keys that were not tried for long after
+        they were due are forgotten."""
         now = self._task.clock()
         kept = {key: one for key, one in self._attempts.items() if now < one.due + self._limits[1]}
         self._attempts = kept
-        self._complaints.retain(kept)
+        self._problem_log.retain(kept)
         return [key for key, one in kept.items() if now < one.due]
 
     @contextmanager
     def isolated(self, key: Key) -> Iterator[None]:
-        """Around the work on one key."""
+        """A context around the work on one key: its failure is recorded, and not raised."""
         try:
             yield
         except self._shared:
@@ -164,29 +164,29 @@ class KeyedWork(Generic[Key]):
             self.succeeded(key)
 
     def failed(self, key: Key, error: Exception) -> None:
-        """Put a key off, and say why."""
+        """Record and log the failure of a key, and back off."""
         known, problem = self._attempts.get(key, Attempts()), describe(error)
         self._attempts[key] = known.failed(problem, self._task.clock(), self._limits, self._task.chance())
         self._task.failures += 1
-        self._complaints.tell(key, f"{self._what} {_named(key)}: {problem}", error)
+        self._problem_log.report(key, f"{self._what} {_key_text(key)}: {problem}", error)
 
     def succeeded(self, key: Key) -> None:
-        """Nothing is wrong with a key any more."""
+        """Record the success of a key."""
         self._attempts.pop(key, None)
-        if self._complaints.over(key):
-            log.info("%s %s: as it should be again", self._what, _named(key))
+        if self._problem_log.clear(key):
+            log.info("%s %s: it succeeds again", self._what, _key_text(key))
 
     def problem(self, key: Key) -> str:
-        """What is wrong with a key, "" for nothing."""
+        """The problem of a key, "" if it has none."""
         return self._attempts[key].problem if key in self._attempts else ""
 
     @property
     def problems(self) -> dict[Key, str]:
-        """What is wrong, by key."""
+        """The problems, by key."""
         return {key: one.problem for key, one in self._attempts.items()}
 
 
-def _named(key: object) -> str:
+def _key_text(key: object) -> str:
     return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
@@ -194,19 +194,20 @@ def _named(key: object) -> str:
 
 
 async def wait(woken: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, or that long."""
+    """Wait until the event is set, for at most that many seconds."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await woken.wait()
 
 
 class PeriodicTask:
-    """Does a step again and again, about ``interval_s`` apart; a step that fails is tried again, at longer pauses.
+    """Repeats a step about every ``interval_s`` seconds; after failures the pauses are longer.
 
-    ``delay_s`` passes before the first step. The task is overdue if no step has ended, well or badly, for
-    ``overdue_s`` beyond its interval. ``last_success`` is when a step last ended well, before the first one when the
-    task was made. ``meanwhile`` says what holds while steps end in faults. ``clock`` is monotonic
-    and ``now`` gives seconds since the epoch; ``pause`` waits for so many seconds, or until the event is set.
+    ``delay_s`` passes before the first step. The task is overdue if no step has ended, with or without success, for
+    ``overdue_s`` beyond its interval. ``last_success`` is when a step last succeeded (seconds since the epoch), at
+    first when the task was made. ``meanwhile`` is the log text that says what holds while steps fail. ``clock`` is
+    monotonic, ``now`` gives seconds since the epoch; ``pause`` waits for so many seconds, or until the event is set.
+    Belongs to the event loop.
     """
 
     def __init__(
@@ -227,7 +228,7 @@ class PeriodicTask:
         self.clock = clock
         self.chance = chance
         self.failures = 0
-        self.last_success = now()  # one that has not had to run yet is not late
+        self.last_success = now()  # a task that has not been due yet is not overdue
         self._step = step
         self._interval_s = interval_s
         self._delay_s = delay_s
@@ -239,14 +240,14 @@ class PeriodicTask:
         self._in_a_row = 0
         self._dead = ""
         self._ended = clock() + delay_s
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
 
     def wake(self) -> None:
-        """Do a step at once, or as soon as the one under way has ended."""
+        """Run a step at once, or as soon as the present one has ended."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Repeat the step until cancelled."""
         if self._delay_s or self._dead:
             await self._pause(self._woken, self.pause_s() if self._dead else self._delay_s)
         while True:
@@ -255,7 +256,7 @@ class PeriodicTask:
             await self._pause(self._woken, self.pause_s())
 
     async def attempt(self) -> None:
-        """Do one step; whatever it raises is counted and logged."""
+        """Run one step; count and log any exception."""
         try:
             await self._step()
         except asyncio.CancelledError as error:
@@ -277,32 +278,34 @@ class PeriodicTask:
         self._in_a_row += 1
         text = describe(error)
         known = isinstance(error, Fault)
-        self._complaints.tell(self.name, f"{self._meanwhile if known else f'task {self.name} failed'}: {text}", error)
+        self._problem_log.report(
+            self.name, f"{self._meanwhile if known else f'task {self.name} failed'}: {text}", error
+        )
 
     def _succeeded(self) -> None:
         self.last_success = self._now()
         self._in_a_row = 0
-        if self._complaints.over(self.name):
-            log.info("task %s: as it should be again", self.name)
+        if self._problem_log.clear(self.name):
+            log.info("task %s succeeds again", self.name)
 
     def died(self, error: BaseException | None) -> None:
-        """Its loop has ended, which nobody asked for."""
+        """Record that the task's loop has ended unexpectedly."""
         self._dead = "it ended" if error is None else describe(error)
         self._failed(error or RuntimeError("it ended"))
 
     @property
     def is_dead(self) -> bool:
-        """Whether its loop has ended, and not been begun again yet."""
+        """Whether its loop has ended and was not started again yet."""
         return bool(self._dead)
 
     @property
     def problem(self) -> str:
-        """Why the task is not alive, "" if it is. One whose steps fail, and are tried again, is alive."""
+        """Why the task is dead or overdue, "" if it is neither. A task whose steps fail is neither."""
         if self._dead:
             return f"it is dead: {self._dead}"
         silent_s = self.clock() - self._ended
-        late = silent_s > self._interval_s + self._overdue_s
-        return f"it is overdue: no step has ended for {silent_s:.0f} s" if late else ""
+        overdue = silent_s > self._interval_s + self._overdue_s
+        return f"it is overdue: no step has ended for {silent_s:.0f} s" if overdue else ""
 
 
 def _is_cancelled() -> bool:
@@ -311,7 +314,7 @@ def _is_cancelled() -> bool:
 
 
 class Tasks:
-    """The periodic tasks of a process: one whose loop ends, which nobody asked for, is begun again after a pause."""
+    """The periodic tasks of a process; a loop that ends unexpectedly is started again after a pause."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, PeriodicTask] = {}
@@ -319,7 +322,7 @@ class Tasks:
         self._stopped = False
 
     def start(self, *tasks: PeriodicTask) -> None:
-        """Run them until ``stop``."""
+        """Run tasks until ``stop``; raises ``ValueError`` if a name is in use."""
         for task in tasks:
             if task.name in self._tasks:
                 raise ValueError(f"there are two tasks '{task.name}'")
@@ -336,7 +339,7 @@ class Tasks:
             self._launch(task)
 
     async def stop(self) -> None:
-        """End them all."""
+        """Cancel all tasks and wait until they have ended."""
         self._stopped = True
         for running in self._running.values():
             running.cancel()
@@ -347,7 +350,7 @@ class Tasks:
 
     @property
     def running(self) -> dict[str, "asyncio.Task[None]"]:
-        """What runs each task now, by name."""
+        """The asyncio task of each periodic task, by name."""
         return dict(self._running)
 
     def problems(self) -> dict[str, str]:
@@ -355,7 +358,7 @@ class Tasks:
         return {} if self._stopped else {one.name: one.problem for one in self if one.problem}
 
     def readings(self) -> Iterator[Reading]:
-        """When each task succeeded last, and how often it, or a key of it, failed."""
+        """When each task last succeeded, and how often it, or one of its keys, failed."""
         for task in self:
             yield Point(metrics.TASK_LAST_SUCCESS, (task.name,), task.last_success)
             yield Point(metrics.TASK_FAILURES, (task.name,), task.failures)

@@ -83,7 +83,7 @@ def test_workers_go_on_while_a_successor_finds_no_models(stack: ExitStack, folde
     folder.mkdir()
     second = launch(stack, folder, tmp_path)
     assert second.worker_pids() == before
-    wait_until(lambda: "nothing can be served yet" in second.log_text(), PATIENCE_S, "the reason")
+    wait_until(lambda: "no model can be served yet" in second.log_text(), PATIENCE_S, "the reason")
     infer(second)
     assert second.is_ready()
     for model in away.iterdir():

@@ -215,7 +215,7 @@ class Month:
 
     def _serve(self) -> None:
         """One request of each version that is served, and one that was refused."""
-        for block in self.plane.reconciler.ledger.blocks.values():
+        for block in self.plane.reconciler.state.blocks.values():
             writer = self.plane._slots[0].block(block)
             writer.count_failure(0, OUTCOME_INDEX["invalid"], 1_000_000, attributed=True)
             writer.count_shed(0)
@@ -240,7 +240,7 @@ class Month:
             self._database_bytes(),
             int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
             len(list(self.plane.readings())),
-            len(self.plane.reconciler.ledger.blocks),
+            len(self.plane.reconciler.state.blocks),
             len(gc.get_objects()),
             min(_processor_time(lambda: list(self.plane.readings())) for _ in range(5)),
         )

@@ -104,7 +104,7 @@ def test_an_empty_bucket_is_served_once_models_are_in_it(tmp_path: Path) -> None
             assert server.rest("GET", "/v2/health/ready").status == 200
             assert serving(server) == health_pb2.HealthCheckResponse.SERVING
             assert (up(server, bucket), repositories(server)[bucket]) == (True, (1, ""))
-            assert server.log_text().count("nothing can be served yet") == 1
+            assert server.log_text().count("no model can be served yet") == 1
             own.call("PUT", f"/{own.name}/q/later/1/model.onnx", zoo.versioned(4).SerializeToString())
             wait_until(lambda: server.rest("GET", "/v2/models/later/ready").status == 200, PATIENCE_S, "the next model")
 
@@ -121,7 +121,7 @@ def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
             with forwarding(port, own.port):
                 wait_until(lambda: bool(readiness(server)["ready"]), PATIENCE_S, "the bucket's models")
                 assert answering(server) == "5"
-            assert server.log_text().count("nothing can be served yet") == 1
+            assert server.log_text().count("no model can be served yet") == 1
             wait_until(lambda: not up(server, f"s3://{own.name}/p"), PATIENCE_S, "the end of the bucket")
             assert (readiness(server)["ready"], answering(server)) == (True, "5")
             for _ in server.worker_pids():

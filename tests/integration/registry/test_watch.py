@@ -420,7 +420,7 @@ def test_where_nothing_can_be_written_the_folders_own_files_are_served(
         placed = found.versions["1"]
         assert (placed.root, placed.path) == (str(world.root), str(world.root / "a/1/model.onnx"))
         assert [path for path, _ in placed.files] == ["a/1/deep/w.bin", "a/1/model.onnx"]
-        assert "do not change them there" in caplog.text
+        assert "do not change their files" in caplog.text
         world.facts = {"rewrite": rewrite_out(Rewrite((), "sha256:" + "0" * 64))}
         world.write("a/1/model.onnx", "a graph with a map")
         (found,) = await world.contents().scan(settled_only=False)

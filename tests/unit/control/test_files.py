@@ -87,11 +87,11 @@ def test_an_instance_is_abandoned_only_without_its_control_process(tmp_path: Pat
 
 def test_documents_that_cannot_be_read_are_empty(tmp_path: Path) -> None:
     instance = directory.Instance(tmp_path)
-    assert instance.read("ledger") == {}
-    (tmp_path / "ledger.json").write_text('{"torn')
-    assert instance.read("ledger") == {}
-    (tmp_path / "ledger.json").write_text("[1]")
-    assert instance.read("ledger") == {}
+    assert instance.read("state") == {}
+    (tmp_path / "state.json").write_text('{"torn')
+    assert instance.read("state") == {}
+    (tmp_path / "state.json").write_text("[1]")
+    assert instance.read("state") == {}
 
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

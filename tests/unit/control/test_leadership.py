@@ -63,7 +63,7 @@ def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
     with pytest.raises(NotReady):
         asyncio.run(leadership.step())
     assert shown(leadership) == [0, 0]
-    assert "does not decide for all any more" in caplog.text
+    assert "is not the leader any more" in caplog.text
     database.close()
 
 

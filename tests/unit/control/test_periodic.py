@@ -16,9 +16,9 @@ from penstock.control.periodic import (
     LONGEST_S,
     SLOWEST_S,
     Attempts,
-    Complaints,
     KeyedWork,
     PeriodicTask,
+    ProblemLog,
     Tasks,
     backoff_s,
     due_keys,
@@ -177,9 +177,9 @@ def test_an_exception_is_logged_once_with_its_trace_until_it_changes_or_is_over(
     assert told == [
         ("task work failed: ValueError: a", True),
         ("task work failed: ValueError: b", True),
-        ("task work: as it should be again", False),
+        ("task work succeeds again", False),
         ("task work failed: ValueError: b", True),
-        ("task work: as it should be again", False),
+        ("task work succeeds again", False),
     ]
 
 
@@ -287,24 +287,24 @@ def test_keys_that_are_gone_are_forgotten() -> None:
     assert keyed.problems == {}
 
 
-def test_complaints_are_told_once_for_each_subject(caplog: pytest.LogCaptureFixture) -> None:
-    complaints = Complaints()
+def test_problems_are_logged_once_for_each_subject(caplog: pytest.LogCaptureFixture) -> None:
+    problems = ProblemLog()
     for text in ("full 100%", "full 100%", "away"):
-        complaints.tell("disk", text)
-    complaints.tell("bucket", "away")
-    assert complaints.over("disk")
-    assert not complaints.over("disk")
-    complaints.retain(())
-    complaints.tell("bucket", "away")
+        problems.report("disk", text)
+    problems.report("bucket", "away")
+    assert problems.clear("disk")
+    assert not problems.clear("disk")
+    problems.retain(())
+    problems.report("bucket", "away")
     assert [one.message for one in caplog.records] == ["full 100%", "away", "away", "away"]
 
 
 def test_so_many_subjects_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic, "MOST_SUBJECTS", 2)
-    complaints = Complaints()
+    problems = ProblemLog()
     for subject in "abcb":
-        complaints.tell(subject, "full")
-    assert [complaints.over(subject) for subject in "abc"] == [False, True, True]
+        problems.report(subject, "full")
+    assert [problems.clear(subject) for subject in "abc"] == [False, True, True]
 
 
 # All tasks.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions, Reply
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.webhook import ask_webhook
 from penstock.core.rollouts.documents import rollout_document
@@ -74,7 +74,7 @@ class StepGates:
         self._ask = ask
         self._webhooks = webhooks
         self._questions = questions
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
 
     def missing(self, model: str, gates: tuple[Gate, ...]) -> list[str]:
         """Why gates could never pass, in words."""
@@ -93,9 +93,9 @@ class StepGates:
         for query in [guard.query for guard in rollout.spec.guards if guard.query]:
             reply = self._put((trial.id, "guard", query), query)
             if reply is not None and reply.fault:
-                self._complaints.tell((trial.id, query), f"rollout {trial.id}: {reply.fault}")
+                self._problem_log.report((trial.id, query), f"rollout {trial.id}: {reply.fault}")
             elif reply is not None:
-                self._complaints.over((trial.id, query))
+                self._problem_log.clear((trial.id, query))
                 if reply.value is not None and math.isfinite(reply.value):
                     found[query] = reply.value
         return found

@@ -1,7 +1,7 @@
 """Where running instances keep what their processes share: a private directory in memory for each home.
 
 The layout is known only here: ``<base>/<home digest>/<instance>/`` with ``lock`` (held by the control process),
-``control.sock``, ``instance.json`` (fixed for the instance's life), ``ledger.json`` (what must outlive the control
+``control.sock``, ``instance.json`` (fixed for the instance's life), ``state.json`` (what must outlive the control
 process) and one ``slot-N`` for each worker.
 """
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.core.errors import NotReady
 from penstock.engine.durable_files import write_atomically
 from penstock.registry.stores.traffic import Event
@@ -32,7 +32,7 @@ class EventQueue:
         self._path = path
         self._waiting = self._read()
         self._is_telling = False
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
         self.given_up = 0
 
     async def add(self, model: str, event: Event) -> None:
@@ -61,13 +61,13 @@ class EventQueue:
         try:
             await self._tell(*head)
         except NotReady as fault:
-            self._complaints.tell(self._path, f"events wait for the registry's database: {fault}")
+            self._problem_log.report(self._path, f"events wait for the registry's database: {fault}")
             return False
         except Exception:  # an event that cannot be told must not hold up all others
             self.given_up += 1
             log.exception("an event of model %s cannot be told", head[0])
         else:
-            self._complaints.over(self._path)
+            self._problem_log.clear(self._path)
         if self._waiting and self._waiting[0] is head:  # else it was given up meanwhile
             self._waiting.popleft()
         return True

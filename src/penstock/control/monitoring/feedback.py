@@ -12,7 +12,7 @@ from pathlib import Path
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.feedback_spool import FeedbackSpool
 from penstock.control.monitoring.label_comparisons import LabelComparisons
-from penstock.control.periodic import Complaints, KeyedWork, PeriodicTask
+from penstock.control.periodic import KeyedWork, PeriodicTask, ProblemLog
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.core.versions import VersionKey
@@ -117,7 +117,7 @@ class Labels:
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._answer_room = room
         self._dropped: Counter[str] = Counter()
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
         self.comparisons = LabelComparisons(clock)
         self._share: Share = lambda model, rows: None
         self._spool: FeedbackSpool | None = None
@@ -296,9 +296,9 @@ class Labels:
         }
         try:
             write_atomically(self._state, json.dumps(values))
-            self._complaints.over(self._state)
+            self._problem_log.clear(self._state)
         except OSError as error:
-            self._complaints.tell(self._state, f"counts of labels could not be kept: {error.strerror}")
+            self._problem_log.report(self._state, f"counts of labels could not be kept: {error.strerror}")
 
     def _read(self) -> None:
         try:

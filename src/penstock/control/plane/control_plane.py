@@ -1,4 +1,4 @@
-"""The control plane of one instance: its workers, what they serve, and what the ops plane may ask about both."""
+"""The control plane of one instance: its workers, what they serve, and the queries of the ops plane."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.plane import metrics
 from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile import status
-from penstock.control.reconcile.planner import Found, Ledger, ledger_in, ledger_out
+from penstock.control.reconcile.planner import ControllerState, Found, controller_state_in, controller_state_out
 from penstock.control.reconcile.reconciler import Reconciler, Source
 from penstock.control.sources.initial_sync import InitialSync
 from penstock.control.workers.process import WorkerProcess, adopt
@@ -36,23 +36,22 @@ from penstock.telemetry.readings import Reading
 log = logging.getLogger("penstock.control")
 
 STOP_MARGIN_S = 3.0
-"""Time a worker gets beyond its own drain before it is ended."""
+"""The time that a worker has beyond its own drain before it is killed, in seconds."""
 
 STEP_S = 1.0
 ACKNOWLEDGE_S = 10.0
-"""A change that is stored is waited for that long until every worker has it."""
+"""The longest wait until every worker has applied a stored change, in seconds."""
 
-LAST_WORDS_S = 0.1
+LAST_REPORT_S = 0.1
 POLL_S = 0.01
 
 
 class ControlPlane:
     """Runs the workers of one instance; ``start``, then ``stop``.
 
-    ``spawn`` starts the process of a slot's worker; ``look_s`` is the time between two looks at the source, 0 for
-    none beside those at the start and at repository load requests;
-    ``ready_workers``: see ``status.needed_workers``. Series of versions end ``series_s`` seconds after their versions
-    have gone, by ``clock``, which is monotonic.
+    ``spawn`` starts the worker process of a slot; ``look_s`` is the time between two scans of the source, 0 for scans
+    only at the start and at repository load requests; ``ready_workers``: see ``status.needed_workers``. The metrics of
+    a version end ``series_s`` seconds after its removal, by ``clock``, which is monotonic. Belongs to the event loop.
     """
 
     def __init__(
@@ -82,9 +81,11 @@ class ControlPlane:
         self._gathered: Callable[[Message], None] = lambda _: None
         self._labels: Labels | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
-        stored = instance.read("ledger")
+        stored = instance.read("state")
         self.counters = VersionCounters(self._slots, stored, series_s, clock)
-        self.reconciler = Reconciler(source, self, ledger_in(stored.get("ledger", {})), BLOCKS - 1, options.load_s)
+        self.reconciler = Reconciler(
+            source, self, controller_state_in(stored.get("state", {})), BLOCKS - 1, options.load_s
+        )
         limits = Limits(freeze=int(options.freeze_s * 1e9))
         self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns, limits)
         listeners = Listeners(self.reconciler.changed, self._loaded, self._parted, self._take_rows, self._take_labels)
@@ -93,20 +94,20 @@ class ControlPlane:
     # Life.
 
     async def start(self) -> None:
-        """Adopt the workers that live, start the missing ones, and have them serve what the source has; a source that
-        may have something later is asked again and again.
+        """Adopt the live workers, start the missing ones, and have them serve the models of the source; a source that
+        is empty but may offer models later is scanned again.
 
         Raises:
-            Fault: the source cannot offer anything.
+            Fault: the source cannot offer models.
         """
         for index, file in enumerate(self._files):
             if (process := adopt(file)) is not None:
-                log.info("worker %d (pid %d) goes on under this control process", index, process.pid)
+                log.info("worker %d (pid %d) is adopted by this control process", index, process.pid)
                 self._supervisor.adopt(index, self._watched(process))
                 self._adopted = True
-            elif file.slot.pid:  # it ended while nobody watched
-                self.counters.note_loss(self.reconciler.ledger, index, file.slot.pid)
-        self._tasks.start(self._supervisor.task)  # new workers get up meanwhile
+            elif file.slot.pid:  # it died while no control process ran
+                self.counters.note_loss(self.reconciler.state, index, file.slot.pid)
+        self._tasks.start(self._supervisor.task)  # new workers start meanwhile
         await self._channel.start()
         self._serve_first(await self._first.at_start())
         look_s = self._look_s or STEP_S
@@ -116,7 +117,7 @@ class ControlPlane:
         )
 
     async def _look(self) -> None:
-        """Look at the source."""
+        """Scan the source."""
         if self._first.reason:
             self._serve_first(await self._first.again())
         elif self._look_s:
@@ -127,21 +128,21 @@ class ControlPlane:
             self.reconciler.step()
 
     def _serve_first(self, found: Sequence[Found] | None) -> None:
-        """Begin with what was found; while nothing was, adopted workers go on with what they serve."""
+        """Serve the first models; while there are none, adopted workers keep what they serve."""
         if found is None:
             self.reconciler.wait(self._first.reason, publish=not self._adopted)
         else:
             self.reconciler.begin(found)
 
     async def until_ready(self) -> None:
-        """Wait until the gateway is ready and every worker, adopted ones too, serves what this process wants."""
+        """Wait until the gateway is ready and every worker, also an adopted one, has applied the desired state."""
         await _eventually(
             lambda: self.readiness().ready and status.applied(self.reconciler.desired, self.reports.values())
         )
         self._begun = True
 
     async def stop(self) -> None:
-        """Let the workers drain, end those that do not in time, and take the instance away."""
+        """Drain the workers, kill those that do not end in time, and remove the instance."""
         self.drain()
         patience = self._options.drain_delay_s + self._options.drain_timeout_s + STOP_MARGIN_S
         with suppress(TimeoutError):
@@ -150,7 +151,7 @@ class ControlPlane:
         await self.stop_now()
 
     def drain(self) -> None:
-        """Not ready from now on; the workers are asked to end their work."""
+        """Be unready from now on, and ask the workers to drain."""
         self._draining = True
         self._supervisor.retire()
         for process in self._supervisor.processes():
@@ -158,7 +159,7 @@ class ControlPlane:
                 process.terminate()
 
     async def stop_now(self) -> None:
-        """End whatever still lives, and take the instance away."""
+        """Kill the remaining workers and remove the instance."""
         self._draining = True
         self._supervisor.retire()
         for process in self._supervisor.processes():
@@ -170,17 +171,17 @@ class ControlPlane:
         await self._channel.close()
         self._instance.remove()
 
-    # What the ops plane asks.
+    # Queries of the ops plane.
 
     def readiness(self) -> status.Readiness:
-        """Whether requests are taken, and what that rests on."""
+        """Whether the gateway is ready, and why."""
         ready = [self._worker_ready(index) for index in range(self.workers)]
         waiting = "" if self._adopted else self._first.reason
         needed = status.needed_workers(self._ready_workers, self.workers, self._begun)
         return status.readiness(ready, self.statuses(), needed, self._draining, waiting)
 
     def _worker_ready(self, index: int) -> bool:
-        """Alive, open for requests, and in touch with us."""
+        """Whether a worker is alive, open for requests and connected."""
         return self._supervisor.responsive(index) and self._slots[index].state == READY and index in self.reports
 
     def statuses(self) -> list[VersionStatus]:
@@ -191,7 +192,7 @@ class ControlPlane:
         """Every version of one model.
 
         Raises:
-            NotFound: no such model.
+            NotFound: the model does not exist.
         """
         for spec in self.reconciler.desired.models:
             if spec.name == name:
@@ -199,42 +200,41 @@ class ControlPlane:
         raise unknown_model(name)
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
-        """A version's inputs and outputs, None while no worker has told."""
+        """A version's inputs and outputs, None until a worker has reported them."""
         return self._channel.signatures.get((model, version))
 
     @property
     def desired(self) -> Desired:
-        """What the workers are to serve."""
+        """What the workers should serve."""
         return self.reconciler.desired
 
     def applied(self) -> bool:
-        """Whether every worker has worked through that, none missing."""
+        """Whether every worker is connected and has applied the desired state."""
         return len(self.reports) == self.workers and self.reconciler.applied()
 
     def totals(self, model: str, version: str) -> Totals:
-        """What a version was counted by since the instance began; nothing for one that was never served."""
-        return self.counters.totals(self.reconciler.ledger, (model, version))
+        """The totals of a version since the instance began; zero for one that was never served."""
+        return self.counters.totals(self.reconciler.state, (model, version))
 
     def losses(self, model: str, version: str) -> int:
-        """How many workers have ended or been given up while they had calls of a version in hand, since the instance
-        began."""
+        """How many workers have died or been killed with calls of a version in flight, since the instance began."""
         return self.counters.losses((model, version))
 
     def outputs(self, model: str, version: str) -> int:
-        """How many outputs a version has, 0 while no worker has told."""
+        """How many outputs a version has, 0 until a worker has reported them."""
         return len((self.signature(model, version) or {}).get("outputs", ()))
 
     def samples(self, model: str, version: str) -> list[Message]:
-        """The requests that a shadow disagreed on most, worst first, over all workers."""
+        """The requests on which a shadow disagreed most, worst first, over all workers."""
         return self._channel.samples_of(model, version)
 
     async def serve_changes(self) -> bool:
-        """Bring what was stored to the workers; whether all of them have it."""
+        """Publish stored changes to the workers; return whether all have applied them in time."""
         await self.reconciler.refresh()
-        return await self.reconciler.acknowledged(ACKNOWLEDGE_S)
+        return await self.reconciler.wait_applied(ACKNOWLEDGE_S)
 
     def worker_states(self) -> list[tuple[int, str]]:
-        """Process id and state in a word of each slot's worker, 0 where there is none."""
+        """Process id (0 = none) and state of each slot's worker."""
         return [
             (process.pid, STATE_NAMES[slot.state] if slot.pid == process.pid else STATE_NAMES[0])
             if process
@@ -243,45 +243,45 @@ class ControlPlane:
         ]
 
     def gather(self, gathered: Callable[[Message], None]) -> None:
-        """Have rows that workers gathered handed over from now on."""
+        """Set the callback for messages with rows that workers gathered."""
         self._gathered = gathered
 
-    def _take_rows(self, told: Message) -> None:
-        self._gathered(told)
+    def _take_rows(self, message: Message) -> None:
+        self._gathered(message)
 
     def label_by(self, labels: Labels) -> None:
-        """Have labels joined by these from now on."""
+        """Set what joins feedback from now on."""
         self._labels = labels
 
-    async def _take_labels(self, model: str, told: list[Feedback]) -> FeedbackResult:
+    async def _take_labels(self, model: str, feedback: list[Feedback]) -> FeedbackResult:
         if self._labels is None:
-            raise NotReady("labels cannot be taken yet; try again later")
-        return await self._labels.take(model, told)
+            raise NotReady("labels are not accepted yet; try again later")
+        return await self._labels.take(model, feedback)
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
-        """What a version's graph, or else its model card, calls its features."""
+        """The feature names of a version, from its graph or else its model card."""
         placed = self.reconciler.placed(model, version)
         return () if placed is None else placed.features
 
     def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
-        """A version's graph on this machine, its configuration, and where the files lie that this names."""
+        """A version's graph on this machine, its configuration, and the folder of the files that this names."""
         placed = self.reconciler.placed(model, version)
         return None if placed is None else (Path(placed.path), placed.config, Path(placed.folder))
 
     def renew(self) -> None:
-        """Tell the workers what is different now."""
+        """Publish what has changed to the workers."""
         self.reconciler.renew()
 
     def regions(self, offset: int, size: int) -> list[Cells]:
-        """A region of every worker's words."""
+        """A region of counters in every worker's slot."""
         return self.counters.regions(offset, size)
 
     def clear_region(self, offset: int, size: int) -> None:
-        """Zero a region in every slot, before it is given to another reference."""
+        """Zero a region in every slot, before another reference uses it."""
         self.counters.clear_region(offset, size)
 
     def supervise(self, *tasks: PeriodicTask) -> None:
-        """Run these tasks, too, until the plane is stopped."""
+        """Run these tasks until the plane is stopped."""
         self._tasks.start(*tasks)
 
     def task_problems(self) -> Mapping[str, str]:
@@ -289,20 +289,20 @@ class ControlPlane:
         return {**self._tasks.problems(), **metrics.worker_problems(self._slots, self._living())}
 
     def measure(self, readings: Callable[[], Iterable[Reading]]) -> None:
-        """Have further readings told from now on."""
+        """Add a source of metrics."""
         self._measured.append(readings)
 
     def readings(self) -> Iterator[Reading]:
-        """Everything there is to measure, as it stands now."""
+        """All metrics now."""
         living = self._living()
-        known = self.counters.known(self.reconciler.ledger, self.desired, self.reports)
+        known = self.counters.known(self.reconciler.state, self.desired, self.reports)
         yield from metrics.of_versions(self._readings(living, known), known)
 
     def _living(self) -> list[Slot]:
         return [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
 
     def _readings(self, living: Sequence[Slot], known: Collection[VersionKey]) -> Iterator[Reading]:
-        yield from self.counters.readings(self.reconciler.ledger, living, known)
+        yield from self.counters.readings(self.reconciler.state, living, known)
         yield from metrics.workers(self._slots, living)
         yield from metrics.states(self.statuses())
         yield from metrics.contents(self.reconciler.desired, self.reconciler.placed)
@@ -311,7 +311,7 @@ class ControlPlane:
         for measured in self._measured:
             yield from measured()
 
-    # What the reconciler needs of the fleet.
+    # The reconciler's ``Fleet``.
 
     @property
     def workers(self) -> int:
@@ -320,31 +320,31 @@ class ControlPlane:
 
     @property
     def reports(self) -> Mapping[int, Report]:
-        """What the connected workers said last, by slot."""
+        """The latest report of each connected worker, by slot."""
         return self._channel.reports
 
     def publish(self, desired: Desired) -> None:
-        """Tell every worker."""
+        """Send a desired state to every worker."""
         self._channel.publish(desired)
 
-    def save(self, ledger: Ledger) -> None:
-        """Keep what must outlive this process."""
-        self.counters.retain(ledger)
-        self._instance.write("ledger", {"ledger": ledger_out(ledger), **self.counters.out()})
+    def save(self, state: ControllerState) -> None:
+        """Store the state, so that it outlives this process."""
+        self.counters.retain(state)
+        self._instance.write("state", {"state": controller_state_out(state), **self.counters.out()})
 
-    def reusable(self, ledger: Ledger) -> Collection[VersionKey]:
-        """Versions whose counter blocks may be given to others, if none is left."""
-        return self.counters.reusable(ledger, self.desired, self.reports)
+    def reusable(self, state: ControllerState) -> Collection[VersionKey]:
+        """Versions whose counter blocks may be reused, if no block is free."""
+        return self.counters.reusable(state, self.desired, self.reports)
 
-    def departed(self, ledger: Ledger) -> Collection[VersionKey]:
-        """Versions that went so long ago that their series have ended."""
-        return self.counters.departed(ledger, self.desired, self.reports)
+    def departed(self, state: ControllerState) -> Collection[VersionKey]:
+        """Versions that were removed so long ago that their metrics have ended."""
+        return self.counters.departed(state, self.desired, self.reports)
 
     def clear(self, block: int) -> None:
         """Zero a counter block in every slot."""
-        self.counters.clear(self.reconciler.ledger, block)
+        self.counters.clear(self.reconciler.state, block)
 
-    # What happens to workers.
+    # Workers.
 
     def _start_worker(self, index: int) -> WorkerProcess:
         return self._watched(self._spawn(index))
@@ -358,8 +358,8 @@ class ControlPlane:
             self._supervisor.wake()
 
         loop.add_reader(handle, ended)
-        # The supervisor may see the end before the loop does: a reader that outlived its descriptor would leave the
-        # next connection that is given the same number without an answer.
+        # The supervisor may see the end before the loop does: a reader that outlived its descriptor would take the
+        # events of the next connection with the same number.
         process.before_close = partial(loop.remove_reader, handle)
         return process
 
@@ -372,10 +372,10 @@ class ControlPlane:
 
     def _lost(self, index: int, pid: int, reason: Reason) -> None:
         self.counters.note_restart(reason)
-        self.counters.note_loss(self.reconciler.ledger, index, pid)
-        self.save(self.reconciler.ledger)
-        if reason is Reason.DIED:  # its last words may still be on their way
-            asyncio.get_running_loop().call_later(LAST_WORDS_S, self._inquire, index, pid)
+        self.counters.note_loss(self.reconciler.state, index, pid)
+        self.save(self.reconciler.state)
+        if reason is Reason.DIED:  # its last report may still be in the socket
+            asyncio.get_running_loop().call_later(LAST_REPORT_S, self._inquire, index, pid)
 
     def _inquire(self, index: int, pid: int) -> None:
         for report in (self.reports.get(index), self._departed.pop(index, None)):
@@ -384,12 +384,12 @@ class ControlPlane:
 
     def _loaded(self, key: VersionKey, succeeded: bool) -> None:
         self.counters.note_load(key, succeeded)
-        self.save(self.reconciler.ledger)
+        self.save(self.reconciler.state)
 
     def _deserted(self) -> bool:
         return not any(self._supervisor.processes())
 
 
 async def _eventually(check: Callable[[], bool]) -> None:
-    while not check():  # noqa: ASYNC110 - shared memory and strangers' processes have no event
+    while not check():  # noqa: ASYNC110 - shared memory and adopted processes have no event
         await asyncio.sleep(POLL_S)

@@ -69,7 +69,7 @@ class RegistryAdmin:
 
     def __init__(self, parts: Parts, reconciler: Reconciler, serving: Serving) -> None:
         self._parts = parts
-        self._desk = reconciler
+        self._reconciler = reconciler
         self._serving = serving
         self._reads = BlockingPool("registry_reads", THREADS, deadline_s=READ_S)
         self._writes = BlockingPool("registry_writes", THREADS)
@@ -159,8 +159,8 @@ class RegistryAdmin:
             self._pushes -= 1
         if self._parts.source is not None:
             await self._parts.source.place(record)
-        await self._desk.refresh()
-        await self._desk.settled(model, version, self._parts.load_s)
+        await self._reconciler.refresh()
+        await self._reconciler.wait_loaded(model, version, self._parts.load_s)
         document = await self.model(model)
         shown = next(one for one in document["versions"] if one["version"] == version)
         return shown | {

@@ -1,1 +1,1 @@
-"""From what should be served to what is: the planner, the reconciler that carries plans out, and status."""
+"""Makes the observed state equal to the desired state: the planner, the reconciler that applies plans, and status."""

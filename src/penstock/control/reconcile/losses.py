@@ -1,4 +1,4 @@
-"""Workers that ended while they had calls in hand, counted for the life of an instance, whoever watched when."""
+"""Counts workers that died with calls in flight, for the life of an instance and across control processes."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -8,7 +8,7 @@ from penstock.core.versions import VersionKey
 
 
 class Losses:
-    """How many workers ended so for each version, and the last worker of each slot that was counted."""
+    """Deaths with calls in flight by version, and the worker of each slot that was counted last."""
 
     def __init__(self) -> None:
         self._counts: Counter[VersionKey] = Counter()
@@ -16,7 +16,7 @@ class Losses:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Losses":
-        """What was kept, as ``out`` gives it."""
+        """Restore from the values of ``out``."""
         losses = cls()
         losses._counts.update({(model, version): count for model, version, count in values.get("counts", [])})
         losses._last.update(dict(values.get("last", [])))
@@ -28,7 +28,7 @@ class Losses:
         return {"counts": counts, "last": [[slot, pid] for slot, pid in self._last.items()]}
 
     def note(self, slot: int, pid: int, versions: Iterable[VersionKey]) -> None:
-        """The worker of a slot has ended with calls of these versions in hand; the same one is counted once."""
+        """Count the death of a slot's worker with calls of these versions in flight; each worker is counted once."""
         if self._last.get(slot) != pid:
             self._last[slot] = pid
             self._counts.update(versions)
@@ -38,5 +38,5 @@ class Losses:
         self._counts = Counter({key: count for key, count in self._counts.items() if key in kept})
 
     def of_version(self, key: VersionKey) -> int:
-        """How many ended with calls of a version in hand."""
+        """How many workers died with calls of a version in flight."""
         return self._counts[key]

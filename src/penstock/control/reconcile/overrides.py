@@ -1,4 +1,4 @@
-"""A model with another configuration in the place of its own, as an operator may give it with a load request."""
+"""Replaces the configuration of a model by the one that an operator gave with a load request."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from penstock.registry.config import model_config
 def overridden(model: Found, config: str) -> Found:
     """Every version of the model with this configuration (JSON text).
 
-    What a version answered under its own configuration is no measure any more.
+    The recorded answers (``probes``) are dropped: they hold for the model's own configuration only.
 
     Raises:
         InvalidInput: the configuration does not suit the model.

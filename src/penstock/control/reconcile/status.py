@@ -1,4 +1,4 @@
-"""What the workers' reports mean for each version, each model and the whole gateway: pure functions."""
+"""Derives the status of versions, models and the gateway from the workers' reports; pure functions."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from penstock.core.versions import sort_key
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the gateway takes requests, and what that rests on.
+    """Whether the gateway is ready, and why.
 
     ``versions`` counts the desired versions by state; ``reason`` says why the gateway is not ready ("" = it is).
     """
@@ -23,25 +23,25 @@ class Readiness:
     reason: str = ""
 
 
-def needed_workers(stated: int | None, configured: int, begun: bool) -> int:
+def needed_workers(ready_workers: int | None, configured: int, begun: bool) -> int:
     """How many workers must be ready for the gateway to be.
 
-    ``stated`` is the setting ``ready_workers``. None: all until the gateway has begun to serve, one from then on, so
-    that a worker that keeps ending does not take the others out of the load balancer.
+    ``ready_workers`` is the setting. None: all until the gateway has begun to serve, one from then on, so that a
+    worker that keeps crashing does not take the others out of the load balancer.
     """
-    if stated is not None:
-        return min(stated, configured)
+    if ready_workers is not None:
+        return min(ready_workers, configured)
     return 1 if begun else configured
 
 
 def readiness(
     worker_ready: Sequence[bool], statuses: Iterable[VersionStatus], needed: int, draining: bool, waiting: str = ""
 ) -> Readiness:
-    """Ready while ``needed`` workers are, nobody asked the gateway to stop, and it is known what to serve
-    (``waiting`` says why it is not).
+    """Ready while ``needed`` workers are, the gateway is not stopping, and a desired state exists (else ``waiting``
+    says why not).
 
-    A worker is ready once it has worked through the desired state it started with, so versions that are loaded
-    later, beside the ones that answer, do not make the gateway unready.
+    A worker is ready once it has applied the desired state it started with. So versions that are loaded later,
+    beside those that answer, do not make the gateway unready.
     """
     states = Counter(status.state.value for status in statuses)
     reason = waiting
@@ -58,10 +58,10 @@ def statuses(desired: Desired, reports: Mapping[int, Report], workers: int) -> l
 
 
 def known(desired: Desired, reports: Iterable[Report]) -> set[tuple[str, str]]:
-    """Model and version of everything that should be served, or that a worker still has."""
+    """Model and version of everything that is desired or that a worker still has."""
     wanted = {(model.name, one.version) for model in desired.models for one in model.versions}
-    stated = {(model.name, version) for model in desired.models for version in model.unavailable}
-    return wanted | stated | {key for report in reports for key in report.versions}
+    unavailable = {(model.name, version) for model in desired.models for version in model.unavailable}
+    return wanted | unavailable | {key for report in reports for key in report.versions}
 
 
 def model_statuses(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
@@ -72,24 +72,24 @@ def model_statuses(model: ModelSpec, reports: Mapping[int, Report], workers: int
 
 
 def version_status(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> VersionStatus:
-    """One version over all workers: as good as with the worker where it stands worst."""
-    told = [report.versions.get((model, spec.version)) for report in reports.values()]
-    said = [status for status in told if status is not None]
-    reason, detail = next(((status.reason, status.detail) for status in said if status.reason), ("", ""))
+    """The status of one version over all workers: that of the worker in the worst state."""
+    reported = [report.versions.get((model, spec.version)) for report in reports.values()]
+    present = [status for status in reported if status is not None]
+    reason, detail = next(((status.reason, status.detail) for status in present if status.reason), ("", ""))
     state = State.READY
-    if any(status.state is State.UNAVAILABLE for status in said):
+    if any(status.state is State.UNAVAILABLE for status in present):
         state = State.UNAVAILABLE
-    elif len(said) < workers or any(status.state is not State.READY for status in said):
+    elif len(present) < workers or any(status.state is not State.READY for status in present):
         state = State.LOADING
     return VersionStatus(model, spec.version, state, reason, spec.tag, detail)
 
 
 def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict[str, str] | None:
-    """How loading this content of a model ended: the reason for each version that failed; None while it goes on."""
+    """The result of loading this content of a model: the reason of each version that failed; None while it goes on."""
     failed: dict[str, str] = dict(model.unavailable) if not model.versions else {}
     for spec in model.versions:
-        told = [report.versions.get((model.name, spec.version)) for report in reports.values()]
-        done = [one for one in told if one and one.tag == spec.tag and one.state is not State.LOADING]
+        reported = [report.versions.get((model.name, spec.version)) for report in reports.values()]
+        done = [one for one in reported if one and one.tag == spec.tag and one.state is not State.LOADING]
         if len(done) < workers:
             return None
         if reason := next((one.reason for one in done if one.reason), ""):
@@ -99,10 +99,12 @@ def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict
 
 def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> bool:
     """Whether every worker has loaded this content, or found that it cannot."""
-    told = [report.versions.get((model, spec.version)) for report in reports.values()]
-    return sum(one is not None and one.tag == spec.tag and one.state is not State.LOADING for one in told) >= workers
+    reported = [report.versions.get((model, spec.version)) for report in reports.values()]
+    return (
+        sum(one is not None and one.tag == spec.tag and one.state is not State.LOADING for one in reported) >= workers
+    )
 
 
 def applied(desired: Desired, reports: Iterable[Report]) -> bool:
-    """Whether every connected worker has worked through this desired state."""
+    """Whether every connected worker has applied this desired state."""
     return all(report.applied >= desired.revision for report in reports)

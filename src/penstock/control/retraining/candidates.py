@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
-from penstock.control.periodic import Complaints, describe
+from penstock.control.periodic import ProblemLog, describe
 from penstock.control.retraining.holdout import examine
 from penstock.control.retraining.row_source import Gathered, RowSource
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
@@ -128,7 +128,7 @@ class Candidates:
         self.pools = (self._pool, self._exam_pool)
         self._exams: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
 
     # What people ask for.
 
@@ -272,7 +272,7 @@ class Candidates:
             return replace(verdict, reasons=(str(fault),), waits=waits)
         except Exception as error:
             text = f"the exam of model {spec.name} version {version} failed: {describe(error)}"
-            self._complaints.tell(("exam", spec.name, version), text, error)
+            self._problem_log.report(("exam", spec.name, version), text, error)
             return replace(verdict, reasons=("its exam failed",), waits=True)
 
     async def _exam(
@@ -341,7 +341,7 @@ class Candidates:
 
     def _complain(self, model: str, version: str, reason: str) -> None:
         """Say why a version is not rolled out, once."""
-        self._complaints.tell((model, version), f"model {model} version {version} is not rolled out: {reason}")
+        self._problem_log.report((model, version), f"model {model} version {version} is not rolled out: {reason}")
 
     def _spec(self, model: str) -> ModelSpec:
         spec = next((one for one in self._fleet.desired.models if one.name == model), None)

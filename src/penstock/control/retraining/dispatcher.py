@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from penstock.control.calls.blocking import BlockingPool, Job
-from penstock.control.periodic import Complaints, backoff_s
+from penstock.control.periodic import ProblemLog, backoff_s
 from penstock.control.sinks import NotStarted, SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
 from penstock.core.errors import Fault, NotReady
@@ -80,7 +80,7 @@ class Dispatcher:
         self._late: list[tuple[SinkSpec, Job]] = []
         self._unanswered: dict[int, int | None] = {}
         self._not_started: dict[tuple[str, str], int] = {}
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
 
     async def step(self) -> None:
         """Begin to send what is due, but for what waits behind something that is being sent."""
@@ -146,7 +146,7 @@ class Dispatcher:
     def _takes_events(self, delivery: Delivery) -> None:
         key = (delivery.model, delivery.sink)
         self._not_started.pop(key, None)
-        if self._complaints.over(key):
+        if self._problem_log.clear(key):
             log.info("sink %s of model %s takes events again", delivery.sink, delivery.model)
 
     async def _send(self, spec: SinkSpec | None, delivery: Delivery, context: SinkContext) -> None:
@@ -190,7 +190,7 @@ class Dispatcher:
     ) -> None:
         key = (delivery.model, delivery.sink)
         text = f"sink {delivery.sink} of model {delivery.model} does not have an event: {fault}"
-        self._complaints.tell(key, text, error)
+        self._problem_log.report(key, text, error)
         if isinstance(fault, NotStarted):
             failures = self._not_started[key] = self._not_started.get(key, 0) + 1
             due = self._clock() + backoff_s(failures, *PUT_OFF_S, random.random())
@@ -223,11 +223,11 @@ class Dispatcher:
             except (NotLeading, Superseded):
                 return False
             except Fault as fault:
-                self._complaints.tell(
+                self._problem_log.report(
                     OUTBOX, f"what became of a delivery could not be written, it is tried again: {fault}"
                 )
             else:
-                if self._complaints.over(OUTBOX):
+                if self._problem_log.clear(OUTBOX):
                     log.info("what became of deliveries is written again")
                 return True
             failures += 1

@@ -1,11 +1,11 @@
-"""A folder's models with what the registry's database says of them: aliases, and how their versions come and go."""
+"""Adds aliases, routes and transitions from the registry's database to the models of a folder."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from penstock.control.calls.blocking import BlockingPool
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import Source
 from penstock.core.errors import Fault
@@ -18,37 +18,41 @@ SCANS = 2
 
 
 class AliasedFolder:
-    """The folder decides which versions there are, the database what they are called; see ``reconciler.Source``.
+    """A source whose folder decides the versions and whose database decides the aliases; see ``reconciler.Source``.
 
-    While the database was never there, the folder's models are served without aliases.
+    Until the database has been reached once, the folder's models are served without aliases.
     """
 
-    def __init__(self, contents: Source, picture: RegistrySnapshot) -> None:
+    def __init__(self, contents: Source, snapshot: RegistrySnapshot) -> None:
         self._contents = contents
-        self._picture = picture
-        self._complaints = Complaints()
+        self._snapshot = snapshot
+        self._problem_log = ProblemLog()
         self._reads = BlockingPool("registry_scans", SCANS)
         self.pools = (self._reads,)
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
-        """Every model of the folder; raises as the folder does."""
+        """Every model of the folder, with its aliases; raises the faults of the folder."""
         scan = self._contents.scan(settled_only, retry)
         found, records = await asyncio.gather(scan, self._records())
-        return [_named(model, records[model.name]) if model.name in records else model for model in found]
+        return [_with_aliases(model, records[model.name]) if model.name in records else model for model in found]
 
     async def _records(self) -> Mapping[str, ModelRecord]:
         try:
-            found = await self._reads.call(self._picture.models)
+            found = await self._reads.call(self._snapshot.models)
         except Fault as fault:
-            if (known := self._picture.last_known(str(fault))) is not None:
+            if (known := self._snapshot.last_known(str(fault))) is not None:
                 return {record.name: record for record in known}
-            self._complaints.tell(ALIASES, f"the models of the folder are served without their aliases: {fault}", fault)
+            self._problem_log.report(
+                ALIASES,
+                f"the models of the folder are served without aliases, as the database cannot be read: {fault}",
+                fault,
+            )
             return {}
-        self._complaints.over(ALIASES)
+        self._problem_log.clear(ALIASES)
         return {record.name: record for record in found}
 
 
-def _named(model: Found, record: ModelRecord) -> Found:
+def _with_aliases(model: Found, record: ModelRecord) -> Found:
     return replace(
         model,
         aliases={alias.alias: alias.version for alias in record.aliases.values()},

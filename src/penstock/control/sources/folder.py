@@ -1,7 +1,7 @@
-"""Repositories that are watched as a source: what has come to rest there and was admitted is offered.
+"""Watched repositories as a source of models: versions whose files are settled and that were admitted are offered.
 
-A version is copied before it is examined, and workers load the copy by its digests: what serves is what was admitted,
-whatever happens to the repository's files. Where nothing can be written, those are used themselves.
+A version is copied before it is examined, and workers load the copy by its digests: so the served files are the
+admitted ones, whatever happens to the repository. Where nothing can be written, the original files are used.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from penstock.control.calls.blocking import BlockingPool
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.control.reconcile.reconciler import NothingYet
 from penstock.control.sources.repositories import Holding, Repositories, Repository, RepositoryState
@@ -31,12 +31,12 @@ log = logging.getLogger("penstock.control")
 
 MOMENT_S = 0.05
 RETRY_S = 15.0
-"""After a failure that may pass, a version is examined again after that long."""
+"""The pause before a version is examined again after a transient failure."""
 
 THREADS = 8
 LOOK_S = 120.0
 COPY_S = 3600.0
-"""Deadlines of a look at all repositories, and of one step with the files of a version."""
+"""Deadlines of one read of all repositories, and of one step with the files of a version."""
 
 ARRIVING = "its files may still be on their way in"
 EXAMINED = "it is being examined"
@@ -46,7 +46,7 @@ _SEVERAL = "the model is in several repositories; keep it in one of them"
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A version as the last look found it: its tag, and since when (monotonic seconds) it has been that."""
+    """A version at the last scan: its tag, and since when (monotonic seconds) it has had it."""
 
     tag: str
     since: float
@@ -68,9 +68,9 @@ class _Version:
 
 @dataclass(slots=True)
 class _Offer:
-    """What is offered of a version, the tag it was found by, and why its newest content is not (None = it is).
+    """What is offered of a version, its tag, and why its newest content is not offered (None = it is).
 
-    After a failure that may pass, nothing is tried before ``again`` (monotonic seconds).
+    After a transient failure, nothing is tried before ``again`` (monotonic seconds).
     """
 
     placed: Materialized | None = None
@@ -81,8 +81,8 @@ class _Offer:
 
 @dataclass(slots=True)
 class _Look:
-    """One look at the repositories: every model that is known, the versions in those that could be read, and the
-    models (``kept``) of those that could not."""
+    """One read of the repositories: every known model, the versions in readable repositories, and the models
+    (``kept``) of unreadable ones."""
 
     models: list[FoundModel] = field(default_factory=list)
     versions: list[_Version] = field(default_factory=list)
@@ -90,7 +90,8 @@ class _Look:
 
 
 class FolderContents:
-    """Offers the models of repositories; see ``reconciler.Source``. ``clock`` is monotonic, in seconds."""
+    """Offers the models of repositories; see ``reconciler.Source``. Belongs to the event loop. ``clock`` is monotonic,
+    in seconds."""
 
     def __init__(
         self,
@@ -107,8 +108,8 @@ class FolderContents:
         self._copies = copies
         self._settle_s = settle_s
         self._clock = clock
-        self._complaints = Complaints()
-        self._told: set[tuple[str, str, str]] = set()
+        self._problem_log = ProblemLog()
+        self._logged: set[tuple[str, str, str]] = set()
         self._seen: dict[VersionKey, _Seen] = {}
         self._offers: dict[VersionKey, _Offer] = {}
         self._weights: dict[VersionKey, tuple[str, ...]] = {}
@@ -117,14 +118,14 @@ class FolderContents:
         self.pools = (self._pool,)
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
-        """Every model there is; ``settled_only`` takes new files once they have come to rest, else as they are.
+        """Every model; ``settled_only`` takes new files only once they have stopped changing.
 
-        What was refused of the model ``retry`` is examined again, and what was copied of it is looked at.
+        Rejected versions of the model ``retry`` are examined again, and its copies are verified.
 
         Raises:
-            InvalidInput: no repository is there, or nothing in them looks like a model.
-            NotReady: no repository can be reached, or not the one that may hold the model ``retry``. ``NothingYet``
-                while none could ever be read.
+            InvalidInput: no repository exists, or none holds a model.
+            NotReady: no repository is reachable, or not the one that may hold the model ``retry``. ``NothingYet``
+                until one was read for the first time.
         """
         look = await self._pool.call(self._look, deadline_s=LOOK_S)
         self._refuse_unread(look, retry)
@@ -144,7 +145,7 @@ class FolderContents:
 
     @property
     def states(self) -> Sequence[RepositoryState]:
-        """How the last look at each repository ended."""
+        """The result of the last read of each repository."""
         return self._repositories.states
 
     def _look(self) -> _Look:
@@ -162,7 +163,7 @@ class FolderContents:
         for holding, model in found:
             self._take(look, holding, model, homes[model.name])
         look.models = list({model.name: model for model in look.models}.values())
-        self._tell(look.models)
+        self._log_problems(look.models)
         return look
 
     def _take(self, look: _Look, holding: Holding, model: FoundModel, homes: Sequence[str]) -> None:
@@ -178,7 +179,7 @@ class FolderContents:
         look.versions.extend(self._version(version, source) for version, source in sources.items())
 
     def _refuse_unread(self, look: _Look, retry: str) -> None:
-        """Refuse a request for a model that may be in a repository which cannot be reached."""
+        """Refuse a request for a model that may be in an unreachable repository."""
         if not retry or retry in {model.name for model in look.models} - look.kept:
             return
         for fault in self._repositories.faults.values():
@@ -192,19 +193,19 @@ class FolderContents:
             digest.update(f"{path}\0{tag}\0".encode("utf-8", "replace"))
         return _Version(version, source, digest.hexdigest()[:32])
 
-    def _tell(self, models: Iterable[FoundModel]) -> None:
-        """Log what cannot be served and what is left aside, each once for as long as it is so."""
-        told = set()
+    def _log_problems(self, models: Iterable[FoundModel]) -> None:
+        """Log models that cannot be served and files that are ignored, each once until it changes."""
+        problems = set()
         for model in models:
             reasons = model.broken if model.problem is None else {"": model.problem}
-            told |= {(model.name, version, why.whole) for version, why in reasons.items()}
-            told |= {(model.name, "", note) for note in model.notes}
-        for name, version, why in sorted(told - self._told):
+            problems |= {(model.name, version, why.whole) for version, why in reasons.items()}
+            problems |= {(model.name, "", note) for note in model.notes}
+        for name, version, why in sorted(problems - self._logged):
             log.error("model %s%s: %s", name, f" version {version}" if version else "", why)
-        self._told = told
+        self._logged = problems
 
     def _forget(self, look: _Look) -> None:
-        """Let go of what is no more; of a model that cannot be read now, everything stays."""
+        """Forget versions that no longer exist; keep everything of models that cannot be read now."""
         present = {version.key for version in look.versions}
         unread = {model.name for model in look.models if model.problem is not None} | look.kept
         for key in [key for key in self._seen if key not in present and key[0] not in unread]:
@@ -215,7 +216,7 @@ class FolderContents:
     # Examining.
 
     def _notice(self, version: _Version, now: float, settled_only: bool) -> None:
-        """Begin what a version needs, if it is time."""
+        """Start the examination of a version if one is due."""
         seen = self._seen.get(version.key)
         if seen is None or seen.tag != version.tag:
             seen = self._seen[version.key] = _Seen(version.tag, now)
@@ -236,7 +237,7 @@ class FolderContents:
         return not verdict.report.admitted or not piece.content or self._copies.find(piece.content) is not None
 
     async def _reconsider(self, version: _Version) -> None:
-        """Have a version examined again if it was refused, or if its copy is not what it was."""
+        """Have a version examined again if it was rejected, or if its copy is damaged."""
         known = self._verdicts.of(version.tag)
         if known is not None and (not known.report.admitted or not await self._pool.call(intact, known.piece)):
             self._verdicts.forget(version.tag)
@@ -248,19 +249,21 @@ class FolderContents:
             found = await self._verdict(version)
         except (NotReady, Overloaded) as fault:
             offer.problem, offer.again = fault.reason, self._clock() + RETRY_S
-            text = "model {} version {} cannot be examined now: {}".format(*version.key, fault.whole)
-            self._complaints.tell(version.key, text, fault)
+            text = "model {} version {} cannot be examined now, and is tried again: {}".format(
+                *version.key, fault.whole
+            )
+            self._problem_log.report(version.key, text, fault)
         except Exception as error:
-            self._complaints.tell(version.key, "model {} version {} cannot be examined".format(*version.key), error)
+            self._problem_log.report(version.key, "model {} version {} cannot be examined".format(*version.key), error)
             offer.problem, offer.again = Reason("it cannot be examined"), self._clock() + RETRY_S
         else:
-            if found is not None:  # else its files changed meanwhile; the next look begins anew
+            if found is not None:  # else its files changed meanwhile, and the next scan starts over
                 self._seen[version.key] = replace(self._seen[version.key], tag=found.tag)
                 self._verdicts.keep(found.tag, found.verdict)
                 self._judge(found.tag, version, found.verdict)
 
     async def _verdict(self, version: _Version) -> "_Judged | None":
-        """What admission finds of a version; None if its files changed meanwhile."""
+        """The verdict of admission on a version; None if its files changed meanwhile."""
         try:
             work = await self._pool.call(self._begin, version.source)
             try:
@@ -269,7 +272,7 @@ class FolderContents:
                 await self._pool.call(work.close)
         except (NotReady, Overloaded):
             raise
-        except Fault as fault:  # so it is until its files change
+        except Fault as fault:  # final until its files change
             nothing = Piece(Path(), "", "", (), "")
             return _Judged(version.tag, Verdict(Report(str(fault), {}, fault.detail), nothing, version.tag))
 
@@ -299,12 +302,12 @@ class FolderContents:
         except NotReady as fault:
             if not isinstance(source.tree, LocalTree):
                 raise
-            text = f"models are served from where they lie, do not change them there: {fault.whole}"
-            self._complaints.tell("copies", text, fault)
+            text = f"models cannot be copied and are served in place; do not change their files: {fault.whole}"
+            self._problem_log.report("copies", text, fault)
             return InPlace(source, source.tree)
 
     def _followed(self, version: _Version, weights: tuple[str, ...]) -> _Version | None:
-        """The version with a tag that follows its weights too; None if it is not what it was."""
+        """The version with a tag that includes its weight files; None if its files changed."""
         if self._version(version.version, version.source).tag != version.tag:
             return None
         self._weights[version.key] = weights
@@ -329,7 +332,7 @@ class FolderContents:
         refused = {
             version: why for version, why in problems.items() if version in versions and why.text not in _PASSING
         }
-        told = {**broken, **refused, **({"": model.problem} if model.problem else {})}
+        reasons = {**broken, **refused, **({"": model.problem} if model.problem else {})}
         return Found(
             model.name,
             versions,
@@ -337,27 +340,27 @@ class FolderContents:
             model.policy,
             model.problem.text if model.problem else "",
             {version: why.text for version, why in refused.items()},
-            details={version: why.detail for version, why in told.items() if why.detail},
+            details={version: why.detail for version, why in reasons.items() if why.detail},
         )
 
 
 def is_passing(model: Found) -> bool:
-    """Whether a version of a model is still on its way in, or being examined."""
+    """Whether a version of a model is still being copied or examined."""
     return any(why in _PASSING for why in model.broken.values())
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A verdict, and the tag of the files it is about."""
+    """A verdict, and the tag of its files."""
 
     tag: str
     verdict: Verdict
 
 
 def _content(piece: Piece, version: _Version) -> str:
-    """Names the bytes and the configuration that a verdict is about."""
-    told = json.dumps([piece.graph, piece.files, version.source.model.config])
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    """The digest of the files and the configuration that a verdict is about."""
+    parts = json.dumps([piece.graph, piece.files, version.source.model.config])
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
 def _placed(tag: str, version: _Version, verdict: Verdict) -> Materialized:

@@ -1,24 +1,24 @@
-"""When the first models are served: at once, or, where the source has nothing to offer at the start, once it has."""
+"""Decides when the first models are served: at once, or as soon as a source that is empty at the start offers some."""
 
 import time
 from collections.abc import Callable, Sequence
 
-from penstock.control.periodic import Complaints, describe
+from penstock.control.periodic import ProblemLog, describe
 from penstock.control.reconcile.planner import Found
 from penstock.control.reconcile.reconciler import NothingYet, Source
 from penstock.control.sources.folder import is_passing
 from penstock.core.errors import Fault
 
 PATIENCE_S = 30.0
-"""From the first look that finds models on, so long are the last of them waited for."""
+"""The longest wait for the last models, from the first scan that finds any, in seconds."""
 
 _EXAMINED = "the first models are being examined"
 _FIRST = "first"
-_BROKEN = "the source of the models cannot be looked at"
+_BROKEN = "the source of the models cannot be read"
 
 
 class InitialSync:
-    """Asks a source until it offers something. ``reason`` says why nothing is served yet, "" once something is.
+    """Scans a source until it offers models. ``reason`` says why no model is served yet, "" once one is.
 
     ``clock`` is monotonic, in seconds.
     """
@@ -28,13 +28,13 @@ class InitialSync:
         self._clock = clock
         self._found_at: float | None = None
         self.reason = ""
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
 
     async def at_start(self) -> Sequence[Found] | None:
-        """What the source offers, files taken as they are; None if it may offer something later.
+        """Scan the source with its files as they are; None if it may offer models later.
 
         Raises:
-            Fault: it cannot offer anything.
+            Fault: it cannot offer models.
         """
         try:
             return await self._source.scan(settled_only=False)
@@ -43,9 +43,9 @@ class InitialSync:
             return None
 
     async def again(self) -> Sequence[Found] | None:
-        """What the source offers, once its models have come to rest and are examined; None until then.
+        """Scan the source; None until its files are settled and its models are examined.
 
-        A model that never comes to rest does not stop the others: they are waited for no longer than ``PATIENCE_S``.
+        A model that never settles does not stop the others: the wait ends after ``PATIENCE_S``.
         """
         try:
             found = await self._source.scan(settled_only=True)
@@ -54,7 +54,7 @@ class InitialSync:
             return None
         except Exception as error:
             self.reason = _BROKEN
-            self._complaints.tell(_FIRST, f"{_BROKEN}: {describe(error)}", error)
+            self._problem_log.report(_FIRST, f"{_BROKEN}: {describe(error)}", error)
             return None
         now = self._clock()
         began = self._found_at = now if self._found_at is None else self._found_at
@@ -68,5 +68,5 @@ class InitialSync:
         """Remember the reason, and log it once for as long as it is the same."""
         self._found_at = None
         self.reason = str(fault)
-        text = f"nothing can be served yet, and it is tried again until it can: {fault.whole}"
-        self._complaints.tell(_FIRST, text, fault)
+        text = f"no model can be served yet; the source is scanned again until it offers one: {fault.whole}"
+        self._problem_log.report(_FIRST, text, fault)

@@ -1,4 +1,4 @@
-"""The registry as a source of models: what should exist there, laid out on this machine."""
+"""The registry as a source of models: their contents, materialized on this machine."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.control.calls.blocking import BlockingPool
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.control.reconcile.planner import Found, Materialized
 from penstock.core.errors import Fault, NotReady
 from penstock.core.lineage import card_features
@@ -26,26 +26,26 @@ log = logging.getLogger("penstock.control")
 
 FETCHING = "its content is being fetched"
 RETRY_S = 15.0
-"""A content that could not be laid out is tried again after that long."""
+"""The pause before a content that could not be materialized is tried again."""
 
-PLACES = 2
-"""Contents that are laid out at a time."""
+LAYOUTS = 2
+"""Contents that are materialized at a time."""
 
 SCANS = 2
 LAYOUT_S = 3600.0
-"""Deadline of fetching and laying out one content."""
+"""Deadline of fetching and materializing one content."""
 
 OPENING_S = 660.0
-"""Deadline of the first look where nothing is known yet: a database may be migrated before it is read."""
+"""Deadline of the first scan where nothing is known yet: a database may be migrated before it is read."""
 
 MOMENT_S = 0.05
 
 
 class ContentLayout(Protocol):
-    """Lays contents out; may block."""
+    """Materializes contents on this machine; blocks."""
 
     def place(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
-        """The folder and the graph of a content on this machine, the graph changed as admission had it changed."""
+        """The folder and the graph of a content on this machine, with the rewrite that admission chose applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,18 @@ class _Failure:
 
 
 class RegistrySource:
-    """Offers every admitted version that is laid out; lays out those that are wanted. See ``reconciler.Source``.
+    """Offers every admitted version that is materialized, and materializes those that are wanted.
 
-    ``clock`` is monotonic, in seconds.
+    See ``reconciler.Source``. Belongs to the event loop. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(
-        self, picture: RegistrySnapshot, shelf: ContentLayout, clock: Callable[[], float] = time.monotonic
+        self, snapshot: RegistrySnapshot, layout: ContentLayout, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._picture = picture
-        self._shelf = shelf
+        self._snapshot = snapshot
+        self._layout = layout
         self._reads = BlockingPool("registry_scans", SCANS)
-        self._layouts = BlockingPool("layouts", PLACES, "the registry's store of contents", LAYOUT_S)
+        self._layouts = BlockingPool("layouts", LAYOUTS, "the registry's store of contents", LAYOUT_S)
         self.pools = (self._reads, self._layouts)
         self._clock = clock
         self._seen: Sequence[ModelRecord] = ()
@@ -74,17 +74,17 @@ class RegistrySource:
         self._placed: dict[str, tuple[Path, Path]] = {}
         self._failures: dict[str, _Failure] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._complaints = Complaints()
-        self._room = asyncio.Semaphore(PLACES)
+        self._problem_log = ProblemLog()
+        self._slots = asyncio.Semaphore(LAYOUTS)
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
-        """Every model with a version that is not retired; contents on their way are waited for unless ``settled_only``.
-        What failed of the model ``retry`` is tried again at once.
+        """Every model with an admitted version; waits for contents that are being fetched unless ``settled_only``.
+        Failed contents of the model ``retry`` are tried again at once.
 
         Raises:
-            NotReady: the database is away, and what it said last is not known either.
+            NotReady: the database is unreachable, and no earlier snapshot is known.
         """
-        models = self._understood(await self._models())
+        models = self._readable(await self._models())
         records = [record for model in models for record in _wanted(model)]
         self._forget(models, retry)
         self._begin(records)
@@ -92,19 +92,19 @@ class RegistrySource:
         return [self._found(model) for model in models if _admitted(model)]
 
     async def _models(self) -> Sequence[ModelRecord]:
-        """Every model; at the start, as it was last known where the database is slow, and later where nothing is."""
+        """Every model; at the start, the stored snapshot if the database is slow."""
         try:
-            return await self._reads.call(self._picture.models)
+            return await self._reads.call(self._snapshot.models)
         except NotReady as fault:
             if self._seen:
                 raise
-            known = await self._reads.call(self._picture.recalled, str(fault))
+            known = await self._reads.call(self._snapshot.recalled, str(fault))
             if known is not None:
                 return known
-            return await self._reads.call(self._picture.models, deadline_s=OPENING_S)
+            return await self._reads.call(self._snapshot.models, deadline_s=OPENING_S)
 
-    def _understood(self, models: Sequence[ModelRecord]) -> Sequence[ModelRecord]:
-        """The same, with what was understood before of those whose reports are of a form this release does not know."""
+    def _readable(self, models: Sequence[ModelRecord]) -> Sequence[ModelRecord]:
+        """The models; one whose report has a form unknown to this release keeps its last readable record."""
         if models is not self._seen:
             self._seen = models
             found = {model.name: self._checked(model) for model in models}
@@ -117,28 +117,30 @@ class RegistrySource:
                 _placed(record, Path(), Path())
         except UNKNOWN_FORM as error:
             log.error(
-                "model %s cannot be served as it is now: a report of a form that is not known: %s", model.name, error
+                "model %s keeps its previous versions, as this release cannot read its admission report: %s",
+                model.name,
+                error,
             )
             return self._known.get(model.name)
         return model
 
     def _forget(self, models: Sequence[ModelRecord], retry: str) -> None:
-        """Forget what was laid out of contents that no version has any more, which collection may delete; what is to be
-        tried again is laid out again, and so checked."""
-        places = {model.name: {_place_of(record) for record in _admitted(model)} for model in models}
-        again = places.get(retry, set())
-        kept = set().union(*places.values()) - again
-        self._placed = {key: place for key, place in self._placed.items() if key in kept}
-        self._failures = {key: failure for key, failure in self._failures.items() if key in kept}
+        """Forget contents that no version has any more, which garbage collection may delete; contents of the model
+        ``retry`` are materialized, and so verified, again."""
+        keys = {model.name: {_content_key(record) for record in _admitted(model)} for model in models}
+        again = keys.get(retry, set())
+        wanted = set().union(*keys.values()) - again
+        self._placed = {key: place for key, place in self._placed.items() if key in wanted}
+        self._failures = {key: failure for key, failure in self._failures.items() if key in wanted}
 
     async def place(self, record: VersionRecord) -> None:
-        """Have one version laid out; why it cannot be is told by the next scan."""
-        self._failures.pop(_place_of(record), None)
+        """Materialize one version; if that fails, the next scan says why."""
+        self._failures.pop(_content_key(record), None)
         self._begin([record])
         await self._wait([record], None)
 
     async def close(self) -> None:
-        """Stop laying contents out."""
+        """Stop materializing contents."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -147,29 +149,29 @@ class RegistrySource:
 
     def _begin(self, records: Iterable[VersionRecord]) -> None:
         for record in records:
-            key = _place_of(record)
+            key = _content_key(record)
             failed = self._failures.get(key)
             if key in self._placed or key in self._tasks or (failed and failed.until > self._clock()):
                 continue
-            task = self._tasks[key] = asyncio.create_task(self._lay_out(key, record))
+            task = self._tasks[key] = asyncio.create_task(self._materialize(key, record))
             task.add_done_callback(lambda _, key=key: self._tasks.pop(key))  # type: ignore[misc]
 
-    async def _lay_out(self, key: str, record: VersionRecord) -> None:
+    async def _materialize(self, key: str, record: VersionRecord) -> None:
         digest = record.content.digest
-        async with self._room:
+        async with self._slots:
             try:
-                self._placed[key] = await self._layouts.call(self._shelf.place, record.content, record.rewrite)
+                self._placed[key] = await self._layouts.call(self._layout.place, record.content, record.rewrite)
                 self._failures.pop(key, None)
-                self._complaints.over(digest)
+                self._problem_log.clear(digest)
             except Fault as fault:
-                self._complaints.tell(digest, f"content {digest} cannot be laid out: {fault.whole}", fault)
+                self._problem_log.report(digest, f"content {digest} cannot be materialized: {fault.whole}", fault)
                 self._failures[key] = _Failure(str(fault), self._clock() + RETRY_S)
             except Exception as error:
-                self._complaints.tell(digest, f"content {digest} cannot be laid out", error)
-                self._failures[key] = _Failure("it cannot be laid out", self._clock() + RETRY_S)
+                self._problem_log.report(digest, f"content {digest} cannot be materialized", error)
+                self._failures[key] = _Failure("its content cannot be put on this machine", self._clock() + RETRY_S)
 
     async def _wait(self, records: Iterable[VersionRecord], seconds: float | None) -> None:
-        keys = [_place_of(record) for record in records]
+        keys = [_content_key(record) for record in records]
         tasks = [self._tasks[key] for key in keys if key in self._tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
@@ -178,11 +180,11 @@ class RegistrySource:
         versions, broken = {}, {}
         wanted = {record.version for record in _wanted(model)}
         for record in _admitted(model):
-            place = self._placed.get(_place_of(record))
+            place = self._placed.get(_content_key(record))
             if place is not None:
                 versions[record.version] = _placed(record, *place)
             elif record.version in wanted:
-                failed = self._failures.get(_place_of(record))
+                failed = self._failures.get(_content_key(record))
                 broken[record.version] = failed.reason if failed else FETCHING
         return Found(
             model.name,
@@ -201,29 +203,31 @@ def _admitted(model: ModelRecord) -> list[VersionRecord]:
 
 
 def _wanted(model: ModelRecord) -> list[VersionRecord]:
-    """The versions that have to be on this machine: the policy's choice and those an alias or the route leads to."""
+    """The versions that must be on this machine: those of the policy, the aliases and the route."""
     admitted = {record.version: record for record in _admitted(model)}
     routed = set() if model.route is None else model.route.receivers()
-    named = {*(alias.version for alias in model.aliases.values()), *routed} & admitted.keys()
-    return [admitted[version] for version in sorted({*model.settings.versions.choose(admitted), *named}, key=sort_key)]
+    referenced = {*(alias.version for alias in model.aliases.values()), *routed} & admitted.keys()
+    return [
+        admitted[version] for version in sorted({*model.settings.versions.choose(admitted), *referenced}, key=sort_key)
+    ]
 
 
-def _place_of(record: VersionRecord) -> str:
-    """Names what is laid out of a version: its content, and how its graph is changed."""
+def _content_key(record: VersionRecord) -> str:
+    """The key of what is materialized for a version: its content and the rewrite of its graph."""
     rewrite = record.rewrite
     return record.content.digest if rewrite is None else f"{record.content.digest} {rewrite.digest}"
 
 
 def _files_of(record: VersionRecord, graph: Path) -> tuple[tuple[str, str], ...]:
-    """The files that are served, and what they have to be."""
+    """The served files and their SHA-256 (hex)."""
     content, rewrite = record.content, record.rewrite
-    digests = {graph.name: content.digest} if content.form == "onnx" else _told(content)
+    digests = {graph.name: content.digest} if content.form == "onnx" else _digests(content)
     if rewrite is not None:
         digests[graph.name if content.form == "onnx" else content.graph] = rewrite.digest
     return tuple((path, digest.removeprefix("sha256:")) for path, digest in digests.items())
 
 
-def _told(content: Content) -> dict[str, str]:
+def _digests(content: Content) -> dict[str, str]:
     return {file.path: file.digest for file in content.files}
 
 
@@ -232,7 +236,7 @@ def _placed(record: VersionRecord, folder: Path, graph: Path) -> Materialized:
     bare = content.form == "onnx"
     return Materialized(
         path=str(graph),
-        tag=hashlib.sha256(_place_of(record).encode()).hexdigest()[:16],
+        tag=hashlib.sha256(_content_key(record).encode()).hexdigest()[:16],
         folder=str(folder),
         config=content.config,
         root=str(graph.parent if bare else folder),

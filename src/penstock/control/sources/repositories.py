@@ -1,36 +1,36 @@
-"""The repositories that are watched: each is looked at by itself, and one that is away stops none of the others."""
+"""The watched repositories: each is read by itself, and one that is unreachable stops none of the others."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.repository.layout import FoundModel, models_in, one_model
 from penstock.registry.repository.tree import Tree
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
-_NOT_YET = "it has not been looked at yet"
+_NOT_YET = "it has not been read yet"
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One repository; ``model`` is the name of the model that it is as a whole, if it is one ("" = it holds many), and
-    ``file`` the graph where it is no folder."""
+    """One repository; ``model`` is the model's name if the repository is one model ("" = it holds many), ``file`` the
+    graph if it is a bare file."""
 
     tree: Tree
     model: str = ""
     file: str = ""
 
     def models(self) -> list[FoundModel]:
-        """What is there now; raises ``InvalidInput`` or ``NotReady``."""
+        """Read the models; raises ``InvalidInput`` or ``NotReady``."""
         return [one_model(self.tree, self.model, self.file)] if self.model else models_in(self.tree)
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryState:
-    """How the last look at a repository ended: the models that are known of it, and why it could not be read ("" = it
-    could). The reason is the whole one, for operators."""
+    """The result of the last read of a repository: its number of known models, and why it could not be read ("" = it
+    could). The reason is the full one, for operators."""
 
     name: str
     models: int
@@ -39,7 +39,7 @@ class RepositoryState:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What is known of one repository: its models now, or, where it could not be ``read``, as they were."""
+    """The models of one repository: the present ones, or, if it could not be ``read``, the last known ones."""
 
     tree: Tree
     models: Sequence[FoundModel]
@@ -47,12 +47,12 @@ class Holding:
 
 
 class Repositories:
-    """Looks at several repositories, and remembers what was in each. ``look`` blocks; ``states`` is for any thread."""
+    """Reads several repositories and remembers their models. ``look`` blocks; ``states`` may be read on any thread."""
 
     def __init__(self, repositories: Sequence[Repository]) -> None:
         self._repositories = repositories
         self._last: dict[str, list[FoundModel]] = {}
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
         self.faults: dict[str, Fault] = {}
         self.states = [RepositoryState(one.tree.name, 0, _NOT_YET) for one in repositories]
 
@@ -62,11 +62,11 @@ class Repositories:
         return bool(self._last)
 
     def look(self) -> list[Holding]:
-        """What each of them holds.
+        """Read each of them.
 
         Raises:
-            InvalidInput: none can be read, as it is not there or nothing in it looks like a model.
-            NotReady: none can be read, as it cannot be reached.
+            InvalidInput: none can be read: it is missing, or holds no model.
+            NotReady: none can be read: it is unreachable.
         """
         faults: dict[str, Fault] = {}
         holdings = [self._held(repository, faults) for repository in self._repositories]
@@ -74,7 +74,7 @@ class Repositories:
         self.states = [self._state(holding) for holding in holdings]
         if not any(holding.read for holding in holdings):
             raise next(iter(faults.values()))
-        self._complain()
+        self._log_problems()
         return holdings
 
     def _held(self, repository: Repository, faults: dict[str, Fault]) -> Holding:
@@ -90,11 +90,13 @@ class Repositories:
         name = holding.tree.name
         return RepositoryState(name, len(holding.models), self.faults[name].whole if name in self.faults else "")
 
-    def _complain(self) -> None:
-        """Log which of them cannot be read, each once for as long as it is so."""
-        self._complaints.retain(self.faults)
+    def _log_problems(self) -> None:
+        """Log which of them cannot be read, each once until it changes."""
+        self._problem_log.retain(self.faults)
         for name, fault in self.faults.items():
-            self._complaints.tell(name, f"{name}: what is served of it stays as it is: {fault.whole}", fault)
+            self._problem_log.report(
+                name, f"repository {name} cannot be read, and what is served of it stays as it is: {fault.whole}", fault
+            )
 
 
 def readings(states: Iterable[RepositoryState]) -> Iterator[Reading]:

@@ -1,4 +1,4 @@
-"""A worker's end of the socket to the control process; it outlives control processes and waits for the next."""
+"""A worker's connection to the control process; it outlives control processes and reconnects to the next one."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +13,11 @@ from penstock.control.workers.protocol import (
     Outbox,
     desired_in,
     fault_in,
+    feedback_pieces,
     receive,
     rows_out,
     send,
     status_out,
-    told_pieces,
 )
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
@@ -27,18 +27,19 @@ from penstock.monitor.feedback import Feedback, FeedbackResult
 
 RETRY_S = 0.1
 FEEDBACK_S = 20.0
-"""Wait for the control process to join what was told."""
+"""Time limit for the control process to join feedback."""
 
 CONFIG_CHARACTERS = 1 << 20
-"""Characters of a configuration that is given with a load request."""
+"""The most characters of a configuration in a load request."""
 
 _GONE = "the control process is away for a moment; try again later"
 
 
 class Link:
-    """Says who we are and how our versions are; hears what to serve. Also the data plane's ``Repository``.
+    """Sends reports of a worker and receives desired states. Also the data plane's ``Repository``.
 
-    ``desired`` is told every desired state that arrives. ``command_s`` bounds the wait for a repository request.
+    ``desired`` is called with every desired state that arrives. ``command_s`` bounds the wait for a repository
+    request. Belongs to the event loop.
     """
 
     def __init__(
@@ -59,40 +60,40 @@ class Link:
         self._numbers = count(1)
 
     async def run(self, grace_s: float) -> None:
-        """Keep in touch; returns once no control process has been met for ``grace_s`` seconds."""
+        """Stay connected; returns once no control process has answered for ``grace_s`` seconds."""
         clock = asyncio.get_running_loop().time
-        met = clock()
-        while clock() - met < grace_s:
+        answered_at = clock()
+        while clock() - answered_at < grace_s:
             try:
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=LINE_BYTES)
             except OSError:
                 await asyncio.sleep(RETRY_S)
                 continue
             if await self._converse(reader, writer):
-                met = clock()
+                answered_at = clock()
             else:
                 await asyncio.sleep(RETRY_S)
 
     def report(self, versions: Iterable[VersionStatus]) -> None:
-        """Tell how every version is."""
+        """Report the status of every version."""
         self._report = {**self._report, "versions": [status_out(status) for status in versions]}
         self._put("report", self._report)
 
     def applied(self, revision: int) -> None:
-        """Tell that a desired state has been worked through."""
+        """Report that a desired state has been applied."""
         self._report = {**self._report, "applied": revision}
         self._put("report", self._report)
 
     def describe(self, model: str, version: str, signature: Message) -> None:
-        """Tell a version's inputs and outputs."""
+        """Report the inputs and outputs of a version."""
         key = f"signature {model} {version}"
         self._signatures[key] = {"type": "signature", "model": model, "version": version, "signature": signature}
         self._put(key, self._signatures[key])
 
     def samples(self, model: str, version: str, samples: list[Message]) -> None:
-        """Tell the requests that a shadow disagreed on most."""
-        told = {"type": "samples", "model": model, "version": version, "samples": samples}
-        self._put(f"samples {model} {version}", told)
+        """Report the requests on which a shadow disagreed most."""
+        message = {"type": "samples", "model": model, "version": version, "samples": samples}
+        self._put(f"samples {model} {version}", message)
 
     def rows(
         self,
@@ -104,35 +105,42 @@ class Link:
         confidence: ConfidenceHistogram | None = None,
         seen: int = 0,
     ) -> None:
-        """Hand over rows that were gathered to learn from, out of so many requests."""
-        sure = None if confidence is None else asdict(confidence)
-        told = {"type": "rows", "model": model, "version": version, "names": names, "confidence": sure, "seen": seen}
-        self._put(f"rows {model} {version}", {**told, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
+        """Send rows gathered to learn a reference from; ``seen`` counts the requests they were sampled from."""
+        histogram = None if confidence is None else asdict(confidence)
+        key = {
+            "type": "rows",
+            "model": model,
+            "version": version,
+            "names": names,
+            "confidence": histogram,
+            "seen": seen,
+        }
+        self._put(f"rows {model} {version}", {**key, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
 
     async def load(self, model: str, config: str | None) -> None:
-        """Have a model loaded by every worker; raises what the control process answers, and ``TooLarge``."""
+        """Have every worker load a model; raises the fault that the control process answers, and ``TooLarge``."""
         if config is not None and len(config) > CONFIG_CHARACTERS:
             raise TooLarge(f"the configuration is over the limit of {CONFIG_CHARACTERS} characters")
         await self._command({"verb": "load", "model": model, "config": config})
 
     async def unload(self, model: str) -> None:
-        """Have a model unloaded by every worker; raises what the control process answers."""
+        """Have every worker unload a model; raises the fault that the control process answers."""
         await self._command({"verb": "unload", "model": model})
 
-    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
-        """Have what was told joined; how many were not. Raises what the control process answers."""
+    async def feedback(self, model: str, feedback: Sequence[Feedback]) -> FeedbackResult:
+        """Have feedback joined; return how much of it was not. Raises the fault that the control process answers."""
         unmatched = pending = 0
-        for piece in told_pieces(told):
-            reply = await self._asked({"verb": "feedback", "model": model, "told": piece}, FEEDBACK_S)
+        for piece in feedback_pieces(feedback):
+            reply = await self._asked({"verb": "feedback", "model": model, "feedback": piece}, FEEDBACK_S)
             fault = fault_in(reply)
             if fault is not None:
                 raise fault
             unmatched += int(reply["unmatched"])
-            pending += int(reply.get("pending", 0))  # an older control process says nothing of it
+            pending += int(reply["pending"])
         return FeedbackResult(unmatched, pending)
 
     async def flush(self) -> None:
-        """Wait until the control process, if there is one, has been sent all that it was told."""
+        """Wait until every queued message is sent to the control process, if one is connected."""
         if self._outbox is not None:
             await self._outbox.flush()
 
@@ -141,7 +149,7 @@ class Link:
             self._outbox.put(key, message)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Talk until the other end is gone; whether it ever answered."""
+        """Exchange messages until the connection ends; return whether the control process ever answered."""
         answered = False
         pump: asyncio.Task[None] | None = None
         try:
@@ -152,14 +160,17 @@ class Link:
                 answered = True
                 self._take(message)
         except ChannelBroken:
-            pass  # the same as a closed connection: the next attempt tells
+            pass  # handled like a closed connection: ``run`` tries again
         finally:
             await self._shut(writer, pump)
         return answered
 
     def _open(self, writer: asyncio.StreamWriter) -> asyncio.Task[None]:
         self._outbox = Outbox()
-        first = {**self._report, "counted": self._report["applied"] == 0}  # a successor has counted nothing of before
+        first = {
+            **self._report,
+            "counted": self._report["applied"] == 0,
+        }  # a new control process has counted none of these loads
         self._outbox.put("first report", first)
         for key, message in self._signatures.items():
             self._outbox.put(key, message)

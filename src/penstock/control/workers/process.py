@@ -1,4 +1,4 @@
-"""Worker processes: started in sessions of their own, watched by pidfd, whether they are our children or adopted."""
+"""Worker processes: started in their own sessions and watched by pidfd, whether children of this process or adopted."""
 
 import os
 import select
@@ -13,10 +13,10 @@ from typing import Final
 from penstock.control.workers.slots import SlotFile
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
-"""numpy's own thread pools, which serving never uses; starting them costs a tenth of a second of processor time."""
+"""The thread pools of numpy, which serving never uses; starting them costs 0.1 s of processor time."""
 
 
-_TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_CLOCK_STEP_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 class WorkerProcess:
@@ -35,12 +35,12 @@ class WorkerProcess:
         return bool(self._poll.poll(0))
 
     def processor_ns(self) -> int:
-        """The processor time that it has used, nanoseconds, in steps of the system's clock; 0 where nobody can tell."""
+        """The processor time used so far, in nanoseconds with the resolution of the system's clock; 0 if unknown."""
         try:
             fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return 0
-        return (int(fields[11]) + int(fields[12])) * _TICK_NS  # utime and stime (proc(5))
+        return (int(fields[11]) + int(fields[12])) * _CLOCK_STEP_NS  # utime and stime (proc(5))
 
     def kill(self) -> None:
         """End it at once; without effect if it has ended."""
@@ -51,7 +51,7 @@ class WorkerProcess:
         self._signal(signal.SIGTERM)
 
     def close(self) -> str:
-        """Let go of a process that has ended; a few words on how it ended."""
+        """Release a process that has ended; return how it ended, such as "exit 1"."""
         self.before_close()
         os.close(self.pidfd)
         if self._child is None:
@@ -71,9 +71,9 @@ meanwhile (docs/adr/0009)."""
 
 
 def start(module: str, arguments: Sequence[str]) -> WorkerProcess:
-    """Run a module of ours in a new process that no terminal signal reaches and that outlives this one.
+    """Run a module of Penstock in a new process that gets no terminal signals and outlives this one.
 
-    Its standard output joins standard error: a server's standard output is nobody's protocol.
+    Its standard output goes to standard error, since nothing reads the standard output of a server.
     """
     environment = {**dict.fromkeys(_THREADS, "1"), "GLIBC_TUNABLES": _MALLOC, **os.environ}
     child = subprocess.Popen(
@@ -87,7 +87,7 @@ def start(module: str, arguments: Sequence[str]) -> WorkerProcess:
 
 
 def adopt(file: SlotFile) -> WorkerProcess | None:
-    """The living owner of a slot, or None if it has none."""
+    """The live owner of a slot, None if it has none."""
     pid = file.owner()
     if not pid:
         return None
@@ -95,7 +95,7 @@ def adopt(file: SlotFile) -> WorkerProcess | None:
         process = WorkerProcess(pid)
     except ProcessLookupError:
         return None
-    if file.owner() == pid:  # still: so the descriptor is the owner's, not a stranger's with the same id
+    if file.owner() == pid:  # unchanged: the descriptor belongs to the owner, not to a later process with the same id
         return process
     os.close(process.pidfd)
     return None

@@ -1,4 +1,4 @@
-"""What control process and workers say to each other: one JSON object per line, and its plain values."""
+"""The protocol between control process and workers: one JSON object per line, and its encoders and decoders."""
 
 import asyncio
 import json
@@ -24,30 +24,30 @@ LINE_BYTES = 16 << 20
 """The longest line; the desired state of a thousand models with label files stays far below."""
 
 SEND_S = 5.0
-"""A peer that does not read for that long is given up."""
+"""A peer that does not read for that long is disconnected."""
 
 _FAULTS: Mapping[str, type[Fault]] = {kind.kind: kind for kind in KINDS}
 
 
 PIECE_CHARACTERS = 1 << 20
-"""Characters of what is told of answers in one message; JSON may need twelve bytes for one of them."""
+"""Characters of feedback in one message; JSON may need twelve bytes for one of them."""
 
 log = logging.getLogger("penstock.control")
 
 
 class ChannelBroken(Exception):
-    """The other end is gone, or does not speak as agreed."""
+    """The peer is gone, or breaks the protocol."""
 
 
 class MessageTooLong(Exception):
-    """A message is longer than a line may be; nothing of it was sent."""
+    """A message is longer than a line may be; none of it was sent."""
 
 
 async def receive(reader: asyncio.StreamReader) -> Message | None:
     """The next message, None at the end of the stream.
 
     Raises:
-        ChannelBroken: the line is too long, cut off or no JSON object.
+        ChannelBroken: the line is too long, cut off or not a JSON object.
     """
     try:
         line = await reader.readuntil(b"\n")
@@ -60,18 +60,18 @@ async def receive(reader: asyncio.StreamReader) -> Message | None:
     try:
         message = json.loads(line)
     except ValueError:
-        raise ChannelBroken("the line is no JSON") from None
+        raise ChannelBroken("the line is not JSON") from None
     if not isinstance(message, dict):
-        raise ChannelBroken("the line is no object")
+        raise ChannelBroken("the line is not a JSON object")
     return message
 
 
 async def send(writer: asyncio.StreamWriter, message: Message) -> None:
-    """Write one message and wait until the peer has room for more.
+    """Write one message and wait until the write buffer has drained.
 
     Raises:
         ChannelBroken: the peer is gone or does not read.
-        MessageTooLong: the peer would not take it.
+        MessageTooLong: it is over the limit of a line.
     """
     line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
     if len(line) > LINE_BYTES:
@@ -128,16 +128,16 @@ def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
 
 
-def told_out(told: Sequence[Feedback]) -> list[list[Any]]:
-    """What was told of answers, as JSON values."""
-    return [[one.id, one.label, one.reward, one.at] for one in told]
+def feedback_out(feedback: Sequence[Feedback]) -> list[list[Any]]:
+    """Feedback as JSON values."""
+    return [[one.id, one.label, one.reward, one.at] for one in feedback]
 
 
-def told_pieces(told: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
-    """The same in pieces, each of which is short enough for a message."""
+def feedback_pieces(feedback: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
+    """Feedback as JSON values, in pieces that are each short enough for one message."""
     piece: list[list[Any]] = []
     size = 0
-    for values in told_out(told):
+    for values in feedback_out(feedback):
         more = len(values[0]) + _characters(values[1]) + 64
         if piece and size + more > PIECE_CHARACTERS:
             yield piece
@@ -154,13 +154,13 @@ def _characters(label: Any) -> int:
     return len(label) + 4 if isinstance(label, str) else 32
 
 
-def told_in(values: Iterable[Sequence[Any]]) -> list[Feedback]:
-    """What was told of answers, from its JSON values."""
+def feedback_in(values: Iterable[Sequence[Any]]) -> list[Feedback]:
+    """Feedback from its JSON values."""
     return [Feedback(*one) for one in values]
 
 
 def rows_out(rows: Sequence[Rows]) -> Message:
-    """Rows that were gathered, one below the other, as JSON values."""
+    """Gathered rows, concatenated, as JSON values."""
     if not rows:
         return {"rows": 0, "numbers": "", "labels": []}
     whole = joined(rows)
@@ -170,27 +170,27 @@ def rows_out(rows: Sequence[Rows]) -> Message:
 
 
 def rows_in(values: Message) -> Rows:
-    """Rows that were gathered, from their JSON values."""
+    """Gathered rows from their JSON values."""
     numbers = np.frombuffer(b64decode(values["numbers"]), "<f8").reshape(values["rows"], -1)
     return Rows(numbers, tuple(values["labels"]))
 
 
 def fault_out(fault: Fault | None) -> Message:
-    """A command's result: what went wrong, or nothing."""
+    """The result of a command as JSON values: the fault, or nothing."""
     return {} if fault is None else {"kind": fault.kind, "error": str(fault)}
 
 
 def fault_in(values: Message) -> Fault | None:
-    """What went wrong with a command, None if nothing did."""
+    """The fault of a command from its JSON values, None if it succeeded."""
     if "kind" not in values:
         return None
     return _FAULTS.get(values["kind"], Internal)(str(values["error"]))
 
 
 class Outbox:
-    """Messages on their way to one peer; a later one replaces an unsent one of the same key.
+    """Messages that wait to be sent to one peer; a later one replaces an unsent one of the same key.
 
-    So a peer that reads slowly costs bounded memory and still gets the newest state.
+    So a slow peer costs bounded memory and still gets the newest state. Belongs to the event loop.
     """
 
     def __init__(self) -> None:
@@ -200,17 +200,17 @@ class Outbox:
         self._emptied.set()
 
     def put(self, key: str, message: Message) -> None:
-        """Send this as soon as the peer has room."""
+        """Queue a message, in place of an unsent one of the same key."""
         self._waiting[key] = message
         self._emptied.clear()
         self._filled.set()
 
     async def flush(self) -> None:
-        """Wait until all that was put is sent; for ever, if nothing pumps."""
+        """Wait until the queue is sent; for ever while ``pump`` does not run."""
         await self._emptied.wait()
 
     async def pump(self, writer: asyncio.StreamWriter) -> None:
-        """Send whatever is put, until cancelled.
+        """Send queued messages until cancelled.
 
         Raises:
             ChannelBroken: the peer is gone or does not read.
@@ -227,4 +227,4 @@ class Outbox:
         try:
             await send(writer, message)
         except MessageTooLong as error:
-            log.error("a message of the type %s is not sent: %s", message.get("type"), error)
+            log.error("a message of type %s was dropped: %s", message.get("type"), error)

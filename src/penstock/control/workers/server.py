@@ -1,4 +1,4 @@
-"""The control process's end of the socket to its workers: desired state out, reports and repository requests in."""
+"""The control process's connections to its workers: sends desired states, receives reports and repository requests."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ from penstock.control.workers.protocol import (
     Outbox,
     desired_out,
     fault_out,
+    feedback_in,
     receive,
     status_in,
-    told_in,
 )
 from penstock.core.desired import Desired, State, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
@@ -29,16 +29,16 @@ log = logging.getLogger("penstock.control")
 
 HELLO_S = 5.0
 COMMANDS = 32
-"""Repository requests of one worker that may wait for their answer."""
+"""The most repository requests of one worker that may be in progress."""
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class Repository(Protocol):
-    """Who carries repository requests out; raises faults as they go back to the caller."""
+    """Performs repository requests; raises the faults that the caller gets."""
 
     async def load(self, model: str, config: str | None) -> None:
-        """Load a model, or load it anew."""
+        """Load a model, or load it again."""
 
     async def unload(self, model: str) -> None:
         """Stop serving a model."""
@@ -46,7 +46,7 @@ class Repository(Protocol):
 
 @dataclass(slots=True)
 class Report:
-    """What one worker last said: the newest revision it has worked through, and each version's status."""
+    """The latest report of one worker: the newest revision that it has applied, and each version's status."""
 
     pid: int
     applied: int = 0
@@ -55,9 +55,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Whom the channel tells: a change of any report, the end of each attempt to load (did it succeed?), and what
-    the worker of a slot had said last when its connection ended; and rows that were gathered to learn from.
-    ``feedback`` joins what was told of a model's answers, and says what became of it."""
+    """Callbacks of the channel, called on the event loop: a report changed, an attempt to load ended (and whether it
+    succeeded), a worker disconnected (its slot and last report), rows to learn from arrived. ``feedback`` joins the
+    feedback of a model and returns the result."""
 
     changed: Callable[[], None]
     loaded: Callable[[VersionKey, bool], None]
@@ -67,10 +67,10 @@ class Listeners:
 
 
 class Channel:
-    """One connection for each living worker.
+    """One connection for each living worker. Belongs to the event loop.
 
-    ``admit`` says whether a process is the worker of a slot. ``reports`` holds the connected workers' by slot,
-    ``signatures`` what any of them said about a version's inputs and outputs.
+    ``admit`` says whether a process is the worker of a slot. ``reports`` holds the connected workers' reports by slot,
+    ``signatures`` each version's inputs and outputs as any worker reported them.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Channel:
         self._server = await asyncio.start_unix_server(self._welcome, self._path, limit=LINE_BYTES)
 
     async def close(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         if self._server is not None:
             self._server.close()
         for writer in self._conversations.values():
@@ -102,7 +102,7 @@ class Channel:
         await asyncio.gather(*self._conversations, return_exceptions=True)
 
     def publish(self, desired: Desired) -> None:
-        """Tell every worker, present and to come, what to serve."""
+        """Send a desired state to every worker, and to those that connect later."""
         self._desired = desired
         served = {(model.name, one.version) for model in desired.models for one in model.versions}
         self.signatures = {key: one for key, one in self.signatures.items() if key in served}
@@ -111,9 +111,9 @@ class Channel:
             _put_desired(outbox, desired)
 
     def samples_of(self, model: str, version: str) -> list[Message]:
-        """What any worker told of the requests a shadow disagreed on, worst first."""
-        told = [one for key, samples in self._samples.items() if key[:2] == (model, version) for one in samples]
-        return sorted(told, key=lambda one: -float(one["badness"]))
+        """The requests on which a shadow disagreed, of all workers, worst first."""
+        collected = [one for key, samples in self._samples.items() if key[:2] == (model, version) for one in samples]
+        return sorted(collected, key=lambda one: -float(one["badness"]))
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -136,7 +136,7 @@ class Channel:
             return
         pid = _peer_pid(writer)
         if not hello or hello.get("type") != "hello" or not self._admit(hello["slot"], pid):
-            log.warning("process %d is no worker of this instance", pid)
+            log.warning("process %d connected but is not a worker of this instance; the connection is closed", pid)
             return
         await self._converse(hello["slot"], Report(pid), reader, writer)
 
@@ -212,8 +212,8 @@ class Channel:
 
     async def _feedback(self, message: Message) -> FeedbackResult:
         if self._listeners.feedback is None:
-            raise NotReady("labels cannot be taken yet; try again later")
-        return await self._listeners.feedback(message["model"], told_in(message["told"]))
+            raise NotReady("labels are not accepted yet; try again later")
+        return await self._listeners.feedback(message["model"], feedback_in(message["feedback"]))
 
 
 def _put_desired(outbox: Outbox, desired: Desired) -> None:

@@ -15,7 +15,7 @@ _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence,
 
 
 class SlotFile:
-    """One slot's file, mapped into this process; ``slot`` gives the words their meaning.
+    """One slot's file, mapped into this process; ``slot`` gives access to its counters.
 
     A worker owns its slot by a record lock on the file. The kernel names the lock's owner and frees it when the
     worker ends, whatever the reason, so a live owner is never a matter of trust in what the memory says.
@@ -40,21 +40,21 @@ class SlotFile:
         return True
 
     def owner(self) -> int:
-        """Process id of the owner, 0 if nobody is."""
+        """Process id of the owner, 0 if there is none."""
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(self._handle, fcntl.F_GETLK, asked))
         return 0 if kind == fcntl.F_UNLCK else int(pid)
 
     def close(self) -> None:
-        """Give the descriptor back; the mapping goes with the last view of it."""
+        """Close the descriptor; the mapping ends with the last view of it."""
         os.close(self._handle)
 
 
 def create(path: Path) -> None:
-    """Make a slot file of zeros whose memory is set aside, so that no write to it can fail later.
+    """Create a slot file of zeros with its memory allocated, so that no write to it can fail later.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: the file system is full.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Keeps every slot served by a living worker: a pure decision from what is seen, and a thin loop that performs it."""
+"""Keeps a live worker in every slot: a pure decision from observed slots, and a thin loop that performs it."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from penstock.control.periodic import Complaints, PeriodicTask
+from penstock.control.periodic import PeriodicTask, ProblemLog
 
 log = logging.getLogger("penstock.control")
 
 PERIOD_NS = 100_000_000
-"""Between two looks at the slots; as long as between two beats of a worker."""
+"""The interval between two checks of the slots, and between two heartbeats of a worker, in nanoseconds."""
 
 OVERDUE_S = 60.0
 
 AT_WORK: Final = 10
-"""Silence of a worker that uses the processor counts a tenth: it holds its loop, but it will come back."""
+"""Silence of a worker that uses the processor counts a tenth: it blocks its loop, but only for a while."""
 
 _SECOND = 1_000_000_000
 
@@ -31,12 +31,12 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Patience, in nanoseconds.
+    """Time limits, in nanoseconds.
 
     ``freeze`` is the silence after which the loop of an idle process counts as frozen (of one that uses the processor,
-    ``AT_WORK`` times as much), ``start`` the time a new process has to take its
-    slot over. A worker that ends within ``quick`` of its start makes the next one wait: ``first_delay``, doubling
-    up to ``longest_delay``.
+    ``AT_WORK`` times as much), ``start`` the time in which a new process must take its slot over. After a worker that
+    ends within ``quick`` of its start, the next one waits for ``first_delay``, doubled each time up to
+    ``longest_delay``.
     """
 
     freeze: int = 1_200_000_000
@@ -47,12 +47,13 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What is known of one slot at one moment.
+class Observed:
+    """The state of one slot at one moment.
 
-    ``occupied``: a worker was put there and has not been buried. ``alive``: its process has not ended. ``settled``:
-    it has taken the slot over. ``silent_ns``: for how long its beat stood still while it was watched; ``frozen_ns``:
-    the same, with the time in which it used the processor counted a tenth.
+    ``occupied``: a worker was started there and has not been reaped. ``alive``: its process has not ended.
+    ``settled``: it has taken the slot over. ``silent_ns``: how long its heartbeat has not changed while it was
+    watched; ``frozen_ns``: the same, with time in which it used the processor counted a tenth. ``terminating``: it
+    has been killed.
     """
 
     index: int
@@ -63,45 +64,45 @@ class Seen:
     silent_ns: int = 0
     frozen_ns: int = 0
     retry_ns: int = 0
-    doomed: bool = False
+    terminating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Put a new worker in a vacant slot."""
+    """Start a worker in a vacant slot."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End a worker that is of no use any more."""
+    """Kill a worker that does not work any more."""
 
     index: int
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Bury:
-    """Take note of a worker's end; its slot is vacant."""
+class Reap:
+    """Release a worker that has ended; its slot becomes vacant."""
 
     index: int
 
 
-Action = Spawn | Kill | Bury
+Action = Spawn | Kill | Reap
 
 
-def decide(slots: Sequence[Seen], now_ns: int, limits: Limits, spawning: bool = True) -> Action | None:
-    """The one thing to do now, or None; repeated until None, it leaves nothing undone.
+def decide(slots: Sequence[Observed], now_ns: int, limits: Limits, spawning: bool = True) -> Action | None:
+    """The next action, or None if nothing is to be done.
 
-    Deaths come first, since a slot must be vacant before it can be filled; without ``spawning`` vacant slots
-    stay so.
+    Ended workers come first, since a slot must be vacant before it can be filled. Without ``spawning``, vacant slots
+    stay vacant.
     """
     for slot in slots:
         if slot.occupied and not slot.alive:
-            return Bury(slot.index)
+            return Reap(slot.index)
     for slot in slots:
-        if slot.occupied and not slot.doomed and (reason := _useless(slot, now_ns, limits)):
+        if slot.occupied and not slot.terminating and (reason := _failure(slot, now_ns, limits)):
             return Kill(slot.index, reason)
     for slot in slots:
         if spawning and not slot.occupied and now_ns >= slot.retry_ns:
@@ -109,22 +110,22 @@ def decide(slots: Sequence[Seen], now_ns: int, limits: Limits, spawning: bool = 
     return None
 
 
-def _useless(slot: Seen, now_ns: int, limits: Limits) -> Reason | None:
+def _failure(slot: Observed, now_ns: int, limits: Limits) -> Reason | None:
     if not slot.settled:
         return Reason.STUCK if now_ns - slot.spawned_ns >= limits.start else None
     return Reason.FROZEN if slot.frozen_ns >= limits.freeze else None
 
 
 def delay_ns(quick_deaths: int, limits: Limits) -> int:
-    """How long a slot stays vacant after that many quick deaths in a row."""
+    """How long a slot stays vacant after that many quick deaths in a row, in nanoseconds."""
     if not quick_deaths:
         return 0
     return min(limits.first_delay << min(quick_deaths - 1, 32), limits.longest_delay)
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
-    """A worker's last beat as we saw it, for how long it has not changed (see ``Seen``), and the processor time that
+class Heartbeat:
+    """A worker's last observed heartbeat, how long it has not changed (see ``Observed``), and the processor time that
     its process had used by then."""
 
     beat_ns: int = 0
@@ -133,18 +134,18 @@ class Pulse:
     processor_ns: int = 0
 
 
-def feel(before: Pulse, beat_ns: int, now_ns: int, since_ns: int, processor_ns: int = 0) -> Pulse:
-    """The pulse after another look, ``since_ns`` after the one before; ``processor_ns`` is what the process has used.
+def track(before: Heartbeat, beat_ns: int, now_ns: int, since_ns: int, processor_ns: int = 0) -> Heartbeat:
+    """The heartbeat after a check ``since_ns`` after the previous one; ``processor_ns`` is the processor time used.
 
-    A look that comes late proves nothing about the worker, which may have been as short of time as we were: at most
-    two periods count. A beat in the future announces work during which silence is no fault. A worker that uses the
-    processor is busy with something that ends, or a bug: it gets ``AT_WORK`` times the patience.
+    A late check proves nothing about the worker, which may have lacked processor time as this process did: at most
+    two periods count. A heartbeat in the future announces work during which silence is expected. A worker that uses
+    the processor is probably in a long computation: its limit is ``AT_WORK`` times as long.
     """
     if beat_ns != before.beat_ns or beat_ns > now_ns:
-        return Pulse(beat_ns, processor_ns=processor_ns)
+        return Heartbeat(beat_ns, processor_ns=processor_ns)
     silence = min(since_ns, 2 * PERIOD_NS)
     frozen = silence // AT_WORK if processor_ns > before.processor_ns else silence
-    return Pulse(beat_ns, before.silent_ns + silence, before.frozen_ns + frozen, processor_ns)
+    return Heartbeat(beat_ns, before.silent_ns + silence, before.frozen_ns + frozen, processor_ns)
 
 
 class Process(Protocol):
@@ -152,13 +153,13 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its id."""
+        """Its process id."""
 
     def ended(self) -> bool:
         """Whether it has ended; never waits."""
 
     def processor_ns(self) -> int:
-        """The processor time that it has used, nanoseconds; 0 where nobody can tell."""
+        """The processor time used so far, in nanoseconds; 0 if unknown."""
 
     def kill(self) -> None:
         """End it at once; without effect if it has ended."""
@@ -167,11 +168,11 @@ class Process(Protocol):
         """Ask it to drain; without effect if it has ended."""
 
     def close(self) -> str:
-        """Let go of a process that has ended; a few words on how it ended."""
+        """Release a process that has ended; return how it ended, such as "exit 1"."""
 
 
-class Post(Protocol):
-    """A slot as the supervisor needs it: who took it over, and the beat of that worker's loop."""
+class WorkerSlot(Protocol):
+    """A slot as the supervisor needs it: its owner, and the heartbeat of that worker's loop."""
 
     @property
     def pid(self) -> int:
@@ -179,126 +180,126 @@ class Post(Protocol):
 
     @property
     def heartbeat_ns(self) -> int:
-        """Its last beat, or the time until which it announced to be busy."""
+        """Its last heartbeat, or the time until which it announced to be busy (monotonic nanoseconds)."""
 
 
 @dataclass(slots=True)
-class _Place:
-    post: Post
+class _Watch:
+    slot: WorkerSlot
     process: Process | None = None
     reason: Reason | None = None
     spawned_ns: int = 0
     retry_ns: int = 0
     quick_deaths: int = 0
-    pulse: Pulse = Pulse()
+    heartbeat: Heartbeat = Heartbeat()
 
-    def seen(self, index: int) -> Seen:
+    def observe(self, index: int) -> Observed:
         if self.process is None:
-            return Seen(index, retry_ns=self.retry_ns)
-        return Seen(
+            return Observed(index, retry_ns=self.retry_ns)
+        return Observed(
             index,
             occupied=True,
             alive=not self.process.ended(),
-            settled=self.post.pid == self.process.pid,
+            settled=self.slot.pid == self.process.pid,
             spawned_ns=self.spawned_ns,
-            silent_ns=self.pulse.silent_ns,
-            frozen_ns=self.pulse.frozen_ns,
-            doomed=self.reason is not None,
+            silent_ns=self.heartbeat.silent_ns,
+            frozen_ns=self.heartbeat.frozen_ns,
+            terminating=self.reason is not None,
         )
 
 
 class Supervisor:
-    """Watches one worker per slot; ``step`` may be called by hand.
+    """Watches one worker per slot; ``step`` does one check. Belongs to the event loop.
 
-    ``spawn`` starts a worker for a slot; ``lost`` is told slot, process id and reason of every worker that ended
-    unasked.
+    ``spawn`` starts a worker for a slot; ``lost`` is called with slot, process id and reason for every worker that
+    ended unexpectedly. ``clock`` is monotonic, in nanoseconds.
     """
 
     def __init__(
         self,
-        posts: Sequence[Post],
+        slots: Sequence[WorkerSlot],
         spawn: Callable[[int], Process],
         lost: Callable[[int, int, Reason], None],
         clock: Callable[[], int],
         limits: Limits | None = None,
     ) -> None:
-        self._places = [_Place(post) for post in posts]
+        self._watches = [_Watch(slot) for slot in slots]
         self._spawn = spawn
         self._lost = lost
         self._clock = clock
         self._limits = limits or Limits()
         self._looked_ns = clock()
         self._spawning = True
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
         self.task = PeriodicTask("supervisor", self._look, PERIOD_NS / 1e9, overdue_s=OVERDUE_S)
 
     def adopt(self, index: int, process: Process) -> None:
-        """Watch a worker that somebody else started."""
-        place = self._places[index]
+        """Watch a worker that a previous control process started."""
+        place = self._watches[index]
         place.process, place.spawned_ns = process, self._clock()
 
     def processes(self) -> list[Process | None]:
         """The living worker of each slot."""
-        return [None if one.process is None or one.process.ended() else one.process for one in self._places]
+        return [None if one.process is None or one.process.ended() else one.process for one in self._watches]
 
     def responsive(self, index: int) -> bool:
-        """Whether the slot's worker is alive, has taken its slot over and has not missed several beats."""
-        seen = self._places[index].seen(index)
+        """Whether the slot's worker is alive, has taken its slot over and has not missed several heartbeats."""
+        seen = self._watches[index].observe(index)
         return seen.alive and seen.settled and seen.silent_ns < 4 * PERIOD_NS
 
     def retire(self) -> None:
-        """Replace nobody from now on: the workers are about to be stopped."""
+        """Replace no worker from now on: the workers are about to be stopped."""
         self._spawning = False
 
     def wake(self) -> None:
-        """Look at once: a process has ended."""
+        """Check at once: a process has ended."""
         self.task.wake()
 
     async def _look(self) -> None:
         self.step()
 
     def step(self) -> None:
-        """Look once and do all there is to do."""
+        """Check all slots once and perform every action that is due."""
         now = self._clock()
-        for place in self._places:
+        for place in self._watches:
             used = 0 if place.process is None else place.process.processor_ns()
-            place.pulse = feel(place.pulse, place.post.heartbeat_ns, now, now - self._looked_ns, used)
+            place.heartbeat = track(place.heartbeat, place.slot.heartbeat_ns, now, now - self._looked_ns, used)
         self._looked_ns = now
-        while action := decide(self._seen(), now, self._limits, self._spawning):
+        while action := decide(self._observe(), now, self._limits, self._spawning):
             self._perform(action, now)
 
-    def _seen(self) -> list[Seen]:
-        return [place.seen(index) for index, place in enumerate(self._places)]
+    def _observe(self) -> list[Observed]:
+        return [place.observe(index) for index, place in enumerate(self._watches)]
 
     def _perform(self, action: Action, now_ns: int) -> None:
-        place = self._places[action.index]
+        place = self._watches[action.index]
         match action:
             case Spawn(index):
                 self._fill(index, place, now_ns)
             case Kill(index, reason):
-                log.warning("worker %d is %s and is ended", index, reason)
+                log.warning("worker %d is %s; it is killed", index, reason)
                 place.reason = reason
                 if place.process is not None:
                     place.process.kill()
-            case Bury():
-                self._bury(action.index, place, now_ns)
+            case Reap():
+                self._reap(action.index, place, now_ns)
 
-    def _fill(self, index: int, place: _Place, now_ns: int) -> None:
-        place.reason, place.spawned_ns, place.pulse = None, now_ns, Pulse()
+    def _fill(self, index: int, place: _Watch, now_ns: int) -> None:
+        place.reason, place.spawned_ns, place.heartbeat = None, now_ns, Heartbeat()
         try:
             place.process = self._spawn(index)
         except OSError as error:
-            self._complaints.tell(index, f"worker {index} cannot be started: {error.strerror}")
+            self._problem_log.report(index, f"worker {index} cannot be started, and is tried again: {error.strerror}")
             self._put_off(place, now_ns)
         else:
-            self._complaints.over(index)
+            self._problem_log.clear(index)
 
-    def _put_off(self, place: _Place, now_ns: int) -> None:
+    def _put_off(self, place: _Watch, now_ns: int) -> None:
         quick = now_ns - place.spawned_ns < self._limits.quick
         place.quick_deaths = place.quick_deaths + 1 if quick else 0
         place.retry_ns = now_ns + delay_ns(place.quick_deaths, self._limits)
 
-    def _bury(self, index: int, place: _Place, now_ns: int) -> None:
+    def _reap(self, index: int, place: _Watch, now_ns: int) -> None:
         if place.process is None:
             return
         pid, how = place.process.pid, place.process.close()
@@ -307,6 +308,6 @@ class Supervisor:
             return
         self._put_off(place, now_ns)
         log.warning(
-            "worker %d (pid %d) ended (%s); replaced in %.1f s", index, pid, how, (place.retry_ns - now_ns) / 1e9
+            "worker %d (pid %d) ended (%s); it is replaced in %.1f s", index, pid, how, (place.retry_ns - now_ns) / 1e9
         )
         self._lost(index, pid, place.reason or Reason.DIED)

@@ -86,7 +86,7 @@ def test_a_worker_that_ends_is_replaced_and_what_it_had_in_hand_is_lost(tmp_path
         await gateway.until_beating(2)
         assert gateway.plane.losses("m", "1") == 1
         assert restarts(list(gateway.plane.readings())) == {"died": 1}
-        kept = gateway.instance.read("ledger")
+        kept = gateway.instance.read("state")
         assert kept["losses"]["counts"] == [["m", "1", 1]]
         assert kept["tally"]["restarts"] == {"died": 1}
 

@@ -11,7 +11,7 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.plane.model_view import ModelView
 from penstock.control.plane.registry_admin import Parts, RegistryAdmin
 from penstock.control.reconcile import status
-from penstock.control.reconcile.planner import Ledger
+from penstock.control.reconcile.planner import ControllerState
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.core.desired import VersionStatus
@@ -52,7 +52,7 @@ class Gateway:
         archived = ArchivedAudit(self.store.connections, lambda: blobs)
         self.source = RegistrySource(self.picture, registry.shelf)
         self.fleet = FakeFleet()
-        self.fleet.reconciler = self.reconciler = Reconciler(self.source, self.fleet, Ledger(), 20, 5.0)
+        self.fleet.reconciler = self.reconciler = Reconciler(self.source, self.fleet, ControllerState(), 20, 5.0)
         parts = Parts(self.store, self.picture, registry, self.source, Admission(), 30.0, archived)
         self.admin = RegistryAdmin(parts, self.reconciler, self)
 
@@ -64,7 +64,7 @@ class Gateway:
 
     async def serve_changes(self) -> bool:
         await self.reconciler.refresh()
-        return await self.reconciler.acknowledged(30.0)
+        return await self.reconciler.wait_applied(30.0)
 
     async def push(self, version: str, content: bytes = b"", metadata: Document | None = None) -> tuple[Document, bool]:
         async def chunks() -> AsyncIterator[bytes]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from penstock.control.plane.version_counters import VersionCounters
-from penstock.control.reconcile.planner import Ledger
+from penstock.control.reconcile.planner import ControllerState
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
 from penstock.core.labels import SHED_REASONS
@@ -15,7 +15,7 @@ from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point
 
 ONE, TWO = ("m", "1"), ("m", "2")
-LEDGER = Ledger(blocks={ONE: 1, TWO: 2})
+LEDGER = ControllerState(blocks={ONE: 1, TWO: 2})
 SERIES_S = 60.0
 
 
@@ -67,7 +67,7 @@ def test_the_next_process_goes_on_with_what_this_one_kept() -> None:
     values = {(one.metric, one.labels): one.value for one in told}
     assert values[metrics.WORKER_RESTARTS, ("died",)] == 1
     assert values[metrics.MODEL_LOADS, (*ONE, "failed")] == 1
-    after.retain(Ledger(blocks={TWO: 2}))
+    after.retain(ControllerState(blocks={TWO: 2}))
     assert (after.losses(ONE), after.out()["tally"]["loads"]) == (0, [])
 
 
@@ -94,7 +94,7 @@ def test_while_nothing_is_desired_yet_no_block_is_taken_back() -> None:
 def test_versions_give_their_blocks_away_at_once_only_where_none_is_left() -> None:
     world = World()
     assert list(world.counters.reusable(LEDGER, *world.desired("1"))) == []
-    full = Ledger(blocks={ONE: 1, TWO: 2, **{("n", str(block)): block for block in range(3, BLOCKS)}})
+    full = ControllerState(blocks={ONE: 1, TWO: 2, **{("n", str(block)): block for block in range(3, BLOCKS)}})
     reusable = world.counters.reusable(full, *world.desired("1"))
     assert len(reusable) == BLOCKS - 2
     assert ONE not in reusable

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import pytest
 
-from penstock.control.reconcile.planner import Found, Ledger, Materialized
+from penstock.control.reconcile.planner import ControllerState, Found, Materialized
 from penstock.control.reconcile.reconciler import FATAL_LOADS, WAITING, Reconciler
 from penstock.control.workers.server import Report
 from penstock.core.desired import Desired, State, VersionStatus
@@ -38,7 +38,7 @@ class FakeFleet:
     def __init__(self) -> None:
         self.reconciler: Reconciler | None = None
         self.reports_by_slot = {0: Report(10), 1: Report(11)}
-        self.saved = Ledger()
+        self.saved = ControllerState()
         self.cleared: list[int] = []
         self.gone: list[VersionKey] = []
         self.answer: Callable[[str, str], str | None] = lambda model, version: ""
@@ -65,28 +65,28 @@ class FakeFleet:
         assert self.reconciler is not None
         self.reconciler.changed()
 
-    def save(self, ledger: Ledger) -> None:
-        self.saved = ledger
+    def save(self, state: ControllerState) -> None:
+        self.saved = state
 
-    def reusable(self, ledger: Ledger) -> Collection[VersionKey]:
+    def reusable(self, state: ControllerState) -> Collection[VersionKey]:
         return ()
 
-    def departed(self, ledger: Ledger) -> Collection[VersionKey]:
-        return [key for key in self.gone if key in ledger.blocks]
+    def departed(self, state: ControllerState) -> Collection[VersionKey]:
+        return [key for key in self.gone if key in state.blocks]
 
     def clear(self, block: int) -> None:
         self.cleared.append(block)
 
 
-def at_desk(
+def with_reconciler(
     act: Callable[[Reconciler, FakeSource, FakeFleet], Awaitable[None]],
     *models: Found,
-    ledger: Ledger | None = None,
+    state: ControllerState | None = None,
     load_s: float = 5.0,
 ) -> None:
     async def run() -> None:
         source, fleet = FakeSource(*models), FakeFleet()
-        fleet.reconciler = reconciler = Reconciler(source, fleet, ledger or Ledger(), 20, load_s)
+        fleet.reconciler = reconciler = Reconciler(source, fleet, state or ControllerState(), 20, load_s)
         reconciler.begin(list(models))
         await asyncio.sleep(0)
         await act(reconciler, source, fleet)
@@ -101,9 +101,9 @@ def served(reconciler: Reconciler) -> dict[str, list[str]]:
 def test_everything_found_is_desired_at_first() -> None:
     async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
         assert served(reconciler) == {"a": ["1"], "b": ["1", "2"]}
-        assert fleet.saved == reconciler.ledger
+        assert fleet.saved == reconciler.state
 
-    at_desk(act, found("a", "1"), found("b", "1", "2"))
+    with_reconciler(act, found("a", "1"), found("b", "1", "2"))
 
 
 def test_unload_and_load_again() -> None:
@@ -116,7 +116,7 @@ def test_unload_and_load_again() -> None:
         assert served(reconciler) == {"a": ["1"], "b": ["1"]}
         assert fleet.saved.blocks["a", "1"] == block
 
-    at_desk(act, found("a", "1"), found("b", "1"))
+    with_reconciler(act, found("a", "1"), found("b", "1"))
 
 
 def test_load_finds_models_and_versions_that_came_later() -> None:
@@ -127,7 +127,7 @@ def test_load_finds_models_and_versions_that_came_later() -> None:
         await reconciler.load("a", None)
         assert served(reconciler) == {"a": ["1", "2"], "new": ["7"]}
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_unknown_models_are_refused() -> None:
@@ -141,7 +141,7 @@ def test_unknown_models_are_refused() -> None:
             await reconciler.load("a", None)
         assert served(reconciler) == {"a": ["1"]}
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_a_load_that_fails_says_why_and_is_tried_again_with_the_same_content() -> None:
@@ -158,7 +158,7 @@ def test_a_load_that_fails_says_why_and_is_tried_again_with_the_same_content() -
         await reconciler.load("b", None)
         assert reconciler.desired.models == again.models  # nothing failed, nothing changed: nothing is loaded anew
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_a_model_that_became_bad_goes_on_as_it_was() -> None:
@@ -171,7 +171,7 @@ def test_a_model_that_became_bad_goes_on_as_it_was() -> None:
             await reconciler.load("new", None)
         assert reconciler.desired.models[1].unavailable == {"": "no version"}
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_a_configuration_given_with_load_holds_until_the_next_load() -> None:
@@ -184,7 +184,7 @@ def test_a_configuration_given_with_load_holds_until_the_next_load() -> None:
         await reconciler.load("a", None)
         assert reconciler.desired.models[0].versions[0].config == ""
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_a_successor_keeps_unloads_and_configurations() -> None:
@@ -194,8 +194,8 @@ def test_a_successor_keeps_unloads_and_configurations() -> None:
         assert reconciler.desired.models[2].versions[0].config == ""
         assert reconciler.desired.revision == 8
 
-    ledger = Ledger(revision=7, unloaded=frozenset({"a"}), configs={"b": "{}", "c": "bad"})
-    at_desk(act, found("a", "1"), found("b", "1"), found("c", "1"), ledger=ledger)
+    state = ControllerState(revision=7, unloaded=frozenset({"a"}), configs={"b": "{}", "c": "bad"})
+    with_reconciler(act, found("a", "1"), found("b", "1"), found("c", "1"), state=state)
 
 
 def test_a_load_without_end_ends_at_its_limit() -> None:
@@ -205,7 +205,7 @@ def test_a_load_without_end_ends_at_its_limit() -> None:
         with pytest.raises(DeadlineExceeded):
             await reconciler.load("a", None)
 
-    at_desk(act, found("a", "1"), load_s=0.01)
+    with_reconciler(act, found("a", "1"), load_s=0.01)
 
 
 def test_only_so_many_requests_wait() -> None:
@@ -222,7 +222,7 @@ def test_only_so_many_requests_wait() -> None:
         fleet.answer = lambda model, version: ""
         await reconciler.load("a", None)
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_a_version_that_ends_its_workers_is_left_out_until_it_is_asked_for() -> None:
@@ -234,11 +234,11 @@ def test_a_version_that_ends_its_workers_is_left_out_until_it_is_asked_for() -> 
             assert served(reconciler) == {"a": ["1"], "b": ["1"]}
             reconciler.died(Report(9, versions={("a", "1"): loading, ("b", "1"): innocent}))
         assert served(reconciler) == {"a": [], "b": ["1"]}
-        assert "ended the worker" in reconciler.desired.models[0].unavailable["1"]
+        assert "killed the worker" in reconciler.desired.models[0].unavailable["1"]
         await reconciler.load("a", None)
         assert reconciler.desired.models[0].versions[0].tag != tag
 
-    at_desk(act, found("a", "1"), found("b", "1"))
+    with_reconciler(act, found("a", "1"), found("b", "1"))
 
 
 def test_a_look_at_the_source_publishes_only_what_is_different() -> None:
@@ -253,7 +253,7 @@ def test_a_look_at_the_source_publishes_only_what_is_different() -> None:
         await reconciler.refresh()
         assert served(reconciler) == {"b": ["1"]}
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_a_failing_look_changes_nothing() -> None:
@@ -266,7 +266,7 @@ def test_a_failing_look_changes_nothing() -> None:
         await reconciler.refresh()
         assert served(reconciler) == {"a": ["1"]}
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))
 
 
 def test_an_alias_moves_when_every_worker_has_its_version() -> None:
@@ -274,14 +274,14 @@ def test_an_alias_moves_when_every_worker_has_its_version() -> None:
         fleet.answer = lambda model, version: None if version == "2" else ""
         source.models = [found("a", "1", "2", aliases={"champion": "2"})]
         await reconciler.refresh()
-        assert not await reconciler.acknowledged(0.01)
+        assert not await reconciler.wait_applied(0.01)
         assert reconciler.desired.models[0].aliases == {"champion": "1"}
         fleet.answer = lambda model, version: ""
         fleet.publish(reconciler.desired)
-        assert await reconciler.acknowledged(5.0)
+        assert await reconciler.wait_applied(5.0)
         assert reconciler.desired.models[0].aliases == {"champion": "2"}
 
-    at_desk(act, found("a", "1", aliases={"champion": "1"}))
+    with_reconciler(act, found("a", "1", aliases={"champion": "1"}))
 
 
 def test_what_is_kept_warm_goes_when_its_time_has_come() -> None:
@@ -289,7 +289,7 @@ def test_what_is_kept_warm_goes_when_its_time_has_come() -> None:
         now = 1000.0
         latest = VersionPolicy("latest", 1)
         source, fleet = FakeSource(found("a", "1", policy=latest, keep_warm_s=60.0)), FakeFleet()
-        fleet.reconciler = reconciler = Reconciler(source, fleet, Ledger(), 20, 5.0, lambda: now)
+        fleet.reconciler = reconciler = Reconciler(source, fleet, ControllerState(), 20, 5.0, lambda: now)
         reconciler.begin(source.models)
         source.models = [found("a", "1", "2", policy=latest, keep_warm_s=60.0)]
         await reconciler.refresh()
@@ -319,4 +319,4 @@ def test_blocks_of_versions_that_went_long_ago_are_cleared_and_free_for_others()
         await reconciler.refresh()
         assert (fleet.cleared, fleet.saved.blocks["a", "3"]) == ([block, block], block)
 
-    at_desk(act, found("a", "1"))
+    with_reconciler(act, found("a", "1"))

@@ -50,7 +50,7 @@ def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCapt
 
     async def run() -> None:
         assert await first.at_start() is None
-        for reason in ["cannot be reached"] * 2 + ["cannot be looked at"] * 2 + ["being examined"] * 2:
+        for reason in ["cannot be reached"] * 2 + ["cannot be read"] * 2 + ["being examined"] * 2:
             assert await first.again() is None
             assert reason in first.reason
         assert await first.again() == [HERE]
@@ -59,8 +59,8 @@ def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         asyncio.run(run())
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "nothing can be served yet, and it is tried again until it can",
-        "the source of the models cannot be looked at",
+        "no model can be served yet; the source is scanned again until it offers one",
+        "the source of the models cannot be read",
     ]
     assert "attempt 0" in caplog.text
 

@@ -135,7 +135,7 @@ def test_what_cannot_be_laid_out_says_why_and_is_tried_again_later(tmp_path: Pat
         world = World(tmp_path, "1", "2")
         world.shelf.refuse = {"1": Damaged("it is damaged"), "2": RuntimeError("a bug")}
         (found,) = await world.source.scan(settled_only=False)
-        assert found.broken == {"1": "it is damaged", "2": "it cannot be laid out"}
+        assert found.broken == {"1": "it is damaged", "2": "its content cannot be put on this machine"}
         world.shelf.refuse = {}
         (found,) = await world.source.scan(settled_only=False)
         assert len(found.broken) == 2

@@ -28,7 +28,7 @@ def test_one_that_is_away_keeps_its_models_and_the_others_go_on(
     first, second = put(tmp_path / "first", "a"), put(tmp_path / "second", "b")
     repositories = Repositories([Repository(LocalTree(first)), Repository(LocalTree(second))])
     assert not repositories.ever_read
-    assert [state.reason for state in repositories.states] == ["it has not been looked at yet"] * 2
+    assert [state.reason for state in repositories.states] == ["it has not been read yet"] * 2
     assert names(repositories) == [(["a"], True), (["b"], True)]
     assert repositories.ever_read
     shutil.rmtree(first)

@@ -20,11 +20,11 @@ from penstock.control.workers.protocol import (
     desired_out,
     fault_in,
     fault_out,
+    feedback_in,
+    feedback_pieces,
     receive,
     status_in,
     status_out,
-    told_in,
-    told_pieces,
 )
 from penstock.control.workers.server import Channel, Listeners, Report
 from penstock.core.batching import RowProof
@@ -294,10 +294,10 @@ def test_strangers_are_not_listened_to(tmp_path: Path) -> None:
     ids=["texts", "long", "many"],
 )
 def test_large_feedback_goes_in_pieces_that_fit_a_line(told: list[Feedback], tmp_path: Path) -> None:
-    pieces = list(told_pieces(told))
+    pieces = list(feedback_pieces(told))
     assert len(pieces) > 1
     assert max(len(json.dumps(piece)) for piece in pieces) < LINE_BYTES - 1000
-    assert [one for piece in pieces for one in told_in(piece)] == told
+    assert [one for piece in pieces for one in feedback_in(piece)] == told
 
     async def act(ends: Ends) -> None:
         link = ends.link()
@@ -336,7 +336,7 @@ def test_the_link_outlives_a_message_that_is_too_long(
         assert ends.parted == []
 
     between(tmp_path, act)
-    assert f"a message of the type {kind} is not sent" in caplog.text
+    assert f"a message of type {kind} was dropped" in caplog.text
 
 
 def test_a_configuration_that_is_too_long_is_refused(tmp_path: Path) -> None:

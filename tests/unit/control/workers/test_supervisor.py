@@ -11,27 +11,27 @@ from hypothesis import strategies as st
 from penstock.control.workers.supervisor import (
     PERIOD_NS,
     Action,
-    Bury,
+    Heartbeat,
     Kill,
     Limits,
-    Pulse,
+    Observed,
+    Reap,
     Reason,
-    Seen,
     Spawn,
     Supervisor,
     decide,
     delay_ns,
-    feel,
+    track,
 )
 
 SECOND = 1_000_000_000
 LIMITS = Limits()
 NOW = 1000 * SECOND
 
-VACANT = Seen(0)
-RESTING = Seen(0, retry_ns=NOW + 1)
-NEW = Seen(0, occupied=True, alive=True, spawned_ns=NOW)
-HEALTHY = Seen(0, occupied=True, alive=True, settled=True, spawned_ns=0, frozen_ns=LIMITS.freeze - 1)
+VACANT = Observed(0)
+RESTING = Observed(0, retry_ns=NOW + 1)
+NEW = Observed(0, occupied=True, alive=True, spawned_ns=NOW)
+HEALTHY = Observed(0, occupied=True, alive=True, settled=True, spawned_ns=0, frozen_ns=LIMITS.freeze - 1)
 FROZEN = replace(HEALTHY, frozen_ns=LIMITS.freeze)
 STUCK = replace(NEW, spawned_ns=NOW - LIMITS.start)
 DEAD = replace(HEALTHY, alive=False)
@@ -49,39 +49,39 @@ DEAD = replace(HEALTHY, alive=False)
         (replace(STUCK, settled=True), None),
         (HEALTHY, None),
         (FROZEN, Kill(0, Reason.FROZEN)),
-        (replace(FROZEN, doomed=True), None),  # killed already, its end is awaited
-        (DEAD, Bury(0)),
-        (replace(DEAD, frozen_ns=LIMITS.freeze), Bury(0)),
-        (replace(DEAD, doomed=True), Bury(0)),
+        (replace(FROZEN, terminating=True), None),  # killed already, its end is awaited
+        (DEAD, Reap(0)),
+        (replace(DEAD, frozen_ns=LIMITS.freeze), Reap(0)),
+        (replace(DEAD, terminating=True), Reap(0)),
     ],
 )
-def test_one_slot(seen: Seen, action: Action | None) -> None:
+def test_one_slot(seen: Observed, action: Action | None) -> None:
     assert decide([seen], NOW, LIMITS) == action
 
 
 @pytest.mark.parametrize(
     ("slots", "action"),
     [
-        ([VACANT, replace(DEAD, index=1)], Bury(1)),
+        ([VACANT, replace(DEAD, index=1)], Reap(1)),
         ([VACANT, replace(FROZEN, index=1)], Kill(1, Reason.FROZEN)),
-        ([FROZEN, replace(DEAD, index=1)], Bury(1)),
+        ([FROZEN, replace(DEAD, index=1)], Reap(1)),
         ([HEALTHY, replace(VACANT, index=1)], Spawn(1)),
         ([HEALTHY, replace(RESTING, index=1)], None),
         ([], None),
     ],
 )
-def test_deaths_come_before_kills_and_kills_before_births(slots: list[Seen], action: Action | None) -> None:
+def test_deaths_come_before_kills_and_kills_before_births(slots: list[Observed], action: Action | None) -> None:
     assert decide(slots, NOW, LIMITS) == action
 
 
 def test_nobody_is_born_while_the_gateway_ends() -> None:
     assert decide([VACANT], NOW, LIMITS, spawning=False) is None
-    assert decide([DEAD], NOW, LIMITS, spawning=False) == Bury(0)
+    assert decide([DEAD], NOW, LIMITS, spawning=False) == Reap(0)
     assert decide([FROZEN], NOW, LIMITS, spawning=False) == Kill(0, Reason.FROZEN)
 
 
 seen_slots = st.builds(
-    Seen,
+    Observed,
     index=st.just(0),
     occupied=st.booleans(),
     alive=st.booleans(),
@@ -89,12 +89,12 @@ seen_slots = st.builds(
     spawned_ns=st.integers(0, NOW),
     silent_ns=st.integers(0, 10 * SECOND),
     retry_ns=st.integers(0, 2 * NOW),
-    doomed=st.booleans(),
+    terminating=st.booleans(),
 )
 
 
 @given(st.lists(seen_slots, max_size=6), st.booleans())
-def test_repeated_decisions_end_and_leave_nothing_undone(slots: list[Seen], spawning: bool) -> None:
+def test_repeated_decisions_end_and_leave_nothing_undone(slots: list[Observed], spawning: bool) -> None:
     slots = [replace(slot, index=index) for index, slot in enumerate(slots)]
     for _ in range(3 * len(slots) + 1):
         action = decide(slots, NOW, LIMITS, spawning)
@@ -109,11 +109,11 @@ def test_repeated_decisions_end_and_leave_nothing_undone(slots: list[Seen], spaw
             case Kill():
                 assert before.occupied
                 assert before.alive
-                slots[action.index] = replace(before, doomed=True)
-            case Bury():
+                slots[action.index] = replace(before, terminating=True)
+            case Reap():
                 assert before.occupied
                 assert not before.alive
-                slots[action.index] = Seen(action.index, retry_ns=before.retry_ns)
+                slots[action.index] = Observed(action.index, retry_ns=before.retry_ns)
     else:
         pytest.fail("the decisions do not come to an end")
     assert not any(slot.occupied and not slot.alive for slot in slots)
@@ -131,26 +131,26 @@ def test_the_delay_never_leaves_its_bounds(deaths: int) -> None:
 
 
 def test_a_pulse_counts_silence_while_we_watch() -> None:
-    pulse = feel(Pulse(), 5, 10, PERIOD_NS)
-    assert pulse == Pulse(5, 0)
-    pulse = feel(pulse, 5, 20, PERIOD_NS)
-    assert pulse == Pulse(5, PERIOD_NS, PERIOD_NS)
-    assert feel(pulse, 6, 30, PERIOD_NS) == Pulse(6, 0)
+    heartbeat = track(Heartbeat(), 5, 10, PERIOD_NS)
+    assert heartbeat == Heartbeat(5, 0)
+    heartbeat = track(heartbeat, 5, 20, PERIOD_NS)
+    assert heartbeat == Heartbeat(5, PERIOD_NS, PERIOD_NS)
+    assert track(heartbeat, 6, 30, PERIOD_NS) == Heartbeat(6, 0)
 
 
 def test_silence_of_a_worker_that_uses_the_processor_counts_a_tenth() -> None:
-    pulse = Pulse(5, processor_ns=100)
+    heartbeat = Heartbeat(5, processor_ns=100)
     for used in (110, 120, 120):
-        pulse = feel(pulse, 5, 10, PERIOD_NS, used)
-    assert pulse == Pulse(5, 3 * PERIOD_NS, PERIOD_NS + 2 * PERIOD_NS // 10, 120)
+        heartbeat = track(heartbeat, 5, 10, PERIOD_NS, used)
+    assert heartbeat == Heartbeat(5, 3 * PERIOD_NS, PERIOD_NS + 2 * PERIOD_NS // 10, 120)
 
 
 def test_a_late_look_proves_little() -> None:
-    assert feel(Pulse(5, 0), 5, 60 * SECOND, 60 * SECOND).silent_ns == 2 * PERIOD_NS
+    assert track(Heartbeat(5, 0), 5, 60 * SECOND, 60 * SECOND).silent_ns == 2 * PERIOD_NS
 
 
 def test_announced_work_is_no_silence() -> None:
-    assert feel(Pulse(90 * SECOND, SECOND), 90 * SECOND, 60 * SECOND, PERIOD_NS).silent_ns == 0
+    assert track(Heartbeat(90 * SECOND, SECOND), 90 * SECOND, 60 * SECOND, PERIOD_NS).silent_ns == 0
 
 
 class FakePost:
@@ -192,11 +192,11 @@ class Stage:
 
     def __init__(self, count: int = 1, spawn: Callable[[int], FakeProcess] | None = None) -> None:
         self.now = NOW
-        self.posts = [FakePost() for _ in range(count)]
+        self.slots = [FakePost() for _ in range(count)]
         self.born: list[FakeProcess] = []
         self.lost: list[tuple[int, Reason]] = []
         self.supervisor = Supervisor(
-            self.posts,
+            self.slots,
             spawn or self.spawn,
             lambda index, _, reason: self.lost.append((index, reason)),
             lambda: self.now,
@@ -208,14 +208,14 @@ class Stage:
 
     def settle(self, index: int = 0) -> None:
         """The newest worker takes its slot over and beats."""
-        self.posts[index].pid = self.born[-1].pid
-        self.posts[index].heartbeat_ns = self.now
+        self.slots[index].pid = self.born[-1].pid
+        self.slots[index].heartbeat_ns = self.now
 
     def pass_time(self, seconds: float, beating: bool = True) -> None:
         for _ in range(round(seconds * SECOND / PERIOD_NS)):
             self.now += PERIOD_NS
-            for post in self.posts:
-                post.heartbeat_ns = self.now if beating else post.heartbeat_ns
+            for slot in self.slots:
+                slot.heartbeat_ns = self.now if beating else slot.heartbeat_ns
             self.supervisor.step()
 
 
@@ -325,7 +325,7 @@ def test_an_adopted_worker_is_watched_like_any_other() -> None:
     stage = Stage()
     adopted = FakeProcess(7)
     stage.supervisor.adopt(0, adopted)
-    stage.posts[0].pid = 7
+    stage.slots[0].pid = 7
     stage.pass_time(5)
     assert stage.born == []
     assert stage.supervisor.responsive(0)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.control.periodic import Complaints
+from penstock.control.periodic import ProblemLog
 from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
 from penstock.monitor.counters.layout import REGION_CELLS
@@ -33,7 +33,7 @@ class Regions:
     def __init__(self, state: Path, clear: Callable[[int, int], None]) -> None:
         self._state = state
         self._clear = clear
-        self._complaints = Complaints()
+        self._problem_log = ProblemLog()
         self._in_use: dict[VersionKey, Region] = self._read()
 
     def __iter__(self) -> Iterator[VersionKey]:
@@ -57,9 +57,9 @@ class Regions:
         if offset is None:
             offset = free_offset(kept.values(), size)
         if offset is None:
-            self._complaints.tell(key, "model {} version {} is not watched: no room for its counts".format(*key))
+            self._problem_log.report(key, "model {} version {} is not watched: no room for its counts".format(*key))
             return None
-        self._complaints.over(key)
+        self._problem_log.clear(key)
         region = Region(digest, offset, size, keys)
         self._clear(offset, size)
         self._in_use = {**kept, key: region}
