@@ -143,7 +143,7 @@ class _Gap:
 
     def take(self, found: Sequence[float]) -> None:
         """Some more errors."""
-        self.alarms += sum(self._watch.see(self._chance, not one) is True for one in found)
+        self.alarms += sum(self._watch.add(self._chance, not one) is True for one in found)
 
 
 def _watch(case: Case) -> ErrorWatch | _Gap:

@@ -148,7 +148,7 @@ class LabelMatching:
 
     # As it is kept.
 
-    def out(self) -> dict[str, Any]:
+    def export_state(self) -> dict[str, Any]:
         """Everything that has to be kept, as JSON values."""
         cells = [[cell.age, cell.level, cell.index, sums] for cell, sums in self._cells.items()]
         return {
@@ -159,7 +159,7 @@ class LabelMatching:
         }
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "LabelMatching":
+    def from_state(cls, values: Mapping[str, Any]) -> "LabelMatching":
         """A matching from what was kept."""
         found = cls(values["versions"])
         found.closed_s, found.unmatched = values["closed_s"], values["unmatched"]

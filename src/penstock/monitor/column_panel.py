@@ -96,12 +96,12 @@ class ColumnPanel:
     def export_state(self) -> dict[str, Any]:
         """Return the evidence as JSON values."""
         states = [[column.state.value, column.since] for column in self.states]
-        return {**self.detector.kept(), "states": states, "recoveries": self._recoveries.kept()}
+        return {**self.detector.export_state(), "states": states, "recoveries": self._recoveries.export_state()}
 
     def restore_state(self, saved: Mapping[str, Any]) -> None:
         """Continue with saved evidence, if it has as many columns."""
-        self.detector.take_up(saved)
+        self.detector.restore_state(saved)
         states = saved.get("states", [])
         if len(states) == len(self.states):
             self.states = [ColumnState(State(state), float(since)) for state, since in states]
-            self._recoveries.take_up(saved["recoveries"], [len(counts) for counts in self._usual])
+            self._recoveries.restore_state(saved["recoveries"], [len(counts) for counts in self._usual])

@@ -124,7 +124,7 @@ class Performance:
         answer = float(row.answer >= 0.5) if row.is_probability else row.answer
         calibrated = self._calibrated(probabilities, answer)
         self._calibration.append((calibrated, row.right))
-        begins = self._gap.see(calibrated, row.right, onset)
+        begins = self._gap.add(calibrated, row.right, onset)
         return [] if begins is None else [PerformanceChange("gap", begins, self.gap())]
 
     def _calibrated(self, probabilities: dict[float, float], answer: float) -> float:

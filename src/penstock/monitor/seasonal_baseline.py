@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from penstock.core.statistics.change_detection import NEGLIGIBLE, sampling_error
-from penstock.core.statistics.seasons import Usual, quarter_of
+from penstock.core.statistics.seasons import SeasonalProfile, quarter_of
 from penstock.monitor.reference import Feature
 
 
@@ -18,7 +18,7 @@ class SeasonalBaseline:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self._features = features
-        self._by_hour = [Usual(np.asarray(feature.hours, float)) for feature in features if feature.hours]
+        self._by_hour = [SeasonalProfile(np.asarray(feature.hours, float)) for feature in features if feature.hours]
         self._hours = len(features[0].hours) if self._by_hour else 0
         self._now = -1
         self.usual = [np.asarray(feature.counts, float) for feature in features]
@@ -40,6 +40,6 @@ class SeasonalBaseline:
             return False
         self._now = quarter_of(now, self._hours)
         self.usual = [hours.counts(self._now) for hours in self._by_hour]
-        self.seasonal_variation = [hours.moves(self._now) for hours in self._by_hour]
+        self.seasonal_variation = [hours.divergence_nearby(self._now) for hours in self._by_hour]
         self.sampling = self._sampling()
         return True

@@ -149,7 +149,7 @@ def test_what_is_kept_goes_on_as_it_was(labels: list[Label], at: float) -> None:
     for label in labels:
         first.add(label.version, label.answered_s, label.age_s, label.value)
     first.close(at)
-    second = LabelMatching.of(json.loads(json.dumps(first.out())))
+    second = LabelMatching.from_state(json.loads(json.dumps(first.export_state())))
     assert second.close(FAR) == first.close(FAR)
     assert second.unmatched == first.unmatched
 

@@ -61,7 +61,7 @@ class _Comparison:
 
     def out(self) -> Document:
         strata = [asdict(one) for one in self.strata]
-        kept = {"began_at": self.began_at, "matching": self.matching.out(), "strata": strata}
+        kept = {"began_at": self.began_at, "matching": self.matching.export_state(), "strata": strata}
         return {"terms": asdict(self.terms), "given_up": self.given_up, **kept}
 
 
@@ -130,7 +130,7 @@ class LabelComparisons:
         for values in kept:
             said = values["terms"]
             terms = Terms(**{**said, "signal": Signal(said["signal"]), "versions": tuple(said["versions"])})
-            one = _Comparison(terms, values["began_at"], LabelMatching.of(values["matching"]))
+            one = _Comparison(terms, values["began_at"], LabelMatching.from_state(values["matching"]))
             one.strata.extend(stratum_in(stratum) for stratum in values["strata"])
             one.given_up = values["given_up"]
             self._comparisons[terms.trial] = one

@@ -38,11 +38,11 @@ class Gap:
 
     A tilt ``t`` bets that the odds of being right are ``e^t`` times what they should be. Its factor for one answer is
     the likelihood ratio ``e^(t right) / (1 - q + q e^t)``. The denominator is the exact moment generating function of a
-    Bernoulli variable, so under calibration the mean factor is 1 for every chance ``q`` in [0, 1], however small the
-    variance ``q (1 - q)``; no probability has to be clipped. The e-SR statistic of each tilt (Shin, Ramdas and Rinaldo,
-    "E-detectors", arXiv 2203.03532) then grows by one an answer on average while nothing is wrong, and so does the mean
-    over the tilts: between two false alarms at a threshold lie at least that many answers on average. Where a change
-    may begin at a share of the answers only (``onset_probability``, above 0), it grows by that share.
+    Bernoulli variable, so under calibration the mean factor is 1 for every probability ``q`` in [0, 1], however small
+    the variance ``q (1 - q)``; no probability has to be clipped. The e-SR statistic of each tilt (Shin, Ramdas and
+    Rinaldo, "E-detectors", arXiv 2203.03532) then grows by one an answer on average while nothing is wrong, and so does
+    the mean over the tilts: between two false alarms at a threshold lie at least that many answers on average. Where a
+    change may begin at a share of the answers only (``onset_probability``, above 0), it grows by that share.
     """
 
     def __init__(self) -> None:
@@ -52,17 +52,17 @@ class Gap:
         """Forget all evidence."""
         self._logs = [-math.inf] * len(TILTS)
 
-    def see(
+    def add(
         self,
-        chance: float,
+        probability: float,
         right: bool,
         onset_probability: float = 1.0,
         inflations: Sequence[float] = (1.0,) * len(TILTS),
     ) -> None:
-        """One answer with its calibrated chance to be right, in [0, 1], and whether it was; ``inflations`` >= 1 divide
-        the gain of each tilt, because answers follow each other."""
+        """One answer with its calibrated probability to be right, in [0, 1], and whether it was; ``inflations`` >= 1
+        divide the gain of each tilt, because answers follow each other."""
         for index, (tilt, inflation) in enumerate(zip(TILTS, inflations, strict=True)):
-            gain = _log_factor(tilt, chance, right) / inflation
+            gain = _log_factor(tilt, probability, right) / inflation
             self._logs[index] = _one_more(self._logs[index], onset_probability) + gain
 
     @property
@@ -83,19 +83,19 @@ class GapRecovery:
     """Evidence that a gap is over: the same procedure in the other direction.
 
     The null hypothesis is that the log-odds of being right are still off by ``MARGIN`` or more to the side of the gap
-    (``worse``: downward). The likelihood ratio of the stated chance against that at the margin has a mean of at most 1
-    under all of it (monotone likelihood ratio), so while the gap lasts at least ``e^log_e`` answers lie on average
-    before an end that is none.
+    (``worse``: downward). The likelihood ratio of the stated probability against that at the margin has a mean of at
+    most 1 under all of it (monotone likelihood ratio), so while the gap lasts at least ``e^log_e`` answers lie on
+    average before an end that is none.
     """
 
     def __init__(self, worse: bool) -> None:
         self._tilt = -MARGIN if worse else MARGIN
         self.log_e = -math.inf
 
-    def see(self, chance: float, right: bool, inflation: float = 1.0) -> None:
-        """One answer with its calibrated chance to be right, in [0, 1], and whether it was; ``inflation`` as of
+    def add(self, probability: float, right: bool, inflation: float = 1.0) -> None:
+        """One answer with its calibrated probability to be right, in [0, 1], and whether it was; ``inflation`` as of
         ``Gap``."""
-        self.log_e = _one_more(self.log_e) - _log_factor(self._tilt, chance, right) / inflation
+        self.log_e = _one_more(self.log_e) - _log_factor(self._tilt, probability, right) / inflation
 
 
 class GapWatch:
@@ -123,28 +123,28 @@ class GapWatch:
         """The logarithm of the evidence that there is a gap, as it was when one began."""
         return self._gap.log_e
 
-    def see(self, chance: float, right: bool, onset_probability: float = 1.0) -> bool | None:
-        """One answer with its calibrated chance to be right, in [0, 1], and whether it was, at the share
+    def add(self, probability: float, right: bool, onset_probability: float = 1.0) -> bool | None:
+        """One answer with its calibrated probability to be right, in [0, 1], and whether it was, at the share
         ``onset_probability`` of which a gap may begin: True where one begins by it, False where one is over."""
         self._answers += 1
         began = self._recovery is not None
         if self._recovery is None:
-            self._watch(chance, right, onset_probability)
+            self._watch(probability, right, onset_probability)
         else:
-            self._recover(self._recovery, chance, right)
+            self._recover(self._recovery, probability, right)
         self._learn(right)
         begins = self._recovery is not None
         return begins if begins != began else None
 
-    def _watch(self, chance: float, right: bool, onset_probability: float) -> None:
-        self._gap.see(chance, right, onset_probability, self._inflations[:-2])
+    def _watch(self, probability: float, right: bool, onset_probability: float) -> None:
+        self._gap.add(probability, right, onset_probability, self._inflations[:-2])
         if self._gap.log_e >= self._threshold:
             self.state, self._recovery = State.DRIFT, GapRecovery(self._gap.worse)
         elif self._answers >= LEAST:
             self.state = State.OK
 
-    def _recover(self, recovery: GapRecovery, chance: float, right: bool) -> None:
-        recovery.see(chance, right, max(self._inflations[-2:]))
+    def _recover(self, recovery: GapRecovery, probability: float, right: bool) -> None:
+        recovery.add(probability, right, max(self._inflations[-2:]))
         if recovery.log_e >= self._threshold:
             self._gap.restart()
             self.state, self._recovery = State.OK, None
@@ -178,8 +178,8 @@ def _one_more(log_m: float, begun: float = 1.0) -> float:
     return math.log(begun + math.exp(log_m)) if log_m < 30 else log_m
 
 
-def _log_factor(tilt: float, chance: float, right: bool) -> float:
-    return (tilt if right else 0.0) - math.log1p(chance * math.expm1(tilt))
+def _log_factor(tilt: float, probability: float, right: bool) -> float:
+    return (tilt if right else 0.0) - math.log1p(probability * math.expm1(tilt))
 
 
 def calibration_error(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> float | None:

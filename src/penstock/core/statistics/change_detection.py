@@ -189,7 +189,7 @@ class ChangeDetector:
         some = rows > 0
         return np.where(some, psi, 0.0).tolist(), np.where(some, np.sqrt(np.maximum(js, 0.0)), 0.0).tolist()
 
-    def kept(self) -> dict[str, list[Any]]:
+    def export_state(self) -> dict[str, list[Any]]:
         """The evidence as JSON values."""
         finite = np.where(np.isfinite(self._log_m), self._log_m, -1e9)
         return {
@@ -199,10 +199,10 @@ class ChangeDetector:
             "risen": self._risen.tolist(),
         }
 
-    def take_up(self, kept: Mapping[str, Any]) -> None:
-        """Go on with the evidence of ``kept``, if it is of as many features, places and bets."""
-        log_m, recent = np.asarray(kept["log_m"], float), np.asarray(kept["recent"], float)
+    def restore_state(self, saved: Mapping[str, Any]) -> None:
+        """Restore the evidence of ``saved``, if it has the same numbers of features, places and bets."""
+        log_m, recent = np.asarray(saved["log_m"], float), np.asarray(saved["recent"], float)
         if log_m.shape == self._log_m.shape and recent.shape == self._recent.shape:
             self._log_m = np.where(log_m <= -1e8, -math.inf, log_m)
-            self._recent, self._since = recent, np.asarray(kept["since"], float)
-            self._risen = np.asarray(kept["risen"], float)
+            self._recent, self._since = recent, np.asarray(saved["since"], float)
+            self._risen = np.asarray(saved["risen"], float)

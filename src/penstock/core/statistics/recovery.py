@@ -105,7 +105,7 @@ class Recovery:
         """Whether the change is over, at one false end in ``budget`` rows."""
         return self.log_e >= math.log(max(1.0, budget / SHORTEST))
 
-    def kept(self) -> dict[str, Any]:
+    def export_state(self) -> dict[str, Any]:
         """The evidence as JSON values."""
         return {
             "counts": self._counts.tolist(),
@@ -113,13 +113,13 @@ class Recovery:
             "sums": [self._margins.tolist(), self._worth.tolist()],
         }
 
-    def take_up(self, kept: Mapping[str, Any]) -> None:
-        """Restore the evidence of ``kept``, if it has the same number of places."""
-        counts = np.asarray(kept["counts"], float)
+    def restore_state(self, saved: Mapping[str, Any]) -> None:
+        """Restore the evidence of ``saved``, if it has the same number of places."""
+        counts = np.asarray(saved["counts"], float)
         if counts.ndim == 2 and counts.shape[1] == self._places:
-            self._counts, self._usual = counts, np.asarray(kept["usual"], float)
+            self._counts, self._usual = counts, np.asarray(saved["usual"], float)
             self._rows = counts.sum(axis=1)
-            self._margins, self._worth = np.asarray(kept["sums"], float)
+            self._margins, self._worth = np.asarray(saved["sums"], float)
             self._compute()
 
     def _begin(self) -> None:
@@ -236,13 +236,13 @@ class Recoveries:
             one.watch(batch[index], usual[index], allowances[index] + FURTHER, inflation)
         return {index for index, one in self._open.items() if one.is_over(budget)}
 
-    def kept(self) -> dict[str, Any]:
+    def export_state(self) -> dict[str, Any]:
         """The evidence as JSON values."""
-        return {str(index): one.kept() for index, one in self._open.items()}
+        return {str(index): one.export_state() for index, one in self._open.items()}
 
-    def take_up(self, kept: Mapping[str, Any], widths: Sequence[int]) -> None:
-        """Restore the evidence of ``kept``; ``widths`` are the places of each column."""
-        for name, evidence_kept in kept.items():
+    def restore_state(self, saved: Mapping[str, Any], widths: Sequence[int]) -> None:
+        """Restore the evidence of ``saved``; ``widths`` are the places of each column."""
+        for name, evidence_saved in saved.items():
             if int(name) < len(widths):
                 self._open[int(name)] = Recovery(widths[int(name)])
-                self._open[int(name)].take_up(evidence_kept)
+                self._open[int(name)].restore_state(evidence_saved)

@@ -78,7 +78,7 @@ def smoothed(counts: Counts, kernel: Sequence[float] = KERNEL) -> Counts:
     return np.asarray(total * (first / np.maximum(second, 1e-9))[:, None], float)
 
 
-class Usual:
+class SeasonalProfile:
     """What is usual of one column at any time, by its smoothed counts [hours, places]: between the middles of two hours
     it goes over from one to the other, in quarters."""
 
@@ -91,7 +91,7 @@ class Usual:
         hour, share = _between(quarter, len(self._counts))
         return np.asarray((1 - share) * self._counts[hour] + share * self._counts[hour - len(self._counts) + 1], float)
 
-    def moves(self, quarter: int) -> float:
+    def divergence_nearby(self, quarter: int) -> float:
         """Nats a row that one hour is apart from the next around this time: so far off may the kernel be, where what is
         usual changes at once, as at midnight before a holiday."""
         hour, share = _between(quarter, len(self._counts))

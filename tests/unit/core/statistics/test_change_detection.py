@@ -129,15 +129,15 @@ def test_features_of_unlike_widths_do_not_touch_each_other() -> None:
             panel.watch(panel.batch([row]), 1.0, float(now))
     assert together.log_m.tolist() == pytest.approx([one.log_m[0] for one in alone])
     assert together.since.tolist() == [one.since[0] for one in alone]
-    kept = json.loads(json.dumps(together.kept()))
+    kept = json.loads(json.dumps(together.export_state()))
     successor = ChangeDetector(references, [0.01, 0.01])
-    successor.take_up(kept)
+    successor.restore_state(kept)
     last = together.batch([[1, 2], [1, 1, 1, 1, 1]])
     for panel in (together, successor):
         panel.watch(last, 1.0, 99.0)
     assert successor.log_m.tolist() == together.log_m.tolist()
     other = ChangeDetector(references[:1], [0.01])
-    other.take_up(kept)  # of another shape: nothing is taken over
+    other.restore_state(kept)  # of another shape: nothing is taken over
     assert other.log_m.tolist() == [-math.inf]
 
 
@@ -160,9 +160,9 @@ def test_it_remembers_since_when() -> None:
     for now in range(10, 20):
         panel.watch(np.array([[10.0, 0.0]]), 1.0, float(now))
     assert before <= panel.since[0] <= 13
-    before = panel.kept()
+    before = panel.export_state()
     panel.watch(np.zeros((1, 2)), 1.0, 99.0)
-    assert panel.kept() == before
+    assert panel.export_state() == before
 
 
 def test_no_features_no_alarm() -> None:

@@ -23,7 +23,7 @@ def in_runs(rate: float, correlation: float, many: int, seed: int, kind: str = C
 
 def changes(watch: GapWatch, chance: float, wrong: NDArray[np.float64]) -> list[tuple[int, bool]]:
     """At which answers a gap begins (True) or is over (False)."""
-    found = ((at, watch.see(chance, not one)) for at, one in enumerate(wrong.tolist()))
+    found = ((at, watch.add(chance, not one)) for at, one in enumerate(wrong.tolist()))
     return [(at, begins) for at, begins in found if begins is not None]
 
 

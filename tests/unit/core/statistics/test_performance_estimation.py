@@ -87,7 +87,7 @@ def rows_until(worth: float, seed: int, budget: float, most: int) -> int | None:
     p, came = binary(most, seed, worth)
     gap = Gap()
     for number, (chance, second) in enumerate(zip(p, came, strict=True), 1):
-        gap.see(max(chance, 1 - chance), bool((chance >= 0.5) == second))
+        gap.add(max(chance, 1 - chance), bool((chance >= 0.5) == second))
         if gap.log_e >= math.log(budget):
             return number
     return None
@@ -104,7 +104,7 @@ def test_the_bets_on_a_gap_are_fair(chance: float) -> None:
     won = 0.0
     for right, weight in ((True, chance), (False, 1 - chance)):
         gap = Gap()
-        gap.see(chance, right)
+        gap.add(chance, right)
         won += weight * math.exp(gap.log_e)
     assert won == pytest.approx(1.0)
 
@@ -126,7 +126,7 @@ def test_sure_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
     rights = random.random(len(probabilities)) < probabilities
     gap, alarms = Gap(), 0
     for chance, right in zip(probabilities.tolist(), rights.tolist(), strict=True):
-        gap.see(chance, right)
+        gap.add(chance, right)
         if gap.log_e >= math.log(100_000 / SHARE):
             gap.restart()
             alarms += 1
@@ -141,7 +141,7 @@ def test_a_sure_model_that_is_right_less_often_is_found_soon(says: float, true: 
     for _ in range(20):
         gap, rows = Gap(), 0
         while gap.log_e < math.log(100_000 / SHARE):
-            gap.see(says, bool(random.random() < true))
+            gap.add(says, bool(random.random() < true))
             rows += 1
         found.append(rows)
     assert np.mean(found) <= most
@@ -150,7 +150,7 @@ def test_a_sure_model_that_is_right_less_often_is_found_soon(says: float, true: 
 def test_the_gap_can_be_restarted() -> None:
     gap = Gap()
     assert gap.log_e == -math.inf
-    gap.see(0.9, True)
+    gap.add(0.9, True)
     assert math.isfinite(gap.log_e)
     gap.restart()
     assert gap.log_e == -math.inf
@@ -174,7 +174,7 @@ def test_a_gap_is_over_when_answers_are_as_right_as_they_are_sure_and_not_before
         for chance, right in zip(
             probabilities.tolist(), (generator.random(len(probabilities)) < truth).tolist(), strict=True
         ):
-            recovery.see(chance, right)
+            recovery.add(chance, right)
             top = max(top, recovery.log_e)
         found.append(top)
     assert found[0] < math.log(200_000) < found[1]

@@ -110,23 +110,23 @@ def test_few_starts_are_kept_and_a_successor_goes_on(batches: list[int]) -> None
     usual, generator, recovery = np.array([600.0, 400, 0]), np.random.default_rng(1), Recovery(3)
     for rows in batches:
         recovery.watch(generator.multinomial(rows, [0.6, 0.4, 0.0]), usual, 0.02, 1.0)
-    kept = json.loads(json.dumps(recovery.kept()))
+    kept = json.loads(json.dumps(recovery.export_state()))
     assert len(kept["counts"]) <= MOST_STARTS
     successor = Recovery(3)
-    successor.take_up(kept)
+    successor.restore_state(kept)
     for one in (recovery, successor):
         one.watch([1500, 1000, 0], usual, 0.02, 1.0)
     assert successor.log_e == pytest.approx(recovery.log_e)
     other = Recovery(5)
-    other.take_up(kept)  # of other places: nothing is taken over
-    assert other.kept()["counts"] == []
+    other.restore_state(kept)  # of other places: nothing is taken over
+    assert other.export_state()["counts"] == []
 
 
 def test_nothing_is_over_before_there_are_enough_rows() -> None:
     recovery = Recovery(2)
     recovery.watch([0, 0], [5, 5], 0.5, 1.0)
     recovery.watch([40, 40], [5000, 5000], 5.0, 1.0)
-    assert sum(map(sum, recovery.kept()["counts"])) < SHORTEST
+    assert sum(map(sum, recovery.export_state()["counts"])) < SHORTEST
     assert not recovery.is_over(SHORTEST)
 
 
@@ -147,6 +147,6 @@ def test_of_many_columns_those_that_changed_are_tested() -> None:
     assert over == {1}
     assert look > 100
     successor = Recoveries()
-    successor.take_up(json.loads(json.dumps(recoveries.kept())), [2, 2])
+    successor.restore_state(json.loads(json.dumps(recoveries.export_state())), [2, 2])
     assert successor.look([1], [], rows, usual, [0.01, 0.01], 1.0, BUDGET) == {1}
     assert successor.look([], [], rows, usual, [0.01, 0.01], 1.0, BUDGET) == set()

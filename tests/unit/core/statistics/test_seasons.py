@@ -11,7 +11,7 @@ from penstock.core.statistics.seasons import (
     MAX_SEASONAL_VARIATION,
     OF_DAY,
     OF_WEEK,
-    Usual,
+    SeasonalProfile,
     chunk_places,
     distinguishable_hours,
     hours_of,
@@ -58,12 +58,12 @@ def test_an_hour_is_drawn_from_those_around_it_and_is_worth_more_rows_than_its_o
 @given(st.integers(0, 4 * OF_DAY - 1))
 def test_what_is_usual_goes_over_from_hour_to_hour(quarter: int) -> None:
     chance = 0.5 + 0.3 * np.sin(2 * np.pi * np.arange(OF_DAY) / OF_DAY)
-    usual = Usual(1000 * np.stack([chance, 1 - chance], axis=1))
+    usual = SeasonalProfile(1000 * np.stack([chance, 1 - chance], axis=1))
     now, later = usual.counts(quarter), usual.counts((quarter + 1) % (4 * OF_DAY))
     true = 0.5 + 0.3 * np.sin(2 * np.pi * ((quarter + 0.5) / 4 - 0.5) / OF_DAY)
     assert now[0] / now.sum() == pytest.approx(true, abs=0.02)
     assert abs(later[0] / later.sum() - now[0] / now.sum()) < 0.025
-    assert 0 <= usual.moves(quarter) < 0.1
+    assert 0 <= usual.divergence_nearby(quarter) < 0.1
 
 
 def places(generator: np.random.Generator, probabilities: np.ndarray, rows: int) -> np.ndarray:
