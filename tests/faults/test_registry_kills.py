@@ -52,7 +52,7 @@ def work(home: Path, seed: int, told: int) -> None:
             except Conflict:
                 pass
         if rng.random() < 0.4:
-            collect(registry.store, registry.blobs, registry.shelf, 0.0)
+            collect(registry.store, registry.blobs, registry.layout, 0.0)
 
 
 def keep(registry: Registry, incoming: Incoming, model: str, version: str) -> None:
@@ -106,7 +106,7 @@ def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[
         if kind == "version":
             assert record.content.digest == rest[0]
         elif kind == "retired":
-            assert record.standing is VersionState.RETIRED
+            assert record.state is VersionState.RETIRED
     last = {model: version for kind, model, version, *_ in acknowledged if kind == "alias"}
     for model, version in last.items():
         alias = models[model].aliases["champion"]
@@ -119,7 +119,7 @@ def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[
     assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     raw.close()
     registry.receive().__exit__()  # which sweeps what the dead were receiving
-    assert not list(registry.place.incoming.iterdir())
+    assert not list(registry.location.incoming.iterdir())
 
 
 def kill_over_and_over(room: Path, points: int, seed: int) -> int:
@@ -154,7 +154,7 @@ def test_a_collector_that_died_is_succeeded(tmp_path: Path) -> None:
         incoming.close()
         registry.blobs.keep(incoming.path, incoming.digest)
         digest = incoming.digest
-    assert registry.store.contents.condemn([digest]) == [digest]  # and here it died
+    assert registry.store.contents.mark_for_deletion([digest]) == [digest]  # and here it died
     with pytest.raises(Fault):
         registry.store.contents.lease(digest, 1.0)
     assert collect(registry.store, registry.blobs, ContentLayout(registry.blobs, tmp_path / "unpacked"), 3600.0) == [

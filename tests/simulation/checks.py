@@ -152,5 +152,5 @@ def _retired(models: Iterable[ModelRecord]) -> set[VersionKey]:
         (model.name, name)
         for model in models
         for name, one in model.versions.items()
-        if one.standing is VersionState.RETIRED
+        if one.state is VersionState.RETIRED
     }

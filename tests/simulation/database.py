@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.registry.db.database import Database, named_failures, open_database
+from penstock.registry.db.database import Database, open_database, translating_errors
 
 
 class SharedDatabase(Database):
@@ -28,7 +28,7 @@ class SharedDatabase(Database):
     def _transaction(self, begin: str) -> Iterator[sa.Connection]:
         self._raw.execute(begin)
         try:
-            with named_failures():
+            with translating_errors():
                 self.clock.observe(self._connection)
                 yield self._connection
         except BaseException:

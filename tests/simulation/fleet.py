@@ -161,7 +161,7 @@ class SimFleet:
         self.workers.desired = self.decorate(Desired(self.desired.revision + 1, models))
 
     def _spec(self, record: ModelRecord) -> ModelSpec:
-        served = [name for name, one in record.versions.items() if one.standing is VersionState.ADMITTED]
+        served = [name for name, one in record.versions.items() if one.state is VersionState.ADMITTED]
         versions = tuple(VersionSpec(name, "", block=self.workers.block((record.name, name))) for name in served)
         aliases: Mapping[str, str] = {one.alias: one.version for one in record.aliases.values()}
         return ModelSpec(record.name, versions, dict(aliases), route=record.route)

@@ -27,7 +27,7 @@ LEADERLESS_S = 25.0
 
 def admitted(model: ModelRecord) -> set[str]:
     """The versions that may serve."""
-    return {name for name, one in model.versions.items() if one.standing is VersionState.ADMITTED}
+    return {name for name, one in model.versions.items() if one.state is VersionState.ADMITTED}
 
 
 # What is served.

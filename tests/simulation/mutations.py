@@ -93,36 +93,36 @@ def to_collect_looks_at_no_version(patch: Patch) -> None:
 
 @breaks("audit_does_not_change")
 def a_line_of_the_audit_is_brought_up_to_date(patch: Patch) -> None:
-    write = Journal.audit
+    write = Journal.record_audit
 
     def audit(self: Journal, connection: sa.Connection, *line: Any) -> None:
         connection.exec_driver_sql("DROP TRIGGER IF EXISTS audit_no_update")
         connection.exec_driver_sql("UPDATE audit SET reason = 'again' WHERE seq = (SELECT max(seq) FROM audit)")
         write(self, connection, *line)
 
-    patch.setattr(Journal, "audit", audit)
+    patch.setattr(Journal, "record_audit", audit)
 
 
 @breaks("audit_has_no_gap")
 def the_audit_draws_two_numbers_for_a_line(patch: Patch) -> None:
-    write = Journal.audit
+    write = Journal.record_audit
 
     def audit(self: Journal, connection: sa.Connection, *line: Any) -> None:
         write(self, connection, *line)
         connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'audit'")
 
-    patch.setattr(Journal, "audit", audit)
+    patch.setattr(Journal, "record_audit", audit)
 
 
 @breaks("what_was_acknowledged_is_written")
 def to_drop_an_alias_is_not_audited(patch: Patch) -> None:
-    write = Journal.audit
+    write = Journal.record_audit
 
     def audit(self: Journal, connection: sa.Connection, model: str, action: str, *line: Any) -> None:
         if action != "alias.drop":
             write(self, connection, model, action, *line)
 
-    patch.setattr(Journal, "audit", audit)
+    patch.setattr(Journal, "record_audit", audit)
 
 
 @breaks("what_was_refused_is_not_written")

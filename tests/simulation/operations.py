@@ -93,7 +93,7 @@ def _roll_back(gateway: Gateway, model: str, alias: str, by: By) -> object:
     versions = gateway.store.model(model).versions
 
     def usable(version: str) -> bool:
-        return version in versions and versions[version].standing is VersionState.ADMITTED
+        return version in versions and versions[version].state is VersionState.ADMITTED
 
     return gateway.store.aliases.roll_back(model, alias, by, usable)
 
@@ -196,7 +196,7 @@ async def drift(gateway: Gateway, by: By, chance: random.Random) -> object:
 async def clear_away(gateway: Gateway, by: By, chance: random.Random) -> object:
     """Delete contents that nobody needs."""
     registry = gateway.registry
-    return await gateway.run(collect, registry.store, registry.blobs, registry.shelf, GRACE_S)
+    return await gateway.run(collect, registry.store, registry.blobs, registry.layout, GRACE_S)
 
 
 def harmful(key: tuple[str, str]) -> bool:

@@ -80,13 +80,13 @@ class Models:
 
         if not self._repositories:
             registry = open_registry(self._place, self._settings.admission.max_bytes)
-            snapshot = RegistrySnapshot(registry.store, self._place.picture)
-            source = RegistrySource(snapshot, registry.shelf)
+            snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file)
+            source = RegistrySource(snapshot, registry.layout)
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
             self._parts = Parts(registry.store, snapshot, registry, source, self.examiner, self._load_s, archived)
             return source
         store = open_store(self._place)
-        snapshot = RegistrySnapshot(store, self._place.picture)
+        snapshot = RegistrySnapshot(store, self._place.snapshot_file)
         archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._place)))
         self._parts = Parts(store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories)
         self._folders = self._contents()

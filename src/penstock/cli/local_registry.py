@@ -124,7 +124,7 @@ class LocalRegistry:
             with path.open("wb") as file:
                 file.writelines(upload_chunks(data, on_progress))
             found = self._registry.store.model(model).versions[version]
-            folder, graph = self._registry.shelf.place(found.content, found.rewrite)
+            folder, graph = self._registry.layout.materialize(found.content, found.rewrite)
             features = card_features(found.metadata.get("card"))
             document = profiled(path, graph, found.content.config, folder, features)
             reference = reference_in(document)

@@ -1,5 +1,6 @@
 """Files and folders that take their place as a whole: readers see the old or the new one, after a power loss too."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,3 +48,20 @@ def sync_tree(folder: Path) -> None:
             if path.is_file() and not path.is_symlink():
                 sync(path)
         sync(Path(place))
+
+
+def move_folder(source: Path, target: Path) -> bool:
+    """Move a folder with its content durably to a free path; return False if another one is there already.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    sync_tree(source)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    sync(target.parent)
+    return True

@@ -1,4 +1,4 @@
-"""Models and versions in the words of the admin API, the same whoever tells of them."""
+"""The admin API's documents of models, versions and archives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from penstock.registry.stores.audit_archive import AuditArchive
 
 RETIRED = "RETIRED"
 ADMITTED = "ADMITTED"
-"""State of a version where nobody serves it."""
+"""States of versions that no worker serves."""
 
 LEFT_OUT = "the model's version policy leaves it out"
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is known of a version beside its record; ``digest`` and ``report`` count where there is no record."""
+    """The status of a version beside its record; ``digest`` and ``report`` are used if there is no record."""
 
     state: str
     reason: str = ""
@@ -30,7 +30,8 @@ class Shown:
 
 
 def model_document(record: ModelRecord, shown: Mapping[str, Shown], problem: str = "") -> Document:
-    """A model; ``shown`` tells of its versions, ``problem`` why nothing of it can be served ("" = it can)."""
+    """Return the document of a model; ``shown`` has the status of its versions, ``problem`` says why none of them can
+    be served ("" = they can)."""
     names = sorted({*record.versions, *shown}, key=sort_key)
     return (
         {
@@ -67,7 +68,7 @@ def _version(model: ModelRecord, version: str, shown: Shown | None) -> Document:
 
 
 def _state(record: VersionRecord | None, shown: Shown | None) -> tuple[str, str]:
-    if record is not None and record.standing is VersionState.RETIRED:
+    if record is not None and record.state is VersionState.RETIRED:
         return RETIRED, ""
     return (shown.state, shown.reason) if shown is not None else ("UNAVAILABLE", LEFT_OUT)
 
@@ -82,7 +83,7 @@ def _admission(report: Report | None) -> Document | None:
 
 
 def archive_document(archive: AuditArchive) -> Document:
-    """An archive of the audit."""
+    """Return the document of an archive of the audit."""
     dropped = archive.dropped_at
     return {
         "name": archive.name,

@@ -1,4 +1,4 @@
-"""Reading what lies beside a model: only beneath its own folder, only so much, and no name in any fault."""
+"""Reads the files beside a model: only within its own folder, of bounded size, and without paths in errors."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -11,10 +11,10 @@ MAX_DATA_BYTES = 1 << 30
 
 
 def beneath(folder: Path, relative: str, what: str) -> Path:
-    """The existing file at ``relative`` inside ``folder``, also after every symbolic link is followed.
+    """Return the existing file at ``relative`` in ``folder``, which it must not leave by symbolic links.
 
     Raises:
-        InvalidInput: the file is missing, no plain file, or lies outside the folder; ``what`` names it.
+        InvalidInput: the file is missing, not a plain file, or outside the folder; ``what`` names it in the message.
     """
     check_relative(relative, what)
     try:
@@ -30,23 +30,23 @@ def beneath(folder: Path, relative: str, what: str) -> Path:
 
 
 def check_relative(relative: str, what: str) -> None:
-    """Refuse a name that leads out of a folder or nowhere; raises ``InvalidInput``, where ``what`` names it."""
+    """Check that a name stays within its folder; raises ``InvalidInput``, whose message names it as ``what``."""
     parts = PurePosixPath(relative).parts
     if not parts or ".." in parts or PurePosixPath(relative).is_absolute() or "\0" in relative:
         raise InvalidInput(f"{what} must be a relative name inside the model's folder")
 
 
 class ModelFiles(Protocol):
-    """The files that a model's configuration names, by their names below the model's folder.
+    """The files that a model's configuration references, by their names below the model's folder.
 
-    Both methods raise ``InvalidInput`` where there is no such file; ``what`` names it.
+    Both methods raise ``InvalidInput`` if there is no such file; ``what`` names it in the message.
     """
 
     def text(self, relative: str, what: str) -> str:
-        """The text of a file."""
+        """Return the text of a file."""
 
     def data(self, relative: str, what: str) -> bytes:
-        """The bytes of a file."""
+        """Return the bytes of a file."""
 
 
 class FilesBeneath:
@@ -65,24 +65,24 @@ class FilesBeneath:
 
 
 class NamesOnly:
-    """Takes note of what is named, and reads nothing; see ``ModelFiles``."""
+    """Collects the names of the files without reading them; see ``ModelFiles``."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def text(self, relative: str, what: str) -> str:
-        """Nothing, of the file that is named now."""
+        """Collect the name, and return an empty text."""
         check_relative(relative, what)
         self.names.append(relative)
         return ""
 
     def data(self, relative: str, what: str) -> bytes:
-        """Nothing, of the file that is named now."""
+        """Collect the name, and return no bytes."""
         return self.text(relative, what).encode()
 
 
 def read_data(path: Path, what: str, limit: int = MAX_DATA_BYTES) -> bytes:
-    """The bytes of a file.
+    """Return the bytes of a file.
 
     Raises:
         InvalidInput: it cannot be read, or is longer than ``limit`` bytes.
@@ -97,7 +97,7 @@ def read_data(path: Path, what: str, limit: int = MAX_DATA_BYTES) -> bytes:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file.
+    """Return the text of a file.
 
     Raises:
         InvalidInput: it cannot be read, is too long, or is not UTF-8.

@@ -1,7 +1,7 @@
-"""Clears away contents that no version and nobody at work needs.
+"""Deletes contents that no version and no lease needs.
 
-The order is what makes it safe beside pushes on any number of machines: what is to go is condemned in the database
-first, and while it is, nobody can take a lease on it or make it a version.
+The order makes it safe beside pushes on any number of machines: contents are marked in the database first, and a marked
+content can neither be leased nor become a version.
 """
 
 from penstock.registry.blobs.folder import Blobs
@@ -9,13 +9,13 @@ from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.stores.versions import Store
 
 
-def collect(store: Store, blobs: Blobs, shelf: ContentLayout, grace_s: float) -> list[str]:
-    """Delete contents older than ``grace_s`` seconds that nobody needs; their digests."""
+def collect(store: Store, blobs: Blobs, layout: ContentLayout, grace_s: float) -> list[str]:
+    """Delete contents older than ``grace_s`` seconds that nobody needs, and return their digests."""
     old = [digest for digest, age in blobs.stored() if age >= grace_s]
-    doomed = store.contents.condemn(set(old) - store.contents.needed())
-    for digest in doomed:
-        shelf.forget(digest)
+    unneeded = store.contents.mark_for_deletion(set(old) - store.contents.needed())
+    for digest in unneeded:
+        layout.forget(digest)
         blobs.delete(digest)
-    if doomed:
-        store.contents.buried(doomed)
-    return doomed
+    if unneeded:
+        store.contents.finish_deletion(unneeded)
+    return unneeded

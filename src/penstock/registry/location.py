@@ -1,4 +1,4 @@
-"""Where a registry lies: its home folder, its database and its blobs, from what the settings say."""
+"""The location of a registry: its home folder, its database and its blobs, from the settings."""
 
 import hashlib
 import os
@@ -21,53 +21,53 @@ class RegistryLocation:
 
     @property
     def is_shared(self) -> bool:
-        """Whether gateways of several machines may use the database: SQLite lies on one."""
+        """Whether gateways on several machines may use the database; SQLite is on one machine."""
         return not self.database.startswith(_SQLITE)
 
     @property
     def hides_contents(self) -> bool:
-        """Whether other gateways may see versions in the database whose contents only this one can read."""
+        """Whether other gateways may find versions in the database whose contents only this one can read."""
         return self.is_shared and self.blobs == str(self.home / "blobs")
 
     @property
     def unpacked(self) -> Path:
-        """Where contents of several files are laid out for serving."""
+        """Folder of contents that are unpacked for serving."""
         return self.home / "unpacked"
 
     @property
     def cache(self) -> Path:
-        """Where contents of a bucket are kept for serving."""
+        """Folder of local copies of a bucket's contents."""
         return self.home / "cache"
 
     @property
     def incoming(self) -> Path:
-        """Where contents are received; beside local blobs, so that they only have to be renamed."""
+        """Folder of contents that are being received; beside local blobs, so that they only have to be renamed."""
         return self.home / "incoming" if self.blobs.startswith("s3://") else Path(self.blobs) / "incoming"
 
     @property
-    def picture(self) -> Path:
-        """What the database last said, for when it is away."""
+    def snapshot_file(self) -> Path:
+        """File with the last known state of the database."""
         return self.home / f"last-{hashlib.sha256(self.database.encode()).hexdigest()[:16]}.json"
 
     @property
     def copies(self) -> Path:
-        """Where what is served out of repositories is copied."""
+        """Folder of copies of served versions of repositories."""
         return self.home / "copies"
 
     @property
     def verdicts(self) -> Path:
-        """What admission said of what repositories hold."""
+        """Folder of admission verdicts on versions of repositories."""
         return self.home / "verdicts"
 
 
 def location_of(registry: str, home: Path, blobs: str, repositories: str = "") -> RegistryLocation:
-    """The place that the settings mean; "" leaves it to ``home``.
+    """Return the location for these settings; "" stands for the default below ``home``.
 
-    A gateway that serves ``repositories`` keeps what it has to remember in a database for these alone, so that the
-    aliases of a folder's models and of pushed ones never meet.
+    A gateway that serves ``repositories`` uses a database for these alone, so that aliases of a folder's models and of
+    pushed models stay separate.
 
     Raises:
-        InvalidInput: the URL is none that a registry can lie at.
+        InvalidInput: the URL is not that of a registry.
     """
     home, database = _located(registry, home.expanduser().absolute())
     if repositories and database.startswith(_SQLITE):

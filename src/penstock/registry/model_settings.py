@@ -1,4 +1,4 @@
-"""How a model's versions come and go, in the words of the admin API."""
+"""A model's settings as JSON values of the admin API: version policy, transition, time to keep versions warm."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,7 +13,7 @@ _POLICY_FORM = "versions: expected all, latest:N or specific:V,V"
 
 
 def settings_out(settings: ModelSettings) -> Document:
-    """Settings as JSON values."""
+    """Return settings as JSON values."""
     return {
         "versions": policy_text(settings.versions),
         "transition": settings.transition,
@@ -22,10 +22,10 @@ def settings_out(settings: ModelSettings) -> Document:
 
 
 def settings_in(values: Mapping[str, Any]) -> ModelSettings:
-    """Settings from their JSON values.
+    """Return settings from their JSON values.
 
     Raises:
-        InvalidInput: with every fault.
+        InvalidInput: a value is not valid; the message lists all faults.
     """
     faults = [f"{name} is no setting" for name in sorted(values.keys() - settings_out(ModelSettings()).keys())]
     policy, transition, warm = VersionPolicy(), _transition(values.get("transition", "availability")), 0.0
@@ -52,24 +52,24 @@ def _transition(value: object) -> Literal["availability", "resources"] | None:
 
 
 def policy_text(policy: VersionPolicy) -> str:
-    """A version policy as people write it: ``all``, ``latest:2``, ``specific:1,3``."""
+    """Return a version policy as text: ``all``, ``latest:2``, ``specific:1,3``."""
     if policy.kind == "latest":
         return f"latest:{policy.latest}"
     return f"specific:{','.join(policy.specific)}" if policy.kind == "specific" else "all"
 
 
 def policy_of(text: object) -> VersionPolicy:
-    """The version policy that a text means.
+    """Return the version policy of a text.
 
     Raises:
-        InvalidInput: it means none.
+        InvalidInput: the text is not a version policy.
     """
     kind, _, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
     if kind == "all" and not rest:
         return VersionPolicy()
     if kind == "latest" and rest.isascii() and rest.isdecimal() and 1 <= int(rest[:9]) <= MOST_VERSIONS:
         return VersionPolicy("latest", int(rest))
-    named = tuple(part.strip() for part in rest.split(","))
-    if kind == "specific" and all(map(is_version, named)) and len(named) <= MOST_VERSIONS:
-        return VersionPolicy("specific", specific=named)
+    versions = tuple(part.strip() for part in rest.split(","))
+    if kind == "specific" and all(map(is_version, versions)) and len(versions) <= MOST_VERSIONS:
+        return VersionPolicy("specific", specific=versions)
     raise InvalidInput(_POLICY_FORM)

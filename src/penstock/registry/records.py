@@ -1,4 +1,4 @@
-"""The plain values of the registry: what a version is, what admission found, and who changed what."""
+"""The registry's values: models, versions, contents, admission reports, settings, and lines of the audit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """Who changes something, and why; both are kept in the audit."""
+    """The actor of a change and the reason; both are stored in the audit."""
 
     actor: str
     reason: str = ""
@@ -33,11 +33,11 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was pushed: ``digest`` (``sha256:`` and hex) is that of the pushed bytes, whatever their form.
+    """A pushed content: ``digest`` (``sha256:`` and hex) is that of the pushed bytes, in either form.
 
-    ``files`` lists what serving needs; ``graph`` is the path of the graph among them. A pushed graph is one file
-    named ``model.onnx``; a tar brings its own names. ``config`` is the model configuration the tar brought, in
-    protobuf JSON form ("" = none).
+    ``files`` are the files that serving needs; ``graph`` is the path of the graph among them. A pushed graph is one
+    file named ``model.onnx``; a tar has its own names. ``config`` is the model configuration in the tar, in protobuf
+    JSON form ("" = none).
     """
 
     digest: str
@@ -50,10 +50,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A content to be examined: its graph, its configuration (protobuf JSON, "" = none), and what it may read beside.
+    """A content to be examined: its graph, its configuration (protobuf JSON, "" = none), and the folders it may read.
 
-    ``weights`` is the folder that may hold the graph's weights, None where it must bring them all; ``base`` the one
-    where label and warm-up files lie.
+    ``weights`` is the folder that may hold the graph's weights, None if the graph must contain them all; ``base`` is
+    the folder of label and warm-up files.
     """
 
     graph: Path
@@ -64,13 +64,13 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the admission of a content found; ``reason`` is "" where it was admitted, else a sentence for callers.
+    """The admission report of a content; ``reason`` is "" if it was admitted, else a sentence for callers.
 
-    ``detail`` is the whole reason, for operators, where that sentence leaves something out. ``facts`` is shown to
-    people: ops (name to count), opset (domain to version), signature, memory_bytes, p50_us, independent_rows (whether
-    the graph proves it, and where not), zipmap (the names of the classes, by output, where maps were cut),
-    guarded_divisions, guarded_dimensions and guarded_sizes (operator and node of each), rewrite (how the graph was
-    changed), probes (inputs and output digests), runtime, took_ms.
+    ``detail`` is the whole reason for operators, if the sentence omits a part. ``facts`` are for people: ops (name to
+    count), opset (domain to version), signature, memory_bytes, p50_us, independent_rows (whether the graph proves it,
+    and where not), zipmap (the names of the classes by output, if maps were cut), guarded_divisions, guarded_dimensions
+    and guarded_sizes (operator and node of each), rewrite (how the graph was changed), probes (inputs and output
+    digests), runtime, took_ms.
     """
 
     reason: str = ""
@@ -89,7 +89,7 @@ class Report:
 
 
 class VersionState(StrEnum):
-    """Where a version stands in the registry."""
+    """The state of a version in the registry."""
 
     ADMITTED = "admitted"
     RETIRED = "retired"
@@ -97,10 +97,10 @@ class VersionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a graph needs before it can be examined.
+    """The preparation that a graph needs before its examination.
 
-    ``refusal`` says why it cannot be at all; ``weights`` names the files beside the graph that hold weights, as the
-    graph does; ``facts`` are to be added to its report.
+    ``refusal`` says why it cannot be examined; ``weights`` are the names of the files with weights, as the graph states
+    them; ``facts`` are added to its report.
     """
 
     refusal: Report | None = None
@@ -109,22 +109,22 @@ class Plan:
 
     @property
     def rewrite(self) -> Rewrite | None:
-        """How the graph has to be changed to be served."""
+        """The rewrite that the graph needs to be served, None without one."""
         return rewrite_in(self.facts)
 
     def completed(self, report: Report) -> Report:
-        """A report with what was changed before it."""
+        """Return a report with the facts of the preparation."""
         return replace(report, facts={**report.facts, **self.facts})
 
 
 class Admission(Protocol):
-    """Examines contents; both methods raise ``NotReady`` or ``Overloaded`` when it cannot be done now."""
+    """Examines contents; both methods raise ``NotReady`` or ``Overloaded`` if that is not possible now."""
 
     async def plan(self, subject: Subject) -> Plan:
-        """What a graph needs before it is examined; nothing else of the subject is looked at."""
+        """Return the preparation that a graph needs; reads only the graph of the subject."""
 
     async def examine(self, subject: Subject) -> Report:
-        """What is found of a content as it would be served."""
+        """Return the report of a content as it would be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +136,19 @@ class VersionRecord:
     content: Content
     created_at: str
     created_by: str
-    standing: VersionState = VersionState.ADMITTED
+    state: VersionState = VersionState.ADMITTED
     metadata: Document = field(default_factory=dict)
     report: Report = field(default_factory=Report)
 
     @property
     def rewrite(self) -> Rewrite | None:
-        """How the content's graph is changed to be served, None where it is served as it was pushed."""
+        """The rewrite of the graph for serving, None if it is served as it was pushed."""
         return rewrite_in(self.report.facts)
 
 
 @dataclass(frozen=True, slots=True)
 class AliasRecord:
-    """A name for a version; ``before`` holds the versions it stood for earlier, oldest first: the way back."""
+    """A name for a version; ``before`` has its earlier versions, oldest first, for roll-backs."""
 
     alias: str
     version: str
@@ -157,9 +157,9 @@ class AliasRecord:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An alias that has moved: where it led, where it leads (None: it is gone), and the model's revision.
+    """A move of an alias: its version before and after (None: it was deleted), and the model's revision.
 
-    It is ``overridden`` while a route decides who answers: then it has no effect.
+    It is ``overridden``, and so has no effect, while a route decides which version answers.
     """
 
     revision: int
@@ -169,7 +169,7 @@ class Move:
 
     @property
     def note(self) -> dict[str, str]:
-        """What whoever moved it has to know."""
+        """A note for the actor of an overridden move, empty for others."""
         if not self.overridden:
             return {}
         effect = "its removal" if self.after is None else "the alias"
@@ -194,9 +194,9 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """A model as the registry has it; ``revision`` grows by every change of it. Retired versions are listed too.
+    """A model in the registry; ``revision`` grows by every change of it. Retired versions are included.
 
-    ``problem`` says why it could not be read ("" = it could); what else is here is then what was read of it before.
+    ``problem`` says why it could not be read ("" = it could); the other fields are then the last known ones.
     """
 
     name: str

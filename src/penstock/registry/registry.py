@@ -1,4 +1,4 @@
-"""The registry's use cases: take a content in, give it a version, check it, hand it out, clear away what nobody needs.
+"""The registry's use cases: receive a content, commit it as a version, verify it, export it, and collect garbage.
 
 Everything here blocks and is meant for threads; each change is durable when its method returns.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from penstock.core.errors import Damaged, Fault, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
 from penstock.engine.scratch import scratch_folder
-from penstock.registry.blobs.folder import Blobs, FolderBlobs, Incoming, named_failures
+from penstock.registry.blobs.folder import Blobs, FolderBlobs, Incoming, translating_errors
 from penstock.registry.contents.archive import GRAPH, intake
 from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.db.database import Database, open_database
@@ -34,22 +34,22 @@ from penstock.registry.records import (
     VersionRecord,
     VersionState,
 )
-from penstock.registry.stores.contents import Condemned
+from penstock.registry.stores.contents import BeingDeleted
 from penstock.registry.stores.versions import Store
 
 COMMIT_TRIES = 50
 COMMIT_PAUSE_S = 0.1
 LEASE_S = 600.0
 COLLECT_GRACE_S = 3600.0
-"""Contents that belong to no version are kept that long: their push may still be under way elsewhere."""
+"""How long contents without a version are kept: their push may still be in progress elsewhere."""
 
 DATABASE_S = 5.0
-"""Longest wait for the database, seconds."""
+"""Time limit of the database, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A content that was received, laid out so that it can be examined."""
+    """A received content, unpacked so that it can be examined."""
 
     incoming: Incoming
     content: Content
@@ -57,7 +57,7 @@ class Prepared:
     folder: Path
 
     def rewritten(self, rewrite: Rewrite) -> Subject:
-        """The same content with its graph changed; raises ``NotReady``."""
+        """Change the graph, and return the content with it; raises ``NotReady``."""
         graph = self.folder / GRAPH if self.content.form == "onnx" else self.subject.graph
         write_edited(self.subject.graph, rewrite, graph)
         return replace(self.subject, graph=graph)
@@ -65,7 +65,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One version whose content is not what it should be."""
+    """One version whose content is damaged, with the problem."""
 
     model: str
     version: str
@@ -74,7 +74,7 @@ class Finding:
 
 
 async def examined(prepared: Prepared, admission: Admission) -> Report:
-    """What admission finds of a content that was received, as it would be served; raises as ``Admission`` does."""
+    """Return the admission report of a received content as it would be served; raises as ``Admission`` does."""
     plan = await admission.plan(prepared.subject)
     if plan.refusal is not None:
         return plan.refusal
@@ -85,10 +85,10 @@ async def examined(prepared: Prepared, admission: Admission) -> Report:
 
 
 def check_names(model: str, version: str) -> None:
-    """Refuse names that cannot be.
+    """Check the names of a model and a version.
 
     Raises:
-        InvalidInput: either is none.
+        InvalidInput: one of them is not valid.
     """
     if not is_model_name(model):
         raise InvalidInput(
@@ -99,43 +99,43 @@ def check_names(model: str, version: str) -> None:
 
 
 def check_alias(alias: str) -> None:
-    """Refuse a name that can be no alias; raises ``InvalidInput``."""
+    """Check the name of an alias; raises ``InvalidInput``."""
     if not is_alias(alias):
         raise InvalidInput("an alias begins with a letter, then letters, digits and ._+-, at most 64")
 
 
 def usable_versions(model: ModelRecord) -> list[str]:
-    """The versions that may serve, oldest first."""
-    admitted = [one.version for one in model.versions.values() if one.standing is VersionState.ADMITTED]
+    """Return the versions that may serve, oldest first."""
+    admitted = [record.version for record in model.versions.values() if record.state is VersionState.ADMITTED]
     return sorted(admitted, key=sort_key)
 
 
 class Registry:
-    """One registry, opened; ``place`` says where its parts lie."""
+    """An open registry. Calls block; any thread may make them."""
 
-    def __init__(self, place: RegistryLocation, store: Store, blobs: Blobs, max_bytes: int) -> None:
-        self.place = place
+    def __init__(self, location: RegistryLocation, store: Store, blobs: Blobs, max_bytes: int) -> None:
+        self.location = location
         self.store = store
         self.blobs = blobs
-        self.shelf = ContentLayout(blobs, place.unpacked)
+        self.layout = ContentLayout(blobs, location.unpacked)
         self._max_bytes = max_bytes
 
     def receive(self) -> Incoming:
-        """A place for the bytes of a push.
+        """Return a file for the bytes of a push.
 
         Raises:
-            NotReady: there is no room, or nothing can be written.
+            NotReady: the disk is full, or it cannot be written.
         """
-        return Incoming(self.place.incoming, self._max_bytes)
+        return Incoming(self.location.incoming, self._max_bytes)
 
     @contextmanager
     def prepared(self, incoming: Incoming) -> Iterator[Prepared]:
-        """What was received, unpacked for the time of a block.
+        """Return a received content, unpacked during the block.
 
         Raises:
-            Refused: it is no model, with the reason.
+            Refused: it is not a model, with the reason.
         """
-        with named_failures():
+        with translating_errors():
             scratch = scratch_folder(incoming.path.parent, "unpacked")
         with scratch as folder:
             content = intake(incoming.path, folder, self._max_bytes)
@@ -155,17 +155,18 @@ class Registry:
         by: By,
         if_revision: int | None = None,
     ) -> VersionRecord:
-        """Make an admitted content a version of a model; the same content again gives the version there is.
+        """Make an admitted content a version of a model, and return it; if the version exists with the same content,
+        return the existing one.
 
         Raises:
-            Refused: admission has refused it, which is written down.
+            Refused: admission has refused the content, which is added to the audit.
             Conflict: the version exists with another content, is retired, or the model is not at ``if_revision``.
             NotReady: the database or the blobs cannot be written now.
         """
         content = prepared.content
         if not report.admitted:
-            told = {"digest": content.digest, "reason": report.whole, "facts": report.facts}
-            self.store.note(model, "version.refuse", f"versions/{version}", by, told)
+            refusal = {"digest": content.digest, "reason": report.whole, "facts": report.facts}
+            self.store.note(model, "version.refuse", f"versions/{version}", by, refusal)
             raise Refused(report.reason, report.detail)
         record = VersionRecord(
             model,
@@ -179,7 +180,7 @@ class Registry:
         for attempt in range(COMMIT_TRIES):
             try:
                 return self._commit(prepared, record, by, if_revision)
-            except Condemned:  # the same bytes are being cleared away at this moment
+            except BeingDeleted:  # the same content is being deleted at this moment
                 if attempt == COMMIT_TRIES - 1:
                     raise
                 time.sleep(COMMIT_PAUSE_S)
@@ -194,10 +195,10 @@ class Registry:
             self.store.contents.release(lease)
 
     def version(self, model: str, version: str) -> VersionRecord:
-        """One version, by its name or by an alias.
+        """Return one version, by its name or by an alias.
 
         Raises:
-            NotFound: there is none of that name.
+            NotFound: there is no such version.
         """
         record = self.store.model(model)
         alias = record.aliases.get(version)
@@ -207,32 +208,33 @@ class Registry:
         return found
 
     def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
-        """A file with exactly the bytes that were pushed, checked.
+        """Return a file with exactly the bytes that were pushed, and the version.
 
         Raises:
-            NotFound: no such version.
-            Damaged: its bytes are not what they were.
+            NotFound: there is no such version.
+            Damaged: its content does not match its digest.
         """
         record = self.version(model, version)
         self.blobs.check(record.content.digest)
         return self.blobs.fetch(record.content.digest), record
 
-    def verify(self, tell: Callable[[int, int], None]) -> list[Finding]:
-        """Hash every content that a version needs; ``tell`` hears how many bytes of how many are done."""
+    def verify(self, report: Callable[[int, int], None]) -> list[Finding]:
+        """Hash every content that a version needs, and return the damaged ones; ``report`` is called with the number of
+        bytes done and the total."""
         needed = self.store.contents.needed()
-        records = [one for model in self.store.models() for one in _needing(model, needed)]
+        records = [record for model in self.store.models() for record in _needing(model, needed)]
         sizes = {record.content.digest: record.content.size for record in records}
         problems: dict[str, str] = {}
         done = 0
         for digest, size in sizes.items():
-            tell(done, sum(sizes.values()))
+            report(done, sum(sizes.values()))
             problems[digest] = self._problem(digest)
             done += size
-        tell(done, done)
+        report(done, done)
         return [
-            Finding(one.model, one.version, one.content.digest, problems[one.content.digest])
-            for one in records
-            if problems[one.content.digest]
+            Finding(record.model, record.version, record.content.digest, problems[record.content.digest])
+            for record in records
+            if problems[record.content.digest]
         ]
 
     def _problem(self, digest: str) -> str:
@@ -245,53 +247,53 @@ class Registry:
         return ""
 
     def collect(self) -> list[str]:
-        """Delete contents nobody needs; their digests."""
-        return collect(self.store, self.blobs, self.shelf, COLLECT_GRACE_S)
+        """Delete contents that nobody needs, and return their digests."""
+        return collect(self.store, self.blobs, self.layout, COLLECT_GRACE_S)
 
 
 def _needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
     return [
-        one for one in model.versions.values() if one.content.digest in needed or one.standing is VersionState.ADMITTED
+        one for one in model.versions.values() if one.content.digest in needed or one.state is VersionState.ADMITTED
     ]
 
 
-def open_registry(place: RegistryLocation, max_bytes: int) -> Registry:
-    """Open, or make, the registry at a place.
+def open_registry(location: RegistryLocation, max_bytes: int) -> Registry:
+    """Open or create the registry at a location.
 
     Raises:
         NotReady: the database or the folder cannot be used now, with the reason.
-        Damaged: the database is no database.
-        InvalidInput: a library that the place needs is not installed.
+        Damaged: the file is not a database.
+        InvalidInput: a library that the location needs is not installed.
     """
-    return Registry(place, open_store(place), open_blobs(place), max_bytes)
+    return Registry(location, open_store(location), open_blobs(location), max_bytes)
 
 
-def open_store(place: RegistryLocation) -> Store:
-    """The registry's database alone, opened when it is first asked; it may be away until then."""
+def open_store(location: RegistryLocation) -> Store:
+    """Return the store of the registry's database, which is opened on first use and may be away until then."""
 
     def opened() -> Database:
-        make_private(place.home)
-        return open_database(place.database, timeout_s=DATABASE_S)
+        make_private(location.home)
+        return open_database(location.database, timeout_s=DATABASE_S)
 
     return Store(LazyDatabase(opened))
 
 
-def open_blobs(place: RegistryLocation) -> Blobs:
-    """The registry's contents alone; raises as ``open_registry``."""
-    if not place.blobs.startswith("s3://"):
-        return FolderBlobs(Path(place.blobs))
+def open_blobs(location: RegistryLocation) -> Blobs:
+    """Return the store of the registry's contents; raises as ``open_registry``."""
+    if not location.blobs.startswith("s3://"):
+        return FolderBlobs(Path(location.blobs))
     from penstock.registry.blobs.bucket import BucketBlobs  # noqa: PLC0415 - an extra, and only here
 
-    return BucketBlobs(place.blobs, place.cache)
+    return BucketBlobs(location.blobs, location.cache)
 
 
 def make_private(home: Path) -> None:
-    """Make the home folder, for this user alone, if it is not there.
+    """Create the home folder with access for this user only, if it does not exist.
 
     Raises:
-        NotReady: it cannot be made.
+        NotReady: it cannot be created.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise NotReady(f"the registry's folder cannot be made: {(error.strerror or 'error').lower()}") from None
+        raise NotReady(f"the registry's folder cannot be created: {(error.strerror or 'error').lower()}") from None

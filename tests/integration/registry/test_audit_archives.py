@@ -40,7 +40,7 @@ class Home:
 
     @property
     def place(self) -> RegistryLocation:
-        return self.registry.place
+        return self.registry.location
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return harness.run_command("audit", *arguments, room=self.room, env=self.environment)

@@ -91,7 +91,7 @@ def test_an_object_is_copied_whole_or_not_at_all(
     with pytest.raises(NotReady, match="changed while it was read"):
         tree.copy("m/1/model.onnx", tmp_path / "torn", 10_000)
     bucket.call("DELETE", f"/{bucket.name}/{prefix}/m/1/model.onnx")
-    with pytest.raises(NotReady, match="went away"):
+    with pytest.raises(NotReady, match="was deleted"):
         tree.copy("m/1/model.onnx", tmp_path / "gone", 10_000)
     with pytest.raises(InvalidInput, match="missing"):
         tree.copy("m/1/other", tmp_path / "other", 10_000)

@@ -40,11 +40,11 @@ def test_what_gateways_hand_in_is_there_until_a_reference_is(
     for name, serves in (("a", {"m": ["1"]}), ("b", {"m": ["2", "1"]}), ("c", {"m": ["2"], "n": ["1"]})):
         GatewayStore(database).beat(Gateway(name, "host", "1.0", 0.0, 0, serves))
     assert store.gathered.open() == {}
-    store.gathered.hand_in(ONE, Contribution(3, 30), b"rows")
-    store.gathered.hand_in(ONE, Contribution(5, 50), b"more rows")
-    other.gathered.hand_in(ONE, Contribution(2, 20), b"other rows")
-    other.gathered.hand_in(TWO, Contribution(7, 70), b"")
-    other.gathered.answered(ONE, 21)
+    store.gathered.submit(ONE, Contribution(3, 30), b"rows")
+    store.gathered.submit(ONE, Contribution(5, 50), b"more rows")
+    other.gathered.submit(ONE, Contribution(2, 20), b"other rows")
+    other.gathered.submit(TWO, Contribution(7, 70), b"")
+    other.gathered.update_answered(ONE, 21)
     found = other.gathered.open()
     assert {key: one.contributions for key, one in found.items()} == {
         ONE: {"a": Contribution(5, 50), "b": Contribution(2, 21)},
@@ -56,7 +56,7 @@ def test_what_gateways_hand_in_is_there_until_a_reference_is(
     with pytest.raises(NotLeading):
         other.set_learned(LEARNED, {}, ME)
     store.set_learned(LEARNED, {"by": "a"}, ME)
-    other.gathered.hand_in(ONE, Contribution(9, 90), b"too late")
+    other.gathered.submit(ONE, Contribution(9, 90), b"too late")
     assert list(store.gathered.open()) == [TWO]
     store.set_learned(ReferenceRecord(*ONE, "sha256:cd", "live"), {"by": "nobody"}, ME)
     assert store.reference(*ONE) == {"by": "a"}
@@ -67,12 +67,12 @@ def test_what_gateways_hand_in_is_there_until_a_reference_is(
 
 
 def test_late_rows_are_said_to_be_late_and_go_with_the_reference(store: MonitorStore, other: MonitorStore) -> None:
-    store.gathered.hand_in(ONE, Contribution(3, 30), b"rows")
+    store.gathered.submit(ONE, Contribution(3, 30), b"rows")
     packed = store.gathered.rows(ONE, "a")
     store.set_reference(LEARNED, {}, ME)
     store.drop_reference(*ONE, Event("reference.relearned.v1", "models/m/versions/1", "1", {}), ME)
     assert packed
-    other.gathered.hand_in(ONE, Contribution(3, 30), packed)
+    other.gathered.submit(ONE, Contribution(3, 30), packed)
     assert isinstance(store.gathered.open()[ONE], Gathering)
     other.set_reference(LEARNED, {}, ME)
     assert store.gathered.open() == {}

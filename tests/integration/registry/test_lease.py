@@ -78,12 +78,12 @@ def test_a_stale_leader_writes_nothing_and_steps_down(two: tuple[Database, Datab
     end_lease(second)
     assert second.lead()
     with pytest.raises(NotLeading):
-        before.tell("m", EVENT)
+        before.emit("m", EVENT)
     with pytest.raises(NotLeading), LeaderConnections(first).recording():
         pass
     assert TrafficStore(second).events() == []
     assert not first.lead()
-    TrafficStore(second).as_leader().tell("m", EVENT)
+    TrafficStore(second).as_leader().emit("m", EVENT)
     assert len(TrafficStore(first).events()) == 1
 
 
@@ -91,7 +91,7 @@ def test_a_late_leader_goes_on_where_nobody_else_came(two: tuple[Database, Datab
     first, second = two
     assert first.lead()
     end_lease(second)
-    TrafficStore(first).as_leader().tell("m", EVENT)
+    TrafficStore(first).as_leader().emit("m", EVENT)
     assert first.lead()
     assert not second.lead()
 
@@ -120,7 +120,7 @@ def _follow(url: str, told: "multiprocessing.connection.Connection") -> None:
     for number in itertools.count():
         try:
             if database.lead():
-                store.tell("m", Event("test.v1", "models/m", f"{os.getpid()} {number}", {"pid": os.getpid()}))
+                store.emit("m", Event("test.v1", "models/m", f"{os.getpid()} {number}", {"pid": os.getpid()}))
                 told.send("leads")
         except NotLeading:
             told.send("refused")

@@ -64,7 +64,7 @@ def test_layouts_are_served_or_reported_with_the_rule(tmp_path: Path) -> None:
         ready = {key for key, one in told.items() if one["state"] == "READY"}
         assert ready == {("flat", "1"), ("hub", "1"), ("padded", "01"), ("alike", "1"), ("bert", "1")}
         reasons = {key: str(one.get("reason", "")) for key, one in told.items() if key not in ready}
-        assert "version '01' reads like version '1'" in reasons["alike", "01"]
+        assert "version '01' looks like version '1'" in reasons["alike", "01"]
         assert any("a version begins with a digit" in why for (name, _), why in reasons.items() if name == "named")
         assert any("no version folder, such as 1" in why for (name, _), why in reasons.items() if name == "empty")
         assert any("leads out of the model folder" in why for (name, _), why in reasons.items() if name == "stolen")

@@ -22,9 +22,9 @@ def event(key: str, model: str = "m") -> Event:
 
 
 def test_a_decision_and_what_is_sent_are_one(outbox: Outbox, store: Store) -> None:
-    assert outbox.standing("m") == ({}, 0)
+    assert outbox.rule_state("m") == ({}, 0)
     assert outbox.commit("m", 0, {"rules": 1}, event("a"), ["hook", "log"], BY) == 1
-    assert outbox.standing("m") == ({"rules": 1}, 1)
+    assert outbox.rule_state("m") == ({"rules": 1}, 1)
     found = outbox.due()
     assert [(one.sink, one.attempts, one.event["data"]["key"]) for one in found] == [("hook", 0, "a"), ("log", 0, "a")]
     assert found[0].event["type"] == "io.penstock.retraining.requested.v1"

@@ -49,12 +49,12 @@ def test_events_go_in_time_but_those_that_wait_to_be_sent(
     database: Database, clock: Clock, old: RetentionStore, traffic: TrafficStore
 ) -> None:
     outbox = Outbox(database, traffic, clock)
-    traffic.tell("m", event("told"))
+    traffic.emit("m", event("told"))
     outbox.commit("m", 0, {}, event("sent"), ["hook"])
     outbox.sent(outbox.due()[0])
     outbox.commit("m", 1, {}, event("waits"), ["hook"])
     clock.now += DAY_S
-    traffic.tell("m", event("new"))
+    traffic.emit("m", event("new"))
     assert old.events(clock.now - DAY_S) == 0  # the edge is kept
     clock.now += 1.0
     assert old.events(clock.now - DAY_S) == 2
@@ -177,7 +177,7 @@ def test_a_batch_is_bounded(
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
     for number in range(7):
-        traffic.tell("m", event(str(number)))
+        traffic.emit("m", event(str(number)))
     clock.now += 1.0
     assert [old.events(clock.now) for _ in range(4)] == [3, 3, 1, 0]
 
@@ -217,7 +217,7 @@ def test_old_entries_of_the_audit_move_into_an_archive_whole(
     lines = archived(tmp_path, made.digest)
     assert [(line["seq"], line["at"], line["after"]) for line in lines] == [(e.seq, e.at, e.after) for e in told]
     assert made.digest in store.contents.needed()
-    assert store.contents.condemn([made.digest]) == []
+    assert store.contents.mark_for_deletion([made.digest]) == []
     store.note("m", "version.refuse", "versions/4", BY, {})
     assert store.audit(limit=1)[0].seq == 4  # numbers go on
 
@@ -242,7 +242,7 @@ def test_a_dropped_archive_leaves_its_record(
     assert (archives.drop(clock.now), archives.drop(clock.now)) == (1, 0)
     (record,) = listed(database)
     assert record.dropped_at == clock.now
-    assert store.contents.condemn([record.digest]) == [record.digest]
+    assert store.contents.mark_for_deletion([record.digest]) == [record.digest]
 
 
 def test_the_database_refuses_to_let_go_of_what_is_in_no_archive(

@@ -159,7 +159,7 @@ class Month:
     def _ask(self, model: str, number: int) -> None:
         """A request for retraining, its deliveries, and what a training command leaves."""
         event = Event("retraining.requested.v1", f"models/{model}", str(number), {"model": model})
-        revision = self.outbox.standing(model)[1]
+        revision = self.outbox.rule_state(model)[1]
         self.outbox.commit(model, revision, {"n": number}, event, ["train", "hook"], BY)
         for delivery in [one for one in self.outbox.due() if one.model == model]:
             if delivery.sink == "hook" and number % 10 == 0:
@@ -177,7 +177,7 @@ class Month:
         stamp = RetentionStore(self.database, self.clock)
         record = VersionRecord(model, version, content, str(stamp.now()), "pipeline", report=Report("", {"ops": {}}))
         self.store.add_version(record, BY)
-        folder, graph = self.layout.place(content)
+        folder, graph = self.layout.materialize(content)
         self._made_now(folder)
         digest = f"sha256:{model}-{version}"
         self.monitor.set_reference(ReferenceRecord(model, version, digest, "training"), {"columns": []}, BY)

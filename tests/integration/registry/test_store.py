@@ -20,7 +20,7 @@ from penstock.registry.db import schema
 from penstock.registry.db.database import MIGRATION_LOCK, Database, open_database
 from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, VersionRecord, VersionState
 from penstock.registry.stores.aliases import ANY
-from penstock.registry.stores.contents import RETIRED_KEPT_S, Condemned
+from penstock.registry.stores.contents import RETIRED_KEPT_S, BeingDeleted
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.versions import Store
 from tests.harness import PATIENCE_S
@@ -175,7 +175,7 @@ def test_an_alias_can_be_taken_away(store: Store) -> None:
         store.aliases.drop("m", "champion", BY)
     revision = store.retire("m", "1", BY)
     assert store.retire("m", "1", BY) == revision
-    assert store.model("m").versions["1"].standing is VersionState.RETIRED
+    assert store.model("m").versions["1"].state is VersionState.RETIRED
     with pytest.raises(NotFound):
         store.retire("m", "9", BY)
     with pytest.raises(NotFound):
@@ -234,18 +234,18 @@ def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Da
 def test_what_a_version_or_somebody_at_work_needs_is_never_condemned(store: Store, clock: Clock) -> None:
     store.add_version(version("1", digest="sha256:kept"), BY)
     lease = store.contents.lease("sha256:leased", 60.0)
-    assert store.contents.condemn(["sha256:kept", "sha256:leased", "sha256:free"]) == ["sha256:free"]
-    with pytest.raises(Condemned):
+    assert store.contents.mark_for_deletion(["sha256:kept", "sha256:leased", "sha256:free"]) == ["sha256:free"]
+    with pytest.raises(BeingDeleted):
         store.contents.lease("sha256:free", 60.0)
-    with pytest.raises(Condemned):
+    with pytest.raises(BeingDeleted):
         store.add_version(version("2", digest="sha256:free"), BY)
-    assert store.contents.condemn([]) == ["sha256:free"]  # somebody was interrupted: it is taken up again
-    store.contents.buried(["sha256:free"])
+    assert store.contents.mark_for_deletion([]) == ["sha256:free"]  # somebody was interrupted: it is taken up again
+    store.contents.finish_deletion(["sha256:free"])
     store.contents.lease("sha256:free", 60.0)
     store.contents.release(lease)
-    assert store.contents.condemn(["sha256:leased"]) == ["sha256:leased"]
+    assert store.contents.mark_for_deletion(["sha256:leased"]) == ["sha256:leased"]
     clock.now += 61.0
-    assert store.contents.condemn(["sha256:free"]) == ["sha256:free", "sha256:leased"]
+    assert store.contents.mark_for_deletion(["sha256:free"]) == ["sha256:free", "sha256:leased"]
 
 
 def test_a_retired_content_is_kept_for_a_while(store: Store, clock: Clock) -> None:
@@ -301,7 +301,7 @@ def test_a_database_whose_tables_are_not_those_of_its_version_is_damaged(
 ) -> None:
     with database.writing() as connection:
         connection.execute(sa.text(change))
-    with pytest.raises(Damaged, match="has not the tables"):
+    with pytest.raises(Damaged, match="does not have the tables"):
         open_database(url, 5.0)
 
 
@@ -322,7 +322,7 @@ def test_a_full_database_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
         for number in range(1000):
             store.add_version(replace(version(str(number + 10)), metadata={"tags": {"x": "y" * 400}}), BY)
 
-    with pytest.raises(NotReady, match="no room left"):
+    with pytest.raises(NotReady, match="disk is full"):
         fill()
     sa.event.remove(opened._engine, "connect", bounded)
     opened.close()

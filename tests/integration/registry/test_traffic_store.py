@@ -85,7 +85,7 @@ def test_a_forced_retirement_asks_no_trial(traffic: TrafficStore, store: Store) 
     document = {"rollout": {"spec": {"to": "3", "from": "1"}}}
     traffic.begin("m", ROLLOUT, lambda _, __: Change(document, keep_route=True), BY)
     store.retire("m", "3", BY, force=True)
-    assert store.model("m").versions["3"].standing is VersionState.RETIRED
+    assert store.model("m").versions["3"].state is VersionState.RETIRED
 
 
 def test_the_versions_that_rollouts_were_begun_to(traffic: TrafficStore) -> None:
@@ -104,9 +104,9 @@ def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: Sto
     assert traffic.trial("m", ROLLOUT, trial.id) == trial
     kept = traffic.keep(trial, {"seen": 1})
     assert (kept.document, kept.revision) == ({"seen": 1}, trial.revision + 1)
-    with pytest.raises(Conflict, match="moved on"):
+    with pytest.raises(Conflict, match="has changed"):
         traffic.keep(trial, {})
-    with pytest.raises(Conflict, match="moved on"):
+    with pytest.raises(Conflict, match="has changed"):
         traffic.change(trial, lambda _: given(None), "step", BY)
     ended = traffic.change(kept, lambda _: given(None, open=False, champion=(None, "2"), event=EVENT), "promote", BY)
     assert not ended.open
@@ -174,8 +174,8 @@ def test_what_gateways_counted_goes_with_the_trial(traffic: TrafficStore) -> Non
 
 def test_the_same_event_twice_is_one(traffic: TrafficStore) -> None:
     for _ in range(2):
-        traffic.tell("m", EVENT)
-    traffic.tell("n", replace(EVENT, subject="models/n"))
+        traffic.emit("m", EVENT)
+    traffic.emit("n", replace(EVENT, subject="models/n"))
     told = traffic.events()
     assert [one["sequence"] for one in told] == sorted(one["sequence"] for one in told)
     assert [one["subject"] for one in told] == ["models/m", "models/n"]

@@ -72,5 +72,5 @@ def lease_is_kept(right: SkewedGateway, wrong: SkewedGateway) -> bool:
     held, over = (f"sha256:{uuid.uuid4().hex}" for _ in range(2))
     wrong.store.contents.lease(held, 60.0)
     wrong.store.contents.lease(over, -1.0)
-    condemned = right.store.contents.condemn([held, over])
+    condemned = right.store.contents.mark_for_deletion([held, over])
     return held not in condemned and over in condemned

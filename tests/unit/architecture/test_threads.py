@@ -18,7 +18,7 @@ ALLOWED = {
     "control/calls/http_deadline.py:exchanging": "closes the sockets of an exchange out of time; does not block",
     "control/calls/http_deadline.py:_resolved": "resolves names, a few at once, with a deadline",
     "control/reconcile/reconciler.py:load": "reads a configuration that is in memory",
-    "registry/admission/examiner.py:_ordered": "adds up the sizes of files that this machine has just written",
+    "registry/admission/examiner.py:_order": "adds up the sizes of files that this machine has just written",
     "registry/registry.py:examined": "changes a graph that this machine has just written",
 }
 

@@ -207,7 +207,7 @@ def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_
     watcher.send(reference, 40)
     [looking] = [one for one in watcher.monitoring.tasks if one.name == "drift"]
     with monkeypatch.context() as patch:
-        patch.setattr(TrafficStore, "emit", away)
+        patch.setattr(TrafficStore, "insert_event", away)
         watch = watcher.watch()
         cells = watcher.fleet.regions(watch.offset, watch.size)[0]
         RowCounter(reference, cells, COLUMNS, 1.0).count([exchange(watcher.generator, 2000, 2.0)])

@@ -149,7 +149,7 @@ def janitor(
 
 def test_the_leader_deletes_rows_and_others_do_not(tmp_path: Path, database: Database) -> None:
     traffic = TrafficStore(database)
-    traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
+    traffic.emit("m", Event("drift.detected.v1", "models/m", "1", {}))
     assert asyncio.run(janitor(tmp_path, database, lambda: False).step()) == {}
     assert len(traffic.events()) == 1
     assert asyncio.run(janitor(tmp_path, database).step()) == {"events": 1}
@@ -170,7 +170,7 @@ def test_what_killed_processes_left_is_swept_although_the_database_is_away(tmp_p
 @pytest.mark.parametrize("error", [NotReady("the bucket is away"), OSError("the bucket is away")])
 def test_what_fails_does_not_stop_the_rest(tmp_path: Path, database: Database, error: Exception) -> None:
     traffic = TrafficStore(database)
-    traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
+    traffic.emit("m", Event("drift.detected.v1", "models/m", "1", {}))
 
     def away() -> Needed:
         raise error
@@ -185,14 +185,14 @@ def test_a_pass_ends_although_more_is_left(tmp_path: Path, database: Database, m
     monkeypatch.setattr("penstock.registry.stores.retention.BATCH", 1)
     traffic = TrafficStore(database)
     for number in range(3):
-        traffic.tell("m", Event("drift.detected.v1", "models/m", str(number), {}))
+        traffic.emit("m", Event("drift.detected.v1", "models/m", str(number), {}))
     one = janitor(tmp_path, database)
     assert [asyncio.run(one.step()) for _ in range(3)] == [{"events": 2}, {"events": 1}, {}]
 
 
 def test_what_hangs_does_not_hold_the_rest(tmp_path: Path, database: Database) -> None:
     traffic, go = TrafficStore(database), threading.Event()
-    traffic.tell("m", Event("drift.detected.v1", "models/m", "1", {}))
+    traffic.emit("m", Event("drift.detected.v1", "models/m", "1", {}))
 
     def hanging() -> Needed:
         go.wait(PATIENCE_S)

@@ -212,7 +212,7 @@ def test_what_a_shadow_did(reconciler: Reconciler) -> None:
 
 def test_events_are_kept_once_each_and_read_page_by_page(reconciler: Reconciler) -> None:
     for key in ("a", "a", "b", "c"):
-        reconciler.world.traffic.tell("m", Event("test.v1", "models/m", key, {"key": key}))
+        reconciler.world.traffic.emit("m", Event("test.v1", "models/m", key, {"key": key}))
     told = asyncio.run(reconciler.traffic.events("m", None, 2))
     assert [one["data"]["key"] for one in told] == ["b", "c"]
     later = asyncio.run(reconciler.traffic.events(None, told[0]["sequence"], 10))
@@ -257,7 +257,7 @@ def test_an_event_that_cannot_be_written_is_told_later(reconciler: Reconciler, m
         raise NotReady("the database is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(world.traffic, "tell_once", away)
+        patched.setattr(world.traffic, "emit_once", away)
         asyncio.run(reconciler.traffic.step())
     assert degraded(world) == []
     reconciler.traffic.task.clock = lambda: float("inf")

@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 
 import penstock
-from penstock.engine.durable_files import replacing, sync_tree, write_atomically
+from penstock.engine.durable_files import move_folder, replacing, sync_tree, write_atomically
 
 SOURCE = Path(penstock.__file__).parent
 
 RENAMING = {
     "engine/durable_files.py": "the helper",
     "registry/blobs/folder.py": "contents are synced while they are received",
-    "registry/contents/layout.py": "folders, synced before",
+    "registry/contents/layout.py": "a damaged folder goes into a scratch folder",
     "registry/graphs/rewrite.py": "in a folder that is synced as a whole before it is renamed",
-    "registry/repository/copies.py": "folders, synced before",
 }
 
 
@@ -81,6 +80,26 @@ def test_a_tree_is_synced_with_every_file_and_folder(tmp_path: Path, steps: list
     (tmp_path / "top" / "link").symlink_to(tmp_path)
     sync_tree(tmp_path / "top")
     assert sorted(steps) == ["sync a", "sync b", "sync below", "sync top"]
+
+
+def test_a_folder_is_moved_with_all_its_bytes_to_a_free_path_only(tmp_path: Path, steps: list[str]) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    assert not move_folder(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "file").read_text() == "old"
+    assert (tmp_path / "new" / "file").read_text() == "new"
+    steps.clear()
+    assert move_folder(tmp_path / "new", tmp_path / "free")
+    assert (tmp_path / "free" / "file").read_text() == "new"
+    assert steps == ["sync file", "sync new", f"sync {tmp_path.name}"]
+
+
+def test_a_folder_that_cannot_be_moved_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        move_folder(tmp_path / "new", tmp_path / "file")
 
 
 def renames(file: Path) -> bool:

@@ -137,7 +137,7 @@ class Traffic:
 
     async def _tell(self, kind: str, model: str, version: str) -> None:
         data = {"model": model, "version": version, "reason": self._untold[kind, model, version]}
-        await self._run(self._store.tell_once, model, Event(kind, f"models/{model}/versions/{version}", "", data))
+        await self._run(self._store.emit_once, model, Event(kind, f"models/{model}/versions/{version}", "", data))
 
     def _step(self) -> list[tuple[str, str]]:
         """Versions that have stopped to answer since the last look."""

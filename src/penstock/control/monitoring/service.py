@@ -88,7 +88,7 @@ class Monitoring:
         self._learning = ReferenceLearning(*shared, self._policies, rows, self._give_learned, workers.renew)
         self._terms = WatchTerms(workers, self._references, self._policies, alarms)
         self._regions = Regions(state, workers.clear_region)
-        self._queue = EventQueue(partial(self._pool.call, events.tell), state.with_name("events.json"))
+        self._queue = EventQueue(partial(self._pool.call, events.emit), state.with_name("events.json"))
         told = state.with_name("labels.json")
         self.labels = Labels(home, told, self._terms.of_gateway, self._tell_performance, clock, room)
         self.labels.bound_by(self._terms.served, self._terms.capture_bytes)

@@ -135,7 +135,7 @@ class Candidates:
     async def shown(self, model: str) -> Document:
         """The request under way, and the versions that came of one; raises ``NotFound``."""
         self._spec(model)
-        standing = rule_state_in((await self._run(self._outbox.standing, model, deadline_s=READ_S))[0])
+        standing = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
         flight, approval = standing.in_flight, self._policies.policy_of(model).limits.approval
         told = [
             {
@@ -161,7 +161,7 @@ class Candidates:
         """
         if version not in {one.version for one in self._spec(model).versions}:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
-        kept, revision = await self._run(self._outbox.standing, model)
+        kept, revision = await self._run(self._outbox.rule_state, model)
         standing = rule_state_in(kept)
         if standing.in_flight is None:
             raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
@@ -180,7 +180,7 @@ class Candidates:
         limits = self._policies.policy_of(spec.name).limits
         if limits.auto_rollout is None or answering is None:
             return
-        standing = rule_state_in((await self._run(self._outbox.standing, spec.name))[0])
+        standing = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0])
         if standing.in_flight is None:
             return
         try:
@@ -255,7 +255,7 @@ class Candidates:
     async def _examined(self, spec: ModelSpec, verdict: Verdict, version: str, asked: HeldOut) -> Verdict:
         """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
         try:
-            exams = rule_state_in((await self._run(self._outbox.standing, spec.name))[0]).exams
+            exams = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0]).exams
             known = exams.result(version, verdict.against, _fingerprint(verdict.gates))
             if known is not None:
                 return replace(verdict, reasons=known)
@@ -301,7 +301,7 @@ class Candidates:
             Conflict: it changed under every try.
         """
         for _ in range(TRIES):
-            kept, revision = await self._run(self._outbox.standing, model)
+            kept, revision = await self._run(self._outbox.rule_state, model)
             standing = rule_state_in(kept)
             after = replace(standing, exams=change(standing.exams))
             try:
@@ -335,7 +335,7 @@ class Candidates:
         kind = "candidate.refused.v1" if verdict.reasons else "candidate.passed.v1"
         event = Event(kind, f"models/{model}/versions/{version}", f"gates against {verdict.against}", data)
         try:
-            await self._run(self._leader.tell, model, event)
+            await self._run(self._leader.emit, model, event)
         except Fault as fault:
             log.warning("an event could not be written: %s", fault)
 
@@ -360,7 +360,7 @@ def _candidate(record: VersionRecord) -> Candidate:
 
 
 def _admitted(record: VersionRecord | None) -> bool:
-    return record is not None and record.standing is VersionState.ADMITTED
+    return record is not None and record.state is VersionState.ADMITTED
 
 
 def _state(verdict: Verdict, approval: bool, approved: bool) -> str:

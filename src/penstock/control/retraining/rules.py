@@ -153,7 +153,7 @@ class Retraining:
         """
         commit = partial(self._outbox.commit, pin=_pinned(self._monitor.policy_of(model), flight.version))
         for _ in range(REQUEST_TRIES):
-            kept, revision = await self._run(self._outbox.standing, model)
+            kept, revision = await self._run(self._outbox.rule_state, model)
             standing = rule_state_in(kept)
             recent = tuple(at for at in standing.requests if flight.at - at < DAY_S)
             after = rule_state_out(replace(standing, requests=(*recent, flight.at), in_flight=flight, failed=None))
@@ -208,7 +208,7 @@ class Retraining:
         if version is None or not self._monitor.can_judge:
             return None
         policy, snapshot = self._monitor.policy_of(spec.name), await self._snapshot(spec, version)
-        kept, revision = await self._run(self._outbox.standing, spec.name)
+        kept, revision = await self._run(self._outbox.rule_state, spec.name)
         known = self._last.get(spec.name)
         standing = known[1] if known is not None and known[0] == revision else rule_state_in(kept)
         after, action = decide(policy.triggers, policy.limits, standing, snapshot)
@@ -272,7 +272,7 @@ class Retraining:
         if gathered.of_fleet:
             data = {"model": model, "version": version, "event": event["id"], **gathered.document()}
             key = f"{event['id']} {self._clock():.3f}"
-            self._leader.tell(model, Event("retraining.rows.v1", f"models/{model}/versions/{version}", key, data))
+            self._leader.emit(model, Event("retraining.rows.v1", f"models/{model}/versions/{version}", key, data))
         return RowFile(file, gathered.document()) if gathered.rows else None
 
     def readings(self) -> Iterator[Reading]:

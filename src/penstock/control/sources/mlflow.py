@@ -124,7 +124,7 @@ def _moves(wanted: Sequence[Wanted], present: Mapping[str, ModelRecord]) -> list
     for one in wanted:
         model = present.get(one.model)
         record = model.versions.get(one.version) if model else None
-        if model is None or record is None or record.standing is not VersionState.ADMITTED:
+        if model is None or record is None or record.state is not VersionState.ADMITTED:
             continue
         for alias in one.aliases:
             leads = model.aliases[alias].version if alias in model.aliases else None
@@ -150,7 +150,7 @@ def _retirements(wanted: Sequence[Wanted], present: Mapping[str, ModelRecord]) -
         for model in present.values()
         for record in model.versions.values()
         if record.metadata.get("source") == SOURCE
-        and record.standing is VersionState.ADMITTED
+        and record.state is VersionState.ADMITTED
         and (model.name, record.version) not in keys
         and not any(alias.version == record.version for alias in model.aliases.values())
     ]

@@ -44,7 +44,7 @@ MOMENT_S = 0.05
 class ContentLayout(Protocol):
     """Materializes contents on this machine; blocks."""
 
-    def place(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
+    def materialize(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
         """The folder and the graph of a content on this machine, with the rewrite that admission chose applied."""
 
 
@@ -160,7 +160,7 @@ class RegistrySource:
         digest = record.content.digest
         async with self._slots:
             try:
-                self._placed[key] = await self._layouts.call(self._layout.place, record.content, record.rewrite)
+                self._placed[key] = await self._layouts.call(self._layout.materialize, record.content, record.rewrite)
                 self._failures.pop(key, None)
                 self._problem_log.clear(digest)
             except Fault as fault:
@@ -199,7 +199,7 @@ class RegistrySource:
 
 
 def _admitted(model: ModelRecord) -> list[VersionRecord]:
-    return [record for record in model.versions.values() if record.standing is VersionState.ADMITTED]
+    return [record for record in model.versions.values() if record.state is VersionState.ADMITTED]
 
 
 def _wanted(model: ModelRecord) -> list[VersionRecord]:

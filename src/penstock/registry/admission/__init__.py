@@ -1,1 +1,1 @@
-"""Examines a content in a sandbox before it may serve."""
+"""Admission: examines a content in a sandbox before it may serve."""

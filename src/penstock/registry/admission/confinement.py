@@ -1,6 +1,7 @@
-"""Takes rights away from the present process, for good: memory, time, files, network; what the kernel has of it.
+"""Removes rights from the present process for good: memory, time, files, network, as far as the kernel supports it.
 
-Landlock's numbers are those of ``include/uapi/linux/landlock.h``; calls go through the C library, as Python has none.
+The numbers of Landlock are those of ``include/uapi/linux/landlock.h``; calls go through the C library, because Python
+has no functions for them.
 """
 
 import ctypes
@@ -19,7 +20,7 @@ _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _NET_TCP = 0b11
 _SCOPES = 0b11
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""How many rights on files each ABI knows; later ones know 16."""
+"""Number of rights on files in each ABI; later ones have 16."""
 
 _NO_NEW_PRIVS, _PDEATHSIG = 38, 1
 _NEWNET, _NEWUSER = 0x40000000, 0x10000000
@@ -28,12 +29,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
-    """End when the process that forked us does."""
+    """End this process when its parent ends."""
     _libc.prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def limit(memory_bytes: int, cpu_seconds: int) -> None:
-    """Bound what this process may take: memory beyond what it has, processor time; no written files, no core dumps."""
+    """Limit this process: additional memory in bytes, processor time in seconds, no written files, no core dumps."""
     present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     bounds = {
         resource.RLIMIT_AS: present + memory_bytes,
@@ -45,23 +46,23 @@ def limit(memory_bytes: int, cpu_seconds: int) -> None:
     for kind, bound in bounds.items():
         hard = resource.getrlimit(kind)[1]
         wanted = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        early = kind == resource.RLIMIT_CPU  # a second before the end comes a signal that says why
+        early = kind == resource.RLIMIT_CPU  # a signal comes a second before the end, so that the cause is known
         resource.setrlimit(kind, (wanted - early, wanted))
 
 
 def without_network() -> None:
-    """Move into a network namespace of our own, where even loopback is down; where that is not allowed, stay."""
+    """Move into a new network namespace, where even loopback is down; stay if that is not allowed."""
     flags = _NEWNET if os.geteuid() == 0 else _NEWNET | _NEWUSER
     _libc.unshare(flags)
 
 
 def landlock_abi() -> int:
-    """The version of Landlock this kernel has, 0 for none."""
+    """Return the version of Landlock in this kernel, 0 for none."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, 0, _RULESET_VERSION)))
 
 
 def read_only(folders: Iterable[Path], files: Iterable[Path]) -> bool:
-    """From now on nothing but reading beneath these folders, and these files, and no TCP; False without Landlock."""
+    """Allow only reading of these folders and files from now on, and no TCP; return False without Landlock."""
     abi = landlock_abi()
     _libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     if not abi:
@@ -82,7 +83,7 @@ def read_only(folders: Iterable[Path], files: Iterable[Path]) -> bool:
 
 
 def _allow(ruleset: int, path: Path, rights: int) -> None:
-    with suppress(OSError):  # what is not there needs no rule
+    with suppress(OSError):  # a missing path needs no rule
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, handle), 0)

@@ -1,6 +1,6 @@
-"""Admission: a content may serve only after a throw-away process has parsed, checked, loaded and run it.
+"""Runs admission: a content may serve only after a short-lived process has parsed, checked, loaded and run it.
 
-Whatever happens there (a crash, a hang, all memory taken) is a verdict with a reason; nothing of it reaches us.
+A crash, a hang or an exhausted memory there is a verdict with a reason, and does not affect this process.
 """
 
 import asyncio
@@ -28,28 +28,28 @@ from penstock.registry.records import Plan, Report, Subject
 log = logging.getLogger("penstock.registry")
 
 FORM = 6
-"""Changes when verdicts would, between two releases."""
+"""Version of the examination; it changes when the verdicts of a new release may differ."""
 
 MODULE = "penstock.registry.admission.sandbox"
 TOGETHER = 2
-"""Contents that are examined at a time."""
+"""Number of contents that are examined at the same time."""
 
 WAITING = 256
 LINE_BYTES = 8 << 20
-"""The longest answer of a sandbox; it bounds its reports to half of that."""
+"""Longest answer of a sandbox; it limits its reports to half of that."""
 
 MOST_FILES = 10_000
 START_S = 30.0
 MARGIN_S = 5.0
 PATIENCE = 4
-"""Seconds that may pass for each second of processor time: a busy machine is not the model's fault."""
+"""Wall-clock seconds for each second of processor time, because a busy machine is not the model's fault."""
 
 IDLE_S = 30.0
 BYTES_A_SECOND = 50_000_000
-"""A content gets a second more for that many bytes of it."""
+"""A content gets one more second for this many of its bytes."""
 
 MEMORY_A_BYTE = 6
-"""Bytes of memory a content gets for each of its own."""
+"""Bytes of memory for each byte of a content."""
 
 _KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _TRIES = 2
@@ -57,7 +57,7 @@ _TRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class AdmissionOptions:
-    """What an examination may take, on top of what a content's size asks for."""
+    """Limits of an examination, in addition to those by the size of the content."""
 
     seconds: float = 4.0
     memory_bytes: int = 4 << 30
@@ -68,12 +68,13 @@ class _Ended(Exception):
 
 
 class Examiner:
-    """Examines contents; starts its sandbox when it is needed, and ends it when it has been idle for a while."""
+    """Examines contents; starts its sandbox when it is needed, and ends it after ``idle_s`` without work. Of one event
+    loop."""
 
     def __init__(self, options: AdmissionOptions | None = None, idle_s: float = IDLE_S) -> None:
         self._options = options or AdmissionOptions()
         self._idle_s = idle_s
-        self._room = asyncio.Semaphore(TOGETHER)
+        self._slots = asyncio.Semaphore(TOGETHER)
         self._starting = asyncio.Lock()
         self._sandbox: _Sandbox | None = None
         self._waiting = 0
@@ -97,21 +98,21 @@ class Examiner:
             raise Overloaded(f"{WAITING} models wait for their admission already; try again later")
         self._waiting += 1
         try:
-            async with self._room:
-                return await self._ordered(subject, work)
+            async with self._slots:
+                return await self._order(subject, work)
         finally:
             self._waiting -= 1
-            self._rest()
+            self._schedule_end()
 
     async def close(self) -> None:
-        """End the sandbox and whatever it is doing."""
+        """End the sandbox and its work in progress."""
         self._closed = True
         if self._idle is not None:
             self._idle.cancel()
         if self._sandbox is not None:
             await self._sandbox.close()
 
-    async def _ordered(self, subject: Subject, work: str) -> Report:
+    async def _order(self, subject: Subject, work: str) -> Report:
         size = await asyncio.to_thread(_size, subject)
         seconds = self._options.seconds + size / BYTES_A_SECOND
         order = {
@@ -144,19 +145,19 @@ class Examiner:
                 self._sandbox = await _Sandbox.start()
             return self._sandbox
 
-    def _rest(self) -> None:
+    def _schedule_end(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
         if not self._waiting:
-            self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._retire)
+            self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._end_idle)
 
-    def _retire(self) -> None:
+    def _end_idle(self) -> None:
         if self._sandbox is not None and not self._waiting:
             self._sandbox.hang_up()
 
 
 def _size(subject: Subject) -> int:
-    """Bytes of the graph and whatever lies beside it."""
+    """Return the bytes of the graph and of the files beside it."""
     sizes = 0
     with suppress(OSError):
         sizes = subject.graph.stat().st_size
@@ -167,8 +168,8 @@ def _size(subject: Subject) -> int:
 
 
 def _report(answer: dict[str, Any], seconds: float) -> Report:
-    """The verdict that a sandbox's answer means."""
-    if answer["late"] or answer["code"] == -signal.SIGXCPU:
+    """Return the report for the answer of a sandbox."""
+    if answer["timed_out"] or answer["code"] == -signal.SIGXCPU:
         return Report(
             f"it did not finish within {seconds:.3g} s of processor time, as if it ran for ever; "
             "if it is only slow, allow more with the setting admission.seconds"
@@ -184,7 +185,7 @@ def _report(answer: dict[str, Any], seconds: float) -> Report:
 
 
 def basis(options: AdmissionOptions) -> dict[str, Any]:
-    """What a verdict rests on beside the content: if any of it changes, the verdict has to be found anew."""
+    """Return the basis of a verdict beside the content: if any part changes, the content must be examined again."""
     return {
         "form": FORM,
         "penstock": __version__,
@@ -203,27 +204,27 @@ def _runtime() -> str:
 
 
 def _extensions() -> str:
-    """The version of the library of more operators, "" where it is not installed."""
+    """Return the version of onnxruntime-extensions, "" if it is not installed."""
     with suppress(metadata.PackageNotFoundError):
         return metadata.version("onnxruntime-extensions")
     return ""
 
 
 def _machine() -> str:
-    """The kind of processor: kernels are chosen, and numbers rounded, by what it can do."""
+    """Return the kind of processor, because its features decide which kernels run and how numbers are rounded."""
     try:
         first = Path("/proc/cpuinfo").read_text("ascii", "replace").partition("\n\n")[0]
     except OSError:
         first = ""
     facts = dict(line.partition(":")[::2] for line in first.splitlines())
-    told = {name.strip(): " ".join(value.split()) for name, value in facts.items()}
-    name = told.get("model name") or told.get("CPU part") or ""
-    able = hashlib.sha256((told.get("flags") or told.get("Features") or "").encode()).hexdigest()[:12]
-    return f"{platform.machine()} {name} {able}"
+    values = {name.strip(): " ".join(value.split()) for name, value in facts.items()}
+    name = values.get("model name") or values.get("CPU part") or ""
+    features = hashlib.sha256((values.get("flags") or values.get("Features") or "").encode()).hexdigest()[:12]
+    return f"{platform.machine()} {name} {features}"
 
 
 def _spawned() -> "subprocess.Popen[bytes]":
-    """A fresh interpreter with little of our environment, and one thread for each library."""
+    """Start an interpreter with a small environment, and one thread for each library; raises ``NotReady``."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     kept = {name: os.environ[name] for name in (*_KEPT, *locales.VARIABLES) if name in os.environ}
     try:
@@ -241,7 +242,7 @@ def _spawned() -> "subprocess.Popen[bytes]":
 
 
 class _Sandbox:
-    """One sandbox process and the answers that are awaited of it."""
+    """One sandbox process with its pending replies."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", orders: asyncio.WriteTransport, answers: asyncio.StreamReader
@@ -269,14 +270,14 @@ class _Sandbox:
 
     @property
     def ended(self) -> bool:
-        """Whether it takes no orders any more."""
+        """Whether it accepts no more orders."""
         return self._reader.done() or self._orders.is_closing()
 
     async def ask(self, order: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Its answer to an order.
+        """Send an order, and return the answer; ``seconds`` limits the work without the start.
 
         Raises:
-            _Ended: it has ended, or says nothing.
+            _Ended: the process has ended, or does not answer.
         """
         if self.ended:
             raise _Ended
@@ -294,11 +295,11 @@ class _Sandbox:
             del self._replies[number]
 
     def hang_up(self) -> None:
-        """Let it end."""
+        """Close its input, so that it ends."""
         self._orders.close()
 
     async def close(self) -> None:
-        """End it now."""
+        """Kill it."""
         self._process.kill()
         await asyncio.gather(self._reader, return_exceptions=True)
 
@@ -310,10 +311,10 @@ class _Sandbox:
                 if reply is not None and not reply.done():
                     reply.set_result(answer)
         except ValueError:
-            log.error("the process that examines models said what cannot be understood")
+            log.error("the answer of the process that examines models cannot be read")
         finally:
             self._orders.close()
-            self._process.kill()  # it has ended by itself, or nobody listens to it any more
+            self._process.kill()  # it has ended, or its answers are no longer read
             self._process.wait()
             for reply in self._replies.values():
                 if not reply.done():

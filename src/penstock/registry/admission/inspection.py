@@ -1,4 +1,4 @@
-"""Looks at a graph without running it: the checker's rules, and weights in other files strictly beneath its folder."""
+"""Inspects a graph without running it: the rules of ONNX's checker, and external weights strictly within its folder."""
 
 import json
 import stat
@@ -22,24 +22,23 @@ LONGEST_REASON = 400
 LONGEST_NAME = 100
 MOST_METADATA = 64 << 10
 _CHECKED_INLINE = (2 << 30) - (64 << 20)
-"""A graph of more bytes cannot be checked from memory; the runtime cannot load one either."""
+"""A larger graph cannot be checked in memory, and the runtime cannot load it."""
 
 
 def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> dict[str, Any]:
-    """What the graph says of itself; ``folder`` holds its weights, None where it must bring them all.
+    """Return the facts that a graph states; ``folder`` holds its weights, None if the graph must contain them all.
 
-    ``stated`` names the inputs whose shape the configuration states.
+    ``stated`` are the inputs whose shape the configuration states.
 
     Raises:
-        Refused: it is no ONNX graph, breaks a rule, leaves the shape of an input open, or reaches for files it may not
-            have.
+        Refused: it is not an ONNX graph, breaks a rule, states no shape for an input, or references forbidden files.
     """
     model = read_model(graph)
     for tensor in _external(model):
         _check_external(tensor, graph, folder)
     _check_rules(model)
     _check_shapes(model, stated)
-    ops = Counter(_named(node) for node in _nodes(model))
+    ops = Counter(_operator_name(node) for node in _nodes(model))
     return {
         "ir_version": model.ir_version,
         "producer": " ".join(f"{model.producer_name} {model.producer_version}".split())[:100],
@@ -51,10 +50,10 @@ def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> d
 
 
 def read_model(graph: Path) -> onnx.ModelProto:
-    """The graph in a file, without weights in other files.
+    """Return the graph in a file, without external weights.
 
     Raises:
-        Refused: it is no ONNX graph.
+        Refused: it is not an ONNX graph.
     """
     if graph.stat().st_size > _CHECKED_INLINE:
         raise Refused("the graph is larger than 2 GiB; keep its weights in files beside it")
@@ -68,35 +67,35 @@ def read_model(graph: Path) -> onnx.ModelProto:
 
 
 def feature_names(graph: Path) -> list[str]:
-    """What a graph calls its features, empty if it does not say."""
+    """Return the names of a graph's features, empty if it states none."""
     try:
         return _feature_names(onnx.load(str(graph), load_external_data=False)).get("feature_names", [])
-    except Exception:  # it is no graph: whoever loads it says so
+    except Exception:  # it is not a graph, and loading it will say so
         return []
 
 
 def _feature_names(model: Any) -> dict[str, list[str]]:
-    """What the graph's metadata calls the features: a JSON list under ``feature_names``."""
+    """Return the names of the features in the graph's metadata, a JSON list under ``feature_names``."""
     text = next((entry.value for entry in model.metadata_props if entry.key == "feature_names"), "")
     try:
         names = json.loads(text) if 0 < len(text) <= MOST_METADATA else []
     except (ValueError, RecursionError):
         return {}
-    sound = isinstance(names, list) and all(isinstance(one, str) and is_readable(one) for one in names)
-    return {"feature_names": [name[:LONGEST_NAME] for name in names]} if sound and names else {}
+    are_names = isinstance(names, list) and all(isinstance(name, str) and is_readable(name) for name in names)
+    return {"feature_names": [name[:LONGEST_NAME] for name in names]} if are_names and names else {}
 
 
 def weight_files(graph: Path) -> list[str]:
-    """The files that hold the graph's weights, by the names it gives them; empty where it is no graph at all."""
+    """Return the names of the files with the graph's weights, as the graph states them; empty if it is not a graph."""
     try:
         model = onnx.load(str(graph), load_external_data=False)
-    except Exception:  # admission tells why
+    except Exception:  # admission reports the reason
         return []
     return weights_of(model)
 
 
 def weights_of(model: onnx.ModelProto) -> list[str]:
-    """The files that hold a graph's weights, by the names it gives them."""
+    """Return the names of the files with a graph's weights, as the graph states them."""
     entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
     return sorted({entry.value for entry in entries if entry.key == "location"})
 
@@ -113,10 +112,10 @@ def _check_rules(model: Any) -> None:
 
 @contextmanager
 def _checkable(model: Any) -> Iterator[None]:
-    """The model as the checker takes it, for the time of a block.
+    """Change the model within the block so that the checker accepts it.
 
-    A value without a shape, whose rank is unknown, stands there as a scalar: ONNX and the runtime allow it, the checker
-    does not. Weights in other files, which were looked at before, stand there as empty.
+    A value of unknown rank becomes a scalar: ONNX and the runtime allow it, but the checker does not. External weights,
+    which have been checked before, become empty.
     """
     shapeless = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output) if _has_no_shape(value)]
     outside = [(tensor, onnx.TensorProto.FromString(tensor.SerializeToString())) for tensor in _external(model)]
@@ -136,7 +135,7 @@ def _checkable(model: Any) -> Iterator[None]:
 
 
 def _check_shapes(model: Any, stated: Collection[str]) -> None:
-    """The runtime tells an input of unknown rank as a scalar, so that nobody could check what callers send."""
+    """Refuse inputs of unknown rank: the runtime reports them as scalars, so that requests could not be checked."""
     constants = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
         if _has_no_shape(value) and value.name not in stated and value.name not in constants:
@@ -152,8 +151,9 @@ def _has_no_shape(value: Any) -> bool:
 
 
 def _external(model: Any) -> list[Any]:
-    """The tensors whose values lie in other files."""
-    return [one for one in _tensors(model) if one.data_location == onnx.TensorProto.EXTERNAL or one.external_data]
+    """Return the tensors with values in other files."""
+    external = onnx.TensorProto.EXTERNAL
+    return [tensor for tensor in _tensors(model) if tensor.data_location == external or tensor.external_data]
 
 
 def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
@@ -161,7 +161,7 @@ def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
     if folder is None:
         raise Refused("the graph keeps weights in other files; push them with it, as a folder or a tar")
     location = entries.get("location", "")
-    parts, named = PurePosixPath(location).parts, _named_file(location)
+    parts, filename = PurePosixPath(location).parts, _shown_filename(location)
     if not parts or location.startswith("/") or ".." in parts or "\\" in location or "\0" in location:
         raise Refused(
             "the graph names weights outside of its folder", f"the weights lie at {location[:LONGEST_REASON]!r}"
@@ -169,32 +169,32 @@ def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
     place = graph.parent
     for part in parts:
         place = place / part
-        _refuse_link(place, named)
+        _refuse_link(place, filename)
     found = place.lstat()
     if not stat.S_ISREG(found.st_mode):
-        raise Refused(f"the graph names weights that are no plain file: {named}")
+        raise Refused(f"the graph names weights that are no plain file: {filename}")
     if found.st_nlink != 1:
-        raise Refused(f"the graph names weights that have another name elsewhere (a hard link): {named}")
+        raise Refused(f"the graph names weights that have another name elsewhere (a hard link): {filename}")
     if not place.resolve().is_relative_to(folder.resolve()):
-        raise Refused(f"the graph names weights outside of its folder: {named}")
+        raise Refused(f"the graph names weights outside of its folder: {filename}")
     offset, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", "0"))
     if offset + length > found.st_size:
-        raise Refused(f"the graph names weights beyond the end of their file: {named}")
+        raise Refused(f"the graph names weights beyond the end of their file: {filename}")
 
 
-def _named_file(location: str) -> str:
-    """The name of a file of weights as the graph states it, without its folders."""
+def _shown_filename(location: str) -> str:
+    """Return the name of a file of weights as the graph states it, without its folders."""
     name = PurePosixPath(location).name
     return repr(name[:LONGEST_NAME]) if is_readable(name) else "its name is not readable"
 
 
-def _refuse_link(place: Path, named: str) -> None:
+def _refuse_link(place: Path, filename: str) -> None:
     try:
         mode = place.lstat().st_mode
     except (OSError, ValueError):
-        raise Refused(f"the graph names weights that are not there: {named}") from None
+        raise Refused(f"the graph names weights that are not there: {filename}") from None
     if stat.S_ISLNK(mode):
-        raise Refused(f"the graph names weights by a link: {named}")
+        raise Refused(f"the graph names weights by a link: {filename}")
 
 
 def _whole(text: str) -> int:
@@ -204,7 +204,7 @@ def _whole(text: str) -> int:
 
 
 def _graphs(model: Any) -> Iterator[Any]:
-    """Every graph of the model, and every function, which have nodes alike; nested ones included."""
+    """Yield every graph and function of the model, including nested ones."""
     waiting = [model.graph, *model.functions, *(info.algorithm for info in model.training_info)]
     while waiting:
         graph = waiting.pop()
@@ -234,6 +234,6 @@ def _tensors(model: Any) -> Iterator[Any]:
                     yield from (sparse.values, sparse.indices)
 
 
-def _named(node: Any) -> str:
+def _operator_name(node: Any) -> str:
     name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
     return str(name)[:100]

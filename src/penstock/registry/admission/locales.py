@@ -1,4 +1,5 @@
-"""The locales of this machine, which text operators need: where they lie, which there are, what chooses one."""
+"""The locales of this machine, which text operators need: their folders, their names, and the variables that select
+one."""
 
 import os
 import stat
@@ -6,21 +7,21 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER = Path("/usr/lib/locale")
-"""Where the C library finds locales."""
+"""The folder in which the C library finds locales."""
 
 VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH")
-"""What decides, in the environment, which locale is used and where it is found."""
+"""Environment variables that select the locale and its folder."""
 
 
 def folders() -> list[Path]:
-    """Where the C library looks for locales before its own folder, if the operator says so."""
+    """Return the folders that the operator has set, which the C library searches before its own."""
     return [Path(folder) for folder in os.environ.get("LOCPATH", "").split(":") if folder]
 
 
 def installed() -> str:
-    """The locales there are, and which one is chosen; an archive of locales is told by its size and age."""
-    chosen = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
-    return "; ".join([*chosen, *(one for folder in (*folders(), FOLDER) for one in _entries(folder))])
+    """Return a description of the installed locales and the selected one; an archive is described by size and time."""
+    selected = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
+    return "; ".join([*selected, *(entry for folder in (*folders(), FOLDER) for entry in _entries(folder))])
 
 
 def _entries(folder: Path) -> list[str]:

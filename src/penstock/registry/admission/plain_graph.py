@@ -1,4 +1,4 @@
-"""Reads an ONNX graph into the plain form that the proof of row independence looks at."""
+"""Converts an ONNX graph to the plain form on which the proof of row independence works."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from penstock.engine.row_independence.graph import Attribute, Constant, GraphInput, GraphOutput, Node, PlainGraph
 
 MAX_ELEMENTS = 64
-"""Elements of a constant that are read; longer ones state no shape."""
+"""Greatest number of elements of a constant that is read; longer ones cannot be shapes."""
 
 MAX_BYTES = 8 * MAX_ELEMENTS
 _WHOLE = frozenset({
@@ -27,7 +27,7 @@ _ATTRIBUTE = onnx.AttributeProto
 
 
 def read_plain(model: onnx.ModelProto) -> PlainGraph:
-    """The graph of a model; weights in other files are not read."""
+    """Return the graph of a model; external weights are not read."""
     graph = model.graph
     constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
     sparse = {tensor.values.name: Constant(tuple(tensor.dims)) for tensor in graph.sparse_initializer}
@@ -54,13 +54,13 @@ def _input(one: onnx.ValueInfoProto) -> GraphInput:
 
 
 def _rows_name(one: onnx.ValueInfoProto) -> str:
-    """The name of the first dimension."""
+    """Return the name of the first dimension."""
     dims = one.type.tensor_type.shape.dim
     return dims[0].dim_param if len(dims) else ""
 
 
 def _stated_dimension(dim: onnx.TensorShapeProto.Dimension) -> int | None:
-    """A number, None for a free dimension; some exporters state -1 for those."""
+    """Return the size of a dimension, None if it is free; some exporters state -1 for free ones."""
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
@@ -78,7 +78,7 @@ def _node(node: onnx.NodeProto) -> Node:
 
 
 def _attribute(attribute: onnx.AttributeProto) -> Attribute:
-    """The value of an attribute; texts that are not UTF-8 are no texts that a rule reads."""
+    """Return the value of an attribute; no rule depends on texts that are not UTF-8."""
     if attribute.ref_attr_name:
         return None
     readers: dict[int, Any] = {
@@ -96,7 +96,7 @@ _STATED = ("value", "value_int", "value_ints", "value_float", "value_floats", "v
 
 
 def _stated_constant(node: onnx.NodeProto) -> Constant | None:
-    """What a Constant states, or what a ConstantOfShape fills with."""
+    """Return the value of a Constant, or the fill value of a ConstantOfShape."""
     if node.op_type not in ("Constant", "ConstantOfShape"):
         return None
     for attribute in node.attribute:
@@ -126,7 +126,7 @@ def _constant(tensor: onnx.TensorProto) -> Constant:
         return Constant(dims)
     try:
         values = numpy_helper.to_array(tensor).reshape(-1).tolist()
-    except ValueError:  # a shape that its data does not have; the runtime tells what it thinks of it
+    except ValueError:  # the shape does not fit the data; the runtime reports that
         return Constant(dims)
     if tensor.data_type in _DECIMAL:
         return Constant(dims, None, tuple(values))

@@ -1,11 +1,17 @@
-"""What admission changes in a graph so that it can be served: maps become tensors, and some operators get a guard."""
+"""Changes a graph so that it can be served: maps become tensors, and some operators get a guard."""
 
 from pathlib import Path
 
 import onnx
 
 from penstock.core.errors import Refused
-from penstock.registry.graphs import deadly_attributes, empty_tensors, integer_division, large_results, unchecked_shapes
+from penstock.registry.graphs import (
+    crashing_attributes,
+    empty_tensors,
+    integer_division,
+    large_results,
+    unchecked_shapes,
+)
 from penstock.registry.graphs.carried_state import refuse_carried_state
 from penstock.registry.graphs.graph_edits import Changes, rewritten
 from penstock.registry.graphs.guards import guard
@@ -14,23 +20,23 @@ from penstock.registry.graphs.zipmap import EXPORT, ZIPMAP, cut_zipmaps
 from penstock.registry.records import Document
 
 RULES = {
-    deadly_attributes.NAME: deadly_attributes.RULE,
+    crashing_attributes.NAME: crashing_attributes.RULE,
     unchecked_shapes.NAME: unchecked_shapes.RULE,
     integer_division.GUARDED: integer_division.RULE,
     empty_tensors.GUARDED: empty_tensors.RULE,
     large_results.GUARDED: large_results.RULE,
 }
-"""What guards or refuses operators that could end the process, or have it work without bounds, by the name of the fact
-that tells of it."""
+"""Rules that guard or refuse operators that could end the process or work without bounds, by the name of the fact in
+the report."""
 
 
 def repair(path: Path, model: onnx.ModelProto) -> Document:
-    """The facts of an admission report that say what is changed in the graph at ``path``, and how; none for nothing.
+    """Return the changes of the graph at ``path`` as facts of an admission report, empty for none.
 
-    ``model`` is that graph as it was parsed.
+    ``model`` is the parsed graph.
 
     Raises:
-        Refused: it cannot be served as it is, nor made so.
+        Refused: the graph cannot be served, even with changes.
     """
     refuse_carried_state(model)
     cut, labels = cut_zipmaps(model)
@@ -43,5 +49,5 @@ def repair(path: Path, model: onnx.ModelProto) -> Document:
     except ValueError:
         what = EXPORT if labels else "save it anew with onnx.save"
         raise Refused(f"the graph has to be changed to be served, and is written in an unusual form; {what}") from None
-    told: Document = {ZIPMAP: labels} if labels else {}
-    return {FACT: rewrite_out(rewrite), **told, **nodes}
+    facts: Document = {ZIPMAP: labels} if labels else {}
+    return {FACT: rewrite_out(rewrite), **facts, **nodes}

@@ -1,4 +1,4 @@
-"""The proof of row independence as the admission report keeps it."""
+"""The proof of row independence in the admission report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +15,18 @@ FACT = "independent_rows"
 """The name of the proof among the facts of an admission report."""
 
 RULES = 2
-"""Raised whenever a rule of ``engine.row_independence`` was wrong or one is new: proofs by other rules do not count."""
+"""Version of the rules of ``engine.row_independence``, raised for each corrected or new rule; older proofs are void."""
 
-OTHER_RULES = "another release of Penstock examined its graph; push it as a new version to have that done anew"
+OTHER_RULES = "another release of Penstock examined its graph; push it as a new version to have it examined again"
 
 
 def proof_of(graph: Path) -> RowProof:
-    """The proof for the graph in a file that was admitted before."""
+    """Return the proof for the graph in a file that was admitted before."""
     return prove(read_plain(onnx.load(str(graph), load_external_data=False)))
 
 
 def proof_out(proof: RowProof) -> dict[str, Any]:
-    """A proof as JSON values: whether it succeeded, and else the operator it ended at and why."""
+    """Return a proof as JSON values: whether it succeeded, or the operator at which it failed and why."""
     return {
         "rules": RULES,
         "proven": proof.independent,
@@ -38,7 +38,7 @@ def proof_out(proof: RowProof) -> dict[str, Any]:
 
 
 def proof_in(facts: Mapping[str, Any]) -> RowProof:
-    """The proof among the facts of a report; none in reports of before it was looked for, or by other rules."""
+    """Return the proof among the facts of a report, NOT_EXAMINED in older reports, or a failed one by other rules."""
     values = facts.get(FACT)
     if not isinstance(values, Mapping):
         return NOT_EXAMINED

@@ -1,8 +1,8 @@
-"""Where foreign models are met first: a clean process that forks a throw-away child, without rights, for each of them.
+"""The sandbox for untrusted models: a clean process that forks a short-lived child without rights for each of them.
 
-The process itself is started afresh, imports what is needed and never touches a foreign byte; what one child did
-ends with it. Orders come as JSON lines on standard input, answers go out on standard output. The end of the input
-is the end of the process and of its children.
+The process itself only imports the libraries and never reads an untrusted byte; the effects of a child end with it.
+Orders are JSON lines on standard input, and answers JSON lines on standard output. When the input ends, the process and
+its children end.
 """
 
 import json
@@ -37,7 +37,7 @@ LONGEST_DETAIL = 4000
 
 @dataclass(slots=True)
 class _Child:
-    """An examination under way; ``until`` is on the monotonic clock."""
+    """An examination in progress; ``until`` is its deadline on the monotonic clock."""
 
     number: int
     pid: int
@@ -47,9 +47,9 @@ class _Child:
 
 
 def examine(order: Document, memory: Callable[[], int]) -> Document:
-    """What one model is; called in a child that has lost its rights. ``reason`` is "" if it may serve.
+    """Return the report on one model; ``reason`` is "" if it may serve. Called in a child without rights.
 
-    ``memory`` tells how many bytes are this process's own.
+    ``memory`` returns the number of bytes of this process's own memory.
     """
     graph, weights = Path(order["graph"]), Path(order["weights"]) if order["weights"] else None
     facts: Document = {}
@@ -82,7 +82,7 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
 
 
 def plan(order: Document, _memory: Callable[[], int]) -> Document:
-    """What a graph needs before it is examined, in the form of an examination's report."""
+    """Return the preparation that a graph needs, in the form of a report."""
     graph = Path(order["graph"])
     try:
         model = inspection.read_model(graph)
@@ -95,11 +95,11 @@ def plan(order: Document, _memory: Callable[[], int]) -> Document:
 
 
 WORK = {"examine": examine, "plan": plan}
-"""What an order may ask for."""
+"""The kinds of orders."""
 
 
 def _single(session: SessionOptions) -> SessionOptions:
-    """One thread: a child may start no more."""
+    """Return options for one thread, because a child must not start more."""
     return replace(session, intra_op_threads=None, inter_op_threads=None, parallel_execution=False)
 
 
@@ -112,7 +112,7 @@ def _refused(reason: str, facts: Document, detail: str = "") -> Document:
 
 
 def own_memory() -> Callable[[], int]:
-    """Tells how many bytes are this process's own; it works on without the right to open files."""
+    """Return a function that returns the bytes of this process's own memory, also without the right to open files."""
     handle = os.open("/proc/self/smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)
 
     def read() -> int:
@@ -123,7 +123,7 @@ def own_memory() -> Callable[[], int]:
 
 
 def _become_child(order: Document, pipe: int, others: list[int]) -> None:
-    """The child's whole life."""
+    """Remove the child's rights, do its work, and write the answer; does not return."""
     code = 1
     try:
         confinement.die_with_parent()
@@ -148,7 +148,7 @@ def _become_child(order: Document, pipe: int, others: list[int]) -> None:
 
 
 def _libraries() -> list[Path]:
-    """Where Python and the runtime may still have something to read."""
+    """Return the folders from which Python and the runtime may still read."""
     here = Path(__file__).resolve().parents[1]
     return [here, Path(sys.prefix), Path(sys.base_prefix), Path("/usr/lib"), Path("/lib"), Path("/lib64"), Path("/sys")]
 
@@ -162,19 +162,19 @@ class Sandbox:
         self._buffer = bytearray()
 
     def run(self) -> None:
-        """Work until the input ends."""
+        """Handle orders until the input ends."""
         os.set_blocking(0, False)
         self._selector.register(0, selectors.EVENT_READ)
         while True:
-            for key, _ in self._selector.select(self._patience()):
+            for key, _ in self._selector.select(self._seconds_left()):
                 if key.fd == 0:
                     if not self._take_orders():
                         return self._end()
                 elif (child := self._children.get(key.fd)) is not None:
                     self._listen(child)
-            self._end_late_ones()
+            self._end_overdue()
 
-    def _patience(self) -> float | None:
+    def _seconds_left(self) -> float | None:
         if not self._children:
             return None
         return max(0.0, min(child.until for child in self._children.values()) - time.monotonic())
@@ -207,21 +207,21 @@ class Sandbox:
             os.kill(child.pid, signal.SIGKILL)
             child.answer.clear()
         elif not data:
-            self._finish(child, late=False)
+            self._finish(child, timed_out=False)
 
-    def _end_late_ones(self) -> None:
+    def _end_overdue(self) -> None:
         now = time.monotonic()
-        for child in [one for one in self._children.values() if one.until <= now]:
+        for child in [child for child in self._children.values() if child.until <= now]:
             os.kill(child.pid, signal.SIGKILL)
-            self._finish(child, late=True)
+            self._finish(child, timed_out=True)
 
-    def _finish(self, child: _Child, late: bool) -> None:
+    def _finish(self, child: _Child, timed_out: bool) -> None:
         self._selector.unregister(child.pipe)
         os.close(child.pipe)
         del self._children[child.pipe]
         status = os.waitpid(child.pid, 0)[1]
-        answer: Document = {"number": child.number, "late": late, "code": os.waitstatus_to_exitcode(status)}
-        if not late and answer["code"] == 0:
+        answer: Document = {"number": child.number, "timed_out": timed_out, "code": os.waitstatus_to_exitcode(status)}
+        if not timed_out and answer["code"] == 0:
             with suppress(ValueError):
                 answer["report"] = json.loads(child.answer)
         line = json.dumps(answer).encode() + b"\n"
@@ -235,5 +235,5 @@ class Sandbox:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the gateway, which then ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which then ends this process
     Sandbox().run()

@@ -1,8 +1,8 @@
-"""Runs a graph over stored rows, in a process of its own: `python -m penstock.registry.admission.scoring` with
-the graph, its folder, its configuration (protobuf JSON), the rows, and where the answers go.
+"""Runs a graph over stored rows in a process of its own: `python -m penstock.registry.admission.scoring GRAPH FOLDER
+CONFIG ROWS ANSWERS`.
 
-Rows and answers are NumPy archives of arrays by tensor name; texts are fixed-width Unicode there. The last line on
-standard error says what is wrong, if something is.
+The configuration is protobuf JSON. Rows and answers are NumPy archives of arrays by tensor name, with texts as
+fixed-width Unicode. On an error the last line of standard error says what is wrong.
 """
 
 import json
@@ -25,12 +25,12 @@ BATCH = 256
 
 
 def score(graph: Path, options: ModelOptions, rows: Mapping[str, Array]) -> dict[str, Array]:
-    """The outputs of a graph for rows [rows, ...] of its inputs, as each row by itself would get them.
+    """Return the outputs of a graph [rows, ...] for rows of its inputs [rows, ...], as each row alone would get them.
 
-    Rows share runs where they are known to be independent, and run one by one where they are not.
+    Rows share runs if they are proven to be independent, and run one by one otherwise.
 
     Raises:
-        Fault: it does not take these rows, or fails on them.
+        Fault: the graph does not take these rows, or fails on them.
     """
     model = engine.load(graph, options, 1, proof_of(graph))
     signature = model.signature
@@ -54,7 +54,8 @@ def _tensors(rows: Mapping[str, Array], signature: Signature, part: slice) -> Se
 
 
 def main(graph: str, folder: str, config: str, rows: str, out: str) -> int:
-    """Read, run, write, and print what the features are called (JSON); 1 and a line where that does not go."""
+    """Read the rows, run the graph, write the answers, and print the names of the features (JSON); return 1 after an
+    error, which is printed."""
     try:
         with np.load(rows, allow_pickle=False) as archive:
             options = model_config.read(Path(config).read_text(), Path(folder))

@@ -1,6 +1,6 @@
 """S3-compatible buckets: a client for one, and the registry's contents in it.
 
-Keys and endpoint come from the usual AWS_... variables; contents lie under ``PREFIX/sha256/<hex>``.
+Keys and endpoint come from the usual AWS_... variables; contents have the keys ``PREFIX/sha256/<hex>``.
 """
 
 import os
@@ -17,7 +17,7 @@ from penstock.registry.blobs.folder import CHANGED, GONE, PREFIX, FolderBlobs, I
 SCHEME = "s3://"
 CONNECT_S = 3
 REQUEST_S = 60
-"""A request ends after that, so that objects are read in pieces."""
+"""Time limit of a request; objects are read in pieces because of it."""
 
 RETRY_S = 10
 PART = 16 << 20
@@ -26,7 +26,7 @@ LARGEST = 1 << 44
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One object: its key below the prefix, its size in bytes, a tag that changes with its bytes, and its age in
+    """An object: its key below the prefix, its size in bytes, a tag that changes with its content, and its age in
     seconds."""
 
     key: str
@@ -36,16 +36,17 @@ class Object:
 
 
 class Bucket:
-    """The objects of ``s3://BUCKET/PREFIX``; ``what`` names it in faults. Blocking, for any thread.
+    """The objects of ``s3://BUCKET/PREFIX``; ``what`` names the bucket in messages. Calls block; any thread may make
+    them.
 
-    Every method raises ``NotReady`` while it cannot be reached, ``NotFound`` where there is no such object.
+    Every method raises ``NotReady`` while the bucket cannot be reached, and ``NotFound`` if there is no such object.
     """
 
     def __init__(self, url: str, what: str) -> None:
-        """Prepare, without asking the bucket anything.
+        """Create the client, without a request to the bucket.
 
         Raises:
-            InvalidInput: the library is not installed, or the URL names no bucket.
+            InvalidInput: the library is not installed, or the URL has no bucket.
         """
         try:
             import obstore  # noqa: PLC0415 - an extra
@@ -72,9 +73,9 @@ class Bucket:
         )
 
     def objects(self, prefix: str = "") -> Iterator[Object]:
-        """Every object whose key begins with this."""
+        """Yield every object whose key begins with this prefix."""
         now = datetime.now(UTC)
-        with self._named_failures():
+        with self._translating_errors():
             for page in self._obstore.list(self._store, prefix or None):
                 for found in page:
                     age = (now - found["last_modified"]).total_seconds()
@@ -82,32 +83,32 @@ class Bucket:
                     yield Object(found["path"], found["size"], tag, age)
 
     def size(self, key: str) -> int:
-        """The size of an object in bytes."""
-        with self._named_failures():
+        """Return the size of an object in bytes."""
+        with self._translating_errors():
             return int(self._obstore.head(self._store, key)["size"])
 
     def read(self, key: str, size: int, tag: str = "") -> Iterator[bytes]:
-        """The bytes of an object, piece by piece; with a ``tag``, those it had then, or ``NotReady``."""
+        """Yield the bytes of an object in pieces; with a ``tag``, raise ``NotReady`` if the object has changed."""
         for begin in range(0, size, PART):
             options: dict[str, Any] = {"range": (begin, min(begin + PART, size))}
             if tag.startswith('"'):
                 options["if_match"] = tag
-            with self._named_failures():
+            with self._translating_errors():
                 piece = bytes(self._obstore.get(self._store, key, options=options).bytes())
             yield piece
 
     def put(self, key: str, file: IO[bytes]) -> None:
         """Write an object."""
-        with self._named_failures():
+        with self._translating_errors():
             self._obstore.put(self._store, key, file, chunk_size=PART)
 
     def delete(self, key: str) -> None:
-        """Delete an object, if it is there."""
-        with suppress(NotFound), self._named_failures():
+        """Delete an object, if it exists."""
+        with suppress(NotFound), self._translating_errors():
             self._obstore.delete(self._store, key)
 
     @contextmanager
-    def _named_failures(self) -> Iterator[None]:
+    def _translating_errors(self) -> Iterator[None]:
         try:
             yield
         except (self._exceptions.NotFoundError, FileNotFoundError):
@@ -115,26 +116,26 @@ class Bucket:
         except self._exceptions.PreconditionError:
             raise NotReady(f"an object of {self._what} changed while it was read; try again later") from None
         except (self._exceptions.BaseError, OSError) as error:
-            text = f"{self._what} cannot be reached; what is served goes on, try again later"
+            text = f"{self._what} cannot be reached; serving goes on, try again later"
             raise NotReady(text, f"{text}: {' '.join(str(error).split())[:1000]}") from None
 
 
 class BucketBlobs:
-    """Blobs in ``s3://BUCKET/PREFIX``; ``cache`` is a folder of this machine. See ``Blobs``."""
+    """Blobs in ``s3://BUCKET/PREFIX``; ``cache`` is a local folder. See ``Blobs``."""
 
     def __init__(self, url: str, cache: Path) -> None:
-        """Prepare, without asking the bucket anything; raises ``InvalidInput``."""
+        """Create the client, without a request to the bucket; raises ``InvalidInput``."""
         self._bucket = Bucket(url, "the registry's bucket")
         self._cache = FolderBlobs(cache)
         self._incoming = cache / "incoming"
 
     def keep(self, incoming: Path, digest: str) -> None:
-        """See ``Blobs``; the file stays here as the copy to serve from."""
+        """See ``Blobs``; the file stays in the cache for serving."""
         with _missing_is_damage():
             with incoming.open("rb") as file:
                 self._bucket.put(_key(digest), file)
             if self._bucket.size(_key(digest)) != incoming.stat().st_size:
-                raise NotReady("the registry's bucket did not take the whole content; try again")
+                raise NotReady("the registry's bucket did not store the whole content; try again")
         self._cache.keep(incoming, digest)
 
     def fetch(self, digest: str) -> Path:
@@ -146,7 +147,7 @@ class BucketBlobs:
             return self._cache.fetch(digest)
 
     def check(self, digest: str) -> None:
-        """See ``Blobs``; a damaged copy on this machine is dropped, so that it is fetched anew."""
+        """See ``Blobs``; a damaged copy in the cache is deleted, so that it is fetched again."""
         with Incoming(self._incoming, LARGEST) as incoming:
             self._receive(digest, incoming)
         with suppress(Damaged):  # there is no copy

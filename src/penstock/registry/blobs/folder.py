@@ -1,6 +1,6 @@
-"""Contents by their digest: received into a file of their own, then kept for good under the digest's name.
+"""Contents by their digest: each is received into a file of its own, and then stored under the name of its digest.
 
-Layout of a folder of blobs: ``sha256/ab/<hex>``, read-only files; a name that is there has its whole content.
+A folder of blobs has read-only files ``sha256/ab/<hex>``; an existing file is always complete.
 """
 
 import errno
@@ -19,20 +19,20 @@ from penstock.engine.scratch import scratch_file, sweep
 PREFIX = "sha256:"
 CHUNK = 1 << 20
 _PIECE = 4 << 20
-"""Hashed in large pieces: between them the interpreter's lock is taken, which requests wait for."""
+"""Files are hashed in large pieces, because the interpreter's lock is taken between them and requests wait for it."""
 
 GONE = "its content is missing from the blob store"
 CHANGED = "its content does not match its digest"
 
 
 def fault_of(error: OSError) -> Fault:
-    """What a failure of the file system means; the text names no path."""
+    """Return the fault for an error of the file system; the text has no path."""
     return storage_fault(error) or NotReady("the registry's files cannot be read or written")
 
 
 @contextmanager
-def named_failures() -> Iterator[None]:
-    """Let failures of the file system leave the block as faults."""
+def translating_errors() -> Iterator[None]:
+    """Raise errors of the file system within the block as faults."""
     try:
         yield
     except OSError as error:
@@ -40,43 +40,43 @@ def named_failures() -> Iterator[None]:
 
 
 class Blobs(Protocol):
-    """Keeps contents by digest (``sha256:`` and hex); blocking, for any thread.
+    """Stores contents by digest (``sha256:`` and hex). Calls block; any thread may make them.
 
     Every method raises ``NotReady`` while the contents cannot be reached or written.
     """
 
     def keep(self, incoming: Path, digest: str) -> None:
-        """Take a file with this content over; durable when it returns. The same content again changes nothing."""
+        """Move a file with this content into the store, durably; a content that is stored already stays the same."""
 
     def fetch(self, digest: str) -> Path:
-        """A file of this machine with the content, not to be changed.
+        """Return a local file with the content, which must not be changed.
 
         Raises:
-            Damaged: it is gone.
+            Damaged: the content is missing.
         """
 
     def check(self, digest: str) -> None:
         """Read the whole content.
 
         Raises:
-            Damaged: it is gone, or not what the digest names.
+            Damaged: it is missing, or does not match its digest.
         """
 
     def delete(self, digest: str) -> None:
-        """Delete a content, if it is there."""
+        """Delete a content, if it is stored."""
 
     def stored(self) -> Iterator[tuple[str, float]]:
-        """Every content's digest and age in seconds."""
+        """Yield the digest and the age in seconds of every content."""
 
 
 class Incoming:
-    """A file that is being received, removed at the end unless it was kept; hashed as it comes.
+    """A file that is being received and hashed; it is deleted on exit unless it was moved into a store.
 
-    ``limit`` bounds its bytes.
+    ``limit`` is the greatest number of bytes.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        with named_failures():
+        with translating_errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             sweep(folder)
             self._scratch = scratch_file(folder, "incoming")
@@ -87,26 +87,26 @@ class Incoming:
 
     @property
     def digest(self) -> str:
-        """The digest of what has come so far."""
+        """The digest of the bytes so far."""
         return PREFIX + self._hash.hexdigest()
 
     def write(self, chunk: bytes) -> None:
-        """Take the next bytes.
+        """Append the next bytes.
 
         Raises:
-            TooLarge: that is more than the limit.
-            NotReady: there is no room for them.
+            TooLarge: the content exceeds the limit.
+            NotReady: the disk is full.
         """
         self.size += len(chunk)
         if self.size > self._limit:
             raise TooLarge(f"the content is longer than {self._limit} bytes")
         self._hash.update(chunk)
-        with named_failures():
+        with translating_errors():
             self._scratch.write(chunk)
 
     def close(self) -> None:
-        """The last byte has come: have it on the disk."""
-        with named_failures():
+        """Flush the complete file to the disk."""
+        with translating_errors():
             os.fsync(self._scratch.handle)
 
     def __enter__(self) -> Self:
@@ -126,17 +126,17 @@ class FolderBlobs:
     def keep(self, incoming: Path, digest: str) -> None:
         """See ``Blobs``."""
         place = self._place(digest)
-        with named_failures():
+        with translating_errors():
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             incoming.chmod(0o400)
-            incoming.replace(place)  # over a content that is there: a damaged one is made good
+            incoming.replace(place)  # also replaces a damaged content
             for folder in (place.parent, place.parent.parent, self._root.parent):
                 sync(folder)
 
     def fetch(self, digest: str) -> Path:
         """See ``Blobs``."""
         place = self._place(digest)
-        with named_failures():
+        with translating_errors():
             if not place.is_file():
                 raise Damaged(GONE)
         return place
@@ -148,12 +148,12 @@ class FolderBlobs:
 
     def delete(self, digest: str) -> None:
         """See ``Blobs``."""
-        with named_failures():
+        with translating_errors():
             self._place(digest).unlink(missing_ok=True)
 
     def stored(self) -> Iterator[tuple[str, float]]:
         """See ``Blobs``."""
-        with named_failures():
+        with translating_errors():
             for path in sorted(self._root.glob("??/*")):
                 with suppress(FileNotFoundError):
                     yield PREFIX + path.name, self._clock() - path.stat().st_mtime
@@ -164,23 +164,23 @@ class FolderBlobs:
 
 
 def hex_of(digest: str) -> str:
-    """The hex part of a digest, which is safe as a file name.
+    """Return the hex part of a digest, which is safe as a file name.
 
     Raises:
-        Damaged: it is no digest.
+        Damaged: it is not a digest.
     """
     name = digest.removeprefix(PREFIX)
     if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-        raise Damaged("its digest is none")
+        raise Damaged("its digest is not valid")
     return name
 
 
 def hash_file(path: Path) -> str:
-    """The digest of a file's bytes.
+    """Return the digest of a file.
 
     Raises:
-        Damaged: it is gone.
-        NotReady: it cannot be read.
+        Damaged: the file is missing, or its disk fails.
+        NotReady: it cannot be read now.
     """
     try:
         with path.open("rb", buffering=0) as file:

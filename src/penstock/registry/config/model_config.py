@@ -1,6 +1,6 @@
-"""Model configurations (``config.pbtxt``): parsed, read into options, and described in full for callers.
+"""Model configurations (``config.pbtxt``): parses them, reads them as options, and describes them in full for callers.
 
-The canonical form that is kept and passed on is protobuf JSON with the field names as they are written.
+The canonical form that is stored and passed on is protobuf JSON with the original field names.
 """
 
 import re
@@ -21,20 +21,20 @@ from penstock.registry.files import FilesBeneath, ModelFiles, NamesOnly
 
 MAX_CONFIG_CHARACTERS = 1 << 20
 LONGEST_LINE = 300
-"""Characters of a refusal; what was stated may be repeated in it."""
+"""Longest message of a refusal, which may repeat parts of the configuration."""
 
 DERIVED_MAX_BATCH_SIZE = 1024
-"""What is described where the graph batches and no bound is stated: measuring tools need one above 0."""
+"""The described value if the graph batches and the configuration states no bound: measuring tools need one above 0."""
 
 _TYPES = {name: pb.DataType.Name(number) for number, name in DATATYPES.items()}
 _PLACE = re.compile(r"(\d+):(\d+) : (?:'.*': )?")
 
 
 def parse_text(text: str, model: str = "") -> str:
-    """The canonical form of a configuration in protobuf text format; ``model`` is the name it has to bear.
+    """Return the canonical form of a configuration in protobuf text format; ``model`` is the name it must have.
 
     Raises:
-        InvalidInput: it does not parse, naming the field or place, or is for another model.
+        InvalidInput: it does not parse (the message has the field or the line), or is for another model.
     """
     config = pb.ModelConfig()
     _check_length(text)
@@ -46,7 +46,7 @@ def parse_text(text: str, model: str = "") -> str:
 
 
 def parse_json(text: str, model: str = "") -> str:
-    """The canonical form of a configuration in JSON; ``model`` is the name it has to bear.
+    """Return the canonical form of a configuration in JSON; ``model`` is the name it must have.
 
     Raises:
         InvalidInput: as ``parse_text``.
@@ -58,19 +58,20 @@ def parse_json(text: str, model: str = "") -> str:
 
 
 def read(config_json: str, folder: Path) -> ModelOptions:
-    """The options a configuration asks for; label and warm-up files are read inside ``folder`` only.
+    """Return the options of a configuration; label and warm-up files are read inside ``folder`` only.
 
     Raises:
-        InvalidInput: it asks for something a server of ONNX models on a processor cannot keep.
+        InvalidInput: it has an option that is not supported for ONNX models on a CPU.
     """
     return _read(config_json, FilesBeneath(folder))
 
 
-def named_files(config_json: str) -> tuple[ModelOptions, tuple[str, ...]]:
-    """The options as far as the configuration alone states them, and the files that it names below the model's folder.
+def referenced_files(config_json: str) -> tuple[ModelOptions, tuple[str, ...]]:
+    """Return the options without the content of files, and the files that the configuration references below the
+    model's folder.
 
     Raises:
-        InvalidInput: as ``read``, but for what is in the files.
+        InvalidInput: as ``read``, except for the content of files.
     """
     names = NamesOnly()
     return _read(config_json, names), tuple(sorted(set(names.names)))
@@ -81,16 +82,16 @@ def _read(config_json: str, files: ModelFiles) -> ModelOptions:
         return ModelOptions()
     try:
         return options_of(_from_json(config_json), files)
-    except InvalidInput as fault:  # it may repeat what was stated, of any length
+    except InvalidInput as fault:  # the message may repeat a part of the configuration of any length
         raise InvalidInput(" ".join(str(fault).split())[:LONGEST_LINE]) from None
 
 
 def describe(
     name: str, options: ModelOptions, signature: Signature, sharing: Sharing, config_json: str
 ) -> dict[str, Any]:
-    """The whole configuration as JSON values: what was stated, and what was derived from the graph.
+    """Return the complete configuration as JSON values: the stated fields, and those derived from the graph.
 
-    The parameter ``batching`` says whether calls share runs, and why.
+    The described parameter ``batching`` says whether calls share runs, and why.
     """
     config = _from_json(config_json) if config_json else pb.ModelConfig()
     config.name, config.platform, config.backend = name, PLATFORM, BACKEND
@@ -124,7 +125,7 @@ def _from_json(text: str) -> pb.ModelConfig:
 def _unparsable(error: Exception) -> InvalidInput:
     line = str(error).splitlines()[0][:LONGEST_LINE] if str(error) else "nested too deeply"
     place = _PLACE.match(line)
-    if place is not None:  # the parser quotes the whole line, which may name files
+    if place is not None:  # the parser quotes the whole line, which may contain paths
         line = f"line {place[1]}, column {place[2]}: {line[place.end() :]}"
     readable = line.replace("inference.", "").encode("ascii", "replace").decode()
     return InvalidInput(f"the model configuration does not parse: {readable}")
@@ -168,7 +169,8 @@ def _describe_outputs(config: pb.ModelConfig, signature: Signature) -> None:
 
 
 def _tensor_fields(spec: TensorSpec, batching: bool) -> dict[str, Any]:
-    """Dims leave the batch dimension out and are never empty: one number of a row is ``[1]``, reshaped."""
+    """Return the fields of a tensor. Dims exclude the batch dimension and are never empty: a single number in a row is
+    ``[1]``, reshaped."""
     lead = 1 if batching else 0
     dims = spec.shape[lead:]
     reshape = None
@@ -178,7 +180,7 @@ def _tensor_fields(spec: TensorSpec, batching: bool) -> dict[str, Any]:
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    """A message as JSON values: every field that has a default, written names, enum names, whole numbers."""
+    """Return a message as JSON values: with default values, original field names, names of enums, and whole numbers."""
     values: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         if field.has_presence and not message.HasField(field.name):
@@ -198,6 +200,6 @@ def _plain_value(field: Any, value: Any) -> Any:
     if field.message_type is not None:
         return _plain(value)
     if field.enum_type is not None:
-        named = field.enum_type.values_by_number.get(value)
-        return value if named is None else named.name
+        entry = field.enum_type.values_by_number.get(value)
+        return value if entry is None else entry.name
     return value

@@ -1,7 +1,7 @@
-"""Which fields of a model configuration are honoured on a processor with ONNX Runtime, and which are refused.
+"""The fields of a model configuration that ONNX Runtime on a CPU supports, and those that are refused.
 
-A field that would change answers or promises and cannot be kept is refused with one line; hints for hardware
-that is not there are left aside.
+An unsupported field that would change answers or guarantees is refused with one line; hints for missing hardware are
+ignored.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,13 +30,13 @@ DATATYPES: dict[int, str] = {
     for name, number in pb.DataType.items()
     if number != pb.TYPE_INVALID
 }
-"""Numbers of the configuration's data types, and the protocol's names for them."""
+"""The protocol's names of data types, by their number in the configuration."""
 
 INDEPENDENT_ROWS = "independent_rows"
-"""The parameter by which an owner says that a row's answer depends on that row alone."""
+"""The parameter with which an owner states that the answer to a row depends on that row alone."""
 
 EXTENSIONS = "extensions"
-"""The parameter by which a model asks for the operators of onnxruntime-extensions."""
+"""The parameter with which a model requests the operators of onnxruntime-extensions."""
 
 MAX_THREADS = 1024
 MAX_INSTANCES = 1024
@@ -62,14 +62,14 @@ _SESSION_ENTRIES = frozenset({
     "optimization.enable_gelu_approximation",
     "mlas.enable_gemm_fastmath_arm64_bfloat16",
 })  # fmt: skip
-"""Runtime entries that may be passed on: none of them names a file, a folder or a library."""
+"""Entries that are passed to the runtime: none of them is the name of a file, a folder or a library."""
 
 
 def options_of(config: pb.ModelConfig, files: ModelFiles) -> ModelOptions:
-    """What a configuration asks for; ``files`` are those beside it that it may name.
+    """Return the options of a configuration; ``files`` are those that it may reference.
 
     Raises:
-        InvalidInput: it asks for something that cannot be kept.
+        InvalidInput: it has an option that is not supported.
     """
     _refuse_foreign(config)
     _refuse_unoffered(config)
@@ -248,8 +248,8 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
     level = config.optimization.graph.level
     if level not in (-1, 0, 1, 2):
         raise InvalidInput(f"optimization.graph.level is {level}; expected -1, 0, 1 or 2")
-    told = (INDEPENDENT_ROWS, EXTENSIONS, BATCHING)  # the last is of a description that was stated again
-    stated = {key: parameter.string_value for key, parameter in config.parameters.items() if key not in told}
+    own = (INDEPENDENT_ROWS, EXTENSIONS, BATCHING)  # the last one comes from a description used as a configuration
+    stated = {key: parameter.string_value for key, parameter in config.parameters.items() if key not in own}
     options = SessionOptions(
         intra_op_threads=_whole("intra_op_thread_count", stated.pop("intra_op_thread_count", "0"), MAX_THREADS) or None,
         inter_op_threads=_whole("inter_op_thread_count", stated.pop("inter_op_thread_count", "0"), MAX_THREADS) or None,
@@ -266,7 +266,7 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
 
 
 def _truth(config: pb.ModelConfig, key: str) -> bool | None:
-    """What a parameter says, None if it is not there."""
+    """Return the value of a boolean parameter, None without it."""
     if key not in config.parameters:
         return None
     text = config.parameters[key].string_value

@@ -1,1 +1,1 @@
-"""Contents of several files: packed as an archive, and laid out for serving."""
+"""Contents of several files: packed as an archive, and materialized for serving."""

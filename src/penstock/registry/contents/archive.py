@@ -1,6 +1,6 @@
-"""Contents of more than one file: a tar is unpacked without trusting a byte of it, and packed the same way every time.
+"""Contents of more than one file: unpacks untrusted tars, and packs files reproducibly.
 
-What is taken: regular files and folders, with plain relative names. Everything else a tar can hold is refused.
+A tar may hold regular files and folders with plain relative names. All other entries are refused.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from penstock.core.errors import InvalidInput, Refused, TooLarge
-from penstock.registry.blobs.folder import PREFIX, hash_file, named_failures
+from penstock.registry.blobs.folder import PREFIX, hash_file, translating_errors
 from penstock.registry.config import model_config
 from penstock.registry.files import read_text
 from penstock.registry.records import Content, FileRecord
@@ -26,27 +26,28 @@ MOST_FILES = 10_000
 DEEPEST = 16
 CHUNK = 1 << 20
 RATIO = 200
-"""A compressed tar may grow by that much, and no more."""
+"""Greatest factor by which a compressed tar may grow."""
 
 _PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")
 _GZIP = b"\x1f\x8b"
 
 
 def intake(path: Path, into: Path, limit: int) -> Content:
-    """What was received at ``path``: a bare graph, or a tar, whose files are laid out in the empty folder ``into``.
+    """Return the received content at ``path``: a bare graph, or a tar, which is unpacked into the empty folder
+    ``into``.
 
-    ``limit`` bounds the bytes that are unpacked.
+    ``limit`` is the greatest number of unpacked bytes.
 
     Raises:
-        Refused: it is neither, or a tar that cannot be trusted or holds no graph.
-        TooLarge: it unpacks to too much.
-        NotReady: there is no room.
+        Refused: it is neither, or a tar with forbidden entries or without a graph.
+        TooLarge: it exceeds the limit.
+        NotReady: the disk is full.
     """
     digest, size = hash_file(path), path.stat().st_size
     with path.open("rb") as file:
         if not _is_tar(file):
             return Content(digest, size, "onnx", (FileRecord(GRAPH, digest.removeprefix(PREFIX), size),))
-        with named_failures():
+        with translating_errors():
             into.mkdir(mode=0o700, exist_ok=True)
         files = tuple(_unpacked(file, into, min(limit, max(size, CHUNK) * RATIO)))
     config = _config(into)
@@ -55,8 +56,8 @@ def intake(path: Path, into: Path, limit: int) -> Content:
 
 
 def unpack(path: Path, into: Path) -> None:
-    """Lay out the files of a tar that was taken in before; raises as ``intake``."""
-    with named_failures():
+    """Unpack a tar that was received before; raises as ``intake``."""
+    with translating_errors():
         into.mkdir(mode=0o700, exist_ok=True)
     with path.open("rb") as file:
         for _ in _unpacked(file, into, limit=1 << 62):
@@ -64,10 +65,10 @@ def unpack(path: Path, into: Path) -> None:
 
 
 def pack(files: dict[str, Path]) -> Iterator[bytes]:
-    """A tar of these files, by name, as a stream: the same bytes for the same names and contents.
+    """Yield a tar of these files, by name; the same names and contents give the same bytes.
 
     Raises:
-        InvalidInput: a file cannot be read, or changed while it was.
+        InvalidInput: a file cannot be read, or changed meanwhile.
     """
     for name, path in sorted(files.items()):
         try:
@@ -79,7 +80,7 @@ def pack(files: dict[str, Path]) -> Iterator[bytes]:
 
 
 def packed_size(files: dict[str, Path]) -> int:
-    """Bytes of the stream that ``pack`` gives."""
+    """Return the number of bytes that ``pack`` yields."""
     sizes = {name: path.stat().st_size for name, path in files.items()}
     heads = sum(len(_head(name, size)) for name, size in sizes.items())
     return heads + sum(size + -size % tarfile.BLOCKSIZE for size in sizes.values()) + 2 * tarfile.BLOCKSIZE
@@ -111,7 +112,7 @@ def _is_tar(file: IO[bytes]) -> bool:
 
 
 def _unpacked(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
-    """Write every file of a tar below ``into``."""
+    """Write every file of a tar below ``into``, and yield its record."""
     compressed = file.read(2) == _GZIP
     file.seek(0)
     stream: IO[bytes] = gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[assignment]
@@ -132,18 +133,18 @@ def _unpacked(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in a fault when it gives more than it may."""
+    """A stream that raises ``TooLarge`` after ``limit`` bytes and an allowance for the entries' headers."""
 
     def __init__(self, stream: IO[bytes], limit: int) -> None:
         self._stream = stream
         self._left = limit + 1024 * tarfile.BLOCKSIZE * 2
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Return the next bytes; raises ``TooLarge``."""
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
@@ -152,10 +153,10 @@ class _Bounded(io.RawIOBase):
 
 
 def _trusted(member: tarfile.TarInfo, seen: set[str]) -> str:
-    """The member's name, made plain.
+    """Return the normalized name of a member.
 
     Raises:
-        Refused: it is no regular file or folder, or its name is not plain.
+        Refused: it is not a regular file or folder, or its name is not plain.
     """
     kinds = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link", tarfile.FIFOTYPE: "a pipe"}
     if member.issparse():
@@ -182,7 +183,7 @@ def _written(data: IO[bytes], into: Path, name: str, size: int) -> FileRecord:
         file = place.open("xb")
     except (FileExistsError, NotADirectoryError):
         raise Refused("the tar holds a name both as a file and as a folder") from None
-    with file, named_failures():
+    with file, translating_errors():
         while chunk := data.read(CHUNK):
             hashed.update(chunk)
             file.write(chunk)

@@ -1,6 +1,6 @@
-"""The registry's database, SQLite or PostgreSQL: opened, brought to the present shape, and its failures named.
+"""The registry's database, SQLite or PostgreSQL: opens it, migrates it, and translates its errors.
 
-SQLite runs in WAL mode with full syncs, so that what a change acknowledged survives a loss of power.
+SQLite runs in WAL mode with full syncs, so that an acknowledged change survives a loss of power.
 """
 
 import errno
@@ -32,37 +32,38 @@ _DEAD_PEER = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""libpq gives a connection up whose other side is gone without a word: after some 11 s (``tcp_user_timeout`` is in
-milliseconds), instead of the two hours that are usual."""
+"""libpq drops a connection with a dead peer after about 11 s (``tcp_user_timeout`` is in milliseconds); the usual value
+is two hours."""
 
 MIGRATION_LOCK = 0x70656E73
-"""Key of the advisory lock that lets one gateway at a time bring a PostgreSQL database to the present shape."""
+"""Key of the advisory lock that lets one gateway at a time migrate a PostgreSQL database."""
 
-AWAY = "the registry's database cannot be reached; what is served goes on, try the change again later"
-NO_ROOM = "the registry has no room left; free some and try again"
+AWAY = "the registry's database cannot be reached; serving goes on, try the change again later"
+DISK_FULL = "the registry's disk is full; free space and try again"
 READ_ONLY = "the registry can only be read; make its folder or database writable"
 BUSY = "the registry's database was busy for too long; try again"
 UNREADABLE = "the registry's files cannot be read or written"
 BROKEN = "the registry's database is damaged; restore it from a backup"
-MIXED = "the registry's database has not the tables that its version says; restore it from a backup"
-NEWER = "the registry's database was made by a newer Penstock; use that one"
+MIXED = "the registry's database does not have the tables of its version; restore it from a backup"
+NEWER = "a newer Penstock made the registry's database; use that release"
 
 _BOUNDS = (
     "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true), "
     "set_config('idle_in_transaction_session_timeout', %s, true)"
 )
-"""For one transaction: behind a pooler nothing else lasts. So a frozen process holds no lock for ever."""
+"""Time limits for one transaction, because settings of a session do not last behind a pooler. They keep a frozen
+process from holding a lock for ever."""
 
 MIGRATION_S = 600.0
-"""What bounds a migration of PostgreSQL, and the wait for another gateway's: a large database takes its time."""
+"""Time limit of a PostgreSQL migration, and of the wait for that of another gateway."""
 
 _AGAIN_S = 0.01
 _PRIMARY = 0xFF  # of an extended result code
 
-_OS_FAULTS = {errno.ENOSPC: NO_ROOM, errno.EDQUOT: NO_ROOM, errno.EROFS: READ_ONLY, errno.EACCES: READ_ONLY}
+_OS_FAULTS = {errno.ENOSPC: DISK_FULL, errno.EDQUOT: DISK_FULL, errno.EROFS: READ_ONLY, errno.EACCES: READ_ONLY}
 
 _SQLITE_FAULTS: dict[int, tuple[type[Fault], str]] = {
-    sqlite3.SQLITE_FULL: (NotReady, NO_ROOM),
+    sqlite3.SQLITE_FULL: (NotReady, DISK_FULL),
     sqlite3.SQLITE_READONLY: (NotReady, READ_ONLY),
     sqlite3.SQLITE_BUSY: (NotReady, BUSY),
     sqlite3.SQLITE_LOCKED: (NotReady, BUSY),
@@ -73,7 +74,7 @@ _SQLITE_FAULTS: dict[int, tuple[type[Fault], str]] = {
 }
 
 _POSTGRES_FAULTS: dict[str, tuple[type[Fault], str]] = {
-    "53100": (NotReady, NO_ROOM),
+    "53100": (NotReady, DISK_FULL),
     "25006": (NotReady, READ_ONLY),
     "55P03": (NotReady, BUSY),
     "57014": (NotReady, BUSY),
@@ -89,8 +90,8 @@ _POSTGRES_FAULTS: dict[str, tuple[type[Fault], str]] = {
 
 
 def fault_of(error: exc.SQLAlchemyError) -> Fault | None:
-    """What a failure of the database means, None if it is a bug of ours; the text names no path and no password."""
-    if isinstance(error, exc.TimeoutError):  # no connection of the pool came free
+    """Return the fault for an error of the database, None if it is a bug; the text has no path and no password."""
+    if isinstance(error, exc.TimeoutError):  # no connection of the pool became free
         return NotReady(BUSY)
     original = error.orig if isinstance(error, exc.DBAPIError) else None
     if isinstance(original, sqlite3.DatabaseError):
@@ -105,8 +106,8 @@ def fault_of(error: exc.SQLAlchemyError) -> Fault | None:
 
 
 @contextmanager
-def named_failures() -> Iterator[None]:
-    """Let failures of the database leave the block as faults."""
+def translating_errors() -> Iterator[None]:
+    """Raise errors of the database within the block as faults."""
     try:
         yield
     except exc.SQLAlchemyError as error:
@@ -117,7 +118,7 @@ def named_failures() -> Iterator[None]:
 
 
 class Database:
-    """An open database; any thread may use it. ``clock`` is the time that those who share it agree on."""
+    """An open database; any thread may use it. ``clock`` is the time that all its users agree on."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -126,8 +127,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection that sees one consistent state for the time of a block."""
-        with named_failures(), self._engine.connect() as connection:
+        """Return a connection that sees one consistent state during the block."""
+        with translating_errors(), self._engine.connect() as connection:
             level = {} if self._engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
             with connection.execution_options(**level).begin():
                 self.clock.observe(connection)
@@ -135,9 +136,9 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A connection for one change, which is the only one at its time; durable when the block ends."""
+        """Return a connection for one change, the only one at its time; the change is durable after the block."""
         with (
-            named_failures(),
+            translating_errors(),
             self._engine.connect() as connection,
             connection.execution_options(writing=True).begin(),
         ):
@@ -148,10 +149,10 @@ class Database:
 
     @contextmanager
     def recording(self) -> Iterator[sa.Connection]:
-        """A connection for a change of rows that no other change rests on: it waits for none but those of the same
-        rows, and others do not wait for it; durable when the block ends."""
+        """Return a connection for a change of rows that no other change depends on: it waits only for changes of the
+        same rows, and no other change waits for it. The change is durable after the block."""
         with (
-            named_failures(),
+            translating_errors(),
             self._engine.connect() as connection,
             connection.execution_options(writing=True).begin(),
         ):
@@ -159,28 +160,28 @@ class Database:
             yield connection
 
     def lead(self) -> bool:
-        """Whether this process is the one that decides for all; see ``lease``. Raises ``NotReady``."""
+        """Return whether this process leads the fleet; see ``LeaseHolder.lead``. Raises ``NotReady``."""
         return self.lease.lead(self)
 
     def close(self) -> None:
-        """Give the lease and the connections back."""
-        with suppress(Fault):  # the lease ends by itself
+        """Release the lease, and close the connections."""
+        with suppress(Fault):  # the lease expires anyway
             self.lease.release(self)
         self._engine.dispose()
 
 
 def open_database(url: str, timeout_s: float) -> Database:
-    """Open, or make, the database at ``url``; ``timeout_s`` bounds connecting, waiting for locks and each statement.
+    """Open or create the database at ``url``; ``timeout_s`` limits connecting, waiting for locks and each statement.
 
     Raises:
         NotReady: it cannot be reached, read or written now.
-        Damaged: it is no database, or has other tables than its version says.
+        Damaged: it is no database, or does not have the tables of its version.
         InvalidInput: it is newer than this program, or its driver is not installed.
     """
     engine = _sqlite(url, timeout_s) if url.startswith(SQLITE) else _postgres(url, timeout_s)
     try:
-        with named_failures():
-            _bring_up(engine)
+        with translating_errors():
+            _migrate_if_old(engine)
     except BaseException:
         engine.dispose()
         raise
@@ -192,7 +193,7 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        pass  # to open and close it would let go of every lock that this process has on it
+        pass  # opening and closing it would release every lock that this process holds on it
     except OSError as error:
         raise NotReady(_OS_FAULTS.get(error.errno or 0, UNREADABLE)) from None
     engine = sa.create_engine(
@@ -205,8 +206,8 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say so, below
-        _keep_a_log(connection, time.monotonic() + timeout_s)
+        connection.isolation_level = None  # transactions begin explicitly, below
+        _enable_wal(connection, time.monotonic() + timeout_s)
         for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -218,8 +219,8 @@ def _sqlite(url: str, timeout_s: float) -> sa.Engine:
     return engine
 
 
-def _keep_a_log(connection: sqlite3.Connection, until: float) -> None:
-    """Write ahead into a log: the one thing that SQLite does not wait for while others open the same new database."""
+def _enable_wal(connection: sqlite3.Connection, until: float) -> None:
+    """Enable the write-ahead log; SQLite does not wait for that while others open the same new database."""
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -232,7 +233,8 @@ def _keep_a_log(connection: sqlite3.Connection, until: float) -> None:
 
 
 def _document(text: str) -> Any:
-    """A column's JSON; a text that is none as it is, so that it hinders only those who read this row."""
+    """Return the JSON value of a column, or the text itself if it is not JSON, so that only readers of this row
+    fail."""
     try:
         return json.loads(text)
     except ValueError:
@@ -246,7 +248,7 @@ def _postgres(url: str, timeout_s: float) -> sa.Engine:
             connect_args={
                 "connect_timeout": max(1, int(timeout_s)),
                 **_DEAD_PEER,
-                "prepare_threshold": None,  # what is prepared stays with a session, which a pooler may change
+                "prepare_threshold": None,  # a prepared statement belongs to a session, which a pooler may change
                 "fallback_application_name": f"penstock {socket.gethostname()[:40]} {os.getpid()}",
             },
             pool_size=POOL,
@@ -266,9 +268,9 @@ def _postgres(url: str, timeout_s: float) -> sa.Engine:
     return engine
 
 
-def _bring_up(engine: sa.Engine) -> None:
-    """Bring the tables to the present shape, one process at a time."""
-    if _shape(engine) == schema.REVISIONS[-1]:
+def _migrate_if_old(engine: sa.Engine) -> None:
+    """Migrate the tables to the present version, one process at a time."""
+    if _version(engine) == schema.REVISIONS[-1]:
         return
     with engine.connect() as connection, connection.execution_options(writing=True, bound_s=MIGRATION_S).begin():
         if engine.dialect.name != "sqlite":
@@ -281,15 +283,15 @@ def _bring_up(engine: sa.Engine) -> None:
             connection.execute(schema.registry.insert().values(id=str(uuid.uuid4()), revision=0))
 
 
-def _shape(engine: sa.Engine) -> str | None:
-    """The newest step the database has been through, None for an empty one."""
+def _version(engine: sa.Engine) -> str | None:
+    """Return the last migration of the database, None for an empty one; raises ``InvalidInput`` if it is unknown."""
     with engine.connect() as connection, connection.begin():
         if not sa.inspect(connection).has_table("alembic_version"):
             return None
-        shape = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    if shape is not None and shape not in schema.REVISIONS:
+        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    if version is not None and version not in schema.REVISIONS:
         raise InvalidInput(NEWER)
-    return shape
+    return version
 
 
 def _migrate(connection: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""A database that is opened when it is first asked, so that a gateway can start while it is away."""
+"""A database that is opened on first use, so that a gateway can start while it cannot be reached."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
 
 PAUSE_S = 1.0
-"""After a failed attempt, nobody tries again for that long: those who ask meanwhile hear the same."""
+"""Pause after a failed attempt to open; calls meanwhile raise the same error."""
 
 
 class Opened(Protocol):
@@ -21,21 +21,22 @@ class Opened(Protocol):
     lease: LeaseHolder
 
     def reading(self) -> AbstractContextManager[Any]:
-        """A connection for reading, for the time of a block."""
+        """Return a connection that sees one consistent state."""
 
     def writing(self) -> AbstractContextManager[Any]:
-        """A connection for one change, for the time of a block."""
+        """Return a connection for one change, the only one at its time."""
 
     def recording(self) -> AbstractContextManager[Any]:
-        """A connection for a change of rows that no other change rests on, for the time of a block."""
+        """Return a connection for a change of rows that no other change depends on."""
 
     def lead(self) -> bool:
-        """Whether this process decides for all."""
+        """Return whether this process leads the fleet."""
 
 
 class LazyDatabase:
-    """Opens a database on demand and stands for it; the ``clock`` it is made with is monotonic, in seconds, and its
-    attribute ``clock`` the time that those who share the database agree on, this machine's before it is opened."""
+    """Opens a database on first use and forwards to it; any thread may use it. The parameter ``clock`` is monotonic, in
+    seconds; the attribute ``clock`` is the time that all users of the database agree on, that of this machine before it
+    is opened."""
 
     def __init__(self, opening: Callable[[], Opened], clock: Callable[[], float] = time.monotonic) -> None:
         self._opening = opening
@@ -47,20 +48,20 @@ class LazyDatabase:
         self._failed: tuple[float, str] | None = None
 
     def reading(self) -> AbstractContextManager[Any]:
-        """A connection for reading; raises ``NotReady`` while the database is away."""
+        """Return a connection that sees one consistent state; raises ``NotReady`` while the database is away."""
         return self._database().reading()
 
     def writing(self) -> AbstractContextManager[Any]:
-        """A connection for one change; raises ``NotReady`` while the database is away."""
+        """Return a connection for one change; raises ``NotReady`` while the database is away."""
         return self._database().writing()
 
     def recording(self) -> AbstractContextManager[Any]:
-        """A connection for a change of rows that no other change rests on; raises ``NotReady`` while the database is
-        away."""
+        """Return a connection for a change of rows that no other change depends on; raises ``NotReady`` while the
+        database is away."""
         return self._database().recording()
 
     def lead(self) -> bool:
-        """Whether this process decides for all; raises ``NotReady`` while the database is away."""
+        """Return whether this process leads the fleet; raises ``NotReady`` while the database is away."""
         return self._database().lead()
 
     def _database(self) -> Opened:
@@ -78,5 +79,5 @@ class LazyDatabase:
         except NotReady as fault:
             self._failed = self._clock() + PAUSE_S, str(fault)
             raise
-        opened.clock, opened.lease = self.clock, self.lease  # whoever was given them before has to see what it says
+        opened.clock, opened.lease = self.clock, self.lease  # users may hold these objects already
         return opened

@@ -1,7 +1,7 @@
-"""The lease of the gateway that decides for all, and the term in which it does: checked in every write of a leader.
+"""The lease of the gateway that leads the fleet, and its term, which every write of a leader checks.
 
-A leader that was frozen or cut off finds another term in the database when it comes back; what it still wants to
-write is refused within the transaction that would have written it.
+A leader that was frozen or cut off finds a later term in the database when it comes back; its writes are refused within
+their transactions.
 """
 
 import os
@@ -22,36 +22,36 @@ from penstock.registry.db import schema
 from penstock.registry.db.shared_clock import SharedClock
 
 FLEET = "fleet"
-"""Names the one row there is."""
+"""Key of the only row of the table."""
 
 _SQLITE_NOW = sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
 _POSTGRES_NOW = sa.literal_column("extract(epoch from clock_timestamp())::float8", sa.Float)
 
 
 class NotLeading(NotReady):
-    """This gateway does not lead, or no longer does: nothing was written, and whoever leads decides anew."""
+    """This gateway does not lead, or no longer does: nothing was written, and the leader decides anew."""
 
     def __init__(self) -> None:
-        super().__init__("another gateway decides for all now; this one has written nothing")
+        super().__init__("another gateway leads the fleet now; this one has written nothing")
 
 
 class Connected(Protocol):
-    """What lends connections to the database."""
+    """Provides connections to the database."""
 
     def reading(self) -> AbstractContextManager[Any]:
-        """For one consistent look."""
+        """Return a connection that sees one consistent state."""
 
     def recording(self) -> AbstractContextManager[Any]:
-        """For a change of rows that no other change rests on."""
+        """Return a connection for a change of rows that no other change depends on."""
 
 
 def database_now(connection: sa.Connection) -> sa.ColumnElement[float]:
-    """The present by the database's clock, seconds since the epoch, as a part of a statement."""
+    """Return the present time by the database's clock (seconds since the epoch) as an SQL expression."""
     return _SQLITE_NOW if connection.dialect.name == "sqlite" else _POSTGRES_NOW
 
 
 def read_lease(connection: sa.Connection) -> Lease:
-    """The lease as it stands."""
+    """Return the lease with the seconds that are left of it."""
     table = schema.leadership
     left = (table.c.until - database_now(connection)).label("left_s")
     row = connection.execute(sa.select(table.c.holder, table.c.term, left).where(table.c.name == FLEET)).first()
@@ -59,8 +59,8 @@ def read_lease(connection: sa.Connection) -> Lease:
 
 
 class LeaseHolder:
-    """This process's part in it; any thread may use it. ``gateway`` is what the others call it, ``steady`` gives
-    seconds that go on while the process or its machine is frozen."""
+    """Acquires and renews the lease for this process; any thread may use it. ``gateway`` is the id of this gateway, and
+    ``steady`` gives seconds that pass also while the process or its machine is frozen."""
 
     def __init__(self, gateway: str = "", steady: Callable[[], float] | None = None) -> None:
         self.gateway = gateway or f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -71,11 +71,15 @@ class LeaseHolder:
 
     @property
     def term(self) -> int | None:
-        """The term in which this process leads, as far as it knows without asking; None if it does not."""
+        """The term in which this process leads, by its last look at the lease; None if it does not lead."""
         return self._term if self._steady() - self._renewed < LEASE_S else None
 
     def lead(self, database: Connected) -> bool:
-        """Look, and do what is to be done, if that is due; whether this process leads now. Raises ``NotReady``."""
+        """Acquire, renew or give up the lease if a look at it is due, and return whether this process leads now.
+
+        Raises:
+            NotReady: the database cannot be reached or written.
+        """
         with self._one_at_a_time:
             now = self._steady()
             leads = self._term is not None
@@ -99,7 +103,7 @@ class LeaseHolder:
         self._term, self._renewed = term, now
 
     def _write(self, database: Connected, before: int, term: int) -> bool:
-        """Take the lease, or go on with it, if its term is still the one that was looked at."""
+        """Acquire or renew the lease, if it still has the term that was read, and return whether that succeeded."""
         table = schema.leadership
         with database.recording() as connection:
             until = database_now(connection) + LEASE_S
@@ -109,18 +113,18 @@ class LeaseHolder:
         return done == 1
 
     def check(self, connection: sa.Connection) -> None:
-        """Refuse what a transaction is about to write unless this process leads: until it ends, nobody else does.
+        """Check within a transaction that this process leads; no other process does before the transaction ends.
 
         Raises:
-            NotLeading: it does not.
+            NotLeading: this process does not lead.
         """
         table = schema.leadership
         query = sa.select(table.c.term).where(table.c.name == FLEET)
         if connection.dialect.name != "sqlite":
             query = query.with_for_update(read=True)
-        mine = self._term
-        if mine is None or connection.execute(query).scalar() != mine:
-            self._dropped(mine)
+        own = self._term
+        if own is None or connection.execute(query).scalar() != own:
+            self._dropped(own)
             raise NotLeading
 
     def _dropped(self, term: int | None) -> None:
@@ -128,15 +132,15 @@ class LeaseHolder:
             self._term = None
 
     def release(self, database: Connected) -> None:
-        """Let another gateway lead at once; raises ``NotReady``."""
+        """Release the lease, so that another gateway can lead at once; raises ``NotReady``."""
         with self._one_at_a_time:
-            mine, self._term = self._term, None
+            own, self._term = self._term, None
             self._looked = float("inf")
-        if mine is None:
+        if own is None:
             return
         table = schema.leadership
         with database.recording() as connection:
-            where = (table.c.name == FLEET, table.c.term == mine)
+            where = (table.c.name == FLEET, table.c.term == own)
             connection.execute(table.update().where(*where).values(until=0.0))
 
 
@@ -147,14 +151,14 @@ class Leadable(Connected, Protocol):
     lease: LeaseHolder
 
     def writing(self) -> AbstractContextManager[Any]:
-        """For one change."""
+        """Return a connection for one change, the only one at its time."""
 
     def lead(self) -> bool:
-        """Whether this process decides for all."""
+        """Return whether this process leads the fleet."""
 
 
 class LeaderConnections:
-    """The same database for what only a leader may write: every change checks the term within its transaction."""
+    """Connections for changes that only a leader may make: every change checks the term within its transaction."""
 
     def __init__(self, database: Leadable) -> None:
         self._database = database
@@ -162,23 +166,23 @@ class LeaderConnections:
         self.lease = database.lease
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
-        """For one consistent look."""
+        """Return a connection that sees one consistent state."""
         return self._database.reading()
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """For one change of a leader; raises ``NotLeading``."""
+        """Return a connection for one change of a leader; raises ``NotLeading``."""
         with self._database.writing() as connection:
             self.lease.check(connection)
             yield connection
 
     @contextmanager
     def recording(self) -> Iterator[sa.Connection]:
-        """For a change of a leader's rows that no other change rests on; raises ``NotLeading``."""
+        """Return a connection for a leader's change of rows that no other change depends on; raises ``NotLeading``."""
         with self._database.recording() as connection:
             self.lease.check(connection)
             yield connection
 
     def lead(self) -> bool:
-        """Whether this process decides for all."""
+        """Return whether this process leads the fleet."""
         return self._database.lead()

@@ -1,4 +1,4 @@
-"""Rows of the registry's tables to records and back."""
+"""Converts rows of the registry's tables to records and back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,14 +15,14 @@ from penstock.registry.records import AliasRecord, Content, FileRecord, ModelRec
 Row = sa.Row[Any]
 
 _TABLES = (schema.versions, schema.aliases, schema.routes)
-"""What a model consists of beside its own row."""
+"""The tables with the parts of a model beside its own row."""
 
 UNKNOWN_FORM = (KeyError, TypeError, ValueError, AttributeError, Fault)
-"""What reading a row raises whose form this release does not know, such as one that a newer release has written."""
+"""Exceptions for a row whose form this release does not know, such as one of a newer release."""
 
 
 def read_models(connection: sa.Connection) -> list[ModelRecord]:
-    """Every model; one that cannot be read has a ``problem`` and nothing else, and hinders no other."""
+    """Return every model; one that cannot be read has only a ``problem``, and does not affect the others."""
     parts = [_by_model(connection, table) for table in _TABLES]
     read = []
     for row in connection.execute(sa.select(schema.models).order_by(schema.models.c.name)):
@@ -57,10 +57,10 @@ def _problem(error: Exception) -> str:
 
 
 def read_model(connection: sa.Connection, name: str, known: ModelRecord | None = None) -> ModelRecord:
-    """One model; ``known`` itself where the model is still at its revision.
+    """Return one model, or ``known`` itself if the model is still at its revision.
 
     Raises:
-        NotFound: no such model.
+        NotFound: there is no such model.
         NotReady: it cannot be read.
     """
     row = connection.execute(sa.select(schema.models).where(schema.models.c.name == name)).first()
@@ -79,7 +79,7 @@ def _rows_of(connection: sa.Connection, table: sa.Table, name: str) -> Sequence[
 
 
 def read_model_or_new(connection: sa.Connection, name: str) -> ModelRecord:
-    """One model, an empty one if it is not known yet."""
+    """Return one model, an empty one if there is none of this name."""
     try:
         return read_model(connection, name)
     except NotFound:
@@ -87,7 +87,7 @@ def read_model_or_new(connection: sa.Connection, name: str) -> ModelRecord:
 
 
 def read_route(connection: sa.Connection, model: str) -> RouteSpec | None:
-    """A model's route, None if it has none."""
+    """Return the route of a model, None if it has none."""
     table = schema.routes
     document = connection.execute(sa.select(table.c.document).where(table.c.model == model)).scalar()
     return None if document is None else stored_in(document)
@@ -96,7 +96,7 @@ def read_route(connection: sa.Connection, model: str) -> RouteSpec | None:
 def read_versions(
     connection: sa.Connection, model: str | None = None, version: str | None = None
 ) -> list[VersionRecord]:
-    """Versions: all, those of a model, or one."""
+    """Return all versions, those of a model, or one."""
     table = schema.versions
     query = sa.select(table)
     if model is not None:
@@ -107,7 +107,7 @@ def read_versions(
 
 
 def version_out(record: VersionRecord) -> dict[str, Any]:
-    """A version's row."""
+    """Return the row of a version."""
     content = record.content
     return {
         "model": record.model,
@@ -120,7 +120,7 @@ def version_out(record: VersionRecord) -> dict[str, Any]:
         "config": content.config,
         "created_at": record.created_at,
         "created_by": record.created_by,
-        "standing": record.standing.value,
+        "standing": record.state.value,
         "metadata": record.metadata,
         "reason": record.report.reason,
         "facts": record.report.facts,

@@ -1,4 +1,4 @@
-"""The tables of the registry; ``migrations`` brings a database to this shape, and a test holds the two together."""
+"""The tables of the registry; ``migrations`` brings a database to this form, and a test compares the two."""
 
 from sqlalchemy import (
     JSON,
@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
-"""Every migration there has been, oldest first; the last is the shape below."""
+"""All migrations, oldest first; the last one gives the tables below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
 _Json = JSON(none_as_null=True)
@@ -29,7 +29,7 @@ registry = Table(
     Column("id", String(36), primary_key=True),
     Column("revision", BigInteger, nullable=False),
 )
-"""One row: whose registry this is, and a number that grows by every change."""
+"""One row: the id of the registry, and a number that grows by every change."""
 
 models = Table(
     "models",
@@ -82,7 +82,7 @@ audit = Table(
     Column("after", _Json),
     sqlite_autoincrement=True,
 )
-"""Append-only: triggers refuse every update, and the deletion of what is in no archive."""
+"""Append-only: triggers refuse every update, and the deletion of entries that are in no archive."""
 
 audit_archives = Table(
     "audit_archives",
@@ -96,7 +96,7 @@ audit_archives = Table(
     Column("size", BigInteger, nullable=False),
     Column("dropped_at", Float),
 )
-"""Ranges of the audit that were moved into files, each in the blobs by its digest; triggers keep these rows."""
+"""Ranges of the audit that were moved into files, which are blobs; triggers refuse to delete these rows."""
 
 leases = Table(
     "leases",
@@ -105,15 +105,15 @@ leases = Table(
     Column("digest", String(80), nullable=False, index=True),
     Column("until", Float, nullable=False),
 )
-"""Contents somebody is working with, each until a time (seconds since the epoch)."""
+"""Leases on contents that are in use, each until a time (seconds since the epoch)."""
 
-condemned = Table(
+pending_deletions = Table(
     "condemned",
     metadata,
     Column("digest", String(80), primary_key=True),
     Column("since", Float, nullable=False),
 )
-"""Contents that are being deleted at this moment."""
+"""Contents that are pending deletion."""
 
 routes = Table(
     "routes",
@@ -121,7 +121,7 @@ routes = Table(
     Column("model", String(128), primary_key=True),
     Column("document", _Json, nullable=False),
 )
-"""How each model's traffic is divided."""
+"""The route of each model."""
 
 trials = Table(
     "trials",
@@ -135,7 +135,7 @@ trials = Table(
     Column("created_by", String(128), nullable=False),
     Column("document", _Json, nullable=False),
 )
-"""Rollouts and experiments: what was asked for and how it stands; ``revision`` grows by every write of a row."""
+"""Rollouts and experiments: their specification and state; ``revision`` grows by every write of a row."""
 
 observations = Table(
     "observations",
@@ -144,7 +144,7 @@ observations = Table(
     Column("gateway", String(64), primary_key=True),
     Column("document", _Json, nullable=False),
 )
-"""What each gateway has counted so far for a trial that is open."""
+"""The counts of each gateway for open trials."""
 
 events = Table(
     "events",
@@ -158,7 +158,7 @@ events = Table(
     Column("data", _Json, nullable=False),
     sqlite_autoincrement=True,
 )
-"""What happened, as the CloudEvents it is told as."""
+"""Events, with the fields of their CloudEvents."""
 
 references = Table(
     "references",
@@ -170,7 +170,7 @@ references = Table(
     Column("document", _Json, nullable=False),
     Column("used_at", Float),
 )
-"""What each version's data looked like; ``used_at`` is when a gateway last told that it serves the version."""
+"""The reference of each version; ``used_at`` is the time when a gateway last served the version."""
 
 policies = Table(
     "policies",
@@ -178,16 +178,16 @@ policies = Table(
     Column("model", String(128), primary_key=True),
     Column("document", _Json, nullable=False),
 )
-"""What is to be watched of each model."""
+"""The policy of each model."""
 
-standings = Table(
+rule_states = Table(
     "standings",
     metadata,
     Column("model", String(128), primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("document", _Json, nullable=False),
 )
-"""What each model's retraining rules remember; ``revision`` grows by every write of a row."""
+"""The state of each model's retraining rules; ``revision`` grows by every write of a row."""
 
 outbox = Table(
     "outbox",
@@ -219,7 +219,7 @@ counts = Table(
     Column("at", Float, nullable=False),
     Column("outcomes", _Json, nullable=False, server_default="{}"),
 )
-"""What each gateway has counted so far of each version, and (of the gateway ``""``) what ended ones have."""
+"""The counts of each gateway for each version; the gateway ``""`` has those of ended gateways."""
 
 verdicts = Table(
     "verdicts",
@@ -232,7 +232,7 @@ verdicts = Table(
     Column("summary", _Json, nullable=False),
     Column("document", _Json, nullable=False),
 )
-"""What is concluded from the counts of all gateways; ``revision`` grows by every write of a row."""
+"""The verdict on each version from the counts of all gateways; ``revision`` grows by every write of a row."""
 
 request_history = Table(
     "request_history",
@@ -246,7 +246,7 @@ request_history = Table(
     Column("failed", BigInteger, nullable=False),
     Column("slow", BigInteger, nullable=False),
 )
-"""What all gateways had counted of a version's requests at a time, for burn rates; ``slow_ms`` says what is slow."""
+"""The request counts of all gateways over time, for burn rates; ``slow_ms`` is the limit of slow requests."""
 
 labelled = Table(
     "labelled",
@@ -260,7 +260,7 @@ labelled = Table(
     Column("rows", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
 )
-"""Rows that gateways have joined with labels, batch by batch; of each version the newest."""
+"""Batches of labelled rows that gateways have joined; of each version the newest."""
 
 gateways = Table(
     "gateways",
@@ -274,7 +274,7 @@ gateways = Table(
     Column("serves", _Json, nullable=False),
     Column("home", String(64), nullable=False, server_default=""),
 )
-"""The gateways of the fleet, and when each was last heard of (seconds since the epoch, as the database has it)."""
+"""The gateways of the fleet, with the time of the last heartbeat (seconds since the epoch by the database's clock)."""
 
 leadership = Table(
     "leadership",
@@ -284,7 +284,7 @@ leadership = Table(
     Column("term", BigInteger, nullable=False),
     Column("until", Float, nullable=False),
 )
-"""One row: the gateway that decides for all, in which term, and until when (as the database has it)."""
+"""One row: the lease, with its holder, term and end (by the database's clock)."""
 
 feedback = Table(
     "feedback",
@@ -296,7 +296,7 @@ feedback = Table(
     Column("size", Integer, nullable=False),
     sqlite_autoincrement=True,
 )
-"""What was told of answers that the gateway that was told did not give; it waits for the one that did."""
+"""Feedback on answers of other gateways; it waits for the gateway that gave the answer."""
 
 feedback_readers = Table(
     "feedback_readers",
@@ -305,7 +305,7 @@ feedback_readers = Table(
     Column("passed", BigInteger, nullable=False),
     Column("at", Float, nullable=False),
 )
-"""Memories of answers: which feedback each has looked at, and when it did last."""
+"""Readers of feedback (stores of answers): the last number that each has passed, and when it last read."""
 
 row_requests = Table(
     "row_requests",
@@ -320,7 +320,8 @@ row_requests = Table(
     Column("most_bytes", BigInteger, nullable=False),
     Column("deadline", Float, nullable=False),
 )
-"""Captured rows that the gateway that leads asks the others for, until a time (as the database has it)."""
+"""Requests of the leading gateway for the captured rows of the others, each with a deadline (by the database's
+clock)."""
 
 row_answers = Table(
     "row_answers",
@@ -332,7 +333,7 @@ row_answers = Table(
     Column("size", BigInteger, nullable=False),
     Column("problem", Text, nullable=False),
 )
-"""What each gateway has handed over for such a request: a file in the blobs (no digest: no rows), or why it cannot."""
+"""The answers to such requests: a file among the blobs (no digest: no rows), or the problem."""
 
 gathered = Table(
     "gathered",
@@ -345,5 +346,5 @@ gathered = Table(
     Column("rows", LargeBinary, nullable=False),
     Column("at", Float, nullable=False),
 )
-"""``number`` rows that a gateway has gathered of a version without a reference, packed, out of the requests that it has
-answered since it began; ``at`` is when it handed them in. They go with the reference that is learned of them."""
+"""``number`` rows, packed, that a gateway has gathered of a version without a reference, from the requests that it has
+``answered`` since it began; ``at`` is the time of submission. The rows are deleted when a reference is learned."""

@@ -1,8 +1,8 @@
-"""Refuses graphs whose answers would depend on the requests that came before.
+"""Refuses graphs whose answers depend on earlier requests.
 
-ONNX Runtime keeps the statistics of a BatchNormalization in training mode where the graph's constants lie, and the
-next run begins with them. A random operator with a seed goes on in its sequence with each run. Without a seed it draws
-numbers that nobody can foresee, which depend on no request.
+ONNX Runtime keeps the statistics of a BatchNormalization in training mode in the graph's constants, and the next run
+begins with them. A random operator with a seed continues its sequence with each run. Without a seed it draws
+unpredictable numbers, which depend on no request.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from onnx import inliner
 
 from penstock.core.errors import Refused
 from penstock.engine.row_independence.operators import RANDOM
-from penstock.registry.graphs.guards import all_nodes, named
+from penstock.registry.graphs.guards import all_nodes, label_of
 from penstock.registry.graphs.value_facts import Scope, domain_of, inner_graphs
 
 _CONCERNED = RANDOM | {"BatchNormalization", "Dropout"}
 _TRAINING_MODE = 2
-"""The input of Dropout that has it drop elements."""
+"""The index of Dropout's input that enables it."""
 
 
 def refuse_carried_state(model: onnx.ModelProto) -> None:
@@ -48,23 +48,23 @@ def _check_node(node: onnx.NodeProto, scope: Scope) -> None:
     if node.op_type == "BatchNormalization":
         if _is_trained(node):
             raise Refused(
-                f"{named(node)} is in training mode, and ONNX Runtime keeps its statistics for the next run, so that "
-                "answers would depend on earlier requests; export the model for inference (PyTorch: model.eval())"
+                f"{label_of(node)} is in training mode, and ONNX Runtime keeps its statistics for the next run, so "
+                "that answers would depend on earlier requests; export the model for inference (PyTorch: model.eval())"
             )
     elif _states(node, "seed") and (node.op_type != "Dropout" or _may_drop(node, scope)):
         raise Refused(
-            f"{named(node)} has a seed, and ONNX Runtime goes on in its sequence with every run, so that answers "
+            f"{label_of(node)} has a seed, and ONNX Runtime goes on in its sequence with every run, so that answers "
             "would depend on how many requests came before; remove the seed, or have requests bring the random numbers"
         )
 
 
 def _is_trained(node: onnx.NodeProto) -> bool:
-    """Whether ``training_mode`` is set or, as before operator set 14, the node gives its statistics."""
+    """Return whether ``training_mode`` is set or, as before operator set 14, the node outputs its statistics."""
     return any(one.name == "training_mode" and one.i for one in node.attribute) or any(node.output[1:])
 
 
 def _may_drop(node: onnx.NodeProto, scope: Scope) -> bool:
-    """Whether a Dropout is not proven to pass on what it gets."""
+    """Return whether a Dropout is not proven to leave its input as it is."""
     mode = node.input[_TRAINING_MODE] if len(node.input) > _TRAINING_MODE else ""
     return bool(mode) and not scope.find(mode).holds(lambda array: ~array)
 

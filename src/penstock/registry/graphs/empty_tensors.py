@@ -1,8 +1,9 @@
-"""Keeps a tensor without elements from ending the process that serves it.
+"""Guards operators that crash the process for tensors without elements.
 
-Some kernels of ONNX Runtime do not expect a dimension of size 0, which callers may send. Admission puts a test before
-them that fails as any other calculation does: it divides the dimensions by themselves, so that a 0 among them is a
-division by zero, which the runtime reports. What it computes of them, zeros, tells Reshape to keep all dimensions.
+Some kernels of ONNX Runtime do not expect a dimension of size 0, which a request may have. Admission inserts a test
+before them that fails like any other calculation: it divides the dimensions by themselves, so that a 0 among them is a
+division by zero, which the runtime reports. Otherwise the result becomes zeros, with which Reshape keeps all
+dimensions.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import onnx
 from onnx import TensorProto
 
 from penstock.core.errors import Refused
-from penstock.registry.graphs.guards import Builder, Rule, named
+from penstock.registry.graphs.guards import Builder, Rule, label_of
 from penstock.registry.graphs.value_facts import Scope, domain_of
 
 GUARDED = "guarded_dimensions"
@@ -39,7 +40,7 @@ def _has_free_kernel(node: onnx.NodeProto, scope: Scope) -> bool:
 
 
 def _has_free_width(node: onnx.NodeProto, scope: Scope) -> bool:
-    """Whether queries, keys and values are apart, and a caller decides how wide a row of numbers is."""
+    """Return whether queries, keys and values are separate, and a request decides the width of a row of numbers."""
     return all([*node.input, "", "", ""][:3]) and any(
         kind in _FLOATS and dims[-1:] == [0] for kind, dims in scope.outermost.inputs
     )
@@ -47,8 +48,8 @@ def _has_free_width(node: onnx.NodeProto, scope: Scope) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Hazard:
-    """Inputs of an operator whose dimensions must not be 0: all of them, or only those at ``places`` in a tensor of as
-    many dimensions as there are places."""
+    """Inputs of an operator whose dimensions must not be 0: all dimensions, or only those with the indexes ``places``,
+    which are as many as the dimensions (an index may repeat)."""
 
     inputs: tuple[int, ...]
     places: tuple[int, ...] = ()
@@ -69,14 +70,14 @@ _HAZARDS = {
     ("com.microsoft", "QMoE"): _Hazard((0,)),
     ("com.microsoft", "MultiHeadAttention"): _Hazard((0, 2), applies=_has_free_width),
 }
-"""Operators that end the process for some dimensions of size 0, found by running every operator with such."""
+"""Operators that crash the process for some dimensions of size 0, found by running every operator with such inputs."""
 
 
 def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.NodeProto] | None:
-    """An operator that cannot take tensors without elements behind a test for them; None where it gets none.
+    """Return an operator with tests of its inputs before it; None if its inputs cannot be empty.
 
     Raises:
-        Refused: it cannot be guarded, with what to do about it.
+        Refused: it cannot be guarded; the message says what to do.
     """
     hazard = _HAZARDS[domain_of(node), node.op_type]
     if node.op_type == "STFT":
@@ -89,8 +90,8 @@ def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.No
         return None
     if build.opset < _OPSET:
         raise Refused(
-            f"{named(node)} ends the process for tensors without elements, and operator set {build.opset} has no test "
-            f"for them; export the model with operator set {_OPSET} or later"
+            f"{label_of(node)} ends the process for tensors without elements, and operator set {build.opset} has no "
+            f"test for them; export the model with operator set {_OPSET} or later"
         )
     result = onnx.NodeProto()
     result.CopyFrom(node)
@@ -111,7 +112,7 @@ def _may_be_empty(node: onnx.NodeProto, place: int, hazard: _Hazard, scope: Scop
 
 
 def _tested(name: str, hazard: _Hazard, build: Builder) -> list[onnx.NodeProto]:
-    """The value as it is, behind a test of its dimensions; the last node gives it."""
+    """Return nodes that test the dimensions of a value; the last node gives the value itself."""
     nodes = [build.node("Shape", name)]
     if hazard.places:
         chosen = build.constant(np.array(hazard.places, np.int64))
@@ -122,14 +123,14 @@ def _tested(name: str, hazard: _Hazard, build: Builder) -> list[onnx.NodeProto]:
 
 
 def _refuse_free_frames(node: onnx.NodeProto, scope: Scope) -> None:
-    """A frame of length 0 ends the process like a window of that length, but it is a value.
+    """Check the frame length of an STFT, which crashes for 0 like an empty window, but is a value and not a shape.
 
     Raises:
-        Refused: a request may decide on it.
+        Refused: a request may decide it.
     """
     length = node.input[3] if len(node.input) > 3 else ""
     if length and not scope.find(length).holds(lambda array: array > 0):
-        raise Refused(f"{named(node)} ends the process for frames of length 0; make frame_length a constant above 0")
+        raise Refused(f"{label_of(node)} ends the process for frames of length 0; make frame_length a constant above 0")
 
 
 def _refuse_other_windows(node: onnx.NodeProto, scope: Scope) -> None:
@@ -140,7 +141,7 @@ def _refuse_other_windows(node: onnx.NodeProto, scope: Scope) -> None:
     window = node.input[2] if len(node.input) > 2 else ""
     dims = scope.find(window).dims if window else [1]
     if dims is None or len(dims) != 1:
-        raise Refused(f"{named(node)} ends the process for windows that have not one dimension; give the window one")
+        raise Refused(f"{label_of(node)} ends the process for windows that have not one dimension; give the window one")
 
 
 RULE = Rule(frozenset(_HAZARDS), _guarded)

@@ -1,6 +1,6 @@
-"""Replaces a few parts of a graph's file where they lie in its bytes, and checks that the result is what was meant.
+"""Replaces parts of a graph in the bytes of its file, and verifies the result.
 
-A rewrite by the library would double the memory of large graphs, and could change what it does not know.
+Writing the graph with the library would double the memory of large graphs, and could change fields it does not know.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from penstock.registry.graphs.rewrite import Edit, Rewrite, edited
 from penstock.registry.graphs.wire_format import BYTES, Field, Malformed, fields, varint
 
 OWN_DOMAINS = ("", "ai.onnx")
-"""How ONNX's own operators are imported."""
+"""The domain names of ONNX's own operators."""
 
 _OPSET = 13
-"""The operator set of a graph that imports none of its own, where operators of it are put in."""
+"""The operator set that is added to a graph without one, if ONNX's own operators are inserted."""
 
 _GRAPH, _OPSET_IMPORT, _METADATA = 7, 8, 14
 _NODE, _OUTPUT = 1, 12
@@ -29,24 +29,24 @@ _NODE, _OUTPUT = 1, 12
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What takes the place of nodes and outputs of the outermost graph, by their index, and metadata that is set."""
+    """Replacements of nodes and outputs of the outermost graph by index, and metadata to set."""
 
     nodes: Mapping[int, Sequence[onnx.NodeProto]] = field(default_factory=dict)
     outputs: Mapping[int, onnx.ValueInfoProto] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def joined(self, other: "Changes") -> "Changes":
-        """Both; no part may be changed twice."""
+        """Return both changes together; no part may be in both."""
         return Changes(
             {**self.nodes, **other.nodes}, {**self.outputs, **other.outputs}, {**self.metadata, **other.metadata}
         )
 
 
 def rewritten(path: Path, model: onnx.ModelProto, changes: Changes) -> Rewrite:
-    """How the bytes of the graph at ``path`` change; ``model`` is that graph as it was parsed.
+    """Return the rewrite of the graph at ``path``; ``model`` is the parsed graph.
 
     Raises:
-        ValueError: the file is written in an unusual form, so that its parts cannot be replaced.
+        ValueError: the file has an unusual form, so that its parts cannot be replaced.
     """
     with (
         path.open("rb") as file,
@@ -90,17 +90,17 @@ def _messages(number: int, parts: Sequence[onnx.NodeProto] | Sequence[onnx.Value
 
 
 def _appended(model: onnx.ModelProto, changes: Changes) -> bytes:
-    """What comes behind the model."""
+    """Return the bytes to append to the model: metadata, and an operator set if it has none."""
     entries = [onnx.StringStringEntryProto(key=key, value=value) for key, value in changes.metadata.items()]
-    told = b"".join(wire_format.field(_METADATA, one.SerializeToString(deterministic=True)) for one in entries)
+    metadata = b"".join(wire_format.field(_METADATA, entry.SerializeToString(deterministic=True)) for entry in entries)
     if any(entry.domain in OWN_DOMAINS for entry in model.opset_import):
-        return told
+        return metadata
     opset = helper.make_opsetid("", _OPSET)
-    return told + wire_format.field(_OPSET_IMPORT, opset.SerializeToString(deterministic=True))
+    return metadata + wire_format.field(_OPSET_IMPORT, opset.SerializeToString(deterministic=True))
 
 
 def _expected(model: onnx.ModelProto, changes: Changes) -> onnx.ModelProto:
-    """The model as its changed bytes have to be read."""
+    """Return the model that the changed bytes must give when they are parsed."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.node[:]

@@ -1,4 +1,4 @@
-"""Puts tests before operators of a graph, and of the graphs within it, that could end the process that runs them."""
+"""Inserts tests before operators of a graph and its nested graphs that could end the process."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +15,14 @@ from penstock.engine.faults import GUARD
 from penstock.registry.graphs.graph_edits import OWN_DOMAINS, Changes
 from penstock.registry.graphs.value_facts import Scope, domain_of, inner_graphs
 
-MOST_NAMED = 100
+MOST_REPORTED = 100
 LONGEST_NAME = 100
 _LARGE = 1 << 16
-"""Bytes of a constant from which on it states no shape that types could depend on."""
+"""A constant of more bytes cannot be a shape on which types depend."""
 
 
 class Builder:
-    """Makes nodes whose names nobody else has; ``opset`` is the version of ONNX's own operators."""
+    """Builds nodes with unique names; ``opset`` is the version of ONNX's own operators."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.opset = next((one.version for one in model.opset_import if one.domain in OWN_DOMAINS), 0)
@@ -30,25 +30,26 @@ class Builder:
         self._count: Counter[str] = Counter()
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> onnx.NodeProto:
-        """A node of one result that has the node's name."""
+        """Return a node with one result, which has the node's name."""
         name = self.name(operator)
         return helper.make_node(operator, inputs, [name], name=name, **attributes)
 
     def name(self, what: str) -> str:
-        """A name for a node that does ``what``."""
+        """Return a unique name for a node that does ``what``."""
         self._count[what] += 1
         return f"{self._prefix}{what}_{self._count[what]}"
 
     def constant(self, numbers: Any) -> onnx.NodeProto:
-        """A constant of NumPy's numbers."""
+        """Return a Constant node with these numbers."""
         return self.node("Constant", value=numpy_helper.from_array(np.array(numbers)))
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What to do about operators (domain and name). ``guarded`` gives what takes the place of such a node: tests, and
-    the node behind them; None where it may stay. It raises ``Refused`` where the node can neither stay nor be guarded.
-    One that is not ``vital`` leaves functions as they are.
+    """A rule for operators (domain and name).
+
+    ``guarded`` returns the replacement of such a node, tests followed by the node, or None if the node may stay; it
+    raises ``Refused`` if neither is possible. A rule that is not ``vital`` does not apply to functions.
     """
 
     operators: frozenset[tuple[str, str]]
@@ -57,10 +58,10 @@ class Rule:
 
 
 def guard(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> tuple[Changes, dict[str, list[str]]]:
-    """The changes that the rules ask for, and what each of them has changed: operator and name of every such node.
+    """Return the changes by these rules, and the label of each guarded node by rule.
 
     Raises:
-        Refused: a node can neither stay nor be guarded, with what to do about it.
+        Refused: a node can neither stay nor be guarded; the message says what to do.
     """
     concerned = {operator for rule in rules.values() for operator in rule.operators}
     nodes = (node for graph in (model.graph, *model.functions) for node in all_nodes(graph))
@@ -69,16 +70,16 @@ def guard(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> tuple[Changes, d
     guards = _Guards(model, rules)
     if model.functions:
         _check_functions(model, {name: rule for name, rule in rules.items() if rule.vital})
-    return Changes(guards.changes), {name: nodes[:MOST_NAMED] for name, nodes in guards.names.items()}
+    return Changes(guards.changes), {name: nodes[:MOST_REPORTED] for name, nodes in guards.names.items()}
 
 
-def named(node: onnx.NodeProto) -> str:
-    """A node for people: its operator, and its name or that of its result."""
+def label_of(node: onnx.NodeProto) -> str:
+    """Return a label of a node for people: its operator, and its name or that of its result."""
     return legible(f"{node.op_type} {node.name or node.output[0]}")[:LONGEST_NAME]
 
 
 def all_nodes(graph: Any) -> Iterator[onnx.NodeProto]:
-    """The nodes of a graph or function and of the graphs within."""
+    """Yield the nodes of a graph or function, and of its nested graphs."""
     for node in graph.node:
         yield node
         for inner in inner_graphs(node):
@@ -86,10 +87,10 @@ def all_nodes(graph: Any) -> Iterator[onnx.NodeProto]:
 
 
 def _check_functions(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
-    """Functions have no types of their own, so that their nodes are looked at where they are called.
+    """Check the nodes of functions at their calls, because functions have no types of their own.
 
     Raises:
-        Refused: there is one to be guarded.
+        Refused: one of them needs a guard.
     """
     found = _Guards(inliner.inline_local_functions(model), rules)
     if found.number > _Guards(model, rules).number:
@@ -100,7 +101,7 @@ def _check_functions(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
 
 
 class _Guards:
-    """What the rules change in one model; ``names`` are the nodes that were guarded, by rule."""
+    """The changes of one model by the rules; ``names`` are the labels of the guarded nodes, by rule."""
 
     def __init__(self, model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
         self.names: dict[str, list[str]] = {}
@@ -110,13 +111,13 @@ class _Guards:
 
     @property
     def number(self) -> int:
-        """How many nodes were guarded."""
+        """Number of guarded nodes."""
         return sum(map(len, self.names.values()))
 
     def _of(
         self, graph: onnx.GraphProto, typed: onnx.GraphProto, outer: Scope | None
     ) -> dict[int, list[onnx.NodeProto]]:
-        """What takes the place of nodes, by index; ``typed`` is the same graph with the types of its values."""
+        """Return the replacements of nodes by index; ``typed`` is the same graph with the types of its values."""
         scope = Scope(typed, outer)
         found: dict[int, list[onnx.NodeProto]] = {}
         for index, (node, known) in enumerate(zip(graph.node, typed.node, strict=True)):
@@ -129,12 +130,12 @@ class _Guards:
         operator = (domain_of(node), node.op_type)
         for name, rule in self._rules.items():
             if operator in rule.operators and (instead := rule.guarded(node, scope, self._builder)) is not None:
-                self.names.setdefault(name, []).append(named(node))
+                self.names.setdefault(name, []).append(label_of(node))
                 return instead
         return None
 
     def _with_inner(self, node: onnx.NodeProto, typed: onnx.NodeProto, scope: Scope) -> list[onnx.NodeProto] | None:
-        """The node with tests in the graphs that it holds, None where nothing changes."""
+        """Return the node with tests in its nested graphs, None if nothing changes."""
         result = onnx.NodeProto()
         result.CopyFrom(node)
         is_changed = False
@@ -149,7 +150,7 @@ class _Guards:
 
 
 def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the types of its values, as far as ONNX infers them, and without its large constants."""
+    """Return the model with the inferred types of its values, and without large constants."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     for tensor in bare.graph.initializer:
@@ -160,12 +161,12 @@ def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
             tensor.dims.extend(dims)
     try:
         return shape_inference.infer_shapes(bare)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):  # the runtime tells what it thinks of the model
+    except (shape_inference.InferenceError, RuntimeError, ValueError):  # the runtime reports an invalid model
         return bare
 
 
 def _unused_prefix(model: onnx.ModelProto) -> str:
-    """The begin of names that no value and no node of the model has."""
+    """Return a prefix that no name of a value or node of the model has."""
     prefix = GUARD
     taken = [name for node in all_nodes(model.graph) for name in (node.name, *node.input, *node.output)]
     while any(name.startswith(prefix) for name in taken):

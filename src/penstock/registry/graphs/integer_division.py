@@ -1,8 +1,8 @@
-"""Keeps a division of whole numbers from ending the process that serves it.
+"""Guards integer divisions that could crash the process.
 
-The least number of a type divided by -1 has no result in that type. The processor raises an exception there, which ends
-the process. Where a graph's own values do not rule it out, admission puts a test before the division: its result is the
-least number again, as two's complement wraps around, and all other results stay as they are.
+The least number of a type divided by -1 has no result in that type: the processor raises an exception, which ends the
+process. If the graph's own values do not rule that out, admission inserts a test before the division. The result is
+then the least number again, as two's complement wraps around, and all other results stay the same.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from penstock.core.errors import Refused
 from penstock.engine.faults import DIVISOR
-from penstock.registry.graphs.guards import Builder, Rule, named
+from penstock.registry.graphs.guards import Builder, Rule, label_of
 from penstock.registry.graphs.value_facts import Scope, Value, runtime_type
 
 GUARDED = "guarded_divisions"
@@ -23,32 +23,33 @@ _OPSET = 9
 """The operator set since which ``Where`` exists."""
 
 _NUMBERS: dict[int, Any] = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}
-"""The types whose division the processor refuses; it computes with narrower ones in 32 bits."""
+"""The types whose division traps; narrower ones are computed in 32 bits."""
 
 _TRAPS = frozenset(map(runtime_type, _NUMBERS))
 
 
 def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.NodeProto] | None:
-    """A division behind a test for what would end the process; None where nothing can.
+    """Return a division with a test before it, None if it cannot trap.
 
     Raises:
-        Refused: it cannot be guarded, with what to do about it.
+        Refused: it cannot be guarded; the message says what to do.
     """
     kind = _trapping_type(node, scope)
     if not kind:
         return None
     if build.opset < _OPSET:
         raise Refused(
-            f"{named(node)} may divide the least integer by -1, which ends the process that computes it, and operator "
-            f"set {build.opset} has no test for it; export the model with operator set {_OPSET} or later"
+            f"{label_of(node)} may divide the least integer by -1, which ends the process that computes it, and "
+            f"operator set {build.opset} has no test for it; export the model with operator set {_OPSET} or later"
         )
     return _tested(node, _NUMBERS[kind], scope.find(node.input[1]).is_brought(), build)
 
 
 def _tested(node: onnx.NodeProto, number: Any, is_brought: bool, build: Builder) -> list[onnx.NodeProto]:
-    """Divide by 1 instead where the result would not fit: exactly there for Div. The rest (Mod) is 0 by 1 and by -1.
+    """Return nodes that divide by 1 where the result would not fit (Div) or by -1 (Mod, whose result is 0 for both).
 
-    The name of a division whose divisor ``is_brought`` by callers says so, as a divisor of 0 is their mistake then.
+    The name of a division whose divisor ``is_brought`` by a request says so, because a divisor of 0 is then the
+    caller's error.
     """
     dividend, divisor = node.input
     minus_one, one = build.constant(number(-1)), build.constant(number(1))
@@ -62,12 +63,12 @@ def _tested(node: onnx.NodeProto, number: Any, is_brought: bool, build: Builder)
     division.CopyFrom(node)
     division.input[1] = safe.name
     if is_brought:
-        division.name = f"{build.name(DIVISOR)} ({named(node)})"
+        division.name = f"{build.name(DIVISOR)} ({label_of(node)})"
     return [*tests, safe, division]
 
 
 def _trapping_type(node: onnx.NodeProto, scope: Scope) -> int:
-    """The type of a division that may fail so, 0 where none can.
+    """Return the type of a division that may trap, 0 if it cannot.
 
     Raises:
         Refused: the type is not known.
@@ -82,14 +83,14 @@ def _trapping_type(node: onnx.NodeProto, scope: Scope) -> int:
         return 0
     if not kind:
         raise Refused(
-            f"the type of the values that {named(node)} divides cannot be inferred; if they are integers, a request "
+            f"the type of the values that {label_of(node)} divides cannot be inferred; if they are integers, a request "
             "may end the process that computes it; state the type of its output in value_info, or divide by a constant"
         )
     return kind
 
 
 def _is_no_integer(value: Value) -> bool:
-    """Whether the runtime's declarations rule out that a value of unknown type is of whole numbers that trap."""
+    """Return whether the runtime's declarations rule out that a value of unknown type is an integer that traps."""
     types = value.types()
     return types is not None and not types & _TRAPS
 

@@ -1,9 +1,8 @@
-"""Keeps a request from having an operator make a tensor that nobody could be answered with.
+"""Guards operators with which a request could make a tensor that is too large for any answer.
 
-Some operators take the size of their result from the elements of a tensor. Where those may come from a request,
-admission puts a check into the graph before the operator. The check is 1 if the number of elements is below a limit,
-else 0, and is divided by itself: a result that is too large fails as a division by zero, and any other size is
-multiplied by 1.
+Some operators take the size of their result from the elements of a tensor. If these may come from a request, admission
+inserts a check before the operator. The check is 1 if the number of elements is below a limit, else 0, and is divided
+by itself: a result that is too large fails as a division by zero, and any other size is multiplied by 1.
 """
 
 from collections.abc import Callable
@@ -24,16 +23,16 @@ _OPSET = 9
 """The operator set since which ``Less`` takes all numbers."""
 
 _TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
-"""Types of a size that ``Mul`` takes."""
+"""Types of a size that ``Mul`` accepts."""
 
 Nodes = list[onnx.NodeProto]
 Count = Callable[[onnx.NodeProto, Builder], Nodes]
-"""Makes nodes whose last gives, as FP32, how many elements a node's result has, or some bound of that."""
+"""Returns nodes whose last one gives the number of elements of a node's result, or a bound of it, as FP32."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sized:
-    """An operator whose result's size its ``sizes`` decide (inputs, of which the first that is there is multiplied)."""
+    """An operator whose result's size depends on the inputs ``sizes``; the first existing one is multiplied."""
 
     sizes: tuple[int, ...]
     count: Count
@@ -44,7 +43,7 @@ def _decimals(name: str, build: Builder) -> onnx.NodeProto:
 
 
 def _product(place: int, of_input: bool = False) -> Count:
-    """The product of a size's elements, times the elements of the first input."""
+    """Return a count by the product of a size's elements, with ``of_input`` times the elements of the first input."""
 
     def count(node: onnx.NodeProto, build: Builder) -> Nodes:
         size = _decimals(node.input[place], build)
@@ -59,7 +58,7 @@ def _product(place: int, of_input: bool = False) -> Count:
 
 
 def _steps(node: onnx.NodeProto, build: Builder) -> Nodes:
-    """Range: from where to where, by which steps."""
+    """Count for Range: the distance divided by the step."""
     start, limit, step = (_decimals(name, build) for name in node.input)
     way = build.node("Sub", limit.name, start.name)
     steps = build.node("Div", way.name, step.name)
@@ -67,7 +66,7 @@ def _steps(node: onnx.NodeProto, build: Builder) -> Nodes:
 
 
 def _resized(node: onnx.NodeProto, build: Builder) -> Nodes:
-    """Resize: by the sizes, else by the scales of all dimensions."""
+    """Count for Resize: by the sizes, else by the scales of all dimensions."""
     if len(node.input) > 3 and node.input[3]:
         return _product(3)(node, build)
     return _product(2, of_input=True)(node, build)
@@ -87,8 +86,8 @@ _SIZED = {
 
 
 def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> Nodes | None:
-    """An operator behind a test of its result's size; None where a request does not decide on that, or nothing of the
-    operator set tells."""
+    """Return an operator with a test of its result's size before it; None if a request does not affect the size, or the
+    operator set has no test."""
     sized = _SIZED[node.op_type]
     there = [place for place in sized.sizes if place < len(node.input) and node.input[place]]
     if build.opset < _OPSET or not any(scope.find(node.input[place]).may_be_of_a_request() for place in there):

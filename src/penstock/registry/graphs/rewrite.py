@@ -1,6 +1,6 @@
-"""A graph that is served otherwise than it was brought: small edits of its bytes, and what comes out of them.
+"""Rewrites of graphs for serving: small edits of the bytes of a graph, and the digest of the result.
 
-The edits are found once, at admission, and kept; so the same bytes come out wherever the content is laid out.
+The edits are found once, at admission, and stored, so that the result is the same wherever the content is materialized.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from penstock.core.errors import Damaged
 from penstock.engine.scratch import scratch_file
-from penstock.registry.blobs.folder import CHANGED, CHUNK, PREFIX, named_failures
+from penstock.registry.blobs.folder import CHANGED, CHUNK, PREFIX, translating_errors
 
 FACT = "rewrite"
 """The name of a rewrite among the facts of an admission report."""
@@ -21,7 +21,7 @@ FACT = "rewrite"
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """At ``offset`` (bytes of the original) ``length`` bytes give way to others."""
+    """Replaces ``length`` bytes at ``offset`` of the original by ``data``."""
 
     offset: int
     length: int
@@ -30,14 +30,14 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Edits by ascending offset, and the digest (``sha256:`` and hex) of what comes out."""
+    """Edits by ascending offset, and the digest (``sha256:`` and hex) of the result."""
 
     edits: tuple[Edit, ...]
     digest: str
 
 
 def edited(original: memoryview, edits: Sequence[Edit]) -> Iterator[memoryview | bytes]:
-    """The pieces of the bytes after the edits."""
+    """Yield the edited bytes in pieces."""
     at = 0
     for edit in edits:
         yield original[at : edit.offset]
@@ -47,23 +47,23 @@ def edited(original: memoryview, edits: Sequence[Edit]) -> Iterator[memoryview |
 
 
 def write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
-    """Have what comes out of a file's edits in another file, or in its own place, to be read only.
+    """Write the edited source to a read-only file, which may be the source itself.
 
     Raises:
-        Damaged: it is not what came out at admission, so the source is another one.
-        NotReady: there is no room.
+        Damaged: the result does not match the digest, so the source has changed since admission.
+        NotReady: the disk is full.
     """
-    with named_failures():
+    with translating_errors():
         made = scratch_file(target.parent, target.name)
     with made as scratch:
         _write_edited(source, rewrite, scratch)
-        with named_failures():
+        with translating_errors():
             scratch.replace(target)
 
 
 def _write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
     hashed = hashlib.sha256()
-    with named_failures(), source.open("rb") as original, target.open("wb") as result:
+    with translating_errors(), source.open("rb") as original, target.open("wb") as result:
         at = 0
         for edit in rewrite.edits:
             _copy(original, result, edit.offset - at, hashed)
@@ -78,7 +78,7 @@ def _write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], size: int, hashed: Any) -> None:
-    """So many bytes, or all there are (-1)."""
+    """Copy and hash ``size`` bytes, or all (-1)."""
     while size and (chunk := source.read(CHUNK if size < 0 else min(size, CHUNK))):
         hashed.update(chunk)
         target.write(chunk)
@@ -86,13 +86,13 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int, hashed: Any) -> None:
 
 
 def rewrite_out(rewrite: Rewrite) -> dict[str, Any]:
-    """A rewrite as JSON values."""
+    """Return a rewrite as JSON values."""
     edits = [[edit.offset, edit.length, b64encode(edit.data).decode()] for edit in rewrite.edits]
     return {"digest": rewrite.digest, "edits": edits}
 
 
 def rewrite_in(facts: Mapping[str, Any]) -> Rewrite | None:
-    """The rewrite among the facts of a report, None where the graph is served as it was brought."""
+    """Return the rewrite among the facts of a report, None if the graph is served as it was pushed."""
     values = facts.get(FACT)
     if not isinstance(values, Mapping):
         return None

@@ -1,13 +1,13 @@
-"""Refuses operators of ONNX Runtime's own that do not check the shapes callers send, and end the process for some."""
+"""Refuses ONNX Runtime's own operators that do not check the shapes in requests, and crash for some of them."""
 
 import onnx
 
 from penstock.core.errors import Refused
-from penstock.registry.graphs.guards import Builder, Rule, named
+from penstock.registry.graphs.guards import Builder, Rule, label_of
 from penstock.registry.graphs.value_facts import Scope
 
 NAME = "unchecked_shapes"
-"""The name of the rule; nothing is guarded, so that no fact of an admission report has it."""
+"""The name of the rule. It guards nothing, so no fact of an admission report has this name."""
 
 _DOMAIN = "com.microsoft"
 
@@ -17,7 +17,7 @@ _OF_THE_MODEL = {
     "DynamicQuantizeMatMul": (1, 2, 3, 4),
     "MatMulIntegerToFloat": (1, 2, 3, 4, 5, 6),
 }
-"""Operators that believe the shapes of these inputs: weights, scales, zero points and biases."""
+"""Operators that do not check the shapes of these inputs: weights, scales, zero points and biases."""
 
 
 def _refused(node: onnx.NodeProto, scope: Scope, _: Builder) -> None:
@@ -31,7 +31,7 @@ def _refused(node: onnx.NodeProto, scope: Scope, _: Builder) -> None:
     for place in _OF_THE_MODEL[node.op_type]:
         if place < len(node.input) and node.input[place] and scope.find(node.input[place]).is_brought():
             raise Refused(
-                f"{named(node)} does not check the shape of its input {place}, and ends the process for some; "
+                f"{label_of(node)} does not check the shape of its input {place}, and ends the process for some; "
                 "make that input a constant of the model"
             )
 
@@ -40,7 +40,7 @@ def _refuse_other_than_squares(node: onnx.NodeProto, scope: Scope) -> None:
     dims = scope.find(node.input[0]).dims
     if dims is None or len(dims) < 2 or not dims[-1] or dims[-1] != dims[-2]:
         raise Refused(
-            f"{named(node)} ends the process for matrices that are not square; state two equal dimensions as numbers"
+            f"{label_of(node)} ends the process for matrices that are not square; state two equal dimensions as numbers"
         )
 
 

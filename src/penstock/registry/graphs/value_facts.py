@@ -1,4 +1,4 @@
-"""What is known of the values inside a graph without running it: their types, and bounds of whole numbers."""
+"""Facts about the values inside a graph without running it: their types, and bounds of integers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from penstock.engine.operator_types import Types, result_types
 from penstock.registry.graphs.graph_edits import OWN_DOMAINS
 
 DEEPEST = 64
-"""Operators that are followed back from a value."""
+"""Greatest number of operators that are followed back from a value."""
 
 _COUNTS = frozenset({"ArgMax", "ArgMin", "NonZero", "Shape", "Size"})
 """Operators whose results are indices or sizes."""
@@ -35,7 +35,7 @@ _MOVES = frozenset(
         "Unsqueeze",
     ]
 )
-"""Operators whose results hold nothing but elements of their first input."""
+"""Operators whose results hold only elements of their first input."""
 
 _WIDTHS: dict[int, tuple[int, int]] = {
     TensorProto.BOOL: (0, 1),
@@ -47,13 +47,13 @@ _WIDTHS: dict[int, tuple[int, int]] = {
     TensorProto.INT32: (1, 31),
     TensorProto.INT64: (1, 63),
 }
-"""Whether a type of whole numbers has a sign, and its other bits."""
+"""Of each integer type whether it has a sign (1), and the number of its other bits."""
 
 
 class Scope:
-    """The values of one graph, and through ``outer`` those of the graphs around it.
+    """The values of one graph, and through ``outer`` those of the enclosing graphs.
 
-    ``graph`` is a graph with the types that were inferred. Its cached facts are for other scopes too.
+    ``graph`` is a graph with its inferred types. Other scopes use its cached facts too.
     """
 
     def __init__(self, graph: onnx.GraphProto, outer: "Scope | None" = None) -> None:
@@ -62,14 +62,14 @@ class Scope:
 
     @cached_property
     def types(self) -> dict[str, int]:
-        """The element types of its own values, 0 where one is not known."""
+        """The element types of its own values, 0 if unknown."""
         values = (*self._graph.value_info, *self._graph.input, *self._graph.output)
         stated = {one.name: one.type.tensor_type.elem_type for one in values if one.type.HasField("tensor_type")}
         return {**stated, **{one.name: one.data_type for one in self._graph.initializer}}
 
     @cached_property
     def shapes(self) -> dict[str, list[int]]:
-        """The dimensions of its own values whose rank is known, 0 for those that are not or may be 0."""
+        """The dimensions of its own values of known rank, 0 for a dimension that is unknown or may be 0."""
         values = (*self._graph.value_info, *self._graph.input, *self._graph.output)
         tensors = {one.name: one.type.tensor_type for one in values if one.type.tensor_type.HasField("shape")}
         stated = {name: [max(0, dim.dim_value) for dim in kind.shape.dim] for name, kind in tensors.items()}
@@ -82,7 +82,7 @@ class Scope:
 
     @cached_property
     def constants(self) -> dict[str, TensorProto]:
-        """The initializers that no caller may replace, and what Constant nodes of whole numbers hold."""
+        """The initializers that no request can replace, and the values of Constant nodes."""
         replaceable = {one.name for one in self._graph.input}
         stated = {name: tensor for name, node in self.makers.items() if (tensor := _stated(node)) is not None}
         return {**stated, **{one.name: one for one in self._graph.initializer if one.name not in replaceable}}
@@ -99,11 +99,11 @@ class Scope:
 
     @property
     def inputs(self) -> list[tuple[int, list[int]]]:
-        """The element type and the dimensions of each tensor that the graph takes, as ``types`` and ``shapes`` do."""
+        """The element type and the dimensions of each input tensor, as in ``types`` and ``shapes``."""
         return [(self.types.get(one.name, 0), self.shapes.get(one.name, [0])) for one in self._graph.input]
 
     def find(self, name: str) -> "Value":
-        """A value that a node of this graph reads."""
+        """Return a value that a node of this graph reads."""
         scope = self
         while name not in scope.own and scope.outer is not None:
             scope = scope.outer
@@ -112,19 +112,19 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value and the scope that it belongs to. Whatever is not proven of it is not told."""
+    """A value with its scope. Its methods state only proven facts."""
 
     home: Scope
     name: str
 
     @property
     def type(self) -> int:
-        """Its element type, 0 where it is not known."""
+        """Its element type, 0 if unknown."""
         return self.home.types.get(self.name, 0)
 
     @property
     def dims(self) -> list[int] | None:
-        """Its dimensions, 0 for those that are not known or may be 0; None where not even their number is known."""
+        """Its dimensions, 0 for a dimension that is unknown or may be 0; None if the rank is unknown."""
         return self.home.shapes.get(self.name)
 
     @property
@@ -133,11 +133,11 @@ class Value:
         return self.home.makers.get(self.name)
 
     def read_by(self, node: onnx.NodeProto) -> "list[Value]":
-        """The inputs of a node beside this value."""
+        """Return the inputs of a node in the same graph as this value."""
         return [self.home.find(one) for one in node.input]
 
     def types(self, depth: int = 0) -> Types | None:
-        """The types that it may have, as the runtime writes them; None where nothing is known."""
+        """Return the types that it may have, as the runtime writes them; None if nothing is known."""
         if self.type:
             return frozenset({runtime_type(self.type)})
         maker = self.maker
@@ -151,17 +151,17 @@ class Value:
         return result_types(domain_of(maker), maker.op_type, list(maker.output).index(self.name), given)
 
     def holds(self, elements: Callable[[Any], Any]) -> bool | None:
-        """Whether all elements of a constant pass a test on arrays; None where it is no constant that is known."""
+        """Return whether all elements of a constant pass a test on arrays; None if it is not a known constant."""
         tensor = self.home.constants.get(self.name)
         if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
         try:
             return bool(np.all(elements(numpy_helper.to_array(tensor))))
-        except ValueError:  # its data have not its shape; the runtime tells what it thinks of it
+        except ValueError:  # the shape does not fit the data; the runtime reports that
             return None
 
     def is_brought(self, depth: int = 0) -> bool:
-        """Whether its elements are those of an input of the whole graph, possibly of another type or shape."""
+        """Return whether its elements are those of an input of the whole graph, possibly with another type or shape."""
         maker = self.maker
         if maker is None:
             return self.home.outer is None and self.name in self.home.own and self.name not in self.home.constants
@@ -170,7 +170,7 @@ class Value:
         return self.read_by(maker)[0].is_brought(depth + 1)
 
     def may_be_of_a_request(self) -> bool:
-        """Whether elements of an input of the whole graph, and not its shape alone, may decide on its elements."""
+        """Return whether its elements may depend on elements of an input of the whole graph, not on its shape only."""
         waiting, seen = [self], set()
         while waiting:
             value = waiting.pop()
@@ -186,14 +186,14 @@ class Value:
         return False
 
     def is_counting(self, depth: int = 0) -> bool:
-        """Whether it is proven to hold no whole number below zero."""
+        """Return whether it is proven to hold no integer below zero."""
         constant, maker = self.holds(lambda array: array >= 0), self.maker
         if constant is not None or maker is None or depth > DEEPEST or domain_of(maker):
             return constant is True
         return maker.op_type in _COUNTS or self._passes_on(maker, depth + 1)
 
     def _passes_on(self, maker: onnx.NodeProto, depth: int) -> bool:
-        """Whether an operator gives nothing below zero because it is given nothing below zero."""
+        """Return whether an operator's result is not below zero because its inputs are not."""
         inputs = self.read_by(maker)
         if maker.op_type == "Cast":
             return _widens(inputs[0].type, _target(maker)) and (
@@ -226,7 +226,7 @@ class Value:
 
 
 def _widens(source: int, target: int) -> bool:
-    """Whether a type of whole numbers holds all numbers of another."""
+    """Return whether an integer type can hold all numbers of another."""
     if source not in _WIDTHS or target not in _WIDTHS:
         return False
     signed, bits = _WIDTHS[source]
@@ -235,12 +235,12 @@ def _widens(source: int, target: int) -> bool:
 
 
 def domain_of(node: onnx.NodeProto) -> str:
-    """A node's domain, "" for ONNX's own."""
+    """Return the domain of a node, "" for ONNX's own."""
     return "" if node.domain in OWN_DOMAINS else node.domain
 
 
 def runtime_type(element: int) -> str:
-    """A tensor's type as the runtime writes it."""
+    """Return the type of a tensor as the runtime writes it."""
     name = TensorProto.DataType.Name(element).lower()
     return f"tensor({name})"
 
@@ -250,7 +250,7 @@ def _target(cast: onnx.NodeProto) -> int:
 
 
 def _stated(node: onnx.NodeProto) -> TensorProto | None:
-    """What a Constant of numbers holds."""
+    """Return the value of a Constant node of numbers, None for other nodes."""
     if node.op_type != "Constant" or domain_of(node):
         return None
     for attribute in node.attribute:
@@ -264,7 +264,7 @@ def _stated(node: onnx.NodeProto) -> TensorProto | None:
 
 
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that a node holds, in the order of its attributes."""
+    """Yield the nested graphs of a node, in the order of its attributes."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g

@@ -1,4 +1,4 @@
-"""Reads where the fields of a protobuf message lie, so that single ones can be replaced in a large file."""
+"""Finds the positions of fields in a protobuf message, so that single fields can be replaced in a large file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ _LONGEST_VARINT: Final = 10
 
 
 class Malformed(ValueError):
-    """The bytes are no message, or one of a form that nobody writes any more."""
+    """The bytes are not a message, or one of an obsolete form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its number, its wire type, and where it, its length (``BYTES`` only) and its value begin and end."""
+    """A field: its number, its wire type, and the positions where it begins, its length (``BYTES`` only) and its value
+    begin, and where it ends."""
 
     number: int
     wire_type: int
@@ -26,10 +27,10 @@ class Field:
 
 
 def fields(data: memoryview, begin: int, end: int) -> Iterator[Field]:
-    """The fields of the message between two places, in order.
+    """Yield the fields of the message between two positions, in order.
 
     Raises:
-        Malformed: it is none.
+        Malformed: it is not a message.
     """
     at = begin
     while at < end:
@@ -52,7 +53,7 @@ def fields(data: memoryview, begin: int, end: int) -> Iterator[Field]:
 
 
 def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
-    """A number, and the place behind it."""
+    """Return a number, and the position behind it."""
     number = 0
     for index in range(_LONGEST_VARINT):
         if at + index >= end:
@@ -65,7 +66,7 @@ def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
 
 
 def varint(number: int) -> bytes:
-    """A number as it is written."""
+    """Return the encoding of a number."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -75,5 +76,5 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, value: bytes) -> bytes:
-    """A field of bytes, such as a message or a text, as it is written."""
+    """Return the encoding of a field of bytes, such as a message or a text."""
     return varint(number << 3 | BYTES) + varint(len(value)) + value

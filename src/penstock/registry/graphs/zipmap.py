@@ -1,7 +1,7 @@
-"""Cuts ZipMap out of a graph: exporters end classifiers with it by default, and its maps are no tensors.
+"""Removes ZipMap from a graph: exporters end classifiers with it by default, and its maps are not tensors.
 
-Its output becomes the tensor of probabilities that it was given, under the same name; its keys, the names of the
-classes, go into the graph's metadata, from where they become the output's labels.
+Its output becomes the tensor of probabilities that it reads, under the same name. Its keys, the names of the classes,
+go into the graph's metadata, from which they become the labels of the output.
 """
 
 import json
@@ -18,21 +18,21 @@ from penstock.engine.graph import CLASS_LABELS
 from penstock.registry.graphs.graph_edits import Changes
 
 ZIPMAP = "zipmap"
-"""The name of the classes' names among the facts of an admission report."""
+"""The fact of an admission report with the names of the classes."""
 
 Labels = dict[str, list[str]]
 """The names of the classes by output."""
 
 MOST_LABEL_BYTES = 1 << 20
 EXPORT = "export the model without its ZipMap step, so that it gives plain probabilities"
-"""What to do about a map that cannot be cut."""
+"""Advice for a map that cannot be removed."""
 
 
 def cut_zipmaps(model: onnx.ModelProto) -> tuple[Changes, Labels]:
-    """The changes that cut every ZipMap that feeds an output, and the names of the classes; none where there is no map.
+    """Return the changes that remove every ZipMap of an output, and the names of the classes; none without a map.
 
     Raises:
-        Refused: an output is a map and cannot be made a tensor, with the reason.
+        Refused: an output is a map and cannot become a tensor; the message says why.
     """
     graph = model.graph
     found = {output.name: _zipmap_of(graph, output.name) for output in graph.output if _is_map_list(output)}
@@ -51,14 +51,14 @@ def _is_map_list(value: Any) -> bool:
 
 
 def _zipmap_of(graph: Any, output: str) -> int:
-    """The index of the ZipMap that makes an output."""
-    told = f"output '{output}' is a list of maps"
+    """Return the index of the ZipMap that makes an output."""
+    problem = f"output '{output}' is a list of maps"
     maker = next((index for index, node in enumerate(graph.node) if output in node.output), None)
     if maker is None:
-        raise Refused(f"{told} that nothing in the graph makes; only tensors can be served")
+        raise Refused(f"{problem} that nothing in the graph makes; only tensors can be served")
     node = graph.node[maker]
     if (node.op_type, node.domain, len(node.input), len(node.output)) != ("ZipMap", "ai.onnx.ml", 1, 1):
-        raise Refused(f"{told} made by {node.op_type[:100]}; only tensors can be served")
+        raise Refused(f"{problem} made by {node.op_type[:100]}; only tensors can be served")
     return maker
 
 
@@ -69,7 +69,7 @@ def _refuse_readers(graph: Any, output: str) -> None:
 
 
 def _read_by(node: Any) -> Iterator[str]:
-    """What a node reads, also within its inner graphs."""
+    """Yield the values that a node reads, also in its nested graphs."""
     yield from node.input
     for attribute in node.attribute:
         for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):

@@ -1,1 +1,1 @@
-"""What an MLflow tracking server has registered, and its webhooks."""
+"""The registered models of an MLflow tracking server, and its webhooks."""

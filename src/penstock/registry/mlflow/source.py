@@ -1,6 +1,6 @@
-"""What an MLflow tracking server has registered: its ONNX models, with their versions, aliases and lineage.
+"""Reads the ONNX models of an MLflow tracking server, with their versions, aliases and lineage.
 
-MLflow's own client asks the server; it is an extra, and imported when it is first needed. Everything here blocks.
+MLflow's own client makes the requests; it is an extra, and imported when it is first needed. Everything here blocks.
 """
 
 import logging
@@ -24,7 +24,7 @@ SOURCE = "mlflow"
 
 FLAVOUR = "onnx"
 MOST_LISTED = 100_000
-"""Models, or versions of one, or files of a version, that a listing may have: one without end is no listing."""
+"""Greatest number of models, of versions of one, or of files of a version in a listing."""
 
 REQUEST_S = "10"
 TRIES = "1"
@@ -32,7 +32,7 @@ TRIES = "1"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One model version that MLflow has, and the aliases that stand on it."""
+    """One model version of MLflow, with the aliases that lead to it."""
 
     model: str
     version: str
@@ -41,8 +41,8 @@ class Wanted:
 
 
 class MlflowSource:
-    """The registered models of the server at ``url``; ``models`` names those that count, none means all. No version of
-    more than ``most_bytes`` is downloaded."""
+    """The registered models of the server at ``url``; ``models`` selects some of them (none: all). No version of more
+    than ``most_bytes`` is downloaded. Calls block."""
 
     def __init__(self, url: str, models: Sequence[str] = (), most_bytes: int = 16 << 30) -> None:
         self._url = url
@@ -52,14 +52,14 @@ class MlflowSource:
         self._unfit: frozenset[str] = frozenset()
 
     def wanted(self) -> list[Wanted]:
-        """Every version that is ready there and can have its name here.
+        """Return every version that is ready and has a name that is valid here.
 
         Raises:
             NotReady: the server does not answer.
             InvalidInput: MLflow's client is not installed.
         """
         client = self._connected()
-        with _named_failures():
+        with _translating_errors():
             found = [
                 (model.name, dict(model.aliases or {}))
                 for model in _all(client.search_registered_models)
@@ -67,7 +67,7 @@ class MlflowSource:
             ]
             self._pass_over(frozenset(name for name, _ in found if not is_model_name(name)))
             fit = [(name, aliases) for name, aliases in found if name not in self._unfit]
-            return [one for name, aliases in fit for one in self._versions(client, name, aliases)]
+            return [version for name, aliases in fit for version in self._versions(client, name, aliases)]
 
     def _pass_over(self, unfit: frozenset[str]) -> None:
         if unfit - self._unfit:
@@ -75,19 +75,19 @@ class MlflowSource:
         self._unfit = unfit
 
     def _versions(self, client: Any, name: str, aliases: dict[str, Any]) -> list[Wanted]:
-        standing: dict[str, list[str]] = {}
+        by_version: dict[str, list[str]] = {}
         for alias, version in aliases.items():
             if is_alias(alias):
-                standing.setdefault(str(version), []).append(alias)
+                by_version.setdefault(str(version), []).append(alias)
         quoted = name.replace("'", "\\'")
         return [
-            Wanted(name, str(one.version), one.run_id or "", tuple(sorted(standing.get(str(one.version), []))))
+            Wanted(name, str(one.version), one.run_id or "", tuple(sorted(by_version.get(str(one.version), []))))
             for one in _all(client.search_model_versions, f"name='{quoted}'")
             if one.status == "READY" and is_version(str(one.version))
         ]
 
     def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
-        """The graph of a version and the files with its weights, by name.
+        """Download a version, and return its graph and the files with its weights, by name.
 
         Raises:
             Refused: it has no ONNX flavour.
@@ -98,7 +98,7 @@ class MlflowSource:
         from mlflow import artifacts  # noqa: PLC0415 - an extra, slow to import
         from mlflow.models import Model  # noqa: PLC0415
 
-        with _named_failures():
+        with _translating_errors():
             uri = f"models:/{wanted.model}/{wanted.version}"
             urls = {"tracking_uri": self._url, "registry_uri": self._url}
             self._refuse_large(uri)
@@ -130,19 +130,19 @@ class MlflowSource:
                 raise TooLarge(f"it has more than {self._most_bytes} bytes, or {MOST_LISTED} files")
 
     def lineage(self, wanted: Wanted) -> Document:
-        """Where a version comes from, in the words of our metadata; what does not fit there is left out."""
-        told: Document = {"source": SOURCE, "tags": {"mlflow.version": wanted.version}}
+        """Return the origin of a version as metadata of the registry; entries that are not valid there are left out."""
+        metadata: Document = {"source": SOURCE, "tags": {"mlflow.version": wanted.version}}
         if not wanted.run_id:
-            return told
-        with _named_failures():
+            return metadata
+        with _translating_errors():
             run = self._connected().get_run(wanted.run_id)
-        told["tags"]["mlflow.run_id"] = wanted.run_id
+        metadata["tags"]["mlflow.run_id"] = wanted.run_id
         parts = {"parameters": dict(run.data.params), "metrics": dict(run.data.metrics)}
         commit = run.data.tags.get("mlflow.source.git.commit")
         for name, part in (*parts.items(), ("code_commit", commit)):
             if part:
-                _add(told, name, part)
-        return told
+                _add(metadata, name, part)
+        return metadata
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -153,14 +153,14 @@ class MlflowSource:
                 from mlflow.tracking import MlflowClient  # noqa: PLC0415
             except ModuleNotFoundError:
                 raise InvalidInput("MLflow needs the extra 'mlflow': pip install 'penstock[mlflow]'") from None
-            mlflow.set_tracking_uri(self._url)  # else parts of it would start a store in the working folder
+            mlflow.set_tracking_uri(self._url)  # without it, MLflow starts a store in the working folder
             mlflow.set_registry_uri(self._url)
             self._client = MlflowClient(tracking_uri=self._url, registry_uri=self._url)
         return self._client
 
 
 def _all(search: Any, query: str | None = None) -> Iterator[Any]:
-    """Every result of a search that comes in pages; raises ``NotReady`` where they do not end."""
+    """Yield every result of a paged search; raises ``NotReady`` if the pages do not end."""
     token, count = None, 0
     while True:
         page = search(filter_string=query, page_token=token)
@@ -173,20 +173,20 @@ def _all(search: Any, query: str | None = None) -> Iterator[Any]:
             raise NotReady("the MLflow server lists models without end")
 
 
-def _add(told: Document, name: str, part: Any) -> None:
-    """Take over what our metadata has room for, entry by entry."""
+def _add(metadata: Document, name: str, part: Any) -> None:
+    """Add the entries of a part that are valid metadata, one by one."""
     if not isinstance(part, dict):
         with suppress(InvalidInput):
-            told |= metadata_of({name: part})
+            metadata |= metadata_of({name: part})
         return
     for key, value in part.items():
         with suppress(InvalidInput):
-            told[name] = metadata_of({name: {**told.get(name, {}), key: value}})[name]
+            metadata[name] = metadata_of({name: {**metadata.get(name, {}), key: value}})[name]
 
 
 @contextmanager
-def _named_failures() -> Iterator[None]:
-    """Let whatever MLflow's client raises leave the block as a fault."""
+def _translating_errors() -> Iterator[None]:
+    """Raise errors of MLflow's client within the block as faults."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra
 
     try:

@@ -1,4 +1,5 @@
-"""Knows MLflow's webhooks by their signature: an HMAC over delivery id, time and body, as its documentation says."""
+"""Verifies the signature of MLflow's webhooks: an HMAC over delivery id, time and body, as in MLflow's
+documentation."""
 
 import base64
 import hashlib
@@ -9,16 +10,16 @@ from penstock.core.errors import InvalidInput
 
 SIGNATURE, TIMESTAMP, DELIVERY = "x-mlflow-signature", "x-mlflow-timestamp", "x-mlflow-delivery-id"
 TOLERANCE_S = 300.0
-"""A call whose time is further from ours than that may be a repeated one."""
+"""A call whose time differs more than this from the present may be a replayed one."""
 
 _VERSION = "v1,"
 
 
 def verify_mlflow(headers: Mapping[str, str], body: bytes, secret: bytes, now: float) -> None:
-    """Make sure that MLflow made this call, lately; ``now`` is in seconds since the epoch.
+    """Verify that MLflow made this call recently; ``now`` is in seconds since the epoch.
 
     Raises:
-        InvalidInput: it is not signed with our secret, or not lately.
+        InvalidInput: it is not signed with the secret, or its time differs by more than ``TOLERANCE_S``.
     """
     stated, stamp, delivery = (headers.get(name, "") for name in (SIGNATURE, TIMESTAMP, DELIVERY))
     if not (stamp.isascii() and stamp.isdecimal() and len(stamp) < 16):

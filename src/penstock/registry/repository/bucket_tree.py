@@ -1,4 +1,4 @@
-"""A repository in an S3-compatible bucket: watched by listing it, read by what the last listing said."""
+"""A repository in an S3-compatible bucket: watched by listing it, and read as of the last listing."""
 
 import os
 from collections import OrderedDict
@@ -7,20 +7,20 @@ from pathlib import Path
 
 from penstock.core.errors import InvalidInput, NotFound, NotReady, TooLarge
 from penstock.registry.blobs.bucket import Bucket, Object
-from penstock.registry.blobs.folder import named_failures
+from penstock.registry.blobs.folder import translating_errors
 from penstock.registry.files import MAX_TEXT_BYTES
 from penstock.registry.repository.tree import Entry
 
 MOST_OBJECTS = 100_000
 MOST_TEXTS = 1000
-"""Configurations that are remembered, so that they are fetched once."""
+"""Configurations in the cache, so that each is fetched once."""
 
 
 class BucketTree:
     """The objects below ``s3://BUCKET/PREFIX``; see ``Tree``."""
 
     def __init__(self, url: str) -> None:
-        """Prepare, without asking the bucket anything; raises ``InvalidInput``."""
+        """Create the client, without a request to the bucket; raises ``InvalidInput``."""
         self.name = url
         self._bucket = Bucket(url, "the model bucket")
         self._objects: dict[str, Object] = {}
@@ -65,14 +65,14 @@ class BucketTree:
         found = self._found(path, "the file")
         if found.size > limit:
             raise TooLarge(f"the model's files are longer than admission allows ({limit} bytes left)")
-        with named_failures(), target.open("xb") as file:
+        with translating_errors(), target.open("xb") as file:
             try:
                 for piece in self._bucket.read(path, found.size, found.tag):
                     file.write(piece)
             except NotFound:
-                raise NotReady("a file went away while it was fetched; try again later") from None
+                raise NotReady("a file was deleted while it was fetched; try again later") from None
             if file.tell() != found.size:
-                raise NotReady("a file was not fetched as a whole; try again later")
+                raise NotReady("a file was not fetched completely; try again later")
             os.fchmod(file.fileno(), 0o400)
 
     def _found(self, path: str, what: str) -> Object:
@@ -83,12 +83,12 @@ class BucketTree:
 
 
 def _is_plain(key: str) -> bool:
-    """Whether a key is a path that could be a file's, and not hidden."""
+    """Return whether a key is a valid path of a file that is not hidden."""
     return all(part and not part.startswith(".") and "\0" not in part and "\\" not in part for part in key.split("/"))
 
 
 def _folders(objects: Iterable[Object]) -> dict[str, dict[str, Entry]]:
-    """What lies in each folder; an object that has the name of a folder only stands for it."""
+    """Return the entries of each folder; an object with the name of a folder only stands for the folder."""
     folders: dict[str, dict[str, Entry]] = {}
     for found in objects:
         folder, _, name = found.key.rpartition("/")

@@ -1,10 +1,10 @@
-"""Own copies of what is served out of repositories: what is examined is what workers load, whatever others change.
+"""Copies of versions from repositories, so that workers load what admission examined, whatever others change.
 
-Below a folder of copies lie ``<repositories>/<content>/version`` (a graph and its weights) and ``.../model`` (labels
-and warm-up data). The name of a content follows from its bytes. Whoever keeps the copies holds the lock of ``lock``.
+A folder of copies has ``<repositories>/<content>/version`` (a graph and its weights) and ``.../model`` (labels and
+warm-up data). The name of a content is a hash of its bytes. The gateway that owns the copies holds the file lock
+``lock``.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.core.errors import Fault, InvalidInput, NotReady
-from penstock.engine.durable_files import sync, sync_tree
+from penstock.engine.durable_files import move_folder
 from penstock.engine.scratch import Scratch, is_scratch, scratch_folder
-from penstock.registry.blobs.folder import PREFIX, hash_file, named_failures
+from penstock.registry.blobs.folder import PREFIX, hash_file, translating_errors
 from penstock.registry.files import check_relative
 from penstock.registry.graphs.rewrite import write_edited
 from penstock.registry.records import Plan, Subject
@@ -31,15 +31,15 @@ from penstock.registry.repository.tree import Tree, below, find
 
 VERSION, MODEL = "version", "model"
 KEPT_S = 3600.0
-"""A copy that nobody offers any more is kept that long: a worker of before may still be loading it."""
+"""How long a copy is kept that is no longer offered: a worker may still be loading it."""
 
 FORGOTTEN_S = 7 * 86_400.0
-"""Copies of repositories that nobody serves any more are kept that long."""
+"""How long copies of repositories are kept that are no longer served."""
 
 MOST_WEIGHTS = 10_000
 
 Files = tuple[tuple[str, str], ...]
-"""Paths below a root, and SHA-256 (hex)."""
+"""Paths below a root, each with a SHA-256 (hex)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,19 @@ class Source:
 
     @property
     def folder(self) -> str:
-        """Where its weights lie."""
+        """The folder of its weights."""
         return self.graph.rpartition("/")[0]
 
     def weights(self, plan: Plan) -> list[str]:
-        """The paths of the files of weights that are there; admission tells of the others.
+        """Return the paths of the existing files of weights; admission reports the missing ones.
 
         Raises:
             InvalidInput: one may not be used.
         """
         return [path for name in plan.weights[:MOST_WEIGHTS] if (path := self._usable(self.folder, name))]
 
-    def named(self) -> list[str]:
-        """The names below the model's folder of the files that its configuration names, as far as they are there.
+    def referenced(self) -> list[str]:
+        """Return the names, below the model's folder, of the existing files that its configuration references.
 
         Raises:
             InvalidInput: one may not be used.
@@ -85,10 +85,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A version's files on this machine: ``graph`` and ``model``, the folder of labels and warm-up data, are below
-    ``root``; ``digest`` is that of the graph as it was brought.
+    """The files of a version on this machine: ``graph`` and ``model``, the folder of labels and warm-up data, are below
+    ``root``; ``digest`` is that of the graph in the repository.
 
-    ``content`` names what was copied ("" where the repository's own files are used).
+    ``content`` is the name of the copy ("" if the repository's own files are used).
     """
 
     root: Path
@@ -100,32 +100,32 @@ class Piece:
 
 
 class Work(Protocol):
-    """A version on its way from a repository to admission; blocking."""
+    """Prepares a version of a repository for admission and serving. Calls block."""
 
     def take_graph(self) -> Subject:
-        """Have the graph where it can be looked at.
+        """Copy the graph, and return it for inspection.
 
         Raises:
-            InvalidInput, TooLarge, NotReady: it cannot be.
+            InvalidInput, TooLarge, NotReady: it cannot be copied.
         """
 
     def take_rest(self, plan: Plan) -> Subject:
-        """Have the other files beside it, and the graph as it is to be served; raises as ``take_graph``."""
+        """Copy the other files, rewrite the graph, and return all for examination; raises as ``take_graph``."""
 
     def done(self) -> Piece:
-        """What was made of it; raises ``NotReady``."""
+        """Return the files of the version; raises ``NotReady``."""
 
     def keep(self, piece: Piece) -> Piece:
-        """Where it lies from now on; raises ``NotReady``."""
+        """Move the files to their final folder, and return them there; raises ``NotReady``."""
 
     def close(self) -> None:
-        """Delete what is not kept."""
+        """Delete files that were not kept."""
 
 
 class Copies:
-    """Keeps the copies of one gateway's repositories; for any thread.
+    """The copies of one gateway's repositories; any thread may use them.
 
-    ``limit`` bounds the bytes of one version; ``clock`` gives seconds since the epoch.
+    ``limit`` is the greatest number of bytes of one version; ``clock`` gives seconds since the epoch.
     """
 
     def __init__(self, folder: Path, repositories: str, limit: int, clock: Callable[[], float] = time.time) -> None:
@@ -137,10 +137,10 @@ class Copies:
         self._keeping = threading.Lock()
 
     def begin(self, source: Source) -> Work:
-        """Begin with a version; raises ``NotReady`` where nothing can be written."""
-        with named_failures():
+        """Begin to copy a version; raises ``NotReady`` if nothing can be written."""
+        with translating_errors():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._lock is None:  # another process that serves them may have it, and is about to end
+            if self._lock is None:  # an earlier process that serves the same repositories may still hold it
                 self._lock = _locked(self._folder)
                 if self._lock is not None:
                     self._forget_others()
@@ -148,7 +148,7 @@ class Copies:
         return _Copying(source, scratch, self._limit, self._keeping)
 
     def find(self, content: str) -> Path | None:
-        """Where a content lies; it is kept for a while then."""
+        """Return the folder of a content and renew its time to live, None if there is none."""
         place = self._folder / content
         try:
             os.utime(place)
@@ -157,7 +157,7 @@ class Copies:
         return place
 
     def sweep(self, offered: Collection[str]) -> None:
-        """Delete copies that are not offered and have not been for a while."""
+        """Delete copies that have not been offered for ``KEPT_S``."""
         with suppress(OSError):
             for place in self._folder.iterdir():
                 if self._is_over(place, offered):
@@ -168,7 +168,7 @@ class Copies:
         return not kept and self._age(place) > KEPT_S
 
     def _forget_others(self) -> None:
-        """Delete the copies of repositories that nobody serves any more."""
+        """Delete the copies of repositories that are no longer served."""
         for place in self._all.iterdir():
             if place != self._folder and self._age(place) > FORGOTTEN_S and (handle := _locked(place)) is not None:
                 shutil.rmtree(place, ignore_errors=True)
@@ -179,7 +179,7 @@ class Copies:
 
 
 def _locked(folder: Path) -> int | None:
-    """A descriptor that holds a folder's lock, None if another process does."""
+    """Return a descriptor that holds the lock of a folder, None if another process holds it."""
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,7 +190,7 @@ def _locked(folder: Path) -> int | None:
 
 
 class _Copying:
-    """See ``Work``: everything is copied first, so that nobody can change what is examined."""
+    """See ``Work``: copies all files first, so that nobody can change them after the examination."""
 
     def __init__(self, source: Source, scratch: Scratch, limit: int, keeping: threading.Lock) -> None:
         self._source = source
@@ -214,7 +214,7 @@ class _Copying:
             name = path[len(folder) :].lstrip("/")
             self._copy(path, self._graph.parent / name)
         model = self._scratch / MODEL
-        for name in self._source.named():
+        for name in self._source.referenced():
             self._copy(below(self._source.model.folder, name), model / name)
         if plan.rewrite is not None:
             write_edited(self._graph, plan.rewrite, self._graph)
@@ -222,7 +222,7 @@ class _Copying:
 
     def done(self) -> Piece:
         """See ``Work``."""
-        with named_failures():
+        with translating_errors():
             found = sorted(path for path in self._scratch.rglob("*") if path.is_file())
         files = tuple((str(path.relative_to(self._scratch)), _hex(path)) for path in found)
         content = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]
@@ -233,13 +233,13 @@ class _Copying:
         """See ``Work``."""
         place = self._scratch.with_name(piece.content)
         kept = replace(piece, root=place)
-        with named_failures(), self._keeping:
-            if not _moved(self._scratch, place):  # the same bytes are there, of an earlier look or of another version
+        with translating_errors(), self._keeping:
+            if not move_folder(self._scratch, place):  # there is a copy with the same bytes, perhaps of another version
                 if intact(kept):
                     os.utime(place)
                     return kept
                 shutil.rmtree(place)
-                self._scratch.rename(place)
+                move_folder(self._scratch, place)
         return kept
 
     def close(self) -> None:
@@ -247,14 +247,14 @@ class _Copying:
         self._made.discard()
 
     def _copy(self, path: str, target: Path) -> None:
-        with named_failures():
+        with translating_errors():
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._source.tree.copy(path, target, self._left)
         self._left -= target.stat().st_size
 
 
 class InPlace:
-    """See ``Work``: for a machine on which nothing can be copied, the repository's own files."""
+    """See ``Work``: uses the repository's own files if nothing can be copied on this machine."""
 
     def __init__(self, source: Source, tree: LocalTree) -> None:
         self._source = source
@@ -270,7 +270,7 @@ class InPlace:
         if plan.rewrite is not None:
             raise NotReady("its ZipMap cannot be cut, as the gateway's home cannot be written")
         self._paths += self._source.weights(plan)
-        self._paths += [below(self._source.model.folder, name) for name in self._source.named()]
+        self._paths += [below(self._source.model.folder, name) for name in self._source.referenced()]
         graph = self._tree.locate(self._source.graph)
         return Subject(graph, self._source.model.config, graph.parent, self._tree.root / self._source.model.folder)
 
@@ -288,21 +288,8 @@ class InPlace:
         """See ``Work``."""
 
 
-def _moved(scratch: Path, place: Path) -> bool:
-    """Move a folder to where nothing is yet; False where something is."""
-    sync_tree(scratch)
-    try:
-        scratch.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    sync(place.parent)
-    return True
-
-
 def intact(piece: Piece) -> bool:
-    """Whether a piece's files are still what they were."""
+    """Return whether the files still match their digests."""
     try:
         return all(_hex(piece.root / path) == digest for path, digest in piece.files)
     except Fault:

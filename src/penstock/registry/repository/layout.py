@@ -1,7 +1,7 @@
 """Finds the models of a repository, in four layouts that may be mixed freely: Triton's (``model/version/model.onnx``),
 Hugging Face's (``model/onnx/model.onnx``), a graph in a folder (``model/model.onnx``), and a file (``name.onnx``).
 
-Nothing is passed over in silence: what looks like a model and cannot be served is reported by its name, with the rule.
+Nothing is skipped silently: an entry that looks like a model and cannot be served is reported by name, with the reason.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from penstock.core.errors import InvalidInput, Reason
 from penstock.core.texts import legible
 from penstock.core.versions import VersionPolicy, is_model_name, is_version, looks_alike
-from penstock.registry.config.model_config import named_files, parse_text
+from penstock.registry.config.model_config import parse_text, referenced_files
 from penstock.registry.config.supported_config import MODEL_FILENAME
 from penstock.registry.repository.tree import LOST, Entry, Tree, below
 
 CONFIG_FILENAME = "config.pbtxt"
 ONLY_VERSION = "1"
-"""The version of a graph that lies in no version folder."""
+"""The version of a graph outside of a version folder."""
 
 _SUFFIX = ".onnx"
 _HUB_FOLDER = "onnx"
@@ -25,16 +25,17 @@ _LAYOUTS = "expected name.onnx, name/model.onnx or name/1/model.onnx"
 _MISSING = Reason("the model file is missing")
 _NO_VERSION = Reason("the model has no version folder, such as 1, and no graph, such as model.onnx")
 _NO_NAME = Reason("a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128")
-_NO_SUCH_VERSION = Reason("the configuration asks for a version that is not there")
+_NO_SUCH_VERSION = Reason("the configuration asks for a version that does not exist")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
     """One model of a repository; paths are those of its tree.
 
-    ``versions`` leads from a version to its graph, ``broken`` from a version to why it has none; ``config`` is
-    canonical ("" where none is stated) and ``files`` are those below ``folder`` that it names; ``problem`` says why the
-    model as a whole cannot be served, ``notes`` what of it is left aside. ``is_file``: it is no folder but one graph.
+    ``versions`` maps a version to its graph, and ``broken`` a version to the reason why it has none. ``config`` is the
+    canonical configuration ("" without one), and ``files`` are the files below ``folder`` that it references.
+    ``problem`` says why the whole model cannot be served, ``notes`` which files are ignored, and ``is_file`` that the
+    model is a single file.
     """
 
     name: str
@@ -50,28 +51,28 @@ class FoundModel:
 
 
 def models_in(tree: Tree) -> list[FoundModel]:
-    """Every model of a repository, by name; a bad one carries its problem and does not hide the others.
+    """Return every model of a repository by name; a broken one has a problem and does not hide the others.
 
     Raises:
-        InvalidInput: there is no such repository, or nothing in it looks like a model.
+        InvalidInput: there is no such repository, or it holds no model.
         NotReady: it cannot be reached.
     """
     tree.look()
     found: dict[str, FoundModel] = {}
     for model in _each(tree):
-        twice = Reason(f"the model is there twice, as a file and as a folder; {_LAYOUTS}")
-        doubled = model.name in found
-        found[model.name] = FoundModel(model.name, model.folder, problem=twice) if doubled else model
+        twice = Reason(f"the model exists twice, as a file and as a folder; {_LAYOUTS}")
+        is_duplicate = model.name in found
+        found[model.name] = FoundModel(model.name, model.folder, problem=twice) if is_duplicate else model
     if all(model.problem == _NO_VERSION and not model.config for model in found.values()):
         raise InvalidInput(f"the model folder holds no model; {_LAYOUTS}")
     return [found[name] for name in sorted(found)]
 
 
 def one_model(tree: Tree, name: str, file: str = "") -> FoundModel:
-    """The model that a whole repository is; ``file`` is its graph where it is no folder.
+    """Return the model of a repository with a single model; ``file`` is its graph if it is not a folder.
 
     Raises:
-        InvalidInput: there is no such repository, nothing in it looks like a model, or the name is none.
+        InvalidInput: there is no such repository, it holds no model, or the name is not valid.
         NotReady: it cannot be reached.
     """
     tree.look()
@@ -98,12 +99,12 @@ def _each(tree: Tree) -> Iterator[FoundModel]:
                 yield _from_folder(tree, name, entry.name)
             else:
                 yield _from_file(name, entry)
-        elif entry.problem == LOST and is_model_name(entry.name):  # it may have led to a model's folder
+        elif entry.problem == LOST and is_model_name(entry.name):  # it may be a link to the folder of a model
             yield FoundModel(entry.name, "", problem=entry.problem)
 
 
 def _misnamed_model(tree: Tree, name: str, entry: Entry) -> FoundModel:
-    """What has no model's name; a folder without a graph is no model either."""
+    """Return the problem of an entry without a valid model name; a folder without a graph is no model anyway."""
     holds_graph = not entry.is_folder or _from_folder(tree, name, entry.name).problem != _NO_VERSION
     shown = legible(name.encode("utf-8", "replace").decode())
     return FoundModel(shown, entry.name, problem=_NO_NAME if holds_graph else _NO_VERSION)
@@ -117,41 +118,42 @@ def _from_file(name: str, entry: Entry) -> FoundModel:
 
 def _from_folder(tree: Tree, name: str, folder: str) -> FoundModel:
     entries = tree.entries(folder)
-    named = [entry for entry in entries if entry.is_folder and is_version(entry.name)]
+    folders = [entry for entry in entries if entry.is_folder and is_version(entry.name)]
     model = FoundModel(name, folder)
     try:
         if any(entry.name == CONFIG_FILENAME for entry in entries):
             text = tree.read(below(folder, CONFIG_FILENAME), "the model configuration")
             model = replace(model, config=parse_text(text, name))
-        options, files = named_files(model.config)
+        options, files = referenced_files(model.config)
     except InvalidInput as fault:
         problem = fault.reason
-        return replace(model, problem=problem, broken={entry.name: problem for entry in named})
+        return replace(model, problem=problem, broken={entry.name: problem for entry in folders})
     model = replace(model, files=files, policy=options.version_policy)
-    return _with_versions(tree, model, entries, named, options.filename)
+    return _with_versions(tree, model, entries, folders, options.filename)
 
 
 def _with_versions(
-    tree: Tree, model: FoundModel, entries: Sequence[Entry], named: Sequence[Entry], filename: str
+    tree: Tree, model: FoundModel, entries: Sequence[Entry], folders: Sequence[Entry], filename: str
 ) -> FoundModel:
     versions: dict[str, str] = {}
     broken = dict.fromkeys(model.policy.specific, _NO_SUCH_VERSION)
-    for entry in named:
+    for entry in folders:
         broken.pop(entry.name, None)
-        found = entry.problem or _alike(entry.name, named) or _graph(tree, below(model.folder, entry.name), filename)
+        problem = entry.problem or _refuse_lookalike(entry.name, folders)
+        found = problem or _graph(tree, below(model.folder, entry.name), filename)
         if isinstance(found, Reason):
             broken[entry.name] = found
         else:
             versions[entry.name] = found
-    misnamed = _misnamed(tree, model.folder, entries, (_WARMUP_FOLDER, "" if named else _HUB_FOLDER))
-    if named:
+    misnamed = _misnamed(tree, model.folder, entries, (_WARMUP_FOLDER, "" if folders else _HUB_FOLDER))
+    if folders:
         notes = _stray(entries)
         return replace(model, versions=versions, broken={**broken, **misnamed}, notes=notes)
     return _without_versions(tree, replace(model, broken={**broken, **misnamed}), entries, filename)
 
 
 def _without_versions(tree: Tree, model: FoundModel, entries: Sequence[Entry], filename: str) -> FoundModel:
-    """A model without version folders: a graph in its folder, or in the one that Hugging Face names ``onnx``."""
+    """Complete a model without version folders: its graph is in its folder, or in Hugging Face's folder ``onnx``."""
     hub = any(entry.name == _HUB_FOLDER and entry.is_folder for entry in entries)
     places = [model.folder, *([below(model.folder, _HUB_FOLDER)] if hub else [])]
     tried = [_graph(tree, place, filename) for place in places]
@@ -159,13 +161,13 @@ def _without_versions(tree: Tree, model: FoundModel, entries: Sequence[Entry], f
     for found in tried:
         if not isinstance(found, Reason):
             return replace(model, versions={ONLY_VERSION: found}, broken=broken)
-    told = [why for why in tried if isinstance(why, Reason) and why is not _MISSING]
-    problem = told[0] if told else next(iter(model.broken.values()), _NO_VERSION)
+    reasons = [why for why in tried if isinstance(why, Reason) and why is not _MISSING]
+    problem = reasons[0] if reasons else next(iter(model.broken.values()), _NO_VERSION)
     return replace(model, problem=problem)
 
 
 def _graph(tree: Tree, folder: str, filename: str) -> str | Reason:
-    """The graph in a folder: the file of that name, the only one there is, or the same in a folder of that name."""
+    """Return the graph in a folder: the file of this name, the only graph, or the same in a folder of this name."""
     entries = {entry.name: entry for entry in tree.entries(folder)}
     stated = entries.get(filename)
     if stated is not None:
@@ -179,33 +181,37 @@ def _graph(tree: Tree, folder: str, filename: str) -> str | Reason:
 
 def _graph_of(entries: Sequence[Entry], folder: str, filename: str) -> str | Reason:
     graphs = {entry.name: entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder}
-    named = [name for name in (MODEL_FILENAME, filename) if name in graphs] or list(graphs)
-    if not named:
+    candidates = [name for name in (MODEL_FILENAME, filename) if name in graphs] or list(graphs)
+    if not candidates:
         return _MISSING
-    if len(graphs) > 1 and named[0] not in (MODEL_FILENAME, filename):
+    if len(graphs) > 1 and candidates[0] not in (MODEL_FILENAME, filename):
         text = f"there are {len(graphs)} graphs, and none is {MODEL_FILENAME}; state default_model_filename"
         return Reason(text, f"{text}: {', '.join(map(legible, sorted(graphs)))}")
-    return graphs[named[0]].problem or below(folder, named[0])
+    return graphs[candidates[0]].problem or below(folder, candidates[0])
 
 
-def _alike(version: str, named: Sequence[Entry]) -> Reason | None:
-    """Why a version folder is not taken beside another that reads like it; the plainest one is."""
-    others = [entry.name for entry in named if looks_alike(entry.name, version)]
+def _refuse_lookalike(version: str, folders: Sequence[Entry]) -> Reason | None:
+    """Return why a version folder is not served beside another with a similar name; the plainest one is served."""
+    others = [entry.name for entry in folders if looks_alike(entry.name, version)]
     plainest = min(others, key=lambda name: (len(name), name))
     if version == plainest:
         return None
-    return Reason(f"version '{version}' reads like version '{plainest}', which is there too; rename or remove one")
+    return Reason(f"version '{version}' looks like version '{plainest}', which exists too; rename or remove one")
 
 
 def _misnamed(tree: Tree, folder: str, entries: Sequence[Entry], known: Sequence[str]) -> dict[str, Reason]:
-    """Folders that hold a graph, and whose names are no versions; ``known`` ones are for something else."""
-    others = [one for one in entries if one.is_folder and not is_version(one.name) and one.name not in known]
+    """Return the folders that hold a graph and have no valid version name, except ``known`` ones."""
+    others = [entry for entry in entries if entry.is_folder and not is_version(entry.name) and entry.name not in known]
     rule = "a version begins with a digit, as in 1 or 1.4.0, then letters, digits and ._+-; rename the folder"
     return {
-        legible(one.name): Reason(rule)
-        for one in others
-        if one.problem is None and any(inner.name.endswith(_SUFFIX) for inner in tree.entries(below(folder, one.name)))
+        legible(entry.name): Reason(rule)
+        for entry in others
+        if entry.problem is None and _holds_graph(tree, below(folder, entry.name))
     }
+
+
+def _holds_graph(tree: Tree, folder: str) -> bool:
+    return any(entry.name.endswith(_SUFFIX) for entry in tree.entries(folder))
 
 
 def _stray(entries: Sequence[Entry]) -> tuple[str, ...]:
@@ -214,15 +220,16 @@ def _stray(entries: Sequence[Entry]) -> tuple[str, ...]:
 
 
 def files_of(tree: Tree, model: FoundModel, graph: str, weights: Sequence[str]) -> list[tuple[str, str]]:
-    """The files that a version may consist of, each with its tag: the graph, what lies beside it, what is named."""
+    """Return the files that a version may consist of, each with its tag: the graph, the files beside it, and referenced
+    files."""
     folder, _, name = graph.rpartition("/")
     beside = [entry for entry in tree.entries(folder) if not entry.is_folder]
     if model.is_file:
         beside = [entry for entry in beside if entry.name.startswith(name) or entry.name in weights]
-    told = {below(folder, entry.name): entry.tag for entry in beside}
-    for path in (*(below(folder, one) for one in weights), *(below(model.folder, one) for one in model.files)):
-        told[path] = _tag(tree, path)
-    return sorted(told.items())
+    tags = {below(folder, entry.name): entry.tag for entry in beside}
+    for path in (*(below(folder, name) for name in weights), *(below(model.folder, name) for name in model.files)):
+        tags[path] = _tag(tree, path)
+    return sorted(tags.items())
 
 
 def _tag(tree: Tree, path: str) -> str:

@@ -1,4 +1,4 @@
-"""A repository in a folder of this machine; links in it may lead to where its owner keeps models, and nowhere else."""
+"""A repository in a folder of this machine; links in it may lead to the owner's models, and nowhere else."""
 
 import errno
 import os
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from penstock.core.errors import InvalidInput, NotReady, Reason, TooLarge
-from penstock.registry.blobs.folder import CHUNK, named_failures
+from penstock.registry.blobs.folder import CHUNK, translating_errors
 from penstock.registry.files import MAX_TEXT_BYTES
 from penstock.registry.repository.tree import LOST, Entry, below
 
-NO_FILE = Reason("it is no plain file")
+NO_FILE = Reason("it is not a plain file")
 _OUTSIDE = "it is a link that leads out of the model folder"
 _NO_CLONE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _PIECE = 1 << 30
@@ -31,9 +31,9 @@ _ABOUT_THE_NAME = {
 class LocalTree:
     """The folder at ``root``; see ``Tree``.
 
-    A link may lead to anything below the root or below the model's own folder, and into a cache of Hugging Face. The
-    folder of a model may itself be a link to anywhere, as releases are switched that way. ``one_model`` says that the
-    root is such a folder, and not one of many models.
+    A link may lead to any path below the root or below the model's own folder, and into a cache of Hugging Face. The
+    folder of a model may itself be a link to any path, because releases are switched that way. ``one_model`` says that
+    the root is the folder of one model.
     """
 
     def __init__(self, root: Path, one_model: bool = False) -> None:
@@ -82,12 +82,12 @@ class LocalTree:
         return Entry(name, is_folder, f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}", problem)
 
     def _check(self, error: OSError) -> None:
-        """Raise ``NotReady`` where an error tells of the file system and not of the name that was asked for."""
+        """Raise ``NotReady`` for an error of the file system, and not for one of the requested name."""
         if error.errno not in _ABOUT_THE_NAME:
             raise self._away(error) from None
 
     def _away(self, error: OSError) -> NotReady:
-        text = "the model folder cannot be read now; it is tried again"
+        text = "the model folder cannot be read now; the gateway tries again"
         return NotReady(text, f"{text}: {self.root}: {error.strerror}")
 
     def _outside(self, path: str) -> Reason | None:
@@ -98,12 +98,12 @@ class LocalTree:
         return any(real.is_relative_to(root) for root in self._allowed(path.partition("/")[0]))
 
     def _allowed(self, top: str) -> tuple[Path, ...]:
-        """Where the files of one entry of the root may lie."""
+        """Return the folders in which the files of one entry of the root may be."""
         if top not in self._roots:
             own = [self.root.resolve()]
             if not self._one_model and (self.root / top).is_dir():
                 own.append((self.root / top).resolve())
-            self._roots[top] = (*own, *(blobs for one in own for blobs in _blobs_of(one)), *_hub_caches())
+            self._roots[top] = (*own, *(blobs for folder in own for blobs in _blobs_of(folder)), *_hub_caches())
         return self._roots[top]
 
     def read(self, path: str, what: str) -> str:
@@ -112,7 +112,7 @@ class LocalTree:
         try:
             if os.fstat(handle).st_size > MAX_TEXT_BYTES:
                 raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
-            with named_failures():
+            with translating_errors():
                 return os.pread(handle, MAX_TEXT_BYTES, 0).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise InvalidInput(f"{what} is not UTF-8 text") from None
@@ -120,13 +120,13 @@ class LocalTree:
             os.close(handle)
 
     def copy(self, path: str, target: Path, limit: int) -> None:
-        """See ``Tree``; on file systems that can, both share their blocks until one is changed."""
+        """See ``Tree``; on a file system that can clone, both files share their blocks until one is changed."""
         source = self._opened(path, "the file")
         try:
             size = os.fstat(source).st_size
             if size > limit:
                 raise TooLarge(f"the model's files are longer than admission allows ({limit} bytes left)")
-            with named_failures(), target.open("xb") as file:
+            with translating_errors(), target.open("xb") as file:
                 _copy(source, file.fileno(), size)
                 os.fchmod(file.fileno(), 0o400)
                 if file.seek(0, os.SEEK_END) != size:
@@ -135,12 +135,13 @@ class LocalTree:
             os.close(source)
 
     def locate(self, path: str) -> Path:
-        """Where a file lies, links left as they are; raises ``InvalidInput`` where it leads out of the repository."""
+        """Return the path of a file without resolving links; raises ``InvalidInput`` if it leads out of the
+        repository."""
         os.close(self._opened(path, "the file"))
         return self.root / path
 
     def _opened(self, path: str, what: str) -> int:
-        """A descriptor of a plain file: what is opened is looked at, so that no link can be exchanged in between."""
+        """Open a plain file, and check the opened file, so that no link can be exchanged in between."""
         try:
             handle = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -150,18 +151,18 @@ class LocalTree:
         if stat.S_ISREG(os.fstat(handle).st_mode) and self._allows(path, real):
             return handle
         os.close(handle)
-        raise InvalidInput(f"{what} is no plain file inside the model folder", f"{self.root / path} is {real}")
+        raise InvalidInput(f"{what} is not a plain file inside the model folder", f"{self.root / path} is {real}")
 
 
 def _blobs_of(folder: Path) -> Iterator[Path]:
-    """Where the files of a snapshot in a cache of Hugging Face lie: in ``blobs`` beside the folder of snapshots."""
+    """Yield the folder with the files of a snapshot in a cache of Hugging Face: ``blobs`` beside the snapshots."""
     for parent in (folder, *folder.parents):
         if parent.name == "snapshots" and parent.parent.name.startswith("models--"):
             yield parent.parent / "blobs"
 
 
 def _hub_caches() -> Iterator[Path]:
-    """The cache of Hugging Face of this user, where there is one."""
+    """Yield the Hugging Face cache of this user, if it exists."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     if hub.is_dir():
@@ -169,7 +170,7 @@ def _hub_caches() -> Iterator[Path]:
 
 
 def _copy(source: int, target: int, size: int) -> None:
-    """Copy all bytes; the kernel clones them where the file system can."""
+    """Copy all bytes; the kernel clones them if the file system can."""
     done = 0
     try:
         while done < size and (count := os.copy_file_range(source, target, min(size - done, _PIECE))):

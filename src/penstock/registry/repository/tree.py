@@ -1,4 +1,4 @@
-"""A repository as folders and files: what layouts are read from, whether it lies on this machine or in a bucket."""
+"""A repository as a tree of folders and files, on this machine or in a bucket."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ LOST = Reason("it is a link to nothing")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name in a folder; ``tag`` of a file changes when its bytes may have, ``problem`` says why it is not to be
-    used (None = it may be)."""
+    """One entry of a folder; the ``tag`` of a file changes when its content may have changed, and ``problem`` says why
+    the entry cannot be used (None: it can)."""
 
     name: str
     is_folder: bool
@@ -24,41 +24,41 @@ class Entry:
 class Tree(Protocol):
     """Folders and files by their paths below a root ("" is the root); every method blocks.
 
-    All raise ``NotReady`` while they cannot be reached.
+    All methods raise ``NotReady`` while the repository cannot be reached.
     """
 
     name: str
-    """What operators call it."""
+    """Its path or URL, for operators."""
 
     def look(self) -> None:
-        """Take note of what is there now.
+        """Read the present state of the repository.
 
         Raises:
             InvalidInput: there is no such repository.
         """
 
     def entries(self, folder: str) -> Sequence[Entry]:
-        """What lies in a folder, by name, hidden things left out; nothing where there is no such folder."""
+        """Return the entries of a folder by name, without hidden ones; none if there is no such folder."""
 
     def read(self, path: str, what: str) -> str:
-        """The text of a file; ``what`` names it.
+        """Return the text of a file; ``what`` names it in messages.
 
         Raises:
-            InvalidInput: it is missing, too long, or no text.
+            InvalidInput: it is missing, too long, or not text.
         """
 
     def copy(self, path: str, target: Path, limit: int) -> None:
-        """Write a file's bytes, at most ``limit`` of them, into a new one.
+        """Copy a file of at most ``limit`` bytes into a new file.
 
         Raises:
             InvalidInput: it is missing, or leads out of the repository.
             TooLarge: it is longer.
-            NotReady: there is no room, or the file changed meanwhile.
+            NotReady: the disk is full, or the file changed meanwhile.
         """
 
 
 def find(tree: Tree, path: str) -> Entry | None:
-    """The entry at a path, None if there is none; no part of a path may lead up."""
+    """Return the entry at a path, None without one; no part of a path may lead up."""
     folder = ""
     found: Entry | None = None
     for part in PurePosixPath(path).parts:
@@ -72,5 +72,5 @@ def find(tree: Tree, path: str) -> Entry | None:
 
 
 def below(folder: str, name: str) -> str:
-    """The path of something in a folder."""
+    """Return the path of an entry in a folder."""
     return f"{folder}/{name}" if folder else name

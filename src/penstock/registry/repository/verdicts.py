@@ -1,4 +1,4 @@
-"""Admission's verdicts on what repositories hold, kept with what they rest on."""
+"""Saved verdicts of admission on versions of repositories, with the basis on which they are valid."""
 
 import json
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from penstock.registry.records import Report
 from penstock.registry.repository.copies import Files, Piece
 
 MOST = 10_000
-"""Verdicts that are kept from one run to the next."""
+"""Verdicts that are saved from one run to the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What admission found of a piece; ``content`` names its bytes and its configuration."""
+    """The admission report of a copied version; ``content`` identifies its bytes and its configuration."""
 
     report: Report
     piece: Piece
@@ -25,8 +25,8 @@ class Verdict:
 
 
 class Verdicts:
-    """Verdicts in memory and in ``folder``; ``basis`` is what they rest on beside the files: settings, runtime, locale,
-    machine. On another basis there are none.
+    """Verdicts in memory and in ``folder``. They are valid only for their ``basis``: settings, runtime, locale,
+    machine.
 
     A verdict is found by the state of a repository's files (``tag``), or by their bytes and configuration
     (``content``).
@@ -38,7 +38,7 @@ class Verdicts:
         self._known: dict[str, Verdict] = {}
 
     def of(self, tag: str) -> Verdict | None:
-        """What was found of files in this state, None if nothing was."""
+        """Return the verdict on files in this state, None without one."""
         if tag not in self._known:
             with suppress(OSError, ValueError, KeyError, TypeError):
                 values = json.loads(self._file(tag).read_text())
@@ -47,24 +47,24 @@ class Verdicts:
         return self._known.get(tag)
 
     def report_on(self, content: str) -> Report | None:
-        """What was found of these bytes under this configuration, None if nothing was."""
+        """Return the report on these bytes with this configuration, None without one."""
         found = self.of(content)
         return None if found is None else found.report
 
     def keep(self, tag: str, verdict: Verdict) -> None:
-        """Remember a verdict; where nothing can be written, for this process alone."""
+        """Save a verdict; if it cannot be written, remember it in this process only."""
         self._known[tag] = self._known[verdict.content] = verdict
         while len(self._known) > MOST:
             del self._known[next(iter(self._known))]
         text = json.dumps({"basis": self._basis, **_verdict_out(verdict)})
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._make_room()
+            self._delete_oldest()
             for name in (tag, verdict.content):
                 write_atomically(self._file(name), text)
 
     def forget(self, tag: str) -> None:
-        """Have files in this state examined anew, and so their bytes."""
+        """Delete the verdict on files in this state, and that on their bytes, so that they are examined again."""
         found = self.of(tag)
         for name in (tag, *([] if found is None else [found.content])):
             self._known.pop(name, None)
@@ -74,9 +74,9 @@ class Verdicts:
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.json"
 
-    def _make_room(self) -> None:
-        kept = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for path in kept[: max(0, len(kept) - MOST + 2)]:
+    def _delete_oldest(self) -> None:
+        saved = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        for path in saved[: max(0, len(saved) - MOST + 2)]:
             path.unlink()
 
 

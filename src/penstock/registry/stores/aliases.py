@@ -15,22 +15,22 @@ from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal, compare_revision
 
 MOST_BEFORE = 100
-"""Steps an alias can be led back."""
+"""Earlier versions of an alias that are remembered for roll-backs."""
 
 
 class Unstated(Enum):
-    """A compare-and-set that compares nothing."""
+    """An expectation that allows any version."""
 
     ANY = "any"
 
 
 ANY = Unstated.ANY
 Expected = str | None | Unstated
-"""What an alias is expected to lead to: a version, None for nothing yet, ANY for whatever it is."""
+"""The version that an alias is expected to lead to: None for no version yet, ANY for any."""
 
 
 class AliasStore:
-    """The aliases of all models; a change and its line in the audit, which ``journal`` writes, are one transaction.
+    """The aliases of all models; a change and its line in the audit are one transaction.
 
     Every method raises ``NotReady`` while the database cannot be reached or written.
     """
@@ -51,12 +51,12 @@ class AliasStore:
         in_registry: bool = True,
         force: bool = False,
     ) -> Move:
-        """Lead an alias to a version by compare-and-set; ``in_registry`` says that the version has to be known here.
+        """Move an alias to a version by compare-and-set; ``in_registry`` says that the registry must have the version.
 
         Raises:
-            NotFound: no such version.
-            Refused: the version was retired; or a route decides who answers, and the move is not ``force``d.
-            Conflict: the alias leads elsewhere than expected, or the model is not at ``if_revision``.
+            NotFound: there is no such version.
+            Refused: the version was retired; or a route decides which version answers, and ``force`` is not set.
+            Conflict: the alias does not lead to the expected version, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = read_model_or_new(connection, model)
@@ -69,8 +69,9 @@ class AliasStore:
             if present is not None and present.version == version:
                 return Move(record.revision, version, version, overridden)
             before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
-            led = self._journal.lead(connection, model, present, AliasRecord(alias, version, before), "alias.move", by)
-            return replace(led, overridden=overridden)
+            after = AliasRecord(alias, version, before)
+            moved = self._journal.move_alias(connection, model, present, after, "alias.move", by)
+            return replace(moved, overridden=overridden)
 
     def roll_back(
         self,
@@ -82,11 +83,11 @@ class AliasStore:
         if_revision: int | None = None,
         force: bool = False,
     ) -> Move:
-        """Lead an alias one step back, past versions that are not usable; where there is none yet, to ``fallback``.
+        """Move an alias to its last earlier version that is usable, or to ``fallback`` if the alias does not exist.
 
         Raises:
-            Refused: a route decides who answers, and the move is not ``force``d.
-            Conflict: there is nothing to go back to, or the model is not at ``if_revision``.
+            Refused: a route decides which version answers, and ``force`` is not set.
+            Conflict: there is no earlier version, or the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = read_model_or_new(connection, model)
@@ -96,15 +97,15 @@ class AliasStore:
             back = _way_back(alias, present, usable, fallback)
             if back is None:
                 raise Conflict(f"alias '{alias}' of model '{model}' has no earlier version to go back to")
-            led = self._journal.lead(connection, model, present, back, "alias.rollback", by)
-            return replace(led, overridden=overridden)
+            moved = self._journal.move_alias(connection, model, present, back, "alias.rollback", by)
+            return replace(moved, overridden=overridden)
 
     def drop(self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False) -> Move:
-        """Take an alias away.
+        """Delete an alias.
 
         Raises:
-            NotFound: no such alias.
-            Refused: a route decides who answers, and this is not ``force``d.
+            NotFound: there is no such alias.
+            Refused: a route decides which version answers, and ``force`` is not set.
             Conflict: the model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
@@ -117,7 +118,9 @@ class AliasStore:
             table = schema.aliases
             connection.execute(table.delete().where(table.c.model == model, table.c.alias == alias))
             before = {"version": present.version}
-            revision = self._journal.changed(connection, model, "alias.drop", f"aliases/{alias}", by, before, None)
+            revision = self._journal.record_change(
+                connection, model, "alias.drop", f"aliases/{alias}", by, before, None
+            )
             return Move(revision, present.version, None, overridden)
 
 
@@ -125,29 +128,29 @@ def _refuse_retired(model: ModelRecord, version: str) -> None:
     known = model.versions.get(version)
     if known is None:
         raise NotFound(f"model '{model.name}' has no version '{version}'")
-    if known.standing is VersionState.RETIRED:
+    if known.state is VersionState.RETIRED:
         raise Refused(f"version '{version}' of model '{model.name}' was retired")
 
 
 def _way_back(
     alias: str, present: AliasRecord | None, usable: Callable[[str], bool], fallback: str | None
 ) -> AliasRecord | None:
-    """An alias one step back, past versions that are not usable; None where there is no way."""
+    """Return the alias at its last earlier version that is usable, None if there is none."""
     if present is None:
         return None if fallback is None else AliasRecord(alias, fallback)
-    way = list(present.before)
-    while way:
-        version = way.pop()
+    earlier = list(present.before)
+    while earlier:
+        version = earlier.pop()
         if usable(version) and version != present.version:
-            return AliasRecord(alias, version, tuple(way))
+            return AliasRecord(alias, version, tuple(earlier))
     return None
 
 
 def _overridden(connection: sa.Connection, record: ModelRecord, alias: str, force: bool) -> bool:
-    """Whether a change of an alias changes nothing now, because a route decides who answers; that takes ``force``.
+    """Return whether a change of an alias has no effect now, because a route decides which version answers.
 
     Raises:
-        Refused: it would change nothing, and is not forced.
+        Refused: it has no effect, and ``force`` is not set.
     """
     if alias != CHAMPION or record.route is None:
         return False

@@ -1,4 +1,4 @@
-"""Reads the archives of the audit: which there are, and the entries of one."""
+"""Reads the archives of the audit: their list, and the entries of one archive."""
 
 import gzip
 import json
@@ -23,15 +23,15 @@ FIELDS = ("seq", "at", "actor", "action", "subject", "reason", "before", "after"
 
 
 class ArchivedAudit:
-    """The archives of one registry's audit; ``blobs`` gives the store that their files are in. Blocks, for any thread;
-    raises ``NotReady`` as the registry does."""
+    """The archives of one registry's audit; ``blobs`` returns the store of their files. Calls block; any thread may
+    make them. Every method raises ``NotReady`` while the database or the blobs cannot be reached."""
 
     def __init__(self, database: Connections, blobs: Callable[[], Blobs]) -> None:
         self._database = database
         self._blobs = blobs
 
     def listed(self) -> list[AuditArchive]:
-        """The newest archives, oldest first."""
+        """Return the newest archives, oldest first."""
         table = schema.audit_archives
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(table).order_by(table.c.first.desc()).limit(MOST_LISTED)).all()
@@ -40,13 +40,13 @@ class ArchivedAudit:
     def entries(
         self, name: str, model: str | None = None, after: int | None = None, limit: int = 100
     ) -> list[AuditEntry]:
-        """At most ``limit`` changes of an archive, as ``Store.audit`` gives those of the database.
+        """Return at most ``limit`` entries of an archive, selected as by ``Store.audit``.
 
         Raises:
             NotFound: there is no archive of this name, or its file was dropped.
-            Damaged: its file is gone, or not what it was.
+            Damaged: its file is missing, or does not match its digest.
         """
-        archive = self._named(name)
+        archive = self._find(name)
         if archive.dropped_at is not None:
             raise NotFound(f"the file of archive '{name}' was dropped when its time was over; only its record is kept")
         path = self._blobs().fetch(archive.digest)
@@ -54,11 +54,11 @@ class ArchivedAudit:
             raise Damaged(CHANGED)
         return [_entry(line) for line in _chosen(_lines(path), model, after, min(limit, MOST_AUDIT))]
 
-    def _named(self, name: str) -> AuditArchive:
-        """An archive by the numbers in its name."""
+    def _find(self, name: str) -> AuditArchive:
+        """Return an archive by the numbers in its name."""
         numbers = name.split("-")
         found = None
-        if len(numbers) == 2 and all(one.isascii() and one.isdecimal() and len(one) < 19 for one in numbers):
+        if len(numbers) == 2 and all(text.isascii() and text.isdecimal() and len(text) < 19 for text in numbers):
             table, (first, last) = schema.audit_archives, map(int, numbers)
             with self._database.reading() as connection:
                 query = sa.select(table).where(table.c.first == first, table.c.last == last)
@@ -78,8 +78,8 @@ def _lines(path: Path) -> Iterator[Document]:
 
 
 def _chosen(lines: Iterable[Document], model: str | None, after: int | None, limit: int) -> Iterable[Document]:
-    """The first after a sequence number, or the newest."""
-    wanted = (one for one in lines if model in (None, one["model"]) and one["seq"] > (after or 0))
+    """Return the first lines after a sequence number, or the newest."""
+    wanted = (line for line in lines if model in (None, line["model"]) and line["seq"] > (after or 0))
     return deque(wanted, maxlen=limit) if after is None else islice(wanted, limit)
 
 

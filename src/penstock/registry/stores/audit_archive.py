@@ -1,7 +1,7 @@
-"""Moves old entries of the audit out of the database into archives: files of compressed JSON lines beside the contents.
+"""Moves old entries of the audit from the database into archives: files of compressed JSON lines among the blobs.
 
-An archive is durable before its entries leave the table, and the database lets entries go only if an archive with
-their range is written down. That record stays for good, with the digest of the file.
+An archive is durable before its entries are deleted, and the database refuses to delete entries that no archive record
+covers. The record stays for good, with the digest of the file.
 """
 
 import gzip
@@ -23,7 +23,7 @@ ENTRIES = 10_000
 """Most entries of one archive."""
 
 PATIENCE_S = 7 * 86_400.0
-"""An archive is made when it is full, or when its oldest entry has been due for that long."""
+"""An archive is written when it is full, or when its oldest entry has been due for this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,16 @@ class AuditArchive:
 
     @property
     def name(self) -> str:
-        """What people call it: the numbers of its first and last entry."""
+        """Its name: the numbers of its first and last entry."""
         return f"{self.first}-{self.last}"
 
 
 class AuditArchives:
-    """The archives of one registry's audit, which only a leader makes and drops (``NotLeading``).
+    """Writes and drops the archives of one registry's audit; raises ``NotLeading`` unless this gateway leads.
 
-    ``incoming`` is a folder on the file system of local blobs, ``clock`` gives seconds since the epoch, by default the
-    database's. Blocks; raises ``NotReady`` as the registry does.
+    ``incoming`` is a folder on the file system of local blobs; ``clock`` gives seconds since the epoch, by default
+    those of the database. Calls block, and raise ``NotReady`` while the database or the blobs cannot be reached or
+    written.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class AuditArchives:
         self._clock = clock or database.clock.now
 
     def archive(self, before: float) -> int:
-        """Move at most ``ENTRIES`` entries from before a time into an archive, if there are enough; how many went."""
+        """Move at most ``ENTRIES`` entries from before a time into an archive, if there are enough, and return how many
+        were moved."""
         rows = self._due(before)
         if not rows or (len(rows) < ENTRIES and rows[0].at >= stamp_of(before - PATIENCE_S)):
             return 0
@@ -91,14 +93,15 @@ class AuditArchives:
         return list(rows[: old.index(False)] if False in old else rows)
 
     def _replace(self, made: AuditArchive) -> None:
-        """Write the archive down, and let its entries go; both or nothing."""
+        """Store the record of an archive and delete its entries, in one transaction."""
         table, audit = schema.audit_archives, schema.audit
         with self._leader.writing() as connection:
             connection.execute(table.insert().values(**asdict(made)))
             connection.execute(audit.delete().where(audit.c.seq.between(made.first, made.last)))
 
     def drop(self, before: float) -> int:
-        """Let the files of archives go whose last entry is from before a time; their records stay. How many went."""
+        """Mark the files of archives whose last entry is from before a time as dropped, and return how many; their
+        records stay."""
         table = schema.audit_archives
         due = (table.c.dropped_at.is_(None), table.c.last_at < stamp_of(before))
         with self._leader.writing() as connection:
@@ -107,6 +110,6 @@ class AuditArchives:
 
 
 def packed_lines(entries: list[dict[str, Any]]) -> bytes:
-    """Entries as compressed JSON lines; the same entries give the same bytes."""
-    lines = "".join(json.dumps(one, ensure_ascii=False, sort_keys=True) + "\n" for one in entries)
+    """Return entries as compressed JSON lines; the same entries give the same bytes."""
+    lines = "".join(json.dumps(entry, ensure_ascii=False, sort_keys=True) + "\n" for entry in entries)
     return gzip.compress(lines.encode(), mtime=0)

@@ -1,4 +1,4 @@
-"""What every store asks of the database: connections, its clock, and who leads."""
+"""What every store needs from the database: connections, a shared clock, and the lease."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -10,19 +10,19 @@ from penstock.registry.db.shared_clock import SharedClock
 
 
 class Connections(Protocol):
-    """Lends connections to one database, and knows the time that those who share it agree on."""
+    """Provides connections to one database, and the time that all its users agree on."""
 
     clock: SharedClock
     lease: LeaseHolder
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
-        """For one consistent look."""
+        """Return a connection that sees one consistent state."""
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
-        """For one change."""
+        """Return a connection for one change, the only one at its time."""
 
     def recording(self) -> AbstractContextManager[sa.Connection]:
-        """For a change of rows that no other change rests on."""
+        """Return a connection for a change of rows that no other change depends on."""
 
     def lead(self) -> bool:
-        """Whether this process decides for all."""
+        """Return whether this process leads the fleet; acquire or renew the lease if that is due."""

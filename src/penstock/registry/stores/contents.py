@@ -1,6 +1,6 @@
-"""Which contents are needed, leased or being deleted; each method is one transaction, and blocks.
+"""Which contents are needed, leased or pending deletion; each method is one transaction, and blocks.
 
-The garbage collection condemns what it will delete first: while a content is condemned, nobody can lease it or make it
+Garbage collection marks contents before it deletes them. While a content is marked, it can neither be leased nor become
 a version.
 """
 
@@ -15,15 +15,15 @@ from penstock.registry.records import VersionState
 from penstock.registry.stores.connections import Connections
 
 RETIRED_KEPT_S = 7 * 86_400.0
-"""The content of a retired version is kept that long."""
+"""How long the content of a retired version is kept."""
 
 
-class Condemned(Conflict):
-    """The same bytes are being deleted at this moment; try again in a moment."""
+class BeingDeleted(Conflict):
+    """The same content is pending deletion; the caller may try again in a moment."""
 
 
 class ContentStore:
-    """Leases on contents and their deletion; ``clock`` gives seconds since the epoch.
+    """Leases on contents, and their deletion; ``clock`` gives seconds since the epoch.
 
     Every method raises ``NotReady`` while the database cannot be reached or written.
     """
@@ -33,58 +33,61 @@ class ContentStore:
         self._clock = clock
 
     def lease(self, digest: str, seconds: float) -> str:
-        """Keep a content from being deleted for a while; an id to give it back by.
+        """Protect a content from deletion for a time, and return the id of the lease.
 
         Raises:
-            Condemned: it is being deleted.
+            BeingDeleted: the content is pending deletion.
         """
         lease = str(uuid.uuid4())
         with self._database.writing() as connection:
-            refuse_condemned(connection, digest)
+            refuse_being_deleted(connection, digest)
             values = {"id": lease, "digest": digest, "until": self._clock() + seconds}
             connection.execute(schema.leases.insert().values(**values))
         return lease
 
     def release(self, lease: str) -> None:
-        """Give a lease back."""
+        """End a lease."""
         with self._database.writing() as connection:
             connection.execute(schema.leases.delete().where(schema.leases.c.id == lease))
 
     def needed(self) -> set[str]:
-        """Digests of the contents that versions still need, and of the archives of the audit."""
+        """Return the digests of the contents that versions need, and of the archives of the audit."""
         with self._database.reading() as connection:
             return self._needed(connection)
 
-    def condemn(self, candidates: Iterable[str]) -> list[str]:
-        """Mark those of the candidates that nobody needs as being deleted; they, and those somebody left marked."""
+    def mark_for_deletion(self, candidates: Iterable[str]) -> list[str]:
+        """Mark the candidates that nobody needs as pending deletion, and return all marked ones, also those that an
+        earlier collection has left marked."""
         with self._database.writing() as connection:
             now = self._clock()
             connection.execute(schema.leases.delete().where(schema.leases.c.until <= now))
             leased = set(connection.execute(sa.select(schema.leases.c.digest)).scalars())
-            marked = set(connection.execute(sa.select(schema.condemned.c.digest)).scalars())
-            doomed = sorted(set(candidates) - self._needed(connection) - leased - marked)
-            if doomed:
-                connection.execute(schema.condemned.insert(), [{"digest": one, "since": now} for one in doomed])
-        return sorted({*doomed, *marked})
+            marked = set(connection.execute(sa.select(schema.pending_deletions.c.digest)).scalars())
+            unneeded = sorted(set(candidates) - self._needed(connection) - leased - marked)
+            if unneeded:
+                connection.execute(
+                    schema.pending_deletions.insert(), [{"digest": one, "since": now} for one in unneeded]
+                )
+        return sorted({*unneeded, *marked})
 
-    def buried(self, digests: Iterable[str]) -> None:
-        """Say that condemned contents are gone."""
+    def finish_deletion(self, digests: Iterable[str]) -> None:
+        """Remove the marks of contents that have been deleted."""
         with self._database.writing() as connection:
-            table = schema.condemned
+            table = schema.pending_deletions
             connection.execute(table.delete().where(table.c.digest.in_(list(digests))))
 
     def _needed(self, connection: sa.Connection) -> set[str]:
         table = schema.versions
         since = self._clock() - RETIRED_KEPT_S
         query = sa.select(table.c.digest).where(
-            (table.c.standing != VersionState.RETIRED.value) | (table.c.retired_at > since)
+            (table.c["standing"] != VersionState.RETIRED.value) | (table.c.retired_at > since)
         )
         archives = sa.select(schema.audit_archives.c.digest).where(schema.audit_archives.c.dropped_at.is_(None))
         return {*connection.execute(query).scalars(), *connection.execute(archives).scalars()}
 
 
-def refuse_condemned(connection: sa.Connection, digest: str) -> None:
-    """Refuse a content that is being deleted; raises ``Condemned``."""
-    table = schema.condemned
+def refuse_being_deleted(connection: sa.Connection, digest: str) -> None:
+    """Refuse a content that is pending deletion; raises ``BeingDeleted``."""
+    table = schema.pending_deletions
     if connection.execute(sa.select(table.c.digest).where(table.c.digest == digest)).first() is not None:
-        raise Condemned("the same content is being cleared away at this moment; try again")
+        raise BeingDeleted("the same content is being deleted at this moment; try again")

@@ -1,9 +1,8 @@
-"""What gateways have counted and what is concluded from all of it, in the database; each method is one transaction, and
-blocks.
+"""The counts of all gateways and the verdicts on them, in the database; each method is one transaction, and blocks.
 
-A gateway has one row for each version, which says how much it has counted so far and is replaced in place: one that is
-written twice, or not at all, neither doubles nor loses anything. What gateways that have ended counted is added up in
-one row more, of nobody, so the sum over all rows of a version never falls.
+A gateway has one row for each version, with its counts so far, which it replaces: a write that is repeated or lost
+neither doubles nor loses a count. One more row, of no gateway, adds up the counts of gateways that have ended, so that
+the sum over all rows of a version never falls.
 """
 
 from collections import Counter
@@ -22,21 +21,21 @@ from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.traffic import Event, TrafficStore
 
 ENDED = ""
-"""The gateway of the row that adds up what gateways counted that have ended."""
+"""The gateway of the row that adds up the counts of ended gateways."""
 
 RETIRED_S = 600.0
-"""A gateway that was silent for that long has ended, or does not serve a version any more: its row is added to that of
-nobody."""
+"""A gateway that is silent for this long has ended or does not serve the version any more: its row is added to that of
+ended gateways."""
 
 STAMPED_S = 60.0
-"""A gateway that counts nothing says that often that it lives."""
+"""Interval at which a gateway without new counts renews its stamp."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a gateway has counted of a version: ``words`` are those of a region of ``layout`` (which names the reference
-    and the keys that rows are sliced by), ``block`` those of its requests, both packed; ``outcomes`` is what became of
-    its labels."""
+    """The counts of a gateway for a version: ``words`` are the packed cells of its region (the name of the column),
+    whose ``layout`` names the reference and the keys that rows are sliced by; ``block`` are the packed cells of its
+    requests; ``outcomes`` counts its labels by outcome."""
 
     model: str
     version: str
@@ -50,8 +49,8 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is concluded of a version: ``evidence`` is what it is gone on with, ``summary`` and ``document`` what is
-    shown of it; ``revision`` grows by every write."""
+    """The verdict on a version: ``evidence`` is the state to continue from, ``summary`` and ``document`` are what the
+    admin API shows; ``revision`` grows by every write."""
 
     layout: str
     revision: int
@@ -62,8 +61,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class LabelBatch:
-    """``number`` labelled rows of a version that a gateway has joined, packed; ``seq`` grows in the order in which
-    batches were written, ``id`` is the gateway's own name of it."""
+    """A batch of ``number`` labelled rows of a version, packed, that a gateway has joined. ``seq`` grows in the order
+    of the writes; ``id`` is the gateway's own name of the batch."""
 
     seq: int
     id: str
@@ -83,15 +82,16 @@ class Present:
 
 
 Make = Callable[[Present], Sequence[Published]]
-"""Makes a gateway's rows, by the rows that there are."""
+"""Returns a gateway's rows, given the rows that exist."""
 
 Merge = Callable[[Published | None, Sequence[Published]], Published | None]
-"""Adds rows of a version to the one of ended gateways; None where nothing is left of them."""
+"""Adds rows of a version to the row of ended gateways; returns None if nothing is left of them."""
 
 
 class EvidenceStore:
-    """The counts of all gateways; raises ``NotReady`` as the registry does. ``clock`` gives seconds since the epoch, by
-    default the database's. What is concluded, and what is cleared away, only a leader may write (``NotLeading``)."""
+    """The counts of all gateways and the verdicts; ``clock`` gives seconds since the epoch, by default those of the
+    database. Every method raises ``NotReady`` while the database cannot be reached or written; methods that write
+    verdicts or delete rows raise ``NotLeading`` unless this gateway leads."""
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
@@ -100,14 +100,14 @@ class EvidenceStore:
         self.now = clock or database.clock.now
 
     def lead(self) -> bool:
-        """Whether this gateway is the one that decides for all."""
+        """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
         return self._traffic.lead()
 
-    # What gateways counted.
+    # Counts of gateways.
 
     def publish(self, gateway: str, served: Collection[VersionKey], make: Make) -> None:
-        """Replace a gateway's rows by those that ``make`` makes, and say that it lives and still serves these versions;
-        nobody else writes to its rows, but to end them."""
+        """Replace a gateway's rows by those that ``make`` returns, and renew its stamps for the ``served`` versions.
+        Only the gateway itself writes its rows, until they are retired."""
         table = schema.counts
         columns = (table.c.model, table.c.version, table.c.at)
         own = sa.select(*columns).where(table.c.gateway == gateway).with_for_update()
@@ -128,7 +128,7 @@ class EvidenceStore:
                 connection.execute(stamp, [{"m": model, "v": version} for model, version in quiet])
 
     def published(self) -> list[Published]:
-        """What every gateway has counted so far, at one moment."""
+        """Return the counts of every gateway, as of one moment."""
         table = schema.counts
         columns = [table.c[name] for name in Published.__slots__]
         with self._database.reading() as connection:
@@ -136,7 +136,7 @@ class EvidenceStore:
             return [Published(*row) for row in rows]
 
     def retire(self, merge: Merge) -> None:
-        """Add the rows of gateways that have ended up; ``merge`` says how."""
+        """Add up the rows of gateways that have ended, by ``merge``."""
         table = schema.counts
         silent = (table.c.gateway != ENDED, table.c.at < self.now() - RETIRED_S)
         with self._leader.recording() as connection:
@@ -159,10 +159,10 @@ class EvidenceStore:
             values = _values(replace(merged, gateway=ENDED))
             connection.execute(table.insert().values(**values, at=self.now()))
 
-    # What labels say.
+    # Labels.
 
     def add_labels(self, batches: Sequence[LabelBatch]) -> None:
-        """Write labelled rows down, each batch once."""
+        """Store batches of labelled rows, each once."""
         table = schema.labelled
         with self._database.writing() as connection:  # one at a time, so that whoever reads by number misses none
             ids = [one.id for one in batches]
@@ -172,11 +172,11 @@ class EvidenceStore:
                 connection.execute(table.insert(), rows)
 
     def labels(self, after: int) -> list[LabelBatch]:
-        """The batches written after a number, in their order."""
+        """Return the batches written after a number, in their order."""
         return self._labels(schema.labelled.c.seq > after)
 
     def labels_of(self, model: str, version: str) -> list[LabelBatch]:
-        """A version's batches, in their order."""
+        """Return the batches of a version, in their order."""
         table = schema.labelled
         return self._labels(sa.and_(table.c.model == model, table.c.version == version))
 
@@ -187,7 +187,7 @@ class EvidenceStore:
             return [LabelBatch(*row) for row in rows]
 
     def last_label(self) -> int:
-        """The number of the last batch, 0 before the first."""
+        """Return the number of the last batch, 0 before the first."""
         with self._database.reading() as connection:
             found: int | None = connection.execute(sa.select(sa.func.max(schema.labelled.c.seq))).scalar()
         return found or 0
@@ -206,10 +206,10 @@ class EvidenceStore:
             for start in range(0, len(old), _TOGETHER):
                 connection.execute(table.delete().where(table.c.seq.in_(old[start : start + _TOGETHER])))
 
-    # What is concluded.
+    # Verdicts.
 
     def verdict(self, model: str, version: str) -> Verdict | None:
-        """What was concluded last of a version."""
+        """Return the last verdict on a version, None without one."""
         table = schema.verdicts
         columns = [table.c[name] for name in Verdict.__slots__]
         query = sa.select(*columns).where(table.c.model == model, table.c.version == version)
@@ -218,23 +218,23 @@ class EvidenceStore:
         return None if row is None else Verdict(*row)
 
     def summaries(self) -> dict[VersionKey, Document]:
-        """What is shown of every version at each gateway."""
+        """Return the summary of every version."""
         table = schema.verdicts
         query = sa.select(table.c.model, table.c.version, table.c.summary)
         with self._database.reading() as connection:
             return {(row.model, row.version): row.summary for row in connection.execute(query)}
 
     def conclude(self, key: VersionKey, verdict: Verdict, events: Sequence[Event]) -> None:
-        """Replace what is concluded of a version (``verdict.revision`` is the new one), and emit events of it.
+        """Replace the verdict on a version (``verdict.revision`` is the new revision), and store its events.
 
         Raises:
-            Conflict: another gateway has concluded something meanwhile.
+            Conflict: another gateway has written a verdict meanwhile.
         """
-        # Events are written one change at a time, so that whoever reads them by their numbers misses none.
+        # Events are written one change at a time, so that readers by number miss none.
         with self._leader.writing() if events else self._leader.recording() as connection:
             self._replace(connection, key, verdict)
             for event in events:
-                self._traffic.emit(connection, key[0], event)
+                self._traffic.insert_event(connection, key[0], event)
 
     def _replace(self, connection: sa.Connection, key: VersionKey, verdict: Verdict) -> None:
         table = schema.verdicts
@@ -249,7 +249,7 @@ class EvidenceStore:
         connection.execute(table.insert().values(model=key[0], version=key[1], **values))
 
     def forget(self, versions: set[VersionKey]) -> None:
-        """Delete everything of versions that no gateway serves any more: all but these, unless a gateway counts."""
+        """Delete the rows of all versions but these, unless a gateway has counts of them."""
         counts = schema.counts
         with self._leader.recording() as connection:
             living = {

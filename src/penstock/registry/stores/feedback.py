@@ -1,7 +1,8 @@
 """Feedback that waits in the database for the gateway that gave the answer; each method is one transaction, and blocks.
 
-Gateways read it in the order in which it came. A reader is a memory of answers: it takes what belongs to it, and says
-how far it has looked. What all of them have passed belongs to no answer; what none has taken in time expires.
+Gateways read feedback in the order in which it came. A reader is a store of answers: it takes the feedback on its
+answers, and records how far it has read. Feedback that all readers have passed belongs to no answer; feedback that none
+has taken in time expires.
 """
 
 from collections import Counter
@@ -15,25 +16,25 @@ from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
 
 WAIT_S = 86_400.0
-"""Feedback waits that long for its gateway, and a gateway that looked at none for as long is forgotten."""
+"""How long feedback waits for its gateway, and how long a gateway that reads none is remembered."""
 
 MOST_BYTES = 64 << 20
-"""Room for all that waits, about 400,000 single labels; a model takes no more of it than it leaves free."""
+"""Budget of all waiting feedback, about 400,000 single labels; a model takes at most as much as it leaves free."""
 
 MOST_AT_ONCE = 5_000
-"""Answers that are told of and looked at in one transaction."""
+"""Items of feedback that are written or read in one transaction."""
 
 OVERHEAD = 64
-"""Bytes that one takes beside what was told."""
+"""Bytes that an item takes beside its document."""
 
 STAMPED_S = 60.0
-"""A reader says that often that it lives."""
+"""Interval at which a reader renews its stamp."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What was told of an answer of a model: ``told`` is JSON of ``size`` bytes, ``at`` the time at which it came
-    (seconds since the epoch, the database's)."""
+    """One waiting item of feedback on an answer of a model: ``told`` is its JSON document of ``size`` bytes (the name
+    of the column), ``at`` the time when it came (seconds since the epoch by the database's clock)."""
 
     seq: int
     model: str
@@ -44,8 +45,8 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a reader has not passed yet, at the time ``now``; ``others`` says that there are other readers, ``used`` how
-    many bytes all that waits takes, by model."""
+    """The feedback that a reader has not passed yet, at the time ``now``; ``others`` says whether there are other
+    readers, and ``used`` has the bytes of all waiting feedback by model."""
 
     waiting: Sequence[Waiting]
     others: bool
@@ -54,49 +55,53 @@ class Look:
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing more waits."""
+        """Whether no more feedback waits for this reader."""
         return len(self.waiting) < MOST_AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Feedback of each model that belongs to no answer that any reader remembers, or that ``expired``."""
+    """Feedback that ended by model: the number that belongs to no remembered answer, and the number that expired."""
 
     unknown: Counter[str]
     expired: Counter[str]
 
 
 class FeedbackStore:
-    """What waits, of all gateways; raises ``NotReady`` as the registry does. ``clock`` gives seconds since the epoch,
-    by default the database's."""
+    """The waiting feedback of all gateways; ``clock`` gives seconds since the epoch, by default those of the database.
+    Every method raises ``NotReady`` while the database cannot be reached or written."""
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._now = clock or database.clock.now
 
-    def put(self, told: Sequence[tuple[str, Document, int]]) -> None:
-        """Let what was told wait: the model, JSON values, and their size in bytes. It is durable afterwards."""
-        with self._database.writing() as connection:  # one at a time: numbers are visible in ascending order
+    def put(self, feedback: Sequence[tuple[str, Document, int]]) -> None:
+        """Store feedback durably: of each item the model, the document and its size in bytes."""
+        with self._database.writing() as connection:  # one at a time: numbers become visible in ascending order
             now = self._now()
-            rows = [{"model": model, "at": now, "told": one, "size": size + OVERHEAD} for model, one, size in told]
+            rows = [
+                {"model": model, "at": now, "told": document, "size": size + OVERHEAD}
+                for model, document, size in feedback
+            ]
             connection.execute(schema.feedback.insert(), rows)
 
     def register(self, reader: str) -> None:
-        """Let what is told wait for this reader from now on."""
+        """Make later feedback wait for this reader."""
         with self._database.recording() as connection:
             self._stamp(connection, reader, 0, self._now())
 
     def has_others(self, reader: str) -> bool:
-        """Whether there are other readers."""
+        """Return whether there are other readers."""
         with self._database.reading() as connection:
             return self._has_others(connection, reader, self._now())
 
     def look(self, reader: str, after: int = 0, without: Collection[str] = ()) -> Look:
-        """What this reader has not passed yet, oldest first: beyond the number ``after``, of all but some models."""
+        """Return the feedback that this reader has not passed yet, oldest first: with numbers beyond ``after``, and
+        ``without`` some models."""
         return self._look(reader, after, schema.feedback.c.model.not_in(sorted(without)))
 
     def look_of(self, reader: str, model: str, after: int) -> Look:
-        """The same of one model."""
+        """Return the feedback on one model that this reader has not passed yet, with numbers beyond ``after``."""
         return self._look(reader, after, schema.feedback.c.model == model)
 
     def _look(self, reader: str, after: int, which: sa.ColumnElement[bool]) -> Look:
@@ -120,7 +125,8 @@ class FeedbackStore:
         return connection.execute(sa.select(readers.c.reader).where(*living).limit(1)).first() is not None
 
     def done(self, reader: str, passed: int, taken: Collection[int]) -> Ended:
-        """Take these numbers away, for good; the reader need not see any up to ``passed`` again. What ended by that."""
+        """Delete the items with the ``taken`` numbers, record that the reader has passed all up to ``passed``, and
+        return the feedback that ended by that."""
         table, readers = schema.feedback, schema.feedback_readers
         with self._database.recording() as connection:
             now = self._now()

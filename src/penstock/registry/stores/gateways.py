@@ -1,4 +1,4 @@
-"""The gateways of a fleet as each says that it lives, and which of them leads; each method is one transaction."""
+"""The heartbeats of a fleet's gateways, and which of them leads; each method is one transaction, and blocks."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
 
 FORGOTTEN_S = 86_400.0
-"""A gateway that was not heard of for that long is no part of the fleet any more."""
+"""A gateway without a heartbeat for this long is no longer part of the fleet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What a gateway says of itself: ``release`` of Penstock it runs, when it ``started`` (seconds since the epoch),
-    the ``revision`` of what it wants to serve, the versions that are ready (``serves``: by model), and what its home is
-    called ("" is not known)."""
+    """A gateway as its heartbeat describes it: the ``release`` of Penstock, the time when it ``started`` (seconds since
+    the epoch), the ``revision`` of its desired state, the ready versions by model (``serves``), and the name of its
+    home ("" if unknown)."""
 
     id: str
     host: str
@@ -31,7 +31,7 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A gateway, and how many seconds ago it was last heard of."""
+    """A gateway with the seconds since its last heartbeat."""
 
     gateway: Gateway
     silent_s: float
@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All gateways that were heard of within a day, by their names, who leads, and the registry's revision."""
+    """All gateways with a heartbeat within a day, in the order of their ids, the lease, and the registry's revision."""
 
     gateways: tuple[Seen, ...]
     lease: Lease
@@ -47,34 +47,35 @@ class Fleet:
 
 
 class GatewayStore:
-    """The records of gateways; times are the database's. Raises ``NotReady`` as the registry does."""
+    """The records of gateways; times are those of the database. Every method raises ``NotReady`` while the database
+    cannot be reached or written."""
 
     def __init__(self, database: Connections) -> None:
         self._database = database
 
     def beat(self, gateway: Gateway) -> bool:
-        """Say that a gateway lives, and forget those that were not heard of for a day; whether captured rows of
-        gateways are asked for."""
+        """Store a heartbeat, delete gateways without one for a day, and return whether any request for captured rows is
+        open."""
         table, requests = schema.gateways, schema.row_requests
         open_requests = sa.select(sa.func.count()).select_from(requests).scalar_subquery().label("open_requests")
         values = {name: getattr(gateway, name) for name in Gateway.__slots__ if name != "id"}
         with self._database.recording() as connection:
             now = database_now(connection)
-            mine = table.update().where(table.c.id == gateway.id).values(**values, seen=now)
-            asked = connection.execute(mine.returning(open_requests)).scalar()
+            own = table.update().where(table.c.id == gateway.id).values(**values, seen=now)
+            asked = connection.execute(own.returning(open_requests)).scalar()
             if asked is None:
                 connection.execute(table.insert().values(id=gateway.id, **values, seen=now))
             connection.execute(table.delete().where(table.c.seen < now - FORGOTTEN_S))
         return bool(asked)
 
     def leave(self, gateway: str) -> None:
-        """A gateway ends."""
+        """Delete a gateway that ends."""
         table = schema.gateways
         with self._database.recording() as connection:
             connection.execute(table.delete().where(table.c.id == gateway))
 
     def fleet(self) -> Fleet:
-        """Everybody, at one moment."""
+        """Return the fleet as of one moment."""
         table = schema.gateways
         with self._database.reading() as connection:
             silent = (database_now(connection) - table.c.seen).label("silent_s")

@@ -1,4 +1,4 @@
-"""The rows that gateways have gathered of versions without a reference, in the database until one is learned of them.
+"""The rows that gateways have gathered of versions without a reference, until a live reference is learned from them.
 
 Each method is one transaction, and blocks.
 """
@@ -16,8 +16,8 @@ from penstock.registry.stores.connections import Connections
 
 
 class GatheredStore:
-    """One gateway's part in it; ``clock`` gives seconds since the epoch, by default the database's. Raises ``NotReady``
-    as the registry does."""
+    """The gathered rows of all gateways, as one gateway uses them; ``clock`` gives seconds since the epoch, by default
+    those of the database. Every method raises ``NotReady`` while the database cannot be reached or written."""
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
@@ -26,33 +26,33 @@ class GatheredStore:
 
     @property
     def gateway(self) -> str:
-        """What the others call this gateway."""
+        """The id of this gateway."""
         return self._database.lease.gateway
 
     def lead(self) -> bool:
-        """Whether this gateway decides for all."""
+        """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
         return self._database.lead()
 
-    def hand_in(self, key: VersionKey, what: Contribution, rows: bytes) -> None:
-        """Replace what this gateway has handed in of a version without a reference, by packed rows."""
-        table, mine = schema.gathered, _of(schema.gathered, key, self.gateway)
+    def submit(self, key: VersionKey, what: Contribution, rows: bytes) -> None:
+        """Replace this gateway's packed rows of a version; ignored if the version has a reference by now."""
+        table, own = schema.gathered, _of(schema.gathered, key, self.gateway)
         with self._database.recording() as connection:
             if connection.execute(sa.select(schema.references.c.digest).where(*_of(schema.references, key))).first():
                 return
             values = {"number": what.rows, "answered": what.answered, "rows": rows}
-            if not connection.execute(table.update().where(*mine).values(**values)).rowcount:
-                told = {"model": key[0], "version": key[1], "gateway": self.gateway, "at": self._now()}
-                connection.execute(table.insert().values(**told, **values))
+            if not connection.execute(table.update().where(*own).values(**values)).rowcount:
+                identity = {"model": key[0], "version": key[1], "gateway": self.gateway, "at": self._now()}
+                connection.execute(table.insert().values(**identity, **values))
 
-    def answered(self, key: VersionKey, requests: int) -> None:
-        """Say how many requests this gateway has answered by now, where it has handed in."""
+    def update_answered(self, key: VersionKey, requests: int) -> None:
+        """Update the number of requests that this gateway has answered, if it has submitted rows."""
         table = schema.gathered
         with self._database.recording() as connection:
-            mine = _of(table, key, self.gateway)
-            connection.execute(table.update().where(*mine).values(answered=requests))
+            own = _of(table, key, self.gateway)
+            connection.execute(table.update().where(*own).values(answered=requests))
 
     def open(self) -> dict[VersionKey, Gathering]:
-        """Where each version stands that rows were handed in of."""
+        """Return the state of each version that rows were submitted of."""
         table, gateways, references = schema.gathered, schema.gateways, schema.references
         columns = [table.c[name] for name in ("model", "version", "gateway", "number", "answered", "at")]
         learned = sa.exists().where(references.c.model == table.c.model, references.c.version == table.c.version)
@@ -71,20 +71,20 @@ class GatheredStore:
         return Gathering(contributions, serving, self._now() - min(row.at for row in rows), bool(rows[0].has_reference))
 
     def rows(self, key: VersionKey, gateway: str) -> bytes | None:
-        """What a gateway has handed in of a version, None for nothing."""
+        """Return the packed rows of a gateway of a version, None without any."""
         table = schema.gathered
         with self._database.reading() as connection:
             found: bytes | None = connection.execute(sa.select(table.c.rows).where(*_of(table, key, gateway))).scalar()
         return found
 
     def discard(self, key: VersionKey) -> None:
-        """Delete what was handed in of a version; only a leader may (``NotLeading``)."""
+        """Delete the gathered rows of a version; raises ``NotLeading`` unless this gateway leads."""
         with self._leader.recording() as connection:
             forget(connection, key)
 
 
 def forget(connection: sa.Connection, key: VersionKey) -> None:
-    """Delete what was handed in of a version, as a part of a change."""
+    """Delete the gathered rows of a version within a transaction."""
     connection.execute(schema.gathered.delete().where(*_of(schema.gathered, key)))
 
 

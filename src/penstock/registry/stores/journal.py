@@ -1,4 +1,4 @@
-"""What every change of the registry leaves behind: a line in the audit, and revisions that have moved on."""
+"""The journal of the registry: every change adds a line to the audit and raises the revisions."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ class Journal:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
-    def lead(
+    def move_alias(
         self,
         connection: sa.Connection,
         model: str,
@@ -29,7 +29,7 @@ class Journal:
         action: str,
         by: By,
     ) -> Move:
-        """Let an alias lead somewhere else."""
+        """Point an alias at another version."""
         table = schema.aliases
         values = {"version": alias.version, "before": list(alias.before)}
         if present is None:
@@ -38,12 +38,12 @@ class Journal:
             where = (table.c.model == model, table.c.alias == alias.alias)
             connection.execute(table.update().where(*where).values(**values))
         before = None if present is None else present.version
-        told = None if before is None else {"version": before}
+        old = None if before is None else {"version": before}
         subject = f"aliases/{alias.alias}"
-        revision = self.changed(connection, model, action, subject, by, told, {"version": alias.version})
+        revision = self.record_change(connection, model, action, subject, by, old, {"version": alias.version})
         return Move(revision, before, alias.version)
 
-    def changed(
+    def record_change(
         self,
         connection: sa.Connection,
         model: str,
@@ -53,8 +53,12 @@ class Journal:
         before: Document | None,
         after: Document | None,
     ) -> int:
-        """Write the audit's line and move the revisions on; the model's new revision."""
-        self.audit(connection, model, action, subject, by, before, after)
+        """Add a line to the audit and raise the revisions; return the model's new revision.
+
+        Raises:
+            InvalidInput: as ``record_audit``.
+        """
+        self.record_audit(connection, model, action, subject, by, before, after)
         connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
         revision = int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
         table = schema.models
@@ -63,7 +67,7 @@ class Journal:
             connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
         return revision
 
-    def audit(
+    def record_audit(
         self,
         connection: sa.Connection,
         model: str,
@@ -73,7 +77,7 @@ class Journal:
         before: Document | None,
         after: Document | None,
     ) -> None:
-        """Write the audit's line.
+        """Add a line to the audit.
 
         Raises:
             InvalidInput: the actor or the reason is not readable, or the reason is too long.
@@ -81,7 +85,7 @@ class Journal:
         if len(by.reason) > LONGEST_REASON:
             raise InvalidInput(f"the reason is longer than {LONGEST_REASON} characters")
         if not is_readable(by.reason) or not is_readable(by.actor):
-            raise InvalidInput("who changes something, and why, must be readable characters")
+            raise InvalidInput("the actor and the reason of a change must be readable characters")
         connection.execute(
             schema.audit.insert().values(
                 at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),
@@ -97,10 +101,10 @@ class Journal:
 
 
 def compare_revision(model: ModelRecord, expected: int | None) -> None:
-    """Refuse a change that was made for another revision of the model than the present one; None is for any.
+    """Refuse a change that was made for another revision of the model than the present one; None allows any.
 
     Raises:
         Conflict: the model is at another revision.
     """
     if expected is not None and expected != model.revision:
-        raise Conflict(f"model '{model.name}' is at revision {model.revision}, not {expected}; look again")
+        raise Conflict(f"model '{model.name}' is at revision {model.revision}, not {expected}; read it again")

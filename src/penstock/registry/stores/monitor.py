@@ -20,7 +20,7 @@ LIVE = "live"
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRecord:
-    """Which reference a version has."""
+    """The reference of a version: its digest and its source."""
 
     model: str
     version: str
@@ -29,8 +29,8 @@ class ReferenceRecord:
 
 
 class MonitorStore:
-    """The records of the monitor; ``clock`` gives seconds since the epoch, by default the database's.
-    Raises ``NotReady`` as the registry does."""
+    """The records of the monitor; ``clock`` gives seconds since the epoch, by default those of the database. Every
+    method raises ``NotReady`` while the database cannot be reached or written."""
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
@@ -41,19 +41,19 @@ class MonitorStore:
         self.gathered = GatheredStore(database, clock)
 
     def references(self) -> list[ReferenceRecord]:
-        """Which reference every version has that was not retired: a retired one is never served again."""
+        """Return the references of all versions that are not retired; a retired version is never served again."""
         table, versions = schema.references, schema.versions
         retired = sa.exists().where(
             versions.c.model == table.c.model,
             versions.c.version == table.c.version,
-            versions.c.standing == VersionState.RETIRED.value,
+            versions.c["standing"] == VersionState.RETIRED.value,
         )
         query = sa.select(table.c.model, table.c.version, table.c.digest, table.c.source).where(~retired)
         with self._database.reading() as connection:
             return [ReferenceRecord(*row) for row in connection.execute(query)]
 
     def reference(self, model: str, version: str) -> Document | None:
-        """A version's reference."""
+        """Return the reference of a version, None without one."""
         table = schema.references
         query = sa.select(table.c.document).where(table.c.model == model, table.c.version == version)
         with self._database.reading() as connection:
@@ -61,13 +61,13 @@ class MonitorStore:
         return found
 
     def set_reference(self, record: ReferenceRecord, document: Document, by: By) -> int:
-        """Give a version a reference; one learned from traffic never replaces another. The model's revision."""
+        """Set the reference of a version, and return the model's revision; a live one never replaces another."""
         with self._database.writing() as connection:
             return self._set(connection, record, document, by)
 
     def set_learned(self, record: ReferenceRecord, document: Document, by: By) -> int:
-        """The same with a reference that was learned of what gateways have handed in, and only by the gateway that
-        leads; raises ``NotLeading``."""
+        """Set a live reference that was learned from gathered rows, and return the model's revision; raises
+        ``NotLeading`` unless this gateway leads."""
         with self._leader.writing() as connection:
             return self._set(connection, record, document, by)
 
@@ -80,18 +80,19 @@ class MonitorStore:
             return read_model_or_new(connection, record.model).revision
         connection.execute(table.delete().where(*where))
         values = {"model": record.model, "version": record.version, "digest": record.digest}
-        told = {"source": record.source, "document": document, "used_at": self._clock()}
-        connection.execute(table.insert().values(**values, **told))
+        content = {"source": record.source, "document": document, "used_at": self._clock()}
+        connection.execute(table.insert().values(**values, **content))
         before = None if present is None else {"digest": present.digest, "source": present.source}
         after = {"digest": record.digest, "source": record.source}
         subject = f"versions/{record.version}/reference"
-        return self._journal.changed(connection, record.model, "reference.set", subject, by, before, after)
+        return self._journal.record_change(connection, record.model, "reference.set", subject, by, before, after)
 
     def drop_reference(self, model: str, version: str, event: Event, by: By) -> int:
-        """Take a version's reference away, so that one is learned anew, and tell the event of it; the model's revision.
+        """Delete the reference of a version so that another is learned, store the event, and return the model's
+        revision.
 
         Raises:
-            NotFound: it has none.
+            NotFound: the version has none.
         """
         table = schema.references
         where = (table.c.model == model, table.c.version == version)
@@ -103,18 +104,18 @@ class MonitorStore:
                 )
             connection.execute(table.delete().where(*where))
             forget(connection, (model, version))
-            self._traffic.emit(connection, model, event)
+            self._traffic.insert_event(connection, model, event)
             before = {"digest": present.digest, "source": present.source}
             subject = f"versions/{version}/reference"
-            return self._journal.changed(connection, model, "reference.relearn", subject, by, before, None)
+            return self._journal.record_change(connection, model, "reference.relearn", subject, by, before, None)
 
     def policies(self) -> dict[str, Document]:
-        """What is to be watched of each model that has a policy."""
+        """Return the policies by model."""
         with self._database.reading() as connection:
             return {row.model: row.document for row in connection.execute(sa.select(schema.policies))}
 
     def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> int:
-        """Replace a model's policy; the model's new revision.
+        """Replace a model's policy, and return the model's new revision.
 
         Raises:
             Conflict: the model is not at ``if_revision``.
@@ -123,8 +124,8 @@ class MonitorStore:
         with self._database.writing() as connection:
             record = read_model_or_new(connection, model)
             if if_revision is not None and if_revision != record.revision:
-                raise Conflict(f"model '{model}' is at revision {record.revision}, not {if_revision}; look again")
+                raise Conflict(f"model '{model}' is at revision {record.revision}, not {if_revision}; read it again")
             before = connection.execute(sa.select(table.c.document).where(table.c.model == model)).scalar()
             connection.execute(table.delete().where(table.c.model == model))
             connection.execute(table.insert().values(model=model, document=document))
-            return self._journal.changed(connection, model, "policy.set", "policy", by, before, document)
+            return self._journal.record_change(connection, model, "policy.set", "policy", by, before, document)

@@ -1,5 +1,5 @@
-"""What retraining rules remember, and events on their way to sinks: a decision and what is to be sent are one
-transaction, so there is never the one without the other."""
+"""The outbox: the state of retraining rules, and events on their way to sinks. A decision and its event are written in
+one transaction."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,22 +18,23 @@ from penstock.registry.stores.traffic import Event, TrafficStore, cloud_event, e
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
-FIRST_LATE_S, LATE_S = 60.0, 7200.0
-"""No delivery is put off for longer, before its first attempt and after one: a clock that was set back since wrote what
-lies beyond, and it is due."""
+MOST_FIRST_DELAY_S, MOST_DELAY_S = 60.0, 7200.0
+"""A delivery is due at the latest this long from now, before its first attempt and after one: a later time was written
+before the clock was set back."""
 
 
 class Superseded(Conflict):
-    """Somebody else has written what became of a delivery, or asked for it again: nothing was written."""
+    """Another attempt has changed the delivery, or it was replayed: nothing was written."""
 
     def __init__(self) -> None:
-        super().__init__("the delivery has moved on; this attempt at it counts no more")
+        super().__init__("another attempt has changed the delivery; the result of this attempt is ignored")
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt at sending one event to one sink; ``event`` is the CloudEvent, ``attempts`` how often it was tried
-    before, ``begun`` that this attempt is written down already."""
+    """One attempt to deliver one event to one sink: ``event`` is the CloudEvent, ``attempts`` the number of earlier
+    attempts, ``created`` the time of the decision (seconds since the epoch), and ``begun`` says that this attempt is
+    stored already."""
 
     seq: int
     model: str
@@ -45,11 +46,11 @@ class Delivery:
 
 
 class Outbox:
-    """The records of retraining; ``clock`` gives seconds since the epoch, by default the database's.
-    Raises ``NotReady`` as the registry does.
+    """The records of retraining; ``clock`` gives seconds since the epoch, by default those of the database.
 
-    What became of a delivery is written for one attempt: unless the delivery still waits at that attempt, nothing is,
-    and ``Superseded`` is raised. The term alone does not tell: a gateway may lose it and lead again in a later one.
+    The result of a delivery is stored for one attempt. If the delivery no longer waits at that attempt, nothing is
+    written and ``Superseded`` is raised; the term does not suffice, because a gateway may lose the lease and lead
+    again. Every method raises ``NotReady`` while the database cannot be reached or written.
     """
 
     def __init__(self, database: Connections, traffic: TrafficStore, clock: Callable[[], float] | None = None) -> None:
@@ -60,21 +61,21 @@ class Outbox:
         self._journal = Journal(clock or database.clock.stamp)
 
     def lead(self) -> bool:
-        """Whether this gateway is the one that decides and sends for all."""
+        """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
         return self._traffic.lead()
 
     @property
     def term(self) -> int | None:
-        """The term in which this gateway leads, as far as it knows; None if it does not."""
+        """The term in which this gateway leads, by its last look at the lease; None if it does not lead."""
         return self._database.lease.term
 
     def as_leader(self) -> "Outbox":
-        """The same for what only the gateway that leads may write: its changes raise ``NotLeading`` elsewhere."""
+        """Return an outbox whose changes raise ``NotLeading`` unless this gateway leads."""
         return Outbox(LeaderConnections(self._database), self._traffic.as_leader(), self._asked_clock)
 
-    def standing(self, model: str) -> tuple[Document, int]:
-        """What a model's rules remember, and the revision it is at (0: nothing yet)."""
-        table = schema.standings
+    def rule_state(self, model: str) -> tuple[Document, int]:
+        """Return the state of a model's rules and its revision (0: no state yet)."""
+        table = schema.rule_states
         with self._database.reading() as connection:
             row = connection.execute(sa.select(table).where(table.c.model == model)).first()
         return ({}, 0) if row is None else (row.document, row.revision)
@@ -90,48 +91,50 @@ class Outbox:
         action: str = "retraining.request",
         pin: str | None = None,
     ) -> int:
-        """Write down what the rules remember now, and with it an event for some sinks; the new revision. With ``by`` it
-        is an ``action`` of the audit; with ``pin`` that version goes on answering until something else is decided.
+        """Store the state of a model's rules, with an event for some sinks, and return the new revision.
+
+        With ``by`` the audit gets a line for the ``action``; with ``pin`` that version keeps answering until another
+        decision.
 
         Raises:
-            Conflict: somebody else has decided meanwhile.
+            Conflict: the state is at another revision.
         """
-        table = schema.standings
+        table = schema.rule_states
         with self._database.writing() as connection:
             if revision:
                 where = (table.c.model == model, table.c.revision == revision)
                 done = connection.execute(table.update().where(*where).values(document=document, revision=revision + 1))
                 if not done.rowcount:
-                    raise Conflict("the rules of the model have moved on")
+                    raise Conflict(f"the state of the rules of model '{model}' has changed; read it again")
             else:
                 if connection.execute(sa.select(table.c.model).where(table.c.model == model)).first() is not None:
-                    raise Conflict("the rules of the model have moved on")
+                    raise Conflict(f"the state of the rules of model '{model}' has changed; read it again")
                 connection.execute(table.insert().values(model=model, document=document, revision=1))
             if event is not None:
-                self._traffic.emit(connection, model, event)
+                self._traffic.insert_event(connection, model, event)
                 self._address(connection, model, event_id(event), sinks)
                 if by is not None:
                     after = {"event": event_id(event), "type": event.type}
-                    self._journal.changed(connection, model, action, "retraining", by, None, after)
+                    self._journal.record_change(connection, model, action, "retraining", by, None, after)
                     if pin is not None:
                         self._traffic.pin_champion(connection, model, pin, by)
         return revision + 1
 
     def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> list[Counts]:
-        """What was counted of a version's requests, oldest first; ``slow_ms`` says what was counted as slow."""
+        """Return the history of a version's request counts, oldest first; ``slow_ms`` is the limit of slow requests."""
         table = schema.request_history
         columns = (table.c.at, table.c.requests, table.c.failed, table.c.slow)
-        mine = (table.c.model == key[0], table.c.version == key[1], table.c.slow_ms == slow_ms)
+        own = (table.c.model == key[0], table.c.version == key[1], table.c.slow_ms == slow_ms)
         with self._database.reading() as connection:
-            return [Counts(*row) for row in connection.execute(sa.select(*columns).where(*mine).order_by(table.c.seq))]
+            return [Counts(*row) for row in connection.execute(sa.select(*columns).where(*own).order_by(table.c.seq))]
 
     def note_requests(self, key: tuple[str, str], slow_ms: float, counts: Counts, kept_s: float) -> None:
-        """Write down what was counted of a version's requests; older ones than ``kept_s``, and those of other versions
-        of the model, go."""
+        """Add request counts of a version to its history; counts older than ``kept_s`` and those of the model's other
+        versions are deleted."""
         with self._database.recording() as connection:
             table = schema.request_history
             over = (table.c.version != key[1]) | (table.c.slow_ms != slow_ms)
-            over |= (table.c.at < counts.at - kept_s) | (table.c.at > counts.at)  # by a clock that was set back
+            over |= (table.c.at < counts.at - kept_s) | (table.c.at > counts.at)  # later: the clock was set back
             connection.execute(table.delete().where(table.c.model == key[0], over))
             values = {"model": key[0], "version": key[1], "slow_ms": slow_ms, "at": counts.at}
             counted = {"requests": counts.requests, "failed": counts.failed, "slow": counts.slow}
@@ -145,13 +148,13 @@ class Outbox:
                 values = {"event": event, "model": model, "sink": sink, "state": PENDING}
                 connection.execute(table.insert().values(**values, attempts=0, created=now, due=now, error=""))
 
-    def tell(self, model: str, event: Event) -> None:
-        """Write down an event that no decision made; the same one twice is one."""
-        self._traffic.tell(model, event)
+    def emit(self, model: str, event: Event) -> None:
+        """Store an event that belongs to no decision; an event that is stored already is left as it is."""
+        self._traffic.emit(model, event)
 
     def due(self, after: Delivery | None = None) -> list[Delivery]:
-        """What is to be sent now: of each model and sink the oldest, once its time has come; or only of those of the
-        one that it comes ``after``."""
+        """Return the deliveries that are due: of each model and sink the oldest one. With ``after`` only the next one
+        of the same model and sink."""
         table, events = schema.outbox, schema.events
         same = () if after is None else (table.c.model == after.model, table.c.sink == after.sink)
         first = (
@@ -176,51 +179,58 @@ class Outbox:
 
     def _is_due(self) -> sa.ColumnElement[bool]:
         table, now = schema.outbox, self._clock()
-        first = (table.c.attempts == 0) & (table.c.error == "") & (table.c.due > now + FIRST_LATE_S)
-        return (table.c.due <= now) | first | (table.c.due > now + LATE_S)
+        first = (table.c.attempts == 0) & (table.c.error == "") & (table.c.due > now + MOST_FIRST_DELAY_S)
+        return (table.c.due <= now) | first | (table.c.due > now + MOST_DELAY_S)
 
     def sent(self, delivery: Delivery) -> None:
-        """A sink has it; raises ``Superseded``."""
+        """Store that the sink has accepted the event; raises ``Superseded``."""
         self._update(delivery, state=SENT, attempts=delivery.attempts + 1, error="")
 
     def failed(self, delivery: Delivery, due: float, error: str) -> None:
-        """A sink does not have it; it is tried again at ``due``. Raises ``Superseded``."""
+        """Store that the attempt has failed; it is repeated at ``due`` (seconds since the epoch). Raises
+        ``Superseded``."""
         self._update(delivery, due=due, attempts=delivery.attempts + 1, error=error)
 
     def begin(self, delivery: Delivery) -> Delivery:
-        """The attempt as it is once it is written down that a sink is about to get the event: whoever finds it
-        unfinished later knows that the sink may have it. Raises ``Superseded``."""
+        """Store that the attempt begins, and return the begun attempt. A gateway that finds it unfinished later knows
+        that the sink may have the event. Raises ``Superseded``."""
         self._update(delivery, attempts=delivery.attempts + 1)
         return replace(delivery, begun=True)
 
     def put_off(self, delivery: Delivery, due: float, error: str) -> None:
-        """It is tried again at ``due`` as if this attempt was not made: nothing was sent. Raises ``Superseded``."""
+        """Postpone the delivery to ``due`` (seconds since the epoch) without counting the attempt, because nothing was
+        sent. Raises ``Superseded``."""
         self._update(delivery, due=due, attempts=delivery.attempts, error=error)
 
     def given_up(self, delivery: Delivery, error: str, event: Event, others: Sequence[str] | None = None) -> None:
-        """It is not tried again unless somebody asks for it, which an event tells. What it asked for is over, unless
-        one of the ``others`` may still bring it (None: it goes on). Raises ``Superseded``."""
+        """Store that the delivery is dead, with an ``event`` that says so; it is repeated only on ``replay``.
+
+        The request of the delivery ends, unless one of the ``others`` (sinks) has the event or may still get it (None:
+        the request stays open). Raises ``Superseded``.
+        """
         with self._database.writing() as connection:
             self._set(connection, delivery, state=DEAD, attempts=delivery.attempts + 1, error=error)
-            self._traffic.emit(connection, delivery.model, event)
+            self._traffic.insert_event(connection, delivery.model, event)
             if others is not None and not self._may_bring(connection, delivery, others):
                 self._end_request(connection, delivery)
 
     @staticmethod
     def _may_bring(connection: sa.Connection, delivery: Delivery, sinks: Sequence[str]) -> bool:
-        """Whether one of the sinks has the same event, or will."""
+        """Return whether one of the sinks has the same event or may still get it."""
         table = schema.outbox
         same = (table.c.event == delivery.event["id"], table.c.sink.in_(sinks), table.c.state != DEAD)
         return connection.execute(sa.select(table.c.seq).where(*same)).first() is not None
 
     def _end_request(self, connection: sa.Connection, delivery: Delivery) -> None:
         event = str(delivery.event["id"])
-        self._change_standing(connection, delivery.model, lambda kept: without_request(kept, event))
+        self._change_rule_state(connection, delivery.model, lambda kept: without_request(kept, event))
 
     @staticmethod
-    def _change_standing(connection: sa.Connection, model: str, change: Callable[[Document], Document | None]) -> None:
-        """Have what a model's rules remember changed, where there is something to change (None: nothing)."""
-        table = schema.standings
+    def _change_rule_state(
+        connection: sa.Connection, model: str, change: Callable[[Document], Document | None]
+    ) -> None:
+        """Change the state of a model's rules, unless ``change`` returns None."""
+        table = schema.rule_states
         row = connection.execute(sa.select(table).where(table.c.model == model)).first()
         after = None if row is None else change(row.document)
         if row is not None and after is not None:
@@ -239,10 +249,10 @@ class Outbox:
             raise Superseded
 
     def replay(self, model: str, by: By) -> int:
-        """Try again what was given up, and now what waits for its next attempt; how many deliveries.
+        """Make dead and waiting deliveries due now, and return how many.
 
         Raises:
-            NotFound: nothing of the model was given up or waits.
+            NotFound: the model has none.
         """
         table, now = schema.outbox, self._clock()
         waits = (table.c.state == DEAD) | ((table.c.state == PENDING) & (table.c.due > now))
@@ -252,13 +262,13 @@ class Outbox:
             events = set(connection.execute(dead).scalars())
             number = connection.execute(table.update().where(table.c.model == model, waits).values(**values)).rowcount
             if not number:
-                raise NotFound(f"nothing of model '{model}' was given up or waits")
-            self._change_standing(connection, model, lambda kept: with_request(kept, events))
-            self._journal.changed(connection, model, "outbox.replay", "outbox", by, None, {"deliveries": number})
+                raise NotFound(f"model '{model}' has no dead or waiting deliveries")
+            self._change_rule_state(connection, model, lambda kept: with_request(kept, events))
+            self._journal.record_change(connection, model, "outbox.replay", "outbox", by, None, {"deliveries": number})
         return number
 
     def deliveries(self, model: str, limit: int = 100) -> list[Document]:
-        """A model's newest deliveries, newest first."""
+        """Return the newest deliveries of a model, newest first."""
         table = schema.outbox
         query = sa.select(table).where(table.c.model == model).order_by(table.c.seq.desc()).limit(limit)
         with self._database.reading() as connection:
@@ -269,7 +279,7 @@ class Outbox:
         ]
 
     def pending(self) -> dict[str, tuple[int, float]]:
-        """Of each model how many deliveries wait, and when the oldest was decided."""
+        """Return by model how many deliveries wait, and when the oldest was decided (seconds since the epoch)."""
         table = schema.outbox
         query = sa.select(table.c.model, sa.func.count(), sa.func.min(table.c.created)).where(table.c.state == PENDING)
         with self._database.reading() as connection:

@@ -1,6 +1,6 @@
-"""What the database lets go in time: each method is one short transaction over at most ``BATCH`` rows, and blocks.
+"""Deletes expired rows of the database: each method is one short transaction over at most ``BATCH`` rows, and blocks.
 
-Rows are looked for without a lock first, so that a pass that finds nothing holds up nobody.
+Rows are searched for without a lock first, so that a pass that finds nothing delays nobody.
 """
 
 from collections.abc import Callable, Collection
@@ -21,10 +21,10 @@ BATCH = 500
 """Most rows of one transaction."""
 
 OVER_S = 600.0
-"""Captured rows that were asked for until so long ago are wanted by nobody."""
+"""A request for captured rows expires this long after its deadline."""
 
 USED_S = 3600.0
-"""That a reference is used is written down no more often than that."""
+"""Shortest interval at which the use of a reference is stored."""
 
 HISTORY_S = 2 * 86_400.0
 """Twice the longest window of a burn rate."""
@@ -33,10 +33,10 @@ BY = By("penstock", "its retention time is over")
 
 
 class RetentionStore:
-    """Deletes what is over, which only a leader may (``NotLeading``).
+    """Deletes expired rows; every deletion raises ``NotLeading`` unless this gateway leads.
 
-    ``clock`` gives seconds since the epoch, by default the database's. All times that the methods take are of that
-    clock; each returns how many rows went. Raises ``NotReady`` as the registry does.
+    ``clock`` gives seconds since the epoch, by default those of the database; all times are of that clock. Each method
+    returns the number of deleted rows, and raises ``NotReady`` while the database cannot be reached or written.
     """
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
@@ -46,17 +46,17 @@ class RetentionStore:
         self.now = clock or database.clock.now
 
     def events(self, before: float) -> int:
-        """Events before a time, but those that are still to be sent, or may be sent again."""
+        """Delete events before a time, except those that are or may become due for delivery."""
         table, outbox = schema.events, schema.outbox
         waits = sa.exists().where(outbox.c.event == table.c.id, outbox.c.state.in_((PENDING, DEAD)))
         return self._delete(table.c.seq, table.c.at < stamp_of(before), ~waits)
 
     def deliveries(self, before: float) -> int:
-        """Deliveries that were made, decided before a time."""
+        """Delete successful deliveries that were decided before a time."""
         return self._deliveries(SENT, before)
 
     def dead_deliveries(self, before: float) -> int:
-        """Deliveries that were given up, decided before a time."""
+        """Delete dead deliveries that were decided before a time."""
         return self._deliveries(DEAD, before)
 
     def _deliveries(self, state: str, before: float) -> int:
@@ -64,8 +64,8 @@ class RetentionStore:
         return self._delete(table.c.seq, table.c.state == state, table.c.created < before)
 
     def trials(self, before: float, most: int) -> int:
-        """Closed rollouts and experiments begun before a time, and all but the ``most`` newest; the newest of a model
-        stays."""
+        """Delete closed rollouts and experiments that began before a time, and all but the ``most`` newest; the newest
+        of a model stays."""
         table = schema.trials
         order = sa.func.row_number().over(
             partition_by=(table.c.model, table.c.kind), order_by=(table.c.created_at.desc(), table.c.id.desc())
@@ -76,39 +76,38 @@ class RetentionStore:
         return self._delete(table.c.id, ~table.c.open, table.c.id.in_(over))
 
     def observations(self) -> int:
-        """What gateways counted for trials that are over, or gone."""
+        """Delete observations of trials that are closed or deleted."""
         table, trials = schema.observations, schema.trials
         opened = sa.exists().where(trials.c.id == table.c.trial, trials.c.open)
         return self._delete(table.c.trial, ~opened)
 
     def request_histories(self) -> int:
-        """What was counted of requests so long ago that no burn rate looks back on it."""
+        """Delete request counts that are older than the longest window of a burn rate."""
         table = schema.request_history
         return self._delete(table.c.seq, table.c.at < self.now() - HISTORY_S)
 
     def leases(self) -> int:
-        """Leases that have ended."""
+        """Delete expired leases on contents."""
         table = schema.leases
         return self._delete(table.c.id, table.c.until <= self.now())
 
     def row_requests(self) -> int:
-        """Requests for captured rows that the gateway that asked has left behind."""
+        """Delete requests for captured rows that their gateway has not closed."""
         table = schema.row_requests
         return self._delete(table.c.id, table.c.deadline < self.now() - OVER_S)
 
     def row_answers(self) -> int:
-        """What was handed over for requests that are over."""
+        """Delete answers to requests for captured rows that are closed."""
         table, requests = schema.row_answers, schema.row_requests
         return self._delete(table.c.request, ~sa.exists().where(requests.c.id == table.c.request))
 
     def use_references(self, served: Collection[VersionKey]) -> int:
-        """Write down that the references of these versions are used now; one that nobody has told of counts as used
-        now."""
+        """Store that the references of these versions are used now; one without a stored use counts as used now."""
         table, now = schema.references, self.now()
         stale: sa.ColumnElement[bool] = table.c.used_at.is_(None)
         if served:
-            mine = sa.tuple_(table.c.model, table.c.version).in_(sorted(served)[:BATCH])
-            stale |= mine & (table.c.used_at < now - USED_S)
+            own = sa.tuple_(table.c.model, table.c.version).in_(sorted(served)[:BATCH])
+            stale |= own & (table.c.used_at < now - USED_S)
         query = sa.select(sa.func.count()).select_from(table).where(stale)
         if not self._read(query)[0][0]:
             return 0
@@ -116,12 +115,12 @@ class RetentionStore:
             return connection.execute(table.update().where(stale).values(used_at=now)).rowcount
 
     def references(self, before: float) -> int:
-        """References that no gateway has used since a time, of versions that the registry does not offer."""
+        """Delete references that no gateway has used since a time, unless their version is admitted in the registry."""
         table, versions = schema.references, schema.versions
         admitted = sa.exists().where(
             versions.c.model == table.c.model,
             versions.c.version == table.c.version,
-            versions.c.standing == VersionState.ADMITTED.value,
+            versions.c["standing"] == VersionState.ADMITTED.value,
         )
         due = (table.c.used_at < before, ~admitted)
         found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
@@ -130,24 +129,26 @@ class RetentionStore:
                 one = (table.c.model == model, table.c.version == version)
                 if connection.execute(table.delete().where(*one, *due)).rowcount:
                     subject, was = f"versions/{version}/reference", {"digest": digest}
-                    self._journal.changed(connection, model, "reference.forget", subject, BY, was, None)
+                    self._journal.record_change(connection, model, "reference.forget", subject, BY, was, None)
         return len(found)
 
     def retired_versions(self, before: float) -> int:
-        """Records of versions that were retired before a time; their contents have gone long before."""
+        """Delete records of versions that were retired before a time; their contents were deleted long before."""
         table = schema.versions
-        due = (table.c.standing == VersionState.RETIRED.value, table.c.retired_at < before)
+        due = (table.c["standing"] == VersionState.RETIRED.value, table.c.retired_at < before)
         found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
         for model, version, digest in found:
             with self._leader.writing() as connection:
                 one = (table.c.model == model, table.c.version == version)
                 if connection.execute(table.delete().where(*one, *due)).rowcount:
                     was = {"digest": digest}
-                    self._journal.changed(connection, model, "version.forget", f"versions/{version}", BY, was, None)
+                    self._journal.record_change(
+                        connection, model, "version.forget", f"versions/{version}", BY, was, None
+                    )
         return len(found)
 
     def _delete(self, key: sa.Column[Any], *due: sa.ColumnElement[bool]) -> int:
-        """Delete the rows of the first keys that are due."""
+        """Delete the rows of the first ``BATCH`` keys that are due."""
         found = [row[0] for row in self._read(sa.select(key).where(*due).distinct().order_by(key).limit(BATCH))]
         if not found:
             return 0
@@ -160,5 +161,5 @@ class RetentionStore:
 
 
 def stamp_of(at: float) -> str:
-    """A time as the tables write it; such texts are in the order of their times."""
+    """Return a time (seconds since the epoch) as the tables write it; such texts sort by time."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")

@@ -1,7 +1,7 @@
-"""Captured rows that the gateway that leads asks all others for: its requests, and what each hands over.
+"""Requests of the leading gateway for the captured rows of all others, and their answers.
 
-Each method is one transaction, and blocks. The files lie in the blobs; whoever has written one deletes it when its
-request is over, and so does whoever has asked.
+Each method is one transaction, and blocks. The files are blobs; the gateway that wrote one and the one that asked for
+it delete it when the request is closed.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from penstock.registry.stores.connections import Connections
 
 @dataclass(frozen=True, slots=True)
 class RowRequest:
-    """What the gateway ``asker`` wants of every other one: captured requests of a version, without the ``share`` that
+    """A request of the gateway ``asker`` to every other one: captured requests of a version without the ``share`` that
     is held out, or (``for_exam``) the held-out ones; at most ``most`` of them."""
 
     id: str
@@ -30,8 +30,8 @@ class RowRequest:
 
 @dataclass(frozen=True, slots=True)
 class RowAnswer:
-    """What a gateway has handed over: the digest of a file in the blobs ("" for none) and how much is in it, or what
-    the ``problem`` is."""
+    """The answer of a gateway: the digest of a file among the blobs ("" for none) and its amount, or the
+    ``problem``."""
 
     gateway: str
     digest: str = ""
@@ -41,14 +41,15 @@ class RowAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Where a request stands."""
+    """The state of a request: the answers, and which gateways may still answer."""
 
     answers: tuple[RowAnswer, ...]
     progress: Progress
 
 
 class RowRequestStore:
-    """Requests and answers; times are the database's. Raises ``NotReady`` as the registry does."""
+    """Requests and answers; times are those of the database. Every method raises ``NotReady`` while the database cannot
+    be reached or written."""
 
     def __init__(self, database: Connections) -> None:
         self._database = database
@@ -63,7 +64,7 @@ class RowRequestStore:
             connection.execute(schema.row_requests.insert().values(**_values(request), deadline=deadline))
 
     def look(self, request: str) -> Look:
-        """Who has answered, and who may still do so."""
+        """Return the state of a request."""
         requests, gateways = schema.row_requests, schema.gateways
         with self._database.reading() as connection:
             now = database_now(connection)
@@ -74,15 +75,15 @@ class RowRequestStore:
         return Look(answers, Progress({one.gateway for one in answers}, silent_s, float(left_s or 0.0)))
 
     def close(self, request: str) -> None:
-        """Nothing is wanted any more; raises ``NotLeading``."""
+        """Delete a request and its answers; raises ``NotLeading``."""
         with self._leader.recording() as connection:
             for table, key in ((schema.row_answers, "request"), (schema.row_requests, "id")):
                 connection.execute(table.delete().where(table.c[key] == request))
 
-    # Every other one.
+    # The other gateways.
 
     def open(self, gateway: str) -> tuple[list[RowRequest], set[str]]:
-        """The requests that a gateway may answer, and the names of those that it has answered."""
+        """Return the requests that a gateway may answer, and the ids of those that it has answered."""
         table, answers = schema.row_requests, schema.row_answers
         with self._database.reading() as connection:
             wanted = (table.c.asker != gateway, table.c.deadline > database_now(connection))
@@ -91,7 +92,7 @@ class RowRequestStore:
         return [_request(row) for row in rows if row.id not in done], done
 
     def answer(self, request: str, answer: RowAnswer) -> bool:
-        """Say what was handed over; whether somebody still waits for it."""
+        """Store an answer, and return whether the request still waits for it."""
         table, answers = schema.row_requests, schema.row_answers
         with self._database.recording() as connection:
             due = (table.c.id == request, table.c.deadline > database_now(connection))

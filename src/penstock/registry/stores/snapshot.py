@@ -1,4 +1,4 @@
-"""The registry as it was last read: what is served goes on while the database is away, in this process and the next."""
+"""The last known state of the registry: serving goes on while the database is away, in this process and the next."""
 
 import json
 import logging
@@ -27,17 +27,20 @@ log = logging.getLogger("penstock.registry")
 
 
 class Store(Protocol):
-    """What is read of the database."""
+    """The reads of the registry's database that a snapshot needs."""
 
     def revision(self) -> int:
-        """Grows by every change."""
+        """Return a number that grows by every change."""
 
     def models(self) -> list[ModelRecord]:
-        """Every model."""
+        """Return every model."""
 
 
 class RegistrySnapshot:
-    """Reads a store, and remembers what it said in ``file``; blocking, for any thread."""
+    """Reads a store, and saves the last known state in ``file``. Calls block; any thread may make them.
+
+    ``problem`` says why the last read failed, "" if it did not.
+    """
 
     def __init__(self, store: Store, file: Path) -> None:
         self._store = store
@@ -50,7 +53,7 @@ class RegistrySnapshot:
         self.problem = ""
 
     def models(self) -> list[ModelRecord]:
-        """Every model, as it is now or, while the database is away, as it was; ``problem`` then says why.
+        """Return every model as it is now or, while the database is away, as it was last known.
 
         Raises:
             NotReady: the database is away and was never read.
@@ -59,7 +62,7 @@ class RegistrySnapshot:
             return self._read()
 
     def present(self) -> list[ModelRecord]:
-        """Every model as it is now, for changes that follow from it.
+        """Return every model as it is now, for changes that depend on it.
 
         Raises:
             NotReady: the database is away.
@@ -71,60 +74,60 @@ class RegistrySnapshot:
             return models
 
     def last_known(self, problem: str) -> list[ModelRecord] | None:
-        """What was last read in this process, for when a read takes too long (``problem`` says so); does not block."""
+        """Return what this process last read, for a read that takes too long (``problem`` says so); does not block."""
         self.problem = problem
         return self._models
 
     def recalled(self, problem: str) -> list[ModelRecord] | None:
-        """The same, or what an earlier process read last; whoever reads the database meanwhile is not waited for."""
+        """Return what this process or an earlier one last read, without waiting for a read in progress."""
         self.problem = problem
-        return self._models or self._recalled()
+        return self._models or self._load()
 
     @property
     def revision(self) -> int:
-        """The registry's revision when it was last looked at, 0 while it is away."""
+        """The registry's revision at the last read, 0 while the database is away."""
         return self._revision or 0
 
     def _read(self) -> list[ModelRecord]:
         try:
             revision = self._store.revision()
             if self._models is None or revision != self._revision:
-                self._models, self._revision = self._filled(self._store.models()), revision
-                self._remember(self._models)
+                self._models, self._revision = self._fill_unreadable(self._store.models()), revision
+                self._save(self._models)
             self.problem = ""
         except NotReady as fault:
             self.problem, self._revision = str(fault), None
             if self._models is None:
-                self._models = self._recalled()
+                self._models = self._load()
             if self._models is None:
                 raise
         return self._models
 
-    def _filled(self, models: list[ModelRecord]) -> list[ModelRecord]:
-        """The same, with what was read before of those that cannot be read now."""
+    def _fill_unreadable(self, models: list[ModelRecord]) -> list[ModelRecord]:
+        """Replace models that cannot be read by their last known state."""
         problems = {model.name: model.problem for model in models if model.problem}
         for name in problems.keys() - self._unreadable.keys():
-            log.error("model %s cannot be read, what was read of it before holds on: %s", name, problems[name])
+            log.error("model %s cannot be read; its last known state stays in use: %s", name, problems[name])
         self._unreadable = problems
         if not problems:
             return models
-        before = {model.name: model for model in self._models or self._recalled() or ()}
+        before = {model.name: model for model in self._models or self._load() or ()}
         return [
             replace(before[model.name], problem=model.problem) if model.problem and model.name in before else model
             for model in models
         ]
 
-    def _remember(self, models: list[ModelRecord]) -> None:
+    def _save(self, models: list[ModelRecord]) -> None:
         try:
             write_atomically(self._file, json.dumps([model_out(model) for model in models]))
             self._unwritten = ""
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if reason != self._unwritten:
-                log.warning("what the registry said cannot be remembered: %s", reason)
+                log.warning("the last known state of the registry cannot be saved: %s", reason)
             self._unwritten = reason
 
-    def _recalled(self) -> list[ModelRecord] | None:
+    def _load(self) -> list[ModelRecord] | None:
         try:
             return [model_in(values) for values in json.loads(self._file.read_text())]
         except (OSError, ValueError, KeyError, TypeError):
@@ -132,13 +135,16 @@ class RegistrySnapshot:
 
 
 def model_out(model: ModelRecord) -> dict[str, Any]:
-    """A model as JSON values."""
+    """Return a model as JSON values."""
     route = None if model.route is None else stored_out(model.route)
-    return {**asdict(replace(model, route=None)), "route": route}
+    values = {**asdict(replace(model, route=None)), "route": route}
+    for version in values["versions"].values():
+        version["standing"] = version.pop("state")  # the name in the files of earlier releases
+    return values
 
 
 def model_in(values: Mapping[str, Any]) -> ModelRecord:
-    """A model from its JSON values, as ``model_out`` gives them."""
+    """Return a model from the JSON values of ``model_out``."""
     settings = values["settings"]
     policy = settings["versions"]
     return ModelRecord(

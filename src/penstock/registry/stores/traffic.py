@@ -1,6 +1,6 @@
-"""Routes, rollouts and experiments in the database; each method is one transaction, and blocks.
+"""Routes, rollouts, experiments and events in the database; each method is one transaction, and blocks.
 
-A change of weights, its audit and its event are one: there is never the one without the others.
+A change of weights, its line in the audit and its event are written together or not at all.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ KEPT = 200
 """Trials of one model that are listed."""
 
 SAME_FACT_S = 60.0
-"""Gateways that see the same within that time tell of one fact."""
+"""Events of several gateways about the same subject within this time describe one fact."""
 
 SOURCE = "penstock"
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A rollout or an experiment as it is kept; ``document`` belongs to whoever runs it."""
+    """A stored rollout or experiment; the content of ``document`` belongs to the component that runs it."""
 
     id: str
     model: str
@@ -51,7 +51,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, to be told: ``type`` is what follows ``io.penstock.``; ``data`` is JSON."""
+    """An event: ``type`` is the CloudEvent type after ``io.penstock.``, ``data`` is JSON, and events with the same
+    subject, type and ``key`` are the same event."""
 
     type: str
     subject: str
@@ -61,8 +62,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a step of a trial changes together: its document, the model's route (``keep_route`` leaves it), the
-    champion (from what it has to be, to what it shall be), and what is told of it."""
+    """The changes of one step of a trial: its document, the model's route (``keep_route`` leaves it as it is), the
+    champion (the expected version and the new one), and an event."""
 
     document: Document
     open: bool = True
@@ -73,8 +74,11 @@ class Change:
 
 
 class TrafficStore:
-    """The records of traffic; ``clock`` gives seconds since the epoch, by default the database's; ``now`` gives it
-    steadily, for decisions that gateways share. Raises ``NotReady`` as the registry does."""
+    """The records of traffic. Any thread may use it.
+
+    ``clock`` gives seconds since the epoch, by default those of the database; ``now`` gives a steady time for decisions
+    that gateways share. Every method raises ``NotReady`` while the database cannot be reached or written.
+    """
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
         self._database = database
@@ -84,11 +88,11 @@ class TrafficStore:
         self.now = clock or database.clock.now
 
     def lead(self) -> bool:
-        """Whether this gateway is the one that decides for all."""
+        """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
         return self._database.lead()
 
     def as_leader(self) -> "TrafficStore":
-        """The same for what only the gateway that leads may write: its changes raise ``NotLeading`` elsewhere."""
+        """Return a store whose changes raise ``NotLeading`` unless this gateway leads."""
         return TrafficStore(LeaderConnections(self._database), self._asked_clock)
 
     # Routes.
@@ -96,7 +100,7 @@ class TrafficStore:
     def set_route(
         self, model: str, make: Callable[[ModelRecord], RouteSpec | None], by: By, if_revision: int | None = None
     ) -> int:
-        """Replace a model's route by what ``make`` makes of the model as it is; the model's new revision.
+        """Replace a model's route by the result of ``make`` for the present model, and return the model's revision.
 
         Raises:
             Conflict: the model is not at ``if_revision``, or a rollout or an experiment has its traffic.
@@ -108,22 +112,22 @@ class TrafficStore:
                 raise Conflict(f"{running.kind} {running.id} decides the traffic of '{model}'; abort it first")
             route = make(record)
             _refuse_retired(record, route)
-            return self._routed(connection, record, route, "route.set", by)
+            return self._write_route(connection, record, route, "route.set", by)
 
-    def _routed(
+    def _write_route(
         self, connection: sa.Connection, record: ModelRecord, route: RouteSpec | None, action: str, by: By
     ) -> int:
         table = schema.routes
         connection.execute(table.delete().where(table.c.model == record.name))
         if route is not None:
             connection.execute(table.insert().values(model=record.name, document=stored_out(route)))
-        before, after = (None if one is None else route_out(one) for one in (record.route, route))
-        return self._journal.changed(connection, record.name, action, "route", by, before, after)
+        before, after = (None if spec is None else route_out(spec) for spec in (record.route, route))
+        return self._journal.record_change(connection, record.name, action, "route", by, before, after)
 
     # Trials.
 
     def begin(self, model: str, kind: str, make: Callable[[ModelRecord, str], Change], by: By) -> Trial:
-        """Begin a trial with what ``make`` makes of the model and the trial's id.
+        """Begin a trial with the change that ``make`` returns for the model and the trial's id, and return the trial.
 
         Raises:
             Conflict: the model has an open one already.
@@ -142,28 +146,28 @@ class TrafficStore:
         return trial
 
     def trials(self, model: str, kind: str) -> list[Trial]:
-        """A model's trials, newest first."""
+        """Return the trials of a model, newest first."""
         table = schema.trials
         query = sa.select(table).where(table.c.model == model, table.c.kind == kind).order_by(table.c.created_at.desc())
         with self._database.reading() as connection:
             return [_trial(row) for row in connection.execute(query.limit(KEPT))]
 
     def trial(self, model: str, kind: str, trial_id: str) -> Trial:
-        """One trial.
+        """Return one trial.
 
         Raises:
-            NotFound: no such trial.
+            NotFound: there is no such trial.
         """
         with self._database.reading() as connection:
             return _find(connection, model, kind, trial_id)
 
     def open_trials(self) -> list[Trial]:
-        """Every trial that is not over."""
+        """Return all open trials."""
         with self._database.reading() as connection:
             return [_trial(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))]
 
     def newest(self, kind: str) -> dict[str, tuple[str, int]]:
-        """The newest trial of each model: its id and its revision."""
+        """Return the id and the revision of the newest trial of each model."""
         table = schema.trials
         query = sa.select(table.c.model, table.c.id, table.c.revision).where(table.c.kind == kind)
         with self._database.reading() as connection:
@@ -171,7 +175,7 @@ class TrafficStore:
         return {row.model: (row.id, row.revision) for row in rows}
 
     def rollout_targets(self, model: str) -> set[str]:
-        """The versions that rollouts of a model were begun to; reads nothing else of their documents."""
+        """Return the versions that were canaries of a model's rollouts; reads no other part of their documents."""
         table = schema.trials
         target = table.c.document["rollout", "spec", "to"].as_string()
         query = sa.select(target).where(table.c.model == model, table.c.kind == ROLLOUT).distinct()
@@ -179,36 +183,36 @@ class TrafficStore:
             return {to for to in connection.execute(query).scalars() if to is not None}
 
     def open_trial(self, model: str) -> Trial | None:
-        """A model's trial that is not over."""
+        """Return the open trial of a model, None without one."""
         with self._database.reading() as connection:
             return _open_trial(connection, model)
 
     def keep(self, trial: Trial, document: Document) -> Trial:
-        """Write down what a trial has seen, which changes nothing else.
+        """Store a trial's document without any other change, and return the trial at its new revision.
 
         Raises:
-            Conflict: somebody else wrote meanwhile.
+            Conflict: the trial is at another revision.
         """
         with self._database.writing() as connection:
-            return self._written(connection, trial, document, trial.open)
+            return self._write(connection, trial, document, trial.open)
 
     def change(self, trial: Trial, make: Callable[[ModelRecord], Change], action: str, by: By) -> Trial:
-        """Take a step of a trial: everything of it, or nothing.
+        """Take a step of a trial: make all its changes or none, and return the trial at its new revision.
 
         Raises:
-            Conflict: somebody else took one meanwhile, or the champion is not whom it was.
+            Conflict: the trial is at another revision, or the champion is not the expected version.
         """
         with self._database.writing() as connection:
             record = read_model_or_new(connection, trial.model)
             change = make(record)
-            written = self._written(connection, trial, change.document, change.open)
+            written = self._write(connection, trial, change.document, change.open)
             self._apply(connection, record, written, change, f"{trial.kind}.{action}", by)
             if not change.open:
                 table = schema.observations
                 connection.execute(table.delete().where(table.c.trial == trial.id))
         return written
 
-    def _written(self, connection: sa.Connection, trial: Trial, document: Document, is_open: bool) -> Trial:
+    def _write(self, connection: sa.Connection, trial: Trial, document: Document, is_open: bool) -> Trial:
         table = schema.trials
         written = connection.execute(
             table.update()
@@ -216,7 +220,7 @@ class TrafficStore:
             .values(document=document, open=is_open, revision=trial.revision + 1)
         )
         if not written.rowcount:
-            raise Conflict(f"{trial.kind} {trial.id} has moved on; look again")
+            raise Conflict(f"{trial.kind} {trial.id} has changed; read it again")
         return Trial(
             trial.id,
             trial.model,
@@ -232,38 +236,40 @@ class TrafficStore:
         self, connection: sa.Connection, record: ModelRecord, trial: Trial, change: Change, action: str, by: By
     ) -> None:
         if change.champion is not None:
-            self._crown(connection, record, *change.champion, by)
+            self._promote_champion(connection, record, *change.champion, by)
         if not change.keep_route:
-            self._routed(connection, record, change.route, action, by)
-        self._journal.changed(
-            connection, trial.model, action, f"{trial.kind}s/{trial.id}", by, None, _told(trial.document)
+            self._write_route(connection, record, change.route, action, by)
+        self._journal.record_change(
+            connection, trial.model, action, f"{trial.kind}s/{trial.id}", by, None, _summary(trial.document)
         )
         if change.event is not None:
-            self.emit(connection, trial.model, change.event)
+            self.insert_event(connection, trial.model, change.event)
 
-    def _crown(self, connection: sa.Connection, record: ModelRecord, expected: str | None, to: str, by: By) -> None:
+    def _promote_champion(
+        self, connection: sa.Connection, record: ModelRecord, expected: str | None, to: str, by: By
+    ) -> None:
         present = record.aliases.get(CHAMPION)
-        leads = None if present is None else present.version
-        if leads == to:
+        target = None if present is None else present.version
+        if target == to:
             return
-        if leads != expected:
-            raise Conflict(f"alias '{CHAMPION}' leads to {leads or 'nothing'}, not to {expected or 'nothing'}")
+        if target != expected:
+            raise Conflict(f"alias '{CHAMPION}' leads to {target or 'nothing'}, not to {expected or 'nothing'}")
         before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
-        self._journal.lead(connection, record.name, present, AliasRecord(CHAMPION, to, before), "alias.move", by)
+        self._journal.move_alias(connection, record.name, present, AliasRecord(CHAMPION, to, before), "alias.move", by)
 
     def pin_champion(self, connection: sa.Connection, model: str, version: str, by: By) -> None:
-        """Lead ``champion`` to the version that answers, where neither it nor a route decides: without it the next
-        version that is pushed would answer at once."""
+        """Point ``champion`` at the version that answers, unless a route decides or the alias exists: without it the
+        next pushed version would answer at once."""
         record = read_model_or_new(connection, model)
-        found = record.versions.get(version)  # a folder's are not in the registry
-        retired = found is not None and found.standing is VersionState.RETIRED
+        found = record.versions.get(version)  # versions of a folder are not in the registry
+        retired = found is not None and found.state is VersionState.RETIRED
         if record.route is None and CHAMPION not in record.aliases and not retired:
-            self._journal.lead(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by)
+            self._journal.move_alias(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by)
 
-    # What gateways counted.
+    # Observations of gateways.
 
     def observe(self, trial_id: str, gateway: str, document: Document) -> None:
-        """Write down what a gateway has counted so far."""
+        """Replace the counts of a gateway for a trial."""
         table = schema.observations
         key = (table.c.trial == trial_id, table.c.gateway == gateway)
         with self._database.writing() as connection:
@@ -272,7 +278,7 @@ class TrafficStore:
                 connection.execute(table.insert().values(trial=trial_id, gateway=gateway, document=document))
 
     def observations(self, trial_id: str) -> dict[str, Document]:
-        """What each gateway has counted so far."""
+        """Return the counts of each gateway for a trial."""
         table = schema.observations
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(table).where(table.c.trial == trial_id))
@@ -280,33 +286,33 @@ class TrafficStore:
 
     # Events.
 
-    def emit(self, connection: sa.Connection, model: str, event: Event) -> None:
-        """Write an event down within a change; the same one twice is one."""
+    def insert_event(self, connection: sa.Connection, model: str, event: Event) -> None:
+        """Store an event within a transaction; an event that is stored already is left as it is."""
         digest = event_id(event)
         table = schema.events
         if connection.execute(sa.select(table.c.seq).where(table.c.id == digest)).first() is None:
             values = {"id": digest, "at": self._now(), "type": event.type, "model": model}
             connection.execute(table.insert().values(**values, subject=event.subject, data=event.data))
 
-    def tell(self, model: str, event: Event) -> None:
-        """Write an event down that no change made."""
+    def emit(self, model: str, event: Event) -> None:
+        """Store an event that belongs to no other change."""
         with self._database.writing() as connection:
-            self.emit(connection, model, event)
+            self.insert_event(connection, model, event)
 
-    def tell_once(self, model: str, event: Event) -> None:
-        """Write down what every gateway may see: told once, however many tell it, and again no sooner than after
-        ``SAME_FACT_S``. The event's key is of no account: the fact is the first one after the last that was told."""
+    def emit_once(self, model: str, event: Event) -> None:
+        """Store an event that several gateways may report: once for all of them, and again after ``SAME_FACT_S`` at the
+        earliest. The event's key is replaced, because the fact is identified by the event before it."""
         table = schema.events
         last = sa.select(table.c.seq, table.c.at).order_by(table.c.seq.desc()).limit(1)
-        about = (table.c.model == model, table.c.type == event.type, table.c.subject == event.subject)
+        same = (table.c.model == model, table.c.type == event.type, table.c.subject == event.subject)
         with self._database.writing() as connection:
-            before = connection.execute(last.where(*about)).first()
-            # The absolute value: the clock may have been set back since.
+            before = connection.execute(last.where(*same)).first()
+            # The absolute value, because the clock may have been set back since.
             if before is None or abs(self._clock() - datetime.fromisoformat(before.at).timestamp()) >= SAME_FACT_S:
-                self.emit(connection, model, replace(event, key=f"after {0 if before is None else before.seq}"))
+                self.insert_event(connection, model, replace(event, key=f"after {0 if before is None else before.seq}"))
 
     def events(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[Document]:
-        """At most ``limit`` events in their order: the first after a sequence number, or the newest.
+        """Return at most ``limit`` events in their order: the first after a sequence number, or the newest.
 
         Each is a CloudEvent (specification 1.0, JSON form) with its ``sequence``.
         """
@@ -326,21 +332,21 @@ class TrafficStore:
 
 
 def event_id(event: Event) -> str:
-    """Names an event by what it is about, so that telling it again is recognisable."""
+    """Return the id of an event, a digest of its subject, type and key, so that a repeated event is recognised."""
     return hashlib.sha256("\0".join((SOURCE, event.subject, event.type, event.key)).encode()).hexdigest()
 
 
 def _at(record: ModelRecord, revision: int | None) -> ModelRecord:
     if revision is not None and revision != record.revision:
-        raise Conflict(f"model '{record.name}' is at revision {record.revision}, not {revision}; look again")
+        raise Conflict(f"model '{record.name}' is at revision {record.revision}, not {revision}; read it again")
     return record
 
 
 def _refuse_retired(record: ModelRecord, route: RouteSpec | None) -> None:
-    """Refuse a route to versions that were retired since whoever asks for it last read the registry."""
+    """Refuse a route to versions that were retired since the caller last read the registry; raises ``Refused``."""
     for version in () if route is None else sorted({*route.receivers(), route.stable}):
         known = record.versions.get(version)
-        if known is not None and known.standing is VersionState.RETIRED:
+        if known is not None and known.state is VersionState.RETIRED:
             raise Refused(f"version '{version}' of model '{record.name}' was retired; choose another one")
 
 
@@ -369,14 +375,14 @@ def _trial(row: Any) -> Trial:
     )
 
 
-def _told(document: Mapping[str, Any]) -> Document:
-    """What the audit keeps of a trial's document: how it stands and why, with the evidence."""
-    told = document.get("told")
-    return dict(told) if isinstance(told, Mapping) else {}
+def _summary(document: Mapping[str, Any]) -> Document:
+    """Return the part of a trial's document for the audit: its state and the reason, with the evidence."""
+    summary = document.get("told")
+    return dict(summary) if isinstance(summary, Mapping) else {}
 
 
 def cloud_event(row: Any, sequence: int) -> Document:
-    """A row of the events as a CloudEvent."""
+    """Return a row of the events as a CloudEvent."""
     return {
         "specversion": "1.0",
         "id": row.id,

@@ -1,4 +1,4 @@
-"""The versions that rollouts and experiments need while they are open, read out of their documents."""
+"""The versions that open rollouts and experiments need, read from their documents."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from penstock.registry.records import Document
 
 
 def needed_by_trials(connection: sa.Connection, model: str) -> dict[str, str]:
-    """Every version that an open trial of the model needs, with a sentence that names the trial."""
+    """Return every version that an open trial of the model needs, with a sentence that names the trial."""
     table = schema.trials
     query = sa.select(table.c.id, table.c.kind, table.c.document).where(table.c.model == model, table.c.open)
     return {
@@ -20,7 +20,7 @@ def needed_by_trials(connection: sa.Connection, model: str) -> dict[str, str]:
 
 
 def versions_in(document: Document) -> Iterator[str]:
-    """The versions that a trial compares, and those of the route that it goes back to."""
+    """Yield the versions that a trial compares, and those of the route that it returns to."""
     rollout = document.get("rollout", {}).get("spec", {})
     yield from (rollout[side] for side in ("to", "from") if rollout.get(side))
     yield from document.get("experiment", {}).get("spec", {}).get("arms", {})

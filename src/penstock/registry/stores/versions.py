@@ -1,6 +1,6 @@
 """Models, their versions and the audit in the database; each method is one transaction, and blocks.
 
-A change and its line in the audit are one: there is never the one without the other.
+A change and its line in the audit are written together or not at all.
 """
 
 from collections.abc import Callable
@@ -22,17 +22,18 @@ from penstock.registry.records import (
 )
 from penstock.registry.stores.aliases import AliasStore
 from penstock.registry.stores.connections import Connections
-from penstock.registry.stores.contents import ContentStore, refuse_condemned
+from penstock.registry.stores.contents import ContentStore, refuse_being_deleted
 from penstock.registry.stores.journal import Journal, compare_revision
 from penstock.registry.stores.trial_versions import needed_by_trials
 
 MOST_AUDIT = 1000
 MOST_KNOWN = 1000
-"""Models that are remembered as they were read last."""
+"""Models in the cache of last read records."""
 
 
 class Store:
-    """The registry's records; ``clock`` gives seconds since the epoch, by default the database's.
+    """The registry's records; ``clock`` gives seconds since the epoch, by default those of the database. Any thread may
+    use it.
 
     Every method raises ``NotReady`` while the database cannot be reached or written.
     """
@@ -45,28 +46,28 @@ class Store:
         self.aliases = AliasStore(database, self._journal)
         self.contents = ContentStore(database, self._clock)
 
-    # Questions.
+    # Reads.
 
     def identity(self) -> str:
-        """Whose registry this is, the same for everybody who uses it."""
+        """Return the id of the registry, the same for all its users."""
         with self._database.reading() as connection:
             return str(connection.execute(sa.select(schema.registry.c.id)).scalar_one())
 
     def revision(self) -> int:
-        """A number that grows by every change of any model."""
+        """Return a number that grows by every change of any model."""
         with self._database.reading() as connection:
             return int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
 
     def models(self) -> list[ModelRecord]:
-        """Every model, as of one moment; those that cannot be read have a ``problem``."""
+        """Return every model as of one moment; a model that cannot be read has a ``problem``."""
         with self._database.reading() as connection:
             return read_models(connection)
 
     def model(self, name: str) -> ModelRecord:
-        """One model.
+        """Return one model.
 
         Raises:
-            NotFound: no such model.
+            NotFound: there is no such model.
             NotReady: it cannot be read.
         """
         with self._database.reading() as connection:
@@ -75,13 +76,13 @@ class Store:
         return record
 
     def _remember(self, record: ModelRecord) -> None:
-        """Read a model once for each of its revisions: rules look at it every second."""
+        """Cache a model, so that it is read once for each of its revisions: rules read it every second."""
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known[record.name] = record
 
     def audit(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[AuditEntry]:
-        """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
+        """Return at most ``limit`` changes in their order: the first after a sequence number, or the newest."""
         table = schema.audit
         query = sa.select(table).limit(min(limit, MOST_AUDIT))
         if after is None:
@@ -100,7 +101,7 @@ class Store:
     # Versions.
 
     def add_version(self, record: VersionRecord, by: By, if_revision: int | None = None) -> VersionRecord:
-        """Make a version known; the same content again changes nothing and gives the version there is.
+        """Add a version, and return it; if it exists with the same content, return the existing one.
 
         Raises:
             Conflict: the version exists with another content, was retired, or the model is not at ``if_revision``.
@@ -111,20 +112,20 @@ class Store:
             if existing:
                 return _same(existing[0], record)
             compare_revision(read_model_or_new(connection, record.model), if_revision)
-            refuse_condemned(connection, record.content.digest)
+            refuse_being_deleted(connection, record.content.digest)
             connection.execute(schema.versions.insert().values(**version_out(record)))
             after = {"digest": record.content.digest, "metadata": record.metadata}
             subject = f"versions/{record.version}"
-            self._journal.changed(connection, record.model, "version.add", subject, by, None, after)
+            self._journal.record_change(connection, record.model, "version.add", subject, by, None, after)
         return record
 
     def retire(self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False) -> int:
-        """Take a version out of service for good; the model's new revision.
+        """Retire a version for good, and return the model's new revision.
 
         Raises:
-            NotFound: no such version.
-            Conflict: an alias stands on it, the route needs it, a rollout or experiment that is open does and this is
-                not ``force``d, or the model is not at ``if_revision``.
+            NotFound: there is no such version. Conflict: an alias or the route needs it, an open rollout or experiment
+            does and ``force`` is not set, or the
+                model is not at ``if_revision``.
         """
         with self._database.writing() as connection:
             record = read_model(connection, model)
@@ -132,7 +133,7 @@ class Store:
             known = record.versions.get(version)
             if known is None:
                 raise NotFound(f"model '{model}' has no version '{version}'")
-            if known.standing is VersionState.RETIRED:
+            if known.state is VersionState.RETIRED:
                 return record.revision
             _refuse_needed(record, version)
             if not force and (needs := needed_by_trials(connection, model).get(version)):
@@ -141,13 +142,15 @@ class Store:
             connection.execute(
                 table.update()
                 .where(table.c.model == model, table.c.version == version)
-                .values(standing=VersionState.RETIRED.value, retired_at=self._clock())
+                .values({"standing": VersionState.RETIRED.value, "retired_at": self._clock()})
             )
-            before, after = {"standing": known.standing.value}, {"standing": VersionState.RETIRED.value}
-            return self._journal.changed(connection, model, "version.retire", f"versions/{version}", by, before, after)
+            before, after = {"standing": known.state.value}, {"standing": VersionState.RETIRED.value}
+            return self._journal.record_change(
+                connection, model, "version.retire", f"versions/{version}", by, before, after
+            )
 
     def configure(self, model: str, settings: ModelSettings, by: By, if_revision: int | None = None) -> int:
-        """Change how a model's versions come and go; the model's new revision.
+        """Replace a model's settings, and return the model's new revision.
 
         Raises:
             Conflict: the model is not at ``if_revision``.
@@ -157,20 +160,20 @@ class Store:
             compare_revision(record, if_revision)
             before, after = settings_out(record.settings), settings_out(settings)
             _write_settings(connection, model, after)
-            return self._journal.changed(connection, model, "model.configure", "settings", by, before, after)
+            return self._journal.record_change(connection, model, "model.configure", "settings", by, before, after)
 
     def note(self, model: str, action: str, subject: str, by: By, after: Document) -> None:
-        """Write a line into the audit about something that changed nothing."""
+        """Add a line to the audit about an action that changed nothing."""
         with self._database.writing() as connection:
-            self._journal.audit(connection, model, action, subject, by, None, after)
+            self._journal.record_audit(connection, model, action, subject, by, None, after)
 
 
 def _same(existing: VersionRecord, record: VersionRecord) -> VersionRecord:
-    named = f"version '{record.version}' of model '{record.model}'"
-    if existing.standing is VersionState.RETIRED:
-        raise Conflict(f"{named} was retired; its name stays taken")
+    subject = f"version '{record.version}' of model '{record.model}'"
+    if existing.state is VersionState.RETIRED:
+        raise Conflict(f"{subject} was retired; its name stays taken")
     if existing.content.digest != record.content.digest:
-        raise Conflict(f"{named} exists with another content; push it under a new version")
+        raise Conflict(f"{subject} exists with another content; push it under a new version")
     return existing
 
 

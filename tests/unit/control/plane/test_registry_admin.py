@@ -46,14 +46,14 @@ class Gateway:
         place = location_of("", home, "")
         self.database = open_database(place.database, 5.0)
         self.store = Store(self.database)
-        self.picture = RegistrySnapshot(self.store, place.picture)
+        self.snapshot = RegistrySnapshot(self.store, place.snapshot_file)
         blobs = FolderBlobs(Path(place.blobs))
         registry = Registry(place, self.store, blobs, 1 << 20)
         archived = ArchivedAudit(self.store.connections, lambda: blobs)
-        self.source = RegistrySource(self.picture, registry.shelf)
+        self.source = RegistrySource(self.snapshot, registry.layout)
         self.fleet = FakeFleet()
         self.fleet.reconciler = self.reconciler = Reconciler(self.source, self.fleet, ControllerState(), 20, 5.0)
-        parts = Parts(self.store, self.picture, registry, self.source, Admission(), 30.0, archived)
+        parts = Parts(self.store, self.snapshot, registry, self.source, Admission(), 30.0, archived)
         self.admin = RegistryAdmin(parts, self.reconciler, self)
 
     def statuses(self) -> list[VersionStatus]:
@@ -215,7 +215,7 @@ def test_models_are_shown_as_last_read_while_the_database_is_away(tmp_path: Path
         folder = ModelView(away, gateway.reconciler, gateway, reads, in_folder=True)
         [shown] = await folder.models()
         assert [(one["version"], one["state"]) for one in shown["versions"]] == [("1", "READY")]
-        known = RegistrySnapshot(Away(), location_of("", tmp_path, "").picture)
+        known = RegistrySnapshot(Away(), location_of("", tmp_path, "").snapshot_file)
         [shown] = await ModelView(known, gateway.reconciler, gateway, reads, in_folder=False).models()
         assert shown["revision"] > 0
         with pytest.raises(NotFound):

@@ -121,13 +121,13 @@ def test_what_rules_write_meanwhile_does_not_lose_an_exam(tmp_path: Path, monkey
 
     def late(model: str, revision: int, document: Document, *more: Any, **named: Any) -> int:
         monkeypatch.setattr(leader, "commit", commit)
-        kept, now = room.outbox.standing(model)
+        kept, now = room.outbox.rule_state(model)
         commit(model, now, {**kept, "requests": [5.0]})
         return commit(model, revision, document, *more, **named)
 
     monkeypatch.setattr(leader, "commit", late)
     assert room.step("2")["state"] == "refused"
-    standing = rule_state_in(room.outbox.standing("m")[0])
+    standing = rule_state_in(room.outbox.rule_state("m")[0])
     assert (standing.requests, standing.exams.count) == ((5.0,), 1)
 
 
@@ -137,7 +137,7 @@ def test_a_database_that_is_away_makes_it_wait(tmp_path: Path, monkeypatch: pyte
     def away(*_: Any) -> None:
         raise NotReady("the database is away")
 
-    monkeypatch.setattr(room.outbox, "standing", away)
+    monkeypatch.setattr(room.outbox, "rule_state", away)
     verdict = asyncio.run(
         room.candidates._examined(
             room.world.fleet.desired.models[0],

@@ -80,7 +80,7 @@ class Room:
 
     def ask(self, key: str) -> None:
         data: Document = {"model": "m", "version": "1", "rule": "r"}
-        revision = self.outbox.standing("m")[1]
+        revision = self.outbox.rule_state("m")[1]
         self.outbox.commit("m", revision, {}, Event(KIND, "models/m/versions/1", key, data), ["train"])
 
     def request(self, key: str, *sinks: str) -> None:
@@ -88,10 +88,10 @@ class Room:
         event = Event(KIND, "models/m/versions/1", key, {"model": "m", "version": "1", "rule": "r"})
         flight = InFlight("1", self.world.clock(), event_id(event))
         document = rule_state_out(RuleState(in_flight=flight))
-        self.outbox.commit("m", self.outbox.standing("m")[1], document, event, sinks or ["train"])
+        self.outbox.commit("m", self.outbox.rule_state("m")[1], document, event, sinks or ["train"])
 
     def under_way(self) -> InFlight | None:
-        return rule_state_in(self.outbox.standing("m")[0]).in_flight
+        return rule_state_in(self.outbox.rule_state("m")[0]).in_flight
 
     def step(self) -> None:
         async def act() -> None:

@@ -78,7 +78,7 @@ class Room:
         return self.kept()
 
     def kept(self) -> RuleState:
-        return rule_state_in(self.outbox.standing("m")[0])
+        return rule_state_in(self.outbox.rule_state("m")[0])
 
 
 @pytest.fixture

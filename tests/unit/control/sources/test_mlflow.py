@@ -182,7 +182,7 @@ class Sour(World):
         (NotReady("no such artifact"), None, "it cannot be fetched: no such artifact"),
         (ValueError("an odd answer"), None, "ValueError: an odd answer"),
         (None, TooLarge("it is too large"), "it is too large"),
-        (None, NotReady("the registry has no room left"), "the registry has no room left"),
+        (None, NotReady("the registry's disk is full"), "the registry's disk is full"),
         (None, Overloaded("too many pushes"), "too many pushes"),
     ],
 )

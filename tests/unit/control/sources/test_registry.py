@@ -65,7 +65,7 @@ class FakeShelf:
         self.gate = threading.Event()
         self.gate.set()
 
-    def place(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
+    def materialize(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
         self.gate.wait(PATIENCE_S)
         self.placed.append(content.digest[7])
         if content.digest[7] in self.refuse:

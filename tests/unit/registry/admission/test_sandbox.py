@@ -71,7 +71,10 @@ def test_orders_are_answered_by_their_number_each_in_a_child_of_its_own(sandbox:
     sandbox.order(1, tmp_path / "good.onnx")
     sandbox.order(2, tmp_path / "bad.onnx")
     answers = {one["number"]: one for one in (sandbox.answer(), sandbox.answer())}
-    assert {number: (one["late"], one["code"]) for number, one in answers.items()} == {1: (False, 0), 2: (False, 0)}
+    assert {number: (one["timed_out"], one["code"]) for number, one in answers.items()} == {
+        1: (False, 0),
+        2: (False, 0),
+    }
     assert answers[1]["report"]["reason"] == ""
     assert answers[2]["report"]["reason"]
     assert sandbox.children() == []
@@ -89,8 +92,8 @@ def test_a_child_that_fails_has_no_report_and_the_next_one_is_answered(sandbox: 
 def test_a_child_that_takes_too_long_is_ended(sandbox: Process, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never.onnx")  # whoever reads it waits for ever
     sandbox.order(5, tmp_path / "never.onnx", patience=0.2)
-    late = sandbox.answer()
-    assert (late["number"], late["late"], "report" in late) == (5, True, False)
+    overdue = sandbox.answer()
+    assert (overdue["number"], overdue["timed_out"], "report" in overdue) == (5, True, False)
     assert sandbox.children() == []
 
 

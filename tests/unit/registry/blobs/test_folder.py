@@ -113,7 +113,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(tiny: Path) -> None:
     assert not list((tiny / "blobs" / "incoming").iterdir())
     blobs.check(kept)
     fill(tiny / "filler")
-    with pytest.raises(NotReady, match=r"free some|cannot be read or written"):
+    with pytest.raises(NotReady, match=r"free space|cannot be read or written"):
         open_database(f"sqlite:///{tiny / 'r.db'}", 2.0)
 
 

@@ -122,11 +122,11 @@ def test_a_bomb_ends_early(tmp_path: Path) -> None:
 @given(st.binary(max_size=2000), st.integers(0, 2000), st.binary(min_size=1, max_size=20))
 def test_torn_tars_are_refused_or_taken_but_never_break(noise: bytes, at: int, patch: bytes) -> None:
     good = tar(file("model.onnx"), file("w.bin", noise))
-    place = at % len(good)
-    torn = good[:place] + patch + good[place + len(patch) :]
+    materialize = at % len(good)
+    torn = good[:materialize] + patch + good[materialize + len(patch) :]
     room = Path(tempfile.mkdtemp())
     try:
-        for data in (torn, good[:place], noise, gzip.compress(good)[:place]):
+        for data in (torn, good[:materialize], noise, gzip.compress(good)[:materialize]):
             (room / "in").write_bytes(data)
             shutil.rmtree(room / "out", ignore_errors=True)
             with suppress(Refused, TooLarge):
@@ -163,19 +163,19 @@ def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> Non
         incoming.close()
         content = intake(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
-    folder, graph = shelf.place(content)
+    folder, graph = shelf.materialize(content)
     assert graph.read_bytes() == b"graph"
     inode = graph.stat().st_ino
-    assert shelf.place(content)[1].stat().st_ino == inode
+    assert shelf.materialize(content)[1].stat().st_ino == inode
     shelf.forget(content.digest)
     assert not folder.exists()
-    assert shelf.place(content)[1].read_bytes() == b"graph"
+    assert shelf.materialize(content)[1].read_bytes() == b"graph"
     assert [path.name for path in (tmp_path / "unpacked").iterdir()] == [folder.name]
     shelf.forget(content.digest)
     blobs.fetch(content.digest).chmod(0o600)
     blobs.fetch(content.digest).write_bytes(data[:700])
     with pytest.raises(Damaged):
-        shelf.place(content)
+        shelf.materialize(content)
     assert not list((tmp_path / "unpacked").iterdir())
 
 
@@ -189,14 +189,14 @@ def test_a_tar_whose_files_are_not_what_they_were_is_laid_out_anew(tmp_path: Pat
         incoming.close()
         content = intake(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
-    folder, _ = shelf.place(content)
+    folder, _ = shelf.materialize(content)
     sound = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / name).chmod(0o600)
     if how == "gone":
         (folder / name).unlink()
     else:
         (folder / name).write_bytes(sound[name][:-1] + (b"?" if how == "changed" else b""))
-    assert shelf.place(content)[0] == folder
+    assert shelf.materialize(content)[0] == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == sound
     assert [path.name for path in (tmp_path / "unpacked").iterdir()] == [folder.name]
 
@@ -213,10 +213,10 @@ def test_a_changed_graph_that_is_not_what_it_was_is_laid_out_anew(tmp_path: Path
         blobs.keep(incoming.path, content.digest)
     changed = b"giraffe"
     rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
-    graph = shelf.place(content, rewrite)[1]
+    graph = shelf.materialize(content, rewrite)[1]
     graph.chmod(0o600)
     graph.write_bytes(b"")  # as a power cut leaves what was not synced
-    assert shelf.place(content, rewrite)[1].read_bytes() == changed
+    assert shelf.materialize(content, rewrite)[1].read_bytes() == changed
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -231,12 +231,12 @@ def test_a_graph_is_laid_out_as_admission_changed_it(tmp_path: Path, packed: boo
         blobs.keep(incoming.path, content.digest)
     changed = b"giraffe"
     rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
-    folder, graph = shelf.place(content, rewrite)
+    folder, graph = shelf.materialize(content, rewrite)
     assert graph.read_bytes() == changed
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", *(["w.bin"] if packed else [])]
-    assert shelf.place(content)[1].read_bytes() == b"graph"
+    assert shelf.materialize(content)[1].read_bytes() == b"graph"
     other = Rewrite(rewrite.edits, f"sha256:{'0' * 64}")
     with pytest.raises(Damaged):
-        shelf.place(content, other)
+        shelf.materialize(content, other)
     shelf.forget(content.digest)
     assert not list((tmp_path / "unpacked").iterdir())

@@ -129,5 +129,5 @@ def test_a_copy_has_the_bytes_of_the_last_look_or_is_refused(bucket: Objects, tm
     with pytest.raises(NotReady):
         tree.copy("a", tmp_path / "c", 1000)
     del bucket.objects["p/a"]
-    with pytest.raises(NotReady, match="went away"):
+    with pytest.raises(NotReady, match="was deleted"):
         tree.copy("a", tmp_path / "d", 1000)

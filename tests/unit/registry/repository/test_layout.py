@@ -131,7 +131,7 @@ def test_of_versions_that_read_alike_one_is_served(tmp_path: Path, names: list[s
     put(tmp_path, *(f"m/{name}/model.onnx" for name in names))
     model = only(tmp_path)
     assert set(model.versions) == served
-    assert all("reads like version" in why for why in reasons(model).values())
+    assert all("looks like version" in why for why in reasons(model).values())
     assert {*model.versions, *model.broken} == set(names)
 
 
@@ -172,7 +172,7 @@ def test_the_configuration_decides(tmp_path: Path) -> None:
     assert set(model.versions) == {"1", "3"}
     assert model.policy.choose(model.versions) == ("1",)
     assert reasons(model) == {
-        "2": "the configuration asks for a version that is not there",
+        "2": "the configuration asks for a version that does not exist",
         "4": "the model file is missing",
     }
     assert '"default_model_filename": "w.onnx"' in model.config

@@ -119,7 +119,7 @@ def test_links_into_the_users_own_cache(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_is_no_plain_file_is_told(tmp_path: Path) -> None:
     put(tmp_path / "good.onnx")
     os.mkfifo(tmp_path / "pipe.onnx")
-    assert told(tmp_path)["pipe/1"] == "it is no plain file"
+    assert told(tmp_path)["pipe/1"] == "it is not a plain file"
     for name in ("pipe.onnx", "gone.onnx", "../x", "."):
         with pytest.raises(InvalidInput):
             LocalTree(tmp_path).copy(name, tmp_path / "copied", 100)
@@ -140,7 +140,7 @@ def test_a_link_that_is_exchanged_after_it_was_looked_at_is_not_followed(tmp_pat
     assert find(tree, "m/1/model.onnx")
     graph.unlink()
     graph.symlink_to(secret)
-    with pytest.raises(InvalidInput, match="no plain file inside the model folder"):
+    with pytest.raises(InvalidInput, match="not a plain file inside the model folder"):
         tree.copy("m/1/model.onnx", tmp_path / "copied", 100)
     assert not (tmp_path / "copied").exists()
 

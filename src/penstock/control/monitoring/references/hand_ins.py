@@ -86,7 +86,7 @@ class HandIns:
         for key, gathering in standing.items():
             mine = gathering.contributions.get(self._store.gateway)
             if mine is not None and key in self._handed_in and mine.answered < self._answered(key):
-                await self._pool.call(self._store.answered, key, self._answered(key))
+                await self._pool.call(self._store.update_answered, key, self._answered(key))
         return bool(ripe)
 
     def awaited(self, standing: Mapping[VersionKey, Gathering]) -> frozenset[VersionKey]:
@@ -130,7 +130,7 @@ class HandIns:
         known = self._gathered[key]
         total, parts = known.total, tuple(known.parts)
         number, packed = await self._pool.call(_packed, parts) if parts else (0, b"")
-        await self._pool.call(self._store.hand_in, key, Contribution(number, self._answered(key)), packed)
+        await self._pool.call(self._store.submit, key, Contribution(number, self._answered(key)), packed)
         self._handed_in[key] = total
 
 

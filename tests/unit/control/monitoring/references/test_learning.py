@@ -133,7 +133,7 @@ def test_rows_stay_until_they_are_a_reference(learner: Learner, monkeypatch: pyt
 
     learner.gather(ONE, ENOUGH)
     with monkeypatch.context() as patch:
-        patch.setattr(learner.store.gathered, "hand_in", away)
+        patch.setattr(learner.store.gathered, "submit", away)
         with pytest.raises(NotReady):
             learner.learn()
     learner.failures = [(ONE, NotReady("the database is away"))]
@@ -252,7 +252,7 @@ def test_what_cannot_be_read_is_left_out(fleet: list[Learner], caplog: pytest.Lo
         one.gather(ONE, ENOUGH)
         one.learn()
     ones = second.store.gathered.open()[ONE].contributions["b"]
-    second.store.gathered.hand_in(ONE, ones, b"of a newer release")
+    second.store.gathered.submit(ONE, ones, b"of a newer release")
     first.gather(ONE, ENOUGH)
     assert first.learn() == {ONE: ENOUGH}
     assert "gateway b is left out" in caplog.text

@@ -1,7 +1,7 @@
-"""Refuses operators whose attributes end the process that runs them.
+"""Refuses operators whose attributes crash the process that runs them.
 
-Their ranges are checked by assertions of the C++ library, or not at all. Admission would meet most of them, but not
-those in a branch that its made-up inputs do not take.
+Their ranges are checked by assertions of the C++ library, or not at all. Running the graph at admission finds most of
+them, but not those in a branch that its generated inputs do not take.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ import onnx
 from onnx import helper
 
 from penstock.core.errors import Refused
-from penstock.registry.graphs.guards import Builder, Rule, named
+from penstock.registry.graphs.guards import Builder, Rule, label_of
 from penstock.registry.graphs.value_facts import Scope
 
-NAME = "deadly_attributes"
-"""The name of the rule; nothing is guarded, so that no fact of an admission report has it."""
+NAME = "crashing_attributes"
+"""The name of the rule. It guards nothing, so no fact of an admission report has this name."""
 
 Value = Callable[[str, float], float]
-"""The value of an attribute, or its default."""
+"""Returns the value of an attribute, or the default."""
 
 
 def _normal(value: Value) -> str:
@@ -40,7 +40,7 @@ _WRONG = {
     ("", "RandomUniformLike"): _uniform,
     ("com.microsoft", "GatherND"): _gathering,
 }
-"""What is wrong with the attributes of an operator, "" where nothing is."""
+"""Functions that return the fault in the attributes of an operator, "" without one."""
 
 
 def _refused(node: onnx.NodeProto, _scope: Scope, _build: Builder) -> None:
@@ -53,7 +53,9 @@ def _refused(node: onnx.NodeProto, _scope: Scope, _build: Builder) -> None:
         lambda name, default: float(stated.get(name, default))
     )
     if wrong:
-        raise Refused(f"{named(node)} has {wrong}, which ends the process that runs it; export the model with another")
+        raise Refused(
+            f"{label_of(node)} has {wrong}, which ends the process that runs it; export the model with another"
+        )
 
 
 RULE = Rule(frozenset(_WRONG), _refused)
