@@ -104,7 +104,7 @@ def _seeded(chance: random.Random) -> Iterator[None]:
                 *(patch.object(one, "RETIRED_S", RETIRED_S) for one in (evidence, publisher)),
                 patch.object(fleet_evidence, "RETIRE_EVERY", 2),
                 patch.object(periodic.ProblemLog, "report", tell),
-                patch.object(performance._Errors, "_see_others", nothing_to_compare),
+                patch.object(performance._Errors, "_observe_others", nothing_to_compare),
                 *(patch.object(one, "LeaderConnections", WatchedLeaderConnections) for one in LED),
             )
             for patched in patches:
