@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from penstock.api.common.answer_rules import in_asked_form
-from penstock.api.common.bounded_cache import BoundedCache
 from penstock.api.common.parts import Parts, Payload, size_of
 from penstock.api.common.work import INLINE_BYTES, LargeWork, Work, output_too_large
 from penstock.api.grpc.contents import FIELDS, fill
@@ -12,6 +11,7 @@ from penstock.api.grpc.errors import sentence
 from penstock.api.grpc.framing import PREFIX, framed, in_parts, without_prefix
 from penstock.api.grpc.typed_parts import contents_of, delimited
 from penstock.api.grpc.wire import varint
+from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import Pause

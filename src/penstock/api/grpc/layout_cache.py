@@ -5,9 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from penstock.api.common.bounded_cache import BoundedCache
 from penstock.api.grpc.decode import InferMessage
 from penstock.api.grpc.wire import BYTES, PARAMETERS, RAW_CONTENTS, ParsedRequest, read_field, varint
+from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import InputLayout, RowForm
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Tensor

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from penstock.api.common import request_rules
-from penstock.api.common.bounded_cache import BoundedCache
 from penstock.api.common.content_coding import BOM
 from penstock.api.common.request_rules import NameCheck
 from penstock.api.common.work import INLINE_JSON, Work
@@ -20,6 +19,7 @@ from penstock.api.rest.json_space import without_long_space
 from penstock.api.rest.messages import FlatFloats, FlatRequest, Frame, Output, Request
 from penstock.api.rest.parameters import allows_nulls, flag_of, span_of, stated
 from penstock.api.rest.tensor_reader import TensorReader
+from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature

@@ -1,10 +1,10 @@
 """A repository in an S3-compatible bucket: watched by listing it, and read as of the last listing."""
 
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput, NotFound, NotReady, TooLarge
 from penstock.registry.blobs.bucket import Bucket, Object
 from penstock.registry.blobs.folder import translating_errors
@@ -13,7 +13,8 @@ from penstock.registry.repository.tree import Entry
 
 MOST_OBJECTS = 100_000
 MOST_TEXTS = 1000
-"""Configurations in the cache, so that each is fetched once."""
+MOST_TEXT_BYTES = 64 << 20
+"""Configurations to cache, so that each is fetched once, and their size together."""
 
 
 class BucketTree:
@@ -25,7 +26,7 @@ class BucketTree:
         self._bucket = Bucket(url, "the model bucket")
         self._objects: dict[str, Object] = {}
         self._folders: dict[str, dict[str, Entry]] = {}
-        self._texts: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._texts: BoundedCache[tuple[str, str], str] = BoundedCache(MOST_TEXTS, MOST_TEXT_BYTES)
 
     def look(self) -> None:
         """See ``Tree``."""
@@ -46,19 +47,21 @@ class BucketTree:
         """See ``Tree``."""
         found = self._found(path, what)
         key = (path, found.tag)
-        if key not in self._texts:
-            if found.size > MAX_TEXT_BYTES:
-                raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
-            try:
-                self._texts[key] = b"".join(self._bucket.read(path, found.size, found.tag)).decode("utf-8-sig")
-            except UnicodeDecodeError:
-                raise InvalidInput(f"{what} is not UTF-8 text") from None
-            except NotFound:
-                raise InvalidInput(f"{what} is missing") from None
-        self._texts.move_to_end(key)
-        while len(self._texts) > MOST_TEXTS:
-            self._texts.popitem(last=False)
-        return self._texts[key]
+        text = self._texts.get(key)
+        if text is None:
+            text = self._fetched(path, found, what)
+            self._texts.put(key, text, found.size)
+        return text
+
+    def _fetched(self, path: str, found: Object, what: str) -> str:
+        if found.size > MAX_TEXT_BYTES:
+            raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
+        try:
+            return b"".join(self._bucket.read(path, found.size, found.tag)).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{what} is not UTF-8 text") from None
+        except NotFound:
+            raise InvalidInput(f"{what} is missing") from None
 
     def copy(self, path: str, target: Path, limit: int) -> None:
         """See ``Tree``."""
