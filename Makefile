@@ -20,7 +20,7 @@ USE := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit test-slow check docs format bench proto lock clean
+.PHONY: help install demo test test-unit test-slow coverage audit check docs format bench proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,25 +31,40 @@ demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itsel
 	@$(BIN)/penstock demo $(ARGS)
 
 # Tests that bear company run in two processes; those that kill and race run alone. With ARGS all run in one.
+# A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
+PARALLEL := --numprocesses 2 --max-worker-restart 0
 TOGETHER := tests/unit tests/conformance tests/clients tests/docs tests/fuzz tests/loadtests tests/simulation $(addprefix tests/integration/,api_grpc registry traffic)
 
 test: $(DEV) ## the whole fast test suite
 ifeq ($(ARGS),)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TOGETHER)
+	$(BIN)/python -m pytest $(PARALLEL) --dist loadfile $(TOGETHER)
 	$(BIN)/python -m pytest $(addprefix --ignore=,$(TOGETHER))
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
 
 test-unit: $(DEV) ## the unit tests alone
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/unit $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit $(ARGS)
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
+coverage: $(DEV) ## the branches that tests reach, in the plain form (set up with PENSTOCK_PURE=1)
+	@! find src -name '*.so' | grep -q . || { echo "compiled modules hide their branches; run: make clean, then PENSTOCK_PURE=1 make coverage" >&2; exit 1; }
+	mkdir -p build/coverage
+	$(BIN)/python -m pytest $(PARALLEL) --dist worksteal --cov --cov-report=term-missing:skip-covered $(MEASURED) $(ARGS)
+
+MEASURED := $(addprefix tests/unit/,api/grpc control core serving) tests/integration/api_grpc
+
+audit: $(DEV) ## known vulnerabilities, in the locked versions and in the lowest that pyproject.toml allows
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $(LOCK)
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --only-binary :all: --all-extras pyproject.toml -o $(VENV)/lowest.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r $(VENV)/lowest.txt
+
 check: docs $(DEV) ## format, lint, types, import contracts, documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -215,7 +215,7 @@ def test_the_books_can_be_verified(server: Server) -> None:
     ("method", "path", "body", "headers", "status"),
     [
         ("PUT", "/models/m/aliases/a", {"version": 1}, {}, 400),
-        ("PUT", "/models/m/aliases/a", {"versoin": "1"}, {}, 400),
+        ("PUT", "/models/m/aliases/a", {"versions": "1"}, {}, 400),
         ("PUT", "/models/m/aliases/a", {"version": "1", "expected": 4}, {}, 400),
         ("PUT", "/models/m/aliases/a", {"version": "1"}, {"if-match": "zzz"}, 400),
         ("PUT", "/models/zzz/aliases/a", {"version": "1"}, {}, 404),

@@ -38,7 +38,7 @@ def refused(when: dict[str, Any], policy: dict[str, Any], columns: dict[str, int
         (performance(above=1), {}, {}, "'triggers[0].when.performance.above'"),
         (performance(fallen_by=1.1), {}, {}, "'triggers[0].when.performance.fallen_by'"),
         (performance(metric="mae", below=0), {}, {}, "'triggers[0].when.performance.below'"),
-        (performance(metric="acuracy", below=1), {}, {}, "'triggers[0].when.performance.metric'"),
+        (performance(metric="precise", below=1), {}, {}, "'triggers[0].when.performance.metric'"),
         (performance(metric="mae", above=1, source="estimated"), {}, {}, "'triggers[0].when.performance.metric'"),
         (performance(below=0.5), {"monitor": {"label_horizon_seconds": 0}}, {}, "'triggers[0].when.performance'"),
         ({"concept": {}}, {"monitor": {"label_horizon_seconds": 0}}, {}, "'triggers[0].when.concept'"),

@@ -61,7 +61,7 @@ def test_the_name_must_be_the_models() -> None:
     ("text", "said"),
     [
         ("max_batch_sise: 4", "max_batch_sise"),
-        ("max_batch_size: 4\ninput { nane: 1 }", "line 2, column 9.*nane"),
+        ("max_batch_size: 4\ninput { label: 1 }", "line 2, column 9.*label"),
         ('label: "/etc/passwd" }', "label"),
         ("max_batch_size: 99999999999", "out of range"),
         ("input { data_type: TYPE_NOPE }", "TYPE_NOPE"),
