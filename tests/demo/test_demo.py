@@ -15,16 +15,16 @@ from tests.harness import PATIENCE_S
 LAST_LINE = "Serving until Ctrl-C."
 
 
-def environment(room: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PENSTOCK_")}
-    return {**kept, "TMPDIR": str(room), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    return {**kept, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 @contextmanager
-def started(room: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "penstock", "demo", *options]
-    with (room / "stderr").open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(room))
+    with (folder / "stderr").open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(folder))
     with process:
         try:
             yield process
@@ -45,10 +45,10 @@ def story_of(process: subprocess.Popen[str], last: str) -> str:
     raise AssertionError(f"the demo ended with {process.wait()}:\n{''.join(lines)}")
 
 
-def leftovers(room: Path) -> list[str]:
+def leftovers(folder: Path) -> list[str]:
     """Folders of the demo, and processes that were started for it."""
-    folders = [str(path) for path in room.glob("penstock-demo-*")]
-    return folders + [str(path.parent) for path in Path("/proc").glob("[0-9]*/environ") if str(room) in text_of(path)]
+    folders = [str(path) for path in folder.glob("penstock-demo-*")]
+    return folders + [str(path.parent) for path in Path("/proc").glob("[0-9]*/environ") if str(folder) in text_of(path)]
 
 
 def text_of(file: Path) -> str:
@@ -57,7 +57,7 @@ def text_of(file: Path) -> str:
     return ""
 
 
-def test_once_tells_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
+def test_once_runs_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "penstock", "demo", "--once"],
         capture_output=True,
@@ -103,7 +103,7 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
         commands = re.findall(r"^  (.+)$", story.partition("Commands to try while the gateway runs")[2], re.MULTILINE)
         assert len(commands) == 12
         for command in commands:
-            told = subprocess.run(
+            done = subprocess.run(
                 command,
                 shell=True,
                 capture_output=True,
@@ -112,9 +112,9 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
                 env=environment(tmp_path),
                 check=False,
             )
-            assert told.returncode == 0, (command, told)
-            assert told.stdout.strip(), command
-            assert '"error"' not in told.stdout, (command, told)
+            assert done.returncode == 0, (command, done)
+            assert done.stdout.strip(), command
+            assert '"error"' not in done.stdout, (command, done)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 0, (tmp_path / "stderr").read_text()
     assert leftovers(tmp_path) == []

@@ -1,4 +1,4 @@
-"""The floors, the doors, and that no outside library is forgotten by them."""
+"""The import contracts: the layers, one importer for each outside library, and none forgotten."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_there_is_no_import_cycle(graph: grimp.ImportGraph) -> None:
     assert not in_cycles
 
 
-def test_imports_point_down_and_outside_libraries_have_one_door() -> None:
+def test_imports_point_down_and_outside_libraries_have_one_importer() -> None:
     script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(
         [sys.executable, "-c", script, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -47,24 +47,24 @@ def test_imports_point_down_and_outside_libraries_have_one_door() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_outside_library_is_named_by_a_door(graph: grimp.ImportGraph, contracts: list[dict[str, object]]) -> None:
+def test_every_outside_library_has_an_importer(graph: grimp.ImportGraph, contracts: list[dict[str, object]]) -> None:
     outside = {module for module in graph.modules if not module.startswith("penstock")} - sys.stdlib_module_names
-    doors: set[str] = set()
+    importers: set[str] = set()
     for contract in contracts:
-        if str(contract["id"]).startswith("door-"):
-            doors |= set(contract["forbidden_modules"])  # type: ignore[call-overload]
-    assert outside - doors == ANYWHERE
+        if str(contract["id"]).startswith("importer-"):
+            importers |= set(contract["forbidden_modules"])  # type: ignore[call-overload]
+    assert outside - importers == ANYWHERE
 
 
-def test_the_core_is_shielded_from_everything_the_doors_name(contracts: list[dict[str, object]]) -> None:
+def test_the_core_is_shielded_from_every_outside_library(contracts: list[dict[str, object]]) -> None:
     by_id = {str(contract["id"]): contract for contract in contracts}
-    doors = {
+    importers = {
         name
         for key, contract in by_id.items()
-        if key.startswith("door-")
+        if key.startswith("importer-")
         for name in contract["forbidden_modules"]  # type: ignore[attr-defined]
     }
-    assert doors <= set(by_id["pure-core"]["forbidden_modules"])  # type: ignore[call-overload]
+    assert importers <= set(by_id["pure-core"]["forbidden_modules"])  # type: ignore[call-overload]
 
 
 def test_no_file_is_longer_than_one_subject_needs() -> None:

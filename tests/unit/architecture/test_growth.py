@@ -24,9 +24,9 @@ def test_every_table_has_a_retention() -> None:
 
 
 def test_every_setting_that_the_lists_name_exists_and_the_other_way_round() -> None:
-    named = {word.strip(",") for text in (*TABLES.values(), *FOLDERS.values()) for word in text.split()}
-    named = {word.removeprefix("retention.") for word in named if word.startswith("retention.")}
-    assert named == set(Retention.model_fields) - {"series_seconds"}
+    names = {word.strip(",") for text in (*TABLES.values(), *FOLDERS.values()) for word in text.split()}
+    names = {word.removeprefix("retention.") for word in names if word.startswith("retention.")}
+    assert names == set(Retention.model_fields) - {"series_seconds"}
 
 
 def test_every_place_in_the_home_has_a_retention() -> None:

@@ -14,7 +14,7 @@ Name = tuple[str, str]
 """A module and a class in it."""
 
 
-def test_each_folder_of_unit_tests_is_named_as_the_package_it_tests() -> None:
+def test_each_folder_of_unit_tests_has_the_name_of_the_package_it_tests() -> None:
     unit = ROOT / "tests" / "unit"
     folders = {str(file.parent.relative_to(unit)) for file in unit.rglob("test_*.py")}
     assert len(folders) > 20  # the search finds something

@@ -9,7 +9,7 @@ from penstock.cli import run
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Result:
     """How a command line ended, and what it wrote."""
 
     code: int
@@ -18,11 +18,11 @@ class Told:
 
 
 @pytest.fixture
-def penstock(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+def penstock(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Call it with the arguments of a command line."""
 
-    def told(*arguments: str) -> Told:
+    def result(*arguments: str) -> Result:
         code = run(list(arguments))
-        return Told(code, *capsys.readouterr())
+        return Result(code, *capsys.readouterr())
 
-    return told
+    return result

@@ -22,11 +22,11 @@ def file(tmp_path: Path) -> Path:
 def test_show_prints_a_file_that_means_the_same(penstock: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text("workers: 3\nstop: {drain_delay_seconds: 0.5}\n")
     monkeypatch.setenv("PENSTOCK_WORKERS", "2")
-    told = penstock("config", "show", "--config", str(file))
-    assert told.code == Exit.OK
+    result = penstock("config", "show", "--config", str(file))
+    assert result.code == Exit.OK
     monkeypatch.delenv("PENSTOCK_WORKERS")
     again = file.with_name("again.yaml")
-    again.write_text(told.out)
+    again.write_text(result.out)
     settings = load_settings(again)
     assert (settings.workers, settings.stop.drain_delay_seconds) == (2, 0.5)
     shown = json.loads(penstock("config", "show", "--config", str(again), "--json").out)
@@ -35,13 +35,13 @@ def test_show_prints_a_file_that_means_the_same(penstock: Run, file: Path, monke
 
 def test_check_says_every_fault(penstock: Run, file: Path) -> None:
     file.write_text("http_port: 70000\nworkres: 2\n")
-    told = penstock("config", "check", "--config", str(file))
-    assert told.code == Exit.USAGE
-    assert told.out == ""
-    assert len(told.err.splitlines()) == 2
+    result = penstock("config", "check", "--config", str(file))
+    assert result.code == Exit.USAGE
+    assert result.out == ""
+    assert len(result.err.splitlines()) == 2
     as_json = penstock("config", "check", "--config", str(file), "--json")
     assert as_json.code == Exit.USAGE
-    assert json.loads(as_json.out)["faults"] == told.err.splitlines()
+    assert json.loads(as_json.out)["faults"] == result.err.splitlines()
 
 
 def test_check_finds_the_defaults_sound(penstock: Run) -> None:
@@ -50,9 +50,9 @@ def test_check_finds_the_defaults_sound(penstock: Run) -> None:
 
 
 def test_show_refuses_settings_that_cannot_be_used(penstock: Run, file: Path) -> None:
-    told = penstock("config", "show", "--config", str(file))
-    assert told.code == Exit.USAGE
-    assert "cannot be read" in told.err
+    result = penstock("config", "show", "--config", str(file))
+    assert result.code == Exit.USAGE
+    assert "cannot be read" in result.err
 
 
 def test_schema_describes_every_setting(penstock: Run) -> None:

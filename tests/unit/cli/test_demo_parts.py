@@ -29,8 +29,8 @@ def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, dig
         assert (labels == digits.test_labels).mean() > 0.93
     assert len(seen) == sum(recipe.epochs for recipe in training.recipes())
     for recipe in training.recipes():
-        told = training.metadata(recipe, digits, pipelines[recipe.version])
-        assert metadata_of(told) == told
+        metadata = training.metadata(recipe, digits, pipelines[recipe.version])
+        assert metadata_of(metadata) == metadata
 
 
 def test_a_digit_is_drawn_in_eight_lines(digits: training.Digits) -> None:

@@ -34,7 +34,7 @@ def test_every_datatype_survives_the_way_there_and_back(datatype: str) -> None:
     assert output == {"name": "y", "datatype": datatype, "shape": [2], "data": VALUES[datatype]}
 
 
-def test_ids_wishes_and_parameters_are_carried_over() -> None:
+def test_ids_outputs_and_parameters_are_carried_over() -> None:
     request = {
         **document("FP32", [1.0]),
         "id": "a",
@@ -47,7 +47,7 @@ def test_ids_wishes_and_parameters_are_carried_over() -> None:
     assert message.parameters["flag"].bool_param is True
     assert message.parameters["share"].double_param == 0.5
     assert message.parameters["word"].string_param == "w"
-    assert [(wish.name, wish.parameters["classification"].int64_param) for wish in message.outputs] == [
+    assert [(output.name, output.parameters["classification"].int64_param) for output in message.outputs] == [
         ("y", 2),
         ("z", 0),
     ]

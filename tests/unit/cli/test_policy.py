@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.conftest import Told
+from tests.unit.cli.conftest import Result
 
 FAULTY = """\
 monitor:
@@ -24,11 +24,11 @@ moon: 1
 """
 
 
-def test_every_fault_is_named_by_its_line(penstock: Callable[..., Told], tmp_path: Path) -> None:
+def test_every_fault_has_its_line(penstock: Callable[..., Result], tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(FAULTY)
-    told = penstock("policy", "check", str(file))
-    assert told.code == 2
+    result = penstock("policy", "check", str(file))
+    assert result.code == 2
     for line, word in (
         (2, "monitor.sample"),
         (5, "triggers[0].when.drift.scope"),
@@ -39,28 +39,28 @@ def test_every_fault_is_named_by_its_line(penstock: Callable[..., Told], tmp_pat
     ):
         assert any(
             one.strip().removeprefix("penstock: ").startswith(f"line {line}: ") and word in one
-            for one in told.err.split("; ")
+            for one in result.err.split("; ")
         ), (line, word)
 
 
-def test_a_rule_that_can_never_fire_is_named_by_its_line(penstock: Callable[..., Told], tmp_path: Path) -> None:
+def test_a_rule_that_can_never_fire_has_its_line(penstock: Callable[..., Result], tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text('triggers:\n  - name: a\n    when: {schedule: "@daily"}\n    for_seconds: 60\n')
-    told = penstock("policy", "check", str(file))
-    assert told.code == 2
-    assert "line 4: 'triggers[0].for_seconds' is never reached" in told.err
+    result = penstock("policy", "check", str(file))
+    assert result.code == 2
+    assert "line 4: 'triggers[0].for_seconds' is never reached" in result.err
 
 
 @pytest.mark.parametrize("text", ["triggers: [", "- a\n- b\n", "\t:"])
-def test_what_is_no_document_is_refused(penstock: Callable[..., Told], tmp_path: Path, text: str) -> None:
+def test_what_is_no_document_is_refused(penstock: Callable[..., Result], tmp_path: Path, text: str) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(text)
     assert penstock("policy", "check", str(file)).code == 2
 
 
-def test_the_policy_of_the_manual_is_one(penstock: Callable[..., Told], tmp_path: Path) -> None:
+def test_the_policy_of_the_manual_is_one(penstock: Callable[..., Result], tmp_path: Path) -> None:
     manual = (Path(__file__).parents[3] / "docs" / "reference" / "policy.md").read_text()
     file = tmp_path / "policy.yaml"
     file.write_text(manual.split("```yaml\n")[1].split("```")[0])
-    told = penstock("policy", "check", str(file))
-    assert told.code == 0, told.err
+    result = penstock("policy", "check", str(file))
+    assert result.code == 0, result.err

@@ -21,9 +21,9 @@ def by(request: pytest.FixtureRequest, server: Server) -> list[str]:
     return ["--url", server.http] if request.param == "rest" else ["--url", server.grpc, "--grpc"]
 
 
-def outputs(told: Any) -> dict[str, list[Any]]:
-    assert told.code == Exit.OK, told
-    return {output["name"]: output["data"] for output in json.loads(told.out)["outputs"]}
+def outputs(result: Any) -> dict[str, list[Any]]:
+    assert result.code == Exit.OK, result
+    return {output["name"]: output["data"] for output in json.loads(result.out)["outputs"]}
 
 
 @pytest.mark.parametrize(
@@ -46,22 +46,22 @@ def test_the_answer_is_the_models(penstock: Run, by: list[str], model: str, data
     assert outputs(penstock("predict", model, "--data", json.dumps(data), "--json", *by)) == expected
 
 
-def test_the_version_asked_for_answers_and_is_named(penstock: Run, by: list[str]) -> None:
-    told = penstock("predict", "pair", "--data", "[0, 1, 2]", "--version", "1", *by)
-    assert told.code == Exit.OK
-    assert told.err == "pair version 1 (pinned)\n"
-    assert told.out.splitlines() == ["y FP32 [1, 3]", "1 2 3        "]
+def test_the_version_asked_for_answers_and_is_shown(penstock: Run, by: list[str]) -> None:
+    result = penstock("predict", "pair", "--data", "[0, 1, 2]", "--version", "1", *by)
+    assert result.code == Exit.OK
+    assert result.err == "pair version 1 (pinned)\n"
+    assert result.out.splitlines() == ["y FP32 [1, 3]", "1 2 3        "]
 
 
 def test_a_request_of_the_protocol_is_sent_as_it_is(penstock: Run, by: list[str], tmp_path: Path) -> None:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 5], "data": [1, 2, 3, 4, 5]}
-    wish = {"name": "probabilities", "parameters": {"classification": 1}}
+    requested = {"name": "probabilities", "parameters": {"classification": 1}}
     file = tmp_path / "request.json"
-    file.write_text(json.dumps({"id": "abc", "inputs": [tensor], "outputs": [wish]}))
-    told = penstock("predict", "labelled", "--data", f"@{file}", "--json", *by)
-    (best,) = outputs(told)["probabilities"]
+    file.write_text(json.dumps({"id": "abc", "inputs": [tensor], "outputs": [requested]}))
+    result = penstock("predict", "labelled", "--data", f"@{file}", "--json", *by)
+    (best,) = outputs(result)["probabilities"]
     assert best.count(":") == 2  # value, number and label
-    assert json.loads(told.out)["id"] == "abc"
+    assert json.loads(result.out)["id"] == "abc"
 
 
 def test_data_comes_from_stdin_when_it_is_piped(penstock: Run, by: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +71,8 @@ def test_data_comes_from_stdin_when_it_is_piped(penstock: Run, by: list[str], mo
 
 def test_rows_of_a_batch_are_lines_of_a_table(penstock: Run, by: list[str]) -> None:
     data = json.dumps({"number": [[1, 2, 3], [4, 5, 6]], "key": [[1, 2], [3, 4]]})
-    told = penstock("predict", "mixed", "--data", data, *by)
-    head, *lines = [line.split() for line in told.out.splitlines()]
+    result = penstock("predict", "mixed", "--data", data, *by)
+    head, *lines = [line.split() for line in result.out.splitlines()]
     assert head[:2] == ["doubled", "FP32"]
     assert lines == [
         ["2", "4", "6", "2", "3", "True", "True", "True"],
@@ -81,7 +81,7 @@ def test_rows_of_a_batch_are_lines_of_a_table(penstock: Run, by: list[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "expected"),
     [
         (["nobody", "--data", "[1]"], Exit.NOT_FOUND, "unknown model 'nobody'"),
         (["pair", "--data", "[1, 2, 3]", "--version", "9"], Exit.NOT_FOUND, "has no version '9'"),
@@ -92,22 +92,22 @@ def test_rows_of_a_batch_are_lines_of_a_table(penstock: Run, by: list[str]) -> N
     ],
 )
 def test_what_goes_wrong_has_its_code_and_one_line(
-    penstock: Run, by: list[str], arguments: list[str], code: Exit, words: str
+    penstock: Run, by: list[str], arguments: list[str], code: Exit, expected: str
 ) -> None:
-    told = penstock("predict", *arguments, *by)
-    assert (told.code, told.out) == (code, ""), told
-    assert words in told.err
-    assert told.err.startswith("penstock: ")
-    assert told.err.count("\n") == 1
+    result = penstock("predict", *arguments, *by)
+    assert (result.code, result.out) == (code, ""), result
+    assert expected in result.err
+    assert result.err.startswith("penstock: ")
+    assert result.err.count("\n") == 1
 
 
 def test_names_of_any_kind_reach_the_gateway(penstock: Run, by: list[str]) -> None:
-    told = penstock("predict", "a?b#c d%", "--data", "[1]", *by)
-    assert told.code == Exit.NOT_FOUND
-    assert "a?b#c d%" in told.err
+    result = penstock("predict", "a?b#c d%", "--data", "[1]", *by)
+    assert result.code == Exit.NOT_FOUND
+    assert "a?b#c d%" in result.err
 
 
-def test_health_tells_of_a_ready_gateway(penstock: Run, server: Server) -> None:
-    told = penstock("health", "--url", f"http://{server.ops}/")
-    assert (told.code, told.out, told.err) == (Exit.OK, "", "ready\n")
+def test_health_reports_a_ready_gateway(penstock: Run, server: Server) -> None:
+    result = penstock("health", "--url", f"http://{server.ops}/")
+    assert (result.code, result.out, result.err) == (Exit.OK, "", "ready\n")
     assert json.loads(penstock("health", "--url", server.ops, "--json").out)

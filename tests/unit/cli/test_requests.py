@@ -38,7 +38,7 @@ def test_values_become_tensors_of_the_models_inputs(data: Any, inputs: Any, expe
 
 
 @pytest.mark.parametrize(
-    ("data", "inputs", "words"),
+    ("data", "inputs", "expected"),
     [
         ({"y": [1]}, [ROWS], "unknown input 'y'; the model takes x FP32 [-1, 3]"),
         ([1], [ROWS, WORD], "the model takes 2 inputs; name them: x FP32 [-1, 3], word BYTES [1]"),
@@ -47,10 +47,10 @@ def test_values_become_tensors_of_the_models_inputs(data: Any, inputs: Any, expe
         (["a"], [{**WORD, "shape": [1, 1]}], "has shape [1]; expected word BYTES [1, 1]"),
     ],
 )
-def test_data_that_does_not_fit_says_what_was_expected(data: Any, inputs: Any, words: str) -> None:
+def test_data_that_does_not_fit_says_what_was_expected(data: Any, inputs: Any, expected: str) -> None:
     with pytest.raises(BadData) as caught:
         to_request(data, inputs)
-    assert words in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_request_of_the_protocol_is_recognised() -> None:
@@ -74,13 +74,13 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("argument", "stdin", "words"),
+    ("argument", "stdin", "expected"),
     [
         (None, Terminal(), "no data"),
         ("@/nowhere/at/all", io.StringIO(), "cannot be read: No such file"),
         ("[1,", io.StringIO(), "is not JSON"),
     ],
 )
-def test_unreadable_data_is_one_clear_line(argument: str | None, stdin: io.StringIO, words: str) -> None:
-    with pytest.raises(BadData, match=words):
+def test_unreadable_data_is_one_clear_line(argument: str | None, stdin: io.StringIO, expected: str) -> None:
+    with pytest.raises(BadData, match=expected):
         read_data(argument, stdin)

@@ -52,7 +52,7 @@ def test_lines(looks: list[tuple[float, Any]], lines: list[str]) -> None:
     assert [line for now, one in looks for line in reporter.lines(one, now)] == lines
 
 
-def test_a_step_is_told_only_when_every_worker_has_it() -> None:
+def test_a_step_is_printed_only_when_every_worker_has_it() -> None:
     reporter = Reporter()
     reporter.lines(look(500), 0.0)
     before = [line for now in range(1, 60) for line in reporter.lines(look(5000, in_place=False), float(now))]

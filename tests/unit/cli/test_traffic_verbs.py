@@ -1,4 +1,4 @@
-"""What the verbs of traffic make of their words, and how a rollout is drawn."""
+"""What the verbs of traffic make of their arguments, and how a rollout is drawn."""
 
 import io
 import json

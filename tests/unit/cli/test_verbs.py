@@ -22,9 +22,9 @@ def nobody() -> Iterator[str]:
 
 
 def test_version_names_penstock_and_its_engine(penstock: Run) -> None:
-    told = penstock("version")
-    assert told.code == Exit.OK
-    assert told.out.startswith(f"penstock {__version__} · onnxruntime ")
+    result = penstock("version")
+    assert result.code == Exit.OK
+    assert result.out.startswith(f"penstock {__version__} · onnxruntime ")
     assert json.loads(penstock("version", "--json").out)["penstock"] == __version__
 
 
@@ -37,20 +37,20 @@ def test_every_verb_has_help(penstock: Run) -> None:
 
 
 def test_health_is_unavailable_when_nobody_answers(penstock: Run, nobody: str) -> None:
-    told = penstock("health", "--url", nobody)
-    assert told.code == Exit.UNAVAILABLE
-    assert (told.out, told.err.count("\n")) == ("", 1)
-    assert "not ready" in told.err
+    result = penstock("health", "--url", nobody)
+    assert result.code == Exit.UNAVAILABLE
+    assert (result.out, result.err.count("\n")) == ("", 1)
+    assert "not ready" in result.err
 
 
 @pytest.mark.parametrize("options", [[], ["--grpc"]])
 def test_predict_is_unavailable_when_nobody_answers(penstock: Run, nobody: str, options: list[str]) -> None:
-    told = penstock("predict", "m", "--data", "[1]", "--url", nobody, "--timeout", "2", *options)
-    assert told.code == Exit.UNAVAILABLE
-    assert told.out == ""
+    result = penstock("predict", "m", "--data", "[1]", "--url", nobody, "--timeout", "2", *options)
+    assert result.code == Exit.UNAVAILABLE
+    assert result.out == ""
 
 
 def test_predict_refuses_data_that_is_no_json(penstock: Run, nobody: str) -> None:
-    told = penstock("predict", "m", "--data", "[1,", "--url", nobody)
-    assert told.code == Exit.USAGE
-    assert "is not JSON" in told.err
+    result = penstock("predict", "m", "--data", "[1,", "--url", nobody)
+    assert result.code == Exit.USAGE
+    assert "is not JSON" in result.err

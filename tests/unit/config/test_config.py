@@ -1,4 +1,4 @@
-"""Where settings come from, which of them wins, and how faults are told."""
+"""Where settings come from, which of them wins, and how errors are reported."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_flag_before_environment_before_file_before_default(tmp_path: Path, monk
     assert settings.host == "127.0.0.1"
 
 
-def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
     file = write(tmp_path, "http_prt: 1\nworkers: many\nstop: {drain_delay_seconds: -1, x: 1}\nops_port: 70000\n")
     with pytest.raises(ConfigFault) as caught:
         load_settings(file, {"grpc_port": -1})

@@ -93,7 +93,7 @@ def test_two_expositions_do_not_meet() -> None:
     assert two.render()[0] == b""
 
 
-def test_every_metric_is_named_by_the_rules() -> None:
+def test_every_metric_follows_the_naming_rules() -> None:
     names = [metric.name for metric in METRICS]
     assert len(names) == len(set(names))
     for metric in METRICS:

@@ -255,10 +255,10 @@ class MemoryTraffic:
     async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         if after is not None and after > 2:
             raise InvalidInput("enough")  # ends the stream
-        told: list[Document] = [
+        events: list[Document] = [
             {"sequence": number, "type": "io.penstock.test.v1", "subject": model or ""} for number in (1, 2, 3)
         ]
-        return [one for one in told if one["sequence"] > (after or 0)][:limit]
+        return [one for one in events if one["sequence"] > (after or 0)][:limit]
 
 
 class MemoryTrials:

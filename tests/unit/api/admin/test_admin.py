@@ -105,7 +105,7 @@ def test_every_change_takes_a_revision_and_answers_with_the_next(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_change_tells_who_and_why(client: Client, registry_admin: MemoryRegistrar, change: str) -> None:
+def test_every_change_has_actor_and_reason(client: Client, registry_admin: MemoryRegistrar, change: str) -> None:
     push(client)
     client.admin("PUT", "/models/m/aliases/champion", {"version": "1"})
     method, path, body = CHANGES[change]
@@ -162,7 +162,7 @@ def test_who_and_why_are_short_and_readable(client: Client, headers: dict[str, s
         (b'{"version": "1", "reason": "half \\ud800"}', "the reason must be"),
     ],
 )
-def test_bodies_that_cannot_be_are_told_why(client: Client, body: bytes, says: str) -> None:
+def test_invalid_bodies_are_refused_with_a_reason(client: Client, body: bytes, says: str) -> None:
     push(client)
     refused = client.admin("PUT", "/models/m/aliases/champion", body)
     assert refused.status_code == 400, refused.text
@@ -221,7 +221,7 @@ def test_the_audit_is_read_newest_first_hand_or_page_by_page(client: Client) -> 
         assert client.admin("GET", f"/audit{query}").status_code == 400, query
 
 
-def test_archives_of_the_audit_are_listed_and_read_by_the_same_words(client: Client) -> None:
+def test_archives_of_the_audit_are_listed_and_read_by_the_same_parameters(client: Client) -> None:
     for number in range(1, 4):
         push(client, str(number), b"graph %d" % number)
     assert client.admin("GET", "/audit/archives").json() == {"archives": [{"name": "1-2", "rows": 2}]}
@@ -231,7 +231,7 @@ def test_archives_of_the_audit_are_listed_and_read_by_the_same_words(client: Cli
     assert client.admin("GET", "/audit/archives/3-4").status_code == 404
 
 
-def test_a_check_is_told_line_by_line_and_refused_before_it_begins(
+def test_a_check_is_reported_line_by_line_and_refused_before_it_begins(
     client: Client, registry_admin: MemoryRegistrar
 ) -> None:
     answer = client.admin("POST", "/registry/verify")
@@ -326,7 +326,7 @@ def test_what_is_too_long_ends_at_once() -> None:
         read(stream(piece(b"x" * 11)), limit=10)
 
 
-def test_a_sender_who_leaves_is_told_apart_from_one_who_is_done() -> None:
+def test_a_sender_who_leaves_differs_from_one_who_is_done() -> None:
     with pytest.raises(Cancelled):
         read(stream(piece(b"x"), {"type": "http.disconnect"}))
 

@@ -78,7 +78,7 @@ def test_what_nobody_expected_is_a_500_without_a_word_about_it(client: Client, r
     assert set(answer.json()) == {"error"}
 
 
-def test_the_page_tells_aliases_and_digests_as_far_as_the_registry_does(
+def test_the_page_shows_aliases_and_digests_as_far_as_the_registry_does(
     client: Client, registry_admin: MemoryRegistrar
 ) -> None:
     digest = "sha256:" + "ab" * 32

@@ -43,12 +43,12 @@ def test_rollouts_and_experiments_have_the_same_calls(client: Client) -> None:
 
 
 def test_events_as_a_list(client: Client) -> None:
-    told = client.get("/admin/v1/events?model=m&after=1&limit=1").json()["events"]
-    assert [(one["sequence"], one["subject"]) for one in told] == [(2, "m")]
+    events = client.get("/admin/v1/events?model=m&after=1&limit=1").json()["events"]
+    assert [(one["sequence"], one["subject"]) for one in events] == [(2, "m")]
     assert client.get("/admin/v1/events?after=x").status_code == 400
 
 
-def test_events_as_a_stream_from_the_last_one_heard(client: Client) -> None:
+def test_events_as_a_stream_from_the_last_event_id(client: Client) -> None:
     stream = client.get("/admin/v1/events", {"accept": "text/event-stream", "last-event-id": "1"})
     assert stream.headers["content-type"].startswith("text/event-stream")
     blocks = [block.split("\n") for block in stream.text.strip().split("\n\n")]
@@ -57,7 +57,7 @@ def test_events_as_a_stream_from_the_last_one_heard(client: Client) -> None:
     assert json.loads(blocks[0][2].removeprefix("data: "))["sequence"] == 2
 
 
-def test_the_monitor_is_asked_and_told(client: Client) -> None:
+def test_the_monitor_is_read_and_changed(client: Client) -> None:
     assert client.get("/admin/v1/models/m/monitor").json() == {"model": "m", "version": None}
     assert client.get("/admin/v1/models/m/monitor?version=2").json()["version"] == "2"
     assert client.get("/admin/v1/models/m/policy").json() == {"monitor": {"sample": 1.0}}

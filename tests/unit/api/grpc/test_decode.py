@@ -195,7 +195,7 @@ def test_shared_memory_is_not_offered() -> None:
         decoded(request)
 
 
-def test_wishes() -> None:
+def test_requested_outputs() -> None:
     request = raw_request([numbers("FP32", 1)])
     assert decoded(request).requested is None
     request.outputs.add(name="b")
@@ -472,7 +472,7 @@ def test_long_work_is_declined_on_the_event_loop() -> None:
         ("m" * 1024, "x" * 1025, None),
     ],
 )
-def test_whom_a_message_asks_is_seen_before_it_is_parsed(model: str, version: str, found: object) -> None:
+def test_the_target_of_a_message_is_read_before_it_is_parsed(model: str, version: str, found: object) -> None:
     raw = pb.ModelInferRequest(model_name=model, model_version=version, id="7").SerializeToString()
     assert target_of(raw) == found
     for size in range(len(raw)):

@@ -45,7 +45,7 @@ def learn(layouts: Layouts, request: pb.ModelInferRequest) -> None:
     layouts.learn(*read(request.SerializeToString()))
 
 
-def told(layouts: Layouts, raw: bytes) -> Any:
+def decoded(layouts: Layouts, raw: bytes) -> Any:
     found = layouts.find(raw)
     if found is None:
         return None
@@ -70,7 +70,7 @@ def test_the_next_of_the_kind_is_found_as_it_is(request: pb.ModelInferRequest, s
     for index, content in enumerate(request.raw_input_contents):
         request.raw_input_contents[index] = draw.randbytes(len(content))
     raw = request.SerializeToString()
-    found = told(layouts, raw)
+    found = decoded(layouts, raw)
     assert found == parsed(raw) if request.id.isascii() else found is None
 
 
@@ -81,7 +81,7 @@ def test_any_other_is_parsed_or_says_the_same(request: pb.ModelInferRequest, dat
     for _ in range(data.draw(st.integers(1, 3))):
         if raw:
             raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    found = told(layouts, bytes(raw))
+    found = decoded(layouts, bytes(raw))
     if found is not None:
         try:
             assert found == parsed(bytes(raw))
@@ -106,7 +106,7 @@ def test_what_is_not_remembered(change: dict[str, Any]) -> None:
     request.model_name += "m" * change.get("name", 0)
     if "parameters" in change:
         request.parameters["triton_enable_empty_final_response"].bool_param = True
-    assert told(learnt(request), request.SerializeToString()) is None
+    assert decoded(learnt(request), request.SerializeToString()) is None
 
 
 def one_of(model: str, timeout: int = 0) -> pb.ModelInferRequest:
@@ -118,7 +118,7 @@ def one_of(model: str, timeout: int = 0) -> pb.ModelInferRequest:
     return request
 
 
-def test_requests_of_one_length_are_told_apart() -> None:
+def test_requests_of_one_length_are_distinguished() -> None:
     """Two models with names of one length, or one model with two sets of parameters, take turns."""
     kinds = [one_of("model-a"), one_of("model-b"), one_of("model-a", 60), one_of("model-a", 70)]
     layouts = Layouts()
@@ -127,7 +127,7 @@ def test_requests_of_one_length_are_told_apart() -> None:
     for _ in range(2):
         for kind in kinds:
             raw = kind.SerializeToString()
-            assert told(layouts, raw) == parsed(raw)
+            assert decoded(layouts, raw) == parsed(raw)
 
 
 def test_no_more_is_remembered_than_is_bounded() -> None:

@@ -28,7 +28,7 @@ def test_a_request_whose_answer_nobody_can_weigh_is_alone_until_one_was_seen() -
 def test_shapes_weigh_an_answer_before_one_was_seen() -> None:
     window = StreamWindow(8, 1000)
     assert [window.admit(0, 400) for _ in range(3)] == [400, 400, -1]
-    window.answered(400, 50)  # shapes tell no more than a bound
+    window.answered(400, 50)  # shapes give only a bound
     assert window.admit(0, 400) == 50
 
 

@@ -1,4 +1,4 @@
-"""A connection without a socket: a clock that stands until it is moved, and a client that reads when it is told to."""
+"""A connection without a socket: a clock that stands until it is moved, and a client that reads on request."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ Scope = MutableMapping[str, Any]
 
 
 class Clock:
-    """Nanoseconds that pass when they are told to."""
+    """Nanoseconds that pass on request."""
 
     def __init__(self) -> None:
         self.now_ns = SECOND
@@ -224,9 +224,9 @@ class Client:
         """What is answered to this, interim answers included."""
         for piece in pieces:
             self.server.turn(lambda said=piece: self.connection.data_received(said))  # type: ignore[misc]
-        return self.heard()
+        return self.replies_read()
 
-    def heard(self) -> list[Reply]:
+    def replies_read(self) -> list[Reply]:
         """What has been answered since this was last asked."""
         found = list(replies(bytes(self.wire.written)))
         self.wire.written.clear()
@@ -238,7 +238,7 @@ class Client:
         self.server.turn(lambda: kept.append(self.connection.eof_received()))
         if not kept[0]:
             self.wire.close()
-        return self.heard()
+        return self.replies_read()
 
     def hang_up(self) -> None:
         """Be gone."""

@@ -87,7 +87,7 @@ def test_the_application_may_end_the_connection() -> None:
         assert client.is_over
 
 
-def test_what_the_application_is_told() -> None:
+def test_the_scope_of_the_application() -> None:
     app = Says(start(), body(b""))
     with serving(app) as server:
         server.connect().say(get("/a%20b/%C3%A4?c=%20", "X-A: 1", "x-a: 2"))
@@ -109,7 +109,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("messages", WRONG.values(), ids=WRONG)
-def test_a_wrong_answer_is_an_error_of_ours(messages: tuple[Message, ...], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_answer_is_an_internal_error(messages: tuple[Message, ...], caplog: pytest.LogCaptureFixture) -> None:
     with serving(Says(*messages)) as server, caplog.at_level(logging.CRITICAL, "penstock.http"):
         client = server.connect()
         [answer] = client.say(get())
@@ -196,7 +196,7 @@ def test_a_streamed_body_is_read_as_it_is_taken() -> None:
                 server.turn()
             server.turn(wanted.set)
             answers = client.wire.written.count(b"HTTP/1.1")
-        assert client.heard()[0].body == b"%d" % size
+        assert client.replies_read()[0].body == b"%d" % size
         assert max(map(len, parts)) <= 2 * HIGH_WATER
 
 

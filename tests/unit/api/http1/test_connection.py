@@ -113,11 +113,11 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent() -> None:
         assert answer.status == 413
 
 
-# Who expects to be told to go on.
+# Expect: 100-continue.
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_who_waits_is_told_to_go_on(streams: bool) -> None:
+def test_continue_is_sent_to_a_client_that_waits(streams: bool) -> None:
     with serving(streams=streams) as server:
         client, data = server.connect(), post(b"hello", "expect: 100-continue")
         head, body = data[:-5], data[-5:]
@@ -128,7 +128,7 @@ def test_who_waits_is_told_to_go_on(streams: bool) -> None:
         assert [one.status for one in client.say(post(b"", "expect: 100-continue"))] == [200]
 
 
-def test_who_speaks_an_older_version_is_not_told_to_go_on() -> None:
+def test_continue_is_not_sent_to_an_older_version() -> None:
     with serving() as server:
         data = post(b"hello", "expect: 100-continue", version="1.0")
         assert [one.status for one in server.connect().say(data[:-5], data[-5:])] == [200]
@@ -162,7 +162,7 @@ class Gate:
         await send({"type": "http.response.body", "body": b"done"})
 
 
-def test_who_waits_is_told_to_go_on_after_the_answers_before() -> None:
+def test_continue_is_sent_after_the_answers_before() -> None:
     gate = Gate()
     with serving(gate) as server:
         client = server.connect()
@@ -176,7 +176,7 @@ def test_who_waits_is_told_to_go_on_after_the_answers_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told", "over"),
+    ("data", "expected", "over"),
     [
         (get(), None, False),
         (get("/a", "connection: close"), "close", True),
@@ -187,11 +187,11 @@ def test_who_waits_is_told_to_go_on_after_the_answers_before() -> None:
         (post(b"a", "connection: keep-alive", version="1.0"), "keep-alive", False),
     ],
 )
-def test_whether_the_connection_goes_on_is_said(data: bytes, told: str | None, over: bool) -> None:
+def test_whether_the_connection_goes_on_is_said(data: bytes, expected: str | None, over: bool) -> None:
     with serving() as server:
         client = server.connect()
         [answer] = client.say(data)
-        assert answer.fields.get("connection") == told
+        assert answer.fields.get("connection") == expected
         assert client.is_over is over
         if over:
             assert client.say(get()) == []
@@ -238,8 +238,8 @@ def test_a_draining_server_says_so_in_the_last_answer_alone() -> None:
         server.turn(server.table.drain)
         assert [idle.is_over, busy.is_over, half.is_over] == [True, False, False]
         server.turn(gate.open)
-        told = [one.fields.get("connection") for one in busy.say(b"")]
-        assert told == [None, None, "close"]
+        fields = [one.fields.get("connection") for one in busy.say(b"")]
+        assert fields == [None, None, "close"]
         assert [one.fields.get("connection") for one in half.say(b"lo")] == ["close"]
         assert busy.is_over
         assert half.is_over
@@ -260,7 +260,7 @@ def test_an_old_connection_ends_with_its_last_answer() -> None:
 
 
 @pytest.mark.parametrize("one", [get("/a"), post(b"hello"), chunked(b"hello")])
-def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(one: bytes) -> None:
+def test_thousands_of_requests_in_one_read_are_taken_as_capacity_allows(one: bytes) -> None:
     many = 1000
     with serving() as server:
         client = server.connect()
@@ -297,7 +297,7 @@ def test_who_has_many_requests_unanswered_is_read_no_further() -> None:
         for _ in range(MAX_PIPELINED):
             server.turn()
         assert client.wire.reads
-        assert len(client.heard()) >= MAX_PIPELINED
+        assert len(client.replies_read()) >= MAX_PIPELINED
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -26,7 +26,7 @@ def test_a_head_that_trickles_in_is_ended() -> None:
         for data in (get("/a", "x: " + "y" * 100), get("/" + "a" * 100)):
             client = server.connect()
             assert 10 < drip(server, client, data, 0.5, 60) <= 11
-            [answer] = client.heard()
+            [answer] = client.replies_read()
             assert (answer.status, answer.fields["connection"]) == (408, "close")
 
 
@@ -38,7 +38,7 @@ def test_a_body_that_trickles_in_is_ended(data: bytes, streams: bool) -> None:
         start = data.index(b"\r\n\r\n") + 4
         client.say(data[:start])
         assert 30 < drip(server, client, data[start:], 0.5, 90) <= 31
-        [answer] = client.heard()
+        [answer] = client.replies_read()
         assert (answer.status, answer.fields["connection"]) == (504, "close")
         client.hang_up()
         assert server.memory.used == 0
@@ -116,7 +116,7 @@ def test_a_reader_that_makes_progress_is_never_cut() -> None:
             assert not client.is_over
             client.wire.take(1)
         client.wire.take(len(LARGE) * 2)
-        assert len(client.heard()[0].body) == len(LARGE)
+        assert len(client.replies_read()[0].body) == len(LARGE)
         server.pass_time(99)
         assert not client.is_over
 

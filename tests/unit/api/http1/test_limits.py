@@ -51,7 +51,7 @@ def test_a_body_that_comes_at_once_counts_while_it_is_worked_on() -> None:
         assert server.memory.used == 80 * KIB
         assert [one.status for one in clients[2].say(data)] == [503]
         server.turn(gate.open)
-        assert [[one.status for one in client.heard()] for client in clients[:2]] == [[200], [200]]
+        assert [[one.status for one in client.replies_read()] for client in clients[:2]] == [[200], [200]]
         assert server.memory.used == 0
 
 
@@ -97,7 +97,7 @@ def test_trailer_fields_leave_nothing_behind() -> None:
             client.say(b"a:b\r\n" * 1000)
             sent += 5000
         assert sent <= 70_000
-        assert [one.status for one in client.heard()] == []
+        assert [one.status for one in client.replies_read()] == []
         client.hang_up()
         assert server.memory.used == 0
 
@@ -107,7 +107,7 @@ def test_trailer_fields_leave_nothing_behind() -> None:
 FEW = Limits(max_connections=4, reserved_connections=2, head_s=10, keep_alive_s=1000)
 
 
-def test_who_owes_its_head_makes_room_for_newcomers() -> None:
+def test_a_connection_without_a_head_is_evicted_for_a_new_one() -> None:
     with serving(limits=FEW) as server:
         busy = server.connect()
         busy.say(post(bytes(1000))[:-1])
@@ -123,7 +123,7 @@ def test_who_owes_its_head_makes_room_for_newcomers() -> None:
         assert server.table.evicted == 3
 
 
-def test_who_has_nothing_under_way_makes_room_for_newcomers() -> None:
+def test_an_idle_connection_is_evicted_for_a_new_one() -> None:
     with serving(limits=FEW) as server:
         idle = [server.connect() for _ in range(4)]
         for client in idle:
@@ -149,7 +149,7 @@ def test_a_full_server_answers_what_is_essential() -> None:
         assert [one.status for one in beyond.say(get("/livez"), get("/a"))] == [200, 503]
         assert [one.wire.aborted for one in held] == [True, True]
         server.turn(gate.open)
-        assert [[one.status for one in client.heard()] for client in busy] == [[200]] * 4
+        assert [[one.status for one in client.replies_read()] for client in busy] == [[200]] * 4
         assert not any(client.wire.aborted for client in busy)
 
 
@@ -159,7 +159,7 @@ def test_beyond_the_reserve_newcomers_are_turned_away() -> None:
         for _ in range(6):
             server.connect().say(get("/slow"))
         newcomer = server.connect()
-        assert [one.status for one in newcomer.heard()] == [503]
+        assert [one.status for one in newcomer.replies_read()] == [503]
         assert newcomer.is_over
         assert server.table.refused == 1
         assert len(server.table) == 6

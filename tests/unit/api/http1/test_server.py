@@ -115,18 +115,18 @@ async def emptied(server: Http1Server) -> None:
         await turn.wait()
 
 
-def test_crowds_that_come_and_go_leave_nothing(run: Run, certificate: tuple[str, str]) -> None:
+def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: tuple[str, str]) -> None:
     async def test() -> None:
         for files in (None, certificate):
             async with listening(certificate=files, max_connections=50) as (server, address):
                 for said in (b"", get()[:20], get()):
-                    crowd = []
+                    clients = []
                     for _ in range(300):
                         one = socket.create_connection(address)
                         one.sendall(said)
-                        crowd.append(one)
+                        clients.append(one)
                     await asyncio.sleep(0)
-                    for one in crowd:
+                    for one in clients:
                         one.close()
                     await emptied(server)
                 context = files and trusting(files)
@@ -136,7 +136,7 @@ def test_crowds_that_come_and_go_leave_nothing(run: Run, certificate: tuple[str,
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
-def test_everybody_of_a_crowd_that_comes_at_once_is_answered(
+def test_everybody_of_many_clients_at_once_is_answered(
     run: Run, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, is_tls: bool
 ) -> None:
     monkeypatch.setattr(acceptor, "MAX_PENDING", 16)
@@ -154,11 +154,11 @@ def test_everybody_of_a_crowd_that_comes_at_once_is_answered(
 def test_who_has_connected_before_a_drain_is_still_answered(run: Run) -> None:
     async def test() -> None:
         async with listening() as (server, address):
-            crowd = [socket.create_connection(address) for _ in range(100)]
-            for one in crowd:
+            clients = [socket.create_connection(address) for _ in range(100)]
+            for one in clients:
                 one.sendall(get())
             server.drain()
-            for one in crowd:
+            for one in clients:
                 reader, writer = await asyncio.open_connection(sock=one)
                 assert (await reader.readline()).startswith(b"HTTP/1.1 200")
                 await closed(writer)
@@ -184,7 +184,7 @@ def test_who_never_ends_its_handshake_keeps_nobody_out(
     run(test())
 
 
-def test_a_system_without_descriptors_is_told_once_and_tried_again(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_system_without_descriptors_is_logged_once_and_retried(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         sock = Bound(errno.EMFILE, errno.ENFILE, errno.ENOMEM)
         async with listening(sock=sock) as (server, address):
@@ -195,7 +195,7 @@ def test_a_system_without_descriptors_is_told_once_and_tried_again(run: Run, cap
             await idle[0].readuntil(b"\r\n\r\n")
             sock.failures = [errno.EMFILE]
             assert (await ask(address, get())).startswith(b"HTTP/1.1 200")
-            assert server.table.evicted == 1  # who did nothing made room
+            assert server.table.evicted == 1  # an idle connection was evicted
             assert await idle[0].read() in (b"", b"GET /a ")
             await closed(idle[1])
 

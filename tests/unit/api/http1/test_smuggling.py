@@ -29,7 +29,7 @@ class Reader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.found.pop()  # an offer to speak another protocol: this reader cannot tell what follows
+            self.found.pop()  # an offer to speak another protocol: this reader does not know what follows
             self.has_stopped = True
         except httptools.HttpParserError:
             self.has_stopped = True
@@ -176,9 +176,9 @@ def test_what_is_answered_is_what_others_read(first: bytes, cuts: list[int]) -> 
     refusals = [status for status in statuses if status not in (100, 200)]
     assert len(refusals) <= 1
     assert not refusals or statuses[-1] == refusals[0]  # nothing is answered behind it
-    theirs, (of_h11, h11_has_stopped) = Reader(data), h11_reads(data)
+    own_reader, (of_h11, h11_has_stopped) = Reader(data), h11_reads(data)
     h11_has_stopped |= b"HTTP/1.0" in first  # it closes behind each, also where keep-alive is asked for
-    for found, has_stopped in ((theirs.found, theirs.has_stopped), (of_h11, h11_has_stopped)):
+    for found, has_stopped in ((own_reader.found, own_reader.has_stopped), (of_h11, h11_has_stopped)):
         for here, there in zip(taken, found, strict=False):
             assert (here[0], here[2]) == (there[0], there[2])
         assert has_stopped or len(taken) <= len(found)

@@ -79,7 +79,9 @@ def values_of(datatype: str, data: list[Any]) -> Any:
     return [None if value is None else NUMPY_TYPES[datatype].type(value).tobytes() for value in data]
 
 
-def told(template: AnswerTemplate, call: InferCall, form: Form, is_inline: bool) -> tuple[dict[str, Any], bytes] | str:
+def encoded(
+    template: AnswerTemplate, call: InferCall, form: Form, is_inline: bool
+) -> tuple[dict[str, Any], bytes] | str:
     """What the template's answer says."""
     try:
         content, json_length, tail = template.answer(call, *form, None if is_inline else no_pause)
@@ -103,4 +105,4 @@ def test_any_answer_says_what_the_plain_one_says(
     for call, form in data.draw(st.permutations(calls)):
         expected = plain(call, form)
         for is_inline in (True, False):
-            assert told(template, call, form, is_inline) == expected
+            assert encoded(template, call, form, is_inline) == expected

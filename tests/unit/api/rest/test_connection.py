@@ -131,7 +131,7 @@ def test_an_offer_to_speak_another_protocol_is_declined(world: World, offered: b
 
 
 @pytest.mark.parametrize("target", [b"a:1", b"/v2"])
-def test_who_asks_for_a_tunnel_is_told_no_and_nothing_of_it_is_read(world: World, target: bytes) -> None:
+def test_a_tunnel_is_refused_and_nothing_of_it_is_read(world: World, target: bytes) -> None:
     client = Client(world)
     ((status, _),) = client.say(b"CONNECT %b HTTP/1.1\r\nhost: a\r\n\r\n" % target + b"GET /v2 HTTP/1.1\r\n" * 3)
     assert status in {400, 404, 405}
@@ -161,7 +161,7 @@ MANY = 3000
 
 
 @pytest.mark.parametrize("one", [request("GET", "/v2/health/live"), request("POST", PATH, body(1, 2, 3))])
-def test_thousands_of_requests_in_one_read_are_taken_as_there_is_room(world: World, one: bytes) -> None:
+def test_thousands_of_requests_in_one_read_are_taken_as_capacity_allows(world: World, one: bytes) -> None:
     client = Client(world)
     protocol = client.protocol
 

@@ -1,4 +1,4 @@
-"""Pages of other origins: they may ask where they are named, and never with the browser's credentials."""
+"""Pages of other origins: they may send requests if they are configured, and never with the browser's credentials."""
 
 import asyncio
 import json
@@ -67,28 +67,28 @@ REQUESTS = {
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), REQUESTS.values(), ids=REQUESTS)
 def test_answers_say_which_page_may_read_them(world: World, method: str, path: str, body: bytes, status: int) -> None:
-    for origins, told in (([], None), ([PAGE], PAGE), (["https://b.example"], None), (["*"], "*")):
+    for origins, allowed_origin in (([], None), ([PAGE], PAGE), (["https://b.example"], None), (["*"], "*")):
         one = port(world, origins)
         for _ in range(2):  # read, then remembered
             answer = one.ask(method, path, f"origin: {PAGE}", body=body)
-            assert (answer.status, allowed(answer)) == (status, told)
+            assert (answer.status, allowed(answer)) == (status, allowed_origin)
         answer = one.ask(method, path, f"origin: {PAGE}", body=body)
         exposed = answer.fields.get("access-control-expose-headers", "")
-        assert ("penstock-model-version" in exposed) is (told is not None)
+        assert ("penstock-model-version" in exposed) is (allowed_origin is not None)
         assert answer.fields.get("vary") == ("origin" if origins and origins != ["*"] else None)
         assert allowed(one.ask(method, path, body=body)) is None
 
 
 @pytest.mark.parametrize(
-    ("origins", "told"), [([PAGE, "https://b.example"], PAGE), (["*"], "*"), (["https://b.example"], None)]
+    ("origins", "allowed_origin"), [([PAGE, "https://b.example"], PAGE), (["*"], "*"), (["https://b.example"], None)]
 )
-def test_a_browser_may_ask_before_it_sends(world: World, origins: list[str], told: str | None) -> None:
+def test_a_browser_may_ask_before_it_sends(world: World, origins: list[str], allowed_origin: str | None) -> None:
     fields = (f"origin: {PAGE}", "access-control-request-method: POST", "access-control-request-headers: content-type")
     answer = port(world, origins).ask("OPTIONS", PATH, *fields)
-    assert (answer.status, answer.body, allowed(answer)) == (204, b"", told)
-    assert ("access-control-max-age" in answer.fields) is (told is not None)
-    assert answer.fields.get("access-control-allow-headers") == ("content-type" if told else None)
-    assert ("POST" in answer.fields.get("access-control-allow-methods", "")) is (told is not None)
+    assert (answer.status, answer.body, allowed(answer)) == (204, b"", allowed_origin)
+    assert ("access-control-max-age" in answer.fields) is (allowed_origin is not None)
+    assert answer.fields.get("access-control-allow-headers") == ("content-type" if allowed_origin else None)
+    assert ("POST" in answer.fields.get("access-control-allow-methods", "")) is (allowed_origin is not None)
 
 
 def test_without_origins_no_page_is_answered_so(world: World) -> None:
@@ -101,11 +101,11 @@ def test_without_origins_no_page_is_answered_so(world: World) -> None:
 @pytest.mark.parametrize(
     ("path", "methods"), [(PATH, "POST, OPTIONS"), ("/v2", "GET, HEAD, OPTIONS"), ("*", "GET, HEAD, POST, OPTIONS")]
 )
-def test_methods_are_told(world: World, path: str, methods: str) -> None:
+def test_methods_are_listed(world: World, path: str, methods: str) -> None:
     answer = port(world, []).ask("OPTIONS", path)
     assert (answer.status, answer.body) == (204, b"")
     assert sorted(answer.fields["allow"].split(", ")) == sorted(methods.split(", "))
 
 
-def test_methods_of_a_path_that_is_not_there_are_not_told(world: World) -> None:
+def test_methods_of_a_path_that_does_not_exist_are_not_listed(world: World) -> None:
     assert port(world, []).ask("OPTIONS", "/none").status == 404

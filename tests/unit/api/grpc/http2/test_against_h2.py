@@ -73,14 +73,14 @@ ARGUED: dict[str, Differs] = {
         number in before.reset and kind in (frames.DATA, frames.HEADERS, frames.WINDOW_UPDATE, frames.RST_STREAM)
     ),
 }
-"""Where the two differ, and why ours is right."""
+"""Where the two differ, and why this one is right."""
 
 
 Codes = tuple[int | None, frozenset[tuple[int, int]]]
 """The code with which the connection ended, if it did; the streams that were reset, and their codes."""
 
 
-async def ours(parts: list[bytes]) -> list[Codes]:
+async def read_by_server(parts: list[bytes]) -> list[Codes]:
     wire, found = Wire(), []
     connection = connected(wire, Owner())
     for part in parts:
@@ -105,7 +105,7 @@ def read(written: bytes) -> Codes:
     return over, frozenset(resets.items())
 
 
-def theirs(parts: list[bytes]) -> list[Codes]:
+def read_by_h2(parts: list[bytes]) -> list[Codes]:
     config = h2.config.H2Configuration(client_side=False, header_encoding=None)
     connection = h2.connection.H2Connection(config)
     connection.initiate_connection()
@@ -182,12 +182,12 @@ def argued(parts: list[bytes]) -> bool:
 @example([headers(1, False), frames.reset(3, ErrorCode.CANCEL)])
 @given(st.lists(FRAMES, max_size=10))
 def test_the_same_frames_end_the_same_with_the_same_code(parts: list[bytes]) -> None:
-    found, expected = asyncio.run(ours(parts)), theirs(parts)
-    for number, (mine, oracle) in enumerate(zip(found, expected, strict=False)):
+    found, expected = asyncio.run(read_by_server(parts)), read_by_h2(parts)
+    for number, (own, oracle) in enumerate(zip(found, expected, strict=False)):
         if argued(parts[: number + 1]):
             return
-        assert mine == oracle, (number, parts[: number + 1])
-        if mine[0] is not None:
+        assert own == oracle, (number, parts[: number + 1])
+        if own[0] is not None:
             return
-        if mine[1]:
+        if own[1]:
             return  # after an error of a stream, h2 and RFC 9113 leave open what late frames mean

@@ -81,7 +81,7 @@ class Answers(Silent):
 
 
 class Client:
-    """h2's client, which holds a server to all windows; it opens them only when it is told to."""
+    """h2's client, which holds a server to all windows; it opens them only on request."""
 
     def __init__(self, first_window: int) -> None:
         config = h2.config.H2Configuration(client_side=True)
@@ -191,11 +191,11 @@ def test_h2_s_client_may_send_any_amount(chunk: int) -> None:
         client.h2.send_headers(number, HEADERS)
         left, sent = (2 * STREAM_WINDOW + 5 if chunk > 1 else 3000), 0
         while sent < left:
-            room = min(client.h2.local_flow_control_window(number), chunk * 16, left - sent)
-            assert room > 0, "it is stuck"
-            for at in range(0, room, chunk):
-                client.h2.send_data(number, bytes(min(chunk, room - at)))
-            sent += room
+            window = min(client.h2.local_flow_control_window(number), chunk * 16, left - sent)
+            assert window > 0, "it is stuck"
+            for at in range(0, window, chunk):
+                client.h2.send_data(number, bytes(min(chunk, window - at)))
+            sent += window
             await exchange(client, wire, connection)
         return connection.streams.live[number].received_bytes - left
 

@@ -26,11 +26,11 @@ def decoder() -> HeaderDecoder:
 
 def encoded(encoder: hpack.Encoder, fields: list[tuple[bytes, bytes, bool]], huffman: bool) -> bytes:
     """A block; the last of each field says whether it may go into the table."""
-    told = [
+    encodable = [
         hpack.HeaderTuple(name, value) if kept else hpack.NeverIndexedHeaderTuple(name, value)
         for name, value, kept in fields
     ]
-    return bytes(encoder.encode(told, huffman=huffman))
+    return bytes(encoder.encode(encodable, huffman=huffman))
 
 
 def decoded(by: HeaderDecoder, pieces: list[bytes]) -> tuple[bool, list[tuple[bytes, bytes]]]:
