@@ -133,7 +133,9 @@ class Reader:
         home = folder / ".home"
         home.mkdir()
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self._environment = {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8", "COLUMNS": "120", **environment}
+        settings = {"PENSTOCK_WATCH__SETTLE_SECONDS": "0.2"}  # nobody else writes to the folders of a page
+        shell = {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8", "COLUMNS": "120"}
+        self._environment = {**shell, **settings, **environment}
         self._enter, self.folder = enter, folder
         self._terminals: dict[str, Terminal] = {}
 
