@@ -155,7 +155,7 @@ def a_rollout_ends_at_its_first_step(patch: Patch) -> None:
 
 @breaks("what_is_promoted_is_the_champion", slow=True)
 def a_promotion_leaves_the_champion(patch: Patch) -> None:
-    patch.setattr(TrafficStore, "_crown", lambda *_: None)
+    patch.setattr(TrafficStore, "_promote_champion", lambda *_: None)
 
 
 @breaks("candidates_have_passed", slow=True)

@@ -29,7 +29,7 @@ BY = By("ann", "größer")
 class Home:
     """A registry with two archives of two changes each, and a third change that is in none."""
 
-    room: Path
+    folder: Path
     registry: Registry
     archives: AuditArchives
     environment: dict[str, str]
@@ -43,7 +43,7 @@ class Home:
         return self.registry.location
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return harness.run_command("audit", *arguments, room=self.room, env=self.environment)
+        return harness.run_command("audit", *arguments, room=self.folder, env=self.environment)
 
     def json(self, *arguments: str) -> Any:
         ended = self.run(*arguments, "--json")
@@ -131,12 +131,12 @@ def check_verb(home: Home) -> None:
     assert home.run("--archive", "1-2", "--archives").returncode == 2
 
 
-def test_the_verb_reads_archives_by_hand(home: Home) -> None:
+def test_the_command_reads_archives_without_a_gateway(home: Home) -> None:
     check_verb(home)
 
 
 def test_the_verb_reads_archives_through_a_gateway(home: Home) -> None:
-    with harness.running(None, home.room, env=home.environment) as server:
+    with harness.running(None, home.folder, env=home.environment) as server:
         check_verb(home)
         call = "/admin/v1/audit/archives"
         assert [one["name"] for one in server.admin("GET", call).json()["archives"]] == ["1-2", "3-4"]

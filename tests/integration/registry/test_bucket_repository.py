@@ -63,7 +63,7 @@ def test_layouts_are_found_as_in_a_folder(bucket: s3.Bucket, prefix: str) -> Non
     assert one_model(BucketTree(f"s3://{bucket.name}/{prefix}/p/m"), "name").versions == {"1": "1/model.onnx"}
 
 
-def test_an_empty_or_missing_bucket_is_told(bucket: s3.Bucket, prefix: str) -> None:
+def test_an_empty_or_missing_bucket_is_reported(bucket: s3.Bucket, prefix: str) -> None:
     with pytest.raises(InvalidInput, match="holds no model"):
         models_in(BucketTree(f"s3://{bucket.name}/{prefix}/nothing"))
     with pytest.raises((InvalidInput, NotReady)):
@@ -107,7 +107,7 @@ def test_names_that_are_no_paths_are_left_out(bucket: s3.Bucket, prefix: str) ->
     assert not tree.entries("nowhere")
 
 
-def test_too_many_objects_are_told(bucket: s3.Bucket, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_objects_are_reported(bucket: s3.Bucket, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.registry.repository.bucket_tree.MOST_OBJECTS", 2)
     put(bucket, prefix, {f"{name}.onnx": b"" for name in "abc"})
     with pytest.raises(InvalidInput, match="more than 2 objects"):

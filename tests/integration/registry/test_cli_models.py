@@ -1,4 +1,4 @@
-"""The models verbs: one list of behaviour over both roads, a running gateway and the registry by hand."""
+"""The models verbs: one list of behaviour with a running gateway and without one."""
 
 import hashlib
 import json
@@ -17,12 +17,12 @@ from tests.integration.registry.test_gateway import answering
 class Shell:
     """Runs `penstock` with one home."""
 
-    def __init__(self, room: Path, serving: bool) -> None:
-        self.room = room
+    def __init__(self, folder: Path, serving: bool) -> None:
+        self.folder = folder
         self.serving = serving
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return harness.run_command(*arguments, room=self.room)
+        return harness.run_command(*arguments, room=self.folder)
 
     def json(self, *arguments: str) -> Any:
         ended = self.run(*arguments, "--json")
@@ -141,7 +141,7 @@ def test_weights_beside_a_graph_and_folders_go_along(shell: Shell, tmp_path: Pat
     assert shell.code("models", "push", "net", str(folder), "--version", "2") == 0
 
 
-def test_what_is_pushed_by_hand_is_served_later_and_by_a_running_gateway(graphs: list[str], tmp_path: Path) -> None:
+def test_what_is_pushed_offline_is_served_later_and_by_a_running_gateway(graphs: list[str], tmp_path: Path) -> None:
     shell = Shell(tmp_path, serving=False)
     assert shell.code("models", "push", "m", graphs[0], "--version", "1") == 0
     with harness.running(None, tmp_path) as server:
@@ -165,14 +165,14 @@ def test_a_change_of_the_champion_that_a_route_overrides_takes_force_and_says_so
     graphs: list[str], tmp_path: Path
 ) -> None:
     """With a gateway and without one; a route is set by a gateway alone."""
-    serving, by_hand = Shell(tmp_path, serving=True), Shell(tmp_path, serving=False)
+    serving, offline = Shell(tmp_path, serving=True), Shell(tmp_path, serving=False)
     with harness.running(None, tmp_path):
         for number, graph in enumerate(graphs, 1):
             assert serving.code("models", "push", "m", graph, "--version", str(number)) == 0
         assert serving.code("models", "alias", "m", "champion", "1") == 0
         assert serving.code("route", "set", "m", "--split", "1=10000") == 0
         _changes_of_the_champion_take_force(serving)
-    _changes_of_the_champion_take_force(by_hand)
+    _changes_of_the_champion_take_force(offline)
 
 
 def _changes_of_the_champion_take_force(shell: Shell) -> None:

@@ -57,7 +57,7 @@ def infer(server: harness.Server, model: str, tensor: dict[str, Any], **more: An
 
 
 def reason(server: harness.Server, model: str) -> str:
-    """Why a model cannot be served, as callers are told it."""
+    """Why a model cannot be served, as callers read it."""
     index = server.rest("POST", "/v2/repository/index", {}).json()
     return next(str(one["reason"]) for one in index if one["name"] == model)
 
@@ -77,8 +77,8 @@ def test_the_map_of_a_classifier_is_a_tensor_with_labels(tmp_path: Path, pushed:
         best = infer(server, "iris", tensor, outputs=[asked])["output_probability"]["data"]
         assert {text.rsplit(":", 1)[1] for text in best} == {"setosa"}
         shown = harness.run_command("models", "show", "iris:1", "--url", server.ops, room=tmp_path)
-        words = " ".join(shown.stdout.split())
-        assert "output_probability is a tensor of the probabilities of setosa, versicolor, virginica" in words
+        text = " ".join(shown.stdout.split())
+        assert "output_probability is a tensor of the probabilities of setosa, versicolor, virginica" in text
         if pushed:
             out = tmp_path / "back.onnx"
             ended = harness.run_command("models", "export", "iris:1", str(out), "--url", server.ops, room=tmp_path)
@@ -86,7 +86,7 @@ def test_the_map_of_a_classifier_is_a_tensor_with_labels(tmp_path: Path, pushed:
             assert out.read_bytes() == content
 
 
-def test_a_missing_locale_is_named_with_what_to_install(tmp_path: Path) -> None:
+def test_the_message_of_a_missing_locale_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     put(tmp_path / "models", "texts", text_pipeline()[1])
     with harness.running(tmp_path / "models", tmp_path, env={"LOCPATH": str(tmp_path / "none")}) as server:
@@ -126,7 +126,7 @@ def test_operators_of_an_extension_are_served_where_the_model_asks_for_them(tmp_
         assert 'parameters { key: "extensions"' in reason(server, "plain")
 
 
-def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
+def test_the_message_names_missing_weights(tmp_path: Path) -> None:
     weight = helper.make_tensor("w", TensorProto.FLOAT, [4], bytes(16), raw=True)
     weight.ClearField("raw_data")
     weight.data_location = TensorProto.EXTERNAL

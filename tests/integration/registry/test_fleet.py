@@ -1,4 +1,4 @@
-"""Two gateways on one PostgreSQL and one bucket: what one is told, the other serves; an outage stops nothing."""
+"""Two gateways on one PostgreSQL and one bucket: what one gets, the other serves; an outage stops nothing."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -32,7 +32,7 @@ def served(at: Server, version: str) -> bool:
     return at.rest("GET", f"/v2/models/m/versions/{version}/ready").status == 200
 
 
-def test_what_one_is_told_the_other_serves(fleet: list[Server]) -> None:
+def test_what_one_gateway_gets_the_other_serves(fleet: list[Server]) -> None:
     first, second = fleet
     assert (
         first.admin("GET", "/admin/v1/registry").json()["id"] == second.admin("GET", "/admin/v1/registry").json()["id"]
@@ -85,8 +85,10 @@ def test_a_database_that_can_only_be_read_says_so_and_recovers(fleet: list[Serve
 
     def set_read_only(state: str) -> None:
         with psycopg.connect(database, autocommit=True) as connection:
-            ours = "application_name LIKE 'penstock%' AND datname <> current_database()"
-            for (name,) in connection.execute(f"SELECT DISTINCT datname FROM pg_stat_activity WHERE {ours}").fetchall():
+            own_databases = "application_name LIKE 'penstock%' AND datname <> current_database()"
+            for (name,) in connection.execute(
+                f"SELECT DISTINCT datname FROM pg_stat_activity WHERE {own_databases}"
+            ).fetchall():
                 connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {state}')
                 connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
 

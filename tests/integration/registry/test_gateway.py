@@ -46,10 +46,10 @@ def server(running: Server, request: pytest.FixtureRequest) -> Server:
     return running
 
 
-def test_a_pushed_version_answers_and_tells_of_itself(server: Server) -> None:
+def test_a_pushed_version_answers_and_is_described(server: Server) -> None:
     metadata = {"metrics": {"accuracy": 0.97}, "code_commit": "abcdef0", "card": {"summary": "adds"}}
     headers = {"penstock-metadata": json.dumps(metadata), "penstock-actor": "ann", "penstock-reason": "first%20one"}
-    pushed = server.push("told", "1", graph(1), headers)
+    pushed = server.push("described", "1", graph(1), headers)
     assert pushed.status == 201, pushed
     document = pushed.json()
     assert document["digest"] == f"sha256:{hashlib.sha256(graph(1)).hexdigest()}"
@@ -60,14 +60,14 @@ def test_a_pushed_version_answers_and_tells_of_itself(server: Server) -> None:
     assert document["admission"]["verdict"] == "admitted"
     assert document["signature"]["inputs"]
     assert pushed.headers["etag"] == f'"{document["revision"]}"'
-    shown = server.admin("GET", "/admin/v1/models/told")
+    shown = server.admin("GET", "/admin/v1/models/described")
     assert shown.headers["etag"] == pushed.headers["etag"]
     assert shown.json()["versions"][0]["digest"] == document["digest"]
-    assert ask(server, "told").headers["penstock-model-version"] == "1"
+    assert ask(server, "described").headers["penstock-model-version"] == "1"
     metrics = server.admin("GET", "/metrics").body.decode()
-    assert f'penstock_model_info{{digest="{document["digest"]}",model="told",version="1"}} 1.0' in metrics
-    assert 'penstock_model_memory_bytes{model="told",version="1"}' in metrics
-    entry = server.admin("GET", "/admin/v1/audit?model=told").json()["entries"][0]
+    assert f'penstock_model_info{{digest="{document["digest"]}",model="described",version="1"}} 1.0' in metrics
+    assert 'penstock_model_memory_bytes{model="described",version="1"}' in metrics
+    entry = server.admin("GET", "/admin/v1/audit?model=described").json()["entries"][0]
     assert (entry["actor"], entry["action"], entry["reason"]) == ("ann", "version.add", "first one")
 
 
@@ -195,13 +195,13 @@ def test_a_policy_serves_the_newest_and_keeps_the_one_before_warm(server: Server
     assert server.admin("GET", "/admin/v1/models/few/settings").json()["versions"] == "latest:1"
 
 
-def test_resources_first_makes_room_before_it_loads(server: Server) -> None:
-    server.push("room", "1", graph(1))
+def test_resources_first_unloads_before_it_loads(server: Server) -> None:
+    server.push("small", "1", graph(1))
     settings = {"versions": "latest:1", "transition": "resources"}
-    assert server.admin("PUT", "/admin/v1/models/room/settings", settings).status == 200
-    server.push("room", "2", graph(2))
-    assert ask(server, "room").headers["penstock-model-version"] == "2"
-    assert server.rest("GET", "/v2/models/room/versions/1").status == 404
+    assert server.admin("PUT", "/admin/v1/models/small/settings", settings).status == 200
+    server.push("small", "2", graph(2))
+    assert ask(server, "small").headers["penstock-model-version"] == "2"
+    assert server.rest("GET", "/v2/models/small/versions/1").status == 404
 
 
 def test_the_books_can_be_verified(server: Server) -> None:
@@ -231,7 +231,7 @@ def test_the_books_can_be_verified(server: Server) -> None:
         ("POST", "/models/m/rollback", {"reason": "x" * 3000}, {}, 400),
     ],
 )
-def test_bad_calls_are_told_so(
+def test_bad_calls_are_refused(
     server: Server, method: str, path: str, body: dict[str, object] | None, headers: dict[str, str], status: int
 ) -> None:
     answer = server.admin(method, f"/admin/v1{path}", body, headers)
@@ -239,7 +239,7 @@ def test_bad_calls_are_told_so(
     assert answer.json()["error"]
 
 
-def test_bad_bodies_are_told_so(server: Server) -> None:
+def test_bad_bodies_are_refused(server: Server) -> None:
     for body, status in ((b"{", 400), (b"[]", 400), (b"x" * (2 << 20), 413), (b"[" * 100_000, 400)):
         answer = harness.call(server.ops, "PUT", "/admin/v1/models/m/aliases/a", body)
         assert answer.status == status, answer

@@ -34,7 +34,7 @@ def other(database: Database, url: str) -> Iterator[MonitorStore]:
     opened.close()
 
 
-def test_what_gateways_hand_in_is_there_until_a_reference_is(
+def test_submitted_rows_are_stored_until_a_reference_is(
     store: MonitorStore, other: MonitorStore, database: Database
 ) -> None:
     for name, serves in (("a", {"m": ["1"]}), ("b", {"m": ["2", "1"]}), ("c", {"m": ["2"], "n": ["1"]})):
@@ -66,7 +66,7 @@ def test_what_gateways_hand_in_is_there_until_a_reference_is(
     assert store.gathered.open() == {}
 
 
-def test_late_rows_are_said_to_be_late_and_go_with_the_reference(store: MonitorStore, other: MonitorStore) -> None:
+def test_rows_after_the_reference_are_reported_and_deleted_with_it(store: MonitorStore, other: MonitorStore) -> None:
     store.gathered.submit(ONE, Contribution(3, 30), b"rows")
     packed = store.gathered.rows(ONE, "a")
     store.set_reference(LEARNED, {}, ME)

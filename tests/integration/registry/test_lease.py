@@ -87,7 +87,7 @@ def test_a_stale_leader_writes_nothing_and_steps_down(two: tuple[Database, Datab
     assert len(TrafficStore(first).events()) == 1
 
 
-def test_a_late_leader_goes_on_where_nobody_else_came(two: tuple[Database, Database]) -> None:
+def test_an_overdue_leader_continues_if_nobody_else_leads(two: tuple[Database, Database]) -> None:
     first, second = two
     assert first.lead()
     end_lease(second)
@@ -112,7 +112,7 @@ def test_nobody_begins_to_lead_within_a_write_of_the_leader(two: tuple[Database,
         hasty.close()
 
 
-def _follow(url: str, told: "multiprocessing.connection.Connection") -> None:
+def _follow(url: str, channel: "multiprocessing.connection.Connection") -> None:
     """A gateway that leads whenever it can, writes while it does, and says what became of that."""
     database = open_database(url, 5.0)
     database.lease.gateway = str(os.getpid())
@@ -121,17 +121,17 @@ def _follow(url: str, told: "multiprocessing.connection.Connection") -> None:
         try:
             if database.lead():
                 store.emit("m", Event("test.v1", "models/m", f"{os.getpid()} {number}", {"pid": os.getpid()}))
-                told.send("leads")
+                channel.send("leads")
         except NotLeading:
-            told.send("refused")
+            channel.send("refused")
         time.sleep(0.05)
 
 
-def heard(told: "multiprocessing.connection.Connection", word: str) -> bool:
+def has_received(channel: "multiprocessing.connection.Connection", word: str) -> bool:
     """Whether the process has said it since it was last asked."""
     said = False
-    while told.poll():
-        said |= told.recv() == word
+    while channel.poll():
+        said |= channel.recv() == word
     return said
 
 
@@ -142,23 +142,23 @@ def test_a_frozen_or_killed_leader_is_replaced_and_does_no_harm_when_it_wakes(ur
     members = []
     try:
         for _ in range(2):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_follow, args=(url, theirs), daemon=True)
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_follow, args=(url, sender), daemon=True)
             process.start()
-            members.append((process, ours))
+            members.append((process, receiver))
             if len(members) == 1:
-                wait_until(lambda: heard(members[0][1], "leads"), PATIENCE_S, "the first to lead")
+                wait_until(lambda: has_received(members[0][1], "leads"), PATIENCE_S, "the first to lead")
         (first, from_first), (second, from_second) = members
-        wait_until(lambda: not heard(from_second, "leads"), PATIENCE_S, "the second to wait")
+        wait_until(lambda: not has_received(from_second, "leads"), PATIENCE_S, "the second to wait")
         os.kill(first.pid or 0, fate)
         began = time.monotonic()
-        wait_until(lambda: heard(from_second, "leads"), PATIENCE_S, "a successor")
+        wait_until(lambda: has_received(from_second, "leads"), PATIENCE_S, "a successor")
         log.info("replaced after %.1f s", time.monotonic() - began)
         if fate is signal.SIGSTOP:
-            heard(from_first, "")
+            has_received(from_first, "")
             os.kill(first.pid or 0, signal.SIGCONT)
             for _ in range(20):
-                assert not heard(from_first, "leads")
+                assert not has_received(from_first, "leads")
                 time.sleep(0.05)
             assert first.is_alive()
         assert second.is_alive()

@@ -34,13 +34,13 @@ class Tracking:
     """A running MLflow server."""
 
     url: str
-    room: Path
+    folder: Path
 
     def log(self, name: str, *versions: int) -> None:
         """Register these versions of a model, in a process of its own, as a data scientist does."""
         paths = []
         for version in versions:
-            paths.append(str(self.room / f"{name}{version}.onnx"))
+            paths.append(str(self.folder / f"{name}{version}.onnx"))
             zoo.save(zoo.versioned(version), Path(paths[-1]))
         command = [sys.executable, "-c", LOG_MODEL, self.url, name, *paths]
         ended = subprocess.run(command, capture_output=True, timeout=240, check=False)
@@ -72,21 +72,26 @@ class Tracking:
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
-    room = tmp_path_factory.mktemp("mlflow")
+    folder = tmp_path_factory.mktemp("mlflow")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{room / 'mlflow.db'}", "--artifacts-destination", str(room / "art")]
+    stores = [
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(folder / "art"),
+    ]
     allow = {"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https"}
     allow["MLFLOW_WEBHOOK_CACHE_TTL"] = "1"
-    with (room / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, *stores], stdout=log, stderr=log, env={**os.environ, **allow}, cwd=room, start_new_session=True
+            [*command, *stores], stdout=log, stderr=log, env={**os.environ, **allow}, cwd=folder, start_new_session=True
         )
     try:
-        found = Tracking(f"http://127.0.0.1:{port}", room)
-        wait_until(found.is_up, PATIENCE_S, (room / "log").read_text)
+        found = Tracking(f"http://127.0.0.1:{port}", folder)
+        wait_until(found.is_up, PATIENCE_S, (folder / "log").read_text)
         yield found
     finally:
         os.killpg(process.pid, 9)
@@ -95,14 +100,14 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
 
 @pytest.fixture(scope="module")
 def gateway(tracking: Tracking) -> Iterator[Server]:
-    secret = tracking.room / "webhook.key"
+    secret = tracking.folder / "webhook.key"
     secret.write_text(SECRET + "\n")
     env = {
         "PENSTOCK_MLFLOW__URL": tracking.url,
         "PENSTOCK_MLFLOW__POLL_SECONDS": "1",
         "PENSTOCK_MLFLOW__WEBHOOK_SECRET_FILE": str(secret),
     }
-    with harness.running(None, tracking.room / "gateway", env=env) as running:
+    with harness.running(None, tracking.folder / "gateway", env=env) as running:
         yield running
 
 
@@ -156,7 +161,7 @@ def test_a_webhook_is_heeded_at_once_and_only_a_signed_one(tracking: Tracking, t
         tracking.post("webhooks", body)
         time.sleep(1.0)  # the first look at MLflow is over by now
         tracking.log("hooked", 5)
-        wait_until(lambda: served(gateway, "hooked", "1"), PATIENCE_S, "the version that the webhook told of")
+        wait_until(lambda: served(gateway, "hooked", "1"), PATIENCE_S, "the version of the webhook")
         assert {model["name"] for model in gateway.admin("GET", "/admin/v1/models").json()["models"]} == {"hooked"}
 
 

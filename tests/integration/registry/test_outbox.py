@@ -1,4 +1,4 @@
-"""The outbox, one list of behaviour over SQLite and PostgreSQL: decided and addressed at once, in order, told apart."""
+"""The outbox over SQLite and PostgreSQL: events are decided and addressed at once, in order, each by itself."""
 
 import pytest
 

@@ -49,7 +49,7 @@ def test_events_go_in_time_but_those_that_wait_to_be_sent(
     database: Database, clock: Clock, old: RetentionStore, traffic: TrafficStore
 ) -> None:
     outbox = Outbox(database, traffic, clock)
-    traffic.emit("m", event("told"))
+    traffic.emit("m", event("old"))
     outbox.commit("m", 0, {}, event("sent"), ["hook"])
     outbox.sent(outbox.due()[0])
     outbox.commit("m", 1, {}, event("waits"), ["hook"])
@@ -94,10 +94,10 @@ def test_closed_trials_go_but_the_newest_and_open_ones(
     assert old.trials(clock.now, 100) == 3
     assert [one.id for one in traffic.trials("m", ROLLOUT)] == [last.id]
     traffic.change(last, lambda _model: Change({}, open=False, keep_route=True), "abort", BY)
-    assert old.trials(clock.now, 100) == 0  # the newest one tells how the model stands
+    assert old.trials(clock.now, 100) == 0  # the newest one shows the state of the model
 
 
-def test_late_observations_of_a_trial_that_is_over_go(
+def test_observations_after_the_end_of_a_trial_are_deleted(
     database: Database, old: RetentionStore, traffic: TrafficStore
 ) -> None:
     trial = traffic.begin("m", ROLLOUT, lambda _model, _id: Change({}, keep_route=True), BY)
@@ -206,7 +206,7 @@ def test_old_entries_of_the_audit_move_into_an_archive_whole(
 ) -> None:
     store.note("m", "version.refuse", "versions/2", BY, {"reason": "größer"})
     store.add_version(version("1"), BY)
-    told = store.audit()
+    entries = store.audit()
     clock.now += PATIENCE_S + 2 * DAY_S
     store.note("m", "version.refuse", "versions/3", BY, {})
     assert archives.archive(clock.now - 10 * DAY_S) == 0  # not long enough overdue
@@ -215,7 +215,7 @@ def test_old_entries_of_the_audit_move_into_an_archive_whole(
     (made,) = listed(database)
     assert (made.first, made.last, made.entries, made.dropped_at) == (1, 2, 2, None)
     lines = archived(tmp_path, made.digest)
-    assert [(line["seq"], line["at"], line["after"]) for line in lines] == [(e.seq, e.at, e.after) for e in told]
+    assert [(line["seq"], line["at"], line["after"]) for line in lines] == [(e.seq, e.at, e.after) for e in entries]
     assert made.digest in store.contents.needed()
     assert store.contents.mark_for_deletion([made.digest]) == []
     store.note("m", "version.refuse", "versions/4", BY, {})

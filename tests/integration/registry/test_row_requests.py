@@ -47,7 +47,7 @@ def test_every_other_gateway_answers_once(requests: RowRequestStore, database: D
     assert requests.look("r1").progress.left_s == 0
 
 
-def test_what_is_late_is_not_taken(requests: RowRequestStore, database: Database) -> None:
+def test_an_overdue_answer_is_refused(requests: RowRequestStore, database: Database) -> None:
     requests.ask(REQUEST)
     age(database, WAIT_S)
     assert requests.open("b") == ([], set())

@@ -163,8 +163,8 @@ class Month:
         self.outbox.commit(model, revision, {"n": number}, event, ["train", "hook"], BY)
         for delivery in [one for one in self.outbox.due() if one.model == model]:
             if delivery.sink == "hook" and number % 10 == 0:
-                told = Event("delivery.failed.v1", f"models/{model}", str(number), {})
-                self.outbox.given_up(delivery, "it answered 500", told)
+                failure = Event("delivery.failed.v1", f"models/{model}", str(number), {})
+                self.outbox.given_up(delivery, "it answered 500", failure)
                 continue
             self.outbox.sent(delivery)
         export = self.home / "retraining" / f"{model}-{number}"
@@ -274,23 +274,23 @@ def made(folder: Path, url: str = "") -> Iterator[Month]:
 def soak(month: Month, first: float, second: float, models: int, every: int = 1) -> tuple[Sizes, Sizes]:
     """What there is after so many days, and after as many more."""
     asyncio.run(month.pass_days(first, models, every))
-    early = month.sizes()
-    log.warning("after %g days %s", first, early)
+    sizes = month.sizes()
+    log.warning("after %g days %s", first, sizes)
     asyncio.run(month.pass_days(second, models, every))
-    return early, month.sizes()
+    return sizes, month.sizes()
 
 
-def check(early: Sizes, late: Sizes, models: int) -> None:
+def check(first: Sizes, last: Sizes, models: int) -> None:
     """Whatever was bounded early is as large later; archives of the audit, which stay, aside."""
     stay = {"audit", "audit_archives"}
-    assert {name for name in late.rows if late.rows[name] > 1.1 * early.rows[name] + 5} <= stay
-    assert late.rows["audit"] <= audit_archive.ENTRIES + models * 24 * 2.2 * LINES  # it goes by whole archives
-    assert late.files <= 1.1 * early.files + late.rows.get("audit_archives", 0) + 5
-    assert late.series == early.series
-    assert late.blocks <= models * (KEPT + 2) < BLOCKS
-    assert late.objects <= 1.05 * early.objects + 1000
+    assert {name for name in last.rows if last.rows[name] > 1.1 * first.rows[name] + 5} <= stay
+    assert last.rows["audit"] <= audit_archive.ENTRIES + models * 24 * 2.2 * LINES  # it goes by whole archives
+    assert last.files <= 1.1 * first.files + last.rows.get("audit_archives", 0) + 5
+    assert last.series == first.series
+    assert last.blocks <= models * (KEPT + 2) < BLOCKS
+    assert last.objects <= 1.05 * first.objects + 1000
     for name, days in (("events", 2.2), ("trials", 2.2), ("references", 1.2), ("versions", 2.2)):
-        assert late.rows[name] <= models * (24 * days + KEPT + 24), name
+        assert last.rows[name] <= models * (24 * days + KEPT + 24), name
 
 
 def test_days_of_retraining_leave_no_more_behind_than_the_settings_say(
@@ -298,8 +298,8 @@ def test_days_of_retraining_leave_no_more_behind_than_the_settings_say(
 ) -> None:
     monkeypatch.setattr(audit_archive, "PATIENCE_S", DAY_S)
     with made(tmp_path) as month:
-        early, late = soak(month, 4, 2, models=1, every=4)
-    check(early, late, models=1)
+        first, last = soak(month, 4, 2, models=1, every=4)
+    check(first, last, models=1)
 
 
 @pytest.mark.slow
@@ -310,6 +310,6 @@ def test_a_month_of_retraining_leaves_no_more_behind_than_the_settings_say(
 ) -> None:
     url = "" if kind == "sqlite" else request.getfixturevalue("server").create("soak")
     with made(tmp_path, url) as month:
-        early, late = soak(month, 15, 15, models=10)
-    log.warning("after 30 days %s", late)
-    check(early, late, models=10)
+        first, last = soak(month, 15, 15, models=10)
+    log.warning("after 30 days %s", last)
+    check(first, last, models=10)

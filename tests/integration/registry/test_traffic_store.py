@@ -176,12 +176,12 @@ def test_the_same_event_twice_is_one(traffic: TrafficStore) -> None:
     for _ in range(2):
         traffic.emit("m", EVENT)
     traffic.emit("n", replace(EVENT, subject="models/n"))
-    told = traffic.events()
-    assert [one["sequence"] for one in told] == sorted(one["sequence"] for one in told)
-    assert [one["subject"] for one in told] == ["models/m", "models/n"]
-    assert told[0]["type"] == "io.penstock.test.v1"
+    events = traffic.events()
+    assert [one["sequence"] for one in events] == sorted(one["sequence"] for one in events)
+    assert [one["subject"] for one in events] == ["models/m", "models/n"]
+    assert events[0]["type"] == "io.penstock.test.v1"
     assert [one["subject"] for one in traffic.events("n")] == ["models/n"]
-    assert traffic.events(None, told[0]["sequence"]) == told[1:]
+    assert traffic.events(None, events[0]["sequence"]) == events[1:]
 
 
 def test_a_process_that_is_silent_in_a_transaction_holds_up_no_other(postgres_url: str) -> None:

@@ -31,14 +31,14 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def waiting(room: Path, *models: str, env: Mapping[str, str] = QUICK) -> Iterator[Server]:
+def waiting(folder: Path, *models: str, env: Mapping[str, str] = QUICK) -> Iterator[Server]:
     """A server that is up and not ready."""
     http, rpc, ops = free_ports(3)
     ports = ["--http-port", str(http), "--grpc-port", str(rpc), "--ops-port", str(ops)]
-    command = [*COMMAND, "serve", *models, *ports, "--ready-file", str(room / "ready.json")]
-    log = room / "stderr.log"
+    command = [*COMMAND, "serve", *models, *ports, "--ready-file", str(folder / "ready.json")]
+    log = folder / "stderr.log"
     with log.open("wb") as errors:
-        process = subprocess.Popen(command, stderr=errors, env=harness.environment(room, env))
+        process = subprocess.Popen(command, stderr=errors, env=harness.environment(folder, env))
     server = Server(process, log, f"127.0.0.1:{http}", f"127.0.0.1:{rpc}", f"127.0.0.1:{ops}")
     try:
         wait_until(lambda: "reason" in readiness(server), PATIENCE_S, "the ops port")
@@ -81,8 +81,8 @@ def up(server: Server, repository: str) -> bool:
 
 
 def repositories(server: Server) -> dict[str, tuple[int, str]]:
-    told = server.admin("GET", "/admin/v1/registry").json()["repositories"]
-    return {one["name"]: (one["models"], one["reason"]) for one in told}
+    repositories = server.admin("GET", "/admin/v1/registry").json()["repositories"]
+    return {one["name"]: (one["models"], one["reason"]) for one in repositories}
 
 
 def test_an_empty_bucket_is_served_once_models_are_in_it(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ SETTLE_S = 2.0
 
 
 class World:
-    """A folder, a clock, and an admission that says what it is told to."""
+    """A folder, a clock, and an admission with given answers."""
 
     def __init__(self, root: Path) -> None:
         self.home = root
@@ -482,10 +482,10 @@ def test_a_file_that_is_changed_behind_admissions_back_is_never_run(tmp_path: Pa
 
 def end_worker(server: harness.Server) -> None:
     """Kill the worker and wait for the one that takes its place."""
-    (before,), told = workers_of(server), log_count(server, "replaced in")
+    (before,), replacements = workers_of(server), log_count(server, "replaced in")
     os.kill(before, 9)
     wait_until(lambda: bool(after := workers_of(server)) and before not in after, PATIENCE_S, "the end of the worker")
-    wait_until(lambda: log_count(server, "replaced in") > told, PATIENCE_S, "its replacement")
+    wait_until(lambda: log_count(server, "replaced in") > replacements, PATIENCE_S, "its replacement")
 
 
 def log_count(server: harness.Server, text: str) -> int:

@@ -1,4 +1,4 @@
-"""Room for remembered answers: a model that takes little loses nothing to a busy one."""
+"""The budget of remembered answers: a model that takes little loses nothing to a busy one."""
 
 from collections import Counter
 
@@ -20,13 +20,13 @@ def files(models: str) -> list[File]:
     [
         ("", 10, 10, []),
         ("aab", 20, 30, []),
-        ("aaab", 20, 100, ["a0"]),  # a model beyond its own room
+        ("aaab", 20, 100, ["a0"]),  # a model over its own budget
         ("babaaa", 100, 40, ["a1", "a3"]),  # the old answers of a quiet model stay
         ("aabbcc", 100, 30, ["c4", "b2", "a0"]),  # equal ones give up equally
         ("a", 5, 5, ["a0"]),
     ],
 )
-def test_the_oldest_of_whom_takes_most_go(
+def test_the_oldest_files_of_the_largest_model_are_deleted(
     oldest_first: str, model_bytes: int, total_bytes: int, gone: list[str]
 ) -> None:
     assert over_budget(files(oldest_first), AnswerBudget(model_bytes, total_bytes)) == gone

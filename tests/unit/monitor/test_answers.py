@@ -1,4 +1,4 @@
-"""The memory for labels: what is remembered of answers, and what becomes of what is told."""
+"""The memory for labels: which answers are remembered, and how feedback is joined to them."""
 
 import errno
 import os
@@ -82,7 +82,7 @@ def test_the_hash_of_an_id_is_its_own_whatever_is_beside_it(ids: list[str], othe
 
 
 @pytest.mark.usefixtures("clock")
-def test_what_the_split_answered_is_told_from_what_rules_and_pins_did(tmp_path: Path) -> None:
+def test_answers_of_the_split_are_distinguished_from_those_of_rules_and_pins(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     found = answers_of([scores([0.2, 0.8], [0.9, 0.1], [0.9, 0.1])])
     assert found is not None
@@ -96,7 +96,7 @@ def test_what_the_split_answered_is_told_from_what_rules_and_pins_did(tmp_path: 
 def test_labels_find_their_answers_once(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
-    told = [
+    feedback = [
         Feedback("a", 1),
         Feedback("b", "1"),
         Feedback("c", 1),
@@ -104,7 +104,7 @@ def test_labels_find_their_answers_once(tmp_path: Path) -> None:
         Feedback("b", reward=0.5),
         Feedback("b", reward=0.1),
     ]
-    taken = store.take("m", told, NOW + 10, HORIZON)
+    taken = store.take("m", feedback, NOW + 10, HORIZON)
     assert [(row.answer, row.label, row.right, row.at) for row in taken.joined] == [
         (1.0, 1.0, True, NOW + 10),
         (0.0, 1.0, False, NOW + 10),
@@ -128,7 +128,7 @@ def test_rows_of_a_batch_have_labels_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_what_is_too_late_or_no_label_is_told_apart(tmp_path: Path) -> None:
+def test_expired_feedback_and_unusable_labels_are_counted_separately(tmp_path: Path) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["a", "b"], [0.2, 0.8], [0.9, 0.1])
     taken = store.take("m", [Feedback("a", 1)], NOW + HORIZON + 1, HORIZON)
@@ -169,7 +169,7 @@ def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pyt
 def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
-    store, told = AnswerStore(tmp_path), [Feedback("r63", 1)]
+    store, feedback = AnswerStore(tmp_path), [Feedback("r63", 1)]
     assert store.take("m", [Feedback("r0", 1)], NOW, HORIZON).joined
 
     def failing(*_: object) -> bytes:
@@ -177,10 +177,10 @@ def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr("os.pread", failing)
-        taken = store.take("m", told, NOW, HORIZON)
-        assert (taken.joined, taken.failed, taken.unknown) == ([], told, [])
+        taken = store.take("m", feedback, NOW, HORIZON)
+        assert (taken.joined, taken.failed, taken.unknown) == ([], feedback, [])
         store.sweep(tmp_path.stat().st_mtime, HORIZON, DEFAULT_BUDGET)  # it goes by the age of its file
-    assert len(store.take("m", told, NOW, HORIZON).joined) == 1
+    assert len(store.take("m", feedback, NOW, HORIZON).joined) == 1
 
 
 @pytest.mark.usefixtures("clock")
@@ -194,9 +194,7 @@ def test_an_index_that_is_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("clock")
-def test_without_room_for_an_index_the_answers_are_found_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_full_disk_answers_are_found_without_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
     store = AnswerStore(tmp_path)
@@ -212,16 +210,16 @@ def test_without_room_for_an_index_the_answers_are_found_all_the_same(
 
 
 @pytest.mark.usefixtures("clock")
-def test_files_are_bounded_by_room_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_bounded_by_budget_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for number in range(640):
         remember(writer, [f"r{number}"], [0.2, 0.8])
-    room = AnswerBudget(3 * 8192, 1 << 20)  # a segment and its index take a page each
-    assert store.sweep(NOW, HORIZON, room) == {prefix_of("m"): 640 - 3 * 64}
+    budget = AnswerBudget(3 * 8192, 1 << 20)  # a segment and its index take a page each
+    assert store.sweep(NOW, HORIZON, budget) == {prefix_of("m"): 640 - 3 * 64}
     assert len(list(tmp_path.glob("*.answers"))) == 3
     assert store.take("m", [Feedback("r0", 1), Feedback("r639", 1)], NOW, HORIZON).unknown == [Feedback("r0", 1)]
-    store.sweep(NOW + 2 * HORIZON + 1, HORIZON, room)
+    store.sweep(NOW + 2 * HORIZON + 1, HORIZON, budget)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,16 +238,16 @@ def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None, monkeypatch
 def test_a_label_that_cannot_be_written_down_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     remember(writer, ["r1"], [0.2, 0.8])
-    told = [Feedback("r1", 1, reward=0.5), Feedback("r2", 1)]
+    feedback = [Feedback("r1", 1, reward=0.5), Feedback("r2", 1)]
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", full)
-        taken = store.take("m", told, NOW, HORIZON)
-    assert (taken.joined, taken.rewards, taken.failed, taken.unknown) == ([], [], told[:1], told[1:])
-    again = store.take("m", told, NOW, HORIZON)
+        taken = store.take("m", feedback, NOW, HORIZON)
+    assert (taken.joined, taken.rewards, taken.failed, taken.unknown) == ([], [], feedback[:1], feedback[1:])
+    again = store.take("m", feedback, NOW, HORIZON)
     assert (len(again.joined), len(again.rewards), again.duplicates, again.failed) == (1, 1, [], [])
 
 
@@ -277,8 +275,8 @@ def test_a_torn_record_hides_nothing_that_comes_later(tmp_path: Path, monkeypatc
         patch.setattr("os.pwrite", lambda handle, data, at: pwrite(handle, data[:100], at))
         remember(writer, ["r2", "r3"], [0.2, 0.8], [0.2, 0.8])
     remember(writer, ["r4"], [0.2, 0.8])
-    told = [Feedback(f"r{number}", 1) for number in (1, 2, 4)]
-    taken = store.take("m", told, NOW, HORIZON)
+    feedback = [Feedback(f"r{number}", 1) for number in (1, 2, 4)]
+    taken = store.take("m", feedback, NOW, HORIZON)
     assert (len(taken.joined), taken.unknown, taken.expired, writer.lost) == (3, [], [], 1)
 
 
@@ -308,7 +306,7 @@ def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeyp
     writer.close()
 
 
-def test_long_texts_are_told_apart_by_their_beginning_and_their_length() -> None:
+def test_long_texts_are_distinguished_by_their_beginning_and_length() -> None:
     long = "é" * LONGEST_TEXT
     tokens = [text_token(text) for text in (long, long + "a", long + "ab", "e" + long, long[:-1])]
     assert len(set(tokens)) == 5

@@ -1,4 +1,4 @@
-"""Capture: what is kept is what was there, nothing masked reaches a file, and files stay within their room."""
+"""Capture: what is kept is what was there, nothing masked reaches a file, and files stay within their budget."""
 
 import os
 from pathlib import Path
@@ -105,8 +105,8 @@ def test_what_is_masked_never_reaches_the_file(tmp_path: Path, masked: tuple[str
 
 @pytest.mark.parametrize("masked", ["x[1]", "income"])
 def test_a_mask_by_place_holds_when_columns_have_names(tmp_path: Path, masked: str) -> None:
-    named = input_columns([TensorSpec("x", "FP32", (-1, 3))], True, ["age", "income", "years"]), COLUMNS[1]
-    CaptureWriter(tmp_path, TARGET, named, (masked,)).write([seen("a")], Tally())
+    with_names = input_columns([TensorSpec("x", "FP32", (-1, 3))], True, ["age", "income", "years"]), COLUMNS[1]
+    CaptureWriter(tmp_path, TARGET, with_names, (masked,)).write([seen("a")], Tally())
     [found] = captured(segments(tmp_path, *TARGET)[0])
     assert np.isnan(found["inputs"]["x"][0]).tolist() == [False, True, False]
 
@@ -116,9 +116,9 @@ def test_a_table_of_rows_with_their_labels(tmp_path: Path) -> None:
     for call_id, rows in (("a", 2), ("b", 1)):
         one = seen(call_id, rows)
         writer.write([one], Tally())
-        told = answers_of(one.outputs)
-        assert told is not None
-        answers.add([call_id], [rows], told)
+        predicted = answers_of(one.outputs)
+        assert predicted is not None
+        answers.add([call_id], [rows], predicted)
     store = AnswerStore(tmp_path)
     store.take("m", [Feedback("a", [1, 0])], 0.0, 1e12)
     assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 3
@@ -140,9 +140,9 @@ def test_labels_that_come_with_a_later_segment_are_in_the_table(tmp_path: Path) 
         one = seen(call_id)
         writer.write([one], Tally())
         writer.close()  # the next one begins another segment
-        told = answers_of(one.outputs)
-        assert told is not None
-        answers.add([call_id], [1], told)
+        predicted = answers_of(one.outputs)
+        assert predicted is not None
+        answers.add([call_id], [1], predicted)
     store = AnswerStore(tmp_path)
     store.take("m", [Feedback("b", 1)], 0.0, 1e12)
     assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 2
@@ -184,9 +184,9 @@ def test_what_is_held_out_for_exams_is_in_no_training_file(tmp_path: Path) -> No
     for index, one in enumerate(ids):
         request = seen(one, 2, float(index))
         writer.write([request], Tally())
-        told = answers_of(request.outputs)
-        assert told is not None
-        answers.add([one], [2], told)
+        predicted = answers_of(request.outputs)
+        assert predicted is not None
+        answers.add([one], [2], predicted)
     store = AnswerStore(tmp_path / "answers")
     store.take("m", [Feedback(one, [1, None if one == "r3" else 0]) for one in ids], 1e9, 1e9)
     out = held_out("m", ids, 0.3)

@@ -47,8 +47,8 @@ def test_the_first_batch_after_a_gap_is_evidence(rows: int) -> None:
     panel = ColumnPanel(USUAL, [0.007, 0.007])
     assert panel.look(batch(200, 0.0), LOOK) == []
     assert [(one.index, one.begins) for one in panel.look(batch(rows, 0.8), LOOK)] == [(0, True)]
-    calm = ColumnPanel(USUAL, [0.007, 0.007])
-    assert calm.look(batch(rows, 0.0), LOOK) == []
+    tolerant = ColumnPanel(USUAL, [0.007, 0.007])
+    assert tolerant.look(batch(rows, 0.0), LOOK) == []
 
 
 def test_a_successor_goes_on_with_drifts_and_the_evidence_that_they_are_over() -> None:

@@ -124,7 +124,7 @@ def test_as_many_are_slower_than_a_quantile_as_it_says(percent: int) -> None:
     assert Totals.of([Slot.in_process()], 0).slower_than(1) == 0
 
 
-def test_a_writer_counts_into_its_own_words_and_an_open_run_is_counted_with_its_end() -> None:
+def test_a_writer_counts_into_its_own_cells_and_an_open_run_is_counted_at_its_end() -> None:
     memory = np.zeros(BLOCK_CELLS, np.uint64)
     writer = BlockWriter(memoryview(memory.data).cast("B").cast("Q"))
     for _ in range(3):

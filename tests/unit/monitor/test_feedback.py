@@ -6,11 +6,11 @@ from penstock.monitor.feedback import Feedback, JoinResult, LabelledRow, Rewarde
 
 def test_what_became_of_several_parts_is_added_up_and_begins_with_nothing() -> None:
     joined, rewarded = LabelledRow("1", CLASS, 1.0, (), 1.0, 0.0), RewardedAnswer("1", 0.5, 0.0, by_split=True)
-    whole, other = JoinResult.empty(), JoinResult.empty()
+    total, other = JoinResult.empty(), JoinResult.empty()
     for number in range(2):
-        told = Feedback(str(number))
-        whole.add(JoinResult([joined], [rewarded], ["late"], ["doubled"], ["unusable"], [told], [told]))
-    assert whole == JoinResult(
+        item = Feedback(str(number))
+        total.add(JoinResult([joined], [rewarded], ["late"], ["doubled"], ["unusable"], [item], [item]))
+    assert total == JoinResult(
         [joined] * 2,
         [rewarded] * 2,
         ["late"] * 2,

@@ -30,7 +30,7 @@ def test_bins(output: Any, batching: bool, expected: list[int]) -> None:
     assert bins_of(output, batching).tolist() == expected
 
 
-def test_texts_are_told_apart_by_a_hash() -> None:
+def test_texts_are_distinguished_by_a_hash() -> None:
     one, same, other = bins_of(np.array([["cat"], ["cat"], ["dog"]], object), batching=True).tolist()
     assert one == same != other
 

@@ -26,7 +26,7 @@ import river.metrics, river.utils
 from penstock.monitor.performance import load_river
 second = threading.Thread(target=lambda: load_river().drift.ADWIN())
 failed = []
-threading.excepthook = lambda told: failed.append(told.exc_value)
+threading.excepthook = lambda args: failed.append(args.exc_value)
 
 class Hold:
     def find_spec(self, name, path=None, target=None):
@@ -69,14 +69,14 @@ def taught(rows: list[LabelledRow], reference: Reference | None = None) -> tuple
 def test_the_metrics_of_two_classes_are_those_of_their_definitions() -> None:
     rows = binary(3000, 1)
     document = taught(rows)[0].document()
-    for part, told in ((rows, document["prequential"]), (rows[-WINDOW:], document["windowed"])):
+    for part, metrics_shown in ((rows, document["prequential"]), (rows[-WINDOW:], document["windowed"])):
         truth, answers = [one.label for one in part], [one.answer for one in part]
-        chances = [one.scores[1] for one in part]
-        assert told["accuracy"] == pytest.approx(oracle.accuracy_score(truth, answers))
-        assert told["f1"] == pytest.approx(oracle.f1_score(truth, answers))
-        assert told["macro_f1"] == pytest.approx(oracle.f1_score(truth, answers, average="macro"))
-        assert told["log_loss"] == pytest.approx(oracle.log_loss(truth, chances), rel=1e-3)
-        assert told["roc_auc"] == pytest.approx(oracle.roc_auc_score(truth, chances), abs=0.005)
+        probabilities = [one.scores[1] for one in part]
+        assert metrics_shown["accuracy"] == pytest.approx(oracle.accuracy_score(truth, answers))
+        assert metrics_shown["f1"] == pytest.approx(oracle.f1_score(truth, answers))
+        assert metrics_shown["macro_f1"] == pytest.approx(oracle.f1_score(truth, answers, average="macro"))
+        assert metrics_shown["log_loss"] == pytest.approx(oracle.log_loss(truth, probabilities), rel=1e-3)
+        assert metrics_shown["roc_auc"] == pytest.approx(oracle.roc_auc_score(truth, probabilities), abs=0.005)
     same = np.mean([one.label == other.label for one, other in pairwise(rows)])
     assert document["prequential"]["last_label_accuracy"] == pytest.approx(same, abs=1e-6)
     assert document["windowed"]["calibration_error"] < 0.05
@@ -91,10 +91,14 @@ def test_the_metrics_of_numbers_are_those_of_their_definitions() -> None:
         LabelledRow("1", NUMBER, answer, (NAN,) * 4, label, 0.0) for answer, label in zip(answers, truth, strict=True)
     ]
     document = taught(rows)[0].document()
-    told = document["windowed"]
-    assert told["mae"] == pytest.approx(oracle.mean_absolute_error(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-5)
-    assert told["rmse"] == pytest.approx(oracle.root_mean_squared_error(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-5)
-    assert told["r2"] == pytest.approx(oracle.r2_score(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-4)
+    metrics_shown = document["windowed"]
+    assert metrics_shown["mae"] == pytest.approx(
+        oracle.mean_absolute_error(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-5
+    )
+    assert metrics_shown["rmse"] == pytest.approx(
+        oracle.root_mean_squared_error(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-5
+    )
+    assert metrics_shown["r2"] == pytest.approx(oracle.r2_score(truth[-WINDOW:], answers[-WINDOW:]), abs=1e-4)
     assert (document["task"], document["accuracy"]) == ("regression", None)
     assert document["concept"]["baseline_error"] is None
 
@@ -108,11 +112,11 @@ def test_texts_and_their_scores_belong_together() -> None:
         answer = (cat, dog, owl)[int(scores.argmax())]
         label = (cat, dog, owl)[generator.choice(3, p=scores)]
         rows.append(LabelledRow("1", TEXT, answer, (*scores.tolist(), NAN), label, 0.0))
-    told = taught(rows)[0].document()["windowed"]
-    assert 0.6 < told["accuracy"] < 0.75
-    assert 0.5 < told["log_loss"] < 0.9
-    assert "roc_auc" not in told
-    assert told["calibration_error"] < 0.08
+    metrics_shown = taught(rows)[0].document()["windowed"]
+    assert 0.6 < metrics_shown["accuracy"] < 0.75
+    assert 0.5 < metrics_shown["log_loss"] < 0.9
+    assert "roc_auc" not in metrics_shown
+    assert metrics_shown["calibration_error"] < 0.08
 
 
 def test_a_single_probability_is_a_class() -> None:

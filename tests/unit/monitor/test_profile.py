@@ -43,7 +43,7 @@ def columnar(folder: Path) -> Path:
 
 @pytest.mark.parametrize("write", [csv, npz, columnar])
 def test_every_form_is_read_by_what_it_is(tmp_path: Path, write: Any) -> None:
-    table = read_table(write(tmp_path).rename(tmp_path / "no name tells"))
+    table = read_table(write(tmp_path).rename(tmp_path / "without a suffix"))
     assert table["b"].tolist() == [4, 5, 6]
     assert table["a"][:2].tolist() == [1, 2.5]
     assert np.isnan(table["a"][2])
@@ -162,7 +162,7 @@ def test_times_are_read_from_every_form(column: np.ndarray, name: str, times: li
     assert (None if found is None else found.tolist()) == (times if times is None else pytest.approx(times, abs=1e-3))
 
 
-def test_a_column_of_times_that_was_named_has_to_be_there() -> None:
+def test_a_missing_column_of_times_is_refused() -> None:
     data = {"when": np.array(["noon", "later"], object)}
     for name in ("when", "timestamp"):
         with pytest.raises(InvalidInput, match=f"no column '{name}' of times"):
@@ -213,15 +213,15 @@ def test_a_model_is_run_over_its_data(tmp_path: Path) -> None:
     zoo.save(zoo.classifier(), tmp_path / "m.onnx")
     loaded = engine.load(tmp_path / "m.onnx", ModelOptions(), threads=1)
     rows = np.random.default_rng(0).normal(size=(2500, 5))
-    told: list[int] = []
+    reports: list[int] = []
     made = profile(
         {f"f{index}": rows[:, index] for index in range(5)},
         loaded,
         [f"f{index}" for index in range(5)],
-        lambda done, _: told.append(done),
+        lambda done, _: reports.append(done),
     )
     loaded.close()
-    assert told == [1024, 2048, 2500]
+    assert reports == [1024, 2048, 2500]
     assert (made.source, made.rows) == ("training", 2500)
     assert [one.bins.name for one in made.inputs] == ["f0", "f1", "f2", "f3", "f4"]
     assert all(one.rows == 2500 for one in made.features)

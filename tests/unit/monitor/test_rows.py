@@ -107,7 +107,7 @@ def test_workers_add_up_to_one_exactly(sizes: list[int], workers: int, seed: int
     assert all(sum(counts) == sum(sizes) for counts in single.counts)
 
 
-def test_requests_that_are_not_as_expected_are_told_apart() -> None:
+def test_requests_of_an_unexpected_form_are_counted_separately() -> None:
     found = reference(200)
     region = cells(Layout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 1.0)
@@ -248,7 +248,7 @@ def test_outputs_become_columns(spec: TensorSpec, data: Any, numbers: Any, label
     assert [list(one) for one in rows.labels] == labels
 
 
-def test_features_are_named_as_the_model_names_them() -> None:
+def test_features_have_the_names_of_the_model() -> None:
     assert input_columns(INPUTS[:1], True, ["a", "b", "c", "d"]).numbers == ["a", "b", "c", "d"]
     assert input_columns(INPUTS[:1], True, ["a", "b"]).numbers == ["x[0]", "x[1]", "x[2]", "x[3]"]
     one_row = input_columns([TensorSpec("x", "FP32", (3,))], batching=False)
@@ -323,14 +323,14 @@ def test_constants_are_counted_when_there_are_more_and_hardly_otherwise() -> Non
     counter = RowCounter(found, region, ZERO_INFLATED, 1.0)
     for _ in range(2000):
         counter.count([zeros(generator, 10, 0.2)])
-    [calm] = Counted.of(found, [region]).surplus
-    assert calm < 0.05 * 20_000
+    [unchanged] = Counted.of(found, [region]).surplus
+    assert unchanged < 0.05 * 20_000
     for _ in range(200):
         counter.count([zeros(generator, 10, 0.0)])  # few zeros for a while
     for _ in range(100):
         counter.count([zeros(generator, 10, 1.0)])  # pay for none of these
     [stuck] = Counted.of(found, [region]).surplus
-    assert stuck - calm == pytest.approx(800, abs=60)
+    assert stuck - unchanged == pytest.approx(800, abs=60)
 
 
 def test_a_surplus_is_kept_above_nothing_and_its_heights_add_up() -> None:

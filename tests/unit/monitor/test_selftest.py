@@ -13,10 +13,10 @@ def test_every_case_holds(case: Case) -> None:
     assert found.holds, found
 
 
-def test_what_does_not_hold_is_told() -> None:
+def test_a_case_that_misses_its_limits_does_not_hold() -> None:
     shifted = next(case for case in CASES if case.within == 200)
-    late = [Outcome(2000, 0, 900), Outcome(2000, 0, 1000)]
-    assert not finding(shifted, late).holds
+    slow = [Outcome(2000, 0, 900), Outcome(2000, 0, 1000)]
+    assert not finding(shifted, slow).holds
     assert not finding(shifted, [Outcome(2000, 0, 100), Outcome(2000, 0, None)]).holds
     assert not finding(CASES[0], [Outcome(20_000, 4)]).holds
     nothing = Case("a change that is none", lambda _, rows: rows, 100)

@@ -49,9 +49,9 @@ def test_all_that_the_leaders_form_of_a_store_writes_is_refused(kind: type, data
     for name in sorted(names):
         call: Callable[..., Any] = getattr(store, name)
         needed = [one for one in inspect.signature(call).parameters.values() if one.default is one.empty]
-        named = [one for one in needed if one.kind is not one.VAR_KEYWORD]
+        parameters = [one for one in needed if one.kind is not one.VAR_KEYWORD]
         with pytest.raises(NotLeading):
-            call(*([_Anything()] * len(named)))
+            call(*([_Anything()] * len(parameters)))
     assert names
 
 

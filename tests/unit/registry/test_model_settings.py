@@ -18,7 +18,7 @@ from penstock.registry.records import ModelSettings
         ModelSettings(VersionPolicy("specific", specific=("1", "1.4.0")), keep_warm_s=5.0),
     ],
 )
-def test_settings_survive_their_words(settings: ModelSettings) -> None:
+def test_settings_survive_their_json_values(settings: ModelSettings) -> None:
     assert settings_in(settings_out(settings)) == settings
 
 
@@ -41,6 +41,6 @@ def test_what_means_no_policy_is_refused(text: object) -> None:
         {"colour": "red"},
     ],
 )
-def test_every_fault_is_named(values: dict[str, Any]) -> None:
+def test_the_message_lists_every_fault(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(values))):
         settings_in(values)

@@ -71,7 +71,7 @@ def test_rules_are_checked_where_weights_lie_in_other_files(tmp_path: Path) -> N
         inspect(saved(tmp_path, bad), tmp_path)
 
 
-def test_weights_that_are_missing_are_named_without_their_folder(tmp_path: Path) -> None:
+def test_the_message_of_missing_weights_has_no_folder(tmp_path: Path) -> None:
     graph = saved(tmp_path, graph_of([PRODUCT], weights=[external("deep/model.onnx_data")]))
     with pytest.raises(Refused, match=r"weights that are not there: 'model.onnx_data'$") as caught:
         inspect(graph, tmp_path)

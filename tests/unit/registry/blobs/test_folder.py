@@ -133,11 +133,11 @@ def test_a_folder_that_cannot_be_written_says_so() -> None:
 
 def test_only_what_nobody_needs_is_cleared_away(blobs: FolderBlobs, tmp_path: Path) -> None:
     store = Store(open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0))
-    shelf = ContentLayout(blobs, tmp_path / "unpacked")
+    layout = ContentLayout(blobs, tmp_path / "unpacked")
     needed, leased, free = (keep(blobs, tmp_path, content) for content in (b"needed", b"leased", b"free"))
     store.add_version(VersionRecord("m", "1", Content(needed, 6, "onnx", ()), "2026", "ann"), BY)
     store.contents.lease(leased, 60.0)
-    assert collect(store, blobs, shelf, grace_s=3600.0) == []
-    assert collect(store, blobs, shelf, grace_s=0.0) == [free]
+    assert collect(store, blobs, layout, grace_s=3600.0) == []
+    assert collect(store, blobs, layout, grace_s=0.0) == [free]
     assert sorted(digest for digest, _ in blobs.stored()) == sorted([needed, leased])
-    assert collect(store, blobs, shelf, grace_s=0.0) == []
+    assert collect(store, blobs, layout, grace_s=0.0) == []

@@ -102,7 +102,7 @@ def test_json_that_is_no_configuration(text: str) -> None:
         parse_json(text)
 
 
-WORDS = st.sampled_from(
+TOKENS = st.sampled_from(
     [
         *pb.ModelConfig.DESCRIPTOR.fields_by_name,
         "{",
@@ -122,7 +122,7 @@ WORDS = st.sampled_from(
 )
 
 
-@given(st.text() | st.lists(WORDS).map(" ".join))
+@given(st.text() | st.lists(TOKENS).map(" ".join))
 def test_any_text_parses_or_is_invalid(text: str) -> None:
     for parse in (parse_text, parse_json):
         with contextlib.suppress(InvalidInput):

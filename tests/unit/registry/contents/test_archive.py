@@ -124,16 +124,16 @@ def test_torn_tars_are_refused_or_taken_but_never_break(noise: bytes, at: int, p
     good = tar(file("model.onnx"), file("w.bin", noise))
     materialize = at % len(good)
     torn = good[:materialize] + patch + good[materialize + len(patch) :]
-    room = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp())
     try:
         for data in (torn, good[:materialize], noise, gzip.compress(good)[:materialize]):
-            (room / "in").write_bytes(data)
-            shutil.rmtree(room / "out", ignore_errors=True)
+            (folder / "in").write_bytes(data)
+            shutil.rmtree(folder / "out", ignore_errors=True)
             with suppress(Refused, TooLarge):
-                intake(room / "in", room / "out", LIMIT)
-            assert {path.name for path in room.iterdir()} <= {"in", "out"}
+                intake(folder / "in", folder / "out", LIMIT)
+            assert {path.name for path in folder.iterdir()} <= {"in", "out"}
     finally:
-        shutil.rmtree(room)
+        shutil.rmtree(folder)
 
 
 def test_packing_is_the_same_every_time_and_can_be_unpacked(tmp_path: Path) -> None:
@@ -156,26 +156,26 @@ def test_packing_is_the_same_every_time_and_can_be_unpacked(tmp_path: Path) -> N
 
 def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")
-    shelf = ContentLayout(blobs, tmp_path / "unpacked")
+    layout = ContentLayout(blobs, tmp_path / "unpacked")
     data = tar(file("model.onnx"), file("w.bin"))
     with Incoming(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(data)
         incoming.close()
         content = intake(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
-    folder, graph = shelf.materialize(content)
+    folder, graph = layout.materialize(content)
     assert graph.read_bytes() == b"graph"
     inode = graph.stat().st_ino
-    assert shelf.materialize(content)[1].stat().st_ino == inode
-    shelf.forget(content.digest)
+    assert layout.materialize(content)[1].stat().st_ino == inode
+    layout.forget(content.digest)
     assert not folder.exists()
-    assert shelf.materialize(content)[1].read_bytes() == b"graph"
+    assert layout.materialize(content)[1].read_bytes() == b"graph"
     assert [path.name for path in (tmp_path / "unpacked").iterdir()] == [folder.name]
-    shelf.forget(content.digest)
+    layout.forget(content.digest)
     blobs.fetch(content.digest).chmod(0o600)
     blobs.fetch(content.digest).write_bytes(data[:700])
     with pytest.raises(Damaged):
-        shelf.materialize(content)
+        layout.materialize(content)
     assert not list((tmp_path / "unpacked").iterdir())
 
 
@@ -183,20 +183,20 @@ def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> Non
 @pytest.mark.parametrize("how", ["changed", "cut", "gone"])
 def test_a_tar_whose_files_are_not_what_they_were_is_laid_out_anew(tmp_path: Path, name: str, how: str) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")
-    shelf = ContentLayout(blobs, tmp_path / "unpacked")
+    layout = ContentLayout(blobs, tmp_path / "unpacked")
     with Incoming(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(tar(file("model.onnx"), file("w.bin")))
         incoming.close()
         content = intake(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
-    folder, _ = shelf.materialize(content)
+    folder, _ = layout.materialize(content)
     sound = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / name).chmod(0o600)
     if how == "gone":
         (folder / name).unlink()
     else:
         (folder / name).write_bytes(sound[name][:-1] + (b"?" if how == "changed" else b""))
-    assert shelf.materialize(content)[0] == folder
+    assert layout.materialize(content)[0] == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == sound
     assert [path.name for path in (tmp_path / "unpacked").iterdir()] == [folder.name]
 
@@ -204,7 +204,7 @@ def test_a_tar_whose_files_are_not_what_they_were_is_laid_out_anew(tmp_path: Pat
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_changed_graph_that_is_not_what_it_was_is_laid_out_anew(tmp_path: Path, packed: bool) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")
-    shelf = ContentLayout(blobs, tmp_path / "unpacked")
+    layout = ContentLayout(blobs, tmp_path / "unpacked")
     data = tar(file("model.onnx"), file("w.bin")) if packed else b"graph"
     with Incoming(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(data)
@@ -213,16 +213,16 @@ def test_a_changed_graph_that_is_not_what_it_was_is_laid_out_anew(tmp_path: Path
         blobs.keep(incoming.path, content.digest)
     changed = b"giraffe"
     rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
-    graph = shelf.materialize(content, rewrite)[1]
+    graph = layout.materialize(content, rewrite)[1]
     graph.chmod(0o600)
     graph.write_bytes(b"")  # as a power cut leaves what was not synced
-    assert shelf.materialize(content, rewrite)[1].read_bytes() == changed
+    assert layout.materialize(content, rewrite)[1].read_bytes() == changed
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_graph_is_laid_out_as_admission_changed_it(tmp_path: Path, packed: bool) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")
-    shelf = ContentLayout(blobs, tmp_path / "unpacked")
+    layout = ContentLayout(blobs, tmp_path / "unpacked")
     data = tar(file("model.onnx"), file("w.bin")) if packed else b"graph"
     with Incoming(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(data)
@@ -231,12 +231,12 @@ def test_a_graph_is_laid_out_as_admission_changed_it(tmp_path: Path, packed: boo
         blobs.keep(incoming.path, content.digest)
     changed = b"giraffe"
     rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
-    folder, graph = shelf.materialize(content, rewrite)
+    folder, graph = layout.materialize(content, rewrite)
     assert graph.read_bytes() == changed
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", *(["w.bin"] if packed else [])]
-    assert shelf.materialize(content)[1].read_bytes() == b"graph"
+    assert layout.materialize(content)[1].read_bytes() == b"graph"
     other = Rewrite(rewrite.edits, f"sha256:{'0' * 64}")
     with pytest.raises(Damaged):
-        shelf.materialize(content, other)
-    shelf.forget(content.digest)
+        layout.materialize(content, other)
+    layout.forget(content.digest)
     assert not list((tmp_path / "unpacked").iterdir())

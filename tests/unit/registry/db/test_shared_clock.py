@@ -22,7 +22,7 @@ class Machine:
         self.steady += seconds
 
 
-def test_decisions_do_not_feel_that_the_machines_clock_is_set() -> None:
+def test_setting_the_machines_clock_does_not_affect_decisions() -> None:
     machine = Machine()
     clock = machine.clock()
     assert clock.now() == 1_000_000.0
@@ -44,12 +44,12 @@ def test_sqlite_has_the_machines_time(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_database_that_is_opened_later_tells_the_time_to_those_who_ask_already(tmp_path: Path) -> None:
+def test_a_lazy_database_gives_its_time_to_existing_users(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
-    late = LazyDatabase(lambda: database)
-    store = Store(late)  # is made before anybody has asked
-    with late.reading():
+    lazy = LazyDatabase(lambda: database)
+    store = Store(lazy)  # is made before anybody has asked
+    with lazy.reading():
         pass
-    assert late.clock is database.clock
+    assert lazy.clock is database.clock
     assert store.connections.clock is database.clock
     database.close()

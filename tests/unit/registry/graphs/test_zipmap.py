@@ -65,8 +65,8 @@ def label(name: str = "label", kind: int = INT64) -> Any:
 
 
 def classifier(labels: list[Any], own: bool = True) -> onnx.ModelProto:
-    words = isinstance(labels[0], str)
-    outputs = [label(kind=STRING if words else INT64), maps("probabilities", STRING if words else INT64)]
+    are_texts = isinstance(labels[0], str)
+    outputs = [label(kind=STRING if are_texts else INT64), maps("probabilities", STRING if are_texts else INT64)]
     return model_of([linear("scores", labels), zipmap("scores", "probabilities", labels)], outputs, own)
 
 
@@ -155,8 +155,8 @@ def test_a_vector_stays_one(tmp_path: Path) -> None:
         zipmap("vector", "p", [0, 1]),
     ]
     constants = [helper.make_tensor("flat", INT64, [1], [-1])]
-    told = [helper.make_tensor_value_info("vector", FLOAT, ["M"])]
-    found, result = cut(tmp_path, model_of(nodes, [maps("p", INT64)], initializer=constants, value_info=told))
+    shapes = [helper.make_tensor_value_info("vector", FLOAT, ["M"])]
+    found, result = cut(tmp_path, model_of(nodes, [maps("p", INT64)], initializer=constants, value_info=shapes))
     assert found is not None
     loaded = load(result, ModelOptions(), 1)
     assert loaded.signature.output("p").shape == (-1,)  # two for each row: a run of two shows it

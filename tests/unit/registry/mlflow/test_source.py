@@ -93,11 +93,11 @@ def test_lineage_is_what_the_run_says_as_far_as_it_fits(tracking: Tracking) -> N
         },
     }
     source = MlflowSource(tracking.url)
-    told = source.lineage(Wanted("net", "2", "r"))
-    assert told["parameters"] == {"depth": "3"}
-    assert told["metrics"] == {"accuracy": 0.75}
-    assert told["code_commit"] == "0123456789abcdef0123456789abcdef01234567"
-    assert told["tags"] == {"mlflow.version": "2", "mlflow.run_id": "r"}
+    metadata = source.lineage(Wanted("net", "2", "r"))
+    assert metadata["parameters"] == {"depth": "3"}
+    assert metadata["metrics"] == {"accuracy": 0.75}
+    assert metadata["code_commit"] == "0123456789abcdef0123456789abcdef01234567"
+    assert metadata["tags"] == {"mlflow.version": "2", "mlflow.run_id": "r"}
     assert source.lineage(Wanted("net", "2")) == {"source": "mlflow", "tags": {"mlflow.version": "2"}}
 
 

@@ -1,4 +1,4 @@
-"""A repository in a bucket: what a listing said is read until the next one; what has changed since is told apart."""
+"""A repository in a bucket: what a listing said is read until the next one; later changes are noticed."""
 
 import hashlib
 import threading
@@ -59,8 +59,12 @@ class _Answers(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, etag: str = "") -> None:
         self.send_response(status)
-        told = {"content-length": str(len(body)), "last-modified": "Thu, 01 Jan 2026 00:00:00 GMT", **(headers or {})}
-        for name, value in {**told, **({"etag": etag} if etag else {})}.items():
+        defaults = {
+            "content-length": str(len(body)),
+            "last-modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+            **(headers or {}),
+        }
+        for name, value in {**defaults, **({"etag": etag} if etag else {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

@@ -78,7 +78,7 @@ def test_which_graph_is_taken(tmp_path: Path, files: list[str], graph: str) -> N
         (["m/1/model.onnx/weights.bin"], "the model file is missing", ""),
     ],
 )
-def test_a_version_without_its_graph_is_told_and_the_others_go_on(
+def test_a_version_without_its_graph_is_reported_and_the_others_serve(
     tmp_path: Path, files: list[str], said: str, detail: str
 ) -> None:
     put(tmp_path, *files, "m/2/model.onnx")
@@ -89,7 +89,7 @@ def test_a_version_without_its_graph_is_told_and_the_others_go_on(
     assert model.problem is None
 
 
-def test_several_graphs_in_the_folder_of_a_model_are_told(tmp_path: Path) -> None:
+def test_several_graphs_in_the_folder_of_a_model_are_reported(tmp_path: Path) -> None:
     put(tmp_path, "m/a.onnx", "m/b.onnx", "good.onnx")
     model = scan(tmp_path)["m"]
     assert problem(model) == "there are 2 graphs, and none is model.onnx; state default_model_filename"
@@ -147,7 +147,7 @@ def test_reading_alike_holds_both_ways_and_on(one: str, two: str, three: str) ->
     assert looks_alike(f"{one}.", one)
 
 
-def test_an_empty_folder_is_told_by_its_name(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported_by_its_name(tmp_path: Path) -> None:
     put(tmp_path, "good.onnx", "papers/readme.md")
     (tmp_path / "empty").mkdir()
     (tmp_path / "hollow" / "1").mkdir(parents=True)
@@ -198,9 +198,9 @@ def test_the_files_of_a_flat_model_are_its_own(tmp_path: Path) -> None:
     tree = LocalTree(tmp_path)
     model = next(one for one in models_in(tree) if one.name == "a")
     assert [path for path, _ in files_of(tree, model, "a.onnx", ())] == ["a.onnx", "a.onnx.data"]
-    told = dict(files_of(tree, model, "a.onnx", ("w.bin", "deep/w.bin", "gone.bin")))
-    assert sorted(told) == ["a.onnx", "a.onnx.data", "deep/w.bin", "gone.bin", "w.bin"]
-    assert told["gone.bin"] == "" != told["deep/w.bin"]
+    tags = dict(files_of(tree, model, "a.onnx", ("w.bin", "deep/w.bin", "gone.bin")))
+    assert sorted(tags) == ["a.onnx", "a.onnx.data", "deep/w.bin", "gone.bin", "w.bin"]
+    assert tags["gone.bin"] == "" != tags["deep/w.bin"]
 
 
 @pytest.mark.parametrize(

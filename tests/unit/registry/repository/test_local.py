@@ -23,7 +23,7 @@ def link(path: Path, target: Path | str) -> Path:
     return path
 
 
-def told(root: Path) -> dict[str, str]:
+def graphs_or_reasons(root: Path) -> dict[str, str]:
     """By model and version: the graph's path, or why there is none."""
     found: dict[str, str] = {}
     for model in models_in(LocalTree(root)):
@@ -36,7 +36,7 @@ def told(root: Path) -> dict[str, str]:
 OUTSIDE = "it is a link that leads out of the model folder"
 
 
-def test_links_inside_are_followed_and_others_are_told(tmp_path: Path) -> None:
+def test_links_inside_are_followed_and_others_are_reported(tmp_path: Path) -> None:
     outside, root = put(tmp_path / "outside.onnx"), tmp_path / "models"
     put(root / "m/1/model.onnx")
     put(root / "near/2/model.onnx")
@@ -48,7 +48,7 @@ def test_links_inside_are_followed_and_others_are_told(tmp_path: Path) -> None:
     link(root / "gone.onnx", root / "nowhere")
     link(root / "release", root / "release-7")
     link(root / "README", outside)
-    assert told(root) == {
+    assert graphs_or_reasons(root) == {
         "m/1": "m/1/model.onnx",
         "m/2": OUTSIDE,
         "m/3": "m/3/model.onnx",
@@ -70,14 +70,14 @@ def test_the_folder_of_a_model_may_be_a_link_to_a_release(tmp_path: Path) -> Non
     link(tmp_path / "releases/7/2/model.onnx", "../../blobs/w")  # out of the release
     link(tmp_path / "releases/7/3/model.onnx", "../1/model.onnx")
     link(tmp_path / "models/m", tmp_path / "releases/7")
-    assert told(tmp_path / "models") == {"m/1": "m/1/model.onnx", "m/2": OUTSIDE, "m/3": "m/3/model.onnx"}
+    assert graphs_or_reasons(tmp_path / "models") == {"m/1": "m/1/model.onnx", "m/2": OUTSIDE, "m/3": "m/3/model.onnx"}
 
 
 def test_a_kubernetes_mount(tmp_path: Path) -> None:
     put(tmp_path / "m/..2026_01/1/model.onnx")
     link(tmp_path / "m/..data", "..2026_01")
     link(tmp_path / "m/1", "..data/1")
-    assert told(tmp_path) == {"m/1": "m/1/model.onnx"}
+    assert graphs_or_reasons(tmp_path) == {"m/1": "m/1/model.onnx"}
 
 
 def snapshot(cache: Path) -> Path:
@@ -93,7 +93,7 @@ def snapshot(cache: Path) -> Path:
 def test_a_snapshot_of_a_hugging_face_cache(tmp_path: Path) -> None:
     found = snapshot(tmp_path / "cache")
     link(tmp_path / "models/bert", found)
-    assert told(tmp_path / "models") == {"bert/1": "bert/onnx/model.onnx"}
+    assert graphs_or_reasons(tmp_path / "models") == {"bert/1": "bert/onnx/model.onnx"}
     tree = LocalTree(found, one_model=True)
     assert one_model(tree, "bert").versions == {"1": "onnx/model.onnx"}
     tree.copy("onnx/model.onnx_data", tmp_path / "copied", 100)
@@ -108,18 +108,18 @@ def test_links_into_the_users_own_cache(tmp_path: Path, monkeypatch: pytest.Monk
     found = snapshot(tmp_path / "hf/hub")
     link(tmp_path / "models/m/1/model.onnx", found / "onnx/model.onnx")
     link(tmp_path / "models/flat.onnx", found / "onnx/model.onnx")
-    assert set(told(tmp_path / "models").values()) == {OUTSIDE}
+    assert set(graphs_or_reasons(tmp_path / "models").values()) == {OUTSIDE}
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    assert told(tmp_path / "models") == {"m/1": "m/1/model.onnx", "flat/1": "flat.onnx"}
+    assert graphs_or_reasons(tmp_path / "models") == {"m/1": "m/1/model.onnx", "flat/1": "flat.onnx"}
     monkeypatch.delenv("HF_HOME")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf/hub"))
-    assert told(tmp_path / "models") == {"m/1": "m/1/model.onnx", "flat/1": "flat.onnx"}
+    assert graphs_or_reasons(tmp_path / "models") == {"m/1": "m/1/model.onnx", "flat/1": "flat.onnx"}
 
 
-def test_what_is_no_plain_file_is_told(tmp_path: Path) -> None:
+def test_a_special_file_is_reported(tmp_path: Path) -> None:
     put(tmp_path / "good.onnx")
     os.mkfifo(tmp_path / "pipe.onnx")
-    assert told(tmp_path)["pipe/1"] == "it is not a plain file"
+    assert graphs_or_reasons(tmp_path)["pipe/1"] == "it is not a plain file"
     for name in ("pipe.onnx", "gone.onnx", "../x", "."):
         with pytest.raises(InvalidInput):
             LocalTree(tmp_path).copy(name, tmp_path / "copied", 100)
