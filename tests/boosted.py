@@ -111,7 +111,7 @@ def lightgbm(labels: Sequence[Any], seed: int) -> Export:
     """A classifier of LightGBM: its label is said to be one, whatever the rows; two classes have one score."""
     sigmoid = len(labels) == 2
     trees = grown(1 if sigmoid else len(labels), seed)
-    named = _classlabels(labels)
+    label_attributes = _classlabels(labels)
     ensemble = helper.make_node(
         "TreeEnsembleClassifier",
         ["input"],
@@ -120,21 +120,21 @@ def lightgbm(labels: Sequence[Any], seed: int) -> Export:
         post_transform="LOGISTIC" if sigmoid else "SOFTMAX",
         **_nodes(trees, "BRANCH_LEQ"),
         **_leaves(trees, "class", range(len(trees.weights[0, 0]))),
-        **named,
+        **label_attributes,
     )
-    words = isinstance(labels[0], str)
+    are_texts = isinstance(labels[0], str)
     nodes = [
         ensemble,
         helper.make_node("Identity", ["label_tensor"], ["lgbmlabel"]),
         helper.make_node("Identity", ["probability_tensor"], ["lgbmprobabilities"]),
         helper.make_node("Identity", ["lgbmlabel"], ["label"])
-        if words
+        if are_texts
         else helper.make_node("Cast", ["lgbmlabel"], ["label"], to=INT64),
-        helper.make_node("ZipMap", ["lgbmprobabilities"], ["probabilities"], domain=ML, **named),
+        helper.make_node("ZipMap", ["lgbmprobabilities"], ["probabilities"], domain=ML, **label_attributes),
     ]
     taken = helper.make_tensor_value_info("input", FLOAT, [None, FEATURES])
     graph = helper.make_graph(nodes, "g", [taken], _outputs(labels, 1))
-    opsets = [helper.make_opsetid("", 8 if words else 9), helper.make_opsetid(ML, 1)]
+    opsets = [helper.make_opsetid("", 8 if are_texts else 9), helper.make_opsetid(ML, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=4, producer_name="OnnxMLTools")
     return Export(model, trees, labels, "input", sigmoid)
 
@@ -168,7 +168,7 @@ def catboost(labels: Sequence[Any], seed: int) -> Export:
     trees = grown(1 if sigmoid else len(labels), seed)
     both = Trees(trees.features, trees.thresholds, np.concatenate([-trees.weights, trees.weights], axis=2))
     written = both if sigmoid else trees
-    named = _classlabels(labels)
+    label_attributes = _classlabels(labels)
     nodes = [
         helper.make_node(
             "TreeEnsembleClassifier",
@@ -178,9 +178,9 @@ def catboost(labels: Sequence[Any], seed: int) -> Export:
             post_transform="LOGISTIC" if sigmoid else "SOFTMAX",
             **_nodes(trees, "BRANCH_GT"),
             **_leaves(written, "class", range(len(labels))),
-            **named,
+            **label_attributes,
         ),
-        helper.make_node("ZipMap", ["probability_tensor"], ["probabilities"], domain=ML, **named),
+        helper.make_node("ZipMap", ["probability_tensor"], ["probabilities"], domain=ML, **label_attributes),
     ]
     taken = helper.make_tensor_value_info("features", FLOAT, ["N", FEATURES])
     inner = helper.make_tensor_value_info("probability_tensor", FLOAT, ["N", len(labels)])

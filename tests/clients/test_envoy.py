@@ -155,9 +155,9 @@ def test_errors_and_deadlines_pass(envoy: tuple[str, str]) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             stub.ModelInfer(nobody, timeout=PATIENCE_S)
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
-        with pytest.raises(grpc.RpcError) as late:
+        with pytest.raises(grpc.RpcError) as timeout:
             stub.ModelInfer(slow(), timeout=0.05)
-        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert timeout.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_large_messages_and_many_at_once(envoy: tuple[str, str]) -> None:

@@ -86,20 +86,20 @@ def test_parts_of_a_region_and_answers_that_travel(module: Any, client: Any, seg
 
 
 def test_texts(module: Any, client: Any, segments: list[Any]) -> None:
-    words = np.array([["a", "ä"], ["", "b" * 50]], object)
-    raw = b"".join(len(one.encode()).to_bytes(4, "little") + one.encode() for one in words.ravel())
+    texts = np.array([["a", "ä"], ["", "b" * 50]], object)
+    raw = b"".join(len(one.encode()).to_bytes(4, "little") + one.encode() for one in texts.ravel())
     shared_memory.set_shared_memory_region(segments[0], [np.frombuffer(raw, np.uint8)])
     client.register_system_shared_memory("i", KEYS[0], len(raw))
     given = module.InferInput("x", [2, 2], "BYTES")
     given.set_shared_memory("i", len(raw))
     answer = client.infer("words", [given])
-    assert [[one.decode() for one in row] for row in answer.as_numpy("y")] == words.tolist()
+    assert [[one.decode() for one in row] for row in answer.as_numpy("y")] == texts.tolist()
 
 
-def test_what_is_registered_is_told_and_forgotten(module: Any, client: Any, segments: list[Any]) -> None:
+def test_what_is_registered_is_reported_and_forgotten(module: Any, client: Any, segments: list[Any]) -> None:
     client.register_system_shared_memory("i", KEYS[0], 100, offset=4)
-    told = client.get_system_shared_memory_status()
-    found = told[0] if isinstance(told, list) else told.regions["i"]
+    status = client.get_system_shared_memory_status()
+    found = status[0] if isinstance(status, list) else status.regions["i"]
     values = found if isinstance(found, dict) else {"name": found.name, "key": found.key, "offset": found.offset}
     assert (values["name"], values["key"], values["offset"]) == ("i", KEYS[0], 4)
     assert "system_shared_memory" in str(client.get_server_metadata())
@@ -178,7 +178,7 @@ def test_accelerators_have_no_regions(client: Any) -> None:
     """Clients let go of all there may be before they begin."""
     client.unregister_cuda_shared_memory()
     client.unregister_cuda_shared_memory("r")
-    told = client.get_cuda_shared_memory_status()
-    assert not (told if isinstance(told, list) else told.regions)
+    status = client.get_cuda_shared_memory_status()
+    assert not (status if isinstance(status, list) else status.regions)
     with pytest.raises(InferenceServerException, match="accelerators"):
         client.register_cuda_shared_memory("r", b"cmF3", 0, 4)

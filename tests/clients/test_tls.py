@@ -83,7 +83,7 @@ def test_who_does_not_speak_it_is_not_answered(secure: Server) -> None:
     assert refused.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-def test_files_that_cannot_be_used_are_told_at_once(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+def test_files_that_cannot_be_used_are_reported_at_once(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     models = tmp_path / "models"
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), models / "m" / "1" / "model.onnx")
     config = tmp_path / "penstock.yaml"

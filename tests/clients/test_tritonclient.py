@@ -137,8 +137,8 @@ def test_bfloat16_comes_back(client: Any) -> None:
 
 def test_outputs_may_be_chosen(client: Any) -> None:
     kind = module(client)
-    wishes = [kind.InferRequestedOutput("next"), kind.InferRequestedOutput("doubled")]
-    result = client.infer("mixed", mixed(kind), outputs=wishes, request_id="abc", model_version="1")
+    requested = [kind.InferRequestedOutput("next"), kind.InferRequestedOutput("doubled")]
+    result = client.infer("mixed", mixed(kind), outputs=requested, request_id="abc", model_version="1")
     assert result.as_numpy("next").tolist() == (KEY + 1).tolist()
     assert result.as_numpy("doubled").tolist() == (NUMBER * 2).tolist()
     assert result.as_numpy("positive") is None
@@ -149,8 +149,8 @@ def test_outputs_may_be_chosen(client: Any) -> None:
 
 def test_classes(client: Any) -> None:
     kind = module(client)
-    wish = kind.InferRequestedOutput("probabilities", class_count=2)
-    result = client.infer("labelled", [given(kind, "x", np.ones((1, 5), np.float32))], outputs=[wish])
+    requested_output = kind.InferRequestedOutput("probabilities", class_count=2)
+    result = client.infer("labelled", [given(kind, "x", np.ones((1, 5), np.float32))], outputs=[requested_output])
     first = result.as_numpy("probabilities")[0][0].decode().split(":")
     assert first[2] == zoo.LABELS[int(first[1])]
 
@@ -161,11 +161,11 @@ def test_json_and_binary_parts(http: Any, binary: tuple[bool, bool]) -> None:
         given(triton_http, "number", NUMBER, binary_data=binary[0]),
         given(triton_http, "key", KEY, binary_data=binary[1]),
     ]
-    wishes = [
+    requested = [
         triton_http.InferRequestedOutput("doubled", binary_data=binary[1]),
         triton_http.InferRequestedOutput("next", binary_data=binary[0]),
     ]
-    result = http.infer("mixed", inputs, outputs=wishes)
+    result = http.infer("mixed", inputs, outputs=requested)
     assert result.as_numpy("doubled").tolist() == (NUMBER * 2).tolist()
     assert result.as_numpy("next").tolist() == (KEY + 1).tolist()
 
@@ -208,7 +208,7 @@ def test_streaming(grpc: Any) -> None:
     assert isinstance(results[10][1], InferenceServerException)
 
 
-def test_errors_are_told(client: Any) -> None:
+def test_errors_are_reported(client: Any) -> None:
     kind = module(client)
     with pytest.raises(InferenceServerException, match="nobody"):
         client.infer("nobody", mixed(kind))
@@ -220,14 +220,14 @@ def test_errors_are_told(client: Any) -> None:
         client.infer("slow", [given(kind, "x", np.ones(1, np.float32))], timeout=1000)
 
 
-def test_what_is_not_there_is_told_as_examples_expect(client: Any) -> None:
+def test_what_is_not_there_is_reported_as_examples_expect(client: Any) -> None:
     """They ask before anything is there, let go of everything first, and look for the beginnings of sentences."""
     assert not client.is_model_ready("nobody")
     client.unload_model("nobody")
     client.unregister_system_shared_memory()
     client.unregister_cuda_shared_memory()
-    for told in (client.get_system_shared_memory_status(), client.get_cuda_shared_memory_status()):
-        assert not (told if isinstance(told, list) else told.regions)
+    for status in (client.get_system_shared_memory_status(), client.get_cuda_shared_memory_status()):
+        assert not (status if isinstance(status, list) else status.regions)
     with pytest.raises(InferenceServerException, match="failed to load"):
         client.load_model("nobody")
     asks = (client.get_model_metadata, client.get_model_config, client.get_inference_statistics)
@@ -335,21 +335,21 @@ def _fields(message: Any, into: dict[str, tuple[int, int, bool]]) -> dict[str, t
 
 
 def test_our_messages_hold_all_of_the_clients_fields() -> None:
-    ours: dict[str, tuple[int, int, bool]] = {}
-    theirs: dict[str, tuple[int, int, bool]] = {}
+    own: dict[str, tuple[int, int, bool]] = {}
+    triton: dict[str, tuple[int, int, bool]] = {}
     for files, into in (
-        ((grpc_service_pb2, model_config_pb2), ours),
-        ((triton_grpc.service_pb2, triton_grpc.model_config_pb2), theirs),
+        ((grpc_service_pb2, model_config_pb2), own),
+        ((triton_grpc.service_pb2, triton_grpc.model_config_pb2), triton),
     ):
         for file in files:
             for message in file.DESCRIPTOR.message_types_by_name.values():
                 _fields(message, into)
-    differing = {name: (spec, ours.get(name)) for name, spec in theirs.items() if ours.get(name) != spec}
+    differing = {name: (spec, own.get(name)) for name, spec in triton.items() if own.get(name) != spec}
     assert not differing
 
 
 def test_our_service_has_all_of_the_clients_methods() -> None:
-    [ours] = grpc_service_pb2.DESCRIPTOR.services_by_name.values()
-    [theirs] = triton_grpc.service_pb2.DESCRIPTOR.services_by_name.values()
-    assert ours.full_name == theirs.full_name
-    assert {method.name for method in theirs.methods} <= {method.name for method in ours.methods}
+    [own] = grpc_service_pb2.DESCRIPTOR.services_by_name.values()
+    [triton] = triton_grpc.service_pb2.DESCRIPTOR.services_by_name.values()
+    assert own.full_name == triton.full_name
+    assert {method.name for method in triton.methods} <= {method.name for method in own.methods}

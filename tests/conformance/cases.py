@@ -33,7 +33,7 @@ class Case:
     inputs: tuple[Input, ...]
     file: str = ""
     version: str = ""
-    wishes: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
     finite: bool = True
 
     def path(self, folder: Path) -> Path:
@@ -120,8 +120,8 @@ def several_tensors() -> Iterator[Case]:
     yield case("mixed", "mixed", number, key)
     yield case("mixed, inputs swapped", "mixed", key, number)
     yield case("mixed, no rows", "mixed", exact("number", "FP32", number.data[:0]), exact("key", "INT64", key.data[:0]))
-    for wishes in (("positive",), ("next", "doubled"), ("positive", "next", "doubled")):
-        yield case(f"mixed, wants {' '.join(wishes)}", "mixed", number, key, wishes=wishes)
+    for requested in (("positive",), ("next", "doubled"), ("positive", "next", "doubled")):
+        yield case(f"mixed, wants {' '.join(requested)}", "mixed", number, key, requested=requested)
     yield case(
         "texts", "concat", Input.of("a", "BYTES", ["x", "é", ""]), Input.of("b", "BYTES", ["1", "\U0001f600", ""])
     )

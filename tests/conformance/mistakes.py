@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.conformance.wire import Ask, Input, Parameters, Wish
+from tests.conformance.wire import Ask, Input, Parameters, RequestedOutput
 from tests.zoo import UNAVAILABLE
 
 NUMBER = Input.of("number", "FP32", [[1, 2, 3], [4, 5, 6]])
@@ -22,7 +22,7 @@ class Mistake:
 
     name: str
     code: int
-    words: tuple[str, ...]
+    fragments: tuple[str, ...]
     ask: Ask
 
 
@@ -31,9 +31,9 @@ def stated(name: str, datatype: str, shape: Sequence[int], values: object) -> In
     return Input(name, datatype, tuple(shape), Input.of(name, datatype, values).data)
 
 
-def wrong(name: str, code: int, words: str, model: str, *inputs: Input, **rest: Any) -> Mistake:
+def wrong(name: str, code: int, fragments: str, model: str, *inputs: Input, **rest: Any) -> Mistake:
     """A mistake, with its words parted by bars."""
-    return Mistake(name, code, tuple(words.split("|")), Ask(model, inputs, **rest))
+    return Mistake(name, code, tuple(fragments.split("|")), Ask(model, inputs, **rest))
 
 
 def addresses() -> Iterator[Mistake]:
@@ -61,8 +61,18 @@ def names() -> Iterator[Mistake]:
     yield wrong("no input", 400, "x|FP32|[-1, 30]", "logistic")
     yield wrong("doubled input", 400, "number", "mixed", NUMBER, NUMBER, KEY)
     yield wrong("doubled only input", 400, "x", "vector", *[Input.of("x", "FP32", [1])] * 2)
-    yield wrong("unknown output", 400, "total|'doubled' FP32", "mixed", NUMBER, KEY, wishes=[Wish("total")])
-    yield wrong("one unknown output", 400, "total", "mixed", NUMBER, KEY, wishes=[Wish("next"), Wish("total")])
+    yield wrong(
+        "unknown output", 400, "total|'doubled' FP32", "mixed", NUMBER, KEY, requested=[RequestedOutput("total")]
+    )
+    yield wrong(
+        "one unknown output",
+        400,
+        "total",
+        "mixed",
+        NUMBER,
+        KEY,
+        requested=[RequestedOutput("next"), RequestedOutput("total")],
+    )
 
 
 def datatypes() -> Iterator[Mistake]:
@@ -114,15 +124,15 @@ def parameters() -> Iterator[Mistake]:
         yield wrong(f"{stated_timeout}", 400, "timeout", "vector", vector, parameters=stated_timeout)
     yield wrong("reserved parameter", 400, "triton_", "vector", vector, parameters={"triton_something": 1})
     for count in (-1, "many", True):
-        wish = Wish("probabilities", {"classification": count})
+        requested_output = RequestedOutput("probabilities", {"classification": count})
         five = Input.of("x", "FP32", [[1, 2, 3, 4, 5]])
-        yield wrong(f"classification {count!r}", 400, "classification", "labelled", five, wishes=[wish])
-    text = Wish("y", {"classification": 1})
+        yield wrong(f"classification {count!r}", 400, "classification", "labelled", five, requested=[requested_output])
+    text = RequestedOutput("y", {"classification": 1})
     yield wrong(
-        "classification of text", 400, "y|BYTES", "identity_bytes", Input.of("x", "BYTES", [["a"]]), wishes=[text]
+        "classification of text", 400, "y|BYTES", "identity_bytes", Input.of("x", "BYTES", [["a"]]), requested=[text]
     )
-    region = Wish("y", {"shared_memory_region": "r", "shared_memory_byte_size": 8})
-    yield wrong("output to shared memory", 501, "shared memory", "vector", vector, wishes=[region])
+    region = RequestedOutput("y", {"shared_memory_region": "r", "shared_memory_byte_size": 8})
+    yield wrong("output to shared memory", 501, "shared memory", "vector", vector, requested=[region])
 
 
 def failures() -> Iterator[Mistake]:

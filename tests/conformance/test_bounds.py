@@ -13,7 +13,7 @@ MAX_JSON = 8 << 20
 PATH = "/v2/models/pair/infer"
 
 
-def told(server: Server, entries: list[dict[str, Any]]) -> Reply:
+def send_feedback(server: Server, entries: list[dict[str, Any]]) -> Reply:
     return server.rest("POST", "/v2/models/pair/feedback", {"feedback": entries})
 
 
@@ -31,7 +31,7 @@ def told(server: Server, entries: list[dict[str, Any]]) -> Reply:
 def test_feedback_over_a_limit_is_refused(
     entries: list[dict[str, Any]], status: int, sentence: str, server: Server
 ) -> None:
-    reply = told(server, entries)
+    reply = send_feedback(server, entries)
     assert reply.status == status
     assert sentence in reply.error()
 
@@ -39,10 +39,10 @@ def test_feedback_over_a_limit_is_refused(
 def test_the_largest_feedback_is_taken_and_the_link_lives_on(server: Server) -> None:
     texts = [{"id": f"{number:0512}", "label": ["\x01" * 1000]} for number in range(1100)]
     for _ in range(2):  # the second needs the link that carried the first
-        reply = told(server, texts)
+        reply = send_feedback(server, texts)
         assert reply.status == 202
         assert reply.json() == {"accepted": 1100, "unmatched": 1100}
-    assert told(server, [{"id": "unknown", "reward": 1}]).status == 202
+    assert send_feedback(server, [{"id": "unknown", "reward": 1}]).status == 202
 
 
 @pytest.mark.parametrize("sent", [0, 1000], ids=["nothing", "a part"])

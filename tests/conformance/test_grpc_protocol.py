@@ -17,8 +17,8 @@ from penstock.proto import grpc_service_pb2 as pb
 from tests import harness, zoo
 from tests.conformance import oracle
 from tests.conformance.mistakes import KEY, NUMBER, SAFE
-from tests.conformance.test_refusals import assert_tells_no_secrets
-from tests.conformance.wire import Ask, Grpc, GrpcRaw, GrpcTyped, Input, Wish, read_response, refused, to_raw
+from tests.conformance.test_refusals import assert_reveals_no_secrets
+from tests.conformance.wire import Ask, Grpc, GrpcRaw, GrpcTyped, Input, RequestedOutput, read_response, refused, to_raw
 from tests.harness import CALL_SECONDS, PATIENCE_S, Server
 
 VECTOR = Ask("vector", [Input.of("x", "FP32", [1, 2])])
@@ -31,21 +31,21 @@ def _alive(wire: Grpc) -> Iterator[None]:
     wire.infer(SAFE)
 
 
-def fails(call: Any, request: Any, status: grpc.StatusCode, *words: str, seconds: float = CALL_SECONDS) -> None:
+def fails(call: Any, request: Any, status: grpc.StatusCode, *fragments: str, seconds: float = CALL_SECONDS) -> None:
     """The call must end with this status and a sentence that holds these words."""
     with pytest.raises(grpc.RpcError) as failure:
         call(request, timeout=seconds)
     assert failure.value.code() == status, failure.value.details()
     text = failure.value.details() or ""
-    assert_tells_no_secrets(text)
-    for word in words:
+    assert_reveals_no_secrets(text)
+    for word in fragments:
         assert word in text
 
 
 # Health and metadata.
 
 
-def test_health_is_told(wire: Grpc) -> None:
+def test_health_is_reported(wire: Grpc) -> None:
     assert wire.stub.ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE_S).live
     assert wire.stub.ServerReady(pb.ServerReadyRequest(), timeout=PATIENCE_S).ready
     assert wire.stub.ModelReady(pb.ModelReadyRequest(name="pair", version="1"), timeout=PATIENCE_S).ready
@@ -152,14 +152,16 @@ def test_a_failed_run_says_who_failed(wire: Grpc) -> None:
 
 
 def test_outputs_come_in_the_order_asked_for(wire: Grpc) -> None:
-    answer = wire.infer(Ask("mixed", [NUMBER, KEY], wishes=[Wish("positive"), Wish("doubled")]))
+    answer = wire.infer(
+        Ask("mixed", [NUMBER, KEY], requested=[RequestedOutput("positive"), RequestedOutput("doubled")])
+    )
     assert [output.name for output in answer.outputs] == ["positive", "doubled"]
 
 
 def test_classes_are_ranked_and_labelled(wire: Grpc) -> None:
     five = Input.of("x", "FP32", [[1, 2, 3, 4, 5]])
-    wish = Wish("probabilities", {"classification": 2})
-    [output] = wire.infer(Ask("labelled", [five], wishes=[wish])).outputs
+    requested_output = RequestedOutput("probabilities", {"classification": 2})
+    [output] = wire.infer(Ask("labelled", [five], requested=[requested_output])).outputs
     assert (output.datatype, output.shape) == ("BYTES", (1, 2))
     for text in output.data.ravel():
         _, index, label = text.decode().split(":")
@@ -325,7 +327,7 @@ def test_a_message_that_is_none_is_refused(server: Server, data: bytes) -> None:
         with pytest.raises(grpc.RpcError) as failure:
             call(data, timeout=PATIENCE_S)
         assert failure.value.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL}
-        assert_tells_no_secrets(failure.value.details() or "")
+        assert_reveals_no_secrets(failure.value.details() or "")
 
 
 def test_unknown_methods_are_refused(server: Server) -> None:

@@ -21,10 +21,10 @@ ANSWER = [3.0, 5.0, 7.0]
 
 @pytest.fixture(scope="module")
 def habits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("habits")
+    folder = tmp_path_factory.mktemp("habits")
     for name in NAMES:
-        zoo.place(room / "models", name, {"1": zoo.affine(2.0, 1.0, ("n", 3))})
-    with harness.running(room / "models", room) as running:
+        zoo.place(folder / "models", name, {"1": zoo.affine(2.0, 1.0, ("n", 3))})
+    with harness.running(folder / "models", folder) as running:
         yield running
 
 

@@ -35,7 +35,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
     return sum(value for (one, found), value in samples.items() if one == name and wanted <= found)
 
 
-def test_probes_tell_the_truth(pair_server: Server) -> None:
+def test_probes_say_the_truth(pair_server: Server) -> None:
     assert pair_server.admin("GET", "/livez").status == 200
     ready = pair_server.admin("GET", "/readyz")
     assert ready.status == 200
@@ -82,7 +82,7 @@ def in_flight(server: Server) -> float:
     return total(scrape(server), "penstock_inflight_requests", model="pair")
 
 
-def test_refusals_are_counted_without_the_callers_words(pair_server: Server) -> None:
+def test_refusals_are_counted_without_the_callers_text(pair_server: Server) -> None:
     before = scrape(pair_server)
     rest, grpc = RestJson(pair_server), GrpcRaw(pair_server)
     for transport in (rest, grpc):
@@ -194,7 +194,7 @@ def test_ops_mistakes_are_json(pair_server: Server, method: str, path: str, code
     assert reply.error()
 
 
-def test_broken_models_are_named_in_the_log(server: Server, zoo_folder: Path) -> None:
+def test_broken_models_are_listed_in_the_log(server: Server, zoo_folder: Path) -> None:
     log = server.log_text()
     for name in zoo.UNAVAILABLE:
         assert name in log, name

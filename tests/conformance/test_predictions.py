@@ -6,7 +6,7 @@ import pytest
 
 from tests.conformance import oracle
 from tests.conformance.cases import CASES, Case
-from tests.conformance.wire import TRANSPORTS, Ask, Transport, Wish
+from tests.conformance.wire import TRANSPORTS, Ask, RequestedOutput, Transport
 
 CARRIED = [
     pytest.param(kind, case, id=f"{kind.name}-{case.name}")
@@ -18,10 +18,10 @@ CARRIED = [
 
 @pytest.mark.parametrize(("transport", "case"), CARRIED, indirect=["transport"])
 def test_the_answer_is_that_of_the_model_itself(transport: Transport, case: Case, zoo_folder: Path) -> None:
-    wishes = [Wish(name) for name in case.wishes] or None
-    ask = Ask(case.model, case.inputs, version=case.version, id="case-7", wishes=wishes)
+    requested = [RequestedOutput(name) for name in case.requested] or None
+    ask = Ask(case.model, case.inputs, version=case.version, id="case-7", requested=requested)
     answer = transport.infer(ask)
-    oracle.assert_same(answer, oracle.run(case.path(zoo_folder), case.inputs, case.wishes))
+    oracle.assert_same(answer, oracle.run(case.path(zoo_folder), case.inputs, case.requested))
     assert answer.model == case.model
     assert answer.id == "case-7"
     assert answer.facts["x-request-id"] == "case-7"

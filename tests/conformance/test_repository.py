@@ -168,7 +168,7 @@ def test_unknown_models_cannot_be_loaded_and_are_unloaded_already(own: Server) -
     assert version_of(own) == "2"
 
 
-def test_the_named_repository_is_the_same_one(own: Server) -> None:
+def test_the_listed_repository_is_the_same_one(own: Server) -> None:
     wait_until(  # one worker may hear of an unload a moment after the other
         lambda: own.rest("POST", "/v2/repository/mine/index", b"").json() == index(own), PATIENCE_S, "the same index"
     )
@@ -179,15 +179,18 @@ def test_the_named_repository_is_the_same_one(own: Server) -> None:
 
 def test_both_dialects_of_grpc_load_and_unload(own: Server, channel: Grpc) -> None:
     stub = channel.stub
-    for ours, kserves in (("pair", ""), ("", "pair")):  # KServe's schema puts the model's name into the first field
-        named: dict[str, Any] = {"model_name": ours, "repository_name": kserves}
-        stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(**named), timeout=PATIENCE_S)
+    for v2_name, kserve_name in (
+        ("pair", ""),
+        ("", "pair"),
+    ):  # KServe's schema puts the model's name into the first field
+        names: dict[str, Any] = {"model_name": v2_name, "repository_name": kserve_name}
+        stub.RepositoryModelUnload(messages.RepositoryModelUnloadRequest(**names), timeout=PATIENCE_S)
         with pytest.raises(Refused) as refusal:
             version_of(own)
         assert refusal.value.code == 503
-        answer = stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(**named), timeout=PATIENCE_S)
+        answer = stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(**names), timeout=PATIENCE_S)
         assert version_of(own) == "2"
-        if kserves:
+        if kserve_name:
             assert_says_loaded(answer.SerializeToString())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conformance.mistakes import SAFE
 from tests.conformance.rawhttp import connected, request
-from tests.conformance.test_refusals import assert_tells_no_secrets
+from tests.conformance.test_refusals import assert_reveals_no_secrets
 from tests.conformance.wire import RestJson, to_raw
 from tests.harness import Reply, Server
 
@@ -37,13 +37,13 @@ def head(**changes: Any) -> dict[str, Any]:
     return {**vector(), **changes}
 
 
-def refused(reply: Reply, code: int, *words: str) -> str:
+def refused(reply: Reply, code: int, *fragments: str) -> str:
     """Check the code and the sentence of a refusal."""
     text = reply.error()
     assert reply.status == code, text
-    for word in words:
+    for word in fragments:
         assert word in text
-    assert_tells_no_secrets(text)
+    assert_reveals_no_secrets(text)
     return text
 
 
@@ -345,7 +345,7 @@ def test_endless_headers_are_cut_off(server: Server) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "x", "gzip;q=1"])
-def test_an_unknown_encoding_is_named_with_the_known_ones(server: Server, encoding: str) -> None:
+def test_an_unknown_encoding_is_listed_with_the_known_ones(server: Server, encoding: str) -> None:
     reply = server.rest("POST", INFER, json.dumps(vector()).encode(), {"Content-Encoding": encoding})
     refused(reply, 501, "gzip", "deflate")
     assert reply.headers["accept-encoding"].replace(" ", "") == "gzip,deflate"

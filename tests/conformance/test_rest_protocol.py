@@ -12,7 +12,7 @@ import pytest
 from tests import zoo
 from tests.conformance import oracle
 from tests.conformance.rawhttp import Wire, connected, request
-from tests.conformance.wire import Ask, Input, Wish, binary_body, read_reply, to_raw
+from tests.conformance.wire import Ask, Input, RequestedOutput, binary_body, read_reply, to_raw
 from tests.harness import Reply, Server
 
 VECTOR = "/v2/models/vector/infer"
@@ -33,7 +33,7 @@ def data_of(reply: Reply, name: str = "y") -> list[Any]:
 # Health and metadata.
 
 
-def test_health_is_told_by_status_and_body(server: Server) -> None:
+def test_health_is_reported_by_status_and_body(server: Server) -> None:
     live, ready = server.rest("GET", "/v2/health/live"), server.rest("GET", "/v2/health/ready")
     assert (live.status, live.json()) == (200, {"live": True})
     assert (ready.status, ready.json()) == (200, {"ready": True})
@@ -113,7 +113,7 @@ def test_shapes_count_the_batch_dimension(server: Server) -> None:
     }
 
 
-def test_the_configuration_is_shown_in_protobuf_words(server: Server) -> None:
+def test_the_configuration_is_shown_in_protobuf_text(server: Server) -> None:
     shown = server.rest("GET", "/v2/models/batched/config").json()
     assert shown["name"] == "batched"
     assert shown["backend"] == "onnxruntime"
@@ -153,8 +153,8 @@ def test_what_cannot_be_served_has_a_reason_and_hides_its_place(server: Server, 
 
 def test_the_index_lists_everything_or_what_is_ready(server: Server) -> None:
     everything = server.rest("POST", "/v2/repository/index", b"").json()
-    named = {(line["name"], line.get("version", "")) for line in everything}
-    assert {("pair", "1"), ("pair", "2"), ("semantic", "1.10.0"), ("vector", "1")} <= named
+    listed = {(line["name"], line.get("version", "")) for line in everything}
+    assert {("pair", "1"), ("pair", "2"), ("semantic", "1.10.0"), ("vector", "1")} <= listed
     ready = server.rest("POST", "/v2/repository/index", {"ready": True}).json()
     assert {line["state"] for line in ready} == {"READY"}
     assert {line["name"] for line in ready}.isdisjoint(zoo.UNAVAILABLE)
@@ -258,7 +258,7 @@ def test_any_json_white_space_and_escapes_are_read(server: Server) -> None:
     assert data_of(server.rest("POST", VECTOR, body)) == ANSWER
 
 
-def test_no_outputs_named_means_all(server: Server) -> None:
+def test_no_outputs_listed_means_all(server: Server) -> None:
     assert data_of(server.rest("POST", VECTOR, {**BODY, "outputs": []})) == ANSWER
 
 
@@ -293,8 +293,12 @@ def test_json_and_binary_inputs_may_be_mixed(server: Server, zoo_folder: Path, b
 
 def test_binary_and_json_outputs_may_be_mixed(server: Server, zoo_folder: Path) -> None:
     inputs = mixed_inputs()
-    wishes = [Wish("next", {"binary_data": True}), Wish("doubled", {"binary_data": False}), Wish("positive")]
-    body, length = binary_body(Ask("mixed", inputs, wishes=wishes))
+    requested = [
+        RequestedOutput("next", {"binary_data": True}),
+        RequestedOutput("doubled", {"binary_data": False}),
+        RequestedOutput("positive"),
+    ]
+    body, length = binary_body(Ask("mixed", inputs, requested=requested))
     reply = server.rest("POST", "/v2/models/mixed/infer", body, {"Inference-Header-Content-Length": str(length)})
     answer = read_reply(reply)
     oracle.assert_same(answer, oracle.run(zoo_folder / "mixed.onnx", inputs, ["next", "doubled", "positive"]))
@@ -305,8 +309,8 @@ def test_binary_and_json_outputs_may_be_mixed(server: Server, zoo_folder: Path) 
 
 def test_one_output_may_go_against_the_default(server: Server) -> None:
     inputs = mixed_inputs()
-    wishes = [Wish("next", {"binary_data": False}), Wish("doubled")]
-    body, length = binary_body(Ask("mixed", inputs, wishes=wishes, parameters={"binary_data_output": True}))
+    requested = [RequestedOutput("next", {"binary_data": False}), RequestedOutput("doubled")]
+    body, length = binary_body(Ask("mixed", inputs, requested=requested, parameters={"binary_data_output": True}))
     reply = server.rest("POST", "/v2/models/mixed/infer", body, {"Inference-Header-Content-Length": str(length)})
     assert [output.parameters for output in read_reply(reply).outputs] == [{}, {"binary_data_size": 12}]
 
@@ -351,8 +355,8 @@ FIVE: dict[str, Any] = {"name": "x", "shape": [2, 5], "datatype": "FP32", "data"
 
 @pytest.mark.parametrize("wanted", [1, 2, 4, 9])
 def test_classes_are_ranked_and_labelled(server: Server, zoo_folder: Path, wanted: int) -> None:
-    wish = {"name": "probabilities", "parameters": {"classification": wanted}}
-    reply = server.rest("POST", "/v2/models/labelled/infer", {"inputs": [FIVE], "outputs": [wish]})
+    requested_output = {"name": "probabilities", "parameters": {"classification": wanted}}
+    reply = server.rest("POST", "/v2/models/labelled/infer", {"inputs": [FIVE], "outputs": [requested_output]})
     [output] = reply.json()["outputs"]
     kept = min(wanted, 4)
     assert (output["datatype"], output["shape"]) == ("BYTES", [2, kept])
@@ -367,8 +371,8 @@ def test_classes_are_ranked_and_labelled(server: Server, zoo_folder: Path, wante
 
 
 def test_classes_without_labels_are_numbers(server: Server) -> None:
-    wish = {"name": "probabilities", "parameters": {"classification": 2, "binary_data": True}}
-    reply = server.rest("POST", "/v2/models/unlabelled/infer", {"inputs": [FIVE], "outputs": [wish]})
+    requested_output = {"name": "probabilities", "parameters": {"classification": 2, "binary_data": True}}
+    reply = server.rest("POST", "/v2/models/unlabelled/infer", {"inputs": [FIVE], "outputs": [requested_output]})
     [output] = read_reply(reply).outputs
     assert output.datatype == "BYTES"
     assert all(len(text.split(b":")) == 2 for text in output.data.ravel())
@@ -510,7 +514,7 @@ def test_a_body_may_come_in_chunks(server: Server) -> None:
         assert answers(wire, 1) == [ANSWER]
 
 
-def test_a_careful_caller_is_told_to_continue(server: Server) -> None:
+def test_a_careful_caller_is_reported_to_continue(server: Server) -> None:
     with connected(server.http) as wire:
         wire.send(request("POST", VECTOR, b"", f"Content-Length: {len(TEXT)}", "Expect: 100-continue"))
         assert wire.reply().status == 100

@@ -62,7 +62,7 @@ def test_a_full_queue_turns_callers_away(transport: Transport) -> None:
     transport.infer(Ask("narrow", [ONE]))
 
 
-def test_who_is_turned_away_is_told_when_to_come_back(server: Server) -> None:
+def test_who_is_turned_away_is_reported_when_to_come_back(server: Server) -> None:
     body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
     with ThreadPoolExecutor(40) as pool:
         replies = list(pool.map(lambda _: server.rest("POST", "/v2/models/narrow/infer", body), range(40)))

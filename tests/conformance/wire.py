@@ -84,7 +84,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestedOutput:
     """A requested output."""
 
     name: str
@@ -99,7 +99,7 @@ class Ask:
     inputs: Sequence[Input]
     version: str = ""
     id: str = ""
-    wishes: Sequence[Wish] | None = None
+    requested: Sequence[RequestedOutput] | None = None
     parameters: Parameters = field(default_factory=dict)
 
     def path(self) -> str:
@@ -268,8 +268,11 @@ def rest_head(ask: Ask, extras: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         head["id"] = ask.id
     if ask.parameters:
         head["parameters"] = dict(ask.parameters)
-    if ask.wishes is not None:
-        head["outputs"] = [{"name": wish.name, "parameters": dict(wish.parameters)} for wish in ask.wishes]
+    if ask.requested is not None:
+        head["outputs"] = [
+            {"name": requested_output.name, "parameters": dict(requested_output.parameters)}
+            for requested_output in ask.requested
+        ]
     return head
 
 
@@ -330,8 +333,8 @@ class Grpc:
         for given in ask.inputs:
             tensor = message.inputs.add(name=given.name, datatype=given.datatype, shape=given.shape)
             self.add(message, tensor, given.data)
-        for wish in ask.wishes or ():
-            set_parameters(message.outputs.add(name=wish.name).parameters, wish.parameters)
+        for requested_output in ask.requested or ():
+            set_parameters(message.outputs.add(name=requested_output.name).parameters, requested_output.parameters)
         return message
 
     def add(self, message: Any, tensor: Any, data: Array) -> None:

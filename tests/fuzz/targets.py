@@ -131,9 +131,9 @@ class _Nobody:
     async def unload(self, model: str) -> None:
         """Nothing."""
 
-    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
+    async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:
         """None belongs to anything."""
-        return FeedbackResult(len(told))
+        return FeedbackResult(len(entries))
 
 
 class World:
@@ -174,7 +174,7 @@ class World:
     def feed(self, protocol: Any, data: bytes, size: int) -> None:
         """Let a client say this, in pieces of ``size`` bytes, and go away."""
 
-        async def told() -> None:
+        async def send() -> None:
             wire = Wire()
             protocol.connection_made(wire)
             for at in range(0, len(data), size):
@@ -187,7 +187,7 @@ class World:
             for _ in range(TURNS):
                 await asyncio.sleep(0)
 
-        self.loop.run_until_complete(told())
+        self.loop.run_until_complete(send())
         if self._failures:
             failure = self._failures.pop()
             self._failures.clear()

@@ -16,7 +16,7 @@ import pytest
 from tests import harness, zoo
 
 ROOT = Path(__file__).parents[3]
-ROAD: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["penstock"]["compiled"]
+COMPILED: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["penstock"]["compiled"]
 SOURCES = ("deploy", "src", "pyproject.toml", "README.md", "LICENSE")
 
 BUILD = """
@@ -61,16 +61,16 @@ def test_what_runs_here_is_compiled_from_these_sources() -> None:
     finally:
         sys.path.pop(0)
     because = obstacle()
-    for module in ROAD:
+    for module in COMPILED:
         found = importlib.util.find_spec(module)
         assert found is not None
         assert found.origin is not None
         assert found.origin.endswith(".py" if because else ".so"), because
 
 
-def test_every_module_of_the_road_is_one_of_ours() -> None:
-    assert sorted(ROAD) == ROAD
-    assert all((ROOT / "src" / f"{module.replace('.', '/')}.py").is_file() for module in ROAD)
+def test_every_module_of_the_road_is_one_of_own() -> None:
+    assert sorted(COMPILED) == COMPILED
+    assert all((ROOT / "src" / f"{module.replace('.', '/')}.py").is_file() for module in COMPILED)
 
 
 def test_it_builds_and_answers_without_a_compiler(build: Callable[[str], Path], tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_it_builds_and_answers_without_a_compiler(build: Callable[[str], Path], 
         archive.extractall(tmp_path / "installed")
     zoo.build_tiny(tmp_path / "models")
     env = {"PYTHONPATH": str(tmp_path / "installed")}
-    told = subprocess.run(
+    printed = subprocess.run(
         [*harness.COMMAND, "version"],
         cwd=tmp_path,
         env={**os.environ, **env},
@@ -89,7 +89,7 @@ def test_it_builds_and_answers_without_a_compiler(build: Callable[[str], Path], 
         text=True,
         check=True,
     )
-    assert told.stdout.rstrip().endswith("request path interpreted")
+    assert printed.stdout.rstrip().endswith("request path interpreted")
     with harness.running(tmp_path / "models", tmp_path, env=env) as server:
         x = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
         reply = server.rest("POST", "/v2/models/identity_fp32/infer", {"inputs": [x]})
@@ -100,7 +100,7 @@ def test_it_builds_and_answers_without_a_compiler(build: Callable[[str], Path], 
 def test_a_compiler_that_fails_leaves_nothing_compiled(build: Callable[[str, Mapping[str, str]], Path]) -> None:
     with zipfile.ZipFile(build("build_wheel", {"CC": "/bin/false"})) as archive:
         names = archive.namelist()
-    assert "penstock/serving/ticks.py" in names
+    assert "penstock/serving/loop_batcher.py" in names
     assert not [name for name in names if name.endswith(".so")]
 
 

@@ -15,9 +15,9 @@ def test_the_service_is_the_one_clients_call() -> None:
 
 
 def test_the_default_pool_is_left_to_clients() -> None:
-    theirs = pytest.importorskip("tritonclient.grpc.service_pb2")
-    assert theirs.ModelInferRequest.DESCRIPTOR.full_name == pb.ModelInferRequest.DESCRIPTOR.full_name
-    assert theirs.ModelInferRequest.DESCRIPTOR.file.pool is not pb.ModelInferRequest.DESCRIPTOR.file.pool
+    triton = pytest.importorskip("tritonclient.grpc.service_pb2")
+    assert triton.ModelInferRequest.DESCRIPTOR.full_name == pb.ModelInferRequest.DESCRIPTOR.full_name
+    assert triton.ModelInferRequest.DESCRIPTOR.file.pool is not pb.ModelInferRequest.DESCRIPTOR.file.pool
 
 
 def names(message: Message) -> dict[int, str]:
@@ -25,15 +25,15 @@ def names(message: Message) -> dict[int, str]:
 
 
 def test_fields_stand_where_a_public_client_expects_them() -> None:
-    theirs = pytest.importorskip("tritonclient.grpc.service_pb2")
+    triton = pytest.importorskip("tritonclient.grpc.service_pb2")
     configs = pytest.importorskip("tritonclient.grpc.model_config_pb2")
     compared = 0
-    for ours, known in ((pb, theirs), (model_config_pb2, configs)):
+    for own, known in ((pb, triton), (model_config_pb2, configs)):
         for name, message in known.DESCRIPTOR.message_types_by_name.items():
-            mine = ours.DESCRIPTOR.message_types_by_name[name]
+            own_message = own.DESCRIPTOR.message_types_by_name[name]
             for field in message.fields:
-                assert mine.fields_by_number[field.number].name == field.name, f"{name}.{field.name}"
-                assert mine.fields_by_number[field.number].type == field.type, f"{name}.{field.name}"
+                assert own_message.fields_by_number[field.number].name == field.name, f"{name}.{field.name}"
+                assert own_message.fields_by_number[field.number].type == field.type, f"{name}.{field.name}"
                 compared += 1
     assert compared >= 200
 
