@@ -42,7 +42,7 @@ async def infer(call: InferCall) -> None:
 
 
 def _submitted(call: InferCall, on_done: OnDone) -> Callable[[], None] | None:
-    """Run a call and tell ``on_done`` on the loop; the result cancels a call that waits for a thread."""
+    """Run a call and call ``on_done`` on the loop; the result cancels a call that waits for a thread."""
     if not call.loaded.prepare_inline(call):
         if call.fault is None:
             return call.loaded.enqueue(call, on_done)

@@ -42,11 +42,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(room: Path, servers: Mapping[str, str]) -> Iterator[str]:
+def running(folder: Path, servers: Mapping[str, str]) -> Iterator[str]:
     """HAProxy in front of these servers' REST ports, which it asks whether they are ready; its address."""
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
     assert program, "install Debian's haproxy"
-    address, config = f"127.0.0.1:{free_port()}", room / "haproxy.cfg"
+    address, config = f"127.0.0.1:{free_port()}", folder / "haproxy.cfg"
     lines = [f"  server {name} {one} check inter 200ms fall 2 rise 1" for name, one in servers.items()]
     config.write_text(SETTINGS.format(address=address, header=GATEWAY, servers="\n".join(lines)))
     process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])

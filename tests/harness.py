@@ -214,7 +214,7 @@ class Server:
             self.process.kill()
             self.process.wait(STOP_SECONDS)
         for pid in pids:
-            if is_alive(pid) and _is_ours(pid):
+            if is_alive(pid) and _is_own_process(pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -223,8 +223,8 @@ class Server:
         return self.log.read_text(errors="replace")
 
 
-def _is_ours(pid: int) -> bool:
-    """Guards against a pid that was given to a stranger meanwhile: ours run this interpreter."""
+def _is_own_process(pid: int) -> bool:
+    """Guards against a pid that was reused by another program meanwhile: our processes run this interpreter."""
     with suppress(OSError):
         return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
@@ -234,19 +234,19 @@ def _encoded(body: bytes | Mapping[str, Any] | None) -> bytes | None:
     return json.dumps(body).encode() if isinstance(body, Mapping) else body
 
 
-def launch(models: Path | None, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Server:
-    """Start a server on free ports with a home of its own in ``room``, and wait until it is ready.
+def launch(models: Path | None, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Server:
+    """Start a server on free ports with a home of its own in ``folder``, and wait until it is ready.
 
     Without ``models`` it serves its registry.
     """
-    room.mkdir(parents=True, exist_ok=True)
-    ready, log = room / "ready.json", room / "stderr.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    ready, log = folder / "ready.json", folder / "stderr.log"
     ready.unlink(missing_ok=True)
     ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]
     command = [*COMMAND, "serve", *([str(models)] if models else []), *ports, "--ready-file", str(ready), *options]
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment(room, env)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment(folder, env)
         )
     server = Server(process, log)
     try:
@@ -259,16 +259,16 @@ def launch(models: Path | None, room: Path, *options: str, env: Mapping[str, str
     return server
 
 
-def environment(room: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a server: this one's without its Penstock settings, a home in ``room``, and quick stops."""
+def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a server: this one's without its Penstock settings, a home in ``folder``, and quick stops."""
     kept = {key: text for key, text in os.environ.items() if not key.startswith("PENSTOCK_")}
-    return {**kept, "PENSTOCK_HOME": str(room / "home"), **LIMITS, **(extra or {})}
+    return {**kept, "PENSTOCK_HOME": str(folder / "home"), **LIMITS, **(extra or {})}
 
 
 @contextmanager
-def running(models: Path | None, room: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+def running(models: Path | None, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """A server for the time of a block; afterwards it must stop by itself and leave no process behind."""
-    server = launch(models, room, *options, env=env)
+    server = launch(models, folder, *options, env=env)
     try:
         yield server
         assert server.process.poll() is None, f"the server ended by itself\n{server.log_text()}"
@@ -280,7 +280,7 @@ def running(models: Path | None, room: Path, *options: str, env: Mapping[str, st
 
 
 def run_command(
-    *arguments: str, room: Path, seconds: float = PATIENCE_S, env: Mapping[str, str] | None = None
+    *arguments: str, folder: Path, seconds: float = PATIENCE_S, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one `penstock` command to its end."""
-    return commands.run(arguments, environment(room, env), seconds)
+    return commands.run(arguments, environment(folder, env), seconds)

@@ -113,7 +113,7 @@ def widening(columns: int) -> onnx.ModelProto:
 
 
 def versioned(version: int) -> onnx.ModelProto:
-    """A model whose answers tell its version: ``y = version * x + version``."""
+    """A model whose answers show its version: ``y = version * x + version``."""
     return affine(version, version, ("n", 3))
 
 

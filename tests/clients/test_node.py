@@ -28,7 +28,7 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
     zoo.save(zoo.identity("FP32"), models / "echo" / "1" / "model.onnx")
-    with harness.running(models, tmp_path_factory.mktemp("room")) as running:
+    with harness.running(models, tmp_path_factory.mktemp("server")) as running:
         yield running
 
 

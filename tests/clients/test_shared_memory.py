@@ -25,7 +25,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), models / "m" / "1" / "model.onnx")
     zoo.save(zoo.identity("BYTES"), models / "words" / "1" / "model.onnx")
     allowed = {"PENSTOCK_SHARED_MEMORY": f'["/penstock-test-{os.getpid()}-*"]'}
-    with harness.running(models, tmp_path_factory.mktemp("room"), "--workers", "2", env=allowed) as server:
+    with harness.running(models, tmp_path_factory.mktemp("server"), "--workers", "2", env=allowed) as server:
         yield server
 
 

@@ -38,7 +38,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Pa
     models = tmp_path_factory.mktemp("models")
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), models / "m" / "1" / "model.onnx")
     files = {"PENSTOCK_TLS__CERTIFICATE_FILE": str(certificate[0]), "PENSTOCK_TLS__KEY_FILE": str(certificate[1])}
-    with harness.running(models, tmp_path_factory.mktemp("room"), env=files) as server:
+    with harness.running(models, tmp_path_factory.mktemp("server"), env=files) as server:
         yield server
 
 
@@ -88,6 +88,6 @@ def test_files_that_cannot_be_used_are_reported_at_once(tmp_path: Path, certific
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), models / "m" / "1" / "model.onnx")
     config = tmp_path / "penstock.yaml"
     config.write_text(f"tls: {{certificate_file: {certificate[1]}, key_file: {certificate[0]}}}\n")
-    done = harness.run_command("serve", str(models), "--config", str(config), "--http-port", "0", room=tmp_path)
+    done = harness.run_command("serve", str(models), "--config", str(config), "--http-port", "0", folder=tmp_path)
     assert done.returncode == 2
     assert "tls: the certificate and its key cannot be used" in done.stderr

@@ -221,7 +221,7 @@ def test_errors_are_reported(client: Any) -> None:
 
 
 def test_what_is_not_there_is_reported_as_examples_expect(client: Any) -> None:
-    """They ask before anything is there, let go of everything first, and look for the beginnings of sentences."""
+    """They ask before anything is there, let go of everything first, and look at the first words of sentences."""
     assert not client.is_model_ready("nobody")
     client.unload_model("nobody")
     client.unregister_system_shared_memory()

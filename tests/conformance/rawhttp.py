@@ -64,7 +64,7 @@ class Wire:
             return True
 
     def finish_sending(self) -> None:
-        """Tell the server that nothing more comes."""
+        """Shut down the sending side of the connection."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ PROBES = ("/livez", "/readyz", "/metrics")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     models = tmp_path_factory.mktemp("models")
     zoo.save(zoo.affine(2.0, 0.0, ("n", 3)), models / "doubled.onnx")
-    with running(models, tmp_path_factory.mktemp("room")) as server:
+    with running(models, tmp_path_factory.mktemp("server")) as server:
         yield server
 
 

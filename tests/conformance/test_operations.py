@@ -216,7 +216,7 @@ def folders(root: Path) -> Iterator[tuple[str, Path]]:
 @pytest.mark.parametrize("kind", ["missing", "empty", "a file"])
 def test_a_wrong_folder_ends_with_one_line(tmp_path: Path, kind: str) -> None:
     folder = dict(folders(tmp_path))[kind]
-    ended = harness.run_command("serve", str(folder), "--http-port", "0", room=tmp_path)
+    ended = harness.run_command("serve", str(folder), "--http-port", "0", folder=tmp_path)
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
@@ -234,7 +234,7 @@ WRONG_OPTIONS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("options", WRONG_OPTIONS.values(), ids=WRONG_OPTIONS)
 def test_a_wrong_option_ends_with_exit_two(tiny_folder: Path, tmp_path: Path, options: list[str]) -> None:
-    ended = harness.run_command("serve", str(tiny_folder), *options, room=tmp_path)
+    ended = harness.run_command("serve", str(tiny_folder), *options, folder=tmp_path)
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr.strip()
@@ -244,7 +244,7 @@ def test_a_wrong_option_ends_with_exit_two(tiny_folder: Path, tmp_path: Path, op
 def test_a_taken_port_ends_with_one_line(pair_server: Server, tiny_folder: Path, tmp_path: Path) -> None:
     port = pair_server.ops.rpartition(":")[2]
     options = ["--http-port", "0", "--grpc-port", "0", "--ops-port", port]
-    ended = harness.run_command("serve", str(tiny_folder), *options, room=tmp_path)
+    ended = harness.run_command("serve", str(tiny_folder), *options, folder=tmp_path)
     assert ended.returncode in {1, 2, 7}
     assert port in ended.stderr
     assert "Traceback" not in ended.stderr

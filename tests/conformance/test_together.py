@@ -77,7 +77,7 @@ def test_waiting_ends_with_the_deadline(transport: Transport) -> None:
     asks = [Ask("slow", [ONE], parameters={"timeout": 900_000})] * 16
     codes = set(outcomes(transport, asks))
     assert 200 in codes
-    assert codes & {429, 504}  # told at once that it would be too late, or when it was
+    assert codes & {429, 504}  # rejected at once, or at the deadline
     assert codes <= {200, 429, 504}
 
 

@@ -89,7 +89,7 @@ def _complete(text: str) -> bool:
 
 
 def agrees(expected: tuple[str, ...], printed: list[str]) -> bool:
-    """Whether a page tells what was printed: dots stand for any text within a line, a line of dots for any lines."""
+    """Whether a page shows what was printed: dots stand for any text within a line, a line of dots for any lines."""
     text = "\n".join(line.rstrip() for line in printed).strip("\n") + "\n"
     return re.fullmatch("".join(map(_pattern, expected)), text) is not None
 

@@ -132,7 +132,7 @@ def paths() -> dict[str, str]:
 def push(room: Path, model: Path, data: Path, env: Mapping[str, str]) -> None:
     """Into the registry, before anybody serves it: rows are counted from the first on."""
     arguments = ("models", "push", MODEL, str(model), "--version", BEFORE, "--reference", str(data))
-    done = harness.run_command(*arguments, room=room, env=env)
+    done = harness.run_command(*arguments, folder=room, env=env)
     assert done.returncode == 0, done.stderr
 
 

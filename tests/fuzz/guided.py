@@ -18,9 +18,9 @@ with atheris.instrument_imports(include=["penstock.api", "penstock.core", "penst
 
 
 def main() -> None:
-    """Fuzz until told to stop, or until a bug is found."""
+    """Fuzz until a signal, or until a bug is found."""
     if not str(loop_batcher.__file__).endswith(".py"):
-        sys.exit("the infer road is compiled, and atheris cannot see into it; see the first lines of this file")
+        sys.exit("the request path is compiled, and atheris cannot see into it; see the first lines of this file")
     name, *rest = sys.argv[1:]
     atheris.Setup([sys.argv[0], *rest], TARGETS[name])
     atheris.Fuzz()

@@ -160,6 +160,6 @@ def test_callers_that_hang_up_in_the_middle(target: Server) -> None:
 
 
 def inflight(server: Server) -> float:
-    """Requests under way, as the metrics tell."""
+    """Requests under way, by the metrics."""
     lines = server.admin("GET", "/metrics").body.decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("penstock_inflight_requests"))

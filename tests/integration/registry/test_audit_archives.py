@@ -43,7 +43,7 @@ class Home:
         return self.registry.location
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return harness.run_command("audit", *arguments, room=self.folder, env=self.environment)
+        return harness.run_command("audit", *arguments, folder=self.folder, env=self.environment)
 
     def json(self, *arguments: str) -> Any:
         ended = self.run(*arguments, "--json")

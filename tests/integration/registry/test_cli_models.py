@@ -22,7 +22,7 @@ class Shell:
         self.serving = serving
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return harness.run_command(*arguments, room=self.folder)
+        return harness.run_command(*arguments, folder=self.folder)
 
     def json(self, *arguments: str) -> Any:
         ended = self.run(*arguments, "--json")
@@ -154,10 +154,10 @@ def test_what_is_pushed_offline_is_served_later_and_by_a_running_gateway(graphs:
 
 def test_help_is_quick_to_read_and_nothing_is_coloured_in_a_pipe(tmp_path: Path) -> None:
     for verb in ("push", "list", "show", "alias", "rollback", "retire", "verify", "export", "settings", "collect"):
-        ended = harness.run_command("models", verb, "--help", room=tmp_path)
+        ended = harness.run_command("models", verb, "--help", folder=tmp_path)
         assert ended.returncode == 0
         assert "\x1b" not in ended.stdout
-    empty = harness.run_command("models", "list", room=tmp_path)
+    empty = harness.run_command("models", "list", folder=tmp_path)
     assert "the registry is empty" in empty.stderr
 
 

@@ -76,12 +76,12 @@ def test_the_map_of_a_classifier_is_a_tensor_with_labels(tmp_path: Path, pushed:
         asked = {"name": "output_probability", "parameters": {"classification": 1}}
         best = infer(server, "iris", tensor, outputs=[asked])["output_probability"]["data"]
         assert {text.rsplit(":", 1)[1] for text in best} == {"setosa"}
-        shown = harness.run_command("models", "show", "iris:1", "--url", server.ops, room=tmp_path)
+        shown = harness.run_command("models", "show", "iris:1", "--url", server.ops, folder=tmp_path)
         text = " ".join(shown.stdout.split())
         assert "output_probability is a tensor of the probabilities of setosa, versicolor, virginica" in text
         if pushed:
             out = tmp_path / "back.onnx"
-            ended = harness.run_command("models", "export", "iris:1", str(out), "--url", server.ops, room=tmp_path)
+            ended = harness.run_command("models", "export", "iris:1", str(out), "--url", server.ops, folder=tmp_path)
             assert ended.returncode == 0, ended
             assert out.read_bytes() == content
 

@@ -162,10 +162,10 @@ def test_no_password_is_ever_shown(tmp_path: Path) -> None:
     url = "postgresql://penstock:topsecret@127.0.0.1:1/none"
     environment = harness.environment(tmp_path)
     for command in (["serve", "--registry", url], ["models", "list", "--registry", url]):
-        ended = harness.run_command(*command, room=tmp_path)
+        ended = harness.run_command(*command, folder=tmp_path)
         assert ended.returncode == 7, ended
         assert "cannot be reached" in ended.stderr
         assert "topsecret" not in ended.stderr + ended.stdout
     assert "topsecret" not in str(environment)
-    shown = harness.run_command("config", "show", room=tmp_path)
+    shown = harness.run_command("config", "show", folder=tmp_path)
     assert shown.returncode == 0

@@ -74,5 +74,5 @@ def test_no_request_ends_the_worker(tmp_path: Path) -> None:
         one = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1, 2], "data": [1, 2]}]}
         assert server.rest("POST", "/v2/models/lstm/infer", one).status == 200
         assert server.child_pids() == before and all(map(harness.is_alive, server.workers))
-        shown = harness.run_command("models", "show", "div:1", "--url", server.ops, room=tmp_path).stdout
+        shown = harness.run_command("models", "show", "div:1", "--url", server.ops, folder=tmp_path).stdout
         assert "guarded_divisions: Div y; the least integer by -1 wraps around" in " ".join(shown.split())

@@ -37,10 +37,10 @@ def test_a_name_is_for_one_folder(tmp_path: Path) -> None:
     for name in ("one", "two"):
         put(tmp_path / name / "model.onnx", 1)
     folders = [str(tmp_path / name) for name in ("one", "two")]
-    ended = harness.run_command("serve", *folders, "--model-name", "m", room=tmp_path)
+    ended = harness.run_command("serve", *folders, "--model-name", "m", folder=tmp_path)
     assert ended.returncode == 2
     assert "--model-name needs exactly one model folder" in ended.stderr
-    ended = harness.run_command("serve", "--model-name", "m", room=tmp_path)
+    ended = harness.run_command("serve", "--model-name", "m", folder=tmp_path)
     assert ended.returncode == 2
 
 

@@ -122,5 +122,5 @@ def test_labels_that_are_said_to_be_one_have_as_many_as_rows(server: Server) -> 
 
 def test_models_show_says_what_was_cut(server: Server, tmp_path: Any) -> None:
     for name, classes in (("lightgbm_words", "no, yes"), ("catboost_many", "0, 1, 2")):
-        shown = harness.run_command("models", "show", f"{name}:1", "--url", server.ops, room=tmp_path)
+        shown = harness.run_command("models", "show", f"{name}:1", "--url", server.ops, folder=tmp_path)
         assert f"probabilities is a tensor of the probabilities of {classes}" in " ".join(shown.stdout.split())

@@ -181,7 +181,7 @@ def test_the_last_answers_before_a_stop_are_counted(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE_S) == 0
         table = tmp_path / "rows.parquet"
-        done = harness.run_command("capture", "m:1", "-o", str(table), room=tmp_path)
+        done = harness.run_command("capture", "m:1", "-o", str(table), folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "the last" in {row["id"] for row in parquet.read_table(table).to_pylist()}
     finally:

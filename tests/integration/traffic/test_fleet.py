@@ -130,7 +130,7 @@ def test_series_of_a_retired_version_end_at_every_gateway_and_no_counter_falls(
         wait_until(lambda server=server: {GOOD, SAME} <= versions(server), PATIENCE_S, "the series")  # type: ignore[misc]
     before = [counters(server) for server in fleet]
     assert fleet[0].admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": GOOD}).status == 200
-    done = harness.run_command("models", "retire", f"m:{SAME}", "--url", fleet[0].ops, room=tmp_path)
+    done = harness.run_command("models", "retire", f"m:{SAME}", "--url", fleet[0].ops, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for server, old in zip(fleet, before, strict=True):
         wait_until(lambda server=server: SAME not in versions(server), PATIENCE_S, "the end of the series")  # type: ignore[misc]

@@ -32,7 +32,7 @@ def fleet(tmp_path: Path) -> Iterator[list[Server]]:
 
 def told(server: Server, room: Path) -> dict[str, Any]:
     """The fleet, as the command line shows it."""
-    done = harness.run_command("fleet", "--url", server.ops, "--json", room=room)
+    done = harness.run_command("fleet", "--url", server.ops, "--json", folder=room)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -126,11 +126,11 @@ def test_one_client_is_no_reference_and_another_can_be_asked_for(server: Server,
     wait_until(lambda: show(server, SAME)["reference"] is not None, PATIENCE_S, "a learned reference")
     before = show(server, SAME)["reference"]
     again = ("monitor", "m", "--relearn", "--version", SAME, "--reason", "a new season", "--url", server.ops)
-    done = harness.run_command(*again, room=tmp_path)
+    done = harness.run_command(*again, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1000 rows of at least 100 requests over 10 s, at most 50% of them from one client" in done.stderr
     assert show(server, SAME)["reference"] is None
-    assert harness.run_command(*again, room=tmp_path).returncode == 3
+    assert harness.run_command(*again, folder=tmp_path).returncode == 3
     send(server, SAME, 3000, threads=1)
     entries = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
     [entry] = [one for one in entries if one["action"] == "reference.relearn"]
@@ -163,7 +163,7 @@ def test_what_is_not_there(server: Server) -> None:
 
 def test_the_commands(server: Server, tmp_path: Path) -> None:
     def run(*arguments: str) -> Any:
-        return harness.run_command(*arguments, room=tmp_path)
+        return harness.run_command(*arguments, folder=tmp_path)
 
     (tmp_path / "train.csv").write_bytes(csv(500))
     models(tmp_path / "models")
@@ -198,14 +198,14 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
     models(tmp_path / "models")
     graph = tmp_path / "models" / "m" / GOOD / "model.onnx"
     push = ("models", "push", "m", str(graph), "--version", "1", "--reference", str(tmp_path / "train.csv"), "--json")
-    by_hand = harness.run_command(*push, room=tmp_path)
+    by_hand = harness.run_command(*push, folder=tmp_path)
     assert by_hand.returncode == 0, by_hand.stderr
     digest = json.loads(by_hand.stdout)["reference"]["digest"]
     with harness.running(None, tmp_path, "--workers", "1") as running:
         wait_until(lambda: show(running, "1")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert show(running, "1")["reference"]["digest"] == digest
         again = harness.run_command(
-            *push[:4], "--version", "2", *push[6:], "--url", running.ops, room=tmp_path, seconds=60
+            *push[:4], "--version", "2", *push[6:], "--url", running.ops, folder=tmp_path, seconds=60
         )
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["reference"]["rows"] == 400
@@ -213,7 +213,7 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
         card = {"summary": "a model", "features": dict.fromkeys(names, "a number")}
         (tmp_path / "card.json").write_text(json.dumps(card))
         named = (*push[:4], "--version", "3", *push[6:], "--card", str(tmp_path / "card.json"), "--url", running.ops)
-        third = harness.run_command(*named, room=tmp_path, seconds=60)
+        third = harness.run_command(*named, folder=tmp_path, seconds=60)
         assert third.returncode == 0, third.stderr
         wait_until(lambda: show(running, "3")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert [one["name"] for one in show(running, "3")["features"]] == names
@@ -282,7 +282,7 @@ def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> Non
         answer(running, last)
         assert feedback(running, {"id": last, "label": 1}) == (1, 0)
         table = tmp_path / "rows.parquet"
-        done = harness.run_command("capture", f"m:{GOOD}", "-o", str(table), room=tmp_path)
+        done = harness.run_command("capture", f"m:{GOOD}", "-o", str(table), folder=tmp_path)
         assert done.returncode == 0, done.stderr
         rows = parquet.read_table(table).to_pylist()
         assert rows[-1]["id"] == last
@@ -290,17 +290,17 @@ def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> Non
         assert all(len(one["x"]) == FEATURES and np.isnan(one["x"][1]) for one in rows)
         assert [one["label"] for one in rows].count(1.0) == 1
         assert metric(running, "penstock_captured_requests_total", version=GOOD) == len(rows)
-        missing = harness.run_command("capture", "m:99", "-o", str(table), room=tmp_path)
+        missing = harness.run_command("capture", "m:99", "-o", str(table), folder=tmp_path)
         assert missing.returncode == 3
-        assert harness.run_command("capture", "m", "-o", str(table), room=tmp_path).returncode == 2
+        assert harness.run_command("capture", "m", "-o", str(table), folder=tmp_path).returncode == 2
 
 
 def test_the_monitor_tests_itself(tmp_path: Path) -> None:
-    done = harness.run_command("monitor", "--self-test", "--streams", "2", "--json", room=tmp_path, seconds=120)
+    done = harness.run_command("monitor", "--self-test", "--streams", "2", "--json", folder=tmp_path, seconds=120)
     assert done.returncode == 0, done.stdout
     found = json.loads(done.stdout)
     assert [one["holds"] for one in found] == [True] * 6
-    assert harness.run_command("monitor", room=tmp_path).returncode == 2
+    assert harness.run_command("monitor", folder=tmp_path).returncode == 2
 
 
 def test_promises_are_held_against_what_was_counted(server: Server, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_promises_are_held_against_what_was_counted(server: Server, tmp_path: Pa
     told = show(server, GOOD)["slo"]
     assert (told["latency_p99_ms"]["met"], told["error_ratio"]["met"]) == (False, True)
     assert told["error_ratio"] == {"objective": 0.5, "value": 0.0, "met": True}
-    shown = harness.run_command("monitor", "m", "--version", GOOD, "--url", server.ops, room=tmp_path)
+    shown = harness.run_command("monitor", "m", "--version", GOOD, "--url", server.ops, folder=tmp_path)
     assert "latency_p99_ms" in shown.stdout
     assert "not met" in shown.stdout
     assert server.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200

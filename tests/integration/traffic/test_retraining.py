@@ -133,7 +133,9 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
         assert metric(server, "penstock_retraining_requests_total", rule="drifted", outcome="requested") == 1
         wait_until(lambda: metric(server, "penstock_outbox_pending", model="m") == 0, PATIENCE_S, "an empty outbox")
 
-        asked = harness.run_command("retrain", "m", "--reason", "because", "--url", server.ops, "--json", room=tmp_path)
+        asked = harness.run_command(
+            "retrain", "m", "--reason", "because", "--url", server.ops, "--json", folder=tmp_path
+        )
         assert asked.returncode == 0, asked.stderr
         by_hand = json.loads(asked.stdout)
         assert set(by_hand["sinks"]) == {"hook", "log", "train"}
@@ -203,7 +205,7 @@ def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path)
         set_policy(server, sinks=training(tmp_path, "print('no rows')", "raise SystemExit(3)"))
         assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
         wait_until(lambda: states(server) == ["dead"], PATIENCE_S, "the end of the training")
-        shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, room=tmp_path)
+        shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, folder=tmp_path)
         assert "the command ended with 3" in shown.stdout
         assert "no rows" in shown.stdout
         events = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
@@ -231,7 +233,7 @@ def test_a_training_that_ended_with_its_gateway_is_not_run_by_the_next(tmp_path:
         first.kill()
     with harness.running(folder, tmp_path, "--workers", "1") as second:
         wait_until(lambda: states(second) == ["dead"], PATIENCE_S, "the word of it")
-        shown = harness.run_command("retrain", "m", "--deliveries", "--url", second.ops, room=tmp_path)
+        shown = harness.run_command("retrain", "m", "--deliveries", "--url", second.ops, folder=tmp_path)
         assert "nothing runs it again by itself" in shown.stdout
         assert runs.read_text() == "x"
 
@@ -248,9 +250,9 @@ def test_what_a_sink_refuses_for_good_can_be_replayed(tmp_path: Path) -> None:
             return [one["state"] for one in found]
 
         wait_until(lambda: state() == ["dead"], PATIENCE_S, "the dead letter")
-        shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, room=tmp_path)
+        shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, folder=tmp_path)
         assert "it answered 410" in shown.stdout
-        assert harness.run_command("retrain", "m", "--replay", "--url", server.ops, room=tmp_path).returncode == 0
+        assert harness.run_command("retrain", "m", "--replay", "--url", server.ops, folder=tmp_path).returncode == 0
         wait_until(lambda: state() == ["sent"], PATIENCE_S, "the replay")
         assert [one["subject"] for one in hook.events()] == [f"models/m/versions/{SAME}"]
 
@@ -289,7 +291,7 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
     )
     (tmp_path / "train.csv").write_bytes(csv())
     push = ("models", "push", "m", str(first), "--version", "1", "--reference", str(tmp_path / "train.csv"))
-    assert harness.run_command(*push, room=tmp_path).returncode == 0
+    assert harness.run_command(*push, folder=tmp_path).returncode == 0
     with harness.running(None, tmp_path, "--workers", "1") as server:
         crown(server, "1")
         wait_until(lambda: show(server, "1")["reference"] is not None, PATIENCE_S, "the reference")
@@ -337,7 +339,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
 
     def push(version: str, graph: str) -> None:
         file = str(graphs / "m" / graph / "model.onnx")
-        done = harness.run_command("models", "push", "m", file, "--version", version, room=tmp_path)
+        done = harness.run_command("models", "push", "m", file, "--version", version, folder=tmp_path)
         assert done.returncode == 0, done.stderr
 
     def candidates() -> dict[str, Any]:
@@ -385,7 +387,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         assert -1 <= refused["exam"]["advantage"]["lower"] <= refused["exam"]["advantage"]["estimate"] < 0
         assert not server.admin("GET", "/admin/v1/models/m/rollouts").json()["rollouts"]
         done = harness.run_command(
-            "retrain", "m", "--approve", "3", "--reason", "looks well", "--url", server.ops, room=tmp_path
+            "retrain", "m", "--approve", "3", "--reason", "looks well", "--url", server.ops, folder=tmp_path
         )
         assert done.returncode == 0, done.stderr
         assert "passed" in done.stdout

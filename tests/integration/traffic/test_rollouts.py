@@ -177,7 +177,7 @@ def test_what_cannot_be_started_says_why(server: Server) -> None:
 
 def test_the_commands(server: Server, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return harness.run_command(*arguments, "--url", server.ops, room=tmp_path)
+        return harness.run_command(*arguments, "--url", server.ops, folder=tmp_path)
 
     assert run("route", "set", "m", "--split", f"{GOOD}=9000,{SAME}=1000", "--reason", "x").returncode == 0
     shown = run("route", "show", "m", "--json")

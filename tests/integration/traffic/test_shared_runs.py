@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         zoo.place(root, f"{name}_stated", {"1": built(graph)}, STATED)
         zoo.place(root, f"{name}_claimed", {"1": built(graph)}, WAITS + CLAIM)
     zoo.place(root, "beyond_trials", {"1": built(BEYOND_TRIALS)}, CLAIM)
-    with running(root, tmp_path_factory.mktemp("room")) as started:
+    with running(root, tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
@@ -167,7 +167,7 @@ def test_a_description_can_be_stated_again(server: Server) -> None:
 
 def test_people_are_shown_the_proof(server: Server, tmp_path: Path) -> None:
     def shown(model: str, *options: str) -> str:
-        return run_command("models", "show", f"{model}:1", "--url", server.ops, *options, room=tmp_path).stdout
+        return run_command("models", "show", f"{model}:1", "--url", server.ops, *options, folder=tmp_path).stdout
 
     assert "independent_rows: proven from the graph" in shown("linear")
     reason = "operator ReduceMax reduces over the rows (axis 0)"

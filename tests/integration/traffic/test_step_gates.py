@@ -129,7 +129,7 @@ def test_a_step_waits_for_a_webhook_and_a_query(tmp_path: Path) -> None:
             others.value = "0.25"
             state = waits(server, trial, "webhook 'silent' to answer 200 (it does not answer within 0.5 s)")
             assert (state["state"], state["step"]) == ("running", 1)
-            shown = harness.run_command("rollout", "status", "m", "--url", server.ops, room=tmp_path)
+            shown = harness.run_command("rollout", "status", "m", "--url", server.ops, folder=tmp_path)
             assert "webhook 'silent' to answer 200 (it does not answer within 0.5 s)" in " ".join(shown.stdout.split())
             others.release.set()
             assert until(server, trial, "promoted")["weight"] == 10_000
