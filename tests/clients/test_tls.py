@@ -90,4 +90,4 @@ def test_files_that_cannot_be_used_are_reported_at_once(tmp_path: Path, certific
     config.write_text(f"tls: {{certificate_file: {certificate[1]}, key_file: {certificate[0]}}}\n")
     done = harness.run_command("serve", str(models), "--config", str(config), "--http-port", "0", folder=tmp_path)
     assert done.returncode == 2
-    assert "tls: the certificate and its key cannot be used" in done.stderr
+    assert "tls: the certificate or its key cannot be used" in done.stderr

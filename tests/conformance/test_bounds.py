@@ -20,7 +20,7 @@ def send_feedback(server: Server, entries: list[dict[str, Any]]) -> Reply:
 @pytest.mark.parametrize(
     ("entries", "status", "sentence"),
     [
-        ([{"id": "a", "reward": 1}] * 10_001, 400, "at most 10000 answers"),
+        ([{"id": "a", "reward": 1}] * 10_001, 400, "limited to 10000 answers"),
         ([{"id": "a", "label": [1] * 50_000}] * 3, 413, "send fewer at a time"),
         ([{"id": "a", "label": "x" * 1025}], 400, "at most 1024 characters"),
         ([{"id": "a", "label": ["y", "x" * 1025]}], 400, "at most 1024 characters"),
