@@ -128,7 +128,7 @@ def _monitoring(
         instance / "monitor.json",
         alarms=FleetAlarms(monitor.false_alarms_per_day, monitor.gateways),
         evidence=(EvidenceStore(connections), instance.name) if place.is_shared else None,
-        room=AnswerBudget(monitor.model_answers_bytes, monitor.answers_bytes),
+        budget=AnswerBudget(monitor.model_answers_bytes, monitor.answers_bytes),
         feedback=FeedbackStore(connections) if place.is_shared else None,
     )
 

@@ -1,4 +1,4 @@
-"""Joins labels and rewards to what versions answered, and knows how good each version has been."""
+"""Joins labels and rewards with the answers of versions, and tracks the performance of each version."""
 
 import asyncio
 import json
@@ -32,63 +32,66 @@ from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 
-AGAIN_S = (0.02, 0.2)
-"""What is not found is looked for again after these times: another worker may be about to write it down."""
+RETRY_DELAYS_S = (0.02, 0.2)
+"""Delays before each new search for an answer that was not found: another worker may be about to write it."""
 
 REPLAYED = 10_000
-"""Labels of a version that a successor of this process learns anew from."""
+"""The most stored labels of a version that a new control process replays."""
 
 SWEEP_S = 30.0
 LEARN_S = 60.0
-"""Deadline of a call: ten thousand labels that a successor learns from anew take seconds."""
+"""Deadline of a call: the replay of ten thousand labels takes seconds."""
 
 NOBODY = ""
-"""The version of labels that belong to no answer."""
+"""The version under which labels without an answer are counted."""
 
 Watched = Callable[[VersionKey], tuple[Reference | None, MonitorPolicy]]
-"""A version's reference and its model's policy."""
+"""Returns a version's reference and its model's policy."""
 
 Share = Callable[[str, Sequence[LabelledRow]], None]
-"""Takes the rows of a model that were joined."""
+"""Receives the joined rows of a model."""
 
-Tell = Callable[[VersionKey, PerformanceChange], Awaitable[None]]
+EmitChange = Callable[[VersionKey, PerformanceChange], Awaitable[None]]
+"""Emits the event of a performance change."""
 
 
 @dataclass(slots=True)
 class _Version:
-    """What is known of one version; ``performance`` is None until somebody has labelled it, and only the thread touches
-    it: ``told`` and ``values`` are what it said last, for everybody else. ``replayed``: earlier labels were looked for.
-    ``learned_at`` is the time at which it took labels in last, or was made.
+    """The state of one version. ``performance`` is None until the first label; only the labels' thread uses it.
+
+    ``document`` and ``values`` are its latest results, for all other threads. ``replayed`` is set once stored labels
+    have been read. ``learned_at`` is the time of the last labels, or of the creation.
     """
 
     learned_at: float
     performance: Performance | None = None
     replayed: bool = False
-    told: Document = field(default_factory=dict)
+    document: Document = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
 
     def learn(self, rows: Sequence[LabelledRow], now: float) -> list[PerformanceChange]:
-        """Take rows in; what has changed by it."""
+        """Learn new rows, and return the changes that they cause."""
         passed_s, self.learned_at = now - self.learned_at, now
-        return self._take(rows, passed_s)
+        return self._update(rows, passed_s)
 
     def replay(self, rows: Sequence[LabelledRow]) -> None:
-        """Take rows in that were labelled before, in the order in which they were."""
-        self._take(rows, rows[-1].at - rows[0].at)
+        """Learn stored rows in the order in which they were labelled."""
+        self._update(rows, rows[-1].at - rows[0].at)
 
-    def _take(self, rows: Sequence[LabelledRow], passed_s: float) -> list[PerformanceChange]:
+    def _update(self, rows: Sequence[LabelledRow], passed_s: float) -> list[PerformanceChange]:
         if self.performance is None:
             raise RuntimeError
         changes = self.performance.learn(rows, passed_s)
-        self.told, self.values = self.performance.document(), self.performance.values()
+        self.document, self.values = self.performance.document(), self.performance.values()
         return changes
 
 
 class Labels:
-    """One gateway's; ``state`` is a file that outlives the control process, ``clock`` gives seconds since the epoch.
+    """The feedback of one gateway. ``state`` is a file that outlives the control process; ``clock`` gives seconds since
+    the epoch.
 
-    ``room`` bounds what is remembered of answers; ``comparisons`` are what open rollouts and experiments may conclude
-    from labels.
+    ``budget`` limits the stored answers. ``comparisons`` are the label comparisons of open rollouts and experiments.
+    Methods belong to the event loop, unless they say otherwise; blocking work runs on one thread of its own.
     """
 
     def __init__(
@@ -96,26 +99,28 @@ class Labels:
         home: Path,
         state: Path,
         watched: Watched,
-        tell: Tell,
+        emit: EmitChange,
         clock: Callable[[], float] = time.time,
-        room: AnswerBudget = DEFAULT_BUDGET,
+        budget: AnswerBudget = DEFAULT_BUDGET,
     ) -> None:
         self._home = home
         self._store = AnswerStore(home / ANSWERS)
         self._state = state
         self._watched = watched
-        self._tell = tell
+        self._emit = emit
         self._clock = clock
         self._served: Callable[[], Sequence[VersionKey]] = tuple
-        self._room: Callable[[], int] = lambda: MonitorPolicy().capture_bytes
-        self.task = PeriodicTask("labels", self.step, SWEEP_S, meanwhile="files of answers are not swept")
-        self._keyed: KeyedWork[VersionKey] = KeyedWork(self.task, "labels of an earlier process cannot be taken up:")
-        self._pool = BlockingPool("labels", 1, "the answers kept for labels", LEARN_S)  # one: river is nobody else's
+        self._capture_bytes: Callable[[], int] = lambda: MonitorPolicy().capture_bytes
+        self.task = PeriodicTask("labels", self.step, SWEEP_S, meanwhile="old answer files are not removed")
+        self._keyed: KeyedWork[VersionKey] = KeyedWork(self.task, "cannot replay stored labels:")
+        self._pool = BlockingPool(
+            "labels", 1, "the stored answers", LEARN_S
+        )  # one thread: river objects are not thread-safe
         self._run = self._pool.call
         self.pools: tuple[BlockingPool, ...] = (self._pool,)
         self._versions: dict[VersionKey, _Version] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
-        self._answer_room = room
+        self._answer_budget = budget
         self._dropped: Counter[str] = Counter()
         self._problem_log = ProblemLog()
         self.comparisons = LabelComparisons(clock)
@@ -124,24 +129,25 @@ class Labels:
         self._read()
 
     def share(self, share: Share) -> None:
-        """Hand what is joined on from now on; this is called on the thread of labels."""
+        """Pass all joined rows to ``share`` from now on; it is called on the labels' thread."""
         self._share = share
 
-    def hand_over(self, store: FeedbackStore) -> FeedbackSpool:
-        """Let other gateways look for what is not remembered here from now on, and take what is from them."""
+    def connect_spool(self, store: FeedbackStore) -> FeedbackSpool:
+        """Exchange feedback without a local answer with other gateways from now on."""
         self._spool = FeedbackSpool(store, self._store.name, self._take_waiting, self._count, self._clock)
         self.pools = (self._pool, self._spool.pool)
         return self._spool
 
-    async def take(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
-        """Join what was told, here or at the gateway that gave the answer.
+    async def take(self, model: str, feedback: Sequence[Feedback]) -> FeedbackResult:
+        """Join feedback with its answers, here or at the gateway that gave them.
 
         Raises:
-            NotReady: some could not be looked for or written down; what was, is told of twice when all is sent again.
+            NotReady: some feedback could not be joined or stored. If the caller sends all of it again, the joined part
+                counts as a duplicate.
         """
-        taken, changes = await self._run(self._join, model, told)
+        taken, changes = await self._run(self._join, model, feedback)
         fleet = self._spool is not None and bool(taken.unknown) and await self._spool.has_others()
-        for pause in () if fleet else AGAIN_S:
+        for pause in () if fleet else RETRY_DELAYS_S:
             if not taken.unknown:
                 break
             await asyncio.sleep(pause)
@@ -151,7 +157,7 @@ class Labels:
             taken.failed += again.failed
             changes += more
         for key, change in changes:
-            await self._tell(key, change)
+            await self._emit(key, change)
         if not fleet:
             self._count(model, "unknown", len(taken.unknown))
         await self._run(self._write)
@@ -160,47 +166,51 @@ class Labels:
         pending = await self._spool.put(model, taken.unknown) if fleet and self._spool is not None else 0
         return FeedbackResult(len(taken.unknown) - pending + len(taken.expired), pending)
 
-    async def _take_waiting(self, model: str, told: Sequence[Feedback]) -> list[bool | None]:
-        """Join what came at other gateways; of each whether it belongs to an answer here, None where that could not be
-        written down."""
-        taken, changes = await self._run(self._join, model, told)
+    async def _take_waiting(self, model: str, feedback: Sequence[Feedback]) -> list[bool | None]:
+        """Join feedback that other gateways received.
+
+        Returns, for each item, whether it belongs to an answer of this gateway; None if the join could not be stored.
+        """
+        taken, changes = await self._run(self._join, model, feedback)
         for key, change in changes:
-            await self._tell(key, change)
+            await self._emit(key, change)
         if taken.joined or taken.rewards or taken.expired or taken.duplicates or taken.unusable:
             await self._run(self._write)
-        unknown, failed = {id(one) for one in taken.unknown}, {id(one) for one in taken.failed}
-        return [None if id(one) in failed else id(one) not in unknown for one in told]
+        unknown, failed = {id(item) for item in taken.unknown}, {id(item) for item in taken.failed}
+        return [None if id(item) in failed else id(item) not in unknown for item in feedback]
 
     def _count(self, model: str, outcome: str, number: int) -> None:
-        """Count what belongs to no version's answer."""
+        """Count feedback that belongs to no answer."""
         self._outcomes[model, NOBODY, outcome] += number
 
     def document(self, key: VersionKey) -> Document:
-        """What labels say of a version."""
+        """Return the performance document of a version, by its labels."""
         known = self._versions.get(key)
-        told = known.told if known is not None and known.told else NO_LABELS
-        return {**told, "outcomes": self.outcomes(key)}
+        performance = known.document if known is not None and known.document else NO_LABELS
+        return {**performance, "outcomes": self.outcomes(key)}
 
     def outcomes(self, key: VersionKey) -> dict[str, int]:
-        """What became of a version's labels."""
+        """Return the number of a version's labels by outcome."""
         counted = list(self._outcomes.items())  # the thread may add to them
         return {outcome: count for (model, version, outcome), count in counted if (model, version) == key}
 
     def forget(self, key: VersionKey) -> None:
-        """A version has another reference: what its labels say is to be learned anew."""
+        """Drop the performance of a version, whose reference has changed; its stored labels are replayed."""
         known = self._versions.get(key)
         if known is not None:
             known.performance, known.replayed = None, False
 
-    def bound_by(self, served: Callable[[], Sequence[VersionKey]], room: Callable[[], int]) -> None:
-        """Keep files of these versions from now on, and of captures no more than this room (bytes)."""
-        self._served, self._room = served, room
+    def limit_files(self, served: Callable[[], Sequence[VersionKey]], capture_bytes: Callable[[], int]) -> None:
+        """Keep the files of ``served`` versions alone from now on, and at most ``capture_bytes`` of captures."""
+        self._served, self._capture_bytes = served, capture_bytes
 
     async def step(self) -> None:
-        """Take up what was labelled before, and keep the files within their room."""
+        """Replay stored labels, and keep the files within their limits."""
         versions = self._served()
         try:
-            await self._run(self._sweep, versions, self._room())  # first: it makes room for all that is written
+            await self._run(
+                self._sweep, versions, self._capture_bytes()
+            )  # first: it frees disk space for all that is written
         finally:
             for key in self._keyed.due(versions):
                 with self._keyed.isolated(key):
@@ -208,7 +218,7 @@ class Labels:
             await self._run(self._write)
 
     def readings(self) -> Iterator[Reading]:
-        """Metrics of performance, and what became of labels."""
+        """Yield the metrics of performance and of label outcomes."""
         for (model, version, outcome), count in list(self._outcomes.items()):
             yield Point(metrics.LABELS, (model, version, outcome), count)
         for model, count in list(self._dropped.items()):
@@ -219,20 +229,20 @@ class Labels:
                 yield Point(metric, (*key, name), value)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         for pool in self.pools:
             pool.close()
 
-    # On the thread.
+    # Methods below run on the labels' thread.
 
     def _join(
-        self, model: str, told: Sequence[Feedback]
+        self, model: str, feedback: Sequence[Feedback]
     ) -> tuple[JoinResult, list[tuple[VersionKey, PerformanceChange]]]:
         horizon = self._watched((model, NOBODY))[1].horizon_s
         changes: list[tuple[VersionKey, PerformanceChange]] = []
         for version in self._store.versions(model):
-            self._performance((model, version))  # before the new labels are written down, lest they count twice
-        taken = self._store.take(model, told, self._clock(), horizon)
+            self._performance((model, version))  # before the new labels are stored, or they would count twice
+        taken = self._store.take(model, feedback, self._clock(), horizon)
         by_version: dict[str, list[LabelledRow]] = {}
         for row in taken.joined:
             by_version.setdefault(row.version, []).append(row)
@@ -258,7 +268,7 @@ class Labels:
         return reference, policy.budget, policy.daily
 
     def _performance(self, key: VersionKey) -> None:
-        """Take up what was labelled before this process began, or before the version had its reference."""
+        """Replay labels from before this process, or from before the version's reference."""
         known = self._versions.setdefault(key, _Version(self._clock()))
         if known.replayed:
             return
@@ -268,24 +278,24 @@ class Labels:
             known.performance = Performance(*self._terms(key))
             known.replay(rows)
 
-    def _sweep(self, versions: Sequence[VersionKey], room: int) -> None:
+    def _sweep(self, versions: Sequence[VersionKey], capture_bytes: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]
         horizon_s = max(horizons, default=MonitorPolicy().horizon_s)
         try:
-            dropped = self._store.sweep(self._clock(), horizon_s, self._answer_room)
+            dropped = self._store.sweep(self._clock(), horizon_s, self._answer_budget)
             for model in {model for model, _ in versions}:
                 self._dropped[model] += dropped[prefix_of(model)]
         finally:
-            sweep(self._home / CAPTURES, room)
+            sweep(self._home / CAPTURES, capture_bytes)
         self._forget_all_but(versions)
 
     def _forget_all_but(self, versions: Sequence[VersionKey]) -> None:
-        """Forget versions that are not served and of which no answer is remembered: no label can come for them."""
+        """Forget versions that are not served and have no stored answer: no label can arrive for them."""
         models = {model for model, *_ in (*self._versions, *self._outcomes)}
         kept = {*versions, *((model, version) for model in models for version in self._store.versions(model))}
         for key in self._versions.keys() - kept:
             del self._versions[key]
-        for outcome in [one for one in list(self._outcomes) if one[1] != NOBODY and one[:2] not in kept]:
+        for outcome in [key for key in list(self._outcomes) if key[1] != NOBODY and key[:2] not in kept]:
             del self._outcomes[outcome]
 
     def _write(self) -> None:
@@ -298,12 +308,14 @@ class Labels:
             write_atomically(self._state, json.dumps(values))
             self._problem_log.clear(self._state)
         except OSError as error:
-            self._problem_log.report(self._state, f"counts of labels could not be kept: {error.strerror}")
+            self._problem_log.report(self._state, f"cannot write the label counts: {error.strerror}")
 
     def _read(self) -> None:
         try:
             values = json.loads(self._state.read_text())
-            self._outcomes.update({(model, version, one): count for model, version, one, count in values["outcomes"]})
+            self._outcomes.update(
+                {(model, version, outcome): count for model, version, outcome, count in values["outcomes"]}
+            )
             self.comparisons.restore(values["comparisons"])
             self._dropped.update(values.get("dropped", {}))
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""Hands feedback on answers that this gateway does not remember to the gateway that does, through the database.
+"""Passes feedback without a local answer to the gateway that gave the answer, through the database.
 
-What is told of answers at any gateway is durable in the database before it is acknowledged; every gateway looks at it
-and takes what belongs to its own answers. Calls that come at the same time are written down together.
+Feedback is durable in the database before it is acknowledged. Every gateway reads the waiting feedback and joins the
+items that belong to its own answers. Concurrent calls are written in one transaction.
 """
 
 import asyncio
@@ -29,35 +29,35 @@ from penstock.registry.stores.feedback import (
 )
 
 SETTLED_S = 2.0
-"""What came within that time is looked for again: the worker that gave the answer may be about to write it down."""
+"""Feedback younger than this is looked for again: the worker that gave the answer may be about to write it."""
 
 LOOK_S = 1.0
 LOOKS = 20
-"""Looks of one step at most."""
+"""The most reads of one step."""
 
 THREADS = 2
-"""A look does not hold up what is written down."""
+"""A read does not delay a write."""
 
 MOST_QUEUED = 100_000
-"""Answers told of that wait to be written down; of more, callers are asked to come again."""
+"""The most feedback items that wait for a write; further callers are asked to retry."""
 
 Join = Callable[[str, Sequence[Feedback]], Awaitable[list[bool | None]]]
-"""Joins what was told of a model: of each whether it belongs to an answer here, None where it could not be written."""
+"""Joins feedback on a model; for each item whether it belongs to an answer here, None if it could not be stored."""
 
 
 Count = Callable[[str, str, int], None]
-"""Counts what was told of a model and will not be joined: the model, what became of it, and how many."""
+"""Counts feedback on a model that will not be joined: the model, the outcome, and the number of items."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    told: list[tuple[str, Document, int]]
+    rows: list[tuple[str, Document, int]]
     written: "asyncio.Future[None]"
 
 
 class Positions:
-    """Up to which numbers a reader has looked: ``ahead`` for most models, and those behind it that are ``held`` since
-    their labels cannot be taken."""
+    """The sequence numbers up to which a reader has read: ``ahead`` for most models, and ``held`` for the models behind
+    it, whose labels cannot be joined."""
 
     def __init__(self) -> None:
         self.ahead = 0
@@ -65,24 +65,24 @@ class Positions:
 
     @property
     def passed(self) -> int:
-        """Up to which one need not look again at any."""
+        """The number up to which all models have been read."""
         return min([self.ahead, *self.held.values()])
 
     def hold(self, model: str, passed: int) -> None:
-        """Go on without a model; it has passed only so many."""
+        """Continue without a model, which stays at ``passed``."""
         self.held.setdefault(model, passed)
 
     def catch_up(self, model: str, passed: int, is_all: bool) -> None:
-        """A held model has passed so many; where that ``is_all`` that there is, it goes on with the others."""
+        """Move a held model to ``passed``; if that ``is_all`` of its feedback, it rejoins the others."""
         self.held[model] = max(passed, self.held[model])
         if is_all:
             del self.held[model]
 
 
 class FeedbackSpool:
-    """One gateway's; lives on the event loop. ``name`` names its memory of answers (it blocks), ``join`` uses it;
-    ``clock`` is the one that answers are timed by. ``others`` says that another gateway may remember answers, as far as
-    the last look tells."""
+    """The spool of one gateway, for one event loop. ``name`` returns the name of its answer store (it blocks); ``join``
+    joins with that store; ``clock`` is the clock of the answers. ``others`` is true while another gateway may have
+    answers, by the last read."""
 
     def __init__(
         self, store: FeedbackStore, name: Callable[[], str], join: Join, count: Count, clock: Callable[[], float]
@@ -95,8 +95,8 @@ class FeedbackSpool:
         self.pool = BlockingPool("feedback", THREADS)
         self._run = self.pool.call
         self.others = True  # until it is known
-        self.task = PeriodicTask("feedback", self.step, LOOK_S, meanwhile="labels that came at other gateways wait")
-        self._keyed: KeyedWork[str] = KeyedWork(self.task, "labels that came at other gateways cannot be taken:")
+        self.task = PeriodicTask("feedback", self.step, LOOK_S, meanwhile="labels from other gateways wait")
+        self._keyed: KeyedWork[str] = KeyedWork(self.task, "cannot join labels from other gateways:")
         self._reader = ""
         self._used: Counter[str] = Counter()
         self._positions = Positions()
@@ -106,39 +106,39 @@ class FeedbackSpool:
         self._writing: asyncio.Task[None] | None = None
 
     async def register(self) -> None:
-        """Let labels wait for this gateway from now on: before it gives the first answer.
+        """Register this gateway as a reader of feedback, before it gives its first answer.
 
         Raises:
-            NotReady: the database is away.
-            OSError: this gateway's memory has no name yet, and none can be written down.
+            NotReady: the database is unreachable.
+            OSError: the answer store has no name yet, and none can be written.
         """
-        await self._run(self._store.register, await self._named())
+        await self._run(self._store.register, await self._reader_name())
 
     async def has_others(self) -> bool:
-        """Whether another gateway may remember answers, one that began a moment ago included."""
+        """Whether another gateway may have answers, including one that has just started."""
         if not self.others:
             with suppress(NotReady):
-                return bool(await self._run(self._store.has_others, await self._named()))
-        return True  # also where nobody can be asked
+                return bool(await self._run(self._store.has_others, await self._reader_name()))
+        return True  # also while the database is unreachable
 
-    async def _named(self) -> str:
+    async def _reader_name(self) -> str:
         self._reader = self._reader or await self._run(self._name)
         return self._reader
 
-    async def put(self, model: str, told: Sequence[Feedback]) -> int:
-        """Let other gateways look for what was told; for how many there was room. They are durable afterwards.
+    async def put(self, model: str, feedback: Sequence[Feedback]) -> int:
+        """Store feedback for other gateways, and return how many items fit; they are durable afterwards.
 
         Raises:
-            NotReady: it could not be written down.
+            NotReady: the feedback could not be stored.
         """
-        fitting = self._fitting([(model, *_row(one)) for one in told])
-        self._count(model, "dropped", len(told) - len(fitting))
+        fitting = self._fitting([(model, *_to_row(item)) for item in feedback])
+        self._count(model, "dropped", len(feedback) - len(fitting))
         if fitting:
             await self._written(fitting)
         return len(fitting)
 
     def _fitting(self, rows: list[tuple[str, Document, int]]) -> list[tuple[str, Document, int]]:
-        """Those that there is room for: what models take is never more than they leave free, so none fills it all."""
+        """The rows that fit: a model never uses more than the free space, so no model fills all of it."""
         for index, (model, _, size) in enumerate(rows):
             if self._used[model] + self._used.total() + size + OVERHEAD > MOST_BYTES:
                 return rows[:index]
@@ -148,10 +148,10 @@ class FeedbackSpool:
     async def _written(self, rows: list[tuple[str, Document, int]]) -> None:
         if self._next is None:
             self._next = _Batch([], asyncio.get_running_loop().create_future())
-        elif len(self._next.told) > MOST_QUEUED:
+        elif len(self._next.rows) > MOST_QUEUED:
             raise NotReady("too many labels wait for the registry's database; send them again later")
         batch = self._next
-        batch.told += rows
+        batch.rows += rows
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
         await asyncio.shield(batch.written)
@@ -160,23 +160,23 @@ class FeedbackSpool:
         while (batch := self._next) is not None:
             self._next = None
             try:
-                for start in range(0, len(batch.told), MOST_AT_ONCE):
-                    await self._run(self._store.put, batch.told[start : start + MOST_AT_ONCE])
+                for start in range(0, len(batch.rows), MOST_AT_ONCE):
+                    await self._run(self._store.put, batch.rows[start : start + MOST_AT_ONCE])
             except Exception as error:
                 batch.written.set_exception(error)
-                batch.written.exception()  # whoever asked may have gone
+                batch.written.exception()  # the caller may have gone
             else:
                 batch.written.set_result(None)
         self._writing = None
 
     async def step(self) -> None:
-        """Look at what waits, and take what belongs to this gateway's answers.
+        """Read the waiting feedback, and join what belongs to this gateway's answers.
 
         Raises:
-            NotReady: the database is away.
-            OSError: this gateway's memory has no name yet, and none can be written down.
+            NotReady: the database is unreachable.
+            OSError: the answer store has no name yet, and none can be written.
         """
-        reader = await self._named()
+        reader = await self._reader_name()
         looks = [partial(self._look_again, reader, model) for model in self._keyed.due(self._positions.held)]
         for look in (*looks, partial(self._look, reader)):
             for _ in range(LOOKS):
@@ -184,7 +184,7 @@ class FeedbackSpool:
                     break
 
     async def _look(self, reader: str) -> bool:
-        """Look at what waits of all models but those that are held; whether that was all."""
+        """Read the waiting feedback of all models that are not held, and return whether that was all."""
         positions = self._positions
         look: Look = await self._run(self._store.look, reader, positions.ahead, set(positions.held))
         self.others, self._used = look.others, look.used
@@ -194,14 +194,14 @@ class FeedbackSpool:
             joined = await self._joined(model, rows, look.now)
             if None in joined.values():
                 positions.hold(model, rows[0].seq - 1)
-            found |= {seq: bool(one) for seq, one in joined.items()}  # what failed is its model's to look at again
+            found |= {seq: bool(one) for seq, one in joined.items()}  # a held model reads its failures again
         before = positions.ahead
         positions.ahead = _passed(look, found, before)
         await self._done(reader, look, found)
         return look.is_all or positions.ahead == before
 
     async def _look_again(self, reader: str, model: str) -> bool:
-        """Look at what waits of a model whose labels could not be taken; whether no more of it can be for now."""
+        """Read the waiting feedback of a held model, and return whether no more can be joined for now."""
         positions = self._positions
         before = positions.held[model]
         look: Look = await self._run(self._store.look_of, reader, model, before)
@@ -213,17 +213,17 @@ class FeedbackSpool:
         return over or passed == before
 
     async def _joined(self, model: str, rows: Sequence[Waiting], now: float) -> dict[int, bool | None]:
-        """By number, whether each belongs to an answer here; None where that could not be found out or written."""
+        """By sequence number, whether each item belongs to an answer here; None if unknown or not stored."""
         came = self._clock()
-        told = {one.seq: _told(one, came - max(0.0, now - one.at)) for one in rows}
-        known = {seq: one for seq, one in told.items() if one is not None}
+        read = {row.seq: _to_feedback(row, came - max(0.0, now - row.at)) for row in rows}
+        known = {seq: item for seq, item in read.items() if item is not None}
         joined: list[bool | None] = [None] * len(known)
         with self._keyed.isolated(model):
             joined = await self._join(model, list(known.values()))
-        return {**dict.fromkeys(told, False), **dict(zip(known, joined, strict=True))}
+        return {**dict.fromkeys(read, False), **dict(zip(known, joined, strict=True))}
 
     async def _done(self, reader: str, look: Look, found: Mapping[int, bool | None]) -> None:
-        """Take away what was joined, and say how far this gateway has looked."""
+        """Remove joined feedback, and store how far this gateway has read."""
         taken, passed = [seq for seq, joined in found.items() if joined], self._positions.passed
         if taken or passed > self._passed or self._stamped is None or look.now - self._stamped > STAMPED_S:
             ended = await self._run(self._store.done, reader, passed, taken)
@@ -234,7 +234,7 @@ class FeedbackSpool:
 
 
 def _passed(look: Look, found: Mapping[int, bool | None], before: int) -> int:
-    """Up to which number one need not look again: what is not found yet may be about to be written down."""
+    """The number up to which nothing is read again: an answer not found yet may be about to be written."""
     again = [
         one.seq
         for one in look.waiting
@@ -243,18 +243,18 @@ def _passed(look: Look, found: Mapping[int, bool | None], before: int) -> int:
     return max(before, min(again) - 1 if again else max(found, default=before))
 
 
-def _row(told: Feedback) -> tuple[Document, int]:
-    """What was told, as JSON values, and their size; of labels no more than rows are remembered."""
-    label = told.label[:MOST_ROWS] if isinstance(told.label, list) else told.label
-    row = {"id": told.id, "label": label, "reward": told.reward, "at": told.at}
+def _to_row(item: Feedback) -> tuple[Document, int]:
+    """Feedback as JSON values, with their size in bytes; at most as many labels as an answer has stored rows."""
+    label = item.label[:MOST_ROWS] if isinstance(item.label, list) else item.label
+    row = {"id": item.id, "label": label, "reward": item.reward, "at": item.at}
     return row, len(json.dumps(row))
 
 
-def _told(waiting: Waiting, came_at: float) -> Feedback | None:
-    """What was told, with the time at which it came, by this machine's clock; None of another release's form, which
-    waits for a gateway that knows it."""
+def _to_feedback(waiting: Waiting, came_at: float) -> Feedback | None:
+    """Feedback with its time of arrival by this machine's clock; None if its format is that of another release, and it
+    waits for a gateway that can read it."""
     try:
-        known = isinstance(waiting.told["id"], str) and isinstance(waiting.told.get("at", 0), int | float)
-        return replace(Feedback(**waiting.told), came_at=came_at) if known else None
+        known = isinstance(waiting.document["id"], str) and isinstance(waiting.document.get("at", 0), int | float)
+        return replace(Feedback(**waiting.document), came_at=came_at) if known else None
     except (AttributeError, KeyError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""Labelled rows on their way from the gateway that joined them to the one that leads."""
+"""Labelled rows that a gateway sends to the leader."""
 
 import zlib
 from collections import Counter, deque
@@ -14,7 +14,7 @@ from penstock.monitor.feedback import LabelledRow
 from penstock.registry.stores.evidence import LabelBatch
 
 MOST_WAITING = 100_000
-"""Labelled rows that wait for the database while it is away; of more, the oldest are given up."""
+"""The most labelled rows that wait for an unreachable database; beyond it the oldest are dropped."""
 
 
 _ROW = np.dtype(
@@ -33,7 +33,7 @@ _NO_SCORES = (np.nan,) * SCORES
 
 
 def pack_rows(rows: Sequence[LabelledRow]) -> bytes:
-    """Labelled rows of one version in few bytes."""
+    """Compress labelled rows of one version."""
     values = [
         (row.form, row.by_split, row.answer, row.label, row.at, row.answered_at, (*row.scores, *_NO_SCORES)[:SCORES])
         for row in rows
@@ -42,10 +42,10 @@ def pack_rows(rows: Sequence[LabelledRow]) -> bytes:
 
 
 def unpack_rows(version: str, packed: bytes) -> list[LabelledRow]:
-    """Labelled rows of a version as they were joined.
+    """Read the labelled rows of a version from ``pack_rows``.
 
     Raises:
-        ValueError: they are of another form, such as that of another release.
+        ValueError: the format is unknown, such as that of another release.
     """
     try:
         found = np.frombuffer(zlib.decompress(packed), _ROW)
@@ -67,8 +67,8 @@ def unpack_rows(version: str, packed: bytes) -> list[LabelledRow]:
 
 
 class LabelBatches:
-    """One gateway's labelled rows that wait to be written down; any thread may use it. ``given_up`` are rows of each
-    model that there was no room for."""
+    """One gateway's labelled rows that wait for the database; any thread may use it. ``given_up`` counts the dropped
+    rows of each model."""
 
     def __init__(self, gateway: str) -> None:
         self._gateway = gateway
@@ -78,7 +78,7 @@ class LabelBatches:
         self.given_up: Counter[str] = Counter()
 
     def add(self, model: str, rows: Sequence[LabelledRow]) -> None:
-        """Note rows of a model that were labelled."""
+        """Add labelled rows of a model."""
         with self._lock:
             self._waiting.extend((model, row) for row in rows)
             while len(self._waiting) > MOST_WAITING:
@@ -86,7 +86,7 @@ class LabelBatches:
                 self.given_up[lost] += 1
 
     def batches(self) -> Sequence[LabelBatch]:
-        """What is to be written down: the same batches, with the same ids, until they are ``written``."""
+        """The batches to write: the same ones, with the same ids, until ``written`` is called."""
         with self._lock:
             if not self._batches:
                 by_key: dict[VersionKey, list[LabelledRow]] = {}
@@ -100,6 +100,6 @@ class LabelBatches:
             return tuple(self._batches)
 
     def written(self) -> None:
-        """What ``batches`` said is written down."""
+        """Forget the current batches, which are stored."""
         with self._lock:
             self._batches = []

@@ -68,7 +68,7 @@ class Monitoring:
         clock: Callable[[], float] = time.time,
         alarms: FleetAlarms = NO_FLEET_BOUND,
         evidence: tuple[EvidenceStore, str] | None = None,
-        room: AnswerBudget = DEFAULT_BUDGET,
+        budget: AnswerBudget = DEFAULT_BUDGET,
         feedback: FeedbackStore | None = None,
     ) -> None:
         self._store = store
@@ -89,13 +89,13 @@ class Monitoring:
         self._terms = WatchTerms(workers, self._references, self._policies, alarms)
         self._regions = Regions(state, workers.clear_region)
         self._queue = EventQueue(partial(self._pool.call, events.emit), state.with_name("events.json"))
-        told = state.with_name("labels.json")
-        self.labels = Labels(home, told, self._terms.of_gateway, self._tell_performance, clock, room)
-        self.labels.bound_by(self._terms.served, self._terms.capture_bytes)
-        self._spool = None if feedback is None else self.labels.hand_over(feedback)
+        counts = state.with_name("labels.json")
+        self.labels = Labels(home, counts, self._terms.of_gateway, self._emit_performance, clock, budget)
+        self.labels.limit_files(self._terms.served, self._terms.capture_bytes)
+        self._spool = None if feedback is None else self.labels.connect_spool(feedback)
         self._versions = WatchedVersions(workers, self._terms, self._regions, self.labels, clock)
         judged = workers.regions, state.with_name("evidence.json"), self._looking, clock
-        event_of = self._versions.event_of if evidence is None else None  # else the gateway that leads tells
+        event_of = self._versions.event_of if evidence is None else None  # else the leader emits the events
         self._detection = DriftDetection(self._terms, self._regions, *judged, event_of)
         self._specs = WatchSpecs(
             workers, self._terms, self._regions, self._detection, self._learning, self._files, home
@@ -320,8 +320,8 @@ class Monitoring:
             await self._queue.add(model, event)
         await self._queue.flush()
 
-    async def _tell_performance(self, key: VersionKey, change: PerformanceChange) -> None:
-        if self.evidence is None:  # else the gateway that leads tells, by the labels of all
+    async def _emit_performance(self, key: VersionKey, change: PerformanceChange) -> None:
+        if self.evidence is None:  # else the leader emits it, by the labels of all gateways
             await self._queue.add(key[0], self._versions.performance_event_of(key, change))
 
     # What is measured.

@@ -33,13 +33,13 @@ STAMPED_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One waiting item of feedback on an answer of a model: ``told`` is its JSON document of ``size`` bytes (the name
-    of the column), ``at`` the time when it came (seconds since the epoch by the database's clock)."""
+    """One waiting item of feedback on an answer of a model: ``document`` is its JSON value of ``size`` bytes (the
+    column is ``told``), ``at`` the time when it came (seconds since the epoch by the database's clock)."""
 
     seq: int
     model: str
     at: float
-    told: Document
+    document: Document
     size: int
 
 
@@ -106,7 +106,7 @@ class FeedbackStore:
 
     def _look(self, reader: str, after: int, which: sa.ColumnElement[bool]) -> Look:
         table, readers = schema.feedback, schema.feedback_readers
-        columns = [table.c[name] for name in Waiting.__slots__]
+        columns = (table.c.seq, table.c.model, table.c.at, table.c.told, table.c.size)
         sizes = sa.select(table.c.model, sa.func.sum(table.c.size)).group_by(table.c.model)
         with self._database.reading() as connection:
             now = self._now()

@@ -26,7 +26,7 @@ IDS = [f"id-{number}" for number in range(20)]
 PASSED_S = 400.0
 
 
-async def _tell(key: VersionKey, change: PerformanceChange) -> None:
+async def _emit(key: VersionKey, change: PerformanceChange) -> None:
     raise AssertionError
 
 
@@ -34,7 +34,7 @@ def evidence_of_a_gap(folder: Path, daily: float) -> float:
     """After twenty answers that are wrong and were 90 % sure, whose labels came some minutes after others."""
     now = time.time()
     labels = Labels(
-        folder, folder / "labels.json", lambda key: (None, MonitorPolicy(daily=daily)), _tell, clock=lambda: now
+        folder, folder / "labels.json", lambda key: (None, MonitorPolicy(daily=daily)), _emit, clock=lambda: now
     )
     try:
         writer = AnswerWriter(folder / ANSWERS, "m", "1")
@@ -60,9 +60,9 @@ def test_false_alarms_a_day_bound_those_of_labels_by_the_time_since_the_labels_b
 
 def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: Path) -> None:
     now, horizon_s = time.time(), MonitorPolicy().horizon_s
-    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _tell, clock=lambda: now)
+    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit, clock=lambda: now)
     served = [("m", "1")]
-    labels.bound_by(lambda: served, lambda: 1 << 20)
+    labels.limit_files(lambda: served, lambda: 1 << 20)
 
     async def live() -> None:
         nonlocal now, served
@@ -86,8 +86,8 @@ def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: P
 
 def test_a_full_disk_does_not_end_the_sweeping_that_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
-    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _tell, clock=lambda: now)
-    labels.bound_by(lambda: [("m", "1")], lambda: 0)
+    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit, clock=lambda: now)
+    labels.limit_files(lambda: [("m", "1")], lambda: 0)
     answers = answers_of([Tensor("p", "FP64", np.array([[0.1, 0.9]]))])
     assert answers is not None
     AnswerWriter(tmp_path / ANSWERS, "m", "1").add(["id"], [1], answers)
@@ -117,8 +117,8 @@ def test_a_full_disk_does_not_end_the_sweeping_that_makes_room(tmp_path: Path, m
 def test_labels_of_one_version_that_cannot_be_read_stop_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _tell)
-    labels.bound_by(lambda: [("m", "1"), ("m", "2")], lambda: 0)
+    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit)
+    labels.limit_files(lambda: [("m", "1"), ("m", "2")], lambda: 0)
     asked: list[str] = []
 
     def labelled(_: AnswerStore, _model: str, version: str, _most: int) -> list[object]:
@@ -144,7 +144,7 @@ from penstock.control.monitoring.feedback import Labels
 from penstock.core.policies import MonitorPolicy
 folder = Path(sys.argv[1])
 labels = Labels(folder, folder / "labels.json", lambda key: (None, MonitorPolicy()), None)
-labels.bound_by(lambda: [("m", "1")], lambda: 0)
+labels.limit_files(lambda: [("m", "1")], lambda: 0)
 asyncio.run(labels.step())
 print(list(labels._store.versions("m")), "river" in sys.modules)
 labels.close()

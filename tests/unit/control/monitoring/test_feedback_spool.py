@@ -46,8 +46,8 @@ class Gateway:
         self.home, self._clocks, self._ahead = home, clocks, ahead
         self.now = lambda: clocks.database + ahead
         self.failing: set[str] = set()
-        self.labels = Labels(home, home / "labels.json", self._watched, _tell, self.now)
-        self.spool = self.labels.hand_over(FeedbackStore(database, lambda: clocks.database))
+        self.labels = Labels(home, home / "labels.json", self._watched, _emit, self.now)
+        self.spool = self.labels.connect_spool(FeedbackStore(database, lambda: clocks.database))
         self.look()
 
     def _watched(self, key: VersionKey) -> tuple[None, MonitorPolicy]:
@@ -75,7 +75,7 @@ class Gateway:
         return {outcome: count for outcome, count in found.items() if count}
 
 
-async def _tell(key: VersionKey, change: PerformanceChange) -> None:
+async def _emit(key: VersionKey, change: PerformanceChange) -> None:
     raise AssertionError
 
 
@@ -228,8 +228,8 @@ def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
     with gateways(tmp_path, database, clocks, 0.0) as (first,):
         assert first.tell("b0") == FeedbackResult(1, 0)  # alone
         (tmp_path / "new").mkdir()
-        labels = Labels(tmp_path / "new", tmp_path / "new.json", lambda key: (None, MonitorPolicy()), _tell, first.now)
-        spool = labels.hand_over(FeedbackStore(database, lambda: clocks.database))
+        labels = Labels(tmp_path / "new", tmp_path / "new.json", lambda key: (None, MonitorPolicy()), _emit, first.now)
+        spool = labels.connect_spool(FeedbackStore(database, lambda: clocks.database))
         asyncio.run(spool.register())  # as it starts; neither has looked since
         answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]], "<f4"))])
         assert answers is not None
@@ -286,7 +286,7 @@ def test_many_calls_are_written_down_together(tmp_path: Path, database: Database
                 calls.append(len(told))
                 put(self, told)
 
-        spool = first.labels.hand_over(Counted(database, lambda: clocks.database))
+        spool = first.labels.connect_spool(Counted(database, lambda: clocks.database))
 
         async def many() -> list[FeedbackResult]:
             await spool.step()
