@@ -143,10 +143,10 @@ class Models:
         tasks = [collecting]
         if (mlflow := self._settings.mlflow) is not None:
             source = MlflowSource(mlflow.url, mlflow.models, self._settings.admission.max_bytes)
-            mirror = MlflowSync(source, registry_admin, self._parts.picture.present, mlflow.poll_seconds)
+            mirror = MlflowSync(source, registry_admin, self._parts.snapshot.present, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
                 registry_admin.heed_mlflow(MlflowWebhook(mlflow.webhook_secret_file, mirror))
-            registry_admin.view.tell_of_mlflow(mirror.problems)
+            registry_admin.view.show_mlflow_problems(mirror.problems)
             self._pools.extend(mirror.pools)
             tasks.append(mirror.task)
         return tasks

@@ -100,7 +100,7 @@ def open_traffic_services(
     monitoring = _monitoring(settings, place, connections, plane, instance)
     labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(place, connections, gateway)
     rollouts = _rollouts(settings, user, store, plane, gateway, monitoring)
-    outbox, revision = Outbox(connections, store), lambda: parts.picture.revision
+    outbox, revision = Outbox(connections, store), lambda: parts.snapshot.revision
     return TrafficServices(
         Traffic(records, store, plane),
         rollouts,

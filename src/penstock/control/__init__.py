@@ -1,1 +1,1 @@
-"""The plane that thinks: it keeps workers alive, tells them what to serve, and reads what they counted."""
+"""The control plane: keeps workers alive, decides what they serve, and reads their counters."""

@@ -74,8 +74,8 @@ FOLDERS: Mapping[str, str] = {
     "verdicts": "the newest ones",
     "references": "while a reference is kept, then retention.copies_days",
     "retraining": "retention.exports_days and retention.exports_bytes",
-    "answers": "the policy's horizon, and the room for answers",
-    "captures": "the policies' room for captured rows",
+    "answers": "the policy's horizon, and the limit for answers",
+    "captures": "the policies' limit for captured rows",
 }
 """Every folder of the home, and how long what is in it stays."""
 
@@ -147,7 +147,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Keep:
     """How long entries are kept (``age_s``), how much of them (``size`` in bytes, None = any), and for how long one is
     kept in any case (``young_s``)."""
 
@@ -156,13 +156,13 @@ class Room:
     young_s: float = 0.0
 
 
-def overdue(entries: Iterable[Entry], room: Room, needed: Callable[[str], bool] = lambda _: False) -> list[str]:
+def overdue(entries: Iterable[Entry], keep: Keep, needed: Callable[[str], bool] = lambda _: False) -> list[str]:
     """The names of the entries that have to go, oldest first, at most ``MOST_FILES``."""
-    mine = sorted((one for one in entries if not needed(one.name)), key=lambda one: -one.age_s)
-    held, gone = sum(one.size for one in mine), []
-    for one in mine:
-        crowded = room.size is not None and held > room.size
-        if one.age_s > room.young_s and (one.age_s > room.age_s or crowded):
+    candidates = sorted((one for one in entries if not needed(one.name)), key=lambda one: -one.age_s)
+    held, gone = sum(one.size for one in candidates), []
+    for one in candidates:
+        too_large = keep.size is not None and held > keep.size
+        if one.age_s > keep.young_s and (one.age_s > keep.age_s or too_large):
             gone.append(one.name)
             held -= one.size
     return gone[:MOST_FILES]
@@ -192,8 +192,8 @@ class HomeFiles:
 
     def clear(self, needed: Needed) -> int:
         """Delete what is overdue; how many files and folders went."""
-        copies = Room(self._keeping.copies_s)
-        exports = Room(self._keeping.exports_s, self._keeping.exports_bytes, DAY_S)
+        copies = Keep(self._keeping.copies_s)
+        exports = Keep(self._keeping.exports_s, self._keeping.exports_bytes, DAY_S)
         contents, references = set(needed.contents), {*needed.references, "index"}
         gone = self._sweep(self._home / "retraining", exports, lambda _: False)
         gone += self._sweep(self._home / "unpacked", copies, lambda name: name.partition("-")[0] in contents)
@@ -202,8 +202,8 @@ class HomeFiles:
             gone += self._sweep(shard, copies, lambda name: name in contents)
         return gone
 
-    def _sweep(self, folder: Path, room: Room, needed: Callable[[str], bool]) -> int:
-        names = overdue(self._entries(folder, room.size is not None), room, needed)
+    def _sweep(self, folder: Path, keep: Keep, needed: Callable[[str], bool]) -> int:
+        names = overdue(self._entries(folder, keep.size is not None), keep, needed)
         for name in names:
             path = folder / name
             if path.is_dir() and not path.is_symlink():
@@ -232,7 +232,7 @@ def _size(path: Path) -> int:
 
 
 class Janitor:
-    """One gateway's. ``lead`` tells whether it deletes the rows that all share; ``needed`` and ``served`` say what its
+    """One gateway's. ``lead`` says whether it deletes the rows that all share; ``needed`` and ``served`` say what its
     files are needed for, and which versions it has. ``lead`` and ``needed`` may block."""
 
     def __init__(
@@ -287,7 +287,7 @@ class Janitor:
     def _own(self) -> list[tuple[str, Batch]]:
         """What each gateway does, whether or not the database answers."""
         scratch = (SCRATCH, self._files.sweep_scratch)
-        return [scratch, ("references told of", self._use), (COPIES, self._clear)]
+        return [scratch, ("references in use", self._use), (COPIES, self._clear)]
 
     async def _shared(self) -> list[tuple[str, Batch]]:
         """What the gateway that leads does."""
@@ -303,7 +303,7 @@ class Janitor:
         return self._files.clear(self._needed())
 
     async def _repeated(self, name: str, batch: Batch) -> int:
-        """Do a batch again and again until nothing is left, with room for others in between."""
+        """Repeat a batch until nothing is left; other calls may run in between."""
         pool = self._contents if name in WITH_CONTENTS else self._rows
         gone = 0
         for _ in range(MOST_BATCHES):

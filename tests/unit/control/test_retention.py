@@ -20,9 +20,9 @@ from penstock.control.retention import (
     Entry,
     HomeFiles,
     Janitor,
+    Keep,
     Keeping,
     Needed,
-    Room,
     overdue,
 )
 from penstock.core.errors import NotReady
@@ -43,17 +43,17 @@ def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("room", "gone"),
     [
-        (Room(100.0), []),
-        (Room(25.0), ["c"]),
-        (Room(5.0), ["c", "b", "a"]),
-        (Room(5.0, young_s=15.0), ["c", "b"]),
-        (Room(100.0, size=6), []),
-        (Room(100.0, size=5), ["c"]),
-        (Room(100.0, size=2), ["c", "b"]),
-        (Room(100.0, size=0, young_s=15.0), ["c", "b"]),
+        (Keep(100.0), []),
+        (Keep(25.0), ["c"]),
+        (Keep(5.0), ["c", "b", "a"]),
+        (Keep(5.0, young_s=15.0), ["c", "b"]),
+        (Keep(100.0, size=6), []),
+        (Keep(100.0, size=5), ["c"]),
+        (Keep(100.0, size=2), ["c", "b"]),
+        (Keep(100.0, size=0, young_s=15.0), ["c", "b"]),
     ],
 )
-def test_what_is_overdue_is_the_oldest(room: Room, gone: list[str]) -> None:
+def test_what_is_overdue_is_the_oldest(room: Keep, gone: list[str]) -> None:
     entries = [Entry("a", 10.0, 1), Entry("c", 30.0, 3), Entry("b", 20.0, 2)]
     assert overdue(entries, room) == gone
 
@@ -67,7 +67,7 @@ ENTRIES = st.lists(
 def test_nothing_needed_or_young_goes_and_the_rest_has_room(
     entries: list[Entry], age_s: float, size: int, young_s: float, needed: set[str]
 ) -> None:
-    gone = overdue(entries, Room(age_s, size, young_s), needed.__contains__)
+    gone = overdue(entries, Keep(age_s, size, young_s), needed.__contains__)
     by_name = {one.name: one for one in entries}
     assert not needed & set(gone)
     assert all(by_name[name].age_s > young_s for name in gone)
@@ -78,7 +78,7 @@ def test_nothing_needed_or_young_goes_and_the_rest_has_room(
 
 
 def test_a_pass_over_files_is_bounded() -> None:
-    assert len(overdue((Entry(str(n), 9.0, 0) for n in range(MOST_FILES + 5)), Room(1.0))) == MOST_FILES
+    assert len(overdue((Entry(str(n), 9.0, 0) for n in range(MOST_FILES + 5)), Keep(1.0))) == MOST_FILES
 
 
 def made(path: Path, age_s: float, now: float) -> Path:

@@ -21,7 +21,7 @@ READ_S = 1.5
 """Deadline of what a person reads through the admin API."""
 
 CALL_S = 8.0
-"""Deadline of other calls into the database: more than its own limits, so that its own reason is told first."""
+"""Deadline of other calls into the database: longer than its own limits, so that its own error comes first."""
 
 MOST_WAITING = 64
 IDLE_S = 10.0

@@ -56,8 +56,8 @@ class Experiments(Trials):
             raise Conflict("the experiment is over")
         if states[verb] is present:
             raise Conflict(f"the experiment is {present.value} already")
-        told = reason or f"{verb} by hand"
-        after = replace(kept.experiment, state=states[verb], reason=told, stage=kept.experiment.stage + 1)
+        why = reason or f"{verb} on request"
+        after = replace(kept.experiment, state=states[verb], reason=why, stage=kept.experiment.stage + 1)
         return partial(_next, trial, after)
 
     def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:

@@ -143,8 +143,8 @@ def labels_out(looks: Mapping[str, Document]) -> dict[str, Any]:
 def _labelled(
     before: Mapping[str, Document], now: Mapping[str, Document], stage: int, versions: tuple[str, str]
 ) -> tuple[Labelled, ...]:
-    ours = {gateway: look for gateway, look in now.items() if look["stage"] == stage}
-    strata = new_strata(before, ours, stage)
+    current = {gateway: look for gateway, look in now.items() if look["stage"] == stage}
+    strata = new_strata(before, current, stage)
     return tuple(Labelled(one.age, *(_wrong_and_right(one, version) for version in versions)) for one in strata)
 
 

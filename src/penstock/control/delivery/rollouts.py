@@ -101,7 +101,7 @@ class Rollouts(Trials):
 
     def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
         """See ``Trials``; also raises ``Refused`` for a promotion of a version that is not ready."""
-        after = _by_hand(_Kept.of(trial.document).rollout, verb, reason, self.clock())
+        after = _apply_verb(_Kept.of(trial.document).rollout, verb, reason, self.clock())
         if verb == "promote":
             refuse_unready(trial.model, of_model(self.fleet.statuses(), trial.model), after.spec.to)
         return partial(_next, trial, after)
@@ -143,7 +143,7 @@ class Rollouts(Trials):
         try:
             if action is not None:
                 await self._perform(written, after, action)
-            elif after != kept.rollout or kept.is_news(known, lost):
+            elif after != kept.rollout or kept.has_changed(known, lost):
                 self.newest[trial.model] = await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
@@ -189,9 +189,9 @@ class Rollouts(Trials):
         if rollout.state is State.PAUSED:
             waits.insert(0, "a person to resume it")
         labels = {} if self.compared(trial) is None else {"labels": observations.labels_out(kept.seen)}
-        words = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
-        words["warnings"] = self._warnings(trial.model, kept)
-        return {**self.heading(trial), **rollout_document(rollout), "needed_seconds": needed, **words, **labels}
+        notes = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
+        notes["warnings"] = self._warnings(trial.model, kept)
+        return {**self.heading(trial), **rollout_document(rollout), "needed_seconds": needed, **notes, **labels}
 
     def _warnings(self, model: str, kept: "_Kept") -> list[str]:
         """What an operator should know of an open rollout: that it is not promoted by itself, or that its end would
@@ -247,8 +247,8 @@ def _next(trial: Trial, after: Rollout, record: ModelRecord) -> Change:
     if after.spec.dry_run or (after.state in OPEN and after.stage == before.stage):
         return Change(kept.out(), open=after.state in OPEN, keep_route=True, event=event)
     kept = replace(kept, route=kept.stage_route(record.route))
-    crowned = (kept.champion, after.spec.to) if after.state is State.PROMOTED else None
-    return Change(kept.out(), after.state in OPEN, kept.route, champion=crowned, event=event)
+    promotion = (kept.champion, after.spec.to) if after.state is State.PROMOTED else None
+    return Change(kept.out(), after.state in OPEN, kept.route, champion=promotion, event=event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +276,7 @@ class _Kept:
             document.get("losses", {}),
         )
 
-    def is_news(self, seen: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
+    def has_changed(self, seen: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
         """Whether gateways have got as far as another stage, or are new."""
         return observations.stages(seen) != observations.stages(self.seen) or losses != self.losses
 
@@ -328,23 +328,23 @@ def _handed_over(base: RouteSpec, to: str, present: RouteSpec | None) -> RouteSp
     return replace(base, split=split, shadow=shadow, stable=to, ranges=ranges)
 
 
-def _by_hand(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
+def _apply_verb(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
     """The rollout after what a person asked for."""
     if rollout.state not in OPEN:
         raise Conflict(f"the rollout is over: {rollout.state.value}")
-    told = reason or f"{verb} by hand"
+    why = reason or f"{verb} on request"
     if verb == "pause":
-        return replace(rollout, state=State.PAUSED, reason=told)
+        return replace(rollout, state=State.PAUSED, reason=why)
     if verb == "resume":
         if rollout.state is State.RUNNING:
             raise Conflict("the rollout is running already")
-        return resume(rollout, now, told)
+        return resume(rollout, now, why)
     if verb == "approve":
-        return _approved(rollout, told)
+        return _approved(rollout, why)
     kinds = {"promote": Kind.PROMOTE, "abort": Kind.ROLL_BACK}
     if verb not in kinds:
         raise NotFound("a rollout can be paused, resumed, approved, promoted or aborted")
-    return apply_action(rollout, Action(kinds[verb], told), now)
+    return apply_action(rollout, Action(kinds[verb], why), now)
 
 
 def _approved(rollout: Rollout, reason: str) -> Rollout:

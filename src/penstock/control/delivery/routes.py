@@ -57,7 +57,7 @@ class Traffic:
         self.pools = (self._pool,)
         self._unable: set[tuple[str, str]] = set()
         self._mismatches: dict[tuple[str, str], int] = {}
-        self._untold: dict[tuple[str, str, str], str] = {}
+        self._pending: dict[tuple[str, str, str], str] = {}
         self.task = PeriodicTask("routes", self.step, LOOK_S)
         self._keyed: KeyedWork[tuple[str, str, str]] = KeyedWork(self.task, "event that could not be written:")
 
@@ -128,15 +128,15 @@ class Traffic:
 
     async def step(self) -> None:
         """Say it loudly when a version cannot answer that should, or can again, and when shared runs were wrong."""
-        self._untold |= {("route.degraded.v1", *key): DEGRADED for key in self._step()}
-        self._untold |= {("joint_run.mismatched.v1", *key): MISMATCHED for key in self._mismatched()}
-        for key in self._keyed.due(self._untold):
+        self._pending |= {("route.degraded.v1", *key): DEGRADED for key in self._step()}
+        self._pending |= {("joint_run.mismatched.v1", *key): MISMATCHED for key in self._mismatched()}
+        for key in self._keyed.due(self._pending):
             with self._keyed.isolated(key):
-                await self._tell(*key)
-                del self._untold[key]
+                await self._emit(*key)
+                del self._pending[key]
 
-    async def _tell(self, kind: str, model: str, version: str) -> None:
-        data = {"model": model, "version": version, "reason": self._untold[kind, model, version]}
+    async def _emit(self, kind: str, model: str, version: str) -> None:
+        data = {"model": model, "version": version, "reason": self._pending[kind, model, version]}
         await self._run(self._store.emit_once, model, Event(kind, f"models/{model}/versions/{version}", "", data))
 
     def _step(self) -> list[tuple[str, str]]:

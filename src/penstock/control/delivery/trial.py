@@ -72,7 +72,7 @@ class Fleet(Protocol):
         """Bring what was stored to the workers; whether all of them have it."""
 
     def renew(self) -> None:
-        """Tell the workers what is different now."""
+        """Publish what has changed to the workers."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class _Settled:
 
 class Trials(ABC):
     """All trials of one kind as this gateway sees them; ``gateway`` names its counters, ``labels`` match what its
-    answers are told, ``clock`` gives seconds since the epoch, by default the database's."""
+    answers are given, ``clock`` gives seconds since the epoch, by default the database's."""
 
     kind: ClassVar[str]
     signal: ClassVar[Signal]

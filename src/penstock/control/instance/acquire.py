@@ -50,7 +50,7 @@ def open_instance(homes: Sequence[Path], options: WorkerOptions, models: str, ve
 
     Raises:
         PortUnavailable: a port is somebody else's.
-        RuntimeUnavailable: there is no room for the shared files.
+        RuntimeUnavailable: the file system of the shared files is full.
     """
     mark = fingerprint(options, models, version)
     with directory.locked(homes[0].parent / "lock"):
@@ -111,7 +111,7 @@ def _created(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instan
             refusals.append(str(home))
         else:
             return instance
-    raise RuntimeUnavailable(f"no room for the counters of {options.workers} workers in {', '.join(refusals)}")
+    raise RuntimeUnavailable(f"the counters of {options.workers} workers do not fit into {', '.join(refusals)}")
 
 
 def _sweep(homes: Sequence[Path]) -> None:

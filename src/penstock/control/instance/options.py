@@ -1,4 +1,4 @@
-"""What a worker is told when it starts; fixed for the life of its instance."""
+"""The options that a worker is started with; fixed for the life of its instance."""
 
 import hashlib
 import json

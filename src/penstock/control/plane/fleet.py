@@ -21,7 +21,7 @@ THREADS = 2
 """One for what this gateway says, one for who asks about all."""
 
 MOST_MODELS = 1000
-"""Models that a gateway tells of; what is beyond is left out."""
+"""The most models that a gateway reports."""
 
 
 class FleetMember:
@@ -58,9 +58,9 @@ class FleetMember:
     async def step(self) -> None:
         """Say that this gateway lives; raises ``Fault`` while the database is away."""
         host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
-        told = Gateway(self._id, host, self._release, self._started, self._revision(), serves)
+        state = Gateway(self._id, host, self._release, self._started, self._revision(), serves)
         try:
-            asked = await self._pool.call(self._beat, told)
+            asked = await self._pool.call(self._beat, state)
         except Fault as fault:
             self.problem = str(fault)
             raise
@@ -68,8 +68,8 @@ class FleetMember:
         if asked:
             self._rows_asked()
 
-    def _beat(self, told: Gateway) -> bool:
-        return self._store.beat(replace(told, home=self._home()))
+    def _beat(self, state: Gateway) -> bool:
+        return self._store.beat(replace(state, home=self._home()))
 
     async def document(self) -> Document:
         """The fleet as the admin API shows it; raises ``NotReady``."""

@@ -19,7 +19,7 @@ from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
 UNKNOWN = ("_unknown", "")
 """Model and version of requests that reached none."""
 
-LATE = "deadline"
+DEADLINE = "deadline"
 """Requests whose deadline passed, beside the reasons of ``SHED_REASONS``."""
 
 HEALTH = {DEAD: "it is dead", OVERDUE: "it is overdue"}
@@ -28,7 +28,7 @@ HEALTH = {DEAD: "it is dead", OVERDUE: "it is overdue"}
 @dataclass(slots=True)
 class Tally:
     """Counts the control process keeps itself: workers replaced by reason, loads by model, version and result, and what
-    models refused by versions whose blocks were given to others, by reason (``LATE`` for a deadline)."""
+    models refused by versions whose blocks were given to others, by reason (``DEADLINE`` for a deadline)."""
 
     restarts: Counter[str] = field(default_factory=Counter)
     loads: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -36,8 +36,8 @@ class Tally:
 
     def keep_refused(self, slots: Sequence[Slot], model: str, block: int) -> None:
         """Keep what a version refused, before its block is cleared: the counters of its model go on."""
-        shed, late = refused(slots, block)
-        for reason, count in zip((*SHED_REASONS, LATE), (*shed, late), strict=True):
+        shed, overdue = refused(slots, block)
+        for reason, count in zip((*SHED_REASONS, DEADLINE), (*shed, overdue), strict=True):
             if count:
                 self.refused[model, reason] += count
 
@@ -72,12 +72,12 @@ def version_of(reading: Reading) -> VersionKey | None:
     return (labels[0], labels[1]) if labels and labels[1] else None
 
 
-def of_versions(readings: Iterable[Reading], told: Collection[VersionKey]) -> Iterator[Reading]:
-    """The readings without those of versions that are not to be told of: whoever counts for a version, its series end
+def of_versions(readings: Iterable[Reading], reported: Collection[VersionKey]) -> Iterator[Reading]:
+    """The readings without those of versions that are not ``reported``: whoever counts for a version, its series end
     with it."""
     for reading in readings:
         key = version_of(reading)
-        if key is None or key in told:
+        if key is None or key in reported:
             yield reading
 
 
@@ -90,12 +90,12 @@ def counted(
 ) -> Iterator[Reading]:
     """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold.
 
-    Series end with their version: told is of the ``known`` ones (all of ``blocks`` for None). The counters of a model
-    go on: what versions that are gone have refused stays in them, also that of the ``tally``.
+    Series end with their version: only the ``known`` ones are reported (all of ``blocks`` for None). The counters of a
+    model go on: what versions that are gone have refused stays in them, also that of the ``tally``.
     """
-    told = blocks.keys() if known is None else blocks.keys() & set(known)
-    models = {UNKNOWN[0], *(model for model, _ in told)}
-    for key, block in {UNKNOWN: 0, **{key: blocks[key] for key in sorted(told)}}.items():
+    reported = blocks.keys() if known is None else blocks.keys() & set(known)
+    models = {UNKNOWN[0], *(model for model, _ in reported)}
+    for key, block in {UNKNOWN: 0, **{key: blocks[key] for key in sorted(reported)}}.items():
         totals = Totals.of(slots, block)
         yield from _requests(key, totals)
         yield from _stages(key, totals)
@@ -115,8 +115,8 @@ def _of_models(
     for (model, _), block in blocks.items():
         if model not in models:
             continue
-        shed, late = refused(slots, block)
-        for reason, count in zip((*SHED_REASONS, LATE), (*shed, late), strict=True):
+        shed, overdue = refused(slots, block)
+        for reason, count in zip((*SHED_REASONS, DEADLINE), (*shed, overdue), strict=True):
             lost[model, reason] += count
         inflight, limit = load(living, block)
         gauges[model, "inflight"] += inflight
@@ -126,7 +126,7 @@ def _of_models(
         yield Point(metrics.CONCURRENCY_LIMIT, (model,), gauges[model, "limit"])
         for reason in SHED_REASONS:
             yield Point(metrics.SHED, (model, reason), lost[model, reason])
-        yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), lost[model, LATE])
+        yield Point(metrics.DEADLINE_EXCEEDED, (model, "request"), lost[model, DEADLINE])
 
 
 def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
@@ -141,7 +141,7 @@ def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
         yield Distribution(metrics.EVENT_LOOP_STALL, (str(index),), stalls.buckets, stalls.total / 1e9)
         for name, task in worker_tasks(index, slot):
             yield Point(metrics.TASK_FAILURES, (name,), task.failures)
-            if slot in living and task.last_success_ms:  # the worker has told of its tasks
+            if slot in living and task.last_success_ms:  # the worker has reported its tasks
                 yield Point(metrics.TASK_LAST_SUCCESS, (name,), task.last_success_ms / 1000)
 
 
@@ -153,8 +153,8 @@ def worker_tasks(index: int, slot: Slot) -> Iterator[tuple[str, TaskState]]:
 
 def worker_problems(slots: Sequence[Slot], living: Sequence[Slot]) -> dict[str, str]:
     """Tasks of living workers that are dead or overdue, and which of the two."""
-    told = [task for index, slot in enumerate(slots) if slot in living for task in worker_tasks(index, slot)]
-    return {name: HEALTH[task.health] for name, task in told if task.health != WELL}
+    tasks = [task for index, slot in enumerate(slots) if slot in living for task in worker_tasks(index, slot)]
+    return {name: HEALTH[task.health] for name, task in tasks if task.health != WELL}
 
 
 def _requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:

@@ -21,7 +21,7 @@ class Serving(Protocol):
         """Every version of every model."""
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
-        """A version's inputs and outputs, None while no worker has told."""
+        """A version's inputs and outputs, None until a worker has reported them."""
 
     async def serve_changes(self) -> bool:
         """Bring what was stored to the workers; whether all of them have it."""
@@ -32,16 +32,16 @@ class ModelView:
     whose models are known without the database."""
 
     def __init__(
-        self, picture: RegistrySnapshot, reconciler: Reconciler, serving: Serving, reads: BlockingPool, in_folder: bool
+        self, snapshot: RegistrySnapshot, reconciler: Reconciler, serving: Serving, reads: BlockingPool, in_folder: bool
     ) -> None:
-        self._picture = picture
+        self._snapshot = snapshot
         self._reconciler = reconciler
         self._serving = serving
         self._reads = reads
         self._in_folder = in_folder
         self._mlflow_problems: Callable[[str], Sequence[str]] = lambda _: ()
 
-    def tell_of_mlflow(self, problems: Callable[[str], Sequence[str]]) -> None:
+    def show_mlflow_problems(self, problems: Callable[[str], Sequence[str]]) -> None:
         """Show what could not be taken over of a model from now on."""
         self._mlflow_problems = problems
 
@@ -68,9 +68,9 @@ class ModelView:
     async def records(self) -> list[ModelRecord]:
         """Every model as the database has it; as it was last read, while that is away or silent."""
         try:
-            return await self._reads.call(self._picture.models)
+            return await self._reads.call(self._snapshot.models)
         except NotReady as fault:
-            if (known := self._picture.last_known(str(fault))) is not None:
+            if (known := self._snapshot.last_known(str(fault))) is not None:
                 return known
             if not self._in_folder:
                 raise
@@ -133,7 +133,7 @@ class ModelView:
         return document
 
     def _whole(self, status: VersionStatus) -> str:
-        """The whole reason of a status, as operators are told it."""
+        """The full reason of a status, for operators."""
         if not status.reason:
             return ""
         return self._reconciler.detail(status.model, status.version) or status.detail or status.reason

@@ -46,11 +46,11 @@ Webhook = Callable[[Mapping[str, str], bytes], None]
 class Parts:
     """What a ``RegistryAdmin`` works with.
 
-    ``registry`` and ``source`` are None where folders and buckets are served; ``repositories`` tells how these are.
+    ``registry`` and ``source`` are None where folders and buckets are served; ``repositories`` gives their state.
     """
 
     store: Store
-    picture: RegistrySnapshot
+    snapshot: RegistrySnapshot
     registry: Registry | None
     source: RegistrySource | None
     admission: Admission
@@ -75,7 +75,7 @@ class RegistryAdmin:
         self._writes = BlockingPool("registry_writes", THREADS)
         self._contents = BlockingPool("contents", 2 * PUSHES, "the registry's store of contents", CONTENTS_S)
         self.pools = (self._reads, self._writes, self._contents)
-        self.view = ModelView(parts.picture, reconciler, serving, self._reads, in_folder=parts.registry is None)
+        self.view = ModelView(parts.snapshot, reconciler, serving, self._reads, in_folder=parts.registry is None)
         self._pushes = 0
         self._webhook: Webhook | None = None
         self._write_problem: Callable[[], str] = str
@@ -107,13 +107,13 @@ class RegistryAdmin:
         return [archive_document(one) for one in await self._reads.call(self._parts.archived.listed)]
 
     async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Changes in an archive, as ``audit`` tells those in the database; raises as ``ArchivedAudit``."""
+        """Changes in an archive, as ``audit`` gives those in the database; raises as ``ArchivedAudit``."""
         entries = await self._contents.call(self._parts.archived.entries, name, model, after, limit)
         return [asdict(entry) for entry in entries]
 
     async def identity(self) -> Document:
         """What registry this is, and why it cannot be changed if it cannot."""
-        away = self._parts.picture.problem
+        away = self._parts.snapshot.problem
         identity = "" if away else await self._reads.call(self._parts.store.identity)
         problem = away or self._write_problem()
         return {
@@ -323,14 +323,14 @@ class RegistryAdmin:
         """Hash everything a version needs: progress (``done`` of ``total`` bytes), then ``findings`` at the end."""
         registry = self._pushable()
         loop = asyncio.get_running_loop()
-        told: asyncio.Queue[Document] = asyncio.Queue()
+        progress: asyncio.Queue[Document] = asyncio.Queue()
 
-        def tell(done: int, total: int) -> None:
-            loop.call_soon_threadsafe(told.put_nowait, {"done": done, "total": total})
+        def report(done: int, total: int) -> None:
+            loop.call_soon_threadsafe(progress.put_nowait, {"done": done, "total": total})
 
-        work = asyncio.create_task(self._contents.call(registry.verify, tell))
-        work.add_done_callback(lambda _: told.put_nowait({}))
-        while line := await told.get():
+        work = asyncio.create_task(self._contents.call(registry.verify, report))
+        work.add_done_callback(lambda _: progress.put_nowait({}))
+        while line := await progress.get():
             yield line
         yield {"findings": [asdict(finding) for finding in await work]}
 

@@ -135,13 +135,13 @@ class Candidates:
     async def shown(self, model: str) -> Document:
         """The request under way, and the versions that came of one; raises ``NotFound``."""
         self._spec(model)
-        standing = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
-        flight, approval = standing.in_flight, self._policies.policy_of(model).limits.approval
-        told = [
+        state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
+        flight, approval = state.in_flight, self._policies.policy_of(model).limits.approval
+        candidates = [
             {
                 "version": version,
                 "against": verdict.against,
-                "state": _state(verdict, approval, version in standing.approved),
+                "state": _state(verdict, approval, version in state.approved),
                 "reasons": list(verdict.reasons),
                 "exam": None if verdict.exam is None else asdict(verdict.exam),
                 "rows": None if verdict.rows is None else verdict.rows.document(),
@@ -150,7 +150,7 @@ class Candidates:
             if name == model
         ]
         under_way = None if flight is None else {"version": flight.version, "since": flight.at}
-        return {"model": model, "in_flight": under_way, "candidates": told}
+        return {"model": model, "in_flight": under_way, "candidates": candidates}
 
     async def approve(self, model: str, version: str, by: By) -> Document:
         """Let a version be rolled out that passes its gates.
@@ -162,11 +162,11 @@ class Candidates:
         if version not in {one.version for one in self._spec(model).versions}:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
         kept, revision = await self._run(self._outbox.rule_state, model)
-        standing = rule_state_in(kept)
-        if standing.in_flight is None:
+        state = rule_state_in(kept)
+        if state.in_flight is None:
             raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
-        if version not in standing.approved:
-            after = rule_state_out(replace(standing, approved=(*standing.approved, version)))
+        if version not in state.approved:
+            after = rule_state_out(replace(state, approved=(*state.approved, version)))
             data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason}
             event = Event("candidate.approved.v1", f"models/{model}/versions/{version}", "approval", data)
             commit = partial(self._outbox.commit, by=by, action="candidate.approve")
@@ -180,32 +180,32 @@ class Candidates:
         limits = self._policies.policy_of(spec.name).limits
         if limits.auto_rollout is None or answering is None:
             return
-        standing = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0])
-        if standing.in_flight is None:
+        state = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0])
+        if state.in_flight is None:
             return
         try:
             versions = (await self._run(self._record, spec.name)).versions
         except NotFound:
             return
-        version = await self._new_version(spec.name, standing, answering, versions)
+        version = await self._new_version(spec.name, state, answering, versions)
         if version is None or not self._passed(spec, versions, version, answering, limits.gates):
             return
-        if limits.approval and version not in standing.approved:
+        if limits.approval and version not in state.approved:
             self._complain(spec.name, version, "it waits for a person's approval")
             return
-        await self._roll_out(spec.name, {**limits.auto_rollout, "to": version, "from": answering}, standing.in_flight)
+        await self._roll_out(spec.name, {**limits.auto_rollout, "to": version, "from": answering}, state.in_flight)
 
     async def _new_version(
-        self, model: str, standing: RuleState, answering: str, versions: Mapping[str, VersionRecord]
+        self, model: str, state: RuleState, answering: str, versions: Mapping[str, VersionRecord]
     ) -> str | None:
         """The version that came of the model's request and that no rollout was begun to yet, None for none."""
         ready = {one.version for one in self._fleet.statuses() if one.model == model and one.state is State.READY}
         pushed = {
             name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
         }
-        if candidate_version(standing, answering, pushed, ()) is None:
+        if candidate_version(state, answering, pushed, ()) is None:
             return None  # the rollouts of a model may be many: they are read only where there is something new
-        return candidate_version(standing, answering, pushed, await self._rollouts.tried(model))
+        return candidate_version(state, answering, pushed, await self._rollouts.tried(model))
 
     async def _roll_out(self, model: str, document: Document, flight: InFlight) -> None:
         """Begin a rollout to the version that came of a request."""
@@ -250,7 +250,7 @@ class Candidates:
         if verdict.reasons:
             self._complain(spec.name, version, "; ".join(verdict.reasons))
         if not verdict.waits:
-            await self._tell(spec.name, version, verdict)
+            await self._emit(spec.name, version, verdict)
 
     async def _examined(self, spec: ModelSpec, verdict: Verdict, version: str, asked: HeldOut) -> Verdict:
         """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
@@ -302,8 +302,8 @@ class Candidates:
         """
         for _ in range(TRIES):
             kept, revision = await self._run(self._outbox.rule_state, model)
-            standing = rule_state_in(kept)
-            after = replace(standing, exams=change(standing.exams))
+            state = rule_state_in(kept)
+            after = replace(state, exams=change(state.exams))
             try:
                 await self._run(self._leader.commit, model, revision, rule_state_out(after))
                 return after.exams
@@ -327,7 +327,7 @@ class Candidates:
             return replace(verdict, reasons=(str(fault),))
         return replace(verdict, reasons=tuple(judge_exam(asked, exam)), exam=exam)
 
-    async def _tell(self, model: str, version: str, verdict: Verdict) -> None:
+    async def _emit(self, model: str, version: str, verdict: Verdict) -> None:
         data: dict[str, Any] = {"model": model, "version": version, "against": verdict.against}
         data |= {"reasons": list(verdict.reasons), "exam": None if verdict.exam is None else asdict(verdict.exam)}
         if verdict.rows is not None:
@@ -351,7 +351,7 @@ class Candidates:
 
 
 def _fingerprint(gates: Gates) -> str:
-    """Tells gates from others."""
+    """Whether an entry is a gate."""
     return hashlib.sha256(json.dumps(asdict(gates), sort_keys=True).encode()).hexdigest()[:16]
 
 

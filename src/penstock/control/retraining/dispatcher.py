@@ -35,7 +35,7 @@ MOST_COMMAND_S = 25 * 3600.0
 
 FIRST_S, LONGEST_S = 1.0, 300.0
 PUT_OFF_S = (30.0, 900.0)
-"""First and longest pause until a command is tried again that could not be started for want of room or descriptors."""
+"""First and longest pause before a command is tried again that could not start for lack of space or descriptors."""
 
 MOST_ATTEMPTS = 16
 """Attempts after which a delivery is given up: some forty minutes."""
@@ -77,7 +77,7 @@ class Dispatcher:
         self.pools = (self._senders, self._commands)
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._targets: dict[tuple[str, str], SinkSpec | None] = {}
-        self._late: list[tuple[SinkSpec, Job]] = []
+        self._overdue: list[tuple[SinkSpec, Job]] = []
         self._unanswered: dict[int, int | None] = {}
         self._not_started: dict[tuple[str, str], int] = {}
         self._problem_log = ProblemLog()
@@ -88,7 +88,7 @@ class Dispatcher:
         for delivery in await self._run(self._outbox.due):
             key = (delivery.model, delivery.sink)
             spec = self._sinks(delivery.model).get(delivery.sink)
-            if key not in self._sending and self._has_room(spec):
+            if key not in self._sending and self._has_capacity(spec):
                 self._targets[key] = spec
                 task = self._sending[key] = asyncio.create_task(self._deliver(delivery))
                 task.add_done_callback(partial(self._over, key))
@@ -103,10 +103,10 @@ class Dispatcher:
         for pool in self.pools:
             pool.close()
 
-    def _has_room(self, spec: SinkSpec | None) -> bool:
-        """Whether one more event may be sent to a sink; what has no room is looked at again by the next step."""
-        self._late = [(target, job) for target, job in self._late if not job.returned]
-        targets = [*self._targets.values(), *(target for target, _ in self._late)]
+    def _has_capacity(self, spec: SinkSpec | None) -> bool:
+        """Whether one more event may be sent to a sink; the next step tries the others again."""
+        self._overdue = [(target, job) for target, job in self._overdue if not job.returned]
+        targets = [*self._targets.values(), *(target for target, _ in self._overdue)]
         alike = [one for one in targets if _runs_once(one) == _runs_once(spec)]
         return len(alike) < SENDERS and targets.count(spec) < AT_ONE_SINK
 
@@ -161,7 +161,7 @@ class Dispatcher:
             raise SinkFault(str(fault), final=_runs_once(spec)) from None
         finally:
             if job is not None and job.abandoned:
-                self._late.append((spec, job))
+                self._overdue.append((spec, job))
 
     async def _begin(self, delivery: Delivery) -> Delivery:
         """Write down that a command starts; what was begun before it is not started again.
@@ -239,7 +239,7 @@ def _runs_once(spec: SinkSpec | None) -> bool:
 
 
 def _given_up(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: float) -> Event:
-    """What is told of a delivery that is not tried again."""
+    """The event of a delivery that is not tried again."""
     about: Mapping[str, Any] = delivery.event.get("data") or {}
     data = {
         "model": delivery.model,

@@ -39,7 +39,7 @@ def captured_at(home: Path) -> CapturedRows:
 
 
 def home_name(home: Path) -> str:
-    """What tells a home from others, "" where that cannot be written down. Blocks."""
+    """The identity of the home, "" if it cannot be stored. Blocks."""
     try:
         return AnswerStore(home / ANSWERS).name()
     except OSError:
@@ -75,7 +75,7 @@ class FleetRows:
         self._pause = pause
 
     def call_roll(self) -> GatewaySelection:
-        """Whom there is to ask; raises ``NotReady``."""
+        """The gateways to ask; raises ``NotReady``."""
         seen = self._gateways.fleet().gateways
         members = [Member(one.gateway.id, one.gateway.home, one.silent_s) for one in seen]
         return select_gateways(members, self._gateway, home_name(self._home))

@@ -1,4 +1,4 @@
-"""Has two versions answer labelled rows that were held out, in processes of their own, and tells how both did."""
+"""Has two versions answer labelled held-out rows, in processes of their own, and compares their metrics."""
 
 import json
 import subprocess
@@ -57,16 +57,16 @@ def examine(
         DeadlineExceeded: it took too long.
     """
     with scratch_folder(temporary_folder(), "exam") as folder:
-        mine, own = _answered(candidate, rows.inputs, folder)
+        candidate_answers, own = _answered(candidate, rows.inputs, folder)
         try:
-            others, _ = _answered(champion, rows.inputs, folder)
+            champion_answers, _ = _answered(champion, rows.inputs, folder)
         except Refused:
-            others = None  # a champion of another signature: there is nothing to be held against
+            champion_answers = None  # a champion of another signature: there is nothing to be held against
         noised = None
         if asked.noise:
             noisy, _ = _answered(candidate, _with_noise(rows.inputs, asked.noise), folder)
             noised = _metric(asked, noisy, rows.labels)
-    return compare(asked, rows, (mine, others), names or own, tries, noised)
+    return compare(asked, rows, (candidate_answers, champion_answers), names or own, tries, noised)
 
 
 def compare(
@@ -83,55 +83,57 @@ def compare(
     Raises:
         Refused: the rows have no column that is asked for.
     """
-    mine, others = answered
-    broken = int((~_finite(mine) & (True if others is None else _finite(others))).sum())
+    candidate, champion = answered
+    broken = int((~_finite(candidate) & (True if champion is None else _finite(champion))).sum())
 
     def marks(where: NDArray[np.bool_]) -> Marks:
-        other = None if others is None else _metric(asked, others, rows.labels, where)
-        return Marks(int(where.sum()), _metric(asked, mine, rows.labels, where), other)
+        other = None if champion is None else _metric(asked, champion, rows.labels, where)
+        return Marks(int(where.sum()), _metric(asked, candidate, rows.labels, where), other)
 
     whole = np.ones(len(rows.labels), np.bool_)
     slices = {name: marks(where) for name, where in _slices(asked.columns, rows.inputs, names).items()}
     found = Exam(marks(whole), slices, noised, broken, tries=tries)
-    if others is None:
+    if champion is None:
         return found
-    advantage = _advantage(asked, rows, mine, others, spent(asked.alpha, tries))
-    return replace(found, advantage=advantage, same=_are_same(mine, others))
+    advantage = _advantage(asked, rows, candidate, champion, spent(asked.alpha, tries))
+    return replace(found, advantage=advantage, same=_are_same(candidate, champion))
 
 
-def _are_same(mine: Answers, others: Answers) -> bool:
+def _are_same(candidate: Answers, champion: Answers) -> bool:
     """Whether two versions gave the same answers, with the same scores, to every row."""
-    return mine.form == others.form and all(
+    return candidate.form == champion.form and all(
         np.array_equal(one, other, equal_nan=True)
-        for one, other in ((mine.values, others.values), (mine.scores, others.scores))
+        for one, other in ((candidate.values, champion.values), (candidate.scores, champion.scores))
     )
 
 
-def _advantage(asked: HeldOut, rows: Labelled, mine: Answers, others: Answers, level: float) -> Advantage | None:
+def _advantage(asked: HeldOut, rows: Labelled, candidate: Answers, champion: Answers, level: float) -> Advantage | None:
     """How far the candidate is ahead, None where a part of the rows has no such metric."""
     if asked.metric in RATES:
-        pair = [[one.right for one in _joined(answers, rows.labels)] for answers in (mine, others)]
+        pair = [[one.right for one in _joined(answers, rows.labels)] for answers in (candidate, champion)]
         return rate_advantage(pair[0], pair[1], rows.units().tolist(), level)
     groups = np.unique(rows.units(), return_inverse=True)[1] % GROUPS
-    whole = _ahead_by(asked, rows, mine, others, np.ones(len(groups), np.bool_))
-    without = [_ahead_by(asked, rows, mine, others, groups != one) for one in np.unique(groups)]
+    whole = _ahead_by(asked, rows, candidate, champion, np.ones(len(groups), np.bool_))
+    without = [_ahead_by(asked, rows, candidate, champion, groups != one) for one in np.unique(groups)]
     known = [one for one in without if one is not None]
     return jackknife_advantage(whole, known, level) if whole is not None and 2 < len(known) == len(without) else None
 
 
-def _ahead_by(asked: HeldOut, rows: Labelled, mine: Answers, others: Answers, where: NDArray[np.bool_]) -> float | None:
-    one, other = (_metric(asked, answers, rows.labels, where) for answers in (mine, others))
+def _ahead_by(
+    asked: HeldOut, rows: Labelled, candidate: Answers, champion: Answers, where: NDArray[np.bool_]
+) -> float | None:
+    one, other = (_metric(asked, answers, rows.labels, where) for answers in (candidate, champion))
     return None if one is None or other is None else asked.sign * (one - other)
 
 
 def _answered(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -> tuple[Answers, list[str]]:
     """What a version answers, and what it calls its features."""
-    stated, given, told = folder / "config.json", folder / "rows.npz", folder / "answers.npz"
-    stated.write_text(version.config)
+    config, request, response = folder / "config.json", folder / "rows.npz", folder / "answers.npz"
+    config.write_text(version.config)
     arrays = {one.name: one.data.astype(str) if one.data.dtype == object else one.data for one in inputs}
-    np.savez(given, **arrays)  # type: ignore[arg-type]
+    np.savez(request, **arrays)  # type: ignore[arg-type]
     own = version.folder or str(Path(version.path).parent)
-    command = [sys.executable, "-m", MODULE, version.path, own, str(stated), str(given), str(told)]
+    command = [sys.executable, "-m", MODULE, version.path, own, str(config), str(request), str(response)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -140,7 +142,7 @@ def _answered(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -> t
         lines = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         reason = "".join(lines).removeprefix("penstock: ") if done.returncode == 1 else "the process that ran it ended"
         raise Refused(f"it does not answer the held-out rows: {reason[:300]}")
-    with np.load(told, allow_pickle=False) as archive:
+    with np.load(response, allow_pickle=False) as archive:
         outputs = [_tensor(name, archive[name]) for name in archive.files]
     answers = answers_of(outputs)
     if answers is None or len(answers.values) != len(inputs[0].data):

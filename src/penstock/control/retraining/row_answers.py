@@ -76,14 +76,14 @@ class RowAnswers:
     def _written(self, request: RowRequest) -> RowAnswer:
         """What there is to say to a request; its file is in the blobs afterwards."""
         try:
-            return self._hand_over(request)
+            return self._upload(request)
         except Fault as fault:
             return RowAnswer(self._gateway, problem=str(fault))
         except Exception as error:  # whoever asks is not to wait
             log.exception("captured rows of model %s cannot be handed over", request.model)
             return RowAnswer(self._gateway, problem=f"its rows cannot be read: {type(error).__name__}")
 
-    def _hand_over(self, request: RowRequest) -> RowAnswer:
+    def _upload(self, request: RowRequest) -> RowAnswer:
         selection = Selection(request.model, request.version, request.share, request.for_exam)
         owner = {"request": request.id, "gateway": self._gateway}
         with Incoming(self._incoming, 2 * request.most.size + SEGMENT_BYTES) as file:

@@ -35,8 +35,8 @@ class Gathered:
 
     def document(self) -> Document:
         """The same as JSON values."""
-        told = {"gateways": self.gateways, "missing": self.missing} if self.of_fleet else {}
-        return {"rows": self.rows, **told}
+        coverage = {"gateways": self.gateways, "missing": self.missing} if self.of_fleet else {}
+        return {"rows": self.rows, **coverage}
 
 
 class RowSource:

@@ -99,10 +99,10 @@ def end_group(leader: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RowFile:
-    """Captured rows as a Parquet file, and what is told of them: how many there are, and of which gateways."""
+    """Captured rows as a Parquet file, and their ``coverage``: how many there are, and of which gateways."""
 
     path: Path
-    told: Document
+    coverage: Document
 
 
 @dataclass(frozen=True, slots=True)

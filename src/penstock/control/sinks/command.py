@@ -21,7 +21,7 @@ OUTPUT_MOST = 1 << 20
 """Bytes of a command's output that are kept: the last ones."""
 
 LINES_MOST, LINES_BYTES = 20, 3000
-"""How many of its last lines a failure is told with, and their bytes together."""
+"""The most last lines that a failure reports, and their most bytes."""
 
 READ_BYTES = 1 << 16
 
@@ -75,7 +75,7 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
     """Run the command. Blocks, for ``timeout_seconds`` at most.
 
     Raises:
-        NotStarted: there was no room, or no descriptors, to start it; it may be tried again.
+        NotStarted: memory, space or descriptors were lacking; it may be tried again.
         SinkFault: it failed, which is final: a command is run again only where somebody asks for it.
     """
     if not context.trusted:
@@ -130,7 +130,7 @@ def _exit_code(running: _Running, context: SinkContext, output: OutputTail, dead
 
 
 def _keep(path: Path, output: OutputTail) -> None:
-    """Write the output down; a command that is done stays done where there is no room for it."""
+    """Write the output down; a finished command stays finished if the disk is full."""
     try:
         path.write_bytes(output.content())
     except OSError as error:
@@ -139,18 +139,18 @@ def _keep(path: Path, output: OutputTail) -> None:
 
 def _failed(reason: str, output: OutputTail) -> SinkFault:
     lines = output.last_lines()
-    told = f"{reason}; its last output:\n{lines}" if lines else f"{reason}, without output"
-    return SinkFault(told, final=True, output=lines)
+    text = f"{reason}; its last output:\n{lines}" if lines else f"{reason}, without output"
+    return SinkFault(text, final=True, output=lines)
 
 
 def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[str, str], Path]:
-    """The command's environment, and the event as a file in its folder, with what is told of its rows."""
+    """The command's environment, and the event as a file in its folder, with the coverage of its rows."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, data, rows = folder / "event.json", event["data"], context.rows
     environment = {**os.environ, "PENSTOCK_EVENT": str(path), "PENSTOCK_MODEL": str(data.get("model", ""))}
     if rows is not None:
         environment["PENSTOCK_ROWS"] = str(rows.path)
-        event = {**event, "data": {**data, "rows": rows.told}}
+        event = {**event, "data": {**data, "rows": rows.coverage}}
     path.write_bytes(json_bytes(event))
     return environment, path
 

@@ -50,7 +50,7 @@ def send(spec: SinkSpec, event: Document, context: SinkContext) -> None:
 
 
 def load_plugins() -> None:
-    """Make the sinks of other packages known; what cannot be loaded is told in the log and left out."""
+    """Make the sinks of other packages known; log and skip those that cannot be loaded."""
     for entry in metadata.entry_points(group=GROUP):
         if entry.name in _SENDERS:
             continue  # a package cannot take the place of what is here

@@ -183,7 +183,7 @@ def test_damage_is_found_and_what_nobody_needs_is_none_of_it(tmp_path: Path) -> 
 def test_what_mlflow_could_not_give_is_shown_and_its_calls_need_a_secret(tmp_path: Path) -> None:
     async def act(gateway: Gateway) -> None:
         await gateway.push("1")
-        gateway.admin.view.tell_of_mlflow(lambda model: ["version 7 has no ONNX flavour"] if model == "m" else ())
+        gateway.admin.view.show_mlflow_problems(lambda model: ["version 7 has no ONNX flavour"] if model == "m" else ())
         [document] = await gateway.admin.models()
         assert document["problem"] == "not taken over from MLflow: version 7 has no ONNX flavour"
         with pytest.raises(Unsupported):

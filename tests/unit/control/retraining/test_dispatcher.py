@@ -434,7 +434,7 @@ def test_a_sink_that_answers_again_has_its_places_back(tmp_path: Path, hanging: 
     room.ask("a")
     taken = room.step_until_taken(hanging)
     hanging.go.set()
-    asyncio.run(reached(lambda: all(job.returned for _, job in room.dispatcher._late)))
+    asyncio.run(reached(lambda: all(job.returned for _, job in room.dispatcher._overdue)))
     room.step()
     assert room.states() == [("sent", taken + 1)]
 
