@@ -69,7 +69,7 @@ class World:
     def policy_of(self, model: str) -> MonitorPolicy:
         return POLICY
 
-    def told(self, model: str, version: str) -> dict[str, Any]:
+    def describe(self, model: str, version: str) -> dict[str, Any]:
         self.turn += 1
         return {"features": [DRIFTING if self.turn % 2 else CALM], "outputs": [], "slices": {}, "quality": {}}
 

@@ -134,7 +134,7 @@ class Checks:
         """The gateway that leads tells the sum."""
         leader = next(one for one in self.gateways if one.lease.term is not None)
         for key in known:
-            told = leader.evidence.told(key)
+            told = leader.evidence.describe(key)
             found = None if told is None else (told["answered"], (told["performance"] or {"labels": 0})["labels"])
             invariants.the_leader_tells_the_sum(key, found, (counted[key], labelled[key]))
 

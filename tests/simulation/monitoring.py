@@ -116,12 +116,12 @@ class Monitoring:
         """Whether what it says rests on the counts of all gateways."""
         return self.evidence.is_known
 
-    def told(self, model: str, version: str) -> dict[str, Any]:
+    def describe(self, model: str, version: str) -> dict[str, Any]:
         """What it says of a version; whether rows drift is not counted in the simulation, but known."""
         key = (model, version)
         state, psi = ("drift", 1.0) if key in self._drifting else ("stable", 0.0)
         column = {"name": "x", "state": state, "psi": psi}
-        return {**(self.evidence.told(key) or {}), "features": [column], "outputs": []}
+        return {**(self.evidence.describe(key) or {}), "features": [column], "outputs": []}
 
 
 def requests_of(totals: Totals) -> int:

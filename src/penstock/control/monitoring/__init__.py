@@ -1,1 +1,1 @@
-"""What is known of versions' rows: references, verdicts, and what is told of them."""
+"""The monitor of a gateway: references, drift, feedback, fleet evidence and events."""

@@ -1,4 +1,4 @@
-"""Events of the monitor on their way to the database: they wait in a file while it is away, and are told once."""
+"""Queues events of the monitor for the database: they wait in a file while it is unreachable, and are stored once."""
 
 import json
 import logging
@@ -17,26 +17,26 @@ from penstock.registry.stores.traffic import Event
 log = logging.getLogger("penstock.control")
 
 MOST_WAITING = 1000
-"""Events that wait; of more, the oldest are given up."""
+"""The most events that wait; beyond it the oldest are dropped."""
 
-Tell = Callable[[str, Event], Awaitable[object]]
-"""Writes an event of a model down, the same one twice once; raises ``NotReady`` while the database is away."""
+EmitEvent = Callable[[str, Event], Awaitable[object]]
+"""Stores an event of a model, a repeated event once; raises ``NotReady`` while the database is unreachable."""
 
 
 class EventQueue:
-    """One gateway's; of one event loop. ``path`` is a file that outlives the control process. ``given_up`` counts
-    events that there was no room for, or that can never be told."""
+    """The queue of one gateway, for one event loop. ``path`` is a file that outlives the control process. ``given_up``
+    counts the events that a full queue dropped, or that the database refuses."""
 
-    def __init__(self, tell: Tell, path: Path) -> None:
-        self._tell = tell
+    def __init__(self, emit: EmitEvent, path: Path) -> None:
+        self._emit = emit
         self._path = path
         self._waiting = self._read()
-        self._is_telling = False
+        self._is_flushing = False
         self._problem_log = ProblemLog()
         self.given_up = 0
 
     async def add(self, model: str, event: Event) -> None:
-        """Tell an event, or let it wait for the database."""
+        """Emit an event, or let it wait for the database."""
         if len(self._waiting) == MOST_WAITING:
             self._waiting.popleft()
             self.given_up += 1
@@ -45,30 +45,30 @@ class EventQueue:
         await self.flush()
 
     async def flush(self) -> None:
-        """Tell what waits, oldest first, as far as the database takes it."""
-        if self._is_telling or not self._waiting:
+        """Emit the waiting events, oldest first, until the database is unreachable."""
+        if self._is_flushing or not self._waiting:
             return
-        self._is_telling = True
+        self._is_flushing = True
         try:
-            while self._waiting and await self._is_told(self._waiting[0]):
+            while self._waiting and await self._emit_oldest(self._waiting[0]):
                 pass
         finally:
-            self._is_telling = False
+            self._is_flushing = False
             self._write()
 
-    async def _is_told(self, head: tuple[str, Event]) -> bool:
-        """Whether the oldest event waits no more."""
+    async def _emit_oldest(self, head: tuple[str, Event]) -> bool:
+        """Emit the oldest event, and return whether it has left the queue."""
         try:
-            await self._tell(*head)
+            await self._emit(*head)
         except NotReady as fault:
             self._problem_log.report(self._path, f"events wait for the registry's database: {fault}")
             return False
-        except Exception:  # an event that cannot be told must not hold up all others
+        except Exception:  # an event that cannot be stored must not block all others
             self.given_up += 1
-            log.exception("an event of model %s cannot be told", head[0])
+            log.exception("cannot store an event of model %s; it is dropped", head[0])
         else:
             self._problem_log.clear(self._path)
-        if self._waiting and self._waiting[0] is head:  # else it was given up meanwhile
+        if self._waiting and self._waiting[0] is head:  # else it was dropped in the meantime
             self._waiting.popleft()
         return True
 

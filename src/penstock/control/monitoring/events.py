@@ -1,4 +1,4 @@
-"""What is told of a version's reference, drift and performance: pure functions; ``now`` is seconds since the epoch."""
+"""Builds the events on a version's reference, drift and performance; ``now`` is seconds since the epoch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,27 +24,27 @@ _PERFORMANCE_TYPES = {True: "performance.degraded.v1", False: "performance.recov
 def drift_event(
     key: VersionKey, change: DriftChange, columns: Sequence[str], digest: str | None, budget: float, now: float
 ) -> Event:
-    """A change of drift; ``columns`` are all that are affected after it, ``digest`` is the reference's, ``budget`` the
-    rows between false alarms."""
+    """The event of a drift change. ``columns`` are all affected columns after it, ``digest`` is that of the reference,
+    ``budget`` the rows between false alarms."""
     about = {"reference": digest, "rows_between_false_alarms": budget}
-    told = {**about, "columns": columns, "message": sentence(change, columns), **change.evidence}
-    return _event(key, _DRIFT_TYPES[change.about, change.begins], change.feature, told, now)
+    details = {**about, "columns": columns, "message": sentence(change, columns), **change.evidence}
+    return _event(key, _DRIFT_TYPES[change.about, change.begins], change.feature, details, now)
 
 
 def performance_event(key: VersionKey, change: PerformanceChange, budget: float, now: float) -> Event:
-    """A change that labels show; ``budget`` is the labels between false alarms."""
-    told = {"what": change.what, "labels_between_false_alarms": budget, **change.evidence}
-    return _event(key, _PERFORMANCE_TYPES[change.begins], change.what, told, now)
+    """The event of a performance change; ``budget`` is the labels between false alarms."""
+    details = {"what": change.what, "labels_between_false_alarms": budget, **change.evidence}
+    return _event(key, _PERFORMANCE_TYPES[change.begins], change.what, details, now)
 
 
 def relearned_event(key: VersionKey, digest: str | None, by: By, now: float) -> Event:
-    """A reference, which had this digest, was taken away to be learned anew."""
+    """The event of a dropped reference, which had this digest and is learned again."""
     model, version = key
     data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason, "reference": digest or ""}
     return Event("reference.relearned.v1", f"models/{model}/versions/{version}", f"{now:.3f}", data)
 
 
-def _event(key: VersionKey, kind: str, name: str, told: Mapping[str, Any], now: float) -> Event:
+def _event(key: VersionKey, kind: str, name: str, details: Mapping[str, Any], now: float) -> Event:
     model, version = key
-    data = {"model": model, "version": version, **told}
+    data = {"model": model, "version": version, **details}
     return Event(kind, f"models/{model}/versions/{version}", f"{name} {now:.0f}", data)

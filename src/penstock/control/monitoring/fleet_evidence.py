@@ -1,8 +1,7 @@
-"""The evidence of all gateways: each publishes what it has counted, and the one that leads looks at the sum.
+"""The evidence of the fleet: each gateway publishes its counts, and the leader looks at their sum.
 
-What is concluded is kept in the database with the counts that it was drawn from, in one transaction with the events of
-it. So another gateway goes on exactly there, an event is told once, and a gateway that has led without knowing that
-another one does now can change nothing.
+A verdict, the counts that it rests on and its events are stored in one transaction. So the next leader continues
+exactly there, an event is emitted once, and a deposed leader can change nothing.
 """
 
 import logging
@@ -10,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S
 from penstock.control.monitoring.drift.resuming import resumed
@@ -35,47 +34,48 @@ from penstock.registry.stores.traffic import Event
 log = logging.getLogger("penstock.control")
 
 INTERVAL_S = 5.0
-"""Counts are published and looked at that often: what a gateway that ends had counted since is lost."""
+"""Interval of publications and looks; a gateway that ends loses its counts since the last one."""
 
 KEEP_S = 10.0
-"""What is concluded is written down that often, and at every change."""
+"""Verdicts are stored at this interval, and at every change."""
 
 MOST_LABELS = 10_000
-"""Labelled rows of a version that a gateway which begins to lead learns anew from."""
+"""The most labelled rows of a version that a new leader replays."""
 
 RETIRE_EVERY = 12
-"""Steps between two times at which the rows of gateways that have ended are added up."""
+"""Steps between two additions of the rows of ended gateways."""
 
-T = TypeVar("T")
+EMITTED = "told"
+"""The field of a stored summary with the number of alarms that each gateway has emitted."""
+
 Run = Callable[..., Awaitable[Any]]
 
 
 class Watched(Protocol):
-    """What the gateway knows of the versions that it watches."""
+    """The versions that the gateway watches."""
 
     def own_counts(self) -> dict[VersionKey, Counts]:
-        """What it has counted of every version that it serves."""
+        """Return the gateway's counts of every served version."""
 
     def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
-        """A version's reference, and its policy with the keys that rows are sliced by."""
+        """Return a version's reference, and its policy with the keys that rows are sliced by."""
 
     def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
-        """What is told of a change."""
+        """Return the event of a drift change."""
 
     def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
-        """What is told of a change that labels show."""
+        """Return the event of a performance change."""
 
     def document_of(
         self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
     ) -> Document:
-        """What is shown of a version."""
+        """Return the document of a version."""
 
 
 @dataclass(slots=True)
 class _Version:
-    """What this gateway concludes of a version while it leads: of ``counts``, the last ones that were looked at;
-    ``events`` are not written down yet. ``told`` is how many alarms each gateway has told of, ``alarms`` how many
-    of the monitor's are in it."""
+    """The leader's conclusions on a version. ``counts`` are the last ones looked at; ``events`` are not stored yet.
+    ``emitted`` is the number of alarms that each gateway has emitted; it includes ``alarms`` of the monitor's."""
 
     shape: Shape
     monitor: VersionMonitor | None
@@ -84,13 +84,13 @@ class _Version:
     revision: int
     concluded_at: float = float("-inf")
     alarms: int = 0
-    told: dict[str, int] = field(default_factory=dict)
+    emitted: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 
 
 class FleetEvidence:
-    """One gateway's part in it; ``run`` runs what blocks on a thread, ``notes`` is a file that lives as long as the
-    gateway's counters."""
+    """One gateway's part in the fleet's evidence. ``run`` runs blocking calls on a thread; ``notes`` is a file that
+    lives as long as the gateway's counters. Methods belong to the event loop."""
 
     def __init__(self, store: EvidenceStore, gateway: str, watched: Watched, run: Run, notes: Path) -> None:
         self._store = store
@@ -101,51 +101,53 @@ class FleetEvidence:
         self._run = run
         self._versions: dict[VersionKey, _Version] = {}
         self._summaries: dict[VersionKey, Document] = {}
-        meanwhile = "the counts of all gateways cannot be put together"
+        meanwhile = "the counts of all gateways are not summed"
         self.task = PeriodicTask("evidence", self.step, INTERVAL_S, meanwhile=meanwhile)
         self._keyed: KeyedWork[VersionKey] = KeyedWork(self.task, "no verdict by all gateways of", shared=(NotReady,))
         self._leads = self._known = False
         self._labels_upto: int | None = None
         self._steps = 0
 
-    # What others ask.
+    # Queries.
 
     @property
     def is_known(self) -> bool:
-        """Whether this gateway leads and has looked at the counts of all."""
+        """Whether this gateway leads and has looked at the counts of all gateways."""
         return self._known
 
-    def told(self, key: VersionKey) -> Document | None:
-        """What is concluded of a version from all counts; None where this gateway does not lead, or nobody has
-        counted."""
+    def describe(self, key: VersionKey) -> Document | None:
+        """Return the fleet's document of a version; None if this gateway does not lead, or there are no counts."""
         found = self._versions.get(key)
         return None if found is None else self._document(key, found)
 
     def summary(self, key: VersionKey) -> Document | None:
-        """What every gateway shows of a version's verdict, with the ``alarms`` that this one has told of: those of all
-        gateways add up to all alarms. None while nothing is known."""
+        """Return the summary of a version's verdict, the same at every gateway, but for ``alarms``.
+
+        ``alarms`` counts those that this gateway has emitted: the sum over all gateways is the total. None while there
+        is no verdict.
+        """
         found = self._summaries.get(key)
-        return {**found, "alarms": found.get("told", {}).get(self._gateway, 0)} if found else None
+        return {**found, "alarms": found.get(EMITTED, {}).get(self._gateway, 0)} if found else None
 
     def unreadable(self) -> dict[VersionKey, int]:
-        """Labels of each version that this gateway has left out, while it leads, since they cannot be read."""
+        """Return the number of labels by version that this leader cannot read."""
         return {key: one.performance.unreadable for key, one in self._versions.items() if one.performance.unreadable}
 
     async def document(self, key: VersionKey) -> Document | None:
-        """The same, by whoever leads: as it was written down last. Raises ``NotReady``."""
-        if (told := self.told(key)) is not None:
-            return told
+        """Return the fleet's document of a version, from the leader's last verdict; raises ``NotReady``."""
+        if (document := self.describe(key)) is not None:
+            return document
         verdict: Verdict | None = await self._run(self._store.verdict, *key, deadline_s=READ_S)
         return None if verdict is None else verdict.document
 
-    # What happens by itself.
+    # The periodic task.
 
     async def step(self) -> None:
-        """Publish what was counted here; where this gateway leads, look at what all have counted.
+        """Publish this gateway's counts; as the leader, look at the counts of all gateways.
 
         Raises:
-            NotReady: the database is away.
-            OSError: what is published cannot be noted.
+            NotReady: the database is unreachable.
+            OSError: the publisher's notes cannot be written.
         """
         own = self._watched.own_counts()
         await self._run(self._publisher.publish, own)
@@ -166,14 +168,14 @@ class FleetEvidence:
     async def _lead(self, shapes: Mapping[VersionKey, Shape]) -> None:
         self._versions = {key: one for key, one in self._versions.items() if key in shapes}
         if self._labels_upto is None:
-            self._labels_upto = await self._run(self._store.last_label)  # a version that is begun with reads its own
+            self._labels_upto = await self._run(self._store.last_label)  # a new version reads its own labels
         batches: list[LabelBatch] = await self._run(self._store.labels, self._labels_upto)
         labels = _by_version(batches)
         found: dict[VersionKey, Counts] = await self._run(self._read, shapes)
         for key in self._keyed.due(found):
             with self._keyed.isolated(key):
-                await self._look_or_begin_anew(key, found[key], labels.get(key, ()))
-        # Only now: where a step ends early, the next one gives them again, and none is learned twice.
+                await self._look_or_restart(key, found[key], labels.get(key, ()))
+        # Only now: after a failed step the next one reads them again, and none is learned twice.
         self._labels_upto = max([self._labels_upto, *(one.seq for one in batches)])
         self._known = True
         self._steps += 1
@@ -186,19 +188,19 @@ class FleetEvidence:
         return summed(self._store.published(), shapes)
 
     def problem(self, key: VersionKey) -> str:
-        """Why nothing is concluded of a version, "" where something is."""
+        """Return why a version has no verdict, "" if it has one."""
         return self._keyed.problem(key)
 
-    async def _look_or_begin_anew(self, key: VersionKey, counts: Counts, labels: Sequence[LabelBatch]) -> None:
+    async def _look_or_restart(self, key: VersionKey, counts: Counts, labels: Sequence[LabelBatch]) -> None:
         try:
             await self._look(key, counts, labels)
         except NotReady:
             raise
         except Conflict as fault:
-            log.warning("what is concluded is begun anew: %s", fault)
+            log.warning("model %s version %s: this gateway restarts from the stored verdict: %s", *key, fault)
             self._versions.pop(key, None)
         except Exception:
-            self._versions.pop(key, None)  # labels are given once: the next look reads all of them again
+            self._versions.pop(key, None)  # a look gets each label once: the next one reads all of them again
             raise
 
     async def _look(self, key: VersionKey, counts: Counts, labels: Sequence[LabelBatch]) -> None:
@@ -209,15 +211,15 @@ class FleetEvidence:
         known.counts = counts
         reference, policy = self._watched.terms(key)
         if reference is not None and known.monitor is not None:
-            known.monitor = self._looked(key, known, known.monitor, reference, policy, now)
+            known.monitor = self._look_at_rows(key, known, known.monitor, reference, policy, now)
         learned = await self._run(known.performance.learn, labels, reference, policy, now)
-        self._versions[key] = known  # only now: one that is begun without its labels would never learn of them
+        self._versions[key] = known  # only now: a version that starts without its labels would never learn them
         known.events += [self._watched.performance_event_of(key, one) for one in learned]
         alarms = 0 if known.monitor is None else known.monitor.alarms
         if known.events or alarms != known.alarms or now - known.concluded_at >= KEEP_S:
             await self._conclude(key, known, alarms, now)
 
-    def _looked(
+    def _look_at_rows(
         self,
         key: VersionKey,
         known: _Version,
@@ -226,7 +228,7 @@ class FleetEvidence:
         policy: MonitorPolicy,
         now: float,
     ) -> VersionMonitor:
-        """The monitor after a look, another one where counts are fewer than they were."""
+        """Return the monitor after a look; a new one if counts have become fewer."""
         counted = counted_of(reference, policy, known.counts)
         if not counted.covers(monitor.last):
             monitor = resumed(reference, policy, counted, now, monitor.export_state())
@@ -235,7 +237,7 @@ class FleetEvidence:
         return monitor
 
     async def _opened(self, key: VersionKey, counts: Counts, now: float) -> _Version:
-        """Go on where the gateway that led before has been."""
+        """Continue with the verdict of the previous leader."""
         verdict: Verdict | None = await self._run(self._store.verdict, *key)
         revision = 0 if verdict is None else verdict.revision
         (reference, policy), monitor = self._watched.terms(key), None
@@ -245,34 +247,38 @@ class FleetEvidence:
             rows = evidence.get("rows") if same else None
             monitor = resumed(reference, policy, counted_of(reference, policy, counts), now, rows)
         found = _Version(counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision)
-        found.told = {} if verdict is None else dict(verdict.summary.get("told", {}))
+        found.emitted = {} if verdict is None else dict(verdict.summary.get(EMITTED, {}))
         found.alarms = 0 if monitor is None else monitor.alarms
         return found
 
     async def _conclude(self, key: VersionKey, known: _Version, alarms: int, now: float) -> None:
         monitor, document = known.monitor, self._document(key, known)
-        told = self._told_with(known, alarms)
-        summary = {**_summary(monitor), "told": told}
-        evidence = {"rows": None if monitor is None else monitor.export_state(), "labels": known.performance.kept()}
+        emitted = self._emitted_with(known, alarms)
+        summary = {**_summary(monitor), EMITTED: emitted}
+        evidence = {
+            "rows": None if monitor is None else monitor.export_state(),
+            "labels": known.performance.export_state(),
+        }
         verdict = Verdict(known.shape.id, known.revision + 1, evidence, summary, document)
         await self._run(self._store.conclude, key, verdict, tuple(known.events))
-        known.revision, known.concluded_at, known.alarms, known.told = verdict.revision, now, alarms, told
+        known.revision, known.concluded_at = verdict.revision, now
+        known.alarms, known.emitted = alarms, emitted
         known.events.clear()
         self._summaries[key] = summary
 
-    def _told_with(self, known: _Version, alarms: int) -> dict[str, int]:
-        """How many alarms each gateway has told of with those that are told now; without gateways that have ended."""
-        living = {name: number for name, number in known.told.items() if name in known.counts.gateways}
-        mine = known.told.get(self._gateway, 0) + max(0, alarms - known.alarms)
-        return {**living, self._gateway: mine} if mine else living
+    def _emitted_with(self, known: _Version, alarms: int) -> dict[str, int]:
+        """Return the number of alarms that each living gateway has emitted, including those of this verdict."""
+        living = {name: number for name, number in known.emitted.items() if name in known.counts.gateways}
+        own = known.emitted.get(self._gateway, 0) + max(0, alarms - known.alarms)
+        return {**living, self._gateway: own} if own else living
 
     def _document(self, key: VersionKey, known: _Version) -> Document:
         counts = known.counts
         performance = {**(known.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
         if known.performance.unreadable:
             performance["unreadable"] = known.performance.unreadable
-        whole = self._watched.document_of(key, known.monitor, counts.totals, performance)
-        return {**whole, "gateways": list(counts.gateways)}
+        document = self._watched.document_of(key, known.monitor, counts.totals, performance)
+        return {**document, "gateways": list(counts.gateways)}
 
 
 def _by_version(batches: Sequence[LabelBatch]) -> dict[VersionKey, list[LabelBatch]]:
@@ -283,12 +289,12 @@ def _by_version(batches: Sequence[LabelBatch]) -> dict[VersionKey, list[LabelBat
 
 
 def counted_of(reference: Reference, policy: MonitorPolicy, counts: Counts) -> Counted:
-    """What a monitor takes of counts."""
+    """Return counts as a monitor takes them."""
     return replace(Counted.of(reference, [counts.cells], policy.slices), workers=counts.workers)
 
 
 def _summary(monitor: VersionMonitor | None) -> Document:
-    """The state of each column and the evidence that it has changed."""
+    """Return the state of each column and its log evidence of change."""
     if monitor is None:
         return {"columns": {}}
     names = [one.bins.name for one in monitor.reference.features]

@@ -1,4 +1,4 @@
-"""How good a version has been by the labels that all gateways have joined, in the order in which they were told."""
+"""Tracks the performance of a version by the labels of all gateways, in the order in which they were stored."""
 
 import logging
 import math
@@ -17,12 +17,12 @@ log = logging.getLogger("penstock.control")
 
 
 class FleetPerformance:
-    """One version's; one thread at a time may use it. ``told`` is the number of the last batch whose changes were told
-    of, by whoever led then, and ``labels`` how many labels there had been: not all of them are kept. ``unreadable`` are
-    the labels of batches that cannot be read, and that were left out."""
+    """The performance of one version; one thread at a time may use it. ``emitted`` is the number of the last batch
+    whose changes a leader has emitted, ``labels`` the number of labels until then; the database has only the latest.
+    ``unreadable`` counts the labels of batches that cannot be read and are left out."""
 
-    def __init__(self, told: int = 0, labels: int = 0) -> None:
-        self._told = self._seen = told
+    def __init__(self, emitted: int = 0, labels: int = 0) -> None:
+        self._emitted = self._seen = emitted
         self._labels = labels
         self._performance: Performance | None = None
         self._replayed = False
@@ -33,14 +33,16 @@ class FleetPerformance:
     def learn(
         self, batches: Sequence[LabelBatch], reference: Reference | None, policy: MonitorPolicy, now: float
     ) -> list[PerformanceChange]:
-        """Take further batches in; what has changed by those that were not told of. The first ones are all that are
-        kept; earlier ones among them teach without a word."""
+        """Learn further batches, and return the changes that have not been emitted yet.
+
+        The first call gets all stored batches; earlier ones among them cause no change.
+        """
         changes: list[PerformanceChange] = []
         fresh = [one for one in batches if one.seq > self._seen or not self._replayed]
         self._replayed = True
         self._seen = max([self._seen, *(one.seq for one in fresh)])
-        read = [(one.seq <= self._told, rows) for one in fresh if (rows := self._rows(one))]
-        self._told = self._seen
+        read = [(one.seq <= self._emitted, rows) for one in fresh if (rows := self._rows(one))]
+        self._emitted = self._seen
         if not read:
             return changes
         if self._performance is None:
@@ -56,18 +58,18 @@ class FleetPerformance:
         self.document = {**self._performance.document(), "labels": self._labels}
         return changes
 
-    def kept(self) -> tuple[int, int]:
-        """What another gateway makes its own of."""
-        return self._told, self._labels
+    def export_state(self) -> tuple[int, int]:
+        """Return the arguments with which another gateway continues: the last emitted batch and the labels."""
+        return self._emitted, self._labels
 
     def _rows(self, batch: LabelBatch) -> list[LabelledRow]:
-        """The rows of a batch, none where they cannot be read."""
+        """Return the rows of a batch; none if they cannot be read."""
         try:
             return unpack_rows(batch.version, batch.rows)
         except ValueError as fault:
             if not self.unreadable:
-                told = batch.model, batch.version, batch.number, batch.gateway, fault
-                log.error("model %s version %s: %d labels of gateway %s cannot be read and are left out: %s", *told)
+                details = batch.model, batch.version, batch.number, batch.gateway, fault
+                log.error("model %s version %s: %d labels of gateway %s cannot be read and are left out: %s", *details)
             self.unreadable += batch.number
             return []
 

@@ -1,7 +1,7 @@
-"""Matches labels and rewards for open rollouts and experiments: what they may compare, as strata that close in time.
+"""Matches labels and rewards for open rollouts and experiments, as strata that close in time.
 
-Times are taken from this machine's clock only, which also timed the answers, and are told as seconds since the workers
-here had the weights in question: clocks of other gateways do not matter.
+All times come from this machine's clock, which also timed the answers. They are reported as seconds since the workers
+here received the weights in question, so clocks of other gateways do not matter.
 """
 
 from collections import deque
@@ -16,11 +16,11 @@ from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from penstock.registry.records import Document
 
 MOST_STRATA = 1024
-"""Strata of a trial that wait for the gateway that leads; of more, the oldest are given up."""
+"""The most strata of a trial that wait for the leader; beyond it the oldest are dropped."""
 
 
 class Signal(StrEnum):
-    """What is compared: wrong answers among those that were labelled, or rewards."""
+    """The compared values: wrong answers among the labelled ones, or rewards."""
 
     WRONG = "wrong"
     REWARD = "reward"
@@ -28,7 +28,7 @@ class Signal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a trial compares: ``stage`` is a number of its own for each stretch whose answers are compared."""
+    """What a trial compares; ``stage`` is a new number for each period whose answers are compared."""
 
     trial: str
     model: str
@@ -38,12 +38,12 @@ class Terms:
 
 
 SET_BACK_S = 1.0
-"""A clock that was set back by more moves the beginning along; by less, time stands still for as long."""
+"""If the clock is set back by more than this, the start moves with it; by less, time stands still until then."""
 
 
 @dataclass(slots=True)
 class _Comparison:
-    """One trial's, of answers since ``began_at`` (seconds since the epoch, this machine's clock)."""
+    """The comparison of one trial, of answers since ``began_at`` (seconds since the epoch, this machine's clock)."""
 
     terms: Terms
     began_at: float
@@ -53,7 +53,7 @@ class _Comparison:
 
     def close(self, now: float) -> None:
         back_s = self.matching.closed_s - (now - self.began_at)
-        if back_s > SET_BACK_S:  # else labels would wait until the clock is where it was
+        if back_s > SET_BACK_S:  # else labels would wait until the clock has caught up
             self.began_at -= back_s
         closed = self.matching.close(now - self.began_at)
         self.given_up += max(0, len(self.strata) + len(closed) - MOST_STRATA)
@@ -66,7 +66,7 @@ class _Comparison:
 
 
 class LabelComparisons:
-    """One gateway's; any thread may use it. ``clock`` is the one that answers are timed by."""
+    """The comparisons of one gateway; any thread may use it. ``clock`` is the clock of the answers."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -74,21 +74,21 @@ class LabelComparisons:
         self._comparisons: dict[str, _Comparison] = {}
 
     def start(self, terms: Terms) -> None:
-        """Compare answers from now on, unless the same is compared already."""
+        """Compare answers from now on, unless the same terms are being compared."""
         with self._lock:
             known = self._comparisons.get(terms.trial)
             if known is None or known.terms != terms:
                 self._comparisons[terms.trial] = _Comparison(terms, self._clock(), LabelMatching(terms.versions))
 
     def retain(self, signal: Signal, trials: Collection[str]) -> None:
-        """Forget all trials of a kind but these."""
+        """Forget all other trials of a signal."""
         with self._lock:
             over = [key for key, one in self._comparisons.items() if one.terms.signal is signal and key not in trials]
             for key in over:
                 del self._comparisons[key]
 
     def take(self, model: str, rows: Sequence[LabelledRow], rewards: Sequence[RewardedAnswer]) -> None:
-        """Note labels and rewards of answers that the split gave, at the age that they had when they came."""
+        """Add labels and rewards of answers that the split gave, with their age on arrival."""
         with self._lock:
             now = self._clock()
             for one in self._comparisons.values():
@@ -98,8 +98,7 @@ class LabelComparisons:
                         one.matching.add(version, answered_at - one.began_at, age_s, value)
 
     def look(self, trial: str, stage: int, known_s: float) -> Document | None:
-        """What there is to compare in a stage beyond ``known_s``, for the gateway that leads; None if it is not that
-        stage here."""
+        """Return the strata of a stage that closed after ``known_s``, for the leader; None if the stage is another."""
         with self._lock:
             one = self._comparisons.get(trial)
             if one is None or one.terms.stage != stage:
@@ -117,15 +116,15 @@ class LabelComparisons:
             }
 
     def out(self) -> list[Document]:
-        """Everything that has to outlive this process, as JSON values."""
+        """Return the state that must outlive this process, as JSON values."""
         with self._lock:
             return [one.out() for one in self._comparisons.values()]
 
     def restore(self, kept: Sequence[Mapping[str, Any]]) -> None:
-        """Go on with what was kept.
+        """Continue with the values of ``out``.
 
         Raises:
-            KeyError: it is of another form (also ``TypeError`` and ``ValueError``).
+            KeyError: the format is unknown (also ``TypeError`` and ``ValueError``).
         """
         for values in kept:
             said = values["terms"]
@@ -139,7 +138,7 @@ class LabelComparisons:
 def _values(
     signal: Signal, rows: Sequence[LabelledRow], rewards: Sequence[RewardedAnswer]
 ) -> Iterator[tuple[str, float, float, float]]:
-    """Version, time of the answer, time of the label and value of what the split answered."""
+    """Yield version, answer time, label time and value of the answers that the split gave."""
     if signal is Signal.REWARD:
         yield from ((one.version, one.answered_at, one.came_at, one.reward) for one in rewards if one.by_split)
     else:
@@ -147,6 +146,6 @@ def _values(
 
 
 def stratum_in(values: Mapping[str, Any]) -> Stratum:
-    """A stratum from its JSON values."""
+    """Read a stratum from its JSON values."""
     sums = {version: (int(count), total, squares) for version, (count, total, squares) in values["sums"].items()}
     return Stratum(values["closed_s"], values["age"], sums)

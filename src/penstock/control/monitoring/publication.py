@@ -1,7 +1,7 @@
-"""What a gateway tells the others of its counts, and the sum over all gateways, as pure functions.
+"""Packs one gateway's counts for publication, and sums them over all gateways, as pure functions.
 
-Counts are told whole and replaced in place, so a publication that is repeated or lost changes nothing. A gateway that
-was silent for so long that its rows were added to those of ended gateways begins new ones, with what it counts beyond.
+A publication has all counts and replaces the one before, so a repeated or lost publication changes nothing. If a
+gateway was silent for so long that its rows were added to those of ended gateways, it starts new rows for later counts.
 """
 
 import hashlib
@@ -20,30 +20,30 @@ from penstock.monitor.rows import Layout
 from penstock.registry.stores.evidence import ENDED, Published
 
 NO_LAYOUT = ""
-"""Of a version without a reference: its rows are not counted."""
+"""The layout of a version without a reference: its rows are not counted."""
 
 _WORD = np.dtype("<u8")
 _FAST = 1
-"""Most words are nothing, so that more effort gains little."""
+"""Most cells are 0, so more effort gains little."""
 
 
 def layout_id(digest: str, keys: Sequence[str]) -> str:
-    """Names the reference with this digest and the keys that rows are sliced by: what counts of one layout rest on."""
+    """Return an id of a reference (by its digest) and the keys that rows are sliced by."""
     return hashlib.sha256(json.dumps([digest, sorted(keys)]).encode()).hexdigest()
 
 
 def pack(cells: Cells) -> bytes:
-    """Words in few bytes."""
+    """Compress cells."""
     return zlib.compress(cells.astype(_WORD, copy=False).tobytes(), _FAST)
 
 
 def unpack(packed: bytes, size: int) -> Cells | None:
-    """So many words, which are read only; None if they are not so many: they are of a gateway of another release."""
+    """Read ``size`` cells (read-only); None for another number of cells, from a gateway of another release."""
     try:
-        whole = np.frombuffer(zlib.decompress(packed), _WORD)
+        cells = np.frombuffer(zlib.decompress(packed), _WORD)
     except (zlib.error, ValueError):
         return None
-    return whole.astype(np.uint64, copy=False) if len(whole) == size else None
+    return cells.astype(np.uint64, copy=False) if len(cells) == size else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """How many words there are."""
+        """The number of cells."""
         return 0 if self.layout is None else self.layout.size
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one or more gateways have counted of a version so far: ``cells`` of ``shape`` of so many ``workers``, the
-    ``block`` of its requests, and what became of its labels (``outcomes``)."""
+    """The counts of a version at one or more gateways: ``cells`` of ``shape`` summed over ``workers``, the ``block`` of
+    its requests, and its labels by outcome (``outcomes``)."""
 
     shape: Shape
     cells: Cells
@@ -77,12 +77,12 @@ class Counts:
         return Totals(self.block)
 
     def equals(self, other: "Counts") -> bool:
-        """Whether both say the same."""
+        """Return whether both have the same counts."""
         same = (self.shape.id, self.workers, self.outcomes) == (other.shape.id, other.workers, other.outcomes)
         return same and np.array_equal(self.cells, other.cells) and np.array_equal(self.block, other.block)
 
     def beyond(self, before: "Counts") -> "Counts":
-        """What was counted beyond what was said before."""
+        """Return the counts beyond those of an earlier publication."""
         cells = self.cells
         if self.shape.layout is not None and self.shape.id == before.shape.id:
             cells = rows.subtract_region(self.shape.layout, cells, before.cells)
@@ -92,7 +92,7 @@ class Counts:
 
 
 def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
-    """Counts of a version added up; those of rows only where they are of the same shape."""
+    """Add counts of a version; cells only of those with the same shape."""
     same = [one for one in counts if one.shape.id == shape.id]
     cells = (
         np.zeros(0, np.uint64) if shape.layout is None else rows.add_regions(shape.layout, [one.cells for one in same])
@@ -105,14 +105,14 @@ def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
 
 
 def packed(key: VersionKey, gateway: str, counts: Counts) -> Published:
-    """Counts as they are published."""
+    """Return counts as a published row."""
     cells, block = pack(counts.cells), pack(counts.block)
     return Published(*key, gateway, counts.shape.id, counts.workers, cells, block, dict(counts.outcomes))
 
 
 def unpacked(row: Published, shape: Shape) -> Counts:
-    """Counts as they were published; of another shape than that there is nothing of rows, of another release nothing
-    of requests either."""
+    """Read counts from a published row; without cells if the shape is another, without requests if the release is
+    another."""
     cells = unpack(row.words, shape.size) if row.layout == shape.id else None
     block = unpack(row.block, BLOCK_CELLS)
     block = np.zeros(BLOCK_CELLS, np.uint64) if block is None else block
@@ -123,7 +123,7 @@ def unpacked(row: Published, shape: Shape) -> Counts:
 
 
 def summed(published: Sequence[Published], shapes: Mapping[VersionKey, Shape]) -> dict[VersionKey, Counts]:
-    """What all gateways have counted of each version of a known shape."""
+    """Return the counts of all gateways for each version of a known shape."""
     by_key: dict[VersionKey, list[Counts]] = {}
     for row in published:
         key = (row.model, row.version)
@@ -133,10 +133,10 @@ def summed(published: Sequence[Published], shapes: Mapping[VersionKey, Shape]) -
 
 
 def ended(shapes: Mapping[VersionKey, Shape], before: Published | None, gone: Sequence[Published]) -> Published | None:
-    """The row of ended gateways with those of further ones; None of a version that is not served any more."""
+    """Return the row of ended gateways with further ones added; None if the version is no longer served."""
     key = (gone[0].model, gone[0].version)
     shape = shapes.get(key)
     if shape is None:
         return None
-    whole = added(shape, [unpacked(row, shape) for row in (*([before] if before else []), *gone)])
-    return packed(key, ENDED, replace(whole, workers=0))
+    total = added(shape, [unpacked(row, shape) for row in (*([before] if before else []), *gone)])
+    return packed(key, ENDED, replace(total, workers=0))

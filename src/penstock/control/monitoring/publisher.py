@@ -1,7 +1,7 @@
-"""Publishes one gateway's counts so that none is counted twice, whatever is lost, repeated or taken for ended.
+"""Publishes one gateway's counts so that none counts twice, whatever is lost, repeated or taken for ended.
 
-What a gateway is about to say is noted beside its counters first, where a new control process finds it. So a gateway
-whose rows were added to those of ended gateways goes on beyond what it said, also if nobody remembers having said it.
+The publisher first writes each publication to a file beside the counters, where a new control process finds it. So a
+gateway whose rows were added to those of ended gateways continues with the counts beyond its last publication.
 """
 
 import base64
@@ -19,9 +19,9 @@ from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Present,
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a gateway said of a version: ``tried`` is all that it had counted at the last attempt, ``before`` what of it
-    was added to the row of ended gateways. ``since`` is the first attempt at the row in question (the database's time),
-    ``known`` says that the row was there."""
+    """A gateway's publication of a version. ``tried`` are all counts at the last attempt, ``before`` those that are in
+    the row of ended gateways. ``since`` is the first attempt at the present row (the database's time); ``known`` means
+    that the row was seen in the database."""
 
     tried: Published
     since: float
@@ -29,30 +29,30 @@ class Said:
     before: Published | None = None
 
     def looked_at(self, key: VersionKey, present: Present, now: float) -> "Said | None":
-        """The same with what the database shows; None where nothing of it is left there."""
+        """Return the publication after a read of the database; None if the database has nothing of it."""
         if key in present.own:
             return replace(self, known=True)
         if key not in present.ended:
             return None
-        if self.known or now - self.since >= RETIRED_S:  # else it was never written: nobody ends so young a row
+        if self.known or now - self.since >= RETIRED_S:  # else it was never written: so young a row is not retired
             return Said(self.tried, now, before=self.tried)
         return self
 
     def out(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return JSON values."""
         before = None if self.before is None else _row_out(self.before)
         return {"tried": _row_out(self.tried), "since": self.since, "known": self.known, "before": before}
 
 
 def said_in(values: Mapping[str, Any]) -> Said:
-    """The reverse of ``out``; raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is of another form."""
+    """Read the values of ``out``; raises ``KeyError``, ``TypeError`` or ``ValueError`` for an unknown format."""
     before = None if values["before"] is None else _row_in(values["before"])
     return Said(_row_in(values["tried"]), float(values["since"]), bool(values["known"]), before)
 
 
 class Publisher:
-    """One gateway's; one thread at a time may use it. ``gateway`` names the gateway's counters: it has another name
-    once they begin anew. ``notes`` is a file that lives as long as the counters."""
+    """The publisher of one gateway; one thread at a time may use it. ``gateway`` names the gateway's counters: new
+    counters have a new name. ``notes`` is a file that lives as long as the counters."""
 
     def __init__(self, store: EvidenceStore, gateway: str, notes: Path) -> None:
         self._store = store
@@ -62,11 +62,11 @@ class Publisher:
         self._written: dict[VersionKey, Counts] = {}
 
     def publish(self, counts: Mapping[VersionKey, Counts]) -> None:
-        """Say what has been counted so far.
+        """Publish the present counts.
 
         Raises:
-            NotReady: the database is away; it may be said or not.
-            OSError: the notes cannot be written, and nothing is said.
+            NotReady: the database is unreachable; the counts may be published or not.
+            OSError: the notes cannot be written, and nothing is published.
         """
         self._store.publish(self._gateway, counts, self._maker(counts))
         self._written |= counts
@@ -100,7 +100,7 @@ class Publisher:
         self._said = said
 
     def _row(self, key: VersionKey, counts: Counts) -> Published:
-        """What is published of counts that were just noted: packing them is most of the work, so it is done once."""
+        """Return the row to publish; counts that were just packed for the notes are not packed again."""
         said = self._said[key]
         if said.before is None:
             return said.tried
@@ -115,11 +115,11 @@ class Publisher:
 
 
 def _row_out(row: Published) -> list[Any]:
-    packed_words = [base64.b64encode(one).decode() for one in (row.words, row.block)]
-    return [row.model, row.version, row.gateway, row.layout, row.workers, *packed_words, dict(row.outcomes)]
+    cells = [base64.b64encode(one).decode() for one in (row.words, row.block)]
+    return [row.model, row.version, row.gateway, row.layout, row.workers, *cells, dict(row.outcomes)]
 
 
 def _row_in(values: list[Any]) -> Published:
-    model, version, gateway, layout, workers, words, block, outcomes = values
-    packed_words = base64.b64decode(words), base64.b64decode(block)
-    return Published(model, version, gateway, layout, workers, *packed_words, outcomes)
+    model, version, gateway, layout, workers, cells, block, outcomes = values
+    packed_cells = base64.b64decode(cells), base64.b64decode(block)
+    return Published(model, version, gateway, layout, workers, *packed_cells, outcomes)

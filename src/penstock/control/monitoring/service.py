@@ -1,7 +1,7 @@
-"""Watches the versions that this gateway serves: puts the parts of the monitor together, and runs their tasks.
+"""Watches the versions that this gateway serves: assembles the parts of the monitor, and runs their tasks.
 
-References and policies lie in the registry's database; what is known of them is kept beside it, so that watching goes
-on while the database is away. A version without a reference learns one from the first rows of all gateways.
+References and policies are in the registry's database; the gateway has a local copy, so it continues while the database
+is unreachable. A version without a reference learns one from the first rows of all gateways.
 """
 
 import time
@@ -48,14 +48,14 @@ LOOK_S = 1.0
 THREADS = 2
 
 FLEET, GATEWAY = "fleet", "gateway"
-"""Whose counts are asked for: those of all gateways, or of this one."""
+"""The scope of a document: the counts of all gateways, or of this one."""
 
 
 class Monitoring:
-    """One gateway's monitor; ``home`` keeps what is known of references, ``clock`` gives seconds since the epoch.
+    """The monitor of one gateway. ``home`` has the copies of references; ``clock`` gives seconds since the epoch.
 
-    ``evidence`` is where the gateways of a fleet put their counts together, and what this one's counters are called
-    there; without it what this gateway counts is all there is.
+    ``evidence`` is the store in which a fleet sums its counts, with the name of this gateway's counters there; without
+    it verdicts rest on the counts of this gateway. Methods belong to the event loop.
     """
 
     def __init__(
@@ -104,25 +104,25 @@ class Monitoring:
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self._versions, run, notes)
         if self.evidence is not None:
             self.labels.share(self.evidence.labels.add)
-        # What others ask of one part alone.
+        # Methods of single parts.
         self.decorate = self._specs.decorate
         self.feature_names = self._terms.feature_names
         self.gathered = self._learning.gathered
         self.look = self._detection.look
         self.policy_of = self._policies.of
 
-    # What people ask for.
+    # Queries.
 
     async def document(self, model: str, version: str | None, scope: str = FLEET) -> Document:
-        """What the monitor says of a version, or of the one that answers most requests; ``answers`` has each version's
-        share of the requests. Without a version ``versions`` has what is said of every other one, too.
+        """Return the monitor document of a version, by default of the one that answers most requests.
 
-        ``scope`` FLEET asks for what the counts of all gateways say, as far as that is known, GATEWAY for what those
-        of this one do.
+        ``answers`` has each version's share of the requests. Without ``version``, ``versions`` has the documents of
+        all versions. The scope ``FLEET`` uses the counts of all gateways as far as they are known, ``GATEWAY`` those of
+        this one.
 
         Raises:
-            InvalidInput: there is no such scope.
-            NotFound: no such model or version.
+            InvalidInput: the scope is unknown.
+            NotFound: the model or version is unknown.
         """
         served = self._versions_of(model)
         if not served:
@@ -133,12 +133,12 @@ class Monitoring:
         if scope not in (FLEET, GATEWAY):
             raise InvalidInput(f"scope is {FLEET} or {GATEWAY}")
         if version is not None:
-            told = await self._seen(model, [version], scope)
-            return {"model": model, "version": version, "answers": answers, **told[version]}
-        told = await self._seen(model, served, scope)
-        first = next((one for one in answers if one in told), None)
-        shown = {} if first is None else told[first]
-        return {"model": model, "version": first, "answers": answers, **shown, "versions": told}
+            documents = await self._documents(model, [version], scope)
+            return {"model": model, "version": version, "answers": answers, **documents[version]}
+        documents = await self._documents(model, served, scope)
+        first = next((name for name in answers if name in documents), None)
+        chosen = {} if first is None else documents[first]
+        return {"model": model, "version": first, "answers": answers, **chosen, "versions": documents}
 
     def _versions_of(self, model: str) -> list[str]:
         return [one.version for one in self._workers.statuses() if one.model == model and one.version]
@@ -147,76 +147,75 @@ class Monitoring:
         spec = next((one for one in self._workers.desired.models if one.name == model), None)
         return {} if spec is None else answering_shares(spec, self._workers.statuses())
 
-    async def _seen(self, model: str, versions: Sequence[str], scope: str) -> dict[str, Document]:
-        told = {}
+    async def _documents(self, model: str, versions: Sequence[str], scope: str) -> dict[str, Document]:
+        documents = {}
         for key in ((model, version) for version in versions):
-            whole = None
+            of_fleet = None
             if self.evidence is not None and scope == FLEET:
                 try:
-                    whole = await self.evidence.document(key)
+                    of_fleet = await self.evidence.document(key)
                 except NotReady:
-                    scope = GATEWAY  # a database that is away is asked once, and not for each version
-            told[key[1]] = self._shown(key, whole)
-        return told
+                    scope = GATEWAY  # try an unreachable database once, not for each version
+            documents[key[1]] = self._scoped(key, of_fleet)
+        return documents
 
-    def _shown(self, key: VersionKey, whole: Document | None) -> Document:
+    def _scoped(self, key: VersionKey, of_fleet: Document | None) -> Document:
         problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
-        if whole is not None:
-            return {"scope": FLEET, **problem, **whole}
-        return {"scope": GATEWAY, **problem, **self._own(key)}
+        if of_fleet is not None:
+            return {"scope": FLEET, **problem, **of_fleet}
+        return {"scope": GATEWAY, **problem, **self._of_gateway(key)}
 
-    def _own(self, key: VersionKey) -> Document:
-        """What the counts of this gateway say."""
+    def _of_gateway(self, key: VersionKey) -> Document:
+        """Return the document of a version by the counts of this gateway."""
         return self._versions.document_of(key, self._detection.monitor(key), self._workers.totals(*key))
 
-    def told(self, model: str, version: str) -> Document:
-        """What is said of a version, by the counts of all gateways where this one leads; little where nothing is known
-        of it."""
+    def describe(self, model: str, version: str) -> Document:
+        """Return the document of a version: by the counts of all gateways if this one leads, else by its own."""
         key = (model, version)
-        whole = None if self.evidence is None else self.evidence.told(key)
-        return whole or self._own(key)
+        of_fleet = None if self.evidence is None else self.evidence.describe(key)
+        return of_fleet or self._of_gateway(key)
 
     @property
     def can_judge(self) -> bool:
-        """Whether ``told`` rests on the counts of all gateways."""
+        """Whether ``describe`` uses the counts of all gateways."""
         return self.evidence is None or self.evidence.is_known
 
     def _problems(self, key: VersionKey) -> list[str]:
-        """Why a version is not watched as it should be."""
-        said = {
+        """Return the reasons for which a version is not watched as its policy says."""
+        reasons = {
             "its policy cannot be read, and the one before it holds": self._policies.problem(key[0]),
             "its reference cannot be read": self._references.problem(key),
             "no reference is learned of its rows": self._learning.problem(key),
             "its drift is not judged": self._detection.problem(key),
             "its drift is not judged by all gateways": "" if self.evidence is None else self.evidence.problem(key),
         }
-        return [f"{what}: {why}" for what, why in said.items() if why]
+        return [f"{what}: {why}" for what, why in reasons.items() if why]
 
     # Policies and references.
 
     async def policy(self, model: str) -> Document:
-        """What is to be watched of a model; raises ``NotFound``."""
+        """Return the policy of a model; raises ``NotFound``."""
         self._refuse_unknown(model)
         return self._policies.document(model)
 
     async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
-        """Change what is to be watched of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
+        """Set the policy of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
         self._refuse_unknown(model)
-        told = await self._policies.set(model, document, by, if_revision, self._terms.columns(model))
-        self._detection.heed(model, self._policies.of(model))
+        stored = await self._policies.set(model, document, by, if_revision, self._terms.columns(model))
+        self._detection.update_policy(model, self._policies.of(model))
         self._workers.renew()
-        return told
+        return stored
 
     def _refuse_unknown(self, model: str) -> None:
         if not any(status.model == model for status in self._workers.statuses()):
             raise unknown_model(model)
 
     async def set_reference(self, model: str, version: str, document: Document, by: By) -> Document:
-        """Give a version the reference in a document of ``profile``.
+        """Set the reference of a version from a document of ``penstock profile``.
 
         Raises:
-            InvalidInput: it is none.
-            NotFound: no such version.
+            InvalidInput: the document is no reference.
+            NotFound: the version is unknown.
         """
         if not any((one.model, one.version) == (model, version) for one in self._workers.statuses()):
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
@@ -228,11 +227,11 @@ class Monitoring:
         return {"digest": reference.digest, "rows": reference.rows, "source": reference.source, "revision": revision}
 
     async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
-        """Make a version's reference of training data (CSV, Parquet or npz).
+        """Make and set the reference of a version from training data (CSV, Parquet or npz).
 
         Raises:
             InvalidInput: the data does not fit the model.
-            NotFound: no such version.
+            NotFound: the version is unknown.
         """
         graph = self._workers.graph(model, version)
         if graph is None:
@@ -241,10 +240,10 @@ class Monitoring:
         return await self.set_reference(model, version, document, by)
 
     async def relearn(self, model: str, version: str | None, by: By) -> Document:
-        """Take the reference of a version (of the one that answers for None) away, and learn a new one from traffic.
+        """Drop the reference of a version (None: of the one that answers), and learn a new one from traffic.
 
         Raises:
-            NotFound: no such model or version, or it has no reference.
+            NotFound: the model or version is unknown, or has no reference.
         """
         chosen = version or next(iter(self._answers(model)), None)
         if chosen is None or chosen not in self._versions_of(model):
@@ -266,34 +265,34 @@ class Monitoring:
         await self._refresh()
 
     def _forget(self, key: VersionKey) -> None:
-        """A version has another reference, or none: what was concluded by the one before is over."""
+        """Forget the conclusions on a version, whose reference has changed or is gone."""
         self._detection.forget(key)
         self.labels.forget(key)
         if self._references.get(key) is None:
             self._learning.forget(key)
 
-    # What happens by itself.
+    # Periodic tasks.
 
     @property
     def tasks(self) -> list[PeriodicTask]:
-        """What goes on by itself."""
+        """The periodic tasks of the monitor."""
         shared = [one.task for one in (self.evidence, self._spool) if one is not None]
         return [self._following, self._looking, self.labels.task, *shared]
 
     async def start(self) -> None:
-        """Read what is known, so that the first desired state already says how versions are watched."""
+        """Read references and policies, so that the first desired state has the watch of each version."""
         await self._following.attempt()
         if self._spool is not None:
-            with suppress(NotReady, OSError):  # its task comes to it
+            with suppress(NotReady, OSError):  # its task registers later
                 await self._spool.register()
 
     async def _follow(self) -> None:
-        """Take over references and policies, and learn references of rows that were gathered."""
+        """Read references and policies, and learn references from gathered rows."""
         await self._refresh()
         await self._learning.step()
 
     async def _refresh(self) -> None:
-        """Take over what the database says, and what it said last while it is away."""
+        """Read references and policies from the database, or from the local index while it is unreachable."""
         known = await self._recorded()
         digests = {(model, version): digest for model, version, digest in known["references"]}
         changed = await self._references.take_over(digests)
@@ -324,11 +323,10 @@ class Monitoring:
         if self.evidence is None:  # else the leader emits it, by the labels of all gateways
             await self._queue.add(key[0], self._versions.performance_event_of(key, change))
 
-    # What is measured.
+    # Metrics.
 
     def readings(self) -> Iterator[Reading]:
-        """Counts, shares of the reference, evidence and states of every feature that is watched, and what labels say;
-        of versions that are served only."""
+        """Yield the metrics of all served versions: counts, reference shares, evidence, states and labels."""
         served = set(self._terms.served())
         yield from self._drift_readings(served)
         for key in served:
@@ -355,11 +353,11 @@ class Monitoring:
 
     @property
     def pools(self) -> tuple[BlockingPool, ...]:
-        """What its blocking calls run on."""
+        """The thread pools of blocking calls."""
         return self._pool, self._uploads.pool, *self.labels.pools
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Store the evidence, and stop the threads."""
         self.labels.close()
         self._detection.keep()
         for pool in self.pools:
@@ -367,7 +365,7 @@ class Monitoring:
 
 
 def captured_readings(key: VersionKey, kept: Mapping[str, int]) -> Iterator[Reading]:
-    """What was captured of a version's requests, if anything was."""
+    """Yield the capture metrics of a version, if it captured anything."""
     if any(kept.values()):
         yield Point(metrics.CAPTURED, key, kept["captured"])
         yield Point(metrics.CAPTURED_BYTES, key, kept["bytes"])

@@ -1,4 +1,4 @@
-"""By what each version is watched: its reference, and its policy within the fleet's bound of false alarms."""
+"""The terms of each version: its reference, and its policy within the fleet's bound of false alarms."""
 
 from dataclasses import replace
 
@@ -21,35 +21,37 @@ class WatchTerms:
         self._alarms = alarms
 
     def served(self) -> list[VersionKey]:
-        """The versions that the gateway serves."""
+        """Return the versions that the gateway serves."""
         return [(model.name, one.version) for model in self._workers.desired.models for one in model.versions]
 
     def of_gateway(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
-        """A version's terms where a verdict rests on the counts of this gateway."""
+        """Return a version's terms for verdicts on the counts of this gateway."""
         return self.references.get(key), self._alarms.part(self.policies.of(key[0]), len(self.served()))
 
     def of_fleet(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
-        """A version's terms where a verdict rests on the counts of all gateways."""
+        """Return a version's terms for verdicts on the counts of all gateways."""
         whole = replace(self._alarms, gateways=1)
         return self.references.get(key), whole.part(self.policies.of(key[0]), len(self.served()))
 
     def multiplicity(self) -> Document:
-        """The fleet's bound as people are shown it."""
+        """Return the fleet's bound as JSON values."""
         return self._alarms.out(len(self.served()))
 
     def capture_bytes(self) -> int:
-        """The room for captured requests: the most that a model which is served has."""
+        """Return the limit of captured requests in bytes: the largest limit of the served models."""
         wanted = [self.policies.of(model.name).capture_bytes for model in self._workers.desired.models]
         return max(wanted, default=MonitorPolicy().capture_bytes)
 
     def feature_names(self, key: VersionKey) -> tuple[str, ...]:
-        """What a version's features are called: by its graph, its model card, or the data its reference was made of."""
-        stated, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
-        return stated or (() if reference is None else tuple(one.bins.name for one in reference.inputs))
+        """Return the feature names of a version, from its graph, its model card, or its reference."""
+        names, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
+        return names or (() if reference is None else tuple(one.bins.name for one in reference.inputs))
 
     def columns(self, model: str) -> dict[str, int]:
-        """How many columns the versions of a model have at most in each scope of ``drift``; nothing while one of them
-        has no reference, whose columns are not known."""
+        """Return the largest number of columns of a model's versions by scope of ``drift``.
+
+        The result is empty while a version has no reference, whose columns are unknown.
+        """
         references = [self.references.get(key) for key in self.served() if key[0] == model]
         known = [one for one in references if one is not None]
         if not known or len(known) < len(references):

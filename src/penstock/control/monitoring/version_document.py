@@ -1,4 +1,4 @@
-"""What people are shown of a version: what its monitor, its requests and its labels say; a pure function."""
+"""Builds the monitor document of a version from its monitor, its requests and its labels; a pure function."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ def version_document(
     objectives: Mapping[str, float],
     fleet: Document,
 ) -> Document:
-    """The document of a version; ``performance`` is what labels say, ``objectives`` are those of its policy, ``fleet``
+    """The monitor document of a version. ``performance`` comes from labels, ``objectives`` from its policy; ``fleet``
     is the fleet's bound of false alarms."""
-    told: Document = {"reference": None, "features": [], "outputs": []}
+    watched: Document = {"reference": None, "features": [], "outputs": []}
     if monitor is not None:
-        told = monitor.document()
-        told["multiplicity"]["fleet"] = fleet
+        watched = monitor.document()
+        watched["multiplicity"]["fleet"] = fleet
     estimated = None if monitor is None else estimate_out(monitor.estimated())
     return {
-        **told,
+        **watched,
         **_requests(totals, objectives),
         "performance": {**performance, "estimated": estimated},
         "capture": totals.capture(),

@@ -1,4 +1,4 @@
-"""What this gateway knows of the versions that it watches: what it has counted, and what is told of a change."""
+"""The watched versions of this gateway: their counts, their documents, and the events of changes."""
 
 import logging
 from collections.abc import Callable
@@ -28,8 +28,8 @@ log = logging.getLogger("penstock.control")
 
 
 class WatchedVersions:
-    """Both this gateway's own verdicts and those by the counts of all gateways rest on it (``fleet_evidence.Watched``).
-    ``clock`` gives seconds since the epoch."""
+    """Serves the verdicts of this gateway and those of the fleet (``fleet_evidence.Watched``). ``clock`` gives seconds
+    since the epoch."""
 
     def __init__(
         self, workers: Workers, terms: WatchTerms, regions: Regions, labels: Labels, clock: Callable[[], float]
@@ -41,11 +41,11 @@ class WatchedVersions:
         self._clock = clock
 
     def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
-        """A version's reference, and its policy within the fleet's bound of false alarms, for the counts of all."""
+        """Return a version's reference, and its policy within the fleet's bound of false alarms."""
         return self._terms.of_fleet(key)
 
     def own_counts(self) -> dict[VersionKey, Counts]:
-        """What this gateway has counted of every version that it serves."""
+        """Return this gateway's counts of every served version."""
         return {key: self._own_counts(key) for key in self._terms.served()}
 
     def _own_counts(self, key: VersionKey) -> Counts:
@@ -59,29 +59,31 @@ class WatchedVersions:
         return Counts(shape, counted.cells, counted.workers, block, outcomes=outcomes)
 
     def _cells(self, key: VersionKey, shape: Shape) -> list[Cells]:
-        """Every worker's words of a version's region, none where its counts have another shape."""
+        """Return every worker's cells of a version's region; none if its counts have another shape."""
         region = self._regions.get(key)
         if region is None or layout_id(region.digest, region.keys) != shape.id:
             return []
         return self._workers.regions(region.offset, region.size)
 
     def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
-        """What is told of a change."""
+        """Log a drift change, and return its event."""
         digest, budget = self._terms.references.digest(key), self._terms.policies.of(key[0]).budget
         event = drift_event(key, change, monitor.affected(change.about), digest, budget, self._clock())
         log.warning("model %s version %s: %s", *key, event.data["message"])
         return event
 
     def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
-        """What is told of a change that labels show."""
-        log.warning("model %s version %s: %s %s", *key, change.what, "changed" if change.begins else "as before")
+        """Log a performance change, and return its event."""
+        log.warning(
+            "model %s version %s: %s %s", *key, change.what, "has degraded" if change.begins else "has recovered"
+        )
         return performance_event(key, change, self._terms.policies.of(key[0]).budget, self._clock())
 
     def document_of(
         self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
     ) -> Document:
-        """What is said of a version by a monitor of its rows, the counts of its requests and labels (by default those
-        that this gateway has joined)."""
+        """Return the document of a version from its monitor, the counts of its requests, and its labels (by default
+        those that this gateway has joined)."""
         labels = performance or self._labels.document(key)
         objectives = self._terms.policies.of(key[0]).objectives
         return version_document(monitor, totals, labels, objectives, self._terms.multiplicity())

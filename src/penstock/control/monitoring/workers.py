@@ -1,4 +1,4 @@
-"""What the monitor asks of this gateway's workers."""
+"""The workers of this gateway, as the monitor needs them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,33 +10,33 @@ from penstock.monitor.counters.totals import Totals
 
 
 class Workers(Protocol):
-    """One gateway's workers, all together."""
+    """All workers of one gateway."""
 
     @property
     def workers(self) -> int:
-        """How many there should be."""
+        """The desired number of workers."""
 
     @property
     def desired(self) -> Desired:
-        """What they are to serve."""
+        """The desired state."""
 
     def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
+        """Return the status of every version of every model."""
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
-        """What a version's graph, or else its model card, calls its features."""
+        """Return the feature names of a version, from its graph or else its model card."""
 
     def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
-        """A version's graph, its configuration (protobuf JSON), and where the files lie that this names."""
+        """Return a version's graph, its configuration (protobuf JSON), and the folder of the files that this names."""
 
     def regions(self, offset: int, size: int) -> list[Cells]:
-        """A region of every worker's words."""
+        """Return one region of every worker's cells; offset and size are in cells."""
 
     def clear_region(self, offset: int, size: int) -> None:
-        """Zero a region."""
+        """Set a region to zero in every worker."""
 
     def totals(self, model: str, version: str) -> Totals:
-        """What a version was counted by."""
+        """Return the counts of a version's requests over all workers."""
 
     def renew(self) -> None:
-        """Tell the workers what is different now."""
+        """Send the workers the changed desired state."""

@@ -61,7 +61,7 @@ class Monitor(Protocol):
     def can_judge(self) -> bool:
         """Whether what it says rests on the counts of all gateways."""
 
-    def told(self, model: str, version: str) -> Document:
+    def describe(self, model: str, version: str) -> Document:
         """What it says of a version."""
 
 
@@ -119,7 +119,7 @@ class Retraining:
             InvalidInput: the document has something else than a version and a reason.
         """
         version, now = self._asked_version(model, document), self._clock()
-        monitor, sinks = self._monitor.told(model, version), self._asked_sinks(model)
+        monitor, sinks = self._monitor.describe(model, version), self._asked_sinks(model)
         data = {**_evidence(monitor), "model": model, "version": version, "rule": MANUAL, "reason": by.reason}
         event = Event(Kind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
         await self._request(model, InFlight(version, now, event_id(event)), event, sinks, by)
@@ -245,7 +245,7 @@ class Retraining:
     async def _snapshot(self, spec: ModelSpec, version: str) -> Snapshot:
         now, states = self._clock(), {one.version: one.state for one in self._of(spec)}
         failed = {one for one, state in states.items() if state is State.UNAVAILABLE}
-        told, policy = self._monitor.told(spec.name, version), self._monitor.policy_of(spec.name)
+        told, policy = self._monitor.describe(spec.name, version), self._monitor.policy_of(spec.name)
         chosen = version == (spec.aliases.get(CHAMPION) if spec.route is None else spec.route.stable)
         return Snapshot(
             spec.name,

@@ -91,10 +91,10 @@ def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_p
     whole, own = follower.show(), follower.show("gateway")
     assert (whole["scope"], whole["rows"]["counted"], whole["gateways"]) == ("fleet", 600, ["a", "b"])
     assert (own["scope"], own["rows"]["counted"]) == ("gateway", 300)
-    assert follower.evidence.told(("m", "1")) is None
+    assert follower.evidence.describe(("m", "1")) is None
     assert not follower.monitoring.can_judge
     assert lead(members).monitoring.can_judge
-    assert lead(members).monitoring.told("m", "1")["rows"]["counted"] == 600
+    assert lead(members).monitoring.describe("m", "1")["rows"]["counted"] == 600
 
 
 def test_a_database_that_is_away_is_asked_once_for_all_versions(tmp_path: Path, clock: Clock) -> None:
@@ -186,7 +186,7 @@ def test_latencies_of_all_gateways_are_one(tmp_path: Path, clock: Clock) -> None
     for _ in range(2):
         for one in members:
             one.step()
-    latency = lead(members).monitoring.told("m", "1")["latency"]
+    latency = lead(members).monitoring.describe("m", "1")["latency"]
     assert latency["count"] == 102
     assert latency["p50"] < 2 < latency["p90"]
 
@@ -267,7 +267,7 @@ def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Pat
         shown.clear()
         for members, generator in zip((alone, three), sources, strict=True):
             label(members, generator, 300, wrong)
-            shown.append(lead(members).monitoring.told("m", "1")["performance"])
+            shown.append(lead(members).monitoring.describe("m", "1")["performance"])
         assert shown[0] == shown[1]
     assert shown[1]["labels"] == 6 * 300
     assert degraded(alone[0]) == degraded(three[0]) != []
@@ -278,13 +278,13 @@ def test_another_gateway_learns_from_the_labels_and_tells_of_no_change_twice(tmp
     for wrong in (0.1,) * 4 + (0.6,):
         label(members, generator, 300, wrong)
     first = lead(members)
-    told, shown = degraded(first), first.monitoring.told("m", "1")["performance"]
+    told, shown = degraded(first), first.monitoring.describe("m", "1")["performance"]
     assert told
     first.kill()
     second = next(one for one in members if one is not first)
     for _ in range(2):
         second.step()
-    assert second.monitoring.told("m", "1")["performance"] == shown
+    assert second.monitoring.describe("m", "1")["performance"] == shown
     assert degraded(second) == told
 
 
@@ -299,7 +299,7 @@ def test_labels_that_are_not_kept_any_more_still_count(tmp_path: Path, clock: Cl
     first.kill()
     second = next(one for one in members if one is not first)
     second.step()
-    assert second.monitoring.told("m", "1")["performance"]["labels"] == 300
+    assert second.monitoring.describe("m", "1")["performance"]["labels"] == 300
 
 
 def test_a_step_that_ends_early_loses_no_label(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +312,7 @@ def test_a_step_that_ends_early_loses_no_label(tmp_path: Path, clock: Clock, mon
             with pytest.raises(NotReady):
                 label([member], generator, 40, 0.1)
     member.step()
-    assert member.monitoring.told("m", "1")["performance"]["labels"] == 4 * 40
+    assert member.monitoring.describe("m", "1")["performance"]["labels"] == 4 * 40
 
 
 @pytest.mark.parametrize("name", ["verdict", "labels_of"])
@@ -328,7 +328,7 @@ def test_a_gateway_that_begins_to_lead_while_the_database_is_away_loses_no_label
         with pytest.raises(NotReady):
             member.step()
     label([member], generator, 40, 0.1)
-    assert member.monitoring.told("m", "1")["performance"]["labels"] == 3 * 40
+    assert member.monitoring.describe("m", "1")["performance"]["labels"] == 3 * 40
 
 
 def away(*_: object) -> None:
@@ -366,7 +366,7 @@ def test_no_order_of_publications_looks_and_restarts_loses_or_doubles_rows(
     clock.now += 11
     for one in (*members, *members):
         one.step()
-    assert lead(members).monitoring.told("m", "1")["rows"]["counted"] == counted
+    assert lead(members).monitoring.describe("m", "1")["rows"]["counted"] == counted
 
 
 def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, clock: Clock) -> None:
@@ -401,7 +401,7 @@ def test_labels_that_cannot_be_read_are_left_out_and_the_rest_decides(tmp_path: 
     for wrong in (0.1,) * 3 + (0.6,):
         label(members, generator, 300, wrong)
     first = lead(members)
-    told = first.monitoring.told("m", "1")
+    told = first.monitoring.describe("m", "1")
     assert (told["performance"]["labels"], told["performance"]["unreadable"]) == (1300, 7)
     assert "problem" not in first.show()
     assert degraded(first)
@@ -411,4 +411,4 @@ def test_labels_that_cannot_be_read_are_left_out_and_the_rest_decides(tmp_path: 
     second = next(one for one in members if one is not first)
     for _ in range(2):
         second.step()
-    assert second.monitoring.told("m", "1")["performance"] == told["performance"]
+    assert second.monitoring.describe("m", "1")["performance"] == told["performance"]

@@ -60,7 +60,7 @@ def test_a_batch_that_is_read_again_teaches_nothing() -> None:
     assert performance.learn(first, None, POLICY, 60.0) == []
     assert performance.learn([], None, POLICY, 120.0) == []
     assert performance.document == before
-    assert performance.kept() == (2, 100)
+    assert performance.export_state() == (2, 100)
 
 
 def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
@@ -69,12 +69,12 @@ def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
     told = learned(whole, parts)
     first = FleetPerformance()
     before = learned(first, parts[:8])
-    second = FleetPerformance(*first.kept())
+    second = FleetPerformance(*first.export_state())
     after = learned(second, [[one for part in parts[:8] for one in part]])
     assert after == []
     after += second.learn([*parts[8], *parts[9]], None, POLICY, 10 * LOOK_S)
     assert [one.what for one in (*before, *after)].count("errors") == [one.what for one in told].count("errors")
-    assert second.kept() == (20, 4000)
+    assert second.export_state() == (20, 4000)
 
 
 def test_labels_of_batches_that_are_no_longer_kept_still_count() -> None:

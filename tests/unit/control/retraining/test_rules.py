@@ -54,7 +54,7 @@ class Room:
     def feature_names(self, _: tuple[str, str]) -> tuple[str, ...]:
         return ()
 
-    def told(self, _model: str, _version: str) -> Document:
+    def describe(self, _model: str, _version: str) -> Document:
         return {"features": [DRIFTING] if self.drifts else [], "requests": self.requests}
 
     async def begin_as_leader(self, _model: str, _document: Document, _by: By) -> Document:

@@ -1,4 +1,4 @@
-"""Judges drift by the rows that this gateway's workers have counted; what is concluded outlives the process."""
+"""Detects drift from the rows that this gateway's workers have counted; its evidence outlives the process."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,19 +26,19 @@ from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.stores.traffic import Event
 
 KEEP_S = 10.0
-"""Evidence is written down that often, and at every change."""
+"""Evidence is written at this interval, and at every change."""
 
 ReadRegion = Callable[[int, int], list[Cells]]
-"""Gives the region with an offset and a size (words) of every worker."""
+"""Returns the region with an offset and a size (cells) of every worker."""
 
 EventOf = Callable[[VersionKey, DriftChange, VersionMonitor], Event]
-"""What is told of a change."""
+"""Returns the event of a change."""
 
 
 class DriftDetection:
-    """The monitors of the versions with a region. ``file`` has the evidence and, if there is ``event_of``, the events
-    of its changes; ``task`` goes on where one version cannot be judged, ``clock`` gives seconds since the epoch. Of one
-    event loop."""
+    """The monitors of the versions with a region, for one event loop. ``file`` stores the evidence and, with
+    ``event_of``, the events of changes. ``task`` continues if one version fails; ``clock`` gives seconds since the
+    epoch."""
 
     def __init__(
         self,
@@ -65,25 +65,25 @@ class DriftDetection:
         self._alarms = 0
 
     def monitor(self, key: VersionKey) -> VersionMonitor | None:
-        """A version's monitor, None while its rows were not looked at."""
+        """Return a version's monitor, None before the first look."""
         return self._monitors.get(key)
 
     def problem(self, key: VersionKey) -> str:
-        """Why a version is not judged, "" for nothing."""
+        """Return why a version has no verdict, "" if it has one."""
         return self._due.problem(key)
 
     def forget(self, key: VersionKey) -> None:
-        """A version has another reference or region: the next look begins with another monitor."""
+        """Drop the monitor of a version, whose reference or region has changed."""
         self._monitors.pop(key, None)
 
-    def heed(self, model: str, policy: MonitorPolicy) -> None:
-        """A model has another policy."""
+    def update_policy(self, model: str, policy: MonitorPolicy) -> None:
+        """Use a new policy of a model."""
         for (name, _), monitor in self._monitors.items():
             if name == model:
                 monitor.policy = policy
 
     def look(self) -> list[tuple[VersionKey, DriftChange]]:
-        """Take what the workers have counted since the last look; what has changed by it."""
+        """Evaluate the counts of all workers, and return the changes since the last look."""
         changes: list[tuple[VersionKey, DriftChange]] = []
         now = self._clock()
         for key in self._due.due(self._regions):
@@ -98,7 +98,7 @@ class DriftDetection:
         return changes
 
     def take_events(self) -> list[ModelEvent]:
-        """The events of changes, which are written down; a process that has ended may have told some of them."""
+        """Return the stored events of changes, once; an earlier process may have emitted some of them."""
         events, self._events = self._events, []
         return events
 
@@ -108,7 +108,7 @@ class DriftDetection:
             self._events += [(key[0], self._event_of(key, change, monitor)) for change in changes]
 
     def _changes(self, key: VersionKey, now: float) -> list[DriftChange]:
-        """What has changed at one version since the last look."""
+        """Return the changes of one version since the last look."""
         region, (reference, policy) = self._regions.get(key), self._terms.of_gateway(key)
         if region is None or reference is None or self._terms.references.digest(key) != region.digest:
             return []
@@ -123,13 +123,13 @@ class DriftDetection:
     def _opened(
         self, key: VersionKey, reference: Reference, policy: MonitorPolicy, counted: Counted, now: float
     ) -> VersionMonitor:
-        """A version's monitor, which goes on where this process's predecessor was."""
+        """Return a monitor that continues with the evidence of the previous process."""
         kept = self._kept.pop(key, None)
         same = kept is not None and kept.digest == self._terms.references.digest(key)
         return resumed(reference, policy, counted, now, kept.evidence if kept is not None and same else None)
 
     def keep(self) -> None:
-        """Write the evidence down, so that a successor of this process goes on with it."""
+        """Write the evidence to the file, for the next process."""
         self.series.is_unsaved = False
         digest, before = self._terms.references.digest, self.series.before
         kept = {key: KeptEvidence(digest(key), one.export_state(), before(key)) for key, one in self._monitors.items()}

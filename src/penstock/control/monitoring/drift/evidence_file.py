@@ -1,6 +1,6 @@
-"""The file with the evidence of drift that a successor of this process goes on with, and with the events of it.
+"""The file with the evidence of drift and its events, with which the next control process continues.
 
-Both are written at once: a change that is known to the evidence has its event told, whenever the process ends.
+Both are written at once: each change in the evidence has its event emitted, whenever the process ends.
 """
 
 import json
@@ -17,8 +17,8 @@ from penstock.registry.stores.traffic import Event
 
 @dataclass(frozen=True, slots=True)
 class KeptEvidence:
-    """Of one version: its reference's digest, its evidence (see ``VersionMonitor.kept``), and where its counters stood
-    before that reference."""
+    """The evidence of one version (see ``VersionMonitor.export_state``), the digest of its reference, and the values of
+    its counters before that reference."""
 
     digest: str | None
     evidence: Any
@@ -26,19 +26,19 @@ class KeptEvidence:
 
 
 ModelEvent = tuple[str, Event]
-"""A model, and what is to be told of it."""
+"""A model and an event on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The evidence of all versions, and the events of the changes that it knows of, if they may not be told yet."""
+    """The evidence of all versions, and the events of its changes that may not be emitted yet."""
 
     versions: dict[VersionKey, KeptEvidence]
     events: tuple[ModelEvent, ...] = ()
 
 
 def read_evidence(file: Path) -> Kept:
-    """What was written; nothing where it cannot be read."""
+    """Read the file; empty evidence if that fails."""
     try:
         values = json.loads(file.read_text())
         if isinstance(values, list):  # an older control process wrote no events
@@ -55,7 +55,7 @@ def read_evidence(file: Path) -> Kept:
 
 
 def write_evidence(file: Path, kept: Kept) -> None:
-    """Write the evidence of all versions and the events of it, as far as the disk lets it."""
+    """Write the evidence of all versions and its events; a failed write is ignored."""
     versions = [
         {
             "model": model,

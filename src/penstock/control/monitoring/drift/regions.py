@@ -1,4 +1,4 @@
-"""Regions of the workers' counter memory: in which one the rows of each watched version are counted."""
+"""Assigns regions of the workers' counter memory, in which the rows of watched versions are counted."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger("penstock.control")
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Words that were given to a version's reference, and the keys that its rows are sliced by."""
+    """The cells of a version's reference (offset and size), and the keys that its rows are sliced by."""
 
     digest: str
     offset: int
@@ -27,8 +27,8 @@ class Region:
 
 
 class Regions:
-    """The regions that are in use. ``state`` is a file that outlives the control process; ``clear`` zeroes the region
-    with an offset and a size (words) in every worker. Of one event loop."""
+    """The regions in use, for one event loop. ``state`` is a file that outlives the control process; ``clear`` sets the
+    region with an offset and a size (cells) to zero in every worker."""
 
     def __init__(self, state: Path, clear: Callable[[int, int], None]) -> None:
         self._state = state
@@ -40,24 +40,28 @@ class Regions:
         return iter(self._in_use)
 
     def get(self, key: VersionKey) -> Region | None:
-        """A version's region, None for none."""
+        """Return a version's region, None for none."""
         return self._in_use.get(key)
 
     def assign(
         self, key: VersionKey, digest: str, size: int, keys: tuple[str, ...], served: Collection[VersionKey]
     ) -> Region | None:
-        """The region of a version with this reference, of so many words: the one it has, or else another one; None when
-        the words have run out. Versions that are not ``served`` give theirs back."""
+        """Return the region of a version with this reference and ``size`` cells: its present one, or a new one.
+
+        None if too few cells are free. Versions that are not ``served`` lose their region.
+        """
         known = self._in_use.get(key)
         if known is not None and (known.digest, known.size, known.keys) == (digest, size, keys):
             return known
         kept = {one: region for one, region in self._in_use.items() if one != key and (one in served or not served)}
-        # Words that were in use until now are the last to be given out: workers write to them until they hear of it.
+        # Cells in use until now are assigned last: workers write to them until they receive the new desired state.
         offset = free_offset(self._in_use.values(), size)
         if offset is None:
             offset = free_offset(kept.values(), size)
         if offset is None:
-            self._problem_log.report(key, "model {} version {} is not watched: no room for its counts".format(*key))
+            self._problem_log.report(
+                key, "model {} version {} is not watched: no counter memory is free; unload a version".format(*key)
+            )
             return None
         self._problem_log.clear(key)
         region = Region(digest, offset, size, keys)
@@ -86,7 +90,7 @@ class Regions:
 
 
 def free_offset(regions: Iterable[Region], size: int) -> int | None:
-    """The first place with room for so many words beside these regions, None where there is none."""
+    """Return the first offset with ``size`` free cells beside these regions, None if there is none."""
     at = 0
     for region in sorted(regions, key=lambda one: one.offset):
         if region.offset - at >= size:

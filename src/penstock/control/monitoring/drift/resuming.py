@@ -1,4 +1,4 @@
-"""Makes a version's monitor that goes on where another one, of the process before or of another gateway, has been."""
+"""Makes a monitor that continues with the evidence of another process or gateway."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from penstock.monitor.verdicts import VersionMonitor
 def resumed(
     reference: Reference, policy: MonitorPolicy, counted: Counted, now: float, evidence: Mapping[str, Any] | None
 ) -> VersionMonitor:
-    """A monitor with the evidence that was kept (see ``VersionMonitor.kept``), None for none.
+    """Return a monitor with stored evidence (see ``VersionMonitor.export_state``), None for none.
 
-    What has been counted since that was written down, or at all, is still to be looked at; but not where counting began
-    anew, or where it belongs to other hours than the present one and the reference tells hours apart.
+    The monitor has yet to look at the counts since then. It skips them if counting has restarted, or if they belong to
+    other hours than the present one and the reference distinguishes hours.
     """
     before = (Counted.of(reference, (), policy.slices), now) if evidence is None else None
     if evidence is not None:
@@ -30,6 +30,6 @@ def resumed(
 
 
 def _out_of_season(reference: Reference, since: float, now: float) -> bool:
-    """Whether rows since a time (seconds since the epoch) belong to other hours than the present one, and the reference
-    tells hours apart."""
+    """Return whether rows since a time (seconds since the epoch) belong to other hours than the present one, and the
+    reference distinguishes hours."""
     return bool(reference.hours) and now - since > HOUR_S / 4

@@ -1,4 +1,4 @@
-"""The metrics of all monitors: each version's series go on where those of its last reference ended."""
+"""The metrics of all monitors; the series of a version continue when its reference changes."""
 
 from collections.abc import Collection, Mapping
 
@@ -8,8 +8,8 @@ from penstock.monitor.verdicts import VersionMonitor
 
 
 class MonitorSeries:
-    """Series by version; ``carried`` says where counters stood when the process before ended. ``is_unsaved`` says that
-    where some stood is to be written down again. Of one event loop."""
+    """Series by version, for one event loop. ``carried`` has the counter values of the previous process; ``is_unsaved``
+    means that carried values have changed and must be written."""
 
     def __init__(self, carried: Mapping[VersionKey, Carried]) -> None:
         self.is_unsaved = False
@@ -21,7 +21,7 @@ class MonitorSeries:
         self._series = {key: one for key, one in self._series.items() if key in served}
 
     def of(self, key: VersionKey, monitor: VersionMonitor) -> VersionSeries:
-        """The series of a version with this monitor; those of another reference before are carried on."""
+        """Return the series of a version with this monitor; counters of an earlier reference are carried over."""
         known = self._series.get(key)
         if known is not None and known.monitor is monitor:
             return known
@@ -31,6 +31,6 @@ class MonitorSeries:
         return found
 
     def before(self, key: VersionKey) -> Carried:
-        """Where a version's counters stood before its reference."""
+        """Return the values of a version's counters before its present reference."""
         known = self._series.get(key)
         return self._carried.get(key, {}) if known is None else known.before

@@ -1,4 +1,4 @@
-"""The metrics of one version's monitor: the labels of its series are made once, the values at each scrape."""
+"""The metrics of one version's monitor: series labels are made once, values at each scrape."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -13,25 +13,25 @@ from penstock.telemetry.metrics import Kind, Metric
 from penstock.telemetry.readings import Bulk, Point, Reading
 
 MOST_MEASURED = 64
-"""Columns of a version that metrics tell of, outputs first; all of them are in the admin API."""
+"""The most columns of a version with metrics, outputs first; the admin API has all columns."""
 
 INPUTS = metrics.FEATURE_BINS, metrics.FEATURE_REFERENCE, metrics.FEATURE_BELOW, metrics.FEATURE_BELOW_REFERENCE
 OUTPUTS = metrics.OUTPUT_BINS, metrics.OUTPUT_REFERENCE, metrics.OUTPUT_BELOW, metrics.OUTPUT_BELOW_REFERENCE
-"""Rows and shares by bin, and both of a bin with all before it."""
+"""Rows and shares by bin, and both as cumulative values."""
 
 Labels = tuple[tuple[str, ...], ...]
 
 
 Carried = dict[tuple[str, tuple[str, ...]], float]
-"""Where counters stand, by metric and labels."""
+"""Counter values by metric and labels."""
 
 
 class VersionSeries:
     """The series of one version; ``key`` is its model and version.
 
-    With another reference counting begins anew. ``carried`` says where this version's counters stood before, so that
-    series that go on never fall; it is kept as ``before``. ``summary`` is the verdict by the counts of all gateways
-    (see ``fleet_evidence``), empty while it is not known, None for that of this one.
+    With another reference counting restarts. ``carried`` has the earlier counter values, so that counters never fall;
+    it is available as ``before``. ``summary`` is the fleet's verdict (see ``fleet_evidence``), empty while it is
+    unknown; with None the metrics show the verdict of this gateway.
     """
 
     def __init__(self, key: tuple[str, str], monitor: VersionMonitor, carried: Carried | None = None) -> None:
@@ -58,22 +58,22 @@ class VersionSeries:
         self._kinds: Labels = tuple((*key, features[index].bins.name, kind) for index in self._inputs for kind in KINDS)
 
     def readings(self) -> Iterator[Reading]:
-        """Counts, shares of the reference, evidence and states of every column that metrics tell of."""
+        """Yield counts, reference shares, evidence and states of every column with metrics."""
         for one in self._current():
-            yield self._with_carried(one) if isinstance(one, Bulk) and self._begins_anew(one.metric) else one
+            yield self._with_carried(one) if isinstance(one, Bulk) and self._restarts(one.metric) else one
 
     def carried(self) -> Carried:
-        """Where the counters stand now."""
+        """Return the present counter values."""
         return {
             (one.metric.name, labels): value
             for one in self.readings()
-            if isinstance(one, Bulk) and self._begins_anew(one.metric)
+            if isinstance(one, Bulk) and self._restarts(one.metric)
             for labels, value in zip(one.labels, one.values, strict=True)
             if value
         }
 
-    def _begins_anew(self, metric: Metric) -> bool:
-        """Whether it counts from 0 with another reference; alarms of a fleet go on."""
+    def _restarts(self, metric: Metric) -> bool:
+        """Return whether a metric restarts at 0 with another reference; alarms of a fleet do not."""
         return metric.kind is Kind.COUNTER and (metric is not metrics.DRIFT_ALARMS or self.summary is None)
 
     def _with_carried(self, found: Bulk) -> Bulk:
@@ -103,8 +103,8 @@ class VersionSeries:
         yield Bulk(metrics.MONITOR_DROPPED, self._full, [monitor.head["dropped"]])
 
     def _verdict(self) -> tuple[list[float], list[int], int | None]:
-        """The evidence of each column and whether it drifts, by all gateways where that is known, and the alarms that
-        this one has told of, None where that is not known."""
+        """Return the log evidence and drift state (0 or 1) of each column, by the fleet's verdict if it is known, and
+        the alarms that this gateway has emitted, None if that is unknown."""
         if not self.summary:
             states, found = self.monitor.states(), self.monitor.evidence()
             drifts = [int(states[index] is State.DRIFT) for index in self._chosen]
@@ -114,9 +114,9 @@ class VersionSeries:
                 self.monitor.alarms if self.summary is None else None,
             )
         columns = self.summary["columns"]
-        told = [columns.get(name, (State.INSUFFICIENT_DATA.value, 0.0)) for *_, name in self._names]
-        drifts = [int(state == State.DRIFT.value) for state, _ in told]
-        return [log_e for _, log_e in told], drifts, self.summary["alarms"]
+        verdicts = [columns.get(name, (State.INSUFFICIENT_DATA.value, 0.0)) for *_, name in self._names]
+        drifts = [int(state == State.DRIFT.value) for state, _ in verdicts]
+        return [log_e for _, log_e in verdicts], drifts, self.summary["alarms"]
 
     def _violations(self) -> list[int]:
         counts = [count for index in self._inputs for count in self.monitor.counted(index)]
@@ -124,12 +124,12 @@ class VersionSeries:
 
 
 def carried_out(carried: Carried) -> list[list[Any]]:
-    """Where counters stand as JSON values."""
+    """Return counter values as JSON values."""
     return [[name, list(labels), value] for (name, labels), value in carried.items()]
 
 
 def carried_in(values: Sequence[Sequence[Any]]) -> Carried:
-    """Where counters stand from its JSON values."""
+    """Read counter values from ``carried_out``."""
     return {(name, tuple(labels)): value for name, labels, value in values}
 
 
@@ -146,7 +146,7 @@ class _Side:
         self._labels: Labels = tuple(
             (*key, one.bins.name, label) for one in features for label in one.bins.public_labels()
         )
-        # As the detector has them, no place without a share: so rules compute what the gateway does.
+        # The detector's shares, none of them 0, so that recording rules match the gateway.
         self._shares = tuple(float(share) for one in features for share in shares(one.counts))
         ratios = [[count / max(1, one.rows) for count in one.counts] for one in features]
         self._shares_below = tuple(share for one in ratios for share in accumulate(one))

@@ -113,9 +113,9 @@ def test_another_policy_counts_at_once_and_another_reference_begins_anew(tmp_pat
     known = gateway.detection.monitor(KEY)
     assert known is not None
     policy = MonitorPolicy(horizon_s=7.0)
-    gateway.detection.heed("other", policy)
+    gateway.detection.update_policy("other", policy)
     assert known.policy != policy
-    gateway.detection.heed("m", policy)
+    gateway.detection.update_policy("m", policy)
     assert known.policy == policy
     gateway.detection.forget(KEY)
     gateway.send(400)
