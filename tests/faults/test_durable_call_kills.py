@@ -245,7 +245,7 @@ def kill_at(gateway: Gateway, points: list[Point], most: int) -> list[Point]:
     return killed
 
 
-def in_turns(points: list[Point], rng: random.Random) -> list[Point]:
+def interleaved(points: list[Point], rng: random.Random) -> list[Point]:
     """Points in a random order, of each step by turns."""
     left = {step: rng.sample(mine, len(mine)) for step, mine in by_step(points).items()}
     found: list[Point] = []
@@ -262,7 +262,7 @@ def by_step(points: list[Point]) -> dict[str, list[Point]]:
 
 
 def test_kills_at_some_durable_calls(gateway: Gateway, points: list[Point]) -> None:
-    killed = kill_at(gateway, in_turns(points, random.Random(18)), SAMPLE)
+    killed = kill_at(gateway, interleaved(points, random.Random(18)), SAMPLE)
     assert len(killed) == SAMPLE
 
 

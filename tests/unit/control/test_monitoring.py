@@ -16,7 +16,7 @@ from rich.console import Console
 
 from penstock.cli.monitor import render
 from penstock.control.monitoring.label_comparisons import Signal, Terms
-from penstock.control.monitoring.references.hand_ins import LEARNING_S
+from penstock.control.monitoring.references.submission import LEARNING_S
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
 from penstock.control.workers.protocol import rows_out

@@ -1,4 +1,4 @@
-"""The policy of each model: what an operator wants watched, as it is stored and as it holds."""
+"""The policy of each model, as stored and as applied."""
 
 from collections.abc import Mapping
 
@@ -13,8 +13,8 @@ USUAL = MonitorPolicy()
 
 
 class Policies:
-    """Policies by model. Where one cannot be read the one before it holds, and ``task``
-    goes on with the others. Of one event loop."""
+    """Policies by model, on one event loop. If a policy cannot be read, the one before it stays, and ``task`` continues
+    with the others."""
 
     def __init__(self, store: MonitorStore, pool: BlockingPool, task: PeriodicTask) -> None:
         self._store = store
@@ -23,20 +23,20 @@ class Policies:
         self._policies: dict[str, MonitorPolicy] = {}
 
     def of(self, model: str) -> MonitorPolicy:
-        """A model's policy, the usual one where none was set."""
+        """Return a model's policy, by default ``USUAL``."""
         return self._policies.get(model, USUAL)
 
     def document(self, model: str) -> Document:
-        """A model's policy as people are shown it."""
+        """Return a model's policy as JSON values."""
         problem = self.problem(model)
         return {**policy_out(self.of(model)), **({"problem": problem} if problem else {})}
 
     def problem(self, model: str) -> str:
-        """Why a model's policy cannot be read, "" for nothing."""
+        """Return why a model's policy cannot be read, "" for no problem."""
         return self._due.problem(model)
 
     def take_over(self, documents: Mapping[str, Document]) -> bool:
-        """Let the policies that are stored hold; whether something changed."""
+        """Use the stored policies, and return whether anything has changed."""
         found = {model: policy for model, policy in self._policies.items() if model in documents}
         for model in self._due.due(documents):
             with self._due.isolated(model):
@@ -53,10 +53,10 @@ class Policies:
         if_revision: int | None = None,
         columns: Mapping[str, int] | None = None,
     ) -> Document:
-        """Store a model's policy; it holds from now on. ``columns``: see ``refuse_unreachable``.
+        """Store and use a model's policy. ``columns``: see ``refuse_unreachable``.
 
         Raises:
-            InvalidInput: the document is no policy.
+            InvalidInput: the document is not a policy.
             Conflict: the model is not at ``if_revision``.
         """
         policy = policy_in(document, schedule_in)

@@ -20,9 +20,9 @@ from penstock.control.monitoring.feedback import NOBODY, Labels
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.files import ReferenceFiles
-from penstock.control.monitoring.references.hand_ins import HandIns
 from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
 from penstock.control.monitoring.references.references import References
+from penstock.control.monitoring.references.submission import RowSubmission
 from penstock.control.monitoring.references.uploads import ReferenceUploads
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.watch_specs import WatchSpecs
@@ -84,7 +84,7 @@ class Monitoring:
         self._policies = Policies(store, self._pool, self._following)
         self._references = References(store, self._files, self._pool, self._following, self._forget)
         shared = self._pool, self._following, store.gathered
-        rows = HandIns(*shared, workers, self._policies, self._references, clock)
+        rows = RowSubmission(*shared, workers, self._policies, self._references, clock)
         self._learning = ReferenceLearning(*shared, self._policies, rows, self._give_learned, workers.renew)
         self._terms = WatchTerms(workers, self._references, self._policies, alarms)
         self._regions = Regions(state, workers.clear_region)

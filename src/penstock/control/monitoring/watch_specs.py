@@ -1,4 +1,4 @@
-"""Says in the desired state how the workers are to watch each version."""
+"""Adds to the desired state how the workers watch each version."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from penstock.monitor.rows import Layout
 
 
 class WatchSpecs:
-    """Answers and captures go below ``home``; a version gets its region when it is watched for the first time."""
+    """Builds watch specs. Answers and captures are below ``home``; the first spec of a version assigns its region."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class WatchSpecs:
         self._home = home
 
     def decorate(self, desired: Desired) -> Desired:
-        """The desired state with how each version is watched."""
+        """Return the desired state with the watch of each version."""
         models = tuple(
             replace(model, versions=tuple(self._watched(model.name, spec) for spec in model.versions))
             for model in desired.models
@@ -50,10 +50,10 @@ class WatchSpecs:
     def _watched(self, model: str, spec: VersionSpec) -> VersionSpec:
         key, policy = (model, spec.version), self._terms.policies.of(model)
         latency_ns = int(policy.objectives.get("latency_p99_ms", 0) * 1e6)
-        return replace(spec, latency_ns=latency_ns, watch=self._counted(key, policy, self._kept(key, policy)))
+        return replace(spec, latency_ns=latency_ns, watch=self._counted(key, policy, self._storage(key, policy)))
 
-    def _kept(self, key: VersionKey, policy: MonitorPolicy) -> WatchSpec:
-        """What is kept of a version's requests and answers."""
+    def _storage(self, key: VersionKey, policy: MonitorPolicy) -> WatchSpec:
+        """Return the spec of a version's stored requests and answers."""
         return WatchSpec(
             sample=policy.sample,
             names=self._terms.feature_names(key),
@@ -65,7 +65,7 @@ class WatchSpecs:
         )
 
     def _counted(self, key: VersionKey, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:
-        """The same with where its rows are counted, or with what a reference is learned from."""
+        """Add the region in which rows are counted, or the rows to gather for a reference."""
         if not policy.sample:
             return watch
         reference = self._terms.references.get(key)

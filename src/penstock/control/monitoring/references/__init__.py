@@ -1,1 +1,1 @@
-"""What a version's rows are compared with: where references come from, and where they are kept."""
+"""References of versions: uploaded or learned from traffic, and their local copies."""

@@ -1,4 +1,4 @@
-"""Copies of references on this machine: workers read them, and watching goes on while the database is away."""
+"""Local copies of references: workers read them, and the monitor uses them while the database is unreachable."""
 
 import json
 from contextlib import suppress
@@ -9,43 +9,43 @@ from penstock.registry.records import Document
 
 
 class ReferenceFiles:
-    """References by digest, and the index of what the database said last, in one folder. Its methods block."""
+    """References by digest, and an index of the last database contents, in one folder; methods block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, digest: str) -> Path:
-        """Where the reference with this digest lies."""
+        """Return the path of the reference with this digest."""
         return self.folder / f"{digest.removeprefix('sha256:')}.json"
 
     def write(self, digest: str, document: Document) -> None:
-        """Keep a reference; raises ``OSError``."""
+        """Write a reference; raises ``OSError``."""
         self.make_folder()
         write_atomically(self.path(digest), json.dumps(document))
 
     def read(self, digest: str) -> Document | None:
-        """A reference, None where it is not here or cannot be read."""
+        """Read a reference; None if it is missing or unreadable."""
         with suppress(OSError, ValueError):
             document: Document = json.loads(self.path(digest).read_text())
             return document
         return None
 
     def write_index(self, known: Document) -> None:
-        """Keep what the database says, as far as the disk lets it."""
+        """Write the contents of the database; a failed write is ignored."""
         with suppress(OSError):
             self.make_folder()
             if not self._index.exists() or self._index.read_text() != json.dumps(known):
                 write_atomically(self._index, json.dumps(known))
 
     def read_index(self) -> Document:
-        """What the database said last."""
+        """Read the last contents of the database; empty if unreadable."""
         with suppress(OSError, ValueError):
             document: Document = json.loads(self._index.read_text())
             return document
         return {"references": [], "policies": {}}
 
     def make_folder(self) -> None:
-        """Make the folder where there is none; raises ``OSError``."""
+        """Create the folder if needed; raises ``OSError``."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property

@@ -1,6 +1,6 @@
-"""Rows that were gathered to learn a reference from: put together, drawn from, packed, and what is learned of them.
+"""Gathered rows from which a reference is learned: joined, sampled, packed, and built into a reference.
 
-All of it is deterministic: the same rows of the same gateways give the same reference.
+All functions are deterministic: the same rows of the same gateways give the same reference.
 """
 
 import json
@@ -18,17 +18,17 @@ from penstock.monitor.reference import LIVE, Reference
 from penstock.monitor.reference_builder import build
 
 MOST_BYTES = 16 << 20
-"""Packed rows that a gateway hands in of a version; of more, half are taken by chance, as often as it needs."""
+"""The most packed bytes of a version; beyond it a random half of the rows is taken, repeatedly if needed."""
 
 _FAST = 1
 
 Names = tuple[Sequence[str], Sequence[str]]
-"""Of the inputs' and the outputs' columns, numbers first."""
+"""The names of input columns and of output columns, numeric ones first."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatheredRows:
-    """Rows of ``inputs`` and of ``outputs``, in the order of time, and how sure the answers were, if they say so."""
+    """Rows of ``inputs`` and ``outputs`` in time order, with the confidence of the answers if they have one."""
 
     names: Names
     inputs: Rows
@@ -40,7 +40,7 @@ class GatheredRows:
 
 
 def gathered_in(values: Message) -> GatheredRows | None:
-    """Rows from their JSON values, None where there is none."""
+    """Read rows from their JSON values; None if there are none."""
     if not values["inputs"]["rows"]:
         return None
     names = values["names"][0], values["names"][1]
@@ -48,15 +48,15 @@ def gathered_in(values: Message) -> GatheredRows | None:
     return GatheredRows(names, rows_in(values["inputs"]), rows_in(values["outputs"]), confidence)
 
 
-def below_each_other(parts: Sequence[GatheredRows]) -> GatheredRows:
-    """All rows of the first part, then those of the next one."""
+def concatenated(parts: Sequence[GatheredRows]) -> GatheredRows:
+    """Concatenate the rows of all parts."""
     inputs, outputs = joined([one.inputs for one in parts]), joined([one.outputs for one in parts])
-    return GatheredRows(parts[0].names, inputs, outputs, _together([one.confidence for one in parts]))
+    return GatheredRows(parts[0].names, inputs, outputs, _added_confidence([one.confidence for one in parts]))
 
 
-def in_turns(parts: Sequence[GatheredRows]) -> GatheredRows:
-    """Rows that were gathered at the same time, in the order of time: those of each part evenly among all others."""
-    whole = below_each_other(parts)
+def interleaved(parts: Sequence[GatheredRows]) -> GatheredRows:
+    """Interleave rows that were gathered in the same period, those of each part evenly among all others."""
+    whole = concatenated(parts)
     if len(parts) == 1:
         return whole
     at = np.concatenate([(np.arange(len(one)) + 0.5) / len(one) for one in parts])
@@ -64,7 +64,7 @@ def in_turns(parts: Sequence[GatheredRows]) -> GatheredRows:
 
 
 def drawn(rows: GatheredRows, number: int, seed: int) -> GatheredRows:
-    """So many rows by chance, in the order that they have; all of them where there are no more."""
+    """Draw ``number`` rows at random, in their order; all rows if there are not more."""
     if number >= len(rows):
         return rows
     places = np.sort(np.random.default_rng(seed).choice(len(rows), number, replace=False))
@@ -73,12 +73,12 @@ def drawn(rows: GatheredRows, number: int, seed: int) -> GatheredRows:
 
 
 def seed_of(*names: str) -> int:
-    """A seed that is everywhere the same for these names."""
+    """Return a seed that is the same on every machine for these names."""
     return zlib.crc32("\n".join(names).encode())
 
 
 def pack(rows: GatheredRows, most: int = MOST_BYTES) -> tuple[int, bytes]:
-    """How many rows there is room for, and these in few bytes."""
+    """Return the number of rows that fit into ``most`` bytes, and these rows packed."""
     sure = None if rows.confidence is None else asdict(rows.confidence)
     values = {"names": rows.names, "confidence": sure}
     values |= {"inputs": rows_out([rows.inputs]), "outputs": rows_out([rows.outputs])}
@@ -89,28 +89,28 @@ def pack(rows: GatheredRows, most: int = MOST_BYTES) -> tuple[int, bytes]:
 
 
 def unpack(packed: bytes) -> GatheredRows:
-    """Rows as they were packed.
+    """Read packed rows.
 
     Raises:
-        ValueError: they are of another form.
+        ValueError: the format is unknown, or there are no rows.
     """
     try:
         found = gathered_in(json.loads(zlib.decompress(packed)))
     except (zlib.error, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"rows that were handed in are of another form ({error!r})") from None
+        raise ValueError(f"the submitted rows have an unknown format ({error!r})") from None
     if found is None:
-        raise ValueError("no rows were handed in")
+        raise ValueError("the submission has no rows")
     return found
 
 
 def learned(rows: GatheredRows) -> Reference:
-    """The reference that rows make."""
+    """Build the reference of rows."""
     found = build((rows.names[0], rows.names[1]), rows.inputs, rows.outputs, LIVE)
     return found if rows.confidence is None else replace(found, confidence=rows.confidence)
 
 
-def _together(parts: Sequence[ConfidenceHistogram | None]) -> ConfidenceHistogram | None:
-    """How sure all answers were, None where some do not say so."""
+def _added_confidence(parts: Sequence[ConfidenceHistogram | None]) -> ConfidenceHistogram | None:
+    """Add confidence histograms; None if one is missing or has other classes."""
     sure = [one for one in parts if one is not None]
     if len(sure) < len(parts) or len({one.classes for one in sure}) != 1:
         return None
@@ -123,8 +123,8 @@ def _chosen(rows: GatheredRows, places: Places, sure: ConfidenceHistogram | None
 
 
 def _scaled(counts: Sequence[int], number: int) -> tuple[int, ...]:
-    """Counts of so many rows in the same proportion, by the largest remainders."""
+    """Scale counts to a sum of ``number`` rows, by the largest remainders."""
     quotas = np.array(counts) * (number / max(1, sum(counts)))
-    given = np.floor(quotas).astype(int)
-    given[np.argsort(given - quotas, kind="stable")[: number - int(given.sum())]] += 1
-    return tuple(given.tolist())
+    scaled = np.trunc(quotas).astype(int)
+    scaled[np.argsort(scaled - quotas, kind="stable")[: number - int(scaled.sum())]] += 1
+    return tuple(scaled.tolist())

@@ -1,5 +1,4 @@
-"""Learns the reference of a version that has none: of the rows that all gateways have handed in, at the one that
-leads."""
+"""Learns the reference of a version without one: the leader builds it from the rows of all gateways."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,12 +8,12 @@ from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,
     drawn,
-    in_turns,
+    interleaved,
     learned,
     seed_of,
     unpack,
 )
-from penstock.control.monitoring.references.hand_ins import HandIns
+from penstock.control.monitoring.references.submission import RowSubmission
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import LearnSpec
 from penstock.core.errors import NotReady
@@ -28,22 +27,22 @@ from penstock.registry.stores.gathered import GatheredStore
 log = logging.getLogger("penstock.control")
 
 MONITOR = "monitor"
-"""Who gives a version the reference that was learned, in the audit log."""
+"""The actor of learned references in the audit log."""
 
 
 GiveReference = Callable[[VersionKey, Reference, By], Awaitable[object]]
-"""Gives a version a reference, unless it has one."""
+"""Sets a version's reference, unless it has one."""
 
 
 def learn_spec(policy: MonitorPolicy, workers: int = 1, is_awaited: bool = False) -> LearnSpec:
-    """What one of so many workers is to gather for a reference; ``is_awaited`` says that others wait for its rows."""
+    """Return what each of ``workers`` gathers for a reference; ``is_awaited``: other gateways wait for its rows."""
     rows = -(-policy.live_rows // workers)
     return LearnSpec(rows, policy.live_requests, policy.live_s, policy.live_share, is_awaited)
 
 
 class ReferenceLearning:
-    """One gateway's part in it. ``give`` is called where it leads, ``renew`` where its workers are awaited, or no
-    longer; ``task`` goes on where nothing can be learned of one version. Of one event loop."""
+    """One gateway's part in the learning, on one event loop. ``give`` is called by the leader, ``renew`` when the
+    awaited versions change; ``task`` continues if one version fails."""
 
     def __init__(
         self,
@@ -51,12 +50,12 @@ class ReferenceLearning:
         task: PeriodicTask,
         store: GatheredStore,
         policies: Policies,
-        rows: HandIns,
+        rows: RowSubmission,
         give: GiveReference,
         renew: Callable[[], None],
     ) -> None:
         self._pool = pool
-        self._due: KeyedWork[VersionKey] = KeyedWork(task, "no reference is learned of", shared=(NotReady,))
+        self._due: KeyedWork[VersionKey] = KeyedWork(task, "cannot learn a reference of", shared=(NotReady,))
         self._store = store
         self._policies = policies
         self._rows = rows
@@ -67,34 +66,34 @@ class ReferenceLearning:
         self.forget = rows.forget
 
     def is_awaited(self, key: VersionKey) -> bool:
-        """Whether other gateways wait for the rows that the workers have gathered of a version, however few."""
+        """Return whether other gateways wait for this gateway's rows of a version, however few."""
         return key in self._awaited
 
     def problem(self, key: VersionKey) -> str:
-        """Why no reference is learned of a version, "" for nothing."""
+        """Return why no reference of a version is learned, "" for no problem."""
         return self._due.problem(key) or self._rows.problem(key)
 
     async def step(self) -> None:
-        """Hand in rows; where this gateway leads, learn each reference that all have handed in for.
+        """Submit rows; as the leader, learn each reference for which all gateways have submitted.
 
         Raises:
-            NotReady: the database is away.
+            NotReady: the database is unreachable.
         """
-        standing = await self._pool.call(self._store.open)
-        if await self._rows.step(standing):
-            standing = await self._pool.call(self._store.open)
-        if standing:
-            await self._lead(standing)
-        self._await(standing)
+        gatherings = await self._pool.call(self._store.open)
+        if await self._rows.step(gatherings):
+            gatherings = await self._pool.call(self._store.open)
+        if gatherings:
+            await self._lead(gatherings)
+        self._await(gatherings)
 
-    async def _lead(self, standing: Mapping[VersionKey, Gathering]) -> None:
+    async def _lead(self, gatherings: Mapping[VersionKey, Gathering]) -> None:
         leads = await self._pool.call(self._store.lead)
-        for key in self._due.due(standing) if leads else ():
+        for key in self._due.due(gatherings) if leads else ():
             with self._due.isolated(key):
-                await self._decide(key, standing[key])
+                await self._decide(key, gatherings[key])
 
-    def _await(self, standing: Mapping[VersionKey, Gathering]) -> None:
-        awaited = self._rows.awaited(standing)
+    def _await(self, gatherings: Mapping[VersionKey, Gathering]) -> None:
+        awaited = self._rows.awaited(gatherings)
         if awaited != self._awaited:
             self._awaited = awaited
             self._renew()
@@ -105,19 +104,19 @@ class ReferenceLearning:
             case Learn(missing=missing):
                 reference, number = await self._pool.call(self._learned, key, gathering, most)
                 rows = reference.rows
-                told = f"learned from {rows} rows" + (f" of {number} gateways" if number > 1 else "")
-                await self._give(key, reference, By(MONITOR, told))
-                log.info("model %s version %s: a reference was %s", *key, told)
+                origin = f"learned from {rows} rows" + (f" of {number} gateways" if number > 1 else "")
+                await self._give(key, reference, By(MONITOR, origin))
+                log.info("model %s version %s: a reference was %s", *key, origin)
                 if missing:
                     log.warning("model %s version %s: its reference is without %s", *key, ", ".join(missing))
             case Discard():
                 await self._pool.call(self._store.discard, key)
 
     def _learned(self, key: VersionKey, gathering: Gathering, most: int) -> tuple[Reference, int]:
-        """The reference of what gateways have handed in, and how many they are. What cannot be read is left out.
+        """Return the reference of the submitted rows and the number of their gateways, without unreadable rows.
 
         Raises:
-            ValueError: nothing can be read.
+            ValueError: no rows can be read.
         """
         parts: dict[str, GatheredRows] = {}
         for gateway, number in draw_counts(gathering.contributions, most).items():
@@ -128,5 +127,5 @@ class ReferenceLearning:
                 return self._learned(key, gathering.without(gateway), most)
             parts[gateway] = drawn(rows, number, seed_of(*key, gateway))
         if not parts:
-            raise ValueError("no gateway has handed in rows that can be read")
-        return learned(in_turns([parts[name] for name in sorted(parts)])), len(parts)
+            raise ValueError("no gateway has submitted rows that can be read")
+        return learned(interleaved([parts[name] for name in sorted(parts)])), len(parts)

@@ -1,4 +1,4 @@
-"""Has training data profiled by a process of its own: the data is foreign, and running a model over it takes time."""
+"""Profiles training data in a subprocess: the data is untrusted, and running a model over it takes time."""
 
 import json
 import subprocess
@@ -11,18 +11,18 @@ from penstock.engine.scratch import scratch_folder
 from penstock.registry.records import Document
 
 SECONDS = 300.0
-MOST_COMPLAINT = 400
+MOST_REASON = 400
 
 
 def profiled(data: Path, graph: Path, config: str, files: Path, features: Sequence[str] = ()) -> Document:
-    """The reference of a version's training data, as JSON values; ``config`` is its configuration (protobuf JSON),
-    ``files`` is where the files lie that this names, and ``features`` is what its model card calls them.
+    """Return the reference of a version's training data as JSON values; blocks.
 
-    Blocks.
+    ``config`` is the version's configuration (protobuf JSON), ``files`` the folder of the files that it names, and
+    ``features`` the feature names of its model card.
 
     Raises:
         InvalidInput: the data does not fit the model, with the reason.
-        DeadlineExceeded: it took too long.
+        DeadlineExceeded: profiling took too long.
     """
     with scratch_folder(data.parent, "profile") as folder:
         output, options = folder / "reference.json", folder / "config.json"
@@ -42,14 +42,14 @@ def profiled(data: Path, graph: Path, config: str, files: Path, features: Sequen
         except subprocess.TimeoutExpired:
             raise DeadlineExceeded(f"the data was not profiled within {SECONDS:g} s") from None
         if done.returncode:
-            raise InvalidInput(_complaint(done.stderr, data.parent))
+            raise InvalidInput(_reason(done.stderr, data.parent))
         document: Document = json.loads(output.read_text())
         return document
 
 
-def _complaint(told: bytes, home: Path) -> str:
-    """The reason on the last line, without a path of this machine."""
-    lines = [line for line in told.decode(errors="replace").splitlines() if line.startswith("penstock: ")]
+def _reason(stderr: bytes, home: Path) -> str:
+    """Return the reason on the last line, without a path of this machine."""
+    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.startswith("penstock: ")]
     if not lines or str(home) in lines[-1]:
         return "the data cannot be profiled"
-    return lines[-1].removeprefix("penstock: ")[:MOST_COMPLAINT]
+    return lines[-1].removeprefix("penstock: ")[:MOST_REASON]

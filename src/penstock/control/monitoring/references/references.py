@@ -1,4 +1,4 @@
-"""The reference of each version: taken over from the database by digest, each version by itself."""
+"""The reference of each version, read from the database by digest."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,8 +13,8 @@ from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 
 
 class References:
-    """What each version's rows are compared with. Where one cannot be read ``task`` goes on with the others;
-    ``changed`` is called with each version that has another reference, or none any more. Of one event loop."""
+    """The references of all versions, on one event loop. ``task`` continues if one reference cannot be read;
+    ``changed`` is called with each version whose reference has changed or is gone."""
 
     def __init__(
         self,
@@ -39,22 +39,22 @@ class References:
         return len(self._references)
 
     def get(self, key: VersionKey) -> Reference | None:
-        """A version's reference, None for none."""
+        """Return a version's reference, None for none."""
         return self._references.get(key)
 
     def digest(self, key: VersionKey) -> str | None:
-        """The digest of a version's reference, as the database names it; None for none."""
+        """Return the digest of a version's reference, as the database has it; None for none."""
         return self._digests.get(key)
 
     def problem(self, key: VersionKey) -> str:
-        """Why a version's reference cannot be read, "" for nothing."""
+        """Return why a version's reference cannot be read, "" for no problem."""
         return self._due.problem(key)
 
     async def take_over(self, digests: Mapping[VersionKey, str]) -> bool:
-        """Let each version have the reference with its digest, and the others none; whether something changed.
+        """Use the references with these digests and no others, and return whether anything has changed.
 
         Raises:
-            NotReady: one is not on this machine, and the database is away.
+            NotReady: a reference has no local copy, and the database is unreachable.
         """
         changed = False
         for key in self._due.due(digests):
@@ -79,8 +79,10 @@ class References:
         self._changed(key)
 
     async def store(self, key: VersionKey, reference: Reference, by: By, is_learned: bool = False) -> int:
-        """Write down that a version has this reference, which the next ``take_over`` finds; the model's revision. One
-        that ``is_learned`` only the gateway that leads may give (``NotLeading``)."""
+        """Store a version's reference, which the next ``take_over`` reads, and return the model's revision.
+
+        Only the leader may store one that ``is_learned`` (``NotLeading``).
+        """
         record = ReferenceRecord(*key, reference.digest, reference.source)
         set_reference = self._store.set_learned if is_learned else self._store.set_reference
         revision = await self._pool.call(set_reference, record, reference_out(reference), by)

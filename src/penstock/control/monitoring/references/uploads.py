@@ -1,4 +1,4 @@
-"""Makes references of training data that is uploaded."""
+"""Builds references from uploaded training data."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -11,15 +11,14 @@ from penstock.registry.records import Document
 
 PROFILES = 2
 PROFILE_S = 600.0
-"""Files that references are made of at a time, and the deadline of each."""
+"""The most concurrent profiles, and the deadline of each."""
 
 Graph = tuple[Path, str, Path]
-"""A version's graph, its configuration (protobuf JSON), and where the files lie that this names."""
+"""A version's graph, its configuration (protobuf JSON), and the folder of the files that this names."""
 
 
 class ReferenceUploads:
-    """Profiles uploads, few at a time; they lie in the folder of ``files`` meanwhile, and ``pool`` runs what writes
-    them."""
+    """Profiles uploads with bounded concurrency, in scratch files in the folder of ``files``; ``pool`` writes them."""
 
     def __init__(self, files: ReferenceFiles, pool: BlockingPool) -> None:
         self.pool = BlockingPool("profiles", PROFILES, "the profile of the data", PROFILE_S)
@@ -27,11 +26,11 @@ class ReferenceUploads:
         self._writing = pool
 
     async def profile(self, chunks: AsyncIterator[bytes], graph: Graph, features: Sequence[str]) -> Document:
-        """The reference of a version's training data (CSV, Parquet or npz), as JSON values.
+        """Return the reference of a version's training data (CSV, Parquet or npz) as JSON values.
 
         Raises:
             InvalidInput: the data does not fit the model.
-            DeadlineExceeded, NotReady: it took too long, or too many are under way.
+            DeadlineExceeded, NotReady: profiling took too long, or too many profiles are running.
         """
         await self._writing.call(self._files.make_folder)
         scratch = await self._writing.call(scratch_file, self._files.folder, "data")

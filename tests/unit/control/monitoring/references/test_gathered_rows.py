@@ -8,9 +8,9 @@ import pytest
 
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,
-    below_each_other,
+    concatenated,
     drawn,
-    in_turns,
+    interleaved,
     learned,
     pack,
     seed_of,
@@ -63,7 +63,7 @@ def test_only_as_many_rows_are_packed_as_there_is_room_for() -> None:
     ],
 )
 def test_rows_of_another_form_are_refused(packed: bytes) -> None:
-    with pytest.raises(ValueError, match="handed in"):
+    with pytest.raises(ValueError, match="submi"):
         unpack(packed)
 
 
@@ -78,13 +78,13 @@ def test_rows_are_drawn_in_their_order_and_everywhere_the_same() -> None:
 
 
 def test_rows_of_the_same_time_take_turns_and_those_of_one_part_stay_as_they_are() -> None:
-    assert values(in_turns([rows(4), rows(2, 100)])) == [0, 100, 1, 2, 101, 3]
-    assert values(in_turns([rows(4)])) == [0, 1, 2, 3]
-    assert values(below_each_other([rows(2), rows(2, 100)])) == [0, 1, 100, 101]
+    assert values(interleaved([rows(4), rows(2, 100)])) == [0, 100, 1, 2, 101, 3]
+    assert values(interleaved([rows(4)])) == [0, 1, 2, 3]
+    assert values(concatenated([rows(2), rows(2, 100)])) == [0, 1, 100, 101]
 
 
 def test_a_reference_says_how_sure_answers_are_only_where_all_rows_say_so() -> None:
-    both = in_turns([rows(20, sure=(5, 15)), rows(20, sure=(1, 19))])
+    both = interleaved([rows(20, sure=(5, 15)), rows(20, sure=(1, 19))])
     assert learned(both).confidence == ConfidenceHistogram(2, (6, 34))
-    assert learned(in_turns([rows(20, sure=(5, 15)), rows(20)])).confidence is None
+    assert learned(interleaved([rows(20, sure=(5, 15)), rows(20)])).confidence is None
     assert learned(both).rows == 40

@@ -10,9 +10,9 @@ import pytest
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
-from penstock.control.monitoring.references.gathered_rows import below_each_other, gathered_in, learned
-from penstock.control.monitoring.references.hand_ins import LEARNING_S, HandIns
+from penstock.control.monitoring.references.gathered_rows import concatenated, gathered_in, learned
 from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
+from penstock.control.monitoring.references.submission import LEARNING_S, RowSubmission
 from penstock.control.periodic import PeriodicTask
 from penstock.control.workers.protocol import Message, rows_out
 from penstock.core.errors import NotReady
@@ -58,7 +58,7 @@ class Learner:
         policies = Policies(self.store, pool, task)
         policies.take_over({"m": {"monitor": {"live_reference_rows": ENOUGH}}})
         shared = pool, task, self.store.gathered
-        self.rows = HandIns(*shared, self.fleet, policies, self.given, self.clock)
+        self.rows = RowSubmission(*shared, self.fleet, policies, self.given, self.clock)
         self.learning = ReferenceLearning(*shared, policies, self.rows, self._give, self.fleet.renew)
 
     async def _give(self, key: VersionKey, reference: Reference, by: By) -> None:
@@ -121,7 +121,7 @@ def test_a_gateway_alone_learns_of_all_its_rows_one_worker_below_the_other(learn
         learner.learning.gathered(part)
     assert learner.learn() == {ONE: 1400}
     rows = [one for one in map(gathered_in, parts) if one is not None]
-    assert learner.given[ONE] == learned(below_each_other(rows))
+    assert learner.given[ONE] == learned(concatenated(rows))
     sure = learner.given[ONE].confidence
     assert sure is not None
     assert sum(sure.counts) == 1400
