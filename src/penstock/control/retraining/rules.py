@@ -112,7 +112,7 @@ class Retraining:
     # What people ask for.
 
     async def ask(self, model: str, document: Document, by: By) -> Document:
-        """Ask for retraining by hand, whatever the rules say; what was asked, and of whom.
+        """Ask for retraining, whatever the rules say; return the request and its sinks.
 
         Raises:
             NotFound: no such model or version.
@@ -154,9 +154,9 @@ class Retraining:
         commit = partial(self._outbox.commit, pin=_pinned(self._monitor.policy_of(model), flight.version))
         for _ in range(REQUEST_TRIES):
             kept, revision = await self._run(self._outbox.rule_state, model)
-            standing = rule_state_in(kept)
-            recent = tuple(at for at in standing.requests if flight.at - at < DAY_S)
-            after = rule_state_out(replace(standing, requests=(*recent, flight.at), in_flight=flight, failed=None))
+            before = rule_state_in(kept)
+            recent = tuple(at for at in before.requests if flight.at - at < DAY_S)
+            after = rule_state_out(replace(before, requests=(*recent, flight.at), in_flight=flight, failed=None))
             with suppress(Conflict):  # the rules may be written at the same moment
                 await self._run(commit, model, revision, after, event, sinks, by)
                 return
@@ -210,12 +210,12 @@ class Retraining:
         policy, snapshot = self._monitor.policy_of(spec.name), await self._snapshot(spec, version)
         kept, revision = await self._run(self._outbox.rule_state, spec.name)
         known = self._last.get(spec.name)
-        standing = known[1] if known is not None and known[0] == revision else rule_state_in(kept)
-        after, action = decide(policy.triggers, policy.limits, standing, snapshot)
+        before = known[1] if known is not None and known[0] == revision else rule_state_in(kept)
+        after, action = decide(policy.triggers, policy.limits, before, snapshot)
         event = None if action is None or not action.sends else _event(action, snapshot)
-        after = _named(after, standing, event)
+        after = _with_event_id(after, before, event)
         sinks = action.trigger.send if action is not None else ()
-        if without_schedule_times(after) != without_schedule_times(standing):
+        if without_schedule_times(after) != without_schedule_times(before):
             try:
                 document = rule_state_out(after)
                 by = By(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
@@ -245,18 +245,18 @@ class Retraining:
     async def _snapshot(self, spec: ModelSpec, version: str) -> Snapshot:
         now, states = self._clock(), {one.version: one.state for one in self._of(spec)}
         failed = {one for one, state in states.items() if state is State.UNAVAILABLE}
-        told, policy = self._monitor.describe(spec.name, version), self._monitor.policy_of(spec.name)
+        monitor, policy = self._monitor.describe(spec.name, version), self._monitor.policy_of(spec.name)
         chosen = version == (spec.aliases.get(CHAMPION) if spec.route is None else spec.route.stable)
         return Snapshot(
             spec.name,
             version,
             now,
-            told,
+            monitor,
             age_s=await self._age(spec.name, version, now),
             ready=states.get(version) is State.READY,
             failed=() if chosen else failed,
             objectives=policy.objectives,
-            history=await self._histories.add((spec.name, version), policy, told, now),
+            history=await self._histories.add((spec.name, version), policy, monitor, now),
             wall=self._wall(),
         )
 
@@ -304,7 +304,7 @@ def _pinned(policy: MonitorPolicy, version: str) -> str | None:
 
 
 def _event(action: Action, snapshot: Snapshot) -> Event:
-    """What a rule tells; its key is the rule, the beginning of its cause, and how often it was told of that."""
+    """The event of an action; its key is the rule, the start of its cause, and the number of requests for it."""
     data = {
         **_evidence(snapshot.monitor),
         "model": snapshot.model,
@@ -319,8 +319,8 @@ def _event(action: Action, snapshot: Snapshot) -> Event:
     return Event(action.trigger.kind, f"models/{snapshot.model}/versions/{snapshot.version}", key, data)
 
 
-def _named(after: RuleState, before: RuleState, event: Event | None) -> RuleState:
-    """A state whose request, where it is new, has the name of its event."""
+def _with_event_id(after: RuleState, before: RuleState, event: Event | None) -> RuleState:
+    """The state after; a new request in it gets the id of its event."""
     flight = after.in_flight
     if event is None or flight is None or flight == before.in_flight:
         return after
