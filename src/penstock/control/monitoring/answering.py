@@ -1,4 +1,4 @@
-"""Which versions answer a model's requests, and with what share of them."""
+"""Computes the share of a model's requests that each version answers."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,8 @@ from penstock.core.versions import CHAMPION
 
 
 def answering_shares(model: ModelSpec, statuses: Iterable[VersionStatus]) -> dict[str, float]:
-    """The share (0 to 1) of requests without a version that each version answers, the greatest first; rules of the
-    route and pinned requests do not count."""
+    """Return the share (0 to 1) of each version in the requests that name none, the greatest first; rules of the route
+    and pinned requests do not count."""
     champion = model.aliases.get(CHAMPION)
     able = able_versions((one for one in statuses if one.model == model.name), model.route, champion)
     if model.route is not None:

@@ -42,7 +42,7 @@ SWEEP_S = 30.0
 LEARN_S = 60.0
 """Deadline of a call: the replay of ten thousand labels takes seconds."""
 
-NOBODY = ""
+NO_VERSION = ""
 """The version under which labels without an answer are counted."""
 
 Watched = Callable[[VersionKey], tuple[Reference | None, MonitorPolicy]]
@@ -181,7 +181,7 @@ class Labels:
 
     def _count(self, model: str, outcome: str, number: int) -> None:
         """Count feedback that belongs to no answer."""
-        self._outcomes[model, NOBODY, outcome] += number
+        self._outcomes[model, NO_VERSION, outcome] += number
 
     def document(self, key: VersionKey) -> Document:
         """Return the performance document of a version, by its labels."""
@@ -238,7 +238,7 @@ class Labels:
     def _join(
         self, model: str, feedback: Sequence[Feedback]
     ) -> tuple[JoinResult, list[tuple[VersionKey, PerformanceChange]]]:
-        horizon = self._watched((model, NOBODY))[1].horizon_s
+        horizon = self._watched((model, NO_VERSION))[1].horizon_s
         changes: list[tuple[VersionKey, PerformanceChange]] = []
         for version in self._store.versions(model):
             self._performance((model, version))  # before the new labels are stored, or they would count twice
@@ -295,7 +295,7 @@ class Labels:
         kept = {*versions, *((model, version) for model in models for version in self._store.versions(model))}
         for key in self._versions.keys() - kept:
             del self._versions[key]
-        for outcome in [key for key in list(self._outcomes) if key[1] != NOBODY and key[:2] not in kept]:
+        for outcome in [key for key in list(self._outcomes) if key[1] != NO_VERSION and key[:2] not in kept]:
             del self._outcomes[outcome]
 
     def _write(self) -> None:

@@ -188,16 +188,16 @@ class FeedbackSpool:
         positions = self._positions
         look: Look = await self._run(self._store.look, reader, positions.ahead, set(positions.held))
         self.others, self._used = look.others, look.used
-        found: dict[int, bool | None] = {}
+        joined_by_seq: dict[int, bool | None] = {}
         for model in dict.fromkeys(one.model for one in look.waiting):
             rows = [one for one in look.waiting if one.model == model]
             joined = await self._joined(model, rows, look.now)
             if None in joined.values():
                 positions.hold(model, rows[0].seq - 1)
-            found |= {seq: bool(one) for seq, one in joined.items()}  # a held model reads its failures again
+            joined_by_seq |= {seq: bool(one) for seq, one in joined.items()}  # a held model reads its failures again
         before = positions.ahead
-        positions.ahead = _passed(look, found, before)
-        await self._done(reader, look, found)
+        positions.ahead = _passed(look, joined_by_seq, before)
+        await self._done(reader, look, joined_by_seq)
         return look.is_all or positions.ahead == before
 
     async def _look_again(self, reader: str, model: str) -> bool:
@@ -205,11 +205,11 @@ class FeedbackSpool:
         positions = self._positions
         before = positions.held[model]
         look: Look = await self._run(self._store.look_of, reader, model, before)
-        found = await self._joined(model, look.waiting, look.now)
-        passed = _passed(look, found, before)
+        joined_by_seq = await self._joined(model, look.waiting, look.now)
+        passed = _passed(look, joined_by_seq, before)
         over = look.is_all and (not look.waiting or passed >= look.waiting[-1].seq)
         positions.catch_up(model, passed, over)
-        await self._done(reader, look, found)
+        await self._done(reader, look, joined_by_seq)
         return over or passed == before
 
     async def _joined(self, model: str, rows: Sequence[Waiting], now: float) -> dict[int, bool | None]:
@@ -222,9 +222,9 @@ class FeedbackSpool:
             joined = await self._join(model, list(known.values()))
         return {**dict.fromkeys(read, False), **dict(zip(known, joined, strict=True))}
 
-    async def _done(self, reader: str, look: Look, found: Mapping[int, bool | None]) -> None:
+    async def _done(self, reader: str, look: Look, joined_by_seq: Mapping[int, bool | None]) -> None:
         """Remove joined feedback, and store how far this gateway has read."""
-        taken, passed = [seq for seq, joined in found.items() if joined], self._positions.passed
+        taken, passed = [seq for seq, joined in joined_by_seq.items() if joined], self._positions.passed
         if taken or passed > self._passed or self._stamped is None or look.now - self._stamped > STAMPED_S:
             ended = await self._run(self._store.done, reader, passed, taken)
             self._passed, self._stamped = passed, look.now
@@ -233,14 +233,14 @@ class FeedbackSpool:
                     self._count(model, outcome, number)
 
 
-def _passed(look: Look, found: Mapping[int, bool | None], before: int) -> int:
-    """The number up to which nothing is read again: an answer not found yet may be about to be written."""
+def _passed(look: Look, joined_by_seq: Mapping[int, bool | None], before: int) -> int:
+    """The number up to which nothing is read again: an answer not joined_by_seq yet may be about to be written."""
     again = [
         one.seq
         for one in look.waiting
-        if found[one.seq] is None or (not found[one.seq] and one.at > look.now - SETTLED_S)
+        if joined_by_seq[one.seq] is None or (not joined_by_seq[one.seq] and one.at > look.now - SETTLED_S)
     ]
-    return max(before, min(again) - 1 if again else max(found, default=before))
+    return max(before, min(again) - 1 if again else max(joined_by_seq, default=before))
 
 
 def _to_row(item: Feedback) -> tuple[Document, int]:

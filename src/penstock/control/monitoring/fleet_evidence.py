@@ -117,8 +117,8 @@ class FleetEvidence:
 
     def describe(self, key: VersionKey) -> Document | None:
         """Return the fleet's document of a version; None if this gateway does not lead, or there are no counts."""
-        found = self._versions.get(key)
-        return None if found is None else self._document(key, found)
+        version = self._versions.get(key)
+        return None if version is None else self._document(key, version)
 
     def summary(self, key: VersionKey) -> Document | None:
         """Return the summary of a version's verdict, the same at every gateway, but for ``alarms``.
@@ -126,8 +126,8 @@ class FleetEvidence:
         ``alarms`` counts those that this gateway has emitted: the sum over all gateways is the total. None while there
         is no verdict.
         """
-        found = self._summaries.get(key)
-        return {**found, "alarms": found.get(EMITTED, {}).get(self._gateway, 0)} if found else None
+        summary = self._summaries.get(key)
+        return {**summary, "alarms": summary.get(EMITTED, {}).get(self._gateway, 0)} if summary else None
 
     def unreadable(self) -> dict[VersionKey, int]:
         """Return the number of labels by version that this leader cannot read."""
@@ -171,10 +171,10 @@ class FleetEvidence:
             self._labels_upto = await self._run(self._store.last_label)  # a new version reads its own labels
         batches: list[LabelBatch] = await self._run(self._store.labels, self._labels_upto)
         labels = _by_version(batches)
-        found: dict[VersionKey, Counts] = await self._run(self._read, shapes)
-        for key in self._keyed.due(found):
+        counts: dict[VersionKey, Counts] = await self._run(self._read, shapes)
+        for key in self._keyed.due(counts):
             with self._keyed.isolated(key):
-                await self._look_or_restart(key, found[key], labels.get(key, ()))
+                await self._look_or_restart(key, counts[key], labels.get(key, ()))
         # Only now: after a failed step the next one reads them again, and none is learned twice.
         self._labels_upto = max([self._labels_upto, *(one.seq for one in batches)])
         self._known = True
@@ -246,10 +246,10 @@ class FleetEvidence:
             same = verdict is not None and verdict.layout == counts.shape.id
             rows = evidence.get("rows") if same else None
             monitor = resumed(reference, policy, counted_of(reference, policy, counts), now, rows)
-        found = _Version(counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision)
-        found.emitted = {} if verdict is None else dict(verdict.summary.get(EMITTED, {}))
-        found.alarms = 0 if monitor is None else monitor.alarms
-        return found
+        version = _Version(counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision)
+        version.emitted = {} if verdict is None else dict(verdict.summary.get(EMITTED, {}))
+        version.alarms = 0 if monitor is None else monitor.alarms
+        return version
 
     async def _conclude(self, key: VersionKey, known: _Version, alarms: int, now: float) -> None:
         monitor, document = known.monitor, self._document(key, known)
@@ -282,10 +282,10 @@ class FleetEvidence:
 
 
 def _by_version(batches: Sequence[LabelBatch]) -> dict[VersionKey, list[LabelBatch]]:
-    found: dict[VersionKey, list[LabelBatch]] = {}
+    by_version: dict[VersionKey, list[LabelBatch]] = {}
     for one in batches:
-        found.setdefault((one.model, one.version), []).append(one)
-    return found
+        by_version.setdefault((one.model, one.version), []).append(one)
+    return by_version
 
 
 def counted_of(reference: Reference, policy: MonitorPolicy, counts: Counts) -> Counted:

@@ -51,10 +51,10 @@ class FleetPerformance:
             rows = sorted((row for _, part in group for row in part), key=lambda row: row.at)
             passed_s = self._passed_s(rows, is_old, now)
             before = self._performance.labels
-            found = self._performance.learn(rows, passed_s)
+            new_changes = self._performance.learn(rows, passed_s)
             if not is_old:
                 self._labels += self._performance.labels - before
-                changes += found
+                changes += new_changes
         self.document = {**self._performance.document(), "labels": self._labels}
         return changes
 

@@ -48,7 +48,7 @@ def unpack_rows(version: str, packed: bytes) -> list[LabelledRow]:
         ValueError: the format is unknown, such as that of another release.
     """
     try:
-        found = np.frombuffer(zlib.decompress(packed), _ROW)
+        table = np.frombuffer(zlib.decompress(packed), _ROW)
     except zlib.error as error:
         raise ValueError(str(error)) from None
     return [
@@ -62,7 +62,7 @@ def unpack_rows(version: str, packed: bytes) -> list[LabelledRow]:
             float(row["answered_at"]),
             bool(row["by_split"]),
         )
-        for row in found
+        for row in table
     ]
 
 

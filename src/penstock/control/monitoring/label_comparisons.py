@@ -127,8 +127,8 @@ class LabelComparisons:
             KeyError: the format is unknown (also ``TypeError`` and ``ValueError``).
         """
         for values in kept:
-            said = values["terms"]
-            terms = Terms(**{**said, "signal": Signal(said["signal"]), "versions": tuple(said["versions"])})
+            saved = values["terms"]
+            terms = Terms(**{**saved, "signal": Signal(saved["signal"]), "versions": tuple(saved["versions"])})
             one = _Comparison(terms, values["began_at"], LabelMatching.from_state(values["matching"]))
             one.strata.extend(stratum_in(stratum) for stratum in values["strata"])
             one.given_up = values["given_up"]

@@ -37,12 +37,12 @@ class Policies:
 
     def take_over(self, documents: Mapping[str, Document]) -> bool:
         """Use the stored policies, and return whether anything has changed."""
-        found = {model: policy for model, policy in self._policies.items() if model in documents}
+        policies = {model: policy for model, policy in self._policies.items() if model in documents}
         for model in self._due.due(documents):
             with self._due.isolated(model):
-                found[model] = policy_in(documents[model], schedule_in)
-        changed = found != self._policies
-        self._policies = found
+                policies[model] = policy_in(documents[model], schedule_in)
+        changed = policies != self._policies
+        self._policies = policies
         return changed
 
     async def set(

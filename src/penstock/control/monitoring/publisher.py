@@ -18,7 +18,7 @@ from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Present,
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Publication:
     """A gateway's publication of a version. ``tried`` are all counts at the last attempt, ``before`` those that are in
     the row of ended gateways. ``since`` is the first attempt at the present row (the database's time); ``known`` means
     that the row was seen in the database."""
@@ -28,14 +28,14 @@ class Said:
     known: bool = False
     before: Published | None = None
 
-    def looked_at(self, key: VersionKey, present: Present, now: float) -> "Said | None":
+    def updated(self, key: VersionKey, present: Present, now: float) -> "Publication | None":
         """Return the publication after a read of the database; None if the database has nothing of it."""
         if key in present.own:
             return replace(self, known=True)
         if key not in present.ended:
             return None
         if self.known or now - self.since >= RETIRED_S:  # else it was never written: so young a row is not retired
-            return Said(self.tried, now, before=self.tried)
+            return Publication(self.tried, now, before=self.tried)
         return self
 
     def out(self) -> dict[str, Any]:
@@ -44,10 +44,10 @@ class Said:
         return {"tried": _row_out(self.tried), "since": self.since, "known": self.known, "before": before}
 
 
-def said_in(values: Mapping[str, Any]) -> Said:
+def publication_in(values: Mapping[str, Any]) -> Publication:
     """Read the values of ``out``; raises ``KeyError``, ``TypeError`` or ``ValueError`` for an unknown format."""
     before = None if values["before"] is None else _row_in(values["before"])
-    return Said(_row_in(values["tried"]), float(values["since"]), bool(values["known"]), before)
+    return Publication(_row_in(values["tried"]), float(values["since"]), bool(values["known"]), before)
 
 
 class Publisher:
@@ -58,7 +58,7 @@ class Publisher:
         self._store = store
         self._gateway = gateway
         self._notes = notes
-        self._said = self._read()
+        self._publications = self._read()
         self._written: dict[VersionKey, Counts] = {}
 
     def publish(self, counts: Mapping[VersionKey, Counts]) -> None:
@@ -82,8 +82,8 @@ class Publisher:
         return rows
 
     def _look(self, present: Present, now: float) -> None:
-        looked = {key: said.looked_at(key, present, now) for key, said in self._said.items()}
-        self._said = {key: said for key, said in looked.items() if said is not None}
+        updates = {key: one.updated(key, present, now) for key, one in self._publications.items()}
+        self._publications = {key: one for key, one in updates.items() if one is not None}
         self._written = {key: one for key, one in self._written.items() if key in present.own}
 
     def _is_new(self, key: VersionKey, counts: Counts) -> bool:
@@ -91,25 +91,25 @@ class Publisher:
         return written is None or not counts.equals(written)
 
     def _note(self, changed: Mapping[VersionKey, Counts]) -> None:
-        now, said = self._store.now(), dict(self._said)
+        now, noted = self._store.now(), dict(self._publications)
         for key, counts in changed.items():
-            tried, known = packed(key, self._gateway, counts), said.get(key)
-            said[key] = Said(tried, now) if known is None else replace(known, tried=tried)
-        notes = [[*key, one.out()] for key, one in said.items()]
+            tried, known = packed(key, self._gateway, counts), noted.get(key)
+            noted[key] = Publication(tried, now) if known is None else replace(known, tried=tried)
+        notes = [[*key, one.out()] for key, one in noted.items()]
         write_atomically(self._notes, json.dumps(notes))
-        self._said = said
+        self._publications = noted
 
     def _row(self, key: VersionKey, counts: Counts) -> Published:
         """Return the row to publish; counts that were just packed for the notes are not packed again."""
-        said = self._said[key]
-        if said.before is None:
-            return said.tried
-        return packed(key, self._gateway, counts.beyond(unpacked(said.before, counts.shape)))
+        publication = self._publications[key]
+        if publication.before is None:
+            return publication.tried
+        return packed(key, self._gateway, counts.beyond(unpacked(publication.before, counts.shape)))
 
-    def _read(self) -> dict[VersionKey, Said]:
+    def _read(self) -> dict[VersionKey, Publication]:
         try:
             notes = json.loads(self._notes.read_text())
-            return {(model, version): said_in(values) for model, version, values in notes}
+            return {(model, version): publication_in(values) for model, version, values in notes}
         except (OSError, KeyError, TypeError, ValueError):
             return {}
 

@@ -1,4 +1,4 @@
-"""Schedules in the form of cron, in UTC: Vixie's five fields with names, or ``@daily`` and the like."""
+"""Cron schedules in UTC: Vixie's five fields with names, or nicknames such as ``@daily``."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ MINUTE_S = 60
 DAY = timedelta(days=1)
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC)
 MOST_BACK = DAY
-"""Times that were missed longer ago than this are past."""
+"""The most time by which a missed run is still made up for."""
 
 
 @dataclass(frozen=True, slots=True)
 class CronSchedule:
-    """A schedule by its five fields."""
+    """A schedule of five cron fields."""
 
     fields: str
 
     def due(self, after: float, until: float) -> bool:
-        """Whether one of its times lies after the one and not after the other (seconds since the epoch)."""
+        """Return whether a time of the schedule is in ``(after, until]`` (seconds since the epoch)."""
         if after // MINUTE_S == until // MINUTE_S:
-            return False  # a time is the beginning of a minute
+            return False  # all times are whole minutes
         end = datetime.fromtimestamp(until, UTC)
         start = max(datetime.fromtimestamp(after, UTC), end - MOST_BACK)
         return next(CronSim(self.fields, start), end + MOST_BACK) <= end
@@ -46,20 +46,20 @@ class CronSchedule:
         return frozenset(time.hour * 60 + time.minute for time in times)
 
     def days(self) -> frozenset[int]:
-        """See ``conditions.Schedule``: twenty-eight years have each date on each weekday, leap days too."""
+        """See ``conditions.Schedule``: in 28 years each date, leap days too, falls on each weekday."""
         return frozenset(time.toordinal() for time in _times(("0", "0", *self.fields.split()[2:]), LAST))
 
 
 def _times(fields: Sequence[str], end: datetime) -> Iterator[datetime]:
-    """The times of some fields from ``FIRST`` on until the end."""
+    """Yield the times of the fields from ``FIRST`` until ``end``."""
     return takewhile(lambda time: time < end, CronSim(" ".join(fields), FIRST - timedelta(minutes=1)))
 
 
 def schedule_in(text: str) -> CronSchedule:
-    """A schedule from its text.
+    """Parse a schedule.
 
     Raises:
-        InvalidInput: it is none, or no time of it ever comes.
+        InvalidInput: the text is not a schedule, or the schedule has no times.
     """
     fields = NICKNAMES.get(text.strip().lower(), text)
     if len(fields.split()) != FIELDS:

@@ -16,7 +16,7 @@ from penstock.control.monitoring.drift.detection import DriftDetection
 from penstock.control.monitoring.drift.regions import Regions
 from penstock.control.monitoring.event_queue import EventQueue
 from penstock.control.monitoring.events import relearned_event
-from penstock.control.monitoring.feedback import NOBODY, Labels
+from penstock.control.monitoring.feedback import NO_VERSION, Labels
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.files import ReferenceFiles
@@ -75,9 +75,7 @@ class Monitoring:
         self._workers = workers
         self._clock = clock
         self._pool = BlockingPool("monitor", THREADS)
-        self._following = PeriodicTask(
-            "monitor", self._follow, LOOK_S, meanwhile="the monitor goes on with what it knows"
-        )
+        self._following = PeriodicTask("monitor", self._follow, LOOK_S, meanwhile="the monitor uses its local copies")
         self._looking = PeriodicTask("drift", self._look, LOOK_S)
         self._files = ReferenceFiles(home / "references")
         self._uploads = ReferenceUploads(self._files, self._pool)
@@ -334,10 +332,10 @@ class Monitoring:
         if self._queue.given_up:
             yield Point(metrics.EVENTS_DROPPED, (), self._queue.given_up)
         for model, count in () if self.evidence is None else self.evidence.labels.given_up.items():
-            yield Point(metrics.LABELS, (model, NOBODY, "given_up"), count)
+            yield Point(metrics.LABELS, (model, NO_VERSION, "given_up"), count)
         for key, count in {} if self.evidence is None else self.evidence.unreadable().items():
             yield Point(metrics.LABELS, (*key, "unreadable"), count)
-        models = {(model, NOBODY) for model, _ in served}
+        models = {(model, NO_VERSION) for model, _ in served}
         names = {(model,) for model, _ in served}
         yield from (one for one in self.labels.readings() if one.labels[:2] in served | models | names)
 
@@ -347,9 +345,9 @@ class Monitoring:
         for key in served:
             monitor = self._detection.monitor(key)
             if monitor is not None:
-                found = series.of(key, monitor)
-                found.summary = None if self.evidence is None else self.evidence.summary(key) or {}
-                yield from found.readings()
+                version_series = series.of(key, monitor)
+                version_series.summary = None if self.evidence is None else self.evidence.summary(key) or {}
+                yield from version_series.readings()
 
     @property
     def pools(self) -> tuple[BlockingPool, ...]:

@@ -30,8 +30,8 @@ class WatchTerms:
 
     def of_fleet(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """Return a version's terms for verdicts on the counts of all gateways."""
-        whole = replace(self._alarms, gateways=1)
-        return self.references.get(key), whole.part(self.policies.of(key[0]), len(self.served()))
+        alarms = replace(self._alarms, gateways=1)
+        return self.references.get(key), alarms.part(self.policies.of(key[0]), len(self.served()))
 
     def multiplicity(self) -> Document:
         """Return the fleet's bound as JSON values."""

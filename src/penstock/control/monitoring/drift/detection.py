@@ -88,9 +88,9 @@ class DriftDetection:
         now = self._clock()
         for key in self._due.due(self._regions):
             with self._due.isolated(key):
-                found = self._changes(key, now)
-                changes += [(key, change) for change in found]
-                self._note_events(key, found)
+                new = self._changes(key, now)
+                changes += [(key, change) for change in new]
+                self._note_events(key, new)
         alarms = sum(one.alarms for one in self._monitors.values())
         if changes or alarms != self._alarms or self.series.is_unsaved or now - self._kept_at >= KEEP_S:
             self._kept_at, self._alarms = now, alarms

@@ -1,4 +1,4 @@
-"""What the monitor found, in a sentence for logs and events: which column, since when, and by what evidence."""
+"""Describes a drift change in a sentence for logs and events: the column, the onset, and the evidence."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,19 +7,19 @@ from typing import Any
 from penstock.monitor.drift_changes import QUALITY, DriftChange
 
 MOST_COLUMNS = 8
-"""Columns that a sentence names; events list all."""
+"""The most columns in a sentence; events list all."""
 
 
 def sentence(change: DriftChange, columns: Sequence[str]) -> str:
-    """What has changed; ``columns`` are all that drift (or are not sound) after it."""
+    """Describe a change; ``columns`` are all that drift (or violate quality) after it."""
     if not change.begins:
         return f"{change.feature} {_over(change)}{_others(columns, change.feature, 'still affected')}"
-    found = change.evidence
+    evidence = change.evidence
     parts = [f"{change.feature} {_begins(change)}"]
-    if found.get("since"):
-        parts.append(f"since {_time(found['since'])}")
-    parts.append(f"with log evidence {found['log_e']:.1f} (an alarm needs {found['log_e_threshold']:.1f})")
-    return " ".join(parts) + _sizes(found) + _others(columns, change.feature, "also affected")
+    if evidence.get("since"):
+        parts.append(f"since {_time(evidence['since'])}")
+    parts.append(f"with log evidence {evidence['log_e']:.1f} (an alarm needs {evidence['log_e_threshold']:.1f})")
+    return " ".join(parts) + _sizes(evidence) + _others(columns, change.feature, "also affected")
 
 
 def _begins(change: DriftChange) -> str:
@@ -32,19 +32,20 @@ def _over(change: DriftChange) -> str:
     return "is sound again" if change.about == QUALITY else "looks like its reference again"
 
 
-def _sizes(found: dict[str, Any]) -> str:
-    """How much has changed, as far as the evidence says."""
+def _sizes(evidence: dict[str, Any]) -> str:
+    """Describe the size of the change, as far as the evidence has it."""
     parts = []
-    if found.get("psi_threshold") is not None:
+    if evidence.get("psi_threshold") is not None:
         parts.append(
-            f"PSI {found['psi']:.3f} over {found['rows']} rows (chance gives up to {found['psi_threshold']:.3f})"
+            f"PSI {evidence['psi']:.3f} over {evidence['rows']} rows "
+            f"(chance gives up to {evidence['psi_threshold']:.3f})"
         )
-    if found.get("moved"):
-        first = found["moved"][0]
+    if evidence.get("moved"):
+        first = evidence["moved"][0]
         parts.append(f"most in bin {first['bin']} ({first['change']:+.1%})")
-    if found.get("cause"):
-        parts.append(f"cause: {found['cause']}")
-    parts += [f"thresholds are wider because {reason['why']}" for reason in found.get("widened", [])]
+    if evidence.get("cause"):
+        parts.append(f"cause: {evidence['cause']}")
+    parts += [f"thresholds are wider because {reason['why']}" for reason in evidence.get("widened", [])]
     return "; " + ", ".join(parts) if parts else ""
 
 

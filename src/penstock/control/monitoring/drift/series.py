@@ -27,8 +27,8 @@ class MonitorSeries:
             return known
         carried = self._carried.pop(key, None) if known is None else known.carried()
         self.is_unsaved = True
-        found = self._series[key] = VersionSeries(key, monitor, carried)
-        return found
+        series = self._series[key] = VersionSeries(key, monitor, carried)
+        return series
 
     def before(self, key: VersionKey) -> Carried:
         """Return the values of a version's counters before its present reference."""

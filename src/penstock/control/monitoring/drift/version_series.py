@@ -76,14 +76,16 @@ class VersionSeries:
         """Return whether a metric restarts at 0 with another reference; alarms of a fleet do not."""
         return metric.kind is Kind.COUNTER and (metric is not metrics.DRIFT_ALARMS or self.summary is None)
 
-    def _with_carried(self, found: Bulk) -> Bulk:
+    def _with_carried(self, reading: Bulk) -> Bulk:
         if not self.before:
-            return found
-        name = found.metric.name
+            return reading
+        name = reading.metric.name
         if name not in self._added:
-            self._added[name] = [self.before.get((name, labels), 0) for labels in found.labels]
+            self._added[name] = [self.before.get((name, labels), 0) for labels in reading.labels]
         added = self._added[name]
-        return Bulk(found.metric, found.labels, [one + more for one, more in zip(found.values, added, strict=True)])
+        return Bulk(
+            reading.metric, reading.labels, [one + more for one, more in zip(reading.values, added, strict=True)]
+        )
 
     def _current(self) -> Iterator[Reading]:
         monitor, chosen = self.monitor, self._chosen
@@ -106,10 +108,10 @@ class VersionSeries:
         """Return the log evidence and drift state (0 or 1) of each column, by the fleet's verdict if it is known, and
         the alarms that this gateway has emitted, None if that is unknown."""
         if not self.summary:
-            states, found = self.monitor.states(), self.monitor.evidence()
+            states, evidence = self.monitor.states(), self.monitor.evidence()
             drifts = [int(states[index] is State.DRIFT) for index in self._chosen]
             return (
-                [found[index] for index in self._chosen],
+                [evidence[index] for index in self._chosen],
                 drifts,
                 self.monitor.alarms if self.summary is None else None,
             )

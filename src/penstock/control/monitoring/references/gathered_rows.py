@@ -56,11 +56,11 @@ def concatenated(parts: Sequence[GatheredRows]) -> GatheredRows:
 
 def interleaved(parts: Sequence[GatheredRows]) -> GatheredRows:
     """Interleave rows that were gathered in the same period, those of each part evenly among all others."""
-    whole = concatenated(parts)
+    rows = concatenated(parts)
     if len(parts) == 1:
-        return whole
+        return rows
     at = np.concatenate([(np.arange(len(one)) + 0.5) / len(one) for one in parts])
-    return _chosen(whole, np.argsort(at, kind="stable"), whole.confidence)
+    return _chosen(rows, np.argsort(at, kind="stable"), rows.confidence)
 
 
 def drawn(rows: GatheredRows, number: int, seed: int) -> GatheredRows:
@@ -95,18 +95,18 @@ def unpack(packed: bytes) -> GatheredRows:
         ValueError: the format is unknown, or there are no rows.
     """
     try:
-        found = gathered_in(json.loads(zlib.decompress(packed)))
+        rows = gathered_in(json.loads(zlib.decompress(packed)))
     except (zlib.error, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"the submitted rows have an unknown format ({error!r})") from None
-    if found is None:
+    if rows is None:
         raise ValueError("the submission has no rows")
-    return found
+    return rows
 
 
 def learned(rows: GatheredRows) -> Reference:
     """Build the reference of rows."""
-    found = build((rows.names[0], rows.names[1]), rows.inputs, rows.outputs, LIVE)
-    return found if rows.confidence is None else replace(found, confidence=rows.confidence)
+    reference = build((rows.names[0], rows.names[1]), rows.inputs, rows.outputs, LIVE)
+    return reference if rows.confidence is None else replace(reference, confidence=rows.confidence)
 
 
 def _added_confidence(parts: Sequence[ConfidenceHistogram | None]) -> ConfidenceHistogram | None:
