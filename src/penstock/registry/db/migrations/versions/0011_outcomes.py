@@ -8,5 +8,5 @@ down_revision = "0010"
 
 
 def upgrade() -> None:
-    """Add the column; what gateways have counted before is told with their next publication."""
+    """Add the column; what gateways counted before comes with their next publication."""
     op.add_column("counts", sa.Column("outcomes", sa.JSON(none_as_null=True), nullable=False, server_default="{}"))
