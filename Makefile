@@ -30,21 +30,17 @@ install: $(USE) ## only the set-up: .venv with penstock in it
 demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests that bear company run in two processes; those that kill and race run alone. With ARGS all run in one.
+# Tests wait for servers a third of their time: three processes keep two cores busy. Each takes whole files, which share
+# servers, the longest files first (tests/conftest.py). Unit tests wait for nothing, and go one by one to two processes.
 # A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
-PARALLEL := --numprocesses 2 --max-worker-restart 0
-TOGETHER := tests/unit tests/conformance tests/clients tests/docs tests/fuzz tests/loadtests tests/simulation $(addprefix tests/integration/,api_grpc registry traffic)
+BY_FILE := --numprocesses 3 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
+BY_TEST := --numprocesses 2 --max-worker-restart 0 --dist worksteal
 
 test: $(DEV) ## the whole fast test suite
-ifeq ($(ARGS),)
-	$(BIN)/python -m pytest $(PARALLEL) --dist loadfile $(TOGETHER)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(TOGETHER))
-else
-	$(BIN)/python -m pytest $(ARGS)
-endif
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(BY_FILE))
 
 test-unit: $(DEV) ## the unit tests alone
-	$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit $(ARGS)
+	$(BIN)/python -m pytest $(BY_TEST) tests/unit $(ARGS)
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
@@ -52,7 +48,7 @@ test-slow: $(DEV) ## also the tests that take minutes
 coverage: $(DEV) ## the branches that tests reach, in the plain form (set up with PENSTOCK_PURE=1)
 	@! find src -name '*.so' | grep -q . || { echo "compiled modules hide their branches; run: make clean, then PENSTOCK_PURE=1 make coverage" >&2; exit 1; }
 	mkdir -p build/coverage
-	$(BIN)/python -m pytest $(PARALLEL) --dist worksteal --cov --cov-report=term-missing:skip-covered $(MEASURED) $(ARGS)
+	$(BIN)/python -m pytest $(BY_TEST) --cov --cov-report=term-missing:skip-covered $(MEASURED) $(ARGS)
 
 MEASURED := $(addprefix tests/unit/,api/grpc control core serving) tests/integration/api_grpc
 

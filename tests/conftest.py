@@ -1,5 +1,6 @@
 """The servers the acceptance suite talks to, each started once and stopped at the end."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from tests.harness import Server
 hypothesis.settings.register_profile("no wall clock", deadline=None, max_examples=examples(100))
 hypothesis.settings.load_profile("no wall clock")
 
-LONGEST = ["traffic", "registry", "faults", "loadtests"]
-SOURCE = Path(__file__).parents[1] / "src"
+TESTS = Path(__file__).parent
+LONGEST = ("faults", "integration/traffic", "docs", "integration", "demo", "loadtests", "simulation", "unit/control")
+SOURCE = TESTS.parent / "src"
 
 
 def pytest_configure() -> None:
@@ -28,7 +30,12 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the folders of the longest tests, so that several processes end together."""
-    items.sort(key=lambda item: next((LONGEST.index(one) for one in item.path.parts if one in LONGEST), len(LONGEST)))
+    items.sort(key=lambda item: rank(os.path.relpath(item.path, TESTS)))
+
+
+def rank(path: str) -> int:
+    """The place of a file of tests among the longest."""
+    return next((place for place, folder in enumerate(LONGEST) if path.startswith(folder)), len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
 """A real HAProxy for tests: it sends each request to the next server, and says which one answered."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.harness import PATIENCE_S, call, wait_until
+from tests.ports import free_port
 
 GATEWAY = "x-gateway"
 """The header of an answer that names the server it came from."""
@@ -32,13 +32,6 @@ backend b
   http-response set-header {header} %s
 {servers}
 """
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses at this moment."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.harness import PATIENCE_S, wait_until
+from tests.ports import free_port
 from tests.postgres import Postgres, as_somebody
 
 SETTINGS = """[databases]
@@ -35,9 +36,7 @@ def program() -> str:
 def before(server: Postgres) -> Iterator[int]:
     """The port of one for the time of a block."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-pgb-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     (folder / "users").write_text('"penstock" ""\n')
     (folder / "ini").write_text(SETTINGS.format(server=server.port, port=port, folder=folder))
     folder.chmod(0o755)

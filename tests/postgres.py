@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness import PATIENCE_S, wait_until
+from tests.ports import free_port
 
 PLACES = ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin")
 
@@ -76,9 +76,7 @@ def as_somebody() -> list[str]:
 def running() -> Iterator[Postgres]:
     """A server for the time of a block."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-pg-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     if os.geteuid() == 0:
         shutil.chown(folder, "nobody", "nogroup")
     made = Postgres(folder, port)

@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.harness import PATIENCE_S, wait_until
+from tests.ports import free_port
 
 
 @dataclass(slots=True)
@@ -45,9 +45,7 @@ class Bucket:
 @contextmanager
 def running() -> Iterator[Bucket]:
     """A server with one bucket for the time of a block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        bucket = Bucket(int(probe.getsockname()[1]))
+    bucket = Bucket(free_port())
     code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{bucket.port}'])"
     bucket.process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ)

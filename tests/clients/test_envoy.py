@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,14 +17,9 @@ import pytest
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.harness import PATIENCE_S, Server, wait_until
+from tests.ports import free_port
 
 ENVOY = Path(sys.executable).with_name("envoy")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def address(host: str, port: int) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from penstock.monitor.rows import Counted, Layout
 from penstock.registry.db.database import open_database
 from penstock.registry.stores.evidence import EvidenceStore
 from tests import harness
-from tests.haproxy import GATEWAY, free_port
+from tests.haproxy import GATEWAY
 from tests.harness import Server, wait_until
 from tests.integration.control.watch import metric
+from tests.ports import free_port
 
 MODEL = "m"
 ROWS = 10

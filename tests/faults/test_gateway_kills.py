@@ -27,10 +27,10 @@ from penstock.engine.scratch import is_scratch
 from tests import harness
 from tests.faults.changes import MODEL, OPEN, Changes, audit_of
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.control.watch import free_port
 from tests.integration.traffic.drive import FEATURES, crown, scorer
 from tests.integration.traffic.test_real_sinks import process
 from tests.integration.traffic.test_retraining import Receiver, receiving
+from tests.ports import free_port
 
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": [0] * FEATURES}]})
 KINDS = ("version.add", "version.retire", "rollout.start", "retraining.request")

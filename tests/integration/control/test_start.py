@@ -10,7 +10,8 @@ import pytest
 from penstock import cli
 from tests import harness
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.control.watch import free_port, infer, port_of
+from tests.integration.control.watch import infer, port_of
+from tests.ports import free_port
 
 
 class Refusal(Protocol):

@@ -1,6 +1,5 @@
 """What these tests look at: predictions, metrics and processes of a running server."""
 
-import socket
 from http.client import HTTPConnection
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,12 +37,6 @@ def counts(server: Server, expected: float) -> None:
 def port_of(address: str) -> int:
     """The port of host:port."""
     return int(address.rpartition(":")[2])
-
-
-def free_port() -> int:
-    """A port nobody uses at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class Caller:

@@ -1,7 +1,6 @@
 """A real MLflow server, mirrored: its ONNX versions are served, its aliases hold, and its webhooks are heeded."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from tests import harness, zoo
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.registry.test_gateway import ask
+from tests.ports import free_port
 
 SECRET = "a secret shared with MLflow"
 LOG_MODEL = """
@@ -73,9 +73,7 @@ class Tracking:
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     stores = [
         "--backend-store-uri",

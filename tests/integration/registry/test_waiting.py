@@ -1,7 +1,6 @@
 """A gateway whose models are not there yet: it starts, says why it is not ready, and serves them once they are."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,22 +17,15 @@ from penstock.registry.repository.local import LocalTree
 from tests import harness, s3, zoo
 from tests.harness import COMMAND, PATIENCE_S, Server, wait_until
 from tests.integration.registry.test_gateway import answering
+from tests.ports import free_port
 
 QUICK = {"PENSTOCK_WATCH__SECONDS": "0.2", "PENSTOCK_WATCH__SETTLE_SECONDS": "0.3"}
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @contextmanager
 def waiting(folder: Path, *models: str, env: Mapping[str, str] = QUICK) -> Iterator[Server]:
     """A server that is up and not ready."""
-    http, rpc, ops = free_ports(3)
+    http, rpc, ops = free_port(), free_port(), free_port()
     ports = ["--http-port", str(http), "--grpc-port", str(rpc), "--ops-port", str(ops)]
     command = [*COMMAND, "serve", *models, *ports, "--ready-file", str(folder / "ready.json")]
     log = folder / "stderr.log"
@@ -113,7 +105,7 @@ def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
     with s3.running() as own:
         content = zoo.versioned(5).SerializeToString()
         own.call("PUT", f"/{own.name}/p/m/5/model.onnx", content)
-        (port,) = free_ports(1)
+        port = free_port()
         environment = {**QUICK, **own.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
         with waiting(tmp_path, f"s3://{own.name}/p", env=environment) as server:
             wait_until(lambda: "cannot be reached" in str(readiness(server).get("reason")), PATIENCE_S, "the reason")
@@ -135,7 +127,7 @@ def test_a_bucket_that_cannot_be_reached_at_the_start(tmp_path: Path) -> None:
 
 def test_a_bucket_that_is_away_beside_a_folder(tmp_path: Path) -> None:
     with s3.running() as own:
-        (port,) = free_ports(1)
+        port = free_port()
         away = {**QUICK, **own.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
         zoo.place(tmp_path / "models", "m", {"1": zoo.versioned(1)})
         with harness.running(tmp_path / "models", tmp_path / "a", f"s3://{own.name}/none", env=away) as server:

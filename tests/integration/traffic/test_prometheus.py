@@ -14,9 +14,9 @@ import numpy as np
 
 from tests import harness
 from tests.harness import PATIENCE_S, Server, call, wait_until
-from tests.integration.control.watch import free_port
 from tests.integration.traffic.drive import FEATURES, GOOD, models
 from tests.integration.traffic.test_monitor import csv
+from tests.ports import free_port
 
 RULES = Path(__file__).parents[3] / "deploy" / "prometheus"
 

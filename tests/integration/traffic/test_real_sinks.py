@@ -15,8 +15,8 @@ from penstock.control.sinks import SinkContext
 from penstock.control.sinks.plugins import send
 from penstock.core.sinks import SinkSpec
 from tests.harness import PATIENCE_S, call, wait_until
-from tests.integration.control.watch import free_port
 from tests.integration.traffic.test_retraining import receiving
+from tests.ports import free_port
 
 EVENT: dict[str, Any] = {
     "specversion": "1.0",

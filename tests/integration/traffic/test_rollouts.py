@@ -10,7 +10,7 @@ import pytest
 
 from tests import harness
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.control.watch import free_port, metric
+from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import (
     BREAKING,
     GOOD,
@@ -26,6 +26,7 @@ from tests.integration.traffic.drive import (
     traffic,
     until,
 )
+from tests.ports import free_port
 
 OPTIONS = ("--workers", "2")
 ROUTE = "/admin/v1/models/m/route"
