@@ -2,9 +2,12 @@
 
 ``[tool.penstock] compiled`` in ``pyproject.toml`` names the modules. Without a compiler or Python's headers, if
 compilation fails, or with ``PENSTOCK_PURE`` in the environment, they stay Python: the same source, slower.
+
+The long description is the README without what leads into the repository: a package index has no such files.
 """
 
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -57,6 +60,13 @@ def _translated(paths: Sequence[str]) -> Sequence[Any]:
     return mypycify([*LENIENT, "--cache-dir=build/mypy", *paths], opt_level="1", debug_level="0")
 
 
+def long_description(readme: str) -> str:
+    """Return ``readme`` without its map of the repository, its relative pictures and the targets of relative links."""
+    without_map = re.sub(r"^## Where to go next$.*?(?=^Apache License)", "", readme, flags=re.DOTALL | re.MULTILINE)
+    without_pictures = re.sub(r"!\[[^]]*\]\((?!https?:)[^)]*\)\n+(\*[^\n]*\*\n+)?", "", without_map)
+    return re.sub(r"\[([^]]*)\]\((?!https?:|#)[^)]*\)", r"\1", without_pictures)
+
+
 def _plain(reason: str) -> None:
     print(f"penstock is built as plain Python: {reason}", file=sys.stderr)  # noqa: T201 - what a builder reads
 
@@ -90,7 +100,12 @@ class _Backend(build_meta._BuildMetaBackend):  # noqa: SLF001 - what setuptools 
         if "editable_wheel" in sys.argv:
             for stale in Path("src").rglob("*.so"):  # of another build: they would take the place of the sources
                 stale.unlink()
-        setup(ext_modules=extensions() if wheel else [], cmdclass=commands)
+        setup(
+            ext_modules=extensions() if wheel else [],
+            cmdclass=commands,
+            long_description=long_description(Path("README.md").read_text()),
+            long_description_content_type="text/markdown",
+        )
 
 
 _backend = _Backend()
