@@ -2,33 +2,84 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from penstock import cli
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [*(f"penstock.cli.{module}" for module in ("by_gateway", "by_hand", *cli.VERBS.values())), "onnx"]
+LATE = (
+    "penstock.api.admin.server",
+    "penstock.api.admin.traffic",
+    "penstock.app.gateway",
+    "penstock.cli.local_registry",
+    "penstock.cli.upload",
+    "penstock.config.settings",
+    "penstock.registry.admission.inspection",
 )
+"""What commands import when they need it, and nearly all of them do."""
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([*(f"penstock.cli.{module}" for module in cli.VERBS.values()), *LATE, "alembic.command"])
+assert all(map(find_spec, LATE)), "a module that was moved is imported by each command anew"
+
+
+class Command:
+    """A `penstock` command that runs in a fork; it has the part of ``subprocess.Popen`` that tests use.
+
+    Args:
+        arguments: the words after `penstock`.
+        environment: its whole environment.
+        out, errors: the files that take its output.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], out: Path, errors: Path) -> None:
+        self._arguments = tuple(arguments)
+        self._process = FORKS.Process(target=_command, args=(self._arguments, dict(environment), str(out), str(errors)))
+        self._process.start()
+        assert self._process.pid
+        self.pid: int = self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs; -N after signal N."""
+        return self._process.exitcode
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once it has ended; subprocess.TimeoutExpired when it does not end in time."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self._arguments, seconds)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
 
 
 def run(arguments: tuple[str, ...], environment: Mapping[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
     """Run one command to its end, in a process of its own with this environment alone."""
     with TemporaryDirectory() as folder:
         outputs = Path(folder, "stdout"), Path(folder, "stderr")
-        process = FORKS.Process(target=_command, args=(arguments, dict(environment), *map(str, outputs)))
-        process.start()
-        process.join(seconds)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(arguments, seconds)
+        command = Command(arguments, environment, *outputs)
+        try:
+            code = command.wait(seconds)
+        except subprocess.TimeoutExpired:
+            command.kill()
+            command.wait(seconds)
+            raise
         out, errors = (path.read_text() if path.exists() else "" for path in outputs)
-        return subprocess.CompletedProcess(arguments, process.exitcode, out, errors)
+        return subprocess.CompletedProcess(arguments, code, out, errors)
 
 
 def _command(arguments: tuple[str, ...], environment: dict[str, str], out: str, errors: str) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import commands
+from tests.commands import Command
 
 PATIENCE_S = 120.0
 """How long a test waits for a fact, however busy the machine. A wait ends when its fact is true: the bound is free."""
@@ -127,7 +128,7 @@ def call(
 class Server:
     """A running server: its addresses, its processes, and what it wrote to stderr."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Command
     log: Path
     http: str = ""
     grpc: str = ""
@@ -234,29 +235,44 @@ def _encoded(body: bytes | Mapping[str, Any] | None) -> bytes | None:
     return json.dumps(body).encode() if isinstance(body, Mapping) else body
 
 
-def launch(models: Path | None, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Server:
+def launch(
+    models: Path | None,
+    folder: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = (),
+) -> Server:
     """Start a server on free ports with a home of its own in ``folder``, and wait until it is ready.
 
-    Without ``models`` it serves its registry.
+    Without ``models`` it serves its registry. Its control process is a fork that has its imports already, or a
+    ``program`` of its own, which takes the arguments of `penstock`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ready, log = folder / "ready.json", folder / "stderr.log"
     ready.unlink(missing_ok=True)
     ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]
-    command = [*COMMAND, "serve", *([str(models)] if models else []), *ports, "--ready-file", str(ready), *options]
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment(folder, env)
-        )
+    command = ["serve", *([str(models)] if models else []), *ports, "--ready-file", str(ready), *options]
+    process = _started(program, command, environment(folder, env), log)
     server = Server(process, log)
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, START_SECONDS, "ready file")
-        assert process.poll() is None, f"ended with {process.returncode}\n{server.log_text()}"
+        assert process.poll() is None, f"ended with {process.poll()}\n{server.log_text()}"
     except BaseException:
         server.kill()
         raise
     server.read_ready(ready)
     return server
+
+
+def _started(
+    program: Sequence[str], command: Sequence[str], env: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes] | Command:
+    if not program:
+        return Command(command, env, Path(os.devnull), log)
+    with log.open("wb") as errors:
+        return subprocess.Popen(
+            [*program, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=env
+        )
 
 
 def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -266,9 +282,15 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
 
 
 @contextmanager
-def running(models: Path | None, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+def running(
+    models: Path | None,
+    folder: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = (),
+) -> Iterator[Server]:
     """A server for the time of a block; afterwards it must stop by itself and leave no process behind."""
-    server = launch(models, folder, *options, env=env)
+    server = launch(models, folder, *options, env=env, program=program)
     try:
         yield server
         assert server.process.poll() is None, f"the server ended by itself\n{server.log_text()}"

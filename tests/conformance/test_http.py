@@ -136,12 +136,12 @@ def push(server: Server, model: str, content: bytes) -> None:
     wait_until(lambda: server.rest("GET", f"/v2/models/{model}/ready").status == 200, PATIENCE_S, f"{model} is ready")
 
 
-def test_few_descriptors_are_enough_for_whoever_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_descriptors_are_enough_for_whoever_speaks(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 700
-    monkeypatch.setattr(harness, "COMMAND", ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *harness.COMMAND])
+    program = ["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *harness.COMMAND]
     zoo.save(zoo.affine(2.0, 0.0, ("n", 3)), tmp_path / "doubled.onnx")
     content = (tmp_path / "doubled.onnx").read_bytes()
-    with running(None, tmp_path) as server, ExitStack() as kept:
+    with running(None, tmp_path, program=program) as server, ExitStack() as kept:
         push(server, "doubled", content)
         before = Wire(server.http)
         kept.callback(before.close)

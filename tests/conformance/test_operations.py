@@ -256,4 +256,4 @@ def test_settings_come_from_environment_and_flags(tiny_folder: Path, tmp_path: P
         assert started.http.startswith("127.0.0.1:")
         document: Any = started.rest("GET", "/v2").json()
         assert document["name"] == "penstock"
-    assert started.process.returncode == 0
+    assert started.process.poll() == 0

@@ -34,9 +34,9 @@ def hang(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path, hang: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(harness, "COMMAND", [sys.executable, "-m", "tests.faults.failing_tasks"])
-    with harness.running(None, tmp_path, "--workers", "1", env={HANG: str(hang), "PYTHONPATH": str(ROOT)}) as server:
+def server(tmp_path: Path, hang: Path) -> Iterator[Server]:
+    program, env = [sys.executable, "-m", "tests.faults.failing_tasks"], {HANG: str(hang), "PYTHONPATH": str(ROOT)}
+    with harness.running(None, tmp_path, "--workers", "1", env=env, program=program) as server:
         yield server
 
 
