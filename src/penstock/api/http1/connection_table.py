@@ -13,6 +13,7 @@ from penstock.api.http1.answers import date_line
 from penstock.api.http1.exchange import Application, ConnectionIo
 from penstock.api.http1.limits import Limits
 from penstock.api.http1.request_head import CHUNKED, RequestHead, read_head
+from penstock.core.bounded_cache import BoundedCache
 from penstock.serving.memory_budget import MemoryBudget
 
 CHECK_INTERVAL_S: Final = 0.1
@@ -75,7 +76,7 @@ class ConnectionTable:
         self.clock_ns = clock_ns
         self.is_draining = False
         self.date_line = date_line(time())
-        self.heads: dict[bytes, RequestHead] = {}
+        self.heads: BoundedCache[bytes, RequestHead] = BoundedCache(MAX_HEADS, MAX_HEADS * LONGEST_HEAD)
         self.refused = 0
         self.evicted = 0
         self._connections: dict[TableEntry, None] = {}
@@ -101,9 +102,7 @@ class ConnectionTable:
             return known
         head = read_head(data)
         if self.application.route(head) and _is_repeatable(head):
-            if len(self.heads) >= MAX_HEADS:
-                self.heads.clear()
-            self.heads[data] = head
+            self.heads.put(data, head, head.size)
         return head
 
     # Connections.
