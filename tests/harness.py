@@ -45,11 +45,12 @@ COMMAND = [sys.executable, "-m", "penstock"]
 
 def wait_until(check: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
     """Poll until ``check`` is true; fail with ``what`` when time runs out."""
-    began = time.monotonic()
+    began, pause = time.monotonic(), 0.01
     while not check():
         if time.monotonic() - began > seconds:
             raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.1)  # what takes long is not asked so often: the answers cost processor time
 
 
 async def reached(check: Callable[[], bool]) -> None:

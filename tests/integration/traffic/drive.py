@@ -79,14 +79,15 @@ def models(root: Path) -> Path:
 class Asker:
     """One connection; asks with made-up rows and remembers who answered: (version, route, status)."""
 
-    def __init__(self, server: Server, seed: int = 0) -> None:
+    def __init__(self, server: Server, seed: int = 0, model: str = "m") -> None:
+        self._model = model
         self._connection = HTTPConnection(server.http, timeout=PATIENCE_S)
         self._random = random.Random(seed)
         self.seen: Counter[tuple[str, str, int]] = Counter()
         self.ids: list[tuple[str, str]] = []
 
     def ask(self, headers: Mapping[str, str] | None = None, version: str = "") -> tuple[str, str, int]:
-        path = "/v2/models/m" + (f"/versions/{version}" if version else "") + "/infer"
+        path = f"/v2/models/{self._model}" + (f"/versions/{version}" if version else "") + "/infer"
         row = [round(self._random.gauss(0, 1), 3) for _ in range(FEATURES)]
         body = {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": row}]}
         self._connection.request("POST", path, json.dumps(body), dict(headers or {}))
@@ -121,9 +122,9 @@ def ask_many(
 
 
 @contextmanager
-def traffic(*servers: Server, threads: int = 3) -> Iterator[list[Asker]]:
+def traffic(*servers: Server, threads: int = 3, model: str = "m") -> Iterator[list[Asker]]:
     """Callers that ask without pause, for the time of a block."""
-    askers, over = [Asker(server, seed) for server in servers for seed in range(threads)], threading.Event()
+    askers, over = [Asker(server, seed, model) for server in servers for seed in range(threads)], threading.Event()
 
     def work(asker: Asker) -> None:
         while not over.is_set():
@@ -150,10 +151,10 @@ def set_route(server: Server, **route: Any) -> dict[str, Any]:
     return found
 
 
-def begin(server: Server, **asked: Any) -> dict[str, Any]:
+def begin(server: Server, model: str = "m", **asked: Any) -> dict[str, Any]:
     """Start a rollout with quick steps."""
     usual = {"steps": [1000, 5000, 10000], "min_step_seconds": 0.5}
-    reply = server.admin("POST", "/admin/v1/models/m/rollouts", {**usual, **asked})
+    reply = server.admin("POST", f"/admin/v1/models/{model}/rollouts", {**usual, **asked})
     assert reply.status == 201, reply
     found: dict[str, Any] = reply.json()
     return found
@@ -161,7 +162,7 @@ def begin(server: Server, **asked: Any) -> dict[str, Any]:
 
 def look(server: Server, trial: Mapping[str, Any], kind: str = "rollouts") -> dict[str, Any]:
     """How a trial stands; a database that does not answer soon on a busy machine is asked again."""
-    reply = patiently(lambda: server.admin("GET", f"/admin/v1/models/m/{kind}/{trial['id']}"))
+    reply = patiently(lambda: server.admin("GET", f"/admin/v1/models/{trial['model']}/{kind}/{trial['id']}"))
     assert reply.status == 200, reply
     found: dict[str, Any] = reply.json()
     return found
@@ -194,9 +195,9 @@ def until(server: Server, trial: Mapping[str, Any], *states: str, seconds: float
     return last
 
 
-def crown(server: Server, version: str) -> None:
+def crown(server: Server, version: str, model: str = "m") -> None:
     """Lead the champion somewhere."""
-    reply = server.admin("PUT", "/admin/v1/models/m/aliases/champion", {"version": version})
+    reply = server.admin("PUT", f"/admin/v1/models/{model}/aliases/champion", {"version": version})
     assert reply.status == 200, reply
 
 
