@@ -123,10 +123,10 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
     capture = _section(document, "capture", {*_CAPTURE, "mask"}, faults)
     _numbers(capture, "capture", _CAPTURE, values, faults)
     _names(capture, "capture.mask", MOST_MASKED, values, "masked", faults)
-    values["sinks"] = sinks_in(document.get("sinks", {}), faults)
-    values["triggers"] = triggers_in(
-        document.get("triggers", []), list(document.get("sinks") or ()), faults, schedule_in
-    )
+    sinks = document.get("sinks", {})
+    values["sinks"] = sinks_in(sinks, faults)
+    names = list(sinks) if isinstance(sinks, dict) else []
+    values["triggers"] = triggers_in(document.get("triggers", []), names, faults, schedule_in)
     values["limits"] = limits_in(document.get("retraining", {}), faults)
     for word, value in _section(document, "slo", set(_SLO), faults).items():
         if word in _SLO and (type(value) not in (int, float) or not 0 < value <= _SLO[word]):

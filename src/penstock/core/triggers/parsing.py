@@ -141,11 +141,12 @@ def _simple_in(word: str, values: Any, path: str, faults: list[str]) -> Conditio
         faults.append(f"'{path}' must be an object")
         return None
     before = len(faults)
-    faults += [f"'{path}.{key}' is not a setting" for key in sorted(set(values) - set(defaults))]
     for key in sorted(set(values) & set(defaults)):
         _check(key, values[key], defaults[key], f"{path}.{key}", faults)
     whole = {**defaults, **{key: value for key, value in values.items() if key in defaults}}
-    faults += _lacking(word, whole, path)
+    if len(faults) == before:  # values of other types cannot be compared
+        faults += _lacking(word, whole, path)
+    faults += [f"'{path}.{key}' is not a setting" for key in sorted(set(values) - set(defaults))]
     return Condition(word, whole) if len(faults) == before else None
 
 
