@@ -25,8 +25,10 @@ with mlflow.start_run():
     mlflow.log_param("depth", 3)
     mlflow.log_metric("accuracy", 0.75)
     for path in sys.argv[3:]:
-        mlflow.onnx.log_model(onnx.load(path), name="net", registered_model_name=sys.argv[2])
+        model = onnx.load(path)
+        mlflow.onnx.log_model(model, name="net", registered_model_name=sys.argv[2], pip_requirements=["onnx"])
 """
+"""Its requirements are given: to find them out, MLflow would load each model in a process of its own."""
 
 
 @dataclass(slots=True)
