@@ -25,6 +25,7 @@ async def retire(instance: Instance, patience_s: float) -> None:
                 await asyncio.sleep(POLL_S)
     for worker in workers:
         worker.kill()
+        worker.close()
     instance.remove()
 
 
