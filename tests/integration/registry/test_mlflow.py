@@ -1,5 +1,6 @@
 """A real MLflow server, mirrored: its ONNX versions are served, its aliases hold, and its webhooks are heeded."""
 
+import json
 import os
 import subprocess
 import sys
@@ -48,12 +49,20 @@ class Tracking:
         ended = subprocess.run(command, capture_output=True, timeout=240, check=False)
         assert ended.returncode == 0, ended.stderr.decode()
 
-    def post(self, path: str, body: str, method: str = "POST") -> None:
-        """One plain call to its REST API."""
+    def copy(self, name: str, version: int, to: str) -> None:
+        """Register a version once more, as the first one of another model."""
+        found = self.post(f"model-versions/get?name={name}&version={version}", "", "GET")["model_version"]
+        self.post("registered-models/create", json.dumps({"name": to}))
+        model = found["source"].removeprefix("models:/")
+        copied = {"name": to, "source": found["source"], "run_id": found["run_id"], "model_id": model}
+        self.post("model-versions/create", json.dumps(copied))
+
+    def post(self, path: str, body: str, method: str = "POST") -> Any:
+        """The answer to one plain call to its REST API."""
         request = urllib.request.Request(
             f"{self.url}/api/2.0/mlflow/{path}", body.encode(), {"content-type": "application/json"}, method=method
         )
-        urllib.request.urlopen(request, timeout=PATIENCE_S).read()
+        return json.loads(urllib.request.urlopen(request, timeout=PATIENCE_S).read())
 
     def is_up(self) -> bool:
         """Whether it answers."""
@@ -84,7 +93,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
         str(folder / "art"),
     ]
     allow = {"MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true", "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https"}
-    allow["MLFLOW_WEBHOOK_CACHE_TTL"] = "1"
+    allow |= {"MLFLOW_WEBHOOK_CACHE_TTL": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, *stores], stdout=log, stderr=log, env={**os.environ, **allow}, cwd=folder, start_new_session=True
@@ -119,8 +128,15 @@ def shown(gateway: Server, model: str) -> Any:
     return gateway.admin("GET", f"/admin/v1/models/{model}").json()
 
 
-def test_versions_aliases_and_lineage_come_over(tracking: Tracking, gateway: Server) -> None:
+@pytest.fixture(scope="module")
+def digits(tracking: Tracking) -> str:
+    """A model with two versions."""
     tracking.log("digits", 1, 2)
+    return "digits"
+
+
+@pytest.mark.usefixtures("digits")
+def test_versions_aliases_and_lineage_come_over(tracking: Tracking, gateway: Server) -> None:
     wait_until(lambda: served(gateway, "digits", "2"), PATIENCE_S, "both versions")
     tracking.alias("digits", "champion", 1)
     wait_until(lambda: ask(gateway, "digits").headers["penstock-model-version"] == "1", PATIENCE_S, "the alias")
@@ -143,7 +159,7 @@ def test_what_people_pushed_is_left_alone(tracking: Tracking, gateway: Server) -
     assert served(gateway, "own", "1")
 
 
-def test_a_webhook_is_heeded_at_once_and_only_a_signed_one(tracking: Tracking, tmp_path: Path) -> None:
+def test_a_webhook_is_heeded_at_once_and_only_a_signed_one(tracking: Tracking, digits: str, tmp_path: Path) -> None:
     secret = tmp_path / "webhook.key"
     secret.write_text(SECRET)
     env = {
@@ -160,7 +176,7 @@ def test_a_webhook_is_heeded_at_once_and_only_a_signed_one(tracking: Tracking, t
         body = f'{{"name": "penstock", "url": "{url}", "events": {events}, "secret": "{SECRET}", "status": "ACTIVE"}}'
         tracking.post("webhooks", body)
         time.sleep(1.0)  # the first look at MLflow is over by now
-        tracking.log("hooked", 5)
+        tracking.copy(digits, 1, "hooked")
         wait_until(lambda: served(gateway, "hooked", "1"), PATIENCE_S, "the version of the webhook")
         assert {model["name"] for model in gateway.admin("GET", "/admin/v1/models").json()["models"]} == {"hooked"}
 
