@@ -20,7 +20,7 @@ USE := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit test-slow coverage audit check docs format bench proto lock clean
+.PHONY: help install demo test test-unit test-slow coverage mutation audit check docs format bench proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,11 +46,23 @@ test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 coverage: $(DEV) ## the branches that tests reach, in the plain form (set up with PENSTOCK_PURE=1)
-	@! find src -name '*.so' | grep -q . || { echo "compiled modules hide their branches; run: make clean, then PENSTOCK_PURE=1 make coverage" >&2; exit 1; }
+	$(PLAIN)
 	mkdir -p build/coverage
 	$(BIN)/python -m pytest $(BY_TEST) --cov --cov-report=term-missing:skip-covered $(MEASURED) $(ARGS)
 
 MEASURED := $(addprefix tests/unit/,api/grpc control core serving) tests/integration/api_grpc
+
+mutation: $(DEV) ## changes of the core that no test notices, in the plain form (set up with PENSTOCK_PURE=1)
+	$(PLAIN)
+	rm -rf mutants
+	PATH="$(CURDIR)/$(BIN):$$PATH" timeout --kill-after=60 $(MUTATION_SECONDS) $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results --all true | $(BIN)/python -m tests.survivors
+
+MUTATION_SECONDS := 10800
+
+define PLAIN
+@! find src -name '*.so' | grep -q . || { echo "compiled modules are neither measured nor changed; run: make clean, then PENSTOCK_PURE=1 make $@" >&2; exit 1; }
+endef
 
 audit: $(DEV) ## known vulnerabilities, in the locked versions and in the lowest that pyproject.toml allows
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $(LOCK)
@@ -99,7 +111,7 @@ beyond = awk 'NR == FNR { seen[$$0]; next } /^[^ ]/ { new = !($$0 in seen) } new
 
 clean: ## take everything away that was made here
 	find src -name '*.so' -delete
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist mutants src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "penstock needs Python 3.11 or newer with venv" >&2; exit 1; }

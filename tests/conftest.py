@@ -14,6 +14,14 @@ from tests.harness import Server
 # A busy machine fails nothing.
 hypothesis.settings.register_profile("no wall clock", deadline=None, max_examples=examples(100))
 hypothesis.settings.load_profile("no wall clock")
+# Mutation testing needs the same answer in each run, and no smallest example.
+hypothesis.settings.register_profile(
+    "mutation",
+    hypothesis.settings.get_profile("no wall clock"),
+    database=None,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 
 TESTS = Path(__file__).parent
 LONGEST = ("faults", "integration/traffic", "docs", "integration", "demo", "loadtests", "simulation", "unit/control")
