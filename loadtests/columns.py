@@ -21,7 +21,7 @@ from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.drift_changes import DRIFT, DriftChange
 from penstock.monitor.reference import TRAINING
 from penstock.monitor.reference_builder import build
-from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ class Watched:
         if given is None:
             raise RuntimeError
         self.reference = build(([*sides[0].numbers], []), given, None, TRAINING)
-        self._cells = np.zeros(Layout.of(self.reference).size, np.uint64)
+        self._cells = np.zeros(RegionLayout.of(self.reference).size, np.uint64)
         self._counter = RowCounter(self.reference, self._cells, sides, 1.0)
         self.monitor = VersionMonitor(self.reference, MonitorPolicy(window_s=window_s), self._counted(), self._now)
 
@@ -61,10 +61,10 @@ class Watched:
         """Some rows, as many seconds, and a look."""
         self._counter.count([([Tensor("x", "FP64", self._draw(rows))], [])])
         self._now += rows
-        return self.monitor.look(self._counted(), self._now)
+        return self.monitor.evaluate(self._counted(), self._now)
 
-    def _counted(self) -> Counted:
-        return Counted.of(self.reference, [self._cells])
+    def _counted(self) -> RegionCounts:
+        return RegionCounts.of(self.reference, [self._cells])
 
 
 @dataclass(frozen=True, slots=True)

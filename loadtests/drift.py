@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from penstock.monitor.selftest import BUDGET, CASES, Finding, Outcome, finding, rows_of, run
+from penstock.monitor.selftest import BUDGET, CASES, CaseResult, StreamResult, case_result, rows_of, run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
             seeds = range(arguments.seed * (index + 1), arguments.seed * (index + 1) + arguments.streams)
             jobs = pool.map(partial(_run, index, arguments.budget), seeds, chunksize=5)
             outcomes = list(track(jobs, case.name, total=arguments.streams, console=console))
-            found.append(finding(case, outcomes, arguments.budget))
+            found.append(case_result(case, outcomes, arguments.budget))
     Console(width=None if Console().is_terminal else 200).print(_table(found))
     if arguments.json:
         figures = [{**asdict(one), "case": one.case.name, "holds": one.holds} for one in found]
@@ -44,11 +44,11 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if found and all(one.holds for one in found) else 1
 
 
-def _run(index: int, budget: float, seed: int) -> Outcome:
+def _run(index: int, budget: float, seed: int) -> StreamResult:
     return run(CASES[index], seed, budget, rows_of(CASES[index]))
 
 
-def _table(found: list[Finding]) -> Table:
+def _table(found: list[CaseResult]) -> Table:
     table = Table(box=None)
     for head in ("case", "false alarms", "in rows", "found", "mean delay", "asked", "holds"):
         table.add_column(head)

@@ -18,23 +18,23 @@ import numpy as np
 import sqlalchemy as sa
 
 from penstock.control.monitoring.fleet_evidence import INTERVAL_S, FleetEvidence
-from penstock.control.monitoring.publication import Counts, Shape, layout_id
+from penstock.control.monitoring.publication import CountsLayout, VersionCounts, layout_id
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.policies import MonitorPolicy
 from penstock.core.versions import VersionKey
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.reference_builder import build
-from penstock.monitor.rows import Layout
+from penstock.monitor.rows import RegionLayout
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.db.database import open_database
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 from tests import postgres
 
 
@@ -44,7 +44,7 @@ class Simulated:
     def __init__(self, reference: Reference, models: int, seed: int) -> None:
         self._reference = reference
         self._keys = [(f"model-{number}", "1") for number in range(models)]
-        self._shape = Shape(layout_id(reference.digest, ()), Layout.of(reference))
+        self._shape = CountsLayout(layout_id(reference.digest, ()), RegionLayout.of(reference))
         self._random = np.random.default_rng(seed)
         self._cells = {key: np.zeros(self._shape.size, np.uint64) for key in self._keys}
         self._slots = {key: Slot.in_process() for key in self._keys[:1]}
@@ -57,27 +57,27 @@ class Simulated:
             block.count_success(0, 1, total, total // 10, total // 10, total // 2, total // 10)
         for cells in self._cells.values():
             cells[:2] += np.uint64(rows)
-            for at, feature in zip(Layout.of(self._reference).places, self._reference.features, strict=True):
+            for at, feature in zip(RegionLayout.of(self._reference).places, self._reference.features, strict=True):
                 shares = np.asarray(feature.counts, float)
                 counts = self._random.multinomial(rows, shares / shares.sum())
                 cells[at : at + len(counts)] += counts.astype(np.uint64)
 
-    def own_counts(self) -> dict[VersionKey, Counts]:
+    def own_counts(self) -> dict[VersionKey, VersionCounts]:
         """See ``fleet_evidence.Watched``."""
         block = Totals.of(list(self._slots.values()), 1).cells
-        return {key: Counts(self._shape, self._cells[key].copy(), 2, block.copy()) for key in self._keys}
+        return {key: VersionCounts(self._shape, self._cells[key].copy(), 2, block.copy()) for key in self._keys}
 
     def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """See ``fleet_evidence.Watched``."""
         return self._reference, MonitorPolicy()
 
-    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> TrialEvent:
         """See ``fleet_evidence.Watched``."""
-        return Event("drift.detected.v1", f"models/{key[0]}", f"{change.feature} {time.time()}", {})
+        return TrialEvent("drift.detected.v1", f"models/{key[0]}", f"{change.feature} {time.time()}", {})
 
-    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> TrialEvent:
         """See ``fleet_evidence.Watched``."""
-        return Event("performance.degraded.v1", f"models/{key[0]}", f"{change.what} {time.time()}", {})
+        return TrialEvent("performance.degraded.v1", f"models/{key[0]}", f"{change.what} {time.time()}", {})
 
     def document_of(
         self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
@@ -90,8 +90,8 @@ def made_up(columns: int) -> Reference:
     """A reference of so many numbers, and two scores."""
     random = np.random.default_rng(0)
     names = [f"x{number}" for number in range(columns)]
-    rows = Rows(random.normal(size=(10_000, columns)), ())
-    return build((names, ["y0"]), rows, Rows(random.uniform(size=(10_000, 1)), ()), "training")
+    rows = RowValues(random.normal(size=(10_000, columns)), ())
+    return build((names, ["y0"]), rows, RowValues(random.uniform(size=(10_000, 1)), ()), "training")
 
 
 async def _on_this_thread(work: Any, *arguments: Any) -> Any:

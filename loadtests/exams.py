@@ -13,10 +13,10 @@ from rich.progress import track
 
 from loadtests.cases import report, write_figures
 from penstock.control.retraining.holdout import compare
-from penstock.core.gates import HeldOut, judge_exam
+from penstock.core.gates import HoldoutGate, check_exam
 from penstock.core.tensors import Tensor
 from penstock.monitor.answers import CLASS, SCORES, Answers
-from penstock.monitor.captured_rows import Labelled
+from penstock.monitor.captured_rows import LabelledRows
 
 ACCURACY = 0.9
 """The champion's."""
@@ -59,21 +59,23 @@ CASES = (
 
 def passes(case: Case, seed: int, rows: int = ROWS) -> bool:
     """Whether one of the case's candidates passes its exam against one champion, on the same held-out rows."""
-    generator, asked = np.random.default_rng(seed), HeldOut("accuracy")
+    generator, asked = np.random.default_rng(seed), HoldoutGate("accuracy")
     units = rows // case.request
     right = np.repeat(generator.random(units) < ACCURACY, case.request)
     return any(_passes(generator, case, right, asked, number + 1) for number in range(case.tries))
 
 
-def _passes(generator: np.random.Generator, case: Case, right: NDArray[np.bool_], asked: HeldOut, tries: int) -> bool:
+def _passes(
+    generator: np.random.Generator, case: Case, right: NDArray[np.bool_], asked: HoldoutGate, tries: int
+) -> bool:
     units = len(right) // case.request
     won = (case.discordant + case.difference) / 2 / (1 - ACCURACY)
     lost = (case.discordant - case.difference) / 2 / ACCURACY
     turned = generator.random(units) < np.where(right[:: case.request], lost, won)
     candidate = right ^ np.repeat(turned, case.request)
     requests = np.repeat(np.arange(units), case.request)
-    held = Labelled([Tensor("x", "FP32", np.zeros((len(right), 1), np.float32))], np.ones(len(right)), requests)
-    return not judge_exam(asked, compare(asked, held, (_answers(candidate), _answers(right)), tries=tries))
+    held = LabelledRows([Tensor("x", "FP32", np.zeros((len(right), 1), np.float32))], np.ones(len(right)), requests)
+    return not check_exam(asked, compare(asked, held, (_answers(candidate), _answers(right)), tries=tries))
 
 
 def _answers(right: NDArray[np.bool_]) -> Answers:

@@ -27,7 +27,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.reference import TRAINING
 from penstock.monitor.reference_builder import build as build_reference
-from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry.exposition import Exposition
 from tests.harness import call as http_call
@@ -138,13 +138,13 @@ def _watched(features: int, rows: int) -> tuple[RowCounter, VersionMonitor, list
         raise RuntimeError
     names = [[*side.numbers, *side.labels] for side in sides]
     reference = build_reference((names[0], names[1]), given, answered, TRAINING)
-    cells = np.zeros(Layout.of(reference).size, np.uint64)
+    cells = np.zeros(RegionLayout.of(reference).size, np.uint64)
     counter = RowCounter(reference, cells, sides, 1.0)
-    first = Counted.of(reference, [cells])
+    first = RegionCounts.of(reference, [cells])
     monitor = VersionMonitor(reference, MonitorPolicy(), first, 0.0)
     bunch = [exchange(rows)]
     counter.count(bunch)
-    monitor.look(Counted.of(reference, [cells]), 1.0)
+    monitor.evaluate(RegionCounts.of(reference, [cells]), 1.0)
     return counter, monitor, bunch
 
 

@@ -19,7 +19,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.reference import TRAINING, Reference
 from penstock.monitor.reference_builder import build
-from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ class Stream:
         self._case, self._generator, self.now = case, np.random.default_rng(seed), begins
         self.shift = 0.0
         self.reference = self._trained()
-        self._cells = np.zeros(Layout.of(self.reference).size, np.uint64)
+        self._cells = np.zeros(RegionLayout.of(self.reference).size, np.uint64)
         self._counter = RowCounter(self.reference, self._cells, COLUMNS, 1.0)
         self.monitor = VersionMonitor(self.reference, MonitorPolicy(), self._counted(), self.now)
 
@@ -105,10 +105,10 @@ class Stream:
         rows = round(seconds * self._case.rate)
         self._counter.count([self._rows(self.now + np.arange(rows) / self._case.rate)])
         self.now += seconds
-        self.monitor.look(self._counted(), self.now)
+        self.monitor.evaluate(self._counted(), self.now)
 
-    def _counted(self) -> Counted:
-        return Counted.of(self.reference, [self._cells])
+    def _counted(self) -> RegionCounts:
+        return RegionCounts.of(self.reference, [self._cells])
 
 
 @dataclass(frozen=True, slots=True)

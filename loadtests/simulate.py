@@ -19,9 +19,9 @@ from rich.progress import track
 from rich.table import Table
 
 from penstock.core.buckets import FINE_EDGES_NS
-from penstock.core.rollouts.decision import Kind, Snapshot, apply_action, decide
+from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, apply_action, decide
 from penstock.core.rollouts.gates import steps_in
-from penstock.core.rollouts.guard_evidence import Batch
+from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import OPEN, add_batch, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
@@ -37,7 +37,7 @@ MEDIAN_NS = 500_000.0
 SPREAD = 0.5
 """Durations are lognormal: half a millisecond, and the standard deviation of the logarithm."""
 
-Draw = Callable[[np.random.Generator, int], Iterable[Batch]]
+Draw = Callable[[np.random.Generator, int], Iterable[EvidenceBatch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,16 @@ class Outcome:
         return self.rolled_back == 1.0 and self.requests is not None and self.requests <= (case.within or math.inf)
 
 
-def errors(canary: float, control: float, generator: np.random.Generator, batches: int) -> Iterable[Batch]:
+def errors(canary: float, control: float, generator: np.random.Generator, batches: int) -> Iterable[EvidenceBatch]:
     """Requests that fail with these probabilities."""
     bad_a, bad_b = generator.binomial(CANARY, canary, batches), generator.binomial(CONTROL, control, batches)
     for a, b in zip(bad_a.tolist(), bad_b.tolist(), strict=True):
-        yield Batch(errors=((a, CANARY - a), (b, CONTROL - b)))
+        yield EvidenceBatch(errors=((a, CANARY - a), (b, CONTROL - b)))
 
 
 def latency(
     ratio: float, generator: np.random.Generator, batches: int, sizes: tuple[int, int] = (CANARY, CONTROL)
-) -> Iterable[Batch]:
+) -> Iterable[EvidenceBatch]:
     """Durations of which the canary's are longer by a ratio; ``sizes`` are the requests of a batch, canary's first."""
     bins = len(FINE_EDGES_NS) + 1
     for _ in range(batches):
@@ -87,7 +87,7 @@ def latency(
         for scale, size in zip((ratio, 1.0), sizes, strict=True):
             durations = MEDIAN_NS * scale * np.exp(SPREAD * generator.standard_normal(size))
             counts.append(np.bincount(np.searchsorted(FINE_EDGES_NS, durations), minlength=bins).tolist())
-        yield Batch(latency=(counts[0], counts[1]))
+        yield EvidenceBatch(latency=(counts[0], counts[1]))
 
 
 CASES = (
@@ -108,8 +108,8 @@ def run(case: Case, seed: int, most: int | None = None) -> int | None:
     batches = (most or case.most) // CANARY
     for number, batch in enumerate(case.draw(generator, batches), 1):
         rollout = add_batch(rollout, batch, (CANARY, CONTROL), sticky=False)
-        action = decide(Snapshot(rollout, float(number)))
-        if action is not None and action.kind is Kind.ROLL_BACK:
+        action = decide(RolloutSnapshot(rollout, float(number)))
+        if action is not None and action.kind is RolloutActionKind.ROLL_BACK:
             return number * CANARY
     return None
 
@@ -129,9 +129,9 @@ def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple
         n_canary = int(generator.binomial(many, rollout.weight / POINTS))
         bad = int(generator.binomial(n_canary, canary if rollout.step >= bad_from else control))
         control_errors = int(generator.binomial(many - n_canary, control))
-        batch = Batch(errors=((bad, n_canary - bad), (control_errors, many - n_canary - control_errors)))
+        batch = EvidenceBatch(errors=((bad, n_canary - bad), (control_errors, many - n_canary - control_errors)))
         rollout = add_batch(rollout, batch, (n_canary, many - n_canary), sticky=False)
-        action = decide(Snapshot(rollout, now))
+        action = decide(RolloutSnapshot(rollout, now))
         rollout = rollout if action is None else apply_action(rollout, action, now)
     return rollout.state.value, now
 

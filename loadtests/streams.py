@@ -30,7 +30,7 @@ from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import Performance
 from penstock.monitor.profile import profile
-from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 
 LOOK_ROWS = 24
@@ -91,10 +91,10 @@ def report(path: Path) -> Report:
         table = {**{name: x[:first, index] for index, name in enumerate(names)}, "label": y[:first]}
         reference = profile(table, model, names)
         sides = input_columns(signature.inputs, True, names), output_columns(signature.outputs, True)
-        cells = np.zeros(Layout.of(reference).size, np.uint64)
+        cells = np.zeros(RegionLayout.of(reference).size, np.uint64)
         counter = RowCounter(reference, cells, sides, 1.0)
         policy = MonitorPolicy(window_s=1000 / ROWS_A_SECOND)
-        monitor = VersionMonitor(reference, policy, Counted.of(reference, [cells]), 0.0)
+        monitor = VersionMonitor(reference, policy, RegionCounts.of(reference, [cells]), 0.0)
         performance = Performance(reference, policy.budget)
         others = _Others(names, x[:first])
         changes_seen: list[tuple[int, str]] = []
@@ -109,7 +109,7 @@ def report(path: Path) -> Report:
             answered = [Tensor(s.name, s.datatype, a) for s, a in zip(signature.outputs, arrays, strict=True)]
             counter.count([(given, answered)])
             at = start + len(rows)
-            changes = monitor.look(Counted.of(reference, [cells]), number * LOOK_ROWS / ROWS_A_SECOND)
+            changes = monitor.evaluate(RegionCounts.of(reference, [cells]), number * LOOK_ROWS / ROWS_A_SECOND)
             changes_seen += [
                 (at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in changes
             ]
@@ -118,7 +118,7 @@ def report(path: Path) -> Report:
             changes_seen += [(at, f"performance: {one.what} {'begins' if one.begins else 'ends'}") for one in falls]
             right += [one.right for one in joined]
             others.see(rows.astype(np.float64), [one.right for one in joined], at)
-            if number % max(1, len(starts) // 10) == len(starts) // 10 - 1 and (found := monitor.estimated()):
+            if number % max(1, len(starts) // 10) == len(starts) // 10 - 1 and (found := monitor.estimate()):
                 estimates.append((found.accuracy, found.low, found.high))
         document = performance.document()
     tenth = len(right) // 10

@@ -34,7 +34,7 @@ from penstock.monitor.counters.slot import Slot
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers.shadow import MAX_WAITING, ShadowExecutor, ShadowSampler
 from penstock.serving.routing_table import Router
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 
 FEATURES = 30
 SMALL, OTHER, SLOW, HANGING, RAISING = "1", "2", "3", "4", "5"
@@ -188,7 +188,7 @@ class _Stand:
 
     def as_shadow(self, _: object) -> ShadowExecutor:
         never: Any = None
-        return ShadowExecutor(Identity("m", OTHER), self.block, never, MemoryBudget(0), lambda: 0.0)
+        return ShadowExecutor(VersionIdentity("m", OTHER), self.block, never, MemoryBudget(0), lambda: 0.0)
 
     def sheds(self) -> bool:
         return False

@@ -15,9 +15,9 @@ from rich.progress import track
 
 from loadtests.cases import add_stream_arguments, report, write_figures
 from loadtests.simulate import latency, whole
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, observe
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.guards import Verdict, verdict
+from penstock.core.rollouts.guards import GuardVerdict, verdict
 from penstock.core.statistics.confidence_sequences import Mean, confidence, log_evidence
 
 Floats = NDArray[np.float64]
@@ -62,8 +62,8 @@ def outputs(classes: int, distance: float, one: bool, rows: int, seed: int) -> f
     other = usual + np.where(fewer, -distance / fewer.sum(), distance / (classes - fewer.sum()))
     for number in range(1, rows // CANARY + 1):
         counts = generator.multinomial(CANARY, other).tolist(), generator.multinomial(CONTROL, usual).tolist()
-        state = observe(guard, state, Batch(outputs=counts))
-        if verdict(guard, state, 0.01) is Verdict.PASS:
+        state = observe(guard, state, EvidenceBatch(outputs=counts))
+        if verdict(guard, state, 0.01) is GuardVerdict.PASS:
             return number * CANARY
     return math.inf
 
@@ -74,7 +74,7 @@ def slower(ratio: float, requests: int, seed: int) -> float:
     generator, guard, state = np.random.default_rng(seed), GuardSpec("latency", 1.0), GuardState()
     for number, batch in enumerate(latency(ratio, generator, requests // CANARY, (CANARY, CONTROL)), 1):
         state = observe(guard, state, batch)
-        if verdict(guard, state, 0.01) is Verdict.FAIL:
+        if verdict(guard, state, 0.01) is GuardVerdict.FAIL:
             return number * CANARY
     return math.inf
 

@@ -13,14 +13,14 @@ from penstock.engine.session import closed_run
 from penstock.monitor.counters.slot import Slot
 from penstock.serving.infer_call import InferCall, OnDone
 from penstock.serving.loaded_version import LoadedVersion
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 
 
 @cache
 def nobody() -> LoadedVersion:
     """A version whose model is closed."""
     model = Model(closed_run, Signature([], []))
-    return LoadedVersion(Identity("m", "3"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    return LoadedVersion(VersionIdentity("m", "3"), model, ModelOptions(), {}, Slot.in_process().block(1))
 
 
 async def infer(call: InferCall) -> None:

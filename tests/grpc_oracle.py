@@ -11,18 +11,18 @@ from urllib.parse import quote
 import grpc
 from grpc import aio
 
-from penstock.api.common.parts import Payload, whole
-from penstock.api.common.work import Work
+from penstock.api.common.parts import Payload, join_payload
+from penstock.api.common.work import RequestWork
 from penstock.api.grpc.decode import infer_message
 from penstock.api.grpc.encode import infer_response
 from penstock.api.grpc.errors import RETRYABLE, STATUS, retry_hints, sentence
 from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.health import Health
-from penstock.api.grpc.infer_shared import Shared
+from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.infer_stream import InferStreams
 from penstock.api.grpc.methods import Method
 from penstock.api.grpc.services import INFER, GrpcOptions, methods
-from penstock.api.grpc.wire import parsed
+from penstock.api.grpc.wire import parse_request
 from penstock.core.errors import Fault, InvalidInput
 from penstock.core.labels import ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
@@ -54,7 +54,7 @@ class OracleCall:
 
     async def write_framed(self, messages: Payload) -> None:
         """See ``ServerCall``."""
-        left = whole(messages)
+        left = join_payload(messages)
         while left:
             size = int.from_bytes(left[1:PREFIX])
             await self.write(left[PREFIX : PREFIX + size])
@@ -71,7 +71,7 @@ class OracleCall:
 class Unary:
     """ModelInfer as plainly as it can be written; one object for each call, a ``RequestSource`` of the loop batcher."""
 
-    def __init__(self, shared: Shared, context: Context, raw: bytes) -> None:
+    def __init__(self, shared: InferContext, context: Context, raw: bytes) -> None:
         self._shared = shared
         self._plane = shared.plane
         self._context = context
@@ -127,7 +127,7 @@ class Unary:
         """See ``RequestSource``."""
         if call.fault is None:
             try:
-                return infer_response(call, self._typed, Work(self._plane.limits, no_pause)).SerializeToString()
+                return infer_response(call, self._typed, RequestWork(self._plane.limits, no_pause)).SerializeToString()
             except Exception as error:
                 call.fail(error)
         return b""
@@ -148,14 +148,14 @@ class Unary:
     def _made(self, raw: bytes) -> InferCall:
         fields, plane = self._call.fields, self._plane
         self._id = fields.get(b"x-request-id", b"").decode() or new_id()
-        message = parsed(raw, no_pause)
+        message = parse_request(raw, no_pause)
         request = message.request
         self._id = request.id or self._id
         self._found = loaded, route, observers = plane.route((request.model_name, request.model_version), fields)
         priority = priority_of(fields)
         if (fault := loaded.admission_error(priority)) is not None:
             raise fault
-        infer = infer_message(message, loaded.signature, plane.regions, Work(plane.limits, no_pause))
+        infer = infer_message(message, loaded.signature, plane.regions, RequestWork(plane.limits, no_pause))
         stated = fields.get(b"penstock-timeout-ms")
         if stated is not None and not stated.isdigit():
             raise InvalidInput("penstock-timeout-ms must be a whole number of milliseconds")
@@ -202,7 +202,7 @@ class OracleServer:
 
     def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
         self._options = options
-        self._shared = Shared(plane, options.max_message_bytes, options.mirrors_typed)
+        self._shared = InferContext(plane, options.max_message_bytes, options.mirrors_typed)
         self._streams = InferStreams(self._shared, options.stream_requests, options.stream_window_bytes)
         self._health = Health(plane)
         self._methods = methods(plane, self._streams, self._health)

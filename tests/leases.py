@@ -17,5 +17,5 @@ def looking(database: T, gateway: str = "") -> T:
 
 def leading(database: T, gateway: str = "") -> T:
     """The same, of the one that leads, unless another one does already."""
-    looking(database, gateway).lead()
+    looking(database, gateway).acquire_leadership()
     return database

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.control.monitoring.fleet_evidence import counted_of
-from penstock.control.monitoring.publication import Shape, layout_id, summed
+from penstock.control.monitoring.fleet_evidence import region_counts
+from penstock.control.monitoring.publication import CountsLayout, layout_id, sum_published
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.reference import Reference, reference_in
-from penstock.monitor.rows import Counted, Layout
+from penstock.monitor.rows import RegionCounts, RegionLayout
 from penstock.registry.db.database import open_database
 from penstock.registry.stores.evidence import EvidenceStore
 from tests import harness
@@ -259,13 +259,13 @@ class Evidence:
         self._store = EvidenceStore(self._database)
         file = home / "references" / f"{digest.removeprefix('sha256:')}.json"
         self.reference: Reference = reference_in(json.loads(file.read_text()))
-        self._shape = Shape(layout_id(digest, ()), Layout.of(self.reference))
+        self._shape = CountsLayout(layout_id(digest, ()), RegionLayout.of(self.reference))
 
-    def counted(self, version: str, gateway: str = "") -> Counted:
+    def counted(self, version: str, gateway: str = "") -> RegionCounts:
         """What all gateways have published of a version, or one of them."""
         key = (MODEL, version)
         rows = [one for one in self._store.published() if gateway in ("", one.gateway)]
-        return counted_of(self.reference, MonitorPolicy(), summed(rows, {key: self._shape})[key])
+        return region_counts(self.reference, MonitorPolicy(), sum_published(rows, {key: self._shape})[key])
 
     def requests(self, version: str, gateway: str) -> list[int]:
         """How many requests of each caller a gateway has published."""
@@ -285,7 +285,7 @@ class Evidence:
         """Let the database go."""
         self._database.close()
 
-    def bins(self, counted: Counted) -> Iterator[tuple[str, list[int]]]:
+    def bins(self, counted: RegionCounts) -> Iterator[tuple[str, list[int]]]:
         """The counts of each column by bin."""
         for feature, counts in zip(self.reference.features, counted.counts, strict=True):
             yield feature.bins.name, list(counts)

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from penstock.registry.admission.confinement import landlock_abi
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.admission.row_proof import RULES
-from penstock.registry.records import Report, Subject
+from penstock.registry.records import AdmissionReport, ExaminedContent
 from tests import zoo
 from tests.harness import PATIENCE_S
 from tests.mutants import mutants
@@ -28,8 +28,8 @@ T = TypeVar("T")
 BAIT = b"bait: nobody may read this" * 40
 
 
-def examined(*subjects: Subject, options: AdmissionOptions = PATIENT) -> list[Report]:
-    async def work(examiner: Examiner) -> list[Report]:
+def examined(*subjects: ExaminedContent, options: AdmissionOptions = PATIENT) -> list[AdmissionReport]:
+    async def work(examiner: Examiner) -> list[AdmissionReport]:
         return list(await asyncio.gather(*map(examiner.examine, subjects)))
 
     return with_examiner(work, options)
@@ -68,7 +68,7 @@ def with_weights(location: str, length: int = 16, offset: int | None = None) -> 
 
 
 def test_a_good_model_is_described(tmp_path: Path) -> None:
-    (report,) = examined(Subject(saved(tmp_path / "m.onnx", zoo.mlp())))
+    (report,) = examined(ExaminedContent(saved(tmp_path / "m.onnx", zoo.mlp())))
     assert report.admitted, report.reason
     facts = report.facts
     assert facts["ops"]["Gemm"] >= 1
@@ -96,7 +96,7 @@ def test_a_good_model_is_described(tmp_path: Path) -> None:
 def test_where_a_proof_ended_is_told_whatever_the_graph_calls_it(tmp_path: Path) -> None:
     nonzero = zoo.nonzero()
     nonzero.graph.node[0].name = "/a\x1b[2J/" + "long" * 1000
-    (report,) = examined(Subject(saved(tmp_path / "m.onnx", nonzero)))
+    (report,) = examined(ExaminedContent(saved(tmp_path / "m.onnx", nonzero)))
     found = report.facts["independent_rows"]
     assert not found["proven"]
     assert found["reason"] == "operator NonZero has a result whose shape depends on the data"
@@ -106,7 +106,7 @@ def test_where_a_proof_ended_is_told_whatever_the_graph_calls_it(tmp_path: Path)
 
 @pytest.mark.parametrize("build", [zoo.mixed, zoo.gather, zoo.classifier, zoo.nonzero, lambda: zoo.looping(None)])
 def test_models_of_every_kind_are_admitted(tmp_path: Path, build: Callable[[], onnx.ModelProto]) -> None:
-    (report,) = examined(Subject(saved(tmp_path / "m.onnx", build())))
+    (report,) = examined(ExaminedContent(saved(tmp_path / "m.onnx", build())))
     assert report.admitted, report.reason
 
 
@@ -129,7 +129,7 @@ def test_shapes_that_only_the_configuration_states(
         stated["reshape"] = {"shape": reshape}
     config = json.dumps({"input": [stated], "output": [{**stated, "name": "y"}]})
     graph = saved(tmp_path / "m.onnx", shapeless([helper.make_node("Relu", ["x"], ["y"])]))
-    alone, stated_so = examined(Subject(graph), Subject(graph, config))
+    alone, stated_so = examined(ExaminedContent(graph), ExaminedContent(graph, config))
     assert "no shape for input 'x'" in alone.reason
     assert stated_so.admitted, stated_so.reason
     assert [one["shape"] for side in stated_so.facts["signature"].values() for one in side] == [shape, shape]
@@ -142,7 +142,7 @@ def test_a_shape_that_nobody_states_is_the_answers(tmp_path: Path) -> None:
     keep = numpy_helper.from_array(np.array([True, False, True]), "all")
     graph = helper.make_graph([custom], "g", values, [result], [keep])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (report,) = examined(Subject(saved(tmp_path / "m.onnx", model)))
+    (report,) = examined(ExaminedContent(saved(tmp_path / "m.onnx", model)))
     assert report.admitted, report.reason
     assert report.facts["signature"]["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1]}]
 
@@ -150,7 +150,7 @@ def test_a_shape_that_nobody_states_is_the_answers(tmp_path: Path) -> None:
 def test_no_model_is_no_outage(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(os.urandom(3000))
     (tmp_path / "empty").write_bytes(b"")
-    for report in examined(Subject(tmp_path / "junk"), Subject(tmp_path / "empty")):
+    for report in examined(ExaminedContent(tmp_path / "junk"), ExaminedContent(tmp_path / "empty")):
         assert report.reason == "it is no ONNX graph"
 
 
@@ -185,19 +185,19 @@ def filling(elements: int) -> onnx.ModelProto:
 
 
 def test_a_model_that_never_ends_is_refused_in_time(tmp_path: Path) -> None:
-    (report,) = examined(Subject(saved(tmp_path / "m.onnx", endless())), options=QUICK)
+    (report,) = examined(ExaminedContent(saved(tmp_path / "m.onnx", endless())), options=QUICK)
     assert "did not finish within 4 s" in report.reason
     assert "admission.seconds" in report.reason
 
 
 def test_a_model_that_takes_all_memory_is_refused(tmp_path: Path) -> None:
-    (report,) = examined(Subject(saved(tmp_path / "m.onnx", filling(1 << 40))))
+    (report,) = examined(ExaminedContent(saved(tmp_path / "m.onnx", filling(1 << 40))))
     assert not report.admitted
     assert str(tmp_path) not in report.reason
 
 
 def test_a_crash_is_a_verdict_and_the_next_one_is_examined_as_ever(tmp_path: Path) -> None:
-    good = Subject(saved(tmp_path / "good.onnx", zoo.logistic()))
+    good = ExaminedContent(saved(tmp_path / "good.onnx", zoo.logistic()))
 
     async def work(examiner: Examiner) -> None:
         assert (await examiner.examine(good)).admitted
@@ -264,7 +264,7 @@ def test_the_bait_is_never_read(tmp_path: Path, name: str) -> None:
     bait = tmp_path / "bait"
     os.utime(bait, (1, 1))  # an access time this old is renewed by any read, whatever the mount says
     graph = saved(folder / "model.onnx", model)
-    (report,) = examined(Subject(graph, weights=folder))
+    (report,) = examined(ExaminedContent(graph, weights=folder))
     assert REASONS[name] in report.reason
     assert str(tmp_path) not in report.reason
     assert bait.stat().st_atime == 1
@@ -276,7 +276,7 @@ def test_weights_beside_the_graph_are_read(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "w.bin").write_bytes(np.arange(8, dtype=np.float32).tobytes())
     graph = saved(tmp_path / "model.onnx", with_weights("deep/w.bin", offset=16))
-    alone, beside = examined(Subject(graph), Subject(graph, weights=tmp_path))
+    alone, beside = examined(ExaminedContent(graph), ExaminedContent(graph, weights=tmp_path))
     assert "push them with it" in alone.reason
     assert beside.admitted, beside.reason
     assert beside.facts["probes"]["cases"][0]["outputs"][0]["sample"] == [4.0, 5.0, 6.0, 7.0]
@@ -331,9 +331,9 @@ def survived(room: Path, count: int, seed: int) -> tuple[int, int]:
     async def work(examiner: Examiner) -> tuple[int, int]:
         room = asyncio.Semaphore(2)
 
-        async def one(path: Path) -> Report:
+        async def one(path: Path) -> AdmissionReport:
             async with room, asyncio.timeout(PATIENCE_S):
-                return await examiner.examine(Subject(path))
+                return await examiner.examine(ExaminedContent(path))
 
         reports = await asyncio.gather(*map(one, paths))
         assert all(str(room) not in report.reason for report in reports)

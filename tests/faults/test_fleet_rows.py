@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from penstock.monitor.captured_rows import held_out
+from penstock.monitor.captured_rows import is_held_out
 from tests import harness, postgres, s3
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
@@ -86,7 +86,7 @@ class Fleet:
         return {name: metric(one, "penstock_labels_total", outcome="joined") for name, one in self.servers.items()}
 
     def held_out(self, *ids: str) -> set[str]:
-        return {one for one, out in zip(ids, held_out("m", ids, SHARE).tolist(), strict=True) if out}
+        return {one for one, out in zip(ids, is_held_out("m", ids, SHARE).tolist(), strict=True) if out}
 
     def admin(self, name: str, path: str) -> Any:
         return self.servers[name].admin("GET", f"/admin/v1/{path}").json()

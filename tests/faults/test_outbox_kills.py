@@ -13,11 +13,11 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.rules import Retraining
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.leases import LEASE_S
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.registry.db.database import open_database
-from penstock.registry.records import By, ModelRecord
+from penstock.registry.records import Author, ModelRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import TrafficStore
 from tests.harness import PATIENCE_S, processor_seconds, wait_until
@@ -48,10 +48,10 @@ class World:
         self.outbox = Outbox(database, TrafficStore(database, self.clock), self.clock)
         self.rules = Retraining(self.outbox, self.record, self, self, self, (home, True), self.clock)
 
-    async def begin_as_leader(self, model: str, document: dict[str, Any], by: By) -> dict[str, Any]:
+    async def begin_as_leader(self, model: str, document: dict[str, Any], by: Author) -> dict[str, Any]:
         raise AssertionError
 
-    async def tried(self, model: str) -> set[str]:
+    async def versions_tried(self, model: str) -> set[str]:
         return set()
 
     def clock(self) -> float:
@@ -61,7 +61,7 @@ class World:
         return ModelRecord(model, 0)
 
     def statuses(self) -> list[VersionStatus]:
-        return [VersionStatus("m", "1", State.READY)]
+        return [VersionStatus("m", "1", ReadyState.READY)]
 
     def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
         return ()

@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import Conflict, Fault
-from penstock.registry.blobs.folder import FolderBlobs, Incoming, hash_file
+from penstock.registry.blobs.folder import FolderBlobs, IncomingFile, hash_file
 from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.db.database import open_database
 from penstock.registry.garbage_collection import collect
 from penstock.registry.location import location_of
-from penstock.registry.records import By, Content, FileRecord, VersionRecord, VersionState
+from penstock.registry.records import Author, Content, FileRecord, VersionRecord, VersionState
 from penstock.registry.registry import Registry
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests.harness import PATIENCE_S, processor_seconds, wait_until
 
-BY = By("killed")
+BY = Author("killed")
 OPEN_SECONDS = 1.0
 
 
 def opened(home: Path) -> Registry:
     place = location_of(str(home), home, "")
-    return Registry(place, Store(open_database(place.database, 5.0)), FolderBlobs(Path(place.blobs)), 1 << 20)
+    return Registry(place, VersionStore(open_database(place.database, 5.0)), FolderBlobs(Path(place.blobs)), 1 << 20)
 
 
 def work(home: Path, seed: int, told: int) -> None:
@@ -55,7 +55,7 @@ def work(home: Path, seed: int, told: int) -> None:
             collect(registry.store, registry.blobs, registry.layout, 0.0)
 
 
-def keep(registry: Registry, incoming: Incoming, model: str, version: str) -> None:
+def keep(registry: Registry, incoming: IncomingFile, model: str, version: str) -> None:
     """What ``Registry.commit`` does, without an admission."""
     digest = incoming.digest
     lease = registry.store.contents.lease(digest, 600.0)
@@ -91,7 +91,7 @@ def check(home: Path, acknowledged: list[list[str]]) -> None:
     place = location_of(str(home), home, "")
     database = open_database(place.database, 5.0)
     try:
-        registry = Registry(place, Store(database), FolderBlobs(Path(place.blobs)), 1 << 20)
+        registry = Registry(place, VersionStore(database), FolderBlobs(Path(place.blobs)), 1 << 20)
         check_what_is_there(registry, home, acknowledged, began)
     finally:
         database.close()  # a child must not inherit connections: SQLite's locks are a process's own

@@ -14,17 +14,17 @@ from typing import Any
 from unittest.mock import patch
 
 from penstock import __version__
-from penstock.api.common.work import INLINE_JSON, Work
+from penstock.api.common.work import INLINE_JSON, RequestWork
 from penstock.api.grpc.call_head import CallHead, call_head
 from penstock.api.grpc.decode import InferMessage, infer_message
 from penstock.api.grpc.http2.frames import PREFACE, Http2ConnectionError, Http2StreamError
 from penstock.api.grpc.http2.header_cache import HeaderDecoder
 from penstock.api.grpc.http2_server import Http2Server
-from penstock.api.grpc.layout_cache import Layouts
+from penstock.api.grpc.layout_cache import LayoutCache
 from penstock.api.grpc.services import GrpcOptions
-from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest, parsed
-from penstock.api.http1.connection import Connection
-from penstock.api.http1.limits import Limits
+from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest, parse_request
+from penstock.api.http1.connection import Http1Connection
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest import json_data, json_scan
 from penstock.api.rest.decode import BodyDecoder
 from penstock.api.rest.server import RestServer
@@ -39,14 +39,14 @@ from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.model_loader import ModelLoader
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 from tests import zoo
 
 BODY_BYTES = 64 << 10
 TURNS = 6
 """Turns of the loop after each piece of input: what a request sets off is done by then."""
 
-DECODER = BodyDecoder(RequestLimits(), Regions())
+DECODER = BodyDecoder(RequestLimits(), SharedRegions())
 ROW = Signature([TensorSpec("x", "FP32", (-1, 3))], [TensorSpec("y", "FP32", (-1, 3))], batching=True)
 MIXED = Signature(
     [TensorSpec("x", "INT64", (-1, 2)), TensorSpec("s", "BYTES", (-1, 1)), TensorSpec("b", "BOOL", (-1, 1))],
@@ -166,7 +166,7 @@ class World:
         self.plane = DataPlane(slot, lambda block: Totals.of([slot], block), _Nobody(), 10**10)
         await ModelLoader(self.plane, slot, 1, lambda _: None).apply(Desired(1, tuple(specs)))
         self.grpc = Http2Server(self.plane, GrpcOptions(max_message_bytes=BODY_BYTES))
-        self.rest = RestServer(self.plane, __version__, Limits(max_body_bytes=BODY_BYTES))
+        self.rest = RestServer(self.plane, __version__, HttpLimits(max_body_bytes=BODY_BYTES))
 
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._failures.append(context.get("exception") or Found(context["message"]))
@@ -193,7 +193,7 @@ class World:
             self._failures.clear()
             raise Found(str(failure)) from failure
 
-    def http(self) -> Connection:
+    def http(self) -> Http1Connection:
         """A connection of the REST front."""
         return self.rest.http.connection()
 
@@ -233,7 +233,7 @@ def grpc(data: bytes) -> None:
     world = _world()
 
     async def made() -> Any:
-        return world.grpc._accepted()
+        return world.grpc._accept()
 
     world.feed(world.loop.run_until_complete(made()), PREFACE + said, size)
     if world.grpc._connections:
@@ -288,7 +288,7 @@ def _given(given: list[Tensor] | bytes, signature: Signature) -> list[tuple[Any,
 def message(data: bytes) -> None:
     """ModelInferRequest; one whose layout is known, and one that is taken apart, must say what it says when it is
     parsed."""
-    layouts = Layouts()
+    layouts = LayoutCache()
     for signature in (ROW, MIXED):
         with suppress(Fault):
             apart = None
@@ -301,14 +301,14 @@ def message(data: bytes) -> None:
             known = layouts.find(data)
             if known is None:
                 continue
-            found = [(one.name, one.data.tobytes()) for one in known.given(data, None) if not isinstance(one, int)]
+            found = [(one.name, one.data.tobytes()) for one in known.tensors(data, None) if not isinstance(one, int)]
             if (found, known.id(data)) != _said(*whole):
                 raise Found("a layout says something else than its request")
 
 
 def _message(data: bytes, signature: Signature, small_bytes: int = SMALL_MESSAGE) -> tuple[ParsedRequest, InferMessage]:
-    message = parsed(data, no_pause, small_bytes)
-    return message, infer_message(message, signature, Regions(), Work(RequestLimits(), no_pause))
+    message = parse_request(data, no_pause, small_bytes)
+    return message, infer_message(message, signature, SharedRegions(), RequestWork(RequestLimits(), no_pause))
 
 
 def _said(message: ParsedRequest, found: InferMessage) -> tuple[list[tuple[str, bytes]], str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Set
 
 from penstock.control.retraining.candidates import RULES
-from penstock.core.rollouts.rollout import State
+from penstock.core.rollouts.rollout import RolloutState
 from penstock.core.versions import VersionKey
 from penstock.registry.records import ModelRecord, VersionState
 from penstock.registry.stores.traffic import EXPERIMENT, Trial
@@ -97,7 +97,7 @@ class Checks:
 
     def _end(self, trial: Trial) -> None:
         state = trial.document[trial.kind]["state"]
-        if state == State.PROMOTED:
+        if state == RolloutState.PROMOTED:
             invariants.what_is_promoted_does_no_harm(trial)
             invariants.what_is_promoted_is_the_champion(trial, self.audit)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.control.periodic import ProblemLog
-from penstock.core.errors import Damaged, Fault, NotReady
+from penstock.core.errors import DataLoss, Fault, NotReady
 from penstock.registry.db.database import AWAY, Database
 from penstock.registry.db.lease import LeaderConnections
 
@@ -66,9 +66,9 @@ class FaultyDatabase:
         if trouble is Trouble.LOST:
             raise NotReady(AWAY)
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Whether this gateway decides for all."""
-        return self.lease.lead(self)
+        return self.lease.acquire_leadership(self)
 
 
 class Bucket:
@@ -99,7 +99,7 @@ class Bucket:
         """See ``Blobs``."""
         self._answer()
         if digest not in self.contents:
-            raise Damaged("the content is gone")
+            raise DataLoss("the content is gone")
 
     def delete(self, digest: str) -> None:
         """See ``Blobs``."""

@@ -9,7 +9,7 @@ from functools import cache
 from mmap import mmap
 
 from penstock.control.monitoring.label_comparisons import LabelComparisons
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.errors import NotReady
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.core.routing import POINTS
@@ -18,7 +18,7 @@ from penstock.monitor.counters.layout import LAST_MS_AT, SLOT_BYTES, Cells
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import Document, ModelRecord, VersionState
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 
 BAD = 0.5
 """The share of requests that a harmful version fails."""
@@ -99,7 +99,7 @@ class Workers:
 class SimFleet:
     """What a control process knows of its workers; reads the registry through ``store``."""
 
-    def __init__(self, store: Store, workers: Workers, now: Callable[[], float]) -> None:
+    def __init__(self, store: VersionStore, workers: Workers, now: Callable[[], float]) -> None:
         self._store = store
         self.workers = workers
         self._now = now
@@ -113,13 +113,13 @@ class SimFleet:
         """What they are to serve."""
         return self.workers.desired
 
-    def applied(self) -> bool:
+    def is_applied(self) -> bool:
         """Whether all of them do."""
         return self._now() >= self.workers.reloaded_at + RELOAD_S
 
     def statuses(self) -> list[VersionStatus]:
         """Every version of every model."""
-        state = State.READY if self.applied() else State.LOADING
+        state = ReadyState.READY if self.is_applied() else ReadyState.LOADING
         return [VersionStatus(m.name, one.version, state) for m in self.desired.models for one in m.versions]
 
     def totals(self, model: str, version: str) -> Totals:

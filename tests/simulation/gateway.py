@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.control.delivery.experiments import Experiments
 from penstock.control.delivery.rollouts import Rollouts
-from penstock.control.delivery.routes import Traffic
+from penstock.control.delivery.routes import RouteAdmin
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.retraining.rules import Retraining
@@ -26,7 +26,7 @@ from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests.simulation.faults import Bucket, FaultyDatabase, Trouble
 from tests.simulation.fleet import SimFleet, Workers
 from tests.simulation.labels import Labels
@@ -75,7 +75,7 @@ class Gateway:
         self._database.lease = self.lease = LeaseHolder(self.name, self._loop.time)
         self._database.clock = self._clock()
         faulty = FaultyDatabase(self._database, self._trouble)
-        self.store = Store(faulty)
+        self.store = VersionStore(faulty)
         place = location_of("", self._world.folder, "")
         self.registry = Registry(place, self.store, self._world.bucket, 1 << 20)
         self.traffic_store = TrafficStore(faulty)
@@ -84,7 +84,7 @@ class Gateway:
         self.fleet = SimFleet(self.store, self.workers, self._loop.wall)
         conducted = (self.traffic_store, self.fleet, self.name, self.fleet.labels)
         self.rollouts, self.experiments = Rollouts(*conducted), Experiments(*conducted)
-        self.traffic = Traffic(self.store, self.traffic_store, self.fleet)
+        self.traffic = RouteAdmin(self.store, self.traffic_store, self.fleet)
         self.fleet.decorate = self.rollouts.decorate
         notes = self._world.folder / f"{self.name}.notes"
         counted = (self.fleet, self._world.drifting, self.run, notes)
@@ -176,6 +176,6 @@ class Gateway:
         labels = self.evidence.labels
         while batches := labels.batches():
             self._world.labels.lost |= {row.at for one in batches for row in unpack_rows(one.version, one.rows)}
-            labels.written()
+            labels.forget_current()
         for closing in (self.rollouts, self.experiments, self.traffic, self.retraining):
             closing.close()

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
-from penstock.control.calls.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingCall, BlockingPool
 from penstock.core.errors import NotReady
 
 EPOCH = 1_700_000_000.0
@@ -91,14 +91,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return future
 
 
-def submit(_: BlockingPool, work: Callable[[], Any]) -> Job:
+def submit(_: BlockingPool, work: Callable[[], Any]) -> BlockingCall:
     """What a pool's ``submit`` does, without threads."""
-    job, machine = Job(work, Future()), MACHINE.get()
+    job, machine = BlockingCall(work, Future()), MACHINE.get()
     asyncio.get_running_loop().call_later(machine.delay_s(), machine.do, partial(_perform, job))
     return job
 
 
-def _perform(job: Job) -> None:
+def _perform(job: BlockingCall) -> None:
     job.returned = True
     try:
         job.future.set_result(job.work())
@@ -106,7 +106,7 @@ def _perform(job: Job) -> None:
         job.future.set_exception(error)
 
 
-async def result(pool: BlockingPool, job: Job, deadline_s: float | None = None) -> Any:
+async def result(pool: BlockingPool, job: BlockingCall, deadline_s: float | None = None) -> Any:
     """What a pool's ``result`` does: a call that is late is abandoned, and goes on."""
     limit = pool._deadline_s if deadline_s is None else deadline_s
     over = asyncio.Event()

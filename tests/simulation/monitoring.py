@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from penstock.control.monitoring.fleet_evidence import FleetEvidence, Run
-from penstock.control.monitoring.publication import Counts, Shape
+from penstock.control.monitoring.publication import CountsLayout, VersionCounts
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.versions import VersionKey
@@ -19,7 +19,7 @@ from penstock.monitor.reference import Reference
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 from tests.simulation.fleet import SimFleet
 
 SINK = "train"
@@ -75,25 +75,27 @@ class Monitoring:
 
     # What the evidence asks.
 
-    def own_counts(self) -> dict[VersionKey, Counts]:
+    def own_counts(self) -> dict[VersionKey, VersionCounts]:
         """See ``Watched``: requests alone, as no version has a reference."""
         workers = self._fleet.workers
         keys = [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
         nothing = np.zeros(0, np.uint64)
-        return {key: Counts(Shape(), nothing, 0, workers.slot.read(workers.block(key)).copy()) for key in keys}
+        return {
+            key: VersionCounts(CountsLayout(), nothing, 0, workers.slot.read(workers.block(key)).copy()) for key in keys
+        }
 
     def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """See ``Watched``."""
         return None, policy_of(key[0])
 
-    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> TrialEvent:
         """See ``Watched``; there is no reference to drift from."""
         raise NotImplementedError
 
-    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> TrialEvent:
         """See ``Watched``."""
         told = "degraded" if change.begins else "recovered"
-        return Event(f"performance.{told}.v1", f"models/{key[0]}/versions/{key[1]}", f"{self._wall():.0f}", {})
+        return TrialEvent(f"performance.{told}.v1", f"models/{key[0]}/versions/{key[1]}", f"{self._wall():.0f}", {})
 
     def document_of(
         self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None

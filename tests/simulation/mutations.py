@@ -13,25 +13,25 @@ import sqlalchemy as sa
 from penstock.control.delivery import observations, rollouts, trial
 from penstock.control.monitoring import fleet_evidence
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
-from penstock.control.monitoring.publication import Counts, Shape, packed, summed
+from penstock.control.monitoring.publication import CountsLayout, VersionCounts, pack_counts, sum_published
 from penstock.control.monitoring.publisher import Publisher
 from penstock.control.retraining import candidates, rules
 from penstock.control.retraining.dispatcher import Dispatcher
 from penstock.core.errors import Conflict
 from penstock.core.leases import Lease
 from penstock.core.rollouts import decision
-from penstock.core.rollouts.decision import Action, Kind, Snapshot
-from penstock.core.rollouts.rollout import Rollout, State
+from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot
+from penstock.core.rollouts.rollout import Rollout, RolloutState
 from penstock.core.routing import POINTS
 from penstock.core.triggers import rules as triggers_rules
-from penstock.core.triggers.rules import Limits
+from penstock.core.triggers.rules import RuleLimits
 from penstock.core.triggers.state import rule_state_in
 from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaseHolder, read_lease
 from penstock.registry.stores import versions
 from penstock.registry.stores.contents import ContentStore
-from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, Verdict
+from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, VersionVerdict
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.outbox import Delivery
 from penstock.registry.stores.traffic import TrafficStore
@@ -146,9 +146,9 @@ def a_rollout_that_was_given_up_keeps_its_route(patch: Patch) -> None:
 
 @breaks("what_is_promoted_does_no_harm")
 def a_rollout_ends_at_its_first_step(patch: Patch) -> None:
-    def decide(snapshot: Snapshot) -> Action | None:
-        at_once = snapshot.rollout.state is State.RUNNING and snapshot.acknowledged
-        return Action(Kind.PROMOTE, "in haste") if at_once else decision.decide(snapshot)
+    def decide(snapshot: RolloutSnapshot) -> RolloutAction | None:
+        at_once = snapshot.rollout.state is RolloutState.RUNNING and snapshot.acknowledged
+        return RolloutAction(RolloutActionKind.PROMOTE, "in haste") if at_once else decision.decide(snapshot)
 
     patch.setattr(rollouts, "decide", decide)
 
@@ -160,7 +160,7 @@ def a_promotion_leaves_the_champion(patch: Patch) -> None:
 
 @breaks("candidates_have_passed", slow=True)
 def gates_are_open(patch: Patch) -> None:
-    patch.setattr(candidates, "judge", lambda *_: [])
+    patch.setattr(candidates, "check_gates", lambda *_: [])
 
 
 class _Everything(tuple[str, ...]):
@@ -198,7 +198,7 @@ def counts_of_a_trial_outlive_it(patch: Patch) -> None:
 
 @breaks("requests_keep_the_budget", slow=True)
 def rules_know_no_budget(patch: Patch) -> None:
-    def decide(triggers: Any, limits: Limits, *known: Any) -> Any:
+    def decide(triggers: Any, limits: RuleLimits, *known: Any) -> Any:
         eager = replace(limits, budget_per_day=1000, escalate_after=1000, timeout_s=1.0)
         return triggers_rules.decide(triggers, eager, *known)
 
@@ -207,15 +207,15 @@ def rules_know_no_budget(patch: Patch) -> None:
 
 @breaks("nothing_counts_twice")
 def a_gateway_that_was_taken_for_ended_says_all_again(patch: Patch) -> None:
-    def row(self: Publisher, key: VersionKey, counts: Counts) -> object:
-        return packed(key, self._gateway, counts)
+    def row(self: Publisher, key: VersionKey, counts: VersionCounts) -> object:
+        return pack_counts(key, self._gateway, counts)
 
     patch.setattr(Publisher, "_row", row)
 
 
 @breaks("nothing_is_lost")
 def counts_of_ended_gateways_are_deleted(patch: Patch) -> None:
-    patch.setattr(fleet_evidence, "ended", lambda *_: None)
+    patch.setattr(fleet_evidence, "add_ended", lambda *_: None)
 
 
 @breaks("labels_count_once")
@@ -243,7 +243,7 @@ def batches_are_all_of_one_version(patch: Patch) -> None:
 def labels_count_as_written_before_they_are(patch: Patch) -> None:
     def publish(self: FleetEvidence) -> None:
         batches = self.labels.batches()
-        self.labels.written()
+        self.labels.forget_current()
         self._store.add_labels(batches)
 
     patch.setattr(FleetEvidence, "_publish_labels", publish)
@@ -257,8 +257,10 @@ def an_experiment_forgets_what_it_has_counted(patch: Patch) -> None:
 
 @breaks("the_leader_tells_the_sum")
 def the_leader_tells_its_own_share(patch: Patch) -> None:
-    def read(self: FleetEvidence, shapes: Mapping[VersionKey, Shape]) -> dict[VersionKey, Counts]:
-        return summed([one for one in self._store.published() if one.gateway == self._publisher._gateway], shapes)
+    def read(self: FleetEvidence, shapes: Mapping[VersionKey, CountsLayout]) -> dict[VersionKey, VersionCounts]:
+        return sum_published(
+            [one for one in self._store.published() if one.gateway == self._publisher._gateway], shapes
+        )
 
     patch.setattr(FleetEvidence, "_read", read)
 
@@ -270,12 +272,12 @@ def the_leader_tells_its_own_share(patch: Patch) -> None:
 def a_delivery_counts_as_sent_before_it_is(patch: Patch) -> None:
     async def sent(self: Dispatcher, delivery: Delivery) -> bool:
         spec = self._sinks(delivery.model).get(delivery.sink)
-        written = await self._write(partial(self._outbox.sent, delivery))
+        written = await self._write(partial(self._outbox.mark_sent, delivery))
         with suppress(Exception):
             await self._send(spec, delivery, self._context)
         return written
 
-    patch.setattr(Dispatcher, "_sent", sent)
+    patch.setattr(Dispatcher, "_send_one", sent)
 
 
 @breaks("events_arrive_in_order", slow=True)
@@ -285,7 +287,7 @@ def the_newest_event_is_sent_first(patch: Patch) -> None:
 
 @breaks("nothing_waits")
 def a_sender_never_becomes_free(patch: Patch) -> None:
-    patch.setattr(Dispatcher, "_over", lambda *_: None)
+    patch.setattr(Dispatcher, "_on_sent", lambda *_: None)
 
 
 # Leadership.
@@ -301,15 +303,17 @@ def everybody_leads(patch: Patch) -> None:
     def step(self: LeaseHolder, database: Any, now: float) -> None:
         with database.reading() as connection:
             term = read_lease(connection).term
-        self._held(term if self._write(database, term, term) else None, now)
+        self._on_acquired(term if self._write(database, term, term) else None, now)
 
     patch.setattr(LeaseHolder, "_step", step)
 
 
 @breaks("only_the_leader_writes")
 def whoever_led_goes_on_unchecked(patch: Patch) -> None:
-    look = LeaseHolder.lead
-    patch.setattr(LeaseHolder, "lead", lambda self, database: self._term is not None or look(self, database))
+    look = LeaseHolder.acquire_leadership
+    patch.setattr(
+        LeaseHolder, "acquire_leadership", lambda self, database: self._term is not None or look(self, database)
+    )
     patch.setattr(LeaseHolder, "check", lambda *_: None)
 
 
@@ -317,7 +321,7 @@ def whoever_led_goes_on_unchecked(patch: Patch) -> None:
 def every_version_has_a_verdict(patch: Patch) -> None:
     look = EvidenceStore.verdict
 
-    def verdict(self: EvidenceStore, model: str, version: str) -> Verdict:
+    def verdict(self: EvidenceStore, model: str, version: str) -> VersionVerdict:
         found = look(self, model, version)
         if found is None:
             raise KeyError(version)

@@ -7,8 +7,16 @@ from hashlib import sha256
 
 from penstock.core.routing import POINTS
 from penstock.registry.garbage_collection import collect
-from penstock.registry.records import By, Content, Document, FileRecord, Report, Subject, VersionState
-from penstock.registry.registry import Prepared
+from penstock.registry.records import (
+    AdmissionReport,
+    Author,
+    Content,
+    Document,
+    ExaminedContent,
+    FileRecord,
+    VersionState,
+)
+from penstock.registry.registry import ReceivedContent
 from tests.simulation.gateway import Gateway
 from tests.simulation.monitoring import APPROVED
 
@@ -27,10 +35,10 @@ class Asked:
     outcome: str = ""
 
 
-Operation = Callable[[Gateway, By, random.Random], Awaitable[object]]
+Operation = Callable[[Gateway, Author, random.Random], Awaitable[object]]
 
 
-async def push(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def push(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Push a new version, or one that is there again; an even number means a harmful one."""
     model, version = chance.choice(MODELS), str(chance.randint(1, 9))
     return await gateway.run(_push, gateway, model, version, by, {})
@@ -39,7 +47,7 @@ async def push(gateway: Gateway, by: By, chance: random.Random) -> object:
 def train(model: str, number: int) -> Operation:
     """What a training does that was asked for: push a version that nobody else pushes."""
 
-    async def trained(gateway: Gateway, by: By, chance: random.Random) -> object:
+    async def trained(gateway: Gateway, by: Author, chance: random.Random) -> object:
         version = str(FIRST_TRAINED + 2 * number + (chance.random() < 0.7))
         metadata: Document = {"metrics": {"accuracy": chance.choice((0.9, 0.9, 0.9, 0.5))}}
         return await gateway.run(_push, gateway, model, version, by, metadata)
@@ -48,11 +56,11 @@ def train(model: str, number: int) -> Operation:
     return trained
 
 
-def _push(gateway: Gateway, model: str, version: str, by: By, metadata: Document) -> object:
+def _push(gateway: Gateway, model: str, version: str, by: Author, metadata: Document) -> object:
     with gateway.registry.receive() as incoming:
         incoming.write(octets_of(model, version))
-        prepared = Prepared(incoming, content_of(model, version), Subject(incoming.path), incoming.path)
-        return gateway.registry.commit(prepared, model, version, Report(), metadata, by)
+        prepared = ReceivedContent(incoming, content_of(model, version), ExaminedContent(incoming.path), incoming.path)
+        return gateway.registry.commit(prepared, model, version, AdmissionReport(), metadata, by)
 
 
 def octets_of(model: str, version: str) -> bytes:
@@ -76,20 +84,20 @@ def _pick(gateway: Gateway, chance: random.Random) -> tuple[str, str]:
     return model, chance.choice(_known(gateway, model) or ["1"])
 
 
-async def move(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def move(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Lead an alias somewhere."""
     model, version = _pick(gateway, chance)
     alias, force = chance.choice(ALIASES), chance.random() < 0.5
     return await gateway.run(lambda: gateway.store.aliases.move(model, alias, version, by, force=force))
 
 
-async def roll_back(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def roll_back(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Lead an alias back."""
     model, alias = chance.choice(MODELS), chance.choice(ALIASES)
     return await gateway.run(_roll_back, gateway, model, alias, by)
 
 
-def _roll_back(gateway: Gateway, model: str, alias: str, by: By) -> object:
+def _roll_back(gateway: Gateway, model: str, alias: str, by: Author) -> object:
     versions = gateway.store.model(model).versions
 
     def usable(version: str) -> bool:
@@ -98,19 +106,19 @@ def _roll_back(gateway: Gateway, model: str, alias: str, by: By) -> object:
     return gateway.store.aliases.roll_back(model, alias, by, usable)
 
 
-async def drop(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def drop(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Take an alias away."""
     model, alias = chance.choice(MODELS), chance.choice(ALIASES)
     return await gateway.run(gateway.store.aliases.drop, model, alias, by)
 
 
-async def retire(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def retire(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Retire a version."""
     model, version = _pick(gateway, chance)
     return await gateway.run(gateway.store.retire, model, version, by)
 
 
-async def route(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def route(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Divide a model's traffic by hand, between sound versions alone, or stop to."""
     model = chance.choice(MODELS)
     sound = [one for one in _known(gateway, model) if not harmful((model, one))]
@@ -122,7 +130,7 @@ async def route(gateway: Gateway, by: By, chance: random.Random) -> object:
     return await gateway.traffic.set_route(model, {"split": split}, by)
 
 
-async def begin(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def begin(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Start a rollout."""
     model, version = _pick(gateway, chance)
     asked: Document = {
@@ -140,7 +148,7 @@ async def begin(gateway: Gateway, by: By, chance: random.Random) -> object:
     return await gateway.rollouts.begin(model, asked, by)
 
 
-async def act(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def act(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Ask something of a rollout that is open, as far as the gateway knows; nobody promotes harm by hand."""
     found = [trial for trial in gateway.rollouts.newest.values() if trial.open]
     if not found:
@@ -152,7 +160,7 @@ async def act(gateway: Gateway, by: By, chance: random.Random) -> object:
     return await gateway.rollouts.act(trial.model, trial.id, verb, by)
 
 
-async def experiment(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def experiment(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Start an experiment between sound versions."""
     model = chance.choice(MODELS)
     sound = [one for one in _known(gateway, model) if not harmful((model, one))]
@@ -164,7 +172,7 @@ async def experiment(gateway: Gateway, by: By, chance: random.Random) -> object:
     return await gateway.experiments.begin(model, asked, by)
 
 
-async def steer(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def steer(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Ask something of an experiment that is open, as far as the gateway knows."""
     found = [trial for trial in gateway.experiments.newest.values() if trial.open]
     if not found:
@@ -173,12 +181,12 @@ async def steer(gateway: Gateway, by: By, chance: random.Random) -> object:
     return await gateway.experiments.act(trial.model, trial.id, chance.choice(("pause", "resume", "stop", "stop")), by)
 
 
-async def retrain(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def retrain(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Ask for a retraining by hand."""
     return await gateway.retraining.ask(chance.choice(MODELS), {}, by)
 
 
-async def approve(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def approve(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Approve a candidate."""
     trained = [one for one in _known(gateway, APPROVED) if int(one) >= FIRST_TRAINED]
     if not trained:
@@ -186,14 +194,14 @@ async def approve(gateway: Gateway, by: By, chance: random.Random) -> object:
     return await gateway.retraining.candidates.approve(APPROVED, chance.choice(trained), by)
 
 
-async def drift(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def drift(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Let the rows of a model drift away from all versions that there are."""
     model = chance.choice(MODELS)
     gateway.drift((model, version) for version in _known(gateway, model))
     return None
 
 
-async def clear_away(gateway: Gateway, by: By, chance: random.Random) -> object:
+async def clear_away(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Delete contents that nobody needs."""
     registry = gateway.registry
     return await gateway.run(collect, registry.store, registry.blobs, registry.layout, GRACE_S)

@@ -10,7 +10,7 @@ from penstock.control.sinks import SinkContext, SinkFault
 from penstock.core.errors import Fault
 from penstock.core.sinks import SinkSpec
 from penstock.registry.db.lease import NotLeading
-from penstock.registry.records import By, Document
+from penstock.registry.records import Author, Document
 from tests.simulation import invariants
 from tests.simulation.checks import Checks
 from tests.simulation.gateway import Gateway, World
@@ -98,7 +98,7 @@ class Run:
 
     async def _ask(self, operation: Operation, gateway: Gateway, asked: Asked) -> None:
         try:
-            await operation(gateway, By(asked.actor), self._chance)
+            await operation(gateway, Author(asked.actor), self._chance)
         except Fault as fault:
             asked.outcome = type(fault).__name__
             self._say(f"  {asked.actor}: {asked.outcome}: {fault}")
@@ -184,7 +184,7 @@ class Run:
         while self._loop.time() < until:
             for model in MODELS:
                 with suppress(Fault):
-                    state.outbox.replay(model, By("rest"))
+                    state.outbox.replay(model, Author("rest"))
             await asyncio.sleep(2)
             self.checks.check()
             led = any(gateway.lease.term is not None for gateway in self._gateways)

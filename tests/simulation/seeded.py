@@ -24,9 +24,9 @@ from penstock.core.versions import CHAMPION
 from penstock.monitor import performance
 from penstock.registry import registry
 from penstock.registry.db.database import Database
-from penstock.registry.records import By, VersionRecord
+from penstock.registry.records import Author, VersionRecord
 from penstock.registry.stores import evidence, outbox, retention, traffic
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests.simulation import invariants
 from tests.simulation.database import Databases
 from tests.simulation.faults import FAILED, WRITTEN, Bucket, WatchedLeaderConnections, tell
@@ -73,12 +73,12 @@ def databases() -> Databases:
 
 def _fill(database: Database) -> None:
     """Write some versions down."""
-    store, at = Store(database, lambda: EPOCH), datetime.fromtimestamp(EPOCH, UTC).isoformat()
+    store, at = VersionStore(database, lambda: EPOCH), datetime.fromtimestamp(EPOCH, UTC).isoformat()
     for model, version in FIRST:
         store.add_version(
-            VersionRecord(model, version, content_of(model, version), at, "setup", metadata=METADATA), By("setup")
+            VersionRecord(model, version, content_of(model, version), at, "setup", metadata=METADATA), Author("setup")
         )
-        store.aliases.move(model, CHAMPION, "1", By("setup"))
+        store.aliases.move(model, CHAMPION, "1", Author("setup"))
 
 
 def nothing_to_compare(_: object, __: float) -> None:

@@ -17,7 +17,7 @@ from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.outbox import PENDING, Outbox
 from penstock.registry.stores.traffic import TrafficStore, Trial
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests.simulation.monitoring import requests_of
 
 
@@ -26,7 +26,7 @@ class TrueState:
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self.database = database
-        self.store = Store(self.database, clock)
+        self.store = VersionStore(self.database, clock)
         self.traffic = TrafficStore(self.database, clock)
         self._evidence = EvidenceStore(self.database, clock)
         self.outbox = Outbox(self.database, self.traffic, clock)

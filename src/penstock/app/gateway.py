@@ -21,17 +21,17 @@ from penstock.app.logs import set_up
 from penstock.app.models import Models
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.traffic_services import TrafficServices
-from penstock.config.sections import Tls
+from penstock.config.sections import TlsSettings
 from penstock.config.settings import Settings
 from penstock.control.instance import directory, ports
-from penstock.control.instance.acquire import Opening, open_instance
+from penstock.control.instance.acquire import AcquiredInstance, open_instance
 from penstock.control.instance.drain import retire
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.instance.ports import Address
 from penstock.control.plane.control_plane import STOP_MARGIN_S, ControlPlane
 from penstock.control.plane.registry_admin import RegistryAdmin
 from penstock.control.sinks.plugins import load_plugins
-from penstock.control.sources.repositories import Repository
+from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.durable_files import write_atomically
@@ -47,7 +47,7 @@ log = logging.getLogger("penstock.app")
 WORKER_MODULE = "penstock.app.worker"
 
 
-class Code(IntEnum):
+class GatewayExitCode(IntEnum):
     """Exit codes of a gateway that cannot start."""
 
     FAILURE = 1
@@ -56,10 +56,10 @@ class Code(IntEnum):
     INTEGRITY = 8
 
 
-class CannotServe(Exception):
+class StartFailed(Exception):
     """The gateway cannot start; the text is one line, ``code`` the exit code."""
 
-    def __init__(self, message: str, code: Code = Code.FAILURE) -> None:
+    def __init__(self, message: str, code: GatewayExitCode = GatewayExitCode.FAILURE) -> None:
         super().__init__(message)
         self.code = code
 
@@ -69,7 +69,11 @@ _OWN_BLOBS = (
     "set 'blobs' to a bucket or folder that all gateways share"
 )
 
-_CODES = {"invalid": Code.USAGE, "not_ready": Code.UNAVAILABLE, "damaged": Code.INTEGRITY}
+_CODES = {
+    "invalid": GatewayExitCode.USAGE,
+    "not_ready": GatewayExitCode.UNAVAILABLE,
+    "damaged": GatewayExitCode.INTEGRITY,
+}
 
 
 def serve(settings: Settings) -> None:
@@ -84,18 +88,18 @@ def serve(settings: Settings) -> None:
         place = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
         host = ports.resolve(settings.host)
         homes = directory.open_homes(place.home, directory.bases(os.environ, os.geteuid()))
-        models = _served(settings, identity(repositories)) if repositories else f"{place.database} {place.blobs}"
+        models = _served_text(settings, identity(repositories)) if repositories else f"{place.database} {place.blobs}"
         opening = open_instance(homes, _worker_options(settings, host), models, __version__)
         with opening.given_up_on_failure():
             if not opening.adopted:  # adopted workers keep serving even if their files are gone
                 check(repositories)
             ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
     except InvalidInput as fault:
-        raise CannotServe(str(fault), Code.USAGE) from None
+        raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
     except ports.PortUnavailable as fault:
-        raise CannotServe(str(fault), Code.USAGE if fault.usage else Code.FAILURE) from None
+        raise StartFailed(str(fault), GatewayExitCode.USAGE if fault.usage else GatewayExitCode.FAILURE) from None
     except directory.RuntimeUnavailable as fault:
-        raise CannotServe(str(fault)) from None
+        raise StartFailed(str(fault)) from None
     set_up(settings.log_level, "control")
     if place.hides_contents and not repositories:
         log.warning(_OWN_BLOBS)
@@ -103,12 +107,12 @@ def serve(settings: Settings) -> None:
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            runner.run(Gateway(settings, opening, place, repositories, ops).run())
+            runner.run(GatewayProcess(settings, opening, place, repositories, ops).run())
     except Fault as fault:
-        raise CannotServe(str(fault), _CODES.get(fault.kind, Code.FAILURE)) from None
+        raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
 
 
-def _served(settings: Settings, repositories: str) -> str:
+def _served_text(settings: Settings, repositories: str) -> str:
     """Return a text that identifies what is served: only workers of the same are adopted."""
     return f"{repositories}\n{settings.model_name}" if settings.model_name else repositories
 
@@ -124,7 +128,7 @@ def _check_ready_file(path: Path | None) -> None:
             raise FileNotFoundError
     except OSError:
         text = f"the ready file {path} cannot be written; choose another with --ready-file"
-        raise CannotServe(text, Code.USAGE) from None
+        raise StartFailed(text, GatewayExitCode.USAGE) from None
 
 
 def _worker_options(settings: Settings, host: str) -> WorkerOptions:
@@ -158,7 +162,7 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
     )
 
 
-def _certificate(tls: Tls | None) -> tuple[str, str] | None:
+def _certificate(tls: TlsSettings | None) -> tuple[str, str] | None:
     """Return the TLS files, after checking that certificate and key match."""
     if tls is None:
         return None
@@ -167,11 +171,11 @@ def _certificate(tls: Tls | None) -> tuple[str, str] | None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
     except (OSError, ssl.SSLError) as error:
         text = f"tls: the certificate or its key cannot be used: {error.strerror or error}"
-        raise CannotServe(text, Code.USAGE) from None
+        raise StartFailed(text, GatewayExitCode.USAGE) from None
     return files
 
 
-class Signals:
+class StopSignals:
     """Stop signals: ``first`` requests a drain, ``second`` an immediate stop."""
 
     def __init__(self) -> None:
@@ -187,15 +191,15 @@ class Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-class Gateway:
+class GatewayProcess:
     """One run of the control process; serves ``repositories``, or the registry if there are none."""
 
     def __init__(
         self,
         settings: Settings,
-        opening: Opening,
+        opening: AcquiredInstance,
         place: RegistryLocation,
-        repositories: Sequence[Repository],
+        repositories: Sequence[SourceRepository],
         ops: socket.socket,
     ) -> None:
         self._settings = settings
@@ -222,13 +226,13 @@ class Gateway:
             Fault: there is nothing to serve.
         """
         try:
-            await self._run(Signals())
+            await self._run(StopSignals())
         finally:
             await self._models.close()
 
-    async def _run(self, signals: Signals) -> None:
+    async def _run(self, signals: StopSignals) -> None:
         try:
-            if not await _first(self._plane.start(), signals.first.wait()):
+            if not await _run_until(self._plane.start(), signals.first.wait()):
                 await self._plane.stop_now()
                 return
         except Fault:
@@ -236,7 +240,7 @@ class Gateway:
             raise
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         services = self._models.traffic_services(self._plane, self._opening.instance.path)
-        registry_admin.heed_writes(lambda: services.fleet.problem)
+        registry_admin.show_write_problem(lambda: services.fleet.problem)
         self._plane.measure(self._models.readings)
         self._plane.measure(services.readings)
         self._plane.measure(registry_admin.readings)
@@ -256,7 +260,7 @@ class Gateway:
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
         self._plane.supervise(*tasks, *services.tasks())
-        if await _first(self._plane.until_ready(), signals.first.wait()):
+        if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._announce()
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
@@ -264,7 +268,7 @@ class Gateway:
         await signals.first.wait()
         record.remove()
         log.info("stopping: readiness is off and open requests drain; send a second signal to stop immediately")
-        if not await _first(self._plane.stop(), signals.second.wait()):
+        if not await _run_until(self._plane.stop(), signals.second.wait()):
             log.warning("stopping immediately, on a second signal")
             await self._plane.stop_now()
         for task in retiring:
@@ -306,7 +310,7 @@ class Gateway:
             sys.stderr.flush()
 
 
-async def _first(wanted: Coroutine[Any, Any, None], interruption: Coroutine[Any, Any, Any]) -> bool:
+async def _run_until(wanted: Coroutine[Any, Any, None], interruption: Coroutine[Any, Any, Any]) -> bool:
     """Run both until one ends and cancel the other; return whether ``wanted`` ended."""
     tasks = [asyncio.ensure_future(wanted), asyncio.ensure_future(interruption)]
     done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

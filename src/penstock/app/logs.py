@@ -5,7 +5,7 @@ import sys
 import time
 
 
-class OneLine(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """Formats time, level, process, logger and message; a traceback follows only for a defect."""
 
     converter = staticmethod(time.gmtime)
@@ -16,7 +16,7 @@ class OneLine(logging.Formatter):
 def set_up(level: str, process: str) -> None:
     """Send this process's logs to standard error; ``process`` names it in every line."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
+    handler.setFormatter(LineFormatter(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel("WARNING")  # Penstock logs the migrations itself
     logging.raiseExceptions = False  # a closed standard error must not become an error of its own

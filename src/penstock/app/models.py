@@ -14,23 +14,23 @@ from penstock.config.settings import Settings
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
-from penstock.control.plane.model_view import Serving
-from penstock.control.plane.registry_admin import Parts, RegistryAdmin
-from penstock.control.reconcile.planner import Found
+from penstock.control.plane.model_view import ServingState
+from penstock.control.plane.registry_admin import RegistryAdmin, RegistryAdminServices
+from penstock.control.reconcile.planner import SourceModel
 from penstock.control.reconcile.reconciler import Reconciler
-from penstock.control.retention import PASS_S, HomeFiles, Janitor, Needed
+from penstock.control.retention import PASS_S, HomeFiles, Janitor, ReferencedDigests
 from penstock.control.sources.aliased import AliasedFolder
 from penstock.control.sources.folder import FolderContents
 from penstock.control.sources.mlflow import MlflowSync
 from penstock.control.sources.registry import RegistrySource
-from penstock.control.sources.repositories import Repository, RepositoryState, readings
+from penstock.control.sources.repositories import RepositoryState, SourceRepository, readings
 from penstock.core.errors import InvalidInput
 from penstock.engine.scratch import delete_failures
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
 from penstock.registry.location import RegistryLocation
 from penstock.registry.mlflow.source import MlflowSource
-from penstock.registry.repository.copies import Copies
-from penstock.registry.repository.verdicts import Verdicts
+from penstock.registry.repository.copies import RepositoryCopies
+from penstock.registry.repository.verdicts import VerdictCache
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.monitor import MonitorStore
@@ -52,7 +52,7 @@ class Models:
     The database library is imported by the first scan, on a thread, while the workers start.
     """
 
-    def __init__(self, settings: Settings, place: RegistryLocation, repositories: Sequence[Repository]) -> None:
+    def __init__(self, settings: Settings, place: RegistryLocation, repositories: Sequence[SourceRepository]) -> None:
         self._settings = settings
         self._place = place
         self._repositories = repositories
@@ -62,20 +62,20 @@ class Models:
             )
         self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
         self.examiner = Examiner(self._admission)
-        self._parts: Parts | None = None
+        self._parts: RegistryAdminServices | None = None
         self._source: AliasedFolder | RegistrySource | None = None
         self._folders: FolderContents | None = None
         self._pools: list[BlockingPool] = []
         self.look_s = settings.watch.seconds if repositories else REGISTRY_LOOK_S
 
-    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """See ``reconciler.Source``."""
         if self._source is None:
-            self._source = await asyncio.to_thread(self._opened)
+            self._source = await asyncio.to_thread(self._open)
             self._pools += [*self._source.pools, *(() if self._folders is None else self._folders.pools)]
         return await self._source.scan(settled_only, retry)
 
-    def _opened(self) -> "AliasedFolder | RegistrySource":
+    def _open(self) -> "AliasedFolder | RegistrySource":
         from penstock.registry.registry import open_blobs, open_registry, open_store  # noqa: PLC0415 - see above
 
         if not self._repositories:
@@ -83,19 +83,23 @@ class Models:
             snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file)
             source = RegistrySource(snapshot, registry.layout)
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
-            self._parts = Parts(registry.store, snapshot, registry, source, self.examiner, self._load_s, archived)
+            self._parts = RegistryAdminServices(
+                registry.store, snapshot, registry, source, self.examiner, self._load_s, archived
+            )
             return source
         store = open_store(self._place)
         snapshot = RegistrySnapshot(store, self._place.snapshot_file)
         archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._place)))
-        self._parts = Parts(store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories)
+        self._parts = RegistryAdminServices(
+            store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories
+        )
         self._folders = self._contents()
         return AliasedFolder(self._folders, snapshot)
 
     def _contents(self) -> FolderContents:
-        verdicts = Verdicts(self._place.verdicts, basis(self._admission))
+        verdicts = VerdictCache(self._place.verdicts, basis(self._admission))
         limit = self._settings.admission.max_bytes
-        copies = Copies(self._place.copies, identity(self._repositories), limit)
+        copies = RepositoryCopies(self._place.copies, identity(self._repositories), limit)
         settle_s = self._settings.watch.settle_seconds
         return FolderContents(self._repositories, self.examiner, verdicts, copies, settle_s)
 
@@ -113,7 +117,7 @@ class Models:
     def _load_s(self) -> float:
         return self._settings.limits.load_seconds
 
-    def registry_admin(self, reconciler: Reconciler, serving: Serving) -> RegistryAdmin:
+    def registry_admin(self, reconciler: Reconciler, serving: ServingState) -> RegistryAdmin:
         """Return what changes the registry; call after the first scan."""
         if self._parts is None:
             raise RuntimeError
@@ -145,7 +149,7 @@ class Models:
             source = MlflowSource(mlflow.url, mlflow.models, self._settings.admission.max_bytes)
             mirror = MlflowSync(source, registry_admin, self._parts.snapshot.present, mlflow.poll_seconds)
             if mlflow.webhook_secret_file is not None:
-                registry_admin.heed_mlflow(MlflowWebhook(mlflow.webhook_secret_file, mirror))
+                registry_admin.set_mlflow_webhook(MlflowWebhook(mlflow.webhook_secret_file, mirror))
             registry_admin.view.show_mlflow_problems(mirror.problems)
             self._pools.extend(mirror.pools)
             tasks.append(mirror.task)
@@ -161,18 +165,18 @@ class Models:
         database, references = records.connections, MonitorStore(records.connections)
         keeping = retention_of(self._settings.retention)
 
-        def needed() -> Needed:
+        def needed() -> ReferencedDigests:
             contents = {digest.removeprefix("sha256:") for digest in records.contents.needed()}
-            return Needed(contents, {one.digest.removeprefix("sha256:") for one in references.references()})
+            return ReferencedDigests(contents, {one.digest.removeprefix("sha256:") for one in references.references()})
 
         return Janitor(
             keeping,
             RetentionStore(database),
             AuditArchives(database, lambda: open_blobs(place), place.incoming),
             HomeFiles(place.home, keeping, time.time, shared),
-            TrafficStore(database).lead,
+            TrafficStore(database).acquire_leadership,
             needed,
-            reconciler.offered,
+            reconciler.offered_versions,
         )
 
     async def close(self) -> None:

@@ -6,14 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock.config.settings import Settings
-from penstock.control.sources.repositories import Repository
+from penstock.control.sources.repositories import SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.repository.local import LocalTree
 
 _BUCKET = "s3://"
 
 
-def repositories_of(settings: Settings) -> list[Repository]:
+def repositories_of(settings: Settings) -> list[SourceRepository]:
     """Return the repositories to serve; none if the registry is served.
 
     Raises:
@@ -28,13 +28,13 @@ def repositories_of(settings: Settings) -> list[Repository]:
     return repositories
 
 
-def identity(repositories: Sequence[Repository]) -> str:
+def identity(repositories: Sequence[SourceRepository]) -> str:
     """Return a text that identifies these repositories."""
     trees = [one.tree for one in repositories]
     return "\n".join(os.path.realpath(tree.name) if isinstance(tree, LocalTree) else tree.name for tree in trees)
 
 
-def check(repositories: Sequence[Repository]) -> None:
+def check(repositories: Sequence[SourceRepository]) -> None:
     """Check every local folder before the start. A folder that cannot be read now is not an error.
 
     Raises:
@@ -49,13 +49,13 @@ def check(repositories: Sequence[Repository]) -> None:
                 raise InvalidInput(f"{repository.tree.name}: {fault}") from None
 
 
-def _repository(location: str, settings: Settings) -> Repository:
+def _repository(location: str, settings: Settings) -> SourceRepository:
     name = settings.model_name
     if location.startswith(_BUCKET):
         from penstock.registry.repository.bucket_tree import BucketTree  # noqa: PLC0415 - an extra
 
-        return Repository(BucketTree(location), name)
+        return SourceRepository(BucketTree(location), name)
     path = Path(location).expanduser().absolute()
     if name and path.is_file():
-        return Repository(LocalTree(path.parent, one_model=True), name, path.name)
-    return Repository(LocalTree(path, one_model=bool(name)), name)
+        return SourceRepository(LocalTree(path.parent, one_model=True), name, path.name)
+    return SourceRepository(LocalTree(path, one_model=bool(name)), name)

@@ -1,12 +1,12 @@
 """Converts the retention settings to the seconds and bytes that the janitor uses."""
 
-from penstock.config.sections import Retention
-from penstock.control.retention import DAY_S, Keeping
+from penstock.config.sections import RetentionSettings
+from penstock.control.retention import DAY_S, RetentionLimits
 
 
-def retention_of(settings: Retention) -> Keeping:
+def retention_of(settings: RetentionSettings) -> RetentionLimits:
     """Return the retention settings in seconds and bytes."""
-    return Keeping(
+    return RetentionLimits(
         events_s=settings.events_days * DAY_S,
         audit_s=settings.audit_days * DAY_S,
         audit_archive_s=settings.audit_archive_days * DAY_S,

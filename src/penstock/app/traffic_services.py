@@ -10,9 +10,9 @@ from penstock import __version__
 from penstock.config.settings import Settings
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.delivery.experiments import Experiments
-from penstock.control.delivery.prometheus import Prometheus
+from penstock.control.delivery.prometheus import PrometheusClient
 from penstock.control.delivery.rollouts import Rollouts
-from penstock.control.delivery.routes import Traffic
+from penstock.control.delivery.routes import RouteAdmin
 from penstock.control.delivery.step_gates import PolicyWebhooks
 from penstock.control.instance.ports import is_loopback
 from penstock.control.leadership import Leadership
@@ -20,7 +20,7 @@ from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.plane.fleet import FleetMember
-from penstock.control.plane.registry_admin import Parts
+from penstock.control.plane.registry_admin import RegistryAdminServices
 from penstock.control.retraining.fleet_rows import FleetRows, home_name
 from penstock.control.retraining.row_answers import RowAnswers
 from penstock.control.retraining.row_source import RowSource
@@ -56,7 +56,7 @@ class Service(Protocol):
 class TrafficServices:
     """Routes, rollouts, experiments, the monitor and the retraining rules of one gateway."""
 
-    traffic: Traffic
+    traffic: RouteAdmin
     rollouts: Rollouts
     experiments: Experiments
     monitoring: Monitoring
@@ -91,7 +91,7 @@ class TrafficServices:
 
 
 def open_traffic_services(
-    settings: Settings, place: RegistryLocation, parts: Parts, plane: ControlPlane, instance: Path
+    settings: Settings, place: RegistryLocation, parts: RegistryAdminServices, plane: ControlPlane, instance: Path
 ) -> TrafficServices:
     """Build the services of a gateway; ``instance`` is the directory that its processes share."""
     records, connections, gateway = parts.store, parts.store.connections, instance.name
@@ -102,7 +102,7 @@ def open_traffic_services(
     rollouts = _rollouts(settings, user, store, plane, gateway, monitoring)
     outbox, revision = Outbox(connections, store), lambda: parts.snapshot.revision
     return TrafficServices(
-        Traffic(records, store, plane),
+        RouteAdmin(records, store, plane),
         rollouts,
         Experiments(store, plane, gateway, labels),
         monitoring,
@@ -149,32 +149,32 @@ def _rollouts(
         plane,
         gateway,
         monitoring.labels.comparisons,
-        None if prometheus is None else Prometheus(prometheus.url),
+        None if prometheus is None else PrometheusClient(prometheus.url),
         slo=lambda model: monitoring.policy_of(model).rules.get("slo", {}),
         webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, SinkContext(*user)),
     )
 
 
-def _rows(place: RegistryLocation, connections: Connections, gateway: str) -> "_Rows":
+def _rows(place: RegistryLocation, connections: Connections, gateway: str) -> "_RowServices":
     """Return the captured rows of this gateway, or of its fleet if the registry is shared."""
     from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 
     if not place.is_shared:
-        return _Rows(RowSource(place.home))
+        return _RowServices(RowSource(place.home))
     requests, blobs = RowRequestStore(connections), cache(partial(open_blobs, place))
     fleet = FleetRows(requests, GatewayStore(connections), blobs, gateway, place.home)
     answers = RowAnswers(requests, blobs, gateway, place.home, place.incoming)
-    return _Rows(RowSource(place.home, fleet), answers, partial(home_name, place.home), answers.wake)
+    return _RowServices(RowSource(place.home, fleet), answers, partial(home_name, place.home), answers.wake)
 
 
 def leadership_of(connections: Connections) -> Leadership:
     """Build the task that keeps this gateway's lease."""
     lease = connections.lease
-    return Leadership(lease, connections.lead, partial(lease.release, connections))
+    return Leadership(lease, connections.acquire_leadership, partial(lease.release, connections))
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _RowServices:
     """The source of captured rows; in a shared registry also what answers requests of other gateways for rows, the name
     of this home, and what to call when rows are requested."""
 

@@ -14,7 +14,7 @@ import uvloop
 from penstock import __version__
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest.server import RestServer
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
@@ -25,7 +25,7 @@ from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.workers.client import Link
 from penstock.control.workers.protocol import tensors_out
 from penstock.control.workers.slots import SlotFile, totals
-from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine import heap
 from penstock.engine.memory import read_memory
@@ -34,7 +34,7 @@ from penstock.monitor.unit_votes import UnitVotes
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.model_loader import ModelLoader
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 
 log = logging.getLogger("penstock.worker")
 
@@ -66,7 +66,7 @@ class Worker:
         wait_s = options.load_s + COMMAND_MARGIN_S
         self._link = Link(instance.socket, index, self._set_desired, wait_s)
         slots = [file.slot for file in files]
-        regions = Regions(options.shared_memory, instance.path / "regions.json", options.max_body_bytes)
+        regions = SharedRegions(options.shared_memory, instance.path / "regions.json", options.max_body_bytes)
         self._memory = MemoryBudget(options.memory_bytes or read_memory() // MEMORY_SHARE // options.workers)
         self._plane = DataPlane(
             self._slot,
@@ -79,7 +79,7 @@ class Worker:
         )
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
         self._loader = ModelLoader(self._plane, self._slot, options.threads, self._report, self._link.rows, votes)
-        limits = Limits(
+        limits = HttpLimits(
             max_body_bytes=self._plane.limits.max_body_bytes,
             max_body_setting=self._plane.limits.max_body_setting,
             max_connections=connection_limit(options.max_connections, raise_limit(), PORTS),
@@ -134,7 +134,7 @@ class Worker:
         self._link.report(statuses)
         for status in statuses:
             key = (status.model, status.version, status.tag)
-            if status.state is State.READY and key not in self._described:
+            if status.state is ReadyState.READY and key not in self._described:
                 self._described.add(key)
                 self._describe(status.model, status.version)
 

@@ -8,7 +8,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Literal
 
-from penstock.cli.console import Exit, fail
+from penstock.cli.console import ExitCode, fail
 from penstock.config.documents import ConfigFault
 from penstock.config.settings import Settings, load_settings
 from penstock.core.errors import InvalidInput
@@ -31,7 +31,7 @@ def settings(registry: str | None = None) -> Settings:
     try:
         return load_settings(Path(file) if file else None, {"registry": registry})
     except ConfigFault as fault:
-        fail(str(fault), Exit.USAGE)
+        fail(str(fault), ExitCode.USAGE)
 
 
 def local_address(port: Literal["http", "grpc", "ops"]) -> str:
@@ -53,7 +53,7 @@ def address_of(url: str) -> str:
     """
     matched = _ADDRESS.fullmatch(url.strip())
     if matched is None or int(matched[1].rpartition(":")[2]) > 65535:
-        fail(f"--url: expected HOST:PORT (got '{url}')", Exit.USAGE)
+        fail(f"--url: expected HOST:PORT (got '{url}')", ExitCode.USAGE)
     return matched[1]
 
 
@@ -66,7 +66,7 @@ def registry_location(found: Settings) -> RegistryLocation:
     try:
         return location_of(found.registry, found.home, found.blobs)
     except InvalidInput as fault:
-        fail(str(fault), Exit.USAGE)
+        fail(str(fault), ExitCode.USAGE)
 
 
 def running_gateway(location: RegistryLocation, by_settings: bool) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
 from penstock.cli.upload import Upload
 
@@ -89,7 +89,7 @@ class AdminApiClient:
                     findings: list[Document] = line["findings"]
                     return findings
                 on_progress(line["done"], line["total"])
-        raise CallFailed("the gateway did not finish the check", Exit.UNAVAILABLE)
+        raise CallFailed("the gateway did not finish the check", ExitCode.UNAVAILABLE)
 
     def export(self, model: str, version: str, write: Write, on_progress: OnProgress) -> str:
         """See ``RegistryClient``."""
@@ -101,7 +101,9 @@ class AdminApiClient:
                 done += len(chunk)
                 on_progress(done, total)
             if done < total:
-                raise CallFailed("the gateway closed the connection before the download was complete", Exit.UNAVAILABLE)
+                raise CallFailed(
+                    "the gateway closed the connection before the download was complete", ExitCode.UNAVAILABLE
+                )
             return answer.headers["penstock-digest"] or ""
 
     def collect(self) -> list[str]:
@@ -225,7 +227,7 @@ class AdminApiClient:
         with self._answer(method, path, content, {**default_headers, **(headers or {})}, seconds) as answer:
             document = json.loads(answer.read())
         if not isinstance(document, dict):
-            raise CallFailed(f"the server at {self._address} is not a Penstock gateway", Exit.UNAVAILABLE)
+            raise CallFailed(f"the server at {self._address} is not a Penstock gateway", ExitCode.UNAVAILABLE)
         return document
 
     @contextmanager
@@ -261,7 +263,7 @@ def _as_call_failed(address: str) -> Iterator[None]:
         yield
     except (OSError, HTTPException, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise CallFailed(f"no answer from {address}: {reason}", Exit.UNAVAILABLE) from None
+        raise CallFailed(f"no answer from {address}: {reason}", ExitCode.UNAVAILABLE) from None
 
 
 def _refusal(answer: HTTPResponse) -> CallFailed:
@@ -269,7 +271,7 @@ def _refusal(answer: HTTPResponse) -> CallFailed:
         text = str(json.loads(answer.read())["error"])
     except (ValueError, KeyError, TypeError):
         text = f"the gateway answered with status {answer.status}"
-    return CallFailed(text, EXIT_OF.get(answer.headers["penstock-fault"] or "", Exit.FAILURE))
+    return CallFailed(text, EXIT_OF.get(answer.headers["penstock-fault"] or "", ExitCode.FAILURE))
 
 
 def _path(model: str, *parts: str) -> str:

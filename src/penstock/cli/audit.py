@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import Exit, data_console, fail, print_json
+from penstock.cli.console import ExitCode, data_console, fail, print_json
 from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import AsJson, Url, Where
 from penstock.cli.registry_selection import open_registry
@@ -29,7 +29,7 @@ def audit(
 ) -> None:
     """Show the newest changes, oldest first."""
     if archives and archive is not None:
-        fail("use either --archives or --archive, not both", Exit.USAGE)
+        fail("use either --archives or --archive, not both", ExitCode.USAGE)
     try:
         opened = open_registry(url, registry)
         if archives:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.addresses import registry_location, settings
-from penstock.cli.console import Exit, fail, print_json, say
+from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson, Where
 
 
@@ -26,20 +26,20 @@ def capture(
     from penstock.monitor.answer_segments import ANSWERS
     from penstock.monitor.answer_store import AnswerStore
     from penstock.monitor.capture import CAPTURES
-    from penstock.monitor.captured_rows import CapturedRows, Selection
+    from penstock.monitor.captured_rows import CapturedRows, RowSelection
     from penstock.monitor.row_tables import write_table
 
     name, colon, version = target.rpartition(":")
     if not colon or not name or not version:
-        fail(f"'{target}' has no version; expected NAME:VERSION", Exit.USAGE)
-    home, selection = registry_location(settings(registry)).home, Selection(name, version)
+        fail(f"'{target}' has no version; expected NAME:VERSION", ExitCode.USAGE)
+    home, selection = registry_location(settings(registry)).home, RowSelection(name, version)
     captured = CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
     try:
         rows = write_table(captured.batches(selection), selection, output)
     except Fault as fault:
-        fail(str(fault), Exit.NOT_FOUND if fault.kind == "not_found" else Exit.FAILURE)
+        fail(str(fault), ExitCode.NOT_FOUND if fault.kind == "not_found" else ExitCode.FAILURE)
     except OSError as error:
-        fail(f"{error.filename}: {(error.strerror or 'error').lower()}", Exit.USAGE)
+        fail(f"{error.filename}: {(error.strerror or 'error').lower()}", ExitCode.USAGE)
     if as_json:
         print_json({"rows": rows, "file": str(output)})
     else:

@@ -7,7 +7,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 
 Document = dict[str, Any]
 
@@ -15,13 +15,13 @@ Document = dict[str, Any]
 class CallFailed(Exception):
     """The gateway refused a call or did not answer; ``code`` is the exit code of the command line."""
 
-    def __init__(self, message: str, code: Exit) -> None:
+    def __init__(self, message: str, code: ExitCode) -> None:
         super().__init__(message)
         self.code = code
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class InferReply:
     """An answer, and the version and route that gave it."""
 
     document: Document
@@ -35,14 +35,14 @@ class Client(Protocol):
     def metadata(self, model: str, version: str) -> Document:
         """Return names, datatypes and shapes of a model's tensors."""
 
-    def infer(self, model: str, version: str, request: Document) -> Reply:
+    def infer(self, model: str, version: str, request: Document) -> InferReply:
         """Send one V2 request and return the answer."""
 
     def close(self) -> None:
         """Close the connection."""
 
 
-EXITS = {404: Exit.NOT_FOUND, 429: Exit.UNAVAILABLE, 503: Exit.UNAVAILABLE, 504: Exit.UNAVAILABLE}
+EXITS = {404: ExitCode.NOT_FOUND, 429: ExitCode.UNAVAILABLE, 503: ExitCode.UNAVAILABLE, 504: ExitCode.UNAVAILABLE}
 
 
 class RestClient:
@@ -66,7 +66,7 @@ class RestClient:
         """See ``Client``."""
         return self._call("GET", model_path(model, version)).document
 
-    def infer(self, model: str, version: str, request: Document) -> Reply:
+    def infer(self, model: str, version: str, request: Document) -> InferReply:
         """See ``Client``."""
         return self._call("POST", model_path(model, version) + "/infer", json.dumps(request).encode())
 
@@ -75,17 +75,19 @@ class RestClient:
         body = json.dumps({"feedback": feedback}).encode()
         return self._call("POST", model_path(model, "") + "/feedback", body).document
 
-    def _call(self, method: str, path: str, body: bytes | None = None) -> Reply:
+    def _call(self, method: str, path: str, body: bytes | None = None) -> InferReply:
         headers = {"content-type": "application/json"} if body is not None else {}
         try:
             self._connection.request(method, path, body, headers)
             answer = self._connection.getresponse()
             document = json.loads(answer.read())
         except (OSError, HTTPException, ValueError) as error:
-            raise CallFailed(f"no answer from {self._address}: {_reason(error)}", Exit.UNAVAILABLE) from None
+            raise CallFailed(f"no answer from {self._address}: {_reason(error)}", ExitCode.UNAVAILABLE) from None
         if answer.status not in (200, 202):
-            raise CallFailed(_error_text(document, answer.status), EXITS.get(answer.status, Exit.FAILURE))
-        return Reply(document, answer.headers["penstock-model-version"] or "", answer.headers["penstock-route"] or "")
+            raise CallFailed(_error_text(document, answer.status), EXITS.get(answer.status, ExitCode.FAILURE))
+        return InferReply(
+            document, answer.headers["penstock-model-version"] or "", answer.headers["penstock-route"] or ""
+        )
 
 
 def model_path(model: str, version: str) -> str:

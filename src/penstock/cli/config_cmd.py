@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.console import Exit, print_json, say
+from penstock.cli.console import ExitCode, print_json, say
 from penstock.config.documents import ConfigFault
 from penstock.config.settings import load_settings, settings_document, settings_schema
 
@@ -31,7 +31,7 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
         load_settings(file)
     except ConfigFault as fault:
         _report(fault.faults, as_json)
-        raise typer.Exit(Exit.USAGE) from None
+        raise typer.Exit(ExitCode.USAGE) from None
     _report([], as_json)
 
 
@@ -41,7 +41,7 @@ def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
         settings = settings_document(load_settings(file))
     except ConfigFault as fault:
         _report(fault.faults, as_json=False)
-        raise typer.Exit(Exit.USAGE) from None
+        raise typer.Exit(ExitCode.USAGE) from None
     if as_json:
         print_json(settings)
     else:

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
-from penstock.core.texts import escaped, legible
+from penstock.core.texts import escape_terminal, legible
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """Exit codes of `penstock`."""
 
     OK = 0
@@ -29,7 +29,7 @@ def say(message: str) -> None:
     typer.echo(legible(message), err=True)
 
 
-def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
+def fail(message: str, code: ExitCode = ExitCode.FAILURE) -> NoReturn:
     """Print an error on stderr and end the verb.
 
     Raises:
@@ -41,7 +41,7 @@ def fail(message: str, code: Exit = Exit.FAILURE) -> NoReturn:
 
 def print_json(document: Any) -> None:
     """Print a document as JSON on stdout."""
-    typer.echo(escaped(json.dumps(document, indent=2, ensure_ascii=False)))
+    typer.echo(escape_terminal(json.dumps(document, indent=2, ensure_ascii=False)))
 
 
 def data_console() -> Console:

@@ -7,9 +7,9 @@ import typer
 from rich.text import Text
 
 from penstock.cli.client import Document
-from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import label_delay, table_of
-from penstock.cli.options import AsJson, Name, Reason, Url, Where
+from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.route import gateway, weights
 
 KIND = "experiments"
@@ -35,7 +35,7 @@ def start(
         str, typer.Option(metavar="fixed|thompson", help="Keep the weights, or adapt them to the rewards.")
     ] = "fixed",
     least_weight: Annotated[int, typer.Option("--floor", help="Minimum weight of an arm with thompson.")] = 500,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -54,7 +54,7 @@ def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson 
     with gateway(url, registry) as found:
         known = found.trials(name, KIND)
     if not known:
-        fail(f"model '{name}' has no experiment", Exit.NOT_FOUND)
+        fail(f"model '{name}' has no experiment", ExitCode.NOT_FOUND)
     if as_json:
         print_json(known[0])
         return
@@ -71,12 +71,12 @@ def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson 
         say(f"the best arm is version {known[0]['best']}")
 
 
-def stop(name: Name, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+def stop(name: Name, reason: ReasonOption = "", url: Url = None, registry: Where = None) -> None:
     """Stop the newest experiment and restore the previous route."""
     with gateway(url, registry) as found:
         known = found.trials(name, KIND)
         if not known:
-            fail(f"model '{name}' has no experiment", Exit.NOT_FOUND)
+            fail(f"model '{name}' has no experiment", ExitCode.NOT_FOUND)
         after = found.act(name, KIND, known[0]["id"], "stop", reason)
     say(f"experiment {after['id']} of {name} is {after['state']}")
 

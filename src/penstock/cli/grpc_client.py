@@ -6,18 +6,18 @@ from typing import Any, Self
 import grpc
 import numpy as np
 
-from penstock.cli.client import CallFailed, Document, Reply
-from penstock.cli.console import Exit
+from penstock.cli.client import CallFailed, Document, InferReply
+from penstock.cli.console import ExitCode
 from penstock.core.errors import Fault
 from penstock.core.tensors import Array, from_raw, numpy_type, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 
 EXITS = {
-    grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
-    grpc.StatusCode.UNAVAILABLE: Exit.UNAVAILABLE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Exit.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
+    grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
+    grpc.StatusCode.UNAVAILABLE: ExitCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ExitCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: ExitCode.UNAVAILABLE,
 }
 NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -50,7 +50,7 @@ class GrpcClient:
             raise failure(error) from None
         return {"name": answer.name, "inputs": specs(answer.inputs), "outputs": specs(answer.outputs)}
 
-    def infer(self, model: str, version: str, request: Document) -> Reply:
+    def infer(self, model: str, version: str, request: Document) -> InferReply:
         """See ``Client``."""
         message = to_message(model, version, request)
         try:
@@ -58,7 +58,7 @@ class GrpcClient:
         except grpc.RpcError as error:
             raise failure(error) from None
         metadata = {key: str(value) for key, value in call.initial_metadata() or ()}
-        return Reply(
+        return InferReply(
             from_message(answer), metadata.get("penstock-model-version", ""), metadata.get("penstock-route", "")
         )
 
@@ -66,8 +66,8 @@ class GrpcClient:
 def failure(error: grpc.RpcError) -> CallFailed:
     """Return the error and exit code for a failed call."""
     if not isinstance(error, grpc.Call):
-        return CallFailed(str(error), Exit.FAILURE)
-    return CallFailed(error.details() or error.code().name, EXITS.get(error.code(), Exit.FAILURE))
+        return CallFailed(str(error), ExitCode.FAILURE)
+    return CallFailed(error.details() or error.code().name, EXITS.get(error.code(), ExitCode.FAILURE))
 
 
 def specs(tensors: Any) -> list[Document]:
@@ -88,7 +88,7 @@ def to_message(model: str, version: str, request: Document) -> pb.ModelInferRequ
             array = array_of(tensor["name"], tensor["datatype"], tensor["data"]).reshape(tensor["shape"])
         except (Fault, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CallFailed(
-                f"the data of input '{tensor.get('name', '')}' does not fit: {error}", Exit.USAGE
+                f"the data of input '{tensor.get('name', '')}' does not fit: {error}", ExitCode.USAGE
             ) from None
         message.inputs.add(name=tensor["name"], datatype=tensor["datatype"], shape=array.shape)
         message.raw_input_contents.append(to_raw(tensor["datatype"], array))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli.addresses import address_of, local_address
-from penstock.cli.console import Exit, print_json, say
+from penstock.cli.console import ExitCode, print_json, say
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def health(
         print_json(facts)
     else:
         say("ready" if ready else f"not ready: {json.dumps(facts)}")
-    raise typer.Exit(Exit.OK if ready else Exit.UNAVAILABLE)
+    raise typer.Exit(ExitCode.OK if ready else ExitCode.UNAVAILABLE)
 
 
 def ask(address: str, timeout_s: float) -> tuple[bool, Any]:

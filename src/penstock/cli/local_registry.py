@@ -6,22 +6,22 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
 from penstock.cli.upload import Upload
 from penstock.config.settings import Settings
-from penstock.control.monitoring.references.profiling import profiled
+from penstock.control.monitoring.references.profiling import profile_file
 from penstock.core.errors import Fault
 from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
 from penstock.engine.scratch import scratch_file, temporary_folder
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
-from penstock.registry.documents import ADMITTED, Shown, archive_document, model_document
+from penstock.registry.documents import ADMITTED, VersionDisplay, archive_document, model_document
 from penstock.registry.location import RegistryLocation
 from penstock.registry.model_settings import settings_in, settings_out
-from penstock.registry.records import By, ModelRecord, Move, Report
-from penstock.registry.registry import Prepared, check_alias, check_names, examined, open_registry, usable_versions
+from penstock.registry.records import AdmissionReport, AliasMove, Author, ModelRecord
+from penstock.registry.registry import ReceivedContent, admit, check_alias, check_names, open_registry, usable_versions
 from penstock.registry.stores.aliases import ANY
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
@@ -61,15 +61,15 @@ class LocalRegistry:
                 incoming.close()
                 with self._registry.prepared(incoming) as prepared:
                     report = asyncio.run(self._examine(prepared))
-                    self._registry.commit(prepared, model, version, report, checked, By(actor(), reason))
+                    self._registry.commit(prepared, model, version, report, checked, Author(actor(), reason))
             document = _document(self._registry.store.model(model))
         pushed = next(one for one in document["versions"] if one["version"] == version)
         return {**pushed, "model": model, "revision": document["revision"]}
 
-    async def _examine(self, prepared: Prepared) -> Report:
+    async def _examine(self, prepared: ReceivedContent) -> AdmissionReport:
         examiner = Examiner(self._admission)
         try:
-            return await examined(prepared, examiner)
+            return await admit(prepared, examiner)
         finally:
             await examiner.close()
 
@@ -126,7 +126,7 @@ class LocalRegistry:
             found = self._registry.store.model(model).versions[version]
             folder, graph = self._registry.layout.materialize(found.content, found.rewrite)
             features = card_features(found.metadata.get("card"))
-            document = profiled(path, graph, found.content.config, folder, features)
+            document = profile_file(path, graph, found.content.config, folder, features)
             reference = reference_in(document)
             record = ReferenceRecord(model, version, reference.digest, reference.source)
             store = MonitorStore(self._registry.store.connections)
@@ -165,20 +165,20 @@ class LocalRegistry:
     def audit_archives(self) -> list[Document]:
         """See ``RegistryClient``."""
         with _as_call_failed():
-            return [archive_document(one) for one in self._archived().listed()]
+            return [archive_document(one) for one in self._archived().list_archives()]
 
     def _archived(self) -> ArchivedAudit:
         return ArchivedAudit(self._registry.store.connections, lambda: self._registry.blobs)
 
-    def _by(self, reason: str) -> By:
-        return By(actor(), reason)
+    def _by(self, reason: str) -> Author:
+        return Author(actor(), reason)
 
 
 def _document(record: ModelRecord) -> Document:
-    return model_document(record, {version: Shown(ADMITTED) for version in record.versions})
+    return model_document(record, {version: VersionDisplay(ADMITTED) for version in record.versions})
 
 
-def _moved(model: str, alias: str, move: Move) -> Document:
+def _moved(model: str, alias: str, move: AliasMove) -> Document:
     return {
         "model": model,
         "alias": alias,
@@ -195,6 +195,6 @@ def _as_call_failed() -> Iterator[None]:
     try:
         yield
     except Fault as fault:
-        raise CallFailed(str(fault), EXIT_OF.get(fault.kind, Exit.FAILURE)) from None
+        raise CallFailed(str(fault), EXIT_OF.get(fault.kind, ExitCode.FAILURE)) from None
     except OSError as error:
-        raise CallFailed((error.strerror or type(error).__name__).lower(), Exit.FAILURE) from None
+        raise CallFailed((error.strerror or type(error).__name__).lower(), ExitCode.FAILURE) from None

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import date_of, size_text, state_text, table_of
-from penstock.cli.options import AsJson, Force, Name, Reason, RetireForce, Url, Versioned, Where
+from penstock.cli.options import AsJson, Force, Name, ReasonOption, RetireForce, Url, Versioned, Where
 from penstock.cli.progress_bar import progress
 from penstock.cli.registry_client import RegistryClient
 from penstock.cli.registry_selection import open_registry
@@ -38,7 +38,7 @@ def push(
     meta: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Metadata, such as metrics.accuracy=0.97.")
     ] = None,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -51,7 +51,7 @@ def push(
         data = upload(file)
         training = None if reference is None else upload(reference)
     except (BadModel, OSError) as fault:
-        fail(str(fault), Exit.USAGE)
+        fail(str(fault), ExitCode.USAGE)
     with _registry(url, registry) as found, progress(f"{name}:{version}") as on_progress:
         pushed = found.push(name, version, data, metadata, reason, on_progress)
         if training is not None:
@@ -104,7 +104,7 @@ def show(
     number = document["aliases"].get(version, version)
     one = next((each for each in document["versions"] if each["version"] == number), None)
     if one is None:
-        fail(f"model '{model}' has no version '{version}'", Exit.NOT_FOUND)
+        fail(f"model '{model}' has no version '{version}'", ExitCode.NOT_FOUND)
     print_json(one) if as_json else show_version(model, one)
 
 
@@ -116,7 +116,7 @@ def alias(
         str | None, typer.Option(metavar="OLD", help="Only if it points at OLD now; '' if it is new.")
     ] = None,
     force: Force = False,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -130,7 +130,7 @@ def unalias(
     name: Name,
     alias: Annotated[str, typer.Argument(help="The alias to delete.")],
     force: Force = False,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -144,7 +144,7 @@ def rollback(
     name: Name,
     alias: Annotated[str, typer.Option(help="The alias to move back.")] = CHAMPION,
     force: Force = False,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -156,7 +156,7 @@ def rollback(
 
 def retire(
     name: Versioned,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     force: RetireForce = False,
     url: Url = None,
     registry: Where = None,
@@ -178,7 +178,7 @@ def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> 
     for finding in [] if as_json else findings:
         typer.echo(f"{finding['model']}:{finding['version']} {finding['digest']}: {finding['problem']}")
     if findings:
-        raise typer.Exit(Exit.INTEGRITY)
+        raise typer.Exit(ExitCode.INTEGRITY)
     if not as_json:
         say("all contents match their digests")
 
@@ -191,19 +191,19 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the bytes that were pushed to a file, and check their digest."""
-    from penstock.engine.durable_files import replacing
+    from penstock.engine.durable_files import replace_file
     from penstock.engine.scratch import sweep
     from penstock.registry.blobs.folder import hash_file
 
     model, version = _split(name)
     sweep(file.parent)
-    with replacing(file) as scratch:
+    with replace_file(file) as scratch:
         with _registry(url, registry) as found, progress(name) as on_progress, scratch.open("wb") as written:
             digest = found.export(model, version, written.write, on_progress)
         if hash_file(scratch) != digest:
             fail(
                 f"the bytes of {name} do not match its digest; check the registry: penstock models verify",
-                Exit.INTEGRITY,
+                ExitCode.INTEGRITY,
             )
     print_json({"file": str(file), "digest": digest}) if as_json else typer.echo(digest)
 
@@ -219,7 +219,7 @@ def configured(
     keep_warm: Annotated[
         float | None, typer.Option(help="Seconds that a version stays loaded after its last use.")
     ] = None,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -258,18 +258,18 @@ def _metadata(card: Path | None, entries: list[str]) -> Document:
 
     pairs = dict(entry.partition("=")[::2] for entry in entries)
     if bad := next((entry for entry in entries if "=" not in entry), None):
-        fail(f"--meta {bad}: expected KEY=VALUE", Exit.USAGE)
+        fail(f"--meta {bad}: expected KEY=VALUE", ExitCode.USAGE)
     try:
         metadata = metadata_of_pairs(pairs)
         return metadata if card is None else {**metadata, "card": card_of(read_document(card, "the model card"))}
     except (InvalidInput, ConfigFault) as fault:
-        fail(str(fault), Exit.USAGE)
+        fail(str(fault), ExitCode.USAGE)
 
 
 def _split(name: str) -> tuple[str, str]:
     model, _, version = name.partition(":")
     if not version:
-        fail(f"'{name}' has no version; expected NAME:VERSION", Exit.USAGE)
+        fail(f"'{name}' has no version; expected NAME:VERSION", ExitCode.USAGE)
     return model, version
 
 

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from penstock.cli.client import Document
-from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Url, Where
 from penstock.cli.route import gateway
@@ -48,7 +48,7 @@ def monitor(
     if self_test:
         raise typer.Exit(_self_test(streams, as_json))
     if not name:
-        fail("no model given; name one, or test the monitor with --self-test", Exit.USAGE)
+        fail("no model given; name one, or test the monitor with --self-test", ExitCode.USAGE)
     with gateway(url, registry) as found:
 
         def look() -> Group:
@@ -83,7 +83,7 @@ def _print_relearning(answer: Document, as_json: bool) -> None:
 
 def _self_test(streams: int, as_json: bool) -> int:
     """Print the delays of detection and the false alarms; return 1 if a case misses its limits."""
-    from penstock.monitor.selftest import CASES, finding, rows_of, run
+    from penstock.monitor.selftest import CASES, case_result, rows_of, run
 
     found = []
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bars:
@@ -93,7 +93,7 @@ def _self_test(streams: int, as_json: bool) -> int:
             for seed in range(streams):
                 outcomes.append(run(case, seed, unchanged_rows=rows_of(case)))
                 bars.advance(task)
-            found.append(finding(case, outcomes))
+            found.append(case_result(case, outcomes))
     if as_json:
         print_json([{**asdict(one), "case": one.case.name, "holds": one.holds} for one in found])
     else:
@@ -105,7 +105,7 @@ def _self_test(streams: int, as_json: bool) -> int:
             alarms = (str(one.streams), str(one.false_alarms), str(one.unchanged_rows))
             table.add_row(one.case.name, *alarms, hits, delay, asked, "yes" if one.holds else "NO")
         data_console().print(table)
-    return Exit.OK if all(one.holds for one in found) else Exit.FAILURE
+    return ExitCode.OK if all(one.holds for one in found) else ExitCode.FAILURE
 
 
 def render(model: str, document: Document) -> Group:

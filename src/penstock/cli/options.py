@@ -8,7 +8,7 @@ Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port
 
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
 
-Reason = Annotated[str, typer.Option(help="The reason, for the audit.")]
+ReasonOption = Annotated[str, typer.Option(help="The reason, for the audit.")]
 
 Force = Annotated[bool, typer.Option("--force", help="Move the alias even if a route decides which version answers.")]
 

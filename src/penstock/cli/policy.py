@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from penstock.cli.client import Document
-from penstock.cli.console import Exit, fail, print_json, say
-from penstock.cli.options import AsJson, Name, Reason, Url, Where
+from penstock.cli.console import ExitCode, fail, print_json, say
+from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.route import gateway
 
-File = Annotated[Path, typer.Argument(help="The policy, as YAML or JSON.")]
+PolicyFile = Annotated[Path, typer.Argument(help="The policy, as YAML or JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,12 @@ def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = 
 
 
 def set_(
-    name: Name, file: File, reason: Reason = "", url: Url = None, registry: Where = None, as_json: AsJson = False
+    name: Name,
+    file: PolicyFile,
+    reason: ReasonOption = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
 ) -> None:
     """Replace a model's policy."""
     document = _read(file)
@@ -39,7 +44,7 @@ def set_(
     _print(after, as_json)
 
 
-def check(file: File) -> None:
+def check(file: PolicyFile) -> None:
     """Check a policy file; exit 2 if it is invalid."""
     _read(file)
     say(f"{file} is valid")
@@ -57,9 +62,9 @@ def _read(file: Path) -> Document:
         document = read_document(file, "the policy")
         refuse_unreachable(policy_in(document, schedule_in))
     except ConfigFault as fault:
-        fail(str(fault), Exit.USAGE)
+        fail(str(fault), ExitCode.USAGE)
     except InvalidInput as fault:
-        fail("; ".join(_with_line(one, lines_of(file)) for one in str(fault).split("; ")), Exit.USAGE)
+        fail("; ".join(_with_line(one, lines_of(file)) for one in str(fault).split("; ")), ExitCode.USAGE)
     return document
 
 

@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from penstock.cli.addresses import address_of, local_address
-from penstock.cli.client import CallFailed, Client, Document, Reply, RestClient
-from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.client import CallFailed, Client, Document, InferReply, RestClient
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.requests import BadData, describe, is_request, read_data, to_request
 
 
@@ -39,7 +39,7 @@ def predict(
     except CallFailed as failure:
         fail(str(failure), failure.code)
     except BadData as fault:
-        fail(str(fault), Exit.USAGE)
+        fail(str(fault), ExitCode.USAGE)
     finally:
         client.close()
     show(reply, as_json)
@@ -64,7 +64,7 @@ def _request(client: Client, name: str, version: str, argument: str | None) -> D
     return to_request(data, client.metadata(name, version)["inputs"])
 
 
-def show(reply: Reply, as_json: bool) -> None:
+def show(reply: InferReply, as_json: bool) -> None:
     """Print an answer: its outputs on stdout, its version and route on stderr."""
     if as_json:
         print_json(reply.document)

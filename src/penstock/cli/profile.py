@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.console import Exit, fail, print_json, say
+from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson
 from penstock.cli.progress_bar import progress
 
@@ -55,9 +55,9 @@ def profile(
             reference = made(table, loaded, names, on_progress, label, described, time)
         output.write_text(json.dumps(reference_out(reference)) + "\n")
     except (Fault, ConfigFault) as fault:
-        fail(str(fault), Exit.USAGE)
+        fail(str(fault), ExitCode.USAGE)
     except OSError as error:
-        fail(f"{error.filename}: {(error.strerror or 'error').lower()}", Exit.USAGE)
+        fail(f"{error.filename}: {(error.strerror or 'error').lower()}", ExitCode.USAGE)
     if as_json:
         print_json({"digest": reference.digest, "rows": reference.rows, "file": str(output)})
         return

@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from penstock.cli.upload import BadModel, Upload
 from penstock.core.errors import Fault
 
 EXIT_OF = {
-    "invalid": Exit.USAGE,
-    "not_found": Exit.NOT_FOUND,
-    "refused": Exit.REFUSED,
-    "too_large": Exit.REFUSED,
-    "conflict": Exit.CONFLICT,
-    "overloaded": Exit.UNAVAILABLE,
-    "not_ready": Exit.UNAVAILABLE,
-    "deadline": Exit.UNAVAILABLE,
-    "damaged": Exit.INTEGRITY,
+    "invalid": ExitCode.USAGE,
+    "not_found": ExitCode.NOT_FOUND,
+    "refused": ExitCode.REFUSED,
+    "too_large": ExitCode.REFUSED,
+    "conflict": ExitCode.CONFLICT,
+    "overloaded": ExitCode.UNAVAILABLE,
+    "not_ready": ExitCode.UNAVAILABLE,
+    "deadline": ExitCode.UNAVAILABLE,
+    "damaged": ExitCode.INTEGRITY,
 }
 """Exit codes by kind of error."""
 
@@ -101,6 +101,6 @@ def upload_chunks(data: Upload, on_progress: OnProgress) -> Iterable[bytes]:
             done += len(chunk)
             on_progress(done, data.size)
     except (BadModel, Fault) as fault:
-        raise CallFailed(str(fault), Exit.USAGE) from None
+        raise CallFailed(str(fault), ExitCode.USAGE) from None
     except OSError as error:
-        raise CallFailed(f"the model cannot be read: {(error.strerror or 'error').lower()}", Exit.USAGE) from None
+        raise CallFailed(f"the model cannot be read: {(error.strerror or 'error').lower()}", ExitCode.USAGE) from None

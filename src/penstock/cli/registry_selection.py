@@ -3,7 +3,7 @@
 from penstock.cli.addresses import address_of, may_use_configured_port, registry_location, running_gateway, settings
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import RegistryClient
 
 
@@ -37,6 +37,7 @@ def open_gateway(url: str | None, registry: str | None) -> AdminApiClient:
     address = running_gateway(registry_location(found), by_settings=registry is None and may_use_configured_port(found))
     if address is None:
         raise CallFailed(
-            "no gateway is running; start one with: penstock serve, or pass its address with --url", Exit.UNAVAILABLE
+            "no gateway is running; start one with: penstock serve, or pass its address with --url",
+            ExitCode.UNAVAILABLE,
         )
     return AdminApiClient(address)

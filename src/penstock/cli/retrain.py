@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from penstock.cli.client import Document
-from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import table_of
-from penstock.cli.options import AsJson, Name, Reason, Url, Where
+from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.route import gateway
 
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def retrain(
     name: Name,
     version: Annotated[str | None, typer.Option(help="The version to replace. [the version that answers]")] = None,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     deliveries: Annotated[
         bool, typer.Option("--deliveries", help="Show the deliveries of events; request nothing.")
     ] = False,
@@ -34,7 +34,7 @@ def retrain(
 ) -> None:
     """Request retraining of a model, whatever its rules decide."""
     if deliveries + replay + candidates + (approve is not None) > 1:
-        fail("use only one of --deliveries, --replay, --candidates and --approve", Exit.USAGE)
+        fail("use only one of --deliveries, --replay, --candidates and --approve", ExitCode.USAGE)
     with gateway(url, registry) as found:
         if approve is not None:
             answer = found.approve(name, approve, reason)

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document
-from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import date_of, label_delay, table_of
-from penstock.cli.options import AsJson, Name, Reason, Url, Where
+from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.rollout_progress import OPEN, Reporter
 from penstock.cli.route import bar, gateway
 from penstock.core.rollouts.guard_spec import NAMES, limit_word
@@ -71,7 +71,7 @@ def start(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Evaluate the current traffic; change nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Print the progress until the rollout ends.")] = False,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -120,27 +120,31 @@ def status(
     print_json(document) if as_json else data_console().print(render(document))
 
 
-def pause(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+def pause(name: Name, which: Which = None, reason: ReasonOption = "", url: Url = None, registry: Where = None) -> None:
     """Hold the current weights; a failed guard still rolls back."""
     _act("pause", name, which, reason, url, registry)
 
 
-def resume(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+def resume(name: Name, which: Which = None, reason: ReasonOption = "", url: Url = None, registry: Where = None) -> None:
     """Continue a paused rollout."""
     _act("resume", name, which, reason, url, registry)
 
 
-def approve(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+def approve(
+    name: Name, which: Which = None, reason: ReasonOption = "", url: Url = None, registry: Where = None
+) -> None:
     """Approve the step that waits for approval."""
     _act("approve", name, which, reason, url, registry)
 
 
-def promote(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+def promote(
+    name: Name, which: Which = None, reason: ReasonOption = "", url: Url = None, registry: Where = None
+) -> None:
     """Give the version all the traffic now, without waiting for evidence."""
     _act("promote", name, which, reason, url, registry)
 
 
-def abort(name: Name, which: Which = None, reason: Reason = "", url: Url = None, registry: Where = None) -> None:
+def abort(name: Name, which: Which = None, reason: ReasonOption = "", url: Url = None, registry: Where = None) -> None:
     """Roll back now: the version gets no more traffic."""
     _act("abort", name, which, reason, url, registry)
 
@@ -157,7 +161,7 @@ def _which(found: AdminApiClient, name: str, which: str | None) -> str:
         return which
     known = found.trials(name, KIND)
     if not known:
-        fail(f"model '{name}' has no rollout; start one with: penstock rollout start {name} --to V", Exit.NOT_FOUND)
+        fail(f"model '{name}' has no rollout; start one with: penstock rollout start {name} --to V", ExitCode.NOT_FOUND)
     return str(known[0]["id"])
 
 
@@ -171,7 +175,7 @@ def _steps_in(text: str) -> list[Any]:
 def _step(text: str) -> int | Document:
     weight = text.removesuffix("!")
     if not weight.isdigit():
-        fail(f"--steps: expected weights such as 100,500!,10000 (got '{text}')", Exit.USAGE)
+        fail(f"--steps: expected weights such as 100,500!,10000 (got '{text}')", ExitCode.USAGE)
     return int(weight) if weight == text else {"weight": int(weight), "approval": True}
 
 
@@ -186,14 +190,14 @@ def _guard(text: str) -> Document:
     try:
         return {"metric": metric, word: float(limit)}
     except ValueError:
-        fail(f"--guard: expected METRIC, METRIC:NUMBER or JSON (got '{text}')", Exit.USAGE)
+        fail(f"--guard: expected METRIC, METRIC:NUMBER or JSON (got '{text}')", ExitCode.USAGE)
 
 
 def _json_in(option: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        fail(f"{option}: not valid JSON: {error}", Exit.USAGE)
+        fail(f"{option}: not valid JSON: {error}", ExitCode.USAGE)
 
 
 def _watch(found: AdminApiClient, name: str, trial_id: str) -> None:

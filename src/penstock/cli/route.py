@@ -8,9 +8,9 @@ import typer
 
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import Exit, data_console, fail, print_json, say
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import table_of
-from penstock.cli.options import AsJson, Name, Reason, Url, Where
+from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.registry_selection import open_gateway
 
 BAR = 30
@@ -45,7 +45,7 @@ def set_(
         list[str] | None, typer.Option(metavar="header:NAME=VALUE->V", help="Send matching requests to a version.")
     ] = None,
     expect: Annotated[int | None, typer.Option(metavar="REVISION", help="Only if the model has this revision.")] = None,
-    reason: Reason = "",
+    reason: ReasonOption = "",
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
@@ -63,7 +63,9 @@ def set_(
         _print_route(name, found.set_route(name, route, expect), as_json)
 
 
-def drop(name: Name, reason: Reason = "", url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
+def drop(
+    name: Name, reason: ReasonOption = "", url: Url = None, registry: Where = None, as_json: AsJson = False
+) -> None:
     """Delete a model's route: its champion, or its newest ready version, answers again."""
     with gateway(url, registry) as found:
         _print_route(name, found.drop_route(name, reason), as_json)
@@ -105,14 +107,14 @@ def weights(text: str, option: str) -> dict[str, int]:
     """
     pairs = [_pair(one, option) for one in text.split(",") if one]
     if bad := next((weight for _, weight in pairs if not weight.isdigit()), None):
-        fail(f"{option}: a weight is a whole number (got '{bad}')", Exit.USAGE)
+        fail(f"{option}: a weight is a whole number (got '{bad}')", ExitCode.USAGE)
     return {version: int(weight) for version, weight in pairs}
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
     version, equals, value = text.strip().partition("=")
     if not equals or not version or not value:
-        fail(f"{option}: expected VERSION=NUMBER (got '{text}')", Exit.USAGE)
+        fail(f"{option}: expected VERSION=NUMBER (got '{text}')", ExitCode.USAGE)
     return version, value
 
 
@@ -120,14 +122,14 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        fail(f"--shadow: a share is a number from 0 to 100 (got '{text}')", Exit.USAGE)
+        fail(f"--shadow: a share is a number from 0 to 100 (got '{text}')", ExitCode.USAGE)
 
 
 def _rule(text: str) -> Document:
     condition, arrow, version = text.rpartition("->")
     header, equals, value = condition.removeprefix("header:").partition("=")
     if not arrow or not equals or not condition.startswith("header:"):
-        fail(f"--rule: expected header:NAME=VALUE->VERSION (got '{text}')", Exit.USAGE)
+        fail(f"--rule: expected header:NAME=VALUE->VERSION (got '{text}')", ExitCode.USAGE)
     return {"header": header, "equals": value, "version": version}
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.console import Exit, fail
+from penstock.cli.console import ExitCode, fail
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def serve(
 
     Settings come from flags, then PENSTOCK_... variables, then the --config file, then the defaults in brackets.
     """
-    from penstock.app.gateway import CannotServe, serve
+    from penstock.app.gateway import StartFailed, serve
     from penstock.config.documents import ConfigFault
     from penstock.config.settings import load_settings
 
@@ -70,6 +70,6 @@ def serve(
     try:
         serve(load_settings(config, flags))
     except ConfigFault as fault:
-        fail(str(fault), Exit.USAGE)
-    except CannotServe as fault:
-        fail(str(fault), Exit(fault.code))
+        fail(str(fault), ExitCode.USAGE)
+    except StartFailed as fault:
+        fail(str(fault), ExitCode(fault.code))

@@ -37,7 +37,7 @@ class Section(BaseModel):
 MessageBytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
 
 
-class Limits(Section):
+class LimitSettings(Section):
     """Limits of requests, answers and connections, and of the memory a worker holds for its callers."""
 
     max_body_bytes: MessageBytes = 64 << 20
@@ -74,14 +74,14 @@ class Limits(Section):
     """Longest wait for a model to be loaded or unloaded on request."""
 
 
-class Cors(Section):
+class CorsSettings(Section):
     """Cross-origin access of browsers to the REST port."""
 
     origins: tuple[Annotated[str, Field(pattern=r"^(\*|null|https?://[^/\s,]+)$")], ...] = ()
     """Origins whose pages may use the REST port, such as "https://app.example"; "*" allows all, without credentials."""
 
 
-class Stop(Section):
+class StopSettings(Section):
     """How the gateway stops."""
 
     drain_delay_seconds: Seconds = 1.0
@@ -94,7 +94,7 @@ class Stop(Section):
     """Time that workers keep serving without a control process."""
 
 
-class Admission(Section):
+class AdmissionSettings(Section):
     """Limits for the examination of a version before it may serve."""
 
     seconds: PositiveSeconds = 4.0
@@ -107,7 +107,7 @@ class Admission(Section):
     """Largest content that is received, packed and unpacked."""
 
 
-class Watch(Section):
+class WatchSettings(Section):
     """How a model folder is watched."""
 
     seconds: Seconds = 1.0
@@ -120,7 +120,7 @@ class Watch(Section):
 AnswersBytes = Annotated[int, Field(ge=16 << 20, le=1 << 44)]
 
 
-class Monitor(Section):
+class MonitorSettings(Section):
     """Settings of the monitor, the same on all gateways of a fleet."""
 
     false_alarms_per_day: Annotated[float, Field(ge=0, le=1e6)] = 0.0
@@ -141,7 +141,7 @@ Days = Annotated[int, Field(ge=1, le=36_500)]
 DiskBytes = Annotated[int, Field(ge=1 << 20, le=1 << 44)]
 
 
-class Retention(Section):
+class RetentionSettings(Section):
     """Retention of stored data, in days, and its limits."""
 
     events_days: Days = 90
@@ -184,14 +184,14 @@ class Retention(Section):
     """Metrics of versions that are no longer served."""
 
 
-class Prometheus(Section):
+class PrometheusSettings(Section):
     """A Prometheus server."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
     """Its address, such as http://127.0.0.1:9090."""
 
 
-class Mlflow(Section):
+class MlflowSettings(Section):
     """An MLflow tracking server whose registered models are copied into the registry."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
@@ -207,7 +207,7 @@ class Mlflow(Section):
     """File with the secret that MLflow signs its webhooks with; without one, webhooks are refused."""
 
 
-class Tls(Section):
+class TlsSettings(Section):
     """TLS on the data plane's two ports."""
 
     certificate_file: Path

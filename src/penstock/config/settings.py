@@ -18,16 +18,16 @@ from pydantic_settings import (
 
 from penstock.config.documents import ConfigFault, read_mapping
 from penstock.config.sections import (
-    Admission,
-    Cors,
-    Limits,
-    Mlflow,
-    Monitor,
-    Prometheus,
-    Retention,
-    Stop,
-    Tls,
-    Watch,
+    AdmissionSettings,
+    CorsSettings,
+    LimitSettings,
+    MlflowSettings,
+    MonitorSettings,
+    PrometheusSettings,
+    RetentionSettings,
+    StopSettings,
+    TlsSettings,
+    WatchSettings,
     one_sentence,
 )
 
@@ -104,21 +104,21 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of log lines on standard error."""
 
-    tls: Tls | None = None
+    tls: TlsSettings | None = None
     """TLS on the REST and gRPC ports; none by default."""
 
-    limits: Limits = Limits()
-    cors: Cors = Cors()
-    stop: Stop = Stop()
-    admission: Admission = Admission()
-    watch: Watch = Watch()
-    monitor: Monitor = Monitor()
-    retention: Retention = Retention()
+    limits: LimitSettings = LimitSettings()
+    cors: CorsSettings = CorsSettings()
+    stop: StopSettings = StopSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    watch: WatchSettings = WatchSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    retention: RetentionSettings = RetentionSettings()
 
-    prometheus: Prometheus | None = None
+    prometheus: PrometheusSettings | None = None
     """A Prometheus server that rollout guards may query; none by default."""
 
-    mlflow: Mlflow | None = None
+    mlflow: MlflowSettings | None = None
     """An MLflow server whose models are copied; none by default."""
 
     @classmethod

@@ -15,7 +15,7 @@ from penstock.telemetry.readings import Point, Reading
 log = logging.getLogger("penstock.control")
 
 
-class Lease(Protocol):
+class HeldLease(Protocol):
     """The lease as this process sees it."""
 
     @property
@@ -27,9 +27,9 @@ class Leadership:
     """The part of one gateway in the election. ``lead`` acquires or renews the lease and returns whether this gateway
     leads; ``release`` gives it up. Both block, and raise ``Fault`` while the database is unreachable."""
 
-    def __init__(self, lease: Lease, lead: Callable[[], bool], release: Callable[[], None]) -> None:
+    def __init__(self, lease: HeldLease, lead: Callable[[], bool], release: Callable[[], None]) -> None:
         self._lease = lease
-        self._lead = lead
+        self._acquire = lead
         self._release = release
         self._pool = BlockingPool("lease", 1)
         self.pools = (self._pool,)
@@ -39,7 +39,7 @@ class Leadership:
     async def step(self) -> None:
         """Acquire or renew the lease once; raises ``Fault`` while the database is unreachable."""
         try:
-            await self._pool.call(self._lead)
+            await self._pool.call(self._acquire)
         finally:
             self._log_change(self._lease.term)
 

@@ -34,7 +34,7 @@ OVERDUE_S = 300.0
 DOUBLINGS = 30
 
 Clock = Callable[[], float]
-Pause = Callable[[asyncio.Event, float], Awaitable[None]]
+WaitForEvent = Callable[[asyncio.Event, float], Awaitable[None]]
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -42,17 +42,17 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts:
+class RetryState:
     """The failures of something in a row, when it is due again (monotonic seconds), and the last problem."""
 
     failures: int = 0
     due: float = 0.0
     problem: str = ""
 
-    def failed(self, problem: str, now: float, limits: tuple[float, float], chance: float) -> "Attempts":
+    def after_failure(self, problem: str, now: float, limits: tuple[float, float], chance: float) -> "RetryState":
         """The attempts after one more failure; ``limits`` are the first and the longest pause, ``chance`` is 0 to 1."""
         failures = self.failures + 1
-        return Attempts(failures, now + backoff_s(failures, *limits, chance), problem)
+        return RetryState(failures, now + backoff_s(failures, *limits, chance), problem)
 
 
 def backoff_s(failures: int, first_s: float, longest_s: float, chance: float) -> float:
@@ -67,7 +67,7 @@ def interval_s(failures: int, interval: float, chance: float) -> float:
     return pause * (1 + JITTER * (2 * chance - 1))
 
 
-def due_keys(keys: Iterable[Key], attempts: dict[Key, Attempts], now: float) -> list[Key]:
+def due_keys(keys: Iterable[Key], attempts: dict[Key, RetryState], now: float) -> list[Key]:
     """The keys that are due, in their order."""
     return [key for key in keys if key not in attempts or now >= attempts[key].due]
 
@@ -107,7 +107,7 @@ class ProblemLog:
 def describe(error: BaseException) -> str:
     """The text of an error for operators: the full reason of a fault, or the type and text of an exception."""
     if isinstance(error, Fault):
-        return error.whole
+        return error.full_text
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
@@ -132,7 +132,7 @@ class KeyedWork(Generic[Key]):
         self._what = what
         self._limits = limits
         self._shared = shared
-        self._attempts: dict[Key, Attempts] = {}
+        self._attempts: dict[Key, RetryState] = {}
         self._problem_log = ProblemLog()
 
     def due(self, keys: Iterable[Key]) -> list[Key]:
@@ -159,18 +159,18 @@ class KeyedWork(Generic[Key]):
         except self._shared:
             raise
         except Exception as error:
-            self.failed(key, error)
+            self.record_failure(key, error)
         else:
-            self.succeeded(key)
+            self.record_success(key)
 
-    def failed(self, key: Key, error: Exception) -> None:
+    def record_failure(self, key: Key, error: Exception) -> None:
         """Record and log the failure of a key, and back off."""
-        known, problem = self._attempts.get(key, Attempts()), describe(error)
-        self._attempts[key] = known.failed(problem, self._task.clock(), self._limits, self._task.chance())
+        known, problem = self._attempts.get(key, RetryState()), describe(error)
+        self._attempts[key] = known.after_failure(problem, self._task.clock(), self._limits, self._task.chance())
         self._task.failures += 1
         self._problem_log.report(key, f"{self._what} {_key_text(key)}: {problem}", error)
 
-    def succeeded(self, key: Key) -> None:
+    def record_success(self, key: Key) -> None:
         """Record the success of a key."""
         self._attempts.pop(key, None)
         if self._problem_log.clear(key):
@@ -221,7 +221,7 @@ class PeriodicTask:
         meanwhile: str = "",
         clock: Clock = time.monotonic,
         now: Clock = time.time,
-        pause: Pause = wait,
+        pause: WaitForEvent = wait,
         chance: Clock = random.random,
     ) -> None:
         self.name = name
@@ -262,18 +262,18 @@ class PeriodicTask:
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
-            self._failed(error)  # something that the step waited for was cancelled, not the task
+            self._record_failure(error)  # something that the step waited for was cancelled, not the task
         except Exception as error:
-            self._failed(error)
+            self._record_failure(error)
         else:
-            self._succeeded()
+            self._record_success()
         self._ended, self._dead = self.clock(), ""
 
     def pause_s(self) -> float:
         """The pause before the next step."""
         return interval_s(self._in_a_row, self._interval_s, self.chance())
 
-    def _failed(self, error: BaseException) -> None:
+    def _record_failure(self, error: BaseException) -> None:
         self.failures += 1
         self._in_a_row += 1
         text = describe(error)
@@ -282,16 +282,16 @@ class PeriodicTask:
             self.name, f"{self._meanwhile if known else f'task {self.name} failed'}: {text}", error
         )
 
-    def _succeeded(self) -> None:
+    def _record_success(self) -> None:
         self.last_success = self._now()
         self._in_a_row = 0
         if self._problem_log.clear(self.name):
             log.info("task %s succeeds again", self.name)
 
-    def died(self, error: BaseException | None) -> None:
+    def record_death(self, error: BaseException | None) -> None:
         """Record that the task's loop has ended unexpectedly."""
         self._dead = "it ended" if error is None else describe(error)
-        self._failed(error or RuntimeError("it ended"))
+        self._record_failure(error or RuntimeError("it ended"))
 
     @property
     def is_dead(self) -> bool:
@@ -331,11 +331,13 @@ class Tasks:
 
     def _launch(self, task: PeriodicTask) -> None:
         running = self._running[task.name] = asyncio.create_task(task.run(), name=task.name)
-        running.add_done_callback(lambda ended: self._ended(task, ended))
+        running.add_done_callback(lambda ended: self._note_ended(task, ended))
 
-    def _ended(self, task: PeriodicTask, running: "asyncio.Task[None]") -> None:
+    def _note_ended(self, task: PeriodicTask, running: "asyncio.Task[None]") -> None:
         if not self._stopped:
-            task.died(asyncio.CancelledError("it was cancelled") if running.cancelled() else running.exception())
+            task.record_death(
+                asyncio.CancelledError("it was cancelled") if running.cancelled() else running.exception()
+            )
             self._launch(task)
 
     async def stop(self) -> None:

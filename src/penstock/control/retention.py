@@ -91,7 +91,7 @@ FILES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RetentionLimits:
     """How long what grows is kept, in seconds, and how much of it; see ``config.Retention``."""
 
     events_s: float = 90 * DAY_S
@@ -112,13 +112,13 @@ SCRATCH, COPIES, AUDIT, AUDIT_ARCHIVES = "scratch", "files", "audit", "audit arc
 WITH_CONTENTS = (SCRATCH, COPIES, AUDIT, AUDIT_ARCHIVES)
 """Batches that delete files, or ask the store of contents, which may take longer than rows."""
 
-Batch = Callable[[], int]
+DeleteBatch = Callable[[], int]
 """One short transaction; how many rows it took, 0 if nothing is left."""
 
 
 def row_batches(
-    keeping: Keeping, store: RetentionStore, archives: AuditArchives, now: float
-) -> Iterator[tuple[str, Batch]]:
+    keeping: RetentionLimits, store: RetentionStore, archives: AuditArchives, now: float
+) -> Iterator[tuple[str, DeleteBatch]]:
     """What is to be done about the rows that all gateways share, and the name of each; ``now`` is the database's time
     in seconds since the epoch."""
     yield "deliveries", partial(store.deliveries, now - keeping.deliveries_s)
@@ -138,7 +138,7 @@ def row_batches(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredEntry:
     """A file or folder that may go; ``age_s`` since it was last changed."""
 
     name: str
@@ -147,7 +147,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class RetentionLimit:
     """How long entries are kept (``age_s``), how much of them (``size`` in bytes, None = any), and for how long one is
     kept in any case (``young_s``)."""
 
@@ -156,7 +156,9 @@ class Keep:
     young_s: float = 0.0
 
 
-def overdue(entries: Iterable[Entry], keep: Keep, needed: Callable[[str], bool] = lambda _: False) -> list[str]:
+def overdue(
+    entries: Iterable[StoredEntry], keep: RetentionLimit, needed: Callable[[str], bool] = lambda _: False
+) -> list[str]:
     """The names of the entries that have to go, oldest first, at most ``MOST_FILES``."""
     candidates = sorted((one for one in entries if not needed(one.name)), key=lambda one: -one.age_s)
     held, gone = sum(one.size for one in candidates), []
@@ -169,7 +171,7 @@ def overdue(entries: Iterable[Entry], keep: Keep, needed: Callable[[str], bool] 
 
 
 @dataclass(frozen=True, slots=True)
-class Needed:
+class ReferencedDigests:
     """What this gateway's copies are needed for: digests (hex) of contents and of references."""
 
     contents: Collection[str]
@@ -180,7 +182,7 @@ class HomeFiles:
     """The files of one gateway that nobody else deletes; ``clock`` gives seconds since the epoch, as files have it,
     ``shared`` is what its processes share in memory. Blocks."""
 
-    def __init__(self, home: Path, keeping: Keeping, clock: Callable[[], float], shared: Path) -> None:
+    def __init__(self, home: Path, keeping: RetentionLimits, clock: Callable[[], float], shared: Path) -> None:
         self._home = home
         self._shared = shared
         self._keeping = keeping
@@ -190,19 +192,19 @@ class HomeFiles:
         """Delete what killed processes left; how many files and folders went."""
         return sweep_below(self._home) + sweep_below(self._shared) + sweep(temporary_folder())
 
-    def clear(self, needed: Needed) -> int:
+    def clear(self, needed: ReferencedDigests) -> int:
         """Delete what is overdue; how many files and folders went."""
-        copies = Keep(self._keeping.copies_s)
-        exports = Keep(self._keeping.exports_s, self._keeping.exports_bytes, DAY_S)
+        copies = RetentionLimit(self._keeping.copies_s)
+        exports = RetentionLimit(self._keeping.exports_s, self._keeping.exports_bytes, DAY_S)
         contents, references = set(needed.contents), {*needed.references, "index"}
         gone = self._sweep(self._home / "retraining", exports, lambda _: False)
         gone += self._sweep(self._home / "unpacked", copies, lambda name: name.partition("-")[0] in contents)
         gone += self._sweep(self._home / "references", copies, lambda name: name.removesuffix(".json") in references)
-        for shard in _below(self._home / "cache" / "sha256"):
+        for shard in _entries_below(self._home / "cache" / "sha256"):
             gone += self._sweep(shard, copies, lambda name: name in contents)
         return gone
 
-    def _sweep(self, folder: Path, keep: Keep, needed: Callable[[str], bool]) -> int:
+    def _sweep(self, folder: Path, keep: RetentionLimit, needed: Callable[[str], bool]) -> int:
         names = overdue(self._entries(folder, keep.size is not None), keep, needed)
         for name in names:
             path = folder / name
@@ -213,13 +215,13 @@ class HomeFiles:
                     path.unlink()
         return len(names)
 
-    def _entries(self, folder: Path, weighed: bool) -> Iterator[Entry]:
-        for path in (one for one in _below(folder) if not is_scratch(one.name)):
+    def _entries(self, folder: Path, weighed: bool) -> Iterator[StoredEntry]:
+        for path in (one for one in _entries_below(folder) if not is_scratch(one.name)):
             with suppress(OSError):  # gone meanwhile
-                yield Entry(path.name, self._clock() - path.lstat().st_mtime, _size(path) if weighed else 0)
+                yield StoredEntry(path.name, self._clock() - path.lstat().st_mtime, _size(path) if weighed else 0)
 
 
-def _below(folder: Path) -> Sequence[Path]:
+def _entries_below(folder: Path) -> Sequence[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
@@ -237,12 +239,12 @@ class Janitor:
 
     def __init__(
         self,
-        keeping: Keeping,
+        keeping: RetentionLimits,
         store: RetentionStore,
         archives: AuditArchives,
         files: HomeFiles,
         lead: Callable[[], bool],
-        needed: Callable[[], Needed],
+        needed: Callable[[], ReferencedDigests],
         served: Callable[[], Collection[VersionKey]],
     ) -> None:
         self._keeping = keeping
@@ -276,33 +278,33 @@ class Janitor:
         return cleared
 
     async def _perform(
-        self, batches: Iterable[tuple[str, Batch]], gone: dict[str, int], faults: list[Exception]
+        self, batches: Iterable[tuple[str, DeleteBatch]], gone: dict[str, int], faults: list[Exception]
     ) -> None:
         for name, batch in batches:
             try:
-                gone[name] = await self._repeated(name, batch)
+                gone[name] = await self._repeat(name, batch)
             except Exception as fault:
                 faults.append(fault)
 
-    def _own(self) -> list[tuple[str, Batch]]:
+    def _own(self) -> list[tuple[str, DeleteBatch]]:
         """What each gateway does, whether or not the database answers."""
         scratch = (SCRATCH, self._files.sweep_scratch)
-        return [scratch, ("references in use", self._use), (COPIES, self._clear)]
+        return [scratch, ("references in use", self._disk_use), (COPIES, self._clear)]
 
-    async def _shared(self) -> list[tuple[str, Batch]]:
+    async def _shared(self) -> list[tuple[str, DeleteBatch]]:
         """What the gateway that leads does."""
         if not await self._rows.call(self._lead):
             return []
         return list(row_batches(self._keeping, self._store, self._archives, await self._rows.call(self._store.now)))
 
-    def _use(self) -> int:
+    def _disk_use(self) -> int:
         self._store.use_references(self._served())
         return 0
 
     def _clear(self) -> int:
         return self._files.clear(self._needed())
 
-    async def _repeated(self, name: str, batch: Batch) -> int:
+    async def _repeat(self, name: str, batch: DeleteBatch) -> int:
         """Repeat a batch until nothing is left; other calls may run in between."""
         pool = self._contents if name in WITH_CONTENTS else self._rows
         gone = 0

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Final
 
 BATCHING: Final = "batching"
-"""The parameter of a described configuration, and property of a model's metadata, that holds ``Sharing.text``."""
+"""The parameter of a described configuration, and property of a model's metadata, that holds ``BatchSharing.text``."""
 
 MOST_ROWS: Final = 64
 """The most rows of a batch run; beyond that a run gains little and its callers wait."""
@@ -19,7 +19,7 @@ OBJECTIVE_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class RunCost:
     """What a run takes: nanoseconds for itself, and for each row of it; fitted to measured runs."""
 
     base_ns: float
@@ -60,7 +60,7 @@ NOT_EXAMINED: Final = RowProof(False, "its graph has not been examined")
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class BatchSharing:
     """Whether calls of several callers share runs of a version; ``reason`` says why, or why not."""
 
     shared: bool
@@ -72,10 +72,10 @@ class Sharing:
         return f"{'requests share runs' if self.shared else 'every request runs alone'}: {self.reason}"
 
 
-def fit_cost(rows: int, one_ns: int, all_ns: int) -> Cost:
+def fit_cost(rows: int, one_ns: int, all_ns: int) -> RunCost:
     """The cost of a model whose run took ``one_ns`` for one row and ``all_ns`` for ``rows`` (more than one)."""
     row_ns = max(0.0, (all_ns - one_ns) / (rows - 1))
-    return Cost(max(0.0, one_ns - row_ns), row_ns)
+    return RunCost(max(0.0, one_ns - row_ns), row_ns)
 
 
 def plan_runs(keys: Sequence[Hashable], rows: Sequence[int], most_rows: int) -> list[list[int]]:
@@ -107,7 +107,7 @@ class BatchRules:
 
 
 def batch_rules(
-    cost: Cost | None, stated: int, preferred: tuple[int, ...] = (), delay_ns: int = 0, promised_ns: int = 0
+    cost: RunCost | None, stated: int, preferred: tuple[int, ...] = (), delay_ns: int = 0, promised_ns: int = 0
 ) -> BatchRules:
     """What a model's runs may be made of: nothing joins without a ``cost`` (it is not known whether rows are
     independent).
@@ -149,7 +149,7 @@ def next_run(
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _GatheredCalls:
     """The calls at ``places`` that may share a run: the first ``preferred`` of them make up a size to run at (0: none
     do); ``closed`` says that no call which comes later could make their run any larger."""
 
@@ -158,10 +158,10 @@ class _Gathered:
     closed: bool
 
 
-def _gather(keys: Sequence[Hashable], rows: Sequence[int], of: BatchRules) -> _Gathered:
+def _gather(keys: Sequence[Hashable], rows: Sequence[int], of: BatchRules) -> _GatheredCalls:
     largest = of.preferred[-1] if of.preferred else of.most_rows
     total = rows[0]
-    found = _Gathered([0], 1 if total in of.preferred else 0, total >= largest)
+    found = _GatheredCalls([0], 1 if total in of.preferred else 0, total >= largest)
     for place in range(1, len(keys)):
         if total >= of.most_rows:
             break

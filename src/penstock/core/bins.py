@@ -35,7 +35,7 @@ SMALL_NUMBERS = 1024
 """Whole numbers below this are looked up without being written out."""
 
 
-class Kind(StrEnum):
+class FeatureKind(StrEnum):
     """What a feature holds."""
 
     NUMERIC = "numeric"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Bins:
+class FeatureBins:
     """One feature's bins.
 
     Numeric: ``edges`` ascend; the places are below the first, then one between each two, above the last, minus
@@ -52,7 +52,7 @@ class Bins:
     """
 
     name: str
-    kind: Kind
+    kind: FeatureKind
     edges: tuple[float, ...] = ()
     values: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
@@ -60,12 +60,12 @@ class Bins:
     @property
     def width(self) -> int:
         """How many places there are."""
-        return len(self.edges) + 4 if self.kind is Kind.NUMERIC else len(self.values) + 3
+        return len(self.edges) + 4 if self.kind is FeatureKind.NUMERIC else len(self.values) + 3
 
     @property
     def inner(self) -> slice:
         """The places where what the reference had lies."""
-        return slice(1, len(self.edges)) if self.kind is Kind.NUMERIC else slice(0, len(self.values) + 1)
+        return slice(1, len(self.edges)) if self.kind is FeatureKind.NUMERIC else slice(0, len(self.values) + 1)
 
     @property
     def missing(self) -> int:
@@ -75,12 +75,12 @@ class Bins:
     @property
     def out_of_range(self) -> tuple[int, ...]:
         """The places of numbers beyond everything the reference had, infinities apart."""
-        return (0, len(self.edges)) if self.kind is Kind.NUMERIC else ()
+        return (0, len(self.edges)) if self.kind is FeatureKind.NUMERIC else ()
 
     @property
     def infinite(self) -> tuple[int, ...]:
         """The places of infinities."""
-        return (len(self.edges) + 1, len(self.edges) + 2) if self.kind is Kind.NUMERIC else ()
+        return (len(self.edges) + 1, len(self.edges) + 2) if self.kind is FeatureKind.NUMERIC else ()
 
     @property
     def constants(self) -> tuple[int, ...]:
@@ -96,11 +96,11 @@ class Bins:
     @property
     def unseen(self) -> tuple[int, ...]:
         """The place of values that the reference did not have."""
-        return () if self.kind is Kind.NUMERIC else (len(self.values) + 1,)
+        return () if self.kind is FeatureKind.NUMERIC else (len(self.values) + 1,)
 
     def labels(self) -> list[str]:
         """Each place in words, for people."""
-        if self.kind is Kind.CATEGORICAL:
+        if self.kind is FeatureKind.CATEGORICAL:
             return [*self.values, "(rest)", "(unseen)", "(missing)"]
         pairs = zip(self.edges, self.edges[1:], self._single(), strict=False)
         between = [f"{low:.6g}" if single else f"{low:.6g}..{high:.6g}" for low, high, single in pairs]
@@ -108,16 +108,16 @@ class Bins:
 
     def public_labels(self) -> list[str]:
         """The same without values, which may be a caller's words."""
-        if self.kind is Kind.NUMERIC:
+        if self.kind is FeatureKind.NUMERIC:
             return self.labels()
         return [f"value {place}" for place in range(len(self.values))] + self.labels()[-3:]
 
 
-def numeric_bins(name: str, values: Floats, most: int = BINS) -> Bins:
+def numeric_bins(name: str, values: Floats, most: int = BINS) -> FeatureBins:
     """Bins for numbers like these; infinite and missing ones do not count."""
     finite = np.sort(values[np.isfinite(values)])
     if not len(finite):
-        return Bins(name, Kind.NUMERIC, (0.0, 1.0))
+        return FeatureBins(name, FeatureKind.NUMERIC, (0.0, 1.0))
     kinds = np.unique(finite)
     if len(kinds) <= MOST_DISCRETE:
         middles = kinds[:-1] / 2 + kinds[1:] / 2
@@ -125,23 +125,23 @@ def numeric_bins(name: str, values: Floats, most: int = BINS) -> Bins:
     else:
         inner = np.quantile(finite, np.linspace(0, 1, most + 1)[1:-1])
         edges = [finite[0], *inner, np.nextafter(finite[-1], np.inf)]
-        for often in _often(finite, most):
+        for often in _frequent_values(finite, most):
             edges += [often, np.nextafter(often, np.inf)]
-    return Bins(name, Kind.NUMERIC, tuple(float(edge) for edge in np.unique(edges) if np.isfinite(edge)))
+    return FeatureBins(name, FeatureKind.NUMERIC, tuple(float(edge) for edge in np.unique(edges) if np.isfinite(edge)))
 
 
-def _often(ordered: Floats, most: int) -> list[float]:
+def _frequent_values(ordered: Floats, most: int) -> list[float]:
     """Values that make up half a bin's share or more, each by itself."""
     values, counts = np.unique(ordered, return_counts=True)
     return [float(value) for value in values[counts >= len(ordered) / most / 2]]
 
 
-def categorical_bins(name: str, values: Iterable[Any]) -> Bins:
+def categorical_bins(name: str, values: Iterable[Any]) -> FeatureBins:
     """Bins for labels like these."""
     counts = Counter(text for value in values if (text := label(value)) is not None)
     frequent = [value for value, _ in counts.most_common(MOST_VALUES)]
     rest = sorted(counts.keys() - set(frequent))
-    return Bins(name, Kind.CATEGORICAL, values=tuple(frequent), known=tuple(rest[:MOST_LISTED]))
+    return FeatureBins(name, FeatureKind.CATEGORICAL, values=tuple(frequent), known=tuple(rest[:MOST_LISTED]))
 
 
 def label(value: Any) -> str | None:
@@ -152,10 +152,10 @@ def label(value: Any) -> str | None:
     return None if value is None or text in ("", "nan", "NaN", "None") else text
 
 
-class NumericPlaces:
+class NumericBinFinder:
     """Places of many numeric features at once: rows [n, features] to places [n, features]."""
 
-    def __init__(self, features: Sequence[Bins]) -> None:
+    def __init__(self, features: Sequence[FeatureBins]) -> None:
         longest = max((len(one.edges) for one in features), default=0)
         self._edges = np.full((longest, len(features)), np.inf)
         for index, one in enumerate(features):
@@ -176,10 +176,10 @@ class NumericPlaces:
         return places
 
 
-class CategoricalPlaces:
+class CategoricalBinFinder:
     """Places of one categorical feature."""
 
-    def __init__(self, bins: Bins) -> None:
+    def __init__(self, bins: FeatureBins) -> None:
         rest, self._unseen = len(bins.values), len(bins.values) + 1
         self._missing = bins.missing
         self._places: Mapping[str, int] = {

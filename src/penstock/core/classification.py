@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.slices import TEXT_SLICE, Pause, no_pause
+from penstock.core.slices import TEXT_SLICE, PauseWork, no_pause
 from penstock.core.tensors import Array, Tensor
 
 MAX_RANKED: Final = 1_000_000
@@ -18,7 +18,7 @@ def top_classes(
     labels: tuple[str, ...],
     batching: bool,
     max_texts: int = MAX_RANKED,
-    pause: Pause = no_pause,
+    pause: PauseWork = no_pause,
 ) -> Tensor:
     """The ``count`` largest values of each row of a numeric tensor, as a BYTES tensor of shape [rows, classes].
 
@@ -53,7 +53,7 @@ def top_classes(
     return Tensor(name, "BYTES", texts if batching else texts.reshape(-1))
 
 
-def _texts(values: Array, indices: Array, labels: tuple[str, ...], pause: Pause) -> Array:
+def _texts(values: Array, indices: Array, labels: tuple[str, ...], pause: PauseWork) -> Array:
     """One string for each value, in slices."""
     form = "{:f}:{}" if values.dtype.kind == "f" else "{}:{}"
     texts = np.empty(len(values), object)

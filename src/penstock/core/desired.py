@@ -9,7 +9,7 @@ from penstock.core.routing import RouteSpec
 from penstock.core.versions import sort_key
 
 
-class State(StrEnum):
+class ReadyState(StrEnum):
     """State of one version, in the words of the protocol's repository index."""
 
     LOADING = "LOADING"
@@ -116,7 +116,7 @@ class VersionStatus:
 
     model: str
     version: str
-    state: State
+    state: ReadyState
     reason: str = ""
     tag: str = ""
     detail: str = ""
@@ -136,7 +136,7 @@ def serving_version(
     if chosen in known:
         return chosen
     rest = known.keys() - {but}
-    sound = {version for version in rest if known[version] is not State.UNAVAILABLE}
+    sound = {version for version in rest if known[version] is not ReadyState.UNAVAILABLE}
     return max(sound or rest, key=sort_key, default=None)
 
 
@@ -146,7 +146,7 @@ def able_versions(statuses: Iterable[VersionStatus], route: RouteSpec | None, ch
     A version that ``route`` or ``champion`` chose was ready before, so while it is being loaded, as after one worker's
     restart, the others answer with it; where no version is ready, that holds for all that are being loaded.
     """
-    known = {status.version: status.state for status in statuses if status.state is not State.UNAVAILABLE}
+    known = {status.version: status.state for status in statuses if status.state is not ReadyState.UNAVAILABLE}
     chosen = {champion, *(route.receivers() if route is not None else ())}
-    ready = {version for version, state in known.items() if state is State.READY or version in chosen}
+    ready = {version for version, state in known.items() if state is ReadyState.READY or version in chosen}
     return ready or set(known)

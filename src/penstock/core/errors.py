@@ -4,11 +4,11 @@ import errno
 from dataclasses import dataclass
 from typing import ClassVar
 
-from penstock.core.texts import shortened
+from penstock.core.texts import shorten
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class FaultReason:
     """Why something cannot be: a sentence for callers, and the whole of it for operators where that leaves something
     out ("" = it does not)."""
 
@@ -16,7 +16,7 @@ class Reason:
     detail: str = ""
 
     @property
-    def whole(self) -> str:
+    def full_text(self) -> str:
         """The text for operators."""
         return self.detail or self.text
 
@@ -35,14 +35,14 @@ class Fault(Exception):
         self.detail = detail
 
     @property
-    def whole(self) -> str:
+    def full_text(self) -> str:
         """The whole reason, for logs and operators."""
         return self.detail or str(self)
 
     @property
-    def reason(self) -> Reason:
+    def reason(self) -> FaultReason:
         """The failure as a value that can be kept."""
-        return Reason(str(self), self.detail)
+        return FaultReason(str(self), self.detail)
 
 
 class InvalidInput(Fault):
@@ -126,7 +126,7 @@ class Refused(Fault):
     kind = "refused"
 
 
-class Damaged(Fault):
+class DataLoss(Fault):
     """Stored bytes are not the ones their digest names, or are gone."""
 
     kind = "damaged"
@@ -140,7 +140,7 @@ class Internal(Fault):
 
 def unknown_model(model: str) -> NotFound:
     """The error for a model that is not served; a long name is shortened, since the caller chose it."""
-    return NotFound(f"Request for unknown model '{shortened(model)}'")
+    return NotFound(f"Request for unknown model '{shorten(model)}'")
 
 
 _DISK_FULL = "the disk is full; free some space and try again"
@@ -177,7 +177,7 @@ KINDS: tuple[type[Fault], ...] = (
     Conflict,
     AlreadyExists,
     Refused,
-    Damaged,
+    DataLoss,
     Internal,
 )
 """Every fault there is; the transports' tables are tested against this list."""

@@ -9,7 +9,7 @@ MOST_REMEMBERED = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ExamResult:
     """The result of one exam: the fingerprint of its gates, and the reasons against the candidate; None for
     one that has not ended."""
 
@@ -23,7 +23,7 @@ class Exams:
 
     against: str = ""
     count: int = 0
-    results: Mapping[str, Result] = field(default_factory=dict)
+    results: Mapping[str, ExamResult] = field(default_factory=dict)
 
     def result(self, version: str, against: str, gates: str) -> tuple[str, ...] | None:
         """The reasons that an exam of this version against this champion ended with, under these gates.
@@ -38,9 +38,9 @@ class Exams:
         before = self if against == self.against else Exams(against)
         others = [(one, result) for one, result in before.results.items() if one != version]
         kept = dict(others[-MOST_REMEMBERED + 1 :])
-        return Exams(against, before.count + 1, {**kept, version: Result(gates)})
+        return Exams(against, before.count + 1, {**kept, version: ExamResult(gates)})
 
-    def ended(self, version: str, against: str, reasons: Sequence[str]) -> "Exams":
+    def with_result(self, version: str, against: str, reasons: Sequence[str]) -> "Exams":
         """Return the exams with the result of one; unchanged where it did not begin against this champion."""
         if against != self.against or version not in self.results:
             return self
@@ -60,7 +60,7 @@ def exams_out(exams: Exams) -> dict[str, Any]:
 def exams_in(values: Mapping[str, Any]) -> Exams:
     """Exams from their JSON values."""
     results = {
-        version: Result(gates, None if reasons is None else tuple(reasons))
+        version: ExamResult(gates, None if reasons is None else tuple(reasons))
         for version, gates, reasons in values.get("results", [])
     }
     return Exams(values.get("against", ""), values.get("count", 0), results)

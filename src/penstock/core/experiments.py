@@ -26,14 +26,14 @@ MOST_STEP = 2000
 Document = Mapping[str, Any]
 
 
-class Mode(StrEnum):
+class WeightMode(StrEnum):
     """Whether the weights stay as they are, or follow the rewards."""
 
     FIXED = "fixed"
     THOMPSON = "thompson"
 
 
-class State(StrEnum):
+class ExperimentState(StrEnum):
     """Where an experiment stands."""
 
     RUNNING = "running"
@@ -51,7 +51,7 @@ class ExperimentSpec:
 
     arms: Mapping[str, int]
     sticky: str = ""
-    mode: Mode = Mode.FIXED
+    mode: WeightMode = WeightMode.FIXED
     min_weight: int = MIN_WEIGHT
     max_weight: int = POINTS
     every_s: float = EVERY_S
@@ -65,7 +65,7 @@ class Experiment:
 
     spec: ExperimentSpec
     weights: Mapping[str, int]
-    state: State = State.RUNNING
+    state: ExperimentState = ExperimentState.RUNNING
     stage: int = 1
     moved_at: float = 0.0
     rewards: Mapping[str, Mean] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Experiment:
     @property
     def is_open(self) -> bool:
         """Whether it is not over."""
-        return self.state is not State.STOPPED
+        return self.state is not ExperimentState.STOPPED
 
 
 _KNOWN = {"arms", "sticky", "mode", "floor", "ceiling", "every_seconds", "alpha", "reason"}
@@ -97,9 +97,9 @@ def spec_in(document: Document) -> ExperimentSpec:
     arms = {} if route is None else route.split
     if route is not None and len(arms) < 2:
         faults.append("'arms' must name two versions or more")
-    mode = document.get("mode", Mode.FIXED.value)
-    if mode not in set(Mode):
-        faults.append(f"'mode' must be one of {', '.join(Mode)}")
+    mode = document.get("mode", WeightMode.FIXED.value)
+    if mode not in set(WeightMode):
+        faults.append(f"'mode' must be one of {', '.join(WeightMode)}")
     min_weight, max_weight = document.get("floor", MIN_WEIGHT), document.get("ceiling", POINTS)
     sound = all(type(bound) is int for bound in (min_weight, max_weight)) and 0 < min_weight <= max_weight <= POINTS
     if not sound or min_weight * len(arms) > POINTS or (arms and max_weight * len(arms) < POINTS):
@@ -111,7 +111,7 @@ def spec_in(document: Document) -> ExperimentSpec:
         faults.append("'alpha' must be a number above 0, at most 0.5")
     if faults or route is None:
         raise InvalidInput("; ".join(faults))
-    return ExperimentSpec(arms, route.sticky, Mode(mode), min_weight, max_weight, float(every_s), float(alpha))
+    return ExperimentSpec(arms, route.sticky, WeightMode(mode), min_weight, max_weight, float(every_s), float(alpha))
 
 
 def start_experiment(spec: ExperimentSpec, now: float) -> Experiment:
@@ -124,7 +124,7 @@ def add_rewards(experiment: Experiment, strata: Iterable[Stratum], requests: Map
     known, counted, ages = dict(experiment.rewards), dict(experiment.requests), dict(experiment.ages)
     for stratum in strata:
         for arm, sums in stratum.sums.items():
-            known[arm] = known.get(arm, Mean()).plus(*sums)
+            known[arm] = known.get(arm, Mean()).with_values(*sums)
             ages[stratum.age] = ages.get(stratum.age, 0) + sums[0]
     for arm, count in requests.items():
         counted[arm] = counted.get(arm, 0) + count
@@ -138,7 +138,7 @@ def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | No
     approximation of each mean's posterior, within the bounds.
     """
     spec = experiment.spec
-    if experiment.state is not State.RUNNING or spec.mode is not Mode.THOMPSON:
+    if experiment.state is not ExperimentState.RUNNING or spec.mode is not WeightMode.THOMPSON:
         return None
     if now - experiment.moved_at < spec.every_s:
         return None
@@ -255,7 +255,7 @@ def experiment_in(values: Document) -> Experiment:
     return Experiment(
         spec_in(values["spec"]),
         values["weights"],
-        State(values["state"]),
+        ExperimentState(values["state"]),
         values["stage"],
         values["moved_at"],
         {arm: Mean(**mean) for arm, mean in values["rewards"].items()},

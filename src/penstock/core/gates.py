@@ -11,7 +11,7 @@ Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CandidateFacts:
     """What the registry knows of a version: its bytes, what it was pushed with, and what its admission measured."""
 
     size: int
@@ -33,7 +33,7 @@ METRICS = frozenset({"accuracy", "macro_f1", "f1", "roc_auc", "r2"}) | LESS_IS_B
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class HoldoutGate:
     """What an exam on labelled rows asks, rows that no training command was given.
 
     ``share`` of the captured requests are held out, and at least ``least`` labelled rows are asked for. There the
@@ -63,7 +63,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class ExamScores:
     """The metric of both versions over the same rows; None where it is not known."""
 
     rows: int
@@ -79,8 +79,8 @@ class Exam:
     ``same`` says that both gave the same answers to all rows, and ``tries`` is the number of candidates that were
     examined against this champion, with this one."""
 
-    whole: Marks
-    slices: Mapping[str, Marks] = field(default_factory=dict)
+    whole: ExamScores
+    slices: Mapping[str, ExamScores] = field(default_factory=dict)
     noised: float | None = None
     broken: int = 0
     advantage: Advantage | None = None
@@ -105,16 +105,16 @@ class Gates:
     metric: str = ""
     by: float = 0.0
     lower: bool = False
-    held_out: HeldOut | None = None
+    held_out: HoldoutGate | None = None
 
 
-def judge(gates: Gates, candidate: Candidate, champion: Candidate | None) -> list[str]:
+def check_gates(gates: Gates, candidate: CandidateFacts, champion: CandidateFacts | None) -> list[str]:
     """Why a version may not be rolled out, nothing if it may."""
     facts = candidate.facts
     reasons = [
-        _above("it takes", candidate.size, gates.max_bytes, "bytes"),
-        _above("it takes", facts.get("memory_bytes"), gates.max_memory_bytes, "bytes of memory"),
-        _above("a run takes", facts.get("p50_us"), gates.max_run_us, "microseconds"),
+        _exceeds_text("it takes", candidate.size, gates.max_bytes, "bytes"),
+        _exceeds_text("it takes", facts.get("memory_bytes"), gates.max_memory_bytes, "bytes of memory"),
+        _exceeds_text("a run takes", facts.get("p50_us"), gates.max_run_us, "microseconds"),
     ]
     card = candidate.metadata.get("card")
     fields = card if isinstance(card, Mapping) else {}
@@ -128,7 +128,7 @@ def judge(gates: Gates, candidate: Candidate, champion: Candidate | None) -> lis
     return [one for one in reasons if one]
 
 
-def _compared(gates: Gates, candidate: Candidate, champion: Candidate) -> list[str]:
+def _compared(gates: Gates, candidate: CandidateFacts, champion: CandidateFacts) -> list[str]:
     reasons = []
     if gates.same_signature and candidate.facts.get("signature") != champion.facts.get("signature"):
         reasons.append("its inputs or outputs are not those of the version that answers")
@@ -158,7 +158,7 @@ def _beats(gates: Gates, value: Any, champion: Any) -> list[str]:
     ]
 
 
-def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
+def _exceeds_text(what: str, value: Any, limit: float | None, unit: str) -> str:
     """Why a measure does not keep a limit, "" if it does; what was not measured keeps none."""
     if limit is None:
         return ""
@@ -167,7 +167,7 @@ def _above(what: str, value: Any, limit: float | None, unit: str) -> str:
     return f"{what} {value:g} {unit}; the limit is {limit:g}" if value > limit else ""
 
 
-def _implausible_answers(candidate: Candidate, champion: Candidate | None) -> list[str]:
+def _implausible_answers(candidate: CandidateFacts, champion: CandidateFacts | None) -> list[str]:
     """What is implausible in the answers to the synthetic inputs of the admission: text, no probabilities, or another
     shape where the champion's answer differs."""
     other = {} if champion is None else {(case, name): one for case, name, one in _answers(champion)}
@@ -184,7 +184,7 @@ def _implausible_answers(candidate: Candidate, champion: Candidate | None) -> li
     return reasons[:3]
 
 
-def _answers(version: Candidate) -> list[tuple[str, str, Document]]:
+def _answers(version: CandidateFacts) -> list[tuple[str, str, Document]]:
     probes = version.facts.get("probes") or {}
     return [(case["inputs"], one["name"], one) for case in probes.get("cases", ()) for one in case["outputs"]]
 
@@ -212,7 +212,7 @@ def _are_probabilities(output: Document) -> bool:
     return all(-1e-6 <= one <= 1 + 1e-6 for one in first) and abs(sum(first) - 1) < 1e-3
 
 
-def judge_exam(asked: HeldOut, exam: Exam) -> list[str]:
+def check_exam(asked: HoldoutGate, exam: Exam) -> list[str]:
     """Why a version does not pass its exam, nothing if it does."""
     whole, rows = exam.whole, exam.whole.rows
     if whole.candidate is None:
@@ -227,7 +227,7 @@ def judge_exam(asked: HeldOut, exam: Exam) -> list[str]:
         )
     for name, marks in exam.slices.items():
         reasons += _slice_reasons(asked, name, marks)
-    if exam.noised is not None and not _ahead(asked, exam.noised, whole.candidate, -asked.noise_by):
+    if exam.noised is not None and not _is_ahead(asked, exam.noised, whole.candidate, -asked.noise_by):
         reasons.append(
             f"with noise of {asked.noise:g} standard deviations its {asked.metric} goes from {whole.candidate:.4g} to "
             f"{exam.noised:.4g}; the limit is a loss of {asked.noise_by:g}"
@@ -235,12 +235,12 @@ def judge_exam(asked: HeldOut, exam: Exam) -> list[str]:
     return reasons
 
 
-def _wins(asked: HeldOut, exam: Exam, candidate: float, champion: float) -> bool:
+def _wins(asked: HoldoutGate, exam: Exam, candidate: float, champion: float) -> bool:
     """Whether the candidate is ahead by the margin beyond chance; the same answers are as good for certain."""
     if exam.same:
         return asked.by <= 0
     if exam.advantage is None:
-        return _ahead(asked, candidate, champion, asked.by)
+        return _is_ahead(asked, candidate, champion, asked.by)
     return exam.advantage.lower >= asked.by
 
 
@@ -255,19 +255,19 @@ def _bound(exam: Exam) -> str:
     return text + ("" if found.rows is None else f", {found.rows} rows answered differently") + ")"
 
 
-def _slice_reasons(asked: HeldOut, name: str, marks: Marks) -> list[str]:
+def _slice_reasons(asked: HoldoutGate, name: str, marks: ExamScores) -> list[str]:
     if marks.rows < asked.slice_least or marks.candidate is None:
         return []
     where = f"where {name} ({marks.rows} held-out rows) its {asked.metric} is {marks.candidate:.4g}"
-    if asked.slice_at_least is not None and not _ahead(asked, marks.candidate, asked.slice_at_least, 0.0):
+    if asked.slice_at_least is not None and not _is_ahead(asked, marks.candidate, asked.slice_at_least, 0.0):
         return [f"{where}; {asked.slice_at_least:g} is required"]
     behind = asked.slice_by is not None and marks.champion is not None
-    if behind and not _ahead(asked, marks.candidate, marks.champion or 0.0, -(asked.slice_by or 0.0)):
+    if behind and not _is_ahead(asked, marks.candidate, marks.champion or 0.0, -(asked.slice_by or 0.0)):
         return [f"{where}, the answering version's {marks.champion:.4g}; the limit is a loss of {asked.slice_by:g}"]
     return []
 
 
-def _ahead(asked: HeldOut, value: float, other: float, by: float) -> bool:
+def _is_ahead(asked: HoldoutGate, value: float, other: float, by: float) -> bool:
     return asked.sign * (value - other) >= by - 1e-12
 
 
@@ -292,7 +292,7 @@ def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
         faults.append(f"'{path}.card' must be a list of fields of the model card")
         card = []
     beats = stated.get("beats", {})
-    if not isinstance(beats, dict) or set(beats) - {"metric", "by", "lower"} or (beats and not _sound(beats)):
+    if not isinstance(beats, dict) or set(beats) - {"metric", "by", "lower"} or (beats and not _is_valid_beats(beats)):
         faults.append(f"'{path}.beats' has a metric, a margin (by), and lower: true where less is better")
         beats = {}
     exam = _held_out_in(stated["held_out"], f"{path}.held_out", faults) if "held_out" in stated else None
@@ -316,7 +316,7 @@ _NOISE = {"sd": ("noise", 0, 10), "fall_by": ("noise_by", 0, math.inf)}
 MOST_COLUMNS = 8
 
 
-def _held_out_in(stated: Any, path: str, faults: list[str]) -> HeldOut | None:
+def _held_out_in(stated: Any, path: str, faults: list[str]) -> HoldoutGate | None:
     if not isinstance(stated, dict) or stated.get("metric") not in METRICS:
         faults.append(f"'{path}' must be an object whose metric is one of {', '.join(sorted(METRICS))}")
         return None
@@ -333,7 +333,7 @@ def _held_out_in(stated: Any, path: str, faults: list[str]) -> HeldOut | None:
         faults.append(f"'{path}.slices.columns' must be a list of 1 to {MOST_COLUMNS} names of inputs or features")
     if len(faults) > before:
         return None
-    return HeldOut(stated["metric"], columns=tuple(columns), **values)
+    return HoldoutGate(stated["metric"], columns=tuple(columns), **values)
 
 
 def _names(columns: Any) -> bool:
@@ -360,7 +360,7 @@ def _numbers_in(
         values[name] = value
 
 
-def _sound(beats: Document) -> bool:
+def _is_valid_beats(beats: Document) -> bool:
     by = beats.get("by", 0.0)
     has_metric = isinstance(beats.get("metric"), str) and bool(beats["metric"])
     return has_metric and type(by) in (int, float) and type(beats.get("lower", False)) is bool

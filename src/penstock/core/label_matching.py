@@ -34,7 +34,7 @@ NOTHING: Sums = (0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class StratumCell:
     """Labels of one class of ``age``, of answers in the stretch ``index`` of the length that belongs to ``level``."""
 
     age: int
@@ -44,7 +44,7 @@ class Cell:
     @property
     def length_s(self) -> int:
         """Seconds of answers that it holds."""
-        return _finest(self.age) << self.level
+        return _finest_level(self.age) << self.level
 
     @property
     def closes_s(self) -> int:
@@ -52,11 +52,11 @@ class Cell:
         return (self.index + 1) * self.length_s + age_limit_s(self.age)
 
     @property
-    def wider(self) -> "Cell | None":
+    def wider(self) -> "StratumCell | None":
         """The cell of twice the length around it, None for the longest."""
         if 2 * self.length_s > max(WIDEST_S, age_limit_s(self.age)):
             return None
-        return Cell(self.age, self.level + 1, self.index // 2)
+        return StratumCell(self.age, self.level + 1, self.index // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def age_limit_s(age: int) -> int:
     return 1 << age
 
 
-def _finest(age: int) -> int:
+def _finest_level(age: int) -> int:
     return max(FINEST_S, age_limit_s(age) // 2)
 
 
@@ -93,7 +93,7 @@ class LabelMatching:
         self.versions = tuple(versions)
         self.closed_s = 0.0
         self.unmatched = 0
-        self._cells: dict[Cell, dict[str, Sums]] = {}
+        self._cells: dict[StratumCell, dict[str, Sums]] = {}
 
     def add(self, version: str, answered_s: float, age_s: float, value: float) -> None:
         """One value from 0 to 1 that labels a version's answer, and the age of the answer then (seconds).
@@ -102,7 +102,7 @@ class LabelMatching:
         """
         age = age_class(max(age_s, self.closed_s - answered_s))
         if version in self.versions and answered_s >= 0 and age < OLDEST:
-            cell = Cell(age, 0, int(answered_s // _finest(age)))
+            cell = StratumCell(age, 0, int(answered_s // _finest_level(age)))
             self._add(cell, version, (1, value, value * value))
 
     def close(self, now_s: float) -> list[Stratum]:
@@ -113,12 +113,12 @@ class LabelMatching:
         found = []
         while due and due[0][0] <= self.closed_s:
             closes_s, level, age, index = heapq.heappop(due)
-            cell = Cell(age, level, index)
+            cell = StratumCell(age, level, index)
             sums = self._cells.pop(cell)
             if len(sums) == len(self.versions):
                 found.append(Stratum(closes_s, age, sums))
                 continue
-            wider = self._widened(cell, sums)
+            wider = self._widen(cell, sums)
             if wider is not None:
                 heapq.heappush(due, (wider.closes_s, wider.level, wider.age, wider.index))
         return found
@@ -131,7 +131,7 @@ class LabelMatching:
                 found[version] += count
         return found
 
-    def _widened(self, cell: Cell, sums: Mapping[str, Sums]) -> Cell | None:
+    def _widen(self, cell: StratumCell, sums: Mapping[str, Sums]) -> StratumCell | None:
         """Give the labels of a cell to the one around it; that cell, if it was not there before."""
         wider = cell.wider
         if wider is None:
@@ -142,9 +142,9 @@ class LabelMatching:
             self._add(wider, version, one)
         return None if known else wider
 
-    def _add(self, cell: Cell, version: str, more: Sums) -> None:
+    def _add(self, cell: StratumCell, version: str, more: Sums) -> None:
         sums = self._cells.setdefault(cell, {})
-        sums[version] = plus(sums.get(version, NOTHING), more)
+        sums[version] = add_sums(sums.get(version, NOTHING), more)
 
     # As it is kept.
 
@@ -165,11 +165,11 @@ class LabelMatching:
         found.closed_s, found.unmatched = values["closed_s"], values["unmatched"]
         for age, level, index, sums in values["cells"]:
             for version, (count, total, squares) in sums.items():
-                found._add(Cell(age, level, index), version, (count, total, squares))
+                found._add(StratumCell(age, level, index), version, (count, total, squares))
         return found
 
 
-def plus(one: Sums, other: Sums) -> Sums:
+def add_sums(one: Sums, other: Sums) -> Sums:
     """The sums of both."""
     return one[0] + other[0], one[1] + other[1], one[2] + other[2]
 
@@ -180,11 +180,11 @@ def delay_out(ages: Mapping[int, int]) -> dict[str, float] | None:
     counted = sorted((age, count) for age, count in ages.items() if count)
     if not counted:
         return None
-    middle = next(_reaching(counted, sum(count for _, count in counted) / 2))
+    middle = next(_indices_reaching(counted, sum(count for _, count in counted) / 2))
     return {"median_below": float(age_limit_s(middle)), "all_below": float(age_limit_s(counted[-1][0]))}
 
 
-def _reaching(counted: Iterable[tuple[int, int]], rank: float) -> Iterator[int]:
+def _indices_reaching(counted: Iterable[tuple[int, int]], rank: float) -> Iterator[int]:
     seen = 0
     for age, count in counted:
         seen += count

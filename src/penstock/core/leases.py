@@ -29,7 +29,7 @@ class Lease:
         return not 0 < self.left_s <= LEASE_S
 
 
-class Action(StrEnum):
+class LeaseAction(StrEnum):
     """What a gateway does about the lease."""
 
     ACQUIRE = "acquire"
@@ -38,12 +38,12 @@ class Action(StrEnum):
     STEP_DOWN = "step down"
 
 
-def decide(lease: Lease, gateway: str, term: int | None) -> Action:
+def decide(lease: Lease, gateway: str, term: int | None) -> LeaseAction:
     """What a gateway does that leads in ``term``, or does not (None).
 
     The lease belongs to whoever acquired its term, however late: nobody else has led since. A gateway whose control
     process was replaced goes on at once, in a term of its own, so that the process before it can write nothing more.
     """
     if term is not None:
-        return Action.RENEW if term == lease.term else Action.STEP_DOWN
-    return Action.ACQUIRE if lease.is_free or lease.holder == gateway else Action.WAIT
+        return LeaseAction.RENEW if term == lease.term else LeaseAction.STEP_DOWN
+    return LeaseAction.ACQUIRE if lease.is_free or lease.holder == gateway else LeaseAction.WAIT

@@ -26,7 +26,7 @@ Check = Callable[[Any], str]
 """What a value should be instead, "" if it is that."""
 
 
-def _text(longest: int) -> Check:
+def _text_check(longest: int) -> Check:
     def check(value: Any) -> str:
         good = isinstance(value, str) and 0 < len(value) <= longest and is_readable(value)
         return "" if good else f"a text of 1 to {longest} readable characters"
@@ -34,7 +34,7 @@ def _text(longest: int) -> Check:
     return check
 
 
-def _matching(pattern: re.Pattern[str], form: str) -> Check:
+def _pattern_check(pattern: re.Pattern[str], form: str) -> Check:
     return lambda value: "" if isinstance(value, str) and pattern.fullmatch(value) else form
 
 
@@ -55,11 +55,11 @@ def _plain(value: Any) -> str:
 
 
 def _texts(value: Any) -> str:
-    good = isinstance(value, list) and 0 < len(value) <= MOST_ENTRIES and not any(map(_text(LONGEST_WORD), value))
+    good = isinstance(value, list) and 0 < len(value) <= MOST_ENTRIES and not any(map(_text_check(LONGEST_WORD), value))
     return "" if good else "a list of short texts"
 
 
-def _mapping(inner: Check, form: str) -> Check:
+def _mapping_check(inner: Check, form: str) -> Check:
     def check(value: Any) -> str:
         good = (
             isinstance(value, Mapping)
@@ -73,27 +73,27 @@ def _mapping(inner: Check, form: str) -> Check:
 
 
 _CARD: Mapping[str, Check] = {
-    "summary": _text(LONGEST_TEXT),
-    "intended_use": _text(LONGEST_TEXT),
-    "limitations": _text(LONGEST_TEXT),
-    "training_data": _text(LONGEST_TEXT),
-    "evaluation": _text(LONGEST_TEXT),
-    "ethics": _text(LONGEST_TEXT),
+    "summary": _text_check(LONGEST_TEXT),
+    "intended_use": _text_check(LONGEST_TEXT),
+    "limitations": _text_check(LONGEST_TEXT),
+    "training_data": _text_check(LONGEST_TEXT),
+    "evaluation": _text_check(LONGEST_TEXT),
+    "ethics": _text_check(LONGEST_TEXT),
     "owners": _texts,
-    "license": _text(LONGEST_WORD),
-    "contact": _text(LONGEST_WORD),
-    "features": _mapping(_text(LONGEST_WORD), "what it means"),
+    "license": _text_check(LONGEST_WORD),
+    "contact": _text_check(LONGEST_WORD),
+    "features": _mapping_check(_text_check(LONGEST_WORD), "what it means"),
 }
 
 _METADATA: Mapping[str, Check] = {
-    "data_digest": _matching(_DIGEST, "sha256: and 64 hex digits"),
-    "code_commit": _matching(_COMMIT, "7 to 64 hex digits"),
+    "data_digest": _pattern_check(_DIGEST, "sha256: and 64 hex digits"),
+    "code_commit": _pattern_check(_COMMIT, "7 to 64 hex digits"),
     "parent": _version,
-    "source": _text(LONGEST_WORD),
-    "parameters": _mapping(_plain, "a number, a flag or a short text"),
-    "metrics": _mapping(_number, "a number"),
-    "frameworks": _mapping(_text(LONGEST_WORD), "its version"),
-    "tags": _mapping(_plain, "a number, a flag or a short text"),
+    "source": _text_check(LONGEST_WORD),
+    "parameters": _mapping_check(_plain, "a number, a flag or a short text"),
+    "metrics": _mapping_check(_number, "a number"),
+    "frameworks": _mapping_check(_text_check(LONGEST_WORD), "its version"),
+    "tags": _mapping_check(_plain, "a number, a flag or a short text"),
     "card": lambda value: "" if isinstance(value, Mapping) else "a model card",
 }
 
@@ -106,7 +106,7 @@ def metadata_of(document: Mapping[str, Any]) -> Document:
     Raises:
         InvalidInput: with every fault.
     """
-    metadata = _checked(document, _METADATA, "metadata")
+    metadata = _check_document(document, _METADATA, "metadata")
     if "card" in metadata:
         metadata["card"] = card_of(metadata["card"])
     if len(json.dumps(metadata)) > MOST_BYTES:
@@ -122,7 +122,7 @@ def card_of(document: Mapping[str, Any]) -> Document:
     """
     if "summary" not in document:
         raise InvalidInput("the model card has no summary")
-    return _checked(document, _CARD, "the model card")
+    return _check_document(document, _CARD, "the model card")
 
 
 def card_features(card: Any) -> tuple[str, ...]:
@@ -163,7 +163,7 @@ def _value(word: str) -> Any:
     return word
 
 
-def _checked(document: Mapping[str, Any], fields: Mapping[str, Check], what: str) -> Document:
+def _check_document(document: Mapping[str, Any], fields: Mapping[str, Check], what: str) -> Document:
     faults = [f"{what} has no field '{name}'" for name in document if name not in fields]
     faults += [
         f"{name} of {what}: expected {form}"

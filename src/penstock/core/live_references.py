@@ -23,7 +23,7 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathering:
+class GatheringState:
     """Where a version stands: what each gateway has handed in, how long each gateway that serves the version was not
     heard of (``serving``, seconds), how long ago (seconds) the first one handed in, and whether it has a reference."""
 
@@ -32,13 +32,13 @@ class Gathering:
     age_s: float
     has_reference: bool = False
 
-    def without(self, gateway: str) -> "Gathering":
+    def without(self, gateway: str) -> "GatheringState":
         """The same without what a gateway has handed in."""
         return replace(self, contributions={name: one for name, one in self.contributions.items() if name != gateway})
 
 
 @dataclass(frozen=True, slots=True)
-class Learn:
+class LearnReference:
     """Make the reference, with ``draws`` rows of each gateway; ``missing`` are gateways that did not contribute in
     time."""
 
@@ -47,20 +47,20 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
-class Discard:
+class DiscardContributions:
     """Delete the contributions: they are not needed."""
 
 
-def decide(gathering: Gathering, most: int) -> Learn | Discard | None:
+def decide(gathering: GatheringState, most: int) -> LearnReference | DiscardContributions | None:
     """What is to be done, None for nothing yet; ``most`` is how many rows a reference is made of."""
     if gathering.has_reference:
-        return Discard()
+        return DiscardContributions()
     awaited = sorted(name for name, silent_s in gathering.serving.items() if silent_s <= SILENT_S)
     missing = tuple(name for name in awaited if name not in gathering.contributions)
     if not gathering.contributions or (missing and gathering.age_s < WAIT_S):
         return None
     drawn = draw_counts(gathering.contributions, most)
-    return Learn(drawn, missing) if drawn else Discard()
+    return LearnReference(drawn, missing) if drawn else DiscardContributions()
 
 
 def draw_counts(contributions: Mapping[str, Contribution], most: int) -> dict[str, int]:
@@ -72,14 +72,14 @@ def draw_counts(contributions: Mapping[str, Contribution], most: int) -> dict[st
     taken: dict[str, int] = {}
     while scarce := [name for name, one in left.items() if one.rows <= _quota(one, left, most - sum(taken.values()))]:
         taken |= {name: left.pop(name).rows for name in scarce}
-    return taken | _apportioned(left, most - sum(taken.values()))
+    return taken | _apportion(left, most - sum(taken.values()))
 
 
 def _quota(one: Contribution, among: Mapping[str, Contribution], rows: int) -> float:
     return rows * _weight(one) / sum(_weight(other) for other in among.values())
 
 
-def _apportioned(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
+def _apportion(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
     """Divide ``rows`` by the largest remainders of the gateways' quotas."""
     quotas = {name: _quota(one, left, rows) for name, one in left.items()}
     given = {name: int(quota) for name, quota in quotas.items()}

@@ -17,7 +17,7 @@ MOST_CLASSES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class OutputDifference:
     """What was found: ``flips`` counts rows whose class or label is another; differences are of finite numbers."""
 
     disagrees: bool = False
@@ -26,9 +26,9 @@ class Difference:
     sum_abs: float = 0.0
     max_abs: float = 0.0
 
-    def plus(self, other: "Difference") -> "Difference":
+    def plus(self, other: "OutputDifference") -> "OutputDifference":
         """Both together; of flips the greater, as a label and its scores are one answer."""
-        return Difference(
+        return OutputDifference(
             self.disagrees or other.disagrees,
             max(self.flips, other.flips),
             self.elements + other.elements,
@@ -37,32 +37,32 @@ class Difference:
         )
 
 
-def compare(primary: Sequence[Tensor], shadow: Sequence[Tensor]) -> Difference:
+def compare(primary: Sequence[Tensor], shadow: Sequence[Tensor]) -> OutputDifference:
     """Compare answers output by output; answers of another form disagree."""
-    found = Difference(disagrees=len(primary) != len(shadow))
+    found = OutputDifference(disagrees=len(primary) != len(shadow))
     for one, other in zip(primary, shadow, strict=False):
-        found = found.plus(_compared(one, other))
+        found = found.plus(_compare(one, other))
     return found
 
 
-def _compared(one: Tensor, other: Tensor) -> Difference:
+def _compare(one: Tensor, other: Tensor) -> OutputDifference:
     if one.name != other.name or one.datatype != other.datatype or one.data.shape != other.data.shape:
-        return Difference(disagrees=True)
+        return OutputDifference(disagrees=True)
     if one.data.dtype.kind != "f":
-        flips = _differing_rows(one.data != other.data)
-        return Difference(disagrees=flips > 0, flips=flips)
+        flips = _count_differing_rows(one.data != other.data)
+        return OutputDifference(disagrees=flips > 0, flips=flips)
     a, b = one.data.astype(np.float64), other.data.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     apart = np.abs(np.where(finite, a, 0.0) - np.where(finite, b, 0.0))
     odd = ~(finite | (a == b) | (np.isnan(a) & np.isnan(b)))
-    numbers = Difference(False, 0, a.size, float(apart.sum()), float(apart.max(initial=0.0)))
+    numbers = OutputDifference(False, 0, a.size, float(apart.sum()), float(apart.max(initial=0.0)))
     if a.ndim > 1 and 1 < a.shape[-1] <= MOST_CLASSES:
         flips = int((a.argmax(axis=-1) != b.argmax(axis=-1)).sum())
-        return numbers.plus(Difference(disagrees=bool(flips or odd.any()), flips=flips))
+        return numbers.plus(OutputDifference(disagrees=bool(flips or odd.any()), flips=flips))
     beyond = odd | (apart > ABSOLUTE + RELATIVE * np.abs(np.where(finite, a, 0.0)))
-    return numbers.plus(Difference(disagrees=bool(beyond.any())))
+    return numbers.plus(OutputDifference(disagrees=bool(beyond.any())))
 
 
-def _differing_rows(differs: Array) -> int:
+def _count_differing_rows(differs: Array) -> int:
     rows = differs.reshape(len(differs), prod(differs.shape[1:])) if differs.ndim else differs.reshape(1, 1)
     return int(rows.any(axis=1).sum())

@@ -7,8 +7,8 @@ from typing import Any
 from penstock.core.errors import InvalidInput
 from penstock.core.sinks import SinkSpec, sinks_in
 from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
-from penstock.core.triggers.reachability import Watched, unreachable
-from penstock.core.triggers.rules import Limits, Trigger
+from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
+from penstock.core.triggers.rules import RuleLimits, Trigger
 
 Document = Mapping[str, Any]
 
@@ -41,7 +41,7 @@ class MonitorPolicy:
     capture_bytes: int = 256 << 20
     masked: tuple[str, ...] = ()
     triggers: tuple[Trigger, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: RuleLimits = field(default_factory=RuleLimits)
     sinks: Mapping[str, SinkSpec] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,14 +64,14 @@ class FleetAlarms:
     daily: float = 0.0
     gateways: int = 1
 
-    def part(self, policy: MonitorPolicy, versions: int) -> MonitorPolicy:
+    def share_of(self, policy: MonitorPolicy, versions: int) -> MonitorPolicy:
         """The policy of one of so many versions that a gateway serves, within the fleet's bound."""
         if not self.daily:
             return policy
         part = self.daily / (self.gateways * max(1, versions))
         return replace(policy, daily=min(part, policy.daily) if policy.daily else part)
 
-    def out(self, versions: int) -> dict[str, Any]:
+    def to_api(self, versions: int) -> dict[str, Any]:
         """As people are shown it."""
         return {"false_alarms_per_day": self.daily or None, "gateways": self.gateways, "versions": versions}
 
@@ -180,7 +180,9 @@ def refuse_unreachable(policy: MonitorPolicy, columns: Mapping[str, int] | None 
     policies that are stored already: what was taken once holds.
     """
     slices, objectives = bool(policy.slices), policy.objectives
-    watched = Watched(policy.sample > 0, policy.horizon_s > 0, slices, objectives, policy.limits, columns or {})
+    watched = MonitoringCoverage(
+        policy.sample > 0, policy.horizon_s > 0, slices, objectives, policy.limits, columns or {}
+    )
     if faults := unreachable(policy.triggers, watched):
         raise InvalidInput("; ".join(faults))
 

@@ -55,7 +55,7 @@ def class_limits(limit: float) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ConcurrencyLimit:
     """How many calls may wait and run at once, between ``least`` and ``most``; how many did at most in the last window,
     and for how many windows that has been rising. ``patient`` callers are taken to wait for their answers."""
 
@@ -72,7 +72,7 @@ def tolerated_ns(call_ns: float, run_ns: float, threads: int) -> float:
     return max(TOLERATED_NS, 2 * (1 + USUAL_RUNS / threads) * call_ns, TOLERATED_TURNS * run_ns)
 
 
-def next_limit(before: Limit, inside: int, refused: int, tolerated: float) -> Limit:
+def next_limit(before: ConcurrencyLimit, inside: int, refused: int, tolerated: float) -> ConcurrencyLimit:
     """The limit after one more window, in which at most ``inside`` calls waited and ran, and ``refused`` were turned
     away; ``tolerated`` are the calls that are answered in what a call may take.
 

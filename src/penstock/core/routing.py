@@ -35,7 +35,7 @@ _Run = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RoutingRule:
     """Requests whose ``header`` is exactly ``equals`` go to ``version``, before the split is asked."""
 
     header: str
@@ -44,7 +44,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Shadow:
+class ShadowSpec:
     """A version that answers ``percent`` of the requests once more, unseen by their callers."""
 
     version: str
@@ -61,8 +61,8 @@ class RouteSpec:
 
     split: Mapping[str, int]
     sticky: str = ""
-    rules: tuple[Rule, ...] = ()
-    shadow: tuple[Shadow, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
+    shadow: tuple[ShadowSpec, ...] = ()
     stable: str = ""
     ranges: tuple[Range, ...] = ()
     salt: str = ""
@@ -122,8 +122,8 @@ def stored_in(values: Document) -> RouteSpec:
     return RouteSpec(
         dict(values["split"]),
         (values["sticky"] or "").removeprefix(_PREFIX),
-        tuple(Rule(**rule) for rule in values["rules"]),
-        tuple(Shadow(**one) for one in values["shadow"]),
+        tuple(RoutingRule(**rule) for rule in values["rules"]),
+        tuple(ShadowSpec(**one) for one in values["shadow"]),
         values["stable"],
         tuple((end, version) for end, version in values["ranges"]),
         values["salt"],
@@ -154,7 +154,7 @@ def _header(stated: Any, where: str, faults: list[str], prefix: str = _PREFIX) -
     return name
 
 
-def _rules(stated: Any, faults: list[str]) -> tuple[Rule, ...]:
+def _rules(stated: Any, faults: list[str]) -> tuple[RoutingRule, ...]:
     rules = []
     for one in _list(stated, "rules", MOST_RULES, faults):
         if not isinstance(one, dict) or set(one) != {"header", "equals", "version"}:
@@ -166,11 +166,11 @@ def _rules(stated: Any, faults: list[str]) -> tuple[Rule, ...]:
             faults.append(f"'rules': 'equals' must be a text of at most {MOST_VALUE} characters")
         if not isinstance(version, str) or not is_version(version):
             faults.append("'rules': 'version' must be a version")
-        rules.append(Rule(header, equals, version))
+        rules.append(RoutingRule(header, equals, version))
     return tuple(rules)
 
 
-def _shadows(stated: Any, faults: list[str]) -> tuple[Shadow, ...]:
+def _shadows(stated: Any, faults: list[str]) -> tuple[ShadowSpec, ...]:
     shadows = []
     for one in _list(stated, "shadow", MOST_VERSIONS, faults):
         if not isinstance(one, dict) or not {"version"} <= set(one) <= {"version", "percent"}:
@@ -181,7 +181,7 @@ def _shadows(stated: Any, faults: list[str]) -> tuple[Shadow, ...]:
             faults.append("'shadow': 'percent' must be a number from 0 to 100")
         if not isinstance(one["version"], str) or not is_version(one["version"]):
             faults.append("'shadow': 'version' must be a version")
-        shadows.append(Shadow(one["version"], percent))
+        shadows.append(ShadowSpec(one["version"], percent))
     if len({str(one.version) for one in shadows}) < len(shadows):
         faults.append("'shadow' must name each version once")
     return tuple(shadows)
@@ -239,10 +239,10 @@ def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Ran
     lacking = {version: split[version] for version in sorted(split, key=sort_key)}
     kept: list[_Run] = []
     for length, version in _runs(before):
-        kept += _taken(length, version, lacking)
+        kept += _keep_points(length, version, lacking)
     filled: list[_Run] = []
     for length, version in kept:
-        filled += [(length, version)] if version else _filled(length, lacking)
+        filled += [(length, version)] if version else _fill_points(length, lacking)
     return _ranges(filled)
 
 
@@ -256,7 +256,7 @@ def _runs(ranges: Iterable[Range]) -> Iterator[_Run]:
         yield POINTS - begin, ""
 
 
-def _taken(length: int, version: str, lacking: dict[str, int]) -> list[_Run]:
+def _keep_points(length: int, version: str, lacking: dict[str, int]) -> list[_Run]:
     """What a version keeps of a run of its points by what it still lacks, and the free points after that."""
     kept = min(length, lacking.get(version, 0))
     if kept:
@@ -264,7 +264,7 @@ def _taken(length: int, version: str, lacking: dict[str, int]) -> list[_Run]:
     return [run for run in ((kept, version), (length - kept, "")) if run[0]]
 
 
-def _filled(length: int, lacking: dict[str, int]) -> list[_Run]:
+def _fill_points(length: int, lacking: dict[str, int]) -> list[_Run]:
     """Free points, given to those that lack some."""
     filled: list[_Run] = []
     for version, left in lacking.items():
@@ -291,7 +291,7 @@ def _owners(ranges: Iterable[Range]) -> list[str]:
     return [version for length, version in _runs(ranges) for _ in range(length)]
 
 
-def moved(before: Iterable[Range], after: Iterable[Range]) -> int:
+def moved_points(before: Iterable[Range], after: Iterable[Range]) -> int:
     """How many points changed hands."""
     return sum(one != other for one, other in zip(_owners(before), _owners(after), strict=True))
 
@@ -299,7 +299,7 @@ def moved(before: Iterable[Range], after: Iterable[Range]) -> int:
 # The pick.
 
 
-class Points:
+class SplitTable:
     """The split as one request asks it; ``targets`` maps a version to what answers for it."""
 
     __slots__ = ("_ends", "_last", "_salted", "_targets")
@@ -322,16 +322,16 @@ class Points:
 
     def point(self, sticky: bytes) -> int:
         """The point of a sticky value: its hash scaled down."""
-        return self.hashed(sticky) * POINTS >> 64
+        return self.hash_value(sticky) * POINTS >> 64
 
-    def hashed(self, sticky: bytes) -> int:
+    def hash_value(self, sticky: bytes) -> int:
         """64 bits of a sticky value, keyed by model and experiment (BLAKE2b, RFC 7693)."""
         hashed = self._salted.copy()  # cheaper than to begin with the key again
         hashed.update(sticky)
         return int.from_bytes(hashed.digest(), "big")
 
     @property
-    def divided(self) -> bool:
+    def is_divided(self) -> bool:
         """Whether it makes a difference which point a request has."""
         return bool(self._ends)
 

@@ -18,28 +18,28 @@ WAIT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class RowAmount:
     """A number of rows and their size in bytes."""
 
     rows: int = 0
     size: int = 0
 
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(self.rows + other.rows, self.size + other.size)
+    def __add__(self, other: "RowAmount") -> "RowAmount":
+        return RowAmount(self.rows + other.rows, self.size + other.size)
 
-    def __sub__(self, other: "Amount") -> "Amount":
-        return Amount(self.rows - other.rows, self.size - other.size)
+    def __sub__(self, other: "RowAmount") -> "RowAmount":
+        return RowAmount(self.rows - other.rows, self.size - other.size)
 
-    def within(self, most: "Amount") -> bool:
+    def is_within(self, most: "RowAmount") -> bool:
         """Whether it is no more than that."""
         return self.rows <= most.rows and self.size <= most.size
 
 
-NOTHING = Amount()
+NOTHING = RowAmount()
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GatewayShare:
     """A gateway: ``home`` names the files of captured rows that it has ("" is not known), ``silent_s`` is how long ago
     it was heard of."""
 
@@ -56,7 +56,7 @@ class GatewaySelection:
     missing: Mapping[str, str]
 
 
-def select_gateways(members: Collection[Member], me: str, home: str) -> GatewaySelection:
+def select_gateways(members: Collection[GatewayShare], me: str, home: str) -> GatewaySelection:
     """The gateways that the gateway ``me`` asks, which has the files of ``home``: of each other home one that is
     alive."""
     homes, asked = {home}, list[str]()
@@ -70,7 +70,7 @@ def select_gateways(members: Collection[Member], me: str, home: str) -> GatewayS
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RequestProgress:
     """Where a request stands: who ``answered``, how long each gateway of the fleet has been silent (one that has left
     is not there), and the seconds that are left until the deadline."""
 
@@ -79,13 +79,13 @@ class Progress:
     left_s: float
 
 
-def missing_gateways(asked: Sequence[str], progress: Progress) -> dict[str, str] | None:
+def missing_gateways(asked: Sequence[str], progress: RequestProgress) -> dict[str, str] | None:
     """Why gateways that were asked give nothing; None while there is something to wait for."""
-    found = {one: _absence(one, progress) for one in asked if one not in progress.answered}
+    found = {one: _reason_missing(one, progress) for one in asked if one not in progress.answered}
     return None if "" in found.values() else found
 
 
-def _absence(gateway: str, progress: Progress) -> str:
+def _reason_missing(gateway: str, progress: RequestProgress) -> str:
     """Why a gateway is not waited for, "" where it may still answer."""
     silent_s = progress.silent_s.get(gateway)
     if silent_s is None:
@@ -99,21 +99,21 @@ def _silent(seconds: float) -> str:
     return f"it has been silent for {seconds:.0f} s"
 
 
-def gateway_limit(most: Amount, gateways: int) -> Amount:
+def gateway_limit(most: RowAmount, gateways: int) -> RowAmount:
     """How much one of so many gateways may hand over: twice an even share of the bytes, so that a busy one may use what
     others leave."""
-    return Amount(most.rows, min(most.size, 2 * most.size // max(1, gateways)))
+    return RowAmount(most.rows, min(most.size, 2 * most.size // max(1, gateways)))
 
 
-def even_amounts(amounts: Mapping[str, Amount], most: Amount) -> dict[str, Amount]:
+def even_amounts(amounts: Mapping[str, RowAmount], most: RowAmount) -> dict[str, RowAmount]:
     """How much of each gateway is taken, so that all together are within ``most``: a gateway that has less than an even
     share gives everything, and leaves the rest of its share to the others."""
-    rows = _even({name: one.rows for name, one in amounts.items()}, most.rows)
-    sizes = _even({name: one.size for name, one in amounts.items()}, most.size)
-    return {name: Amount(rows[name], sizes[name]) for name in amounts}
+    rows = _even_shares({name: one.rows for name, one in amounts.items()}, most.rows)
+    sizes = _even_shares({name: one.size for name, one in amounts.items()}, most.size)
+    return {name: RowAmount(rows[name], sizes[name]) for name in amounts}
 
 
-def _even(wanted: Mapping[str, int], most: int) -> dict[str, int]:
+def _even_shares(wanted: Mapping[str, int], most: int) -> dict[str, int]:
     given, left = dict[str, int](), most
     for number, name in enumerate(sorted(wanted, key=lambda name: (wanted[name], name))):
         given[name] = min(wanted[name], left // (len(wanted) - number))

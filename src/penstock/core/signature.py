@@ -11,10 +11,10 @@ import numpy as np
 
 from penstock.core.errors import InvalidInput
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Array, Shape, Tensor, shape_text, unknown_datatype
-from penstock.core.texts import shortened
+from penstock.core.texts import shorten
 
 Feeds = dict[str, Array]
-Place = tuple[str, int]
+TensorPosition = tuple[str, int]
 """An input's name and one of its axes."""
 
 InputLayout = tuple[str, str, np.dtype[Any], int, int, Shape]
@@ -86,7 +86,7 @@ def _row_form(inputs: Sequence[TensorSpec], batching: bool) -> RowForm | None:
     return RowForm(name, datatype, dtype, shape, list(shape), elements, Struct(f"<{elements}{code}").pack)
 
 
-class Bound:
+class BoundInputs:
     """A request's arrays as the graph takes them: its rows (1 for a model that does not batch) and its elements."""
 
     __slots__ = ("elements", "feeds", "rows")
@@ -112,7 +112,7 @@ class Signature:
         outputs: Sequence[TensorSpec],
         batching: bool = False,
         max_batch_size: int = 0,
-        symbolic_dims: Mapping[str, Sequence[Place]] = MappingProxyType({}),
+        symbolic_dims: Mapping[str, Sequence[TensorPosition]] = MappingProxyType({}),
     ) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
@@ -120,7 +120,7 @@ class Signature:
         self.max_batch_size = max_batch_size
         self.row = _row_form(self.inputs, batching)
         self.all_floats = all(spec.datatype in ("FP32", "FP64") for spec in inputs)
-        self._inputs = {spec.name: (spec, spec.datatype, len(spec.shape), _fixed(spec.shape)) for spec in inputs}
+        self._inputs = {spec.name: (spec, spec.datatype, len(spec.shape), _fixed_dims(spec.shape)) for spec in inputs}
         self._outputs = {spec.name: spec for spec in outputs}
         self._reshaped = [(spec.name, spec.graph_shape) for spec in inputs if spec.graph_shape is not None]
         self.symbolic_dims = symbolic_dims
@@ -147,7 +147,7 @@ class Signature:
             return self._outputs[name]
         except KeyError:
             raise InvalidInput(
-                f"unknown output '{shortened(name)}'; the model gives {_listing(self.outputs)}"
+                f"unknown output '{shorten(name)}'; the model gives {_list_specs(self.outputs)}"
             ) from None
 
     def check(self, name: str, datatype: str, shape: Sequence[int]) -> TensorSpec:
@@ -159,20 +159,20 @@ class Signature:
         """
         found = self._inputs.get(name)
         if found is None:
-            raise InvalidInput(f"unknown input '{shortened(name)}'; the model takes {_listing(self.inputs)}")
+            raise InvalidInput(f"unknown input '{shorten(name)}'; the model takes {_list_specs(self.inputs)}")
         spec, expected, rank, fixed = found
         if datatype not in NUMPY_TYPES:
             raise unknown_datatype(name, datatype)
         if datatype != expected or len(shape) != rank:
-            raise _misfit(spec, datatype, shape)
+            raise _mismatch(spec, datatype, shape)
         for index, dim in fixed:
             if shape[index] != dim:
-                raise _misfit(spec, datatype, shape)
+                raise _mismatch(spec, datatype, shape)
         if self.max_batch_size and self.batching and shape[0] > self.max_batch_size:
             raise _large_batch(shape[0], self.max_batch_size)
         return spec
 
-    def bind(self, tensors: Sequence[Tensor]) -> Bound:
+    def bind(self, tensors: Sequence[Tensor]) -> BoundInputs:
         """The arrays to feed the graph, keyed by input name, each in the graph's shape.
 
         Raises:
@@ -185,14 +185,14 @@ class Signature:
         for tensor in tensors:
             name, data = tensor.name, tensor.data
             if name not in known:
-                raise InvalidInput(f"unknown input '{shortened(name)}'; the model takes {_listing(self.inputs)}")
+                raise InvalidInput(f"unknown input '{shorten(name)}'; the model takes {_list_specs(self.inputs)}")
             spec, datatype, rank, fixed = known[name]
             shape = data.shape
             if tensor.datatype != datatype or len(shape) != rank:
-                raise _misfit(spec, tensor.datatype, shape)
+                raise _mismatch(spec, tensor.datatype, shape)
             for index, dim in fixed:
                 if shape[index] != dim:
-                    raise _misfit(spec, tensor.datatype, shape)
+                    raise _mismatch(spec, tensor.datatype, shape)
             if batching:
                 if feeds and shape[0] != rows:
                     raise InvalidInput(
@@ -205,7 +205,7 @@ class Signature:
             self._check_all_once(tensors)
         if self._adapts:
             self._adapt(feeds, rows)
-        return Bound(feeds, rows, elements)
+        return BoundInputs(feeds, rows, elements)
 
     def _adapt(self, feeds: Feeds, rows: int) -> None:
         if self.max_batch_size and rows > self.max_batch_size:
@@ -214,7 +214,7 @@ class Signature:
             _check_equal(dim, places, feeds)
         for name, graph_shape in self._reshaped:
             if name in feeds:
-                feeds[name] = _reshaped(feeds[name], graph_shape, self.batching)
+                feeds[name] = _reshape(feeds[name], graph_shape, self.batching)
 
     def _check_all_once(self, tensors: Sequence[Tensor]) -> None:
         given = [tensor.name for tensor in tensors]
@@ -226,14 +226,16 @@ class Signature:
                 raise InvalidInput(f"missing input {spec.describe()}")
 
 
-def _to_compare(symbolic_dims: Mapping[str, Sequence[Place]], batching: bool) -> list[tuple[str, list[Place]]]:
+def _to_compare(
+    symbolic_dims: Mapping[str, Sequence[TensorPosition]], batching: bool
+) -> list[tuple[str, list[TensorPosition]]]:
     """The places to compare for each name; those of the batch dimension are compared anyway."""
     first = 1 if batching else 0
     kept = [(dim, [place for place in places if place[1] >= first]) for dim, places in symbolic_dims.items()]
     return [(dim, places) for dim, places in kept if len(places) > 1]
 
 
-def _check_equal(dim: str, places: Sequence[Place], feeds: Feeds) -> None:
+def _check_equal(dim: str, places: Sequence[TensorPosition], feeds: Feeds) -> None:
     size, where = -1, ""
     for name, axis in places:
         array = feeds.get(name)
@@ -248,16 +250,16 @@ def _check_equal(dim: str, places: Sequence[Place], feeds: Feeds) -> None:
             )
 
 
-def _fixed(shape: Shape) -> tuple[tuple[int, int], ...]:
+def _fixed_dims(shape: Shape) -> tuple[tuple[int, int], ...]:
     """The dimensions that a tensor must have exactly, with their places."""
     return tuple((index, dim) for index, dim in enumerate(shape) if dim >= 0)
 
 
-def _listing(specs: Iterable[TensorSpec]) -> str:
+def _list_specs(specs: Iterable[TensorSpec]) -> str:
     return ", ".join(spec.describe() for spec in specs) or "nothing"
 
 
-def _misfit(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> InvalidInput:
+def _mismatch(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> InvalidInput:
     """The sentence for a tensor that its input does not take."""
     if datatype != spec.datatype:
         return InvalidInput(f"input '{spec.name}' got {datatype}; expected {spec.describe()}")
@@ -269,7 +271,7 @@ def _large_batch(rows: int, most: int) -> InvalidInput:
     return InvalidInput(f"a batch of {rows} rows is over the model's limit of {most}")
 
 
-def _reshaped(array: Array, graph_shape: Shape, batching: bool) -> Array:
+def _reshape(array: Array, graph_shape: Shape, batching: bool) -> Array:
     wanted = (array.shape[0], *graph_shape[1:]) if batching else graph_shape
     try:
         return array.reshape(wanted)

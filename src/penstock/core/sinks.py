@@ -78,12 +78,12 @@ def _sink(stated: Any, path: str, faults: list[str]) -> SinkSpec | None:
         f"'{path}.{kind}.{word}' is missing" for word, (_, must) in fields.items() if must and word not in values
     ]
     for word in sorted(set(values) & set(fields)):
-        if not _sound(kind, word, values[word], fields[word][0]):
-            faults.append(f"'{path}.{kind}.{word}' is not valid: {_wanted(kind, word)}")
+        if not _is_valid(kind, word, values[word], fields[word][0]):
+            faults.append(f"'{path}.{kind}.{word}' is not valid: {_expected_text(kind, word)}")
     return SinkSpec(kind, dict(values)) if len(faults) == before else None
 
 
-def _sound(kind: str, word: str, value: Any, wanted: type) -> bool:
+def _is_valid(kind: str, word: str, value: Any, wanted: type) -> bool:
     if wanted is float:
         return type(value) in (int, float) and 0 < value <= 86_400
     if wanted is list:
@@ -99,7 +99,7 @@ def _sound(kind: str, word: str, value: Any, wanted: type) -> bool:
     return not (kind == "github" and word == "repository" and value.count("/") != 1)
 
 
-def _wanted(kind: str, word: str) -> str:
+def _expected_text(kind: str, word: str) -> str:
     if (kind, word) in _CHOICES:
         return "one of " + ", ".join(_CHOICES[kind, word])
     if word == "url":

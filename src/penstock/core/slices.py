@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import monotonic_ns, sleep
 from typing import Final
 
-Pause = Callable[[], None]
+PauseWork = Callable[[], None]
 """Called between two slices of long work."""
 
 TEXT_SLICE: Final = 1024

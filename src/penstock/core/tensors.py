@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from penstock.core.copies import join_parts
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause, no_pause
-from penstock.core.texts import shortened
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork, no_pause
+from penstock.core.texts import shorten
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -67,17 +67,17 @@ class Tensor:
         self.data = data
         self.text_bytes = text_bytes
 
-    def described(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The tensor as JSON values for people; what JSON does not have becomes text, and long texts are cut."""
         values = self.data.astype(np.float64) if self.data.dtype.kind == "f" else self.data
-        flat = [_shown(one) for one in values.ravel().tolist()]
+        flat = [_json_value(one) for one in values.ravel().tolist()]
         shape = list(self.data.shape)
         return {"name": self.name, "datatype": self.datatype, "shape": shape, "data": flat}
 
 
-def _shown(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, str):
-        return shortened(value)
+        return shorten(value)
     return value if not isinstance(value, float) or isfinite(value) else str(value)
 
 
@@ -95,14 +95,14 @@ def element_count(name: str, shape: Sequence[int]) -> int:
     """
     if len(shape) > MAX_RANK:
         raise InvalidInput(
-            f"tensor '{shortened(name)}' has rank {len(shape)}; at most {MAX_RANK} dimensions are possible"
+            f"tensor '{shorten(name)}' has rank {len(shape)}; at most {MAX_RANK} dimensions are possible"
         )
     count, empty = 1, False
     for dim in shape:  # the product stops at the limit: dimensions may be numbers of any length
         if dim == 0:
             empty = True
         elif dim < 0 or (count := count * dim) > MAX_ELEMENTS:
-            raise InvalidInput(f"tensor '{shortened(name)}' has the impossible shape {shape_text(shape)}")
+            raise InvalidInput(f"tensor '{shorten(name)}' has the impossible shape {shape_text(shape)}")
     return 0 if empty else count
 
 
@@ -122,11 +122,13 @@ def unknown_datatype(name: str, datatype: str) -> InvalidInput:
     """The protocol knows no such datatype."""
     known = ", ".join(NUMPY_TYPES)
     return InvalidInput(
-        f"tensor '{shortened(name)}' has the unknown datatype '{shortened(datatype)}'; expected one of {known}"
+        f"tensor '{shorten(name)}' has the unknown datatype '{shorten(datatype)}'; expected one of {known}"
     )
 
 
-def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview, pause: Pause = no_pause) -> Array:
+def from_raw(
+    name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview, pause: PauseWork = no_pause
+) -> Array:
     """A view on raw little-endian row-major bytes; BYTES elements are length-prefixed and copied out, with a pause
     after each slice of them.
 
@@ -157,7 +159,7 @@ LARGE: Final = 1 << 16
 """Bytes from which on a view, or a copy that other threads need not wait for, is worth its trouble."""
 
 
-def to_raw(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes:
+def to_raw(datatype: str, array: Array, pause: PauseWork = no_pause, most: int = MAX_ELEMENTS) -> bytes:
     """The raw little-endian row-major bytes of an array of ``NUMPY_TYPES[datatype]``; BYTES as ``bytes_to_raw``."""
     if datatype == "BYTES":
         return bytes_to_raw(array, pause, most)
@@ -165,7 +167,7 @@ def to_raw(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX
     return contiguous.tobytes() if array.nbytes < LARGE else join_parts([contiguous.data.cast("B")])
 
 
-def raw_of(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes | memoryview:
+def raw_of(datatype: str, array: Array, pause: PauseWork = no_pause, most: int = MAX_ELEMENTS) -> bytes | memoryview:
     """As ``to_raw``, but a view of the array itself where that is large and lies as it should."""
     if array.nbytes < LARGE or datatype == "BYTES":
         return to_raw(datatype, array, pause, most)
@@ -175,7 +177,7 @@ def raw_of(datatype: str, array: Array, pause: Pause = no_pause, most: int = MAX
 _LENGTH: Final = Struct("<I").unpack_from
 
 
-def bytes_from_raw(name: str, count: int, raw: bytes | memoryview, pause: Pause = no_pause) -> Array:
+def bytes_from_raw(name: str, count: int, raw: bytes | memoryview, pause: PauseWork = no_pause) -> Array:
     """BYTES elements from their wire form: each a 4-byte little-endian length, then UTF-8 text.
 
     ONNX string tensors hold UTF-8, so other bytes cannot reach a model and are refused here.
@@ -228,7 +230,7 @@ def held_bytes(array: Array) -> int:
     return size if array.dtype.char != "O" else size + sum(map(len, array.ravel().tolist()))
 
 
-def bytes_to_raw(array: Array, pause: Pause = no_pause, most: int = MAX_ELEMENTS) -> bytes:
+def bytes_to_raw(array: Array, pause: PauseWork = no_pause, most: int = MAX_ELEMENTS) -> bytes:
     """The wire form of BYTES elements, row-major, with a pause after each slice of elements.
 
     Raises:

@@ -39,12 +39,12 @@ def is_readable(text: str) -> bool:
     return _UNREADABLE.search(text) is None
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """A caller's word as an error may repeat it."""
     return text if len(text) <= 128 else text[:125] + "..."
 
 
-def escaped(document: str) -> str:
+def escape_terminal(document: str) -> str:
     """A JSON document with everything escaped that could steer a terminal; it means the same."""
     return _ILLEGIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 

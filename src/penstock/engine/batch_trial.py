@@ -9,13 +9,13 @@ from itertools import accumulate
 
 import numpy as np
 
-from penstock.core.batching import Cost, RowProof, fit_cost
+from penstock.core.batching import RowProof, RunCost, fit_cost
 from penstock.core.errors import Fault
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Feeds, Signature
 from penstock.core.tensors import Array
 from penstock.engine import warmup
-from penstock.engine.graph import Graph
+from penstock.engine.graph import GraphInterface
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 """Matrix products of several rows add up in another order than those of one."""
@@ -41,7 +41,7 @@ class RowsDiffer(Exception):
     """A trial in which rows got other answers together than alone; the text says how, after "in a trial"."""
 
 
-def refusal(graph: Graph, signature: Signature, options: ModelOptions, proof: RowProof) -> str:
+def refusal(graph: GraphInterface, signature: Signature, options: ModelOptions, proof: RowProof) -> str:
     """Why no trial can make runs of several calls of a model right, "" if one can."""
     if not signature.batching:
         return "its inputs and outputs do not all have a free first dimension for the rows"
@@ -57,7 +57,7 @@ def refusal(graph: Graph, signature: Signature, options: ModelOptions, proof: Ro
     return "" if proof.independent else f"{proof.reason}; {HOW_TO_ALLOW}"
 
 
-def run_trial(attempt: Attempt, signature: Signature, rows: int) -> Cost:
+def run_trial(attempt: Attempt, signature: Signature, rows: int) -> RunCost:
     """What runs of several rows take.
 
     Raises:
@@ -67,7 +67,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> Cost:
     began_ns = time.perf_counter_ns()
     try:
         feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
-        alone = _apart(feeds, rows)
+        alone = _split_rows(feeds, rows)
         difference = output_difference(attempt(feeds), [attempt(one) for one in alone], [1] * rows)
     except (Fault, MemoryError, ValueError):
         raise RowsDiffer("no synthetic rows were answered together") from None
@@ -75,7 +75,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> Cost:
         raise RowsDiffer(difference)
     _try_variants(attempt, signature, rows, time.perf_counter_ns() - began_ns)
     one_ns = warmup.median_run_ns(lambda: attempt(alone[0]), MEASURING_BUDGET_NS)
-    all_ns = warmup.median_run_ns(lambda: attempt(_joined(alone)), MEASURING_BUDGET_NS)
+    all_ns = warmup.median_run_ns(lambda: attempt(_join_rows(alone)), MEASURING_BUDGET_NS)
     return fit_cost(rows, one_ns, all_ns)
 
 
@@ -91,7 +91,7 @@ def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: in
         if time.perf_counter_ns() + each_ns > until_ns:
             return
         try:
-            parts = [attempt(one) for one in _apart(feeds, rows)]
+            parts = [attempt(one) for one in _split_rows(feeds, rows)]
         except (Fault, MemoryError, ValueError):
             continue
         if difference := _variant_difference(attempt, feeds, parts):
@@ -113,11 +113,11 @@ def _variants(signature: Signature, rows: int) -> Iterator[tuple[str, Feeds]]:
             continue
 
 
-def _apart(feeds: Feeds, rows: int) -> list[Feeds]:
+def _split_rows(feeds: Feeds, rows: int) -> list[Feeds]:
     return [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(rows)]
 
 
-def _joined(apart: Sequence[Feeds]) -> Feeds:
+def _join_rows(apart: Sequence[Feeds]) -> Feeds:
     """The rows of several in one; with large rows that costs more than the run."""
     return {name: np.concatenate([one[name] for one in apart]) for name in apart[0]}
 
@@ -133,7 +133,8 @@ def output_difference(
             return "an output did not have one row for each row of the inputs"
         ends = list(accumulate(rows))
         if not all(
-            _same(whole[end - number : end], part, rough) for part, number, end in zip(parts, rows, ends, strict=True)
+            _is_same(whole[end - number : end], part, rough)
+            for part, number, end in zip(parts, rows, ends, strict=True)
         ):
             return "rows got other answers together than alone"
     return ""
@@ -143,7 +144,7 @@ def _has_rows(array: Array, number: int, like: Array) -> bool:
     return array.shape[:1] == (number,) and array.shape[1:] == like.shape[1:]
 
 
-def _same(rows: Array, alone: Array, rough: bool) -> bool:
+def _is_same(rows: Array, alone: Array, rough: bool) -> bool:
     if alone.dtype.kind not in "fc":
         return bool((rows == alone).all())
     largest = float(np.max(np.abs(alone), initial=0, where=np.isfinite(alone))) if rough else 0.0

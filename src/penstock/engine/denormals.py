@@ -55,18 +55,18 @@ _ENVIRONMENTS = _environments()
 """None on a machine where this module cannot set them."""
 
 
-Run = Callable[[Sequence[str], dict[str, Array], Any], list[Array]]
+RunSession = Callable[[Sequence[str], dict[str, Array], Any], list[Array]]
 """Runs a graph: output names, arrays by input name, and the runtime's run options or ``None``."""
 
 
 @contextmanager
-def opening(options: SessionOptions) -> Iterator[None]:
+def around_session(options: SessionOptions) -> Iterator[None]:
     """Around the making of a session: its pool starts as the options ask, the present thread ends as usual.
 
     Raises:
         LoadFailed: the options ask for what this machine cannot do.
     """
-    flushing = _asked_for(options)
+    flushing = _is_requested(options)
     if _ENVIRONMENTS is None:
         yield
         return
@@ -77,16 +77,16 @@ def opening(options: SessionOptions) -> Iterator[None]:
         _ENVIRONMENTS.set(flushing=False)
 
 
-def as_asked(run: Run, options: SessionOptions) -> Run:
+def as_asked(run: RunSession, options: SessionOptions) -> RunSession:
     """The same run, with denormal numbers as zero on the calling thread where the options ask for it.
 
     That costs about a microsecond a run.
 
     Raises:
-        LoadFailed: as ``opening``.
+        LoadFailed: as ``around_session``.
     """
     environments = _ENVIRONMENTS
-    if not _asked_for(options) or environments is None:
+    if not _is_requested(options) or environments is None:
         return run
 
     def flushing(outputs: Sequence[str], feeds: dict[str, Array], run_options: Any) -> list[Array]:
@@ -99,7 +99,7 @@ def as_asked(run: Run, options: SessionOptions) -> Run:
     return flushing
 
 
-def _asked_for(options: SessionOptions) -> bool:
+def _is_requested(options: SessionOptions) -> bool:
     asked = dict(options.entries).get(ENTRY) == "1"
     if asked and _ENVIRONMENTS is None:
         raise LoadFailed(f"{ENTRY} is not supported on this machine ({platform.machine()}); leave it out")

@@ -13,7 +13,7 @@ EVERYBODY = 0o666
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write to, which takes its place when the block ends; removed if the block fails.
 
     Raises:
@@ -27,8 +27,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text as a whole; raises ``OSError`` as ``replacing``."""
-    with replacing(path) as scratch:
+    """Replace a file's text as a whole; raises ``OSError`` as ``replace_file``."""
+    with replace_file(path) as scratch:
         scratch.write_text(text)
 
 

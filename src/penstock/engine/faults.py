@@ -148,11 +148,11 @@ def run_fault(error: Exception) -> Fault:
 
 def _detail(sentence: str, error: Exception) -> str:
     """The sentence with all that the error says, where it says more."""
-    text = whole_text(error)
+    text = full_text(error)
     return f"{sentence} ({text})" if text and text not in sentence else ""
 
 
-def whole_text(error: Exception) -> str:
+def full_text(error: Exception) -> str:
     """All that an error says, on one line and of bounded length."""
     return " ".join(str(error).split())[:LONGEST_DETAIL]
 
@@ -162,7 +162,7 @@ def plain_text(error: Exception, path: Path | None = None) -> str:
 
     ``path`` is a file whose folder the error may name; it may hold spaces, which end any other path.
     """
-    text = whole_text(error)
+    text = full_text(error)
     if path is not None:
         text = text.replace(f"{path.parent}/", "/")
     for pattern, instead in (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from penstock.core.options import ModelOptions, TensorOptions
-from penstock.core.signature import Place, Signature, TensorSpec
+from penstock.core.signature import Signature, TensorPosition, TensorSpec
 from penstock.core.tensors import Shape, shape_text
 from penstock.core.texts import is_readable
 from penstock.engine.faults import LoadFailed
@@ -57,7 +57,7 @@ class GraphTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class GraphInterface:
     """What a graph takes and gives; ``overridable`` are initialisers that callers may replace.
 
     ``labels`` are the names of the classes that its metadata states, by output.
@@ -69,15 +69,15 @@ class Graph:
     ranks_known: bool = False
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def with_observed_shapes(self, shapes: Sequence[Sequence[Shape]]) -> "Graph":
+    def with_observed_shapes(self, shapes: Sequence[Sequence[Shape]]) -> "GraphInterface":
         """The graph once runs have shown the shapes of every output: one shape for each run. A shape of another rank
         was not true, nor is a fixed dimension that a run contradicts; exporters write 1 for the rows of labels."""
         outputs = tuple(
-            _observed(tensor, each) for tensor, each in zip(self.outputs, zip(*shapes, strict=True), strict=True)
+            _with_observed(tensor, each) for tensor, each in zip(self.outputs, zip(*shapes, strict=True), strict=True)
         )
         return replace(self, outputs=outputs, ranks_known=True)
 
-    def with_free_rows(self) -> "Graph":
+    def with_free_rows(self) -> "GraphInterface":
         """The graph as if every output had a free first dimension: what it states of that is not known to be true
         before a run. Only where the first dimension of every input is free."""
         if not self.inputs or any(tensor.dims[:1] != (-1,) for tensor in self.inputs):
@@ -86,7 +86,7 @@ class Graph:
         return replace(self, outputs=outputs)
 
 
-def _observed(tensor: GraphTensor, shapes: Sequence[Shape]) -> GraphTensor:
+def _with_observed(tensor: GraphTensor, shapes: Sequence[Shape]) -> GraphTensor:
     rank = len(shapes[0])
     if len(tensor.shape) != rank:
         return replace(tensor, shape=(None,) * rank)
@@ -113,7 +113,7 @@ def labels_in(metadata: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def signature_of(graph: Graph, options: ModelOptions) -> Signature:
+def signature_of(graph: GraphInterface, options: ModelOptions) -> Signature:
     """The signature of a graph under a configuration; ``batching`` is what graph and configuration promise.
 
     Raises:
@@ -139,7 +139,7 @@ def signature_of(graph: Graph, options: ModelOptions) -> Signature:
     return Signature(input_specs, output_specs, batched or derived, options.max_batch_size or 0, symbolic_dims)
 
 
-def sized_by_inputs(graph: Graph, batching: bool) -> bool:
+def is_sized_by_inputs(graph: GraphInterface, batching: bool) -> bool:
     """Whether the shapes of the inputs decide how many elements each output has; otherwise their values may."""
     names = {dim for tensor in graph.inputs for dim in tensor.shape if isinstance(dim, str) and dim not in _NAMELESS}
     return all(
@@ -149,9 +149,9 @@ def sized_by_inputs(graph: Graph, batching: bool) -> bool:
     )
 
 
-def _symbolic_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[Place]]:
+def _symbolic_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[TensorPosition]]:
     """The places of each name that the graph gives to more than one free dimension of its inputs."""
-    found: dict[str, list[Place]] = {}
+    found: dict[str, list[TensorPosition]] = {}
     for tensor, spec in zip(tensors, specs, strict=True):
         if spec.graph_shape is None and len(spec.shape) == len(tensor.shape):
             for axis, dim in enumerate(tensor.shape):
@@ -221,7 +221,7 @@ def _check_reshape(role: str, stated: TensorOptions) -> None:
         )
 
 
-def _require_batch_dimension(graph: Graph, options: ModelOptions, inputs: Sequence[TensorSpec]) -> None:
+def _require_batch_dimension(graph: GraphInterface, options: ModelOptions, inputs: Sequence[TensorSpec]) -> None:
     stated = {entry.name for entry in options.inputs}
     checked = [("input", tensor) for tensor in graph.inputs if tensor.shape or tensor.name not in stated]
     checked += [("output", tensor) for tensor in graph.outputs if tensor.shape or graph.ranks_known]
@@ -235,7 +235,7 @@ def _require_batch_dimension(graph: Graph, options: ModelOptions, inputs: Sequen
         raise LoadFailed(f"max_batch_size {options.max_batch_size} needs inputs, but the graph takes none")
 
 
-def _promises_batching(graph: Graph, specs: Sequence[TensorSpec]) -> bool:
+def _promises_batching(graph: GraphInterface, specs: Sequence[TensorSpec]) -> bool:
     """Whether all first dimensions are free and may be one and the same: the batch."""
     shapes = [spec.shape if spec.graph_shape is None else spec.graph_shape for spec in specs]
     shapes += [spec.shape for spec in specs] + [tensor.dims for tensor in (*graph.inputs, *graph.outputs)]

@@ -66,7 +66,7 @@ def _allow_huge_pages(allowed: bool) -> None:
         control(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)
 
 
-def trim() -> None:
+def trim_heap() -> None:
     """Give freed memory back to the system; releases the GIL."""
     trimmed = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trimmed is not None:

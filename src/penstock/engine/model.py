@@ -5,18 +5,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from penstock.core.batching import NOT_EXAMINED, Cost, RowProof, Sharing
+from penstock.core.batching import NOT_EXAMINED, BatchSharing, RowProof, RunCost
 from penstock.core.errors import Cancelled, Fault
 from penstock.core.options import ModelOptions, WarmupSample
 from penstock.core.placement import INLINE_BUDGET_NS, MULTI_THREADED_FROM_NS
-from penstock.core.signature import Bound, Feeds, Signature, TensorSpec
+from penstock.core.signature import BoundInputs, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array, Shape
 from penstock.engine import batch_trial, heap, warmup
-from penstock.engine.denormals import Run
+from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, run_fault
-from penstock.engine.graph import Graph, signature_of, sized_by_inputs
+from penstock.engine.graph import GraphInterface, is_sized_by_inputs, signature_of
 from penstock.engine.session import (
-    Interrupt,
+    RunInterrupt,
     arena_release,
     closed_run,
     contains_loop,
@@ -41,7 +41,7 @@ LARGE_BYTES: Final = 1 << 20
 UNKNOWN_BYTES: Final = 1 << 62
 """What is expected of outputs that the values of the inputs make as large as they like."""
 
-__all__ = ["Interrupt", "LoadFailed", "Model", "load"]
+__all__ = ["LoadFailed", "Model", "RunInterrupt", "load"]
 
 
 class Model:
@@ -58,12 +58,12 @@ class Model:
     choose from.
     """
 
-    def __init__(self, run: Run, signature: Signature, run_large: Run | None = None) -> None:
+    def __init__(self, run: RunSession, signature: Signature, run_large: RunSession | None = None) -> None:
         self.signature = signature
         self.run_ns: int | None = None
         self.measured_elements = 1
-        self.batch_cost: Cost | None = None
-        self.sharing = Sharing(False, "it could not be run with synthetic inputs")
+        self.batch_cost: RunCost | None = None
+        self.sharing = BatchSharing(False, "it could not be run with synthetic inputs")
         self.sized_by_inputs = True
         self.single_threaded: Model | None = None
         self.parallel_runs = 1
@@ -72,7 +72,7 @@ class Model:
         self._output_ratio = 1.0  # bytes of the outputs for one of the inputs
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
 
-    def run(self, feeds: Feeds, outputs: Sequence[str], interrupt: Interrupt | None = None) -> list[Array]:
+    def run(self, feeds: Feeds, outputs: Sequence[str], interrupt: RunInterrupt | None = None) -> list[Array]:
         """The named outputs, in order, for arrays as ``Signature.bind`` gives them. Blocks; any thread may call it.
 
         Raises:
@@ -86,7 +86,7 @@ class Model:
         try:
             results = run(outputs, feeds, None if interrupt is None else interrupt.run_options)
         except Exception as error:
-            if interrupt is not None and interrupt.stopped:
+            if interrupt is not None and interrupt.is_stopped:
                 raise Cancelled("the run was stopped") from error
             raise run_fault(error) from error
         return self._in_stated_shapes(outputs, results) if self._reshaped else results
@@ -101,7 +101,9 @@ class Model:
 
     def _in_stated_shapes(self, outputs: Sequence[str], results: list[Array]) -> list[Array]:
         return [
-            array if (spec := self._reshaped.get(name)) is None else _stated_shape(array, spec, self.signature.batching)
+            array
+            if (spec := self._reshaped.get(name)) is None
+            else _declared_shape(array, spec, self.signature.batching)
             for name, array in zip(outputs, results, strict=True)
         ]
 
@@ -117,14 +119,14 @@ class Model:
         self._run, self._run_large = closed_run, None
         if self.single_threaded is not None:
             self.single_threaded.close()
-        heap.trim()
+        heap.trim_heap()
 
 
 def _input_bytes(feeds: Feeds) -> int:
     return sum([array.nbytes for array in feeds.values()])
 
 
-def _stated_shape(array: Array, spec: TensorSpec, batching: bool) -> Array:
+def _declared_shape(array: Array, spec: TensorSpec, batching: bool) -> Array:
     return array.reshape((array.shape[0], *spec.shape[1:]) if batching else spec.shape)
 
 
@@ -185,18 +187,20 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs, symbolic_dims=signature.symbolic_dims)
     model = Model(run, signature, large_runner(session, options.session))
-    model.sized_by_inputs = sized_by_inputs(graph, signature.batching)
+    model.sized_by_inputs = is_sized_by_inputs(graph, signature.batching)
     model.learn_sizes(bound.feeds, results)
     refusal = batch_trial.refusal(graph, signature, options, proof)
     has_loop = contains_loop(path)
     if refusal or has_loop:
-        model.sharing = Sharing(False, refusal or "a loop in its graph makes the time of a run a matter of the data")
+        model.sharing = BatchSharing(
+            False, refusal or "a loop in its graph makes the time of a run a matter of the data"
+        )
     if not has_loop:
         _measure(model, lambda feeds: _attempt(run, names, feeds), bound, None if refusal else proof)
     return model
 
 
-def _measure(model: Model, attempt: batch_trial.Attempt, bound: Bound, proof: RowProof | None) -> None:
+def _measure(model: Model, attempt: batch_trial.Attempt, bound: BoundInputs, proof: RowProof | None) -> None:
     """Measure a run, and one of several rows unless ``proof`` is None."""
     try:
         model.run_ns = warmup.median_run_ns(lambda: attempt(bound.feeds))
@@ -210,23 +214,25 @@ def _measure(model: Model, attempt: batch_trial.Attempt, bound: Bound, proof: Ro
 def _try_sharing(model: Model, attempt: batch_trial.Attempt, proof: RowProof) -> None:
     """Try whether rows get the same answers together as alone, and measure the cost of a batch run."""
     if model.run_ns is None or model.run_ns > LONGEST_TRIAL_RUN_NS:
-        model.sharing = Sharing(False, "a run is so long that nothing would be gained")
+        model.sharing = BatchSharing(False, "a run is so long that nothing would be gained")
         return
     try:
         rows = TRIAL_ROWS if model.run_ns <= INLINE_BUDGET_NS else FEW_TRIAL_ROWS
         model.batch_cost = batch_trial.run_trial(attempt, model.signature, rows)
     except batch_trial.RowsDiffer as error:
-        model.sharing = Sharing(False, f"in a trial {error}")
+        model.sharing = BatchSharing(False, f"in a trial {error}")
         return
     says = "its graph proves" if proof.independent else "its configuration says"
-    model.sharing = Sharing(True, f"{says} that rows are independent, and a trial agreed")
+    model.sharing = BatchSharing(True, f"{says} that rows are independent, and a trial agreed")
 
 
 class _NotMeasurable(Exception):
     """The synthetic request failed; only real requests can show whether the model works."""
 
 
-def _warm_up(run: Run, names: list[str], signature: Signature, options: ModelOptions) -> tuple[Bound, list[Array]]:
+def _warm_up(
+    run: RunSession, names: list[str], signature: Signature, options: ModelOptions
+) -> tuple[BoundInputs, list[Array]]:
     """Run the configured samples, or a synthetic one; return inputs and outputs of the first."""
     if not options.warmup:
         try:
@@ -238,7 +244,9 @@ def _warm_up(run: Run, names: list[str], signature: Signature, options: ModelOpt
     return firsts[0]
 
 
-def _run_sample(run: Run, names: list[str], signature: Signature, sample: WarmupSample) -> tuple[Bound, list[Array]]:
+def _run_sample(
+    run: RunSession, names: list[str], signature: Signature, sample: WarmupSample
+) -> tuple[BoundInputs, list[Array]]:
     try:
         bound = signature.bind(warmup.sample_tensors(sample, signature))
         results = _attempt(run, names, bound.feeds)
@@ -249,22 +257,24 @@ def _run_sample(run: Run, names: list[str], signature: Signature, sample: Warmup
     return bound, results
 
 
-def _shapes_of(graph: Graph, run: Run, names: list[str], bound: Bound, results: list[Array]) -> list[list[Shape]]:
+def _shapes_of(
+    graph: GraphInterface, run: RunSession, names: list[str], bound: BoundInputs, results: list[Array]
+) -> list[list[Shape]]:
     """The shapes of the outputs in the warm-up; and with twice the rows, where the graph may state them falsely."""
     shapes = [[array.shape for array in results]]
     if graph.with_free_rows() != graph and bound.elements:
         with suppress(Fault, MemoryError):
-            shapes.append([array.shape for array in _attempt(run, names, warmup.doubled(bound.feeds))])
+            shapes.append([array.shape for array in _attempt(run, names, warmup.repeat_rows(bound.feeds))])
     return [each for each in shapes if [len(shape) for shape in each] == [len(shape) for shape in shapes[0]]]
 
 
-def _follows_rows(run: Run, names: list[str], bound: Bound, results: list[Array]) -> bool:
+def _follows_rows(run: RunSession, names: list[str], bound: BoundInputs, results: list[Array]) -> bool:
     """Whether twice the rows give twice the rows: exports often promise a free batch size and hold a fixed one."""
     rows = next(iter(bound.feeds.values())).shape[0]
     if not rows:
         return True
     try:
-        twice = _attempt(run, names, warmup.doubled(bound.feeds))
+        twice = _attempt(run, names, warmup.repeat_rows(bound.feeds))
     except (Fault, MemoryError):
         return False
     return all(array.shape[:1] == (rows,) for array in results) and all(
@@ -272,7 +282,7 @@ def _follows_rows(run: Run, names: list[str], bound: Bound, results: list[Array]
     )
 
 
-def _attempt(run: Run, names: list[str], feeds: Feeds) -> list[Array]:
+def _attempt(run: RunSession, names: list[str], feeds: Feeds) -> list[Array]:
     try:
         return run(names, feeds, None)
     except Exception as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from penstock.core.errors import Fault
 from penstock.core.options import WarmupSample
-from penstock.core.signature import Bound, Signature
+from penstock.core.signature import BoundInputs, Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.engine import warmup
 from penstock.engine.model import Model
@@ -81,16 +81,16 @@ def synthetic_inputs(signature: Signature, samples: Sequence[WarmupSample]) -> I
         yield f"sample {number}", warmup.sample_tensors(sample, signature)
 
 
-def _answer(model: Model, bound: Bound) -> list[Document]:
+def _answer(model: Model, bound: BoundInputs) -> list[Document]:
     specs = model.signature.outputs
     arrays = model.run(bound.feeds, [spec.name for spec in specs])
     return [
-        {"name": spec.name, "datatype": spec.datatype, **_described(array)}
+        {"name": spec.name, "datatype": spec.datatype, **_describe(array)}
         for spec, array in zip(specs, arrays, strict=True)
     ]
 
 
-def _described(array: Array) -> Document:
+def _describe(array: Array) -> Document:
     flat = array.reshape(-1)
     if array.dtype == object:
         texts = [str(text) for text in flat.tolist()]

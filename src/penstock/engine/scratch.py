@@ -29,7 +29,7 @@ _FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-class _Failures:
+class _DeleteFailures:
     """Counts scratch that could not be deleted, and logs the reason once, until it is another one or over."""
 
     def __init__(self) -> None:
@@ -45,12 +45,12 @@ class _Failures:
         if is_new:
             log.warning("scratch cannot be deleted: %s; it is tried again later", reason)
 
-    def over(self) -> None:
+    def clear(self) -> None:
         with self._lock:
             self._reported = None
 
 
-_failures = _Failures()
+_failures = _DeleteFailures()
 
 
 class Scratch:
@@ -75,7 +75,7 @@ class Scratch:
         self._open = False
         try:
             _delete(self.path)
-            _failures.over()
+            _failures.clear()
         except OSError as error:
             _failures.report(error)
         with suppress(OSError):  # the lock ends in any case
@@ -128,7 +128,7 @@ def is_scratch(name: str) -> bool:
 
 def sweep(folder: Path) -> int:
     """Delete scratch in a folder whose process is gone; how many. Never raises."""
-    return sum(_swept(path) for path in _listed(folder) if is_scratch(path.name))
+    return sum(_swept(path) for path in _list_files(folder) if is_scratch(path.name))
 
 
 def sweep_below(root: Path) -> int:
@@ -154,7 +154,7 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 
-def _listed(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError:
@@ -168,12 +168,12 @@ def _swept(path: Path) -> bool:
     except OSError:  # gone meanwhile, or somebody else's
         return False
     try:
-        return os.fstat(handle).st_uid == os.geteuid() and _unlocked(handle) and _deleted(path)
+        return os.fstat(handle).st_uid == os.geteuid() and _is_unlocked(handle) and _try_delete(path)
     finally:
         os.close(handle)
 
 
-def _unlocked(handle: int) -> bool:
+def _is_unlocked(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -181,7 +181,7 @@ def _unlocked(handle: int) -> bool:
     return True
 
 
-def _deleted(path: Path) -> bool:
+def _try_delete(path: Path) -> bool:
     try:
         _delete(path)
     except OSError as error:

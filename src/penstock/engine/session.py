@@ -12,9 +12,9 @@ from penstock.core.options import SessionOptions
 from penstock.core.tensors import Array
 from penstock.engine import denormals
 from penstock.engine.custom_operators import shared_library
-from penstock.engine.denormals import Run
+from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, load_fault
-from penstock.engine.graph import CLASS_LABELS, Graph, GraphTensor, labels_in
+from penstock.engine.graph import CLASS_LABELS, GraphInterface, GraphTensor, labels_in
 
 _FATAL = 4
 _LOOPS = (b"\x22\x04Loop", b"\x22\x04Scan")
@@ -47,7 +47,7 @@ _GRAPH_LEVELS = {
 ort.set_default_logger_severity(_FATAL)
 
 
-class Interrupt:
+class RunInterrupt:
     """A handle by which another thread ends a run at its next node; once stopped it stays so."""
 
     __slots__ = ("run_options",)
@@ -60,7 +60,7 @@ class Interrupt:
         self.run_options.terminate = True
 
     @property
-    def stopped(self) -> bool:
+    def is_stopped(self) -> bool:
         """Whether ``stop`` has been called."""
         return bool(self.run_options.terminate)
 
@@ -86,7 +86,7 @@ def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> 
     try:
         if library:
             settings.register_custom_ops_library(library)
-        with denormals.opening(options):
+        with denormals.around_session(options):
             # by path: the runtime maps the file and lets other threads run while it loads
             return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     except LoadFailed:
@@ -140,9 +140,9 @@ def session_settings(options: SessionOptions, intra_op_threads: int) -> Any:
     return settings
 
 
-def read_graph(session: Any) -> Graph:
+def read_graph(session: Any) -> GraphInterface:
     """What the session's graph takes and gives."""
-    return Graph(
+    return GraphInterface(
         _tensors(session.get_inputs()),
         _tensors(session.get_outputs()),
         _tensors(session.get_overridable_initializers()),
@@ -154,7 +154,7 @@ def _tensors(nodes: Sequence[Any]) -> tuple[GraphTensor, ...]:
     return tuple(GraphTensor(node.name, node.type, tuple(node.shape)) for node in nodes)
 
 
-def runner(session: Any, options: SessionOptions) -> Run:
+def runner(session: Any, options: SessionOptions) -> RunSession:
     """The shortest way to run the session as its options ask.
 
     Raises:
@@ -163,7 +163,7 @@ def runner(session: Any, options: SessionOptions) -> Run:
     return denormals.as_asked(_plain_runner(session), options)
 
 
-def _plain_runner(session: Any) -> Run:
+def _plain_runner(session: Any) -> RunSession:
     graph = read_graph(session)
     wide_inputs = {tensor.name for tensor in graph.inputs + graph.overridable if tensor.type == "tensor(bfloat16)"}
     wide_outputs = {tensor.name for tensor in graph.outputs if tensor.type == "tensor(bfloat16)"}
@@ -198,7 +198,7 @@ class _BfloatRunner:
         return _value(array, is_wide=True) if name in self._inputs else array
 
 
-def large_runner(session: Any, options: SessionOptions) -> Run | None:
+def large_runner(session: Any, options: SessionOptions) -> RunSession | None:
     """Runs the session with outputs that are not copied: the runtime would copy them with the GIL held, which stops the
     event loop for a millisecond a megabyte. Dearer than ``runner`` by tens of microseconds; None for graphs that take
     BYTES, which have no such form.

@@ -26,7 +26,7 @@ def default_tensors(signature: Signature) -> list[Tensor]:
 
 def _zeros(spec: TensorSpec) -> Tensor:
     shape = tuple(1 if dim < 0 else dim for dim in spec.shape)
-    return Tensor(spec.name, spec.datatype, _filled(spec.datatype, _bounded(spec.name, shape)))
+    return Tensor(spec.name, spec.datatype, _fill(spec.datatype, _check_size(spec.name, shape)))
 
 
 def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
@@ -43,20 +43,22 @@ def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
 def random_tensors(signature: Signature, rows: int) -> list[Tensor]:
     """Synthetic numbers for ``rows`` rows (one request without rows, where the model does not batch); see
     ``_random``."""
-    return filled_tensors(_required(signature, rows, 1))
+    return filled_tensors(_required_inputs(signature, rows, 1))
 
 
-def _required(signature: Signature, rows: int, free: int) -> list[WarmupInput]:
+def _required_inputs(signature: Signature, rows: int, free: int) -> list[WarmupInput]:
     """What every request has to bring, with so many rows, and ``free`` places along other free dimensions."""
     lead = 1 if signature.batching else 0
     return [
-        WarmupInput(spec.name, spec.datatype, ((rows,) if lead else ()) + _filled_in(spec.shape[lead:], free), True)
+        WarmupInput(
+            spec.name, spec.datatype, ((rows,) if lead else ()) + _fill_free_dims(spec.shape[lead:], free), True
+        )
         for spec in signature.inputs
         if not spec.optional
     ]
 
 
-def _filled_in(dims: Shape, free: int) -> Shape:
+def _fill_free_dims(dims: Shape, free: int) -> Shape:
     return tuple(free if dim < 0 else dim for dim in dims)
 
 
@@ -72,20 +74,20 @@ def varied_tensors(signature: Signature, rows: int) -> Iterator[tuple[str, list[
     Raises:
         InvalidInput: one is too large.
     """
-    short = _required(signature, rows, 1)
-    long = _required(signature, rows, FREE)
+    short = _required_inputs(signature, rows, 1)
+    long = _required_inputs(signature, rows, FREE)
     mixed = [SIZES[row % len(SIZES)] for row in range(rows)]
-    yield "numbers of mixed sizes", [_varied(entry, mixed) for entry in short]
+    yield "numbers of mixed sizes", [_vary(entry, mixed) for entry in short]
     if long != short:
-        yield "longer rows", [_varied(entry, [1.0] * rows) for entry in long]
-    yield "small numbers", [_varied(entry, SIZES[:1] * rows) for entry in short]
-    yield "large numbers", [_varied(entry, SIZES[-1:] * rows) for entry in short]
+        yield "longer rows", [_vary(entry, [1.0] * rows) for entry in long]
+    yield "small numbers", [_vary(entry, SIZES[:1] * rows) for entry in short]
+    yield "large numbers", [_vary(entry, SIZES[-1:] * rows) for entry in short]
 
 
-def _varied(entry: WarmupInput, sizes: Sequence[float]) -> Tensor:
+def _vary(entry: WarmupInput, sizes: Sequence[float]) -> Tensor:
     """Numbers whose size is that of their row; whole ones below 2, 10 and 1000."""
     dtype = numpy_type(entry.name, entry.datatype)
-    shape = _bounded(entry.name, entry.dims)
+    shape = _check_size(entry.name, entry.dims)
     generator = np.random.default_rng(1)
     scale = np.array(sizes).reshape(-1, *[1] * (len(shape) - 1))
     if entry.datatype == "BYTES":
@@ -109,21 +111,21 @@ def filled_tensors(inputs: Iterable[WarmupInput]) -> list[Tensor]:
 
 
 def _sample_array(entry: WarmupInput, shape: Shape) -> Array:
-    _bounded(entry.name, shape)
+    _check_size(entry.name, shape)
     if entry.data is not None:
         return from_raw(entry.name, entry.datatype, shape, entry.data)
     if entry.random:
         return _random(entry.name, entry.datatype, shape)
-    return _filled(entry.datatype, shape)
+    return _fill(entry.datatype, shape)
 
 
-def _bounded(name: str, shape: Shape) -> Shape:
+def _check_size(name: str, shape: Shape) -> Shape:
     if element_count(name, shape) > MAX_ELEMENTS:
         raise InvalidInput(f"a warm-up tensor '{name}' of shape {list(shape)} is too large")
     return shape
 
 
-def _filled(datatype: str, shape: Shape) -> Array:
+def _fill(datatype: str, shape: Shape) -> Array:
     return np.full(shape, "", object) if datatype == "BYTES" else np.zeros(shape, NUMPY_TYPES[datatype])
 
 
@@ -139,7 +141,7 @@ def _random(name: str, datatype: str, shape: Shape) -> Array:
     return bits.astype(str).astype(object) if datatype == "BYTES" else bits.astype(dtype)
 
 
-def doubled(feeds: Feeds) -> Feeds:
+def repeat_rows(feeds: Feeds) -> Feeds:
     """The same rows twice."""
     return {name: np.concatenate((array, array)) for name, array in feeds.items()}
 

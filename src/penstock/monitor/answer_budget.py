@@ -18,7 +18,7 @@ DEFAULT_BUDGET = AnswerBudget()
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class AnswerFile:
     """A file of answers of a model, with its size on the disk in bytes."""
 
     name: str
@@ -26,13 +26,13 @@ class File:
     size: int
 
 
-def over_budget(oldest_first: Sequence[File], budget: AnswerBudget) -> list[str]:
+def over_budget(oldest_first: Sequence[AnswerFile], budget: AnswerBudget) -> list[str]:
     """Return the names of the files to delete.
 
     A model over its budget loses its oldest file. While all models together are over theirs, the model that takes most
     loses one. So a model that takes less than an equal share loses nothing to a busy one (max-min fairness).
     """
-    files: dict[str, deque[File]] = {}
+    files: dict[str, deque[AnswerFile]] = {}
     for file in oldest_first:
         files.setdefault(file.model, deque()).append(file)
     sizes = {model: sum(file.size for file in own) for model, own in files.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.engine.durable_files import replacing
+from penstock.engine.durable_files import replace_file
 from penstock.monitor.answers import Keys
 
 ENTRY = np.dtype([("key", "<u8"), ("place", "<u4")])
@@ -42,7 +42,7 @@ class AnswerIndex:
         entries = np.zeros(len(keys), ENTRY)
         entries["place"] = np.argsort(keys, kind="stable")
         entries["key"] = keys[entries["place"]]
-        with replacing(path) as scratch:  # another process may write the same index
+        with replace_file(path) as scratch:  # another process may write the same index
             entries.tofile(scratch)
         return cls(path, len(keys))
 

@@ -96,7 +96,7 @@ def is_complete(path: Path) -> bool:
     return path.stat().st_size == CAPACITY * RECORD.itemsize
 
 
-class Segment:
+class AnswerSegment:
     """A segment as the control process reads it; of one thread at a time."""
 
     def __init__(self, path: Path) -> None:

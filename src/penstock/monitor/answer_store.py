@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.engine.durable_files import write_atomically
-from penstock.monitor.answer_budget import AnswerBudget, File, over_budget
-from penstock.monitor.answer_segments import SUFFIX, Segment, is_complete
+from penstock.monitor.answer_budget import AnswerBudget, AnswerFile, over_budget
+from penstock.monitor.answer_segments import SUFFIX, AnswerSegment, is_complete
 from penstock.monitor.answers import LABELLED, REWARDED, SPLIT, Keys, Records, keys_of, label_token, prefix_of
 from penstock.monitor.feedback import Feedback, JoinResult, LabelledRow, RewardedAnswer
 
@@ -29,7 +29,7 @@ class AnswerStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._segments: dict[str, Segment] = {}
+        self._segments: dict[str, AnswerSegment] = {}
 
     def name(self) -> str:
         """Return the name that distinguishes this store from those of other gateways; it lasts as long as the store.
@@ -54,7 +54,7 @@ class AnswerStore:
             if not len(left):
                 break
             try:
-                hits = _hits(segment, keys[left])
+                hits = _find_keys(segment, keys[left])
             except OSError as error:
                 reason, unread = error.strerror or type(error).__name__, True
                 continue
@@ -111,26 +111,26 @@ class AnswerStore:
             if now - segment.last_at() > 2 * horizon_s:
                 self._remove(segment)
         dropped: Counter[str] = Counter()
-        files = [File(segment.path.name, segment.model, segment.bytes()) for segment in self._oldest_first()]
+        files = [AnswerFile(segment.path.name, segment.model, segment.bytes()) for segment in self._oldest_first()]
         for name in over_budget(files, budget):
             segment = self._segments[name]
             dropped[segment.model] += segment.filled
             self._remove(segment)
         return dropped
 
-    def _remove(self, segment: Segment) -> None:
+    def _remove(self, segment: AnswerSegment) -> None:
         segment.remove()
         del self._segments[segment.path.name]
 
-    def _oldest_first(self) -> list[Segment]:
+    def _oldest_first(self) -> list[AnswerSegment]:
         return sorted(self._segments.values(), key=lambda segment: segment.began)
 
-    def _newest_first(self, model: str) -> list[Segment]:
+    def _newest_first(self, model: str) -> list[AnswerSegment]:
         self._list_segments()
         own = [segment for segment in self._segments.values() if segment.model == prefix_of(model)]
         return sorted(own, key=lambda segment: segment.began, reverse=True)
 
-    def _readable(self, model: str) -> Iterator[Segment]:
+    def _readable(self, model: str) -> Iterator[AnswerSegment]:
         for segment in self._newest_first(model):
             try:
                 segment.refresh()
@@ -149,10 +149,10 @@ class AnswerStore:
         for name in names - self._segments.keys():
             path = self._folder / name
             if is_complete(path):
-                self._segments[name] = Segment(path)
+                self._segments[name] = AnswerSegment(path)
 
 
-def _hits(segment: Segment, keys: Keys) -> dict[int, NDArray[np.intp]]:
+def _find_keys(segment: AnswerSegment, keys: Keys) -> dict[int, NDArray[np.intp]]:
     """Return the positions of the keys that a segment has now; raises ``OSError``."""
     segment.refresh()
     return segment.places(keys)
@@ -164,7 +164,7 @@ def _last(records: Records) -> int:
     return int(starts[-1]) if len(starts) else 0
 
 
-def _join(segment: Segment, places: NDArray[np.intp], item: Feedback, now: float, horizon_s: float) -> JoinResult:
+def _join(segment: AnswerSegment, places: NDArray[np.intp], item: Feedback, now: float, horizon_s: float) -> JoinResult:
     """Store the feedback on one request; of an id that was used more than once, the last answer counts.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from penstock.core.row_shares import Amount
+from penstock.core.row_shares import RowAmount
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.monitor.answers import prefix_of
 from penstock.monitor.columns import Columns
@@ -34,7 +34,7 @@ MOST_BYTES_OF_ONE = 1 << 20
 _LENGTHS = struct.Struct("<II")
 
 
-class Tally(Protocol):
+class CaptureCounters(Protocol):
     """The counters of captured requests."""
 
     def count_captured(self, size: int) -> None:
@@ -63,11 +63,11 @@ class CaptureWriter:
     def __init__(self, folder: Path, target: tuple[str, str], columns: tuple[Columns, Columns], masked: Sequence[str]):
         self._folder = folder
         self._name = f"{prefix_of(target[0])}@{target[1]}"
-        self._masks = [_Mask(group, masked) for group in columns]
+        self._masks = [_ValueMask(group, masked) for group in columns]
         self._handle = -1
         self._size = SEGMENT_BYTES
 
-    def write(self, requests: Sequence[AnsweredRequest], tally: Tally) -> None:
+    def write(self, requests: Sequence[AnsweredRequest], tally: CaptureCounters) -> None:
         """Append these requests, and count those that are too many, too large, or cannot be written."""
         for index, request in enumerate(requests):
             record = self._record(request) if index < MOST_OF_A_BATCH else b""
@@ -113,10 +113,10 @@ class CaptureWriter:
                 else:
                     parts.append(np.ascontiguousarray(data).tobytes())
                 head["tensors"].append(entry)
-        return Record(head, b"".join(parts)).packed()
+        return CapturedRequest(head, b"".join(parts)).pack()
 
 
-class _Mask:
+class _ValueMask:
     """Leaves out masked values: whole tensors, or columns by name or by index (``x[0]``). A mask by index still holds
     when the columns get names."""
 
@@ -163,8 +163,8 @@ def sweep(folder: Path, most_bytes: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A captured request: its ``head`` and the bytes of its tensors. After ``labelled`` the head also has the
+class CapturedRequest:
+    """A captured request: its ``head`` and the bytes of its tensors. After ``with_labels`` the head also has the
     ``labels`` row by row, NaN for a row without one."""
 
     head: Mapping[str, Any]
@@ -177,7 +177,7 @@ class Record:
 
     @property
     def labels(self) -> Sequence[float]:
-        """The labels of its rows, empty before ``labelled``."""
+        """The labels of its rows, empty before ``with_labels``."""
         found: Sequence[float] = self.head.get("labels", ())
         return found
 
@@ -186,11 +186,11 @@ class Record:
         """Number of rows of its longest tensor."""
         return max((tensor["shape"][0] for tensor in self.head["tensors"] if tensor["shape"]), default=1)
 
-    def labelled(self, labels: Sequence[float]) -> "Record":
+    def with_labels(self, labels: Sequence[float]) -> "CapturedRequest":
         """Return the record with labels."""
         return replace(self, head={**self.head, "labels": list(labels)}) if labels else self
 
-    def packed(self) -> bytes:
+    def pack(self) -> bytes:
         """Return the bytes of the record in a file."""
         text = json.dumps(self.head, separators=(",", ":")).encode()
         return _LENGTHS.pack(len(text), len(self.body)) + text + self.body
@@ -211,7 +211,7 @@ class Record:
         return found
 
 
-def records(path: Path) -> Iterator[tuple[Record, Amount]]:
+def records(path: Path) -> Iterator[tuple[CapturedRequest, RowAmount]]:
     """Yield the records of a file with their amounts, oldest first. An incomplete record ends the file, and a file that
     was deleted meanwhile has none."""
     with suppress(FileNotFoundError), path.open("rb") as file:
@@ -220,5 +220,5 @@ def records(path: Path) -> Iterator[tuple[Record, Amount]]:
             text, body = file.read(head_size), file.read(body_size)
             if len(text) < head_size or len(body) < body_size:
                 return
-            record = Record(json.loads(text), body)
-            yield record, Amount(record.rows, _LENGTHS.size + head_size + body_size)
+            record = CapturedRequest(json.loads(text), body)
+            yield record, RowAmount(record.rows, _LENGTHS.size + head_size + body_size)

@@ -14,25 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.bins import Floats
-from penstock.core.row_shares import Amount, even_amounts
+from penstock.core.row_shares import RowAmount, even_amounts
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import keys_of
-from penstock.monitor.capture import Record, records, segments
+from penstock.monitor.capture import CapturedRequest, records, segments
 
-Counted = tuple[Record, Amount]
+RecordWithAmount = tuple[CapturedRequest, RowAmount]
 Write = Callable[[bytes], object]
 """Writes the next bytes of a file."""
 
 
-def held_out(model: str, ids: Sequence[str], share: float) -> NDArray[np.bool_]:
+def is_held_out(model: str, ids: Sequence[str], share: float) -> NDArray[np.bool_]:
     """Return which requests [ids] are held out from training for evaluation: about this share, by a hash of their
     ids."""
     return keys_of(model, ids) % np.uint64(10_000) < round(share * 10_000) if ids else np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class RowSelection:
     """Which requests of a version to select: those for training without the ``share`` that is held out, or
     (``for_exam``) the held-out ones that have labels."""
 
@@ -41,13 +41,13 @@ class Selection:
     share: float = 0.0
     for_exam: bool = False
 
-    def of(self, found: Sequence[Counted], answers: AnswerStore) -> list[Counted]:
+    def select(self, found: Sequence[RecordWithAmount], answers: AnswerStore) -> list[RecordWithAmount]:
         """Return the selected records with their labels."""
-        held = held_out(self.model, [record.id for record, _ in found], self.share).tolist()
+        held = is_held_out(self.model, [record.id for record, _ in found], self.share).tolist()
         chosen = [counted for counted, is_held in zip(found, held, strict=True) if is_held == self.for_exam]
         ids = [record.id for record, _ in chosen]
         known = answers.labels(self.model, self.version, ids) if ids else {}
-        labelled = [(record.labelled(known.get(record.id, ())), amount) for record, amount in chosen]
+        labelled = [(record.with_labels(known.get(record.id, ())), amount) for record, amount in chosen]
         return [counted for counted in labelled if counted[0].labels or not self.for_exam]
 
 
@@ -59,17 +59,19 @@ class CapturedRows:
         self._folder = folder
         self._answers = answers
 
-    def batches(self, selection: Selection) -> Iterator[list[Record]]:
+    def batches(self, selection: RowSelection) -> Iterator[list[CapturedRequest]]:
         """Yield the selected records, oldest first, segment by segment."""
         for path in segments(self._folder, selection.model, selection.version):
-            yield [record for record, _ in self._chosen(path, selection)]
+            yield [record for record, _ in self._select_from(path, selection)]
 
-    def newest_first(self, selection: Selection) -> Iterator[Record]:
+    def newest_first(self, selection: RowSelection) -> Iterator[CapturedRequest]:
         """Yield the selected records, newest first."""
         for path in reversed(segments(self._folder, selection.model, selection.version)):
-            yield from (record for record, _ in reversed(self._chosen(path, selection)))
+            yield from (record for record, _ in reversed(self._select_from(path, selection)))
 
-    def export_newest(self, selection: Selection, most: Amount, owner: Mapping[str, str], write: Write) -> Amount:
+    def export_newest(
+        self, selection: RowSelection, most: RowAmount, owner: Mapping[str, str], write: Write
+    ) -> RowAmount:
         """Write the newest selected records, about ``most`` of them, oldest first, and return their amount.
 
         The first record is ``owner``, which makes the content of the file unique.
@@ -78,33 +80,35 @@ class CapturedRows:
             Fault: ``write`` raised it.
         """
         paths, total = self._newest(selection, most)
-        write(Record({**owner, "tensors": []}, b"").packed())
-        written = Amount()
-        for record in _last((one for path in paths for one in self._chosen(path, selection)), total, most):
-            packed = record.packed()
+        write(CapturedRequest({**owner, "tensors": []}, b"").pack())
+        written = RowAmount()
+        for record in _newest_within(
+            (one for path in paths for one in self._select_from(path, selection)), total, most
+        ):
+            packed = record.pack()
             write(packed)
-            written += Amount(record.rows, len(packed))
+            written += RowAmount(record.rows, len(packed))
         return written
 
-    def _newest(self, selection: Selection, most: Amount) -> tuple[list[Path], Amount]:
+    def _newest(self, selection: RowSelection, most: RowAmount) -> tuple[list[Path], RowAmount]:
         """Return the newest segments that together have at least ``most``, oldest first, and their amount."""
-        paths, total = list[Path](), Amount()
+        paths, total = list[Path](), RowAmount()
         for path in reversed(segments(self._folder, selection.model, selection.version)):
             paths.insert(0, path)
-            total = sum((amount for _, amount in self._chosen(path, selection)), total)
-            if not total.within(most):
+            total = sum((amount for _, amount in self._select_from(path, selection)), total)
+            if not total.is_within(most):
                 break
         return paths, total
 
-    def _chosen(self, path: Path, selection: Selection) -> list[Counted]:
-        return selection.of(list(records(path)), self._answers)
+    def _select_from(self, path: Path, selection: RowSelection) -> list[RecordWithAmount]:
+        return selection.select(list(records(path)), self._answers)
 
 
-def _last(found: Iterable[Counted], total: Amount, most: Amount) -> Iterator[Record]:
+def _newest_within(found: Iterable[RecordWithAmount], total: RowAmount, most: RowAmount) -> Iterator[CapturedRequest]:
     """Yield the last records within ``most`` of records that amount to ``total``."""
     left = total
     for record, amount in found:
-        if left.within(most):
+        if left.is_within(most):
             yield record
         left -= amount
 
@@ -115,29 +119,29 @@ class ExportedRows:
 
     gateway: str
     file: Path
-    amount: Amount
+    amount: RowAmount
 
 
-class Merge:
+class RowMerge:
     """Merges the exported rows of several gateways within ``most``: the newest of each, gateway by gateway in the order
     of their names, oldest first. ``rows`` counts the rows taken from each gateway."""
 
-    def __init__(self, parts: Iterable[ExportedRows], most: Amount) -> None:
+    def __init__(self, parts: Iterable[ExportedRows], most: RowAmount) -> None:
         self._parts = sorted(parts, key=lambda part: part.gateway)
         self._shares = even_amounts({part.gateway: part.amount for part in self._parts}, most)
         self.rows = Counter({part.gateway: 0 for part in self._parts})
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[CapturedRequest]:
         """Yield the merged records; call it once."""
         for part in self._parts:
             found = islice(records(part.file), 1, None)  # the first record names the owner of the file
-            for record in _last(found, part.amount, self._shares[part.gateway]):
+            for record in _newest_within(found, part.amount, self._shares[part.gateway]):
                 self.rows[part.gateway] += record.rows
                 yield record
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledRows:
     """Labelled rows: the inputs [rows, ...], the labels [rows], and the index of each row's request [rows]; None if
     each row came alone."""
 
@@ -150,7 +154,7 @@ class Labelled:
         return np.arange(len(self.labels)) if self.requests is None else self.requests
 
 
-def labelled_rows(found: Iterable[Record], most: int) -> Labelled | None:
+def labelled_rows(found: Iterable[CapturedRequest], most: int) -> LabelledRows | None:
     """Return the rows of the requests that have a label for each row and the same form as the first such request, up to
     ``most`` rows or a little more; None if there are none."""
     parts: list[tuple[Mapping[str, Array], Sequence[float]]] = []
@@ -170,7 +174,7 @@ def labelled_rows(found: Iterable[Record], most: int) -> Labelled | None:
 
 def _concatenate(
     parts: Sequence[tuple[Mapping[str, Array], Sequence[float]]], datatypes: Mapping[str, str]
-) -> Labelled | None:
+) -> LabelledRows | None:
     truth = np.concatenate([np.asarray(labels, np.float64) for _, labels in parts])
     known = np.isfinite(truth)
     tensors = [
@@ -178,7 +182,7 @@ def _concatenate(
         for name in parts[0][0]
     ]
     requests = np.repeat(np.arange(len(parts)), [len(labels) for _, labels in parts])
-    return Labelled(tensors, truth[known], requests[known]) if known.any() else None
+    return LabelledRows(tensors, truth[known], requests[known]) if known.any() else None
 
 
 def _has_form(inputs: Mapping[str, Array], first: Mapping[str, Array], rows: int) -> bool:

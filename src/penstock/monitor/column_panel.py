@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from penstock.core.statistics.change_detection import ChangeDetector
-from penstock.core.statistics.column_state import ColumnState, State, judged
+from penstock.core.statistics.column_state import ColumnPhase, ColumnState, next_column_state
 from penstock.core.statistics.distributions import shares
 from penstock.core.statistics.recovery import Recoveries
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ColumnChange:
     """A change of the column with this index that ``begins`` or is over: the log evidence of the detector, the time
     since when (the caller's time), and the counts of its recent rows [places]."""
 
@@ -28,7 +28,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class EvaluationTerms:
     """The terms of one look: the variance inflation, the time, the budget (rows between false alarms of all columns
     together) and the share of rows at which a change may begin, which bounds the daily false alarms of all models."""
 
@@ -38,7 +38,7 @@ class Look:
     onset_probability: float = 1.0
 
 
-def _always(index: int, recent: Floats) -> bool:
+def _always_change(index: int, recent: Floats) -> bool:
     return True
 
 
@@ -59,9 +59,12 @@ class ColumnPanel:
         self._usual, self._tolerance = [np.asarray(counts, float) for counts in usual], list(tolerance)
         self.detector.expect([shares(counts) for counts in self._usual], self._tolerance)
 
-    def look(
-        self, fresh: Sequence[ArrayLike], look: Look, is_change: Callable[[int, Floats], bool] = _always
-    ) -> list[Change]:
+    def evaluate(
+        self,
+        fresh: Sequence[ArrayLike],
+        look: EvaluationTerms,
+        is_change: Callable[[int, Floats], bool] = _always_change,
+    ) -> list[ColumnChange]:
         """Take one more batch of counts [columns][places], and return the changes.
 
         ``is_change`` decides for a column with an alarm, by the counts of its recent rows, whether that is a change of
@@ -75,21 +78,21 @@ class ColumnPanel:
             self.alarms += 1
             panel.restart()
         alarmed = {index for index in found if is_change(index, recent[index])}
-        over = self._recoveries.look(
+        over = self._recoveries.find_recovered(
             self.changed(), alarmed, fresh, self._usual, self._tolerance, look.inflation, look.budget
         )
         changes = []
         for index, before in enumerate(self.states):
-            after = judged(before, self._rows[index], index in alarmed, float(since[index]), index in over)
+            after = next_column_state(before, self._rows[index], index in alarmed, float(since[index]), index in over)
             self.states[index] = after
-            if (before.state is State.DRIFT) != (after.state is State.DRIFT):
-                begins = after.state is State.DRIFT
-                changes.append(Change(index, begins, float(log_m[index]), float(since[index]), recent[index]))
+            if (before.state is ColumnPhase.DRIFT) != (after.state is ColumnPhase.DRIFT):
+                begins = after.state is ColumnPhase.DRIFT
+                changes.append(ColumnChange(index, begins, float(log_m[index]), float(since[index]), recent[index]))
         return changes
 
     def changed(self) -> list[int]:
         """Return the columns that have changed and have not recovered."""
-        return [index for index, column in enumerate(self.states) if column.state is State.DRIFT]
+        return [index for index, column in enumerate(self.states) if column.state is ColumnPhase.DRIFT]
 
     # The state that outlives the process.
 
@@ -103,5 +106,5 @@ class ColumnPanel:
         self.detector.restore_state(saved)
         states = saved.get("states", [])
         if len(states) == len(self.states):
-            self.states = [ColumnState(State(state), float(since)) for state, since in states]
+            self.states = [ColumnState(ColumnPhase(state), float(since)) for state, since in states]
             self._recoveries.restore_state(saved["recoveries"], [len(counts) for counts in self._usual])

@@ -31,7 +31,7 @@ WHOLE = ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64
 NOT_WATCHED = ("BF16",)
 
 
-class Form(StrEnum):
+class TensorForm(StrEnum):
     """How a tensor becomes columns."""
 
     NUMBERS = "numbers"
@@ -45,13 +45,13 @@ class Column:
     """The columns of one tensor: its name, its form, and the names of its numbers and labels."""
 
     tensor: str
-    form: Form
+    form: TensorForm
     numbers: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowValues:
     """The columns of several rows: ``numbers`` [rows, columns], and ``labels`` [columns][rows]."""
 
     numbers: Floats
@@ -60,15 +60,15 @@ class Rows:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def at(self, places: Places) -> "Rows":
+    def at(self, places: Places) -> "RowValues":
         """Return the rows with these indexes, in that order."""
-        return Rows(self.numbers[places], tuple(np.asarray(column, object)[places] for column in self.labels))
+        return RowValues(self.numbers[places], tuple(np.asarray(column, object)[places] for column in self.labels))
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def concatenate(parts: Sequence[RowValues]) -> RowValues:
     """Concatenate rows with the same columns."""
     labels = tuple([value for one in parts for value in one.labels[index]] for index in range(len(parts[0].labels)))
-    return Rows(np.concatenate([one.numbers for one in parts]), labels)
+    return RowValues(np.concatenate([one.numbers for one in parts]), labels)
 
 
 class Columns:
@@ -80,7 +80,7 @@ class Columns:
         self.numbers = [name for column in columns for name in column.numbers]
         self.labels = [name for column in columns for name in column.labels]
 
-    def __call__(self, tensors: Sequence[Tensor]) -> Rows | None:
+    def __call__(self, tensors: Sequence[Tensor]) -> RowValues | None:
         """Return the rows of a request or an answer, None if a tensor is missing or has another form."""
         found = {tensor.name: tensor.data for tensor in tensors}
         numbers: list[Floats] = []
@@ -97,18 +97,18 @@ class Columns:
             if not _take(column, rows, numbers, labels):
                 return None
         if not numbers:
-            return Rows(np.zeros((len(labels[0]) if labels else 0, 0)), tuple(labels))
-        return Rows(numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1), tuple(labels))
+            return RowValues(np.zeros((len(labels[0]) if labels else 0, 0)), tuple(labels))
+        return RowValues(numbers[0] if len(numbers) == 1 else np.concatenate(numbers, axis=1), tuple(labels))
 
     def tensors(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the columns of each tensor that has one for each value."""
-        one_by_one = (Form.NUMBERS, Form.LABELS)
+        one_by_one = (TensorForm.NUMBERS, TensorForm.LABELS)
         return {one.tensor: one.numbers or one.labels for one in self._columns if one.form in one_by_one}
 
     def scores(self, tensors: Sequence[Tensor]) -> Floats | None:
         """Return the scores [rows, classes] of the first tensor of scores, else the first numbers; None without
         either."""
-        for form in (Form.SCORES, Form.NUMBERS):
+        for form in (TensorForm.SCORES, TensorForm.NUMBERS):
             name = next((one.tensor for one in self._columns if one.form is form), None)
             data = next((tensor.data for tensor in tensors if tensor.name == name), None)
             if data is not None and self.batching and data.ndim and len(data):
@@ -119,20 +119,20 @@ class Columns:
 def _take(column: Column, rows: Array, numbers: list[Floats], labels: list[Array | Sequence[Any]]) -> bool:
     width = rows.shape[1]
     match column.form:
-        case Form.NUMBERS:
+        case TensorForm.NUMBERS:
             if width != len(column.numbers):
                 return False
             numbers.append(rows.astype(np.float64))
-        case Form.LABELS:
+        case TensorForm.LABELS:
             if width < len(column.labels):
                 return False
             labels += [rows[:, index] for index in range(len(column.labels))]
-        case Form.SCORES:
+        case TensorForm.SCORES:
             if not width:
                 return False
             labels.append(rows.argmax(axis=1))
             numbers.append(rows.max(axis=1)[:, None].astype(np.float64))
-        case Form.SUMMARY:
+        case TensorForm.SUMMARY:
             step = -(-width // MOST_SUMMED) if width else 1
             numbers.append(_summaries(rows[:, ::step].astype(np.float64)))
     return True
@@ -147,15 +147,17 @@ def _summaries(rows: Floats) -> Floats:
 
 def input_columns(specs: Sequence[TensorSpec], batching: bool, names: Sequence[str] = ()) -> Columns:
     """Return the columns of a model's inputs; ``names`` are those of its features, if it states any."""
-    return Columns([_input(spec, batching, names if len(specs) == 1 else ()) for spec in _watched(specs)], batching)
+    return Columns(
+        [_input(spec, batching, names if len(specs) == 1 else ()) for spec in _watched_tensors(specs)], batching
+    )
 
 
 def output_columns(specs: Sequence[TensorSpec], batching: bool) -> Columns:
     """Return the columns of a model's outputs."""
-    return Columns([_output(spec, batching) for spec in _watched(specs)], batching)
+    return Columns([_output(spec, batching) for spec in _watched_tensors(specs)], batching)
 
 
-def _watched(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+def _watched_tensors(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
     return [spec for spec in specs if spec.datatype not in NOT_WATCHED]
 
 
@@ -169,26 +171,26 @@ def _input(spec: TensorSpec, batching: bool, names: Sequence[str]) -> Column:
     width = _width(spec, batching)
     if spec.datatype == "BYTES":
         many = min(width or 1, MOST_LABELS)
-        return Column(spec.name, Form.LABELS, labels=_names(spec.name, many, names))
+        return Column(spec.name, TensorForm.LABELS, labels=_names(spec.name, many, names))
     if width is None or not 0 < width <= WIDEST:
         return _summary(spec)
-    return Column(spec.name, Form.NUMBERS, _names(spec.name, width, names))
+    return Column(spec.name, TensorForm.NUMBERS, _names(spec.name, width, names))
 
 
 def _output(spec: TensorSpec, batching: bool) -> Column:
     width = _width(spec, batching)
     if spec.datatype == "BYTES" or spec.datatype in WHOLE:
         many = min(width or 1, MOST_LABELS)
-        return Column(spec.name, Form.LABELS, labels=_names(spec.name, many, ()))
+        return Column(spec.name, TensorForm.LABELS, labels=_names(spec.name, many, ()))
     if width == 1:
-        return Column(spec.name, Form.NUMBERS, (spec.name,))
+        return Column(spec.name, TensorForm.NUMBERS, (spec.name,))
     if width is not None and 1 < width <= WIDEST:
-        return Column(spec.name, Form.SCORES, (f"{spec.name}.top",), (spec.name,))
+        return Column(spec.name, TensorForm.SCORES, (f"{spec.name}.top",), (spec.name,))
     return _summary(spec)
 
 
 def _summary(spec: TensorSpec) -> Column:
-    return Column(spec.name, Form.SUMMARY, tuple(f"{spec.name}.{one}" for one in SUMMARIES))
+    return Column(spec.name, TensorForm.SUMMARY, tuple(f"{spec.name}.{one}" for one in SUMMARIES))
 
 
 def _names(tensor: str, width: int, names: Sequence[str]) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from penstock.core.bins import Bins, Floats, NumericPlaces, Places, numeric_bins
-from penstock.monitor.reference import Feature, Joint
+from penstock.core.bins import FeatureBins, Floats, NumericBinFinder, Places, numeric_bins
+from penstock.monitor.reference import Feature, JointDistribution
 from penstock.monitor.reference_columns import JOINT, counts_of, leave_range_out
 
 DIGITS = 6
@@ -18,7 +18,7 @@ LEAST_LEFT = 0.05
 """Least share of the covariance in a row's direction that the other rows are taken to have."""
 
 
-def joint_of(numbers: Floats) -> Joint | None:
+def joint_of(numbers: Floats) -> JointDistribution | None:
     """Return the whitened distance from the mean (Mahalanobis) for ``numbers`` [rows, columns]; None for fewer than two
     columns or too few finite rows."""
     width = numbers.shape[1]
@@ -38,16 +38,16 @@ def joint_of(numbers: Floats) -> Joint | None:
     bins = numeric_bins(JOINT, distances)
     places = _row_left_out(bins, distances, directions.shape[1])
     feature = Feature(bins, counts_of(places, bins), float(np.nanmean(distances)), float(np.nanstd(distances)))
-    return Joint(tuple(middle.tolist()), tuple(tuple(row) for row in directions.tolist()), feature)
+    return JointDistribution(tuple(middle.tolist()), tuple(tuple(row) for row in directions.tolist()), feature)
 
 
-def joint_places(joint: Joint, numbers: Floats) -> Places:
+def joint_places(joint: JointDistribution, numbers: Floats) -> Places:
     """Return the place [rows] of the distance of each row [rows, columns]."""
     distances = distance(numbers, np.array(joint.middle), np.array(joint.directions))
     return _row_left_out(joint.feature.bins, distances, len(joint.directions[0]))
 
 
-def _row_left_out(bins: Bins, distances: Floats, directions: int) -> Places:
+def _row_left_out(bins: FeatureBins, distances: Floats, directions: int) -> Places:
     """Return the places of distances, each measured from the mean and the covariance of all other rows.
 
     A row lies nearer to a mean that includes it than new rows do: with m rows in d directions by about ``d / m``.
@@ -64,8 +64,8 @@ def _row_left_out(bins: Bins, distances: Floats, directions: int) -> Places:
     return leave_range_out(bins, distances, places)
 
 
-def _places_of(bins: Bins, values: Floats) -> Places:
-    found: Places = NumericPlaces([bins])(values[:, None])[:, 0]
+def _places_of(bins: FeatureBins, values: Floats) -> Places:
+    found: Places = NumericBinFinder([bins])(values[:, None])[:, 0]
     return found
 
 

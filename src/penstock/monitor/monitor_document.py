@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.statistics.column_state import ColumnState, State
-from penstock.core.statistics.effect_sizes import Scores
+from penstock.core.statistics.column_state import ColumnPhase, ColumnState
+from penstock.core.statistics.effect_sizes import EffectSizes
 from penstock.monitor.quality import KINDS, counts_by_kind, rates, violations
 from penstock.monitor.reference import Feature
 
@@ -22,7 +22,7 @@ class ColumnWindow:
 
     feature: Feature
     counts: Sequence[int]
-    scores: Scores
+    scores: EffectSizes
     state: ColumnState
     log_m: float
     usual: NDArray[np.float64]
@@ -50,7 +50,7 @@ def column_document(column: ColumnWindow) -> Document:
     }
 
 
-def _effects(found: Scores) -> Document:
+def _effects(found: EffectSizes) -> Document:
     return {
         "psi": round(found.psi, 9),
         "psi_threshold": _threshold(found.psi_threshold),
@@ -107,10 +107,10 @@ def quality_document(
             "rates": rates(counts_by_kind(feature, found)),
         }
         for feature, found, state, kind in zip(features, counts, states, kinds, strict=True)
-        if state.state is State.DRIFT
+        if state.state is ColumnPhase.DRIFT
     ]
     return {
-        "state": "violated" if violated else "ok" if rows else State.INSUFFICIENT_DATA.value,
+        "state": "violated" if violated else "ok" if rows else ColumnPhase.INSUFFICIENT_DATA.value,
         "rows": rows,
         "violations": totals,
         "violated": violated,

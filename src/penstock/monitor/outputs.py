@@ -26,10 +26,10 @@ SPAN = 120
 
 MIDDLE = 128
 
-Bins = NDArray[np.intp]
+BinIndices = NDArray[np.intp]
 
 
-def bins_of(output: Array, batching: bool) -> Bins:
+def bins_of(output: Array, batching: bool) -> BinIndices:
     """Return the bin [rows] of each row of an output; the first axis is rows if the model is ``batching``, else the
     output is one row."""
     if not output.size:
@@ -48,7 +48,7 @@ def _text_bin(row: Array) -> int:
     return crc32(text) % CLASSES
 
 
-def _float_bins(rows: NDArray[np.float64]) -> Bins:
+def _float_bins(rows: NDArray[np.float64]) -> BinIndices:
     width = rows.shape[1]
     finite = np.isfinite(rows).all(axis=1)
     if 1 < width <= CLASSES:

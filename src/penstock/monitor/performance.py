@@ -18,7 +18,7 @@ import numpy as np
 
 from penstock.core.statistics.calibration import GapWatch, calibration_error
 from penstock.core.statistics.change_detection import onset_probability
-from penstock.core.statistics.column_state import State
+from penstock.core.statistics.column_state import ColumnPhase
 from penstock.core.statistics.error_watch import ErrorChange, ErrorWatch
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve
 from penstock.monitor.answers import NUMBER
@@ -69,7 +69,7 @@ class Performance:
         confidence = None if reference is None else reference.confidence
         counts, right = ((0,) * SCORE_BINS, ()) if confidence is None else (confidence.counts, confidence.right)
         self._curve = calibration_curve(counts, right)
-        self._metrics: _Metrics | None = None
+        self._metrics: _RiverMetrics | None = None
         self._columns: dict[int, float] = {}
         self._calibration: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
         self._gap = GapWatch(self._budget)
@@ -89,7 +89,7 @@ class Performance:
             self.labels += 1
             self.right += row.right
             if self._metrics is None or self._metrics.task != _task(row):
-                self._metrics = _Metrics(_task(row))
+                self._metrics = _RiverMetrics(_task(row))
             self._learn_columns(row)
             probabilities = self._class_probabilities(row)
             self._metrics.update(row, probabilities)
@@ -122,12 +122,12 @@ class Performance:
         self, row: LabelledRow, probabilities: dict[float, float], onset: float
     ) -> list[PerformanceChange]:
         answer = float(row.answer >= 0.5) if row.is_probability else row.answer
-        calibrated = self._calibrated(probabilities, answer)
+        calibrated = self._calibrate(probabilities, answer)
         self._calibration.append((calibrated, row.right))
         begins = self._gap.add(calibrated, row.right, onset)
         return [] if begins is None else [PerformanceChange("gap", begins, self.gap())]
 
-    def _calibrated(self, probabilities: dict[float, float], answer: float) -> float:
+    def _calibrate(self, probabilities: dict[float, float], answer: float) -> float:
         """Return the probability that an answer is right, calibrated by the reference's labels if it has any."""
         stated = probabilities.get(answer, 0.5)
         is_binary = len(probabilities) == 2
@@ -146,8 +146,8 @@ class Performance:
         return {
             "state": self._gap.state.value,
             "rows": rows,
-            "estimated": _rounded(expected),
-            "realised": _rounded(realised),
+            "estimated": _round(expected),
+            "realised": _round(realised),
             "log_e": round(max(0.0, self._gap.log_e), 3),
             "calibrated": self._curve.calibrated,
         }
@@ -170,8 +170,8 @@ class Performance:
             "labels": self.labels,
             "accuracy": self.right / self.labels if metrics is not None and metrics.task == CLASSIFICATION else None,
             "task": None if metrics is None else metrics.task,
-            "windowed": {name: _rounded(value) for name, value in windowed.items()},
-            "prequential": {name: _rounded(value) for name, value in self.overall().items()},
+            "windowed": {name: _round(value) for name, value in windowed.items()},
+            "prequential": {name: _round(value) for name, value in self.overall().items()},
             "gap": self.gap(),
             "concept": self._errors.document(),
         }
@@ -192,7 +192,7 @@ def estimate_out(found: Estimate | None) -> Document | None:
     """Return an estimate as JSON values."""
     if found is None:
         return None
-    return {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
+    return {name: _round(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
 
 
 def _task(row: LabelledRow) -> str:
@@ -204,7 +204,7 @@ def _error(row: LabelledRow) -> float:
     return abs(row.label - row.answer) if _task(row) == REGRESSION else float(not row.right)
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
@@ -213,7 +213,7 @@ _DATASETS = "river.drift.datasets"
 
 
 @contextmanager
-def _without(module: str) -> Iterator[None]:
+def _import_without(module: str) -> Iterator[None]:
     """Import a package without one of its modules, which may still be imported later."""
     if module in sys.modules:
         yield
@@ -230,7 +230,7 @@ def load_river() -> Any:
 
     Any thread may call it. Concurrent calls wait, because a package that another thread is importing lacks attributes.
     """
-    with _IMPORTING, _without(_DATASETS):
+    with _IMPORTING, _import_without(_DATASETS):
         import river.drift.binary  # noqa: PLC0415 - see above
         import river.metrics  # noqa: PLC0415 - see above
         import river.utils  # noqa: PLC0415 - see above
@@ -238,7 +238,7 @@ def load_river() -> Any:
     return river
 
 
-class _Metrics:
+class _RiverMetrics:
     """River's metrics of one task, over all labels and over the window."""
 
     def __init__(self, task: str) -> None:
@@ -321,7 +321,7 @@ class _Errors:
         self._others: dict[str, tuple[Any, Document]] = {}
 
     @property
-    def state(self) -> State:
+    def state(self) -> ColumnPhase:
         return self._watch.state
 
     @property
@@ -339,7 +339,7 @@ class _Errors:
         return [PerformanceChange("errors", change.begins, self._evidence(change)) for change in changes]
 
     def _evidence(self, change: ErrorChange) -> Document:
-        state = State.DRIFT if change.begins else State.OK
+        state = ColumnPhase.DRIFT if change.begins else ColumnPhase.OK
         evidence = {**self.document(), "state": state.value, "log_e": round(change.log_e, 3)}
         return {**evidence, "since_label": change.since, "worse": change.worse} if change.begins else evidence
 
@@ -356,7 +356,7 @@ class _Errors:
                 document["alarms"] += 1
                 document["at_label"] = self._seen
                 if name == "adwin":
-                    document["estimate"], document["width"] = _rounded(float(detector.estimation)), int(detector.width)
+                    document["estimate"], document["width"] = _round(float(detector.estimation)), int(detector.width)
 
     def document(self) -> Document:
         """Return the result as the admin API shows it."""
@@ -367,8 +367,8 @@ class _Errors:
             "log_e": round(math.log(max(1.0, watch.evidence())), 3),
             "alarms": watch.alarms,
             "baseline_rows": watch.baseline(),
-            "baseline_error": _rounded(wrong / rows) if rows else None,
-            "recent_error": _rounded(sum(last) / len(last)) if rows and last else None,
+            "baseline_error": _round(wrong / rows) if rows else None,
+            "recent_error": _round(sum(last) / len(last)) if rows and last else None,
             "spacing": watch.spacing(),
             "others": {name: dict(document) for name, (_, document) in self._others.items()},
         }

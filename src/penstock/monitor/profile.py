@@ -12,7 +12,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.answers import NUMBER, Answers, answers_of, label_token
-from penstock.monitor.columns import Rows, input_columns, joined, output_columns
+from penstock.monitor.columns import RowValues, concatenate, input_columns, output_columns
 from penstock.monitor.confidence import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
 from penstock.monitor.reference import TRAINING, Reference
 from penstock.monitor.reference_builder import build
@@ -20,11 +20,11 @@ from penstock.monitor.tables import TIME_NAMES, Table, inputs_of, times_of
 
 BATCH = 1024
 
-Report = Callable[[int, int], None]
+ReportProgress = Callable[[int, int], None]
 """Takes the number of rows that are done and the total number of rows."""
 
 
-class Model(Protocol):
+class ProfiledModel(Protocol):
     """A loaded model."""
 
     signature: Signature
@@ -39,9 +39,9 @@ LABEL_NAMES = ("label", "target", "class", "y")
 
 def profile(
     table: Table,
-    model: Model,
+    model: ProfiledModel,
     names: Sequence[str],
-    report: Report = lambda _done, _total: None,
+    report: ReportProgress = lambda _done, _total: None,
     label: str = "",
     card: Sequence[str] = (),
     time: str = "",
@@ -64,8 +64,8 @@ def profile(
         raise InvalidInput("only models whose first axis is rows can be profiled from a table")
     total = len(tensors[0].data)
     wanted = [spec.name for spec in signature.outputs]
-    input_rows: list[Rows] = []
-    output_rows: list[Rows] = []
+    input_rows: list[RowValues] = []
+    output_rows: list[RowValues] = []
     predictions: list[tuple[Answers | None, Floats | None, int]] = []
     for start in range(0, total, BATCH):
         part = [Tensor(one.name, one.datatype, one.data[start : start + BATCH]) for one in tensors]
@@ -80,7 +80,7 @@ def profile(
         report(min(start + BATCH, total), total)
     columns = [*inputs.numbers, *inputs.labels], [*outputs.numbers, *outputs.labels]
     when = times_of(table, time, columns[0], total)
-    reference = build(columns, joined(input_rows), joined(output_rows), TRAINING, when)
+    reference = build(columns, concatenate(input_rows), concatenate(output_rows), TRAINING, when)
     truth = _truth(table, label, columns[0], total)
     quality = _PredictionQuality()
     for predicted, scores, start in predictions:

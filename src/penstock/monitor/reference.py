@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from penstock.core.bins import Bins, Kind
+from penstock.core.bins import FeatureBins, FeatureKind
 from penstock.monitor.confidence import ConfidenceHistogram, confidence_in
 
 TRAINING, LIVE = "training", "live"
@@ -33,7 +33,7 @@ class Feature:
     [hours, places] are counts by the hour of the week or of the day, if their times are known and matter.
     """
 
-    bins: Bins
+    bins: FeatureBins
     counts: tuple[int, ...]
     mean: float = 0.0
     std: float = 0.0
@@ -47,7 +47,7 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ReferenceSlice:
     """The slices of one categorical feature: for each of its places the counts of all columns, one after the other."""
 
     key: str
@@ -55,7 +55,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
-class Joint:
+class JointDistribution:
     """The joint distribution of a row's numbers: ``middle`` [numbers] and ``directions`` [numbers, k] define the
     distance ``|(x - middle) @ directions|^2 / k``; ``feature`` is its distribution."""
 
@@ -75,9 +75,9 @@ class Reference:
     rows: int
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
-    joint: Joint | None = None
+    joint: JointDistribution | None = None
     confidence: ConfidenceHistogram | None = None
-    slices: tuple[Slice, ...] = ()
+    slices: tuple[ReferenceSlice, ...] = ()
     errors: tuple[int, int] | None = None
 
     @cached_property
@@ -137,11 +137,11 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
         tuple(_feature_in(one) for one in values["outputs"]),
         None
         if joint is None
-        else Joint(
+        else JointDistribution(
             tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), _feature_in(joint["feature"])
         ),
         confidence_in(values.get("confidence") or values.get("sureness")),
-        tuple(Slice(one["key"], tuple(map(tuple, one["counts"]))) for one in values.get("slices", [])),
+        tuple(ReferenceSlice(one["key"], tuple(map(tuple, one["counts"]))) for one in values.get("slices", [])),
         None if values.get("errors") is None else (values["errors"][0], values["errors"][1]),
     )
 
@@ -163,8 +163,12 @@ def _feature_out(feature: Feature) -> Document:
 
 
 def _feature_in(values: Mapping[str, Any]) -> Feature:
-    bins = Bins(
-        values["name"], Kind(values["kind"]), tuple(values["edges"]), tuple(values["values"]), tuple(values["known"])
+    bins = FeatureBins(
+        values["name"],
+        FeatureKind(values["kind"]),
+        tuple(values["edges"]),
+        tuple(values["values"]),
+        tuple(values["known"]),
     )
     hours = tuple(tuple(row) for row in values.get("hours", []))
     return Feature(bins, tuple(values["counts"]), values["mean"], values["std"], values.get("wander", 0.0), hours)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from penstock.core.bins import MOST_DISCRETE, Bins, Floats, Kind, Places
+from penstock.core.bins import MOST_DISCRETE, FeatureBins, FeatureKind, Floats, Places
 from penstock.core.statistics.seasons import chunk_places, distinguishable_hours, hours_of, seasonal_variation
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.joint_distance import joint_of, joint_places
-from penstock.monitor.reference import Feature, Reference, Slice
+from penstock.monitor.reference import Feature, Reference, ReferenceSlice
 from penstock.monitor.reference_columns import counts_of, distinct_names, features_of
 
 MOST_KEYS = 8
@@ -21,8 +21,8 @@ MOST_SLICE_CELLS = 100_000
 
 def build(
     names: tuple[Sequence[str], Sequence[str]],
-    inputs: Rows,
-    outputs: Rows | None,
+    inputs: RowValues,
+    outputs: RowValues | None,
     source: str,
     times: Floats | None = None,
 ) -> Reference:
@@ -74,10 +74,12 @@ def _with_features(reference: Reference, features: Sequence[Feature]) -> Referen
     return replace(reference, inputs=own_inputs, outputs=own_outputs, joint=joint)
 
 
-def _slices(inputs: Sequence[Feature], features: Sequence[Feature], places: Sequence[Places]) -> tuple[Slice, ...]:
+def _slices(
+    inputs: Sequence[Feature], features: Sequence[Feature], places: Sequence[Places]
+) -> tuple[ReferenceSlice, ...]:
     """Return the counts of all columns for each value of each input that has few values."""
     total = sum(feature.bins.width for feature in features)
-    found: list[Slice] = []
+    found: list[ReferenceSlice] = []
     cells = 0
     for feature, own in zip(inputs, places, strict=False):
         width = feature.bins.width
@@ -89,10 +91,10 @@ def _slices(inputs: Sequence[Feature], features: Sequence[Feature], places: Sequ
             tuple(count for one, at in zip(features, places, strict=True) for count in counts_of(at[rows], one.bins))
             for rows in chosen
         ]
-        found.append(Slice(feature.bins.name, tuple(counts)))
+        found.append(ReferenceSlice(feature.bins.name, tuple(counts)))
     return tuple(found)
 
 
-def is_key(bins: Bins) -> bool:
+def is_key(bins: FeatureBins) -> bool:
     """Return whether a feature has so few values that rows can be sliced by it."""
-    return bins.kind is Kind.CATEGORICAL or (len(bins.edges) - 1 <= MOST_DISCRETE and not bins.constants)
+    return bins.kind is FeatureKind.CATEGORICAL or (len(bins.edges) - 1 <= MOST_DISCRETE and not bins.constants)

@@ -7,15 +7,15 @@ import numpy as np
 
 from penstock.core.bins import (
     MOST_DISCRETE,
-    Bins,
-    CategoricalPlaces,
+    CategoricalBinFinder,
+    FeatureBins,
     Floats,
-    NumericPlaces,
+    NumericBinFinder,
     Places,
     categorical_bins,
     numeric_bins,
 )
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.reference import Feature
 
 JOINT = "(joint)"
@@ -33,13 +33,13 @@ def distinct_names(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
     return found
 
 
-def features_of(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], list[Places]]:
+def features_of(names: Sequence[str], rows: RowValues) -> tuple[tuple[Feature, ...], list[Places]]:
     """Return the columns of these rows, and the places [rows] of each one's values."""
     width = rows.numbers.shape[1]
     numeric = [numeric_bins(name, rows.numbers[:, index]) for index, name in enumerate(names[:width])]
     features, found = [], []
     if numeric:
-        places = NumericPlaces(numeric)(rows.numbers)
+        places = NumericBinFinder(numeric)(rows.numbers)
         for index, bins in enumerate(numeric):
             column = rows.numbers[:, index]
             finite = column[np.isfinite(column)]
@@ -49,12 +49,12 @@ def features_of(names: Sequence[str], rows: Rows) -> tuple[tuple[Feature, ...], 
             found.append(own)
     for name, values in zip(names[width:], rows.labels, strict=True):
         bins = categorical_bins(name, values)
-        found.append(CategoricalPlaces(bins)(values))
+        found.append(CategoricalBinFinder(bins)(values))
         features.append(Feature(bins, counts_of(found[-1], bins)))
     return tuple(features), found
 
 
-def leave_range_out(bins: Bins, column: Floats, places: Places) -> Places:
+def leave_range_out(bins: FeatureBins, column: Floats, places: Places) -> Places:
     """Return the places [rows] of a column's numbers, with the least and the greatest counted as out of range.
 
     No number of a sample lies out of the sample's own range, but of ``rows + 1`` more numbers one is expected below it
@@ -71,6 +71,6 @@ def leave_range_out(bins: Bins, column: Floats, places: Places) -> Places:
     return found
 
 
-def counts_of(places: Any, bins: Bins) -> tuple[int, ...]:
+def counts_of(places: Any, bins: FeatureBins) -> tuple[int, ...]:
     """Return the number of rows in each place [places] of a column."""
     return tuple(int(count) for count in np.bincount(places, minlength=bins.width))

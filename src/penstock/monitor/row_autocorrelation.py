@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.core.statistics.autocorrelation import MOST, variance_inflation
-from penstock.monitor.rows import Counted
+from penstock.monitor.rows import RegionCounts
 
 Floats = NDArray[np.float64]
 
@@ -37,13 +37,13 @@ class RowAutocorrelation:
     ratio is taken, and the bias is corrected.
     """
 
-    def __init__(self, first: Counted) -> None:
+    def __init__(self, first: RegionCounts) -> None:
         self._last = first
         self._rows, self._stretches = np.zeros(len(DECAY)), np.zeros(len(DECAY))
         self._sums = np.zeros((len(DECAY), 2, first.sums.shape[1]))  # squares and products [averages, 2, columns]
         self.correlation = AT_FIRST
 
-    def take(self, counted: Counted) -> None:
+    def take(self, counted: RegionCounts) -> None:
         """Take the counts so far, once there are enough neighbours since the last time."""
         rows = counted.head["paired"] - self._last.head["paired"]
         # The first row of each worker has no predecessor: the number of rows needed must not depend on the workers.

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import NotFound, Unsupported
-from penstock.engine.durable_files import replacing
-from penstock.monitor.capture import SEGMENT_BYTES, Record
-from penstock.monitor.captured_rows import Selection
+from penstock.engine.durable_files import replace_file
+from penstock.monitor.capture import SEGMENT_BYTES, CapturedRequest
+from penstock.monitor.captured_rows import RowSelection
 
 
-def need_parquet() -> None:
+def require_parquet() -> None:
     """Check that the library that writes Parquet is installed.
 
     Raises:
@@ -24,24 +24,24 @@ def need_parquet() -> None:
         raise Unsupported("Parquet needs the extra 'parquet': pip install 'penstock[parquet]'") from None
 
 
-def write_table(batches: Iterable[Sequence[Record]], selection: Selection, output: Path) -> int:
+def write_table(batches: Iterable[Sequence[CapturedRequest]], selection: RowSelection, output: Path) -> int:
     """Write these requests of a version to ``output``, and return the number of rows.
 
     Raises:
         NotFound: there are none.
         Unsupported: the library that writes Parquet is not installed.
     """
-    need_parquet()
-    with replacing(output) as scratch:
+    require_parquet()
+    with replace_file(output) as scratch:
         total = _write(batches, selection.version, scratch)
         if not total:
             raise NotFound(f"nothing was captured of model '{selection.model}' version '{selection.version}'")
     return total
 
 
-def in_batches(found: Iterable[Record], size: int = SEGMENT_BYTES) -> Iterator[list[Record]]:
+def in_batches(found: Iterable[CapturedRequest], size: int = SEGMENT_BYTES) -> Iterator[list[CapturedRequest]]:
     """Yield the records in batches of about ``size`` bytes of tensors."""
-    batch, held = list[Record](), 0
+    batch, held = list[CapturedRequest](), 0
     for record in found:
         batch.append(record)
         held += len(record.body) + 1  # so that a batch of records without tensors ends as well
@@ -51,7 +51,7 @@ def in_batches(found: Iterable[Record], size: int = SEGMENT_BYTES) -> Iterator[l
     yield batch
 
 
-def _write(batches: Iterable[Sequence[Record]], version: str, output: Path) -> int:
+def _write(batches: Iterable[Sequence[CapturedRequest]], version: str, output: Path) -> int:
     import pyarrow as pa  # noqa: PLC0415 - an extra
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 
@@ -74,7 +74,7 @@ def _write(batches: Iterable[Sequence[Record]], version: str, output: Path) -> i
     return total
 
 
-def _lines(one: Record, version: str) -> Iterator[dict[str, Any]]:
+def _lines(one: CapturedRequest, version: str) -> Iterator[dict[str, Any]]:
     arrays, head = one.arrays(), one.head
     tensors = {**arrays["inputs"], **{f"output:{name}": data for name, data in arrays["outputs"].items()}}
     for row in range(one.rows):

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.bins import CategoricalPlaces, Floats, Kind, NumericPlaces, Places
+from penstock.core.bins import CategoricalBinFinder, FeatureKind, Floats, NumericBinFinder, Places
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import Columns, Rows
+from penstock.monitor.columns import Columns, RowValues
 from penstock.monitor.confidence import SCORE_BINS, confidence_of, score_bins
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.joint_distance import round_distances
@@ -42,7 +42,7 @@ CLIPPED: Final = 5.0
 MOST_VALUES: Final = 100_000
 """Values of one batch that are counted; of a larger batch a random sample of rows is."""
 
-Exchange = tuple[Sequence[Tensor], Sequence[Tensor]]
+InputsAndOutputs = tuple[Sequence[Tensor], Sequence[Tensor]]
 """The inputs of a request and the outputs of its answer."""
 
 Signed = NDArray[np.int64]
@@ -58,7 +58,7 @@ class SliceCells:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RegionLayout:
     """The layout of a reference's region: the first cell of each feature, of the confidence histogram, the slices, the
     sums and the surpluses, and the size in cells. ``columns`` is the number of cells of all inputs and outputs,
     ``numbers`` that of numeric inputs, and ``constants`` are the indexes of inputs that have constants."""
@@ -74,7 +74,7 @@ class Layout:
     size: int
 
     @classmethod
-    def of(cls, reference: Reference, keys: Sequence[str] = ()) -> "Layout":
+    def of(cls, reference: Reference, keys: Sequence[str] = ()) -> "RegionLayout":
         """Return the layout for a reference whose rows are sliced by these of its keys."""
         at, places = len(HEAD), []
         for feature in reference.features:
@@ -88,7 +88,7 @@ class Layout:
             if one.key in keys:
                 slices.append(SliceCells(names.index(one.key), len(one.counts), at))
                 at += len(one.counts) * columns
-        numbers = sum(feature.bins.kind is Kind.NUMERIC for feature in reference.inputs)
+        numbers = sum(feature.bins.kind is FeatureKind.NUMERIC for feature in reference.inputs)
         constants = tuple(index for index, feature in enumerate(reference.inputs) if feature.bins.constants)
         end = at + SUMS * numbers
         size = end + SURPLUS * len(constants)
@@ -107,12 +107,12 @@ class RowCounter:
         sample: float,
         keys: Sequence[str] = (),
     ) -> None:
-        layout = Layout.of(reference, keys)
+        layout = RegionLayout.of(reference, keys)
         self._cells: Signed = cells.view(np.int64)
         self._sums: NDArray[np.float64] = (
             cells[layout.sums : layout.surpluses].view(np.float64).reshape(SUMS, layout.numbers)
         )
-        self._surplus = Surplus(reference, layout, cells) if layout.constants else None
+        self._surplus = ConstantSurplus(reference, layout, cells) if layout.constants else None
         self._sample = sample
         self._layout = layout
         self._inputs, self._outputs = columns
@@ -125,12 +125,12 @@ class RowCounter:
             self._directions, self._centre = directions, np.array(self._joint.middle) @ directions
             self._joint_edges = np.array(self._joint.feature.bins.edges)
             self._joint_at = next(offsets)
-        numeric = [feature for feature in reference.inputs if feature.bins.kind is Kind.NUMERIC]
+        numeric = [feature for feature in reference.inputs if feature.bins.kind is FeatureKind.NUMERIC]
         self._means = np.array([feature.mean for feature in numeric])
         self._scales = np.array([1 / feature.std if feature.std > 0 else 0.0 for feature in numeric])
         self._before: Floats = np.zeros((0, len(numeric)))
 
-    def count(self, batch: Sequence[Exchange]) -> None:
+    def count(self, batch: Sequence[InputsAndOutputs]) -> None:
         """Count the rows of some requests and their answers."""
         values = sum([tensor.data.size for inputs, _ in batch for tensor in inputs])
         share = self._sample if values <= MOST_VALUES else min(self._sample, MOST_VALUES / values)
@@ -163,7 +163,7 @@ class RowCounter:
         if counted:
             self._count_rows(rows, outputs)
 
-    def _count_rows(self, rows: Rows, outputs: Sequence[Tensor]) -> None:
+    def _count_rows(self, rows: RowValues, outputs: Sequence[Tensor]) -> None:
         answers = self._outputs(outputs)
         if answers is not None and len(answers) != len(rows):
             answers = None
@@ -224,7 +224,7 @@ class RowCounter:
         self._sums[2] += (z[1:] * z[:-1]).sum(axis=0)
 
 
-class Surplus:
+class ConstantSurplus:
     """Counts how many more constants the inputs had than the reference's share of the rows, as monotonic counters.
 
     The surplus (constants seen, minus those expected) fluctuates about zero while nothing has changed, but a counter
@@ -234,7 +234,7 @@ class Surplus:
     constant has become more frequent.
     """
 
-    def __init__(self, reference: Reference, layout: Layout, cells: Cells) -> None:
+    def __init__(self, reference: Reference, layout: RegionLayout, cells: Cells) -> None:
         places: list[int] = []
         owners: list[int] = []
         expected: list[float] = []
@@ -272,14 +272,14 @@ class _FeatureCells:
     """The cells of the features of the inputs, or of the outputs."""
 
     def __init__(self, features: Sequence[Feature], offsets: Iterator[int]) -> None:
-        numeric = [feature.bins for feature in features if feature.bins.kind is Kind.NUMERIC]
+        numeric = [feature.bins for feature in features if feature.bins.kind is FeatureKind.NUMERIC]
         self._width = len(numeric)
-        self._numbers = NumericPlaces(numeric)
+        self._numbers = NumericBinFinder(numeric)
         self._offsets = np.array([next(offsets) for _ in numeric], np.intp)
-        labels = [feature.bins for feature in features if feature.bins.kind is Kind.CATEGORICAL]
-        self._labels = [(CategoricalPlaces(bins), next(offsets)) for bins in labels]
+        labels = [feature.bins for feature in features if feature.bins.kind is FeatureKind.CATEGORICAL]
+        self._labels = [(CategoricalBinFinder(bins), next(offsets)) for bins in labels]
 
-    def places(self, rows: Rows, finite: bool | None = None) -> list[Places]:
+    def places(self, rows: RowValues, finite: bool | None = None) -> list[Places]:
         """Return the cell of each value: of the numbers [rows, columns], then of each column of labels [rows]."""
         cells = []
         if self._width and rows.numbers.shape[1] == self._width:
@@ -308,7 +308,7 @@ def rows_of(tensors: Sequence[Tensor]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class RegionCounts:
     """The cells of a region added up over workers.
 
     ``head`` has the rows by ``HEAD``, ``counts`` those of each feature [features][places], ``sums`` are [3, numbers],
@@ -327,9 +327,9 @@ class Counted:
     cells: Cells
 
     @classmethod
-    def of(cls, reference: Reference, regions: Sequence[Cells], keys: Sequence[str] = ()) -> "Counted":
+    def of(cls, reference: Reference, regions: Sequence[Cells], keys: Sequence[str] = ()) -> "RegionCounts":
         """Add up any number of regions, also none."""
-        layout = Layout.of(reference, keys)
+        layout = RegionLayout.of(reference, keys)
         cells = add_regions(layout, regions)
         total, numbers = cells[: layout.sums].view(np.int64), cells[layout.sums :].view(np.float64)
         sums_size = layout.surpluses - layout.sums
@@ -349,7 +349,7 @@ class Counted:
         head, whole_surplus = dict(zip(HEAD, values, strict=False)), tuple([int(value) for value in surplus])
         return cls(head, counts, sums, confidence, slices, workers, whole_surplus, cells)
 
-    def covers(self, before: "Counted") -> bool:
+    def covers(self, before: "RegionCounts") -> bool:
         """Return whether no count is below that of ``before``, so that the difference is what was counted since."""
         if len(self.cells) != len(before.cells) or self.head["counted"] < before.head["counted"]:
             return False
@@ -357,7 +357,7 @@ class Counted:
         return all(after >= earlier for now, then in pairs for after, earlier in zip(now, then, strict=True))
 
 
-def add_regions(layout: Layout, regions: Sequence[Cells]) -> Cells:
+def add_regions(layout: RegionLayout, regions: Sequence[Cells]) -> Cells:
     """Return the sum [size] of regions of one layout."""
     cells = np.zeros(layout.size, np.uint64)
     total, numbers = cells[: layout.sums].view(np.int64), cells[layout.sums :].view(np.float64)
@@ -367,7 +367,7 @@ def add_regions(layout: Layout, regions: Sequence[Cells]) -> Cells:
     return cells
 
 
-def subtract_region(layout: Layout, region: Cells, before: Cells) -> Cells:
+def subtract_region(layout: RegionLayout, region: Cells, before: Cells) -> Cells:
     """Return the region that ``add_regions`` adds to ``before`` to give ``region``."""
     cells = np.zeros(layout.size, np.uint64)
     cells[: layout.sums] = region[: layout.sums] - before[: layout.sums]

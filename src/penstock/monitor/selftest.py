@@ -13,7 +13,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, input_columns, output_columns
 from penstock.monitor.reference import TRAINING, Reference
 from penstock.monitor.reference_builder import build
-from penstock.monitor.rows import Counted, Exchange, Layout, RowCounter
+from penstock.monitor.rows import InputsAndOutputs, RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 
 FEATURES = 10
@@ -29,22 +29,22 @@ CORRELATION = 0.8
 
 BUDGET = 100_000.0
 
-Change = Callable[[np.random.Generator, Floats], Floats]
+StreamChange = Callable[[np.random.Generator, Floats], Floats]
 """Changes rows [rows, features]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class SelfTestCase:
     """One case: the change, and the greatest average number of rows to its detection (None: nothing changes, and at
     most one alarm in the budget's rows is allowed). ``autocorrelation`` is that of neighbouring rows."""
 
     name: str
-    change: Change | None = None
+    change: StreamChange | None = None
     within: int | None = None
     autocorrelation: float = 0.0
 
 
-def _shifted(_: np.random.Generator, rows: Floats) -> Floats:
+def _shift(_: np.random.Generator, rows: Floats) -> Floats:
     rows[:, 2] += 0.5
     return rows
 
@@ -54,28 +54,28 @@ def _spread(_: np.random.Generator, rows: Floats) -> Floats:
     return rows
 
 
-def _missing(generator: np.random.Generator, rows: Floats) -> Floats:
+def _drop_values(generator: np.random.Generator, rows: Floats) -> Floats:
     rows[generator.random(len(rows)) < 0.05, 2] = np.nan
     return rows
 
 
-def _flipped(_: np.random.Generator, rows: Floats) -> Floats:
+def _flip(_: np.random.Generator, rows: Floats) -> Floats:
     rows[:, 1] *= -1
     return rows
 
 
 CASES = (
-    Case("no change, independent rows"),
-    Case("no change, autocorrelation 0.6", autocorrelation=0.6),
-    Case("one of 10 features moves by half a standard deviation", _shifted, 200),
-    Case("one of 10 features spreads by half", _spread, 200),
-    Case("5 % of one feature go missing", _missing, 300),
-    Case("a correlation of 0.8 turns round, its two features stay", _flipped, 500),
+    SelfTestCase("no change, independent rows"),
+    SelfTestCase("no change, autocorrelation 0.6", autocorrelation=0.6),
+    SelfTestCase("one of 10 features moves by half a standard deviation", _shift, 200),
+    SelfTestCase("one of 10 features spreads by half", _spread, 200),
+    SelfTestCase("5 % of one feature go missing", _drop_values, 300),
+    SelfTestCase("a correlation of 0.8 turns round, its two features stay", _flip, 500),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StreamResult:
     """The outcome of one stream: the rows before a change, the alarms among them, and the rows to the detection of the
     change (None: there was no change, or it was not found)."""
 
@@ -84,7 +84,7 @@ class Outcome:
     delay: int | None = None
 
 
-class Stream:
+class SyntheticStream:
     """Generates rows of two correlated and other independent features, and a model's answers to them."""
 
     def __init__(self, seed: int, autocorrelation: float) -> None:
@@ -92,7 +92,7 @@ class Stream:
         self._correlation = autocorrelation
         self._last = np.zeros(FEATURES)
 
-    def rows(self, count: int, change: Change | None = None) -> Exchange:
+    def rows(self, count: int, change: StreamChange | None = None) -> InputsAndOutputs:
         """Return ``count`` rows of inputs and of answers."""
         noise = self.generator.standard_normal((count, FEATURES))
         if self._correlation:
@@ -117,45 +117,45 @@ def columns() -> tuple[Columns, Columns]:
 
 
 def run(
-    case: Case, seed: int, budget: float = BUDGET, unchanged_rows: int = UNCHANGED_ROWS, most: int = 5000
-) -> Outcome:
+    case: SelfTestCase, seed: int, budget: float = BUDGET, unchanged_rows: int = UNCHANGED_ROWS, most: int = 5000
+) -> StreamResult:
     """Run one stream of a case: ``unchanged_rows`` first, then the change until it is detected or ``most`` rows."""
-    watched = _MonitoredStream(Stream(seed, case.autocorrelation), budget)
+    watched = _MonitoredStream(SyntheticStream(seed, case.autocorrelation), budget)
     for _ in range(unchanged_rows // LOOK_ROWS):
-        watched.look(None)
+        watched.evaluate(None)
     false_alarms = watched.monitor.alarms
     if case.change is None:
-        return Outcome(unchanged_rows, false_alarms)
+        return StreamResult(unchanged_rows, false_alarms)
     for look in range(1, most // LOOK_ROWS + 1):
-        watched.look(case.change)
+        watched.evaluate(case.change)
         if watched.monitor.alarms > false_alarms:
-            return Outcome(unchanged_rows, false_alarms, look * LOOK_ROWS)
-    return Outcome(unchanged_rows, false_alarms)
+            return StreamResult(unchanged_rows, false_alarms, look * LOOK_ROWS)
+    return StreamResult(unchanged_rows, false_alarms)
 
 
 class _MonitoredStream:
     """A stream with its monitor."""
 
-    def __init__(self, stream: Stream, budget: float) -> None:
+    def __init__(self, stream: SyntheticStream, budget: float) -> None:
         self._stream = stream
         watched = columns()
         self._reference = _reference(stream, watched)
-        self._cells = np.zeros(Layout.of(self._reference).size, np.uint64)
+        self._cells = np.zeros(RegionLayout.of(self._reference).size, np.uint64)
         self._counter = RowCounter(self._reference, self._cells, watched, 1.0)
         self._now = 0.0
-        self.monitor = VersionMonitor(self._reference, MonitorPolicy(budget=budget), self._counted(), self._now)
+        self.monitor = VersionMonitor(self._reference, MonitorPolicy(budget=budget), self._counts(), self._now)
 
-    def look(self, change: Change | None) -> None:
+    def evaluate(self, change: StreamChange | None) -> None:
         """Count some rows, let one second pass, and take a look."""
         self._counter.count([self._stream.rows(LOOK_ROWS, change)])
         self._now += 1.0
-        self.monitor.look(self._counted(), self._now)
+        self.monitor.evaluate(self._counts(), self._now)
 
-    def _counted(self) -> Counted:
-        return Counted.of(self._reference, [self._cells])
+    def _counts(self) -> RegionCounts:
+        return RegionCounts.of(self._reference, [self._cells])
 
 
-def _reference(stream: Stream, watched: tuple[Columns, Columns]) -> Reference:
+def _reference(stream: SyntheticStream, watched: tuple[Columns, Columns]) -> Reference:
     inputs, outputs = stream.rows(REFERENCE_ROWS)
     input_rows, output_rows = watched[0](inputs), watched[1](outputs)
     if input_rows is None:
@@ -165,10 +165,10 @@ def _reference(stream: Stream, watched: tuple[Columns, Columns]) -> Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CaseResult:
     """The outcome of all streams of a case; ``delay_error`` is the standard error of the mean delay."""
 
-    case: Case
+    case: SelfTestCase
     streams: int
     unchanged_rows: int
     false_alarms: int
@@ -188,10 +188,10 @@ class Finding:
         return few and self.mean_delay <= self.case.within + 2 * self.delay_error
 
 
-def finding(case: Case, outcomes: Sequence[Outcome], budget: float = BUDGET) -> Finding:
+def case_result(case: SelfTestCase, outcomes: Sequence[StreamResult], budget: float = BUDGET) -> CaseResult:
     """Return the finding of a case from the outcomes of its streams."""
     delays = [one.delay for one in outcomes if one.delay is not None]
-    return Finding(
+    return CaseResult(
         case,
         len(outcomes),
         sum(one.unchanged_rows for one in outcomes),
@@ -203,6 +203,6 @@ def finding(case: Case, outcomes: Sequence[Outcome], budget: float = BUDGET) -> 
     )
 
 
-def rows_of(case: Case) -> int:
+def rows_of(case: SelfTestCase) -> int:
     """Return the rows of one stream before a change; a case without a change takes more."""
     return UNCHANGED_ROWS if case.within is not None else 5 * UNCHANGED_ROWS

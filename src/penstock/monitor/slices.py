@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from penstock.core.statistics.change_detection import allowance
-from penstock.core.statistics.column_state import State
+from penstock.core.statistics.column_state import ColumnPhase
 from penstock.core.statistics.effect_sizes import scores
-from penstock.monitor.column_panel import Change, ColumnPanel, Look
+from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
 from penstock.monitor.drift_changes import SLICE, DriftChange
-from penstock.monitor.reference import Reference, Slice
-from penstock.monitor.rows import Counted
+from penstock.monitor.reference import Reference, ReferenceSlice
+from penstock.monitor.rows import RegionCounts
 
 LEAST_IN_SLICE = 100
 """A value's slice is watched if the reference has at least this many rows of it."""
@@ -27,7 +27,7 @@ class Slices:
         self._widths = [feature.bins.width for feature in features]
         self._names = [feature.bins.name for feature in features]
         self._labels = {feature.bins.name: feature.bins.labels() for feature in reference.inputs}
-        self._keys: list[Slice] = [one for one in reference.slices if one.key in keys]
+        self._keys: list[ReferenceSlice] = [one for one in reference.slices if one.key in keys]
         self._starts = np.concatenate([[0], np.cumsum(self._widths)]).tolist()
         self._values: list[tuple[int, int]] = [
             (key, value)
@@ -50,7 +50,7 @@ class Slices:
     def _columns(self, counts: Any) -> list[Any]:
         return [counts[start:end] for start, end in zip(self._starts, self._starts[1:], strict=False)]
 
-    def _counts(self, now: Counted, base: Counted) -> list[Any]:
+    def _counts(self, now: RegionCounts, base: RegionCounts) -> list[Any]:
         difference = [after - before for after, before in zip(now.slices, base.slices, strict=True)]
         return [column for key, value in self._values for column in self._columns(difference[key][value])]
 
@@ -59,11 +59,11 @@ class Slices:
         """Alarms so far."""
         return self._panel.alarms
 
-    def look(self, counted: Counted, last: Counted, look: Look) -> list[DriftChange]:
+    def evaluate(self, counted: RegionCounts, last: RegionCounts, look: EvaluationTerms) -> list[DriftChange]:
         """Take the counts so far and those of the last look, and return the changes."""
-        return [self._describe(change) for change in self._panel.look(self._counts(counted, last), look)]
+        return [self._describe(change) for change in self._panel.evaluate(self._counts(counted, last), look)]
 
-    def _describe(self, change: Change) -> DriftChange:
+    def _describe(self, change: ColumnChange) -> DriftChange:
         evidence: Document = {"slice": self._slice_of(change.index)}
         if change.begins:
             evidence |= {"since": change.since, "log_e": round(change.log_e, 3)}
@@ -82,7 +82,7 @@ class Slices:
         key, value = next(iter(self._slice_of(index).items()))
         return f"{self._names[index % len(self._widths)]} where {key} is {value}"
 
-    def document(self, now: Counted, base: Counted) -> Document:
+    def document(self, now: RegionCounts, base: RegionCounts) -> Document:
         """Return each watched value of each key with its rows in the window and the columns that drift there; ``now``
         and ``base`` are the counts at the end and the start of the window."""
         found: Document = {}
@@ -104,7 +104,7 @@ class Slices:
             name = self._keys[key].key
             found.setdefault(name, {})[self._labels[name][value]] = {
                 "rows": int(counts[columns.start].sum()),
-                "state": State.DRIFT.value if drifting else State.OK.value,
+                "state": ColumnPhase.DRIFT.value if drifting else ColumnPhase.OK.value,
                 "log_e": round(max(0.0, float(log_m[columns.start : columns.stop].max())), 3),
                 "drifting": drifting,
             }

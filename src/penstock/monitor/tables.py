@@ -90,7 +90,7 @@ def _parquet(file: Path) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class TableInputs:
     """A model's inputs from a table, and the ``names`` of its features, empty if nothing states them."""
 
     tensors: list[Tensor]
@@ -99,7 +99,7 @@ class Inputs:
 
 def inputs_of(
     table: Table, signature: Signature, graph: Sequence[str], card: Sequence[str] = (), labels: Collection[str] = ()
-) -> Inputs:
+) -> TableInputs:
     """Return the model's inputs from a table.
 
     An input is the array of its name, else the columns of its features' names, else the first columns in order; if
@@ -111,14 +111,14 @@ def inputs_of(
         InvalidInput: the columns do not make up an input.
     """
     if len(signature.inputs) != 1:
-        return Inputs([_tensor(table, spec, _select(table, spec, (), labels)) for spec in signature.inputs])
+        return TableInputs([_tensor(table, spec, _select(table, spec, (), labels)) for spec in signature.inputs])
     [spec] = signature.inputs
     width = _width(spec)
     carded = [name for name in table if name in card]
     stated = list(graph) if len(graph) == width else carded if len(card) == len(carded) == width else []
     columns = _select(table, spec, stated, labels)
     known = stated or (list(card) if len(card) == width else _header(columns))
-    return Inputs([_tensor(table, spec, columns)], tuple(known))
+    return TableInputs([_tensor(table, spec, columns)], tuple(known))
 
 
 def _width(spec: TensorSpec) -> int:

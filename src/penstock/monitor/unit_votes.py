@@ -53,7 +53,7 @@ class UnitVotes:
         """Record an answer to a unit, and return whether it counts and whether it may be judged (``COUNTS``,
         ``JUDGED``)."""
         minute = self._minute()
-        own, marks, count = self._seen(tag, place, minute)
+        own, marks, count = self._counts_of(tag, place, minute)
         if own < 0 or count >= MOST_A_MINUTE:
             return 0
         self._own[place] = tag << 16 | minute << 8 | (own + 1) * _ONE | marks | _JUDGED
@@ -62,13 +62,13 @@ class UnitVotes:
     def failure(self, tag: int, place: int) -> bool:
         """Record a failed request of a unit, and return whether it counts."""
         minute = self._minute()
-        own, marks, _ = self._seen(tag, place, minute)
+        own, marks, _ = self._counts_of(tag, place, minute)
         if own < 0 or marks & _FAILED:
             return False
         self._own[place] = tag << 16 | minute << 8 | own * _ONE | marks | _FAILED
         return True
 
-    def _seen(self, tag: int, place: int, minute: int) -> tuple[int, int, int]:
+    def _counts_of(self, tag: int, place: int, minute: int) -> tuple[int, int, int]:
         """Return how often this worker counted the unit in this minute (-1: the place belongs to another round, or the
         round is not open), its marks, and how often all workers counted it."""
         if tag not in self.live:

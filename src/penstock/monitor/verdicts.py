@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.change_detection import allowance, onset_probability
-from penstock.core.statistics.column_state import State
-from penstock.core.statistics.effect_sizes import Scores, scores
+from penstock.core.statistics.column_state import ColumnPhase
+from penstock.core.statistics.effect_sizes import EffectSizes, scores
 from penstock.core.statistics.performance_estimation import Estimate, calibration_curve, estimate
-from penstock.monitor.column_panel import Change, ColumnPanel, Look
+from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
 from penstock.monitor.drift_cause import CHANGED_WORLD, cause_of
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.monitor_document import ColumnWindow, column_document, quality_document
 from penstock.monitor.quality import KINDS, counts_by_kind, most_increased, rates
 from penstock.monitor.reference import Reference
 from penstock.monitor.row_autocorrelation import RowAutocorrelation
-from penstock.monitor.rows import Counted, Layout
+from penstock.monitor.rows import RegionCounts, RegionLayout
 from penstock.monitor.seasonal_baseline import SeasonalBaseline
 from penstock.monitor.slices import Slices
 from penstock.monitor.threshold_widening import widening_reasons
@@ -43,12 +43,12 @@ def _with_threshold(budget: float, changes: list[DriftChange]) -> list[DriftChan
 
 
 class VersionMonitor:
-    """Tests one version against one reference; ``look`` takes the counts of all its workers. Of one thread at a time.
+    """Tests one version against one reference; ``evaluate`` takes the counts of all its workers. One thread at a time.
 
     ``first`` are the counts at the time ``now`` (seconds since the epoch); only later rows are tested.
     """
 
-    def __init__(self, reference: Reference, policy: MonitorPolicy, first: Counted, now: float) -> None:
+    def __init__(self, reference: Reference, policy: MonitorPolicy, first: RegionCounts, now: float) -> None:
         self.reference = reference
         self.policy = policy
         self._features = reference.features
@@ -63,7 +63,7 @@ class VersionMonitor:
         self._calibration = None if confidence is None else calibration_curve(confidence.counts, confidence.right)
         self._autocorrelation = RowAutocorrelation(first)
         self._last, self._looked_at = first, now
-        self._window: deque[tuple[float, Counted]] = deque([(now, first)])
+        self._window: deque[tuple[float, RegionCounts]] = deque([(now, first)])
         self._alarms = 0
 
     @property
@@ -72,11 +72,11 @@ class VersionMonitor:
         return self._alarms + self._drift.alarms + self._quality.alarms + self._slices.alarms
 
     @property
-    def last(self) -> Counted:
+    def last(self) -> RegionCounts:
         """The counts at the last look."""
         return self._last
 
-    def look(self, counted: Counted, now: float) -> list[DriftChange]:
+    def evaluate(self, counted: RegionCounts, now: float) -> list[DriftChange]:
         """Take the counts so far at a time (seconds since the epoch), and return the changes."""
         last, self._last = self._last, counted
         rows = counted.head["counted"] - last.head["counted"]
@@ -92,14 +92,17 @@ class VersionMonitor:
         ]
         onset = self._onset_probability(rows, now)
         drift, quality, slices = (
-            Look(inflation, now, budget / share, onset) for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
+            EvaluationTerms(inflation, now, budget / share, onset)
+            for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
         )
-        changes = _with_threshold(drift.budget, [self._describe_drift(one) for one in self._drift.look(fresh, drift)])
+        changes = _with_threshold(
+            drift.budget, [self._describe_drift(one) for one in self._drift.evaluate(fresh, drift)]
+        )
         by_kind = [counts_by_kind(one, counts) for one, counts in zip(self.reference.inputs, fresh, strict=False)]
-        violated = self._quality.look(by_kind, quality, self._has_increased)
+        violated = self._quality.evaluate(by_kind, quality, self._has_increased)
         changes += _with_threshold(quality.budget, [self._describe_violation(one) for one in violated])
         if len(self._slices):
-            changes += _with_threshold(slices.budget, self._slices.look(counted, last, slices))
+            changes += _with_threshold(slices.budget, self._slices.evaluate(counted, last, slices))
         return changes
 
     def _onset_probability(self, rows: int, now: float) -> float:
@@ -117,7 +120,7 @@ class VersionMonitor:
         """How many rows carry as much evidence as one independent row."""
         return self._autocorrelation.inflation
 
-    def _slide(self, counted: Counted, now: float) -> None:
+    def _slide(self, counted: RegionCounts, now: float) -> None:
         span, last = self.policy.window_s, self._window[-1][0]
         if now < last:  # the clock was set back: move the window with it
             self._window = deque((at - last + now, one) for at, one in self._window)
@@ -126,10 +129,14 @@ class VersionMonitor:
         while len(self._window) > 1 and self._window[1][0] <= now - span:
             self._window.popleft()
 
-    def _describe_drift(self, change: Change) -> DriftChange:
+    def _describe_drift(self, change: ColumnChange) -> DriftChange:
         """Describe a column whose drift begins or is over."""
         feature = self._features[change.index]
-        evidence = {**self._column(change.index), "log_e": round(change.log_e, 3), "widened": self._widened()}
+        evidence = {
+            **self._column(change.index),
+            "log_e": round(change.log_e, 3),
+            "widened": self._widened_thresholds(),
+        }
         if change.begins:
             evidence["cause"] = self._cause(change)
         return DriftChange(DRIFT, feature.bins.name, change.begins, evidence)
@@ -142,7 +149,7 @@ class VersionMonitor:
             self._kinds[index] = KINDS[worst - 1]
         return worst > 0
 
-    def _describe_violation(self, change: Change) -> DriftChange:
+    def _describe_violation(self, change: ColumnChange) -> DriftChange:
         """Describe an input with more invalid values than usual, or with as many as usual again."""
         index, feature = change.index, self.reference.inputs[change.index]
         evidence = {
@@ -157,13 +164,13 @@ class VersionMonitor:
         }
         return DriftChange(QUALITY, feature.bins.name, change.begins, evidence)
 
-    def _widened(self) -> list[Document]:
+    def _widened_thresholds(self) -> list[Document]:
         """Return which thresholds are wider than for a large reference and independent rows, and why."""
         return widening_reasons(
             self.reference, self._seasons.sampling, self._seasons.seasonal_variation, self.variance_inflation
         )
 
-    def _cause(self, change: Change) -> str:
+    def _cause(self, change: ColumnChange) -> str:
         """Return the cause of a drift; for outputs and the joint distance it is a changed world."""
         is_input = change.index < len(self.reference.inputs)
         return cause_of(self._features[change.index], change.recent) if is_input else CHANGED_WORLD
@@ -172,7 +179,7 @@ class VersionMonitor:
         counts: list[int] = np.subtract(self._last.counts[index], self._window[0][1].counts[index]).tolist()
         return counts
 
-    def _score(self, index: int) -> Scores:
+    def _score(self, index: int) -> EffectSizes:
         feature = self._features[index]
         found = scores(
             self._seasons.usual[index].tolist(), self._counts(index), feature.bins.edges, feature.std, self.correlation
@@ -198,13 +205,13 @@ class VersionMonitor:
     @staticmethod
     def saved_counts(
         reference: Reference, saved: Mapping[str, Any], keys: Sequence[str]
-    ) -> tuple[Counted, float] | None:
+    ) -> tuple[RegionCounts, float] | None:
         """Return the counts at the time when ``saved`` was exported and the time of that look; None if an older release
         exported it, or for other columns."""
         cells = np.frombuffer(b64decode(saved.get("words", "")), np.uint64)
-        if len(cells) != Layout.of(reference, keys).size:
+        if len(cells) != RegionLayout.of(reference, keys).size:
             return None
-        return Counted.of(reference, [cells], keys), float(saved["looked_at"])
+        return RegionCounts.of(reference, [cells], keys), float(saved["looked_at"])
 
     def restore_state(self, saved: Mapping[str, Any]) -> None:
         """Continue with exported evidence."""
@@ -243,7 +250,7 @@ class VersionMonitor:
             "rows_between_false_alarms": self.policy.budget,
             "multiplicity": self._multiplicity(),
             "variance_inflation": round(self.variance_inflation, 3),
-            "widened": self._widened(),
+            "widened": self._widened_thresholds(),
             "alarms": self.alarms,
             "quality": self._quality_document(),
         }
@@ -255,7 +262,7 @@ class VersionMonitor:
         bounds = {"rows_between_false_alarms": self.policy.budget, "false_alarms_per_day": self.policy.daily or None}
         return {"tests": tests, **bounds}
 
-    def estimated(self) -> Estimate | None:
+    def estimate(self) -> Estimate | None:
         """Return the estimated performance of the window's answers by their own probabilities, None without any."""
         confidence = self.reference.confidence
         if confidence is None or self._calibration is None:
@@ -286,7 +293,7 @@ class VersionMonitor:
             self._last.head["odd"] - self._window[0][1].head["odd"],
         )
 
-    def counted(self, index: int) -> tuple[int, ...]:
+    def column_counts(self, index: int) -> tuple[int, ...]:
         """Return the counts [places] of a column so far."""
         return self._last.counts[index]
 
@@ -294,11 +301,11 @@ class VersionMonitor:
         """Return the monotonic count of an input's constants beyond the reference's share."""
         return self._last.surplus[index] if self._last.surplus else 0
 
-    def states(self) -> list[State]:
+    def states(self) -> list[ColumnPhase]:
         """Return the state of each column."""
         return [column.state for column in self._drift.states]
 
-    def affected(self, about: str) -> list[str]:
+    def affected_columns(self, about: str) -> list[str]:
         """Return the names of the columns that drift now (DRIFT), have too many invalid values (QUALITY), or drift in a
         slice (SLICE)."""
         if about == SLICE:

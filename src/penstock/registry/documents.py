@@ -8,7 +8,7 @@ from penstock.core.versions import sort_key
 from penstock.registry.graphs.rewrite import FACT as REWRITE
 from penstock.registry.graphs.rewrite import rewrite_in
 from penstock.registry.model_settings import settings_out
-from penstock.registry.records import Document, ModelRecord, Report, VersionRecord, VersionState
+from penstock.registry.records import AdmissionReport, Document, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.audit_archive import AuditArchive
 
 RETIRED = "RETIRED"
@@ -19,17 +19,17 @@ LEFT_OUT = "the model's version policy leaves it out"
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class VersionDisplay:
     """The status of a version beside its record; ``digest`` and ``report`` are used if there is no record."""
 
     state: str
     reason: str = ""
     signature: Document | None = None
     digest: str = ""
-    report: Report | None = None
+    report: AdmissionReport | None = None
 
 
-def model_document(record: ModelRecord, shown: Mapping[str, Shown], problem: str = "") -> Document:
+def model_document(record: ModelRecord, shown: Mapping[str, VersionDisplay], problem: str = "") -> Document:
     """Return the document of a model; ``shown`` has the status of its versions, ``problem`` says why none of them can
     be served ("" = they can)."""
     names = sorted({*record.versions, *shown}, key=sort_key)
@@ -46,7 +46,7 @@ def model_document(record: ModelRecord, shown: Mapping[str, Shown], problem: str
     )
 
 
-def _version(model: ModelRecord, version: str, shown: Shown | None) -> Document:
+def _version(model: ModelRecord, version: str, shown: VersionDisplay | None) -> Document:
     record = model.versions.get(version)
     report = record.report if record else shown.report if shown else None
     metadata = dict(record.metadata) if record else {}
@@ -67,13 +67,13 @@ def _version(model: ModelRecord, version: str, shown: Shown | None) -> Document:
     }
 
 
-def _state(record: VersionRecord | None, shown: Shown | None) -> tuple[str, str]:
+def _state(record: VersionRecord | None, shown: VersionDisplay | None) -> tuple[str, str]:
     if record is not None and record.state is VersionState.RETIRED:
         return RETIRED, ""
     return (shown.state, shown.reason) if shown is not None else ("UNAVAILABLE", LEFT_OUT)
 
 
-def _admission(report: Report | None) -> Document | None:
+def _admission(report: AdmissionReport | None) -> Document | None:
     if report is None:
         return None
     facts = {name: fact for name, fact in report.facts.items() if name not in ("signature", REWRITE)}

@@ -15,7 +15,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class By:
+class Author:
     """The actor of a change and the reason; both are stored in the audit."""
 
     actor: str
@@ -49,7 +49,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ExaminedContent:
     """A content to be examined: its graph, its configuration (protobuf JSON, "" = none), and the folders it may read.
 
     ``weights`` is the folder that may hold the graph's weights, None if the graph must contain them all; ``base`` is
@@ -63,7 +63,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AdmissionReport:
     """The admission report of a content; ``reason`` is "" if it was admitted, else a sentence for callers.
 
     ``detail`` is the whole reason for operators, if the sentence omits a part. ``facts`` are for people: ops (name to
@@ -96,14 +96,14 @@ class VersionState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PreparationPlan:
     """The preparation that a graph needs before its examination.
 
     ``refusal`` says why it cannot be examined; ``weights`` are the names of the files with weights, as the graph states
     them; ``facts`` are added to its report.
     """
 
-    refusal: Report | None = None
+    refusal: AdmissionReport | None = None
     weights: tuple[str, ...] = ()
     facts: Document = field(default_factory=dict)
 
@@ -112,18 +112,18 @@ class Plan:
         """The rewrite that the graph needs to be served, None without one."""
         return rewrite_in(self.facts)
 
-    def completed(self, report: Report) -> Report:
+    def completed(self, report: AdmissionReport) -> AdmissionReport:
         """Return a report with the facts of the preparation."""
         return replace(report, facts={**report.facts, **self.facts})
 
 
-class Admission(Protocol):
+class AdmissionExaminer(Protocol):
     """Examines contents; both methods raise ``NotReady`` or ``Overloaded`` if that is not possible now."""
 
-    async def plan(self, subject: Subject) -> Plan:
+    async def plan(self, subject: ExaminedContent) -> PreparationPlan:
         """Return the preparation that a graph needs; reads only the graph of the subject."""
 
-    async def examine(self, subject: Subject) -> Report:
+    async def examine(self, subject: ExaminedContent) -> AdmissionReport:
         """Return the report of a content as it would be served."""
 
 
@@ -138,7 +138,7 @@ class VersionRecord:
     created_by: str
     state: VersionState = VersionState.ADMITTED
     metadata: Document = field(default_factory=dict)
-    report: Report = field(default_factory=Report)
+    report: AdmissionReport = field(default_factory=AdmissionReport)
 
     @property
     def rewrite(self) -> Rewrite | None:
@@ -156,7 +156,7 @@ class AliasRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class AliasMove:
     """A move of an alias: its version before and after (None: it was deleted), and the model's revision.
 
     It is ``overridden``, and so has no effect, while a route decides which version answers.

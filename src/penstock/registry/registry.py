@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from penstock.core.errors import Damaged, Fault, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.errors import DataLoss, Fault, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
 from penstock.engine.scratch import scratch_folder
-from penstock.registry.blobs.folder import Blobs, FolderBlobs, Incoming, translating_errors
-from penstock.registry.contents.archive import GRAPH, intake
+from penstock.registry.blobs.folder import BlobStore, FolderBlobs, IncomingFile, translating_errors
+from penstock.registry.contents.archive import GRAPH, receive
 from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.lazy_database import LazyDatabase
@@ -24,18 +24,18 @@ from penstock.registry.garbage_collection import collect
 from penstock.registry.graphs.rewrite import Rewrite, write_edited
 from penstock.registry.location import RegistryLocation
 from penstock.registry.records import (
-    Admission,
-    By,
+    AdmissionExaminer,
+    AdmissionReport,
+    Author,
     Content,
     Document,
+    ExaminedContent,
     ModelRecord,
-    Report,
-    Subject,
     VersionRecord,
     VersionState,
 )
 from penstock.registry.stores.contents import BeingDeleted
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 
 COMMIT_TRIES = 50
 COMMIT_PAUSE_S = 0.1
@@ -48,15 +48,15 @@ DATABASE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class ReceivedContent:
     """A received content, unpacked so that it can be examined."""
 
-    incoming: Incoming
+    incoming: IncomingFile
     content: Content
-    subject: Subject
+    subject: ExaminedContent
     folder: Path
 
-    def rewritten(self, rewrite: Rewrite) -> Subject:
+    def rewritten(self, rewrite: Rewrite) -> ExaminedContent:
         """Change the graph, and return the content with it; raises ``NotReady``."""
         graph = self.folder / GRAPH if self.content.form == "onnx" else self.subject.graph
         write_edited(self.subject.graph, rewrite, graph)
@@ -64,7 +64,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DamagedVersion:
     """One version whose content is damaged, with the problem."""
 
     model: str
@@ -73,8 +73,8 @@ class Finding:
     problem: str
 
 
-async def examined(prepared: Prepared, admission: Admission) -> Report:
-    """Return the admission report of a received content as it would be served; raises as ``Admission`` does."""
+async def admit(prepared: ReceivedContent, admission: AdmissionExaminer) -> AdmissionReport:
+    """Return the admission report of a received content as it would be served; raises as ``AdmissionExaminer`` does."""
     plan = await admission.plan(prepared.subject)
     if plan.refusal is not None:
         return plan.refusal
@@ -113,23 +113,23 @@ def usable_versions(model: ModelRecord) -> list[str]:
 class Registry:
     """An open registry. Calls block; any thread may make them."""
 
-    def __init__(self, location: RegistryLocation, store: Store, blobs: Blobs, max_bytes: int) -> None:
+    def __init__(self, location: RegistryLocation, store: VersionStore, blobs: BlobStore, max_bytes: int) -> None:
         self.location = location
         self.store = store
         self.blobs = blobs
         self.layout = ContentLayout(blobs, location.unpacked)
         self._max_bytes = max_bytes
 
-    def receive(self) -> Incoming:
+    def receive(self) -> IncomingFile:
         """Return a file for the bytes of a push.
 
         Raises:
             NotReady: the disk is full, or it cannot be written.
         """
-        return Incoming(self.location.incoming, self._max_bytes)
+        return IncomingFile(self.location.incoming, self._max_bytes)
 
     @contextmanager
-    def prepared(self, incoming: Incoming) -> Iterator[Prepared]:
+    def prepared(self, incoming: IncomingFile) -> Iterator[ReceivedContent]:
         """Return a received content, unpacked during the block.
 
         Raises:
@@ -138,21 +138,21 @@ class Registry:
         with translating_errors():
             scratch = scratch_folder(incoming.path.parent, "unpacked")
         with scratch as folder:
-            content = intake(incoming.path, folder, self._max_bytes)
+            content = receive(incoming.path, folder, self._max_bytes)
             if content.form == "onnx":
-                yield Prepared(incoming, content, Subject(incoming.path), folder)
+                yield ReceivedContent(incoming, content, ExaminedContent(incoming.path), folder)
             else:
                 graph = beneath(folder, content.graph, "the graph")
-                yield Prepared(incoming, content, Subject(graph, content.config, folder, folder), folder)
+                yield ReceivedContent(incoming, content, ExaminedContent(graph, content.config, folder, folder), folder)
 
     def commit(
         self,
-        prepared: Prepared,
+        prepared: ReceivedContent,
         model: str,
         version: str,
-        report: Report,
+        report: AdmissionReport,
         metadata: Document,
-        by: By,
+        by: Author,
         if_revision: int | None = None,
     ) -> VersionRecord:
         """Make an admitted content a version of a model, and return it; if the version exists with the same content,
@@ -186,7 +186,9 @@ class Registry:
                 time.sleep(COMMIT_PAUSE_S)
         raise AssertionError
 
-    def _commit(self, prepared: Prepared, record: VersionRecord, by: By, if_revision: int | None) -> VersionRecord:
+    def _commit(
+        self, prepared: ReceivedContent, record: VersionRecord, by: Author, if_revision: int | None
+    ) -> VersionRecord:
         lease = self.store.contents.lease(record.content.digest, LEASE_S)
         try:
             self.blobs.keep(prepared.incoming.path, record.content.digest)
@@ -218,7 +220,7 @@ class Registry:
         self.blobs.check(record.content.digest)
         return self.blobs.fetch(record.content.digest), record
 
-    def verify(self, report: Callable[[int, int], None]) -> list[Finding]:
+    def verify(self, report: Callable[[int, int], None]) -> list[DamagedVersion]:
         """Hash every content that a version needs, and return the damaged ones; ``report`` is called with the number of
         bytes done and the total."""
         needed = self.store.contents.needed()
@@ -232,7 +234,7 @@ class Registry:
             done += size
         report(done, done)
         return [
-            Finding(record.model, record.version, record.content.digest, problems[record.content.digest])
+            DamagedVersion(record.model, record.version, record.content.digest, problems[record.content.digest])
             for record in records
             if problems[record.content.digest]
         ]
@@ -240,7 +242,7 @@ class Registry:
     def _problem(self, digest: str) -> str:
         try:
             self.blobs.check(digest)
-        except Damaged as fault:
+        except DataLoss as fault:
             return str(fault)
         except Fault as fault:
             return f"it cannot be checked: {fault}"
@@ -268,17 +270,17 @@ def open_registry(location: RegistryLocation, max_bytes: int) -> Registry:
     return Registry(location, open_store(location), open_blobs(location), max_bytes)
 
 
-def open_store(location: RegistryLocation) -> Store:
+def open_store(location: RegistryLocation) -> VersionStore:
     """Return the store of the registry's database, which is opened on first use and may be away until then."""
 
     def opened() -> Database:
         make_private(location.home)
         return open_database(location.database, timeout_s=DATABASE_S)
 
-    return Store(LazyDatabase(opened))
+    return VersionStore(LazyDatabase(opened))
 
 
-def open_blobs(location: RegistryLocation) -> Blobs:
+def open_blobs(location: RegistryLocation) -> BlobStore:
     """Return the store of the registry's contents; raises as ``open_registry``."""
     if not location.blobs.startswith("s3://"):
         return FolderBlobs(Path(location.blobs))

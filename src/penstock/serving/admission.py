@@ -9,7 +9,7 @@ from penstock.core.labels import SHED_REASONS, Priority
 from penstock.core.queueing import (
     PATIENT,
     WINDOW_NS,
-    Limit,
+    ConcurrencyLimit,
     class_limits,
     expected_wait_ns,
     misses_deadline,
@@ -83,7 +83,7 @@ class ConcurrencyLimiter:
 
     def set_bounds(self, least: float, most: float) -> None:
         """Set the least and the greatest value of the limit."""
-        self._follow(Limit(most, min(least, most), most, patient=self._patient))
+        self._set_limit(ConcurrencyLimit(most, min(least, most), most, patient=self._patient))
 
     def enter(self) -> None:
         """One more call is in the system."""
@@ -97,7 +97,7 @@ class ConcurrencyLimiter:
     def admission_error(self, priority: int) -> Overloaded | None:
         """Why a call of a class need not even be decoded; None if there is capacity, or it may take the place of
         another."""
-        if self.in_system < self._class_limits[priority] or self._behind(priority):
+        if self.in_system < self._class_limits[priority] or self._count_less_urgent(priority):
             return None
         now = monotonic_ns()
         self.update(now)
@@ -105,7 +105,7 @@ class ConcurrencyLimiter:
 
     def deadline_error(self, priority: int, deadline_ns: int, now_ns: int) -> Overloaded | None:
         """The error of a call that would miss its deadline behind the calls ahead of it; None if it would not."""
-        ahead = self.in_system - self.cancelled_running - self._behind(priority)
+        ahead = self.in_system - self.cancelled_running - self._count_less_urgent(priority)
         if not misses_deadline(ahead, self._servers, self._call_ns, self._run_ns, max(0, deadline_ns - now_ns)):
             return None
         wait_s = expected_wait_ns(ahead, self._servers, self._call_ns) / 1e9
@@ -140,17 +140,17 @@ class ConcurrencyLimiter:
             limit = next_limit(limit, self.in_system, 0, tolerated)
         self._rejected, self._peak = 0, self.in_system
         self._window_ends_ns = now_ns + WINDOW_NS
-        self._follow(limit)
+        self._set_limit(limit)
 
-    def _follow(self, limit: Limit) -> None:
+    def _set_limit(self, limit: ConcurrencyLimit) -> None:
         self._limit = limit
         self._class_limits = class_limits(limit.value)
         self._block.set_limit(int(limit.value))
 
-    def _behind(self, priority: int) -> int:
+    def _count_less_urgent(self, priority: int) -> int:
         """How many calls of less urgent classes wait."""
         return sum(self.waiting[priority + 1 :]) + sum(map(len, self.queues[priority + 1 :]))
 
-    def excess(self) -> bool:
+    def is_over_limit(self) -> bool:
         """Whether more calls are in the system than the limit, so that waiting ones are rejected."""
         return self.in_system > self._limit.value

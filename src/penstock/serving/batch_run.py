@@ -14,7 +14,7 @@ from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, TooLarge
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array, Tensor, held_bytes
-from penstock.engine.model import Interrupt, Model
+from penstock.engine.model import Model, RunInterrupt
 from penstock.monitor.counters.block_writer import NOT_COUNTED
 from penstock.serving.infer_call import BatchResult, InferCall, fault_of
 from penstock.serving.version_info import VersionInfo
@@ -37,7 +37,7 @@ def batch_key(call: InferCall) -> Hashable:
     return tuple([(name, feeds[name].dtype.char, feeds[name].shape[1:]) for name in sorted(feeds)])
 
 
-def run(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | None = None) -> list[Outcome]:
+def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None = None) -> list[Outcome]:
     """Run calls of one version and one batch key, in one run if they are several.
 
     If that run fails, or does not answer with as many rows as it was given, they run one by one. None begins after its
@@ -46,13 +46,13 @@ def run(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | None = 
     if len(calls) > 1:
         now = monotonic_ns()
         if all(now < call.deadline_ns and not call.abandoned for call in calls):
-            found = _together(model, calls, interrupt)
+            found = _run_jointly(model, calls, interrupt)
             if found is not None:
                 return found
-    return [_alone(model, call, interrupt) for call in calls]
+    return [_run_one(model, call, interrupt) for call in calls]
 
 
-def _alone(model: Model, call: InferCall, interrupt: Interrupt | None) -> Outcome:
+def _run_one(model: Model, call: InferCall, interrupt: RunInterrupt | None) -> Outcome:
     call.started_ns = monotonic_ns()
     if call.abandoned:
         return Cancelled("the caller went away")
@@ -78,7 +78,7 @@ def _feeds(calls: Sequence[InferCall]) -> Feeds:
     return {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first.prepared[0]}
 
 
-def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | None) -> list[Outcome] | None:
+def _run_jointly(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None) -> list[Outcome] | None:
     """One run for several calls; None if it cannot be, and each has to run by itself."""
     began, rows = monotonic_ns(), sum([call.rows for call in calls])
     names = _union(calls)
@@ -102,7 +102,7 @@ def _together(model: Model, calls: Sequence[InferCall], interrupt: Interrupt | N
         check.take(model, names, feeds, arrays, [call.rows for call in calls])
     if rows == len(calls) and all(call.requested is None for call in calls):
         return _batch_outcomes(calls, arrays)
-    return _divided(calls, names, arrays)
+    return _split_outputs(calls, names, arrays)
 
 
 def _union(calls: Sequence[InferCall]) -> list[str]:
@@ -125,7 +125,7 @@ def _batch_outcomes(calls: Sequence[InferCall], arrays: list[Array]) -> list[Out
     return [result] * len(calls)
 
 
-def _divided(calls: Sequence[InferCall], names: list[str], arrays: list[Array]) -> list[Outcome]:
+def _split_outputs(calls: Sequence[InferCall], names: list[str], arrays: list[Array]) -> list[Outcome]:
     """The rows of each call, of the outputs that it asks for."""
     whole = dict(zip(names, arrays, strict=True))
     found: list[Outcome] = []
@@ -154,10 +154,10 @@ def _requested_tensors(call: InferCall, arrays: list[Array]) -> list[Tensor]:
 
 
 def _too_large(info: VersionInfo, size: int) -> TooLarge | None:
-    return None if size <= info.max_output_bytes else too_large(size, info.limits)
+    return None if size <= info.max_output_bytes else output_too_large(size, info.limits)
 
 
-def too_large(size: int, limits: RequestLimits) -> TooLarge:
+def output_too_large(size: int, limits: RequestLimits) -> TooLarge:
     """The fault of a call whose outputs are larger than an answer may be, in bytes."""
     return TooLarge(
         f"the outputs are {size} bytes, over the limit of {limits.max_output_bytes}; ask for fewer rows or outputs, "

@@ -50,7 +50,7 @@ class BatchRunCheck:
         self._on_mismatch = on_mismatch
         self._random = random or Random()
         self._clock = clock
-        self._left = self._gap()
+        self._left = self._next_gap()
         self._busy = False
         self._not_before_ns = 0
 
@@ -59,7 +59,7 @@ class BatchRunCheck:
         self._left -= 1
         if self._left > 0:
             return False
-        self._left = self._gap()
+        self._left = self._next_gap()
         return not self._busy and self._clock() >= self._not_before_ns
 
     def take(self, model: Model, names: list[str], feeds: Feeds, outputs: list[Array], rows: list[int]) -> None:
@@ -73,12 +73,12 @@ class BatchRunCheck:
         except RuntimeError:  # the threads are gone: the worker stops
             self._busy = False
 
-    def _gap(self) -> int:
+    def _next_gap(self) -> int:
         return self._random.randrange(1, 2 * EVERY)
 
     def _repeat(self, model: Model, names: list[str], feeds: Feeds, outputs: list[Array], rows: list[int]) -> None:
         try:
-            difference = repeated(model, names, feeds, outputs, rows)
+            difference = compare_alone(model, names, feeds, outputs, rows)
             if difference:
                 self._on_mismatch(difference)
         except (Fault, MemoryError, ValueError):  # it was unloaded meanwhile, or memory ran out
@@ -90,7 +90,9 @@ class BatchRunCheck:
             self._busy = False
 
 
-def repeated(model: Model, names: Sequence[str], feeds: Feeds, outputs: Sequence[Array], rows: Sequence[int]) -> str:
+def compare_alone(
+    model: Model, names: Sequence[str], feeds: Feeds, outputs: Sequence[Array], rows: Sequence[int]
+) -> str:
     """How the outputs of a shared run differ from those of its calls alone, "" if they do not.
 
     Numbers may differ as those of runs of different sizes do. A label or another whole value may then tip over, which

@@ -18,10 +18,10 @@ from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.loop_stalls import LoopStalls
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.unit_vote import UnitVote
-from penstock.serving.offload import Offload
+from penstock.serving.offload import OffloadPool
 from penstock.serving.routing_table import Fields, RouteDecision, RoutingTable, Target
-from penstock.serving.server_queries import Repository, ServerQueries
-from penstock.serving.shared_memory import Regions
+from penstock.serving.server_queries import ModelRepository, ServerQueries
+from penstock.serving.shared_memory import SharedRegions
 
 OFFLOAD_BODIES: Final = 4
 """Bodies of the largest size that may wait for the threads of ``offload`` together."""
@@ -32,7 +32,7 @@ NO_VERSION_BLOCK: Final = 0
 """Counters of requests that reached no version."""
 
 
-class Phase(Enum):
+class WorkerPhase(Enum):
     """Where a worker is in its life: a worker that drains never becomes ready again."""
 
     STARTING = "starting"
@@ -52,24 +52,24 @@ class DataPlane:
         self,
         slot: Slot,
         totals: ReadTotals,
-        repository: Repository,
+        repository: ModelRepository,
         default_timeout_ns: int,
-        regions: Regions | None = None,
+        regions: SharedRegions | None = None,
         memory: MemoryBudget | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
-        self.regions = regions or Regions()
+        self.regions = regions or SharedRegions()
         self.queries = ServerQueries(totals, repository, self.regions)
         self.memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self.limits = (limits or RequestLimits()).within(self.memory.limit)
-        self.offload = Offload(OFFLOAD_BODIES * self.limits.max_body_bytes)
+        self.offload = OffloadPool(OFFLOAD_BODIES * self.limits.max_body_bytes)
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
         self.stalls = LoopStalls(slot.count_stall)
         self.batcher = LoopBatcher(self.record_answered, self.memory, self.stalls.turn)
         self.loop_utilisation = 0.0
-        self._phase = Phase.STARTING
+        self._phase = WorkerPhase.STARTING
         self._readiness_listeners: list[Callable[[], None]] = []
         self._unmatched = slot.block(NO_VERSION_BLOCK)
 
@@ -128,13 +128,13 @@ class DataPlane:
 
     def mark_ready(self) -> None:
         """Become ready, once the first desired state is served; does nothing after ``begin_drain``."""
-        if self._phase is Phase.STARTING:
-            self._phase = Phase.READY
+        if self._phase is WorkerPhase.STARTING:
+            self._phase = WorkerPhase.READY
         self._notify_readiness()
 
     def begin_drain(self) -> None:
         """Stop being ready, for good."""
-        self._phase = Phase.DRAINING
+        self._phase = WorkerPhase.DRAINING
         self._notify_readiness()
 
     def on_readiness(self, listener: Callable[[], None]) -> None:
@@ -147,7 +147,7 @@ class DataPlane:
 
     def ready(self) -> bool:
         """Whether the worker takes requests."""
-        return self._phase is Phase.READY
+        return self._phase is WorkerPhase.READY
 
 
 def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:

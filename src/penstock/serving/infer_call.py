@@ -17,7 +17,7 @@ from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run_check import BatchRunCheck
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.version_info import Identity, VersionInfo
+from penstock.serving.version_info import VersionIdentity, VersionInfo
 
 log = logging.getLogger("penstock.serving")
 
@@ -57,7 +57,7 @@ class Servable(VersionInfo, ABC):
     limiter: ConcurrencyLimiter
 
     def __init__(
-        self, identity: Identity, signature: Signature, block: BlockWriter, limits: RequestLimits | None = None
+        self, identity: VersionIdentity, signature: Signature, block: BlockWriter, limits: RequestLimits | None = None
     ) -> None:
         super().__init__(identity, signature, block, limits)
         self.sampler: Sampler | None = None  # mypyc leaves out the default of a protocol in a class body

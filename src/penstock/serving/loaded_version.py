@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic_ns
 from typing import Any, Final
 
-from penstock.core.batching import BATCHING, BatchRules, Sharing, batch_rules
+from penstock.core.batching import BATCHING, BatchRules, BatchSharing, batch_rules
 from penstock.core.desired import WatchSpec
 from penstock.core.errors import DeadlineExceeded
 from penstock.core.limits import RequestLimits
@@ -16,16 +16,16 @@ from penstock.core.placement import runs_inline
 from penstock.core.queueing import PATIENT, PATIENT_OF_SHORT
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Tensor
-from penstock.engine.model import Interrupt, Model
+from penstock.engine.model import Model, RunInterrupt
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.admission import ConcurrencyLimiter
-from penstock.serving.batch_run import Outcome, too_large
+from penstock.serving.batch_run import Outcome, output_too_large
 from penstock.serving.batch_run_check import BatchRunCheck, Submit
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
 from penstock.serving.inline_executor import InlineExecutor, set_outcome
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.shadow import LoadOf, ShadowExecutor
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from penstock.serving.worker_pool import WorkerPool
 
 log = logging.getLogger("penstock.serving")
@@ -44,7 +44,7 @@ class LoadedVersion(Servable):
 
     def __init__(
         self,
-        identity: Identity,
+        identity: VersionIdentity,
         model: Model,
         options: ModelOptions,
         config: dict[str, Any],
@@ -94,7 +94,7 @@ class LoadedVersion(Servable):
         self.check = self._model.batch_cost = None
         if self._model.single_threaded is not None:
             self._model.single_threaded.batch_cost = None
-        self.sharing = Sharing(
+        self.sharing = BatchSharing(
             False, f"{difference}, in a run that was repeated; unload and load the model to try anew"
         )
         parameters = {**self.config.get("parameters", {}), BATCHING: {"string_value": self.sharing.text}}
@@ -129,11 +129,11 @@ class LoadedVersion(Servable):
     def enqueue(self, call: InferCall, on_done: OnDone) -> Callable[[], None]:
         """See ``Servable``."""
         try:
-            entry = self._pool.enqueue(call, partial(self._returned, on_done))
+            entry = self._pool.enqueue(call, partial(self._on_outcome, on_done))
         except Exception as error:  # a rejection, or a bug that must not take the connection down
             call.fail(error)
             asyncio.get_running_loop().call_soon(on_done, call)
-            return _nothing
+            return _cancel_nothing
         self.hold()
         return partial(self._pool.cancel, entry)
 
@@ -157,10 +157,10 @@ class LoadedVersion(Servable):
         if call.rows > self.most_rows:
             size = self.output_bytes(call.rows, call.requested)
             if size > self.max_output_bytes:
-                raise too_large(size, self.limits)
+                raise output_too_large(size, self.limits)
         return elements
 
-    def _returned(self, on_done: OnDone, call: InferCall, outcome: Outcome) -> None:
+    def _on_outcome(self, on_done: OnDone, call: InferCall, outcome: Outcome) -> None:
         self.release()
         set_outcome(call, outcome)
         if call.fault is None:
@@ -175,7 +175,7 @@ class LoadedVersion(Servable):
             self.shadow = ShadowExecutor(self.identity, self.block, self.rerun, self.memory, load)
         return self.shadow
 
-    def rerun(self, call: InferCall, interrupt: Interrupt) -> tuple[list[Tensor], int]:
+    def rerun(self, call: InferCall, interrupt: RunInterrupt) -> tuple[list[Tensor], int]:
         """This version's outputs for another one's call, and the nanoseconds its model took; on any thread.
 
         Raises:
@@ -236,5 +236,5 @@ class LoadedVersion(Servable):
         return least, float(min(bound, max(self._threads * PER_THREAD, 4 * least)))
 
 
-def _nothing() -> None:
+def _cancel_nothing() -> None:
     """Cancels what has ended already."""

@@ -65,12 +65,12 @@ class RequestSource(Protocol):
         """Close at once, because writing an answer failed unexpectedly."""
 
 
-Entry = tuple[RequestSource, Any, InferCall]
+LoopBatchEntry = tuple[RequestSource, Any, InferCall]
 Stalls = Callable[[int], None]
 """Called with the nanoseconds that a turn has held the loop, of a millisecond or more."""
 
 
-def _ignored(_: int) -> None:
+def _ignore_duration(_: int) -> None:
     """Drop the duration."""
 
 
@@ -81,14 +81,14 @@ class LoopBatcher:
         self,
         record: Callable[[Sequence[InferCall]], None],
         memory: MemoryBudget | None = None,
-        stalls: Stalls = _ignored,
+        stalls: Stalls = _ignore_duration,
     ) -> None:
         self._record = record
         self._memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self._stalls = stalls
         self._received: deque[tuple[RequestSource, Any]] = deque()
-        self._finished: deque[Entry] = deque()
-        self._waiting: dict[Servable, list[Entry]] = {}
+        self._finished: deque[LoopBatchEntry] = deque()
+        self._waiting: dict[Servable, list[LoopBatchEntry]] = {}
         self._overdue: set[Servable] = set()  # versions that the last turn had no time for
         self._rejections: list[Callable[[], None]] = []
         self._scheduled = False
@@ -262,7 +262,7 @@ class LoopBatcher:
             loaded.limiter.publish()
         self._published.clear()
 
-    def _run_some(self, loaded: Servable, entries: list[Entry]) -> list[Entry]:
+    def _run_some(self, loaded: Servable, entries: list[LoopBatchEntry]) -> list[LoopBatchEntry]:
         """Run calls of one version for its share of the turn, and answer them; those that are left."""
         began = monotonic_ns()
         limiter = loaded.limiter
@@ -271,7 +271,7 @@ class LoopBatcher:
         if any(entry[2].abandoned for entry in entries):
             entries = self._without_abandoned(entries)
         left = loaded.run_inline([entry[2] for entry in entries], began + RUN_NS) if entries else ()
-        remaining: list[Entry] = []
+        remaining: list[LoopBatchEntry] = []
         if left:
             later = set(left)
             remaining = [entry for entry in entries if entry[2] in later]
@@ -286,10 +286,10 @@ class LoopBatcher:
         limiter.update(now)
         return remaining
 
-    def _precedence(self, waiting: tuple[Servable, list[Entry]]) -> tuple[bool, int]:
+    def _precedence(self, waiting: tuple[Servable, list[LoopBatchEntry]]) -> tuple[bool, int]:
         return waiting[0] not in self._overdue, len(waiting[1])
 
-    def _without_abandoned(self, entries: list[Entry]) -> list[Entry]:
+    def _without_abandoned(self, entries: list[LoopBatchEntry]) -> list[LoopBatchEntry]:
         """Return the calls that are not abandoned; the others end here."""
         for entry in entries:
             if entry[2].abandoned:
@@ -303,7 +303,7 @@ class LoopBatcher:
     def _answer(self) -> None:
         """Encode, count and write what is finished; an answer is counted before its caller can read it."""
         finished, began = self._finished, monotonic_ns()
-        entries: list[Entry] = []
+        entries: list[LoopBatchEntry] = []
         answers: list[Any] = []
         size = 0
         while finished and size <= MAX_BYTES:
@@ -320,7 +320,7 @@ class LoopBatcher:
         for (source, pending, call), answer in zip(entries, answers, strict=True):
             self._write(source, pending, call, answer)
         if size > MAX_BYTES:
-            self._memory.released(size)
+            self._memory.note_freed(size)
 
     def _write(self, source: RequestSource, pending: Any, call: InferCall, answer: Any) -> None:
         try:
@@ -334,5 +334,5 @@ CLOCK_EVERY: Final = 8
 """The clock is read after so many answers."""
 
 
-def _urgency(entry: Entry) -> int:
+def _urgency(entry: LoopBatchEntry) -> int:
     return entry[2].priority

@@ -59,7 +59,7 @@ class MemoryBudget:
         self.used -= size
         self._freed += size
 
-    def released(self, size: int) -> None:
+    def note_freed(self, size: int) -> None:
         """Note ``size`` bytes that were freed and never reserved here, such as the tensors of an answered call."""
         self._freed += size
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
-from penstock.core.errors import Damaged, Fault
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
+from penstock.core.errors import DataLoss, Fault
 from penstock.core.options import ModelOptions
 from penstock.core.versions import VersionKey
 from penstock.engine import heap
@@ -22,7 +22,7 @@ from penstock.engine.probe import compare
 from penstock.engine.threads import background_pool
 from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.capture import CaptureWriter
-from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
+from penstock.monitor.columns import Columns, RowValues, input_columns, output_columns
 from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.reference import reference_in
@@ -34,10 +34,10 @@ from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.serving.observers.capture import Capture
-from penstock.serving.observers.row_sampler import RowSampler, Uncounted
+from penstock.serving.observers.row_sampler import NullRowObserver, RowSampler
 from penstock.serving.observers.shadow import ShadowExecutor
 from penstock.serving.routing_table import LoopLoad, RoutingTable, model_entry
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 
 log = logging.getLogger("penstock.serving")
 
@@ -45,7 +45,7 @@ RESOURCES = "resources"
 """The transition that unloads old versions before it loads new ones."""
 
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
-OnRows = Callable[[str, str, list[list[str]], list[Rows], list[Rows], ConfidenceHistogram | None, int], None]
+OnRows = Callable[[str, str, list[list[str]], list[RowValues], list[RowValues], ConfidenceHistogram | None, int], None]
 """Takes a model, a version, the names of its columns, the rows that were gathered of its inputs and outputs, how sure
 it was, and out of how many requests the rows are."""
 
@@ -155,15 +155,15 @@ class ModelLoader:
         key = (model, spec.version)
         old = self._loaded.get(key)
         if old is None:
-            self._report(desired, VersionStatus(model, spec.version, State.LOADING, tag=spec.tag))
+            self._report(desired, VersionStatus(model, spec.version, ReadyState.LOADING, tag=spec.tag))
         try:
             self._loaded[key] = await self._open(model, spec)
         except Fault as fault:
-            log.warning("model %s version %s cannot be loaded: %s", model, spec.version, fault.whole)
-            state = State.UNAVAILABLE if old is None else State.READY
+            log.warning("model %s version %s cannot be loaded: %s", model, spec.version, fault.full_text)
+            state = ReadyState.UNAVAILABLE if old is None else ReadyState.READY
             self._report(desired, VersionStatus(model, spec.version, state, str(fault), spec.tag, fault.detail))
         else:
-            self._report(desired, VersionStatus(model, spec.version, State.READY, tag=spec.tag))
+            self._report(desired, VersionStatus(model, spec.version, ReadyState.READY, tag=spec.tag))
             if old is not None:
                 self._close(old)
 
@@ -173,7 +173,7 @@ class ModelLoader:
         loaded = await loop.run_in_executor(self._low_priority_pool, self._load_admitted, spec, options)
         _log_refused_batching(model, spec, options, loaded)
         config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
-        identity, block = Identity(model, spec.version), self._slot.block(spec.block)
+        identity, block = VersionIdentity(model, spec.version), self._slot.block(spec.block)
         version = LoadedVersion(identity, loaded, options, config, block, self._plane.memory, self._plane.limits)
         version.check_batch_runs(self._low_priority_pool.submit)
         return version
@@ -210,7 +210,7 @@ class ModelLoader:
         if counter is None and wanted.learn.rows:
             collector = self._collector(key, wanted, columns)
         if answers or capture or counter or collector:
-            counted = counter or Uncounted()
+            counted = counter or NullRowObserver()
             loaded.sampler = RowSampler(counted, signature.batching, answers, capture, self._plane.memory, collector)
 
     def _counter(self, key: VersionKey, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
@@ -232,7 +232,7 @@ class ModelLoader:
         """Load what was admitted, and nothing else: its files by their digests, its answers by what they were."""
         for path, digest in spec.files:
             if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
-                raise Damaged("its content does not match its digest")
+                raise DataLoss("its content does not match its digest")
         opener = self._normal_pool
         with heap.huge_pages():
             loaded = engine.load(
@@ -241,7 +241,7 @@ class ModelLoader:
         difference = compare(json.loads(spec.probes), loaded, options.warmup) if spec.probes else ""
         if difference:
             loaded.close()
-            raise Damaged(difference)
+            raise DataLoss(difference)
         return loaded
 
     def _close(self, loaded: LoadedVersion) -> None:
@@ -276,7 +276,7 @@ class ModelLoader:
 def _release_memory(versions: Sequence[LoadedVersion]) -> None:
     for loaded in versions:
         loaded.release_memory()
-    heap.trim()
+    heap.trim_heap()
 
 
 def _log_refused_batching(model: str, spec: VersionSpec, options: ModelOptions, loaded: Model) -> None:

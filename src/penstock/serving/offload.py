@@ -28,20 +28,20 @@ NS_PER_BYTE: Final = 50
 
 Result = TypeVar("Result")
 
-Work = Callable[[], Any]
+OffloadedFunction = Callable[[], Any]
 Done = Callable[[Any, Exception | None], None]
 """Called on the event loop with the result of the work and None, or None and what it raised."""
 
 log = logging.getLogger("penstock.serving")
 
 
-class Job:
+class OffloadedJob:
     """Work that was submitted; its methods belong to the event loop."""
 
     __slots__ = ("_done", "_work", "loop", "size")
 
-    def __init__(self, work: Work, done: Done, size: int, loop: asyncio.AbstractEventLoop) -> None:
-        self._work: Work | None = work
+    def __init__(self, work: OffloadedFunction, done: Done, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._work: OffloadedFunction | None = work
         self._done: Done | None = done
         self.size = size
         self.loop = loop
@@ -67,7 +67,7 @@ class Job:
             done(result, error)
 
 
-class Offload:
+class OffloadPool:
     """A queue of work bounded in bytes, and the threads that do it; ``submit`` and ``close`` belong to the event loop.
 
     ``waiting_bytes`` is the work that was submitted and has not come back, ``refused`` the number of rejected jobs.
@@ -80,13 +80,13 @@ class Offload:
         self._most_threads = threads
         self._clock = clock
         self._threads: list[Thread] = []
-        self._jobs: list[tuple[int, int, Job]] = []
+        self._jobs: list[tuple[int, int, OffloadedJob]] = []
         self._changed = Condition()
         self._number = 0
         self._idle = 0
         self._closed = False
 
-    def submit(self, work: Work, done: Done, size: int) -> Job:
+    def submit(self, work: OffloadedFunction, done: Done, size: int) -> OffloadedJob:
         """Have ``work`` done on a thread and ``done`` called with its result on this loop; ``size`` is the bytes it
         goes through. A job larger than the bound is accepted while nothing else waits.
 
@@ -96,7 +96,7 @@ class Offload:
         if self._closed or (self.waiting_bytes and self.waiting_bytes + size > self._max_bytes):
             self.refused += 1
             raise Overloaded("too much large work is waiting; try again later")
-        job = Job(work, done, size, asyncio.get_running_loop())
+        job = OffloadedJob(work, done, size, asyncio.get_running_loop())
         self.waiting_bytes += size
         with self._changed:
             self._number += 1
@@ -111,7 +111,7 @@ class Offload:
         out work that has not begun."""
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[Result] = loop.create_future()
-        job = self.submit(work, partial(_settle, finished), size)
+        job = self.submit(work, partial(_set_outcome, finished), size)
         try:
             return await finished
         finally:
@@ -125,7 +125,7 @@ class Offload:
             left, self._jobs = self._jobs, []
             self._changed.notify_all()
         for _, _, job in left:
-            self._returned(job, None, Overloaded("the server is stopping; try again later"))
+            self._on_returned(job, None, Overloaded("the server is stopping; try again later"))
 
     def _start(self) -> None:
         thread = Thread(target=self._run, name=f"offload-{len(self._threads)}", daemon=True)
@@ -137,12 +137,12 @@ class Offload:
         while (job := self._next()) is not None:
             result, error = job.run()
             try:
-                job.loop.call_soon_threadsafe(self._returned, job, result, error)
+                job.loop.call_soon_threadsafe(self._on_returned, job, result, error)
             except RuntimeError:  # the loop has been closed, and with it everybody who waited
                 return
             del job, result, error  # an idle thread must not keep what it worked on
 
-    def _next(self) -> Job | None:
+    def _next(self) -> OffloadedJob | None:
         with self._changed:
             self._idle += 1
             while not self._jobs and not self._closed:
@@ -150,7 +150,7 @@ class Offload:
             self._idle -= 1
             return heappop(self._jobs)[2] if self._jobs else None
 
-    def _returned(self, job: Job, result: Any, error: Exception | None) -> None:
+    def _on_returned(self, job: OffloadedJob, result: Any, error: Exception | None) -> None:
         self.waiting_bytes -= job.size
         try:
             job.finish(result, error)
@@ -158,7 +158,7 @@ class Offload:
             log.exception("the callback of offloaded work failed", exc_info=bug)
 
 
-def _settle(finished: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+def _set_outcome(finished: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
     if finished.done():
         return
     if error is None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
 
-from penstock.core.desired import ModelSpec, State, VersionStatus
+from penstock.core.desired import ModelSpec, ReadyState, VersionStatus
 from penstock.core.errors import Fault, NotFound, NotReady, unknown_model
 from penstock.core.labels import Route
-from penstock.core.routing import Points, RouteSpec, default_version, stand_in
-from penstock.core.texts import shortened
+from penstock.core.routing import RouteSpec, SplitTable, default_version, stand_in
+from penstock.core.texts import shorten
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.unit_votes import CLOSED, PLACES, TAGS, UnitVotes
 from penstock.serving.infer_call import CallObserver
@@ -68,7 +68,9 @@ class Router:
 
         self.default = decision(stable, Route.STABLE)
         canaries = {version: decision(one, Route.CANARY) for version, one in loaded.items() if one is not stable}
-        self._points = Points(model, route, {version: canaries.get(version, self.default) for version in route.split})
+        self._points = SplitTable(
+            model, route, {version: canaries.get(version, self.default) for version in route.split}
+        )
         self._rules = tuple(
             (rule.header.encode(), rule.equals.encode(), decision(loaded[rule.version], Route.RULE))
             for rule in route.rules
@@ -88,7 +90,7 @@ class Router:
         if not sticky or self._votes is None:
             picked: RouteDecision = self._points.pick(sticky or None)  # an empty value identifies nobody
             return picked
-        hashed = self._points.hashed(sticky)
+        hashed = self._points.hash_value(sticky)
         loaded, reason, observers = self._points.at(hashed)
         return loaded, reason, (UnitVote(self._votes, self.tag, hashed % PLACES), *observers)
 
@@ -114,7 +116,7 @@ class ModelEntry:
         """The fault of a request for this version or alias, which has no route."""
         version = self.aliases.get(asked, asked)
         if version and version not in self.statuses:
-            return NotFound(f"model '{self.name}' has no version '{shortened(version)}'")
+            return NotFound(f"model '{self.name}' has no version '{shorten(version)}'")
         if version:
             status = self.statuses[version]
             because = status.reason or status.state.lower()
@@ -184,7 +186,7 @@ def model_entry(
             router = Router(spec.name, spec.route, loaded, stable, loop, votes, spec.vote_round)
             routes[""] = router.default
     known = {
-        version: VersionStatus(spec.name, version, State.UNAVAILABLE, reason)
+        version: VersionStatus(spec.name, version, ReadyState.UNAVAILABLE, reason)
         for version, reason in spec.unavailable.items()
     }
     return ModelEntry(spec.name, ready, routes, {**known, **statuses}, spec.aliases, router)

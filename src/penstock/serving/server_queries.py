@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from penstock.core.batching import BATCHING
-from penstock.core.desired import State
+from penstock.core.desired import ReadyState
 from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused
 from penstock.core.signature import TensorSpec
-from penstock.core.texts import shortened
+from penstock.core.texts import shorten
 from penstock.core.versions import sort_key
 from penstock.monitor.counters.totals import ReadTotals, Totals
 from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.serving.routing_table import ModelEntry, RoutingTable
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 
 SERVER_NAME: Final = "penstock"
 EXTENSIONS: Final = (
@@ -30,7 +30,7 @@ EXTENSIONS: Final = (
 PLATFORM: Final = "onnxruntime_onnx"
 
 
-class Repository(Protocol):
+class ModelRepository(Protocol):
     """Who loads and unloads models; the control plane does it for all workers."""
 
     async def load(self, model: str, config: str | None) -> None:
@@ -86,7 +86,7 @@ class IndexEntry:
 class ServerQueries:
     """Answers from the routing table of now, the counters of all workers, and the control plane."""
 
-    def __init__(self, totals: ReadTotals, repository: Repository, regions: Regions) -> None:
+    def __init__(self, totals: ReadTotals, repository: ModelRepository, regions: SharedRegions) -> None:
         self._totals = totals
         self._repository = repository
         self._regions = regions
@@ -101,7 +101,7 @@ class ServerQueries:
     @property
     def extensions(self) -> tuple[str, ...]:
         """Extensions of the protocol that work here, on both transports; tools switch features on by this list."""
-        return (*EXTENSIONS, "system_shared_memory") if self._regions.offered else EXTENSIONS
+        return (*EXTENSIONS, "system_shared_memory") if self._regions.is_enabled else EXTENSIONS
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Whether this model (and version) answers now.
@@ -150,17 +150,17 @@ class ServerQueries:
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
         """Every known model and version with its state."""
         lines = [line for entry in self._routing_table.models.values() for line in _index_lines(entry)]
-        return [line for line in lines if line.state == State.READY] if ready_only else lines
+        return [line for line in lines if line.state == ReadyState.READY] if ready_only else lines
 
     async def load(self, model: str, config: str | None = None) -> None:
-        """See ``Repository.load``; the sentence of a refusal begins as clients of Triton expect."""
+        """See ``ModelRepository.load``; the sentence of a refusal begins as clients of Triton expect."""
         try:
             await self._repository.load(model, config)
         except (InvalidInput, NotFound, Refused) as fault:
-            raise type(fault)(f"failed to load '{shortened(model)}': {fault}") from None
+            raise type(fault)(f"failed to load '{shorten(model)}': {fault}") from None
 
     async def unload(self, model: str) -> None:
-        """See ``Repository.unload``; a model that is not known is unloaded already."""
+        """See ``ModelRepository.unload``; a model that is not known is unloaded already."""
         with suppress(NotFound):
             await self._repository.unload(model)
 

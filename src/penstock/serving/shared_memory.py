@@ -25,14 +25,14 @@ MAX_NAME: Final = 256
 """Characters of a region's name."""
 
 MAX_TENSOR_BYTES: Final = 64 << 20
-"""Bytes of one tensor in shared memory, unless ``Regions`` gets another limit."""
+"""Bytes of one tensor in shared memory, unless ``SharedRegions`` gets another limit."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _SEGMENT_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name must not hold the loop up
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class SharedRegion:
     """A part of a segment, as a client has registered it; ``offset`` and ``byte_size`` in bytes."""
 
     name: str
@@ -48,7 +48,7 @@ class RegionSpan:
     The segment is opened for each use. All workers therefore see the segment that has the name now.
     """
 
-    region: Region
+    region: SharedRegion
     offset: int
     size: int
 
@@ -58,13 +58,13 @@ class RegionSpan:
         Raises:
             InvalidInput: the segment is gone, or has become smaller.
         """
-        handle = self._opened(os.O_RDONLY)
+        handle = self._open_segment(os.O_RDONLY)
         try:
             found = os.pread(handle, self.size, self.region.offset + self.offset)
         finally:
             os.close(handle)
         if len(found) < self.size:
-            raise self._truncated()
+            raise self._truncated_fault()
         return found
 
     def put(self, output: str, raw: bytes) -> None:
@@ -76,10 +76,10 @@ class RegionSpan:
         if len(raw) > self.size:
             raise InvalidInput(f"output '{output}' has {len(raw)} bytes; its shared memory has {self.size}")
         start = self.region.offset + self.offset
-        handle = self._opened(os.O_WRONLY)
+        handle = self._open_segment(os.O_WRONLY)
         try:
             if start + len(raw) > os.fstat(handle).st_size:  # writing would make it longer
-                raise self._truncated()
+                raise self._truncated_fault()
             if os.pwrite(handle, raw, start) < len(raw):
                 raise self._unusable()
         except OSError:
@@ -87,13 +87,13 @@ class RegionSpan:
         finally:
             os.close(handle)
 
-    def _opened(self, mode: int) -> int:
+    def _open_segment(self, mode: int) -> int:
         try:
             return _open(self.region.key, mode)
         except OSError:
             raise self._unusable() from None
 
-    def _truncated(self) -> Fault:
+    def _truncated_fault(self) -> Fault:
         return InvalidInput(
             f"the segment of shared memory region '{self.region.name}' is smaller than when it was registered"
         )
@@ -102,7 +102,7 @@ class RegionSpan:
         return InvalidInput(f"the segment of shared memory region '{self.region.name}' cannot be used; create it anew")
 
 
-class Regions:
+class SharedRegions:
     """The regions one worker knows; ``allowed`` are segments' names, of which those that end in ``*`` allow every name
     that begins so, and ``file`` is where all workers keep what is registered. Both are needed, or it is off."""
 
@@ -115,14 +115,14 @@ class Regions:
         self._file = file if names else None
         self._max_tensor_bytes = max_tensor_bytes
         self._read: tuple[int, int] | None = None
-        self._regions: dict[str, Region] = {}
+        self._regions: dict[str, SharedRegion] = {}
 
     @property
-    def offered(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether any segment is allowed."""
         return self._file is not None
 
-    def register(self, region: Region) -> None:
+    def register(self, region: SharedRegion) -> None:
         """Register a region.
 
         Raises:
@@ -151,7 +151,7 @@ class Regions:
             else:
                 self._regions.clear()
 
-    def status(self, name: str = "") -> list[Region]:
+    def status(self, name: str = "") -> list[SharedRegion]:
         """What is registered: one region, or all; raises ``NotFound`` if there is none of that name."""
         if self._file is not None:
             self._refresh(self._file)
@@ -184,7 +184,7 @@ class Regions:
             raise Unsupported("shared memory is not offered here; send tensor data in the request")
         return self._file
 
-    def _check(self, region: Region) -> None:
+    def _check(self, region: SharedRegion) -> None:
         if not self._allows(region.key):
             raise InvalidInput("this shared memory key is not allowed; the setting shared_memory names those that are")
         if region.byte_size < 1 or region.offset < 0:
@@ -212,7 +212,7 @@ class Regions:
             return
         read = found.st_mtime_ns, found.st_ino
         if read != self._read:
-            self._regions = {one["name"]: Region(**one) for one in json.loads(file.read_text())}
+            self._regions = {one["name"]: SharedRegion(**one) for one in json.loads(file.read_text())}
             self._read = read
 
     @contextmanager

@@ -14,7 +14,7 @@ NO_BOUND: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class VersionIdentity:
     """Names a loaded version."""
 
     model: str
@@ -29,7 +29,7 @@ class VersionInfo:
     """
 
     def __init__(
-        self, identity: Identity, signature: Signature, block: BlockWriter, limits: RequestLimits | None = None
+        self, identity: VersionIdentity, signature: Signature, block: BlockWriter, limits: RequestLimits | None = None
     ) -> None:
         self.identity = identity
         self.signature = signature

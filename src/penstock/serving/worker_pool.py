@@ -12,7 +12,7 @@ from penstock.core.batching import BatchRules, next_run
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, OverBudget
 from penstock.core.labels import Priority
 from penstock.core.placement import Parallelism, parallelism
-from penstock.engine.model import Interrupt, Model
+from penstock.engine.model import Model, RunInterrupt
 from penstock.serving import batch_run
 from penstock.serving.admission import MEMORY, PREEMPTED, QUEUE_FULL, ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
@@ -35,7 +35,7 @@ class Batch:
         self.entries = entries
         self.parallelism = parallelism
         self.awaited = len(entries)
-        self.interrupt = Interrupt()
+        self.interrupt = RunInterrupt()
 
 
 class QueuedCall:
@@ -198,7 +198,7 @@ class WorkerPool:
 
     def _evict_excess(self) -> None:
         """Reject what waits beyond a limit that was cut."""
-        while self._limiter.excess() and self._evict_newest(Priority.CRITICAL - 1, QUEUE_FULL):
+        while self._limiter.is_over_limit() and self._evict_newest(Priority.CRITICAL - 1, QUEUE_FULL):
             pass
 
     # The threads.
@@ -224,7 +224,7 @@ class WorkerPool:
         calls = [entry.call for entry in batch.entries]
         outcomes = batch_run.run(model, calls, batch.interrupt)
         try:
-            loop.call_soon_threadsafe(self._settle, batch, calls, outcomes)
+            loop.call_soon_threadsafe(self._complete_batch, batch, calls, outcomes)
         except RuntimeError:  # the loop was closed during an abandoned run
             return False
         return True
@@ -282,7 +282,7 @@ class WorkerPool:
         else:
             self._single_threaded_runs += change
 
-    def _settle(self, batch: Batch, calls: list[InferCall], outcomes: list[Outcome]) -> None:
+    def _complete_batch(self, batch: Batch, calls: list[InferCall], outcomes: list[Outcome]) -> None:
         """Complete the calls of a run, one after the other in one turn of the loop."""
         entries, batch.entries = batch.entries, []
         first = calls[0]

@@ -10,8 +10,8 @@ from math import isfinite
 
 from prometheus_client.exposition import choose_encoder
 
-from penstock.telemetry.metrics import METRICS, PREFIX, Kind, Metric
-from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
+from penstock.telemetry.metrics import METRICS, PREFIX, Metric, MetricType
+from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 Read = Callable[[], Iterable[Reading]]
 
@@ -56,7 +56,7 @@ class Exposition:
 
 def _is_constant(reading: Reading) -> bool:
     """Whether the values are the same at every scrape, as those of a tuple."""
-    return isinstance(reading, Bulk) and isinstance(reading.values, tuple)
+    return isinstance(reading, PointBatch) and isinstance(reading.values, tuple)
 
 
 def _cached(reading: Reading) -> tuple[object, Heads]:
@@ -66,9 +66,9 @@ def _cached(reading: Reading) -> tuple[object, Heads]:
 
 
 def _key(reading: Reading) -> object:
-    """Return the cache key of a reading: of a ``Bulk``, the identity of its labels, the same object at every scrape."""
+    """Return the cache key of a reading: of a ``PointBatch``, the identity of its labels, which stays the same."""
     match reading:
-        case Bulk(metric=metric, labels=labels):
+        case PointBatch(metric=metric, labels=labels):
             return metric.name, id(labels)
         case _:
             return reading.metric.name, reading.labels
@@ -80,7 +80,7 @@ def _heads(reading: Reading) -> Iterator[str]:
     match reading:
         case Point(labels=labels):
             yield f"{name}{_labels(metric, labels)} "
-        case Bulk(labels=many):
+        case PointBatch(labels=many):
             for labels in many:
                 yield f"{name}{_labels(metric, labels)} "
         case Distribution(labels=labels):
@@ -100,7 +100,7 @@ def _values(reading: Reading) -> Iterable[str]:
     match reading:
         case Point(value=value):
             return (_number(value),)
-        case Bulk(values=values):
+        case PointBatch(values=values):
             return map(repr if all(map(isfinite, values)) else _number, values)
         case Distribution(buckets=buckets, total=total):
             counts = list(map(str, accumulate(buckets)))
@@ -114,6 +114,6 @@ def _number(value: float) -> str:
 
 def _head_lines(metric: Metric, openmetrics: bool) -> str:
     name = PREFIX + metric.name
-    if openmetrics and metric.kind is Kind.COUNTER:
+    if openmetrics and metric.kind is MetricType.COUNTER:
         name = name.removesuffix("_total")
     return f"# HELP {name} {metric.help.translate(_ESCAPED)}\n# TYPE {name} {metric.kind}"

@@ -8,7 +8,7 @@ from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
 PREFIX = "penstock_"
 
 
-class Kind(StrEnum):
+class MetricType(StrEnum):
     """The type of a metric."""
 
     COUNTER = "counter"
@@ -21,7 +21,7 @@ class Metric:
     """One metric; ``edges`` are a histogram's upper bucket edges, in the unit of its name."""
 
     name: str
-    kind: Kind
+    kind: MetricType
     labels: tuple[str, ...]
     help: str
     edges: tuple[float, ...] = ()
@@ -32,272 +32,286 @@ ROWS = tuple(float(edge) for edge in ROWS_EDGES)
 
 REQUESTS = Metric(
     "requests_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "route", "protocol", "code"),
     "Inference requests that ended, by HTTP status or gRPC status name.",
 )
 REQUEST_DURATION = Metric(
     "request_duration_seconds",
-    Kind.HISTOGRAM,
+    MetricType.HISTOGRAM,
     ("model", "version", "route", "protocol"),
     "Time from the first byte of a request to the write of its answer.",
     LATENCY_EDGES_S,
 )
 STAGE_DURATION = Metric(
     "stage_duration_seconds",
-    Kind.HISTOGRAM,
+    MetricType.HISTOGRAM,
     ("model", "version", "stage"),
     "Time successful requests spent in each stage: decode, queue, run, encode.",
     LATENCY_EDGES_S,
 )
-INFLIGHT = Metric("inflight_requests", Kind.GAUGE, ("model",), "Requests that wait or run now.")
+INFLIGHT = Metric("inflight_requests", MetricType.GAUGE, ("model",), "Requests that wait or run now.")
 CONCURRENCY_LIMIT = Metric(
     "concurrency_limit",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model",),
     "Limit of requests that wait or run at the same time, over all versions and workers.",
 )
-SHED = Metric("shed_total", Kind.COUNTER, ("model", "reason"), "Requests refused for lack of capacity, by reason.")
+SHED = Metric(
+    "shed_total", MetricType.COUNTER, ("model", "reason"), "Requests refused for lack of capacity, by reason."
+)
 DEADLINE_EXCEEDED = Metric(
     "deadline_exceeded_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "stage"),
     "Requests that missed their deadline, by stage; the stage 'request' is the time from start to end.",
 )
-BATCH_ROWS = Metric("batch_rows", Kind.HISTOGRAM, ("model", "version"), "Rows in each run of the model.", ROWS)
+BATCH_ROWS = Metric("batch_rows", MetricType.HISTOGRAM, ("model", "version"), "Rows in each run of the model.", ROWS)
 JOINT_RUN_MISMATCHES = Metric(
     "joint_run_mismatches_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version"),
     "Batch runs whose answers differed when their requests were repeated alone.",
 )
-MODEL_INFO = Metric("model_info", Kind.GAUGE, ("model", "version", "digest"), "1 for the content served.")
+MODEL_INFO = Metric("model_info", MetricType.GAUGE, ("model", "version", "digest"), "1 for the content served.")
 MODEL_MEMORY = Metric(
     "model_memory_bytes",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version"),
     "Memory of one loaded copy, as measured at admission.",
 )
 MODEL_STATE = Metric(
     "model_state",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "state"),
     "1 for the current state of a version, 0 for the others.",
 )
 REPOSITORY_UP = Metric(
     "repository_up",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("repository",),
     "1 if the last scan of a watched folder or bucket found models, 0 if it was unreachable or empty.",
 )
 MODEL_LOADS = Metric(
     "model_loads_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "result"),
     "Attempts of a worker to load a version, by result: ok or failed.",
 )
 TRAFFIC_WEIGHT = Metric(
     "traffic_weight_ratio",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version"),
     "Share of the requests without a version that the route sends to a version, given what is ready.",
 )
 SHADOW_REQUESTS = Metric(
     "shadow_requests_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "outcome"),
     "Requests mirrored to a shadow, by outcome: pair, missed or dropped.",
 )
-SHADOW_PAIRS = Metric("shadow_pairs_total", Kind.COUNTER, ("model", "version"), "Mirrored requests that were compared.")
+SHADOW_PAIRS = Metric(
+    "shadow_pairs_total", MetricType.COUNTER, ("model", "version"), "Mirrored requests that were compared."
+)
 SHADOW_DISAGREEMENTS = Metric(
     "shadow_disagreements_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version"),
     "Compared requests that the shadow answered differently.",
 )
 ROLLOUT_STATE = Metric(
     "rollout_state",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "state"),
     "1 for the current state of the newest rollout of a version, 0 for the others.",
 )
 ROLLOUT_LOG_EVIDENCE = Metric(
     "rollout_log_evidence",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "guard"),
     "Natural logarithm of the e-value against the canary, by guard.",
 )
 FEATURE_BINS = Metric(
-    "feature_bin_total", Kind.COUNTER, ("model", "version", "feature", "bin"), "Rows counted in each bin of an input."
+    "feature_bin_total",
+    MetricType.COUNTER,
+    ("model", "version", "feature", "bin"),
+    "Rows counted in each bin of an input.",
 )
 FEATURE_REFERENCE = Metric(
     "feature_reference_ratio",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "feature", "bin"),
     "Smoothed share of the reference's rows in each bin of an input; never 0.",
 )
 OUTPUT_BINS = Metric(
-    "output_bin_total", Kind.COUNTER, ("model", "version", "output", "bin"), "Rows counted in each bin of an output."
+    "output_bin_total",
+    MetricType.COUNTER,
+    ("model", "version", "output", "bin"),
+    "Rows counted in each bin of an output.",
 )
 OUTPUT_REFERENCE = Metric(
     "output_reference_ratio",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "output", "bin"),
     "Smoothed share of the reference's rows in each bin of an output; never 0.",
 )
 FEATURE_BELOW = Metric(
     "feature_below_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "feature", "bin"),
     "Cumulative count of rows up to each bin of an input.",
 )
 FEATURE_BELOW_REFERENCE = Metric(
     "feature_below_reference_ratio",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "feature", "bin"),
     "Cumulative share of the reference's rows up to each bin of an input.",
 )
 OUTPUT_BELOW = Metric(
     "output_below_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "output", "bin"),
     "Cumulative count of rows up to each bin of an output.",
 )
 OUTPUT_BELOW_REFERENCE = Metric(
     "output_below_reference_ratio",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "output", "bin"),
     "Cumulative share of the reference's rows up to each bin of an output.",
 )
 DRIFT_LOG_EVIDENCE = Metric(
     "drift_log_evidence",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "feature"),
     "Natural logarithm of the evidence since the last alarm that an input or output has changed.",
 )
 DRIFT_SCORE = Metric(
     "drift_score",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "feature", "statistic"),
     "Distance of the window from the reference, by statistic: psi or js.",
 )
-DRIFT_STATE = Metric("drift_state", Kind.GAUGE, ("model", "version", "feature"), "1 while an input or output drifts.")
+DRIFT_STATE = Metric(
+    "drift_state", MetricType.GAUGE, ("model", "version", "feature"), "1 while an input or output drifts."
+)
 DRIFT_ALARMS = Metric(
     "drift_alarms_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version"),
     "Drift alarms that this gateway has sent; one gateway of a fleet sends each alarm.",
 )
 QUALITY_VIOLATIONS = Metric(
     "quality_violations_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "feature", "kind"),
     "Invalid values, by kind: missing, non_finite, out_of_range, unseen or constant.",
 )
-MONITOR_ROWS = Metric("monitor_rows_total", Kind.COUNTER, ("model", "version"), "Rows that the monitor counted.")
+MONITOR_ROWS = Metric("monitor_rows_total", MetricType.COUNTER, ("model", "version"), "Rows that the monitor counted.")
 MONITOR_DROPPED = Metric(
     "monitor_dropped_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "reason"),
     "Rows that the monitor dropped, by reason.",
 )
 PERFORMANCE_RATIO = Metric(
     "performance_ratio",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "metric"),
     "Quality of the last 1000 labelled answers, by metrics from 0 to 1; estimated_accuracy needs no labels.",
 )
 PERFORMANCE_VALUE = Metric(
     "performance_value",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("model", "version", "metric"),
     "Quality of the last 1000 labelled answers, by other metrics: mae and rmse in the label's unit, r2, log_loss.",
 )
 LABELS = Metric(
     "labels_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version", "outcome"),
     "Labels received, by outcome: joined, late, doubled, unusable, unknown, given_up or unreadable.",
 )
 ANSWERS_DROPPED = Metric(
     "answers_dropped_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model",),
     "Answered rows that were dropped for lack of space, so that labels cannot be joined to them.",
 )
 EVENTS_DROPPED = Metric(
     "monitor_events_dropped_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     (),
     "Events of the monitor that were dropped: too many waited for the database, or it refused one.",
 )
-CAPTURED = Metric("captured_requests_total", Kind.COUNTER, ("model", "version"), "Requests captured.")
-CAPTURED_BYTES = Metric("captured_bytes_total", Kind.COUNTER, ("model", "version"), "Bytes of captured requests.")
+CAPTURED = Metric("captured_requests_total", MetricType.COUNTER, ("model", "version"), "Requests captured.")
+CAPTURED_BYTES = Metric("captured_bytes_total", MetricType.COUNTER, ("model", "version"), "Bytes of captured requests.")
 CAPTURE_DROPPED = Metric(
     "capture_dropped_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "version"),
     "Requests not captured because they were too many or too large, or could not be written.",
 )
 RETRAINING_REQUESTS = Metric(
     "retraining_requests_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("model", "rule", "outcome"),
     "Decisions of retraining rules, by outcome.",
 )
-OUTBOX_PENDING = Metric("outbox_pending", Kind.GAUGE, ("model",), "Events that wait for delivery to a sink.")
+OUTBOX_PENDING = Metric("outbox_pending", MetricType.GAUGE, ("model",), "Events that wait for delivery to a sink.")
 OUTBOX_AGE = Metric(
-    "outbox_oldest_age_seconds", Kind.GAUGE, ("model",), "Age of the oldest event that waits for delivery."
+    "outbox_oldest_age_seconds", MetricType.GAUGE, ("model",), "Age of the oldest event that waits for delivery."
 )
-LEADER = Metric("leader", Kind.GAUGE, (), "1 while this gateway is the leader of its fleet, else 0.")
-LEASE_TERM = Metric("lease_term", Kind.GAUGE, (), "The term of this gateway's leadership, 0 if it is not the leader.")
+LEADER = Metric("leader", MetricType.GAUGE, (), "1 while this gateway is the leader of its fleet, else 0.")
+LEASE_TERM = Metric(
+    "lease_term", MetricType.GAUGE, (), "The term of this gateway's leadership, 0 if it is not the leader."
+)
 WORKER_RESTARTS = Metric(
     "worker_restarts_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("reason",),
     "Workers that were replaced, by reason: died, frozen, or never started (stuck).",
 )
 TASK_LAST_SUCCESS = Metric(
     "task_last_success_seconds",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("task",),
     "Time of the last successful step of a periodic task of the control process or a worker (worker-N/…), in seconds "
     "since the epoch; before the first success, the start time of the task.",
 )
 TASK_FAILURES = Metric(
     "task_failures_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("task",),
     "Failures in steps of a periodic task of the control process or a worker.",
 )
 MEMORY_BUDGET = Metric(
     "memory_budget_bytes",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("worker",),
     "Bytes a worker may hold for its callers: incomplete bodies, queued answers and mirrored calls.",
 )
-MEMORY_USED = Metric("memory_used_bytes", Kind.GAUGE, ("worker",), "Bytes used of a worker's memory budget.")
+MEMORY_USED = Metric("memory_used_bytes", MetricType.GAUGE, ("worker",), "Bytes used of a worker's memory budget.")
 BLOCKING_CALLS = Metric(
     "blocking_calls",
-    Kind.GAUGE,
+    MetricType.GAUGE,
     ("pool", "state"),
     "Calls to databases, buckets and sinks, by state: running, waiting for a thread, or abandoned.",
 )
 SCRATCH_FAILURES = Metric(
     "scratch_delete_failures_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     (),
     "Failed deletions of scratch files and folders by the control process; the janitor retries them.",
 )
 BLOCKING_CALLS_REFUSED = Metric(
     "blocking_calls_refused_total",
-    Kind.COUNTER,
+    MetricType.COUNTER,
     ("pool", "reason"),
     "Calls that a pool refused, by reason: too many calls waited (full), or the deadline was over (late).",
 )
 EVENT_LOOP_STALL = Metric(
     "event_loop_stall_seconds",
-    Kind.HISTOGRAM,
+    MetricType.HISTOGRAM,
     ("worker",),
     "Periods of a millisecond or more in which a worker's event loop was blocked.",
     tuple(edge / 1e9 for edge in STALL_EDGES_NS),

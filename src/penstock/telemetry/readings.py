@@ -29,7 +29,7 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Bulk:
+class PointBatch:
     """Many values of a counter or gauge. ``labels`` is the same tuple at every scrape, so that its texts are cached;
     ``values`` is a tuple if they never change."""
 
@@ -38,4 +38,4 @@ class Bulk:
     values: Sequence[float]
 
 
-Reading = Point | Bulk | Distribution
+Reading = Point | PointBatch | Distribution

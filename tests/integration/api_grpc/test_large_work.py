@@ -93,7 +93,7 @@ def counted(own: Worker) -> Iterator[list[int]]:
     threads, sizes = own.plane.offload, list[int]()
     submit = threads.submit
 
-    def noted(work: offload.Work, done: offload.Done, size: int) -> offload.Job:
+    def noted(work: offload.OffloadedFunction, done: offload.Done, size: int) -> offload.OffloadedJob:
         sizes.append(size)
         return submit(work, done, size)
 

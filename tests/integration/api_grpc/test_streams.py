@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from penstock.api.grpc.framing import framed
+from penstock.api.grpc.framing import add_prefix
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import frame
 from penstock.api.grpc.http2_server import Http2Server
@@ -290,7 +290,7 @@ def test_each_request_of_a_stream_may_have_a_time_limit(stub: Stub) -> None:
 
 def test_a_stream_without_a_whole_last_message_fails(models: Path) -> None:
     with workers.running(models) as own, closing(Raw(own.address)) as client:
-        whole = framed(pair(1, 1, 1).SerializeToString())
+        whole = add_prefix(pair(1, 1, 1).SerializeToString())
         client.write(frame(frames.HEADERS, frames.END_HEADERS, 1, client.head(path=STREAM)))
         client.write(frame(frames.DATA, frames.END_STREAM, 1, whole + whole[:-1]))
         answer = client.answer(1)

@@ -13,7 +13,7 @@ import uvloop
 
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
-from penstock.core.desired import ModelSpec, State, VersionStatus
+from penstock.core.desired import ModelSpec, ReadyState, VersionStatus
 from penstock.core.errors import unknown_model
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
@@ -24,7 +24,7 @@ from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.grpc_oracle import OracleServer
 from tests.harness import PATIENCE_S, wait_until
@@ -110,8 +110,8 @@ class Worker:
             path = self._folder / name / version / "model.onnx"
             model = engine.load(path, ModelOptions(), 1, proof_of(path))
             block = self.slot.block(self._blocks[name, version])
-            served[version] = LoadedVersion(Identity(name, version), model, ModelOptions(), CONFIG, block)
-            statuses[version] = VersionStatus(name, version, State.READY)
+            served[version] = LoadedVersion(VersionIdentity(name, version), model, ModelOptions(), CONFIG, block)
+            statuses[version] = VersionStatus(name, version, ReadyState.READY)
         return model_entry(ModelSpec(name), served, statuses)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -166,7 +166,7 @@ class Worker:
         self._loop.close()
 
 
-_LOADING = {"loading": model_entry(ModelSpec("loading"), {}, {"1": VersionStatus("loading", "1", State.LOADING)})}
+_LOADING = {"loading": model_entry(ModelSpec("loading"), {}, {"1": VersionStatus("loading", "1", ReadyState.LOADING)})}
 
 
 def build(folder: Path) -> Path:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from penstock.core.errors import Damaged, NotFound
+from penstock.core.errors import DataLoss, NotFound
 from penstock.registry.db.database import open_database
 from penstock.registry.location import RegistryLocation, location_of
-from penstock.registry.records import By
+from penstock.registry.records import Author
 from penstock.registry.registry import Registry, open_registry
 from penstock.registry.stores import audit_archive
 from penstock.registry.stores.archived_audit import ArchivedAudit
@@ -22,7 +22,7 @@ from tests import harness, s3
 from tests.leases import leading
 
 DAY_S = 86_400.0
-BY = By("ann", "größer")
+BY = Author("ann", "größer")
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ def home(
 
 
 def test_archives_are_listed_and_read_as_the_audit_is(home: Home) -> None:
-    assert [(one.name, one.entries) for one in home.audit.listed()] == [("1-2", 2), ("3-4", 2)]
+    assert [(one.name, one.entries) for one in home.audit.list_archives()] == [("1-2", 2), ("3-4", 2)]
     entries = home.audit.entries("3-4")
     assert [(one.seq, one.actor, one.reason, one.after) for one in entries] == [
         (number, "ann", "größer", {"reason": str(number)}) for number in (3, 4)
@@ -97,17 +97,17 @@ def test_other_names_are_not_found(home: Home) -> None:
 
 def test_a_dropped_archive_is_listed_and_says_so(home: Home) -> None:
     assert home.archives.drop(home.archives._clock()) == 2
-    assert all(one.dropped_at for one in home.audit.listed())
+    assert all(one.dropped_at for one in home.audit.list_archives())
     with pytest.raises(NotFound, match="dropped"):
         home.audit.entries("1-2")
     assert "Dropped" in home.run("--archives").stdout
 
 
 def test_a_file_that_was_changed_is_not_read(home: Home) -> None:
-    path = home.registry.blobs.fetch(home.audit.listed()[0].digest)
+    path = home.registry.blobs.fetch(home.audit.list_archives()[0].digest)
     path.chmod(0o600)
     path.write_bytes(gzip.compress(b"{}"))
-    with pytest.raises(Damaged):
+    with pytest.raises(DataLoss):
         home.audit.entries("1-2")
     assert home.run("--archive", "1-2").returncode == 8
 

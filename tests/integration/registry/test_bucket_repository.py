@@ -57,7 +57,7 @@ def test_layouts_are_found_as_in_a_folder(bucket: s3.Bucket, prefix: str) -> Non
     tagged = dict(files_of(tree, found["m"], "m/1/model.onnx", ("w.bin",)))
     assert sorted(tagged) == ["m/1/model.onnx", "m/1/w.bin", "m/labels.txt"]
     put(bucket, prefix, {"p/m/1/w.bin": b"WEIGHTS"})
-    tree.look()
+    tree.refresh()
     again = dict(files_of(tree, found["m"], "m/1/model.onnx", ("w.bin",)))
     assert [path for path, tag in again.items() if tag != tagged[path]] == ["m/1/w.bin"]
     assert one_model(BucketTree(f"s3://{bucket.name}/{prefix}/p/m"), "name").versions == {"1": "1/model.onnx"}
@@ -79,7 +79,7 @@ def test_an_object_is_copied_whole_or_not_at_all(
     data = bytes(range(256)) * 20
     put(bucket, prefix, {"m/1/model.onnx": data, "m/1/empty.bin": b""})
     tree = BucketTree(f"s3://{bucket.name}/{prefix}")
-    tree.look()
+    tree.refresh()
     tree.copy("m/1/model.onnx", tmp_path / "whole", 10_000)
     tree.copy("m/1/empty.bin", tmp_path / "empty", 0)
     assert (tmp_path / "whole").read_bytes() == data
@@ -100,7 +100,7 @@ def test_an_object_is_copied_whole_or_not_at_all(
 def test_names_that_are_no_paths_are_left_out(bucket: s3.Bucket, prefix: str) -> None:
     put(bucket, prefix, {"m/1/model.onnx": b"graph", "m/1/": b"", "m/.x/model.onnx": b"", "m/1/a%5Cb": b""})
     tree = BucketTree(f"s3://{bucket.name}/{prefix}")
-    tree.look()
+    tree.refresh()
     assert [(one.name, one.is_folder) for one in tree.entries("m")] == [("1", True)]
     assert [one.name for one in tree.entries("m/1")] == ["model.onnx"]
     assert find(tree, "m/1/model.onnx")

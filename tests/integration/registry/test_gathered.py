@@ -4,20 +4,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from penstock.core.live_references import Contribution, Gathering
+from penstock.core.live_references import Contribution, GatheringState
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.lease import NotLeading
-from penstock.registry.records import By
-from penstock.registry.stores.gateways import Gateway, GatewayStore
+from penstock.registry.records import Author
+from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 from tests.integration.registry.test_store import database, url
 from tests.leases import leading, looking
 
 __all__ = ["database", "url"]
 
 ONE, TWO = ("m", "1"), ("m", "2")
-ME = By("me", "a test")
+ME = Author("me", "a test")
 LEARNED = ReferenceRecord(*ONE, "sha256:ab", "live")
 
 
@@ -38,7 +38,7 @@ def test_submitted_rows_are_stored_until_a_reference_is(
     store: MonitorStore, other: MonitorStore, database: Database
 ) -> None:
     for name, serves in (("a", {"m": ["1"]}), ("b", {"m": ["2", "1"]}), ("c", {"m": ["2"], "n": ["1"]})):
-        GatewayStore(database).beat(Gateway(name, "host", "1.0", 0.0, 0, serves))
+        GatewayStore(database).beat(GatewayDescription(name, "host", "1.0", 0.0, 0, serves))
     assert store.gathered.open() == {}
     store.gathered.submit(ONE, Contribution(3, 30), b"rows")
     store.gathered.submit(ONE, Contribution(5, 50), b"more rows")
@@ -70,9 +70,9 @@ def test_rows_after_the_reference_are_reported_and_deleted_with_it(store: Monito
     store.gathered.submit(ONE, Contribution(3, 30), b"rows")
     packed = store.gathered.rows(ONE, "a")
     store.set_reference(LEARNED, {}, ME)
-    store.drop_reference(*ONE, Event("reference.relearned.v1", "models/m/versions/1", "1", {}), ME)
+    store.drop_reference(*ONE, TrialEvent("reference.relearned.v1", "models/m/versions/1", "1", {}), ME)
     assert packed
     other.gathered.submit(ONE, Contribution(3, 30), packed)
-    assert isinstance(store.gathered.open()[ONE], Gathering)
+    assert isinstance(store.gathered.open()[ONE], GatheringState)
     other.set_reference(LEARNED, {}, ME)
     assert store.gathered.open() == {}

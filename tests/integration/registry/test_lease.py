@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.lease import LeaderConnections, NotLeading, read_lease
-from penstock.registry.stores.traffic import Event, TrafficStore
+from penstock.registry.stores.traffic import TrafficStore, TrialEvent
 from tests import pgbouncer
 from tests.harness import PATIENCE_S, wait_until
 from tests.leases import looking
@@ -24,7 +24,7 @@ from tests.postgres import Postgres
 
 log = logging.getLogger("tests.lease")
 NUMBERS = itertools.count()
-EVENT = Event("test.v1", "models/m", "once", {})
+EVENT = TrialEvent("test.v1", "models/m", "once", {})
 
 
 @pytest.fixture(params=["sqlite", "postgres", "pgbouncer"])
@@ -60,54 +60,54 @@ def end_lease(database: Database) -> None:
 def test_one_leads_until_it_goes(two: tuple[Database, Database]) -> None:
     first, second = two
     for _ in range(3):
-        assert first.lead()
-        assert not second.lead()
+        assert first.acquire_leadership()
+        assert not second.acquire_leadership()
     with first.reading() as connection:
         lease = read_lease(connection)
     assert (lease.holder, lease.term) == ("a", 1)
     assert 0 < lease.left_s <= 6
     first.close()
-    assert second.lead()
+    assert second.acquire_leadership()
     assert second.lease.term is None or second.lease.term == 2
 
 
 def test_a_stale_leader_writes_nothing_and_steps_down(two: tuple[Database, Database]) -> None:
     first, second = two
-    assert first.lead()
+    assert first.acquire_leadership()
     before = TrafficStore(first).as_leader()
     end_lease(second)
-    assert second.lead()
+    assert second.acquire_leadership()
     with pytest.raises(NotLeading):
         before.emit("m", EVENT)
     with pytest.raises(NotLeading), LeaderConnections(first).recording():
         pass
     assert TrafficStore(second).events() == []
-    assert not first.lead()
+    assert not first.acquire_leadership()
     TrafficStore(second).as_leader().emit("m", EVENT)
     assert len(TrafficStore(first).events()) == 1
 
 
 def test_an_overdue_leader_continues_if_nobody_else_leads(two: tuple[Database, Database]) -> None:
     first, second = two
-    assert first.lead()
+    assert first.acquire_leadership()
     end_lease(second)
     TrafficStore(first).as_leader().emit("m", EVENT)
-    assert first.lead()
-    assert not second.lead()
+    assert first.acquire_leadership()
+    assert not second.acquire_leadership()
 
 
 def test_nobody_begins_to_lead_within_a_write_of_the_leader(two: tuple[Database, Database], url: str) -> None:
     first, second = two
-    assert first.lead()
+    assert first.acquire_leadership()
     end_lease(second)
     hasty = open_database(url, 0.3)
     try:
         with LeaderConnections(first).recording() as connection:
             looking(hasty, "c")
             with pytest.raises(Exception, match="busy"):
-                hasty.lead()
+                hasty.acquire_leadership()
             connection.execute(sa.text("SELECT 1"))
-        assert hasty.lead()
+        assert hasty.acquire_leadership()
     finally:
         hasty.close()
 
@@ -119,8 +119,8 @@ def _follow(url: str, channel: "multiprocessing.connection.Connection") -> None:
     store = TrafficStore(database).as_leader()
     for number in itertools.count():
         try:
-            if database.lead():
-                store.emit("m", Event("test.v1", "models/m", f"{os.getpid()} {number}", {"pid": os.getpid()}))
+            if database.acquire_leadership():
+                store.emit("m", TrialEvent("test.v1", "models/m", f"{os.getpid()} {number}", {"pid": os.getpid()}))
                 channel.send("leads")
         except NotLeading:
             channel.send("refused")

@@ -5,8 +5,8 @@ import pytest
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db.database import Database
 from penstock.registry.stores.outbox import Outbox, Superseded
-from penstock.registry.stores.traffic import Event, TrafficStore
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.traffic import TrafficStore, TrialEvent
+from penstock.registry.stores.versions import VersionStore
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
 
 __all__ = ["clock", "database", "store", "url"]
@@ -17,11 +17,11 @@ def outbox(database: Database, clock: Clock) -> Outbox:
     return Outbox(database, TrafficStore(database, clock), clock)
 
 
-def event(key: str, model: str = "m") -> Event:
-    return Event("retraining.requested.v1", f"models/{model}/versions/1", key, {"model": model, "key": key})
+def event(key: str, model: str = "m") -> TrialEvent:
+    return TrialEvent("retraining.requested.v1", f"models/{model}/versions/1", key, {"model": model, "key": key})
 
 
-def test_a_decision_and_what_is_sent_are_one(outbox: Outbox, store: Store) -> None:
+def test_a_decision_and_what_is_sent_are_one(outbox: Outbox, store: VersionStore) -> None:
     assert outbox.rule_state("m") == ({}, 0)
     assert outbox.commit("m", 0, {"rules": 1}, event("a"), ["hook", "log"], BY) == 1
     assert outbox.rule_state("m") == ({"rules": 1}, 1)
@@ -37,7 +37,9 @@ def test_a_decision_and_what_is_sent_are_one(outbox: Outbox, store: Store) -> No
     assert outbox.commit("m", 1, {"rules": 2}) == 2
 
 
-def test_what_answers_is_pinned_unless_it_was_retired_or_something_else_decides(outbox: Outbox, store: Store) -> None:
+def test_what_answers_is_pinned_unless_it_was_retired_or_something_else_decides(
+    outbox: Outbox, store: VersionStore
+) -> None:
     for number in "12":
         store.add_version(version(number), BY)
     store.retire("m", "1", BY)
@@ -66,8 +68,8 @@ def test_each_sink_gets_a_models_events_in_order(outbox: Outbox, clock: Clock) -
 
     assert due() == [("m", "hook", "a"), ("m", "log", "a"), ("n", "hook", "c")]
     first, log, _ = outbox.due()
-    outbox.failed(first, clock.now + 10, "it answered 500")
-    outbox.sent(log)
+    outbox.mark_failed(first, clock.now + 10, "it answered 500")
+    outbox.mark_sent(log)
     assert due() == [("m", "log", "b"), ("n", "hook", "c")]  # what comes after waits for what is before it
     assert outbox.pending()["m"] == (3, clock.now)
     clock.now += 10
@@ -75,9 +77,9 @@ def test_each_sink_gets_a_models_events_in_order(outbox: Outbox, clock: Clock) -
     assert outbox.due()[0].attempts == 1
 
 
-def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: Store) -> None:
+def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: VersionStore) -> None:
     outbox.commit("m", 0, {}, event("a"), ["hook"])
-    outbox.given_up(outbox.due()[0], "it answered 410", event("gone"))
+    outbox.mark_dead(outbox.due()[0], "it answered 410", event("gone"))
     assert outbox.due() == []
     assert outbox.pending() == {}
     assert [(one["state"], one["error"]) for one in outbox.deliveries("m")] == [("dead", "it answered 410")]
@@ -94,25 +96,25 @@ def test_what_became_of_one_attempt_is_written_once(outbox: Outbox, clock: Clock
     begun = outbox.begin(first)
     with pytest.raises(Superseded):
         outbox.begin(first)
-    outbox.failed(begun, clock.now, "it answered 500")
+    outbox.mark_failed(begun, clock.now, "it answered 500")
     [second] = outbox.due()
     assert second.attempts == 1
-    outbox.sent(second)
+    outbox.mark_sent(second)
     for stale in (first, begun, second):
         with pytest.raises(Superseded):
             outbox.begin(stale)
         with pytest.raises(Superseded):
-            outbox.sent(stale)
+            outbox.mark_sent(stale)
         with pytest.raises(Superseded):
-            outbox.failed(stale, clock.now, "late")
+            outbox.mark_failed(stale, clock.now, "late")
         with pytest.raises(Superseded):
-            outbox.given_up(stale, "late", event("gone"), [])
+            outbox.mark_dead(stale, "late", event("gone"), [])
     assert [(one["state"], one["attempts"]) for one in outbox.deliveries("m")] == [("sent", 2)]
 
 
 def test_what_waits_for_its_next_attempt_can_be_hurried(outbox: Outbox, clock: Clock) -> None:
     outbox.commit("m", 0, {}, event("a"), ["hook"])
-    outbox.failed(outbox.due()[0], clock.now + 3600, "it answered 503")
+    outbox.mark_failed(outbox.due()[0], clock.now + 3600, "it answered 503")
     assert outbox.due() == []
     assert outbox.replay("m", BY) == 1
     assert [one.attempts for one in outbox.due()] == [0]
@@ -123,10 +125,10 @@ def test_a_clock_that_is_set_back_holds_up_no_delivery(outbox: Outbox, clock: Cl
     outbox.commit("m", 0, {}, event("a"), ["hook"])
     clock.now -= back_s
     [first] = outbox.due()
-    outbox.failed(first, clock.now + 3600, "it answered 503")
+    outbox.mark_failed(first, clock.now + 3600, "it answered 503")
     assert outbox.due() == []
     clock.now += 3601
     [second] = outbox.due()
-    outbox.failed(second, clock.now + 300, "it answered 503")
+    outbox.mark_failed(second, clock.now + 300, "it answered 503")
     clock.now -= 86_400
     assert [one.attempts for one in outbox.due()] == [2]

@@ -16,8 +16,8 @@ from penstock.registry.stores.audit_archive import PATIENCE_S, AuditArchive, Aud
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
-from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.traffic import ROLLOUT, TrafficStore, TrialChange, TrialEvent
+from penstock.registry.stores.versions import VersionStore
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
 from tests.leases import leading
 
@@ -36,8 +36,8 @@ def traffic(database: Database, clock: Clock) -> TrafficStore:
     return TrafficStore(database, clock)
 
 
-def event(key: str) -> Event:
-    return Event("drift.detected.v1", "models/m/versions/1", key, {})
+def event(key: str) -> TrialEvent:
+    return TrialEvent("drift.detected.v1", "models/m/versions/1", key, {})
 
 
 def count(database: Database, table: sa.Table) -> int:
@@ -51,7 +51,7 @@ def test_events_go_in_time_but_those_that_wait_to_be_sent(
     outbox = Outbox(database, traffic, clock)
     traffic.emit("m", event("old"))
     outbox.commit("m", 0, {}, event("sent"), ["hook"])
-    outbox.sent(outbox.due()[0])
+    outbox.mark_sent(outbox.due()[0])
     outbox.commit("m", 1, {}, event("waits"), ["hook"])
     clock.now += DAY_S
     traffic.emit("m", event("new"))
@@ -69,8 +69,8 @@ def test_deliveries_go_when_they_are_over_each_in_its_time(
     outbox = Outbox(database, traffic, clock)
     outbox.commit("m", 0, {}, event("a"), ["dead", "sent", "waits"])
     due = {one.sink: one for one in outbox.due()}
-    outbox.sent(due["sent"])
-    outbox.given_up(due["dead"], "gone", event("given up"))
+    outbox.mark_sent(due["sent"])
+    outbox.mark_dead(due["dead"], "gone", event("given up"))
     clock.now += DAY_S
     assert old.deliveries(clock.now) == 1
     assert [one["sink"] for one in outbox.deliveries("m")] == ["waits", "dead"]
@@ -83,27 +83,27 @@ def test_closed_trials_go_but_the_newest_and_open_ones(
 ) -> None:
     made = []
     for _ in range(5):
-        trial = traffic.begin("m", ROLLOUT, lambda _model, _id: Change({}, keep_route=True), BY)
-        traffic.change(trial, lambda _model: Change({}, open=False, keep_route=True), "abort", BY)
+        trial = traffic.begin("m", ROLLOUT, lambda _model, _id: TrialChange({}, keep_route=True), BY)
+        traffic.change(trial, lambda _model: TrialChange({}, open=False, keep_route=True), "abort", BY)
         made.append(trial.id)
         clock.now += DAY_S
-    last = traffic.begin("m", ROLLOUT, lambda _model, _id: Change({}, keep_route=True), BY)
+    last = traffic.begin("m", ROLLOUT, lambda _model, _id: TrialChange({}, keep_route=True), BY)
     assert old.trials(0.0, 4) == 2  # only four are kept, of which one is the open one
     assert [one.id for one in traffic.trials("m", ROLLOUT)] == [last.id, *reversed(made[2:])]
     clock.now += 100 * DAY_S
     assert old.trials(clock.now, 100) == 3
     assert [one.id for one in traffic.trials("m", ROLLOUT)] == [last.id]
-    traffic.change(last, lambda _model: Change({}, open=False, keep_route=True), "abort", BY)
+    traffic.change(last, lambda _model: TrialChange({}, open=False, keep_route=True), "abort", BY)
     assert old.trials(clock.now, 100) == 0  # the newest one shows the state of the model
 
 
 def test_observations_after_the_end_of_a_trial_are_deleted(
     database: Database, old: RetentionStore, traffic: TrafficStore
 ) -> None:
-    trial = traffic.begin("m", ROLLOUT, lambda _model, _id: Change({}, keep_route=True), BY)
+    trial = traffic.begin("m", ROLLOUT, lambda _model, _id: TrialChange({}, keep_route=True), BY)
     traffic.observe(trial.id, "a", {"n": 1})
     assert old.observations() == 0
-    traffic.change(trial, lambda _model: Change({}, open=False, keep_route=True), "abort", BY)
+    traffic.change(trial, lambda _model: TrialChange({}, open=False, keep_route=True), "abort", BY)
     traffic.observe(trial.id, "a", {"n": 1})
     traffic.observe("gone", "b", {"n": 1})
     assert old.observations() == 2
@@ -111,7 +111,7 @@ def test_observations_after_the_end_of_a_trial_are_deleted(
 
 
 def test_references_stay_while_they_are_used_or_the_version_is_offered(
-    database: Database, clock: Clock, store: Store, old: RetentionStore
+    database: Database, clock: Clock, store: VersionStore, old: RetentionStore
 ) -> None:
     monitor = MonitorStore(database, clock)
     store.add_version(version("1"), BY)
@@ -129,7 +129,7 @@ def test_references_stay_while_they_are_used_or_the_version_is_offered(
 
 
 def test_a_reference_of_a_retired_version_is_not_loaded_any_more(
-    database: Database, clock: Clock, store: Store
+    database: Database, clock: Clock, store: VersionStore
 ) -> None:
     monitor = MonitorStore(database, clock)
     for name in ("1", "2"):
@@ -152,7 +152,9 @@ def test_a_reference_of_an_older_database_counts_as_used_when_first_seen(
     assert old.references(clock.now + 1) == 1
 
 
-def test_records_of_retired_versions_go_and_the_audit_says_so(clock: Clock, store: Store, old: RetentionStore) -> None:
+def test_records_of_retired_versions_go_and_the_audit_says_so(
+    clock: Clock, store: VersionStore, old: RetentionStore
+) -> None:
     for name in ("1", "2"):
         store.add_version(version(name), BY)
     store.retire("m", "1", BY)
@@ -165,7 +167,7 @@ def test_records_of_retired_versions_go_and_the_audit_says_so(clock: Clock, stor
     assert store.audit(limit=1)[0].subject == "models/m/versions/1"
 
 
-def test_leases_go_when_they_have_ended(store: Store, clock: Clock, old: RetentionStore) -> None:
+def test_leases_go_when_they_have_ended(store: VersionStore, clock: Clock, old: RetentionStore) -> None:
     store.contents.lease("sha256:a", 10.0)
     store.contents.lease("sha256:b", 20.0)
     clock.now += 15.0
@@ -192,7 +194,7 @@ def listed(database: Database) -> list[AuditArchive]:
     def nobody_reads() -> FolderBlobs:
         raise AssertionError
 
-    return ArchivedAudit(database, nobody_reads).listed()
+    return ArchivedAudit(database, nobody_reads).list_archives()
 
 
 def archived(tmp_path: Path, digest: str) -> list[dict[str, object]]:
@@ -202,7 +204,7 @@ def archived(tmp_path: Path, digest: str) -> list[dict[str, object]]:
 
 
 def test_old_entries_of_the_audit_move_into_an_archive_whole(
-    database: Database, store: Store, clock: Clock, archives: AuditArchives, tmp_path: Path
+    database: Database, store: VersionStore, clock: Clock, archives: AuditArchives, tmp_path: Path
 ) -> None:
     store.note("m", "version.refuse", "versions/2", BY, {"reason": "größer"})
     store.add_version(version("1"), BY)
@@ -223,7 +225,7 @@ def test_old_entries_of_the_audit_move_into_an_archive_whole(
 
 
 def test_a_full_archive_is_made_at_once(
-    database: Database, store: Store, clock: Clock, archives: AuditArchives, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: VersionStore, clock: Clock, archives: AuditArchives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_archive, "ENTRIES", 2)
     for number in range(5):
@@ -234,7 +236,7 @@ def test_a_full_archive_is_made_at_once(
 
 
 def test_a_dropped_archive_leaves_its_record(
-    database: Database, store: Store, clock: Clock, archives: AuditArchives
+    database: Database, store: VersionStore, clock: Clock, archives: AuditArchives
 ) -> None:
     store.note("m", "version.refuse", "versions/1", BY, {})
     clock.now += PATIENCE_S + 1.0
@@ -246,7 +248,7 @@ def test_a_dropped_archive_leaves_its_record(
 
 
 def test_the_database_refuses_to_let_go_of_what_is_in_no_archive(
-    database: Database, store: Store, clock: Clock, archives: AuditArchives
+    database: Database, store: VersionStore, clock: Clock, archives: AuditArchives
 ) -> None:
     store.note("m", "version.refuse", "versions/1", BY, {})
     clock.now += PATIENCE_S + 1.0

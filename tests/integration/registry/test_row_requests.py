@@ -2,11 +2,11 @@
 
 import pytest
 
-from penstock.core.row_shares import WAIT_S, Amount
+from penstock.core.row_shares import WAIT_S, RowAmount
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.lease import NotLeading
-from penstock.registry.stores.gateways import Gateway, GatewayStore
+from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.retention import OVER_S, RetentionStore
 from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequestStore
 from tests.integration.registry.test_store import database, url
@@ -14,8 +14,8 @@ from tests.leases import leading, looking
 
 __all__ = ["database", "url"]
 
-REQUEST = RowRequest("r1", "a", "m", "1", 0.25, True, Amount(7, 9))
-ANSWER = RowAnswer("b", "sha256:1", Amount(3, 400))
+REQUEST = RowRequest("r1", "a", "m", "1", 0.25, True, RowAmount(7, 9))
+ANSWER = RowAnswer("b", "sha256:1", RowAmount(3, 400))
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def test_every_other_gateway_answers_once(requests: RowRequestStore, database: D
     assert requests.answer("r1", ANSWER)
     assert requests.answer("r1", RowAnswer("c", problem="the bucket is away"))
     assert requests.open("b") == ([], {"r1"})
-    look = requests.look("r1")
+    look = requests.read_state("r1")
     assert look.answers == (ANSWER, RowAnswer("c", problem="the bucket is away"))
     assert look.progress.answered == {"b", "c"}
     assert 0 < look.progress.left_s <= WAIT_S
     requests.close("r1")
     assert requests.open("b") == ([], set())
     assert not requests.answer("r1", RowAnswer("d"))
-    assert requests.look("r1").progress.left_s == 0
+    assert requests.read_state("r1").progress.left_s == 0
 
 
 def test_an_overdue_answer_is_refused(requests: RowRequestStore, database: Database) -> None:
@@ -52,18 +52,18 @@ def test_an_overdue_answer_is_refused(requests: RowRequestStore, database: Datab
     age(database, WAIT_S)
     assert requests.open("b") == ([], set())
     assert not requests.answer("r1", ANSWER)
-    assert requests.look("r1").progress.left_s <= 0
+    assert requests.read_state("r1").progress.left_s <= 0
 
 
 def test_a_heartbeat_says_whether_rows_are_asked_for(requests: RowRequestStore, database: Database) -> None:
     gateways = GatewayStore(database)
-    gateway = Gateway("b", "host", "1.0", 0.0, 0, {}, "home")
+    gateway = GatewayDescription("b", "host", "1.0", 0.0, 0, {}, "home")
     assert not gateways.beat(gateway)
     assert not gateways.beat(gateway)
     requests.ask(REQUEST)
     assert gateways.beat(gateway)
     assert gateways.fleet().gateways[0].gateway == gateway
-    assert requests.look("r1").progress.silent_s.keys() == {"b"}
+    assert requests.read_state("r1").progress.silent_s.keys() == {"b"}
     requests.close("r1")
     assert not gateways.beat(gateway)
 

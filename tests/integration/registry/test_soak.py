@@ -22,32 +22,32 @@ import sqlalchemy as sa
 from penstock.control.instance import directory
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.plane.control_plane import ControlPlane
-from penstock.control.reconcile.planner import Found, Materialized
-from penstock.control.retention import DAY_S, HomeFiles, Janitor, Keeping, Needed
+from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
+from penstock.control.retention import DAY_S, HomeFiles, Janitor, ReferencedDigests, RetentionLimits
 from penstock.control.workers import slots
 from penstock.control.workers.process import WorkerProcess
 from penstock.core.labels import OUTCOME_INDEX
 from penstock.core.versions import VersionPolicy
 from penstock.engine.scratch import scratch_folder
 from penstock.monitor.counters.layout import BLOCKS
-from penstock.registry.blobs.folder import FolderBlobs, Incoming
-from penstock.registry.contents.archive import intake
+from penstock.registry.blobs.folder import FolderBlobs, IncomingFile
+from penstock.registry.contents.archive import receive
 from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.db import schema
 from penstock.registry.db.database import open_database
 from penstock.registry.garbage_collection import collect
-from penstock.registry.records import By, Content, Report, VersionRecord
+from penstock.registry.records import AdmissionReport, Author, Content, VersionRecord
 from penstock.registry.stores import audit_archive
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
-from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.traffic import ROLLOUT, TrafficStore, TrialChange, TrialEvent
+from penstock.registry.stores.versions import VersionStore
 
 log = logging.getLogger(__name__)
 
-BY = By("pipeline", "retrained")
+BY = Author("pipeline", "retrained")
 HOUR_S = 3600.0
 LINES = 12
 """Most entries of the audit for one retraining."""
@@ -55,7 +55,7 @@ LINES = 12
 KEPT = 2
 """Versions of a model that are not retired."""
 
-KEEPING = Keeping(
+KEEPING = RetentionLimits(
     events_s=2 * DAY_S,
     audit_s=2 * DAY_S,
     trials_s=2 * DAY_S,
@@ -90,9 +90,9 @@ class Sizes:
 class Offered:
     """The source of models: what was laid out last."""
 
-    models: dict[str, Found] = field(default_factory=dict)
+    models: dict[str, SourceModel] = field(default_factory=dict)
 
-    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """See ``reconciler.Source``."""
         return list(self.models.values())
 
@@ -108,7 +108,7 @@ class Month:
         self.database = open_database(url or f"sqlite:///{self.home / 'registry.db'}", 5.0)
         self.blobs = FolderBlobs(self.home / "blobs", self.clock)
         self.layout = ContentLayout(self.blobs, self.home / "unpacked")
-        self.store = Store(self.database, self.clock)
+        self.store = VersionStore(self.database, self.clock)
         self.traffic = TrafficStore(self.database, self.clock)
         self.outbox = Outbox(self.database, self.traffic, self.clock)
         self.monitor = MonitorStore(self.database, self.clock)
@@ -123,17 +123,17 @@ class Month:
             RetentionStore(self.database, self.clock),
             archives,
             HomeFiles(self.home, KEEPING, self.clock, instance.path),
-            self.database.lead,
+            self.database.acquire_leadership,
             self._needed,
-            self.plane.reconciler.offered,
+            self.plane.reconciler.offered_versions,
         )
 
     def clock(self) -> float:
         return self.now
 
-    def _needed(self) -> Needed:
+    def _needed(self) -> ReferencedDigests:
         contents = {digest.removeprefix("sha256:") for digest in self.store.contents.needed()}
-        return Needed(contents, {one.digest.removeprefix("sha256:") for one in self.monitor.references()})
+        return ReferencedDigests(contents, {one.digest.removeprefix("sha256:") for one in self.monitor.references()})
 
     async def pass_days(self, days: float, models: int, every: int) -> None:
         """Let each model be retrained once in so many hours, and the janitor pass every hour."""
@@ -158,15 +158,15 @@ class Month:
 
     def _ask(self, model: str, number: int) -> None:
         """A request for retraining, its deliveries, and what a training command leaves."""
-        event = Event("retraining.requested.v1", f"models/{model}", str(number), {"model": model})
+        event = TrialEvent("retraining.requested.v1", f"models/{model}", str(number), {"model": model})
         revision = self.outbox.rule_state(model)[1]
         self.outbox.commit(model, revision, {"n": number}, event, ["train", "hook"], BY)
         for delivery in [one for one in self.outbox.due() if one.model == model]:
             if delivery.sink == "hook" and number % 10 == 0:
-                failure = Event("delivery.failed.v1", f"models/{model}", str(number), {})
-                self.outbox.given_up(delivery, "it answered 500", failure)
+                failure = TrialEvent("delivery.failed.v1", f"models/{model}", str(number), {})
+                self.outbox.mark_dead(delivery, "it answered 500", failure)
                 continue
-            self.outbox.sent(delivery)
+            self.outbox.mark_sent(delivery)
         export = self.home / "retraining" / f"{model}-{number}"
         export.mkdir(parents=True)
         (export / "rows.parquet").write_bytes(bytes(4096))
@@ -175,7 +175,9 @@ class Month:
     def _push(self, model: str, version: str) -> None:
         content = self._content(f"{model} {version}".encode())
         stamp = RetentionStore(self.database, self.clock)
-        record = VersionRecord(model, version, content, str(stamp.now()), "pipeline", report=Report("", {"ops": {}}))
+        record = VersionRecord(
+            model, version, content, str(stamp.now()), "pipeline", report=AdmissionReport("", {"ops": {}})
+        )
         self.store.add_version(record, BY)
         folder, graph = self.layout.materialize(content)
         self._made_now(folder)
@@ -185,9 +187,9 @@ class Month:
         file.parent.mkdir(exist_ok=True)
         file.write_text("{}")
         self._made_now(file)
-        before = self.source.models.get(model, Found(model)).versions
-        versions = dict(list({**before, version: Materialized(str(graph), version)}.items())[-KEPT:])
-        self.source.models[model] = Found(model, versions, policy=VersionPolicy("all"))
+        before = self.source.models.get(model, SourceModel(model)).versions
+        versions = dict(list({**before, version: MaterializedVersion(str(graph), version)}.items())[-KEPT:])
+        self.source.models[model] = SourceModel(model, versions, policy=VersionPolicy("all"))
 
     def _content(self, graph: bytes) -> Content:
         packed = io.BytesIO()
@@ -196,19 +198,21 @@ class Month:
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
-        with Incoming(self.home / "incoming", 1 << 20) as incoming:
+        with IncomingFile(self.home / "incoming", 1 << 20) as incoming:
             incoming.write(packed.getvalue())
             incoming.close()
             with scratch_folder(self.home / "incoming", "unpacked") as folder:
-                content = intake(incoming.path, folder, 1 << 20)
+                content = receive(incoming.path, folder, 1 << 20)
             self.blobs.keep(incoming.path, content.digest)
         self._made_now(self.blobs.fetch(content.digest))
         return content
 
     def _roll_out(self, model: str, version: str) -> None:
-        trial = self.traffic.begin(model, ROLLOUT, lambda _model, _id: Change({"to": version}, keep_route=True), BY)
+        trial = self.traffic.begin(
+            model, ROLLOUT, lambda _model, _id: TrialChange({"to": version}, keep_route=True), BY
+        )
         self.traffic.observe(trial.id, "gateway", {"n": 1})
-        over = Change({"to": version, "steps": ["x" * 100] * 10}, open=False, keep_route=True)
+        over = TrialChange({"to": version, "steps": ["x" * 100] * 10}, open=False, keep_route=True)
         self.traffic.change(trial, lambda _model: over, "promote", BY)
         self.traffic.observe(trial.id, "gateway", {"n": 2})  # it comes late
         self.store.aliases.move(model, "champion", version, BY)

@@ -12,21 +12,29 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from penstock.core.errors import Conflict, Damaged, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.errors import Conflict, DataLoss, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.routing import RouteSpec, stored_out
 from penstock.core.versions import VersionPolicy
 from penstock.registry.db import database as databases
 from penstock.registry.db import schema
 from penstock.registry.db.database import MIGRATION_LOCK, Database, open_database
-from penstock.registry.records import By, Content, FileRecord, ModelSettings, Report, VersionRecord, VersionState
+from penstock.registry.records import (
+    AdmissionReport,
+    Author,
+    Content,
+    FileRecord,
+    ModelSettings,
+    VersionRecord,
+    VersionState,
+)
 from penstock.registry.stores.aliases import ANY
 from penstock.registry.stores.contents import RETIRED_KEPT_S, BeingDeleted
 from penstock.registry.stores.snapshot import RegistrySnapshot
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests.harness import PATIENCE_S
 from tests.postgres import Postgres
 
-BY = By("ann", "because")
+BY = Author("ann", "because")
 NUMBERS = iter(range(10_000))
 
 
@@ -62,17 +70,19 @@ def database(url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def store(database: Database, clock: Clock) -> Store:
-    return Store(database, clock)
+def store(database: Database, clock: Clock) -> VersionStore:
+    return VersionStore(database, clock)
 
 
 def version(name: str, model: str = "m", digest: str = "") -> VersionRecord:
     content = Content(digest or f"sha256:{name * 8}", 3, "onnx", (FileRecord("model.onnx", "aa", 3),))
     facts = {"ops": {"Add": 1}, "probes": {"form": 1, "cases": []}}
-    return VersionRecord(model, name, content, "2026-11-20T10:00:00.000+00:00", "ann", report=Report("", facts))
+    return VersionRecord(
+        model, name, content, "2026-11-20T10:00:00.000+00:00", "ann", report=AdmissionReport("", facts)
+    )
 
 
-def test_a_version_is_as_it_was_added(store: Store) -> None:
+def test_a_version_is_as_it_was_added(store: VersionStore) -> None:
     record = replace(version("1"), metadata={"metrics": {"accuracy": 0.9}, "card": {"summary": "s"}})
     assert store.add_version(record, BY) == record
     assert store.model("m").versions == {"1": record}
@@ -81,8 +91,8 @@ def test_a_version_is_as_it_was_added(store: Store) -> None:
     assert len(store.identity()) == 36
 
 
-def test_a_model_is_read_once_for_each_of_its_revisions(store: Store, database: Database, clock: Clock) -> None:
-    other = Store(database, clock)
+def test_a_model_is_read_once_for_each_of_its_revisions(store: VersionStore, database: Database, clock: Clock) -> None:
+    other = VersionStore(database, clock)
     store.add_version(version("1"), BY)
     first = store.model("m")
     assert store.model("m") is first
@@ -93,15 +103,15 @@ def test_a_model_is_read_once_for_each_of_its_revisions(store: Store, database: 
     assert store.model("m").revision == 3
 
 
-def test_the_same_content_again_changes_nothing(store: Store) -> None:
+def test_the_same_content_again_changes_nothing(store: VersionStore) -> None:
     first = store.add_version(version("1"), BY)
-    again = store.add_version(replace(version("1"), created_by="bob"), By("bob"))
+    again = store.add_version(replace(version("1"), created_by="bob"), Author("bob"))
     assert again == first
     assert store.revision() == 1
     assert len(store.audit()) == 1
 
 
-def test_a_version_never_changes_its_content(store: Store) -> None:
+def test_a_version_never_changes_its_content(store: VersionStore) -> None:
     store.add_version(version("1"), BY)
     with pytest.raises(Conflict, match="another content"):
         store.add_version(version("1", digest="sha256:other"), BY)
@@ -110,7 +120,7 @@ def test_a_version_never_changes_its_content(store: Store) -> None:
         store.add_version(version("1"), BY)
 
 
-def test_an_alias_moves_by_compare_and_set(store: Store) -> None:
+def test_an_alias_moves_by_compare_and_set(store: VersionStore) -> None:
     for name in "123":
         store.add_version(version(name), BY)
     made = store.aliases.move("m", "champion", "1", BY, expected=None)
@@ -133,7 +143,7 @@ def test_an_alias_moves_by_compare_and_set(store: Store) -> None:
     assert store.aliases.move("folder", "champion", "7", BY, in_registry=False).after == "7"
 
 
-def test_only_one_of_many_moves_wins(store: Store) -> None:
+def test_only_one_of_many_moves_wins(store: VersionStore) -> None:
     for name in "123456789":
         store.add_version(version(name), BY)
     store.aliases.move("m", "champion", "1", BY)
@@ -151,7 +161,7 @@ def test_only_one_of_many_moves_wins(store: Store) -> None:
     assert [entry.action for entry in store.audit()].count("alias.move") == 2
 
 
-def test_a_roll_back_goes_one_step_further_each_time(store: Store) -> None:
+def test_a_roll_back_goes_one_step_further_each_time(store: VersionStore) -> None:
     for name in "1234":
         store.add_version(version(name), BY)
         store.aliases.move("m", "champion", name, BY)
@@ -165,7 +175,7 @@ def test_a_roll_back_goes_one_step_further_each_time(store: Store) -> None:
     assert store.aliases.roll_back("m", "other", BY, usable, fallback="2").after == "2"
 
 
-def test_an_alias_can_be_taken_away(store: Store) -> None:
+def test_an_alias_can_be_taken_away(store: VersionStore) -> None:
     store.add_version(version("1"), BY)
     store.aliases.move("m", "champion", "1", BY)
     with pytest.raises(Conflict, match="stands on"):
@@ -182,7 +192,7 @@ def test_an_alias_can_be_taken_away(store: Store) -> None:
         store.model("zzz")
 
 
-def test_every_change_compares_the_revision_it_is_given(store: Store) -> None:
+def test_every_change_compares_the_revision_it_is_given(store: VersionStore) -> None:
     first = store.add_version(version("1"), BY, if_revision=0)
     with pytest.raises(Conflict, match="revision 1, not 0"):
         store.add_version(version("2"), BY, if_revision=0)
@@ -198,7 +208,7 @@ def test_every_change_compares_the_revision_it_is_given(store: Store) -> None:
     assert store.retire("m", "2", BY, if_revision=5) == 6
 
 
-def test_settings_are_kept(store: Store) -> None:
+def test_settings_are_kept(store: VersionStore) -> None:
     settings = ModelSettings(VersionPolicy("latest", 2), "resources", 10.0)
     revision = store.configure("m", settings, BY)
     assert store.model("m").settings == settings
@@ -206,10 +216,10 @@ def test_settings_are_kept(store: Store) -> None:
         store.configure("m", settings, BY, if_revision=revision + 1)
 
 
-def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Database) -> None:
+def test_every_change_is_in_the_audit_and_stays_there(store: VersionStore, database: Database) -> None:
     store.add_version(version("1"), BY)
-    store.add_version(version("1", "other"), By("bob"))
-    store.aliases.move("m", "champion", "1", By("cid", "first"))
+    store.add_version(version("1", "other"), Author("bob"))
+    store.aliases.move("m", "champion", "1", Author("cid", "first"))
     store.note("m", "version.refuse", "versions/2", BY, {"reason": "bad"})
     last = store.audit()[2]
     assert (last.actor, last.action, last.subject) == ("cid", "alias.move", "models/m/aliases/champion")
@@ -221,8 +231,8 @@ def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Da
     assert [entry.seq for entry in store.audit(after=0, limit=2)] == [1, 2]  # page after page, nothing is left out
     assert [entry.seq for entry in store.audit(after=2, limit=2)] == [3, 4]
     with pytest.raises(InvalidInput, match="reason"):
-        store.note("m", "a", "b", By("x", "y" * 3000), {})
-    for by in (By("x", "nul \x00"), By("x", "half \ud800"), By("\x1b[1m")):
+        store.note("m", "a", "b", Author("x", "y" * 3000), {})
+    for by in (Author("x", "nul \x00"), Author("x", "half \ud800"), Author("\x1b[1m")):
         with pytest.raises(InvalidInput, match="readable"):
             store.note("m", "a", "b", by, {})
     for statement in ("DELETE FROM audit", "UPDATE audit SET actor = 'nobody'"):
@@ -231,7 +241,7 @@ def test_every_change_is_in_the_audit_and_stays_there(store: Store, database: Da
     assert len(store.audit()) == 4
 
 
-def test_what_a_version_or_somebody_at_work_needs_is_never_condemned(store: Store, clock: Clock) -> None:
+def test_what_a_version_or_somebody_at_work_needs_is_never_condemned(store: VersionStore, clock: Clock) -> None:
     store.add_version(version("1", digest="sha256:kept"), BY)
     lease = store.contents.lease("sha256:leased", 60.0)
     assert store.contents.mark_for_deletion(["sha256:kept", "sha256:leased", "sha256:free"]) == ["sha256:free"]
@@ -248,7 +258,7 @@ def test_what_a_version_or_somebody_at_work_needs_is_never_condemned(store: Stor
     assert store.contents.mark_for_deletion(["sha256:free"]) == ["sha256:free", "sha256:leased"]
 
 
-def test_a_retired_content_is_kept_for_a_while(store: Store, clock: Clock) -> None:
+def test_a_retired_content_is_kept_for_a_while(store: VersionStore, clock: Clock) -> None:
     store.add_version(version("1", digest="sha256:old"), BY)
     store.retire("m", "1", BY)
     assert store.contents.needed() == {"sha256:old"}
@@ -259,7 +269,7 @@ def test_a_retired_content_is_kept_for_a_while(store: Store, clock: Clock) -> No
 def test_two_may_open_an_empty_database_at_once(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         opened = list(pool.map(lambda _: open_database(url, 10.0), range(4)))
-    assert len({Store(one).identity() for one in opened}) == 1
+    assert len({VersionStore(one).identity() for one in opened}) == 1
     for one in opened:
         one.close()
 
@@ -301,13 +311,13 @@ def test_a_database_whose_tables_are_not_those_of_its_version_is_damaged(
 ) -> None:
     with database.writing() as connection:
         connection.execute(sa.text(change))
-    with pytest.raises(Damaged, match="does not have the tables"):
+    with pytest.raises(DataLoss, match="does not have the tables"):
         open_database(url, 5.0)
 
 
 def test_a_full_database_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     opened = open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0)
-    store = Store(opened)
+    store = VersionStore(opened)
     store.add_version(version("1"), BY)
     with opened.reading() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -326,7 +336,7 @@ def test_a_full_database_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
         fill()
     sa.event.remove(opened._engine, "connect", bounded)
     opened.close()
-    again = Store(open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0))
+    again = VersionStore(open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0))
     names = set(again.model("m").versions)
     assert "1" in names
     assert len(again.audit(limit=1000)) == len(names)
@@ -334,7 +344,7 @@ def test_a_full_database_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "r.db").write_bytes(b"no database" * 500)
-    with pytest.raises(Damaged, match="backup"):
+    with pytest.raises(DataLoss, match="backup"):
         open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0)
 
 
@@ -361,7 +371,7 @@ def test_every_sqlite_failure_has_its_fault(code: int, kind: tuple[type[Exceptio
 
 def test_a_busy_database_is_waited_for_only_so_long(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'r.db'}"
-    store = Store(open_database(url, 0.2))
+    store = VersionStore(open_database(url, 0.2))
     blocker = sqlite3.connect(tmp_path / "r.db", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(NotReady, match="busy"):
@@ -386,7 +396,7 @@ def test_a_busy_database_is_waited_for_only_so_long(tmp_path: Path) -> None:
     ],
 )
 def test_a_record_of_an_unknown_form_hinders_no_other_model(
-    store: Store, database: Database, tmp_path: Path, table: str, column: str, value: str
+    store: VersionStore, database: Database, tmp_path: Path, table: str, column: str, value: str
 ) -> None:
     store.add_version(version("1", "m"), BY)
     store.add_version(version("1", "z"), BY)
@@ -414,7 +424,7 @@ def test_a_record_of_an_unknown_form_hinders_no_other_model(
 
 def test_a_text_that_is_no_json_hinders_no_other_model(tmp_path: Path, clock: Clock) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
-    store = Store(database, clock)
+    store = VersionStore(database, clock)
     for model in "mz":
         store.add_version(version("1", model), BY)
     with database.writing() as connection:

@@ -12,8 +12,8 @@ from penstock.core.routing import RouteSpec, route_in, stored_out
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.records import Document, ModelRecord, VersionState
 from penstock.registry.stores.snapshot import model_in, model_out
-from penstock.registry.stores.traffic import EXPERIMENT, ROLLOUT, Change, Event, TrafficStore
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.traffic import EXPERIMENT, ROLLOUT, TrafficStore, TrialChange, TrialEvent
+from penstock.registry.stores.versions import VersionStore
 from tests.harness import PATIENCE_S
 from tests.integration.registry.test_store import BY, Clock, clock, database, store, url, version
 from tests.postgres import Postgres
@@ -22,7 +22,7 @@ NUMBERS = itertools.count()
 __all__ = ["clock", "database", "store", "url"]
 
 SPLIT = route_in({"split": {"1": 9000, "2": 1000}, "sticky": "header:x-user", "shadow": [{"version": "3"}]})
-EVENT = Event("test.v1", "models/m", "once", {"reason": "why"})
+EVENT = TrialEvent("test.v1", "models/m", "once", {"reason": "why"})
 
 
 @pytest.fixture
@@ -31,17 +31,17 @@ def postgres_url(server: Postgres) -> str:
 
 
 @pytest.fixture
-def traffic(database: Database, clock: Clock, store: Store) -> TrafficStore:
+def traffic(database: Database, clock: Clock, store: VersionStore) -> TrafficStore:
     for name in ("1", "2", "3"):
         store.add_version(version(name), BY)
     return TrafficStore(database, clock)
 
 
-def given(route: RouteSpec | None, **changes: object) -> Change:
-    return replace(Change({"told": {"state": "running"}}, route=route), **changes)  # type: ignore[arg-type]
+def given(route: RouteSpec | None, **changes: object) -> TrialChange:
+    return replace(TrialChange({"told": {"state": "running"}}, route=route), **changes)  # type: ignore[arg-type]
 
 
-def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: Store) -> None:
+def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: VersionStore) -> None:
     revision = traffic.set_route("m", lambda _: SPLIT, BY)
     record = store.model("m")
     assert (record.route, record.revision, store.revision()) == (SPLIT, revision, revision)
@@ -72,18 +72,18 @@ def test_a_route_is_kept_as_it_was_set(traffic: TrafficStore, store: Store) -> N
     ],
 )
 def test_what_an_open_trial_needs_is_retired_by_force_alone(
-    traffic: TrafficStore, store: Store, document: Document
+    traffic: TrafficStore, store: VersionStore, document: Document
 ) -> None:
-    trial = traffic.begin("m", ROLLOUT, lambda _, __: Change(document, keep_route=True), BY)
+    trial = traffic.begin("m", ROLLOUT, lambda _, __: TrialChange(document, keep_route=True), BY)
     with pytest.raises(Conflict, match=f"rollout {trial.id} of 'm' needs version '3'; end it first"):
         store.retire("m", "3", BY)
-    traffic.change(trial, lambda _: Change(document, open=False, keep_route=True), "abort", BY)
+    traffic.change(trial, lambda _: TrialChange(document, open=False, keep_route=True), "abort", BY)
     store.retire("m", "3", BY)
 
 
-def test_a_forced_retirement_asks_no_trial(traffic: TrafficStore, store: Store) -> None:
+def test_a_forced_retirement_asks_no_trial(traffic: TrafficStore, store: VersionStore) -> None:
     document = {"rollout": {"spec": {"to": "3", "from": "1"}}}
-    traffic.begin("m", ROLLOUT, lambda _, __: Change(document, keep_route=True), BY)
+    traffic.begin("m", ROLLOUT, lambda _, __: TrialChange(document, keep_route=True), BY)
     store.retire("m", "3", BY, force=True)
     assert store.model("m").versions["3"].state is VersionState.RETIRED
 
@@ -91,13 +91,13 @@ def test_a_forced_retirement_asks_no_trial(traffic: TrafficStore, store: Store) 
 def test_the_versions_that_rollouts_were_begun_to(traffic: TrafficStore) -> None:
     assert traffic.rollout_targets("m") == set()
     for document in ({"rollout": {"spec": {"to": "2"}}}, {"rollout": {"spec": {"to": "3"}}}, {"of": "another form"}):
-        trial = traffic.begin("m", ROLLOUT, lambda _, __, one=document: Change(one, open=True), BY)  # type: ignore[misc]
-        traffic.change(trial, lambda _, one=document: Change(one, open=False), "abort", BY)  # type: ignore[misc]
+        trial = traffic.begin("m", ROLLOUT, lambda _, __, one=document: TrialChange(one, open=True), BY)  # type: ignore[misc]
+        traffic.change(trial, lambda _, one=document: TrialChange(one, open=False), "abort", BY)  # type: ignore[misc]
     assert traffic.rollout_targets("m") == {"2", "3"}
     assert traffic.rollout_targets("other") == set()
 
 
-def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: Store) -> None:
+def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: VersionStore) -> None:
     trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
     assert store.model("m").route == SPLIT
     assert traffic.open_trials() == [trial]
@@ -119,7 +119,7 @@ def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: Sto
         traffic.trial("m", EXPERIMENT, trial.id)
 
 
-def test_a_step_that_cannot_be_taken_leaves_nothing_behind(traffic: TrafficStore, store: Store) -> None:
+def test_a_step_that_cannot_be_taken_leaves_nothing_behind(traffic: TrafficStore, store: VersionStore) -> None:
     store.aliases.move("m", "champion", "1", BY)
     trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
     before = store.model("m"), store.audit("m"), traffic.trial("m", ROLLOUT, trial.id)
@@ -145,7 +145,7 @@ def test_racing_steps_have_one_winner(traffic: TrafficStore) -> None:
     won: list[str] = []
 
     def race(name: str) -> None:
-        def make(_: ModelRecord) -> Change:
+        def make(_: ModelRecord) -> TrialChange:
             return given(SPLIT)
 
         try:

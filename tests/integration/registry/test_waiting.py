@@ -176,7 +176,7 @@ def test_a_file_system_that_fails_is_away_and_not_empty(
         tree.entries(folder)
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(NotReady, match="cannot be read now"):
-        tree.look()
+        tree.refresh()
     with pytest.raises(NotReady, match="cannot be read now"):
         tree.read("m/config.pbtxt", "the configuration")
     monkeypatch.undo()

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.reconcile.planner import Found
-from penstock.control.reconcile.reconciler import NothingYet
-from penstock.control.sources.folder import ARRIVING, EXAMINED, RETRY_S, FolderContents
-from penstock.control.sources.repositories import Repository
+from penstock.control.reconcile.planner import SourceModel
+from penstock.control.reconcile.reconciler import NoModelsYet
+from penstock.control.sources.folder import ARRIVING, BEING_EXAMINED, RETRY_S, FolderContents
+from penstock.control.sources.repositories import SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.blobs.folder import hash_file
-from penstock.registry.graphs.rewrite import Edit, Rewrite, rewrite_out
-from penstock.registry.records import Plan, Report, Subject
-from penstock.registry.repository.copies import Copies
+from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, rewrite_out
+from penstock.registry.records import AdmissionReport, ExaminedContent, PreparationPlan
+from penstock.registry.repository.copies import RepositoryCopies
 from penstock.registry.repository.local import LocalTree
-from penstock.registry.repository.verdicts import Verdicts
+from penstock.registry.repository.verdicts import VerdictCache
 from tests import harness, zoo
 from tests.harness import PATIENCE_S, wait_until
 from tests.integration.registry.test_gateway import answering, ask
@@ -37,7 +37,9 @@ class World:
         self.root.mkdir()
         self.now = 100.0
         self.examined: list[Path] = []
-        self.verdict: Callable[[Subject], Report] = lambda subject: Report("", {"memory_bytes": 5})
+        self.verdict: Callable[[ExaminedContent], AdmissionReport] = lambda subject: AdmissionReport(
+            "", {"memory_bytes": 5}
+        )
         self.gate: asyncio.Event | None = None
         self.verdicts = root / "verdicts"
         self.basis: dict[str, object] = {"runtime": "1"}
@@ -46,14 +48,16 @@ class World:
 
     def contents(self, *more: Path) -> FolderContents:
         trees = [LocalTree(root) for root in (self.root, *more)]
-        copies = Copies(self.home / "copies", "these", 1 << 20)
-        verdicts = Verdicts(self.verdicts, self.basis)
-        return FolderContents([Repository(tree) for tree in trees], self, verdicts, copies, SETTLE_S, lambda: self.now)
+        copies = RepositoryCopies(self.home / "copies", "these", 1 << 20)
+        verdicts = VerdictCache(self.verdicts, self.basis)
+        return FolderContents(
+            [SourceRepository(tree) for tree in trees], self, verdicts, copies, SETTLE_S, lambda: self.now
+        )
 
-    async def plan(self, subject: Subject) -> Plan:
-        return Plan(None, self.weights, self.facts)
+    async def plan(self, subject: ExaminedContent) -> PreparationPlan:
+        return PreparationPlan(None, self.weights, self.facts)
 
-    async def examine(self, subject: Subject) -> Report:
+    async def examine(self, subject: ExaminedContent) -> AdmissionReport:
         self.examined.append(subject.graph)
         if self.gate is not None:
             await self.gate.wait()
@@ -71,7 +75,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def by_name(found: Sequence[Found]) -> dict[str, Found]:
+def by_name(found: Sequence[SourceModel]) -> dict[str, SourceModel]:
     return {model.name: model for model in found}
 
 
@@ -157,7 +161,7 @@ def test_what_is_being_examined_keeps_its_old_content(world: World) -> None:
         world.now += SETTLE_S
         found = by_name(await contents.scan(settled_only=True))["a"]
         assert found.versions == {"1": before}
-        assert found.broken == {"2": EXAMINED}
+        assert found.broken == {"2": BEING_EXAMINED}
         world.gate.set()
         found = by_name(await contents.scan(settled_only=False))["a"]
         assert set(found.versions) == {"1", "2"}
@@ -171,7 +175,7 @@ def test_a_refused_content_leaves_the_one_before_in_place(world: World) -> None:
         world.write("a/1/model.onnx")
         contents = world.contents()
         before = by_name(await contents.scan(settled_only=False))["a"].versions["1"]
-        world.verdict = lambda subject: Report("it is bad")
+        world.verdict = lambda subject: AdmissionReport("it is bad")
         world.write("a/1/model.onnx", "bad")
         world.write("a/2/model.onnx", "bad too")
         found = by_name(await contents.scan(settled_only=False))["a"]
@@ -257,12 +261,12 @@ def test_a_refusal_is_examined_again_by_a_load_and_on_another_basis(world: World
     async def run() -> None:
         world.write("a/1/model.onnx")
         world.write("b/1/model.onnx", "another graph")
-        world.verdict = lambda subject: Report("it is bad", {}, "it is bad, see /srv/x")
+        world.verdict = lambda subject: AdmissionReport("it is bad", {}, "it is bad, see /srv/x")
         contents = world.contents()
         found = by_name(await contents.scan(settled_only=False))
         assert found["a"].broken == {"1": "it is bad"}
         assert found["a"].details == {"1": "it is bad, see /srv/x"}
-        world.verdict = lambda subject: Report()
+        world.verdict = lambda subject: AdmissionReport()
         assert by_name(await contents.scan(settled_only=False))["a"].broken  # nobody asked
         assert by_name(await world.contents().scan(settled_only=False))["a"].broken  # nor does a restart
         assert len(world.examined) == 2
@@ -280,7 +284,7 @@ def test_what_cannot_be_examined_now_is_tried_again_after_a_while(world: World) 
     async def run() -> None:
         world.write("a/1/model.onnx")
 
-        def refuse(_: Subject) -> Report:
+        def refuse(_: ExaminedContent) -> AdmissionReport:
             raise NotReady("no process can be started")
 
         world.verdict = refuse
@@ -289,7 +293,7 @@ def test_what_cannot_be_examined_now_is_tried_again_after_a_while(world: World) 
         world.now += SETTLE_S
         await contents.scan(settled_only=True)
         await contents.scan(settled_only=True)
-        world.verdict = lambda subject: Report()
+        world.verdict = lambda subject: AdmissionReport()
         found = by_name(await contents.scan(settled_only=True))["a"]
         assert found.broken == {"1": "no process can be started"}
         assert len(world.examined) == 1
@@ -350,7 +354,7 @@ def test_one_that_is_away_from_the_start_stops_no_other(world: World) -> None:
     async def run() -> None:
         away = world.home / "nowhere"
         contents = world.contents(away)
-        with pytest.raises(NothingYet, match="holds no model"):
+        with pytest.raises(NoModelsYet, match="holds no model"):
             await contents.scan(settled_only=False)
         world.write("a.onnx")
         assert set(by_name(await contents.scan(settled_only=False))) == {"a"}
@@ -388,13 +392,15 @@ def test_what_is_away_is_neither_examined_nor_loaded_anew(world: World, caplog: 
 def test_a_changed_graph_is_what_is_offered(world: World) -> None:
     async def run() -> None:
         changed = b"giraffe"
-        rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
+        rewrite = Rewrite(
+            (ByteEdit(1, 1, b"ir"), ByteEdit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}"
+        )
         world.facts = {"rewrite": rewrite_out(rewrite), "zipmap": {"y": ["a", "b"]}}
         graph, seen = world.write("a/1/model.onnx"), []
 
-        def look(subject: Subject) -> Report:
+        def look(subject: ExaminedContent) -> AdmissionReport:
             seen.append(subject.graph.read_bytes())
-            return Report()
+            return AdmissionReport()
 
         world.verdict = look
         (found,) = await world.contents().scan(settled_only=False)

@@ -19,10 +19,10 @@ from grpc import aio
 
 from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest.server import RestServer
-from penstock.core.batching import Cost, RowProof
-from penstock.core.desired import ModelSpec, State, VersionStatus
+from penstock.core.batching import RowProof, RunCost
+from penstock.core.desired import ModelSpec, ReadyState, VersionStatus
 from penstock.core.options import ModelOptions
 from penstock.engine import model as engine
 from penstock.engine.model import Model
@@ -34,7 +34,7 @@ from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.harness import PATIENCE_S, reached
 from tests.integration.api_grpc.worker import Shelf
@@ -78,18 +78,18 @@ class World:
         }
         for name in ("pool", "joint", "failing_pool", "gated"):
             models[name].run_ns = None  # unknown, so that it stays off the event loop
-        models["joint"].batch_cost = Cost(1e6, 1e3)
+        models["joint"].batch_cost = RunCost(1e6, 1e3)
         return {name: self._entry(name, block, model) for block, (name, model) in enumerate(models.items(), 1)}
 
     def _entry(self, name: str, block: int, model: Model) -> ModelEntry:
-        identity, counters = Identity(name, "1"), self.slot.block(block)
+        identity, counters = VersionIdentity(name, "1"), self.slot.block(block)
         loaded = LoadedVersion(identity, model, ModelOptions(), {}, counters, self.plane.memory)
-        return model_entry(ModelSpec(name), {"1": loaded}, {"1": VersionStatus(name, "1", State.READY)})
+        return model_entry(ModelSpec(name), {"1": loaded}, {"1": VersionStatus(name, "1", ReadyState.READY)})
 
     async def start(self) -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         self.http: tuple[str, int] = sock.getsockname()
-        self.rest = RestServer(self.plane, "0", Limits())
+        self.rest = RestServer(self.plane, "0", HttpLimits())
         await self.rest.start(sock)
         self.grpc = Http2Server(self.plane, GrpcOptions())
         self.channel = aio.insecure_channel(f"127.0.0.1:{await self.grpc.start('127.0.0.1', 0)}")

@@ -12,7 +12,7 @@ from penstock.registry.db.database import Database, open_database
 from penstock.registry.db.shared_clock import SharedClock
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests import postgres
 from tests.unit.control.trials import ME, Clock, FakeFleet
 
@@ -32,7 +32,7 @@ class SkewedGateway:
     def __init__(self, url: str, name: str, skew: float) -> None:
         self.database: Database = open_database(url, 5.0)
         self.database.clock = SharedClock(lambda: time.time() + skew)
-        self.store = Store(self.database)
+        self.store = VersionStore(self.database)
         self.traffic = TrafficStore(self.database)
         self.fleet = FakeFleet(self.store, Clock())
         self.rollouts = Rollouts(self.traffic, self.fleet, name, self.fleet.labels)
@@ -54,8 +54,8 @@ def test_a_gateway_with_a_wrong_clock_sees_times_as_the_others_do(url: str, skew
         looks = right.traffic.observations(trial["id"])
         assert {look["at"] == pytest.approx(right.traffic.now(), abs=5.0) for look in looks.values()} == {True}
         open_trial = right.traffic.open_trials()[0]
-        assert not right.rollouts._acknowledged(open_trial, looks.values())
-        state = asyncio.run(right.rollouts.one("m", trial["id"]))
+        assert not right.rollouts._is_acknowledged(open_trial, looks.values())
+        state = asyncio.run(right.rollouts.get_trial("m", trial["id"]))
         assert (state["state"], state["step"]) == ("running", 0)  # no deadline, no end of the step
         document = open_trial.document["rollout"]
         assert document["step_at"] == pytest.approx(right.traffic.now(), abs=10.0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.cli.addresses import local_address
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from penstock.config.settings import load_settings, settings_document
 
 Run = Callable[..., Any]
@@ -23,7 +23,7 @@ def test_show_prints_a_file_that_means_the_same(penstock: Run, file: Path, monke
     file.write_text("workers: 3\nstop: {drain_delay_seconds: 0.5}\n")
     monkeypatch.setenv("PENSTOCK_WORKERS", "2")
     result = penstock("config", "show", "--config", str(file))
-    assert result.code == Exit.OK
+    assert result.code == ExitCode.OK
     monkeypatch.delenv("PENSTOCK_WORKERS")
     again = file.with_name("again.yaml")
     again.write_text(result.out)
@@ -36,22 +36,22 @@ def test_show_prints_a_file_that_means_the_same(penstock: Run, file: Path, monke
 def test_check_says_every_fault(penstock: Run, file: Path) -> None:
     file.write_text("http_port: 70000\nworkres: 2\n")
     result = penstock("config", "check", "--config", str(file))
-    assert result.code == Exit.USAGE
+    assert result.code == ExitCode.USAGE
     assert result.out == ""
     assert len(result.err.splitlines()) == 2
     as_json = penstock("config", "check", "--config", str(file), "--json")
-    assert as_json.code == Exit.USAGE
+    assert as_json.code == ExitCode.USAGE
     assert json.loads(as_json.out)["faults"] == result.err.splitlines()
 
 
 def test_check_finds_the_defaults_sound(penstock: Run) -> None:
-    assert penstock("config", "check").code == Exit.OK
+    assert penstock("config", "check").code == ExitCode.OK
     assert json.loads(penstock("config", "check", "--json").out) == {"ok": True, "faults": []}
 
 
 def test_show_refuses_settings_that_cannot_be_used(penstock: Run, file: Path) -> None:
     result = penstock("config", "show", "--config", str(file))
-    assert result.code == Exit.USAGE
+    assert result.code == ExitCode.USAGE
     assert "cannot be read" in result.err
 
 

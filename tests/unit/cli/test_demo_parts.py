@@ -13,11 +13,11 @@ from penstock.core.lineage import metadata_of
 
 
 @pytest.fixture(scope="module")
-def digits() -> training.Digits:
+def digits() -> training.DigitRows:
     return training.read_digits()
 
 
-def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, digits: training.Digits) -> None:
+def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, digits: training.DigitRows) -> None:
     seen: list[float] = []
     pipelines = {recipe.version: training.train(recipe, digits, seen.append) for recipe in training.recipes()}
     for version, pipeline in pipelines.items():
@@ -33,7 +33,7 @@ def test_the_exported_graphs_answer_as_the_trained_pipelines(tmp_path: Path, dig
         assert metadata_of(metadata) == metadata
 
 
-def test_a_digit_is_drawn_in_eight_lines(digits: training.Digits) -> None:
+def test_a_digit_is_drawn_in_eight_lines(digits: training.DigitRows) -> None:
     lines = pictures.digit(digits.test_rows[0], plain=True).split("\n")
     assert [len(line) for line in lines] == [16] * 8
     assert set("".join(lines)) <= set(pictures.PLAIN_SHADES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from penstock.cli.client import CallFailed
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from penstock.cli.grpc_client import from_message, to_message
 from penstock.core.tensors import NUMPY_TYPES
 from penstock.proto import grpc_service_pb2 as pb
@@ -60,7 +60,7 @@ def test_ids_outputs_and_parameters_are_carried_over() -> None:
 def test_values_of_another_kind_are_a_usage_fault(datatype: str, data: list[Any]) -> None:
     with pytest.raises(CallFailed, match="the data of input 'x' does not fit") as caught:
         to_message("m", "", document(datatype, data))
-    assert caught.value.code == Exit.USAGE
+    assert caught.value.code == ExitCode.USAGE
 
 
 def test_nested_data_takes_the_stated_shape() -> None:

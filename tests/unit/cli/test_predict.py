@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from tests.harness import Server
 
 Run = Callable[..., Any]
@@ -22,7 +22,7 @@ def by(request: pytest.FixtureRequest, server: Server) -> list[str]:
 
 
 def outputs(result: Any) -> dict[str, list[Any]]:
-    assert result.code == Exit.OK, result
+    assert result.code == ExitCode.OK, result
     return {output["name"]: output["data"] for output in json.loads(result.out)["outputs"]}
 
 
@@ -48,7 +48,7 @@ def test_the_answer_is_the_models(penstock: Run, by: list[str], model: str, data
 
 def test_the_version_asked_for_answers_and_is_shown(penstock: Run, by: list[str]) -> None:
     result = penstock("predict", "pair", "--data", "[0, 1, 2]", "--version", "1", *by)
-    assert result.code == Exit.OK
+    assert result.code == ExitCode.OK
     assert result.err == "pair version 1 (pinned)\n"
     assert result.out.splitlines() == ["y FP32 [1, 3]", "1 2 3        "]
 
@@ -83,16 +83,16 @@ def test_rows_of_a_batch_are_lines_of_a_table(penstock: Run, by: list[str]) -> N
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        (["nobody", "--data", "[1]"], Exit.NOT_FOUND, "unknown model 'nobody'"),
-        (["pair", "--data", "[1, 2, 3]", "--version", "9"], Exit.NOT_FOUND, "has no version '9'"),
-        (["broken", "--data", "[1]"], Exit.UNAVAILABLE, "not ready"),
-        (["pair", "--data", "[1, 2]"], Exit.FAILURE, "expected 'x' FP32 [-1, 3]"),
-        (["pair", "--data", '{"z": [1]}'], Exit.USAGE, "unknown input 'z'; the model takes x FP32 [-1, 3]"),
-        (["slow", "--data", "[1]", "--timeout", "0.05"], Exit.UNAVAILABLE, ""),
+        (["nobody", "--data", "[1]"], ExitCode.NOT_FOUND, "unknown model 'nobody'"),
+        (["pair", "--data", "[1, 2, 3]", "--version", "9"], ExitCode.NOT_FOUND, "has no version '9'"),
+        (["broken", "--data", "[1]"], ExitCode.UNAVAILABLE, "not ready"),
+        (["pair", "--data", "[1, 2]"], ExitCode.FAILURE, "expected 'x' FP32 [-1, 3]"),
+        (["pair", "--data", '{"z": [1]}'], ExitCode.USAGE, "unknown input 'z'; the model takes x FP32 [-1, 3]"),
+        (["slow", "--data", "[1]", "--timeout", "0.05"], ExitCode.UNAVAILABLE, ""),
     ],
 )
 def test_what_goes_wrong_has_its_code_and_one_line(
-    penstock: Run, by: list[str], arguments: list[str], code: Exit, expected: str
+    penstock: Run, by: list[str], arguments: list[str], code: ExitCode, expected: str
 ) -> None:
     result = penstock("predict", *arguments, *by)
     assert (result.code, result.out) == (code, ""), result
@@ -103,11 +103,11 @@ def test_what_goes_wrong_has_its_code_and_one_line(
 
 def test_names_of_any_kind_reach_the_gateway(penstock: Run, by: list[str]) -> None:
     result = penstock("predict", "a?b#c d%", "--data", "[1]", *by)
-    assert result.code == Exit.NOT_FOUND
+    assert result.code == ExitCode.NOT_FOUND
     assert "a?b#c d%" in result.err
 
 
 def test_health_reports_a_ready_gateway(penstock: Run, server: Server) -> None:
     result = penstock("health", "--url", f"http://{server.ops}/")
-    assert (result.code, result.out, result.err) == (Exit.OK, "", "ready\n")
+    assert (result.code, result.out, result.err) == (ExitCode.OK, "", "ready\n")
     assert json.loads(penstock("health", "--url", server.ops, "--json").out)

@@ -11,7 +11,7 @@ from rich.console import Console
 from penstock.cli.rollout import _guard, _step, _steps, render
 from penstock.cli.route import _rule, bar, weights
 from penstock.core.rollouts.documents import rollout_document
-from penstock.core.rollouts.gates import Step
+from penstock.core.rollouts.gates import RolloutStep
 from penstock.core.rollouts.guard_spec import NAMES, GuardSpec, guard_in
 from penstock.core.rollouts.rollout import start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
@@ -74,7 +74,7 @@ def test_every_guard_takes_its_limit(metric: str) -> None:
     ],
 )
 def test_steps_are_drawn_with_the_weights_that_they_have(steps: tuple[int, ...], hold_back: int, drawn: str) -> None:
-    spec = RolloutSpec("2", "1", steps=tuple(map(Step, steps)), hold_back=hold_back)
+    spec = RolloutSpec("2", "1", steps=tuple(map(RolloutStep, steps)), hold_back=hold_back)
     assert _steps(rollout_document(start_rollout(spec, 0.0))).plain == drawn
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock import __version__
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 
 Run = Callable[..., Any]
 
@@ -23,22 +23,22 @@ def nobody() -> Iterator[str]:
 
 def test_version_names_penstock_and_its_engine(penstock: Run) -> None:
     result = penstock("version")
-    assert result.code == Exit.OK
+    assert result.code == ExitCode.OK
     assert result.out.startswith(f"penstock {__version__} · onnxruntime ")
     assert json.loads(penstock("version", "--json").out)["penstock"] == __version__
 
 
 def test_every_verb_has_help(penstock: Run) -> None:
     overview = penstock("--help")
-    assert overview.code == Exit.OK
+    assert overview.code == ExitCode.OK
     for verb in ("serve", "demo", "predict", "config", "version", "health"):
         assert verb in overview.out
-        assert penstock(verb, "--help").code == Exit.OK
+        assert penstock(verb, "--help").code == ExitCode.OK
 
 
 def test_health_is_unavailable_when_nobody_answers(penstock: Run, nobody: str) -> None:
     result = penstock("health", "--url", nobody)
-    assert result.code == Exit.UNAVAILABLE
+    assert result.code == ExitCode.UNAVAILABLE
     assert (result.out, result.err.count("\n")) == ("", 1)
     assert "not ready" in result.err
 
@@ -46,11 +46,11 @@ def test_health_is_unavailable_when_nobody_answers(penstock: Run, nobody: str) -
 @pytest.mark.parametrize("options", [[], ["--grpc"]])
 def test_predict_is_unavailable_when_nobody_answers(penstock: Run, nobody: str, options: list[str]) -> None:
     result = penstock("predict", "m", "--data", "[1]", "--url", nobody, "--timeout", "2", *options)
-    assert result.code == Exit.UNAVAILABLE
+    assert result.code == ExitCode.UNAVAILABLE
     assert result.out == ""
 
 
 def test_predict_refuses_data_that_is_no_json(penstock: Run, nobody: str) -> None:
     result = penstock("predict", "m", "--data", "[1,", "--url", nobody)
-    assert result.code == Exit.USAGE
+    assert result.code == ExitCode.USAGE
     assert "is not JSON" in result.err

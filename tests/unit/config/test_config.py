@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.config.documents import ConfigFault
-from penstock.config.sections import Limits
+from penstock.config.sections import LimitSettings
 from penstock.config.settings import load_settings, settings_document, settings_schema
 from penstock.control.instance.options import WorkerOptions
 from penstock.core.limits import RequestLimits
@@ -34,7 +34,7 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 
 def test_limits_of_one_request_are_the_same_wherever_they_are_stated() -> None:
-    limits, worker = Limits(), WorkerOptions("127.0.0.1", 0, 0)
+    limits, worker = LimitSettings(), WorkerOptions("127.0.0.1", 0, 0)
     bounds = {name: value for name, value in asdict(RequestLimits()).items() if not name.endswith("_setting")}
     for name, value in bounds.items():
         assert (getattr(limits, name), getattr(worker, name)) == (value, value)

@@ -5,11 +5,18 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from penstock.control.delivery.observations import Look, Step, arm, kept, pairs, step
-from penstock.control.monitoring.fleet_evidence import counted_of
+from penstock.control.delivery.observations import (
+    EvidenceStep,
+    Observation,
+    arm_counts,
+    evidence_step,
+    last_of_stage,
+    shadow_pairs,
+)
+from penstock.control.monitoring.fleet_evidence import region_counts
 from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import pack_rows
-from penstock.control.monitoring.publication import Counts, Shape, layout_id, packed, summed
+from penstock.control.monitoring.publication import CountsLayout, VersionCounts, layout_id, pack_counts, sum_published
 from penstock.control.monitoring.version_document import version_document
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.core.policies import MonitorPolicy
@@ -18,7 +25,7 @@ from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import NO_LABELS
-from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import LabelBatch
@@ -27,7 +34,7 @@ from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
 KEY = ("m", "1")
 POLICY = MonitorPolicy(window_s=60, budget=10_000)
 REFERENCE = trained(rows=4000)
-SHAPE = Shape(layout_id(REFERENCE.digest, ()), Layout.of(REFERENCE))
+SHAPE = CountsLayout(layout_id(REFERENCE.digest, ()), RegionLayout.of(REFERENCE))
 CONTROL, CANARY = 1, 2
 OBJECTIVES = {"latency_p99_ms": 20.0}
 
@@ -60,40 +67,40 @@ class Gateways:
         cells = [one for gateway in self.cells for one in gateway][worker]
         RowCounter(REFERENCE, cells, COLUMNS, 1.0).count([exchange(np.random.default_rng(seed), rows, shift)])
 
-    def looks(self) -> dict[str, Look]:
+    def looks(self) -> dict[str, Observation]:
         """What each tells of a trial."""
         found = {}
         for name, slot in enumerate(self.slots):
             canary, control = Totals.of([slot], CANARY), Totals.of([slot], CONTROL)
             found[str(name)] = {
                 "stage": 7,
-                "canary": arm(canary, 1),
-                "control": arm(control, 1),
-                "pairs": pairs(canary),
+                "canary": arm_counts(canary, 1),
+                "control": arm_counts(control, 1),
+                "pairs": shadow_pairs(canary),
             }
         return found
 
-    def sum(self) -> Counts:
+    def sum(self) -> VersionCounts:
         """What the gateway that leads makes of what all have published."""
         published = []
         for name, (slot, cells) in enumerate(zip(self.slots, self.cells, strict=True)):
-            counted = Counted.of(REFERENCE, cells)
-            counts = Counts(SHAPE, counted.cells, counted.workers, Totals.of([slot], CONTROL).cells)
-            published.append(packed(KEY, str(name), counts))
-        return summed(published, {KEY: SHAPE})[KEY]
+            counted = RegionCounts.of(REFERENCE, cells)
+            counts = VersionCounts(SHAPE, counted.cells, counted.workers, Totals.of([slot], CONTROL).cells)
+            published.append(pack_counts(KEY, str(name), counts))
+        return sum_published(published, {KEY: SHAPE})[KEY]
 
 
 @given(st.lists(requests, min_size=1, max_size=3))
 def test_a_rollout_sees_the_same_of_one_gateway_and_of_three(stretches: list[list[tuple[int, int, bool, int]]]) -> None:
-    found: list[list[Step]] = []
+    found: list[list[EvidenceStep]] = []
     for gateways in (Gateways(1), Gateways(3)):
         before, steps = gateways.looks(), []
         for stretch in stretches:
             for request in stretch:
                 gateways.answer(*request)
             now = gateways.looks()
-            steps.append(step(before, now, 7))
-            before = kept(before, now, 7)
+            steps.append(evidence_step(before, now, 7))
+            before = last_of_stage(before, now, 7)
         found.append(steps)
     assert found[0] == found[1]
     assert sum(sum(one.requests) for one in found[1]) == sum(map(len, stretches))
@@ -117,13 +124,13 @@ def test_rules_see_the_same_of_one_gateway_and_of_three(
     for gateways in (Gateways(1), Gateways(3)):
         for request in asked:
             gateways.answer(*request)
-        monitor = VersionMonitor(REFERENCE, POLICY, counted_of(REFERENCE, POLICY, gateways.sum()), 0.0)
+        monitor = VersionMonitor(REFERENCE, POLICY, region_counts(REFERENCE, POLICY, gateways.sum()), 0.0)
         told: list[object] = []
         for number, (parts, shift) in enumerate(looks, 1):
             for index, (worker, rows) in enumerate(parts):
                 gateways.count(worker, rows, shift, 10 * number + index)
             counts = gateways.sum()
-            told += monitor.look(counted_of(REFERENCE, POLICY, counts), number * 5.0)
+            told += monitor.evaluate(region_counts(REFERENCE, POLICY, counts), number * 5.0)
             told.append(_shown(monitor, counts))
         found.append(told)
     assert _first_difference(found[0], found[1]) is None
@@ -140,7 +147,7 @@ def _first_difference(first: object, second: object, at: str = "") -> str | None
     return None if first == second else f"{at}: {first!r:.200}, {second!r:.200}"
 
 
-def _shown(monitor: VersionMonitor, counts: Counts) -> Document:
+def _shown(monitor: VersionMonitor, counts: VersionCounts) -> Document:
     return version_document(monitor, counts.totals, NO_LABELS, OBJECTIVES, {})
 
 

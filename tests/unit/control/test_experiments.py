@@ -30,7 +30,7 @@ class Bench:
         return asyncio.run(self.experiments.act("m", trial["id"], verb, ME))
 
     def look(self, trial: Document) -> Document:
-        return asyncio.run(self.experiments.one("m", trial["id"]))
+        return asyncio.run(self.experiments.get_trial("m", trial["id"]))
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
@@ -123,6 +123,6 @@ def test_what_cannot_begin(bench: Bench) -> None:
     trial = bench.begin(arms={"1": 5000, "2": 5000})
     with pytest.raises(Conflict, match=trial["id"]):
         bench.begin(arms={"1": 5000, "2": 5000})
-    assert [one["id"] for one in asyncio.run(bench.experiments.all("m"))] == [trial["id"]]
+    assert [one["id"] for one in asyncio.run(bench.experiments.list_trials("m"))] == [trial["id"]]
     with pytest.raises(NotFound):
-        asyncio.run(bench.experiments.all("nobody"))
+        asyncio.run(bench.experiments.list_trials("nobody"))

@@ -96,11 +96,11 @@ def test_documents_that_cannot_be_read_are_empty(tmp_path: Path) -> None:
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "LOCK_WAIT_S", 0.0)
-    with directory.locked(tmp_path / "lock"):
+    with directory.hold_lock(tmp_path / "lock"):
         assert directory.try_lock(tmp_path / "lock") is None
-        with pytest.raises(directory.RuntimeUnavailable), directory.locked(tmp_path / "lock"):
+        with pytest.raises(directory.RuntimeUnavailable), directory.hold_lock(tmp_path / "lock"):
             pass
-    with directory.locked(tmp_path / "lock"):
+    with directory.hold_lock(tmp_path / "lock"):
         pass
 
 

@@ -20,7 +20,7 @@ def member(folder: Path, name: str) -> Database:
 
 
 def of(database: Database) -> Leadership:
-    return Leadership(database.lease, database.lead, partial(database.lease.release, database))
+    return Leadership(database.lease, database.acquire_leadership, partial(database.lease.release, database))
 
 
 def shown(leadership: Leadership) -> list[float]:
@@ -58,7 +58,7 @@ def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
     leadership = of(database)
     asyncio.run(leadership.step())
     assert shown(leadership) == [1, 1]
-    leadership._lead = away
+    leadership._acquire = away
     now[0] = 7.0
     with pytest.raises(NotReady):
         asyncio.run(leadership.step())
@@ -70,7 +70,7 @@ def test_a_database_that_is_away_is_told_of_and_the_term_ends_by_itself(
 def test_a_database_that_hangs_does_not_hold_the_task(tmp_path: Path) -> None:
     database, go = member(tmp_path, "a"), threading.Event()
     leadership = of(database)
-    leadership._lead = lambda: go.wait(PATIENCE_S)
+    leadership._acquire = lambda: go.wait(PATIENCE_S)
     leadership.pools[0]._deadline_s = 0.01
     for _ in range(2):
         with pytest.raises(NotReady, match="did not answer"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from penstock.cli.monitor import render
-from penstock.control.monitoring.label_comparisons import Signal, Terms
+from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms
 from penstock.control.monitoring.references.submission import LEARNING_S
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
@@ -27,20 +27,20 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answers import answers_of
-from penstock.monitor.columns import Rows, input_columns, joined, output_columns
+from penstock.monitor.columns import RowValues, concatenate, input_columns, output_columns
 from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.counters.layout import REGION_CELLS, Cells
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.feedback import Feedback
 from penstock.monitor.reference import Reference, reference_in, reference_out
 from penstock.monitor.reference_builder import build
-from penstock.monitor.rows import Layout, RowCounter
+from penstock.monitor.rows import RegionLayout, RowCounter
 from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.serving.observers.baseline_collector import BaselineCollector
-from penstock.telemetry.metrics import Kind
-from penstock.telemetry.readings import Bulk, Point
+from penstock.telemetry.metrics import MetricType
+from penstock.telemetry.readings import Point, PointBatch
 from tests.unit.control.trials import ME, FakeFleet, World
 from tests.unit.serving.stubs import served
 
@@ -284,7 +284,7 @@ def test_odd_values_are_violations(watcher: Watcher) -> None:
     }
     told: dict[tuple[str, tuple[str, ...]], float] = {}
     for one in watcher.monitoring.readings():
-        if isinstance(one, Bulk):
+        if isinstance(one, PointBatch):
             told |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
         elif isinstance(one, Point):
             told[one.metric.name, one.labels] = one.value
@@ -303,7 +303,7 @@ def gathered(watcher: Watcher, rows: int, version: str = "2") -> None:
     assert given is not None
     assert answered is not None
     told = {"model": "m", "version": version, "names": NAMES}
-    watcher.monitoring.gathered({**told, "inputs": rows_out([given]), "outputs": rows_out([joined([answered])])})
+    watcher.monitoring.gathered({**told, "inputs": rows_out([given]), "outputs": rows_out([concatenate([answered])])})
 
 
 def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(watcher: Watcher) -> None:
@@ -339,7 +339,9 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
         p = generator.uniform(0.5, 1.0, rows).astype("<f4")
         return exchange(generator, rows)[0], [Tensor("p", "FP32", np.stack([1 - p, p], axis=1))]
 
-    def learned(inputs: list[Rows], outputs: list[Rows], confidence: ConfidenceHistogram | None, _: int) -> None:
+    def learned(
+        inputs: list[RowValues], outputs: list[RowValues], confidence: ConfidenceHistogram | None, _: int
+    ) -> None:
         names = [[*side.numbers, *side.labels] for side in columns]
         told = {"model": "m", "version": "2", "names": names, "inputs": rows_out(inputs), "outputs": rows_out(outputs)}
         sure = None if confidence is None else asdict(confidence)
@@ -603,7 +605,7 @@ def test_the_words_of_a_version_change_with_its_slices(watcher: Watcher) -> None
     assert sliced.offset >= plain.offset + plain.size
     watcher.open()
     assert watcher.watch() == sliced
-    assert Layout.of(shops.reference, sliced.keys).size == sliced.size
+    assert RegionLayout.of(shops.reference, sliced.keys).size == sliced.size
 
 
 def test_evidence_outlives_the_process_that_has_it(watcher: Watcher) -> None:
@@ -675,7 +677,7 @@ def test_evidence_that_belongs_to_other_words_begins_at_the_present_ones(watcher
 @given(st.floats(0.001, 1e4), st.lists(st.integers(0, 50), min_size=1, max_size=20), st.floats(0, 10))
 def test_the_parts_of_a_fleet_are_never_more_than_the_whole(daily: float, versions: list[int], own: float) -> None:
     alarms = FleetAlarms(daily, gateways=len(versions))
-    parts = [alarms.part(MonitorPolicy(daily=own), many).daily * many for many in versions]
+    parts = [alarms.share_of(MonitorPolicy(daily=own), many).daily * many for many in versions]
     assert sum(parts) <= daily * (1 + 1e-9)
 
 
@@ -714,7 +716,7 @@ def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -
 
 
 def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None:
-    terms = Terms("a rollout", "m", Signal.WRONG, 3, ("1", "2"))
+    terms = ComparisonTerms("a rollout", "m", ComparedSignal.WRONG, 3, ("1", "2"))
     watcher.world.clock.now = time.time()
     comparisons = watcher.monitoring.labels.comparisons
     comparisons.start(terms)
@@ -723,7 +725,7 @@ def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None
     remember(watcher, ["pinned"], [0.9], "1")
     watcher.world.clock.now = time.time() + 3
     assert take(watcher, Feedback("a1", 1), Feedback("b1", 0), Feedback("pinned", 0), Feedback("a2", 1)) == 0
-    before = comparisons.look("a rollout", 3, -1.0)
+    before = comparisons.closed_strata("a rollout", 3, -1.0)
     assert before is not None
     assert before["waiting"] == {"1": 2, "2": 1}
     watcher.monitoring.close()
@@ -732,13 +734,13 @@ def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None
     comparisons.start(terms)
     assert take(watcher, Feedback("b2", 1)) == 0
     watcher.world.clock.now += 10
-    after = comparisons.look("a rollout", 3, -1.0)
+    after = comparisons.closed_strata("a rollout", 3, -1.0)
     assert after is not None
     assert [one["sums"] for one in after["strata"]] == [{"1": (2, 1.0, 1.0), "2": (2, 0.0, 0.0)}]
-    assert comparisons.look("a rollout", 3, after["upto"]) == {**after, "strata": []}  # once they are known
-    assert comparisons.look("a rollout", 4, -1.0) is None
-    comparisons.retain(Signal.WRONG, ())
-    assert comparisons.look("a rollout", 3, -1.0) is None
+    assert comparisons.closed_strata("a rollout", 3, after["upto"]) == {**after, "strata": []}  # once they are known
+    assert comparisons.closed_strata("a rollout", 4, -1.0) is None
+    comparisons.retain(ComparedSignal.WRONG, ())
+    assert comparisons.closed_strata("a rollout", 3, -1.0) is None
 
 
 def test_labels_that_come_too_late_are_told_apart(watcher: Watcher) -> None:
@@ -794,9 +796,9 @@ def counters(watcher: Watcher) -> dict[tuple[str, tuple[str, ...]], float]:
     """Every counter that the monitor exports."""
     found: dict[tuple[str, tuple[str, ...]], float] = {}
     for one in watcher.monitoring.readings():
-        if one.metric.kind is not Kind.COUNTER:
+        if one.metric.kind is not MetricType.COUNTER:
             continue
-        if isinstance(one, Bulk):
+        if isinstance(one, PointBatch):
             found |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
         elif isinstance(one, Point):
             found[one.metric.name, one.labels] = one.value

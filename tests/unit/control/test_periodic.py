@@ -15,10 +15,10 @@ from penstock.control.periodic import (
     JITTER,
     LONGEST_S,
     SLOWEST_S,
-    Attempts,
     KeyedWork,
     PeriodicTask,
     ProblemLog,
+    RetryState,
     Tasks,
     backoff_s,
     due_keys,
@@ -121,7 +121,7 @@ def test_an_interval_has_jitter_and_an_end(failures: int, interval: float, chanc
 def test_keys_are_due_at_their_time_and_unknown_ones_at_once(
     waiting: dict[int, float], keys: list[int], now: float
 ) -> None:
-    found = due_keys(keys, {key: Attempts(1, due) for key, due in waiting.items()}, now)
+    found = due_keys(keys, {key: RetryState(1, due) for key, due in waiting.items()}, now)
     assert found == [key for key in keys if waiting.get(key, 0.0) <= now]
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from penstock.control.delivery.prometheus import MOST_BYTES, Prometheus
+from penstock.control.delivery.prometheus import MOST_BYTES, PrometheusClient
 from penstock.core.errors import NotReady
 from tests.harness import PATIENCE_S
 
@@ -45,33 +45,33 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def ask() -> Iterator[Prometheus]:
+def ask() -> Iterator[PrometheusClient]:
     server = HTTPServer(("127.0.0.1", 0), Answering)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield Prometheus(f"http://127.0.0.1:{server.server_port}/")
+    yield PrometheusClient(f"http://127.0.0.1:{server.server_port}/")
     server.shutdown()
     thread.join(PATIENCE_S)
     server.server_close()
 
 
 @pytest.mark.parametrize(("query", "value"), [("vector", 0.25), ("scalar", 3.0), ("empty", None), ("nan", None)])
-def test_answers(ask: Prometheus, query: str, value: float | None) -> None:
+def test_answers(ask: PrometheusClient, query: str, value: float | None) -> None:
     assert ask(query) == value
 
 
 @pytest.mark.parametrize("query", ["text", "odd", "bad"])
-def test_what_is_no_answer(ask: Prometheus, query: str) -> None:
+def test_what_is_no_answer(ask: PrometheusClient, query: str) -> None:
     with pytest.raises(NotReady, match="Prometheus"):
         ask(query)
 
 
 @pytest.mark.parametrize(("query", "told"), [("several", "2 series; .*max"), ("endless", "more than .*max")])
-def test_several_series_are_no_answer(ask: Prometheus, query: str, told: str) -> None:
+def test_several_series_are_no_answer(ask: PrometheusClient, query: str, told: str) -> None:
     with pytest.raises(NotReady, match=told):
         ask(query)
 
 
 def test_nobody_there() -> None:
     with pytest.raises(NotReady, match="does not answer"):
-        Prometheus("http://127.0.0.1:9")("up")
+        PrometheusClient("http://127.0.0.1:9")("up")

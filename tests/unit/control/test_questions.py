@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from penstock.control.calls.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingCall, BlockingPool
 from penstock.control.delivery.questions import (
     EVERY_S,
     FORGET_S,
     QUERIES,
     THREADS,
     WEBHOOKS,
-    Questions,
-    Reply,
+    GateQueries,
+    QueryResult,
     asking_pools,
 )
 from penstock.control.sinks import SinkFault
@@ -30,14 +30,14 @@ class Never:
     """Takes everything and finishes it when it is told to."""
 
     def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        self.abandoned: list[Job] = []
+        self.jobs: list[BlockingCall] = []
+        self.abandoned: list[BlockingCall] = []
 
-    def submit(self, work: Callable[[], Any]) -> Job:
-        self.jobs.append(Job(work, Future()))
+    def submit(self, work: Callable[[], Any]) -> BlockingCall:
+        self.jobs.append(BlockingCall(work, Future()))
         return self.jobs[-1]
 
-    def abandon(self, job: Job) -> None:
+    def abandon(self, job: BlockingCall) -> None:
         self.abandoned.append(job)
 
 
@@ -49,26 +49,28 @@ def test_each_answer_is_taken_once_and_asked_for_now_and_then() -> None:
         return 200.0
 
     questions = at_once(clock)
-    assert questions.put(QUERIES, ("a",), question, 5.0) == Reply(200.0)
-    assert questions.put(QUERIES, ("a",), question, 5.0) is None
+    assert questions.take_or_start(QUERIES, ("a",), question, 5.0) == QueryResult(200.0)
+    assert questions.take_or_start(QUERIES, ("a",), question, 5.0) is None
     clock.now += EVERY_S
-    assert questions.put(QUERIES, ("a",), question, 5.0) == Reply(200.0)
+    assert questions.take_or_start(QUERIES, ("a",), question, 5.0) == QueryResult(200.0)
     assert len(asked) == 2
 
 
 def test_a_question_without_an_answer_is_asked_once_and_a_late_answer_is_dropped() -> None:
     clock, never = Clock(), Never()
-    questions = Questions({QUERIES: never}, clock)
-    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
+    questions = GateQueries({QUERIES: never}, clock)
+    assert questions.take_or_start(QUERIES, ("a",), lambda: 1.0, 5.0) is None
     clock.now += 5.0
-    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) == Reply(None, "it has not answered within 5 s")
+    assert questions.take_or_start(QUERIES, ("a",), lambda: 1.0, 5.0) == QueryResult(
+        None, "it has not answered within 5 s"
+    )
     clock.now += 60.0
-    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
+    assert questions.take_or_start(QUERIES, ("a",), lambda: 1.0, 5.0) is None
     assert len(never.jobs) == 1
     assert never.abandoned == never.jobs
     never.jobs[0].future.set_result(200.0)
-    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
-    assert questions.put(QUERIES, ("a",), lambda: 1.0, 5.0) is None
+    assert questions.take_or_start(QUERIES, ("a",), lambda: 1.0, 5.0) is None
+    assert questions.take_or_start(QUERIES, ("a",), lambda: 1.0, 5.0) is None
     assert len(never.jobs) == 2
 
 
@@ -80,19 +82,21 @@ def test_faults_are_said() -> None:
         return question
 
     questions = at_once(Clock())
-    assert questions.put(QUERIES, ("a",), failing(NotReady("nobody")), 5.0) == Reply(None, "nobody")
-    assert questions.put(QUERIES, ("b",), failing(SinkFault("refused")), 5.0) == Reply(None, "refused")
-    assert questions.put(QUERIES, ("c",), failing(KeyError("odd")), 5.0) == Reply(None, "it could not be asked")
-    assert questions.put(QUERIES, ("d",), lambda: None, 5.0) == Reply(None)
+    assert questions.take_or_start(QUERIES, ("a",), failing(NotReady("nobody")), 5.0) == QueryResult(None, "nobody")
+    assert questions.take_or_start(QUERIES, ("b",), failing(SinkFault("refused")), 5.0) == QueryResult(None, "refused")
+    assert questions.take_or_start(QUERIES, ("c",), failing(KeyError("odd")), 5.0) == QueryResult(
+        None, "it could not be asked"
+    )
+    assert questions.take_or_start(QUERIES, ("d",), lambda: None, 5.0) == QueryResult(None)
 
 
 def test_what_nobody_puts_any_more_is_forgotten() -> None:
     clock = Clock()
     questions = at_once(clock)
     for number in range(100):
-        questions.put(QUERIES, (str(number),), lambda: 1.0, 5.0)
+        questions.take_or_start(QUERIES, (str(number),), lambda: 1.0, 5.0)
     clock.now += FORGET_S
-    questions.put(QUERIES, ("new",), lambda: 1.0, 5.0)
+    questions.take_or_start(QUERIES, ("new",), lambda: 1.0, 5.0)
     assert list(questions._asked) == [("new",)]
 
 
@@ -116,22 +120,22 @@ def test_silent_ones_hold_up_nobody_of_another_kind(pools: dict[str, BlockingPoo
         heard.set()
         return 200.0
 
-    questions = Questions(pools)
+    questions = GateQueries(pools)
     for number in range(2 * THREADS[QUERIES]):
-        questions.put(QUERIES, (str(number),), silent, 60.0)
-    questions.put(WEBHOOKS, ("other",), answering, 60.0)
+        questions.take_or_start(QUERIES, (str(number),), silent, 60.0)
+    questions.take_or_start(WEBHOOKS, ("other",), answering, 60.0)
     assert heard.wait(PATIENCE_S)
     over.set()
 
 
 def test_one_that_finds_no_thread_in_its_time_is_never_asked() -> None:
     clock, over, pool = Clock(), threading.Event(), BlockingPool("one", 1, "it")
-    questions, asked = Questions({QUERIES: pool}, clock), []
-    questions.put(QUERIES, ("silent",), lambda: float(over.wait(PATIENCE_S)), 60.0)
-    questions.put(QUERIES, ("other",), lambda: asked.append(1), 5.0)
+    questions, asked = GateQueries({QUERIES: pool}, clock), []
+    questions.take_or_start(QUERIES, ("silent",), lambda: float(over.wait(PATIENCE_S)), 60.0)
+    questions.take_or_start(QUERIES, ("other",), lambda: asked.append(1), 5.0)
     clock.now += 5.0
-    late = questions.put(QUERIES, ("other",), lambda: asked.append(1), 5.0)
-    assert late == Reply(None, "it has not answered within 5 s")
+    late = questions.take_or_start(QUERIES, ("other",), lambda: asked.append(1), 5.0)
+    assert late == QueryResult(None, "it has not answered within 5 s")
     over.set()
     pool.close(30.0)
     assert asked == []
@@ -139,11 +143,11 @@ def test_one_that_finds_no_thread_in_its_time_is_never_asked() -> None:
 
 def test_beyond_a_bound_none_is_asked() -> None:
     over, pool = threading.Event(), BlockingPool("few", 1, "it", most_waiting=1)
-    questions = Questions({QUERIES: pool})
+    questions = GateQueries({QUERIES: pool})
     for number in range(2):
-        assert questions.put(QUERIES, (str(number),), lambda: float(over.wait(PATIENCE_S)), 60.0) is None
-    said = questions.put(QUERIES, ("one more",), lambda: 1.0, 60.0)
-    assert said == Reply(None, "too many calls wait for it; try again later")
+        assert questions.take_or_start(QUERIES, (str(number),), lambda: float(over.wait(PATIENCE_S)), 60.0) is None
+    said = questions.take_or_start(QUERIES, ("one more",), lambda: 1.0, 60.0)
+    assert said == QueryResult(None, "too many calls wait for it; try again later")
     over.set()
     pool.close(30.0)
 

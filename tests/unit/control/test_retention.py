@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.app.retention import retention_of
-from penstock.config.sections import Retention
+from penstock.config.sections import RetentionSettings
 from penstock.control import retention
 from penstock.control.retention import (
     DAY_S,
     MOST_FILES,
-    Entry,
     HomeFiles,
     Janitor,
-    Keep,
-    Keeping,
-    Needed,
+    ReferencedDigests,
+    RetentionLimit,
+    RetentionLimits,
+    StoredEntry,
     overdue,
 )
 from penstock.core.errors import NotReady
@@ -31,43 +31,44 @@ from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.stores.audit_archive import AuditArchives
 from penstock.registry.stores.retention import RetentionStore
-from penstock.registry.stores.traffic import Event, TrafficStore
+from penstock.registry.stores.traffic import TrafficStore, TrialEvent
 from tests.harness import PATIENCE_S
 from tests.leases import leading
 
 
 def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
-    assert retention_of(Retention()) == Keeping()
+    assert retention_of(RetentionSettings()) == RetentionLimits()
 
 
 @pytest.mark.parametrize(
     ("room", "gone"),
     [
-        (Keep(100.0), []),
-        (Keep(25.0), ["c"]),
-        (Keep(5.0), ["c", "b", "a"]),
-        (Keep(5.0, young_s=15.0), ["c", "b"]),
-        (Keep(100.0, size=6), []),
-        (Keep(100.0, size=5), ["c"]),
-        (Keep(100.0, size=2), ["c", "b"]),
-        (Keep(100.0, size=0, young_s=15.0), ["c", "b"]),
+        (RetentionLimit(100.0), []),
+        (RetentionLimit(25.0), ["c"]),
+        (RetentionLimit(5.0), ["c", "b", "a"]),
+        (RetentionLimit(5.0, young_s=15.0), ["c", "b"]),
+        (RetentionLimit(100.0, size=6), []),
+        (RetentionLimit(100.0, size=5), ["c"]),
+        (RetentionLimit(100.0, size=2), ["c", "b"]),
+        (RetentionLimit(100.0, size=0, young_s=15.0), ["c", "b"]),
     ],
 )
-def test_what_is_overdue_is_the_oldest(room: Keep, gone: list[str]) -> None:
-    entries = [Entry("a", 10.0, 1), Entry("c", 30.0, 3), Entry("b", 20.0, 2)]
+def test_what_is_overdue_is_the_oldest(room: RetentionLimit, gone: list[str]) -> None:
+    entries = [StoredEntry("a", 10.0, 1), StoredEntry("c", 30.0, 3), StoredEntry("b", 20.0, 2)]
     assert overdue(entries, room) == gone
 
 
 ENTRIES = st.lists(
-    st.builds(Entry, st.text(min_size=1), st.floats(-10, 1e6), st.integers(0, 1000)), unique_by=lambda one: one.name
+    st.builds(StoredEntry, st.text(min_size=1), st.floats(-10, 1e6), st.integers(0, 1000)),
+    unique_by=lambda one: one.name,
 )
 
 
 @given(ENTRIES, st.floats(0, 1e6), st.integers(0, 5000), st.floats(0, 1e6), st.sets(st.text(min_size=1)))
 def test_nothing_needed_or_young_goes_and_the_rest_has_room(
-    entries: list[Entry], age_s: float, size: int, young_s: float, needed: set[str]
+    entries: list[StoredEntry], age_s: float, size: int, young_s: float, needed: set[str]
 ) -> None:
-    gone = overdue(entries, Keep(age_s, size, young_s), needed.__contains__)
+    gone = overdue(entries, RetentionLimit(age_s, size, young_s), needed.__contains__)
     by_name = {one.name: one for one in entries}
     assert not needed & set(gone)
     assert all(by_name[name].age_s > young_s for name in gone)
@@ -78,7 +79,7 @@ def test_nothing_needed_or_young_goes_and_the_rest_has_room(
 
 
 def test_a_pass_over_files_is_bounded() -> None:
-    assert len(overdue((Entry(str(n), 9.0, 0) for n in range(MOST_FILES + 5)), Keep(1.0))) == MOST_FILES
+    assert len(overdue((StoredEntry(str(n), 9.0, 0) for n in range(MOST_FILES + 5)), RetentionLimit(1.0))) == MOST_FILES
 
 
 def made(path: Path, age_s: float, now: float) -> Path:
@@ -111,18 +112,20 @@ def test_a_gateway_clears_away_its_own_copies_and_exports(tmp_path: Path) -> Non
         made(tmp_path / "references" / "r2.json", 2 * day, now),
         made(tmp_path / "cache" / "sha256" / "ee" / ("ee" * 32), 2 * day, now),
     ]
-    files = HomeFiles(tmp_path, Keeping(), lambda: now, tmp_path / "shared")
-    assert files.clear(Needed({fetched}, {"r1"})) == len(gone)
+    files = HomeFiles(tmp_path, RetentionLimits(), lambda: now, tmp_path / "shared")
+    assert files.clear(ReferencedDigests({fetched}, {"r1"})) == len(gone)
     assert [path for path in gone if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []
-    assert files.clear(Needed({fetched}, {"r1"})) == 0
+    assert files.clear(ReferencedDigests({fetched}, {"r1"})) == 0
 
 
 def test_a_link_among_the_copies_is_removed_and_not_followed(tmp_path: Path) -> None:
     target = made(tmp_path / "elsewhere", 0.0, 1e9)
     (tmp_path / "unpacked").mkdir()
     (tmp_path / "unpacked" / "link").symlink_to(target)
-    assert HomeFiles(tmp_path, Keeping(), lambda: 9e9, tmp_path / "shared").clear(Needed((), ())) == 1
+    assert (
+        HomeFiles(tmp_path, RetentionLimits(), lambda: 9e9, tmp_path / "shared").clear(ReferencedDigests((), ())) == 1
+    )
     assert (target / "sub" / "file").exists()
 
 
@@ -137,19 +140,19 @@ def janitor(
     home: Path,
     database: Database,
     lead: Callable[[], bool] = lambda: True,
-    needed: Callable[[], Needed] = lambda: Needed((), ()),
+    needed: Callable[[], ReferencedDigests] = lambda: ReferencedDigests((), ()),
 ) -> Janitor:
     """One at a time a year after now."""
     later = database.clock.now() + 365 * DAY_S
     store = RetentionStore(database, lambda: later)
     archives = AuditArchives(database, lambda: FolderBlobs(home / "blobs"), home / "incoming", lambda: later)
-    files = HomeFiles(home, Keeping(), lambda: later, home / "shared")
-    return Janitor(Keeping(), store, archives, files, lead, needed, set)
+    files = HomeFiles(home, RetentionLimits(), lambda: later, home / "shared")
+    return Janitor(RetentionLimits(), store, archives, files, lead, needed, set)
 
 
 def test_the_leader_deletes_rows_and_others_do_not(tmp_path: Path, database: Database) -> None:
     traffic = TrafficStore(database)
-    traffic.emit("m", Event("drift.detected.v1", "models/m", "1", {}))
+    traffic.emit("m", TrialEvent("drift.detected.v1", "models/m", "1", {}))
     assert asyncio.run(janitor(tmp_path, database, lambda: False).step()) == {}
     assert len(traffic.events()) == 1
     assert asyncio.run(janitor(tmp_path, database).step()) == {"events": 1}
@@ -170,9 +173,9 @@ def test_what_killed_processes_left_is_swept_although_the_database_is_away(tmp_p
 @pytest.mark.parametrize("error", [NotReady("the bucket is away"), OSError("the bucket is away")])
 def test_what_fails_does_not_stop_the_rest(tmp_path: Path, database: Database, error: Exception) -> None:
     traffic = TrafficStore(database)
-    traffic.emit("m", Event("drift.detected.v1", "models/m", "1", {}))
+    traffic.emit("m", TrialEvent("drift.detected.v1", "models/m", "1", {}))
 
-    def away() -> Needed:
+    def away() -> ReferencedDigests:
         raise error
 
     with pytest.raises(type(error), match="bucket"):
@@ -185,18 +188,18 @@ def test_a_pass_ends_although_more_is_left(tmp_path: Path, database: Database, m
     monkeypatch.setattr("penstock.registry.stores.retention.BATCH", 1)
     traffic = TrafficStore(database)
     for number in range(3):
-        traffic.emit("m", Event("drift.detected.v1", "models/m", str(number), {}))
+        traffic.emit("m", TrialEvent("drift.detected.v1", "models/m", str(number), {}))
     one = janitor(tmp_path, database)
     assert [asyncio.run(one.step()) for _ in range(3)] == [{"events": 2}, {"events": 1}, {}]
 
 
 def test_what_hangs_does_not_hold_the_rest(tmp_path: Path, database: Database) -> None:
     traffic, go = TrafficStore(database), threading.Event()
-    traffic.emit("m", Event("drift.detected.v1", "models/m", "1", {}))
+    traffic.emit("m", TrialEvent("drift.detected.v1", "models/m", "1", {}))
 
-    def hanging() -> Needed:
+    def hanging() -> ReferencedDigests:
         go.wait(PATIENCE_S)
-        return Needed((), ())
+        return ReferencedDigests((), ())
 
     made = janitor(tmp_path, database, needed=hanging)
     files = made.pools[0]

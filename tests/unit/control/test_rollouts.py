@@ -11,13 +11,13 @@ from rich.console import Console
 
 from penstock.cli.rollout import render
 from penstock.control.delivery.rollouts import Rollouts
-from penstock.control.delivery.routes import Traffic
+from penstock.control.delivery.routes import RouteAdmin
 from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
 from penstock.core.rollouts.gates import WebhookGate
 from penstock.core.routing import route_in
 from penstock.registry.records import Document
-from penstock.registry.stores.traffic import Change
+from penstock.registry.stores.traffic import TrialChange
 from penstock.telemetry.readings import Point
 from tests.harness import PATIENCE_S
 from tests.unit.control.trials import ME, FakeFleet, World, at_once
@@ -46,7 +46,7 @@ class Gateway:
         return asyncio.run(self.rollouts.act("m", trial["id"], verb, ME))
 
     def look(self, trial: Document) -> Document:
-        return asyncio.run(self.rollouts.one("m", trial["id"]))
+        return asyncio.run(self.rollouts.get_trial("m", trial["id"]))
 
     def pass_time(self, trial: Document, until: str, bad: float = 0.0, ms: float = 1.0, **load: Any) -> Document:
         """Traffic and steps until the rollout is in a state; half a second at a time."""
@@ -317,7 +317,7 @@ def test_one_at_a_time_and_no_hands_on_the_route_meanwhile(world: World) -> None
     trial = gateway.begin()
     with pytest.raises(Conflict, match="not over"):
         gateway.begin(to="3")
-    routes = Traffic(world.store, world.traffic, world.fleet)
+    routes = RouteAdmin(world.store, world.traffic, world.fleet)
     with pytest.raises(Conflict, match=trial["id"]):
         asyncio.run(routes.set_route("m", {"split": {"1": 10_000}}, ME))
     assert world.split() == {"1": 9000, "2": 1000}
@@ -654,12 +654,12 @@ def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
     gateway = Gateway(world)
     gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)
     world.crown("3")
-    routes = Traffic(world.store, world.traffic, world.fleet)
+    routes = RouteAdmin(world.store, world.traffic, world.fleet)
     assert asyncio.run(routes.route("m"))["answers"] == "version 3 answers: alias 'champion'"
 
 
 def test_a_route_says_who_answers_and_why(world: World) -> None:
-    routes = Traffic(world.store, world.traffic, world.fleet)
+    routes = RouteAdmin(world.store, world.traffic, world.fleet)
     trial = Gateway(world).begin()
     told = asyncio.run(routes.route("m"))["answers"]
     assert told == f"version 1 90 %, version 2 10 %: rollout {trial['id']} decides"
@@ -671,8 +671,8 @@ def test_a_route_says_who_answers_and_why(world: World) -> None:
 
 @pytest.mark.parametrize("broken", [{}, {"rollout": {"spec": {"to": "2", "guards": ["a new one"]}}}, {"rollout": 7}])
 def test_a_rollout_of_another_form_does_not_stop_the_others(world: World, broken: Document) -> None:
-    def alien(_: Any, __: str) -> Change:
-        return Change(broken, keep_route=True)
+    def alien(_: Any, __: str) -> TrialChange:
+        return TrialChange(broken, keep_route=True)
 
     world.traffic.begin("another", "rollout", alien, ME)
     gateway = Gateway(world)
@@ -683,9 +683,9 @@ def test_a_rollout_of_another_form_does_not_stop_the_others(world: World, broken
 
 @pytest.mark.parametrize("broken", [{}, {"rollout": {"spec": {"to": "2", "guards": ["a new one"]}}}, {"rollout": 7}])
 def test_a_rollout_of_another_form_is_refused_with_the_reason(world: World, broken: Document) -> None:
-    trial = world.traffic.begin("m", "rollout", lambda *_: Change(broken, keep_route=True), ME)
+    trial = world.traffic.begin("m", "rollout", lambda *_: TrialChange(broken, keep_route=True), ME)
     rollouts = Gateway(world).rollouts
-    for asked in (rollouts.one("m", trial.id), rollouts.act("m", trial.id, "abort", ME)):
+    for asked in (rollouts.get_trial("m", trial.id), rollouts.act("m", trial.id, "abort", ME)):
         with pytest.raises(Refused, match=f"rollout {trial.id} was written by another release of Penstock"):
             asyncio.run(asked)
 
@@ -695,10 +695,10 @@ def test_a_rollout_of_another_form_that_is_over_hides_no_other(world: World) -> 
     known = gateway.begin()
     gateway.act(known, "abort")
     world.clock.now += 1
-    world.traffic.begin("m", "rollout", lambda *_: Change({"rollout": []}, open=False, keep_route=True), ME)
+    world.traffic.begin("m", "rollout", lambda *_: TrialChange({"rollout": []}, open=False, keep_route=True), ME)
     for _ in range(20):
         gateway.step()
-    assert [one["id"] for one in asyncio.run(gateway.rollouts.all("m"))] == [known["id"]]
+    assert [one["id"] for one in asyncio.run(gateway.rollouts.list_trials("m"))] == [known["id"]]
     assert list(gateway.rollouts.readings()) == []  # the newest one is not to be understood here
 
 
@@ -872,7 +872,7 @@ def test_a_slow_load_holds_up_no_step(world: World, monkeypatch: pytest.MonkeyPa
 
     async def act() -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while (await gateway.rollouts.one("m", trial["id"]))["state"] == "running":
+            while (await gateway.rollouts.get_trial("m", trial["id"]))["state"] == "running":
                 traffic(gateway.fleet, 1000, bad=0.5)
                 world.clock.now += STEP_S
                 gateway.fleet.renew()

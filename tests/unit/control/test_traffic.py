@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.delivery.routes import Traffic
+from penstock.control.delivery.routes import RouteAdmin
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused
-from penstock.core.routing import effective, lay_out, moved, route_in
+from penstock.core.routing import effective, lay_out, moved_points, route_in
 from penstock.registry.records import Document
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 from tests.unit.control.trials import ME, World
 
 
@@ -18,7 +18,7 @@ class Reconciler:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.traffic = Traffic(world.store, world.traffic, world.fleet)
+        self.traffic = RouteAdmin(world.store, world.traffic, world.fleet)
 
     def set(self, route: Document, revision: int | None = None) -> Document:
         return asyncio.run(self.traffic.set_route("m", route, ME, revision))
@@ -57,7 +57,7 @@ def test_weights_change_hands_only_as_far_as_they_have_to(reconciler: Reconciler
     after = reconciler.world.store.model("m").route
     assert before is not None
     assert after is not None
-    assert moved(before.ranges, after.ranges) == 3000
+    assert moved_points(before.ranges, after.ranges) == 3000
 
 
 def test_a_refused_route_leaves_the_old_one(reconciler: Reconciler) -> None:
@@ -88,14 +88,14 @@ def test_a_route_goes_and_says_so(reconciler: Reconciler) -> None:
 
 def test_a_version_that_stops_to_answer_is_told_once(reconciler: Reconciler) -> None:
     reconciler.set({"split": {"1": 5000, "2": 5000}})
-    assert reconciler.traffic._step() == []
+    assert reconciler.traffic._newly_degraded() == []
     reconciler.world.fleet.ill = {"2", "3"}
-    assert reconciler.traffic._step() == [("m", "2")]
-    assert reconciler.traffic._step() == []
+    assert reconciler.traffic._newly_degraded() == [("m", "2")]
+    assert reconciler.traffic._newly_degraded() == []
     reconciler.world.fleet.ill = set()
-    assert reconciler.traffic._step() == []
+    assert reconciler.traffic._newly_degraded() == []
     reconciler.world.fleet.ill = {"2"}
-    assert reconciler.traffic._step() == [("m", "2")]
+    assert reconciler.traffic._newly_degraded() == [("m", "2")]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_what_a_shadow_did(reconciler: Reconciler) -> None:
 
 def test_events_are_kept_once_each_and_read_page_by_page(reconciler: Reconciler) -> None:
     for key in ("a", "a", "b", "c"):
-        reconciler.world.traffic.emit("m", Event("test.v1", "models/m", key, {"key": key}))
+        reconciler.world.traffic.emit("m", TrialEvent("test.v1", "models/m", key, {"key": key}))
     told = asyncio.run(reconciler.traffic.events("m", None, 2))
     assert [one["data"]["key"] for one in told] == ["b", "c"]
     later = asyncio.run(reconciler.traffic.events(None, told[0]["sequence"], 10))
@@ -227,7 +227,7 @@ def degraded(world: World) -> list[Document]:
 
 def test_a_version_that_cannot_answer_is_told_of_once_by_all_gateways(reconciler: Reconciler) -> None:
     world = reconciler.world
-    gateways = [reconciler.traffic, Traffic(world.store, world.traffic, world.fleet)]
+    gateways = [reconciler.traffic, RouteAdmin(world.store, world.traffic, world.fleet)]
     reconciler.set({"split": {"1": 9000, "2": 1000}})
 
     def look() -> None:
@@ -253,7 +253,7 @@ def test_an_event_that_cannot_be_written_is_told_later(reconciler: Reconciler, m
     asyncio.run(reconciler.traffic.step())
     world.fleet.ill = {"2"}
 
-    def away(_model: str, _event: Event) -> None:
+    def away(_model: str, _event: TrialEvent) -> None:
         raise NotReady("the database is away")
 
     with monkeypatch.context() as patched:

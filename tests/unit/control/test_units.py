@@ -5,9 +5,9 @@ from array import array
 import numpy as np
 import pytest
 
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, observe
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.guards import Verdict, verdict
+from penstock.core.rollouts.guards import GuardVerdict, verdict
 from penstock.monitor.unit_votes import COUNTS, PLACES, UnitVotes
 
 STREAMS = [30, pytest.param(200, marks=pytest.mark.slow)]
@@ -30,12 +30,12 @@ class Simulation:
         if self.votes is not None:
             self.votes.live = frozenset({1})
 
-    def counts(self) -> Batch:
+    def counts(self) -> EvidenceBatch:
         found = np.zeros((2, 2))
         for user, times in enumerate(self.random.poisson(self.rate).tolist()):
             for _ in range(times):
                 found[int(not self.canary[user]), int(not self.fails[user])] += self.counted(user)
-        return Batch(errors=(found[0].tolist(), found[1].tolist()), copies=int(self.votes is not None))
+        return EvidenceBatch(errors=(found[0].tolist(), found[1].tolist()), copies=int(self.votes is not None))
 
     def counted(self, user: int) -> bool:
         if self.votes is None:
@@ -48,7 +48,7 @@ class Simulation:
         guard, state = GuardSpec("errors", 0.02), GuardState()
         for _ in range(LOOKS):
             state = observe(guard, state, self.counts())
-            if verdict(guard, state, ALPHA) is Verdict.FAIL:
+            if verdict(guard, state, ALPHA) is GuardVerdict.FAIL:
                 return True
         return False
 

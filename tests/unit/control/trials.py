@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from penstock.control.calls.blocking import Job
-from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions
+from penstock.control.calls.blocking import BlockingCall
+from penstock.control.delivery.questions import QUERIES, WEBHOOKS, GateQueries
 from penstock.control.monitoring.label_comparisons import LabelComparisons
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.errors import NotFound
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.answers import CLASS
@@ -20,13 +20,13 @@ from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from penstock.registry.db.database import open_database
-from penstock.registry.records import By, Document
+from penstock.registry.records import Author, Document
 from penstock.registry.stores.traffic import TrafficStore
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests.leases import leading
 
 VERSIONS = ("1", "2", "3")
-ME = By("me", "a test")
+ME = Author("me", "a test")
 MS = 1_000_000
 
 
@@ -43,28 +43,28 @@ class Clock:
 class AtOnce:
     """Does everything when it is submitted."""
 
-    def submit(self, work: Callable[[], Any]) -> Job:
-        job = Job(work, Future(), returned=True)
+    def submit(self, work: Callable[[], Any]) -> BlockingCall:
+        job = BlockingCall(work, Future(), returned=True)
         try:
             job.future.set_result(work())
         except Exception as error:
             job.future.set_exception(error)
         return job
 
-    def abandon(self, job: Job) -> None:
+    def abandon(self, job: BlockingCall) -> None:
         raise AssertionError(job)
 
 
-def at_once(clock: Clock) -> Questions:
+def at_once(clock: Clock) -> GateQueries:
     """Questions that are answered when they are put."""
-    return Questions({QUERIES: AtOnce(), WEBHOOKS: AtOnce()}, clock)
+    return GateQueries({QUERIES: AtOnce(), WEBHOOKS: AtOnce()}, clock)
 
 
 class FakeFleet:
     """One gateway's workers; ``lagging`` ones do not take changes over, ``ill`` versions do not answer,
     ``loading`` ones are not in every worker."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: VersionStore, clock: Clock) -> None:
         self._store = store
         self.slot = Slot.in_process()
         self.desired = Desired(1, (self._spec(),))
@@ -84,16 +84,16 @@ class FakeFleet:
         versions = tuple(VersionSpec(version, "", block=int(version)) for version in VERSIONS)
         return ModelSpec("m", versions, aliases, route=route)
 
-    def applied(self) -> bool:
+    def is_applied(self) -> bool:
         return not self.lagging
 
     def statuses(self) -> list[VersionStatus]:
         return [VersionStatus("m", version, self._state(version)) for version in VERSIONS]
 
-    def _state(self, version: str) -> State:
+    def _state(self, version: str) -> ReadyState:
         if version in self.ill:
-            return State.UNAVAILABLE
-        return State.LOADING if version in self.loading else State.READY
+            return ReadyState.UNAVAILABLE
+        return ReadyState.LOADING if version in self.loading else ReadyState.READY
 
     def totals(self, model: str, version: str) -> Totals:
         return Totals.of([self.slot], int(version))
@@ -151,7 +151,7 @@ class World:
     def __init__(self, folder: Path, url: str = "", clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
         self.database = leading(open_database(url or f"sqlite:///{folder / 'registry.db'}", 5.0))
-        self.store = Store(self.database, self.clock)
+        self.store = VersionStore(self.database, self.clock)
         self.traffic = TrafficStore(self.database, self.clock)
         self.fleet = FakeFleet(self.store, self.clock)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.batching import MOST_ROWS, BatchRules, Cost, batch_rules, fit_cost, next_run, plan_runs
+from penstock.core.batching import MOST_ROWS, BatchRules, RunCost, batch_rules, fit_cost, next_run, plan_runs
 
 CALLS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 70)), max_size=60)
 
@@ -36,10 +36,10 @@ def test_calls_of_a_row_fill_runs(calls: list[tuple[str, int]]) -> None:
         (fit_cost(8, 10_000, 80_000), 50_000, 5),
         (fit_cost(8, 100_000, 100_000), 50_000, MOST_ROWS),
         (fit_cost(2, 100_000, 90_000), 50_000, MOST_ROWS),
-        (Cost(1000, 100_000), 50_000, 1),
+        (RunCost(1000, 100_000), 50_000, 1),
     ],
 )
-def test_the_bound_of_a_cost(cost: Cost, budget: float, most: int) -> None:
+def test_the_bound_of_a_cost(cost: RunCost, budget: float, most: int) -> None:
     assert cost.most_rows(budget) == most
 
 
@@ -49,7 +49,7 @@ def test_a_cost_is_fitted_to_two_runs() -> None:
     assert found.base_ns + 8 * found.row_ns == pytest.approx(55_000)
 
 
-CHEAP, EVEN = Cost(100_000.0, 1_000.0), Cost(1_000.0, 100_000.0)
+CHEAP, EVEN = RunCost(100_000.0, 1_000.0), RunCost(1_000.0, 100_000.0)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ CHEAP, EVEN = Cost(100_000.0, 1_000.0), Cost(1_000.0, 100_000.0)
         (None, 8, (4,), 10, 0, BatchRules()),  # it is not known whether its rows are independent
         (CHEAP, 0, (), 0, 0, BatchRules(MOST_ROWS)),
         (CHEAP, 8, (), 0, 0, BatchRules(8)),
-        (Cost(100_000.0, 100_000.0), 0, (), 0, 0, BatchRules(10)),
+        (RunCost(100_000.0, 100_000.0), 0, (), 0, 0, BatchRules(10)),
         (EVEN, 0, (), 0, 0, BatchRules(1)),  # a row costs what it costs
         (EVEN, 8, (4,), 0, 0, BatchRules(8, (4,))),  # asked for all the same
         (EVEN, 8, (), 500, 0, BatchRules(8, (), 500)),
@@ -67,7 +67,7 @@ CHEAP, EVEN = Cost(100_000.0, 1_000.0), Cost(1_000.0, 100_000.0)
     ],
 )
 def test_what_runs_are_made_of(
-    cost: Cost | None, stated: int, preferred: tuple[int, ...], delay_ns: int, promised_ns: int, made: BatchRules
+    cost: RunCost | None, stated: int, preferred: tuple[int, ...], delay_ns: int, promised_ns: int, made: BatchRules
 ) -> None:
     assert batch_rules(cost, stated, preferred, delay_ns, promised_ns) == made
 

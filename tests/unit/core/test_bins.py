@@ -7,13 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.bins import Bins, CategoricalPlaces, Kind, NumericPlaces, categorical_bins, label, numeric_bins
+from penstock.core.bins import (
+    CategoricalBinFinder,
+    FeatureBins,
+    FeatureKind,
+    NumericBinFinder,
+    categorical_bins,
+    label,
+    numeric_bins,
+)
 
 numbers = st.one_of(st.floats(-1e300, 1e300), st.sampled_from([np.nan, np.inf, -np.inf]))
 
 
-def counted(bins: Bins, values: Any) -> list[int]:
-    places = NumericPlaces([bins])(np.array(values, float)[:, None])[:, 0]
+def counted(bins: FeatureBins, values: Any) -> list[int]:
+    places = NumericBinFinder([bins])(np.array(values, float)[:, None])[:, 0]
     return [int(count) for count in np.bincount(places, minlength=bins.width)]
 
 
@@ -65,16 +73,16 @@ def test_many_features_at_once_are_as_each_alone() -> None:
         numeric_bins("c", rows[:, 2] * 9),
     ]
     rows[3, 1], rows[4, 2] = np.nan, np.inf
-    together = NumericPlaces(features)(rows)
+    together = NumericBinFinder(features)(rows)
     for index, one in enumerate(features):
-        assert together[:, index].tolist() == NumericPlaces([one])(rows[:, index : index + 1])[:, 0].tolist()
+        assert together[:, index].tolist() == NumericBinFinder([one])(rows[:, index : index + 1])[:, 0].tolist()
 
 
 def test_texts() -> None:
     values = ["red"] * 50 + ["green"] * 30 + [f"rare {number}" for number in range(40)]
     bins = categorical_bins("colour", values)
-    assert (bins.kind, bins.values[:2], len(bins.values)) == (Kind.CATEGORICAL, ("red", "green"), 20)
-    places = CategoricalPlaces(bins)(["green", "rare 39", "never", "", None, b"red", float("nan")]).tolist()
+    assert (bins.kind, bins.values[:2], len(bins.values)) == (FeatureKind.CATEGORICAL, ("red", "green"), 20)
+    places = CategoricalBinFinder(bins)(["green", "rare 39", "never", "", None, b"red", float("nan")]).tolist()
     rest = len(bins.values)
     assert places == [1, rest, *bins.unseen, bins.missing, bins.missing, 0, bins.missing]
     assert len(bins.labels()) == bins.width

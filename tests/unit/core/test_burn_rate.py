@@ -7,26 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.control.monitoring.schedules import schedule_in
-from penstock.core.triggers.burn_rate import Burn, Counts, History, budgets, burn
-from penstock.core.triggers.conditions import Snapshot, evaluate
+from penstock.core.triggers.burn_rate import BurnRates, History, RequestCounts, budgets, burn_rates
+from penstock.core.triggers.conditions import VersionSnapshot, evaluate
 from penstock.core.triggers.parsing import condition_in
-from penstock.core.triggers.state import Memory
+from penstock.core.triggers.state import RuleMemory
 
 SLO = {"error_ratio": 0.01, "latency_p99_ms": 20.0}
 
 
-def history(*parts: tuple[float, int, float, float]) -> tuple[Counts, ...]:
+def history(*parts: tuple[float, int, float, float]) -> tuple[RequestCounts, ...]:
     """Counts every ten seconds: each part is so many seconds of so many requests a second, of which these shares fail
     and are slow."""
     known = History(3600.0, 10.0)
     now = requests = 0
     failed = slow = 0.0
-    known.add(Counts(0.0))
+    known.add(RequestCounts(0.0))
     for seconds, rate, failing, slowing in parts:
         for _ in range(int(seconds / 10)):
             now, requests = now + 10, requests + rate * 10
             failed, slow = failed + rate * 10 * failing, slow + rate * 10 * slowing
-            known.add(Counts(float(now), requests, round(failed), round(slow)))
+            known.add(RequestCounts(float(now), requests, round(failed), round(slow)))
     return known.counts()
 
 
@@ -45,17 +45,17 @@ def test_what_objectives_allow(objectives: dict[str, float], allowed: dict[str, 
 
 def test_a_burn_rate_is_the_share_of_bad_requests_over_what_is_allowed() -> None:
     counts = history((300, 10, 0.0, 0.0), (300, 10, 0.05, 0.2))
-    assert burn(counts, 300, budgets(SLO)) == Burn(3000, {"error_ratio": 5.0, "latency_p99_ms": 20.0})
-    assert burn(counts, 600, budgets(SLO)) == Burn(6000, {"error_ratio": 2.5, "latency_p99_ms": 10.0})
-    assert burn(counts, 610, budgets(SLO)) is None  # it does not reach back so far
-    assert burn((), 60, budgets(SLO)) is None
-    assert burn(history((600, 0, 0.0, 0.0)), 300, budgets(SLO)) == Burn(0, dict.fromkeys(SLO, 0.0))
+    assert burn_rates(counts, 300, budgets(SLO)) == BurnRates(3000, {"error_ratio": 5.0, "latency_p99_ms": 20.0})
+    assert burn_rates(counts, 600, budgets(SLO)) == BurnRates(6000, {"error_ratio": 2.5, "latency_p99_ms": 10.0})
+    assert burn_rates(counts, 610, budgets(SLO)) is None  # it does not reach back so far
+    assert burn_rates((), 60, budgets(SLO)) is None
+    assert burn_rates(history((600, 0, 0.0, 0.0)), 300, budgets(SLO)) == BurnRates(0, dict.fromkeys(SLO, 0.0))
 
 
 def test_counts_that_fall_are_no_requests() -> None:
     known = History(100.0, 1.0)
     for at, requests in ((0.0, 1000), (1.0, 1100), (2.0, 50), (3.0, 60)):
-        known.add(Counts(at, requests, requests // 10))
+        known.add(RequestCounts(at, requests, requests // 10))
     assert [one.requests for one in known.counts()] == [0, 100, 100, 110]
 
 
@@ -63,7 +63,7 @@ def test_counts_that_fall_are_no_requests() -> None:
 def test_a_history_is_bounded_and_reaches_back_for_its_window(window: float, step: float, number: int) -> None:
     known = History(window, step)
     for index in range(number):
-        known.add(Counts(index * known.step_s, index))
+        known.add(RequestCounts(index * known.step_s, index))
     counts = known.counts()
     assert len(counts) <= 15_003
     if (number - 1) * known.step_s >= window:
@@ -94,8 +94,8 @@ def test_both_windows_have_to_burn(
     faults: list[str] = []
     condition = condition_in({"slo": {**WHEN, **changes}}, "when", faults, schedule_in)
     assert condition is not None, faults
-    snapshot = Snapshot("m", "1", 0.0, {}, objectives=SLO, history=history(*parts))
-    found = evaluate(condition, snapshot, Memory())
+    snapshot = VersionSnapshot("m", "1", 0.0, {}, objectives=SLO, history=history(*parts))
+    found = evaluate(condition, snapshot, RuleMemory())
     assert found.holds is holds
     assert bool(found.evidence) is holds
 

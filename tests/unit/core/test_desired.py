@@ -2,10 +2,10 @@
 
 import pytest
 
-from penstock.core.desired import State, VersionStatus, serving_version
+from penstock.core.desired import ReadyState, VersionStatus, serving_version
 from penstock.core.routing import RouteSpec
 
-STATES = {"+": State.READY, "~": State.LOADING, "-": State.UNAVAILABLE}
+STATES = {"+": ReadyState.READY, "~": ReadyState.LOADING, "-": ReadyState.UNAVAILABLE}
 ROUTE = RouteSpec({"1": 9000, "2": 1000}, stable="1")
 
 
@@ -35,5 +35,5 @@ def test_the_version_that_is_meant_to_answer(
 
 
 def test_one_version_may_be_left_out() -> None:
-    statuses = [VersionStatus("m", version, State.READY) for version in ("1", "2")]
+    statuses = [VersionStatus("m", version, ReadyState.READY) for version in ("1", "2")]
     assert serving_version(None, None, statuses, but="2") == "1"

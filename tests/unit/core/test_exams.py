@@ -8,7 +8,7 @@ from penstock.core.triggers.state import RuleState, rule_state_in, rule_state_ou
 
 
 def test_exams_count_for_one_champion() -> None:
-    exams = Exams().begun("2", "1", "a").ended("2", "1", ["worse"]).begun("3", "1", "a")
+    exams = Exams().begun("2", "1", "a").with_result("2", "1", ["worse"]).begun("3", "1", "a")
     assert exams.count == 2
     assert exams.result("2", "1", "a") == ("worse",)
     assert exams.result("2", "1", "b") is None  # other gates: another exam
@@ -16,7 +16,7 @@ def test_exams_count_for_one_champion() -> None:
     assert exams.result("2", "9", "a") is None
     again = exams.begun("4", "3", "a")
     assert (again.against, again.count, set(again.results)) == ("3", 1, {"4"})
-    assert again.ended("2", "1", []) == again
+    assert again.with_result("2", "1", []) == again
 
 
 def test_one_that_is_examined_again_counts_again() -> None:
@@ -27,7 +27,7 @@ def test_one_that_is_examined_again_counts_again() -> None:
 def test_what_is_remembered_is_bounded_and_survives(versions: list[str]) -> None:
     exams = Exams()
     for version in versions:
-        exams = exams.begun(version, "1", "a").ended(version, "1", ["late"] if int(version) % 2 else [])
+        exams = exams.begun(version, "1", "a").with_result(version, "1", ["late"] if int(version) % 2 else [])
     assert exams.count == len(versions)
     assert len(exams.results) <= MOST_REMEMBERED
     assert exams_in(exams_out(exams)) == exams

@@ -12,7 +12,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.experiments import (
     MOST_STEP,
     Experiment,
-    State,
+    ExperimentState,
     add_rewards,
     bounded_weights,
     decide,
@@ -143,4 +143,4 @@ def test_an_experiment_outlives_a_restart() -> None:
     restored = experiment_in(json.loads(json.dumps(experiment_out(experiment))))
     assert restored == experiment
     assert restored.is_open
-    assert not Experiment(experiment.spec, {}, State.STOPPED).is_open
+    assert not Experiment(experiment.spec, {}, ExperimentState.STOPPED).is_open

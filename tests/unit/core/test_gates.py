@@ -6,7 +6,7 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import InvalidInput
-from penstock.core.gates import Candidate, Exam, Gates, Marks, judge, judge_exam
+from penstock.core.gates import CandidateFacts, Exam, ExamScores, Gates, check_exam, check_gates
 from penstock.core.policies import policy_in
 
 SIGNATURE = {"inputs": [{"name": "x"}]}
@@ -14,11 +14,11 @@ SIGNATURE = {"inputs": [{"name": "x"}]}
 
 def version(
     size: int = 1000, accuracy: float | None = 0.9, card: dict[str, Any] | None = None, **facts: Any
-) -> Candidate:
+) -> CandidateFacts:
     metadata: dict[str, Any] = {"card": card} if card else {}
     if accuracy is not None:
         metadata["metrics"] = {"accuracy": accuracy, "mae": 1 - accuracy}
-    return Candidate(size, metadata, {"signature": SIGNATURE, "p50_us": 20.0, "memory_bytes": 5000, **facts})
+    return CandidateFacts(size, metadata, {"signature": SIGNATURE, "p50_us": 20.0, "memory_bytes": 5000, **facts})
 
 
 def gates(**stated: Any) -> Gates:
@@ -49,15 +49,15 @@ def gates(**stated: Any) -> Gates:
         ({"beats": {"metric": "f1"}}, version(), "without the metric 'f1'"),
     ],
 )
-def test_gates(asked: dict[str, Any], candidate: Candidate, reason: str) -> None:
-    found = judge(gates(**asked), candidate, version())
+def test_gates(asked: dict[str, Any], candidate: CandidateFacts, reason: str) -> None:
+    found = check_gates(gates(**asked), candidate, version())
     assert (reason in "; ".join(found)) if reason else found == []
 
 
 def test_without_a_champion_nothing_is_compared() -> None:
-    assert judge(gates(max_slower=1.0), version(signature={}), None) == []
-    assert judge(gates(beats={"metric": "accuracy"}), version(accuracy=None), None) != []
-    assert judge(gates(beats={"metric": "accuracy"}), version(), version(accuracy=None)) == []
+    assert check_gates(gates(max_slower=1.0), version(signature={}), None) == []
+    assert check_gates(gates(beats={"metric": "accuracy"}), version(accuracy=None), None) != []
+    assert check_gates(gates(beats={"metric": "accuracy"}), version(), version(accuracy=None)) == []
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ PROBABILITIES = probed(output([0.2, 0.8], [1, 2]))
 def test_answers_to_made_up_inputs_have_to_be_sane(
     candidate: dict[str, Any], champion: dict[str, Any], reason: str
 ) -> None:
-    found = judge(gates(), version(**candidate), version(**champion))
+    found = check_gates(gates(), version(**candidate), version(**champion))
     assert (reason in "; ".join(found)) if reason else found == []
-    assert judge(gates(sane=False), version(**candidate), version(**champion)) == []
+    assert check_gates(gates(sane=False), version(**candidate), version(**champion)) == []
 
 
-EXAM = Exam(Marks(200, 0.9, 0.8))
+EXAM = Exam(ExamScores(200, 0.9, 0.8))
 
 
 @pytest.mark.parametrize(
@@ -110,36 +110,40 @@ EXAM = Exam(Marks(200, 0.9, 0.8))
         ({}, EXAM, ""),
         ({"by": 0.1}, EXAM, ""),
         ({"by": 0.11}, EXAM, "is 0.9, the answering version's 0.8; a margin of 0.11"),
-        ({"by": -0.05}, Exam(Marks(200, 0.8, 0.84)), ""),
-        ({}, Exam(Marks(200, None, 0.8)), "cannot be computed"),
-        ({"by": 0.5}, Exam(Marks(200, 0.9, None)), ""),
-        ({"metric": "mae", "by": 0.1}, Exam(Marks(200, 0.7, 0.8)), ""),
+        ({"by": -0.05}, Exam(ExamScores(200, 0.8, 0.84)), ""),
+        ({}, Exam(ExamScores(200, None, 0.8)), "cannot be computed"),
+        ({"by": 0.5}, Exam(ExamScores(200, 0.9, None)), ""),
+        ({"metric": "mae", "by": 0.1}, Exam(ExamScores(200, 0.7, 0.8)), ""),
         ({"metric": "mae"}, EXAM, "mae on 200 held-out rows"),
-        ({}, Exam(Marks(200, 0.9, 0.8), broken=3), "3 of 200 held-out rows with a value that is not a number"),
+        ({}, Exam(ExamScores(200, 0.9, 0.8), broken=3), "3 of 200 held-out rows with a value that is not a number"),
         (
             {"slices": {"columns": ["site"], "floor": 0.7}},
-            Exam(EXAM.whole, {"site is 1": Marks(40, 0.6, 0.5)}),
+            Exam(EXAM.whole, {"site is 1": ExamScores(40, 0.6, 0.5)}),
             "where site is 1 (40 held-out rows)",
         ),
         (
             {"slices": {"columns": ["site"], "floor": 0.7}},
-            Exam(EXAM.whole, {"site is 1": Marks(29, 0.1, 0.5)}),
+            Exam(EXAM.whole, {"site is 1": ExamScores(29, 0.1, 0.5)}),
             "",
         ),
         (
             {"slices": {"columns": ["site"], "fall_by": 0.1}},
-            Exam(EXAM.whole, {"site is 1": Marks(40, 0.6, 0.8)}),
+            Exam(EXAM.whole, {"site is 1": ExamScores(40, 0.6, 0.8)}),
             "the answering version's 0.8; the limit is a loss of 0.1",
         ),
         ({"noise": {"sd": 0.1, "fall_by": 0.05}}, Exam(EXAM.whole, noised=0.86), ""),
         ({"noise": {"sd": 0.1, "fall_by": 0.05}}, Exam(EXAM.whole, noised=0.8), "with noise of 0.1"),
-        ({"metric": "mae", "noise": {"sd": 0.1, "fall_by": 0.05}}, Exam(Marks(9, 0.1, 0.2), noised=0.2), "with noise"),
+        (
+            {"metric": "mae", "noise": {"sd": 0.1, "fall_by": 0.05}},
+            Exam(ExamScores(9, 0.1, 0.2), noised=0.2),
+            "with noise",
+        ),
     ],
 )
 def test_exams_are_marked(asked: dict[str, Any], exam: Exam, reason: str) -> None:
     held_out = gates(held_out={"metric": "accuracy", **asked}).held_out
     assert held_out is not None
-    found = judge_exam(held_out, exam)
+    found = check_exam(held_out, exam)
     assert (reason in "; ".join(found)) if reason else found == []
 
 

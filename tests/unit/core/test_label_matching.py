@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from penstock.core.label_matching import (
     OLDEST,
     WIDEST_S,
-    Cell,
     LabelMatching,
     Stratum,
+    StratumCell,
     age_class,
     age_limit_s,
     delay_out,
@@ -113,7 +113,7 @@ def test_ages_of_a_class_differ_by_a_factor_of_two_at_most(age_s: float) -> None
 
 @given(st.integers(0, OLDEST - 1), st.integers(0, 10_000))
 def test_cells_widen_up_to_a_bound_and_close_no_earlier_than_what_they_hold(age: int, index: int) -> None:
-    cell, levels = Cell(age, 0, index), 0
+    cell, levels = StratumCell(age, 0, index), 0
     while (wider := cell.wider) is not None:
         assert wider.closes_s >= cell.closes_s
         assert wider.length_s <= max(WIDEST_S, age_limit_s(age))

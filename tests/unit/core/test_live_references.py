@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.live_references import SILENT_S, WAIT_S, Contribution, Discard, Gathering, Learn, decide, draw_counts
+from penstock.core.live_references import (
+    SILENT_S,
+    WAIT_S,
+    Contribution,
+    DiscardContributions,
+    GatheringState,
+    LearnReference,
+    decide,
+    draw_counts,
+)
 
 MOST = 1000
 EVEN = Contribution(MOST, 500)
@@ -13,24 +22,36 @@ EVEN = Contribution(MOST, 500)
 @pytest.mark.parametrize(
     ("gathering", "wanted"),
     [
-        (Gathering({}, {"a": 0.0}, 0.0), None),
-        (Gathering({"a": EVEN}, {}, 0.0), Learn({"a": 1000})),
-        (Gathering({"a": EVEN}, {"a": 0.0}, 0.0), Learn({"a": 1000})),
-        (Gathering({"a": Contribution(1234, 1)}, {"a": 0.0}, 0.0), Learn({"a": 1234})),
-        (Gathering({"a": EVEN}, {"a": 0.0, "b": 0.0}, WAIT_S - 0.1), None),
-        (Gathering({"a": EVEN}, {"a": 0.0, "b": 0.0}, WAIT_S), Learn({"a": 1000}, ("b",))),
-        (Gathering({"a": EVEN}, {"a": 0.0, "b": SILENT_S + 0.1}, 0.0), Learn({"a": 1000})),
-        (Gathering({"a": EVEN, "gone": EVEN}, {"a": 0.0}, 0.0), Learn({"a": 500, "gone": 500})),
-        (Gathering({"a": EVEN, "b": Contribution(0, 0)}, {"a": 0.0, "b": 0.0}, 0.0), Learn({"a": 1000})),
-        (Gathering({"a": Contribution(900, 900), "b": Contribution(90, 90)}, {}, 0.0), Learn({"a": 900, "b": 90})),
-        (Gathering({"a": Contribution(900, 3), "b": Contribution(900, 1)}, {}, 0.0), Learn({"a": 750, "b": 250})),
-        (Gathering({"a": Contribution(200, 3), "b": Contribution(900, 1)}, {}, 0.0), Learn({"a": 200, "b": 800})),
-        (Gathering({"a": Contribution(900, 0), "b": Contribution(900, 0)}, {}, 0.0), Learn({"a": 500, "b": 500})),
-        (Gathering({"a": Contribution(0, 0)}, {"a": 0.0}, 0.0), Discard()),
-        (Gathering({"a": EVEN}, {"a": 0.0, "b": 0.0}, 0.0, has_reference=True), Discard()),
+        (GatheringState({}, {"a": 0.0}, 0.0), None),
+        (GatheringState({"a": EVEN}, {}, 0.0), LearnReference({"a": 1000})),
+        (GatheringState({"a": EVEN}, {"a": 0.0}, 0.0), LearnReference({"a": 1000})),
+        (GatheringState({"a": Contribution(1234, 1)}, {"a": 0.0}, 0.0), LearnReference({"a": 1234})),
+        (GatheringState({"a": EVEN}, {"a": 0.0, "b": 0.0}, WAIT_S - 0.1), None),
+        (GatheringState({"a": EVEN}, {"a": 0.0, "b": 0.0}, WAIT_S), LearnReference({"a": 1000}, ("b",))),
+        (GatheringState({"a": EVEN}, {"a": 0.0, "b": SILENT_S + 0.1}, 0.0), LearnReference({"a": 1000})),
+        (GatheringState({"a": EVEN, "gone": EVEN}, {"a": 0.0}, 0.0), LearnReference({"a": 500, "gone": 500})),
+        (GatheringState({"a": EVEN, "b": Contribution(0, 0)}, {"a": 0.0, "b": 0.0}, 0.0), LearnReference({"a": 1000})),
+        (
+            GatheringState({"a": Contribution(900, 900), "b": Contribution(90, 90)}, {}, 0.0),
+            LearnReference({"a": 900, "b": 90}),
+        ),
+        (
+            GatheringState({"a": Contribution(900, 3), "b": Contribution(900, 1)}, {}, 0.0),
+            LearnReference({"a": 750, "b": 250}),
+        ),
+        (
+            GatheringState({"a": Contribution(200, 3), "b": Contribution(900, 1)}, {}, 0.0),
+            LearnReference({"a": 200, "b": 800}),
+        ),
+        (
+            GatheringState({"a": Contribution(900, 0), "b": Contribution(900, 0)}, {}, 0.0),
+            LearnReference({"a": 500, "b": 500}),
+        ),
+        (GatheringState({"a": Contribution(0, 0)}, {"a": 0.0}, 0.0), DiscardContributions()),
+        (GatheringState({"a": EVEN}, {"a": 0.0, "b": 0.0}, 0.0, has_reference=True), DiscardContributions()),
     ],
 )
-def test_what_is_done(gathering: Gathering, wanted: Learn | Discard | None) -> None:
+def test_what_is_done(gathering: GatheringState, wanted: LearnReference | DiscardContributions | None) -> None:
     assert decide(gathering, MOST) == wanted
 
 
@@ -70,13 +91,13 @@ def test_gateways_with_rows_enough_give_them_in_proportion(found: dict[str, Cont
 def test_nothing_waits_for_ever_and_nothing_is_learned_twice(
     found: dict[str, Contribution], serving: dict[str, float], age_s: float, has_reference: bool
 ) -> None:
-    action = decide(Gathering(found, serving, age_s, has_reference), MOST)
+    action = decide(GatheringState(found, serving, age_s, has_reference), MOST)
     if has_reference:
-        assert action == Discard()
+        assert action == DiscardContributions()
     elif not found:
         assert action is None
     elif age_s >= WAIT_S or not set(serving) - set(found):
         assert action is not None
-    if isinstance(action, Learn):
+    if isinstance(action, LearnReference):
         assert not set(action.missing) & set(found)
         assert set(action.draws) <= set(found)

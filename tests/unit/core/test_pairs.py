@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.core.pairs import Difference, compare
+from penstock.core.pairs import OutputDifference, compare
 from penstock.core.tensors import Tensor
 
 
@@ -17,36 +17,36 @@ def tensor(values: Any, datatype: str = "FP32", name: str = "y") -> Tensor:
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        (tensor([[1.0]]), tensor([[1.0]]), Difference(False, 0, 1, 0.0, 0.0)),
-        (tensor([[1.0]]), tensor([[1.0005]]), Difference(False, 0, 1, 0.0005, 0.0005)),
-        (tensor([[1.0]]), tensor([[1.5]]), Difference(True, 0, 1, 0.5, 0.5)),
-        (tensor([[1.0], [2.0]]), tensor([[1.0], [4.0]]), Difference(True, 0, 2, 2.0, 2.0)),
-        (tensor([[np.nan]]), tensor([[np.nan]]), Difference(False, 0, 1, 0.0, 0.0)),
-        (tensor([[np.inf]]), tensor([[np.inf]]), Difference(False, 0, 1, 0.0, 0.0)),
-        (tensor([[np.inf]]), tensor([[-np.inf]]), Difference(True, 0, 1, 0.0, 0.0)),
-        (tensor([[1.0]]), tensor([[np.nan]]), Difference(True, 0, 1, 0.0, 0.0)),
-        (tensor([[0.75, 0.25]]), tensor([[0.5, 0.25]]), Difference(False, 0, 2, 0.25, 0.25)),
-        (tensor([[0.75, 0.25]]), tensor([[0.25, 0.75]]), Difference(True, 1, 2, 1.0, 0.5)),
+        (tensor([[1.0]]), tensor([[1.0]]), OutputDifference(False, 0, 1, 0.0, 0.0)),
+        (tensor([[1.0]]), tensor([[1.0005]]), OutputDifference(False, 0, 1, 0.0005, 0.0005)),
+        (tensor([[1.0]]), tensor([[1.5]]), OutputDifference(True, 0, 1, 0.5, 0.5)),
+        (tensor([[1.0], [2.0]]), tensor([[1.0], [4.0]]), OutputDifference(True, 0, 2, 2.0, 2.0)),
+        (tensor([[np.nan]]), tensor([[np.nan]]), OutputDifference(False, 0, 1, 0.0, 0.0)),
+        (tensor([[np.inf]]), tensor([[np.inf]]), OutputDifference(False, 0, 1, 0.0, 0.0)),
+        (tensor([[np.inf]]), tensor([[-np.inf]]), OutputDifference(True, 0, 1, 0.0, 0.0)),
+        (tensor([[1.0]]), tensor([[np.nan]]), OutputDifference(True, 0, 1, 0.0, 0.0)),
+        (tensor([[0.75, 0.25]]), tensor([[0.5, 0.25]]), OutputDifference(False, 0, 2, 0.25, 0.25)),
+        (tensor([[0.75, 0.25]]), tensor([[0.25, 0.75]]), OutputDifference(True, 1, 2, 1.0, 0.5)),
         (
             tensor([[0.75, 0.25], [1.0, 0.0]]),
             tensor([[0.25, 0.75], [0.0, 1.0]]),
-            Difference(True, 2, 4, 3.0, 1.0),
+            OutputDifference(True, 2, 4, 3.0, 1.0),
         ),
-        (tensor([[0.75, 0.25]]), tensor([[0.75, np.nan]]), Difference(True, 1, 2, 0.0, 0.0)),
-        (tensor([3, 4], "INT64"), tensor([3, 5], "INT64"), Difference(True, 1, 0, 0.0, 0.0)),
-        (tensor(3, "INT64"), tensor(3, "INT64"), Difference()),
-        (tensor([[True]], "BOOL"), tensor([[False]], "BOOL"), Difference(True, 1, 0, 0.0, 0.0)),
-        (tensor(["a", "b"], "BYTES"), tensor(["a", "c"], "BYTES"), Difference(True, 1, 0, 0.0, 0.0)),
-        (tensor(["a"], "BYTES"), tensor(["a"], "BYTES"), Difference()),
-        (tensor([[1.0]]), tensor([[1.0, 2.0]]), Difference(disagrees=True)),
-        (tensor([[1.0]]), tensor([[1]], "INT64"), Difference(disagrees=True)),
-        (tensor([[1.0]]), tensor([[1.0]], name="z"), Difference(disagrees=True)),
-        (tensor(np.zeros((0, 3))), tensor(np.zeros((0, 3))), Difference()),
-        (tensor(np.zeros((0, 3)), "INT64"), tensor(np.zeros((0, 3)), "INT64"), Difference()),
-        (tensor(np.zeros((2, 0))), tensor(np.zeros((2, 0))), Difference()),
+        (tensor([[0.75, 0.25]]), tensor([[0.75, np.nan]]), OutputDifference(True, 1, 2, 0.0, 0.0)),
+        (tensor([3, 4], "INT64"), tensor([3, 5], "INT64"), OutputDifference(True, 1, 0, 0.0, 0.0)),
+        (tensor(3, "INT64"), tensor(3, "INT64"), OutputDifference()),
+        (tensor([[True]], "BOOL"), tensor([[False]], "BOOL"), OutputDifference(True, 1, 0, 0.0, 0.0)),
+        (tensor(["a", "b"], "BYTES"), tensor(["a", "c"], "BYTES"), OutputDifference(True, 1, 0, 0.0, 0.0)),
+        (tensor(["a"], "BYTES"), tensor(["a"], "BYTES"), OutputDifference()),
+        (tensor([[1.0]]), tensor([[1.0, 2.0]]), OutputDifference(disagrees=True)),
+        (tensor([[1.0]]), tensor([[1]], "INT64"), OutputDifference(disagrees=True)),
+        (tensor([[1.0]]), tensor([[1.0]], name="z"), OutputDifference(disagrees=True)),
+        (tensor(np.zeros((0, 3))), tensor(np.zeros((0, 3))), OutputDifference()),
+        (tensor(np.zeros((0, 3)), "INT64"), tensor(np.zeros((0, 3)), "INT64"), OutputDifference()),
+        (tensor(np.zeros((2, 0))), tensor(np.zeros((2, 0))), OutputDifference()),
     ],
 )
-def test_one_output(one: Tensor, other: Tensor, expected: Difference) -> None:
+def test_one_output(one: Tensor, other: Tensor, expected: OutputDifference) -> None:
     found = compare([one], [other])
     assert (found.disagrees, found.flips, found.elements) == (expected.disagrees, expected.flips, expected.elements)
     assert found.sum_abs == pytest.approx(expected.sum_abs, rel=1e-3)

@@ -9,7 +9,7 @@ from penstock.core.queueing import (
     PATIENT,
     PATIENT_OF_SHORT,
     WINDOW_NS,
-    Limit,
+    ConcurrencyLimit,
     class_limits,
     expected_wait_ns,
     misses_deadline,
@@ -83,7 +83,7 @@ def test_what_is_tolerated() -> None:
     assert tolerated_ns(1e6, 3.2e7, 1) == 1.28e8  # joint runs
 
 
-FULL = Limit(256.0, 3.0, 256.0)
+FULL = ConcurrencyLimit(256.0, 3.0, 256.0)
 
 
 def test_a_queue_that_stands_is_left_alone() -> None:
@@ -110,7 +110,7 @@ def test_callers_who_arrive_together_are_no_growth() -> None:
 def test_callers_of_short_runs_may_be_many_and_patient() -> None:
     ways = {}
     for patient in (PATIENT, PATIENT_OF_SHORT):
-        limit = Limit(1000.0, 3.0, 1000.0, patient=patient)
+        limit = ConcurrencyLimit(1000.0, 3.0, 1000.0, patient=patient)
         for inside in (100, 200, 400):
             limit = next_limit(limit, inside, 0, tolerated=8.0)
         ways[patient] = limit.value
@@ -132,7 +132,7 @@ def test_refusals_cut_at_once_and_their_end_lets_it_grow_back() -> None:
     st.floats(50.0, 500.0),
 )
 def test_a_limit_stays_in_its_bounds(windows: list[tuple[int, int, float]], least: float, most: float) -> None:
-    limit = Limit(most, least, most)
+    limit = ConcurrencyLimit(most, least, most)
     for inside, refused, tolerated in windows:
         limit = next_limit(limit, inside, refused, tolerated)
         assert least <= limit.value <= most

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from loadtests.simulate import CASES, Case, run, summary, whole
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, apply_action, decide
+from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot, apply_action, decide
 from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
-from penstock.core.rollouts.gates import Step, steps_in
-from penstock.core.rollouts.guard_evidence import Batch, GuardState
+from penstock.core.rollouts.gates import RolloutStep, steps_in
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.rollout import (
     Rollout,
-    State,
+    RolloutState,
     add_batch,
     guard_verdicts,
     is_split_sound,
@@ -45,38 +45,52 @@ def at(step: int = 0, guard: GuardState = PASSED, **changes: Any) -> Rollout:
 @pytest.mark.parametrize(
     ("snapshot", "kind", "reason"),
     [
-        (Snapshot(at(), 10.0), Kind.ADVANCE, "50 %"),
-        (Snapshot(at(1), 10.0), Kind.ADVANCE, "95 %"),
-        (Snapshot(at(2), 10.0), Kind.PROMOTE, "last step"),
-        (Snapshot(at(), 9.9), None, ""),
-        (Snapshot(at(), 10.0, acknowledged=False), None, ""),
-        (Snapshot(at(), 10.0, canary_ready=False), None, ""),
-        (Snapshot(at(requests=29), 10.0), None, ""),
-        (Snapshot(at(guard=OPEN_QUESTION), 1000.0), None, ""),
-        (Snapshot(at(guard=FAILED), 0.0), Kind.ROLL_BACK, "errors"),
-        (Snapshot(at(guard=FAILED), 0.0, acknowledged=False), Kind.ROLL_BACK, "errors"),
-        (Snapshot(at(2, FAILED), 99.0), Kind.ROLL_BACK, "errors"),
-        (Snapshot(at(state=State.PAUSED, guard=FAILED), 99.0), Kind.ROLL_BACK, "errors"),
-        (Snapshot(at(state=State.PAUSED, unready_since=5.0), 10.0), Kind.ROLL_BACK, "cannot answer"),
-        (Snapshot(at(state=State.PAUSED), 99.0), None, ""),
-        (Snapshot(at(state=State.PAUSED, spec=replace(SPEC, deadline_s=60.0)), 99.0), None, ""),
-        (Snapshot(at(state=State.PROMOTED, guard=FAILED), 99.0), None, ""),
-        (Snapshot(at(unready_since=5.0), 9.0), None, ""),
-        (Snapshot(at(unready_since=5.0), 10.0), Kind.ROLL_BACK, "cannot answer"),
-        (Snapshot(at(losses=2), 10.0), Kind.ADVANCE, "50 %"),
-        (Snapshot(at(losses=3), 0.0, canary_ready=False, acknowledged=False), Kind.ROLL_BACK, "3 workers ended"),
-        (Snapshot(at(state=State.PAUSED, losses=3), 0.0), Kind.ROLL_BACK, "3 workers ended"),
-        (Snapshot(at(ratio=Evidence((900.0,), (100.0,), 9.0, 9.0)), 0.0), Kind.PAUSE, "share"),
-        (Snapshot(at(ratio=Evidence((500.0,), (9500.0,), 9.0, 9.0)), 10.0), Kind.ADVANCE, "50 %"),
-        (Snapshot(at(spec=replace(SPEC, deadline_s=60.0), guard=OPEN_QUESTION), 60.0), Kind.PAUSE, "deadline"),
+        (RolloutSnapshot(at(), 10.0), RolloutActionKind.ADVANCE, "50 %"),
+        (RolloutSnapshot(at(1), 10.0), RolloutActionKind.ADVANCE, "95 %"),
+        (RolloutSnapshot(at(2), 10.0), RolloutActionKind.PROMOTE, "last step"),
+        (RolloutSnapshot(at(), 9.9), None, ""),
+        (RolloutSnapshot(at(), 10.0, acknowledged=False), None, ""),
+        (RolloutSnapshot(at(), 10.0, canary_ready=False), None, ""),
+        (RolloutSnapshot(at(requests=29), 10.0), None, ""),
+        (RolloutSnapshot(at(guard=OPEN_QUESTION), 1000.0), None, ""),
+        (RolloutSnapshot(at(guard=FAILED), 0.0), RolloutActionKind.ROLL_BACK, "errors"),
+        (RolloutSnapshot(at(guard=FAILED), 0.0, acknowledged=False), RolloutActionKind.ROLL_BACK, "errors"),
+        (RolloutSnapshot(at(2, FAILED), 99.0), RolloutActionKind.ROLL_BACK, "errors"),
+        (RolloutSnapshot(at(state=RolloutState.PAUSED, guard=FAILED), 99.0), RolloutActionKind.ROLL_BACK, "errors"),
         (
-            Snapshot(at(spec=replace(SPEC, deadline_s=60.0, on_inconclusive="abort"), guard=OPEN_QUESTION), 60.0),
-            Kind.GIVE_UP,
+            RolloutSnapshot(at(state=RolloutState.PAUSED, unready_since=5.0), 10.0),
+            RolloutActionKind.ROLL_BACK,
+            "cannot answer",
+        ),
+        (RolloutSnapshot(at(state=RolloutState.PAUSED), 99.0), None, ""),
+        (RolloutSnapshot(at(state=RolloutState.PAUSED, spec=replace(SPEC, deadline_s=60.0)), 99.0), None, ""),
+        (RolloutSnapshot(at(state=RolloutState.PROMOTED, guard=FAILED), 99.0), None, ""),
+        (RolloutSnapshot(at(unready_since=5.0), 9.0), None, ""),
+        (RolloutSnapshot(at(unready_since=5.0), 10.0), RolloutActionKind.ROLL_BACK, "cannot answer"),
+        (RolloutSnapshot(at(losses=2), 10.0), RolloutActionKind.ADVANCE, "50 %"),
+        (
+            RolloutSnapshot(at(losses=3), 0.0, canary_ready=False, acknowledged=False),
+            RolloutActionKind.ROLL_BACK,
+            "3 workers ended",
+        ),
+        (RolloutSnapshot(at(state=RolloutState.PAUSED, losses=3), 0.0), RolloutActionKind.ROLL_BACK, "3 workers ended"),
+        (RolloutSnapshot(at(ratio=Evidence((900.0,), (100.0,), 9.0, 9.0)), 0.0), RolloutActionKind.PAUSE, "share"),
+        (RolloutSnapshot(at(ratio=Evidence((500.0,), (9500.0,), 9.0, 9.0)), 10.0), RolloutActionKind.ADVANCE, "50 %"),
+        (
+            RolloutSnapshot(at(spec=replace(SPEC, deadline_s=60.0), guard=OPEN_QUESTION), 60.0),
+            RolloutActionKind.PAUSE,
+            "deadline",
+        ),
+        (
+            RolloutSnapshot(
+                at(spec=replace(SPEC, deadline_s=60.0, on_inconclusive="abort"), guard=OPEN_QUESTION), 60.0
+            ),
+            RolloutActionKind.GIVE_UP,
             "deadline",
         ),
     ],
 )
-def test_the_decision(snapshot: Snapshot, kind: Kind | None, reason: str) -> None:
+def test_the_decision(snapshot: RolloutSnapshot, kind: RolloutActionKind | None, reason: str) -> None:
     action = decide(snapshot)
     if kind is None:
         assert action is None
@@ -89,9 +103,9 @@ def test_the_decision(snapshot: Snapshot, kind: Kind | None, reason: str) -> Non
 def test_harm_comes_before_everything_else() -> None:
     spec = replace(SPEC, deadline_s=1.0)
     worst = at(spec=spec, guard=FAILED, ratio=Evidence((900.0,), (100.0,), 9.0, 9.0))
-    action = decide(Snapshot(worst, 100.0))
+    action = decide(RolloutSnapshot(worst, 100.0))
     assert action is not None
-    assert action.kind is Kind.ROLL_BACK
+    assert action.kind is RolloutActionKind.ROLL_BACK
 
 
 def test_the_shadow_stage_waits_only_for_what_can_be_said_without_callers() -> None:
@@ -99,41 +113,41 @@ def test_the_shadow_stage_waits_only_for_what_can_be_said_without_callers() -> N
     spec = replace(SPEC, guards=guards, shadow=100.0)
     rollout = replace(start_rollout(spec, 0.0), guards=(PASSED, OPEN_QUESTION))
     assert (rollout.step, rollout.weight, rollout.mirrored) == (-1, 0, 100.0)
-    action = decide(Snapshot(rollout, 10.0))
+    action = decide(RolloutSnapshot(rollout, 10.0))
     assert action is not None
-    assert action.kind is Kind.ADVANCE
+    assert action.kind is RolloutActionKind.ADVANCE
     after = apply_action(rollout, action, 10.0)
     assert (after.step, after.weight, after.mirrored, after.stage) == (0, 500, 0.0, 2)
-    assert decide(Snapshot(replace(rollout, guards=(OPEN_QUESTION, PASSED)), 10.0)) is None
+    assert decide(RolloutSnapshot(replace(rollout, guards=(OPEN_QUESTION, PASSED)), 10.0)) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "state", "weight"),
     [
-        (Kind.ADVANCE, State.RUNNING, 5000),
-        (Kind.PROMOTE, State.PROMOTED, 10000),
-        (Kind.ROLL_BACK, State.ROLLED_BACK, 0),
-        (Kind.GIVE_UP, State.INCONCLUSIVE, 0),
-        (Kind.PAUSE, State.PAUSED, 500),
+        (RolloutActionKind.ADVANCE, RolloutState.RUNNING, 5000),
+        (RolloutActionKind.PROMOTE, RolloutState.PROMOTED, 10000),
+        (RolloutActionKind.ROLL_BACK, RolloutState.ROLLED_BACK, 0),
+        (RolloutActionKind.GIVE_UP, RolloutState.INCONCLUSIVE, 0),
+        (RolloutActionKind.PAUSE, RolloutState.PAUSED, 500),
     ],
 )
-def test_what_an_action_does(kind: Kind, state: State, weight: int) -> None:
-    after = apply_action(at(), Action(kind, "because"), 42.0)
+def test_what_an_action_does(kind: RolloutActionKind, state: RolloutState, weight: int) -> None:
+    after = apply_action(at(), RolloutAction(kind, "because"), 42.0)
     assert (after.state, after.weight, after.reason, after.step_at, after.stage) == (state, weight, "because", 42.0, 2)
 
 
 def test_batches_are_judged_and_counted() -> None:
     rollout = start_rollout(SPEC, 0.0)
     for _ in range(5):
-        rollout = add_batch(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
+        rollout = add_batch(rollout, EvidenceBatch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
     assert rollout.requests == 25
     assert (rollout.ratio.n_canary, rollout.ratio.n_control) == (25, 475)
     assert rollout.guards[0].harm.n_control == 475
-    by_user = add_batch(rollout, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=True)
+    by_user = add_batch(rollout, EvidenceBatch(errors=((0, 50), (0, 50))), (50, 50), sticky=True)
     assert by_user.ratio == rollout.ratio
     unsound = start_rollout(SPEC, 0.0)
     for _ in range(40):
-        unsound = add_batch(unsound, Batch(errors=((0, 50), (0, 50))), (50, 50), sticky=False)
+        unsound = add_batch(unsound, EvidenceBatch(errors=((0, 50), (0, 50))), (50, 50), sticky=False)
     assert is_split_sound(rollout)
     assert not is_split_sound(unsound)
 
@@ -162,7 +176,7 @@ def test_what_is_asked_for_comes_back() -> None:
     spec = spec_in(ASKED, None)
     assert spec_in(spec_out(spec), None) == spec
     assert (spec.to, spec.control, spec.shadow, spec.dry_run) == ("2", "1", 10.0, True)
-    assert spec.steps == (Step(100), Step(10000))
+    assert spec.steps == (RolloutStep(100), RolloutStep(10000))
     usual = spec_in({"to": "2"}, "1")
     assert spec_out(usual)["steps"] == [100, 500, 2500, 5000, 10000]
     assert [guard.metric for guard in usual.guards] == ["errors", "latency"]
@@ -211,12 +225,12 @@ def test_what_cannot_be_asked_for_is_refused(change: dict[str, Any], fault: str)
 def test_a_restart_changes_no_verdict(bad: list[tuple[int, int]], cut: int) -> None:
     straight = interrupted = start_rollout(SPEC, 0.0)
     for index, (a, b) in enumerate(bad):
-        batch = Batch(errors=((a, 5 - a), (b, 95 - b)))
+        batch = EvidenceBatch(errors=((a, 5 - a), (b, 95 - b)))
         straight = add_batch(straight, batch, (5, 95), sticky=False)
         if index == cut:
             interrupted = rollout_in(json.loads(json.dumps(rollout_out(interrupted))))
         interrupted = add_batch(interrupted, batch, (5, 95), sticky=False)
-        assert decide(Snapshot(interrupted, 20.0)) == decide(Snapshot(straight, 20.0))
+        assert decide(RolloutSnapshot(interrupted, 20.0)) == decide(RolloutSnapshot(straight, 20.0))
     assert rollout_in(json.loads(json.dumps(rollout_out(interrupted)))) == straight
     assert rollout_document(interrupted) == rollout_document(straight)
 
@@ -224,7 +238,7 @@ def test_a_restart_changes_no_verdict(bad: list[tuple[int, int]], cut: int) -> N
 def test_what_is_shown_says_what_is_missing() -> None:
     rollout = start_rollout(SPEC, 0.0)
     for _ in range(6):
-        rollout = add_batch(rollout, Batch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
+        rollout = add_batch(rollout, EvidenceBatch(errors=((0, 5), (0, 95))), (5, 95), sticky=False)
     document = rollout_document(rollout)
     assert document["state"] == "running"
     assert document["weight"] == 500
@@ -253,7 +267,7 @@ def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
 
 
 @given(
-    state=st.sampled_from([State.RUNNING, State.PAUSED]),
+    state=st.sampled_from([RolloutState.RUNNING, RolloutState.PAUSED]),
     step=st.integers(-1, 2),
     acknowledged=st.booleans(),
     ready=st.booleans(),
@@ -262,14 +276,14 @@ def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
     deadline_s=st.sampled_from([0.0, 1.0]),
 )
 def test_harm_rolls_back_in_every_open_state(
-    state: State, step: int, acknowledged: bool, ready: bool, now: float, mismatch: bool, deadline_s: float
+    state: RolloutState, step: int, acknowledged: bool, ready: bool, now: float, mismatch: bool, deadline_s: float
 ) -> None:
     ratio = Evidence((900.0,), (100.0,), 9.0, 9.0) if mismatch else Evidence()
     spec = replace(SPEC, deadline_s=deadline_s)
     rollout = at(step, FAILED, state=state, ratio=ratio, spec=spec)
-    action = decide(Snapshot(rollout, now, ready, acknowledged))
+    action = decide(RolloutSnapshot(rollout, now, ready, acknowledged))
     assert action is not None
-    assert action.kind is Kind.ROLL_BACK
+    assert action.kind is RolloutActionKind.ROLL_BACK
 
 
 @given(
@@ -279,16 +293,16 @@ def test_the_control_keeps_its_hold_back_until_promotion(steps: list[int], held:
     rollout = start_rollout(spec_in({"to": "2", "steps": steps, "hold_back": held}, "1"), 0.0)
     for step, stated in enumerate(steps):
         assert replace(rollout, step=step).weight == min(stated, 10_000 - held)
-    assert replace(rollout, state=State.PROMOTED).weight == 10_000
+    assert replace(rollout, state=RolloutState.PROMOTED).weight == 10_000
 
 
 def test_a_held_rollout_is_resumed_with_a_deadline_of_its_full_length() -> None:
-    held = at(spec=replace(SPEC, deadline_s=60.0), guard=OPEN_QUESTION, state=State.PAUSED)
+    held = at(spec=replace(SPEC, deadline_s=60.0), guard=OPEN_QUESTION, state=RolloutState.PAUSED)
     again = resume(held, 100.0, "go on")
-    assert decide(Snapshot(again, 159.0)) is None
-    action = decide(Snapshot(again, 160.0))
+    assert decide(RolloutSnapshot(again, 159.0)) is None
+    action = decide(RolloutSnapshot(again, 160.0))
     assert action is not None
-    assert action.kind is Kind.PAUSE
+    assert action.kind is RolloutActionKind.PAUSE
     assert rollout_in(json.loads(json.dumps(rollout_out(again)))) == again
 
 
@@ -297,18 +311,18 @@ GATED = [{"weight": 500, "min_requests": 1000}, {"weight": 5000, "approval": Tru
 
 def test_a_step_may_carry_gates() -> None:
     spec = spec_in({"to": "2", "steps": GATED}, "1")
-    assert spec.steps == (Step(500, 1000), Step(5000, approval=True), Step(10000))
+    assert spec.steps == (RolloutStep(500, 1000), RolloutStep(5000, approval=True), RolloutStep(10000))
     assert spec_in(spec_out(spec), None) == spec
     rollout = replace(start_rollout(replace(spec, guards=(ERRORS,)), 0.0), guards=(PASSED,), requests=999)
-    assert decide(Snapshot(rollout, 1000.0)) is None
+    assert decide(RolloutSnapshot(rollout, 1000.0)) is None
     assert waiting_for(rollout, guard_verdicts(rollout), 1000.0) == ["1 more canary requests at this step"]
     asked = replace(rollout, step=1, requests=1000)
-    assert decide(Snapshot(asked, 1000.0)) is None
+    assert decide(RolloutSnapshot(asked, 1000.0)) is None
     assert waiting_for(asked, guard_verdicts(asked), 1000.0) == ["a person's approval"]
-    assert decide(Snapshot(replace(asked, approved_step=0), 1000.0)) is None
-    action = decide(Snapshot(replace(asked, approved_step=1), 1000.0))
+    assert decide(RolloutSnapshot(replace(asked, approved_step=0), 1000.0)) is None
+    action = decide(RolloutSnapshot(replace(asked, approved_step=1), 1000.0))
     assert action is not None
-    assert action.kind is Kind.ADVANCE
+    assert action.kind is RolloutActionKind.ADVANCE
     assert rollout_in(json.loads(json.dumps(rollout_out(asked)))) == asked
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from penstock.core.errors import InvalidInput
 from penstock.core.routing import (
     POINTS,
-    Points,
     Range,
     RouteSpec,
+    SplitTable,
     lay_out,
-    moved,
+    moved_points,
     route_in,
     route_out,
     stable_of,
@@ -36,7 +36,7 @@ def splits(draw: st.DrawFn) -> dict[str, int]:
 
 
 def picks(route: RouteSpec, keys: int, sticky: bool) -> Counter[str]:
-    points = Points("m", route, {version: version for version in route.split})
+    points = SplitTable("m", route, {version: version for version in route.split})
     return Counter(points.pick(f"key {number}".encode() if sticky else None) for number in range(keys))
 
 
@@ -63,7 +63,7 @@ def test_no_more_points_change_hands_than_weights_do(
     for split in (second, third):
         after = lay_out(split, ranges)
         least = sum(max(0, before.get(version, 0) - split.get(version, 0)) for version in before)
-        assert moved(ranges, after) == least
+        assert moved_points(ranges, after) == least
         assert lay_out(split, after) == after
         ranges, before = after, split
 
@@ -95,8 +95,8 @@ def test_a_raised_weight_takes_nobody_off_the_canary(one: int, other: int, key: 
     small = RouteSpec({"1": POINTS - low, "2": low}, ranges=ranges)
     large = RouteSpec({"1": POINTS - high, "2": high}, ranges=lay_out({"1": POINTS - high, "2": high}, ranges))
     names = {"1": "1", "2": "2"}
-    if Points("m", small, names).pick(key) == "2":
-        assert Points("m", large, names).pick(key) == "2"
+    if SplitTable("m", small, names).pick(key) == "2":
+        assert SplitTable("m", large, names).pick(key) == "2"
 
 
 @pytest.mark.parametrize("sticky", [True, False])
@@ -115,8 +115,8 @@ def test_the_same_key_meets_the_same_version_and_another_salt_shuffles() -> None
     split = {"1": 5000, "2": 5000}
     route = RouteSpec(split, ranges=lay_out(split))
     names = {"1": "1", "2": "2"}
-    one, other = Points("m", route, names), Points("m", RouteSpec(split, ranges=route.ranges, salt="x"), names)
-    elsewhere = Points("n", route, names)
+    one, other = SplitTable("m", route, names), SplitTable("m", RouteSpec(split, ranges=route.ranges, salt="x"), names)
+    elsewhere = SplitTable("n", route, names)
     keys = [f"user {number}".encode() for number in range(4000)]
     assert [one.pick(key) for key in keys] == [one.pick(key) for key in keys]
     for shuffled in (other, elsewhere):
@@ -127,7 +127,7 @@ def test_the_same_key_meets_the_same_version_and_another_salt_shuffles() -> None
 def test_versions_that_answer_alike_need_no_pick() -> None:
     split = {"1": 5000, "2": 5000}
     stable = object()
-    points = Points("m", RouteSpec(split, ranges=lay_out(split)), {"1": stable, "2": stable})
+    points = SplitTable("m", RouteSpec(split, ranges=lay_out(split)), {"1": stable, "2": stable})
     assert points.pick(None) is stable
     assert points.pick(b"x") is stable
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import InvalidInput
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out
-from penstock.core.triggers.conditions import DAY_S, Snapshot, evaluate
+from penstock.core.triggers.conditions import DAY_S, VersionSnapshot, evaluate
 from penstock.core.triggers.parsing import condition_in
-from penstock.core.triggers.rules import Action, Limits, Outcome, Trigger, decide
+from penstock.core.triggers.rules import RuleAction, RuleLimits, RuleOutcome, Trigger, decide
 from penstock.core.triggers.state import (
     SKEW_S,
     InFlight,
-    Memory,
+    RuleMemory,
+    RulePhase,
     RuleState,
-    State,
     candidate_version,
     limit_times,
     rule_state_in,
@@ -64,11 +64,11 @@ def labelled(labels: int = 500, estimated: float | None = None, **windowed: floa
     )
 
 
-def holds(when: dict[str, Any], document: dict[str, Any], memory: Memory | None = None, age_s: float = 0.0) -> bool:
+def holds(when: dict[str, Any], document: dict[str, Any], memory: RuleMemory | None = None, age_s: float = 0.0) -> bool:
     faults: list[str] = []
     condition = condition_in(when, "when", faults, schedule_in)
     assert condition is not None, faults
-    return evaluate(condition, Snapshot("m", "1", 1000.0, document, age_s), memory or Memory()).holds
+    return evaluate(condition, VersionSnapshot("m", "1", 1000.0, document, age_s), memory or RuleMemory()).holds
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_conditions(when: dict[str, Any], document: dict[str, Any], expected: bo
 
 def test_conditions_that_remember() -> None:
     fallen = {"performance": {"metric": "accuracy", "fallen_by": 0.1}}
-    assert holds(fallen, labelled(accuracy=0.8), Memory(best={"accuracy": 0.95}))
-    assert not holds(fallen, labelled(accuracy=0.9), Memory(best={"accuracy": 0.95}))
-    assert not holds({"labels": {"new_at_least": 100}}, labelled(500), Memory(labels=450))
+    assert holds(fallen, labelled(accuracy=0.8), RuleMemory(best={"accuracy": 0.95}))
+    assert not holds(fallen, labelled(accuracy=0.9), RuleMemory(best={"accuracy": 0.95}))
+    assert not holds({"labels": {"new_at_least": 100}}, labelled(500), RuleMemory(labels=450))
     assert holds({"age": {"days": 30}}, monitor(), age_s=31 * DAY_S)
     assert not holds({"age": {"days": 30}}, monitor(), age_s=29 * DAY_S)
 
@@ -126,18 +126,18 @@ def rule(**changes: Any) -> Trigger:
 class Watched:
     """Rules over time."""
 
-    def __init__(self, *triggers: Trigger, limits: Limits | None = None) -> None:
-        self.triggers, self.limits, self.rule_state, self.now = triggers, limits or Limits(), RuleState(), 10_000.0
+    def __init__(self, *triggers: Trigger, limits: RuleLimits | None = None) -> None:
+        self.triggers, self.limits, self.rule_state, self.now = triggers, limits or RuleLimits(), RuleState(), 10_000.0
 
-    def state(self) -> State:
+    def state(self) -> RulePhase:
         return self.rule_state.rules["r"].state
 
-    def at(self, seconds: float, document: dict[str, Any], version: str = "1") -> Outcome | None:
+    def at(self, seconds: float, document: dict[str, Any], version: str = "1") -> RuleOutcome | None:
         self.now += seconds
-        snapshot = Snapshot("m", version, self.now, document)
+        snapshot = VersionSnapshot("m", version, self.now, document)
         self.rule_state, action = decide(self.triggers, self.limits, self.rule_state, snapshot)
         self.rule_state = rule_state_in(json.loads(json.dumps(rule_state_out(self.rule_state))))
-        self.action: Action | None = action
+        self.action: RuleAction | None = action
         return None if action is None else action.outcome
 
 
@@ -145,27 +145,27 @@ def test_a_rule_waits_asks_once_and_is_over() -> None:
     watched = Watched(rule(for_seconds=60))
     assert watched.at(1, monitor()) is None
     assert watched.at(1, DRIFTED) is None
-    assert watched.state() is State.PENDING
+    assert watched.state() is RulePhase.PENDING
     assert watched.at(59, DRIFTED) is None
-    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    assert watched.at(1, DRIFTED) is RuleOutcome.REQUESTED
     assert watched.action is not None
     assert watched.action.started == 10_002.0
     assert watched.at(1, DRIFTED) is None
     assert watched.at(1, monitor()) is None
-    assert watched.state() is State.OK
+    assert watched.state() is RulePhase.OK
     watched.at(1, DRIFTED)
     assert watched.at(30, monitor()) is None  # not long enough: as if nothing had been
-    assert watched.state() is State.OK
+    assert watched.state() is RulePhase.OK
 
 
 def test_one_request_is_under_way_until_its_version_answers() -> None:
     watched = Watched(rule(cooldown_seconds=10))
-    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    assert watched.at(1, DRIFTED) is RuleOutcome.REQUESTED
     watched.at(1, monitor())
-    assert watched.at(60, DRIFTED) is Outcome.IN_FLIGHT
+    assert watched.at(60, DRIFTED) is RuleOutcome.IN_FLIGHT
     assert watched.at(60, DRIFTED) is None  # reported once
-    assert watched.at(1, DRIFTED, version="2") is Outcome.REQUESTED
-    assert watched.at(2 * DAY_S, DRIFTED, version="2") is Outcome.REQUESTED  # its time has run out
+    assert watched.at(1, DRIFTED, version="2") is RuleOutcome.REQUESTED
+    assert watched.at(2 * DAY_S, DRIFTED, version="2") is RuleOutcome.REQUESTED  # its time has run out
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_one_request_is_under_way_until_its_version_answers() -> None:
 )
 def test_a_request_outlives_whoever_stands_in(snapshot: dict[str, Any], held: bool) -> None:
     under_way = RuleState(in_flight=InFlight("1", 1000.0), requests=(1000.0,), approved=("2",))
-    after, _ = decide((), Limits(), under_way, Snapshot("m", now=1010.0, monitor=monitor(), **snapshot))
+    after, _ = decide((), RuleLimits(), under_way, VersionSnapshot("m", now=1010.0, monitor=monitor(), **snapshot))
     assert (after.in_flight is not None, after.approved) == (held, ("2",) if held else ())
 
 
@@ -189,59 +189,59 @@ def test_nothing_falls_from_what_another_version_reached() -> None:
     assert watched.at(1, labelled(accuracy=0.95)) is None
     assert watched.at(1, labelled(accuracy=0.8), version="2") is None
     assert watched.at(1, labelled(accuracy=0.85), version="2") is None
-    assert watched.at(1, labelled(accuracy=0.74), version="2") is Outcome.REQUESTED
+    assert watched.at(1, labelled(accuracy=0.74), version="2") is RuleOutcome.REQUESTED
 
 
 def test_what_an_older_gateway_remembered_is_kept() -> None:
-    known = Memory(State.FIRING, 5.0, 6.0, 1, "requested", 7.0, 8, {"accuracy": 0.9})
+    known = RuleMemory(RulePhase.FIRING, 5.0, 6.0, 1, "requested", 7.0, 8, {"accuracy": 0.9})
     written = rule_state_out(RuleState({"r": known}))
     written["rules"]["r"] = written["rules"]["r"][:8]
     assert rule_state_in(written).rules["r"] == known
 
 
 def test_cooldown_budget_and_dry_run() -> None:
-    watched = Watched(rule(cooldown_seconds=HOUR), limits=Limits(timeout_s=1))
-    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    watched = Watched(rule(cooldown_seconds=HOUR), limits=RuleLimits(timeout_s=1))
+    assert watched.at(1, DRIFTED) is RuleOutcome.REQUESTED
     watched.at(10, monitor())
-    assert watched.at(10, DRIFTED) is Outcome.COOLDOWN
-    assert watched.at(HOUR, DRIFTED) is Outcome.REQUESTED
-    spent = Watched(rule(cooldown_seconds=0), limits=Limits(budget_per_day=2, timeout_s=1, escalate_after=99))
+    assert watched.at(10, DRIFTED) is RuleOutcome.COOLDOWN
+    assert watched.at(HOUR, DRIFTED) is RuleOutcome.REQUESTED
+    spent = Watched(rule(cooldown_seconds=0), limits=RuleLimits(budget_per_day=2, timeout_s=1, escalate_after=99))
     found = [spent.at(10, document) for _ in range(5) for document in (DRIFTED, monitor())]
-    assert [one for one in found if one] == [Outcome.REQUESTED] * 2 + [Outcome.BUDGET] * 3
-    assert spent.at(DAY_S, DRIFTED) is Outcome.REQUESTED
-    assert Watched(rule(dry_run=True)).at(1, DRIFTED) is Outcome.DRY_RUN
+    assert [one for one in found if one] == [RuleOutcome.REQUESTED] * 2 + [RuleOutcome.BUDGET] * 3
+    assert spent.at(DAY_S, DRIFTED) is RuleOutcome.REQUESTED
+    assert Watched(rule(dry_run=True)).at(1, DRIFTED) is RuleOutcome.DRY_RUN
 
 
 def test_unsound_data_asks_for_no_training() -> None:
     quality = rule(name="q", when={"quality": {"violated": True}})
     watched = Watched(rule(), quality)
-    assert watched.at(1, BROKEN) is Outcome.QUALITY
-    assert watched.at(1, BROKEN) is Outcome.REQUESTED
+    assert watched.at(1, BROKEN) is RuleOutcome.QUALITY
+    assert watched.at(1, BROKEN) is RuleOutcome.REQUESTED
     assert watched.action is not None
     assert (watched.action.trigger.name, watched.action.trigger.kind.value) == ("q", "quality.violated.v1")
     assert watched.rule_state.in_flight is None
     assert all(watched.at(60, BROKEN) is None for _ in range(100))
-    assert Watched(rule(), limits=Limits(quality_veto=False)).at(1, BROKEN) is Outcome.REQUESTED
+    assert Watched(rule(), limits=RuleLimits(quality_veto=False)).at(1, BROKEN) is RuleOutcome.REQUESTED
 
 
 def test_what_does_not_help_is_a_persons_affair() -> None:
-    watched = Watched(rule(cooldown_seconds=60), limits=Limits(timeout_s=1, escalate_after=3))
+    watched = Watched(rule(cooldown_seconds=60), limits=RuleLimits(timeout_s=1, escalate_after=3))
     found = [watched.at(61, DRIFTED) for _ in range(8)]
-    assert [one for one in found if one] == [Outcome.REQUESTED] * 3 + [Outcome.ESCALATED]
+    assert [one for one in found if one] == [RuleOutcome.REQUESTED] * 3 + [RuleOutcome.ESCALATED]
     assert watched.at(60, monitor()) is None
-    assert watched.at(61, DRIFTED) is Outcome.REQUESTED  # another cause
+    assert watched.at(61, DRIFTED) is RuleOutcome.REQUESTED  # another cause
 
 
 def test_a_threshold_of_its_own_for_the_end() -> None:
     stated = {"until": {"not": {"drift": {"min_psi": 0.2}}}, "when": {"drift": {"min_psi": 0.4}}, "cooldown_seconds": 0}
-    watched = Watched(rule(**stated), limits=Limits(timeout_s=1, escalate_after=1))
+    watched = Watched(rule(**stated), limits=RuleLimits(timeout_s=1, escalate_after=1))
     between = monitor(features=[{**DRIFTING, "psi": 0.3}])
     assert watched.at(1, between) is None
-    assert watched.at(1, DRIFTED) is Outcome.REQUESTED
+    assert watched.at(1, DRIFTED) is RuleOutcome.REQUESTED
     assert watched.at(1, between) is None
-    assert watched.state() is State.FIRING
+    assert watched.state() is RulePhase.FIRING
     watched.at(1, monitor())
-    assert watched.state() is State.OK
+    assert watched.state() is RulePhase.OK
 
 
 def test_a_cause_that_does_not_last_asks_nothing_whatever_its_end_is() -> None:
@@ -250,26 +250,26 @@ def test_a_cause_that_does_not_last_asks_nothing_whatever_its_end_is() -> None:
     between = monitor(features=[{**DRIFTING, "psi": 0.3}])
     watched.at(1, DRIFTED)
     assert watched.at(30, between) is None
-    assert watched.state() is State.OK
+    assert watched.state() is RulePhase.OK
     assert watched.at(40, DRIFTED) is None  # its time begins anew
-    assert watched.at(60, DRIFTED) is Outcome.REQUESTED
+    assert watched.at(60, DRIFTED) is RuleOutcome.REQUESTED
 
 
 def test_labels_are_counted_on_where_a_successor_knows_of_fewer() -> None:
-    watched = Watched(rule(when={"labels": {"new_at_least": 100}}, cooldown_seconds=0), limits=Limits(timeout_s=1))
-    assert watched.at(10, labelled(500)) is Outcome.REQUESTED
+    watched = Watched(rule(when={"labels": {"new_at_least": 100}}, cooldown_seconds=0), limits=RuleLimits(timeout_s=1))
+    assert watched.at(10, labelled(500)) is RuleOutcome.REQUESTED
     assert watched.at(10, labelled(20)) is None
     assert watched.at(10, labelled(119)) is None
-    assert watched.at(10, labelled(121)) is Outcome.REQUESTED
+    assert watched.at(10, labelled(121)) is RuleOutcome.REQUESTED
 
 
 def test_a_flapping_day_asks_no_more_than_it_may() -> None:
-    watched = Watched(rule(cooldown_seconds=HOUR), limits=Limits(budget_per_day=5, timeout_s=1, escalate_after=99))
+    watched = Watched(rule(cooldown_seconds=HOUR), limits=RuleLimits(budget_per_day=5, timeout_s=1, escalate_after=99))
     found = [watched.at(60, DRIFTED if minute % 2 else monitor()) for minute in range(24 * 60)]
-    assert found.count(Outcome.REQUESTED) == 5
-    hourly = Watched(rule(cooldown_seconds=HOUR), limits=Limits(budget_per_day=999, timeout_s=1, escalate_after=99))
+    assert found.count(RuleOutcome.REQUESTED) == 5
+    hourly = Watched(rule(cooldown_seconds=HOUR), limits=RuleLimits(budget_per_day=999, timeout_s=1, escalate_after=99))
     found = [hourly.at(60, DRIFTED if minute % 2 else monitor()) for minute in range(24 * 60)]
-    assert 20 <= found.count(Outcome.REQUESTED) <= 24
+    assert 20 <= found.count(RuleOutcome.REQUESTED) <= 24
 
 
 @pytest.mark.parametrize(
@@ -295,10 +295,10 @@ def test_the_version_that_came_of_a_request(ready: dict[str, float], tried: tupl
     st.integers(0, 4),
 )
 def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown: float, budget: int) -> None:
-    watched = Watched(rule(cooldown_seconds=cooldown), limits=Limits(budget_per_day=budget, timeout_s=600))
+    watched = Watched(rule(cooldown_seconds=cooldown), limits=RuleLimits(budget_per_day=budget, timeout_s=600))
     asked: list[float] = []
     for seconds, drifts, version in steps:
-        if watched.at(seconds, DRIFTED if drifts else monitor(), version) is Outcome.REQUESTED:
+        if watched.at(seconds, DRIFTED if drifts else monitor(), version) is RuleOutcome.REQUESTED:
             assert not asked or watched.now - asked[-1] >= cooldown - 1e-6
             asked.append(watched.now)
             assert sum(watched.now - one < DAY_S for one in asked) <= budget
@@ -359,7 +359,7 @@ def test_the_policy_of_the_manual_is_kept_as_it_was_written() -> None:
     assert {name: shown[name] for name in document} == document
     assert policy_in(shown, schedule_in) == policy
     assert policy_out(MonitorPolicy()).keys() == {"monitor", "capture"}
-    assert math.isinf(Memory().asked)
+    assert math.isinf(RuleMemory().asked)
 
 
 TIMES = st.floats(0, 1e6)
@@ -367,7 +367,7 @@ TIMES = st.floats(0, 1e6)
 
 @given(st.lists(TIMES, max_size=3), TIMES, TIMES, TIMES, TIMES)
 def test_times_to_come_count_as_now(requests: list[float], since: float, asked: float, at: float, now: float) -> None:
-    state = RuleState({"r": Memory(since=since, asked=asked)}, tuple(requests), InFlight("1", at), failed=None)
+    state = RuleState({"r": RuleMemory(since=since, asked=asked)}, tuple(requests), InFlight("1", at), failed=None)
     after = limit_times(state, now)
     rule = after.rules["r"]
     assert after.in_flight is not None
@@ -380,15 +380,15 @@ def test_times_to_come_count_as_now(requests: list[float], since: float, asked: 
 @pytest.mark.parametrize("jump_s", [-HOUR, -DAY_S])
 def test_a_clock_that_is_set_back_makes_no_rule_wait_for_it(jump_s: float) -> None:
     asks = rule(cooldown_seconds=HOUR)
-    state, action = decide([asks], Limits(), RuleState(), Snapshot("m", "1", 1e6, DRIFTED))
+    state, action = decide([asks], RuleLimits(), RuleState(), VersionSnapshot("m", "1", 1e6, DRIFTED))
     assert action is not None
-    assert action.outcome is Outcome.REQUESTED
+    assert action.outcome is RuleOutcome.REQUESTED
     now = 1e6 + jump_s
-    state, action = decide([asks], Limits(timeout_s=HOUR), state, Snapshot("m", "1", now, DRIFTED))
+    state, action = decide([asks], RuleLimits(timeout_s=HOUR), state, VersionSnapshot("m", "1", now, DRIFTED))
     assert action is None  # one is under way
-    state, action = decide([asks], Limits(timeout_s=HOUR), state, Snapshot("m", "1", now + HOUR, DRIFTED))
+    state, action = decide([asks], RuleLimits(timeout_s=HOUR), state, VersionSnapshot("m", "1", now + HOUR, DRIFTED))
     assert action is not None
-    assert action.outcome is Outcome.REQUESTED
+    assert action.outcome is RuleOutcome.REQUESTED
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_a_schedule_by_a_clock_that_is_set(walls: list[float], asked: int) -> No
     hourly = rule(when={"schedule": "0 * * * *"}, cooldown_seconds=0)
     state, found = RuleState(), 0
     for step, wall in enumerate(walls):
-        snapshot = Snapshot("m", "1", 1e6 + step * HOUR, monitor(), wall=wall * HOUR)
-        state, action = decide([hourly], Limits(timeout_s=60, escalate_after=99), state, snapshot)
-        found += action is not None and action.outcome is Outcome.REQUESTED
+        snapshot = VersionSnapshot("m", "1", 1e6 + step * HOUR, monitor(), wall=wall * HOUR)
+        state, action = decide([hourly], RuleLimits(timeout_s=60, escalate_after=99), state, snapshot)
+        found += action is not None and action.outcome is RuleOutcome.REQUESTED
     assert found == asked

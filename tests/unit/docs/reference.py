@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from penstock.cli import build
-from penstock.cli.console import Exit
+from penstock.cli.console import ExitCode
 from penstock.config.settings import settings_schema
 from penstock.core.errors import KINDS
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
@@ -59,7 +59,7 @@ def _first_line(documented: object) -> str:
 
 def exits() -> str:
     """Every exit code of the command line."""
-    return table("code | name", ((f"{code.value}", code.name.lower().replace("_", " ")) for code in Exit))
+    return table("code | name", ((f"{code.value}", code.name.lower().replace("_", " ")) for code in ExitCode))
 
 
 def commands() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import penstock
-from penstock.engine.durable_files import move_folder, replacing, sync_tree, write_atomically
+from penstock.engine.durable_files import move_folder, replace_file, sync_tree, write_atomically
 
 SOURCE = Path(penstock.__file__).parent
 
@@ -64,7 +64,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(
 
 def test_a_block_that_fails_changes_nothing(tmp_path: Path) -> None:
     def half() -> None:
-        with replacing(tmp_path / "file") as scratch:
+        with replace_file(tmp_path / "file") as scratch:
             scratch.write_text("half")
             raise ValueError
 

@@ -70,9 +70,9 @@ def test_operators_see_all_of_it() -> None:
     error = Fail("Exception in\n/srv/models/m/1/w.bin: it is\ttruncated")
     fault = load_fault(error)
     assert str(fault) == "the graph cannot be loaded: Exception in ...: it is truncated"
-    assert fault.whole == f"{fault} (Exception in /srv/models/m/1/w.bin: it is truncated)"
-    assert "/srv/models" in run_fault(error).whole
-    assert NotReady("as it is").whole == "as it is"
+    assert fault.full_text == f"{fault} (Exception in /srv/models/m/1/w.bin: it is truncated)"
+    assert "/srv/models" in run_fault(error).full_text
+    assert NotReady("as it is").full_text == "as it is"
 
 
 def test_a_folder_with_spaces_is_cut_as_a_whole() -> None:

@@ -5,16 +5,16 @@ import pytest
 from penstock.core.options import ModelOptions, TensorOptions
 from penstock.core.signature import TensorSpec
 from penstock.engine.faults import LoadFailed
-from penstock.engine.graph import DATATYPES, Graph, GraphTensor, signature_of
+from penstock.engine.graph import DATATYPES, GraphInterface, GraphTensor, signature_of
 
 Dims = tuple[int | str | None, ...]
 
 
 def graph_of(
     *shapes: Dims, to: Dims | list[Dims] = ("N", 1), known: bool = False, free: tuple[Dims, ...] = ()
-) -> Graph:
+) -> GraphInterface:
     results = to if isinstance(to, list) else [to]
-    return Graph(
+    return GraphInterface(
         tuple(GraphTensor(f"x{index}", "tensor(float)", shape) for index, shape in enumerate(shapes)),
         tuple(GraphTensor(f"y{index}", "tensor(float)", shape) for index, shape in enumerate(results)),
         tuple(GraphTensor(f"w{index}", "tensor(float)", shape) for index, shape in enumerate(free)),
@@ -58,7 +58,7 @@ def test_names_and_unknown_dimensions_are_free() -> None:
         (graph_of(to=("N",)), False),
     ],
 )
-def test_batching_is_derived_from_the_graph(graph: Graph, batching: bool) -> None:
+def test_batching_is_derived_from_the_graph(graph: GraphInterface, batching: bool) -> None:
     signature = signature_of(graph, ModelOptions())
     assert signature.batching is batching
     assert signature.max_batch_size == 0
@@ -161,7 +161,7 @@ def test_an_output_of_unknown_rank_may_be_stated() -> None:
         (graph_of((None,)), ModelOptions(inputs=(stated("x0", 3, reshape=(-1,)),)), "on both sides"),
     ],
 )  # fmt: skip
-def test_contradictions_say_what_is_wrong(graph: Graph, options: ModelOptions, text: str) -> None:
+def test_contradictions_say_what_is_wrong(graph: GraphInterface, options: ModelOptions, text: str) -> None:
     with pytest.raises(LoadFailed, match=text):
         signature_of(graph, options)
 
@@ -180,7 +180,7 @@ def test_contradictions_say_what_is_wrong(graph: Graph, options: ModelOptions, t
     ],
 )
 def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> None:
-    graph = Graph((GraphTensor("x", "tensor(float)", ("N",)),), (GraphTensor("p", kind, ()),))
+    graph = GraphInterface((GraphTensor("x", "tensor(float)", ("N",)),), (GraphTensor("p", kind, ()),))
     with pytest.raises(LoadFailed, match=text):
         signature_of(graph, ModelOptions())
 
@@ -197,7 +197,7 @@ def test_what_is_no_tensor_of_the_protocol_is_refused(kind: str, text: str) -> N
         (graph_of(("?", "None"), ("?", "None"), ("", -1)), {}),
     ],
 )
-def test_names_of_several_dimensions_are_kept(graph: Graph, expected: dict[str, list[int]]) -> None:
+def test_names_of_several_dimensions_are_kept(graph: GraphInterface, expected: dict[str, list[int]]) -> None:
     found = signature_of(graph, ModelOptions()).symbolic_dims
     assert {dim: [axis for _, axis in places] for dim, places in found.items()} == expected
 

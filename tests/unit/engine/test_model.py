@@ -16,7 +16,7 @@ from penstock.core.signature import Feeds
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.engine import heap, session, warmup
 from penstock.engine import model as engine
-from penstock.engine.model import TWICE_BYTES, Interrupt, LoadFailed, load
+from penstock.engine.model import TWICE_BYTES, LoadFailed, RunInterrupt, load
 from tests import zoo
 from tests.boosted import lightgbm
 from tests.harness import PATIENCE_S
@@ -269,7 +269,7 @@ def test_a_map_as_output_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_an_interrupt_ends_a_run(tmp_path: Path) -> None:
     model = load(graphs.endless(tmp_path), ModelOptions(), 1)
-    interrupt = Interrupt()
+    interrupt = RunInterrupt()
     begun, caught = threading.Event(), []
     feeds = {"n": np.array(10**12), "v": np.zeros((64, 64), np.float32)}
 
@@ -289,7 +289,7 @@ def test_an_interrupt_ends_a_run(tmp_path: Path) -> None:
     assert len(caught) == 1
     with pytest.raises(Cancelled):
         model.run(feeds, ["y"], interrupt)
-    assert model.run(feeds | {"n": np.array(1)}, ["y"], Interrupt())[0].shape == (64, 64)
+    assert model.run(feeds | {"n": np.array(1)}, ["y"], RunInterrupt())[0].shape == (64, 64)
 
 
 def test_runs_from_many_threads(tmp_path: Path) -> None:
@@ -397,12 +397,12 @@ def test_memory_of_large_runs_is_given_back(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", "m")), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
     large = {"x": np.ones((1, 1 << 24), np.float32)}
-    heap.trim()  # what earlier tests left is not this model's
+    heap.trim_heap()  # what earlier tests left is not this model's
     before = resident_bytes()
     model.run(large, ["y"])
     assert resident_bytes() > before + (1 << 25)  # the answer is gone, its memory is not
     model.release_memory()
-    heap.trim()  # a block that fitted into a hole of the heap goes back only then; a worker does both
+    heap.trim_heap()  # a block that fitted into a hole of the heap goes back only then; a worker does both
     assert resident_bytes() < before + (1 << 24)
     assert model.run({"x": np.ones((1, 2), np.float32)}, ["y"])[0].tolist() == [[3.0, 3.0]]
     model.close()

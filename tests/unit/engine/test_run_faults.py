@@ -131,7 +131,7 @@ def test_values_that_the_model_cannot_take(tmp_path: Path, name: str) -> None:
     fault = fault_of(tmp_path, THE_CALLERS[name])
     assert isinstance(fault, InvalidInput)
     assert THE_CALLERS[name][-1] in str(fault)
-    assert "ONNXRuntimeError" in fault.whole
+    assert "ONNXRuntimeError" in fault.full_text
 
 
 @pytest.mark.parametrize("name", INTERNAL_FAILURES)

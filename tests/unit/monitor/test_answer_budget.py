@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.monitor.answer_budget import AnswerBudget, File, over_budget
+from penstock.monitor.answer_budget import AnswerBudget, AnswerFile, over_budget
 
 SIZE = 10
 
 
-def files(models: str) -> list[File]:
-    return [File(f"{model}{place}", model, SIZE) for place, model in enumerate(models)]
+def files(models: str) -> list[AnswerFile]:
+    return [AnswerFile(f"{model}{place}", model, SIZE) for place, model in enumerate(models)]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from penstock.core.tensors import Tensor
-from penstock.monitor.answer_segments import CAPACITY, INDEX_SUFFIX, AnswerWriter, Segment, is_complete
+from penstock.monitor.answer_segments import CAPACITY, INDEX_SUFFIX, AnswerSegment, AnswerWriter, is_complete
 from penstock.monitor.answers import RECORD, answers_of, keys_of
 
 
@@ -17,9 +17,9 @@ def write(writer: AnswerWriter, ids: list[str]) -> None:
     writer.add(ids, [1] * len(ids), answers)
 
 
-def only(folder: Path) -> Segment:
+def only(folder: Path) -> AnswerSegment:
     (path,) = folder.glob("*.answers")
-    return Segment(path)
+    return AnswerSegment(path)
 
 
 def test_what_a_worker_appends_is_found_by_its_key_after_a_refresh(tmp_path: Path) -> None:

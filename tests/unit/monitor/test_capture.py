@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from penstock.core.errors import NotFound
-from penstock.core.row_shares import Amount
+from penstock.core.row_shares import RowAmount
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor import capture
@@ -17,7 +17,7 @@ from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import AnsweredRequest, CaptureWriter, records, segments, sweep
-from penstock.monitor.captured_rows import CapturedRows, Labelled, Selection, held_out, labelled_rows
+from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowSelection, is_held_out, labelled_rows
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.feedback import Feedback
 from penstock.monitor.row_tables import write_table
@@ -54,12 +54,12 @@ def captured(path: Path) -> list[dict[str, Any]]:
 
 
 def export(folder: Path, store: AnswerStore, target: tuple[str, str], output: Path, without: float = 0.0) -> int:
-    selection = Selection(*target, without)
+    selection = RowSelection(*target, without)
     return write_table(CapturedRows(folder, store).batches(selection), selection, output)
 
 
-def labelled(folder: Path, store: AnswerStore, target: tuple[str, str], share: float, most: int) -> Labelled | None:
-    return labelled_rows(CapturedRows(folder, store).newest_first(Selection(*target, share, for_exam=True)), most)
+def labelled(folder: Path, store: AnswerStore, target: tuple[str, str], share: float, most: int) -> LabelledRows | None:
+    return labelled_rows(CapturedRows(folder, store).newest_first(RowSelection(*target, share, for_exam=True)), most)
 
 
 def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
     assert path.stat().st_size == sum(tally.sizes)
     first, second = captured(path)
     assert (first["id"], first["route"], second["id"]) == ("a", "canary", "b")
-    assert sum((amount for _, amount in records(path)), Amount()) == Amount(3, path.stat().st_size)
+    assert sum((amount for _, amount in records(path)), RowAmount()) == RowAmount(3, path.stat().st_size)
     assert first["inputs"]["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert first["inputs"]["word"].tolist() == [["w0"], ["w1"]]
     assert first["outputs"]["p"].dtype == np.float32
@@ -189,7 +189,7 @@ def test_what_is_held_out_for_exams_is_in_no_training_file(tmp_path: Path) -> No
         answers.add([one], [2], predicted)
     store = AnswerStore(tmp_path / "answers")
     store.take("m", [Feedback(one, [1, None if one == "r3" else 0]) for one in ids], 1e9, 1e9)
-    out = held_out("m", ids, 0.3)
+    out = is_held_out("m", ids, 0.3)
     assert 0 < out.sum() < len(ids)
     rows = export(tmp_path, store, TARGET, tmp_path / "rows.parquet", 0.3)
     trained = set(parquet.read_table(tmp_path / "rows.parquet").column("id").to_pylist())

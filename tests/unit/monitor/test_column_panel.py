@@ -8,16 +8,16 @@ import pytest
 from penstock.core.policies import MonitorPolicy
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
-from penstock.monitor.column_panel import Change, ColumnPanel, Look
+from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.reference import TRAINING, Reference
 from penstock.monitor.reference_builder import build
-from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.threshold_widening import widening_reasons
 from penstock.monitor.verdicts import VersionMonitor
 
 USUAL = [np.full(10, 1000.0), np.full(10, 1000.0)]
-LOOK = Look(1.0, 1.0, 100_000.0)
+LOOK = EvaluationTerms(1.0, 1.0, 100_000.0)
 
 
 def highest_evidence(daily: float) -> float:
@@ -27,12 +27,12 @@ def highest_evidence(daily: float) -> float:
     given = sides[0]([Tensor("x", "FP64", generator.standard_normal((1000, 2)))])
     assert given is not None
     reference = build(([*sides[0].numbers], []), given, None, TRAINING)
-    cells = np.zeros(Layout.of(reference).size, np.uint64)
+    cells = np.zeros(RegionLayout.of(reference).size, np.uint64)
     counter = RowCounter(reference, cells, sides, 1.0)
-    monitor = VersionMonitor(reference, MonitorPolicy(daily=daily), Counted.of(reference, [cells]), 0.0)
+    monitor = VersionMonitor(reference, MonitorPolicy(daily=daily), RegionCounts.of(reference, [cells]), 0.0)
     for now in range(50, 401, 50):
         counter.count([([Tensor("x", "FP64", generator.standard_normal((50, 2)))], [])])
-        monitor.look(Counted.of(reference, [cells]), float(now))
+        monitor.evaluate(RegionCounts.of(reference, [cells]), float(now))
     return float(monitor._drift.detector.log_m.max())
 
 
@@ -45,23 +45,23 @@ def batch(rows: int, moved: float) -> list[np.ndarray]:
 def test_the_first_batch_after_a_gap_is_evidence(rows: int) -> None:
     """What came while nobody looked is one batch, and its rows teach about each other."""
     panel = ColumnPanel(USUAL, [0.007, 0.007])
-    assert panel.look(batch(200, 0.0), LOOK) == []
-    assert [(one.index, one.begins) for one in panel.look(batch(rows, 0.8), LOOK)] == [(0, True)]
+    assert panel.evaluate(batch(200, 0.0), LOOK) == []
+    assert [(one.index, one.begins) for one in panel.evaluate(batch(rows, 0.8), LOOK)] == [(0, True)]
     tolerant = ColumnPanel(USUAL, [0.007, 0.007])
-    assert tolerant.look(batch(rows, 0.0), LOOK) == []
+    assert tolerant.evaluate(batch(rows, 0.0), LOOK) == []
 
 
 def test_a_successor_goes_on_with_drifts_and_the_evidence_that_they_are_over() -> None:
     panel = ColumnPanel(USUAL, [0.007, 0.007])
-    panel.look(batch(2000, 0.8), LOOK)
+    panel.evaluate(batch(2000, 0.8), LOOK)
     for _ in range(8):
-        assert panel.look(batch(50, 0.0), LOOK) == []
+        assert panel.evaluate(batch(50, 0.0), LOOK) == []
     successor = ColumnPanel(USUAL, [0.007, 0.007])
     successor.restore_state(json.loads(json.dumps(panel.export_state())))
     assert successor.changed() == [0]
-    found: list[list[Change]] = [[], []]
+    found: list[list[ColumnChange]] = [[], []]
     for _ in range(100):
-        found = [one.look(batch(50, 0.0), LOOK) for one in (panel, successor)]
+        found = [one.evaluate(batch(50, 0.0), LOOK) for one in (panel, successor)]
         if found[0]:
             break
     assert [one.begins for one in found[1]] == [False]

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from penstock.core.bins import Bins, Kind
+from penstock.core.bins import FeatureBins, FeatureKind
 from penstock.monitor.drift_cause import BROKEN_FEED, CHANGED_WORLD, cause_of
 from penstock.monitor.reference import Feature
 
-FEATURE = Feature(Bins("x", Kind.NUMERIC, edges=(0.0, 1.0, 2.0)), (0, 500, 500, 0, 0, 0, 0))
+FEATURE = Feature(FeatureBins("x", FeatureKind.NUMERIC, edges=(0.0, 1.0, 2.0)), (0, 500, 500, 0, 0, 0, 0))
 """Places: below, two bins, above, minus and plus infinity, missing."""
 
 

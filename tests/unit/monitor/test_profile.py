@@ -13,7 +13,7 @@ from penstock.core.errors import InvalidInput
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
 from penstock.engine import model as engine
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.profile import profile
 from penstock.monitor.reference import reference_in, reference_out
 from penstock.monitor.reference_builder import build
@@ -131,8 +131,8 @@ def test_a_header_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_two_columns_of_a_reference_have_one_name() -> None:
-    rows = Rows(np.random.default_rng(0).normal(size=(100, 5)), ())
-    outputs = Rows(np.random.default_rng(1).normal(size=(100, 1)), ())
+    rows = RowValues(np.random.default_rng(0).normal(size=(100, 5)), ())
+    outputs = RowValues(np.random.default_rng(1).normal(size=(100, 1)), ())
     made = build((["y", "a", "a", "(joint)", "y"], ["y"]), rows, outputs, "training")
     names = [one.bins.name for one in made.features]
     assert len(set(names)) == len(names)

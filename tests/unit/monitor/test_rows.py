@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import Form, Rows, input_columns, output_columns
+from penstock.monitor.columns import RowValues, TensorForm, input_columns, output_columns
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.joint_distance import distance
 from penstock.monitor.reference import LIVE, TRAINING, Reference, reference_in, reference_out
 from penstock.monitor.reference_builder import build
 from penstock.monitor.reference_columns import JOINT
 from penstock.monitor.row_autocorrelation import AT_FIRST, RowAutocorrelation
-from penstock.monitor.rows import ALL_SUMMED, Counted, Layout, RowCounter, Surplus
+from penstock.monitor.rows import ALL_SUMMED, ConstantSurplus, RegionCounts, RegionLayout, RowCounter
 
 FEATURES = 4
 INPUTS = (TensorSpec("x", "FP32", (-1, FEATURES)), TensorSpec("colour", "BYTES", (-1, 1)))
@@ -68,7 +68,7 @@ def test_the_joint_distance_sees_what_belongs_together() -> None:
     generator = np.random.default_rng(1)
     base = generator.normal(size=(4000, 1))
     rows = np.hstack([base, base + 0.2 * generator.normal(size=(4000, 1)), generator.normal(size=(4000, 3))])
-    found = build((list("abcde"), []), Rows(rows, ()), None, TRAINING).joint
+    found = build((list("abcde"), []), RowValues(rows, ()), None, TRAINING).joint
     assert found is not None
     middle, directions = np.array(found.middle), np.array(found.directions)
     flipped = rows * np.array([1, -1, 1, 1, 1])
@@ -82,7 +82,7 @@ def test_the_joint_distance_sees_what_belongs_together() -> None:
 @pytest.mark.parametrize("wide", [1, 300])
 def test_wide_references_project_first(wide: int) -> None:
     rows = np.random.default_rng(2).normal(size=(4000, wide))
-    joint = build(([str(number) for number in range(wide)], []), Rows(rows, ()), None, TRAINING).joint
+    joint = build(([str(number) for number in range(wide)], []), RowValues(rows, ()), None, TRAINING).joint
     if wide == 1:
         assert joint is None
     else:
@@ -95,13 +95,13 @@ def test_workers_add_up_to_one_exactly(sizes: list[int], workers: int, seed: int
     found = reference(200)
     generator = np.random.default_rng(seed)
     exchanges = [exchange(generator, size) for size in sizes]
-    size = Layout.of(found).size
+    size = RegionLayout.of(found).size
     alone, shared = cells(size), [cells(size) for _ in range(workers)]
     RowCounter(found, alone, COLUMNS, 1.0).count(exchanges)
     counters = [RowCounter(found, one, COLUMNS, 1.0) for one in shared]
     for index, one in enumerate(exchanges):
         counters[index % workers].count([one])
-    together, single = Counted.of(found, shared), Counted.of(found, [alone])
+    together, single = RegionCounts.of(found, shared), RegionCounts.of(found, [alone])
     assert together.counts == single.counts
     assert together.head["counted"] == single.head["counted"] == single.head["seen"] == sum(sizes)
     assert all(sum(counts) == sum(sizes) for counts in single.counts)
@@ -109,28 +109,28 @@ def test_workers_add_up_to_one_exactly(sizes: list[int], workers: int, seed: int
 
 def test_requests_of_an_unexpected_form_are_counted_separately() -> None:
     found = reference(200)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 1.0)
     generator = np.random.default_rng(3)
     good = exchange(generator)
     lacking = ([good[0][0]], good[1])
     other = ([Tensor("x", "FP32", np.zeros((1, 2), "<f4")), good[0][1]], good[1])
     counter.count([good, lacking, other, (good[0], [])])
-    head = Counted.of(found, [region]).head
+    head = RegionCounts.of(found, [region]).head
     assert (head["seen"], head["counted"], head["odd"]) == (4, 2, 2)
     counter.drop(7)
-    head = Counted.of(found, [region]).head
+    head = RegionCounts.of(found, [region]).head
     assert (head["seen"], head["dropped"]) == (11, 7)
 
 
 def test_a_sample_is_without_a_bias() -> None:
     found = reference(200)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 0.25)
     generator = np.random.default_rng(4)
     for _ in range(100):
         counter.count([exchange(generator) for _ in range(20)])
-    head = Counted.of(found, [region]).head
+    head = RegionCounts.of(found, [region]).head
     assert head["seen"] == 2000
     assert 400 < head["counted"] < 600
 
@@ -138,10 +138,10 @@ def test_a_sample_is_without_a_bias() -> None:
 @pytest.mark.parametrize("alike", [0.0, 0.8])
 def test_how_alike_neighbours_are(alike: float) -> None:
     found = reference(2000)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 1.0)
     generator = np.random.default_rng(5)
-    before = Counted.of(found, [region])
+    before = RegionCounts.of(found, [region])
     last = np.zeros(FEATURES)
     for _ in range(200):
         rows = []
@@ -151,7 +151,7 @@ def test_how_alike_neighbours_are(alike: float) -> None:
         inputs, outputs = exchange(generator, 50)
         inputs[0] = Tensor("x", "FP32", np.array(rows, "<f4"))
         counter.count([(inputs, outputs)])
-    after = Counted.of(found, [region])
+    after = RegionCounts.of(found, [region])
     neighbours = RowAutocorrelation(before)
     neighbours.take(before)
     assert neighbours.correlation == AT_FIRST  # too few neighbours to say anything
@@ -161,12 +161,12 @@ def test_how_alike_neighbours_are(alike: float) -> None:
 
 def test_all_neighbours_are_compared_at_first_however_large_batches_are() -> None:
     found = reference(2000)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     counter, generator = RowCounter(found, region, COLUMNS, 1.0), np.random.default_rng(6)
     paired = []
     for _ in range(60):
         counter.count([exchange(generator, 100)])
-        paired.append(Counted.of(found, [region]).head["paired"])
+        paired.append(RegionCounts.of(found, [region]).head["paired"])
     compared = [100 * batch - 1 for batch in range(1, 61)]
     assert all(one >= min(ALL_SUMMED, most) for one, most in zip(paired, compared, strict=True))
     assert paired[-1] < compared[-1]  # later some are left out
@@ -177,7 +177,7 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
     """Each stretch is centred by its own mean, which takes 0.024 from a correlation of 0.9 in 300 rows."""
     generator, columns = np.random.default_rng(7), 40
     found, last = reference(2000), generator.standard_normal(columns)
-    first = replace(Counted.of(found, [cells(Layout.of(found).size)]), sums=np.zeros((3, columns)))
+    first = replace(RegionCounts.of(found, [cells(RegionLayout.of(found).size)]), sums=np.zeros((3, columns)))
     neighbours, sums, paired = RowAutocorrelation(first), np.zeros((3, columns)), 0
     for _ in range(40):
         before, rows = last, np.empty((300, columns))
@@ -199,16 +199,16 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
 def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> None:
     """One row at a time, to whichever worker."""
     found = reference(2000)
-    regions = [cells(Layout.of(found).size) for _ in range(3)]
+    regions = [cells(RegionLayout.of(found).size) for _ in range(3)]
     counters = [RowCounter(found, one, COLUMNS, 1.0) for one in regions]
     generator = np.random.default_rng(8)
-    before, last = Counted.of(found, regions), np.zeros(FEATURES)
+    before, last = RegionCounts.of(found, regions), np.zeros(FEATURES)
     for _ in range(9000):
         last = alike * last + np.sqrt(1 - alike**2) * generator.normal(size=FEATURES)
         inputs, outputs = exchange(generator)
         inputs[0] = Tensor("x", "FP32", last[None, :].astype("<f4"))
         counters[generator.integers(3)].count([(inputs, outputs)])
-    after = Counted.of(found, regions)
+    after = RegionCounts.of(found, regions)
     assert after.workers == 3
     neighbours = RowAutocorrelation(before)
     neighbours.take(after)
@@ -218,14 +218,19 @@ def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> No
 @pytest.mark.parametrize(
     ("spec", "form", "numbers", "labels"),
     [
-        (TensorSpec("x", "FP32", (-1, 2)), Form.NUMBERS, ["x[0]", "x[1]"], []),
-        (TensorSpec("x", "INT64", (-1,)), Form.NUMBERS, ["x"], []),
-        (TensorSpec("x", "BYTES", (-1, 2)), Form.LABELS, [], ["x[0]", "x[1]"]),
-        (TensorSpec("x", "FP32", (-1, 3, 64, 64)), Form.SUMMARY, ["x.mean", "x.std", "x.min", "x.max", "x.zeros"], []),
-        (TensorSpec("x", "FP32", (-1, -1)), Form.SUMMARY, ["x.mean", "x.std", "x.min", "x.max", "x.zeros"], []),
+        (TensorSpec("x", "FP32", (-1, 2)), TensorForm.NUMBERS, ["x[0]", "x[1]"], []),
+        (TensorSpec("x", "INT64", (-1,)), TensorForm.NUMBERS, ["x"], []),
+        (TensorSpec("x", "BYTES", (-1, 2)), TensorForm.LABELS, [], ["x[0]", "x[1]"]),
+        (
+            TensorSpec("x", "FP32", (-1, 3, 64, 64)),
+            TensorForm.SUMMARY,
+            ["x.mean", "x.std", "x.min", "x.max", "x.zeros"],
+            [],
+        ),
+        (TensorSpec("x", "FP32", (-1, -1)), TensorForm.SUMMARY, ["x.mean", "x.std", "x.min", "x.max", "x.zeros"], []),
     ],
 )
-def test_inputs_become_columns(spec: TensorSpec, form: Form, numbers: list[str], labels: list[str]) -> None:
+def test_inputs_become_columns(spec: TensorSpec, form: TensorForm, numbers: list[str], labels: list[str]) -> None:
     columns = input_columns([spec], batching=True)
     assert (columns.numbers, columns.labels) == (numbers, labels)
     assert columns._columns[0].form is form
@@ -260,12 +265,12 @@ def test_features_have_the_names_of_the_model() -> None:
 
 def test_a_large_bunch_is_thinned_without_a_bias() -> None:
     found = reference(200)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     counter = RowCounter(found, region, COLUMNS, 1.0)
     generator = np.random.default_rng(6)
     for _ in range(4):
         counter.count([exchange(generator, 10_000) for _ in range(5)])  # 250,000 numbers: two and a half times too many
-    counted = Counted.of(found, [region])
+    counted = RegionCounts.of(found, [region])
     assert counted.head["seen"] == 200_000
     assert counted.head["counted"] + counted.head["dropped"] == 200_000
     assert 70_000 < counted.head["counted"] < 90_000
@@ -275,13 +280,13 @@ def test_a_large_bunch_is_thinned_without_a_bias() -> None:
 
 def test_requests_without_rows_are_no_rows() -> None:
     found = reference(200)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     generator = np.random.default_rng(7)
     RowCounter(found, region, COLUMNS, 1.0).count(
         [exchange(generator, 0), exchange(generator, 2), exchange(generator, 0)]
     )
     RowCounter(found, region, COLUMNS, 1.0).count([exchange(generator, 0)])
-    head = Counted.of(found, [region]).head
+    head = RegionCounts.of(found, [region]).head
     assert (head["seen"], head["counted"], head["odd"]) == (2, 2, 0)
 
 
@@ -303,14 +308,14 @@ def zero_reference() -> Reference:
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 1.0]), st.integers(1, 300)), max_size=20), st.integers(0, 99))
 def test_constants_are_counted_by_a_number_that_never_falls(parts: list[tuple[float, int]], seed: int) -> None:
     found, generator = zero_reference(), np.random.default_rng(seed)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     counter = RowCounter(found, region, ZERO_INFLATED, 1.0)
     before = 0
     for number, (share, rows) in enumerate(parts):
         if number % 3 == 2:
             counter = RowCounter(found, region, ZERO_INFLATED, 1.0)  # a successor goes on in the same words
         counter.count([zeros(generator, rows, share)])
-        [now] = Counted.of(found, [region]).surplus
+        [now] = RegionCounts.of(found, [region]).surplus
         assert now >= before
         if share == 1.0:
             assert now - before <= rows
@@ -319,25 +324,25 @@ def test_constants_are_counted_by_a_number_that_never_falls(parts: list[tuple[fl
 
 def test_constants_are_counted_when_there_are_more_and_hardly_otherwise() -> None:
     found, generator = zero_reference(), np.random.default_rng(1)
-    region = cells(Layout.of(found).size)
+    region = cells(RegionLayout.of(found).size)
     counter = RowCounter(found, region, ZERO_INFLATED, 1.0)
     for _ in range(2000):
         counter.count([zeros(generator, 10, 0.2)])
-    [unchanged] = Counted.of(found, [region]).surplus
+    [unchanged] = RegionCounts.of(found, [region]).surplus
     assert unchanged < 0.05 * 20_000
     for _ in range(200):
         counter.count([zeros(generator, 10, 0.0)])  # few zeros for a while
     for _ in range(100):
         counter.count([zeros(generator, 10, 1.0)])  # pay for none of these
-    [stuck] = Counted.of(found, [region]).surplus
+    [stuck] = RegionCounts.of(found, [region]).surplus
     assert stuck - unchanged == pytest.approx(800, abs=60)
 
 
 def test_a_surplus_is_kept_above_nothing_and_its_heights_add_up() -> None:
     found = zero_reference()
-    layout = Layout.of(found)
+    layout = RegionLayout.of(found)
     region = cells(layout.size)
-    surplus = Surplus(found, layout, region)
+    surplus = ConstantSurplus(found, layout, region)
     [constant] = found.inputs[0].bins.constants
     place = layout.places[0] + constant
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from penstock.core.bins import Bins, Kind
+from penstock.core.bins import FeatureBins, FeatureKind
 from penstock.core.statistics.change_detection import NEGLIGIBLE
 from penstock.core.statistics.seasons import MONDAY_S
 from penstock.monitor.reference import Feature
 from penstock.monitor.seasonal_baseline import SeasonalBaseline
 
 HOUR_S = 3600
-BINS = Bins("x", Kind.CATEGORICAL, values=("day", "night"))
+BINS = FeatureBins("x", FeatureKind.CATEGORICAL, values=("day", "night"))
 NIGHT, DAY = (0, 900, 0, 0, 0), (900, 0, 0, 0, 0)
 
 

@@ -69,5 +69,5 @@ def test_an_archive_is_dropped_by_a_leader_alone(database: Database, tmp_path: P
     archives = AuditArchives(database, lambda: FolderBlobs(tmp_path), tmp_path)
     with pytest.raises(NotLeading):
         archives.drop(0.0)
-    assert database.lead()
+    assert database.acquire_leadership()
     assert archives.drop(0.0) == 0

@@ -12,7 +12,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.counters.slot import Slot
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.infer_call import NEVER_NS, InferCall, OnDone, Servable
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests.plain import NeedsPlain
 
 MINUTE_NS = 60_000_000_000
@@ -23,7 +23,7 @@ class Scripted(NeedsPlain, Servable):
 
     def __init__(self, name: str = "m", most: float = 1000.0, takes: int = 1000, output_bytes: int = 4) -> None:
         self.slot = Slot.in_process()
-        super().__init__(Identity(name, "1"), Signature([], []), self.slot.block(1))
+        super().__init__(VersionIdentity(name, "1"), Signature([], []), self.slot.block(1))
         self.limiter = ConcurrencyLimiter(1, (1.0, most), self.block)
         self.takes = takes
         self.bytes = output_bytes

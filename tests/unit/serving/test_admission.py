@@ -109,9 +109,9 @@ def test_a_system_that_only_grows_is_cut_by_its_peaks() -> None:
         world.limiter.update(now)
     assert world.limiter.limit == 16.0  # what is answered in sixteen runs of a millisecond
     assert world.counted.concurrency_limit == 16
-    assert not world.limiter.excess()
+    assert not world.limiter.is_over_limit()
     world.enter(17)
-    assert world.limiter.excess()
+    assert world.limiter.is_over_limit()
 
 
 def test_a_system_that_stands_is_left_alone() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from penstock.core.batching import Cost, RowProof
+from penstock.core.batching import RowProof, RunCost
 from penstock.core.errors import Cancelled, DeadlineExceeded, TooLarge
 from penstock.core.labels import Protocol, Route
 from penstock.core.limits import RequestLimits
@@ -28,7 +28,7 @@ from penstock.serving import batch_run
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.budgets import examples
 from tests.unit.serving.gated import Gated
@@ -49,7 +49,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def version_of(model: Model, limits: RequestLimits | None = None) -> LoadedVersion:
-    return LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1), limits=limits)
+    return LoadedVersion(
+        VersionIdentity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1), limits=limits
+    )
 
 
 def call_of(
@@ -101,7 +103,7 @@ def test_each_gets_its_own_outputs_on_threads_while_policies_change(
 ) -> None:
     """A promise of one nanosecond forbids shared runs, none at all allows the largest."""
     gated = Gated(model)
-    gated.model.batch_cost = Cost(10_000.0, 1_000.0)
+    gated.model.batch_cost = RunCost(10_000.0, 1_000.0)
     version = version_of(gated.model)
 
     async def story() -> None:
@@ -208,7 +210,7 @@ def test_a_joint_run_that_fails_hurts_only_whose_fault_it_is(tmp_path: Path) -> 
     zoo.save(zoo.gather(), tmp_path / "model.onnx")
     slot = Slot.in_process()
     model = engine.load(tmp_path / "model.onnx", ModelOptions(independent_rows=True), 1, RowProof(True))
-    version = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
+    version = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, slot.block(1))
     now = monotonic_ns()
     calls = [
         InferCall(

@@ -19,10 +19,10 @@ from penstock.core.tensors import Array, Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.serving.batch_run_check import EVERY, LARGEST_BYTES, PAUSE_NS, BatchRunCheck, repeated
+from penstock.serving.batch_run_check import EVERY, LARGEST_BYTES, PAUSE_NS, BatchRunCheck, compare_alone
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests.unit.engine.row_independence.cases import Case
 
 CLAIMED = ModelOptions(independent_rows=True, asks_for_batching=True)
@@ -108,7 +108,7 @@ def test_labels_that_tip_over_with_the_size_of_a_run_are_no_difference(mixes: bo
     outputs = model.run(feeds, ["a", "b"])
     alone = [model.run({"x": feeds["x"][row : row + 1]}, ["a", "b"])[1][0] for row in range(3)]
     assert alone != outputs[1].tolist()
-    difference = repeated(model, ["a", "b"], feeds, outputs, [1, 1, 1])
+    difference = compare_alone(model, ["a", "b"], feeds, outputs, [1, 1, 1])
     assert difference == ("rows got other answers together than alone" if mixes else "")
 
 
@@ -131,7 +131,7 @@ def test_a_difference_ends_shared_runs_of_the_version(tmp_path: Path, caplog: py
     rows = [[1.0, 2.0, 3.0], [4e9, 5.0, 6.0]]
 
     async def story() -> None:
-        version = LoadedVersion(Identity("m", "1"), model, CLAIMED, config, slot.block(1))
+        version = LoadedVersion(VersionIdentity("m", "1"), model, CLAIMED, config, slot.block(1))
         version.check_batch_runs(work.append)
         assert version.sharing.shared
         while not work:
@@ -157,7 +157,7 @@ def test_runs_of_one_call_and_sound_ones_change_nothing(tmp_path: Path) -> None:
     slot, work = Slot.in_process(), list[Callable[[], None]]()
 
     async def story() -> None:
-        version = LoadedVersion(Identity("m", "1"), model, CLAIMED, {}, slot.block(1))
+        version = LoadedVersion(VersionIdentity("m", "1"), model, CLAIMED, {}, slot.block(1))
         version.check_batch_runs(work.append)
         for _ in range(3 * EVERY):
             run_together(version, [[1.0, 2.0, 3.0]])

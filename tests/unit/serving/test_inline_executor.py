@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from loadtests import echoes
-from penstock.core.batching import Cost, RowProof
+from penstock.core.batching import RowProof, RunCost
 from penstock.core.labels import Protocol, Route
 from penstock.core.options import ModelOptions
 from penstock.core.placement import INLINE_BUDGET_NS, LONG_NS, NOTE_EVERY, PENALTY_NS
@@ -21,7 +21,7 @@ from penstock.serving.infer_call import InferCall
 from penstock.serving.inline_executor import INPUT_BYTES, OUTPUT_BYTES
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 
 MINUTE_NS = 60_000_000_000
@@ -35,7 +35,7 @@ def load(folder: Path, columns: int | str = 3) -> Model:
 
 
 def version_of(model: Model, options: ModelOptions | None = None) -> LoadedVersion:
-    return LoadedVersion(Identity("m", "1"), model, options or ModelOptions(), {}, Slot.in_process().block(1))
+    return LoadedVersion(VersionIdentity("m", "1"), model, options or ModelOptions(), {}, Slot.in_process().block(1))
 
 
 def call_of(
@@ -125,7 +125,7 @@ def test_a_turn_makes_so_many_bytes_of_outputs(tmp_path: Path) -> None:
     shape = [zoo.constant("shape", np.array([1, columns], np.int64))]
     inputs, outputs = [zoo.value("x", "FP32", ("n", 1))], [zoo.value("y", "FP32", ("n", columns))]
     zoo.save(zoo.model(nodes, inputs, outputs, shape), tmp_path / "model.onnx")
-    for joint in (None, Cost(100.0, 1.0)):
+    for joint in (None, RunCost(100.0, 1.0)):
         model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
         model.run_ns, model.batch_cost = 1000, joint
         version = version_of(model)

@@ -25,7 +25,7 @@ from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.budgets import examples
 
@@ -56,7 +56,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedVersion]
         path = Path(folder, f"{name}.onnx")
         zoo.save(make(), path)
         model = engine.load(path, ModelOptions(), 1, proof_of(path))
-        found[name] = LoadedVersion(Identity(name, "1"), model, ModelOptions(), {}, slot.block(index + 1))
+        found[name] = LoadedVersion(VersionIdentity(name, "1"), model, ModelOptions(), {}, slot.block(index + 1))
     return found
 
 
@@ -193,7 +193,7 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     slot = Slot.in_process()
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1, RowProof(True))
-    one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, slot.block(1))
+    one = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, slot.block(1))
     calls = [call_of(one, tensors_of("affine", rows, 3, 1), expired=False) for rows in (2, 1, 3)]
     assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
@@ -217,7 +217,7 @@ def test_a_run_that_gives_other_rows_than_it_got_is_not_divided(tmp_path: Path) 
     zoo.save(graph, tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(independent_rows=True), 1)
     assert model.batch_cost is not None
-    one = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    one = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     rows = [[1.0, 2.0, 3.0], [-5e6, 2.0, 3.0], [7.0, 2.0, 3.0]]
     calls = [call_of(one, [Tensor("x", "FP32", np.array([row], np.float32))], expired=False) for row in rows]
     assert all(one.prepare_inline(call) for call in calls)
@@ -267,7 +267,7 @@ def test_a_busy_version_lets_the_others_have_their_turn(tmp_path: Path, monkeypa
         monkeypatch.setattr(f"penstock.serving.{module}.monotonic_ns", lambda: now[0])
     models = [Slow(loaded, now, takes_ns) for takes_ns in (400_000, 100_000)]
     busy, other = (
-        LoadedVersion(Identity(f"m{index}", "1"), slow.model, ModelOptions(), {}, slot.block(index + 1))
+        LoadedVersion(VersionIdentity(f"m{index}", "1"), slow.model, ModelOptions(), {}, slot.block(index + 1))
         for index, slow in enumerate(models)
     )
     caller = Caller()

@@ -68,12 +68,12 @@ def test_a_trim_is_due_once_a_burst_is_over() -> None:
     assert not budget.trim_due()
     budget.give_back(TRIM_BYTES - 1)
     assert not budget.trim_due()
-    budget.released(1)
+    budget.note_freed(1)
     assert budget.trim_due()
     assert not budget.trim_due()
-    budget.released(TRIM_BYTES)
+    budget.note_freed(TRIM_BYTES)
     assert not budget.trim_due()  # it has only begun
-    budget.released(BURST_BYTES)
+    budget.note_freed(BURST_BYTES)
     assert budget.trim_due()
 
 
@@ -81,14 +81,14 @@ def test_a_burst_without_end_is_trimmed_now_and_then() -> None:
     budget = MemoryBudget(1 << 30)
     due = []
     for _ in range(3 * BURST_SHARE):
-        budget.released(TRIM_BYTES)
+        budget.note_freed(TRIM_BYTES)
         due.append(budget.trim_due())
     assert due == [*[False] * (BURST_SHARE - 1), True] * 3
 
 
 def test_steady_traffic_does_not_hide_the_end_of_a_burst() -> None:
     budget = MemoryBudget(1 << 30)
-    budget.released(BURST_SHARE * TRIM_BYTES)
+    budget.note_freed(BURST_SHARE * TRIM_BYTES)
     assert not budget.trim_due()
-    budget.released(TRIM_BYTES)
+    budget.note_freed(TRIM_BYTES)
     assert budget.trim_due()

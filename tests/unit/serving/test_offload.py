@@ -14,7 +14,7 @@ import pytest
 
 from penstock.core.errors import Cancelled, InvalidInput, Overloaded
 from penstock.engine.threads import lower_priority
-from penstock.serving.offload import NICENESS, NS_PER_BYTE, Offload
+from penstock.serving.offload import NICENESS, NS_PER_BYTE, OffloadPool
 from tests.harness import PATIENCE_S
 
 
@@ -43,7 +43,7 @@ class Results:
 
 def test_results_and_errors_come_back_on_the_loop() -> None:
     async def scene() -> None:
-        offload, results, where = Offload(100), Results(), []
+        offload, results, where = OffloadPool(100), Results(), []
 
         def work() -> int:
             where.append(threading.current_thread())
@@ -67,7 +67,7 @@ def test_results_and_errors_come_back_on_the_loop() -> None:
 
 def test_work_over_the_bytes_is_refused_and_counted_and_what_came_back_makes_capacity() -> None:
     async def scene() -> None:
-        offload, results, gate = Offload(100, threads=1), Results(), threading.Event()
+        offload, results, gate = OffloadPool(100, threads=1), Results(), threading.Event()
         offload.submit(gate.wait, results.done, 60)
         offload.submit(int, results.done, 40)
         for size in (1, 1000):
@@ -87,7 +87,7 @@ def test_work_over_the_bytes_is_refused_and_counted_and_what_came_back_makes_cap
 def test_short_work_goes_first_but_overtakes_no_work_that_came_long_before() -> None:
     async def scene() -> None:
         now = [0]
-        offload, results, gate = Offload(10_000, threads=1, clock=lambda: now[0]), Results(), threading.Event()
+        offload, results, gate = OffloadPool(10_000, threads=1, clock=lambda: now[0]), Results(), threading.Event()
         began = threading.Event()
 
         def first() -> str:
@@ -111,7 +111,7 @@ def test_short_work_goes_first_but_overtakes_no_work_that_came_long_before() -> 
 
 def test_cancelled_work_is_not_begun_and_reported_so() -> None:
     async def scene() -> None:
-        offload, results, gate, begun = Offload(100, threads=1), Results(), threading.Event(), []
+        offload, results, gate, begun = OffloadPool(100, threads=1), Results(), threading.Event(), []
         began = threading.Event()
 
         def work() -> str:
@@ -138,7 +138,7 @@ def test_cancelled_work_is_not_begun_and_reported_so() -> None:
 def test_no_more_threads_than_allowed_and_none_before_there_is_work() -> None:
     async def scene() -> None:
         before = set(threading.enumerate())
-        offload, results, gate = Offload(100, threads=2), Results(), threading.Event()
+        offload, results, gate = OffloadPool(100, threads=2), Results(), threading.Event()
         assert set(threading.enumerate()) <= before
         for _ in range(5):
             offload.submit(gate.wait, results.done, 1)
@@ -161,7 +161,7 @@ def test_the_event_loop_comes_before_the_threads(own: int) -> None:
     found: list[tuple[int, int]] = []
 
     async def scene() -> None:
-        offload = Offload(100)
+        offload = OffloadPool(100)
         found.append((niceness(), await offload.run(niceness, 1)))
         offload.close()
 
@@ -178,7 +178,7 @@ def test_the_event_loop_comes_before_the_threads(own: int) -> None:
 
 def test_a_stop_ends_what_waits_and_refuses_what_comes() -> None:
     async def scene() -> None:
-        offload, results, gate, began = Offload(100, threads=1), Results(), threading.Event(), threading.Event()
+        offload, results, gate, began = OffloadPool(100, threads=1), Results(), threading.Event(), threading.Event()
 
         def work() -> str:
             began.set()
@@ -201,7 +201,7 @@ def test_a_stop_ends_what_waits_and_refuses_what_comes() -> None:
 
 def test_a_failure_in_what_follows_is_logged_and_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
-        offload, results = Offload(100, threads=1), Results()
+        offload, results = OffloadPool(100, threads=1), Results()
 
         def broken(_result: Any, _error: Exception | None) -> None:
             raise ValueError("a bug")
@@ -222,7 +222,7 @@ def test_nothing_of_a_job_is_kept_once_it_is_answered() -> None:
         pass
 
     async def scene() -> None:
-        offload, results, large = Offload(100, threads=1), Results(), Large()
+        offload, results, large = OffloadPool(100, threads=1), Results(), Large()
         gone = weakref.ref(large)
         offload.submit(partial(id, large), results.done, 1)
         del large

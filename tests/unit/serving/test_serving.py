@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from penstock.core.desired import Desired, LearnSpec, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
+from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import DeadlineExceeded, Fault, InvalidInput, NotFound, NotReady, Overloaded
 from penstock.core.labels import Protocol, Route
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import Feedback, FeedbackResult
@@ -84,7 +84,7 @@ class World:
         self.loader = ModelLoader(self.plane, self.slot, 2, self.reports.append, self._gathered)
         self.asked: list[tuple[str, str | None]] = []
 
-    def _gathered(self, model: str, version: str, names: Any, inputs: Sequence[Rows], *_: Any) -> None:
+    def _gathered(self, model: str, version: str, names: Any, inputs: Sequence[RowValues], *_: Any) -> None:
         self.gathered.append(sum(map(len, inputs)))
 
     async def load(self, model: str, config: str | None) -> None:
@@ -195,7 +195,7 @@ def test_a_broken_model_does_not_stop_the_others(tmp_path: Path) -> None:
         with pytest.raises(NotReady):
             world.plane.route(("bad", "1"), {})
         states = {line.name: (line.state, bool(line.reason)) for line in world.plane.queries.index()}
-        assert states == {"bad": (State.UNAVAILABLE, True), "good": (State.READY, False)}
+        assert states == {"bad": (ReadyState.UNAVAILABLE, True), "good": (ReadyState.READY, False)}
         assert [line.name for line in world.plane.queries.index(ready_only=True)] == ["good"]
 
     in_world(story)
@@ -210,7 +210,7 @@ def test_content_that_fails_to_load_leaves_the_old_one_answering(tmp_path: Path)
         await world.loader.apply(Desired(2, (model("m", VersionSpec("1", str(path), block=1, tag="b")),)))
         assert await world.ask("m", [[1, 1]]) == [[2, 2]]
         [status] = world.reports[-1]
-        assert (status.state, status.tag, bool(status.reason)) == (State.READY, "b", True)
+        assert (status.state, status.tag, bool(status.reason)) == (ReadyState.READY, "b", True)
 
     in_world(story)
 

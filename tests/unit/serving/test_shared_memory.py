@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, Unsupported
 from penstock.serving import shared_memory
-from penstock.serving.shared_memory import MAX_NAME, MAX_REGIONS, SEGMENTS, Region, Regions
+from penstock.serving.shared_memory import MAX_NAME, MAX_REGIONS, SEGMENTS, SharedRegion, SharedRegions
 
 PREFIX = f"penstock-unit-{os.getpid()}-"
 
@@ -28,13 +28,13 @@ def segment() -> Iterator[Path]:
 
 
 @pytest.fixture
-def regions(tmp_path: Path) -> Regions:
+def regions(tmp_path: Path) -> SharedRegions:
     """Those of a worker that allows every segment of these tests."""
-    return Regions([f"/{PREFIX}*"], tmp_path / "regions.json")
+    return SharedRegions([f"/{PREFIX}*"], tmp_path / "regions.json")
 
 
-def test_bytes_are_read_and_written_where_they_belong(regions: Regions, segment: Path) -> None:
-    regions.register(Region("r", segment.name, 8, 40))
+def test_bytes_are_read_and_written_where_they_belong(regions: SharedRegions, segment: Path) -> None:
+    regions.register(SharedRegion("r", segment.name, 8, 40))
     assert regions.span("r", 4, 6).read() == bytes(range(12, 18))
     regions.span("r", 38, 2).put("y", b"ab")
     assert segment.read_bytes() == bytes(range(46)) + b"ab" + bytes(range(48, 64))
@@ -44,8 +44,8 @@ def test_bytes_are_read_and_written_where_they_belong(regions: Regions, segment:
 
 @given(st.integers(-2, 45), st.integers(-2, 45))
 def test_a_span_lies_inside_its_region_or_is_refused(offset: int, size: int) -> None:
-    regions = Regions(["/x"], Path("/nonexistent/regions.json"))
-    regions._regions["r"] = Region("r", "/x", 8, 40)
+    regions = SharedRegions(["/x"], Path("/nonexistent/regions.json"))
+    regions._regions["r"] = SharedRegion("r", "/x", 8, 40)
     if offset >= 0 and size >= 0 and offset + size <= 40:
         assert regions.span("r", offset, size).size == size
     else:
@@ -53,8 +53,8 @@ def test_a_span_lies_inside_its_region_or_is_refused(offset: int, size: int) -> 
             regions.span("r", offset, size)
 
 
-def test_a_segment_that_is_truncated_is_an_error_of_its_caller(regions: Regions, segment: Path) -> None:
-    regions.register(Region("r", segment.name, 0, 64))
+def test_a_segment_that_is_truncated_is_an_error_of_its_caller(regions: SharedRegions, segment: Path) -> None:
+    regions.register(SharedRegion("r", segment.name, 0, 64))
     span = regions.span("r", 0, 64)
     os.truncate(segment, 10)
     with pytest.raises(InvalidInput, match="smaller than when it was registered"):
@@ -74,10 +74,10 @@ def _truncate_for_ever(path: str, stop: "multiprocessing.synchronize.Event") -> 
         os.truncate(path, 1 << 20)
 
 
-def test_truncating_while_others_read_and_write_ends_nobody(regions: Regions, segment: Path) -> None:
+def test_truncating_while_others_read_and_write_ends_nobody(regions: SharedRegions, segment: Path) -> None:
     size = 1 << 20
     os.truncate(segment, size)
-    regions.register(Region("r", segment.name, 0, size))
+    regions.register(SharedRegion("r", segment.name, 0, size))
     context = multiprocessing.get_context("fork")
     stop = context.Event()
     other = context.Process(target=_truncate_for_ever, args=(str(segment), stop))
@@ -94,13 +94,13 @@ def test_truncating_while_others_read_and_write_ends_nobody(regions: Regions, se
 
 
 def test_what_one_worker_registers_all_find(tmp_path: Path, segment: Path) -> None:
-    one, other = (Regions([segment.name], tmp_path / "regions.json") for _ in range(2))
-    region = Region("r", f"/{segment.name}", 0, 64)
+    one, other = (SharedRegions([segment.name], tmp_path / "regions.json") for _ in range(2))
+    region = SharedRegion("r", f"/{segment.name}", 0, 64)
     one.register(region)
     assert other.status("r") == [region]
     assert other.span("r", 0, 4).read() == bytes(range(4))
     with pytest.raises(AlreadyExists, match="registered already"):
-        other.register(Region("r", f"/{segment.name}", 8, 8))
+        other.register(SharedRegion("r", f"/{segment.name}", 8, 8))
     other.unregister("r")
     assert one.status() == []
     with pytest.raises(InvalidInput, match="register it first"):
@@ -130,14 +130,14 @@ def test_what_one_worker_registers_all_find(tmp_path: Path, segment: Path) -> No
     ],
 )
 def test_which_keys_a_name_allows(allowed: str, key: str, is_allowed: bool, tmp_path: Path) -> None:
-    regions = Regions([allowed], tmp_path / "regions.json")
+    regions = SharedRegions([allowed], tmp_path / "regions.json")
     with pytest.raises(InvalidInput) as raised:
-        regions.register(Region("r", key, 0, 4))
+        regions.register(SharedRegion("r", key, 0, 4))
     assert ("there is no shared memory with this key" in str(raised.value)) == is_allowed
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_only_plain_segments_are_opened(kind: str, tmp_path: Path, regions: Regions, segment: Path) -> None:
+def test_only_plain_segments_are_opened(kind: str, tmp_path: Path, regions: SharedRegions, segment: Path) -> None:
     segment.unlink()
     target = tmp_path / "secret"
     target.write_bytes(bytes(64))
@@ -150,7 +150,7 @@ def test_only_plain_segments_are_opened(kind: str, tmp_path: Path, regions: Regi
             segment.mkdir()
     try:
         with pytest.raises(InvalidInput, match="no shared memory with this key"):
-            regions.register(Region("r", segment.name, 0, 4))
+            regions.register(SharedRegion("r", segment.name, 0, 4))
     finally:
         if kind == "folder":
             segment.rmdir()
@@ -160,35 +160,37 @@ def test_only_plain_segments_are_opened(kind: str, tmp_path: Path, regions: Regi
     ("offset", "size", "why"),
     [(0, 65, "end beyond"), (64, 1, "end beyond"), (1 << 62, 1 << 62, "end beyond"), (-1, 4, "offset"), (0, 0, "byte")],
 )
-def test_regions_lie_inside_their_segment(regions: Regions, segment: Path, offset: int, size: int, why: str) -> None:
+def test_regions_lie_inside_their_segment(
+    regions: SharedRegions, segment: Path, offset: int, size: int, why: str
+) -> None:
     with pytest.raises(InvalidInput, match=why):
-        regions.register(Region("r", segment.name, offset, size))
+        regions.register(SharedRegion("r", segment.name, offset, size))
 
 
 def test_regions_are_bounded(tmp_path: Path, segment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    regions = Regions([segment.name], tmp_path / "regions.json", max_tensor_bytes=16)
+    regions = SharedRegions([segment.name], tmp_path / "regions.json", max_tensor_bytes=16)
     for name in ("", "x" * (MAX_NAME + 1)):
         with pytest.raises(InvalidInput, match="1 to 256 characters"):
-            regions.register(Region(name, segment.name, 0, 4))
-    regions.register(Region("r", segment.name, 0, 64))
+            regions.register(SharedRegion(name, segment.name, 0, 4))
+    regions.register(SharedRegion("r", segment.name, 0, 64))
     assert len(regions.span("r", 0, 16).read()) == 16
     with pytest.raises(TooLarge, match="17 bytes of shared memory are over the limit of 16 bytes"):
         regions.span("r", 0, 17)
     assert MAX_REGIONS == 1024
     monkeypatch.setattr(shared_memory, "MAX_REGIONS", 2)
-    regions.register(Region("s", segment.name, 0, 64))
+    regions.register(SharedRegion("s", segment.name, 0, 64))
     with pytest.raises(InvalidInput, match="2 shared memory regions already"):
-        regions.register(Region("t", segment.name, 0, 64))
+        regions.register(SharedRegion("t", segment.name, 0, 64))
 
 
 def test_where_it_is_off_there_is_nothing_to_show_or_forget() -> None:
-    regions = Regions()
-    assert not regions.offered
+    regions = SharedRegions()
+    assert not regions.is_enabled
     assert regions.status() == []
     regions.unregister()
     regions.unregister("r")
     with pytest.raises(NotFound):
         regions.status("r")
-    for use in (lambda: regions.register(Region("r", "/x", 0, 4)), lambda: regions.span("r", 0, 4)):
+    for use in (lambda: regions.register(SharedRegion("r", "/x", 0, 4)), lambda: regions.span("r", 0, 4)):
         with pytest.raises(Unsupported, match="not offered here"):
             use()

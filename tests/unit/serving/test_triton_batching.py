@@ -23,7 +23,7 @@ from penstock.registry.config import model_config
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.harness import PATIENCE_S
 
@@ -77,7 +77,7 @@ class World:
         zoo.save(zoo.model(nodes, [zoo.value("x", "FP32", ("n", "m"))], outputs, constants), folder / "model.onnx")
         options = model_config.read(json.dumps({"max_batch_size": 8, "dynamic_batching": BATCHING}), folder)
         model = engine.load(folder / "model.onnx", options, 1, RowProof(True))
-        self.version = LoadedVersion(Identity("m", "1"), model, options, {}, Slot.in_process().block(1))
+        self.version = LoadedVersion(VersionIdentity("m", "1"), model, options, {}, Slot.in_process().block(1))
         self.ended: list[InferCall] = []
         self.changed = asyncio.Event()
 

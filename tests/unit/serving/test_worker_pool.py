@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.batching import BatchRules, Cost, RowProof
+from penstock.core.batching import BatchRules, RowProof, RunCost
 from penstock.core.errors import Cancelled, DeadlineExceeded, Fault, Overloaded
 from penstock.core.labels import SHED_REASONS, Priority, Protocol, Route
 from penstock.core.options import ModelOptions
@@ -27,7 +27,7 @@ from penstock.serving.batch_run import Outcome
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.loaded_version import PER_THREAD, LoadedVersion
 from penstock.serving.memory_budget import MemoryBudget
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from penstock.serving.worker_pool import QueuedCall, WorkerPool
 from tests import zoo
 from tests.budgets import examples
@@ -70,7 +70,7 @@ class World:
     ) -> None:
         self.slot = Slot.in_process()
         block = self.slot.block(1)
-        self.loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, block)
+        self.loaded = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, block)
         self.gated, self.narrow = Gated(model), Gated(model)
         if narrow:
             self.gated.model.single_threaded, self.gated.model.parallel_runs = self.narrow.model, threads
@@ -250,9 +250,9 @@ def test_a_run_is_stopped_once_nobody_waits_for_it(model: Model) -> None:
         assert batch is not None
         for entry in entries[:2]:
             world.pool.cancel(entry)
-        assert not batch.interrupt.stopped
+        assert not batch.interrupt.is_stopped
         world.pool.cancel(entries[2])
-        assert batch.interrupt.stopped
+        assert batch.interrupt.is_stopped
 
     story(World(model, BatchRules(8)), outcomes)
 
@@ -296,7 +296,7 @@ def test_a_configured_delay_gathers_calls(
     options = model_config.read(config, tmp_path)
     slot = Slot.in_process()
     loaded = LoadedVersion(
-        Identity("m", "1"),
+        VersionIdentity("m", "1"),
         engine.load(tmp_path / "model.onnx", options, 1, RowProof(True)),
         options,
         {},
@@ -334,8 +334,8 @@ def test_a_configured_delay_gathers_calls(
 def test_a_promise_bounds_joint_runs(tmp_path: Path) -> None:
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    model.batch_cost = Cost(100_000.0, 1_000.0)
-    loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    model.batch_cost = RunCost(100_000.0, 1_000.0)
+    loaded = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     before = loaded._pool.rules
     loaded.set_latency_slo(240_000)
     assert loaded._pool.rules.most_rows == 20 < before.most_rows
@@ -347,7 +347,7 @@ def test_a_version_comes_back_to_the_loop_when_its_runs_are_short(tmp_path: Path
     """What the warm-up measured is not the last word: one of sixteen runs is noted, wherever it takes place."""
     zoo.save(zoo.affine(2.0, 1.0, ("n", 3)), tmp_path / "model.onnx")
     model = engine.load(tmp_path / "model.onnx", ModelOptions(), 1)
-    loaded = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    loaded = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     loaded._executor._run_ns = 1.2 * INLINE_BUDGET_NS
     row = np.ones((1, 3), np.float32).tobytes()
 

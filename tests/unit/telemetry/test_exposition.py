@@ -8,8 +8,16 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES, code
 from penstock.telemetry.exposition import Exposition
-from penstock.telemetry.metrics import BATCH_ROWS, LATENCY_EDGES_S, METRICS, MODEL_STATE, REQUESTS, STAGE_DURATION, Kind
-from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
+from penstock.telemetry.metrics import (
+    BATCH_ROWS,
+    LATENCY_EDGES_S,
+    METRICS,
+    MODEL_STATE,
+    REQUESTS,
+    STAGE_DURATION,
+    MetricType,
+)
+from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 READINGS: list[Reading] = [
     Point(REQUESTS, ("m", "1", "stable", "rest", "200"), 3),
@@ -64,7 +72,7 @@ def test_openmetrics_is_spoken_on_request() -> None:
 
 def test_many_at_a_time_are_as_one_by_one() -> None:
     labels = (("m", "1", 'a"b\\c\nd'), ("m", "1", "b"))
-    exposition = Exposition(lambda: [Bulk(MODEL_STATE, labels, next(values))])
+    exposition = Exposition(lambda: [PointBatch(MODEL_STATE, labels, next(values))])
     values = iter([[1.0, 0.0], [float("inf"), float("nan")]])
     one_by_one = [Point(MODEL_STATE, one, 0.0) for one in labels]
     body = b""
@@ -98,8 +106,8 @@ def test_every_metric_follows_the_naming_rules() -> None:
     assert len(names) == len(set(names))
     for metric in METRICS:
         assert re.fullmatch(r"[a-z][a-z0-9_]*", metric.name)
-        assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total")
-        assert (metric.kind is Kind.HISTOGRAM) == bool(metric.edges)
+        assert (metric.kind is MetricType.COUNTER) == metric.name.endswith("_total")
+        assert (metric.kind is MetricType.HISTOGRAM) == bool(metric.edges)
         assert list(metric.edges) == sorted(metric.edges)
         assert metric.help.endswith(".")
 

@@ -1,4 +1,4 @@
-"""The admin API for models and the registry: HTTP requests to calls of ``RegistryAdmin``."""
+"""The admin API for models and the registry: HTTP requests to calls of ``RegistryService``."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.admin.answers import Json, build_routes, with_etag
+from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
 from penstock.api.admin.incoming import (
     query_number,
     read_author,
@@ -22,7 +22,7 @@ from penstock.api.admin.incoming import (
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
 from penstock.core.versions import CHAMPION
-from penstock.registry.records import By, VersionRecord
+from penstock.registry.records import Author, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
 
 Document = dict[str, Any]
@@ -32,7 +32,7 @@ DEFAULT_AUDIT = 100
 WEBHOOK_BYTES = 1 << 20
 
 
-class RegistryAdmin(Protocol):
+class RegistryService(Protocol):
     """The registry as the admin API uses it; every call may raise a ``Fault``."""
 
     async def models(self) -> list[Document]:
@@ -47,13 +47,13 @@ class RegistryAdmin(Protocol):
         version: str,
         chunks: AsyncIterator[bytes],
         metadata: Document,
-        by: By,
+        by: Author,
         if_revision: int | None = None,
     ) -> tuple[Document, bool]:
         """Add a version from its bytes; return it, and whether it is new."""
 
     async def retire(
-        self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False
+        self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
         """Take a version out of service permanently."""
 
@@ -65,7 +65,7 @@ class RegistryAdmin(Protocol):
         model: str,
         alias: str,
         version: str,
-        by: By,
+        by: Author,
         expected: Expected = ANY,
         if_revision: int | None = None,
         force: bool = False,
@@ -73,19 +73,19 @@ class RegistryAdmin(Protocol):
         """Point an alias at a version."""
 
     async def drop_alias(
-        self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
+        self, model: str, alias: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
         """Delete an alias."""
 
     async def rollback(
-        self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
+        self, model: str, by: Author, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
     ) -> Document:
         """Move an alias back to its previous version."""
 
     async def settings(self, model: str) -> Document:
         """Return a model's settings."""
 
-    async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def configure(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Change a model's settings."""
 
     def verify(self) -> AsyncIterator[Document]:
@@ -110,9 +110,9 @@ class RegistryAdmin(Protocol):
         """Handle a webhook of MLflow."""
 
 
-def routes(registry_admin: RegistryAdmin) -> list[Route]:
+def routes(registry_admin: RegistryService) -> list[Route]:
     """Return the routes below ``/admin/v1`` for models and the registry."""
-    calls = _Calls(registry_admin)
+    calls = _RegistryEndpoints(registry_admin)
     version, alias = "/models/{model}/versions/{version}", "/models/{model}/aliases/{alias}"
     table = [
         ("GET", "/models", calls.models),
@@ -136,14 +136,14 @@ def routes(registry_admin: RegistryAdmin) -> list[Route]:
     return build_routes(table)
 
 
-class _Calls:
+class _RegistryEndpoints:
     """One method for each route."""
 
-    def __init__(self, registry_admin: RegistryAdmin) -> None:
+    def __init__(self, registry_admin: RegistryService) -> None:
         self._registry_admin = registry_admin
 
     async def models(self, _: Request) -> Response:
-        return Json({"models": await self._registry_admin.models()})
+        return AsciiJsonResponse({"models": await self._registry_admin.models()})
 
     async def model(self, request: Request) -> Response:
         return with_etag(await self._registry_admin.model(request.path_params["model"]))
@@ -166,7 +166,7 @@ class _Calls:
         body = await read_document(request, "force", "reason")
         author, revision = read_author(request, body), read_if_match(request)
         return with_etag(
-            await self._registry_admin.retire(names["model"], names["version"], author, revision, _forced(body))
+            await self._registry_admin.retire(names["model"], names["version"], author, revision, _is_forced(body))
         )
 
     async def export(self, request: Request) -> Response:
@@ -187,7 +187,7 @@ class _Calls:
             read_author(request, body),
             expected,
             read_if_match(request),
-            _forced(body),
+            _is_forced(body),
         )
         return with_etag(moved)
 
@@ -195,14 +195,16 @@ class _Calls:
         names = request.path_params
         body = await read_document(request, "force", "reason")
         author, revision = read_author(request, body), read_if_match(request)
-        dropped = await self._registry_admin.drop_alias(names["model"], names["alias"], author, revision, _forced(body))
+        dropped = await self._registry_admin.drop_alias(
+            names["model"], names["alias"], author, revision, _is_forced(body)
+        )
         return with_etag(dropped)
 
     async def rollback(self, request: Request) -> Response:
         body = await read_document(request, "alias", "force", "reason")
         alias, model = text_field(body, "alias", CHAMPION), request.path_params["model"]
         author, revision = read_author(request, body), read_if_match(request)
-        return with_etag(await self._registry_admin.rollback(model, author, alias, revision, _forced(body)))
+        return with_etag(await self._registry_admin.rollback(model, author, alias, revision, _is_forced(body)))
 
     async def settings(self, request: Request) -> Response:
         return with_etag(await self._registry_admin.settings(request.path_params["model"]))
@@ -214,7 +216,7 @@ class _Calls:
         return with_etag(await self._registry_admin.configure(model, changes, read_author(request, body), revision))
 
     async def identity(self, _: Request) -> Response:
-        return Json(await self._registry_admin.identity())
+        return AsciiJsonResponse(await self._registry_admin.identity())
 
     async def verify(self, request: Request) -> Response:
         await read_document(request)
@@ -224,32 +226,34 @@ class _Calls:
 
     async def collect(self, request: Request) -> Response:
         await read_document(request)
-        return Json({"deleted": await self._registry_admin.collect()})
+        return AsciiJsonResponse({"deleted": await self._registry_admin.collect()})
 
     async def audit(self, request: Request) -> Response:
-        return Json({"entries": await self._registry_admin.audit(*_selected(request))})
+        return AsciiJsonResponse({"entries": await self._registry_admin.audit(*_query_parameters(request))})
 
     async def audit_archives(self, _: Request) -> Response:
-        return Json({"archives": await self._registry_admin.audit_archives()})
+        return AsciiJsonResponse({"archives": await self._registry_admin.audit_archives()})
 
     async def archived_audit(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return Json({"entries": await self._registry_admin.archived_audit(name, *_selected(request))})
+        return AsciiJsonResponse(
+            {"entries": await self._registry_admin.archived_audit(name, *_query_parameters(request))}
+        )
 
     async def mlflow(self, request: Request) -> Response:
         body = b"".join([chunk async for chunk in read_chunks(request, WEBHOOK_BYTES)])
         self._registry_admin.mlflow_called(request.headers, body)
-        return Json({}, 202)
+        return AsciiJsonResponse({}, 202)
 
 
-def _selected(request: Request) -> tuple[str | None, int | None, int]:
+def _query_parameters(request: Request) -> tuple[str | None, int | None, int]:
     """Return the model, sequence number and limit in the query."""
     limit = query_number(request, "limit")
     limit = DEFAULT_AUDIT if limit is None else min(limit, MOST_AUDIT)
     return request.query_params.get("model") or None, query_number(request, "after"), limit
 
 
-def _forced(body: Document) -> bool:
+def _is_forced(body: Document) -> bool:
     """Return the field ``force``: whether to make a change that has no effect now."""
     force = body.get("force", False)
     if not isinstance(force, bool):

@@ -15,7 +15,7 @@ from penstock.core.labels import HTTP_STATUS
 log = logging.getLogger("penstock.control")
 
 
-class Json(JSONResponse):
+class AsciiJsonResponse(JSONResponse):
     """A JSON response in ASCII: names in graphs may contain text that UTF-8 cannot encode."""
 
     def render(self, content: Any) -> bytes:
@@ -23,19 +23,19 @@ class Json(JSONResponse):
         return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
-def with_etag(body: Mapping[str, Any], status: int = 200) -> Json:
+def with_etag(body: Mapping[str, Any], status: int = 200) -> AsciiJsonResponse:
     """Return a response with the body's ``revision``, if any, as ETag."""
-    return Json(body, status, {"etag": f'"{body["revision"]}"'} if "revision" in body else None)
+    return AsciiJsonResponse(body, status, {"etag": f'"{body["revision"]}"'} if "revision" in body else None)
 
 
-def error_response(fault: Exception) -> Json:
+def error_response(fault: Exception) -> AsciiJsonResponse:
     """Return the response for an error; header ``penstock-fault`` has its kind."""
     kind = fault.kind if isinstance(fault, Fault) else Internal.kind
-    body = {"error": str(fault)} | ({"reason": fault.whole} if isinstance(fault, Refused) else {})
+    body = {"error": str(fault)} | ({"reason": fault.full_text} if isinstance(fault, Refused) else {})
     headers = {"penstock-fault": kind}
     if isinstance(fault, Overloaded):
         headers["retry-after"] = str(max(1, round(fault.retry_after_s)))
-    return Json(body, HTTP_STATUS[kind], headers)
+    return AsciiJsonResponse(body, HTTP_STATUS[kind], headers)
 
 
 def build_routes(table: list[tuple[str, str, Any]]) -> list[Route]:

@@ -12,12 +12,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.admin import admin, traffic
-from penstock.api.admin.admin import Document, RegistryAdmin
-from penstock.api.admin.answers import Json, error_response
+from penstock.api.admin.admin import Document, RegistryService
+from penstock.api.admin.answers import AsciiJsonResponse, error_response
 from penstock.api.admin.incoming import is_foreign
 from penstock.api.admin.page import GatewayFacts, page
 from penstock.api.admin.traffic import TrafficApi
-from penstock.api.common.content_coding import deflated, preferred
+from penstock.api.common.content_coding import encode_body, preferred_coding
 from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Fault
@@ -31,7 +31,7 @@ PAGE_S = 2.0
 """Seconds that the console waits for the registry; then it shows the models without it."""
 
 
-class Control(Protocol):
+class ControlPlaneService(Protocol):
     """The control plane as the ops plane uses it; no call waits."""
 
     def readiness(self) -> Readiness:
@@ -50,13 +50,19 @@ class Control(Protocol):
         """Return all metrics."""
 
 
-def build_app(control: Control, registry_admin: RegistryAdmin, services: TrafficApi, facts: GatewayFacts) -> ASGIApp:
+def build_app(
+    control: ControlPlaneService, registry_admin: RegistryService, services: TrafficApi, facts: GatewayFacts
+) -> ASGIApp:
     """Build the application; ``facts`` are the addresses that the console shows."""
     exposition = Exposition(control.readings)
 
     async def live(_: Request) -> Response:
         problems = control.task_problems()
-        return Json({"live": False, "tasks": dict(problems)}, 503) if problems else Json({"live": True})
+        return (
+            AsciiJsonResponse({"live": False, "tasks": dict(problems)}, 503)
+            if problems
+            else AsciiJsonResponse({"live": True})
+        )
 
     async def ready(_: Request) -> Response:
         readiness = control.readiness()
@@ -67,13 +73,13 @@ def build_app(control: Control, registry_admin: RegistryAdmin, services: Traffic
         }
         if readiness.reason:
             body["reason"] = readiness.reason
-        return Json(body, 200 if readiness.ready else 503)
+        return AsciiJsonResponse(body, 200 if readiness.ready else 503)
 
     async def metrics(request: Request) -> Response:
         body, content_type = exposition.render(request.headers.get("accept", ""))
         fields = {"content-type": content_type, "vary": "accept, accept-encoding"}
-        coding = preferred(request.headers.get("accept-encoding", "").encode("latin-1"))
-        packed = deflated([body], coding, no_pause) if coding else None
+        coding = preferred_coding(request.headers.get("accept-encoding", "").encode("latin-1"))
+        packed = encode_body([body], coding, no_pause) if coding else None
         if packed is None:
             return Response(body, headers=fields)
         return Response(b"".join(packed), headers={**fields, "content-encoding": coding.decode()})
@@ -95,7 +101,7 @@ def build_app(control: Control, registry_admin: RegistryAdmin, services: Traffic
             *admin.routes(registry_admin),
             *traffic.routes(services),
         ],
-        exception_handlers={HTTPException: _refused, Fault: _faulty, Exception: _broken},
+        exception_handlers={HTTPException: _fault_answer, Fault: _faulty, Exception: _internal_error},
     )
     return SameOriginOnly(app)
 
@@ -109,13 +115,13 @@ class SameOriginOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and is_foreign(Request(scope)):
-            refusal = Json({"error": "requests from pages of another origin are refused"}, 403)
+            refusal = AsciiJsonResponse({"error": "requests from pages of another origin are refused"}, 403)
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
-async def _known_models(registry_admin: RegistryAdmin) -> list[Document]:
+async def _known_models(registry_admin: RegistryService) -> list[Document]:
     try:
         async with asyncio.timeout(PAGE_S):
             return await registry_admin.models()
@@ -123,16 +129,16 @@ async def _known_models(registry_admin: RegistryAdmin) -> list[Document]:
         return []
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _fault_answer(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     texts = {404: "no such path", 405: "method not allowed; the Allow header lists the methods of this path"}
-    return Json({"error": texts.get(status, "the request cannot be answered")}, status, headers)
+    return AsciiJsonResponse({"error": texts.get(status, "the request cannot be answered")}, status, headers)
 
 
 async def _faulty(_: Request, error: Exception) -> Response:
     return error_response(error)
 
 
-async def _broken(_: Request, __: Exception) -> Response:
-    return Json({"error": "the request failed"}, 500)
+async def _internal_error(_: Request, __: Exception) -> Response:
+    return AsciiJsonResponse({"error": "the request failed"}, 500)

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from penstock.core.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge
 from penstock.core.lineage import MOST_BYTES
 from penstock.core.texts import is_readable
-from penstock.registry.records import By
+from penstock.registry.records import Author
 
 Document = dict[str, Any]
 
@@ -40,7 +40,7 @@ def is_foreign(request: Request) -> bool:
     return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
 
 
-def read_author(request: Request, body: Mapping[str, Any] | None = None) -> By:
+def read_author(request: Request, body: Mapping[str, Any] | None = None) -> Author:
     """Return the actor (header ``penstock-actor``) and reason (``reason`` of the body, or header ``penstock-reason``).
 
     Headers may be percent-encoded.
@@ -54,7 +54,7 @@ def read_author(request: Request, body: Mapping[str, Any] | None = None) -> By:
         raise InvalidInput(f"penstock-actor must be 1 to {LONGEST_ACTOR} readable characters")
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not is_readable(reason):
         raise InvalidInput(f"the reason must be a text of at most {LONGEST_REASON} readable characters")
-    return By(actor, reason)
+    return Author(actor, reason)
 
 
 async def read_document(request: Request, *known: str) -> Document:
@@ -82,7 +82,7 @@ async def read_object(request: Request) -> Document:
     if not text:
         return {}
     try:
-        values = _parsed(text)
+        values = _parse_strict(text)
     except (ValueError, RecursionError):
         raise InvalidInput("the body is not valid JSON") from None
     if not isinstance(values, dict):
@@ -112,7 +112,7 @@ def read_header_object(request: Request, name: str) -> Document:
     if not text:
         return {}
     try:
-        values = _parsed(text) if len(text) <= MOST_BYTES else None
+        values = _parse_strict(text) if len(text) <= MOST_BYTES else None
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
@@ -120,7 +120,7 @@ def read_header_object(request: Request, name: str) -> Document:
     return values
 
 
-def _parsed(text: str | bytes) -> Any:
+def _parse_strict(text: str | bytes) -> Any:
     """Parse strict JSON: no NaN, and no duplicate key, because parsers differ in which value they keep."""
     return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
 

@@ -43,7 +43,7 @@ def page(
     state = "ready" if readiness.ready else f"not ready: {readiness.reason}"
     documents = {(model["name"], one["version"]): one for model in models for one in model["versions"]}
     versions = [_version(status, documents.get((status.model, status.version), {})) for status in statuses]
-    processes = [(str(index), str(pid or "-"), _coloured(name)) for index, (pid, name) in enumerate(workers)]
+    processes = [(str(index), str(pid or "-"), _colour_state(name)) for index, (pid, name) in enumerate(workers)]
     return "".join(
         (
             _HEAD,
@@ -70,7 +70,7 @@ def _version(status: VersionStatus, document: Mapping[str, Any]) -> tuple[str, .
     return (
         status.model,
         status.version or "-",
-        _coloured(status.state.value),
+        _colour_state(status.state.value),
         ", ".join(document.get("aliases") or ()),
         _digest(document.get("digest") or ""),
         status.reason,
@@ -81,7 +81,7 @@ def _digest(digest: str) -> str:
     return _Html(f'<code title="{escape(digest)}">{escape(digest[:DIGEST_SHOWN])}</code>') if digest else ""
 
 
-def _coloured(state: str) -> str:
+def _colour_state(state: str) -> str:
     return _Html(f'<span class="{escape(state)}">{escape(state)}</span>')
 
 

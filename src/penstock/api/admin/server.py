@@ -5,12 +5,12 @@ import socket
 from dataclasses import replace
 from typing import Final
 
-from penstock.api.admin.admin import RegistryAdmin
-from penstock.api.admin.app import Control, build_app
+from penstock.api.admin.admin import RegistryService
+from penstock.api.admin.app import ControlPlaneService, build_app
 from penstock.api.admin.page import GatewayFacts
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.http1.asgi import AsgiApplication
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
 from penstock.serving.memory_budget import MemoryBudget
 
@@ -22,7 +22,7 @@ CONNECTIONS: Final = 256
 RESERVED_CONNECTIONS: Final = 32
 """Maximum of connections, and additional ones for probes only."""
 
-LIMITS: Final = Limits(
+LIMITS: Final = HttpLimits(
     max_connections=CONNECTIONS,
     reserved_connections=RESERVED_CONNECTIONS,
     head_s=10.0,
@@ -38,8 +38,8 @@ class OpsServer:
 
     def __init__(
         self,
-        control: Control,
-        registry_admin: RegistryAdmin,
+        control: ControlPlaneService,
+        registry_admin: RegistryService,
         traffic: TrafficApi,
         facts: GatewayFacts,
         max_connections: int = CONNECTIONS,

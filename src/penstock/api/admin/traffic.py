@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from penstock.api.admin.answers import Json, build_routes, with_etag
+from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
 from penstock.api.admin.incoming import (
     query_number,
     read_author,
@@ -20,7 +20,7 @@ from penstock.api.admin.incoming import (
     read_object,
 )
 from penstock.core.errors import Fault, InvalidInput
-from penstock.registry.records import By
+from penstock.registry.records import Author
 
 Document = dict[str, Any]
 
@@ -30,16 +30,16 @@ POLL_S = 0.5
 KEEP_ALIVE_POLLS = 30
 
 
-class Traffic(Protocol):
+class RoutesService(Protocol):
     """Routes as the admin API uses them; every call may raise a ``Fault``."""
 
     async def route(self, model: str) -> Document:
         """Return a model's route."""
 
-    async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def set_route(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Replace a model's route."""
 
-    async def drop_route(self, model: str, by: By, if_revision: int | None = None) -> Document:
+    async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
         """Delete a model's route."""
 
     async def shadow(self, model: str, version: str) -> Document:
@@ -49,23 +49,23 @@ class Traffic(Protocol):
         """Return events: the first after a sequence number, or the newest."""
 
 
-class Trials(Protocol):
+class TrialsService(Protocol):
     """Rollouts or experiments as the admin API uses them."""
 
-    async def begin(self, model: str, document: Document, by: By) -> Document:
+    async def begin(self, model: str, document: Document, by: Author) -> Document:
         """Start a trial."""
 
-    async def all(self, model: str) -> list[Document]:
+    async def list_trials(self, model: str) -> list[Document]:
         """Return all trials of a model."""
 
-    async def one(self, model: str, trial_id: str) -> Document:
+    async def get_trial(self, model: str, trial_id: str) -> Document:
         """Return one trial."""
 
-    async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
+    async def act(self, model: str, trial_id: str, verb: str, by: Author) -> Document:
         """Apply a verb, such as "pause", to a trial."""
 
 
-class Monitor(Protocol):
+class MonitorService(Protocol):
     """The monitor as the admin API uses it."""
 
     async def document(self, model: str, version: str | None, scope: str = "fleet") -> Document:
@@ -74,44 +74,44 @@ class Monitor(Protocol):
     async def policy(self, model: str) -> Document:
         """Return a model's policy."""
 
-    async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Replace a model's policy."""
 
-    async def relearn(self, model: str, version: str | None, by: By) -> Document:
+    async def relearn(self, model: str, version: str | None, by: Author) -> Document:
         """Discard a version's reference and learn a new one from traffic."""
 
-    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
+    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: Author) -> Document:
         """Build a version's reference from training data."""
 
 
-class Candidates(Protocol):
+class CandidatesService(Protocol):
     """Candidates as the admin API uses them."""
 
-    async def shown(self, model: str) -> Document:
+    async def to_api(self, model: str) -> Document:
         """Return the open retraining request and the candidates of earlier ones."""
 
-    async def approve(self, model: str, version: str, by: By) -> Document:
+    async def approve(self, model: str, version: str, by: Author) -> Document:
         """Approve a candidate for rollout."""
 
 
-class Retraining(Protocol):
+class RetrainingService(Protocol):
     """Retraining as the admin API uses it."""
 
     @property
-    def candidates(self) -> Candidates:
+    def candidates(self) -> CandidatesService:
         """The candidates of retraining requests."""
 
-    async def ask(self, model: str, document: Document, by: By) -> Document:
+    async def ask(self, model: str, document: Document, by: Author) -> Document:
         """Request retraining."""
 
     async def deliveries(self, model: str) -> Document:
         """Return the deliveries of a model's events to sinks."""
 
-    async def replay(self, model: str, by: By) -> Document:
+    async def replay(self, model: str, by: Author) -> Document:
         """Retry deliveries that were given up."""
 
 
-class Fleet(Protocol):
+class FleetService(Protocol):
     """The fleet as the admin API uses it."""
 
     async def document(self) -> Document:
@@ -122,12 +122,12 @@ class Fleet(Protocol):
 class TrafficApi:
     """The services behind the traffic API."""
 
-    traffic: Traffic
-    rollouts: Trials
-    experiments: Trials
-    monitor: Monitor
-    retraining: Retraining
-    fleet: Fleet
+    traffic: RoutesService
+    rollouts: TrialsService
+    experiments: TrialsService
+    monitor: MonitorService
+    retraining: RetrainingService
+    fleet: FleetService
 
 
 def routes(services: TrafficApi) -> list[Route]:
@@ -136,7 +136,7 @@ def routes(services: TrafficApi) -> list[Route]:
     experiments = _TrialCalls(services.experiments, "experiments")
 
     async def fleet(_: Request) -> Response:
-        return Json(await services.fleet.document())
+        return AsciiJsonResponse(await services.fleet.document())
 
     table = [
         ("GET", "/models/{model}/route", calls.route),
@@ -156,7 +156,7 @@ def routes(services: TrafficApi) -> list[Route]:
 class _TrialCalls:
     """The calls on one kind of trial."""
 
-    def __init__(self, trials: Trials, name: str) -> None:
+    def __init__(self, trials: TrialsService, name: str) -> None:
         self._trials = trials
         self._name = name
 
@@ -171,7 +171,7 @@ class _TrialCalls:
         ]
 
     async def all(self, request: Request) -> Response:
-        return Json({self._name: await self._trials.all(request.path_params["model"])})
+        return AsciiJsonResponse({self._name: await self._trials.list_trials(request.path_params["model"])})
 
     async def begin(self, request: Request) -> Response:
         body = await read_object(request)
@@ -179,7 +179,7 @@ class _TrialCalls:
 
     async def one(self, request: Request) -> Response:
         names = request.path_params
-        return with_etag(await self._trials.one(names["model"], names["id"]))
+        return with_etag(await self._trials.get_trial(names["model"], names["id"]))
 
     async def act(self, request: Request) -> Response:
         names = request.path_params
@@ -190,7 +190,7 @@ class _TrialCalls:
 class _MonitorCalls:
     """The calls on the monitor."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: MonitorService) -> None:
         self._monitor = monitor
 
     def table(self) -> list[tuple[str, str, Any]]:
@@ -206,7 +206,7 @@ class _MonitorCalls:
     async def document(self, request: Request) -> Response:
         version = request.query_params.get("version") or None
         scope = request.query_params.get("scope") or "fleet"
-        return Json(await self._monitor.document(request.path_params["model"], version, scope))
+        return AsciiJsonResponse(await self._monitor.document(request.path_params["model"], version, scope))
 
     async def relearn(self, request: Request) -> Response:
         body = await read_document(request, "version", "reason")
@@ -218,7 +218,7 @@ class _MonitorCalls:
         )
 
     async def policy(self, request: Request) -> Response:
-        return Json(await self._monitor.policy(request.path_params["model"]))
+        return AsciiJsonResponse(await self._monitor.policy(request.path_params["model"]))
 
     async def set_policy(self, request: Request) -> Response:
         body = await read_object(request)
@@ -235,7 +235,7 @@ class _MonitorCalls:
 class _RetrainingCalls:
     """The calls on retraining."""
 
-    def __init__(self, retraining: Retraining) -> None:
+    def __init__(self, retraining: RetrainingService) -> None:
         self._retraining = retraining
 
     def table(self) -> list[tuple[str, str, Any]]:
@@ -250,27 +250,31 @@ class _RetrainingCalls:
 
     async def ask(self, request: Request) -> Response:
         body = await read_object(request)
-        return Json(await self._retraining.ask(request.path_params["model"], body, read_author(request, body)), 201)
+        return AsciiJsonResponse(
+            await self._retraining.ask(request.path_params["model"], body, read_author(request, body)), 201
+        )
 
     async def candidates(self, request: Request) -> Response:
-        return Json(await self._retraining.candidates.shown(request.path_params["model"]))
+        return AsciiJsonResponse(await self._retraining.candidates.to_api(request.path_params["model"]))
 
     async def approve(self, request: Request) -> Response:
         names, author = request.path_params, read_author(request, await read_document(request, "reason"))
-        return Json(await self._retraining.candidates.approve(names["model"], names["version"], author))
+        return AsciiJsonResponse(await self._retraining.candidates.approve(names["model"], names["version"], author))
 
     async def deliveries(self, request: Request) -> Response:
-        return Json(await self._retraining.deliveries(request.path_params["model"]))
+        return AsciiJsonResponse(await self._retraining.deliveries(request.path_params["model"]))
 
     async def replay(self, request: Request) -> Response:
         body = await read_document(request, "reason")
-        return Json(await self._retraining.replay(request.path_params["model"], read_author(request, body)))
+        return AsciiJsonResponse(
+            await self._retraining.replay(request.path_params["model"], read_author(request, body))
+        )
 
 
 class _Calls:
     """The calls on routes and events."""
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(self, traffic: RoutesService) -> None:
         self._traffic = traffic
 
     async def route(self, request: Request) -> Response:
@@ -287,7 +291,7 @@ class _Calls:
 
     async def shadow(self, request: Request) -> Response:
         names = request.path_params
-        return Json(await self._traffic.shadow(names["model"], names["version"]))
+        return AsciiJsonResponse(await self._traffic.shadow(names["model"], names["version"]))
 
     async def events(self, request: Request) -> Response:
         model, after, limit = (
@@ -301,7 +305,7 @@ class _Calls:
             events = await self._traffic.events(model, after, DEFAULT_EVENTS)  # may raise before the stream starts
             return StreamingResponse(self._stream(model, events, after), media_type="text/event-stream")
         limit = DEFAULT_EVENTS if limit is None else min(limit, MOST_EVENTS)
-        return Json({"events": await self._traffic.events(model, after, limit)})
+        return AsciiJsonResponse({"events": await self._traffic.events(model, after, limit)})
 
     async def _stream(self, model: str | None, events: list[Document], after: int | None) -> AsyncIterator[str]:
         """Yield server-sent events as they happen, starting with ``events``; their ids are sequence numbers."""

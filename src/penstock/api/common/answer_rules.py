@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from penstock.api.common.work import INLINE_JSON, INLINE_TEXTS, LargeWork, Work
+from penstock.api.common.work import INLINE_JSON, INLINE_TEXTS, LargeWork, RequestWork
 from penstock.core.classification import top_classes
 from penstock.core.tensors import Tensor
 from penstock.serving.infer_call import InferCall
@@ -11,7 +11,7 @@ INLINE_RANKED: Final = 1 << 14
 """Values that are ranked on the event loop."""
 
 
-def in_asked_form(call: InferCall, index: int, work: Work) -> Tensor:
+def in_asked_form(call: InferCall, index: int, work: RequestWork) -> Tensor:
     """An output as its caller asked for it: the values that the model gave, or the classes that they are.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Final
 from penstock.api.common.parts import Parts
 from penstock.api.common.work import INLINE_INFLATED, LargeWork
 from penstock.core.errors import TooLarge
-from penstock.core.slices import Pause
+from penstock.core.slices import PauseWork
 
 GZIP: Final = 16 + zlib.MAX_WBITS
 DEFLATE: Final = zlib.MAX_WBITS
@@ -41,8 +41,8 @@ class NotInflatable(Exception):
     """The data is not what its format says, or ends early."""
 
 
-def inflated(
-    data: bytes, format_bits: int, too_large: TooLarge, limit: int, members: bool, pause: Pause | None
+def inflate(
+    data: bytes, format_bits: int, too_large: TooLarge, limit: int, members: bool, pause: PauseWork | None
 ) -> bytes:
     """The plain data; ``members`` says that several may follow each other, as gzip allows. Without a ``pause`` this is
     the event loop, and long data is declined.
@@ -83,7 +83,7 @@ def inflated(
     return found.getvalue()
 
 
-def _check_members(begun: int, pause: Pause | None) -> None:
+def _check_members(begun: int, pause: PauseWork | None) -> None:
     """Refuse a member after ``begun`` others if that is too much."""
     if pause is None and begun >= INLINE_MEMBERS:
         raise LargeWork
@@ -100,7 +100,7 @@ def _piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, b
     return plain, engine.unused_data if engine.eof else engine.unconsumed_tail
 
 
-def deflated(parts: Parts, format_bits: int, pause: Pause | None) -> list[bytes] | None:
+def deflate(parts: Parts, format_bits: int, pause: PauseWork | None) -> list[bytes] | None:
     """An answer compressed, in pieces; None where that hardly makes it smaller. Without a ``pause`` this is the event
     loop, and a long answer is declined.
 

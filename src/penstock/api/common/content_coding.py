@@ -6,7 +6,7 @@ from penstock.api.common import compression
 from penstock.api.common.compression import DEFLATE, GZIP, NotInflatable
 from penstock.api.common.parts import Parts
 from penstock.core.errors import InvalidInput, TooLarge, UnsupportedEncoding
-from penstock.core.slices import Pause, no_pause
+from penstock.core.slices import PauseWork, no_pause
 
 BOM: Final = b"\xef\xbb\xbf"
 """A byte order mark, which some clients send before JSON."""
@@ -16,7 +16,7 @@ FORMATS: Final = {b"gzip": GZIP, b"x-gzip": GZIP, b"deflate": DEFLATE}
 
 
 def inflate(
-    body: bytes, coding: bytes, limit: int, pause: Pause | None = no_pause, too_large: TooLarge | None = None
+    body: bytes, coding: bytes, limit: int, pause: PauseWork | None = no_pause, too_large: TooLarge | None = None
 ) -> bytes:
     """The plain body; counted while inflating, so that a bomb never unfolds beyond ``limit`` bytes. Without a ``pause``
     this is the event loop, and long bodies are declined.
@@ -34,18 +34,18 @@ def inflate(
         raise UnsupportedEncoding("this content encoding is not supported; send gzip, deflate or no encoding")
     too_large = too_large or TooLarge(f"the decompressed body is over the limit of {limit} bytes; send less at a time")
     try:
-        return compression.inflated(body, FORMATS[coding], too_large, limit, members=True, pause=pause)
+        return compression.inflate(body, FORMATS[coding], too_large, limit, members=True, pause=pause)
     except NotInflatable:
         name = coding.decode()
         raise InvalidInput(f"the body is not valid {name} data, or ends before its end mark") from None
 
 
-def deflated(parts: Parts, coding: bytes, pause: Pause | None) -> list[bytes] | None:
-    """A body in a coding that ``preferred`` returned; see ``api.common.compression.deflated``."""
-    return compression.deflated(parts, FORMATS[coding], pause)
+def encode_body(parts: Parts, coding: bytes, pause: PauseWork | None) -> list[bytes] | None:
+    """A body in a coding that ``preferred_coding`` returned; see ``api.common.compression.deflate``."""
+    return compression.deflate(parts, FORMATS[coding], pause)
 
 
-def preferred(accept_encoding: bytes) -> bytes:
+def preferred_coding(accept_encoding: bytes) -> bytes:
     """The coding an Accept-Encoding header likes best, b"" for none (RFC 9110 §12.5.3; ties go to gzip)."""
     weights: dict[bytes, float] = {}
     for item in accept_encoding.lower().split(b","):

@@ -17,12 +17,12 @@ def size_of(payload: Payload) -> int:
     return len(payload) if isinstance(payload, bytes) else sum([len(part) for part in payload])
 
 
-def whole(payload: Payload) -> bytes:
+def join_payload(payload: Payload) -> bytes:
     """A payload in one piece, copied where it is in parts."""
     return payload if isinstance(payload, bytes) else b"".join(payload)
 
 
-def gathered(parts: Parts) -> list[bytes | memoryview]:
+def merge_small(parts: Parts) -> list[bytes | memoryview]:
     """The same bytes in fewer parts: small ones that follow each other become one, and empty ones go."""
     found: list[bytes | memoryview] = []
     small: list[bytes | memoryview] = []

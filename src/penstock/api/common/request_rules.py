@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature
-from penstock.core.texts import shortened
-from penstock.serving.shared_memory import Regions, RegionSpan
+from penstock.core.texts import shorten
+from penstock.serving.shared_memory import RegionSpan, SharedRegions
 
 MAX_PARAMETERS: Final = 1000
 """Parameters of a request, an input or an output."""
@@ -34,11 +34,11 @@ def timeout_ns(stated: Any) -> int | None:
 def classes(name: str, stated: Any) -> int:
     """The number of classes that an output is asked for, 0 for its values; raises ``InvalidInput``."""
     if type(stated) is not int or stated < 0:
-        raise InvalidInput(f"classification of output '{shortened(name)}' must be a whole number of classes")
+        raise InvalidInput(f"classification of output '{shorten(name)}' must be a whole number of classes")
     return stated
 
 
-def span(name: str, region: Any, offset: Any, size: Any, elsewhere: bool, regions: Regions) -> RegionSpan:
+def span(name: str, region: Any, offset: Any, size: Any, elsewhere: bool, regions: SharedRegions) -> RegionSpan:
     """The part of shared memory that a tensor's parameters name; ``elsewhere`` says that they also name another place
     or form.
 
@@ -49,11 +49,9 @@ def span(name: str, region: Any, offset: Any, size: Any, elsewhere: bool, region
     """
     regions.path_or_raise()
     if type(region) is not str or type(offset) is not int or type(size) is not int:
-        raise InvalidInput(f"the shared memory of '{shortened(name)}' needs a region and a number of bytes")
+        raise InvalidInput(f"the shared memory of '{shorten(name)}' needs a region and a number of bytes")
     if elsewhere:
-        raise InvalidInput(
-            f"'{shortened(name)}' is asked for in shared memory and in another way; expected one of them"
-        )
+        raise InvalidInput(f"'{shorten(name)}' is asked for in shared memory and in another way; expected one of them")
     return regions.span(region, offset, size)
 
 
@@ -72,12 +70,12 @@ class NameCheck:
     def input(self, name: str) -> None:
         """The next input; raises ``InvalidInput``."""
         if name in self._seen:
-            raise InvalidInput(f"input '{shortened(name)}' is given 2 times; expected it once")
+            raise InvalidInput(f"input '{shorten(name)}' is given 2 times; expected it once")
         self._seen.add(name)
 
     def output(self, name: str) -> None:
         """The next output that is asked for; raises ``InvalidInput``."""
         if name in self._seen:
-            raise InvalidInput(f"output '{shortened(name)}' is asked for twice")
+            raise InvalidInput(f"output '{shorten(name)}' is asked for twice")
         self._signature.output(name)
         self._seen.add(name)

@@ -18,7 +18,7 @@ def answered_by(loaded: Servable, route: Route) -> tuple[tuple[str, str], tuple[
     return (MODEL_VERSION, loaded.identity.version), (ROUTE, ROUTE_NAMES[route])
 
 
-class PerVersion(Generic[Parts]):
+class MadeOncePerVersion(Generic[Parts]):
     """Something that is made of a version when it first answers."""
 
     def __init__(self, plane: DataPlane, make: Callable[[Servable], Parts]) -> None:

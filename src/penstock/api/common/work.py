@@ -4,8 +4,8 @@ from typing import Final
 
 from penstock.core.errors import TooLarge
 from penstock.core.limits import RequestLimits
-from penstock.core.slices import Pause, no_pause
-from penstock.core.texts import shortened
+from penstock.core.slices import PauseWork, no_pause
+from penstock.core.texts import shorten
 
 INLINE_TEXTS: Final = 2048
 """Elements of text that are decoded or encoded on the event loop."""
@@ -30,7 +30,7 @@ class LargeWork(Exception):
     """
 
 
-class Work:
+class RequestWork:
     """What one request, or one answer, has asked for so far.
 
     With a ``pause`` the codec runs on a thread and pauses between slices; without one it runs on the event loop and
@@ -39,10 +39,10 @@ class Work:
 
     __slots__ = ("_numbers", "_text_bytes", "_texts", "inline", "limits", "pause")
 
-    def __init__(self, limits: RequestLimits, pause: Pause | None) -> None:
+    def __init__(self, limits: RequestLimits, pause: PauseWork | None) -> None:
         self.limits = limits
         self.inline = pause is None
-        self.pause: Pause = pause or no_pause
+        self.pause: PauseWork = pause or no_pause
         self._texts = self._text_bytes = 0
         self._numbers = 0
 
@@ -52,7 +52,7 @@ class Work:
         most = self.limits.max_text_elements
         if self._texts > most:
             raise TooLarge(
-                f"tensor '{shortened(name)}' brings the elements of BYTES tensors to {self._texts}, over the limit of "
+                f"tensor '{shorten(name)}' brings the elements of BYTES tensors to {self._texts}, over the limit of "
                 f"{most} (limits.max_text_elements); use fewer rows at a time"
             )
         if self.inline and self._texts > INLINE_TEXTS:
@@ -64,16 +64,16 @@ class Work:
         most = self.limits.max_text_bytes
         if self._text_bytes > most:
             raise TooLarge(
-                f"tensor '{shortened(name)}' brings the bytes of BYTES tensors to {self._text_bytes}, over the limit "
+                f"tensor '{shorten(name)}' brings the bytes of BYTES tensors to {self._text_bytes}, over the limit "
                 f"of {most} (limits.max_text_bytes); use fewer rows or shorter texts at a time"
             )
 
-    def typed(self, name: str, count: int) -> None:
+    def add_typed(self, name: str, count: int) -> None:
         """``count`` more numbers in typed lists; raises ``TooLarge`` or ``LargeWork``."""
         most = self.limits.max_elements
         if self._numbers + count > most:
             raise TooLarge(
-                f"tensor '{shortened(name)}' brings the elements of typed contents to {self._numbers + count}, over "
+                f"tensor '{shorten(name)}' brings the elements of typed contents to {self._numbers + count}, over "
                 f"the limit of {most} (limits.max_elements); use raw contents"
             )
         self.numbers(count)
@@ -84,12 +84,12 @@ class Work:
         if self.inline and self._numbers > INLINE_NUMBERS:
             raise LargeWork
 
-    def copied(self, size: int) -> None:
+    def add_copied(self, size: int) -> None:
         """``size`` bytes are copied, or looked at one by one in C; raises ``LargeWork``."""
         if self.inline and size > INLINE_BYTES:
             raise LargeWork
 
-    def json(self, size: int) -> None:
+    def add_json(self, size: int) -> None:
         """``size`` bytes of JSON are parsed; raises ``TooLarge`` or ``LargeWork``."""
         if size > self.limits.max_json_bytes:
             raise json_too_large(self.limits)

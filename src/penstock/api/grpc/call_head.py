@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.core.errors import Fault, Internal, TooLarge, UnsupportedEncoding
 
 MAX_TIMEOUT_DIGITS: Final = 8
@@ -12,7 +12,7 @@ _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 1
 _ENCODINGS: Final = ("identity", "gzip", "deflate")
 
 
-class CallHead(RequestHead):
+class CallHead(Http2RequestHead):
     """A call: its time limit, how its messages are compressed, and which compressions its caller takes.
 
     One that cannot be taken has an ``http_status`` (it is no gRPC) or a ``fault``.
@@ -20,7 +20,7 @@ class CallHead(RequestHead):
 
     __slots__ = ("accepts", "encoding", "fault", "http_status", "timeout_ns")
 
-    def __init__(self, head: RequestHead) -> None:
+    def __init__(self, head: Http2RequestHead) -> None:
         super().__init__(head.method, head.path, head.field_list, head.content_length, head.too_large)
         self.timeout_ns: int | None = None
         self.encoding = "identity"
@@ -29,7 +29,7 @@ class CallHead(RequestHead):
         self.fault: Fault | None = None
 
 
-def call_head(head: RequestHead) -> RequestHead:
+def call_head(head: Http2RequestHead) -> Http2RequestHead:
     """The call that a request is."""
     call = CallHead(head)
     if call.http_status:
@@ -47,7 +47,7 @@ def call_head(head: RequestHead) -> RequestHead:
     return call
 
 
-def _http_status(head: RequestHead) -> int:
+def _http_status(head: Http2RequestHead) -> int:
     """What is answered to a request that is no gRPC; 0 for a call."""
     if head.too_large and not is_grpc(head.fields.get(b"content-type", b"")):
         return 431
@@ -61,7 +61,7 @@ def is_grpc(content_type: bytes) -> bool:
     return content_type.partition(b";")[0].strip().lower() in (b"application/grpc", b"application/grpc+proto")
 
 
-def _encoding(head: RequestHead) -> str:
+def _encoding(head: Http2RequestHead) -> str:
     encoding = _text(head.fields, b"grpc-encoding") or "identity"
     if encoding not in _ENCODINGS:
         raise UnsupportedEncoding(f"the compression '{encoding[:32]}' is unknown here")

@@ -4,11 +4,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from penstock.api.common.work import Work
+from penstock.api.common.work import RequestWork
 from penstock.api.grpc.typed_contents import TypedContents
 from penstock.api.grpc.wire import Span
 from penstock.core.errors import InvalidInput
-from penstock.core.slices import BYTE_SLICE, Pause, no_pause
+from penstock.core.slices import BYTE_SLICE, PauseWork, no_pause
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY, Array, Tensor, shape_text, text_from_bytes
 from penstock.proto import grpc_service_pb2 as pb
 
@@ -30,7 +30,7 @@ FIELDS: Final[dict[str, str]] = {
 
 
 def array_of(
-    item: pb.ModelInferRequest.InferInputTensor, count: int, message: bytes, spans: list[Span] | None, work: Work
+    item: pb.ModelInferRequest.InferInputTensor, count: int, message: bytes, spans: list[Span] | None, work: RequestWork
 ) -> Array:
     """The array of ``count`` elements that an input states in its typed contents, which are in ``item``, or in these
     places of ``message``.
@@ -45,7 +45,7 @@ def array_of(
     if datatype in RAW_ONLY:
         raise InvalidInput(f"input '{name}' is {datatype}, which has no typed form; send it in raw_input_contents")
     if datatype != "BYTES":
-        work.typed(name, count)
+        work.add_typed(name, count)
     if spans is None:
         values = _values(item, FIELDS[datatype])
         if len(values) != count:
@@ -67,11 +67,11 @@ def fill(contents: pb.InferTensorContents, tensor: Tensor) -> None:
     if not values:  # contents that are not touched are not written
         return
     getattr(contents, FIELDS[tensor.datatype]).extend(
-        encoded_texts(values, no_pause) if tensor.datatype == "BYTES" else values
+        encode_texts(values, no_pause) if tensor.datatype == "BYTES" else values
     )
 
 
-def encoded_texts(texts: list[Any], pause: Pause) -> list[bytes]:
+def encode_texts(texts: list[Any], pause: PauseWork) -> list[bytes]:
     """Elements of a BYTES tensor as bytes, with a pause now and then."""
     found: list[bytes] = []
     size = 0

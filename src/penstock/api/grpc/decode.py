@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from penstock.api.common import request_rules
 from penstock.api.common.request_rules import NameCheck
-from penstock.api.common.work import Work
+from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import array_of
 from penstock.api.grpc.wire import ParsedRequest
 from penstock.core.errors import InvalidInput
@@ -13,7 +13,7 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import PLAIN, Array, Tensor, element_count, from_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.shared_memory import Regions, RegionSpan
+from penstock.serving.shared_memory import RegionSpan, SharedRegions
 
 CLOSING: Final = "triton_enable_empty_final_response"
 """The one request parameter with the reserved prefix that callers may send; it matters to streams only."""
@@ -43,7 +43,9 @@ class InferMessage:
         self.closing = closing
 
 
-def infer_message(parsed: ParsedRequest, signature: Signature, regions: Regions, work: Work) -> InferMessage:
+def infer_message(
+    parsed: ParsedRequest, signature: Signature, regions: SharedRegions, work: RequestWork
+) -> InferMessage:
     """Tensors, outputs and parameters of a parsed request.
 
     Raises:
@@ -54,7 +56,7 @@ def infer_message(parsed: ParsedRequest, signature: Signature, regions: Regions,
     """
     request = parsed.request
     timeout_ns, closing = _parameters(request.parameters) if request.parameters else (None, False)
-    requested = _requested(request.outputs, signature, regions) if request.outputs else None
+    requested = _requested_outputs(request.outputs, signature, regions) if request.outputs else None
     tensors = _Tensors(parsed, signature, regions, work)
     return InferMessage(tensors.read(), requested, timeout_ns, tensors.typed, closing)
 
@@ -81,7 +83,7 @@ class _Tensors:
         "typed",
     )
 
-    def __init__(self, parsed: ParsedRequest, signature: Signature, regions: Regions, work: Work) -> None:
+    def __init__(self, parsed: ParsedRequest, signature: Signature, regions: SharedRegions, work: RequestWork) -> None:
         self.typed = False
         self._text_bytes = 0  # of the tensor that is read
         self._request = parsed.request
@@ -120,7 +122,7 @@ class _Tensors:
             self._work.texts(name, count)
         span = _span(item, self._regions)
         if span is not None:
-            self._work.copied(span.size)
+            self._work.add_copied(span.size)
             self._count_text(item, span.size)
             return from_raw(name, datatype, shape, span.read(), self._work.pause)
         if self._raw:
@@ -149,11 +151,11 @@ class _Tensors:
         raw = self._raw[self._used]
         self._used += 1
         if item.datatype not in PLAIN:
-            self._work.copied(len(raw))
+            self._work.add_copied(len(raw))
         return raw
 
 
-def _span(item: Input | Output, regions: Regions) -> RegionSpan | None:
+def _span(item: Input | Output, regions: SharedRegions) -> RegionSpan | None:
     """The shared memory that a tensor's parameters name, None for none."""
     if not _is_shared(item):
         return None
@@ -172,7 +174,7 @@ def _is_shared(item: Input | Output) -> bool:
     return bool(item.parameters) and "shared_memory_region" in item.parameters
 
 
-def _requested(outputs: Any, signature: Signature, regions: Regions) -> list[RequestedOutput]:
+def _requested_outputs(outputs: Any, signature: Signature, regions: SharedRegions) -> list[RequestedOutput]:
     names, requested = NameCheck(signature), []
     for output in outputs:
         names.output(output.name)

@@ -5,16 +5,16 @@ from typing import Final
 
 from penstock.api.common.answer_rules import in_asked_form
 from penstock.api.common.parts import Parts, Payload, size_of
-from penstock.api.common.work import INLINE_BYTES, LargeWork, Work, output_too_large
+from penstock.api.common.work import INLINE_BYTES, LargeWork, RequestWork, output_too_large
 from penstock.api.grpc.contents import FIELDS, fill
 from penstock.api.grpc.errors import sentence
-from penstock.api.grpc.framing import PREFIX, framed, in_parts, without_prefix
-from penstock.api.grpc.typed_parts import contents_of, delimited
+from penstock.api.grpc.framing import PREFIX, add_prefix, in_parts, without_prefix
+from penstock.api.grpc.typed_parts import contents_of, delimit
 from penstock.api.grpc.wire import varint
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
-from penstock.core.slices import Pause
+from penstock.core.slices import PauseWork
 from penstock.core.tensors import Tensor, raw_of, raw_rows, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import BatchResult, InferCall
@@ -43,7 +43,7 @@ Description = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, datatype and shape of each output."""
 
 
-def infer_response(call: InferCall, typed: bool, work: Work) -> pb.ModelInferResponse:
+def infer_response(call: InferCall, typed: bool, work: RequestWork) -> pb.ModelInferResponse:
     """The answer to a call that has its outputs.
 
     Raw, unless ``typed`` asks for the other form and every output has it: an answer has one form only, so a
@@ -67,10 +67,10 @@ def infer_response(call: InferCall, typed: bool, work: Work) -> pb.ModelInferRes
                 response.raw_output_contents.append(b"")  # clients pair them by their places
         elif typed:
             if tensor.datatype != "BYTES":
-                work.typed(tensor.name, tensor.data.size)
+                work.add_typed(tensor.name, tensor.data.size)
             fill(output.contents, tensor)
         else:
-            work.copied(tensor.data.nbytes)
+            work.add_copied(tensor.data.nbytes)
             response.raw_output_contents.append(to_raw(tensor.datatype, tensor.data, work.pause))
     if response.ByteSize() > work.limits.max_output_bytes:
         raise output_too_large(work.limits)
@@ -78,7 +78,7 @@ def infer_response(call: InferCall, typed: bool, work: Work) -> pb.ModelInferRes
 
 
 def _describe(
-    output: pb.ModelInferResponse.InferOutputTensor, tensor: Tensor, into: RegionSpan | None, work: Work
+    output: pb.ModelInferResponse.InferOutputTensor, tensor: Tensor, into: RegionSpan | None, work: RequestWork
 ) -> None:
     """An output but for its contents; what belongs into shared memory is put there."""
     output.name, output.datatype = tensor.name, tensor.datatype
@@ -103,7 +103,7 @@ def answer_parameters(parameters: Mapping[str, pb.InferParameter]) -> bytes:
     return response.SerializeToString()
 
 
-class AnswerTemplate:
+class GrpcAnswerTemplate:
     """Serialised answers of one version, made of parts that repeat: names, and what outputs of a shape are called."""
 
     __slots__ = ("_begin", "_descriptions", "_limits")
@@ -113,26 +113,26 @@ class AnswerTemplate:
         self._descriptions: BoundedCache[Description, bytes] = BoundedCache(MAX_DESCRIPTIONS, MAX_DESCRIPTION_BYTES)
         self._limits = limits
 
-    def answer(self, call: InferCall, typed: bool, pause: Pause | None = None) -> Payload:
+    def answer(self, call: InferCall, typed: bool, pause: PauseWork | None = None) -> Payload:
         """The answer to a call that has its outputs, with the prefix it has on the wire; the message and what is raised
         are those of ``infer_response``. Large outputs are not copied into it. Without a ``pause`` it is encoded on the
         event loop, as far as that is short.
         """
         if typed and pause is None:
-            return framed(infer_response(call, typed, Work(self._limits, None)).SerializeToString())
+            return add_prefix(infer_response(call, typed, RequestWork(self._limits, None)).SerializeToString())
         if typed and pause is not None:
             return self._typed_answer(call, pause)
         joint = call.batch_result
         if joint is not None:
-            rows = joint.encoded_cache.get(AnswerTemplate)
+            rows = joint.encoded_cache.get(GrpcAnswerTemplate)
             if rows is None:
-                rows = joint.encoded_cache[AnswerTemplate] = self._rows(call, joint)
+                rows = joint.encoded_cache[GrpcAnswerTemplate] = self._rows(call, joint)
             if rows:
                 call_id = call.id.encode()
-                return framed(b"".join((self._begin, _ID, varint(len(call_id)), call_id, rows[call.place])))
+                return add_prefix(b"".join((self._begin, _ID, varint(len(call_id)), call_id, rows[call.place])))
         return self._own_answer(call, pause)
 
-    def _own_answer(self, call: InferCall, pause: Pause | None) -> Payload:
+    def _own_answer(self, call: InferCall, pause: PauseWork | None) -> Payload:
         work = self._work(call, pause)
         if work is None:
             tensors = call.outputs
@@ -140,8 +140,8 @@ class AnswerTemplate:
         else:
             tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
             placed = _places(call)
-            work.copied(sum([one.data.nbytes for index, one in enumerate(tensors) if index not in placed]))
-            described = _placed(call, tensors, work) if placed else self._description(tensors)
+            work.add_copied(sum([one.data.nbytes for index, one in enumerate(tensors) if index not in placed]))
+            described = _region_outputs(call, tensors, work) if placed else self._description(tensors)
         call_id = call.id.encode()
         parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id, described]
         for index, tensor in enumerate(tensors):
@@ -158,23 +158,23 @@ class AnswerTemplate:
         parts[0] = b"\x00" + size.to_bytes(4)
         return b"".join(parts) if work is None else in_parts(parts, size)
 
-    def _typed_answer(self, call: InferCall, pause: Pause) -> Payload:
+    def _typed_answer(self, call: InferCall, pause: PauseWork) -> Payload:
         """The typed answer to a call, for any size of it: protobuf would hold the GIL for as long as it writes."""
-        work = Work(self._limits, pause)
+        work = RequestWork(self._limits, pause)
         tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
         if not all(tensor.datatype in FIELDS for tensor in tensors):
             return self._own_answer(call, pause)
         call_id = call.id.encode()
         parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id]
         for index, tensor in enumerate(tensors):
-            parts += delimited(_OUTPUTS, _typed_output(call, index, tensor, work))
+            parts += delimit(_OUTPUTS, _typed_output(call, index, tensor, work))
         size = sum(map(len, parts))
         if size > self._limits.max_output_bytes:
             raise output_too_large(self._limits)
         parts[0] = b"\x00" + size.to_bytes(4)
         return in_parts(parts, size)
 
-    def _work(self, call: InferCall, pause: Pause | None) -> Work | None:
+    def _work(self, call: InferCall, pause: PauseWork | None) -> RequestWork | None:
         """What keeps the work on a larger answer bounded; None where none is needed."""
         elements = 0
         for tensor in call.outputs:
@@ -182,7 +182,7 @@ class AnswerTemplate:
             if tensor.datatype == "BYTES":
                 elements += SMALL
         if elements >= SMALL or not _is_plain(call):
-            return Work(self._limits, pause)
+            return RequestWork(self._limits, pause)
         return None
 
     def _rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
@@ -210,7 +210,7 @@ class AnswerTemplate:
         return found
 
 
-def _typed_output(call: InferCall, index: int, tensor: Tensor, work: Work) -> Parts:
+def _typed_output(call: InferCall, index: int, tensor: Tensor, work: RequestWork) -> Parts:
     """An output with its typed contents, unless it is put into shared memory."""
     into = None if call.requested is None else call.requested[index].into
     head = pb.ModelInferResponse.InferOutputTensor()
@@ -218,9 +218,9 @@ def _typed_output(call: InferCall, index: int, tensor: Tensor, work: Work) -> Pa
     parts: list[bytes | memoryview] = [head.SerializeToString()]
     if into is None:
         if tensor.datatype != "BYTES":
-            work.typed(tensor.name, tensor.data.size)
+            work.add_typed(tensor.name, tensor.data.size)
         contents = contents_of(tensor, work.pause)
-        parts += delimited(_CONTENTS, contents) if contents else []
+        parts += delimit(_CONTENTS, contents) if contents else []
     return parts
 
 
@@ -236,7 +236,7 @@ def _places(call: InferCall) -> frozenset[int]:
     return frozenset(index for index, one in enumerate(call.requested) if one.into is not None)
 
 
-def _placed(call: InferCall, tensors: list[Tensor], work: Work) -> bytes:
+def _region_outputs(call: InferCall, tensors: list[Tensor], work: RequestWork) -> bytes:
     """The outputs of an answer without their values, and where in shared memory they have been put."""
     response = pb.ModelInferResponse()
     for index, tensor in enumerate(tensors):
@@ -249,7 +249,7 @@ NOT_FINAL: Final = answer_parameters({FINAL: pb.InferParameter(bool_param=False)
 """What an answer says after which a closing one follows."""
 
 
-def streamed(answer: Payload, more: Sequence[bytes], closing: bytes = b"") -> Payload:
+def stream_message(answer: Payload, more: Sequence[bytes], closing: bytes = b"") -> Payload:
     """The message of a stream that holds an answer and more fields of it, and the message that follows it, if one
     does; all with the prefix of the wire."""
     size = size_of(answer) - PREFIX + sum(map(len, more))
@@ -263,11 +263,11 @@ def closing_answer(call: InferCall) -> bytes:
     identity = call.loaded.identity
     last = pb.ModelInferResponse(model_name=identity.model, model_version=identity.version, id=call.id)
     last.parameters[FINAL].bool_param = True
-    return framed(pb.ModelStreamInferResponse(infer_response=last).SerializeToString())
+    return add_prefix(pb.ModelStreamInferResponse(infer_response=last).SerializeToString())
 
 
 def stream_refusal(fault: Fault, call_id: str) -> bytes:
     """The message, framed, that answers a failed request of a stream and leaves the stream open."""
     refusal = pb.ModelStreamInferResponse(error_message=sentence(fault))
     refusal.infer_response.id = call_id
-    return framed(refusal.SerializeToString())
+    return add_prefix(refusal.SerializeToString())

@@ -5,9 +5,9 @@ from typing import Final
 
 from penstock.api.common import compression
 from penstock.api.common.compression import DEFLATE, GZIP, NotInflatable
-from penstock.api.common.parts import Parts, Payload, gathered
+from penstock.api.common.parts import Parts, Payload, merge_small
 from penstock.core.errors import Internal, OverBudget, Overloaded, TooLarge
-from penstock.core.slices import Pause
+from penstock.core.slices import PauseWork
 
 PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
@@ -21,7 +21,7 @@ FORMATS: Final = {"gzip": GZIP, "deflate": DEFLATE}
 
 def in_parts(parts: Parts, size: int) -> Payload:
     """Parts of ``size`` bytes in all, put together unless that is large: then it is sent as it lies, without a copy."""
-    return b"".join(parts) if size < LARGE else gathered(parts)
+    return b"".join(parts) if size < LARGE else merge_small(parts)
 
 
 def without_prefix(message: Payload) -> Parts:
@@ -31,17 +31,17 @@ def without_prefix(message: Payload) -> Parts:
     return (memoryview(message[0])[PREFIX:], *message[1:])
 
 
-def framed(message: bytes) -> bytes:
+def add_prefix(message: bytes) -> bytes:
     """A message with its prefix."""
     return b"\x00" + len(message).to_bytes(4) + message
 
 
-def compressed(message: Payload, encoding: str, pause: Pause | None) -> Payload:
+def compress(message: Payload, encoding: str, pause: PauseWork | None) -> Payload:
     """A framed message, compressed and framed anew, or as it is where that hardly makes it smaller.
 
     ``encoding`` is gzip or deflate. Without a ``pause`` this is the event loop; ``LargeWork`` declines long messages.
     """
-    parts = compression.deflated(without_prefix(message), FORMATS[encoding], pause)
+    parts = compression.deflate(without_prefix(message), FORMATS[encoding], pause)
     if parts is None:
         return message
     size = sum(map(len, parts))
@@ -69,7 +69,7 @@ class MessageBuffer:
             self._rest.write(data)
             self._first = self._first[:PREFIX]
 
-    def message(self, encoding: str, max_bytes: int, pause: Pause | None) -> bytes:
+    def message(self, encoding: str, max_bytes: int, pause: PauseWork | None) -> bytes:
         """The one message of the call. Without a ``pause`` this is the event loop.
 
         Raises:
@@ -81,7 +81,7 @@ class MessageBuffer:
         data = first[PREFIX:] if self._rest is None else self._rest.getvalue()  # the buffer itself
         if len(first) < PREFIX or _length(first) != len(data) or first[0] > 1:
             raise Internal("the call does not bring exactly one message")
-        return inflated(data, encoding, max_bytes, pause) if first[0] else data
+        return inflate(data, encoding, max_bytes, pause) if first[0] else data
 
     def clear(self) -> None:
         """Keep nothing of what has come."""
@@ -160,7 +160,7 @@ class MessageReader:
         if flag > 1:
             raise Internal("a message begins with an unknown flag")
         if stop > self._max_bytes + PREFIX:
-            raise too_large(self._max_bytes)
+            raise message_too_large(self._max_bytes)
         if len(data) < stop:
             return None
         with memoryview(data) as view:
@@ -176,19 +176,19 @@ class MessageReader:
         return found
 
 
-def inflated(data: bytes, encoding: str, max_bytes: int, pause: Pause | None) -> bytes:
+def inflate(data: bytes, encoding: str, max_bytes: int, pause: PauseWork | None) -> bytes:
     """A compressed message; raises as ``MessageBuffer.message`` does."""
     if encoding not in FORMATS:
         raise Internal("the message is compressed, and the call does not say how")
     try:
-        return compression.inflated(
-            data, FORMATS[encoding], too_large(max_bytes), max_bytes, members=False, pause=pause
+        return compression.inflate(
+            data, FORMATS[encoding], message_too_large(max_bytes), max_bytes, members=False, pause=pause
         )
     except NotInflatable:
         raise Internal(f"the message is no {encoding} data") from None
 
 
-def too_large(max_bytes: int) -> TooLarge:
+def message_too_large(max_bytes: int) -> TooLarge:
     """A message is longer than it may be."""
     return TooLarge(f"the message is over the limit of {max_bytes} bytes; send less at a time")
 
@@ -198,6 +198,6 @@ def no_memory() -> OverBudget:
     return OverBudget("there is no memory to keep the answer until its client takes it; try again later")
 
 
-def too_much() -> Overloaded:
+def messages_too_large() -> Overloaded:
     """All unfinished messages together are longer than they may be."""
     return Overloaded("too many large messages are under way; send fewer at a time")

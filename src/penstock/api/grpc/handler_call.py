@@ -13,8 +13,8 @@ from penstock.api.common.work import LargeWork
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.errors import GRPC_CODES, retry_hints, sentence
-from penstock.api.grpc.framing import MessageReader, framed, inflated, no_memory, too_much
-from penstock.api.grpc.http2.stream import Stream, StreamIo
+from penstock.api.grpc.framing import MessageReader, add_prefix, inflate, messages_too_large, no_memory
+from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.api.grpc.methods import MAX_MESSAGE_BYTES, Method
 from penstock.core.errors import (
     DeadlineExceeded,
@@ -36,7 +36,7 @@ AHEAD_BYTES: Final = 512 << 10
 NO_METHOD: Final = "this server has no such method"
 
 
-class HandlerCall(Stream):
+class HandlerCall(Http2Stream):
     """One call of any method; ``method`` None refuses it.
 
     Messages are cut out of what has come when the method asks for them; until then the peer's window stays closed.
@@ -81,12 +81,12 @@ class HandlerCall(Stream):
     # What comes.
 
     def on_data(self, data: bytes) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         if self.local_closed:
             return
         self._messages.feed(data)
         if not self.io.hold(self, len(data)):
-            self._finish(too_much())
+            self._finish(messages_too_large())
             self._stop()
             return
         self._wake.set()
@@ -94,11 +94,11 @@ class HandlerCall(Stream):
             self.io.replenish(self)
 
     def on_end(self) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         self._wake.set()
 
     def on_reset(self) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         self._stop()
 
     def _stop(self) -> None:
@@ -132,22 +132,22 @@ class HandlerCall(Stream):
         finally:
             self._is_reading = False
         is_compressed, message = found
-        return await self._inflated(message) if is_compressed else message
+        return await self._inflate(message) if is_compressed else message
 
-    async def _inflated(self, message: bytes) -> bytes:
+    async def _inflate(self, message: bytes) -> bytes:
         """A compressed message; a thread inflates a large one."""
         encoding, most = self._call_head.encoding, self._max_message_bytes
         try:
-            return inflated(message, encoding, most, None)
+            return inflate(message, encoding, most, None)
         except LargeWork:
-            return await self._inflated_on_thread(message, encoding, most)
+            return await self._inflate_on_thread(message, encoding, most)
 
-    async def _inflated_on_thread(self, message: bytes, encoding: str, most: int) -> bytes:
+    async def _inflate_on_thread(self, message: bytes, encoding: str, most: int) -> bytes:
         memory, size = self._plane.memory, len(message) + min(len(message) * MAX_RATIO, most)
         if not memory.take(size):
             raise OverBudget("the worker has no memory left to inflate the message; try again later")
         try:
-            return await self._plane.offload.run(partial(inflated, message, encoding, most, Pacer().pause), size)
+            return await self._plane.offload.run(partial(inflate, message, encoding, most, Pacer().pause), size)
         finally:
             memory.give_back(size)
 
@@ -161,7 +161,7 @@ class HandlerCall(Stream):
 
     async def write(self, message: bytes) -> None:
         """Send a message, and wait until it is on its way."""
-        await self.write_framed(framed(message))
+        await self.write_framed(add_prefix(message))
 
     async def write_framed(self, messages: Payload) -> None:
         """Send messages that have their prefixes, and wait until they are on their way; raises ``OverBudget`` where
@@ -213,7 +213,7 @@ class HandlerCall(Stream):
             return
         block = response_blocks.OK
         if fault is not None:
-            block = response_blocks.failed(GRPC_CODES[fault.kind], sentence(fault))
+            block = response_blocks.failed_trailers(GRPC_CODES[fault.kind], sentence(fault))
             block += response_blocks.metadata(retry_hints(fault))
         if isinstance(fault, UnsupportedEncoding):
             block += response_blocks.ACCEPTS
@@ -221,7 +221,7 @@ class HandlerCall(Stream):
         self.io.send_trailers(self, block if self._has_sent_head else response_blocks.GRPC + block)
 
 
-class HttpErrorStream(Stream):
+class HttpErrorStream(Http2Stream):
     """A request of HTTP/2 that is no call of gRPC's."""
 
     __slots__ = ()

@@ -5,7 +5,7 @@ from typing import Final
 
 from grpc_health.v1 import health_pb2
 
-from penstock.api.grpc.methods import Method, ServerCall, only_message, parsed, unary
+from penstock.api.grpc.methods import Method, ServerCall, only_message, parse_message, unary
 from penstock.core.errors import NotFound, Overloaded
 from penstock.serving.data_plane import DataPlane
 
@@ -48,7 +48,7 @@ class Health:
 
     async def _watch(self, call: ServerCall) -> None:
         """Send the state of one service now and at each change, until the server drains."""
-        service = parsed(health_pb2.HealthCheckRequest, await only_message(call)).service
+        service = parse_message(health_pb2.HealthCheckRequest, await only_message(call)).service
         if self._watchers >= MAX_WATCHERS:
             raise Overloaded(f"the server has the maximum of {MAX_WATCHERS} Watch calls; use Check")
         self._watchers += 1

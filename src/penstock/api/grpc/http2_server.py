@@ -14,12 +14,12 @@ from typing import Any, cast
 from penstock.api.grpc.call_head import CallHead, call_head
 from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
 from penstock.api.grpc.health import Health
-from penstock.api.grpc.http2.connection import Connection
-from penstock.api.grpc.http2.connection_output import ConnectionOutput
+from penstock.api.grpc.http2.connection import Http2Connection
+from penstock.api.grpc.http2.connection_output import Http2Output
 from penstock.api.grpc.http2.header_encoding import status
-from penstock.api.grpc.http2.request_head import RequestHead
-from penstock.api.grpc.http2.stream import Stream, StreamIo
-from penstock.api.grpc.infer_shared import Shared
+from penstock.api.grpc.http2.request_head import Http2RequestHead
+from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
+from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.infer_stream import InferStreams
 from penstock.api.grpc.infer_unary import UnaryInferStream
 from penstock.api.grpc.services import INFER, GrpcOptions, methods
@@ -45,13 +45,13 @@ class Http2Server:
     def __init__(self, plane: DataPlane, options: GrpcOptions) -> None:
         self._options = options
         self._plane = plane
-        self._shared = Shared(plane, options.max_message_bytes, options.mirrors_typed)
+        self._shared = InferContext(plane, options.max_message_bytes, options.mirrors_typed)
         self._streams = InferStreams(self._shared, options.stream_requests, options.stream_window_bytes)
         self._health = Health(plane)
         self._methods = methods(plane, self._streams, self._health)
-        self._connections: dict[Connection, None] = {}
-        self._no_preface: dict[Connection, None] = {}  # those without an HTTP/2 preface at the last check
-        self._unwritten: list[ConnectionOutput] = []
+        self._connections: dict[Http2Connection, None] = {}
+        self._no_preface: dict[Http2Connection, None] = {}  # those without an HTTP/2 preface at the last check
+        self._unwritten: list[Http2Output] = []
         self._acceptors: list[Acceptor] = []
         self._not_h2 = 0
         self._not_h2_logged_s = -WARNING_INTERVAL_S
@@ -72,7 +72,7 @@ class Http2Server:
             sockets = _bound(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
-        self._acceptors = [Acceptor(one, self._accepted, context, self._evict) for one in sockets]
+        self._acceptors = [Acceptor(one, self._accept, context, self._evict) for one in sockets]
         self._sweeping = loop.create_task(self._sweep())
         number: int = sockets[0].getsockname()[1]
         return number
@@ -112,12 +112,12 @@ class Http2Server:
             await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._empty.wait()
 
-    def _accepted(self) -> Connection:
+    def _accept(self) -> Http2Connection:
         options = self._options
         age_s = options.max_connection_age_s * random.uniform(1 - JITTER, 1 + JITTER)
-        return Connection(self, options.max_concurrent_streams, int(age_s * 1e9), self._plane.memory)
+        return Http2Connection(self, options.max_concurrent_streams, int(age_s * 1e9), self._plane.memory)
 
-    def connection_opened(self, connection: Connection) -> None:
+    def connection_opened(self, connection: Http2Connection) -> None:
         """See ``ConnectionOwner``."""
         if len(self._connections) >= self._options.max_connections:
             self._evict()
@@ -138,7 +138,7 @@ class Http2Server:
             self.connection_closed(victim)
             victim.dismiss()
 
-    def _oldest_without_preface(self) -> Connection | None:
+    def _oldest_without_preface(self) -> Http2Connection | None:
         """Return the oldest connection without an HTTP/2 preface, None if there is none."""
         while self._no_preface:
             oldest = next(iter(self._no_preface))
@@ -155,14 +155,14 @@ class Http2Server:
             self._not_h2_logged_s = now
             log.info("closed %d TLS connections whose clients did not offer h2 by ALPN", self._not_h2)
 
-    def connection_closed(self, connection: Connection) -> None:
+    def connection_closed(self, connection: Http2Connection) -> None:
         """See ``ConnectionOwner``."""
         self._connections.pop(connection, None)
         self._no_preface.pop(connection, None)
         if not self._connections:
             self._empty.set()
 
-    def flush_soon(self, connection: ConnectionOutput) -> None:
+    def flush_soon(self, connection: Http2Output) -> None:
         """See ``ConnectionOwner``."""
         if not self._unwritten:
             connection.loop.call_soon(self._flush)
@@ -173,11 +173,11 @@ class Http2Server:
         for connection in unwritten:
             connection.flush()
 
-    def interpret(self, head: RequestHead) -> RequestHead:
+    def interpret(self, head: Http2RequestHead) -> Http2RequestHead:
         """See ``ConnectionOwner``."""
         return call_head(head)
 
-    def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
+    def open_stream(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int) -> Http2Stream:
         """See ``ConnectionOwner``."""
         call = cast(CallHead, head)  # as ``interpret`` made it
         if call.path == INFER and not call.http_status:
@@ -189,7 +189,7 @@ class Http2Server:
         method = self._methods.get(call.path)
         return HandlerCall(self._plane, method, self._options.max_message_bytes, io, stream_id, call, send_window)
 
-    def _answer_http_error(self, stream: Stream, http_status: int) -> None:
+    def _answer_http_error(self, stream: Http2Stream, http_status: int) -> None:
         if not stream.local_closed:
             stream.io.send_trailers(stream, status(http_status))
 

@@ -10,26 +10,26 @@ from typing import Any, Final, Protocol
 
 from penstock.api.common.parts import Payload
 from penstock.api.common.request_builder import admit, build_call, request_id
-from penstock.api.common.work import LargeWork, Work
+from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc.decode import InferMessage, infer_message
-from penstock.api.grpc.infer_shared import Shared
-from penstock.api.grpc.layout_cache import Layout
-from penstock.api.grpc.wire import ParsedRequest, parsed
+from penstock.api.grpc.infer_shared import InferContext
+from penstock.api.grpc.layout_cache import RequestLayout
+from penstock.api.grpc.wire import ParsedRequest, parse_request
 from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
 from penstock.core.labels import Protocol as Transport
-from penstock.core.slices import Pacer, Pause
+from penstock.core.slices import Pacer, PauseWork
 from penstock.core.tensors import Tensor
 from penstock.serving.infer_call import DEFAULT, InferCall, fault_of, new_id
 from penstock.serving.loop_batcher import RequestSource
-from penstock.serving.offload import Job
+from penstock.serving.offload import OffloadedJob
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.routing_table import Fields, RouteDecision, Target
 
 EARLY_NS: Final = 1_000_000
 """A call cancelled this close before its deadline was cancelled by the deadline: the two clocks differ a little."""
 
-Encode = Callable[[Pause], Payload]
-Load = Callable[[Pause], bytes]
+Encode = Callable[[PauseWork], Payload]
+Load = Callable[[PauseWork], bytes]
 """Gives the message of a request; on a thread, with pauses."""
 
 _GRPC: Final = Transport.GRPC
@@ -76,7 +76,9 @@ class InferRequest:
         "typed",
     )
 
-    def __init__(self, shared: Shared, fields: Fields, began_ns: int, timeout_ns: int | None, client: int) -> None:
+    def __init__(
+        self, shared: InferContext, fields: Fields, began_ns: int, timeout_ns: int | None, client: int
+    ) -> None:
         self.fields = fields
         self.began_ns = began_ns
         self.client = client
@@ -89,7 +91,7 @@ class InferRequest:
         self._timeout_ns = timeout_ns
         self._priority = DEFAULT
         self._parsed: ParsedRequest | None = None  # its message, while the tensors in it are still to be read
-        self._job: Job | None = None  # what a thread does for it
+        self._job: OffloadedJob | None = None  # what a thread does for it
         self._inflating = 0  # bytes of the worker's memory that are taken for that
 
     # From a message to a call.
@@ -99,7 +101,7 @@ class InferRequest:
         layout = self._shared.layouts.find(raw)
         if layout is not None:
             return self._laid_out(raw, layout)
-        self._take(parsed(raw, None))
+        self._take(parse_request(raw, None))
         return self._with_tensors(self._tensors(None))
 
     def read_on_thread(self, owner: InferOwner, load: Load, size: int, inflated_bytes: int) -> None:
@@ -154,13 +156,13 @@ class InferRequest:
         self._shared.plane.memory.give_back(self._inflating)
         self._inflating = 0
 
-    def _parse(self, load: Load, pause: Pause) -> tuple[bytes, Layout | None, ParsedRequest | None]:
+    def _parse(self, load: Load, pause: PauseWork) -> tuple[bytes, RequestLayout | None, ParsedRequest | None]:
         """The message, and how it is laid out or what is in it; on a thread."""
         raw = load(pause)
         layout = self._shared.layouts.find(raw)
-        return raw, layout, parsed(raw, pause) if layout is None else None
+        return raw, layout, parse_request(raw, pause) if layout is None else None
 
-    def _on_parsed(self, result: tuple[bytes, Layout | None, ParsedRequest | None]) -> InferCall:
+    def _on_parsed(self, result: tuple[bytes, RequestLayout | None, ParsedRequest | None]) -> InferCall:
         raw, layout, message = result
         if layout is not None:
             return self._laid_out(raw, layout)
@@ -169,10 +171,10 @@ class InferRequest:
         self._take(message)
         return self._with_tensors(self._tensors(None))
 
-    def _laid_out(self, raw: bytes, layout: Layout) -> InferCall:
+    def _laid_out(self, raw: bytes, layout: RequestLayout) -> InferCall:
         """The call of a message that is laid out as one before."""
         found = self._admit(layout.id(raw), layout.target)
-        return self._made(layout.given(raw, found[0].signature.row), layout.requested, layout.timeout_ns)
+        return self._make_call(layout.tensors(raw, found[0].signature.row), layout.requested, layout.timeout_ns)
 
     def _take(self, message: ParsedRequest) -> None:
         """Keep a message that was parsed, and find who answers it."""
@@ -192,21 +194,21 @@ class InferRequest:
             raise Internal("the request failed")
         return self._parsed
 
-    def _tensors(self, pause: Pause | None) -> InferMessage:
+    def _tensors(self, pause: PauseWork | None) -> InferMessage:
         """What the parsed message says; on any thread, but only on the event loop without a ``pause``."""
         plane, message, found = self._shared.plane, self._parsed_message(), self.found
         if found is None:
             raise Internal("the request failed")
-        return infer_message(message, found[0].signature, plane.regions, Work(plane.limits, pause))
+        return infer_message(message, found[0].signature, plane.regions, RequestWork(plane.limits, pause))
 
     def _with_tensors(self, message: InferMessage) -> InferCall:
         self._shared.layouts.learn(self._parsed_message(), message)
         self._parsed = None
         self.typed = message.typed and self._shared.mirrors_typed
         self.closing = message.closing
-        return self._made(message.tensors, message.requested, message.timeout_ns)
+        return self._make_call(message.tensors, message.requested, message.timeout_ns)
 
-    def _made(
+    def _make_call(
         self, given: list[Tensor] | bytes, requested: list[RequestedOutput] | None, timeout_ns: int | None
     ) -> InferCall:
         if self.found is None:
@@ -233,7 +235,7 @@ class InferRequest:
         """Have the call run on a thread."""
         self.cancel = call.loaded.enqueue(call, partial(self._shared.plane.batcher.finish, owner, None))
 
-    def answered(self) -> None:
+    def release_call(self) -> None:
         """Keep nothing of the call while its answer is sent."""
         self.submitted = self.cancel = None
 
@@ -259,7 +261,7 @@ class InferRequest:
 
     # Ends.
 
-    def give_up(self) -> bool:
+    def abandon(self) -> bool:
         """Nobody waits for it any more; whether it is over, and counted, or its call still comes back."""
         if self._job is not None:
             self._job.cancel()
@@ -273,7 +275,7 @@ class InferRequest:
                 self.cancel()  # it comes back as cancelled, and is counted so
         return False
 
-    def known_id(self) -> str:
+    def own_id(self) -> str:
         """Its id, or the one that its fields state, or else a new one."""
         return self.call_id or request_id("", self.fields) or new_id()
 

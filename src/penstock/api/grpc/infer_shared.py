@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from penstock.api.common.response_metadata import PerVersion, answered_by
+from penstock.api.common.response_metadata import MadeOncePerVersion, answered_by
 from penstock.api.grpc import response_blocks
-from penstock.api.grpc.encode import AnswerTemplate, answer_parameters
+from penstock.api.grpc.encode import GrpcAnswerTemplate, answer_parameters
 from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES
 from penstock.api.grpc.http2.header_encoding import literal
-from penstock.api.grpc.layout_cache import Layouts
+from penstock.api.grpc.layout_cache import LayoutCache
 from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes
 from penstock.api.grpc.wire import target_of
 from penstock.core.labels import Route
@@ -23,14 +23,14 @@ class VersionAnswers:
     """The constant parts of the answers of one version, and their sizes. By route: version and route as header fields,
     as a complete header block, and as parameters of a streamed answer."""
 
-    template: AnswerTemplate
+    template: GrpcAnswerTemplate
     sizes: AnswerSizes
     facts: tuple[bytes, ...]
     blocks: tuple[bytes, ...]
     parameters: tuple[bytes, ...]
 
 
-class Shared:
+class InferContext:
     """One for each server; runs on its event loop. With ``mirrors_typed``, typed requests get typed contents, others
     raw ones. ``max_message_bytes`` limits a message; ``message_setting`` is the name of that limit."""
 
@@ -40,8 +40,8 @@ class Shared:
         self.max_message_bytes = min(max_message_bytes, most)
         self.message_setting = MAX_BODY_SETTING if max_message_bytes <= most else f"half of {MEMORY_SETTING}"
         self.mirrors_typed = mirrors_typed
-        self.layouts = Layouts()
-        self.versions = PerVersion(plane, self._version_answers)
+        self.layouts = LayoutCache()
+        self.versions = MadeOncePerVersion(plane, self._version_answers)
 
     def _version_answers(self, loaded: Servable) -> VersionAnswers:
         by_route = [answered_by(loaded, route) for route in Route]
@@ -49,7 +49,7 @@ class Shared:
             [b"".join([literal(name.encode(), value.encode()) for name, value in pairs]) for pairs in by_route]
         )
         return VersionAnswers(
-            AnswerTemplate(loaded.identity.model, loaded.identity.version, self.plane.limits),
+            GrpcAnswerTemplate(loaded.identity.model, loaded.identity.version, self.plane.limits),
             AnswerSizes(loaded),
             facts,
             tuple([response_blocks.GRPC + one for one in facts]),

@@ -13,13 +13,13 @@ from typing import Final
 
 from penstock.api.common.parts import Payload, size_of
 from penstock.api.common.work import LargeWork
-from penstock.api.grpc.encode import NOT_FINAL, closing_answer, stream_refusal, streamed
+from penstock.api.grpc.encode import NOT_FINAL, closing_answer, stream_message, stream_refusal
 from penstock.api.grpc.infer_request import InferRequest
-from penstock.api.grpc.infer_shared import Shared
+from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.methods import Method, ServerCall
 from penstock.api.grpc.stream_window import StreamWindow
 from penstock.core.errors import Fault, Internal, NotReady, OverBudget, Overloaded
-from penstock.core.slices import Pause
+from penstock.core.slices import PauseWork
 from penstock.serving.infer_call import InferCall, fault_of
 
 STATUS_WANTED: Final = b"triton_grpc_error"
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class InferStreams:
     """The streams of one server; each works on at most ``max_requests`` requests and about ``max_bytes`` at a time."""
 
-    def __init__(self, shared: Shared, max_requests: int, max_bytes: int) -> None:
+    def __init__(self, shared: InferContext, max_requests: int, max_bytes: int) -> None:
         self._shared = shared
         self._max_requests = max_requests
         self._max_bytes = max_bytes
@@ -61,7 +61,7 @@ class InferStreams:
 class InferStream:
     """One stream: a task reads requests as far as the window allows, and ``run`` writes answers."""
 
-    def __init__(self, shared: Shared, call: ServerCall, window: StreamWindow) -> None:
+    def __init__(self, shared: InferContext, call: ServerCall, window: StreamWindow) -> None:
         self.shared = shared
         self.call = call
         self._window = window
@@ -87,7 +87,7 @@ class InferStream:
             self._reader.cancel()
             self._reader = None
             while self._requests:
-                self._requests.popleft().give_up()
+                self._requests.popleft().abandon()
         if self._fault is not None:
             raise self._take_fault()
 
@@ -102,7 +102,7 @@ class InferStream:
 
     def on_answered(self, request: "StreamedRequest") -> None:
         """A request has its answer."""
-        request.held = self._window.answered(request.held, size_of(request.answer))
+        request.held = self._window.set_answer_size(request.held, size_of(request.answer))
         self._answered.set()
         self._lighter.set()
 
@@ -116,7 +116,7 @@ class InferStream:
         try:
             while not self._is_draining:
                 while not self._window.has_capacity:
-                    await self._until_lighter()
+                    await self._wait_for_window()
                 raw = await self.call.read()
                 if raw is None:
                     return
@@ -142,14 +142,14 @@ class InferStream:
         self._requests.append(request)
         has_memory = request.hold(len(raw))
         while (held := self._window.admit(len(raw), expected)) < 0:
-            await self._until_lighter()
+            await self._wait_for_window()
         request.held = held
         if has_memory:
             self.shared.plane.batcher.enqueue(request, None)
         else:
             request.refuse(OverBudget("the server holds as many requests as its memory allows; try again later"))
 
-    async def _until_lighter(self) -> None:
+    async def _wait_for_window(self) -> None:
         self._lighter.clear()
         await self._lighter.wait()
 
@@ -214,7 +214,7 @@ class StreamedRequest:
             return call
         return None
 
-    def _message(self, _: Pause) -> bytes:
+    def _message(self, _: PauseWork) -> bytes:
         return self._raw
 
     def enqueue(self, _: None, call: InferCall) -> None:
@@ -224,26 +224,26 @@ class StreamedRequest:
     def encode(self, _: None, call: InferCall) -> Payload | None:
         """See ``RequestSource``."""
         request = self._request
-        request.answered()
+        request.release_call()
         if call.fault is None and not self.is_gone:
             try:
                 if not self.hold(call.output_bytes):
                     raise _no_memory()
-                return self._encoded(call, None)
+                return self._encode(call, None)
             except LargeWork:
-                if request.encode_on_thread(self, call, partial(self._encoded, call)):
+                if request.encode_on_thread(self, call, partial(self._encode, call)):
                     return None
             except Exception as error:  # it cannot be written, or a bug, which must not take the stream down
                 call.fail(error)
         return b""
 
-    def _encoded(self, call: InferCall, pause: Pause | None) -> Payload:
+    def _encode(self, call: InferCall, pause: PauseWork | None) -> Payload:
         """The messages of the answer, framed; on any thread, but only on the event loop without a ``pause``."""
         version = self._stream.shared.versions.get(call.loaded)
         answer, parameters = version.template.answer(call, self._request.typed, pause), version.parameters[call.route]
         if self._request.closing:
-            return streamed(answer, (parameters, NOT_FINAL), closing_answer(call))
-        return streamed(answer, (parameters,))
+            return stream_message(answer, (parameters, NOT_FINAL), closing_answer(call))
+        return stream_message(answer, (parameters,))
 
     def write(self, _: None, call: InferCall, answer: Payload) -> None:
         """See ``RequestSource``."""
@@ -281,7 +281,7 @@ class StreamedRequest:
 
     def _fail(self, fault: Fault) -> None:
         self.fault = fault
-        self._answer(stream_refusal(fault, self._request.known_id()))
+        self._answer(stream_refusal(fault, self._request.own_id()))
 
     def _answer(self, answer: Payload) -> None:
         self._raw, self.answer = b"", answer
@@ -290,10 +290,10 @@ class StreamedRequest:
 
     # As one of its stream's.
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Nobody waits for it any more."""
         self.is_gone = True
-        if self.is_answered or self._request.give_up():
+        if self.is_answered or self._request.abandon():
             self.release()
 
     def hold(self, size: int) -> bool:

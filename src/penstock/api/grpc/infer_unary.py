@@ -12,24 +12,24 @@ from penstock.api.common.work import LargeWork, body_too_large
 from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
-from penstock.api.grpc.framing import PREFIX, MessageBuffer, compressed, no_memory, too_much
+from penstock.api.grpc.framing import PREFIX, MessageBuffer, compress, messages_too_large, no_memory
 from penstock.api.grpc.http2.answer_memory import SMALL_BYTES
 from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.api.grpc.http2.header_encoding import literal
-from penstock.api.grpc.http2.stream import Stream, StreamIo
+from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.api.grpc.infer_request import InferRequest
-from penstock.api.grpc.infer_shared import Shared
+from penstock.api.grpc.infer_shared import InferContext
 from penstock.core.errors import DeadlineExceeded, Fault, Overloaded, UnsupportedEncoding
-from penstock.core.slices import Pause
+from penstock.core.slices import PauseWork
 from penstock.serving.infer_call import InferCall, fault_of
 
 
-class UnaryInferStream(Stream):
+class UnaryInferStream(Http2Stream):
     """One ModelInfer call; the owner of its request, and the loop batcher's source of it."""
 
     __slots__ = ("_buffer", "_call_head", "_request", "_shared", "_waits")
 
-    def __init__(self, shared: Shared, io: StreamIo, stream_id: int, head: CallHead, send_window: int) -> None:
+    def __init__(self, shared: InferContext, io: StreamIo, stream_id: int, head: CallHead, send_window: int) -> None:
         began_ns = monotonic_ns()
         super().__init__(io, stream_id, head, send_window, began_ns)
         self._shared = shared
@@ -43,7 +43,7 @@ class UnaryInferStream(Stream):
     # Input.
 
     def on_data(self, data: bytes) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         if self.local_closed:
             return
         self._buffer.add(data)
@@ -51,29 +51,29 @@ class UnaryInferStream(Stream):
         if self.received_bytes > self._shared.max_message_bytes + PREFIX:
             self._send_refusal(body_too_large(self._shared.max_message_bytes, self._shared.message_setting))
         elif not has_memory:
-            self._send_refusal(too_much())
+            self._send_refusal(messages_too_large())
         else:
             self.io.replenish(self)
 
     def on_end(self) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         self._shared.plane.batcher.enqueue(self, None)
 
     def on_reset(self) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         if self._waits:
             self.on_admitted()
-        self._request.give_up()
+        self._request.abandon()
 
     def on_expired(self) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         if self._call_head.timeout_ns is None or monotonic_ns() < self.began_ns + self._call_head.timeout_ns:
             self.io.reset(self, ErrorCode.CANCEL)
         else:
             self._send_refusal(DeadlineExceeded("the deadline passed before the request was complete"))
 
     def on_admitted(self) -> None:
-        """See ``Stream``."""
+        """See ``Http2Stream``."""
         call = self._request.submitted
         if self._waits and call is not None:
             self._waits = False
@@ -102,7 +102,7 @@ class UnaryInferStream(Stream):
             self.refuse(fault_of(error))
         return None
 
-    def _message(self, pause: Pause) -> bytes:
+    def _message(self, pause: PauseWork) -> bytes:
         """Return the message; runs on a thread."""
         return self._buffer.message(self._call_head.encoding, self._shared.max_message_bytes, pause)
 
@@ -117,24 +117,24 @@ class UnaryInferStream(Stream):
     def encode(self, _: None, call: InferCall) -> Payload | None:
         """Return the message of the answer, b"" for a failed call; None if a thread encodes it."""
         request = self._request
-        request.answered()
+        request.release_call()
         if call.fault is None:
             try:
-                return self._encoded(call, None)
+                return self._encode(call, None)
             except LargeWork:
-                if request.encode_on_thread(self, call, partial(self._encoded, call)):
+                if request.encode_on_thread(self, call, partial(self._encode, call)):
                     return None
             except Exception as error:  # a defect must not end the connection
                 call.fail(error)
         return b""
 
-    def _encoded(self, call: InferCall, pause: Pause | None) -> Payload:
+    def _encode(self, call: InferCall, pause: PauseWork | None) -> Payload:
         """Return the framed answer, compressed as the request if the client accepts that; on any thread, but without a
         ``pause`` only on the event loop."""
         message = self._shared.versions.get(call.loaded).template.answer(call, self._request.typed, pause)
         encoding = self._call_head.encoding
         if encoding != "identity" and encoding in self._call_head.accepts:
-            return compressed(message, encoding, pause)
+            return compress(message, encoding, pause)
         return message
 
     def write(self, _: None, call: InferCall, message: Payload) -> None:
@@ -175,7 +175,7 @@ class UnaryInferStream(Stream):
         if size <= SMALL_BYTES or self.io.admit_answer(self, size, call.deadline_ns):
             return True
         if not self.io.hold(self, call.input_bytes):
-            raise too_much()
+            raise messages_too_large()
         self._waits = True
         call.loaded.hold()
         return False
@@ -195,7 +195,7 @@ class UnaryInferStream(Stream):
 
     def _fail(self, fault: Fault) -> None:
         self.local_closed = True
-        facts, block = self._facts(), _failed(fault.kind, sentence(fault), retry_hints(fault))
+        facts, block = self._facts(), _failed_trailers(fault.kind, sentence(fault), retry_hints(fault))
         if fault.kind in RETRYABLE:
             facts, block = b"", block + facts
         elif isinstance(fault, UnsupportedEncoding):
@@ -210,7 +210,7 @@ class UnaryInferStream(Stream):
         """Return the header fields of version and route, if known, and request id."""
         found = self._request.found
         fields = b"" if found is None else self._shared.versions.get(found[0]).facts[found[1]]
-        return fields + _id_field(self._request.known_id())
+        return fields + _id_field(self._request.own_id())
 
 
 def answer_bytes(call: InferCall) -> int:
@@ -225,9 +225,9 @@ def answer_bytes(call: InferCall) -> int:
 
 
 @lru_cache(maxsize=256)
-def _failed(kind: str, text: str, hints: Metadata) -> bytes:
+def _failed_trailers(kind: str, text: str, hints: Metadata) -> bytes:
     """Return the trailers of a failed call; cached, as they repeat under overload."""
-    return response_blocks.failed(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
+    return response_blocks.failed_trailers(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
 
 
 _ID_NAME: Final = literal(REQUEST_ID, b"")[:-1]

@@ -28,7 +28,7 @@ _ID: Final = b"\x1a"
 
 
 @dataclass(slots=True)
-class Layout:
+class RequestLayout:
     """What requests have in common that differ in their ids and the values of their tensors only: everything up to the
     id, which ends at ``id_stop``, from there to the first value, ``heads`` between the values by their places, and what
     all of it says."""
@@ -60,7 +60,7 @@ class Layout:
         """The id of a request that is laid out so, "" without one."""
         return raw[len(self.start) : self.id_stop].decode()
 
-    def given(self, raw: bytes, row: RowForm | None) -> list[Tensor] | bytes:
+    def tensors(self, raw: bytes, row: RowForm | None) -> list[Tensor] | bytes:
         """The tensors of a request that is laid out so, or the bytes of its one row (see ``Signature.row``)."""
         if row is not None and (row is self.row or row.is_only_input(self.inputs)):
             self.row = row
@@ -71,13 +71,15 @@ class Layout:
         ]
 
 
-class Layouts:
+class LayoutCache:
     """The layouts of one server, by the lengths of their messages, the latest first."""
 
     def __init__(self) -> None:
-        self._known: BoundedCache[int, list[Layout]] = BoundedCache(MAX_LENGTHS, MAX_LENGTHS * MAX_ALIKE * MAX_LAYOUT)
+        self._known: BoundedCache[int, list[RequestLayout]] = BoundedCache(
+            MAX_LENGTHS, MAX_LENGTHS * MAX_ALIKE * MAX_LAYOUT
+        )
 
-    def find(self, raw: bytes) -> Layout | None:
+    def find(self, raw: bytes) -> RequestLayout | None:
         """The layout of a message, None if it is another one than its likes before it."""
         alike = self._known.get(len(raw))
         if alike is not None:
@@ -96,7 +98,7 @@ class Layouts:
         self._known.put(len(raw), alike, sum([len(one.start) + len(one.middle) for one in alike]))
 
 
-def _layout(parsed: ParsedRequest, message: InferMessage) -> Layout | None:
+def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | None:
     """How a request is laid out; None where another one of its length might mean something else by its values."""
     request, raw, tensors = parsed.request, parsed.message, message.tensors
     if message.typed or message.closing or not tensors or len(parsed.raw_contents) != len(tensors):
@@ -124,7 +126,7 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> Layout | None:
     )
     heads = tuple((tag, begin, raw[tag:begin]) for tag, begin, _ in values)
     target = request.model_name, request.model_version
-    return Layout(
+    return RequestLayout(
         start, id_stop, raw[id_stop : values[0][0]], heads, inputs, target, message.requested, message.timeout_ns
     )
 

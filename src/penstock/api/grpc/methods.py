@@ -56,7 +56,7 @@ class Method:
     max_message_bytes: int = MAX_MESSAGE_BYTES
 
 
-def parsed(kind: type[Request], raw: bytes) -> Request:
+def parse_message(kind: type[Request], raw: bytes) -> Request:
     """One message.
 
     Raises:
@@ -80,7 +80,7 @@ def unary(kind: type[Request], answer: Callable[[Request], Message | Awaitable[M
     """The method that answers one request of a kind with one message; ``answer`` raises faults."""
 
     async def handle(call: ServerCall) -> None:
-        response = answer(parsed(kind, await only_message(call)))
+        response = answer(parse_message(kind, await only_message(call)))
         if inspect.isawaitable(response):
             response = await response
         await call.write(response.SerializeToString())

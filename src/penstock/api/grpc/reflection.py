@@ -52,11 +52,11 @@ def _pool() -> DescriptorPool:
     pool = DescriptorPool()
     for module in (model_config_pb2, grpc_service_pb2, health_pb2, reflection_pb2):
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    pool.Add(_renamed())
+    pool.Add(_v1_description())
     return pool
 
 
-def _renamed() -> FileDescriptorProto:
+def _v1_description() -> FileDescriptorProto:
     """The v1 description, made from the v1alpha one."""
     described = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
     return text_format.Parse(str(described).replace("v1alpha", "v1"), FileDescriptorProto())

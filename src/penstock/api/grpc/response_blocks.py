@@ -12,7 +12,7 @@ OK: Final = literal(b"grpc-status", b"0")
 """The trailers of a call that went well."""
 
 
-def failed(status: int, message: str) -> bytes:
+def failed_trailers(status: int, message: str) -> bytes:
     """The trailers of a call that did not go well."""
     return literal(b"grpc-status", str(status).encode()) + literal(b"grpc-message", percent(message))
 

@@ -16,7 +16,7 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.model_config_pb2 import ModelConfig
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.server_queries import SERVER_NAME, VersionStatistics
-from penstock.serving.shared_memory import Region
+from penstock.serving.shared_memory import SharedRegion
 
 CUDA = "the shared memory of accelerators is not offered; send tensor data in the request"
 NOT_OFFERED: dict[type[Message], str] = {
@@ -51,7 +51,7 @@ class InferenceServicer:
             "SystemSharedMemoryUnregister": unary(pb.SystemSharedMemoryUnregisterRequest, self._unregister),
             "CudaSharedMemoryStatus": unary(pb.CudaSharedMemoryStatusRequest, _cuda_regions),
             "CudaSharedMemoryUnregister": unary(pb.CudaSharedMemoryUnregisterRequest, _cuda_unregister),
-            **{kind.DESCRIPTOR.name.removesuffix("Request"): unary(kind, _not_offered) for kind in NOT_OFFERED},
+            **{kind.DESCRIPTOR.name.removesuffix("Request"): unary(kind, _refuse_method) for kind in NOT_OFFERED},
         }
 
     def _server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
@@ -108,7 +108,7 @@ class InferenceServicer:
         return response
 
     def _register(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:
-        region = Region(request.name, request.key, request.offset, request.byte_size)
+        region = SharedRegion(request.name, request.key, request.offset, request.byte_size)
         self._plane.regions.register(region)
         return pb.SystemSharedMemoryRegisterResponse()
 
@@ -118,7 +118,7 @@ class InferenceServicer:
 
     async def _load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         name = _model_name(request)
-        await self._plane.queries.load(name, _stated_config(request))
+        await self._plane.queries.load(name, _config_parameter(request))
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def _unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
@@ -138,7 +138,7 @@ def _cuda_unregister(_: pb.CudaSharedMemoryUnregisterRequest) -> pb.CudaSharedMe
     return pb.CudaSharedMemoryUnregisterResponse()
 
 
-def _not_offered(request: Message) -> Message:
+def _refuse_method(request: Message) -> Message:
     raise Unsupported(NOT_OFFERED[type(request)])
 
 
@@ -150,7 +150,7 @@ def _model_name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloa
     return name
 
 
-def _stated_config(request: pb.RepositoryModelLoadRequest) -> str | None:
+def _config_parameter(request: pb.RepositoryModelLoadRequest) -> str | None:
     for key in request.parameters:
         if key.startswith("file:"):
             raise Unsupported("model files cannot be loaded over the protocol; put them into the repository")

@@ -48,7 +48,7 @@ class StreamWindow:
             return max(answer_bytes, self._largest)
         return min(answer_bytes, self._largest)
 
-    def answered(self, held: int, answer_bytes: int) -> int:
+    def set_answer_size(self, held: int, answer_bytes: int) -> int:
         """Replace the estimate of a request by the size of its answer, and return that."""
         self._used_bytes += answer_bytes - held
         self._largest = max(answer_bytes, self._largest - self._largest // 8)

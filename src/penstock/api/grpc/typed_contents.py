@@ -7,7 +7,7 @@ import numpy as np
 
 from penstock.api.grpc.wire import BYTES, Span, check_parts, not_a_request, read_field
 from penstock.core.errors import InvalidInput
-from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import NUMPY_TYPES, Array, text_from_bytes
 
 NAMES: Final = {
@@ -36,7 +36,7 @@ MAX_VARINT: Final = 10
 class TypedContents:
     """Reads the contents of one input: of the field that its datatype has, and of no other."""
 
-    def __init__(self, name: str, datatype: str, field: str, message: bytes, pause: Pause) -> None:
+    def __init__(self, name: str, datatype: str, field: str, message: bytes, pause: PauseWork) -> None:
         self._name = name
         self._datatype = datatype
         self._field = field
@@ -62,7 +62,7 @@ class TypedContents:
                 texts.append(text_from_bytes(self._name, count, self._message[start:stop]))
                 count += 1
             else:
-                found.append(self._packed(kind, start, stop, most - count))
+                found.append(self._read_packed(kind, start, stop, most - count))
                 count += len(found[-1])
             if count > most:
                 break
@@ -92,7 +92,7 @@ class TypedContents:
     def _type(self) -> str:
         return _FIXED.get(self._number) or _VARINTS[self._number]
 
-    def _packed(self, kind: int, start: int, stop: int, most: int) -> Array:
+    def _read_packed(self, kind: int, start: int, stop: int, most: int) -> Array:
         """The numbers of one packed value; more than ``most`` are not all read."""
         if kind != BYTES:
             raise InvalidInput(
@@ -115,13 +115,13 @@ class TypedContents:
             values, size = _read_varints(window)
             if not size:
                 raise not_a_request()
-            found.append(self._meant(values))
+            found.append(self._interpret(values))
             count += len(values)
             at += size
             self._pause()
         return found[0] if len(found) == 1 else np.concatenate([np.empty(0, self._type()), *found])
 
-    def _meant(self, values: Array) -> Array:
+    def _interpret(self, values: Array) -> Array:
         """What varints mean in the field: a truth value, or the lowest bits, as many as it has."""
         if self._number == 1:
             return values.astype(np.bool_)

@@ -5,10 +5,10 @@ from typing import Final
 import numpy as np
 
 from penstock.api.common.parts import Parts
-from penstock.api.grpc.contents import FIELDS, encoded_texts
+from penstock.api.grpc.contents import FIELDS, encode_texts
 from penstock.api.grpc.typed_contents import MAX_VARINT, NAMES
 from penstock.api.grpc.wire import BYTES, varint
-from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, Pause
+from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import Array, Tensor, raw_of
 
 _NUMBERS: Final = {name: number for number, name in NAMES.items()}
@@ -16,7 +16,7 @@ _AS_THEY_LIE: Final = frozenset({"BOOL", "FP32", "FP64"})
 """Datatypes whose elements are the same bytes in packed typed contents as in raw ones."""
 
 
-def contents_of(tensor: Tensor, pause: Pause) -> Parts:
+def contents_of(tensor: Tensor, pause: PauseWork) -> Parts:
     """The message InferTensorContents that holds a tensor, of a datatype that is in ``FIELDS``; nothing for one without
     elements. As protobuf would write it; large numbers of a fixed size are not copied."""
     number = _NUMBERS[FIELDS[tensor.datatype]]
@@ -28,33 +28,33 @@ def contents_of(tensor: Tensor, pause: Pause) -> Parts:
         packed: Parts = [raw_of(tensor.datatype, tensor.data, pause)]
     else:
         packed = _varints(tensor.data.ravel(), pause)
-    return delimited(number, packed)
+    return delimit(number, packed)
 
 
-def delimited(number: int, parts: Parts) -> Parts:
+def delimit(number: int, parts: Parts) -> Parts:
     """A field of these bytes: its tag and length, and the parts."""
     return [varint(number << 3 | BYTES) + varint(sum(map(len, parts))), *parts]
 
 
-def _texts(number: int, texts: Array, pause: Pause) -> Parts:
+def _texts(number: int, texts: Array, pause: PauseWork) -> Parts:
     tag = varint(number << 3 | BYTES)
     parts = []
     for start in range(0, len(texts), TEXT_SLICE):
-        slice_ = encoded_texts(texts[start : start + TEXT_SLICE].tolist(), pause)
+        slice_ = encode_texts(texts[start : start + TEXT_SLICE].tolist(), pause)
         parts.append(b"".join([piece for text in slice_ for piece in (tag, varint(len(text)), text)]))
         pause()
     return parts
 
 
-def _varints(values: Array, pause: Pause) -> Parts:
+def _varints(values: Array, pause: PauseWork) -> Parts:
     parts = []
     for start in range(0, len(values), NUMBER_SLICE):
-        parts.append(_packed(values[start : start + NUMBER_SLICE]))
+        parts.append(_pack_varints(values[start : start + NUMBER_SLICE]))
         pause()
     return parts
 
 
-def _packed(values: Array) -> bytes:
+def _pack_varints(values: Array) -> bytes:
     """Integers as varints one after the other; negative ones have the 64 bits of their two's complement."""
     left: Array = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64)
     found = np.empty((len(left), MAX_VARINT), np.uint8)

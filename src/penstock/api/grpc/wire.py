@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from penstock.api.common.work import LargeWork
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.slices import TEXT_SLICE, Pause
+from penstock.core.slices import TEXT_SLICE, PauseWork
 from penstock.proto import grpc_service_pb2 as pb
 
 SMALL_MESSAGE: Final = 1 << 16
@@ -68,7 +68,7 @@ class ParsedRequest:
         self.contents = contents
 
 
-def parsed(message: bytes, pause: Pause | None, small_bytes: int = SMALL_MESSAGE) -> ParsedRequest:
+def parse_request(message: bytes, pause: PauseWork | None, small_bytes: int = SMALL_MESSAGE) -> ParsedRequest:
     """Parse one message; one of more than ``small_bytes`` is taken apart. Without a ``pause`` this is the event loop,
     and messages of very many fields are declined.
 
@@ -80,7 +80,7 @@ def parsed(message: bytes, pause: Pause | None, small_bytes: int = SMALL_MESSAGE
     if len(message) <= small_bytes:
         request = _request(message)
         return ParsedRequest(request, message, list(request.raw_input_contents), None)
-    return _Dissection(message, pause).run()
+    return _WireParser(message, pause).run()
 
 
 def _request(message: bytes) -> pb.ModelInferRequest:
@@ -152,12 +152,12 @@ def target_of(message: bytes) -> tuple[str, str] | None:
     return texts[0], texts[1]
 
 
-class _Dissection:
+class _WireParser:
     """One pass over the fields of a message and of its large inputs."""
 
     __slots__ = ("_contents", "_fields", "_kept", "_message", "_parts", "_pause", "_raw", "_size")
 
-    def __init__(self, message: bytes, pause: Pause | None) -> None:
+    def __init__(self, message: bytes, pause: PauseWork | None) -> None:
         self._message = message
         self._pause = pause
         self._fields = 0

@@ -9,8 +9,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from penstock.api.http1.answers import STATUS_LINES, error_answer
-from penstock.api.http1.exchange import Application, ConnectionIo, Exchange
-from penstock.api.http1.request_head import RequestHead
+from penstock.api.http1.exchange import ConnectionIo, Exchange, HttpApplication
+from penstock.api.http1.request_head import Http1RequestHead
 
 log = logging.getLogger("penstock.http")
 
@@ -62,7 +62,7 @@ class AsgiRunner:
             task.cancel()
 
 
-class AsgiApplication(Application):
+class AsgiApplication(HttpApplication):
     """One ASGI application for all requests of a listener; requests without a body for ``essential`` paths are answered
     even at the limit of connections."""
 
@@ -70,15 +70,15 @@ class AsgiApplication(Application):
         self._runner = AsgiRunner(app, streams=streams)
         self._essential = essential
 
-    def route(self, head: RequestHead) -> bool:
+    def route(self, head: Http1RequestHead) -> bool:
         """Return False: heads are not cached."""
         return False
 
-    def open(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> Exchange:
+    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
         """Return the exchange for a request."""
         return AsgiExchange(connection, head, began_ns, self._runner)
 
-    def is_essential(self, head: RequestHead) -> bool:
+    def is_essential(self, head: Http1RequestHead) -> bool:
         """Whether a request is answered even at the limit of connections."""
         return head.path in self._essential and head.length == 0
 
@@ -91,7 +91,7 @@ class AsgiExchange(Exchange):
     """A request that an ASGI application answers; ``lines`` are fields in addition to the application's."""
 
     def __init__(
-        self, connection: ConnectionIo, head: RequestHead, began_ns: int, runner: AsgiRunner, lines: bytes = b""
+        self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, runner: AsgiRunner, lines: bytes = b""
     ) -> None:
         super().__init__(connection, head, began_ns)
         self.streams = runner.streams

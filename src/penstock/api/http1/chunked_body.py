@@ -87,7 +87,7 @@ class ChunkedBody:
     def _read_size(self, data: bytes, at: int) -> int:
         line = _SIZE_LINE.match(data, at)
         if line is None:
-            return self._unfinished(data, at)
+            return self._wait_for_line(data, at)
         self._pay(len(line[2]))
         self._left = int(line[1], 16)
         self._size += self._left
@@ -111,11 +111,11 @@ class ChunkedBody:
             return at + 2
         line = _TRAILER.match(data, at)
         if line is None:
-            return self._unfinished(data, at)
+            return self._wait_for_line(data, at)
         self._pay(line.end() - at)
         return line.end()
 
-    def _unfinished(self, data: bytes, at: int) -> int:
+    def _wait_for_line(self, data: bytes, at: int) -> int:
         """Wait for the end of a line; refuse a complete but invalid one."""
         if data.find(b"\n", at) >= 0:
             raise HeadError(400, "the chunks of the body cannot be read")

@@ -8,11 +8,11 @@ from collections import deque
 from typing import Final
 
 from penstock.api.http1.answers import error_answer
-from penstock.api.http1.connection_output import CLOSE, ConnectionOutput
+from penstock.api.http1.connection_output import CLOSE, Http1Output
 from penstock.api.http1.connection_table import REFUSED, RESERVED, ConnectionTable
 from penstock.api.http1.exchange import ANSWERED, RECEIVING, RUNNING, WAITING, Exchange
 from penstock.api.http1.limits import MAX_PIPELINED
-from penstock.api.http1.request_head import HeadError, RequestHead
+from penstock.api.http1.request_head import HeadError, Http1RequestHead
 from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTED_BYTES
 from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
 
@@ -20,18 +20,18 @@ DRAINING_S: Final = 1.0
 """Seconds that a new connection may still send a request while the server drains."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
-_NO_HEAD: Final = RequestHead(b"GET", b"/", True, [], 0)
+_NO_HEAD: Final = Http1RequestHead(b"GET", b"/", True, [], 0)
 _TOO_MANY_CONNECTIONS: Final = "the server has too many connections; try again"
 
 
-class _Refusal(Exchange):
+class _BadRequest(Exchange):
     """The answer to bytes that are not a valid request."""
 
     def begin(self) -> None:
         """Do nothing: the answer exists."""
 
 
-class Connection(ConnectionOutput):
+class Http1Connection(Http1Output):
     """The connection of one client; has the methods of ``asyncio.Protocol`` but not its base class, as compiled classes
     have no interpreted bases."""
 
@@ -64,7 +64,7 @@ class Connection(ConnectionOutput):
             if not self._will_read:
                 self._read()
 
-    def _receive_whole(self, head: RequestHead, body: bytes, now_ns: int) -> None:
+    def _receive_whole(self, head: Http1RequestHead, body: bytes, now_ns: int) -> None:
         """Receive a complete request whose head is cached."""
         if self._is_headless:
             self._note_head(True)
@@ -134,11 +134,11 @@ class Connection(ConnectionOutput):
         """Whether another request may be read."""
         return len(self._pipeline) < MAX_PIPELINED and not self._transport.is_writing_paused
 
-    def find_head(self, data: bytes) -> RequestHead:
+    def find_head(self, data: bytes) -> Http1RequestHead:
         """Return the head in these bytes."""
         return self._table.head(data)
 
-    def begin_request(self, head: RequestHead, began_ns: int) -> Exchange:
+    def begin_request(self, head: Http1RequestHead, began_ns: int) -> Exchange:
         """Return the exchange for a complete head."""
         if self._is_reserved and not self._table.application.is_essential(head):
             raise HeadError(503, _TOO_MANY_CONNECTIONS)
@@ -187,7 +187,7 @@ class Connection(ConnectionOutput):
         if self._reader.exchange is not None and not self._drop_unfinished():
             self.close()
             return
-        exchange = _Refusal(self, _NO_HEAD, self._active_ns)
+        exchange = _BadRequest(self, _NO_HEAD, self._active_ns)
         self._pipeline.append(exchange)
         self._end_with(exchange, error_answer(status, message, self.last_fields(exchange)))
 

@@ -13,7 +13,7 @@ CLOSE: Final = b"connection: close\r\n"
 _KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
 
 
-class ConnectionOutput(RequestSink):
+class Http1Output(RequestSink):
     """The sending side of a connection, as its exchanges see it; runs on one event loop."""
 
     def __init__(self, table: ConnectionTable) -> None:

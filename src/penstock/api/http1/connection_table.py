@@ -10,9 +10,9 @@ from time import monotonic_ns, time
 from typing import Final
 
 from penstock.api.http1.answers import date_line
-from penstock.api.http1.exchange import Application, ConnectionIo
-from penstock.api.http1.limits import Limits
-from penstock.api.http1.request_head import CHUNKED, RequestHead, read_head
+from penstock.api.http1.exchange import ConnectionIo, HttpApplication
+from penstock.api.http1.limits import HttpLimits
+from penstock.api.http1.request_head import CHUNKED, Http1RequestHead, read_head
 from penstock.core.bounded_cache import BoundedCache
 from penstock.serving.memory_budget import MemoryBudget
 
@@ -65,8 +65,8 @@ class ConnectionTable:
 
     def __init__(
         self,
-        application: Application,
-        limits: Limits,
+        application: HttpApplication,
+        limits: HttpLimits,
         memory: MemoryBudget,
         clock_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
@@ -76,7 +76,7 @@ class ConnectionTable:
         self.clock_ns = clock_ns
         self.is_draining = False
         self.date_line = date_line(time())
-        self.heads: BoundedCache[bytes, RequestHead] = BoundedCache(MAX_HEADS, MAX_HEADS * LONGEST_HEAD)
+        self.heads: BoundedCache[bytes, Http1RequestHead] = BoundedCache(MAX_HEADS, MAX_HEADS * LONGEST_HEAD)
         self.refused = 0
         self.evicted = 0
         self._connections: dict[TableEntry, None] = {}
@@ -91,7 +91,7 @@ class ConnectionTable:
 
     # Heads.
 
-    def head(self, data: bytes) -> RequestHead:
+    def head(self, data: bytes) -> Http1RequestHead:
         """Return the head in these bytes.
 
         Raises:
@@ -184,5 +184,5 @@ class ConnectionTable:
             connection.abort()
 
 
-def _is_repeatable(head: RequestHead) -> bool:
+def _is_repeatable(head: Http1RequestHead) -> bool:
     return head.keep_alive and head.length != CHUNKED and not head.expects_continue and head.size <= LONGEST_HEAD

@@ -4,7 +4,7 @@ from io import BytesIO
 from typing import Final
 
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
-from penstock.api.http1.request_head import RequestHead
+from penstock.api.http1.request_head import Http1RequestHead
 from penstock.core.errors import Fault
 from penstock.core.labels import HTTP_STATUS
 
@@ -80,7 +80,7 @@ class Exchange:
     ``is_concurrent`` starts while earlier ones run; others wait for them.
     """
 
-    def __init__(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> None:
+    def __init__(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> None:
         self.connection = connection
         self.head = head
         self.began_ns = began_ns
@@ -143,10 +143,10 @@ class Exchange:
         """Note that the client is gone."""
 
 
-class Application:
+class HttpApplication:
     """Answers the requests of a listener."""
 
-    def route(self, head: RequestHead) -> bool:
+    def route(self, head: Http1RequestHead) -> bool:
         """Set ``head.route`` of a new head; return whether identical heads may be answered from the cache.
 
         Raises:
@@ -154,10 +154,10 @@ class Application:
         """
         raise NotImplementedError
 
-    def open(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> Exchange:
+    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
         """Return the exchange for a request."""
         raise NotImplementedError
 
-    def is_essential(self, head: RequestHead) -> bool:
+    def is_essential(self, head: Http1RequestHead) -> bool:
         """Whether a request is answered even at the limit of connections."""
         return False

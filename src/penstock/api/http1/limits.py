@@ -10,7 +10,7 @@ MAX_PIPELINED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class HttpLimits:
     """Limits of a request in bytes and seconds, and of the number of connections."""
 
     max_body_bytes: int = 64 << 20

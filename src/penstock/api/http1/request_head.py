@@ -32,7 +32,7 @@ class HeadError(Exception):
         self.message = message
 
 
-class RequestHead:
+class Http1RequestHead:
     """A valid request head; ``route`` is what the application makes of it, None until it is asked.
 
     ``path`` is still percent-encoded. ``pairs`` are the fields as they came, names in lower case; ``fields`` joins the
@@ -61,7 +61,7 @@ class RequestHead:
         self.http10 = http10
         self.pairs = pairs
         self.size = size
-        self.fields: dict[bytes, bytes] = _joined(pairs)
+        self.fields: dict[bytes, bytes] = _join_repeated(pairs)
         self.path, self.query = _path(method, target)
         self.length = _length(self.fields, http10)
         self.keep_alive = _is_kept_alive(self.fields, http10)
@@ -70,7 +70,7 @@ class RequestHead:
         _check_host(self.fields, http10)
 
 
-class _Grammar:
+class _HeadCallbacks:
     """What httptools finds in a head."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class _Grammar:
         self.whole = True
 
 
-def read_head(data: bytes) -> RequestHead:
+def read_head(data: bytes) -> Http1RequestHead:
     """The head in ``data``, which ends with its empty line.
 
     Raises:
@@ -95,7 +95,7 @@ def read_head(data: bytes) -> RequestHead:
     line = check_start(data, 0)
     if line is None:
         raise HeadError(400, _NOT_A_REQUEST)
-    grammar = _Grammar()
+    grammar = _HeadCallbacks()
     try:
         httptools.HttpRequestParser(grammar).feed_data(data)
     except httptools.HttpParserUpgrade:
@@ -106,7 +106,7 @@ def read_head(data: bytes) -> RequestHead:
         raise HeadError(400, _NOT_A_REQUEST) from None
     if not grammar.whole:
         raise HeadError(400, _NOT_A_REQUEST)
-    return RequestHead(line[1], line[2], line[3] == b"1.0", grammar.pairs, len(data))
+    return Http1RequestHead(line[1], line[2], line[3] == b"1.0", grammar.pairs, len(data))
 
 
 def blank_lines(data: bytes, at: int) -> int:
@@ -131,7 +131,7 @@ def check_start(data: bytes, at: int) -> re.Match[bytes] | None:
     return line
 
 
-def _joined(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def _join_repeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         fields = {}

@@ -13,8 +13,8 @@ from typing import Final
 from penstock.api.http1.chunked_body import ChunkedBody
 from penstock.api.http1.connection_table import TableEntry
 from penstock.api.http1.exchange import Exchange
-from penstock.api.http1.limits import Limits
-from penstock.api.http1.request_head import CHUNKED, HeadError, RequestHead, blank_lines, check_start
+from penstock.api.http1.limits import HttpLimits
+from penstock.api.http1.request_head import CHUNKED, HeadError, Http1RequestHead, blank_lines, check_start
 from penstock.core.errors import Fault, OverBudget
 
 HEAD: Final = 0
@@ -37,7 +37,7 @@ class RequestSink(TableEntry):
         """Whether another request may be read."""
         raise NotImplementedError
 
-    def find_head(self, data: bytes) -> RequestHead:
+    def find_head(self, data: bytes) -> Http1RequestHead:
         """Return the head in these bytes.
 
         Raises:
@@ -45,7 +45,7 @@ class RequestSink(TableEntry):
         """
         raise NotImplementedError
 
-    def begin_request(self, head: RequestHead, began_ns: int) -> Exchange:
+    def begin_request(self, head: Http1RequestHead, began_ns: int) -> Exchange:
         """Return the exchange for a complete head.
 
         Raises:
@@ -83,7 +83,7 @@ class RequestReader:
 
     __slots__ = ("_chunks", "_limits", "_missing", "_sink", "began_ns", "exchange", "is_held", "mode", "unparsed")
 
-    def __init__(self, sink: RequestSink, limits: Limits) -> None:
+    def __init__(self, sink: RequestSink, limits: HttpLimits) -> None:
         self.mode = HEAD
         self.exchange: Exchange | None = None
         self.unparsed = b""

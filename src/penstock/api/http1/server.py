@@ -8,10 +8,10 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from penstock.api.http1.acceptor import Acceptor
-from penstock.api.http1.connection import Connection
+from penstock.api.http1.connection import Http1Connection
 from penstock.api.http1.connection_table import CHECK_INTERVAL_S, ConnectionTable
-from penstock.api.http1.exchange import Application
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.exchange import HttpApplication
+from penstock.api.http1.limits import HttpLimits
 from penstock.serving.memory_budget import MemoryBudget
 
 log = logging.getLogger("penstock.http")
@@ -23,8 +23,8 @@ class Http1Server:
 
     def __init__(
         self,
-        application: Application,
-        limits: Limits,
+        application: HttpApplication,
+        limits: HttpLimits,
         memory: MemoryBudget,
         certificate: tuple[str, str] | None = None,
         clock_ns: Callable[[], int] = monotonic_ns,
@@ -34,9 +34,9 @@ class Http1Server:
         self._acceptor: Acceptor | None = None
         self._check_task: asyncio.Task[None] | None = None
 
-    def connection(self) -> Connection:
+    def connection(self) -> Http1Connection:
         """Return a connection that waits for its transport."""
-        return Connection(self.table)
+        return Http1Connection(self.table)
 
     async def start(self, sock: socket.socket) -> None:
         """Listen on a bound socket."""

@@ -15,12 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from penstock.api.rest.documents import index_line, metadata_document, statistics_document
 from penstock.api.rest.feedback_body import read_feedback
 from penstock.api.rest.openapi import DOCS_PAGE, document
-from penstock.api.rest.request_body import BodyReader, decoded
+from penstock.api.rest.request_body import BodyReader, decode_body
 from penstock.api.rest.responses import HANDLERS, json_response
 from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.server_queries import SERVER_NAME
-from penstock.serving.shared_memory import Region
+from penstock.serving.shared_memory import SharedRegion
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -30,10 +30,10 @@ def build_app(plane: DataPlane, version: str) -> ASGIApp:
     endpoints = Endpoints(plane, version)
     app = Starlette(routes=endpoints.routes(), exception_handlers=HANDLERS)
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
-    return IgnoresTrailingSlash(app)
+    return TrailingSlashMiddleware(app)
 
 
-class IgnoresTrailingSlash:
+class TrailingSlashMiddleware:
     """Answers ``/v2/`` as ``/v2``: the protocol's OpenAPI description and some clients append a slash."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -98,7 +98,7 @@ class Endpoints:
         offered = [Route(path, endpoint, methods=["GET"]) for path, endpoint in get.items()]
         offered += [Route(path, endpoint, methods=["POST"]) for path, endpoint in post.items()]
         return offered + [
-            Route(path, _refused(reason), methods=["GET", "POST"]) for path, reason in _NOT_OFFERED.items()
+            Route(path, _refuse_endpoint(reason), methods=["GET", "POST"]) for path, reason in _NOT_OFFERED.items()
         ]
 
     async def _live(self, _: Request) -> Response:
@@ -140,12 +140,12 @@ class Endpoints:
         return json_response(found)
 
     async def _index(self, request: Request) -> Response:
-        body = decoded(await self._bodies.read(request), _IndexBody)
+        body = decode_body(await self._bodies.read(request), _IndexBody)
         lines = self._plane.queries.index(bool(body.ready))
         return json_response([index_line(line) for line in lines])
 
     async def _load(self, request: Request) -> Response:
-        parameters = decoded(await self._bodies.read(request), _RepositoryBody).parameters or {}
+        parameters = decode_body(await self._bodies.read(request), _RepositoryBody).parameters or {}
         if any(key.startswith("file:") for key in parameters):
             raise Unsupported("files cannot be sent with a load request; put them into the model folder")
         config = parameters.get("config")
@@ -155,7 +155,7 @@ class Endpoints:
         return json_response({})
 
     async def _unload(self, request: Request) -> Response:
-        decoded(await self._bodies.read(request), _RepositoryBody)
+        decode_body(await self._bodies.read(request), _RepositoryBody)
         await self._plane.queries.unload(request.path_params["model"])
         return json_response({})
 
@@ -165,8 +165,10 @@ class Endpoints:
 
     async def _register(self, request: Request) -> Response:
         self._plane.regions.path_or_raise()
-        body = decoded(await self._bodies.read(request), _RegionBody)
-        self._plane.regions.register(Region(request.path_params["region"], body.key, body.offset or 0, body.byte_size))
+        body = decode_body(await self._bodies.read(request), _RegionBody)
+        self._plane.regions.register(
+            SharedRegion(request.path_params["region"], body.key, body.offset or 0, body.byte_size)
+        )
         return json_response({})
 
     async def _unregister(self, request: Request) -> Response:
@@ -215,7 +217,7 @@ _NOT_OFFERED = {
 """Unsupported paths of the protocol, and their error texts."""
 
 
-def _refused(reason: str) -> Endpoint:
+def _refuse_endpoint(reason: str) -> Endpoint:
     async def endpoint(_: Request) -> Response:
         raise Unsupported(reason)
 

@@ -4,19 +4,19 @@ from typing import Final
 
 from penstock.api.http1.answers import STATUS_LINES
 from penstock.api.http1.asgi import App, AsgiExchange, AsgiRunner
-from penstock.api.http1.exchange import Application, ConnectionIo, Exchange
-from penstock.api.http1.request_head import RequestHead
-from penstock.api.rest.cors import Cors
+from penstock.api.http1.exchange import ConnectionIo, Exchange, HttpApplication
+from penstock.api.http1.request_head import Http1RequestHead
+from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.infer_handler import InferExchange, InferHandler, infer_target
 
 _VARYING: Final = frozenset({b"x-request-id", b"traceparent"})
 """Fields that differ from request to request: heads with them hardly come twice."""
 
 
-class _Bodiless(Exchange):
+class _EmptyAnswer(Exchange):
     """A request that is answered with fields alone."""
 
-    def __init__(self, connection: ConnectionIo, head: RequestHead, began_ns: int, lines: bytes) -> None:
+    def __init__(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, lines: bytes) -> None:
         super().__init__(connection, head, began_ns)
         self._lines = lines
 
@@ -26,20 +26,20 @@ class _Bodiless(Exchange):
         self.connection.answer(self, b"%b%b\r\n" % (STATUS_LINES[204], lines))
 
 
-class RestApplication(Application):
+class RestApplication(HttpApplication):
     """The REST port of one data plane."""
 
-    def __init__(self, infer: InferHandler, app: App, cors: Cors) -> None:
+    def __init__(self, infer: InferHandler, app: App, cors: CorsPolicy) -> None:
         self._infer = infer
         self._asgi = AsgiRunner(app, streams=False)
         self._cors = cors
 
-    def route(self, head: RequestHead) -> bool:
+    def route(self, head: Http1RequestHead) -> bool:
         """Note the target of an infer request in ``head.route``; whether the head may be remembered."""
         head.route = infer_target(head.path) if head.method == b"POST" else None
         return head.route is not None and _VARYING.isdisjoint(head.fields)
 
-    def open(self, connection: ConnectionIo, head: RequestHead, began_ns: int) -> Exchange:
+    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
         """The exchange that a request begins."""
         target = head.route
         if target is not None:
@@ -49,7 +49,7 @@ class RestApplication(Application):
             if lines is None and head.path == b"*":
                 lines = b"allow: GET, HEAD, POST, OPTIONS\r\n"
             if lines is not None:
-                return _Bodiless(connection, head, began_ns, lines)
+                return _EmptyAnswer(connection, head, began_ns, lines)
         return AsgiExchange(connection, head, began_ns, self._asgi, self._cors.answer_lines(head.fields))
 
     def stop(self) -> None:

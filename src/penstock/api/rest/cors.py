@@ -16,7 +16,7 @@ EXPOSED: Final = "inference-header-content-length, penstock-model-version, penst
 Fields = Mapping[bytes, bytes]
 
 
-class Cors:
+class CorsPolicy:
     """What pages of the ``origins`` may do; ``*`` stands for any origin."""
 
     def __init__(self, origins: Sequence[str] = ()) -> None:
@@ -30,7 +30,7 @@ class Cors:
             return b""
         if not self._allows(origin):
             return b"vary: origin\r\n"
-        return b"%baccess-control-expose-headers: %b\r\n" % (self._allowed(origin), EXPOSED.encode())
+        return b"%baccess-control-expose-headers: %b\r\n" % (self._allowed_origin(origin), EXPOSED.encode())
 
     def preflight_lines(self, fields: Fields) -> bytes | None:
         """Lines of the answer to a browser that asks before it sends a request; None where this is no such question.
@@ -45,7 +45,7 @@ class Cors:
         asked = fields.get(b"access-control-request-headers", b"")
         allowed = b"access-control-allow-headers: %b\r\n" % asked if asked else b""
         return b"%baccess-control-allow-methods: GET, HEAD, POST\r\n%baccess-control-max-age: %d\r\n" % (
-            self._allowed(origin),
+            self._allowed_origin(origin),
             allowed,
             MAX_AGE_S,
         )
@@ -53,7 +53,7 @@ class Cors:
     def _allows(self, origin: bytes) -> bool:
         return self._takes_any or origin in self._origins
 
-    def _allowed(self, origin: bytes) -> bytes:
+    def _allowed_origin(self, origin: bytes) -> bytes:
         if self._takes_any:
             return b"access-control-allow-origin: *\r\n"
         return b"access-control-allow-origin: %b\r\nvary: origin\r\n" % origin

@@ -12,21 +12,21 @@ import numpy as np
 from penstock.api.common import request_rules
 from penstock.api.common.content_coding import BOM
 from penstock.api.common.request_rules import NameCheck
-from penstock.api.common.work import INLINE_JSON, Work
+from penstock.api.common.work import INLINE_JSON, RequestWork
 from penstock.api.rest.infer_body import InferBody, KnownHeader
-from penstock.api.rest.json_scan import Skeleton, skeleton
+from penstock.api.rest.json_scan import JsonSkeleton, skeleton
 from penstock.api.rest.json_space import without_long_space
-from penstock.api.rest.messages import FlatFloats, FlatRequest, Frame, Output, Request
-from penstock.api.rest.parameters import allows_nulls, flag_of, span_of, stated
+from penstock.api.rest.messages import FlatFloats, FlatRequest, JsonOutput, JsonRequest, RequestFields
+from penstock.api.rest.parameters import allows_nulls, flag_of, parameter_value, span_of
 from penstock.api.rest.tensor_reader import TensorReader
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature
-from penstock.core.slices import Pause
+from penstock.core.slices import PauseWork
 from penstock.core.tensors import NUMPY_TYPES, PLAIN, Shape, Tensor, from_raw, numpy_type
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 
 MAX_PACKED: Final = 4096
 """Longer lists go through NumPy, which needs no argument for each element."""
@@ -41,21 +41,21 @@ _CODES: Final = {"FP32": "f", "FP64": "d"}
 _FLOATS: Final = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
 
 _packer = lru_cache(maxsize=256)(Struct)
-_decode = msgspec.json.Decoder(Request).decode
+_decode = msgspec.json.Decoder(JsonRequest).decode
 _decode_flat = msgspec.json.Decoder(FlatRequest).decode
 
 
 class BodyDecoder:
     """Decodes the bodies of infer requests, and remembers the JSON parts of binary ones."""
 
-    def __init__(self, limits: RequestLimits, regions: Regions) -> None:
+    def __init__(self, limits: RequestLimits, regions: SharedRegions) -> None:
         self._limits = limits
         self._flat_bytes = min(INLINE_JSON, limits.max_json_bytes)
         self._regions = regions
         self._headers: BoundedCache[bytes, KnownHeader] = BoundedCache(MAX_HEADERS, MAX_HEADERS * MAX_HEADER)
 
     def decode(
-        self, body: bytes, header_length: int | None, signature: Signature, pause: Pause | None = None
+        self, body: bytes, header_length: int | None, signature: Signature, pause: PauseWork | None = None
     ) -> InferBody:
         """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent. Without a
         ``pause`` it is decoded on the event loop, as far as that is short.
@@ -71,9 +71,11 @@ class BodyDecoder:
                 found = self._flat_floats(body, signature)
                 if found is not None:
                     return found
-            return self._decoded(body, b"", signature, Work(self._limits, pause))
+            return self._decode(body, b"", signature, RequestWork(self._limits, pause))
         if header_length == 0:
-            return InferBody("", [_raw_tensor(body, signature, Work(self._limits, pause))], None, True, None, False)
+            return InferBody(
+                "", [_raw_tensor(body, signature, RequestWork(self._limits, pause))], None, True, None, False
+            )
         if not 0 < header_length <= len(body):
             raise InvalidInput(
                 f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes"
@@ -82,7 +84,7 @@ class BodyDecoder:
         known = self._headers.get(header)
         if known is not None and len(body) == header_length + known.size:
             return known.body(body, header_length, signature.row)
-        return self._decoded(header, memoryview(body)[header_length:], signature, Work(self._limits, pause))
+        return self._decode(header, memoryview(body)[header_length:], signature, RequestWork(self._limits, pause))
 
     def _flat_floats(self, body: bytes, signature: Signature) -> InferBody | None:
         """The commonest request in one pass: flat lists of FP32 or FP64. None for any other, faulty ones included."""
@@ -93,10 +95,12 @@ class BodyDecoder:
             if row is not None and len(inputs) == 1:
                 item = inputs[0]
                 if item.shape == row.dims and item.name == row.name and item.datatype == row.datatype:
-                    return self._framed(request, row.pack(*item.data), signature)
+                    return self._to_infer_body(request, row.pack(*item.data), signature)
             tensors = [
                 Tensor(
-                    item.name, item.datatype, np.frombuffer(_packed(item), _FLOATS[item.datatype]).reshape(item.shape)
+                    item.name,
+                    item.datatype,
+                    np.frombuffer(_pack_floats(item), _FLOATS[item.datatype]).reshape(item.shape),
                 )
                 for item in inputs
             ]
@@ -110,41 +114,41 @@ class BodyDecoder:
             WrongCount,
         ):
             return None  # the general way names what is wrong
-        return self._framed(request, tensors, signature)
+        return self._to_infer_body(request, tensors, signature)
 
-    def _decoded(self, header: bytes, binary: bytes | memoryview, signature: Signature, work: Work) -> InferBody:
-        work.json(len(header))
+    def _decode(self, header: bytes, binary: bytes | memoryview, signature: Signature, work: RequestWork) -> InferBody:
+        work.add_json(len(header))
         text = header.removeprefix(BOM)
-        cut: Skeleton | None = None
+        cut: JsonSkeleton | None = None
         if len(text) > INLINE_JSON:
             text = without_long_space(text, work.pause)
             cut = skeleton(text, work.pause, self._limits.max_text_elements)
-        request = _parsed(text if cut is None else cut.text)
+        request = _parse_request(text if cut is None else cut.text)
         tensors = TensorReader(request, text, cut, binary, signature, self._regions, work)
-        found = self._framed(request, tensors.read(), signature)
+        found = self._to_infer_body(request, tensors.read(), signature)
         if tensors.repeatable and len(header) <= MAX_HEADER:
             self._learn(header, found, len(binary))
         return found
 
-    def _framed(self, request: Frame, given: list[Tensor] | bytes, signature: Signature) -> InferBody:
+    def _to_infer_body(self, request: RequestFields, given: list[Tensor] | bytes, signature: Signature) -> InferBody:
         parameters, outputs = request.parameters, request.outputs
         all_binary, nulls, timeout_ns = False, False, None
         if parameters:
             request_rules.check_parameters(parameters, len(parameters))
             all_binary = flag_of(parameters, "binary_data_output", "the request") or False
-            timeout_ns = request_rules.timeout_ns(stated(parameters, "timeout", 0))
+            timeout_ns = request_rules.timeout_ns(parameter_value(parameters, "timeout", 0))
             nulls = allows_nulls(parameters)
         requested, binary = self._requested(outputs, all_binary, signature) if outputs else (None, all_binary)
         return InferBody(request.id or "", given, requested, binary, timeout_ns, nulls)
 
     def _requested(
-        self, outputs: list[Output], all_binary: bool, signature: Signature
+        self, outputs: list[JsonOutput], all_binary: bool, signature: Signature
     ) -> tuple[list[RequestedOutput], list[bool]]:
         requested, binary, names = [], [], NameCheck(signature)
         for output in outputs:
             names.output(output.name)
             parameters = output.parameters or {}
-            count = request_rules.classes(output.name, stated(parameters, "classification", 0))
+            count = request_rules.classes(output.name, parameter_value(parameters, "classification", 0))
             requested.append(RequestedOutput(output.name, count, span_of(output.name, parameters, self._regions)))
             flag = flag_of(parameters, "binary_data", f"output '{output.name}'")
             binary.append(all_binary if flag is None else flag)
@@ -164,7 +168,7 @@ class BodyDecoder:
         self._headers.put(header, known, len(header))
 
 
-def _parsed(text: bytes) -> Request:
+def _parse_request(text: bytes) -> JsonRequest:
     try:
         return _decode(text)
     except RecursionError:
@@ -173,7 +177,7 @@ def _parsed(text: bytes) -> Request:
         raise InvalidInput(f"the request is not a valid inference request: {error}") from None
 
 
-def _packed(item: FlatFloats) -> bytes:
+def _pack_floats(item: FlatFloats) -> bytes:
     """The list as raw little-endian floats; unlike a NumPy cast, packing refuses what FP32 cannot hold."""
     count = len(item.data)
     if count > MAX_PACKED:
@@ -181,7 +185,7 @@ def _packed(item: FlatFloats) -> bytes:
     return _packer(f"<{count}{_CODES[item.datatype]}").pack(*item.data)
 
 
-def _raw_tensor(body: bytes, signature: Signature, work: Work) -> Tensor:
+def _raw_tensor(body: bytes, signature: Signature, work: RequestWork) -> Tensor:
     """The one tensor of a request without a JSON part: the model's only input, shaped after its signature.
 
     Raises:
@@ -192,17 +196,17 @@ def _raw_tensor(body: bytes, signature: Signature, work: Work) -> Tensor:
         raise InvalidInput(f"a raw request needs a model with one input; this one has {len(signature.inputs)}")
     spec = signature.inputs[0]
     if spec.datatype not in PLAIN:
-        work.copied(len(body))
+        work.add_copied(len(body))
     if spec.datatype == "BYTES":
         work.text_bytes(spec.name, len(body))
         element = len(body).to_bytes(4, "little") + body
         return Tensor(spec.name, "BYTES", from_raw(spec.name, "BYTES", (1,) * len(spec.shape), element), len(body))
     itemsize = numpy_type(spec.name, spec.datatype).itemsize
-    shape = _determined(spec.shape, len(body) // itemsize, signature.batching, spec.describe())
+    shape = _infer_shape(spec.shape, len(body) // itemsize, signature.batching, spec.describe())
     return Tensor(spec.name, spec.datatype, from_raw(spec.name, spec.datatype, shape, body))
 
 
-def _determined(shape: Shape, count: int, batching: bool, described: str) -> Shape:
+def _infer_shape(shape: Shape, count: int, batching: bool, described: str) -> Shape:
     """The shape that ``count`` elements have; the batch is one row unless it is the only free dimension."""
     dims = list(shape)
     free = [index for index, dim in enumerate(dims) if dim < 0]

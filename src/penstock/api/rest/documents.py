@@ -13,13 +13,13 @@ def metadata_document(found: ModelMetadata) -> dict[str, Any]:
         "name": found.name,
         "versions": found.versions,
         "platform": found.platform,
-        "inputs": [_described(spec) for spec in found.inputs],
-        "outputs": [_described(spec) for spec in found.outputs],
+        "inputs": [_tensor_document(spec) for spec in found.inputs],
+        "outputs": [_tensor_document(spec) for spec in found.outputs],
         **({"properties": found.properties} if found.properties else {}),
     }
 
 
-def _described(spec: TensorSpec) -> dict[str, Any]:
+def _tensor_document(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 

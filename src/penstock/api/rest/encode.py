@@ -7,11 +7,11 @@ import numpy as np
 import orjson
 
 from penstock.api.common.answer_rules import in_asked_form
-from penstock.api.common.work import INLINE_BYTES, INLINE_NUMBERS, LargeWork, Work, output_too_large
+from penstock.api.common.work import INLINE_BYTES, INLINE_NUMBERS, LargeWork, RequestWork, output_too_large
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import TensorSpec
-from penstock.core.slices import BYTE_SLICE, NUMBER_SLICE, TEXT_SLICE, Pause
+from penstock.core.slices import BYTE_SLICE, NUMBER_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import RAW_ONLY, Array, Shape, Tensor, raw_of, raw_rows, to_raw
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.shared_memory import RegionSpan
@@ -40,7 +40,7 @@ def json_string(text: str) -> bytes:
         raise InvalidInput("a text holds a lone surrogate; JSON needs valid Unicode") from None
 
 
-class AnswerTemplate:
+class RestAnswerTemplate:
     """What every answer of one version has in common, written once.
 
     An answer is ``prefix``, the id, then for each output its head up to the shape, the shape, and the data.
@@ -55,7 +55,7 @@ class AnswerTemplate:
         self._limits = limits
 
     def answer(
-        self, call: InferCall, binary: list[bool] | bool, nulls: bool = False, pause: Pause | None = None
+        self, call: InferCall, binary: list[bool] | bool, nulls: bool = False, pause: PauseWork | None = None
     ) -> tuple[bytes, int | None, Tail]:
         """The body of an answer, the length of its JSON part if binary tensors follow it, and what follows the body
         where that is too large to be copied for it. Without a ``pause`` it is encoded on the event loop, as far as
@@ -92,11 +92,11 @@ class AnswerTemplate:
         return header + rows[call.place], len(header), ()
 
     def _own_answer(
-        self, call: InferCall, binary: list[bool] | bool, nulls: bool, pause: Pause | None
+        self, call: InferCall, binary: list[bool] | bool, nulls: bool, pause: PauseWork | None
     ) -> tuple[bytes, int | None, Tail]:
         parts: list[bytes] = [self._prefix, json_string(call.id)]
         tail: list[bytes | memoryview] = []
-        work: Work | None = None
+        work: RequestWork | None = None
         elements = 0
         before = b',"outputs":['
         requested = call.requested
@@ -104,7 +104,7 @@ class AnswerTemplate:
             wanted = None if requested is None else requested[index]
             elements += tensor.data.size
             if work is None and (elements > SMALL or tensor.datatype == "BYTES" or (wanted and wanted.classes)):
-                work = Work(self._limits, pause)
+                work = RequestWork(self._limits, pause)
             if work is not None:
                 tensor = in_asked_form(call, index, work)  # noqa: PLW2901 - the same output, in its other form
             data = tensor.data
@@ -114,7 +114,7 @@ class AnswerTemplate:
             into = None if wanted is None else wanted.into
             if into is not None:
                 size = _put(into, tensor, work)
-                parts.append(b'],"parameters":%b}' % orjson.dumps(_placed(into, size)))
+                parts.append(b'],"parameters":%b}' % orjson.dumps(_region_parameters(into, size)))
             elif binary if binary is True or binary is False else binary[index]:
                 content = self._raw(tensor, work)
                 tail.append(content)
@@ -127,9 +127,9 @@ class AnswerTemplate:
                 parts.append(b"}")
             before = b","
         parts.append(b"]}")
-        return self._whole(parts, tail)
+        return self._join_body(parts, tail)
 
-    def _whole(self, parts: list[bytes], tail: Tail) -> tuple[bytes, int | None, Tail]:
+    def _join_body(self, parts: list[bytes], tail: Tail) -> tuple[bytes, int | None, Tail]:
         """The answer, its parts joined as far as they are small."""
         size, tail_size = sum(map(len, parts)), sum(map(len, tail))
         if size + tail_size > self._limits.max_output_bytes:
@@ -143,12 +143,12 @@ class AnswerTemplate:
             return header, size, tail
         return b"".join((header, *tail)), size, ()
 
-    def _raw(self, tensor: Tensor, work: Work | None) -> bytes | memoryview:
+    def _raw(self, tensor: Tensor, work: RequestWork | None) -> bytes | memoryview:
         if work is None:
             return raw_of(tensor.datatype, tensor.data)
         return raw_of(tensor.datatype, tensor.data, work.pause, self._limits.max_output_bytes)
 
-    def _add_json(self, parts: list[bytes], tensor: Tensor, nulls: bool, work: Work) -> None:
+    def _add_json(self, parts: list[bytes], tensor: Tensor, nulls: bool, work: RequestWork) -> None:
         """The data of an output that may be large, in slices."""
         if not tensor.data.size:
             parts.append(json_data(tensor, nulls))
@@ -219,7 +219,7 @@ def _slice(tensor: Tensor, values: Array) -> Tensor:
     return Tensor(tensor.name, tensor.datatype, values)
 
 
-def _json_texts(texts: list[str], pause: Pause) -> bytes:
+def _json_texts(texts: list[str], pause: PauseWork) -> bytes:
     """Texts as the elements of a JSON list, with pauses in long ones and between them."""
     if sum(map(len, texts)) <= BYTE_SLICE:
         return orjson.dumps(texts)[1:-1]
@@ -237,7 +237,7 @@ def _json_texts(texts: list[str], pause: Pause) -> bytes:
     return b",".join(found)
 
 
-def _json_text(text: str, pause: Pause) -> bytes:
+def _json_text(text: str, pause: PauseWork) -> bytes:
     """A long text as a JSON string, in slices."""
     found: list[bytes] = []
     for start in range(0, len(text), BYTE_SLICE):
@@ -246,7 +246,7 @@ def _json_text(text: str, pause: Pause) -> bytes:
     return b'"%b"' % b"".join(found)
 
 
-def _put(into: RegionSpan, tensor: Tensor, work: Work | None) -> int:
+def _put(into: RegionSpan, tensor: Tensor, work: RequestWork | None) -> int:
     """Put an output into shared memory; its bytes."""
     if work is None:
         raw = to_raw(tensor.datatype, tensor.data)
@@ -258,7 +258,7 @@ def _put(into: RegionSpan, tensor: Tensor, work: Work | None) -> int:
     return len(raw)
 
 
-def _placed(into: RegionSpan, size: int) -> dict[str, str | int]:
+def _region_parameters(into: RegionSpan, size: int) -> dict[str, str | int]:
     """The parameters of an output in shared memory."""
     parameters: dict[str, str | int] = {"shared_memory_region": into.region.name, "shared_memory_byte_size": size}
     return parameters | ({"shared_memory_offset": into.offset} if into.offset else {})

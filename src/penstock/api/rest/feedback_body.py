@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.api.rest.request_body import decoded
+from penstock.api.rest.request_body import decode_body
 from penstock.core.errors import InvalidInput, TooLarge
 from penstock.monitor.feedback import Feedback
 
@@ -38,16 +38,16 @@ def read_feedback(body: bytes) -> list[Feedback]:
         InvalidInput: it is invalid, or has too many answers.
         TooLarge: it has too many labels.
     """
-    feedback = decoded(body, _FeedbackBody).feedback
+    feedback = decode_body(body, _FeedbackBody).feedback
     if len(feedback) > MOST_FEEDBACK:
         raise InvalidInput(f"feedback is limited to {MOST_FEEDBACK} answers in one request; send fewer at a time")
     labels = sum([len(one.label) for one in feedback if isinstance(one.label, list)])
     if labels > MOST_LABELS:
         raise TooLarge(f"the feedback has {labels} labels, over the limit of {MOST_LABELS}; send fewer at a time")
-    return [_checked(one) for one in feedback]
+    return [_check(one) for one in feedback]
 
 
-def _checked(one: _Feedback) -> Feedback:
+def _check(one: _Feedback) -> Feedback:
     labels = one.label if isinstance(one.label, list) else [one.label]
     if any(isinstance(label, (dict, list)) for label in labels):
         raise InvalidInput("a label is a number, a text or a truth value, or a list of them")

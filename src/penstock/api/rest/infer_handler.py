@@ -8,27 +8,27 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from penstock.api.common.compression import MAX_RATIO
-from penstock.api.common.content_coding import deflated, inflate, preferred
+from penstock.api.common.content_coding import encode_body, inflate, preferred_coding
 from penstock.api.common.request_builder import admit, build_call, field_timeout_ns, request_id
-from penstock.api.common.response_metadata import PerVersion
+from penstock.api.common.response_metadata import MadeOncePerVersion
 from penstock.api.common.text_safety import id_text
 from penstock.api.common.work import LargeWork, body_too_large, json_too_large
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.exchange import Answer, ConnectionIo, Exchange
-from penstock.api.http1.request_head import RequestHead
-from penstock.api.rest.cors import Cors
+from penstock.api.http1.request_head import Http1RequestHead
+from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.decode import BodyDecoder
-from penstock.api.rest.encode import AnswerTemplate, Tail
+from penstock.api.rest.encode import RestAnswerTemplate, Tail
 from penstock.api.rest.infer_body import InferBody
 from penstock.core.errors import Cancelled, Fault, Internal, InvalidInput, OverBudget, Overloaded
 from penstock.core.labels import HTTP_STATUS, ROUTE_NAMES, Priority
 from penstock.core.labels import Protocol as Transport
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature
-from penstock.core.slices import Pacer, Pause
+from penstock.core.slices import Pacer, PauseWork
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, Servable, fault_of, new_id
-from penstock.serving.offload import Job
+from penstock.serving.offload import OffloadedJob
 from penstock.serving.routing_table import RouteDecision, Target
 
 log = logging.getLogger("penstock.rest")
@@ -56,7 +56,7 @@ class InferExchange(Exchange):
     """
 
     def __init__(
-        self, connection: ConnectionIo, head: RequestHead, began_ns: int, handler: "InferHandler", target: Target
+        self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, handler: "InferHandler", target: Target
     ) -> None:
         super().__init__(connection, head, began_ns)
         self.is_concurrent = True
@@ -65,7 +65,7 @@ class InferExchange(Exchange):
         self.nulls = False
         self.call: InferCall | None = None
         self.cancel: Callable[[], None] | None = None
-        self.job: Job | None = None
+        self.job: OffloadedJob | None = None
         self._handler = handler
 
     def begin(self) -> None:
@@ -134,7 +134,7 @@ class ResponseParts:
 
     def __init__(self, plane: DataPlane, loaded: Servable) -> None:
         identity = loaded.identity
-        self.template = AnswerTemplate(identity.model, identity.version, loaded.signature.outputs, plane.limits)
+        self.template = RestAnswerTemplate(identity.model, identity.version, loaded.signature.outputs, plane.limits)
         self.fields = tuple(
             b"penstock-model-version: %b\r\npenstock-route: %b\r\n" % (identity.version.encode(), name.encode())
             for name in ROUTE_NAMES
@@ -145,11 +145,11 @@ class ResponseParts:
 class InferHandler:
     """Decodes and encodes the infer requests of one data plane."""
 
-    def __init__(self, plane: DataPlane, cors: Cors) -> None:
+    def __init__(self, plane: DataPlane, cors: CorsPolicy) -> None:
         self.plane = plane
         self._cors = cors
         self._decoder = BodyDecoder(plane.limits, plane.regions)
-        self._parts = PerVersion(plane, partial(ResponseParts, plane))
+        self._parts = MadeOncePerVersion(plane, partial(ResponseParts, plane))
 
     # Body to call.
 
@@ -174,7 +174,7 @@ class InferHandler:
             self._refuse(exchange, found, fault_of(error))
         return None
 
-    def _read(self, fields: Fields, raw: bytes, signature: Signature, pause: Pause | None) -> InferBody:
+    def _read(self, fields: Fields, raw: bytes, signature: Signature, pause: PauseWork | None) -> InferBody:
         """Inflate and decode a body; on any thread, but only on the event loop without a ``pause``."""
         json_length = _json_length(fields) if _JSON_LENGTH in fields else None
         if _ENCODING in fields:
@@ -198,7 +198,7 @@ class InferHandler:
         if not plane.memory.take(inflated):
             raise OverBudget("the worker has no memory left to inflate the body; try again later")
         work = partial(self._read, fields, raw, loaded.signature, Pacer().pause)
-        done = partial(self._decoded, exchange, found, priority, inflated)
+        done = partial(self._on_decoded, exchange, found, priority, inflated)
         try:
             exchange.job = plane.offload.submit(work, done, len(raw) + inflated)
         except Overloaded:
@@ -206,7 +206,7 @@ class InferHandler:
             raise
         loaded.hold()
 
-    def _decoded(
+    def _on_decoded(
         self,
         exchange: InferExchange,
         found: RouteDecision,
@@ -252,27 +252,27 @@ class InferHandler:
         it is encoded on a thread."""
         if call.fault is None:
             try:
-                return self._whole(exchange, call, self._encoded(exchange, call, None))
+                return self._full_answer(exchange, call, self._encode(exchange, call, None))
             except LargeWork:
                 return self._encode_on_thread(exchange, call)
             except Exception as error:  # a defect must not end the connection
                 call.fail(error)
-        return self._failed(exchange, call)
+        return self._fault_answer(exchange, call)
 
-    def _encoded(self, exchange: InferExchange, call: InferCall, pause: Pause | None) -> Encoded:
+    def _encode(self, exchange: InferExchange, call: InferCall, pause: PauseWork | None) -> Encoded:
         """Encode and compress an answer; on any thread, but only on the event loop without a ``pause``."""
         fields = exchange.head.fields
         content, json_length, tail = self._parts.get(call.loaded).template.answer(
             call, exchange.binary, exchange.nulls, pause
         )
         kind = _JSON if json_length is None else _BINARY % json_length
-        if _ACCEPTS in fields and (coding := preferred(fields[_ACCEPTS])):
-            packed = deflated((content, *tail), coding, pause)
+        if _ACCEPTS in fields and (coding := preferred_coding(fields[_ACCEPTS])):
+            packed = encode_body((content, *tail), coding, pause)
             if packed is not None:
                 return kind + b"content-encoding: %b\r\n" % coding, b"", packed
         return kind, content, tail
 
-    def _whole(self, exchange: InferExchange, call: InferCall, encoded: Encoded) -> Answer:
+    def _full_answer(self, exchange: InferExchange, call: InferCall, encoded: Encoded) -> Answer:
         kind, content, tail = encoded
         fields = exchange.head.fields
         if b"origin" in fields:
@@ -286,12 +286,12 @@ class InferHandler:
 
     def _encode_on_thread(self, exchange: InferExchange, call: InferCall) -> Answer | None:
         """Encode a large answer on a thread; if none is free, return the answer that says so."""
-        work = partial(self._encoded, exchange, call, Pacer().pause)
+        work = partial(self._encode, exchange, call, Pacer().pause)
         try:
             exchange.job = self.plane.offload.submit(work, partial(self._deliver, exchange, call), call.output_bytes)
         except Overloaded as fault:
             call.fail(fault)
-            return self._failed(exchange, call)
+            return self._fault_answer(exchange, call)
         call.loaded.hold()
         return None
 
@@ -303,14 +303,14 @@ class InferHandler:
         try:
             if encoded is None:
                 raise error or Internal("the answer could not be written")
-            answer = self._whole(exchange, call, encoded)
+            answer = self._full_answer(exchange, call, encoded)
         except Exception as fault:  # a defect must not end the connection
             call.fail(fault)
-            answer = self._failed(exchange, call)
+            answer = self._fault_answer(exchange, call)
         self.plane.batcher.deliver(exchange, exchange, call, answer)
         call.loaded.release()
 
-    def _failed(self, exchange: InferExchange, call: InferCall) -> bytes:
+    def _fault_answer(self, exchange: InferExchange, call: InferCall) -> bytes:
         """The answer to a call that has a fault."""
         lines = self._parts.get(call.loaded).fields[call.route] + _id_line(call.id)
         return self._failure(exchange, call.fault or Internal("the request failed"), lines)

@@ -8,7 +8,7 @@ import numpy as np
 
 from penstock.api.rest.json_scan import SPACE, string_end
 from penstock.core.errors import InvalidInput
-from penstock.core.slices import BYTE_SLICE, JSON_SLICE, TEXT_SLICE, Pause, no_pause
+from penstock.core.slices import BYTE_SLICE, JSON_SLICE, TEXT_SLICE, PauseWork, no_pause
 from penstock.core.tensors import MAX_RANK, NUMPY_TYPES, Array, shape_text
 
 _FLOATS: Final = ("FP32", "FP64")
@@ -33,16 +33,16 @@ _MISPLACED: Final = (b"]v", b"v[", b"][", b"[]")
 
 
 def array_of(
-    name: str, datatype: str, shape: tuple[int, ...], count: int, data: bytes, pause: Pause = no_pause
+    name: str, datatype: str, shape: tuple[int, ...], count: int, data: bytes, pause: PauseWork = no_pause
 ) -> Array:
     """An array of ``count`` elements, flat in ``data`` or nested to ``shape``; the datatype has a JSON form.
 
     Raises:
         InvalidInput: another number of elements, another nesting, or a value that the datatype does not have.
     """
-    depth = _nesting(data)
+    depth = _nesting_depth(data)
     if depth == 0 or len(data) <= WHOLE:
-        array = _whole(name, datatype, shape, data, depth)
+        array = _parse_array(name, datatype, shape, data, depth)
         if array.size != count:
             raise _wrong_count(name, datatype, shape, str(array.size))
         return array.reshape(shape)
@@ -64,11 +64,11 @@ def _irregular(name: str, shape: tuple[int, ...]) -> InvalidInput:
     return InvalidInput(f"the data of input '{name}' is not regular; expected {shape_text(shape)}")
 
 
-def _whole(name: str, datatype: str, shape: tuple[int, ...], data: bytes, depth: int) -> Array:
+def _parse_array(name: str, datatype: str, shape: tuple[int, ...], data: bytes, depth: int) -> Array:
     """Flat or nested data; nested data must have the stated shape itself."""
     values = _values(name, datatype, data, depth)
     try:
-        array = _converted(name, datatype, values if depth else [values])
+        array = _convert(name, datatype, values if depth else [values])
     except ValueError:
         raise _irregular(name, shape) from None
     if array.ndim != max(depth, 1):  # NumPy takes lists for elements where they may be any object
@@ -89,7 +89,7 @@ def _values(name: str, datatype: str, data: bytes, depth: int) -> Any:
         raise InvalidInput(f"the data of input '{name}' is not {datatype}: {error}") from None
 
 
-def _converted(name: str, datatype: str, values: list[Any]) -> Array:
+def _convert(name: str, datatype: str, values: list[Any]) -> Array:
     """Values as the datatype has them; raises ``ValueError`` where lists differ in length."""
     try:
         with np.errstate(over="raise"):
@@ -98,7 +98,7 @@ def _converted(name: str, datatype: str, values: list[Any]) -> Array:
         raise InvalidInput(f"the data of input '{name}' holds a number outside the range of {datatype}") from None
 
 
-def _nesting(data: bytes) -> int:
+def _nesting_depth(data: bytes) -> int:
     """How many lists open at the beginning of the data (0 for a bare scalar)."""
     depth = 0
     for byte in data[:BYTE_SLICE]:
@@ -140,10 +140,10 @@ class _Slices:
         stop = self.filled + len(values)
         if stop > self.count:
             raise _wrong_count(self.name, self.datatype, self.shape, "more")
-        self.found[self.filled : stop] = _converted(self.name, self.datatype, values)
+        self.found[self.filled : stop] = _convert(self.name, self.datatype, values)
         self.filled = stop
 
-    def whole(self) -> Array:
+    def all_elements(self) -> Array:
         """All elements."""
         if self.filled != self.count:
             raise _wrong_count(self.name, self.datatype, self.shape, str(self.filled))
@@ -153,7 +153,7 @@ class _Slices:
 class _NumberSlices(_Slices):
     """Of numbers or truth values: cut at commas, read without brackets, and the brackets compared with the shape."""
 
-    def read(self, data: bytes, pause: Pause) -> Array:
+    def read(self, data: bytes, pause: PauseWork) -> Array:
         """All elements; raises ``InvalidInput``."""
         at = 0
         while at < len(data):
@@ -168,7 +168,7 @@ class _NumberSlices(_Slices):
             pause()
         if at == len(data):  # a comma is the last
             raise _irregular(self.name, self.shape)
-        return self.whole()
+        return self.all_elements()
 
     def _read(self, text: bytes) -> None:
         first = self.filled
@@ -198,7 +198,7 @@ class _NumberSlices(_Slices):
 class _TextSlices(_Slices):
     """Of texts: cut between strings, and what stands between them compared with the shape."""
 
-    def read(self, data: bytes, pause: Pause) -> Array:
+    def read(self, data: bytes, pause: PauseWork) -> Array:
         """All elements; raises ``InvalidInput``."""
         texts: list[bytes] = []
         at = 0
@@ -206,7 +206,7 @@ class _TextSlices(_Slices):
             quote = data.find(b'"', at)
             gap, place = data[at : quote if quote >= 0 else len(data)], self.filled + len(texts)
             plain = gap == b"," and place % self.sizes[0]
-            if not plain and gap.translate(None, SPACE) != self._gap(place):
+            if not plain and gap.translate(None, SPACE) != self._separator(place):
                 raise _irregular(self.name, self.shape)
             if quote < 0:
                 break
@@ -219,12 +219,12 @@ class _TextSlices(_Slices):
                 texts = []
                 pause()
         self._read(texts)
-        return self.whole()
+        return self.all_elements()
 
     def _read(self, texts: list[bytes]) -> None:
         self.add(_values(self.name, self.datatype, b"[%b]" % b",".join(texts), 1))
 
-    def _gap(self, place: int) -> bytes:
+    def _separator(self, place: int) -> bytes:
         """What stands before the element at ``place``, or after the last."""
         edges = sum(place % size == 0 for size in self.sizes)
         if place == 0:

@@ -9,7 +9,7 @@ from os import urandom
 from typing import Final
 
 from penstock.core.errors import InvalidInput, TooLarge
-from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import MAX_RANK
 
 MIN_LIST: Final = 2048
@@ -31,7 +31,7 @@ _INSIDE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _ENDING: Final = b"]" + SPACE
 
 
-class Skeleton:
+class JsonSkeleton:
     """A JSON text whose long lists are elsewhere: ``text`` is the rest, ``lists`` where they begin and end."""
 
     __slots__ = ("lists", "text")
@@ -47,7 +47,7 @@ class Skeleton:
         return int(value[1 + len(_MARK) : -1])
 
 
-def skeleton(body: bytes, pause: Pause, max_texts: int) -> Skeleton:
+def skeleton(body: bytes, pause: PauseWork, max_texts: int) -> JsonSkeleton:
     """Take the long lists of numbers and of texts out.
 
     Raises:
@@ -62,7 +62,7 @@ class _Scan:
 
     __slots__ = ("_body", "_kept", "_lists", "_max_texts", "_parts", "_pause", "_size", "_steps")
 
-    def __init__(self, body: bytes, pause: Pause, max_texts: int) -> None:
+    def __init__(self, body: bytes, pause: PauseWork, max_texts: int) -> None:
         self._body = body
         self._pause = pause
         self._max_texts = max_texts
@@ -72,7 +72,7 @@ class _Scan:
         self._size = 0
         self._steps = 0
 
-    def run(self) -> Skeleton:
+    def run(self) -> JsonSkeleton:
         body, at = self._body, 0
         while True:
             quote = body.find(b'"', at)
@@ -81,10 +81,10 @@ class _Scan:
             self._check_size(at)
             if quote < 0:
                 break
-            opening = self._opening_before(quote)
+            opening = self._list_start_before(quote)
             at = self._string(quote) if opening < 0 else self._texts(opening, quote)
         self._keep(len(body))
-        return Skeleton(b"".join(self._parts), self._lists)
+        return JsonSkeleton(b"".join(self._parts), self._lists)
 
     def _structure(self, start: int, stop: int) -> int:
         """Numbers and structure between two strings: a long list in them is taken out; where to go on."""
@@ -116,7 +116,7 @@ class _Scan:
             self._pause()
         return -1
 
-    def _opening_before(self, quote: int) -> int:
+    def _list_start_before(self, quote: int) -> int:
         """Where the list begins whose first element is the string at ``quote``; -1 if it is none."""
         body, at, found = self._body, quote - 1, -1
         while at >= self._kept:
@@ -194,7 +194,7 @@ class _Scan:
             self._pause()
 
 
-def string_end(body: bytes, quote: int, pause: Pause) -> int:
+def string_end(body: bytes, quote: int, pause: PauseWork) -> int:
     """Where a JSON string ends, after its closing quote; -1 if it does not. With a pause after each slice of a string
     that has escapes."""
     at = quote + 1

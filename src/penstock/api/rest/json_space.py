@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from penstock.api.rest.json_scan import SPACE, string_end
-from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, Pause
+from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork
 
 LONG_SPACE: Final = 128
 """Bytes of white space from which on it is shortened."""
@@ -16,7 +16,7 @@ _BLANKS: Final = bytes(0x20 if byte in SPACE else 0x78 for byte in range(256))
 _SAMPLES: Final = b" " * (LONG_SPACE // _STRIDE - 1)
 
 
-def without_long_space(text: bytes, pause: Pause) -> bytes:
+def without_long_space(text: bytes, pause: PauseWork) -> bytes:
     """The text with one space for each long white space outside of strings; it means the same."""
     if not _may_have_long_space(text, pause):
         return text
@@ -37,7 +37,7 @@ def without_long_space(text: bytes, pause: Pause) -> bytes:
     return b"".join(parts)
 
 
-def _may_have_long_space(text: bytes, pause: Pause) -> bool:
+def _may_have_long_space(text: bytes, pause: PauseWork) -> bool:
     """Looks at every eighth byte, which is much faster than to look at all; false alarms cost no more than time."""
     for start in range(0, len(text), _PIECE):
         if _SAMPLES in text[start : start + _PIECE + LONG_SPACE : _STRIDE].translate(_BLANKS):

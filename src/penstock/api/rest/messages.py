@@ -10,7 +10,7 @@ NO_DATA = msgspec.Raw(b"")
 Parameters = dict[str, Any]
 
 
-class Input(msgspec.Struct, gc=False):
+class JsonInput(msgspec.Struct, gc=False):
     """One input tensor: its data, if it is not elsewhere, as it was written."""
 
     name: str
@@ -20,25 +20,25 @@ class Input(msgspec.Struct, gc=False):
     data: msgspec.Raw = NO_DATA
 
 
-class Output(msgspec.Struct, gc=False):
+class JsonOutput(msgspec.Struct, gc=False):
     """An output that is asked for."""
 
     name: str
     parameters: Parameters | None = None
 
 
-class Frame(msgspec.Struct, kw_only=True, gc=False):
+class RequestFields(msgspec.Struct, kw_only=True, gc=False):
     """What a request says beside its inputs."""
 
-    outputs: list[Output] | None = None
+    outputs: list[JsonOutput] | None = None
     id: str | None = None
     parameters: Parameters | None = None
 
 
-class Request(Frame, gc=False):
+class JsonRequest(RequestFields, gc=False):
     """Any request."""
 
-    inputs: list[Input]
+    inputs: list[JsonInput]
 
 
 class FlatFloats(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -50,7 +50,7 @@ class FlatFloats(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: list[float]
 
 
-class FlatRequest(Frame, gc=False):
+class FlatRequest(RequestFields, gc=False):
     """A request with such inputs alone."""
 
     inputs: list[FlatFloats]

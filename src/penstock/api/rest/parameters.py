@@ -5,11 +5,11 @@ from typing import Any
 from penstock.api.common import request_rules
 from penstock.api.rest.messages import Parameters
 from penstock.core.errors import InvalidInput
-from penstock.core.texts import shortened
-from penstock.serving.shared_memory import Regions, RegionSpan
+from penstock.core.texts import shorten
+from penstock.serving.shared_memory import RegionSpan, SharedRegions
 
 
-def span_of(name: str, parameters: Parameters, regions: Regions) -> RegionSpan | None:
+def span_of(name: str, parameters: Parameters, regions: SharedRegions) -> RegionSpan | None:
     """The shared memory that a tensor's parameters name, None for none."""
     region = parameters.get("shared_memory_region")
     if region is None:
@@ -17,14 +17,14 @@ def span_of(name: str, parameters: Parameters, regions: Regions) -> RegionSpan |
     return request_rules.span(
         name,
         region,
-        stated(parameters, "shared_memory_offset", 0),
+        parameter_value(parameters, "shared_memory_offset", 0),
         parameters.get("shared_memory_byte_size"),
         parameters.get("binary_data_size") is not None or bool(parameters.get("classification")),
         regions,
     )
 
 
-def stated(parameters: Parameters, key: str, default: Any) -> Any:
+def parameter_value(parameters: Parameters, key: str, default: Any) -> Any:
     """A parameter; null is as if it were not there, as clients write it whose messages have a field for each."""
     value = parameters.get(key)
     return default if value is None else value
@@ -44,7 +44,7 @@ def flag_of(parameters: Parameters, key: str, owner: str) -> bool | None:
 
 def allows_nulls(parameters: Parameters) -> bool:
     """Whether NaN and infinity may be null in a JSON answer; by default they are an error."""
-    value = stated(parameters, "non_finite", "error")
+    value = parameter_value(parameters, "non_finite", "error")
     if value not in ("error", "null"):
-        raise InvalidInput(f"the parameter 'non_finite' must be 'error' or 'null', got '{shortened(str(value))}'")
+        raise InvalidInput(f"the parameter 'non_finite' must be 'error' or 'null', got '{shorten(str(value))}'")
     return bool(value == "null")

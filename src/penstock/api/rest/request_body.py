@@ -12,7 +12,7 @@ from penstock.api.common.work import LargeWork
 from penstock.core.errors import Cancelled, InvalidInput, OverBudget, TooLarge
 from penstock.core.slices import Pacer
 from penstock.serving.memory_budget import MemoryBudget
-from penstock.serving.offload import Offload
+from penstock.serving.offload import OffloadPool
 
 SMALL_BODY = 1 << 20
 """Bytes of the body of a request that brings no data, such as for the index or for a load: more than any needs."""
@@ -23,7 +23,7 @@ _Body = TypeVar("_Body", bound=msgspec.Struct)
 class BodyReader:
     """Reads bodies; what they are inflated to is taken from ``memory``, and ``offload`` inflates large ones."""
 
-    def __init__(self, memory: MemoryBudget, offload: Offload) -> None:
+    def __init__(self, memory: MemoryBudget, offload: OffloadPool) -> None:
         self._memory = memory
         self._offload = offload
 
@@ -46,9 +46,9 @@ class BodyReader:
         except ClientDisconnect:
             raise Cancelled("the caller went away") from None
         coding = request.headers.get("content-encoding", "")
-        return await self._inflated(b"".join(parts), coding.encode("latin-1"), most)
+        return await self._inflate(b"".join(parts), coding.encode("latin-1"), most)
 
-    async def _inflated(self, body: bytes, coding: bytes, most: int) -> bytes:
+    async def _inflate(self, body: bytes, coding: bytes, most: int) -> bytes:
         """A body without its content coding; a thread inflates a large one."""
         try:
             return inflate(body, coding, most, None)
@@ -64,7 +64,7 @@ class BodyReader:
             memory.give_back(size)
 
 
-def decoded(body: bytes, kind: type[_Body]) -> _Body:
+def decode_body(body: bytes, kind: type[_Body]) -> _Body:
     """A JSON body as the structure that it should be; an empty one is an empty object.
 
     Raises:

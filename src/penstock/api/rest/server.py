@@ -3,11 +3,11 @@
 import socket
 from collections.abc import Sequence
 
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
 from penstock.api.rest.app import build_app
 from penstock.api.rest.application import RestApplication
-from penstock.api.rest.cors import Cors
+from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.infer_handler import InferHandler
 from penstock.serving.data_plane import DataPlane
 
@@ -20,11 +20,11 @@ class RestServer:
         self,
         plane: DataPlane,
         version: str,
-        limits: Limits,
+        limits: HttpLimits,
         certificate: tuple[str, str] | None = None,
         origins: Sequence[str] = (),
     ) -> None:
-        cors = Cors(origins)
+        cors = CorsPolicy(origins)
         infer = InferHandler(plane, cors)
         self._application = RestApplication(infer, build_app(plane, version), cors)
         self.http = Http1Server(self._application, limits, plane.memory, certificate)

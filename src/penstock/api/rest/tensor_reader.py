@@ -1,15 +1,15 @@
 """The inputs of a JSON or binary request as tensors, each checked against the signature first."""
 
 from penstock.api.common.request_rules import NameCheck
-from penstock.api.common.work import Work
+from penstock.api.common.work import RequestWork
 from penstock.api.rest.json_data import array_of
-from penstock.api.rest.json_scan import Skeleton
-from penstock.api.rest.messages import NO_DATA, Input, Request
+from penstock.api.rest.json_scan import JsonSkeleton
+from penstock.api.rest.messages import NO_DATA, JsonInput, JsonRequest
 from penstock.api.rest.parameters import span_of
 from penstock.core.errors import InvalidInput
 from penstock.core.signature import Signature
 from penstock.core.tensors import PLAIN, RAW_ONLY, Array, Shape, Tensor, element_count, from_raw
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 
 
 class TensorReader:
@@ -35,13 +35,13 @@ class TensorReader:
 
     def __init__(
         self,
-        request: Request,
+        request: JsonRequest,
         text: bytes,
-        cut: Skeleton | None,
+        cut: JsonSkeleton | None,
         binary: bytes | memoryview,
         signature: Signature,
-        regions: Regions,
-        work: Work,
+        regions: SharedRegions,
+        work: RequestWork,
     ) -> None:
         self.repeatable = True
         self._inputs = request.inputs
@@ -70,7 +70,7 @@ class TensorReader:
             raise InvalidInput("the request has a long list that is not the data of an input")
         return tensors
 
-    def _array(self, item: Input) -> Array:
+    def _array(self, item: JsonInput) -> Array:
         name, datatype, shape = item.name, item.datatype, tuple(item.shape)
         count = element_count(name, shape)
         self._signature.check(name, datatype, shape)
@@ -79,7 +79,7 @@ class TensorReader:
         shared = span_of(name, item.parameters, self._regions) if item.parameters else None
         size = self._binary_size(item)
         if shared is not None:
-            self._work.copied(shared.size)
+            self._work.add_copied(shared.size)
             self._count_text(item, shared.size)
             self.repeatable = False
             return from_raw(name, datatype, shape, shared.read(), self._work.pause)
@@ -87,13 +87,13 @@ class TensorReader:
             self.repeatable = False
             return self._json_array(item, shape, count)
         if datatype not in PLAIN:
-            self._work.copied(size)
+            self._work.add_copied(size)
             self._count_text(item, size)
             self.repeatable = False
         self._offset += size
         return from_raw(name, datatype, shape, self._binary[self._offset - size : self._offset], self._work.pause)
 
-    def _binary_size(self, item: Input) -> int | None:
+    def _binary_size(self, item: JsonInput) -> int | None:
         left = len(self._binary) - self._offset
         if not item.parameters or "binary_data_size" not in item.parameters:
             alone = left and item.data is NO_DATA and len(self._inputs) == 1
@@ -111,7 +111,7 @@ class TensorReader:
             )
         return size
 
-    def _json_array(self, item: Input, shape: Shape, count: int) -> Array:
+    def _json_array(self, item: JsonInput, shape: Shape, count: int) -> Array:
         if item.datatype in RAW_ONLY:
             raise InvalidInput(
                 f"input '{item.name}' is {item.datatype}, which has no JSON form; send it as binary data"
@@ -126,7 +126,7 @@ class TensorReader:
         self._count_text(item, len(data))
         return array_of(item.name, item.datatype, shape, count, data, self._work.pause)
 
-    def _count_text(self, item: Input, size: int) -> None:
+    def _count_text(self, item: JsonInput, size: int) -> None:
         """Note the size of the data of an input, if it is text."""
         if item.datatype == "BYTES":
             self._work.text_bytes(item.name, size)

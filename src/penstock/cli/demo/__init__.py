@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.console import Exit, fail
+from penstock.cli.console import ExitCode, fail
 
 EXTRAS = ("onnx", "pyarrow", "skl2onnx", "sklearn")
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="Exit at the end instead of serving until Ctrl-C.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="ExitCode at the end instead of serving until Ctrl-C.")] = False,
 ) -> None:
     """Train two versions of a real classifier, serve them, and show predictions, traffic and counters."""
     if any(importlib.util.find_spec(name) is None for name in EXTRAS):
@@ -28,4 +28,4 @@ def demo(
     except StoryFailed as failure:
         fail(str(failure))
     except KeyboardInterrupt:
-        fail("the demo was stopped before its end", Exit.FAILURE)
+        fail("the demo was stopped before its end", ExitCode.FAILURE)

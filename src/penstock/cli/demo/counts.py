@@ -9,11 +9,11 @@ from penstock.cli.demo.training import MODEL
 LINE = re.compile(r"^penstock_requests_total\{(?P<labels>[^}]*)\} (?P<value>\S+)", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
-Counts = Counter[tuple[str, str]]
+AnswerCounts = Counter[tuple[str, str]]
 """Requests by version and protocol."""
 
 
-def read(address: str) -> tuple[Counts, int]:
+def read(address: str) -> tuple[AnswerCounts, int]:
     """Return the counted predictions and the number of failed requests; ``address`` is the ops port's."""
     connection = HTTPConnection(address, timeout=5.0)
     try:
@@ -23,9 +23,9 @@ def read(address: str) -> tuple[Counts, int]:
         connection.close()
 
 
-def parse(exposition: str) -> tuple[Counts, int]:
+def parse(exposition: str) -> tuple[AnswerCounts, int]:
     """As ``read``, from the text."""
-    counted, errors = Counts(), 0
+    counted, errors = AnswerCounts(), 0
     for line in LINE.finditer(exposition):
         labels = dict(LABEL.findall(line["labels"]))
         number = int(float(line["value"]))

@@ -24,7 +24,7 @@ class GatewayFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class DemoGateway:
     """A running gateway and its addresses (host:port)."""
 
     process: subprocess.Popen[bytes]
@@ -35,7 +35,7 @@ class Gateway:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Gateway]:
+def running(folder: Path) -> Iterator[DemoGateway]:
     """Serve an empty registry while a block runs; the gateway writes its files to ``folder``.
 
     It runs in a process group of its own, so that Ctrl-C reaches only the demo, which stops the gateway in order.
@@ -73,7 +73,7 @@ def _free_or_any(name: str, port: int) -> int:
     return port
 
 
-def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> Gateway:
+def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> DemoGateway:
     end = time.monotonic() + START_SECONDS
     while not ready.exists():
         if process.poll() is not None:
@@ -82,7 +82,7 @@ def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> Gateway:
             raise GatewayFailed(f"the gateway was not ready within {START_SECONDS:.0f} s:\n{_tail(log)}")
         time.sleep(0.02)
     facts = json.loads(ready.read_text())
-    return Gateway(process, facts["http"], facts["grpc"], facts["ops"], len(facts["workers"]))
+    return DemoGateway(process, facts["http"], facts["grpc"], facts["ops"], len(facts["workers"]))
 
 
 def _tail(log: Path) -> str:

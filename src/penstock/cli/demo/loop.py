@@ -11,9 +11,9 @@ from rich.console import Console
 
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document, RestClient
-from penstock.cli.demo.gateway import Gateway
-from penstock.cli.demo.traffic import Caller, RestTransport, drive
-from penstock.cli.demo.training import MODEL, SIDE, Digits
+from penstock.cli.demo.gateway import DemoGateway
+from penstock.cli.demo.traffic import CallingThread, RestTransport, drive
+from penstock.cli.demo.training import MODEL, SIDE, DigitRows
 from penstock.cli.demo.training_command import VERSION
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
@@ -79,7 +79,12 @@ class Loop:
     """Runs this part; ``sent`` counts predictions by version and protocol, ``request_of`` makes a request of rows."""
 
     def __init__(
-        self, console: Console, gateway: Gateway, digits: Digits, sent: Counter[tuple[str, str]], request_of: RequestOf
+        self,
+        console: Console,
+        gateway: DemoGateway,
+        digits: DigitRows,
+        sent: Counter[tuple[str, str]],
+        request_of: RequestOf,
     ) -> None:
         self.console = console
         self.gateway = gateway
@@ -108,7 +113,7 @@ class Loop:
             return False
         rows = slipped(self.digits.test_rows)
         callers = [
-            Caller(
+            CallingThread(
                 f"REST {index}",
                 "rest",
                 RestTransport(self.gateway.http, "", *map(self.request_of, rows[index::CALLERS, None])),

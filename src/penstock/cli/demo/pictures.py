@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from penstock.cli.demo.traffic import Caller, percentile_ms
+from penstock.cli.demo.traffic import CallingThread, percentile_ms
 from penstock.cli.demo.training import SIDE
 from penstock.core.tensors import Array
 
@@ -31,7 +31,7 @@ def side_by_side(heads: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]
     return table
 
 
-def traffic(callers: Sequence[Caller], seconds: float) -> Table:
+def traffic(callers: Sequence[CallingThread], seconds: float) -> Table:
     """Return the results of each caller so far, and of all together."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("caller")

@@ -18,16 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed, Client, Document, RestClient
 from penstock.cli.demo import counts, pictures
-from penstock.cli.demo.gateway import Gateway, GatewayFailed, running
+from penstock.cli.demo.gateway import DemoGateway, GatewayFailed, running
 from penstock.cli.demo.loop import Loop
-from penstock.cli.demo.traffic import Caller, GrpcTransport, RestTransport, WrongAnswer, drive
+from penstock.cli.demo.traffic import CallingThread, GrpcTransport, RestTransport, WrongAnswer, drive
 from penstock.cli.demo.training import (
     FAULTY,
     INPUT,
     LABELS,
     MODEL,
-    Digits,
-    Recipe,
+    DigitRows,
+    VersionRecipe,
     metadata,
     read_digits,
     recipes,
@@ -68,7 +68,7 @@ def run_story(once: bool) -> None:
     with scratch_folder(temporary_folder(), "demo") as name:
         folder = Path(name)
         try:
-            Story(console, folder, once).run()
+            DemoStory(console, folder, once).run()
         except (GatewayFailed, CallFailed, WrongAnswer) as failure:
             raise StoryFailed(str(failure)) from None
 
@@ -77,7 +77,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-class Story:
+class DemoStory:
     """The steps in order; ``sent`` counts every prediction by version and protocol."""
 
     def __init__(self, console: Console, folder: Path, once: bool) -> None:
@@ -85,7 +85,7 @@ class Story:
         self.folder = folder
         self.once = once
         self.sent: Counter[tuple[str, str]] = Counter()
-        self.digits: Digits = read_digits()
+        self.digits: DigitRows = read_digits()
 
     def run(self) -> None:
         """Run every step; see ``run_story``."""
@@ -118,12 +118,12 @@ class Story:
         with Progress(*columns, console=self.console) as bars:
             return {recipe.version: self.train_one(recipe, bars) for recipe in recipes()}
 
-    def train_one(self, recipe: Recipe, bars: Progress) -> Any:
+    def train_one(self, recipe: VersionRecipe, bars: Progress) -> Any:
         """Train one version, with its bar."""
         task = bars.add_task(f"version {recipe.version}: {recipe.title}", total=recipe.epochs, accuracy=0.0)
         return train(recipe, self.digits, lambda accuracy: bars.update(task, advance=1, accuracy=accuracy))
 
-    def push(self, gateway: Gateway, pipelines: dict[str, Any]) -> None:
+    def push(self, gateway: DemoGateway, pipelines: dict[str, Any]) -> None:
         """Push both versions; each is examined in a process of its own before it may serve."""
         self.title("Pushing both versions: each is examined, stored under its digest, loaded")
         registry = AdminApiClient(gateway.ops)
@@ -141,7 +141,7 @@ class Story:
                 f"one run takes {admission['p50_us']} µs; operators {operators}"
             )
 
-    def roll_out_the_good(self, gateway: Gateway) -> None:
+    def roll_out_the_good(self, gateway: DemoGateway) -> None:
         """Roll the second version out to all the traffic."""
         self.title("A rollout: version 2 replaces version 1 step by step, as the evidence allows")
         registry = AdminApiClient(gateway.ops)
@@ -153,7 +153,7 @@ class Story:
                 raise StoryFailed(f"version 2 should have been promoted: {over['state']}, {over['reason']}")
             self.answered_by(client, "promoted; champion points to version 2", "2")
 
-    def roll_out_the_bad(self, gateway: Gateway, pipelines: dict[str, Any]) -> None:
+    def roll_out_the_bad(self, gateway: DemoGateway, pipelines: dict[str, Any]) -> None:
         """Push a version that scales its pixels twice; the evidence rolls it back."""
         self.title(f"A faulty version {FAULTY}, which scales its pixels twice, is pushed and rolled back")
         folder, registry = self.folder / FAULTY, AdminApiClient(gateway.ops)
@@ -166,14 +166,14 @@ class Story:
         with RestClient(gateway.http, CALL_SECONDS) as client:
             self.answered_by(client, "rolled back", "2")
 
-    def close_the_loop(self, gateway: Gateway) -> None:
+    def close_the_loop(self, gateway: DemoGateway) -> None:
         """Shift the digits, and follow the gateway until the retrained version answers."""
         self.title("The scanner slips: the gateway detects drift, requests retraining and rolls out the result")
         if not Loop(self.console, gateway, self.digits, self.sent, request).run(self.folder):
             raise StoryFailed("the retrained version should answer now, and does not")
         self.console.print("the retrained version answers")
 
-    def roll_out(self, gateway: Gateway, version: str, guards: list[str]) -> Document:
+    def roll_out(self, gateway: DemoGateway, version: str, guards: list[str]) -> Document:
         """Start a rollout under traffic, and watch it to its end."""
         registry = AdminApiClient(gateway.ops)
         guard_specs = [
@@ -183,7 +183,7 @@ class Story:
         started = registry.begin(MODEL, "rollouts", {**specification, "reason": "the demo"})
         rows = [request(row[None]) for row in self.digits.test_rows[:ROLLOUT_ROWS]]
         callers = [
-            Caller(f"REST {index}", "rest", RestTransport(gateway.http, "", *rows[index::CALLERS]), "")
+            CallingThread(f"REST {index}", "rest", RestTransport(gateway.http, "", *rows[index::CALLERS]), "")
             for index in range(CALLERS)
         ]
         state = started
@@ -219,7 +219,7 @@ class Story:
             raise StoryFailed(f"{what}: version {reply.version} answered")
         self.console.print(f"{what}: version {version} answers")
 
-    def predict(self, gateway: Gateway) -> None:
+    def predict(self, gateway: DemoGateway) -> None:
         """Send every held-out digit to both versions by both protocols; print a few answers and the accuracies."""
         answers = {}
         with RestClient(gateway.http, CALL_SECONDS) as rest, GrpcClient(gateway.grpc, CALL_SECONDS) as by_grpc:
@@ -257,21 +257,21 @@ class Story:
         right = first_version == self.digits.test_labels
         return [*np.flatnonzero(~right)[:1].tolist(), *np.flatnonzero(right)[: SAMPLES - 1].tolist()]
 
-    def load(self, gateway: Gateway) -> None:
+    def load(self, gateway: DemoGateway) -> None:
         """Send traffic for a few seconds and print its figures."""
         self.title(f"Traffic for {TRAFFIC_SECONDS:.0f} seconds: three callers at full speed, in one process")
         one = request(self.digits.test_rows[:1])
         callers = [
-            Caller("REST, no version", "rest", RestTransport(gateway.http, "", one), "2"),
-            Caller("REST, version 1", "rest", RestTransport(gateway.http, "1", one), "1"),
-            Caller("gRPC, version 2", "grpc", GrpcTransport(gateway.grpc, "2", one), "2"),
+            CallingThread("REST, no version", "rest", RestTransport(gateway.http, "", one), "2"),
+            CallingThread("REST, version 1", "rest", RestTransport(gateway.http, "1", one), "1"),
+            CallingThread("gRPC, version 2", "grpc", GrpcTransport(gateway.grpc, "2", one), "2"),
         ]
         self.watch(callers)
         for caller in callers:
             for version, calls in caller.versions.items():
                 self.sent[version, caller.protocol] += calls
 
-    def watch(self, callers: list[Caller]) -> None:
+    def watch(self, callers: list[CallingThread]) -> None:
         """Run the callers; update the figures on a terminal, else print the last ones."""
         if not self.console.is_terminal:
             seconds = drive(callers, TRAFFIC_SECONDS, lambda _: None)
@@ -284,7 +284,7 @@ class Story:
                 lambda passed: live.update(pictures.traffic(callers, passed), refresh=True),
             )
 
-    def count(self, gateway: Gateway) -> None:
+    def count(self, gateway: DemoGateway) -> None:
         """Compare the gateway's counters with the requests sent."""
         self.title("Requests sent and requests counted by the gateway (/metrics)")
         counted, errors = settled(lambda: counts.read(gateway.ops), dict(self.sent))
@@ -292,7 +292,7 @@ class Story:
         if counted != self.sent or errors:
             raise StoryFailed(f"the counters differ from the requests sent ({errors} errors counted)")
 
-    def where_to_look(self, gateway: Gateway) -> None:
+    def where_to_look(self, gateway: DemoGateway) -> None:
         """Print commands to try while the gateway runs."""
         sample = self.folder / "digit.json"
         sample.write_text(json.dumps(request(self.digits.test_rows[:1])))
@@ -313,7 +313,7 @@ class Story:
         ):
             self.console.print(f"  {command}", soft_wrap=True, markup=False)
 
-    def stay(self, gateway: Gateway) -> None:
+    def stay(self, gateway: DemoGateway) -> None:
         """Serve until Ctrl-C, or until the gateway ends unexpectedly."""
         self.console.print("\nServing until Ctrl-C.")
         try:
@@ -344,8 +344,8 @@ def verdict(probabilities: Array) -> str:
 
 
 def settled(
-    read: Callable[[], tuple[counts.Counts, int]], sent: dict[tuple[str, str], int]
-) -> tuple[counts.Counts, int]:
+    read: Callable[[], tuple[counts.AnswerCounts, int]], sent: dict[tuple[str, str], int]
+) -> tuple[counts.AnswerCounts, int]:
     """Return the counters when they equal the requests sent, or after a moment: answers are counted when written."""
     end = time.monotonic() + SETTLE_SECONDS
     while True:

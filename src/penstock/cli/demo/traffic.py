@@ -97,7 +97,7 @@ class GrpcTransport:
 
 
 @dataclass(slots=True)
-class Caller:
+class CallingThread:
     """One thread that calls without pause; other threads may read its results. ``expected`` "" is any version."""
 
     title: str
@@ -133,7 +133,7 @@ def percentile_ms(times: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else 0.0
 
 
-def drive(callers: list[Caller], seconds: float, look: Callable[[float], object]) -> float:
+def drive(callers: list[CallingThread], seconds: float, look: Callable[[float], object]) -> float:
     """Run all callers for a time and return the seconds it took.
 
     ``look`` is called a few times a second with the seconds passed; the run ends early when it returns True.

@@ -36,7 +36,7 @@ output {{ name: "probabilities" data_type: TYPE_FP32 dims: {len(LABELS)} label_f
 
 
 @dataclass(frozen=True, slots=True)
-class Digits:
+class DigitRows:
     """Scanned digits of 8 x 8 pixels, 0 to 16 each: rows of 64 numbers, and what they show."""
 
     train_rows: Array
@@ -46,7 +46,7 @@ class Digits:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class VersionRecipe:
     """How one version is made: an untrained classifier and how often it sees the training rows."""
 
     version: str
@@ -64,25 +64,25 @@ def scaled_twice(pipeline: Any) -> Any:
     return Pipeline([("scale twice", pipeline[0]), *pipeline.steps])
 
 
-def recipes() -> tuple[Recipe, Recipe]:
+def recipes() -> tuple[VersionRecipe, VersionRecipe]:
     """The first version and its successor; both are seeded, so they come out the same every time."""
     return (
-        Recipe("1", "linear model", SGDClassifier(loss="log_loss", random_state=0), 30),
-        Recipe("2", "neural network", MLPClassifier((64,), learning_rate_init=0.003, random_state=0), 60),
+        VersionRecipe("1", "linear model", SGDClassifier(loss="log_loss", random_state=0), 30),
+        VersionRecipe("2", "neural network", MLPClassifier((64,), learning_rate_init=0.003, random_state=0), 60),
     )
 
 
-def read_digits() -> Digits:
+def read_digits() -> DigitRows:
     """The data, split into what is learned from and what is held out."""
     digits = load_digits()
     parts = train_test_split(
         digits.data.astype(np.float32), digits.target, test_size=HELD_OUT, random_state=0, stratify=digits.target
     )
     train_rows, test_rows, train_labels, test_labels = parts
-    return Digits(train_rows, train_labels, test_rows, test_labels)
+    return DigitRows(train_rows, train_labels, test_rows, test_labels)
 
 
-def train(recipe: Recipe, digits: Digits, progress: Callable[[float], None]) -> Any:
+def train(recipe: VersionRecipe, digits: DigitRows, progress: Callable[[float], None]) -> Any:
     """Train a pipeline from raw pixels to probabilities; ``progress`` gets the held-out accuracy after each epoch."""
     scaler = MaxAbsScaler().fit(digits.train_rows)
     pipeline = Pipeline([("scale", scaler), ("classify", recipe.classifier)])
@@ -115,7 +115,7 @@ def write_version(folder: Path, pipeline: Any) -> None:
     (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
 
 
-def metadata(recipe: Recipe, digits: Digits, pipeline: Any) -> Document:
+def metadata(recipe: VersionRecipe, digits: DigitRows, pipeline: Any) -> Document:
     """Return the origin of a version and its held-out accuracy."""
     data = hashlib.sha256(digits.train_rows.tobytes() + digits.train_labels.tobytes()).hexdigest()
     return {

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document
-from penstock.cli.demo.training import INPUT, LABELS, MODEL, Digits, Recipe, train, write_version
+from penstock.cli.demo.training import INPUT, LABELS, MODEL, DigitRows, VersionRecipe, train, write_version
 from penstock.cli.upload import upload
 from penstock.core.tensors import Array
 from penstock.engine.scratch import scratch_folder, temporary_folder
@@ -31,7 +31,9 @@ def main(ops: str) -> None:
     """Train on the captured rows that have labels, and push the version to the gateway at ``ops`` (host:port)."""
     event = json.load(sys.stdin)
     digits = read_rows(Path(os.environ["PENSTOCK_ROWS"]))
-    recipe = Recipe(VERSION, "neural network", MLPClassifier((64,), learning_rate_init=0.003, random_state=1), EPOCHS)
+    recipe = VersionRecipe(
+        VERSION, "neural network", MLPClassifier((64,), learning_rate_init=0.003, random_state=1), EPOCHS
+    )
     pipeline = train(recipe, digits, lambda _accuracy: None)
     accuracy = float(pipeline.score(digits.test_rows, digits.test_labels))
     gateway = AdminApiClient(ops)
@@ -45,17 +47,17 @@ def main(ops: str) -> None:
     print(f"trained on {len(digits.train_rows)} rows: {accuracy:.1%}")
 
 
-def read_rows(file: Path) -> Digits:
+def read_rows(file: Path) -> DigitRows:
     """Return the captured rows with a label, split into training and held-out rows."""
     table = read_table(file)
     known = np.isfinite(table["label"])
     pixels: Array = np.stack(table[INPUT].tolist()).astype(np.float32)[known]
     labels = table["label"][known].astype(int)
     held_out = np.arange(len(labels)) % HELD_OUT == 0
-    return Digits(pixels[~held_out], labels[~held_out], pixels[held_out], labels[held_out])
+    return DigitRows(pixels[~held_out], labels[~held_out], pixels[held_out], labels[held_out])
 
 
-def lineage(event: Document, digits: Digits, accuracy: float) -> Document:
+def lineage(event: Document, digits: DigitRows, accuracy: float) -> Document:
     """Return the origin of the version and its accuracy."""
     data = hashlib.sha256(digits.train_rows.tobytes() + digits.train_labels.tobytes()).hexdigest()
     return {

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Job:
+class BlockingCall:
     """One call: ``returned`` says that its function has, ``abandoned`` that nobody waits for it any more."""
 
     work: Callable[[], Any]
@@ -67,7 +67,7 @@ class BlockingPool:
         self._subject = subject
         self._deadline_s = deadline_s
         self._changed = threading.Condition()
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[BlockingCall] = deque()
         self._threads = self._idle = self._running = self._abandoned = 0
         self._refused: Counter[str] = Counter()
         self._closed = False
@@ -82,7 +82,7 @@ class BlockingPool:
         found: T = await self.result(self.submit(lambda: function(*arguments)), deadline_s)
         return found
 
-    async def result(self, job: Job, deadline_s: float | None = None) -> Any:
+    async def result(self, job: BlockingCall, deadline_s: float | None = None) -> Any:
         """What a call that was submitted returns or raises; as ``call``."""
         limit = self._deadline_s if deadline_s is None else deadline_s
         waiter: asyncio.Future[Any] = asyncio.wrap_future(job.future)
@@ -118,13 +118,13 @@ class BlockingPool:
         for reason in ("full", "late"):
             yield Point(metrics.BLOCKING_CALLS_REFUSED, (self.name, reason), self._refused[reason])
 
-    def submit(self, work: Callable[[], Any]) -> Job:
+    def submit(self, work: Callable[[], Any]) -> BlockingCall:
         """Begin a call whose caller looks at its future now and then, and abandons it when it is late.
 
         Raises:
             NotReady: too many calls wait, or the pool is closed.
         """
-        job = Job(work, Future())
+        job = BlockingCall(work, Future())
         with self._changed:
             if self._closed:
                 raise NotReady(STOPPING)
@@ -138,7 +138,7 @@ class BlockingPool:
             self._changed.notify()
         return job
 
-    def abandon(self, job: Job) -> None:
+    def abandon(self, job: BlockingCall) -> None:
         """Wait no longer for a call: one that was not begun never is, and its future is cancelled."""
         with self._changed:
             self._refused["late"] += 1
@@ -156,7 +156,7 @@ class BlockingPool:
         while (job := self._next()) is not None:
             self._perform(job)
 
-    def _next(self) -> Job | None:
+    def _next(self) -> BlockingCall | None:
         """What to do next; None where this thread is to end."""
         with self._changed:
             self._idle += 1
@@ -170,7 +170,7 @@ class BlockingPool:
             job.future.set_running_or_notify_cancel()
             return job
 
-    def _perform(self, job: Job) -> None:
+    def _perform(self, job: BlockingCall) -> None:
         result, fault = None, None
         try:
             result = job.work()

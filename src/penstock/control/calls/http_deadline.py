@@ -22,7 +22,7 @@ RESOLVERS = 8
 
 _resolvers = threading.BoundedSemaphore(RESOLVERS)
 
-Place = tuple[socket.AddressFamily, socket.SocketKind, int, Any]
+SocketAddress = tuple[socket.AddressFamily, socket.SocketKind, int, Any]
 """Where to connect to: family, kind, protocol and address."""
 
 
@@ -41,7 +41,7 @@ def exchanging(
     timer.daemon = True
     timer.start()
     try:
-        opener = urllib.request.build_opener(_Plain(deadline), _Secure(deadline), *handlers)
+        opener = urllib.request.build_opener(_PlainHandler(deadline), _SecureHandler(deadline), *handlers)
         with opener.open(request, timeout=wait_s) as answer:
             yield answer
     finally:
@@ -61,9 +61,9 @@ class _Deadline:
     def connect(self, address: tuple[str, int], wait_s: float, *_: object) -> socket.socket:
         """A connection to the first address of a name that takes one, as ``socket.create_connection`` makes it."""
         failed = OSError("the name has no address")
-        for place in self._resolved(*address):
+        for place in self._resolve(*address):
             try:
-                return self._connected(place, wait_s)
+                return self._connect(place, wait_s)
             except OSError as error:
                 failed = error
         raise failed
@@ -89,7 +89,7 @@ class _Deadline:
             raise TimeoutError("timed out")
         return left
 
-    def _connected(self, place: Place, wait_s: float) -> socket.socket:
+    def _connect(self, place: SocketAddress, wait_s: float) -> socket.socket:
         family, kind, protocol, where = place
         opened = socket.socket(family, kind, protocol)
         try:
@@ -108,10 +108,10 @@ class _Deadline:
         if over:
             self.end()
 
-    def _resolved(self, host: str, port: int) -> list[Place]:
+    def _resolve(self, host: str, port: int) -> list[SocketAddress]:
         if not _resolvers.acquire(timeout=self._left_s()):
             raise TimeoutError("names are not resolved")
-        found: Future[list[Place]] = Future()
+        found: Future[list[SocketAddress]] = Future()
         try:
             threading.Thread(target=_resolve, args=(host, port, found), name="resolver", daemon=True).start()
         except RuntimeError as error:  # no thread can be started
@@ -120,7 +120,7 @@ class _Deadline:
         return found.result(self._left_s())
 
 
-def _resolve(host: str, port: int, found: "Future[list[Place]]") -> None:
+def _resolve(host: str, port: int, found: "Future[list[SocketAddress]]") -> None:
     try:
         known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         found.set_result([(family, kind, protocol, where) for family, kind, protocol, _, where in known])
@@ -140,7 +140,7 @@ class _SecureConnection(_PlainConnection, http.client.HTTPSConnection):
     """The same over TLS: what it connects with comes next in the order of its bases."""
 
 
-class _Plain(urllib.request.HTTPHandler):
+class _PlainHandler(urllib.request.HTTPHandler):
     def __init__(self, deadline: _Deadline) -> None:
         super().__init__()
         self._deadline = deadline
@@ -149,7 +149,7 @@ class _Plain(urllib.request.HTTPHandler):
         return self.do_open(partial(_PlainConnection, self._deadline), req)
 
 
-class _Secure(urllib.request.HTTPSHandler):
+class _SecureHandler(urllib.request.HTTPSHandler):
     def __init__(self, deadline: _Deadline) -> None:
         super().__init__()
         self._deadline = deadline

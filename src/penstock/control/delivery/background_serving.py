@@ -10,7 +10,7 @@ from penstock.core.errors import Fault
 log = logging.getLogger("penstock.control")
 
 
-class Fleet(Protocol):
+class ChangeServer(Protocol):
     """What is asked of this gateway's workers."""
 
     async def serve_changes(self) -> bool:
@@ -20,7 +20,7 @@ class Fleet(Protocol):
 class BackgroundServing:
     """At most one task for each model. Belongs to the event loop."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: ChangeServer) -> None:
         self._fleet = fleet
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -28,16 +28,16 @@ class BackgroundServing:
         """Bring what was just stored for a model; what was begun for it before is given up."""
         if (before := self._tasks.get(model)) is not None:
             before.cancel()  # it waits for weights that are out of date
-        task = self._tasks[model] = asyncio.create_task(self._bring(model))
-        task.add_done_callback(partial(self._brought, model))
+        task = self._tasks[model] = asyncio.create_task(self._serve(model))
+        task.add_done_callback(partial(self._note_served, model))
 
-    async def _bring(self, model: str) -> None:
+    async def _serve(self, model: str) -> None:
         try:
             await self._fleet.serve_changes()
         except Fault as fault:
             log.warning("a step of model '%s' is stored, and the next look at the registry serves it: %s", model, fault)
 
-    def _brought(self, model: str, task: "asyncio.Task[None]") -> None:
+    def _note_served(self, model: str, task: "asyncio.Task[None]") -> None:
         if self._tasks.get(model) is task:
             del self._tasks[model]
 

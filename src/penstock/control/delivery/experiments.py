@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from penstock.control.delivery.model_versions import refuse_unready
-from penstock.control.delivery.observations import UNSETTLED, new_strata, stages, without_strata
-from penstock.control.delivery.trial import CONTROLLER, Trials, kept_route
-from penstock.control.monitoring.label_comparisons import Signal, Terms
+from penstock.control.delivery.observations import NOT_CONVERGED, new_strata, stages_of, without_strata
+from penstock.control.delivery.trial import CONTROLLER, TrialController, stored_route
+from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, NotFound
-from penstock.core.experiments import Experiment, State
+from penstock.core.experiments import Experiment, ExperimentState
 from penstock.core.routing import RouteSpec, lay_out, stable_of, stored_out
 from penstock.core.versions import CHAMPION
-from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.stores.traffic import EXPERIMENT, Change, Event, Trial
+from penstock.registry.records import Author, Document, ModelRecord
+from penstock.registry.stores.traffic import EXPERIMENT, Trial, TrialChange, TrialEvent
 
 log = logging.getLogger("penstock.control")
 
@@ -24,32 +24,34 @@ WHOLE = 1
 """The stage of rewards: answers are compared from the beginning of an experiment to its end."""
 
 
-class Experiments(Trials):
+class Experiments(TrialController):
     """All experiments as this gateway sees them."""
 
     kind = EXPERIMENT
-    signal = Signal.REWARD
+    signal = ComparedSignal.REWARD
 
-    def beginning(
+    def first_change(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
-    ) -> Change:
-        """See ``Trials``."""
+    ) -> TrialChange:
+        """See ``TrialController``."""
         spec = experiments.spec_in(document)
         for version in spec.arms:
             refuse_unready(record.name, statuses, version)
         champion = record.aliases.get(CHAMPION)
         stable = stable_of(spec.arms, None if champion is None else champion.version)
-        first = {"stage": UNSETTLED, "at": self.clock(), **self._counted(record.name, spec.arms)}
+        first = {"stage": NOT_CONVERGED, "at": self.clock(), **self._requests_by_arm(record.name, spec.arms)}
         seen = {self.gateway: first}  # what was counted before does not belong to it
-        kept = _Kept(experiments.start_experiment(spec, self.clock()), record.route, None, stable, trial_id, seen)
+        kept = _ExperimentDocument(
+            experiments.start_experiment(spec, self.clock()), record.route, None, stable, trial_id, seen
+        )
         kept = replace(kept, route=kept.stage_route(record.route))
-        return Change(kept.out(), route=kept.route)
+        return TrialChange(kept.to_document(), route=kept.route)
 
-    def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
-        """See ``Trials``: an experiment can be paused, resumed and stopped."""
-        kept = _Kept.of(trial.document)
+    def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
+        """See ``TrialController``: an experiment can be paused, resumed and stopped."""
+        kept = _ExperimentDocument.parse(trial.document)
         present = kept.experiment.state
-        states = {"pause": State.PAUSED, "resume": State.RUNNING, "stop": State.STOPPED}
+        states = {"pause": ExperimentState.PAUSED, "resume": ExperimentState.RUNNING, "stop": ExperimentState.STOPPED}
         if verb not in states:
             raise NotFound("an experiment can be paused, resumed or stopped")
         if not kept.experiment.is_open:
@@ -58,54 +60,57 @@ class Experiments(Trials):
             raise Conflict(f"the experiment is {present.value} already")
         why = reason or f"{verb} on request"
         after = replace(kept.experiment, state=states[verb], reason=why, stage=kept.experiment.stage + 1)
-        return partial(_next, trial, after)
+        return partial(_next_change, trial, after)
 
-    def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
-        """See ``Trials``."""
-        kept = _Kept.of(trial.document)
+    def current_route(self, trial: Trial) -> tuple[RouteSpec | None, int]:
+        """See ``TrialController``."""
+        kept = _ExperimentDocument.parse(trial.document)
         return kept.route, kept.experiment.stage
 
-    def look(self, trial: Trial) -> Document:
-        """See ``Trials``."""
-        return self._counted(trial.model, _Kept.of(trial.document).experiment.spec.arms)
+    def own_counts(self, trial: Trial) -> Document:
+        """See ``TrialController``."""
+        return self._requests_by_arm(trial.model, _ExperimentDocument.parse(trial.document).experiment.spec.arms)
 
-    def _counted(self, model: str, versions: Iterable[str]) -> Document:
+    def _requests_by_arm(self, model: str, versions: Iterable[str]) -> Document:
         return {"arms": {version: self.fleet.totals(model, version).split_requests() for version in versions}}
 
-    def compared(self, trial: Trial) -> Terms:
-        """See ``Trials``: all answers since the experiment began; rewards come late, and weights may move before."""
-        arms = tuple(_Kept.of(trial.document).experiment.spec.arms)
-        return Terms(trial.id, trial.model, self.signal, WHOLE, arms)
+    def comparison_terms(self, trial: Trial) -> ComparisonTerms:
+        """See ``TrialController``: all answers since the experiment began, as rewards come late."""
+        arms = tuple(_ExperimentDocument.parse(trial.document).experiment.spec.arms)
+        return ComparisonTerms(trial.id, trial.model, self.signal, WHOLE, arms)
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
-        """See ``Trials``."""
-        kept = _Kept.of(trial.document)
+        """See ``TrialController``."""
+        kept = _ExperimentDocument.parse(trial.document)
         before = kept.experiment
-        after = _added(before, kept.seen, looks)
-        seen = _remembered(kept.seen, looks, before.stage)
+        after = _add_observations(before, kept.observations, looks)
+        seen = _last_observations(kept.observations, looks, before.stage)
         weights = experiments.decide(after, self.clock(), trial.revision) if acknowledged else None
-        written = replace(trial, document=replace(kept, experiment=after, seen=seen).out())
+        written = replace(trial, document=replace(kept, experiment=after, observations=seen).to_document())
         try:
             if weights is not None:
                 shares = ", ".join(f"{arm} {weight / 100:g} %" for arm, weight in weights.items())
                 moved = replace(
                     after, weights=weights, stage=after.stage + 1, moved_at=self.clock(), reason=f"rewards: {shares}"
                 )
-                by = By(CONTROLLER, moved.reason)
-                await self.run_on_thread(self.leader.change, written, partial(_next, written, moved), "move", by)
+                by = Author(CONTROLLER, moved.reason)
+                await self.run_on_thread(self.leader.change, written, partial(_next_change, written, moved), "move", by)
                 self.background.start(trial.model)
-            elif after != before or stages(seen) != stages(kept.seen):
+            elif after != before or stages_of(seen) != stages_of(kept.observations):
                 await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("experiment %s of %s: %s", trial.id, trial.model, conflict)
 
-    def shown(self, trial: Trial) -> Document:
-        """See ``Trials``."""
-        return {**self.heading(trial), **experiments.experiment_document(_Kept.of(trial.document).experiment)}
+    def to_api(self, trial: Trial) -> Document:
+        """See ``TrialController``."""
+        return {
+            **self.common_fields(trial),
+            **experiments.experiment_document(_ExperimentDocument.parse(trial.document).experiment),
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _ExperimentDocument:
     """An experiment's document: the experiment, the route before it and the present one, who answers for arms that
     cannot, and what every gateway had counted when it was last brought up to date."""
 
@@ -114,27 +119,27 @@ class _Kept:
     route: RouteSpec | None
     stable: str
     salt: str
-    seen: Mapping[str, Document]
+    observations: Mapping[str, Document]
 
     @classmethod
-    def of(cls, document: Document) -> "_Kept":
+    def parse(cls, document: Document) -> "_ExperimentDocument":
         return cls(
             experiments.experiment_in(document["experiment"]),
-            kept_route(document["base"]),
-            kept_route(document["route"]),
+            stored_route(document["base"]),
+            stored_route(document["route"]),
             document["stable"],
             document["salt"],
             document["seen"],
         )
 
-    def out(self) -> Document:
+    def to_document(self) -> Document:
         return {
             "experiment": experiments.experiment_out(self.experiment),
             "base": None if self.base is None else stored_out(self.base),
             "route": None if self.route is None else stored_out(self.route),
             "stable": self.stable,
             "salt": self.salt,
-            "seen": dict(self.seen),
+            "seen": dict(self.observations),
             "told": experiments.experiment_document(self.experiment),
         }
 
@@ -154,7 +159,9 @@ class _Kept:
         )
 
 
-def _added(experiment: Experiment, before: Mapping[str, Document], now: Mapping[str, Document]) -> Experiment:
+def _add_observations(
+    experiment: Experiment, before: Mapping[str, Document], now: Mapping[str, Document]
+) -> Experiment:
     """The experiment with what the gateways have counted since; one whose counters began anew counts from now on."""
     requests: dict[str, int] = {}
     for gateway, look in now.items():
@@ -166,7 +173,7 @@ def _added(experiment: Experiment, before: Mapping[str, Document], now: Mapping[
     return experiments.add_rewards(experiment, strata, requests) if strata or any(requests.values()) else experiment
 
 
-def _remembered(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> dict[str, Document]:
+def _last_observations(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> dict[str, Document]:
     """The last look of each gateway; one that has had the weights of this stage has had them."""
     found = {}
     for gateway, look in now.items():
@@ -175,12 +182,12 @@ def _remembered(before: Mapping[str, Document], now: Mapping[str, Document], sta
     return found
 
 
-def _next(trial: Trial, after: Experiment, record: ModelRecord) -> Change:
+def _next_change(trial: Trial, after: Experiment, record: ModelRecord) -> TrialChange:
     """What changes together when weights move or a person asks for something."""
-    kept = replace(_Kept.of(trial.document), experiment=after)
+    kept = replace(_ExperimentDocument.parse(trial.document), experiment=after)
     kept = replace(kept, route=kept.stage_route(record.route))
     event = None
     if not after.is_open:
         subject, data = f"models/{trial.model}", {"experiment": trial.id, **experiments.experiment_document(after)}
-        event = Event("experiment.finished.v1", subject, trial.id, data)
-    return Change(kept.out(), after.is_open, kept.route, event=event)
+        event = TrialEvent("experiment.finished.v1", subject, trial.id, data)
+    return TrialChange(kept.to_document(), after.is_open, kept.route, event=event)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from penstock.core.desired import State, VersionStatus, serving_version
+from penstock.core.desired import ReadyState, VersionStatus, serving_version
 from penstock.core.errors import NotFound, Refused
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import ModelRecord
@@ -29,6 +29,6 @@ def refuse_unready(model: str, statuses: Mapping[str, VersionStatus], version: s
     if version not in statuses:
         raise NotFound(f"model '{model}' serves no version '{version}'")
     status = statuses[version]
-    if status.state is not State.READY:
+    if status.state is not ReadyState.READY:
         because = status.reason or status.state.lower()
         raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")

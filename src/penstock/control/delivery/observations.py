@@ -7,23 +7,23 @@ from typing import Any
 
 from penstock.control.monitoring.label_comparisons import stratum_in
 from penstock.core.label_matching import Stratum
-from penstock.core.rollouts.guard_evidence import Batch, Labelled
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, LabelledCounts
 from penstock.monitor.counters.layout import OUTPUTS
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.outputs import NOT_FINITE
 
 Document = Mapping[str, Any]
 Arm = dict[str, Any]
-Look = dict[str, Any]
+Observation = dict[str, Any]
 
 COUNTED = ("errors", "requests", "latency", "runs")
 """Counts of an arm that differences are taken of, beside its outputs."""
 
-UNSETTLED = -1
+NOT_CONVERGED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
 
 
-def arm(totals: Totals, outputs: int) -> Arm:
+def arm_counts(totals: Totals, outputs: int) -> Arm:
     """What a version did on the split's requests; ``outputs`` is how many of its outputs are counted."""
     bad, good = totals.split_outcomes()
     return {
@@ -35,17 +35,17 @@ def arm(totals: Totals, outputs: int) -> Arm:
     }
 
 
-def pairs(totals: Totals) -> list[float]:
+def shadow_pairs(totals: Totals) -> list[float]:
     """A shadow's pairs that differ, and the others."""
     shadow = totals.shadow()
     return [shadow["disagreements"], shadow["pairs"] - shadow["disagreements"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class EvidenceStep:
     """The difference between two looks: what canary and control did, and each one's requests."""
 
-    batch: Batch
+    batch: EvidenceBatch
     requests: tuple[int, int]
 
     @property
@@ -55,13 +55,13 @@ class Step:
         return not any(self.requests) and not sum(batch.disagreements) and not batch.labelled and not batch.values
 
 
-def step(
+def evidence_step(
     before: Mapping[str, Document],
     now: Mapping[str, Document],
     stage: int,
     versions: tuple[str, str] = ("", ""),
     sticky: bool = False,
-) -> Step:
+) -> EvidenceStep:
     """What the gateways' workers did between two looks under the weights of ``stage``, over all gateways; ``versions``
     are the canary and the control, ``sticky`` says that units are split and not requests.
 
@@ -76,20 +76,22 @@ def step(
     canary = _total([one["canary"] for one in differences])
     control = _total([one["control"] for one in differences])
     agreed = _sums([one["pairs"] for one in differences]) or [0, 0]
-    batch = Batch(
+    batch = EvidenceBatch(
         errors=(canary["errors"], control["errors"]),
         latency=(canary["latency"], control["latency"]),
         runs=(canary["runs"], control["runs"]),
-        outputs=_first(canary, control),
+        outputs=_first_output(canary, control),
         quality=(_not_finite(canary), _not_finite(control)),
         labelled=_labelled(before, now, stage, versions),
         disagreements=agreed,
         copies=len(differences) if sticky else 0,
     )
-    return Step(batch, (int(sum(canary["requests"])), int(sum(control["requests"]))))
+    return EvidenceStep(batch, (int(sum(canary["requests"])), int(sum(control["requests"]))))
 
 
-def kept(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> dict[str, Look]:
+def last_of_stage(
+    before: Mapping[str, Observation], now: Mapping[str, Observation], stage: int
+) -> dict[str, Observation]:
     """The looks that the next step begins from: each gateway's last one of this stage.
 
     So a gateway whose control process or worker is replaced loses nothing of what was counted meanwhile.
@@ -102,12 +104,12 @@ def kept(before: Mapping[str, Look], now: Mapping[str, Look], stage: int) -> dic
     }
 
 
-def stages(looks: Mapping[str, Document]) -> dict[str, int]:
+def stages_of(looks: Mapping[str, Document]) -> dict[str, int]:
     """The stage of each gateway's look."""
     return {gateway: look["stage"] for gateway, look in looks.items()}
 
 
-def without_strata(look: Look) -> Look:
+def without_strata(look: Observation) -> Observation:
     """A look as it is remembered: until when its labels are known, and not what they said."""
     labels = look.get("labels")
     return look if labels is None else {**look, "labels": {**labels, "strata": []}}
@@ -130,7 +132,7 @@ def new_strata(before: Mapping[str, Document], now: Mapping[str, Document], stag
     return found
 
 
-def labels_out(looks: Mapping[str, Document]) -> dict[str, Any]:
+def waiting_labels_out(looks: Mapping[str, Document]) -> dict[str, Any]:
     """Labels that are no evidence yet, over all gateways, as people are shown them: how many of each version wait for
     those of the others or for their time, and how many found none."""
     known = [labels for look in looks.values() if (labels := look.get("labels")) is not None]
@@ -142,10 +144,10 @@ def labels_out(looks: Mapping[str, Document]) -> dict[str, Any]:
 
 def _labelled(
     before: Mapping[str, Document], now: Mapping[str, Document], stage: int, versions: tuple[str, str]
-) -> tuple[Labelled, ...]:
+) -> tuple[LabelledCounts, ...]:
     current = {gateway: look for gateway, look in now.items() if look["stage"] == stage}
     strata = new_strata(before, current, stage)
-    return tuple(Labelled(one.age, *(_wrong_and_right(one, version) for version in versions)) for one in strata)
+    return tuple(LabelledCounts(one.age, *(_wrong_and_right(one, version) for version in versions)) for one in strata)
 
 
 def _wrong_and_right(stratum: Stratum, version: str) -> tuple[float, float]:
@@ -153,7 +155,7 @@ def _wrong_and_right(stratum: Stratum, version: str) -> tuple[float, float]:
     return wrong, count - wrong
 
 
-def _first(canary: Arm, control: Arm) -> tuple[Sequence[float], Sequence[float]]:
+def _first_output(canary: Arm, control: Arm) -> tuple[Sequence[float], Sequence[float]]:
     if not canary["outputs"] or not control["outputs"]:
         return (), ()
     return canary["outputs"][0], control["outputs"][0]

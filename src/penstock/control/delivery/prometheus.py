@@ -16,7 +16,7 @@ MOST_BYTES = 1 << 20
 _ONE = "let it give one value, by sum(...), max(...) or min(...)"
 
 
-class Prometheus:
+class PrometheusClient:
     """One server; its address comes from the configuration and nowhere else."""
 
     def __init__(self, url: str) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from penstock.control.calls.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingCall, BlockingPool
 from penstock.control.sinks import SinkFault
 from penstock.core.errors import Fault, NotReady
 
@@ -26,13 +26,13 @@ MOST_WAITING = 1000
 
 FORGET_S = 300.0
 
-Key = tuple[str, ...]
+QueryKey = tuple[str, ...]
 Question = Callable[[], float | None]
 """Blocks, and gives a number or none; raises ``Fault`` or ``SinkFault``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class QueryResult:
     """What a question gave: a number, or none and why."""
 
     value: float | None
@@ -40,37 +40,37 @@ class Reply:
 
 
 @dataclass(slots=True)
-class _Asked:
+class _PendingQuery:
     """A question that was asked: when (seconds of the clock), and its answer once there is one (None: it was read)."""
 
     at: float
-    job: Job | None
+    job: BlockingCall | None
     overdue: bool = False
 
 
-class Pool(Protocol):
+class QueryPool(Protocol):
     """The threads that questions are asked on; see ``blocking.BlockingPool``."""
 
-    def submit(self, work: Callable[[], Any]) -> Job:
+    def submit(self, work: Callable[[], Any]) -> BlockingCall:
         """Begin a call."""
 
-    def abandon(self, job: Job) -> None:
+    def abandon(self, job: BlockingCall) -> None:
         """Wait no longer for it."""
 
 
-class Questions:
+class GateQueries:
     """Each question is asked now and then, and at most once at a time; ``clock`` gives monotonic seconds.
 
     One thread, the event loop's, may call it. Those that find no thread in the pool of their kind wait for one, within
     their time.
     """
 
-    def __init__(self, pools: Mapping[str, Pool], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pools: Mapping[str, QueryPool], clock: Callable[[], float] = time.monotonic) -> None:
         self._pools = pools
         self._clock = clock
-        self._asked: dict[Key, _Asked] = {}
+        self._asked: dict[QueryKey, _PendingQuery] = {}
 
-    def put(self, kind: str, key: Key, question: Question, wait_s: float) -> Reply | None:
+    def take_or_start(self, kind: str, key: QueryKey, question: Question, wait_s: float) -> QueryResult | None:
         """A new answer to a question, each answer once; None while there is none. Asks where it is time to.
 
         A question without an answer after ``wait_s`` has none; what comes later is dropped.
@@ -81,10 +81,10 @@ class Questions:
             self._forget_old(now)
         if asked is None or (asked.job is None and now - asked.at >= EVERY_S):
             try:
-                asked = self._asked[key] = _Asked(now, pool.submit(question))
+                asked = self._asked[key] = _PendingQuery(now, pool.submit(question))
             except NotReady as fault:
-                return Reply(None, str(fault))
-        return _taken(asked, pool, now, wait_s)
+                return QueryResult(None, str(fault))
+        return _take_result(asked, pool, now, wait_s)
 
     def _forget_old(self, now: float) -> None:
         """Forget questions that nobody has put for a while."""
@@ -96,25 +96,25 @@ def asking_pools() -> dict[str, BlockingPool]:
     return {kind: BlockingPool(kind.lower(), most, kind, most_waiting=MOST_WAITING) for kind, most in THREADS.items()}
 
 
-def _taken(asked: _Asked, pool: Pool, now: float, wait_s: float) -> Reply | None:
+def _take_result(asked: _PendingQuery, pool: QueryPool, now: float, wait_s: float) -> QueryResult | None:
     if asked.job is None:
         return None
     if asked.job.future.done():
         future, asked.job = asked.job.future, None
-        return None if asked.overdue else _reply(future)
+        return None if asked.overdue else _result_of(future)
     if now - asked.at < wait_s or asked.overdue:
         return None
     asked.overdue = True
     pool.abandon(asked.job)
-    return Reply(None, f"it has not answered within {wait_s:g} s")
+    return QueryResult(None, f"it has not answered within {wait_s:g} s")
 
 
-def _reply(future: "Future[float | None]") -> Reply:
+def _result_of(future: "Future[float | None]") -> QueryResult:
     try:
         value = future.result()
     except (Fault, SinkFault) as fault:
-        return Reply(None, str(fault))
+        return QueryResult(None, str(fault))
     except Exception:
         log.exception("a question of a rollout failed")
-        return Reply(None, "it could not be asked")
-    return Reply(None if value is None or math.isnan(value) else value)
+        return QueryResult(None, "it could not be asked")
+    return QueryResult(None if value is None or math.isnan(value) else value)

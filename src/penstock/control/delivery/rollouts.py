@@ -8,19 +8,19 @@ from functools import partial
 
 from penstock.control.delivery import observations
 from penstock.control.delivery.model_versions import of_model, refuse_unready, serving
-from penstock.control.delivery.questions import Questions, asking_pools
+from penstock.control.delivery.questions import GateQueries, asking_pools
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
-from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, Fleet, Trials, kept_route
-from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
+from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, TrialController, TrialWorkers, stored_route
+from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms, LabelComparisons
 from penstock.core.desired import VersionStatus, serving_version
 from penstock.core.errors import Conflict, NotFound, Refused
-from penstock.core.rollouts.decision import Action, Kind, Snapshot, apply_action, decide
+from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot, apply_action, decide
 from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
 from penstock.core.rollouts.progress import progress
 from penstock.core.rollouts.rollout import (
     OPEN,
     Rollout,
-    State,
+    RolloutState,
     add_batch,
     guard_verdicts,
     note_in_place,
@@ -32,54 +32,54 @@ from penstock.core.rollouts.rollout import (
 )
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, with_objectives
 from penstock.core.rollouts.waiting import waiting_for
-from penstock.core.routing import POINTS, RouteSpec, Shadow, lay_out, stored_out
+from penstock.core.routing import POINTS, RouteSpec, ShadowSpec, lay_out, stored_out
 from penstock.core.versions import CHAMPION
-from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.stores.traffic import ROLLOUT, Change, Event, TrafficStore, Trial
+from penstock.registry.records import Author, Document, ModelRecord
+from penstock.registry.stores.traffic import ROLLOUT, TrafficStore, Trial, TrialChange, TrialEvent
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 
 
-class Rollouts(Trials):
+class Rollouts(TrialController):
     """All rollouts as this gateway sees them; ``ask`` puts questions to Prometheus, None where none is configured;
     ``slo`` gives a model's service-level objectives; ``webhooks`` are those that steps may ask."""
 
     kind = ROLLOUT
-    signal = Signal.WRONG
+    signal = ComparedSignal.WRONG
 
     def __init__(
         self,
         store: TrafficStore,
-        fleet: Fleet,
+        fleet: TrialWorkers,
         gateway: str,
         labels: LabelComparisons,
         ask: Ask | None = None,
         clock: Callable[[], float] | None = None,
         slo: Callable[[str], Mapping[str, float]] = lambda _: {},
         webhooks: Webhooks | None = None,
-        questions: Questions | None = None,
+        questions: GateQueries | None = None,
     ) -> None:
         super().__init__(store, fleet, gateway, labels, clock)
         self._slo = slo
         self._ask = ask
         asking = asking_pools()
         self.pools = (*self.pools, *asking.values())
-        self._gates = StepGates(ask, webhooks, questions or Questions(asking))
-        self._parsed: dict[str, tuple[Document, _Kept]] = {}
+        self._gates = StepGates(ask, webhooks, questions or GateQueries(asking))
+        self._parsed: dict[str, tuple[Document, _RolloutDocument]] = {}
 
-    def _kept(self, trial: Trial) -> "_Kept":
+    def _parse(self, trial: Trial) -> "_RolloutDocument":
         """A trial's document, parsed once for each time that it was read: a step asks for it again and again."""
         known = self._parsed.get(trial.model)
         if known is None or known[0] is not trial.document:
-            known = self._parsed[trial.model] = trial.document, _Kept.of(trial.document)
+            known = self._parsed[trial.model] = trial.document, _RolloutDocument.parse(trial.document)
         return known[1]
 
-    def beginning(
+    def first_change(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
-    ) -> Change:
-        """See ``Trials``."""
+    ) -> TrialChange:
+        """See ``TrialController``."""
         champion = record.aliases.get(CHAMPION)
         leads = None if champion is None else champion.version
         asked = spec_in(document, serving(record, statuses, str(document.get("to"))))
@@ -94,52 +94,57 @@ class Rollouts(Trials):
         if others := sorted(weighed.keys() - {spec.control, spec.to}):
             raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
         losses = {self.gateway: self.fleet.losses(record.name, spec.to)}
-        kept = _Kept(start_rollout(spec, self.clock()), record.route, record.route, leads, trial_id, {}, losses)
+        kept = _RolloutDocument(
+            start_rollout(spec, self.clock()), record.route, record.route, leads, trial_id, {}, losses
+        )
         if not spec.dry_run:
             kept = replace(kept, route=kept.stage_route(record.route))
-        return Change(kept.out(), route=kept.route, keep_route=spec.dry_run)
+        return TrialChange(kept.to_document(), route=kept.route, keep_route=spec.dry_run)
 
-    def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
-        """See ``Trials``; also raises ``Refused`` for a promotion of a version that is not ready."""
-        after = _apply_verb(_Kept.of(trial.document).rollout, verb, reason, self.clock())
+    def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
+        """See ``TrialController``; also raises ``Refused`` for a promotion of a version that is not ready."""
+        after = _apply_verb(_RolloutDocument.parse(trial.document).rollout, verb, reason, self.clock())
         if verb == "promote":
             refuse_unready(trial.model, of_model(self.fleet.statuses(), trial.model), after.spec.to)
-        return partial(_next, trial, after)
+        return partial(_next_change, trial, after)
 
-    def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
-        """See ``Trials``."""
-        kept = self._kept(trial)
+    def current_route(self, trial: Trial) -> tuple[RouteSpec | None, int]:
+        """See ``TrialController``."""
+        kept = self._parse(trial)
         return kept.route, kept.rollout.stage
 
-    def look(self, trial: Trial) -> Document:
-        """See ``Trials``."""
-        kept = self._kept(trial)
+    def own_counts(self, trial: Trial) -> Document:
+        """See ``TrialController``."""
+        kept = self._parse(trial)
         spec, arms = kept.rollout.spec, {}
         for side, version in (("canary", spec.to), ("control", spec.control)):
-            outputs = self.fleet.outputs(trial.model, version) if kept.watched else 0
-            arms[side] = observations.arm(self.fleet.totals(trial.model, version), outputs)
+            outputs = self.fleet.outputs(trial.model, version) if kept.counts_outputs else 0
+            arms[side] = observations.arm_counts(self.fleet.totals(trial.model, version), outputs)
         own = {"losses": self.fleet.losses(trial.model, spec.to)}
-        return {"pairs": observations.pairs(self.fleet.totals(trial.model, spec.to)), **own, **arms}
+        return {"pairs": observations.shadow_pairs(self.fleet.totals(trial.model, spec.to)), **own, **arms}
 
-    def compared(self, trial: Trial) -> Terms | None:
-        """See ``Trials``: the answers of the present stage, where a guard or a gate needs labels."""
-        rollout = self._kept(trial).rollout
+    def comparison_terms(self, trial: Trial) -> ComparisonTerms | None:
+        """See ``TrialController``: the answers of the present stage, where a guard or a gate needs labels."""
+        rollout = self._parse(trial).rollout
         spec = rollout.spec
         guarded = any(guard.metric == "performance" for guard in spec.guards)
         if not guarded and not any(step.min_labels for step in spec.steps):
             return None
-        return Terms(trial.id, trial.model, self.signal, rollout.stage, (spec.to, spec.control))
+        return ComparisonTerms(trial.id, trial.model, self.signal, rollout.stage, (spec.to, spec.control))
 
     async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
-        """See ``Trials``."""
-        kept, now = self._kept(trial), self.clock()
+        """See ``TrialController``."""
+        kept, now = self._parse(trial), self.clock()
         ready = self.is_able(trial.model, kept.rollout.spec.to)
         before = replace(kept, rollout=note_in_place(note_ready(kept.rollout, ready, now), acknowledged))
-        after = self._with_evidence(trial, before, looks)
+        after = self._add_evidence(trial, before, looks)
         after = replace(after, answers=self._gates.answers(trial, after, now))
-        action = decide(Snapshot(after, now, ready, acknowledged))
-        known, lost = observations.kept(kept.seen, looks, kept.rollout.stage), {**_losses(looks), **kept.losses}
-        written = replace(trial, document=replace(kept, rollout=after, seen=known, losses=lost).out())
+        action = decide(RolloutSnapshot(after, now, ready, acknowledged))
+        known, lost = (
+            observations.last_of_stage(kept.observations, looks, kept.rollout.stage),
+            {**_losses(looks), **kept.losses},
+        )
+        written = replace(trial, document=replace(kept, rollout=after, observations=known, losses=lost).to_document())
         try:
             if action is not None:
                 await self._perform(written, after, action)
@@ -147,61 +152,65 @@ class Rollouts(Trials):
                 self.newest[trial.model] = await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
-            if action is not None and action.kind is Kind.PROMOTE:
+            if action is not None and action.kind is RolloutActionKind.PROMOTE:
                 await self._hold(written, after, str(conflict))
 
-    def _with_evidence(self, trial: Trial, kept: "_Kept", looks: Mapping[str, Document]) -> Rollout:
+    def _add_evidence(self, trial: Trial, kept: "_RolloutDocument", looks: Mapping[str, Document]) -> Rollout:
         """The rollout with what the gateways have counted, and the workers they have lost, since the last step."""
         rollout, lost = kept.rollout, _losses(looks)
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
-        step = observations.step(kept.seen, looks, rollout.stage, versions, sticky)
+        step = observations.evidence_step(kept.observations, looks, rollout.stage, versions, sticky)
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
         after = note_losses(rollout, sum(lost.values()) - sum(kept.losses.get(one, lost[one]) for one in lost))
         return after if step.empty else add_batch(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
 
-    async def _perform(self, trial: Trial, rollout: Rollout, action: Action) -> None:
+    async def _perform(self, trial: Trial, rollout: Rollout, action: RolloutAction) -> None:
         after = apply_action(rollout, action, self.clock())
         log.warning("rollout %s of %s: %s (%s)", trial.id, trial.model, action.kind.value, action.reason)
-        by = By(CONTROLLER, action.reason)
+        by = Author(CONTROLLER, action.reason)
         self.newest[trial.model] = await self.run_on_thread(
-            self.leader.change, trial, partial(_next, trial, after), action.kind.value, by
+            self.leader.change, trial, partial(_next_change, trial, after), action.kind.value, by
         )
         self.background.start(trial.model)
 
     async def _hold(self, trial: Trial, rollout: Rollout, reason: str) -> None:
         """The last step could not be taken, because somebody has moved the champion: people decide."""
-        after = replace(rollout, state=State.PAUSED, reason=reason, step_at=self.clock())
+        after = replace(rollout, state=RolloutState.PAUSED, reason=reason, step_at=self.clock())
         with suppress(Conflict):
-            make = partial(_next, trial, after)
-            await self.run_on_thread(self.leader.change, trial, make, "pause", By(CONTROLLER, reason))
+            make = partial(_next_change, trial, after)
+            await self.run_on_thread(self.leader.change, trial, make, "pause", Author(CONTROLLER, reason))
 
-    async def tried(self, model: str) -> set[str]:
+    async def versions_tried(self, model: str) -> set[str]:
         """The versions that a rollout of a model was ever begun to."""
         return await self.run_on_thread(self.store.rollout_targets, model)
 
-    def shown(self, trial: Trial) -> Document:
-        """See ``Trials``."""
-        kept = self._kept(trial)
+    def to_api(self, trial: Trial) -> Document:
+        """See ``TrialController``."""
+        kept = self._parse(trial)
         rollout = kept.rollout
-        seconds = seconds_needed(rollout, self.clock()) if rollout.state is State.RUNNING else None
+        seconds = seconds_needed(rollout, self.clock()) if rollout.state is RolloutState.RUNNING else None
         needed = None if seconds is None else round(seconds, 1)
         waits = waiting_for(rollout, guard_verdicts(rollout), self.clock()) if rollout.state in OPEN else []
-        if rollout.state is State.PAUSED:
+        if rollout.state is RolloutState.PAUSED:
             waits.insert(0, "a person to resume it")
-        labels = {} if self.compared(trial) is None else {"labels": observations.labels_out(kept.seen)}
+        labels = (
+            {}
+            if self.comparison_terms(trial) is None
+            else {"labels": observations.waiting_labels_out(kept.observations)}
+        )
         notes = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
         notes["warnings"] = self._warnings(trial.model, kept)
-        return {**self.heading(trial), **rollout_document(rollout), "needed_seconds": needed, **notes, **labels}
+        return {**self.common_fields(trial), **rollout_document(rollout), "needed_seconds": needed, **notes, **labels}
 
-    def _warnings(self, model: str, kept: "_Kept") -> list[str]:
+    def _warnings(self, model: str, kept: "_RolloutDocument") -> list[str]:
         """What an operator should know of an open rollout: that it is not promoted by itself, or that its end would
         not take the version's traffic away."""
         spec = kept.rollout.spec
         if kept.rollout.state not in OPEN or spec.dry_run:
             return []
-        return [*_never_compared(spec), *self._stays(model, kept)]
+        return [*_hold_back_warning(spec), *self._champion_warning(model, kept)]
 
-    def _stays(self, model: str, kept: "_Kept") -> list[str]:
+    def _champion_warning(self, model: str, kept: "_RolloutDocument") -> list[str]:
         spec = kept.rollout.spec
         if kept.base is not None or kept.champion is not None:
             return []
@@ -219,18 +228,18 @@ class Rollouts(Trials):
         known = {(status.model, status.version) for status in self.fleet.statuses()}
         for trial in self.newest.values():
             try:
-                rollout = self._kept(trial).rollout
+                rollout = self._parse(trial).rollout
             except UNREADABLE:
                 continue  # a newer gateway's: what it means is not known here
             if not trial.open and (trial.model, rollout.spec.to) not in known:
                 continue  # the version is gone
-            for state in State:
+            for state in RolloutState:
                 yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)
             for guard, one in zip(rollout.spec.guards, rollout.guards, strict=True):
                 yield Point(metrics.ROLLOUT_LOG_EVIDENCE, (trial.model, rollout.spec.to, guard.name), one.peak)
 
 
-def _never_compared(spec: RolloutSpec) -> list[str]:
+def _hold_back_warning(spec: RolloutSpec) -> list[str]:
     names = spec.left_alone()
     if not names:
         return []
@@ -239,20 +248,20 @@ def _never_compared(spec: RolloutSpec) -> list[str]:
     ]
 
 
-def _next(trial: Trial, after: Rollout, record: ModelRecord) -> Change:
+def _next_change(trial: Trial, after: Rollout, record: ModelRecord) -> TrialChange:
     """What changes together when a rollout goes from one state to the next."""
-    kept = _Kept.of(trial.document)
+    kept = _RolloutDocument.parse(trial.document)
     before, kept = kept.rollout, replace(kept, rollout=after)
-    event = None if after.state in OPEN else _finished(trial, after)
+    event = None if after.state in OPEN else _finished_event(trial, after)
     if after.spec.dry_run or (after.state in OPEN and after.stage == before.stage):
-        return Change(kept.out(), open=after.state in OPEN, keep_route=True, event=event)
+        return TrialChange(kept.to_document(), open=after.state in OPEN, keep_route=True, event=event)
     kept = replace(kept, route=kept.stage_route(record.route))
-    promotion = (kept.champion, after.spec.to) if after.state is State.PROMOTED else None
-    return Change(kept.out(), after.state in OPEN, kept.route, champion=promotion, event=event)
+    promotion = (kept.champion, after.spec.to) if after.state is RolloutState.PROMOTED else None
+    return TrialChange(kept.to_document(), after.state in OPEN, kept.route, champion=promotion, event=event)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _RolloutDocument:
     """A rollout's document: the rollout, the route before it and the present one, the champion before it, and what
     every gateway had counted when its evidence was last brought up to date."""
 
@@ -261,15 +270,15 @@ class _Kept:
     route: RouteSpec | None
     champion: str | None
     salt: str
-    seen: Mapping[str, Document]
+    observations: Mapping[str, Document]
     losses: Mapping[str, int]
 
     @classmethod
-    def of(cls, document: Document) -> "_Kept":
+    def parse(cls, document: Document) -> "_RolloutDocument":
         return cls(
             rollout_in(document["rollout"]),
-            kept_route(document["base"]),
-            kept_route(document["route"]),
+            stored_route(document["base"]),
+            stored_route(document["route"]),
             document["champion"],
             document["salt"],
             document["seen"],
@@ -278,22 +287,22 @@ class _Kept:
 
     def has_changed(self, seen: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
         """Whether gateways have got as far as another stage, or are new."""
-        return observations.stages(seen) != observations.stages(self.seen) or losses != self.losses
+        return observations.stages_of(seen) != observations.stages_of(self.observations) or losses != self.losses
 
-    def out(self) -> Document:
+    def to_document(self) -> Document:
         return {
             "rollout": rollout_out(self.rollout),
             "base": None if self.base is None else stored_out(self.base),
             "route": None if self.route is None else stored_out(self.route),
             "champion": self.champion,
             "salt": self.salt,
-            "seen": dict(self.seen),
+            "seen": dict(self.observations),
             "losses": dict(self.losses),
             "told": rollout_document(self.rollout),
         }
 
     @property
-    def watched(self) -> bool:
+    def counts_outputs(self) -> bool:
         """Whether outputs have to be counted."""
         return any(guard.metric in ("outputs", "quality") for guard in self.rollout.spec.guards)
 
@@ -303,10 +312,10 @@ class _Kept:
         spec, weight = rollout.spec, rollout.weight
         if rollout.ended_without_promotion:
             return base
-        if rollout.state is State.PROMOTED:
-            return None if base is None else _handed_over(base, spec.to, present)
+        if rollout.state is RolloutState.PROMOTED:
+            return None if base is None else _promoted_route(base, spec.to, present)
         split = {spec.control: POINTS - weight, spec.to: weight}
-        mirrored = (Shadow(spec.to, rollout.mirrored),) if rollout.mirrored else ()
+        mirrored = (ShadowSpec(spec.to, rollout.mirrored),) if rollout.mirrored else ()
         kept = () if base is None else tuple(one for one in base.shadow if one.version != spec.to)
         return RouteSpec(
             split,
@@ -316,11 +325,11 @@ class _Kept:
             spec.control,
             lay_out(split, () if present is None else present.ranges),
             self.salt,
-            watched=self.watched,
+            watched=self.counts_outputs,
         )
 
 
-def _handed_over(base: RouteSpec, to: str, present: RouteSpec | None) -> RouteSpec:
+def _promoted_route(base: RouteSpec, to: str, present: RouteSpec | None) -> RouteSpec:
     """The route of before with the promoted version in the control's place."""
     split = {to: POINTS}
     shadow = tuple(one for one in base.shadow if one.version != to)
@@ -334,27 +343,27 @@ def _apply_verb(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout
         raise Conflict(f"the rollout is over: {rollout.state.value}")
     why = reason or f"{verb} on request"
     if verb == "pause":
-        return replace(rollout, state=State.PAUSED, reason=why)
+        return replace(rollout, state=RolloutState.PAUSED, reason=why)
     if verb == "resume":
-        if rollout.state is State.RUNNING:
+        if rollout.state is RolloutState.RUNNING:
             raise Conflict("the rollout is running already")
         return resume(rollout, now, why)
     if verb == "approve":
-        return _approved(rollout, why)
-    kinds = {"promote": Kind.PROMOTE, "abort": Kind.ROLL_BACK}
+        return _approve(rollout, why)
+    kinds = {"promote": RolloutActionKind.PROMOTE, "abort": RolloutActionKind.ROLL_BACK}
     if verb not in kinds:
         raise NotFound("a rollout can be paused, resumed, approved, promoted or aborted")
-    return apply_action(rollout, Action(kinds[verb], why), now)
+    return apply_action(rollout, RolloutAction(kinds[verb], why), now)
 
 
-def _approved(rollout: Rollout, reason: str) -> Rollout:
+def _approve(rollout: Rollout, reason: str) -> Rollout:
     if rollout.step < 0 or not rollout.spec.steps[rollout.step].approval:
         raise Conflict("this step waits for nobody's approval")
     return replace(rollout, approved_step=rollout.step, reason=reason)
 
 
-def _finished(trial: Trial, rollout: Rollout) -> Event:
-    return Event(
+def _finished_event(trial: Trial, rollout: Rollout) -> TrialEvent:
+    return TrialEvent(
         "rollout.finished.v1",
         f"models/{trial.model}/versions/{rollout.spec.to}",
         trial.id,

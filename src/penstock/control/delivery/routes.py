@@ -7,14 +7,14 @@ from typing import Protocol
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.delivery.model_versions import refuse_unready, serving
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.core.desired import Desired, State, VersionStatus, able_versions
+from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
 from penstock.core.errors import NotFound, unknown_model
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters.totals import Totals
-from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.stores.traffic import Event, TrafficStore, Trial
-from penstock.registry.stores.versions import Store
+from penstock.registry.records import Author, Document, ModelRecord
+from penstock.registry.stores.traffic import TrafficStore, Trial, TrialEvent
+from penstock.registry.stores.versions import VersionStore
 
 log = logging.getLogger("penstock.control")
 
@@ -25,7 +25,7 @@ DEGRADED = "it cannot answer; the stable version does"
 MISMATCHED = "a run that requests shared was answered otherwise than the requests alone; every request runs alone now"
 
 
-class Fleet(Protocol):
+class RouteWorkers(Protocol):
     """What is asked of this gateway's workers."""
 
     @property
@@ -45,10 +45,10 @@ class Fleet(Protocol):
         """Bring what was stored to the workers; whether all of them have it."""
 
 
-class Traffic:
+class RouteAdmin:
     """One gateway's routes; every change takes who makes it and why."""
 
-    def __init__(self, registry: Store, store: TrafficStore, fleet: Fleet) -> None:
+    def __init__(self, registry: VersionStore, store: TrafficStore, fleet: RouteWorkers) -> None:
         self._registry = registry
         self._store = store
         self._fleet = fleet
@@ -80,7 +80,7 @@ class Traffic:
         split = {} if answers is None else {answers: POINTS}
         return {**route_out(RouteSpec(split, stable=answers or "")), "set": False, **who}
 
-    async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def set_route(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Replace a model's route; returns when every worker has it.
 
         Raises:
@@ -98,15 +98,15 @@ class Traffic:
             return route
 
         revision = await self._run(self._store.set_route, model, make, by, if_revision)
-        return await self._served(model, revision)
+        return await self._to_api(model, revision)
 
-    async def drop_route(self, model: str, by: By, if_revision: int | None = None) -> Document:
+    async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
         """Take a model's route away: its champion, or its newest ready version, answers again."""
         self._statuses(model)
         revision = await self._run(self._store.set_route, model, lambda _: None, by, if_revision)
-        return await self._served(model, revision)
+        return await self._to_api(model, revision)
 
-    async def _served(self, model: str, revision: int) -> Document:
+    async def _to_api(self, model: str, revision: int) -> Document:
         acknowledged = await self._fleet.serve_changes()
         return {**await self.route(model), "revision": revision, "acknowledged": acknowledged}
 
@@ -128,8 +128,8 @@ class Traffic:
 
     async def step(self) -> None:
         """Say it loudly when a version cannot answer that should, or can again, and when shared runs were wrong."""
-        self._pending |= {("route.degraded.v1", *key): DEGRADED for key in self._step()}
-        self._pending |= {("joint_run.mismatched.v1", *key): MISMATCHED for key in self._mismatched()}
+        self._pending |= {("route.degraded.v1", *key): DEGRADED for key in self._newly_degraded()}
+        self._pending |= {("joint_run.mismatched.v1", *key): MISMATCHED for key in self._newly_mismatched()}
         for key in self._keyed.due(self._pending):
             with self._keyed.isolated(key):
                 await self._emit(*key)
@@ -137,9 +137,9 @@ class Traffic:
 
     async def _emit(self, kind: str, model: str, version: str) -> None:
         data = {"model": model, "version": version, "reason": self._pending[kind, model, version]}
-        await self._run(self._store.emit_once, model, Event(kind, f"models/{model}/versions/{version}", "", data))
+        await self._run(self._store.emit_once, model, TrialEvent(kind, f"models/{model}/versions/{version}", "", data))
 
-    def _step(self) -> list[tuple[str, str]]:
+    def _newly_degraded(self) -> list[tuple[str, str]]:
         """Versions that have stopped to answer since the last look."""
         states = {(one.model, one.version): one.state for one in self._fleet.statuses()}
         unable = {
@@ -147,7 +147,7 @@ class Traffic:
             for model in self._fleet.desired.models
             if model.route is not None
             for version in model.route.receivers()
-            if states.get((model.name, version), State.UNAVAILABLE) is State.UNAVAILABLE
+            if states.get((model.name, version), ReadyState.UNAVAILABLE) is ReadyState.UNAVAILABLE
         }
         fresh, healed, self._unable = unable - self._unable, self._unable - unable, unable
         for model, version in sorted(fresh):
@@ -156,7 +156,7 @@ class Traffic:
             log.warning("model %s version %s gets its requests again", model, version)
         return sorted(fresh)
 
-    def _mismatched(self) -> list[tuple[str, str]]:
+    def _newly_mismatched(self) -> list[tuple[str, str]]:
         """Versions with runs of several requests that were found to be answered wrong since the last look."""
         served = [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
         counts = {key: self._fleet.totals(*key).joint_run_mismatches for key in served}
@@ -187,7 +187,7 @@ def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], run
     if not able:
         return "nobody answers: no version is ready"
     if record.route is not None:
-        return _by_route(record.route, champion, able, running)
+        return _who_answers_by_route(record.route, champion, able, running)
     version = default_version(champion, able)
     if champion == version:
         return f"version {version} answers: alias '{CHAMPION}'"
@@ -195,7 +195,7 @@ def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], run
     return f"version {version} answers: {lost}it is the newest ready one"
 
 
-def _by_route(route: RouteSpec, champion: str | None, able: set[str], running: Trial | None) -> str:
+def _who_answers_by_route(route: RouteSpec, champion: str | None, able: set[str], running: Trial | None) -> str:
     points = effective(route, champion, able)
     shares = [f"version {version} {weight / 100:g} %" for version, weight in points.items() if weight]
     decides = "the route" if running is None else f"{running.kind} {running.id}"

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
-from penstock.control.delivery.questions import QUERIES, WEBHOOKS, Questions, Reply
+from penstock.control.delivery.questions import QUERIES, WEBHOOKS, GateQueries, QueryResult
 from penstock.control.periodic import ProblemLog
 from penstock.control.sinks import SinkContext, SinkFault
 from penstock.control.sinks.webhook import ask_webhook
 from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.gates import Gate, GateAnswer, WebhookGate, judge_query, judge_webhook
-from penstock.core.rollouts.rollout import Rollout, State, guard_verdicts
+from penstock.core.rollouts.rollout import Rollout, RolloutState, guard_verdicts
 from penstock.core.rollouts.waiting import waiting_inside
 from penstock.core.sinks import SinkSpec
 from penstock.registry.records import Document
-from penstock.registry.stores.traffic import SOURCE, Event, Trial, event_id
+from penstock.registry.stores.traffic import SOURCE, Trial, TrialEvent, event_id
 
 log = logging.getLogger("penstock.control")
 
@@ -70,7 +70,7 @@ class PolicyWebhooks:
 class StepGates:
     """Who is asked for one gateway's rollouts; ``ask`` puts queries to Prometheus, None where none is configured."""
 
-    def __init__(self, ask: Ask | None, webhooks: Webhooks | None, questions: Questions) -> None:
+    def __init__(self, ask: Ask | None, webhooks: Webhooks | None, questions: GateQueries) -> None:
         self._ask = ask
         self._webhooks = webhooks
         self._questions = questions
@@ -91,7 +91,7 @@ class StepGates:
         """New answers to the queries of ``promql`` guards."""
         found = {}
         for query in [guard.query for guard in rollout.spec.guards if guard.query]:
-            reply = self._put((trial.id, "guard", query), query)
+            reply = self._query((trial.id, "guard", query), query)
             if reply is not None and reply.fault:
                 self._problem_log.report((trial.id, query), f"rollout {trial.id}: {reply.fault}")
             elif reply is not None:
@@ -103,36 +103,36 @@ class StepGates:
     def answers(self, trial: Trial, rollout: Rollout, now: float) -> tuple[GateAnswer, ...]:
         """What the gates of the present step last said; none is asked while the step waits for something else."""
         waits = not rollout.in_place or waiting_inside(rollout, guard_verdicts(rollout), now)
-        if rollout.state is not State.RUNNING or rollout.step < 0 or waits:
+        if rollout.state is not RolloutState.RUNNING or rollout.step < 0 or waits:
             return ()
         gates = rollout.spec.steps[rollout.step].gates
         known = {answer.gate: answer for answer in rollout.answers}
-        answers = [self._asked(trial, rollout, gate, now) or known.get(gate.name) for gate in gates]
+        answers = [self._evaluate(trial, rollout, gate, now) or known.get(gate.name) for gate in gates]
         return tuple(answer for answer in answers if answer is not None)
 
-    def _asked(self, trial: Trial, rollout: Rollout, gate: Gate, now: float) -> GateAnswer | None:
+    def _evaluate(self, trial: Trial, rollout: Rollout, gate: Gate, now: float) -> GateAnswer | None:
         key = (trial.id, str(rollout.stage), gate.name)
         if not isinstance(gate, WebhookGate):
-            reply = self._put(key, gate.query)
+            reply = self._query(key, gate.query)
             return None if reply is None else judge_query(gate, reply.value, reply.fault)
         if self._webhooks is None:
             return judge_webhook(gate, None, "no webhook can be asked")
         question = partial(self._webhooks.ask, trial.model, gate, gate_event(trial, rollout, now))
-        reply = self._questions.put(WEBHOOKS, key, question, gate.timeout_s + MARGIN_S)
+        reply = self._questions.take_or_start(WEBHOOKS, key, question, gate.timeout_s + MARGIN_S)
         if reply is None:
             return None
         return judge_webhook(gate, None if reply.value is None else int(reply.value), reply.fault)
 
-    def _put(self, key: tuple[str, ...], query: str) -> Reply | None:
+    def _query(self, key: tuple[str, ...], query: str) -> QueryResult | None:
         if self._ask is None:
-            return Reply(None, "no Prometheus is configured")
-        return self._questions.put(QUERIES, key, partial(self._ask, query), QUERY_S)
+            return QueryResult(None, "no Prometheus is configured")
+        return self._questions.take_or_start(QUERIES, key, partial(self._ask, query), QUERY_S)
 
 
 def gate_event(trial: Trial, rollout: Rollout, now: float) -> dict[str, Any]:
     """The CloudEvent that asks a webhook; its id is the same each time that the same step is asked about."""
     data = {"rollout": trial.id, "model": trial.model, **rollout_document(rollout)}
-    event = Event(GATE, f"models/{trial.model}/versions/{rollout.spec.to}", f"{trial.id} {rollout.stage}", data)
+    event = TrialEvent(GATE, f"models/{trial.model}/versions/{rollout.spec.to}", f"{trial.id} {rollout.stage}", data)
     return {
         "specversion": "1.0",
         "id": event_id(event),

@@ -15,15 +15,15 @@ from typing import Any, ClassVar, Protocol
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.delivery.background_serving import BackgroundServing
 from penstock.control.delivery.model_versions import of_model
-from penstock.control.delivery.observations import UNSETTLED, known_until
-from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
+from penstock.control.delivery.observations import NOT_CONVERGED, known_until
+from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms, LabelComparisons
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotReady, Refused, unknown_model
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.monitor.counters.totals import Totals
-from penstock.registry.records import By, Document, ModelRecord
-from penstock.registry.stores.traffic import Change, TrafficStore, Trial
+from penstock.registry.records import Author, Document, ModelRecord
+from penstock.registry.stores.traffic import TrafficStore, Trial, TrialChange
 
 STEP_S = 0.5
 SETTLE_S = 1.0
@@ -46,14 +46,14 @@ THREADS = 4
 CONTROLLER = "controller"
 
 
-class Fleet(Protocol):
+class TrialWorkers(Protocol):
     """What is asked of this gateway's workers."""
 
     @property
     def desired(self) -> Desired:
         """What they are to serve."""
 
-    def applied(self) -> bool:
+    def is_applied(self) -> bool:
         """Whether all of them do."""
 
     def statuses(self) -> list[VersionStatus]:
@@ -76,24 +76,24 @@ class Fleet(Protocol):
 
 
 @dataclass(slots=True)
-class _Settled:
+class _Convergence:
     """Since when this gateway's workers have the weights of a stage (seconds since the epoch)."""
 
     stage: int
     since: float
 
 
-class Trials(ABC):
+class TrialController(ABC):
     """All trials of one kind as this gateway sees them; ``gateway`` names its counters, ``labels`` match what its
     answers are given, ``clock`` gives seconds since the epoch, by default the database's."""
 
     kind: ClassVar[str]
-    signal: ClassVar[Signal]
+    signal: ClassVar[ComparedSignal]
 
     def __init__(
         self,
         store: TrafficStore,
-        fleet: Fleet,
+        fleet: TrialWorkers,
         gateway: str,
         labels: LabelComparisons,
         clock: Callable[[], float] | None = None,
@@ -108,7 +108,7 @@ class Trials(ABC):
         self.run_on_thread = self._pool.call
         self.pools: tuple[BlockingPool, ...] = (self._pool,)
         self.background = BackgroundServing(fleet)
-        self._settled: dict[str, _Settled] = {}
+        self._convergences: dict[str, _Convergence] = {}
         self._steps = 0
         self.task = PeriodicTask(f"{self.kind}s", self.step, STEP_S)
         self._keyed: KeyedWork[str] = KeyedWork(self.task, self.kind, (STEP_S, LONGEST_S), shared=(NotReady,))
@@ -118,25 +118,25 @@ class Trials(ABC):
     # What a kind of trial is.
 
     @abstractmethod
-    def beginning(
+    def first_change(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
-    ) -> Change:
+    ) -> TrialChange:
         """What to write down when a trial begins; raises faults."""
 
     @abstractmethod
-    def asked(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], Change]:
+    def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
         """What changes when a person asks for something; raises ``Conflict`` and ``NotFound``."""
 
     @abstractmethod
-    def look(self, trial: Trial) -> Document:
+    def own_counts(self, trial: Trial) -> Document:
         """What this gateway has counted for a trial; ``observation`` adds the stage to it."""
 
     @abstractmethod
-    def compared(self, trial: Trial) -> Terms | None:
+    def comparison_terms(self, trial: Trial) -> ComparisonTerms | None:
         """What labels a trial compares at present, None for none."""
 
     @abstractmethod
-    def weighed(self, trial: Trial) -> tuple[RouteSpec | None, int]:
+    def current_route(self, trial: Trial) -> tuple[RouteSpec | None, int]:
         """The route that a trial has given the model, and the stage it belongs to."""
 
     @abstractmethod
@@ -144,12 +144,12 @@ class Trials(ABC):
         """Take a trial at most one step on, from what all gateways have counted."""
 
     @abstractmethod
-    def shown(self, trial: Trial) -> Document:
+    def to_api(self, trial: Trial) -> Document:
         """A trial as the admin API shows it."""
 
     # What people ask for.
 
-    async def begin(self, model: str, document: Document, by: By) -> Document:
+    async def begin(self, model: str, document: Document, by: Author) -> Document:
         """Start a trial.
 
         Raises:
@@ -160,20 +160,22 @@ class Trials(ABC):
         """
         return await self._begin(self.store, model, document, by)
 
-    async def begin_as_leader(self, model: str, document: Document, by: By) -> Document:
+    async def begin_as_leader(self, model: str, document: Document, by: Author) -> Document:
         """The same where the gateway that leads has decided it; raises ``NotLeading`` too."""
         return await self._begin(self.leader, model, document, by)
 
-    async def _begin(self, store: TrafficStore, model: str, document: Document, by: By) -> Document:
+    async def _begin(self, store: TrafficStore, model: str, document: Document, by: Author) -> Document:
         statuses = of_model(self.fleet.statuses(), model)
         if not statuses:
             raise unknown_model(model)
-        trial = await self.run_on_thread(store.begin, model, self.kind, partial(self.beginning, document, statuses), by)
+        trial = await self.run_on_thread(
+            store.begin, model, self.kind, partial(self.first_change, document, statuses), by
+        )
         await self.fleet.serve_changes()
-        self._stage(trial)
-        return self.shown(trial)
+        self._converged_stage(trial)
+        return self.to_api(trial)
 
-    async def all(self, model: str) -> list[Document]:
+    async def list_trials(self, model: str) -> list[Document]:
         """A model's trials, newest first.
 
         Raises:
@@ -182,29 +184,29 @@ class Trials(ABC):
         found = await self.run_on_thread(self.store.trials, model, self.kind, deadline_s=READ_S)
         if not found and not of_model(self.fleet.statuses(), model):
             raise unknown_model(model)
-        return [shown async for trial in with_turns(found) if (shown := self._shown_if_readable(trial)) is not None]
+        return [shown async for trial in with_turns(found) if (shown := self._to_api_if_readable(trial)) is not None]
 
     def _readable(self, trial: Trial) -> Trial:
         """The trial; raises ``Refused`` where its document is of another form."""
         try:
-            self.weighed(trial)
+            self.current_route(trial)
         except UNREADABLE as error:
             known = f"{self.kind} {trial.id} was written by another release of Penstock"
             raise Refused(f"{known}; a gateway of that release can show and end it", detail=repr(error)) from None
         return trial
 
-    def _shown_if_readable(self, trial: Trial) -> Document | None:
+    def _to_api_if_readable(self, trial: Trial) -> Document | None:
         """A trial as the admin API shows it; None for one of another form, which a newer gateway has written."""
         try:
-            return self.shown(trial)
+            return self.to_api(trial)
         except UNREADABLE:
             return None
 
-    async def one(self, model: str, trial_id: str) -> Document:
+    async def get_trial(self, model: str, trial_id: str) -> Document:
         """One trial; raises ``NotFound``, or ``Refused`` if it is of another form."""
-        return self.shown(self._readable(await self._find(model, trial_id)))
+        return self.to_api(self._readable(await self._find(model, trial_id)))
 
-    async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
+    async def act(self, model: str, trial_id: str, verb: str, by: Author) -> Document:
         """Do what a person asks for, whatever the evidence says.
 
         Raises:
@@ -214,7 +216,7 @@ class Trials(ABC):
         """
         for _ in range(TRIES):  # the controller may be writing at the same moment
             trial = await self._find(model, trial_id)
-            make = self.asked(self._readable(trial), verb, by.reason)
+            make = self.apply_verb(self._readable(trial), verb, by.reason)
             try:
                 changed = await self.run_on_thread(self.store.change, trial, make, verb, by)
             except Conflict:
@@ -223,8 +225,8 @@ class Trials(ABC):
                 continue
             self.newest[model] = changed
             await self.fleet.serve_changes()
-            self._stage(changed)
-            return self.shown(changed)
+            self._converged_stage(changed)
+            return self.to_api(changed)
         raise Conflict(f"the {self.kind} is changing at this moment; try again")
 
     async def _find(self, model: str, trial_id: str) -> Trial:
@@ -238,17 +240,19 @@ class Trials(ABC):
         trials = [trial for trial in found if trial.kind == self.kind]
         self.newest |= {trial.model: trial for trial in trials}
         await self._note_closed({trial.id for trial in trials})
-        self._settled = {trial.id: self._settled[trial.id] for trial in trials if trial.id in self._settled}
+        self._convergences = {
+            trial.id: self._convergences[trial.id] for trial in trials if trial.id in self._convergences
+        }
         self.labels.retain(self.signal, {trial.id for trial in trials})
         self._open_votes(trials)
         due = set(self._keyed.due(trial.id for trial in trials))
-        leads: bool = bool(due) and await self.run_on_thread(self.store.lead)
+        leads: bool = bool(due) and await self.run_on_thread(self.store.acquire_leadership)
         for trial in trials:
             if trial.id in due:
                 with self._keyed.isolated(trial.id):
                     await self._observe(trial)
                     if leads:
-                        await self._lead(trial)
+                        await self._conduct(trial)
 
     def decorate(self, desired: Desired) -> Desired:
         """The desired state with the rounds in which units of sticky splits vote here."""
@@ -264,7 +268,7 @@ class Trials(ABC):
         rounds: dict[str, str] = {}
         for trial in trials:
             with suppress(*UNREADABLE):  # noted where it is looked at
-                route, stage = self.weighed(trial)
+                route, stage = self.current_route(trial)
                 if route is not None and route.sticky and _stage_of(trial.document["seen"].get(self.gateway)) == stage:
                     rounds[trial.model] = f"{trial.id}/{stage}"
         if rounds != self._vote_rounds:
@@ -274,9 +278,9 @@ class Trials(ABC):
     async def _observe(self, trial: Trial) -> None:
         await self.run_on_thread(self.store.observe, trial.id, self.gateway, self._observation(trial))
 
-    async def _lead(self, trial: Trial) -> None:
+    async def _conduct(self, trial: Trial) -> None:
         looks: dict[str, Document] = await self.run_on_thread(self.store.observations, trial.id)
-        await self.conduct(trial, looks, self._acknowledged(trial, looks.values()))
+        await self.conduct(trial, looks, self._is_acknowledged(trial, looks.values()))
 
     async def _note_closed(self, open_ids: set[str]) -> None:
         """Bring up to date what this gateway shows of trials that are over: every gateway shows the same, also one that
@@ -291,46 +295,46 @@ class Trials(ABC):
             if known is None or (known.id, known.revision) != (trial_id, revision):
                 self.newest[model] = await self._find(model, trial_id)
 
-    def _acknowledged(self, trial: Trial, looks: Iterable[Document]) -> bool:
+    def _is_acknowledged(self, trial: Trial, looks: Iterable[Document]) -> bool:
         """Whether every gateway that lives has the present weights on all its workers."""
-        stage = self.weighed(trial)[1]
+        stage = self.current_route(trial)[1]
         living = [look for look in looks if self.clock() - look["at"] < SILENT_S]
         return bool(living) and all(look["stage"] == stage for look in living)
 
     def _observation(self, trial: Trial) -> Document:
-        stage = self._stage(trial)
-        return {"stage": stage, "at": self.clock(), **self.look(trial), "labels": self._labelled(trial)}
+        stage = self._converged_stage(trial)
+        return {"stage": stage, "at": self.clock(), **self.own_counts(trial), "labels": self._own_labels(trial)}
 
-    def _labelled(self, trial: Trial) -> Document | None:
+    def _own_labels(self, trial: Trial) -> Document | None:
         """What labels there are beyond those that the gateway that leads has taken over."""
-        terms = self.compared(trial)
+        terms = self.comparison_terms(trial)
         if terms is None:
             return None
         known = trial.document["seen"].get(self.gateway)
-        return self.labels.look(trial.id, terms.stage, known_until(known, terms.stage))
+        return self.labels.closed_strata(trial.id, terms.stage, known_until(known, terms.stage))
 
-    def _stage(self, trial: Trial) -> int:
+    def _converged_stage(self, trial: Trial) -> int:
         """The stage whose weights all workers here have had for a moment."""
-        route, stage = self.weighed(trial)
+        route, stage = self.current_route(trial)
         served = next((model.route for model in self.fleet.desired.models if model.name == trial.model), None)
         now = self.clock()
-        if served != route or not self.fleet.applied():
-            self._settled.pop(trial.id, None)
-            return UNSETTLED
-        known = self._settled.get(trial.id)
+        if served != route or not self.fleet.is_applied():
+            self._convergences.pop(trial.id, None)
+            return NOT_CONVERGED
+        known = self._convergences.get(trial.id)
         if known is None or known.stage != stage:
             before = _stage_of(trial.document["seen"].get(self.gateway))
-            known = self._settled[trial.id] = _Settled(stage, now - SETTLE_S if before == stage else now)
-            if (terms := self.compared(trial)) is not None:
+            known = self._convergences[trial.id] = _Convergence(stage, now - SETTLE_S if before == stage else now)
+            if (terms := self.comparison_terms(trial)) is not None:
                 self.labels.start(terms)
-        return stage if now - known.since >= SETTLE_S else UNSETTLED
+        return stage if now - known.since >= SETTLE_S else NOT_CONVERGED
 
     def is_able(self, model: str, version: str) -> bool:
         """Whether a version answers, or is on its way to."""
         status = of_model(self.fleet.statuses(), model).get(version)
-        return status is not None and status.state is not State.UNAVAILABLE
+        return status is not None and status.state is not ReadyState.UNAVAILABLE
 
-    def heading(self, trial: Trial) -> Document:
+    def common_fields(self, trial: Trial) -> Document:
         """What every trial shows beside what is its own."""
         return {
             "id": trial.id,
@@ -356,10 +360,10 @@ async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:
 
 
 def _stage_of(look: Document | None) -> int:
-    stage: int = UNSETTLED if look is None else look["stage"]
+    stage: int = NOT_CONVERGED if look is None else look["stage"]
     return stage
 
 
-def kept_route(stored: Any) -> RouteSpec | None:
+def stored_route(stored: Any) -> RouteSpec | None:
     """A route out of a trial's document."""
     return None if stored is None else stored_in(stored)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from penstock.control.instance import directory, ports
-from penstock.control.instance.adoption import Choice, Orphan, Wanted, choose, held_ports, inspect
+from penstock.control.instance.adoption import AdoptionPlan, Orphan, RequestedInstance, choose, held_ports, inspect
 from penstock.control.instance.directory import Instance, RuntimeUnavailable
 from penstock.control.instance.options import WorkerOptions, fingerprint, options_out
 from penstock.control.instance.ports import Address
@@ -19,7 +19,7 @@ log = logging.getLogger("penstock.control")
 
 
 @dataclass(slots=True)
-class Opening:
+class AcquiredInstance:
     """An instance this process controls, its ports held, and earlier instances that give way to it."""
 
     instance: Instance
@@ -43,7 +43,7 @@ class Opening:
             raise
 
 
-def open_instance(homes: Sequence[Path], options: WorkerOptions, models: str, version: str) -> Opening:
+def open_instance(homes: Sequence[Path], options: WorkerOptions, models: str, version: str) -> AcquiredInstance:
     """The instance to run: an orphan that does just what is wanted, or a new one.
 
     ``homes`` are the runtime directories of one home, best first; ``options`` state the wanted ports (0 = any).
@@ -53,37 +53,37 @@ def open_instance(homes: Sequence[Path], options: WorkerOptions, models: str, ve
         RuntimeUnavailable: the file system of the shared files is full.
     """
     mark = fingerprint(options, models, version)
-    with directory.locked(homes[0].parent / "lock"):
+    with directory.hold_lock(homes[0].parent / "lock"):
         _sweep(homes)
         instances = [instance for home in homes for instance in directory.abandoned(home)]
         orphans = [inspect(instance) for instance in instances]
-        choice = choose(orphans, Wanted(mark, options.host, options.http_port, options.grpc_port))
+        choice = choose(orphans, RequestedInstance(mark, options.host, options.http_port, options.grpc_port))
         try:
-            return _opened(homes, options, mark, choice, instances, orphans)
+            return _open(homes, options, mark, choice, instances, orphans)
         finally:
             _clear_away(choice, instances)
 
 
-def _opened(
+def _open(
     homes: Sequence[Path],
     options: WorkerOptions,
     mark: str,
-    choice: Choice,
+    choice: AdoptionPlan,
     instances: Sequence[Instance],
     orphans: Sequence[Orphan],
-) -> Opening:
+) -> AcquiredInstance:
     with ExitStack() as undo:
         if choice.adopt is not None:
             adopted = orphans[choice.adopt].options or options
             held = _hold(adopted, {adopted.http_port, adopted.grpc_port}, undo)
-            opening = Opening(instances[choice.adopt], adopted, held, adopted=True)
+            opening = AcquiredInstance(instances[choice.adopt], adopted, held, adopted=True)
         else:
             shared = {port for index in choice.replace for port in held_ports(orphans[index])}
             held = _hold(options, shared, undo)
             http, grpc = (ports.address_of(sock).port for sock in held)
             options = replace(options, http_port=http, grpc_port=grpc)
-            opening = Opening(
-                _created(homes, options, mark), options, held, [instances[index] for index in choice.replace]
+            opening = AcquiredInstance(
+                _create(homes, options, mark), options, held, [instances[index] for index in choice.replace]
             )
         undo.pop_all()
     return opening
@@ -96,7 +96,7 @@ def _hold(options: WorkerOptions, shared: set[int], undo: ExitStack) -> list[soc
     ]
 
 
-def _created(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instance:
+def _create(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instance:
     refusals = []
     for home in homes:
         instance = directory.create(home)
@@ -124,7 +124,7 @@ def _sweep(homes: Sequence[Path]) -> None:
                 other.rmdir()
 
 
-def _clear_away(choice: Choice, instances: Sequence[Instance]) -> None:
+def _clear_away(choice: AdoptionPlan, instances: Sequence[Instance]) -> None:
     for index, instance in enumerate(instances):
         if index in choice.stale:
             instance.remove()

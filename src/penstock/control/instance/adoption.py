@@ -26,7 +26,7 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestedInstance:
     """What the new control process was asked to run; port 0 takes any."""
 
     fingerprint: str
@@ -36,7 +36,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class AdoptionPlan:
     """Indices of orphans: the one to go on with, those to replace, those to clear away; the others are left alone."""
 
     adopt: int | None = None
@@ -44,23 +44,23 @@ class Choice:
     stale: tuple[int, ...] = ()
 
 
-def choose(orphans: Sequence[Orphan], wanted: Wanted) -> Choice:
+def choose(orphans: Sequence[Orphan], wanted: RequestedInstance) -> AdoptionPlan:
     """Go on with the workers that do just what is wanted; replace those that only hold its ports."""
     stale = tuple(index for index, one in enumerate(orphans) if not one.alive or one.options is None)
     rest = [(index, one) for index, one in enumerate(orphans) if index not in stale]
-    adopt = next((index for index, one in rest if _same(one, wanted)), None)
+    adopt = next((index for index, one in rest if _is_same(one, wanted)), None)
     replace = tuple(index for index, one in rest if index != adopt and _shares_port(one, wanted))
-    return Choice(adopt, replace, stale)
+    return AdoptionPlan(adopt, replace, stale)
 
 
-def _same(orphan: Orphan, wanted: Wanted) -> bool:
+def _is_same(orphan: Orphan, wanted: RequestedInstance) -> bool:
     if orphan.options is None or not orphan.serving or orphan.fingerprint != wanted.fingerprint:
         return False
     http, grpc = orphan.options.http_port, orphan.options.grpc_port
     return wanted.http_port in {0, http} and wanted.grpc_port in {0, grpc}
 
 
-def _shares_port(orphan: Orphan, wanted: Wanted) -> bool:
+def _shares_port(orphan: Orphan, wanted: RequestedInstance) -> bool:
     if orphan.options is None:
         return False
     hosts = {orphan.options.host, wanted.host}

@@ -74,7 +74,7 @@ def open_homes(home: Path, places: Sequence[Path]) -> list[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Hold a file's lock for the time of a block.
 
     Raises:

@@ -53,7 +53,7 @@ def reserve(address: Address, option: str, shared_already: bool = False) -> sock
         if shared_already or not address.port:
             return _bound(address, socket.SO_REUSEPORT)
         _probe(address)
-        return _held(address)
+        return _bind(address)
     except OSError as error:
         raise unavailable(address, option, error) from None
 
@@ -98,7 +98,7 @@ def _probe(address: Address) -> None:
     _bound(address, socket.SO_REUSEADDR).close()
 
 
-def _held(address: Address) -> socket.socket:
+def _bind(address: Address) -> socket.socket:
     """Bound so that the probe of a like-minded process fails, unless a stranger's closed connections linger there."""
     try:
         return _bound(address, socket.SO_REUSEPORT)

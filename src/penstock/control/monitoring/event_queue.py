@@ -12,14 +12,14 @@ from typing import Any
 from penstock.control.periodic import ProblemLog
 from penstock.core.errors import NotReady
 from penstock.engine.durable_files import write_atomically
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 
 log = logging.getLogger("penstock.control")
 
 MOST_WAITING = 1000
 """The most events that wait; beyond it the oldest are dropped."""
 
-EmitEvent = Callable[[str, Event], Awaitable[object]]
+EmitEvent = Callable[[str, TrialEvent], Awaitable[object]]
 """Stores an event of a model, a repeated event once; raises ``NotReady`` while the database is unreachable."""
 
 
@@ -35,7 +35,7 @@ class EventQueue:
         self._problem_log = ProblemLog()
         self.given_up = 0
 
-    async def add(self, model: str, event: Event) -> None:
+    async def add(self, model: str, event: TrialEvent) -> None:
         """Emit an event, or let it wait for the database."""
         if len(self._waiting) == MOST_WAITING:
             self._waiting.popleft()
@@ -56,7 +56,7 @@ class EventQueue:
             self._is_flushing = False
             self._write()
 
-    async def _emit_oldest(self, head: tuple[str, Event]) -> bool:
+    async def _emit_oldest(self, head: tuple[str, TrialEvent]) -> bool:
         """Emit the oldest event, and return whether it has left the queue."""
         try:
             await self._emit(*head)
@@ -77,9 +77,9 @@ class EventQueue:
         with suppress(OSError):  # they wait in memory
             write_atomically(self._path, json.dumps(values))
 
-    def _read(self) -> deque[tuple[str, Event]]:
+    def _read(self) -> deque[tuple[str, TrialEvent]]:
         try:
             values: list[Any] = json.loads(self._path.read_text())
-            return deque((str(model), Event(**event)) for model, event in values)
+            return deque((str(model), TrialEvent(**event)) for model, event in values)
         except (OSError, ValueError, TypeError):
             return deque()

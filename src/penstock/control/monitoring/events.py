@@ -7,8 +7,8 @@ from penstock.control.monitoring.drift.sentences import sentence
 from penstock.core.versions import VersionKey
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.performance import PerformanceChange
-from penstock.registry.records import By
-from penstock.registry.stores.traffic import Event
+from penstock.registry.records import Author
+from penstock.registry.stores.traffic import TrialEvent
 
 _DRIFT_TYPES = {
     (DRIFT, True): "drift.detected.v1",
@@ -23,7 +23,7 @@ _PERFORMANCE_TYPES = {True: "performance.degraded.v1", False: "performance.recov
 
 def drift_event(
     key: VersionKey, change: DriftChange, columns: Sequence[str], digest: str | None, budget: float, now: float
-) -> Event:
+) -> TrialEvent:
     """The event of a drift change. ``columns`` are all affected columns after it, ``digest`` is that of the reference,
     ``budget`` the rows between false alarms."""
     about = {"reference": digest, "rows_between_false_alarms": budget}
@@ -31,20 +31,20 @@ def drift_event(
     return _event(key, _DRIFT_TYPES[change.about, change.begins], change.feature, details, now)
 
 
-def performance_event(key: VersionKey, change: PerformanceChange, budget: float, now: float) -> Event:
+def performance_event(key: VersionKey, change: PerformanceChange, budget: float, now: float) -> TrialEvent:
     """The event of a performance change; ``budget`` is the labels between false alarms."""
     details = {"what": change.what, "labels_between_false_alarms": budget, **change.evidence}
     return _event(key, _PERFORMANCE_TYPES[change.begins], change.what, details, now)
 
 
-def relearned_event(key: VersionKey, digest: str | None, by: By, now: float) -> Event:
+def relearned_event(key: VersionKey, digest: str | None, by: Author, now: float) -> TrialEvent:
     """The event of a dropped reference, which had this digest and is learned again."""
     model, version = key
     data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason, "reference": digest or ""}
-    return Event("reference.relearned.v1", f"models/{model}/versions/{version}", f"{now:.3f}", data)
+    return TrialEvent("reference.relearned.v1", f"models/{model}/versions/{version}", f"{now:.3f}", data)
 
 
-def _event(key: VersionKey, kind: str, name: str, details: Mapping[str, Any], now: float) -> Event:
+def _event(key: VersionKey, kind: str, name: str, details: Mapping[str, Any], now: float) -> TrialEvent:
     model, version = key
     data = {"model": model, "version": version, **details}
-    return Event(kind, f"models/{model}/versions/{version}", f"{name} {now:.0f}", data)
+    return TrialEvent(kind, f"models/{model}/versions/{version}", f"{name} {now:.0f}", data)

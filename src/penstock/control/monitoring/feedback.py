@@ -45,7 +45,7 @@ LEARN_S = 60.0
 NO_VERSION = ""
 """The version under which labels without an answer are counted."""
 
-Watched = Callable[[VersionKey], tuple[Reference | None, MonitorPolicy]]
+WatchedLookup = Callable[[VersionKey], tuple[Reference | None, MonitorPolicy]]
 """Returns a version's reference and its model's policy."""
 
 Share = Callable[[str, Sequence[LabelledRow]], None]
@@ -56,7 +56,7 @@ EmitChange = Callable[[VersionKey, PerformanceChange], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class _Version:
+class _FeedbackState:
     """The state of one version. ``performance`` is None until the first label; only the labels' thread uses it.
 
     ``document`` and ``values`` are its latest results, for all other threads. ``replayed`` is set once stored labels
@@ -86,7 +86,7 @@ class _Version:
         return changes
 
 
-class Labels:
+class FeedbackMonitor:
     """The feedback of one gateway. ``state`` is a file that outlives the control process; ``clock`` gives seconds since
     the epoch.
 
@@ -98,7 +98,7 @@ class Labels:
         self,
         home: Path,
         state: Path,
-        watched: Watched,
+        watched: WatchedLookup,
         emit: EmitChange,
         clock: Callable[[], float] = time.time,
         budget: AnswerBudget = DEFAULT_BUDGET,
@@ -118,7 +118,7 @@ class Labels:
         )  # one thread: river objects are not thread-safe
         self._run = self._pool.call
         self.pools: tuple[BlockingPool, ...] = (self._pool,)
-        self._versions: dict[VersionKey, _Version] = {}
+        self._versions: dict[VersionKey, _FeedbackState] = {}
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._answer_budget = budget
         self._dropped: Counter[str] = Counter()
@@ -247,7 +247,7 @@ class Labels:
         for row in taken.joined:
             by_version.setdefault(row.version, []).append(row)
         for version, rows in by_version.items():
-            known = self._versions.setdefault((model, version), _Version(self._clock()))
+            known = self._versions.setdefault((model, version), _FeedbackState(self._clock()))
             if known.performance is None:
                 known.performance = Performance(*self._terms((model, version)))
             self._outcomes[model, version, "joined"] += len(rows)
@@ -269,7 +269,7 @@ class Labels:
 
     def _performance(self, key: VersionKey) -> None:
         """Replay labels from before this process, or from before the version's reference."""
-        known = self._versions.setdefault(key, _Version(self._clock()))
+        known = self._versions.setdefault(key, _FeedbackState(self._clock()))
         if known.replayed:
             return
         known.replayed = True

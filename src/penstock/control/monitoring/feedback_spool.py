@@ -23,9 +23,9 @@ from penstock.registry.stores.feedback import (
     MOST_BYTES,
     OVERHEAD,
     STAMPED_S,
+    FeedbackBatch,
     FeedbackStore,
-    Look,
-    Waiting,
+    WaitingFeedback,
 )
 
 SETTLED_S = 2.0
@@ -50,12 +50,12 @@ Count = Callable[[str, str, int], None]
 
 
 @dataclass(slots=True)
-class _Batch:
+class _WrittenBatch:
     rows: list[tuple[str, Document, int]]
     written: "asyncio.Future[None]"
 
 
-class Positions:
+class ReadPositions:
     """The sequence numbers up to which a reader has read: ``ahead`` for most models, and ``held`` for the models behind
     it, whose labels cannot be joined."""
 
@@ -89,7 +89,7 @@ class FeedbackSpool:
     ) -> None:
         self._store = store
         self._name = name
-        self._join = join
+        self._join_local = join
         self._count = count
         self._clock = clock
         self.pool = BlockingPool("feedback", THREADS)
@@ -99,10 +99,10 @@ class FeedbackSpool:
         self._keyed: KeyedWork[str] = KeyedWork(self.task, "cannot join labels from other gateways:")
         self._reader = ""
         self._used: Counter[str] = Counter()
-        self._positions = Positions()
+        self._positions = ReadPositions()
         self._passed = 0
         self._stamped: float | None = None
-        self._next: _Batch | None = None
+        self._next: _WrittenBatch | None = None
         self._writing: asyncio.Task[None] | None = None
 
     async def register(self) -> None:
@@ -131,13 +131,13 @@ class FeedbackSpool:
         Raises:
             NotReady: the feedback could not be stored.
         """
-        fitting = self._fitting([(model, *_to_row(item)) for item in feedback])
+        fitting = self._fit([(model, *_to_row(item)) for item in feedback])
         self._count(model, "dropped", len(feedback) - len(fitting))
         if fitting:
-            await self._written(fitting)
+            await self._write(fitting)
         return len(fitting)
 
-    def _fitting(self, rows: list[tuple[str, Document, int]]) -> list[tuple[str, Document, int]]:
+    def _fit(self, rows: list[tuple[str, Document, int]]) -> list[tuple[str, Document, int]]:
         """The rows that fit: a model never uses more than the free space, so no model fills all of it."""
         for index, (model, _, size) in enumerate(rows):
             if self._used[model] + self._used.total() + size + OVERHEAD > MOST_BYTES:
@@ -145,18 +145,18 @@ class FeedbackSpool:
             self._used[model] += size + OVERHEAD
         return rows
 
-    async def _written(self, rows: list[tuple[str, Document, int]]) -> None:
+    async def _write(self, rows: list[tuple[str, Document, int]]) -> None:
         if self._next is None:
-            self._next = _Batch([], asyncio.get_running_loop().create_future())
+            self._next = _WrittenBatch([], asyncio.get_running_loop().create_future())
         elif len(self._next.rows) > MOST_QUEUED:
             raise NotReady("too many labels wait for the registry's database; send them again later")
         batch = self._next
         batch.rows += rows
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write())
+            self._writing = asyncio.create_task(self._write_queued())
         await asyncio.shield(batch.written)
 
-    async def _write(self) -> None:
+    async def _write_queued(self) -> None:
         while (batch := self._next) is not None:
             self._next = None
             try:
@@ -177,63 +177,63 @@ class FeedbackSpool:
             OSError: the answer store has no name yet, and none can be written.
         """
         reader = await self._reader_name()
-        looks = [partial(self._look_again, reader, model) for model in self._keyed.due(self._positions.held)]
-        for look in (*looks, partial(self._look, reader)):
+        looks = [partial(self._read_held, reader, model) for model in self._keyed.due(self._positions.held)]
+        for look in (*looks, partial(self._read_new, reader)):
             for _ in range(LOOKS):
                 if await look():
                     break
 
-    async def _look(self, reader: str) -> bool:
+    async def _read_new(self, reader: str) -> bool:
         """Read the waiting feedback of all models that are not held, and return whether that was all."""
         positions = self._positions
-        look: Look = await self._run(self._store.look, reader, positions.ahead, set(positions.held))
+        look: FeedbackBatch = await self._run(self._store.read_unpassed, reader, positions.ahead, set(positions.held))
         self.others, self._used = look.others, look.used
         joined_by_seq: dict[int, bool | None] = {}
         for model in dict.fromkeys(one.model for one in look.waiting):
             rows = [one for one in look.waiting if one.model == model]
-            joined = await self._joined(model, rows, look.now)
+            joined = await self._join(model, rows, look.now)
             if None in joined.values():
                 positions.hold(model, rows[0].seq - 1)
             joined_by_seq |= {seq: bool(one) for seq, one in joined.items()}  # a held model reads its failures again
         before = positions.ahead
-        positions.ahead = _passed(look, joined_by_seq, before)
-        await self._done(reader, look, joined_by_seq)
+        positions.ahead = _next_position(look, joined_by_seq, before)
+        await self._finish(reader, look, joined_by_seq)
         return look.is_all or positions.ahead == before
 
-    async def _look_again(self, reader: str, model: str) -> bool:
+    async def _read_held(self, reader: str, model: str) -> bool:
         """Read the waiting feedback of a held model, and return whether no more can be joined for now."""
         positions = self._positions
         before = positions.held[model]
-        look: Look = await self._run(self._store.look_of, reader, model, before)
-        joined_by_seq = await self._joined(model, look.waiting, look.now)
-        passed = _passed(look, joined_by_seq, before)
+        look: FeedbackBatch = await self._run(self._store.read_unpassed_of, reader, model, before)
+        joined_by_seq = await self._join(model, look.waiting, look.now)
+        passed = _next_position(look, joined_by_seq, before)
         over = look.is_all and (not look.waiting or passed >= look.waiting[-1].seq)
         positions.catch_up(model, passed, over)
-        await self._done(reader, look, joined_by_seq)
+        await self._finish(reader, look, joined_by_seq)
         return over or passed == before
 
-    async def _joined(self, model: str, rows: Sequence[Waiting], now: float) -> dict[int, bool | None]:
+    async def _join(self, model: str, rows: Sequence[WaitingFeedback], now: float) -> dict[int, bool | None]:
         """By sequence number, whether each item belongs to an answer here; None if unknown or not stored."""
         came = self._clock()
         read = {row.seq: _to_feedback(row, came - max(0.0, now - row.at)) for row in rows}
         known = {seq: item for seq, item in read.items() if item is not None}
         joined: list[bool | None] = [None] * len(known)
         with self._keyed.isolated(model):
-            joined = await self._join(model, list(known.values()))
+            joined = await self._join_local(model, list(known.values()))
         return {**dict.fromkeys(read, False), **dict(zip(known, joined, strict=True))}
 
-    async def _done(self, reader: str, look: Look, joined_by_seq: Mapping[int, bool | None]) -> None:
+    async def _finish(self, reader: str, look: FeedbackBatch, joined_by_seq: Mapping[int, bool | None]) -> None:
         """Remove joined feedback, and store how far this gateway has read."""
         taken, passed = [seq for seq, joined in joined_by_seq.items() if joined], self._positions.passed
         if taken or passed > self._passed or self._stamped is None or look.now - self._stamped > STAMPED_S:
-            ended = await self._run(self._store.done, reader, passed, taken)
+            ended = await self._run(self._store.finish, reader, passed, taken)
             self._passed, self._stamped = passed, look.now
             for outcome, models in (("unknown", ended.unknown), ("expired", ended.expired)):
                 for model, number in models.items():
                     self._count(model, outcome, number)
 
 
-def _passed(look: Look, joined_by_seq: Mapping[int, bool | None], before: int) -> int:
+def _next_position(look: FeedbackBatch, joined_by_seq: Mapping[int, bool | None], before: int) -> int:
     """The number up to which nothing is read again: an answer not joined_by_seq yet may be about to be written."""
     again = [
         one.seq
@@ -250,7 +250,7 @@ def _to_row(item: Feedback) -> tuple[Document, int]:
     return row, len(json.dumps(row))
 
 
-def _to_feedback(waiting: Waiting, came_at: float) -> Feedback | None:
+def _to_feedback(waiting: WaitingFeedback, came_at: float) -> Feedback | None:
     """Feedback with its time of arrival by this machine's clock; None if its format is that of another release, and it
     waits for a gateway that can read it."""
     try:

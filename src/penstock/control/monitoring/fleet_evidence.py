@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S
-from penstock.control.monitoring.drift.resuming import resumed
+from penstock.control.monitoring.drift.resuming import resume_monitor
 from penstock.control.monitoring.fleet_performance import FleetPerformance
 from penstock.control.monitoring.label_batches import LabelBatches
-from penstock.control.monitoring.publication import Counts, Shape, ended, summed
+from penstock.control.monitoring.publication import CountsLayout, VersionCounts, add_ended, sum_published
 from penstock.control.monitoring.publisher import Publisher
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import Conflict, NotReady
@@ -25,11 +25,11 @@ from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import NO_LABELS, PerformanceChange
 from penstock.monitor.reference import Reference
-from penstock.monitor.rows import Counted
+from penstock.monitor.rows import RegionCounts
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
-from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, Verdict
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, VersionVerdict
+from penstock.registry.stores.traffic import TrialEvent
 
 log = logging.getLogger("penstock.control")
 
@@ -51,19 +51,19 @@ EMITTED = "told"
 Run = Callable[..., Awaitable[Any]]
 
 
-class Watched(Protocol):
+class VersionWatcher(Protocol):
     """The versions that the gateway watches."""
 
-    def own_counts(self) -> dict[VersionKey, Counts]:
+    def own_counts(self) -> dict[VersionKey, VersionCounts]:
         """Return the gateway's counts of every served version."""
 
     def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """Return a version's reference, and its policy with the keys that rows are sliced by."""
 
-    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> TrialEvent:
         """Return the event of a drift change."""
 
-    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> TrialEvent:
         """Return the event of a performance change."""
 
     def document_of(
@@ -73,33 +73,33 @@ class Watched(Protocol):
 
 
 @dataclass(slots=True)
-class _Version:
+class _FleetVersion:
     """The leader's conclusions on a version. ``counts`` are the last ones looked at; ``events`` are not stored yet.
     ``emitted`` is the number of alarms that each gateway has emitted; it includes ``alarms`` of the monitor's."""
 
-    shape: Shape
+    shape: CountsLayout
     monitor: VersionMonitor | None
-    counts: Counts
+    counts: VersionCounts
     performance: FleetPerformance
     revision: int
     concluded_at: float = float("-inf")
     alarms: int = 0
     emitted: dict[str, int] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    events: list[TrialEvent] = field(default_factory=list)
 
 
 class FleetEvidence:
     """One gateway's part in the fleet's evidence. ``run`` runs blocking calls on a thread; ``notes`` is a file that
     lives as long as the gateway's counters. Methods belong to the event loop."""
 
-    def __init__(self, store: EvidenceStore, gateway: str, watched: Watched, run: Run, notes: Path) -> None:
+    def __init__(self, store: EvidenceStore, gateway: str, watched: VersionWatcher, run: Run, notes: Path) -> None:
         self._store = store
         self._gateway = gateway
         self._publisher = Publisher(store, gateway, notes)
         self.labels = LabelBatches(gateway)
         self._watched = watched
         self._run = run
-        self._versions: dict[VersionKey, _Version] = {}
+        self._versions: dict[VersionKey, _FleetVersion] = {}
         self._summaries: dict[VersionKey, Document] = {}
         meanwhile = "the counts of all gateways are not summed"
         self.task = PeriodicTask("evidence", self.step, INTERVAL_S, meanwhile=meanwhile)
@@ -137,7 +137,7 @@ class FleetEvidence:
         """Return the fleet's document of a version, from the leader's last verdict; raises ``NotReady``."""
         if (document := self.describe(key)) is not None:
             return document
-        verdict: Verdict | None = await self._run(self._store.verdict, *key, deadline_s=READ_S)
+        verdict: VersionVerdict | None = await self._run(self._store.verdict, *key, deadline_s=READ_S)
         return None if verdict is None else verdict.document
 
     # The periodic task.
@@ -152,48 +152,48 @@ class FleetEvidence:
         own = self._watched.own_counts()
         await self._run(self._publisher.publish, own)
         await self._run(self._publish_labels)
-        self._leads = await self._run(self._store.lead)
+        self._leads = await self._run(self._store.acquire_leadership)
         if not self._leads:
             self._versions.clear()
             self._known, self._labels_upto = False, None
             self._summaries = await self._run(self._store.summaries)
             return
-        await self._lead({key: one.shape for key, one in own.items()})
+        await self._evaluate_fleet({key: one.shape for key, one in own.items()})
 
     def _publish_labels(self) -> None:
         if batches := self.labels.batches():
             self._store.add_labels(batches)
-            self.labels.written()
+            self.labels.forget_current()
 
-    async def _lead(self, shapes: Mapping[VersionKey, Shape]) -> None:
+    async def _evaluate_fleet(self, shapes: Mapping[VersionKey, CountsLayout]) -> None:
         self._versions = {key: one for key, one in self._versions.items() if key in shapes}
         if self._labels_upto is None:
             self._labels_upto = await self._run(self._store.last_label)  # a new version reads its own labels
         batches: list[LabelBatch] = await self._run(self._store.labels, self._labels_upto)
         labels = _by_version(batches)
-        counts: dict[VersionKey, Counts] = await self._run(self._read, shapes)
+        counts: dict[VersionKey, VersionCounts] = await self._run(self._read, shapes)
         for key in self._keyed.due(counts):
             with self._keyed.isolated(key):
-                await self._look_or_restart(key, counts[key], labels.get(key, ()))
+                await self._evaluate_or_restart(key, counts[key], labels.get(key, ()))
         # Only now: after a failed step the next one reads them again, and none is learned twice.
         self._labels_upto = max([self._labels_upto, *(one.seq for one in batches)])
         self._known = True
         self._steps += 1
         if self._steps % RETIRE_EVERY == 0:
             await self._run(self._store.trim_labels, MOST_LABELS)
-            await self._run(self._store.retire, partial(ended, shapes))
+            await self._run(self._store.retire, partial(add_ended, shapes))
             await self._run(self._store.forget, set(shapes))
 
-    def _read(self, shapes: Mapping[VersionKey, Shape]) -> dict[VersionKey, Counts]:
-        return summed(self._store.published(), shapes)
+    def _read(self, shapes: Mapping[VersionKey, CountsLayout]) -> dict[VersionKey, VersionCounts]:
+        return sum_published(self._store.published(), shapes)
 
     def problem(self, key: VersionKey) -> str:
         """Return why a version has no verdict, "" if it has one."""
         return self._keyed.problem(key)
 
-    async def _look_or_restart(self, key: VersionKey, counts: Counts, labels: Sequence[LabelBatch]) -> None:
+    async def _evaluate_or_restart(self, key: VersionKey, counts: VersionCounts, labels: Sequence[LabelBatch]) -> None:
         try:
-            await self._look(key, counts, labels)
+            await self._evaluate(key, counts, labels)
         except NotReady:
             raise
         except Conflict as fault:
@@ -203,15 +203,15 @@ class FleetEvidence:
             self._versions.pop(key, None)  # a look gets each label once: the next one reads all of them again
             raise
 
-    async def _look(self, key: VersionKey, counts: Counts, labels: Sequence[LabelBatch]) -> None:
+    async def _evaluate(self, key: VersionKey, counts: VersionCounts, labels: Sequence[LabelBatch]) -> None:
         known, now = self._versions.get(key), self._store.now()
         if known is None or known.shape.id != counts.shape.id:
-            known = await self._opened(key, counts, now)
+            known = await self._open_version(key, counts, now)
             labels = await self._run(self._store.labels_of, *key)
         known.counts = counts
         reference, policy = self._watched.terms(key)
         if reference is not None and known.monitor is not None:
-            known.monitor = self._look_at_rows(key, known, known.monitor, reference, policy, now)
+            known.monitor = self._evaluate_rows(key, known, known.monitor, reference, policy, now)
         learned = await self._run(known.performance.learn, labels, reference, policy, now)
         self._versions[key] = known  # only now: a version that starts without its labels would never learn them
         known.events += [self._watched.performance_event_of(key, one) for one in learned]
@@ -219,39 +219,41 @@ class FleetEvidence:
         if known.events or alarms != known.alarms or now - known.concluded_at >= KEEP_S:
             await self._conclude(key, known, alarms, now)
 
-    def _look_at_rows(
+    def _evaluate_rows(
         self,
         key: VersionKey,
-        known: _Version,
+        known: _FleetVersion,
         monitor: VersionMonitor,
         reference: Reference,
         policy: MonitorPolicy,
         now: float,
     ) -> VersionMonitor:
         """Return the monitor after a look; a new one if counts have become fewer."""
-        counted = counted_of(reference, policy, known.counts)
+        counted = region_counts(reference, policy, known.counts)
         if not counted.covers(monitor.last):
-            monitor = resumed(reference, policy, counted, now, monitor.export_state())
+            monitor = resume_monitor(reference, policy, counted, now, monitor.export_state())
         monitor.policy = policy
-        known.events += [self._watched.event_of(key, one, monitor) for one in monitor.look(counted, now)]
+        known.events += [self._watched.event_of(key, one, monitor) for one in monitor.evaluate(counted, now)]
         return monitor
 
-    async def _opened(self, key: VersionKey, counts: Counts, now: float) -> _Version:
+    async def _open_version(self, key: VersionKey, counts: VersionCounts, now: float) -> _FleetVersion:
         """Continue with the verdict of the previous leader."""
-        verdict: Verdict | None = await self._run(self._store.verdict, *key)
+        verdict: VersionVerdict | None = await self._run(self._store.verdict, *key)
         revision = 0 if verdict is None else verdict.revision
         (reference, policy), monitor = self._watched.terms(key), None
         evidence = {} if verdict is None else verdict.evidence
         if reference is not None and counts.shape.layout is not None:
             same = verdict is not None and verdict.layout == counts.shape.id
             rows = evidence.get("rows") if same else None
-            monitor = resumed(reference, policy, counted_of(reference, policy, counts), now, rows)
-        version = _Version(counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision)
+            monitor = resume_monitor(reference, policy, region_counts(reference, policy, counts), now, rows)
+        version = _FleetVersion(
+            counts.shape, monitor, counts, FleetPerformance(*evidence.get("labels", (0, 0))), revision
+        )
         version.emitted = {} if verdict is None else dict(verdict.summary.get(EMITTED, {}))
         version.alarms = 0 if monitor is None else monitor.alarms
         return version
 
-    async def _conclude(self, key: VersionKey, known: _Version, alarms: int, now: float) -> None:
+    async def _conclude(self, key: VersionKey, known: _FleetVersion, alarms: int, now: float) -> None:
         monitor, document = known.monitor, self._document(key, known)
         emitted = self._emitted_with(known, alarms)
         summary = {**_summary(monitor), EMITTED: emitted}
@@ -259,20 +261,20 @@ class FleetEvidence:
             "rows": None if monitor is None else monitor.export_state(),
             "labels": known.performance.export_state(),
         }
-        verdict = Verdict(known.shape.id, known.revision + 1, evidence, summary, document)
+        verdict = VersionVerdict(known.shape.id, known.revision + 1, evidence, summary, document)
         await self._run(self._store.conclude, key, verdict, tuple(known.events))
         known.revision, known.concluded_at = verdict.revision, now
         known.alarms, known.emitted = alarms, emitted
         known.events.clear()
         self._summaries[key] = summary
 
-    def _emitted_with(self, known: _Version, alarms: int) -> dict[str, int]:
+    def _emitted_with(self, known: _FleetVersion, alarms: int) -> dict[str, int]:
         """Return the number of alarms that each living gateway has emitted, including those of this verdict."""
         living = {name: number for name, number in known.emitted.items() if name in known.counts.gateways}
         own = known.emitted.get(self._gateway, 0) + max(0, alarms - known.alarms)
         return {**living, self._gateway: own} if own else living
 
-    def _document(self, key: VersionKey, known: _Version) -> Document:
+    def _document(self, key: VersionKey, known: _FleetVersion) -> Document:
         counts = known.counts
         performance = {**(known.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
         if known.performance.unreadable:
@@ -288,9 +290,9 @@ def _by_version(batches: Sequence[LabelBatch]) -> dict[VersionKey, list[LabelBat
     return by_version
 
 
-def counted_of(reference: Reference, policy: MonitorPolicy, counts: Counts) -> Counted:
+def region_counts(reference: Reference, policy: MonitorPolicy, counts: VersionCounts) -> RegionCounts:
     """Return counts as a monitor takes them."""
-    return replace(Counted.of(reference, [counts.cells], policy.slices), workers=counts.workers)
+    return replace(RegionCounts.of(reference, [counts.cells], policy.slices), workers=counts.workers)
 
 
 def _summary(monitor: VersionMonitor | None) -> Document:

@@ -86,7 +86,7 @@ class LabelBatches:
                 self.given_up[lost] += 1
 
     def batches(self) -> Sequence[LabelBatch]:
-        """The batches to write: the same ones, with the same ids, until ``written`` is called."""
+        """The batches to write: the same ones, with the same ids, until ``forget_current`` is called."""
         with self._lock:
             if not self._batches:
                 by_key: dict[VersionKey, list[LabelledRow]] = {}
@@ -99,7 +99,7 @@ class LabelBatches:
                 ]
             return tuple(self._batches)
 
-    def written(self) -> None:
+    def forget_current(self) -> None:
         """Forget the current batches, which are stored."""
         with self._lock:
             self._batches = []

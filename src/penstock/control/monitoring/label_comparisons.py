@@ -19,7 +19,7 @@ MOST_STRATA = 1024
 """The most strata of a trial that wait for the leader; beyond it the oldest are dropped."""
 
 
-class Signal(StrEnum):
+class ComparedSignal(StrEnum):
     """The compared values: wrong answers among the labelled ones, or rewards."""
 
     WRONG = "wrong"
@@ -27,12 +27,12 @@ class Signal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ComparisonTerms:
     """What a trial compares; ``stage`` is a new number for each period whose answers are compared."""
 
     trial: str
     model: str
-    signal: Signal
+    signal: ComparedSignal
     stage: int
     versions: tuple[str, ...]
 
@@ -45,7 +45,7 @@ SET_BACK_S = 1.0
 class _Comparison:
     """The comparison of one trial, of answers since ``began_at`` (seconds since the epoch, this machine's clock)."""
 
-    terms: Terms
+    terms: ComparisonTerms
     began_at: float
     matching: LabelMatching
     strata: deque[Stratum] = field(default_factory=lambda: deque(maxlen=MOST_STRATA))
@@ -73,14 +73,14 @@ class LabelComparisons:
         self._lock = Lock()
         self._comparisons: dict[str, _Comparison] = {}
 
-    def start(self, terms: Terms) -> None:
+    def start(self, terms: ComparisonTerms) -> None:
         """Compare answers from now on, unless the same terms are being compared."""
         with self._lock:
             known = self._comparisons.get(terms.trial)
             if known is None or known.terms != terms:
                 self._comparisons[terms.trial] = _Comparison(terms, self._clock(), LabelMatching(terms.versions))
 
-    def retain(self, signal: Signal, trials: Collection[str]) -> None:
+    def retain(self, signal: ComparedSignal, trials: Collection[str]) -> None:
         """Forget all other trials of a signal."""
         with self._lock:
             over = [key for key, one in self._comparisons.items() if one.terms.signal is signal and key not in trials]
@@ -97,7 +97,7 @@ class LabelComparisons:
                         age_s = (came_at or now) - answered_at
                         one.matching.add(version, answered_at - one.began_at, age_s, value)
 
-    def look(self, trial: str, stage: int, known_s: float) -> Document | None:
+    def closed_strata(self, trial: str, stage: int, known_s: float) -> Document | None:
         """Return the strata of a stage that closed after ``known_s``, for the leader; None if the stage is another."""
         with self._lock:
             one = self._comparisons.get(trial)
@@ -128,7 +128,9 @@ class LabelComparisons:
         """
         for values in kept:
             saved = values["terms"]
-            terms = Terms(**{**saved, "signal": Signal(saved["signal"]), "versions": tuple(saved["versions"])})
+            terms = ComparisonTerms(
+                **{**saved, "signal": ComparedSignal(saved["signal"]), "versions": tuple(saved["versions"])}
+            )
             one = _Comparison(terms, values["began_at"], LabelMatching.from_state(values["matching"]))
             one.strata.extend(stratum_in(stratum) for stratum in values["strata"])
             one.given_up = values["given_up"]
@@ -136,10 +138,10 @@ class LabelComparisons:
 
 
 def _values(
-    signal: Signal, rows: Sequence[LabelledRow], rewards: Sequence[RewardedAnswer]
+    signal: ComparedSignal, rows: Sequence[LabelledRow], rewards: Sequence[RewardedAnswer]
 ) -> Iterator[tuple[str, float, float, float]]:
     """Yield version, answer time, label time and value of the answers that the split gave."""
-    if signal is Signal.REWARD:
+    if signal is ComparedSignal.REWARD:
         yield from ((one.version, one.answered_at, one.came_at, one.reward) for one in rewards if one.by_split)
     else:
         yield from ((one.version, one.answered_at, one.came_at, float(not one.right)) for one in rows if one.by_split)

@@ -6,7 +6,7 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.policies import MonitorPolicy, policy_in, policy_out, refuse_unreachable
-from penstock.registry.records import By, Document
+from penstock.registry.records import Author, Document
 from penstock.registry.stores.monitor import MonitorStore
 
 USUAL = MonitorPolicy()
@@ -49,7 +49,7 @@ class Policies:
         self,
         model: str,
         document: Document,
-        by: By,
+        by: Author,
         if_revision: int | None = None,
         columns: Mapping[str, int] | None = None,
     ) -> Document:
@@ -63,5 +63,5 @@ class Policies:
         refuse_unreachable(policy, columns)
         revision = await self._pool.call(self._store.set_policy, model, policy_out(policy), by, if_revision)
         self._policies[model] = policy
-        self._due.succeeded(model)
+        self._due.record_success(model)
         return {**policy_out(policy), "revision": revision}

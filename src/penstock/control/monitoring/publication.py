@@ -16,8 +16,8 @@ from penstock.core.versions import VersionKey
 from penstock.monitor import rows
 from penstock.monitor.counters.layout import BLOCK_CELLS, Cells
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
-from penstock.monitor.rows import Layout
-from penstock.registry.stores.evidence import ENDED, Published
+from penstock.monitor.rows import RegionLayout
+from penstock.registry.stores.evidence import ENDED, PublishedCounts
 
 NO_LAYOUT = ""
 """The layout of a version without a reference: its rows are not counted."""
@@ -47,11 +47,11 @@ def unpack(packed: bytes, size: int) -> Cells | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class CountsLayout:
     """The layout of a version's counts and its name; a version without a reference has neither."""
 
     id: str = NO_LAYOUT
-    layout: Layout | None = None
+    layout: RegionLayout | None = None
 
     @property
     def size(self) -> int:
@@ -60,11 +60,11 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class VersionCounts:
     """The counts of a version at one or more gateways: ``cells`` of ``shape`` summed over ``workers``, the ``block`` of
     its requests, and its labels by outcome (``outcomes``)."""
 
-    shape: Shape
+    shape: CountsLayout
     cells: Cells
     workers: int
     block: Cells
@@ -76,22 +76,22 @@ class Counts:
         """The counts of requests."""
         return Totals(self.block)
 
-    def equals(self, other: "Counts") -> bool:
+    def equals(self, other: "VersionCounts") -> bool:
         """Return whether both have the same counts."""
         same = (self.shape.id, self.workers, self.outcomes) == (other.shape.id, other.workers, other.outcomes)
         return same and np.array_equal(self.cells, other.cells) and np.array_equal(self.block, other.block)
 
-    def beyond(self, before: "Counts") -> "Counts":
+    def since(self, before: "VersionCounts") -> "VersionCounts":
         """Return the counts beyond those of an earlier publication."""
         cells = self.cells
         if self.shape.layout is not None and self.shape.id == before.shape.id:
             cells = rows.subtract_region(self.shape.layout, cells, before.cells)
         block = subtract_block(self.block, before.block)
         outcomes = {name: count - before.outcomes.get(name, 0) for name, count in self.outcomes.items()}
-        return Counts(self.shape, cells, self.workers, block, self.gateways, outcomes)
+        return VersionCounts(self.shape, cells, self.workers, block, self.gateways, outcomes)
 
 
-def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
+def add_counts(shape: CountsLayout, counts: Sequence[VersionCounts]) -> VersionCounts:
     """Add counts of a version; cells only of those with the same shape."""
     same = [one for one in counts if one.shape.id == shape.id]
     cells = (
@@ -101,16 +101,16 @@ def added(shape: Shape, counts: Sequence[Counts]) -> Counts:
     block = add_blocks([one.block for one in counts])
     names = sorted({name for one in counts for name in one.outcomes})
     outcomes = {name: sum(one.outcomes.get(name, 0) for one in counts) for name in names}
-    return Counts(shape, cells, sum([one.workers for one in same]), block, tuple(gateways), outcomes)
+    return VersionCounts(shape, cells, sum([one.workers for one in same]), block, tuple(gateways), outcomes)
 
 
-def packed(key: VersionKey, gateway: str, counts: Counts) -> Published:
+def pack_counts(key: VersionKey, gateway: str, counts: VersionCounts) -> PublishedCounts:
     """Return counts as a published row."""
     cells, block = pack(counts.cells), pack(counts.block)
-    return Published(*key, gateway, counts.shape.id, counts.workers, cells, block, dict(counts.outcomes))
+    return PublishedCounts(*key, gateway, counts.shape.id, counts.workers, cells, block, dict(counts.outcomes))
 
 
-def unpacked(row: Published, shape: Shape) -> Counts:
+def unpack_counts(row: PublishedCounts, shape: CountsLayout) -> VersionCounts:
     """Read counts from a published row; without cells if the shape is another, without requests if the release is
     another."""
     cells = unpack(row.words, shape.size) if row.layout == shape.id else None
@@ -118,25 +118,29 @@ def unpacked(row: Published, shape: Shape) -> Counts:
     block = np.zeros(BLOCK_CELLS, np.uint64) if block is None else block
     gateways = () if row.gateway == ENDED else (row.gateway,)
     if cells is None:
-        return Counts(Shape(row.layout), np.zeros(0, np.uint64), 0, block, gateways, row.outcomes)
-    return Counts(shape, cells, row.workers, block, gateways, row.outcomes)
+        return VersionCounts(CountsLayout(row.layout), np.zeros(0, np.uint64), 0, block, gateways, row.outcomes)
+    return VersionCounts(shape, cells, row.workers, block, gateways, row.outcomes)
 
 
-def summed(published: Sequence[Published], shapes: Mapping[VersionKey, Shape]) -> dict[VersionKey, Counts]:
+def sum_published(
+    published: Sequence[PublishedCounts], shapes: Mapping[VersionKey, CountsLayout]
+) -> dict[VersionKey, VersionCounts]:
     """Return the counts of all gateways for each version of a known shape."""
-    by_key: dict[VersionKey, list[Counts]] = {}
+    by_key: dict[VersionKey, list[VersionCounts]] = {}
     for row in published:
         key = (row.model, row.version)
         if key in shapes:
-            by_key.setdefault(key, []).append(unpacked(row, shapes[key]))
-    return {key: added(shapes[key], counts) for key, counts in by_key.items()}
+            by_key.setdefault(key, []).append(unpack_counts(row, shapes[key]))
+    return {key: add_counts(shapes[key], counts) for key, counts in by_key.items()}
 
 
-def ended(shapes: Mapping[VersionKey, Shape], before: Published | None, gone: Sequence[Published]) -> Published | None:
+def add_ended(
+    shapes: Mapping[VersionKey, CountsLayout], before: PublishedCounts | None, gone: Sequence[PublishedCounts]
+) -> PublishedCounts | None:
     """Return the row of ended gateways with further ones added; None if the version is no longer served."""
     key = (gone[0].model, gone[0].version)
     shape = shapes.get(key)
     if shape is None:
         return None
-    total = added(shape, [unpacked(row, shape) for row in (*([before] if before else []), *gone)])
-    return packed(key, ENDED, replace(total, workers=0))
+    total = add_counts(shape, [unpack_counts(row, shape) for row in (*([before] if before else []), *gone)])
+    return pack_counts(key, ENDED, replace(total, workers=0))

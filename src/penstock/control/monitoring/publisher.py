@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from penstock.control.monitoring.publication import Counts, packed, unpacked
+from penstock.control.monitoring.publication import VersionCounts, pack_counts, unpack_counts
 from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
-from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Present, Published
+from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, PublishedCounts, PublishedVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class Publication:
     the row of ended gateways. ``since`` is the first attempt at the present row (the database's time); ``known`` means
     that the row was seen in the database."""
 
-    tried: Published
+    tried: PublishedCounts
     since: float
     known: bool = False
-    before: Published | None = None
+    before: PublishedCounts | None = None
 
-    def updated(self, key: VersionKey, present: Present, now: float) -> "Publication | None":
+    def update(self, key: VersionKey, present: PublishedVersions, now: float) -> "Publication | None":
         """Return the publication after a read of the database; None if the database has nothing of it."""
         if key in present.own:
             return replace(self, known=True)
@@ -59,21 +59,23 @@ class Publisher:
         self._gateway = gateway
         self._notes = notes
         self._publications = self._read()
-        self._written: dict[VersionKey, Counts] = {}
+        self._written: dict[VersionKey, VersionCounts] = {}
 
-    def publish(self, counts: Mapping[VersionKey, Counts]) -> None:
+    def publish(self, counts: Mapping[VersionKey, VersionCounts]) -> None:
         """Publish the present counts.
 
         Raises:
             NotReady: the database is unreachable; the counts may be published or not.
             OSError: the notes cannot be written, and nothing is published.
         """
-        self._store.publish(self._gateway, counts, self._maker(counts))
+        self._store.publish(self._gateway, counts, self._rows_to_publish(counts))
         self._written |= counts
 
-    def _maker(self, counts: Mapping[VersionKey, Counts]) -> Callable[[Present], list[Published]]:
-        def rows(present: Present) -> list[Published]:
-            self._look(present, self._store.now())
+    def _rows_to_publish(
+        self, counts: Mapping[VersionKey, VersionCounts]
+    ) -> Callable[[PublishedVersions], list[PublishedCounts]]:
+        def rows(present: PublishedVersions) -> list[PublishedCounts]:
+            self._publish_due(present, self._store.now())
             changed = {key: one for key, one in counts.items() if self._is_new(key, one)}
             if changed:
                 self._note(changed)
@@ -81,30 +83,30 @@ class Publisher:
 
         return rows
 
-    def _look(self, present: Present, now: float) -> None:
-        updates = {key: one.updated(key, present, now) for key, one in self._publications.items()}
+    def _publish_due(self, present: PublishedVersions, now: float) -> None:
+        updates = {key: one.update(key, present, now) for key, one in self._publications.items()}
         self._publications = {key: one for key, one in updates.items() if one is not None}
         self._written = {key: one for key, one in self._written.items() if key in present.own}
 
-    def _is_new(self, key: VersionKey, counts: Counts) -> bool:
+    def _is_new(self, key: VersionKey, counts: VersionCounts) -> bool:
         written = self._written.get(key)
         return written is None or not counts.equals(written)
 
-    def _note(self, changed: Mapping[VersionKey, Counts]) -> None:
+    def _note(self, changed: Mapping[VersionKey, VersionCounts]) -> None:
         now, noted = self._store.now(), dict(self._publications)
         for key, counts in changed.items():
-            tried, known = packed(key, self._gateway, counts), noted.get(key)
+            tried, known = pack_counts(key, self._gateway, counts), noted.get(key)
             noted[key] = Publication(tried, now) if known is None else replace(known, tried=tried)
         notes = [[*key, one.out()] for key, one in noted.items()]
         write_atomically(self._notes, json.dumps(notes))
         self._publications = noted
 
-    def _row(self, key: VersionKey, counts: Counts) -> Published:
+    def _row(self, key: VersionKey, counts: VersionCounts) -> PublishedCounts:
         """Return the row to publish; counts that were just packed for the notes are not packed again."""
         publication = self._publications[key]
         if publication.before is None:
             return publication.tried
-        return packed(key, self._gateway, counts.beyond(unpacked(publication.before, counts.shape)))
+        return pack_counts(key, self._gateway, counts.since(unpack_counts(publication.before, counts.shape)))
 
     def _read(self) -> dict[VersionKey, Publication]:
         try:
@@ -114,12 +116,12 @@ class Publisher:
             return {}
 
 
-def _row_out(row: Published) -> list[Any]:
+def _row_out(row: PublishedCounts) -> list[Any]:
     cells = [base64.b64encode(one).decode() for one in (row.words, row.block)]
     return [row.model, row.version, row.gateway, row.layout, row.workers, *cells, dict(row.outcomes)]
 
 
-def _row_in(values: list[Any]) -> Published:
+def _row_in(values: list[Any]) -> PublishedCounts:
     model, version, gateway, layout, workers, cells, block, outcomes = values
     packed_cells = base64.b64decode(cells), base64.b64decode(block)
-    return Published(model, version, gateway, layout, workers, *packed_cells, outcomes)
+    return PublishedCounts(model, version, gateway, layout, workers, *packed_cells, outcomes)

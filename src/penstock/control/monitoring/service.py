@@ -13,10 +13,10 @@ from pathlib import Path
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.answering import answering_shares
 from penstock.control.monitoring.drift.detection import DriftDetection
-from penstock.control.monitoring.drift.regions import Regions
+from penstock.control.monitoring.drift.regions import CounterRegions
 from penstock.control.monitoring.event_queue import EventQueue
 from penstock.control.monitoring.events import relearned_event
-from penstock.control.monitoring.feedback import NO_VERSION, Labels
+from penstock.control.monitoring.feedback import NO_VERSION, FeedbackMonitor
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.files import ReferenceFiles
@@ -27,7 +27,7 @@ from penstock.control.monitoring.references.uploads import ReferenceUploads
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.watch_specs import WatchSpecs
 from penstock.control.monitoring.watched_versions import WatchedVersions
-from penstock.control.monitoring.workers import Workers
+from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.control.periodic import PeriodicTask
 from penstock.core.errors import InvalidInput, NotFound, NotReady, unknown_model
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms
@@ -35,7 +35,7 @@ from penstock.core.versions import VersionKey
 from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference, reference_in
-from penstock.registry.records import By, Document
+from penstock.registry.records import Author, Document
 from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.feedback import FeedbackStore
 from penstock.registry.stores.monitor import MonitorStore
@@ -62,7 +62,7 @@ class Monitoring:
         self,
         store: MonitorStore,
         events: TrafficStore,
-        workers: Workers,
+        workers: MonitoredWorkers,
         home: Path,
         state: Path,
         clock: Callable[[], float] = time.time,
@@ -76,23 +76,23 @@ class Monitoring:
         self._clock = clock
         self._pool = BlockingPool("monitor", THREADS)
         self._following = PeriodicTask("monitor", self._follow, LOOK_S, meanwhile="the monitor uses its local copies")
-        self._looking = PeriodicTask("drift", self._look, LOOK_S)
+        self._evaluating = PeriodicTask("drift", self._evaluate, LOOK_S)
         self._files = ReferenceFiles(home / "references")
         self._uploads = ReferenceUploads(self._files, self._pool)
         self._policies = Policies(store, self._pool, self._following)
         self._references = References(store, self._files, self._pool, self._following, self._forget)
         shared = self._pool, self._following, store.gathered
         rows = RowSubmission(*shared, workers, self._policies, self._references, clock)
-        self._learning = ReferenceLearning(*shared, self._policies, rows, self._give_learned, workers.renew)
+        self._learning = ReferenceLearning(*shared, self._policies, rows, self._set_learned_reference, workers.renew)
         self._terms = WatchTerms(workers, self._references, self._policies, alarms)
-        self._regions = Regions(state, workers.clear_region)
+        self._regions = CounterRegions(state, workers.clear_region)
         self._queue = EventQueue(partial(self._pool.call, events.emit), state.with_name("events.json"))
         counts = state.with_name("labels.json")
-        self.labels = Labels(home, counts, self._terms.of_gateway, self._emit_performance, clock, budget)
+        self.labels = FeedbackMonitor(home, counts, self._terms.of_gateway, self._emit_performance, clock, budget)
         self.labels.limit_files(self._terms.served, self._terms.capture_bytes)
         self._spool = None if feedback is None else self.labels.connect_spool(feedback)
         self._versions = WatchedVersions(workers, self._terms, self._regions, self.labels, clock)
-        judged = workers.regions, state.with_name("evidence.json"), self._looking, clock
+        judged = workers.regions, state.with_name("evidence.json"), self._evaluating, clock
         event_of = self._versions.event_of if evidence is None else None  # else the leader emits the events
         self._detection = DriftDetection(self._terms, self._regions, *judged, event_of)
         self._specs = WatchSpecs(
@@ -106,7 +106,7 @@ class Monitoring:
         self.decorate = self._specs.decorate
         self.feature_names = self._terms.feature_names
         self.gathered = self._learning.gathered
-        self.look = self._detection.look
+        self.look = self._detection.evaluate
         self.policy_of = self._policies.of
 
     # Queries.
@@ -154,10 +154,10 @@ class Monitoring:
                     of_fleet = await self.evidence.document(key)
                 except NotReady:
                     scope = GATEWAY  # try an unreachable database once, not for each version
-            documents[key[1]] = self._scoped(key, of_fleet)
+            documents[key[1]] = self._with_scope(key, of_fleet)
         return documents
 
-    def _scoped(self, key: VersionKey, of_fleet: Document | None) -> Document:
+    def _with_scope(self, key: VersionKey, of_fleet: Document | None) -> Document:
         problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
         if of_fleet is not None:
             return {"scope": FLEET, **problem, **of_fleet}
@@ -196,7 +196,7 @@ class Monitoring:
         self._refuse_unknown(model)
         return self._policies.document(model)
 
-    async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Set the policy of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
         self._refuse_unknown(model)
         stored = await self._policies.set(model, document, by, if_revision, self._terms.columns(model))
@@ -208,7 +208,7 @@ class Monitoring:
         if not any(status.model == model for status in self._workers.statuses()):
             raise unknown_model(model)
 
-    async def set_reference(self, model: str, version: str, document: Document, by: By) -> Document:
+    async def set_reference(self, model: str, version: str, document: Document, by: Author) -> Document:
         """Set the reference of a version from a document of ``penstock profile``.
 
         Raises:
@@ -221,10 +221,10 @@ class Monitoring:
             reference = reference_in(document)
         except (KeyError, TypeError, ValueError):
             raise InvalidInput("the document is no reference; make one with: penstock profile") from None
-        revision = await self._give((model, version), reference, by)
+        revision = await self._set_reference((model, version), reference, by)
         return {"digest": reference.digest, "rows": reference.rows, "source": reference.source, "revision": revision}
 
-    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
+    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: Author) -> Document:
         """Make and set the reference of a version from training data (CSV, Parquet or npz).
 
         Raises:
@@ -237,7 +237,7 @@ class Monitoring:
         document = await self._uploads.profile(chunks, graph, self._workers.feature_names(model, version))
         return await self.set_reference(model, version, document, by)
 
-    async def relearn(self, model: str, version: str | None, by: By) -> Document:
+    async def relearn(self, model: str, version: str | None, by: Author) -> Document:
         """Drop the reference of a version (None: of the one that answers), and learn a new one from traffic.
 
         Raises:
@@ -253,12 +253,12 @@ class Monitoring:
         wanted = {"rows": learn.rows, "requests": learn.requests, "seconds": learn.seconds, "client_share": learn.share}
         return {"model": model, "version": chosen, "reference": None, "learning": wanted, "revision": revision}
 
-    async def _give(self, key: VersionKey, reference: Reference, by: By) -> int:
+    async def _set_reference(self, key: VersionKey, reference: Reference, by: Author) -> int:
         revision = await self._references.store(key, reference, by)
         await self._refresh()
         return revision
 
-    async def _give_learned(self, key: VersionKey, reference: Reference, by: By) -> None:
+    async def _set_learned_reference(self, key: VersionKey, reference: Reference, by: Author) -> None:
         await self._references.store(key, reference, by, is_learned=True)
         await self._refresh()
 
@@ -275,7 +275,7 @@ class Monitoring:
     def tasks(self) -> list[PeriodicTask]:
         """The periodic tasks of the monitor."""
         shared = [one.task for one in (self.evidence, self._spool) if one is not None]
-        return [self._following, self._looking, self.labels.task, *shared]
+        return [self._following, self._evaluating, self.labels.task, *shared]
 
     async def start(self) -> None:
         """Read references and policies, so that the first desired state has the watch of each version."""
@@ -291,13 +291,13 @@ class Monitoring:
 
     async def _refresh(self) -> None:
         """Read references and policies from the database, or from the local index while it is unreachable."""
-        known = await self._recorded()
+        known = await self._stored_state()
         digests = {(model, version): digest for model, version, digest in known["references"]}
         changed = await self._references.take_over(digests)
         if self._policies.take_over(known["policies"]) or changed:
             self._workers.renew()
 
-    async def _recorded(self) -> Document:
+    async def _stored_state(self) -> Document:
         try:
             return await self._pool.call(self._read)
         except NotReady:
@@ -311,8 +311,8 @@ class Monitoring:
         self._files.write_index(known)
         return known
 
-    async def _look(self) -> None:
-        self._detection.look()
+    async def _evaluate(self) -> None:
+        self._detection.evaluate()
         for model, event in self._detection.take_events():
             await self._queue.add(model, event)
         await self._queue.flush()
@@ -357,7 +357,7 @@ class Monitoring:
     def close(self) -> None:
         """Store the evidence, and stop the threads."""
         self.labels.close()
-        self._detection.keep()
+        self._detection.write_evidence()
         for pool in self.pools:
             pool.close()
 

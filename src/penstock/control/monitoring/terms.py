@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.references import References
-from penstock.control.monitoring.workers import Workers
+from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.core.policies import FleetAlarms, MonitorPolicy
 from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
@@ -14,7 +14,9 @@ from penstock.registry.records import Document
 class WatchTerms:
     """The terms of the versions that a gateway serves; ``alarms`` is the fleet's bound."""
 
-    def __init__(self, workers: Workers, references: References, policies: Policies, alarms: FleetAlarms) -> None:
+    def __init__(
+        self, workers: MonitoredWorkers, references: References, policies: Policies, alarms: FleetAlarms
+    ) -> None:
         self.references = references
         self.policies = policies
         self._workers = workers
@@ -26,16 +28,16 @@ class WatchTerms:
 
     def of_gateway(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """Return a version's terms for verdicts on the counts of this gateway."""
-        return self.references.get(key), self._alarms.part(self.policies.of(key[0]), len(self.served()))
+        return self.references.get(key), self._alarms.share_of(self.policies.of(key[0]), len(self.served()))
 
     def of_fleet(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """Return a version's terms for verdicts on the counts of all gateways."""
         alarms = replace(self._alarms, gateways=1)
-        return self.references.get(key), alarms.part(self.policies.of(key[0]), len(self.served()))
+        return self.references.get(key), alarms.share_of(self.policies.of(key[0]), len(self.served()))
 
     def multiplicity(self) -> Document:
         """Return the fleet's bound as JSON values."""
-        return self._alarms.out(len(self.served()))
+        return self._alarms.to_api(len(self.served()))
 
     def capture_bytes(self) -> int:
         """Return the limit of captured requests in bytes: the largest limit of the served models."""

@@ -23,7 +23,7 @@ def version_document(
     if monitor is not None:
         watched = monitor.document()
         watched["multiplicity"]["fleet"] = fleet
-    estimated = None if monitor is None else estimate_out(monitor.estimated())
+    estimated = None if monitor is None else estimate_out(monitor.estimate())
     return {
         **watched,
         **_requests(totals, objectives),

@@ -4,18 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock.control.monitoring.drift.detection import DriftDetection
-from penstock.control.monitoring.drift.regions import Region, Regions
+from penstock.control.monitoring.drift.regions import CounterRegion, CounterRegions
 from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
 from penstock.control.monitoring.terms import WatchTerms
-from penstock.control.monitoring.workers import Workers
+from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.core.desired import Desired, VersionSpec, WatchSpec
 from penstock.core.policies import MonitorPolicy
 from penstock.core.versions import VersionKey
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.monitor.reference import Reference
-from penstock.monitor.rows import Layout
+from penstock.monitor.rows import RegionLayout
 
 
 class WatchSpecs:
@@ -23,9 +23,9 @@ class WatchSpecs:
 
     def __init__(
         self,
-        workers: Workers,
+        workers: MonitoredWorkers,
         terms: WatchTerms,
-        regions: Regions,
+        regions: CounterRegions,
         detection: DriftDetection,
         learning: ReferenceLearning,
         files: ReferenceFiles,
@@ -42,15 +42,15 @@ class WatchSpecs:
     def decorate(self, desired: Desired) -> Desired:
         """Return the desired state with the watch of each version."""
         models = tuple(
-            replace(model, versions=tuple(self._watched(model.name, spec) for spec in model.versions))
+            replace(model, versions=tuple(self._with_watch(model.name, spec) for spec in model.versions))
             for model in desired.models
         )
         return replace(desired, models=models)
 
-    def _watched(self, model: str, spec: VersionSpec) -> VersionSpec:
+    def _with_watch(self, model: str, spec: VersionSpec) -> VersionSpec:
         key, policy = (model, spec.version), self._terms.policies.of(model)
         latency_ns = int(policy.objectives.get("latency_p99_ms", 0) * 1e6)
-        return replace(spec, latency_ns=latency_ns, watch=self._counted(key, policy, self._storage(key, policy)))
+        return replace(spec, latency_ns=latency_ns, watch=self._with_region(key, policy, self._storage(key, policy)))
 
     def _storage(self, key: VersionKey, policy: MonitorPolicy) -> WatchSpec:
         """Return the spec of a version's stored requests and answers."""
@@ -64,7 +64,7 @@ class WatchSpecs:
             masked=policy.masked,
         )
 
-    def _counted(self, key: VersionKey, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:
+    def _with_region(self, key: VersionKey, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:
         """Add the region in which rows are counted, or the rows to gather for a reference."""
         if not policy.sample:
             return watch
@@ -78,9 +78,9 @@ class WatchSpecs:
         path = str(self._files.path(region.digest))
         return replace(watch, path=path, digest=region.digest, offset=region.offset, size=region.size)
 
-    def _region(self, key: VersionKey, reference: Reference, keys: tuple[str, ...]) -> Region | None:
+    def _region(self, key: VersionKey, reference: Reference, keys: tuple[str, ...]) -> CounterRegion | None:
         known, digest = self._regions.get(key), self._terms.references.digest(key) or ""
-        region = self._regions.assign(key, digest, Layout.of(reference, keys).size, keys, self._terms.served())
+        region = self._regions.assign(key, digest, RegionLayout.of(reference, keys).size, keys, self._terms.served())
         if region is not None and region != known:
             self._detection.forget(key)
         return region

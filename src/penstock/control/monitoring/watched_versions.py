@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from penstock.control.monitoring.drift.regions import Regions
+from penstock.control.monitoring.drift.regions import CounterRegions
 from penstock.control.monitoring.events import drift_event, performance_event
-from penstock.control.monitoring.feedback import Labels
-from penstock.control.monitoring.publication import Counts, Shape, layout_id
+from penstock.control.monitoring.feedback import FeedbackMonitor
+from penstock.control.monitoring.publication import CountsLayout, VersionCounts, layout_id
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.version_document import version_document
-from penstock.control.monitoring.workers import Workers
+from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.core.policies import MonitorPolicy
 from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import Cells
@@ -19,10 +19,10 @@ from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference
-from penstock.monitor.rows import Counted, Layout
+from penstock.monitor.rows import RegionCounts, RegionLayout
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 
 log = logging.getLogger("penstock.control")
 
@@ -32,7 +32,12 @@ class WatchedVersions:
     since the epoch."""
 
     def __init__(
-        self, workers: Workers, terms: WatchTerms, regions: Regions, labels: Labels, clock: Callable[[], float]
+        self,
+        workers: MonitoredWorkers,
+        terms: WatchTerms,
+        regions: CounterRegions,
+        labels: FeedbackMonitor,
+        clock: Callable[[], float],
     ) -> None:
         self._workers = workers
         self._terms = terms
@@ -44,35 +49,35 @@ class WatchedVersions:
         """Return a version's reference, and its policy within the fleet's bound of false alarms."""
         return self._terms.of_fleet(key)
 
-    def own_counts(self) -> dict[VersionKey, Counts]:
+    def own_counts(self) -> dict[VersionKey, VersionCounts]:
         """Return this gateway's counts of every served version."""
         return {key: self._own_counts(key) for key in self._terms.served()}
 
-    def _own_counts(self, key: VersionKey) -> Counts:
+    def _own_counts(self, key: VersionKey) -> VersionCounts:
         block, (reference, policy) = self._workers.totals(*key).cells, self.terms(key)
         digest, outcomes = self._terms.references.digest(key), self._labels.outcomes(key)
         if reference is None or digest is None:
-            return Counts(Shape(), np.zeros(0, np.uint64), 0, block, outcomes=outcomes)
-        shape = Shape(layout_id(digest, policy.slices), Layout.of(reference, policy.slices))
+            return VersionCounts(CountsLayout(), np.zeros(0, np.uint64), 0, block, outcomes=outcomes)
+        shape = CountsLayout(layout_id(digest, policy.slices), RegionLayout.of(reference, policy.slices))
         cells = self._cells(key, shape)
-        counted = Counted.of(reference, cells, policy.slices)
-        return Counts(shape, counted.cells, counted.workers, block, outcomes=outcomes)
+        counted = RegionCounts.of(reference, cells, policy.slices)
+        return VersionCounts(shape, counted.cells, counted.workers, block, outcomes=outcomes)
 
-    def _cells(self, key: VersionKey, shape: Shape) -> list[Cells]:
+    def _cells(self, key: VersionKey, shape: CountsLayout) -> list[Cells]:
         """Return every worker's cells of a version's region; none if its counts have another shape."""
         region = self._regions.get(key)
         if region is None or layout_id(region.digest, region.keys) != shape.id:
             return []
         return self._workers.regions(region.offset, region.size)
 
-    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> Event:
+    def event_of(self, key: VersionKey, change: DriftChange, monitor: VersionMonitor) -> TrialEvent:
         """Log a drift change, and return its event."""
         digest, budget = self._terms.references.digest(key), self._terms.policies.of(key[0]).budget
-        event = drift_event(key, change, monitor.affected(change.about), digest, budget, self._clock())
+        event = drift_event(key, change, monitor.affected_columns(change.about), digest, budget, self._clock())
         log.warning("model %s version %s: %s", *key, event.data["message"])
         return event
 
-    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> Event:
+    def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> TrialEvent:
         """Log a performance change, and return its event."""
         log.warning(
             "model %s version %s: %s %s", *key, change.what, "has degraded" if change.begins else "has recovered"

@@ -9,7 +9,7 @@ from penstock.monitor.counters.layout import Cells
 from penstock.monitor.counters.totals import Totals
 
 
-class Workers(Protocol):
+class MonitoredWorkers(Protocol):
     """All workers of one gateway."""
 
     @property

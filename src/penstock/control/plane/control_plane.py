@@ -11,19 +11,19 @@ from typing import Any
 
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions
-from penstock.control.monitoring.feedback import Labels
+from penstock.control.monitoring.feedback import FeedbackMonitor
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.plane import metrics
 from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile import status
-from penstock.control.reconcile.planner import ControllerState, Found, controller_state_in, controller_state_out
-from penstock.control.reconcile.reconciler import Reconciler, Source
+from penstock.control.reconcile.planner import ControllerState, SourceModel, controller_state_in, controller_state_out
+from penstock.control.reconcile.reconciler import ModelSource, Reconciler
 from penstock.control.sources.initial_sync import InitialSync
 from penstock.control.workers.process import WorkerProcess, adopt
 from penstock.control.workers.protocol import Message
-from penstock.control.workers.server import Channel, Listeners, Report
+from penstock.control.workers.server import Channel, Listeners, WorkerReport
 from penstock.control.workers.slots import SlotFile
-from penstock.control.workers.supervisor import Limits, Reason, Supervisor
+from penstock.control.workers.supervisor import RestartReason, Supervisor, SupervisorLimits
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import NotReady, unknown_model
 from penstock.core.versions import VersionKey
@@ -58,7 +58,7 @@ class ControlPlane:
         self,
         instance: Instance,
         options: WorkerOptions,
-        source: Source,
+        source: ModelSource,
         spawn: Callable[[int], WorkerProcess],
         look_s: float,
         ready_workers: int | None = None,
@@ -73,22 +73,24 @@ class ControlPlane:
         self._begun = False
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
-        self._departed: dict[int, Report] = {}
+        self._departed: dict[int, WorkerReport] = {}
         self._draining = False
         self._tasks = Tasks()
         self._first = InitialSync(source)
         self._adopted = False
         self._gathered: Callable[[Message], None] = lambda _: None
-        self._labels: Labels | None = None
+        self._labels: FeedbackMonitor | None = None
         self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("state")
         self.counters = VersionCounters(self._slots, stored, series_s, clock)
         self.reconciler = Reconciler(
             source, self, controller_state_in(stored.get("state", {})), BLOCKS - 1, options.load_s
         )
-        limits = Limits(freeze=int(options.freeze_s * 1e9))
-        self._supervisor = Supervisor(self._slots, self._start_worker, self._lost, time.monotonic_ns, limits)
-        listeners = Listeners(self.reconciler.changed, self._loaded, self._parted, self._take_rows, self._take_labels)
+        limits = SupervisorLimits(freeze=int(options.freeze_s * 1e9))
+        self._supervisor = Supervisor(self._slots, self._start_worker, self._on_worker_lost, time.monotonic_ns, limits)
+        listeners = Listeners(
+            self.reconciler.on_report, self._count_load, self._on_disconnect, self._take_rows, self._take_labels
+        )
         self._channel = Channel(instance.socket, self._is_worker, self.reconciler, listeners)
 
     # Life.
@@ -103,7 +105,7 @@ class ControlPlane:
         for index, file in enumerate(self._files):
             if (process := adopt(file)) is not None:
                 log.info("worker %d (pid %d) is adopted by this control process", index, process.pid)
-                self._supervisor.adopt(index, self._watched(process))
+                self._supervisor.adopt(index, self._watch(process))
                 self._adopted = True
             elif file.slot.pid:  # it died while no control process ran
                 self.counters.note_loss(self.reconciler.state, index, file.slot.pid)
@@ -112,11 +114,11 @@ class ControlPlane:
         self._serve_first(await self._first.at_start())
         look_s = self._look_s or STEP_S
         self._tasks.start(
-            PeriodicTask("models", self._look, look_s, delay_s=look_s, meanwhile="what is served stays as it is"),
+            PeriodicTask("models", self._scan, look_s, delay_s=look_s, meanwhile="what is served stays as it is"),
             PeriodicTask("reconciler", self._let_time_pass, look_s, delay_s=look_s),
         )
 
-    async def _look(self) -> None:
+    async def _scan(self) -> None:
         """Scan the source."""
         if self._first.reason:
             self._serve_first(await self._first.again())
@@ -127,17 +129,17 @@ class ControlPlane:
         if not self._first.reason:
             self.reconciler.step()
 
-    def _serve_first(self, found: Sequence[Found] | None) -> None:
+    def _serve_first(self, found: Sequence[SourceModel] | None) -> None:
         """Serve the first models; while there are none, adopted workers keep what they serve."""
         if found is None:
             self.reconciler.wait(self._first.reason, publish=not self._adopted)
         else:
             self.reconciler.begin(found)
 
-    async def until_ready(self) -> None:
+    async def wait_ready(self) -> None:
         """Wait until the gateway is ready and every worker, also an adopted one, has applied the desired state."""
-        await _eventually(
-            lambda: self.readiness().ready and status.applied(self.reconciler.desired, self.reports.values())
+        await _wait_for(
+            lambda: self.readiness().ready and status.is_applied(self.reconciler.desired, self.reports.values())
         )
         self._begun = True
 
@@ -147,7 +149,7 @@ class ControlPlane:
         patience = self._options.drain_delay_s + self._options.drain_timeout_s + STOP_MARGIN_S
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await _eventually(self._deserted)
+                await _wait_for(self._has_no_worker)
         await self.stop_now()
 
     def drain(self) -> None:
@@ -165,7 +167,7 @@ class ControlPlane:
         for process in self._supervisor.processes():
             if process is not None:
                 process.kill()
-        await _eventually(self._deserted)
+        await _wait_for(self._has_no_worker)
         await self._tasks.stop()
         self._supervisor.step()
         await self._channel.close()
@@ -208,9 +210,9 @@ class ControlPlane:
         """What the workers should serve."""
         return self.reconciler.desired
 
-    def applied(self) -> bool:
+    def is_applied(self) -> bool:
         """Whether every worker is connected and has applied the desired state."""
-        return len(self.reports) == self.workers and self.reconciler.applied()
+        return len(self.reports) == self.workers and self.reconciler.is_applied()
 
     def totals(self, model: str, version: str) -> Totals:
         """The totals of a version since the instance began; zero for one that was never served."""
@@ -249,7 +251,7 @@ class ControlPlane:
     def _take_rows(self, message: Message) -> None:
         self._gathered(message)
 
-    def label_by(self, labels: Labels) -> None:
+    def label_by(self, labels: FeedbackMonitor) -> None:
         """Set what joins feedback from now on."""
         self._labels = labels
 
@@ -260,12 +262,12 @@ class ControlPlane:
 
     def feature_names(self, model: str, version: str) -> Sequence[str]:
         """The feature names of a version, from its graph or else its model card."""
-        placed = self.reconciler.placed(model, version)
+        placed = self.reconciler.materialized_version(model, version)
         return () if placed is None else placed.features
 
     def graph(self, model: str, version: str) -> tuple[Path, str, Path] | None:
         """A version's graph on this machine, its configuration, and the folder of the files that this names."""
-        placed = self.reconciler.placed(model, version)
+        placed = self.reconciler.materialized_version(model, version)
         return None if placed is None else (Path(placed.path), placed.config, Path(placed.folder))
 
     def renew(self) -> None:
@@ -295,7 +297,7 @@ class ControlPlane:
     def readings(self) -> Iterator[Reading]:
         """All metrics now."""
         living = self._living()
-        known = self.counters.known(self.reconciler.state, self.desired, self.reports)
+        known = self.counters.reported_versions(self.reconciler.state, self.desired, self.reports)
         yield from metrics.of_versions(self._readings(living, known), known)
 
     def _living(self) -> list[Slot]:
@@ -305,7 +307,7 @@ class ControlPlane:
         yield from self.counters.readings(self.reconciler.state, living, known)
         yield from metrics.workers(self._slots, living)
         yield from metrics.states(self.statuses())
-        yield from metrics.contents(self.reconciler.desired, self.reconciler.placed)
+        yield from metrics.contents(self.reconciler.desired, self.reconciler.materialized_version)
         yield from metrics.traffic(self.reconciler.desired, self.statuses(), self.totals)
         yield from self._tasks.readings()
         for measured in self._measured:
@@ -319,7 +321,7 @@ class ControlPlane:
         return self._options.workers
 
     @property
-    def reports(self) -> Mapping[int, Report]:
+    def reports(self) -> Mapping[int, WorkerReport]:
         """The latest report of each connected worker, by slot."""
         return self._channel.reports
 
@@ -336,9 +338,9 @@ class ControlPlane:
         """Versions whose counter blocks may be reused, if no block is free."""
         return self.counters.reusable(state, self.desired, self.reports)
 
-    def departed(self, state: ControllerState) -> Collection[VersionKey]:
+    def departed_versions(self, state: ControllerState) -> Collection[VersionKey]:
         """Versions that were removed so long ago that their metrics have ended."""
-        return self.counters.departed(state, self.desired, self.reports)
+        return self.counters.departed_versions(state, self.desired, self.reports)
 
     def clear(self, block: int) -> None:
         """Zero a counter block in every slot."""
@@ -347,9 +349,9 @@ class ControlPlane:
     # Workers.
 
     def _start_worker(self, index: int) -> WorkerProcess:
-        return self._watched(self._spawn(index))
+        return self._watch(self._spawn(index))
 
-    def _watched(self, process: WorkerProcess) -> WorkerProcess:
+    def _watch(self, process: WorkerProcess) -> WorkerProcess:
         loop = asyncio.get_running_loop()
         handle = process.pidfd
 
@@ -367,29 +369,29 @@ class ControlPlane:
         processes = self._supervisor.processes()
         return 0 <= slot < len(processes) and getattr(processes[slot], "pid", 0) == pid
 
-    def _parted(self, slot: int, report: Report) -> None:
+    def _on_disconnect(self, slot: int, report: WorkerReport) -> None:
         self._departed[slot] = report
 
-    def _lost(self, index: int, pid: int, reason: Reason) -> None:
+    def _on_worker_lost(self, index: int, pid: int, reason: RestartReason) -> None:
         self.counters.note_restart(reason)
         self.counters.note_loss(self.reconciler.state, index, pid)
         self.save(self.reconciler.state)
-        if reason is Reason.DIED:  # its last report may still be in the socket
-            asyncio.get_running_loop().call_later(LAST_REPORT_S, self._inquire, index, pid)
+        if reason is RestartReason.DIED:  # its last report may still be in the socket
+            asyncio.get_running_loop().call_later(LAST_REPORT_S, self._check_worker, index, pid)
 
-    def _inquire(self, index: int, pid: int) -> None:
+    def _check_worker(self, index: int, pid: int) -> None:
         for report in (self.reports.get(index), self._departed.pop(index, None)):
             if report is not None and report.pid == pid:
-                self.reconciler.died(report)
+                self.reconciler.on_worker_death(report)
 
-    def _loaded(self, key: VersionKey, succeeded: bool) -> None:
+    def _count_load(self, key: VersionKey, succeeded: bool) -> None:
         self.counters.note_load(key, succeeded)
         self.save(self.reconciler.state)
 
-    def _deserted(self) -> bool:
+    def _has_no_worker(self) -> bool:
         return not any(self._supervisor.processes())
 
 
-async def _eventually(check: Callable[[], bool]) -> None:
+async def _wait_for(check: Callable[[], bool]) -> None:
     while not check():  # noqa: ASYNC110 - shared memory and adopted processes have no event
         await asyncio.sleep(POLL_S)

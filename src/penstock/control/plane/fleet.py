@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import PeriodicTask
-from penstock.core.desired import State, VersionStatus
+from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import Fault
 from penstock.registry.records import Document
-from penstock.registry.stores.gateways import Fleet, Gateway, GatewayStore, Seen
+from penstock.registry.stores.gateways import FleetStatus, GatewayDescription, GatewayHeartbeat, GatewayStore
 
 BEAT_S = 5.0
 SILENT_S = 15.0
@@ -58,7 +58,7 @@ class FleetMember:
     async def step(self) -> None:
         """Say that this gateway lives; raises ``Fault`` while the database is away."""
         host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
-        state = Gateway(self._id, host, self._release, self._started, self._revision(), serves)
+        state = GatewayDescription(self._id, host, self._release, self._started, self._revision(), serves)
         try:
             asked = await self._pool.call(self._beat, state)
         except Fault as fault:
@@ -68,7 +68,7 @@ class FleetMember:
         if asked:
             self._rows_asked()
 
-    def _beat(self, state: Gateway) -> bool:
+    def _beat(self, state: GatewayDescription) -> bool:
         return self._store.beat(replace(state, home=self._home()))
 
     async def document(self) -> Document:
@@ -89,12 +89,12 @@ def ready_versions(statuses: Iterable[VersionStatus]) -> Document:
     """The versions of each model that answer, of the first ``MOST_MODELS`` models by name."""
     ready: dict[str, list[str]] = {}
     for one in statuses:
-        if one.version and one.state is State.READY:
+        if one.version and one.state is ReadyState.READY:
             ready.setdefault(one.model, []).append(one.version)
     return {model: ready[model] for model in sorted(ready)[:MOST_MODELS]}
 
 
-def fleet_out(fleet: Fleet, asked: str) -> Document:
+def fleet_out(fleet: FleetStatus, asked: str) -> Document:
     """A fleet as JSON, as the gateway ``asked`` has it."""
     lease = fleet.lease
     holds = None if lease.is_free or not lease.holder else lease.holder
@@ -108,7 +108,7 @@ def fleet_out(fleet: Fleet, asked: str) -> Document:
     }
 
 
-def _gateway_out(seen: Seen, leader: str | None) -> Document:
+def _gateway_out(seen: GatewayHeartbeat, leader: str | None) -> Document:
     one = seen.gateway
     return {
         "id": one.id,

@@ -5,16 +5,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.control.reconcile.planner import Materialized
-from penstock.core.desired import Desired, State, VersionStatus, able_versions
+from penstock.control.reconcile.planner import MaterializedVersion
+from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
 from penstock.core.labels import SHED_REASONS, code
 from penstock.core.routing import POINTS, effective
 from penstock.core.versions import CHAMPION, VersionKey
 from penstock.monitor.counters.layout import STAGES
 from penstock.monitor.counters.slot import DEAD, OVERDUE, TASK_NAMES, WELL, Slot, TaskState
-from penstock.monitor.counters.totals import Totals, load, refused
+from penstock.monitor.counters.totals import Totals, count_load, count_refused
 from penstock.telemetry import metrics
-from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
+from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 UNKNOWN = ("_unknown", "")
 """Model and version of requests that reached none."""
@@ -26,7 +26,7 @@ HEALTH = {DEAD: "it is dead", OVERDUE: "it is overdue"}
 
 
 @dataclass(slots=True)
-class Tally:
+class ControlCounters:
     """Counts the control process keeps itself: workers replaced by reason, loads by model, version and result, and what
     models refused by versions whose blocks were given to others, by reason (``DEADLINE`` for a deadline)."""
 
@@ -36,7 +36,7 @@ class Tally:
 
     def keep_refused(self, slots: Sequence[Slot], model: str, block: int) -> None:
         """Keep what a version refused, before its block is cleared: the counters of its model go on."""
-        shed, overdue = refused(slots, block)
+        shed, overdue = count_refused(slots, block)
         for reason, count in zip((*SHED_REASONS, DEADLINE), (*shed, overdue), strict=True):
             if count:
                 self.refused[model, reason] += count
@@ -48,7 +48,7 @@ class Tally:
         self.refused = Counter({key: count for key, count in self.refused.items() if key[0] in models})
 
 
-def tally_out(tally: Tally) -> dict[str, Any]:
+def tally_out(tally: ControlCounters) -> dict[str, Any]:
     """A tally as JSON values."""
     return {
         "restarts": dict(tally.restarts),
@@ -57,18 +57,18 @@ def tally_out(tally: Tally) -> dict[str, Any]:
     }
 
 
-def tally_in(values: Mapping[str, Any]) -> Tally:
+def tally_in(values: Mapping[str, Any]) -> ControlCounters:
     """A tally from its JSON values."""
     loads = {(model, version, result): count for model, version, result, count in values.get("loads", [])}
     gone = {(model, reason): count for model, reason, count in values.get("refused", [])}
-    return Tally(Counter(values.get("restarts", {})), Counter(loads), Counter(gone))
+    return ControlCounters(Counter(values.get("restarts", {})), Counter(loads), Counter(gone))
 
 
 def version_of(reading: Reading) -> VersionKey | None:
     """The version that a reading is of, None if it is of none."""
     if reading.metric.labels[:2] != ("model", "version"):
         return None
-    labels = next(iter(reading.labels), ()) if isinstance(reading, Bulk) else reading.labels
+    labels = next(iter(reading.labels), ()) if isinstance(reading, PointBatch) else reading.labels
     return (labels[0], labels[1]) if labels and labels[1] else None
 
 
@@ -81,12 +81,12 @@ def of_versions(readings: Iterable[Reading], reported: Collection[VersionKey]) -
             yield reading
 
 
-def counted(
+def worker_readings(
     slots: Sequence[Slot],
     living: Sequence[Slot],
     blocks: Mapping[VersionKey, int],
     known: Collection[VersionKey] | None = None,
-    tally: Tally | None = None,
+    tally: ControlCounters | None = None,
 ) -> Iterator[Reading]:
     """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold.
 
@@ -99,7 +99,7 @@ def counted(
         totals = Totals.of(slots, block)
         yield from _requests(key, totals)
         yield from _stages(key, totals)
-    yield from _of_models(slots, living, {UNKNOWN: 0, **blocks}, models, tally or Tally())
+    yield from _of_models(slots, living, {UNKNOWN: 0, **blocks}, models, tally or ControlCounters())
 
 
 def _of_models(
@@ -107,7 +107,7 @@ def _of_models(
     living: Sequence[Slot],
     blocks: Mapping[VersionKey, int],
     models: Collection[str],
-    tally: Tally,
+    tally: ControlCounters,
 ) -> Iterator[Reading]:
     """What is counted for each model, over all its versions."""
     lost = Counter({key: count for key, count in tally.refused.items() if key[0] in models})
@@ -115,10 +115,10 @@ def _of_models(
     for (model, _), block in blocks.items():
         if model not in models:
             continue
-        shed, overdue = refused(slots, block)
+        shed, overdue = count_refused(slots, block)
         for reason, count in zip((*SHED_REASONS, DEADLINE), (*shed, overdue), strict=True):
             lost[model, reason] += count
-        inflight, limit = load(living, block)
+        inflight, limit = count_load(living, block)
         gauges[model, "inflight"] += inflight
         gauges[model, "limit"] += limit
     for model in sorted(models):
@@ -182,12 +182,12 @@ def _stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
 def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
     """The state every version is in."""
     for status in statuses:
-        for state in State:
+        for state in ReadyState:
             labels = (status.model, status.version, state.value)
             yield Point(metrics.MODEL_STATE, labels, status.state is state)
 
 
-def contents(desired: Desired, placed: Callable[[str, str], Materialized | None]) -> Iterator[Reading]:
+def contents(desired: Desired, placed: Callable[[str, str], MaterializedVersion | None]) -> Iterator[Reading]:
     """The content of every version that should be served, and the memory its admission measured."""
     for model in desired.models:
         for spec in model.versions:
@@ -219,7 +219,7 @@ def traffic(
             yield Point(metrics.SHADOW_DISAGREEMENTS, key, shadow["disagreements"])
 
 
-def tallied(tally: Tally, known: Collection[VersionKey] | None = None) -> Iterator[Reading]:
+def control_readings(tally: ControlCounters, known: Collection[VersionKey] | None = None) -> Iterator[Reading]:
     """What the control process counted itself; loads of the ``known`` versions (all for None)."""
     for key, count in tally.loads.items():
         if known is None or key[:2] in known:

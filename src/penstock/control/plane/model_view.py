@@ -5,16 +5,16 @@ from typing import Any, Protocol
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.reconcile.reconciler import Reconciler
-from penstock.core.desired import State, VersionStatus, serving_version
+from penstock.core.desired import ReadyState, VersionStatus, serving_version
 from penstock.core.errors import NotFound, NotReady, Refused, unknown_model
 from penstock.core.versions import sort_key
-from penstock.registry.documents import Shown, model_document
+from penstock.registry.documents import VersionDisplay, model_document
 from penstock.registry.records import Document, ModelRecord
 from penstock.registry.registry import usable_versions
 from penstock.registry.stores.snapshot import RegistrySnapshot
 
 
-class Serving(Protocol):
+class ServingState(Protocol):
     """What the gateway knows of the versions it serves."""
 
     def statuses(self) -> list[VersionStatus]:
@@ -32,7 +32,12 @@ class ModelView:
     whose models are known without the database."""
 
     def __init__(
-        self, snapshot: RegistrySnapshot, reconciler: Reconciler, serving: Serving, reads: BlockingPool, in_folder: bool
+        self,
+        snapshot: RegistrySnapshot,
+        reconciler: Reconciler,
+        serving: ServingState,
+        reads: BlockingPool,
+        in_folder: bool,
     ) -> None:
         self._snapshot = snapshot
         self._reconciler = reconciler
@@ -98,7 +103,7 @@ class ModelView:
         statuses = self._statuses().get(model)
         if statuses is None:
             raise unknown_model(model)
-        ready = [status.version for status in statuses.values() if status.state is State.READY]
+        ready = [status.version for status in statuses.values() if status.state is ReadyState.READY]
         return sorted(ready, key=sort_key)
 
     async def loadable(self, model: str) -> list[str]:
@@ -120,30 +125,30 @@ class ModelView:
         if version not in statuses:
             raise NotFound(f"model '{model}' serves no version '{version}'")
         status = statuses[version]
-        if status.state is not State.READY:
+        if status.state is not ReadyState.READY:
             because = status.reason or status.state.lower()
             raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
 
     def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
-        shown = {version: self._shown(status) for version, status in statuses.items() if version}
+        shown = {version: self._display(status) for version, status in statuses.items() if version}
         problem = (self._reconciler.detail(name, "") or statuses[""].reason) if "" in statuses else ""
         document = model_document(record or ModelRecord(name, 0), shown, problem)
         if (untaken := self._mlflow_problems(name)) and "problem" not in document:
             document["problem"] = f"not taken over from MLflow: {'; '.join(untaken)}"
         return document
 
-    def _whole(self, status: VersionStatus) -> str:
+    def _full_reason(self, status: VersionStatus) -> str:
         """The full reason of a status, for operators."""
         if not status.reason:
             return ""
         return self._reconciler.detail(status.model, status.version) or status.detail or status.reason
 
-    def _shown(self, status: VersionStatus) -> Shown:
-        placed = self._reconciler.placed(status.model, status.version)
+    def _display(self, status: VersionStatus) -> VersionDisplay:
+        placed = self._reconciler.materialized_version(status.model, status.version)
         signature = self._serving.signature(status.model, status.version)
-        return Shown(
+        return VersionDisplay(
             status.state.value,
-            self._reconciler.refused(status.model, status.version) or self._whole(status),
+            self._reconciler.rejection_reason(status.model, status.version) or self._full_reason(status),
             dict(signature) if signature else None,
             placed.digest if placed else "",
             placed.report if placed else None,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock.control.calls.blocking import READ_S, BlockingPool, pool_readings
-from penstock.control.plane.model_view import ModelView, Serving
+from penstock.control.plane.model_view import ModelView, ServingState
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState
@@ -16,12 +16,12 @@ from penstock.core.errors import Overloaded, Unsupported
 from penstock.core.versions import CHAMPION
 from penstock.registry.documents import archive_document
 from penstock.registry.model_settings import settings_in
-from penstock.registry.records import Admission, By, Document, Move, Report, VersionRecord
-from penstock.registry.registry import Prepared, Registry, check_alias, check_names, examined
+from penstock.registry.records import AdmissionExaminer, AdmissionReport, AliasMove, Author, Document, VersionRecord
+from penstock.registry.registry import ReceivedContent, Registry, admit, check_alias, check_names
 from penstock.registry.stores.aliases import ANY, Expected
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.snapshot import RegistrySnapshot
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from penstock.telemetry.readings import Reading
 
 log = logging.getLogger("penstock.control")
@@ -43,17 +43,17 @@ Webhook = Callable[[Mapping[str, str], bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class RegistryAdminServices:
     """What a ``RegistryAdmin`` works with.
 
     ``registry`` and ``source`` are None where folders and buckets are served; ``repositories`` gives their state.
     """
 
-    store: Store
+    store: VersionStore
     snapshot: RegistrySnapshot
     registry: Registry | None
     source: RegistrySource | None
-    admission: Admission
+    admission: AdmissionExaminer
     load_s: float
     archived: ArchivedAudit
     repositories: Callable[[], Sequence[RepositoryState]] = tuple
@@ -67,7 +67,7 @@ def sending_s(size: int) -> float:
 class RegistryAdmin:
     """One gateway's registry; every change takes who makes it and why."""
 
-    def __init__(self, parts: Parts, reconciler: Reconciler, serving: Serving) -> None:
+    def __init__(self, parts: RegistryAdminServices, reconciler: Reconciler, serving: ServingState) -> None:
         self._parts = parts
         self._reconciler = reconciler
         self._serving = serving
@@ -80,11 +80,11 @@ class RegistryAdmin:
         self._webhook: Webhook | None = None
         self._write_problem: Callable[[], str] = str
 
-    def heed_writes(self, problem: Callable[[], str]) -> None:
+    def show_write_problem(self, problem: Callable[[], str]) -> None:
         """Show from now on why the last write of this gateway failed, "" if it did not."""
         self._write_problem = problem
 
-    def heed_mlflow(self, webhook: Webhook) -> None:
+    def set_mlflow_webhook(self, webhook: Webhook) -> None:
         """Have MLflow's calls handed over from now on."""
         self._webhook = webhook
 
@@ -104,7 +104,7 @@ class RegistryAdmin:
 
     async def audit_archives(self) -> list[Document]:
         """The newest archives of the audit, oldest first."""
-        return [archive_document(one) for one in await self._reads.call(self._parts.archived.listed)]
+        return [archive_document(one) for one in await self._reads.call(self._parts.archived.list_archives)]
 
     async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
         """Changes in an archive, as ``audit`` gives those in the database; raises as ``ArchivedAudit``."""
@@ -132,7 +132,7 @@ class RegistryAdmin:
         version: str,
         chunks: AsyncIterator[bytes],
         metadata: Document,
-        by: By,
+        by: Author,
         if_revision: int | None = None,
     ) -> tuple[Document, bool]:
         """Take a content in, examine it, make it a version and have it loaded; the model's version, and if it is new.
@@ -150,7 +150,7 @@ class RegistryAdmin:
         self._pushes += 1
         try:
             before = {one.name: one for one in await self.view.records()}.get(model)
-            record = await self._received(
+            record = await self._receive(
                 registry,
                 chunks,
                 lambda prepared, report: registry.commit(prepared, model, version, report, metadata, by, if_revision),
@@ -168,27 +168,27 @@ class RegistryAdmin:
             "revision": document["revision"],
         }, before is None or version not in before.versions
 
-    async def _received(
+    async def _receive(
         self,
         registry: Registry,
         chunks: AsyncIterator[bytes],
-        commit: Callable[[Prepared, Report], VersionRecord],
+        commit: Callable[[ReceivedContent, AdmissionReport], VersionRecord],
     ) -> VersionRecord:
         with await self._contents.call(registry.receive) as incoming:
             async for chunk in chunks:
                 await self._contents.call(incoming.write, chunk)
             await self._contents.call(incoming.close)
             context = registry.prepared(incoming)
-            prepared: Prepared = await self._contents.call(context.__enter__)
+            prepared: ReceivedContent = await self._contents.call(context.__enter__)
             try:
-                report = await examined(prepared, self._parts.admission)
+                report = await admit(prepared, self._parts.admission)
                 limit_s = sending_s(prepared.content.size)
                 return await self._contents.call(commit, prepared, report, deadline_s=limit_s)
             finally:
                 await self._contents.call(context.__exit__, None, None, None)
 
     async def retire(
-        self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False
+        self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
         """Take a version out of service for good; its name stays taken.
 
@@ -199,7 +199,7 @@ class RegistryAdmin:
         """
         self._pushable()
         await self._writes.call(self._parts.store.retire, model, version, by, if_revision, force)
-        await self._served()
+        await self._serve_changes()
         return await self.model(model)
 
     async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
@@ -216,7 +216,7 @@ class RegistryAdmin:
         model: str,
         alias: str,
         version: str,
-        by: By,
+        by: Author,
         expected: Expected = ANY,
         if_revision: int | None = None,
         force: bool = False,
@@ -239,10 +239,10 @@ class RegistryAdmin:
             in_registry=in_registry,
             force=force,
         )
-        return await self._moved(model, alias, await self._writes.call(move, model, alias, version, by))
+        return await self._finish_move(model, alias, await self._writes.call(move, model, alias, version, by))
 
     async def drop_alias(
-        self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
+        self, model: str, alias: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
         """Take an alias away.
 
@@ -252,10 +252,10 @@ class RegistryAdmin:
             Conflict: the model is not as expected.
         """
         move = partial(self._parts.store.aliases.drop, if_revision=if_revision, force=force)
-        return await self._moved(model, alias, await self._writes.call(move, model, alias, by))
+        return await self._finish_move(model, alias, await self._writes.call(move, model, alias, by))
 
     async def rollback(
-        self, model: str, by: By, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
+        self, model: str, by: Author, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
     ) -> Document:
         """Lead an alias back to the version before; without one, ``champion`` to the version before the newest.
 
@@ -272,10 +272,10 @@ class RegistryAdmin:
             self._parts.store.aliases.roll_back, fallback=fallback, if_revision=if_revision, force=force
         )
         move = await self._writes.call(roll_back, model, alias, by, usable.__contains__)
-        return await self._moved(model, alias, move)
+        return await self._finish_move(model, alias, move)
 
-    async def _moved(self, model: str, alias: str, move: Move) -> Document:
-        acknowledged = await self._served()
+    async def _finish_move(self, model: str, alias: str, move: AliasMove) -> Document:
+        acknowledged = await self._serve_changes()
         return {
             "model": model,
             "alias": alias,
@@ -304,7 +304,7 @@ class RegistryAdmin:
         document = await self.model(model)
         return {**document["settings"], "revision": document["revision"]}
 
-    async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def configure(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Change how a model's versions come and go; what is not named stays.
 
         Raises:
@@ -316,7 +316,7 @@ class RegistryAdmin:
         settings = settings_in({**present, **document})
         change = partial(self._parts.store.configure, if_revision=if_revision)
         await self._writes.call(change, model, settings, by)
-        await self._served()
+        await self._serve_changes()
         return await self.settings(model)
 
     async def verify(self) -> AsyncIterator[Document]:
@@ -349,7 +349,7 @@ class RegistryAdmin:
 
     # Means.
 
-    async def _served(self) -> bool:
+    async def _serve_changes(self) -> bool:
         """Bring what was stored to the workers; whether all of them have it."""
         return await self._serving.serve_changes()
 

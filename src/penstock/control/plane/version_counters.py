@@ -10,9 +10,9 @@ from typing import Any
 from penstock.control.plane import metrics
 from penstock.control.reconcile import status
 from penstock.control.reconcile.departures import Departures
-from penstock.control.reconcile.losses import Losses
+from penstock.control.reconcile.losses import WorkerLosses
 from penstock.control.reconcile.planner import ControllerState
-from penstock.control.workers.server import Report
+from penstock.control.workers.server import WorkerReport
 from penstock.core.desired import Desired
 from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS, Cells
@@ -32,7 +32,7 @@ class VersionCounters:
         self, slots: Sequence[Slot], stored: Mapping[str, Any], series_s: float, clock: Callable[[], float]
     ) -> None:
         self._slots = slots
-        self._losses = Losses.of(stored.get("losses", {}))
+        self._losses = WorkerLosses.of(stored.get("losses", {}))
         self._tally = metrics.tally_in(stored.get("tally", {}))
         self._departures = Departures(series_s, clock)
 
@@ -64,17 +64,19 @@ class VersionCounters:
         """Count the result of loading a version at a worker."""
         self._tally.loads[*key, "ok" if succeeded else "failed"] += 1
 
-    def known(self, state: ControllerState, desired: Desired, reports: Mapping[int, Report]) -> set[VersionKey]:
+    def reported_versions(
+        self, state: ControllerState, desired: Desired, reports: Mapping[int, WorkerReport]
+    ) -> set[VersionKey]:
         """The versions whose metrics are reported now."""
-        self._departures.record(status.known(desired, reports.values()), state.blocks.keys())
+        self._departures.record(status.known_versions(desired, reports.values()), state.blocks.keys())
         return self._departures.reported()
 
     def readings(
         self, state: ControllerState, living: Sequence[Slot], known: Collection[VersionKey]
     ) -> Iterator[Reading]:
         """The metrics by version and by model; ``living`` are the slots whose worker is alive."""
-        yield from metrics.counted(self._slots, living, state.blocks, known, self._tally)
-        yield from metrics.tallied(self._tally, known)
+        yield from metrics.worker_readings(self._slots, living, state.blocks, known, self._tally)
+        yield from metrics.control_readings(self._tally, known)
 
     # Blocks.
 
@@ -84,25 +86,29 @@ class VersionCounters:
         self._losses.forget(state.blocks.keys())
 
     def reusable(
-        self, state: ControllerState, desired: Desired, reports: Mapping[int, Report]
+        self, state: ControllerState, desired: Desired, reports: Mapping[int, WorkerReport]
     ) -> Collection[VersionKey]:
         """Versions that no worker serves and that have no calls in flight, if no block is free."""
         return self._idle(state, desired, reports, set()) if len(state.blocks) >= BLOCKS - 1 else ()
 
-    def departed(
-        self, state: ControllerState, desired: Desired, reports: Mapping[int, Report]
+    def departed_versions(
+        self, state: ControllerState, desired: Desired, reports: Mapping[int, WorkerReport]
     ) -> Collection[VersionKey]:
         """Such versions that were removed so long ago that their metrics have ended."""
         if not desired.revision:  # adopted workers may serve versions that this process has not read yet
             return ()
-        known = self.known(state, desired, reports)
+        known = self.reported_versions(state, desired, reports)
         return self._idle(state, desired, reports, known) if state.blocks.keys() - known else ()
 
     def _idle(
-        self, state: ControllerState, desired: Desired, reports: Mapping[int, Report], wanted: Collection[VersionKey]
+        self,
+        state: ControllerState,
+        desired: Desired,
+        reports: Mapping[int, WorkerReport],
+        wanted: Collection[VersionKey],
     ) -> list[VersionKey]:
         """The versions beside the wanted ones that no worker serves and that have no calls in flight."""
-        if not status.applied(desired, reports.values()):
+        if not status.is_applied(desired, reports.values()):
             return []
         served = {(model.name, one.version) for model in desired.models for one in model.versions}
         left = ((key, block) for key, block in state.blocks.items() if key not in served and key not in wanted)

@@ -7,7 +7,7 @@ from typing import Any
 from penstock.core.versions import VersionKey
 
 
-class Losses:
+class WorkerLosses:
     """Deaths with calls in flight by version, and the worker of each slot that was counted last."""
 
     def __init__(self) -> None:
@@ -15,7 +15,7 @@ class Losses:
         self._last: dict[int, int] = {}
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Losses":
+    def of(cls, values: Mapping[str, Any]) -> "WorkerLosses":
         """Restore from the values of ``out``."""
         losses = cls()
         losses._counts.update({(model, version): count for model, version, count in values.get("counts", [])})

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from penstock.control.reconcile.planner import Found
+from penstock.control.reconcile.planner import SourceModel
 from penstock.core.errors import InvalidInput
 from penstock.registry.config import model_config
 
 
-def overridden(model: Found, config: str) -> Found:
+def override_config(model: SourceModel, config: str) -> SourceModel:
     """Every version of the model with this configuration (JSON text).
 
     The recorded answers (``probes``) are dropped: they hold for the model's own configuration only.

@@ -9,7 +9,7 @@ from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionKey, VersionPolicy, sort_key
-from penstock.registry.records import Report
+from penstock.registry.records import AdmissionReport
 
 AVAILABILITY = "availability"
 """The transition that loads the new version before it unloads the old one; the other one is ``resources``."""
@@ -20,7 +20,7 @@ NO_VERSION = "it has no version to serve"
 
 
 @dataclass(frozen=True, slots=True)
-class Materialized:
+class MaterializedVersion:
     """The content of one version where its source has materialized it.
 
     ``path`` is the graph; ``tag`` changes with anything that requires a reload; ``folder`` holds the label and warm-up
@@ -40,13 +40,13 @@ class Materialized:
     rows: RowProof = NOT_EXAMINED
     digest: str = ""
     memory_bytes: int = 0
-    report: Report | None = None
+    report: AdmissionReport | None = None
     content: str = ""
     features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceModel:
     """One model as its source offers it.
 
     ``broken`` maps versions that cannot be served to the reason; ``problem`` says why no version can ("" = some can).
@@ -56,7 +56,7 @@ class Found:
     """
 
     name: str
-    versions: Mapping[str, Materialized] = field(default_factory=dict)
+    versions: Mapping[str, MaterializedVersion] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     problem: str = ""
@@ -91,7 +91,7 @@ class ControllerState:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedState:
     """What a plan depends on beside models and state: the time (seconds since the epoch), the versions that are ready
     at every worker, and the versions whose counter blocks are unused."""
 
@@ -101,7 +101,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReconcilePlan:
     """A desired state, its controller state, and the counter blocks to clear before publishing it."""
 
     desired: Desired
@@ -109,7 +109,9 @@ class Plan:
     cleared: tuple[int, ...] = ()
 
 
-def plan(models: Sequence[Found], state: ControllerState, last_block: int, seen: Observed = Observed()) -> Plan:
+def plan(
+    models: Sequence[SourceModel], state: ControllerState, last_block: int, seen: ObservedState = ObservedState()
+) -> ReconcilePlan:
     """Plan the desired state for these models.
 
     Blocks 1 to ``last_block`` are cleared before they are allocated; when none is free, the blocks of the reusable
@@ -119,44 +121,47 @@ def plan(models: Sequence[Found], state: ControllerState, last_block: int, seen:
     aliases = {model.name: _aliases(model, state, seen) for model in ordered if model.aliases}
     warm = {key: until for model in ordered for key, until in _warm(model, state, aliases, seen.now).items()}
     wanted = {
-        model.name: (*chosen(model, state, aliases), *(version for name, version in warm if name == model.name))
+        model.name: (
+            *choose_versions(model, state, aliases),
+            *(version for name, version in warm if name == model.name),
+        )
         for model in ordered
     }
     keys = frozenset((name, version) for name, versions in wanted.items() for version in versions)
-    blocks = _Blocks(dict(state.blocks), last_block, [key for key in seen.reusable if key not in keys])
+    blocks = _BlockAllocator(dict(state.blocks), last_block, [key for key in seen.reusable if key not in keys])
     specs = tuple(_model(model, wanted[model.name], state, aliases.get(model.name, {}), blocks) for model in ordered)
     desired = Desired(state.revision + 1, specs)
     revised = replace(
         state, revision=desired.revision, blocks=blocks.allocated, serving=keys, warm=warm, aliases=aliases
     )
-    return Plan(desired, revised, tuple(blocks.cleared))
+    return ReconcilePlan(desired, revised, tuple(blocks.cleared))
 
 
-def _aliases(model: Found, state: ControllerState, seen: Observed) -> dict[str, str]:
+def _aliases(model: SourceModel, state: ControllerState, seen: ObservedState) -> dict[str, str]:
     """The target of each alias: its version, or the previous one until every worker has the new one ready."""
     before = state.aliases.get(model.name, {})
     return {alias: _alias_target(model, before.get(alias), version, seen) for alias, version in model.aliases.items()}
 
 
-def _alias_target(model: Found, before: str | None, version: str, seen: Observed) -> str:
+def _alias_target(model: SourceModel, before: str | None, version: str, seen: ObservedState) -> str:
     if before is None or before not in model.versions or model.transition != AVAILABILITY:
         return version
     return version if (model.name, version) in seen.ready else before
 
 
 def _warm(
-    model: Found, state: ControllerState, aliases: Mapping[str, Mapping[str, str]], now: float
+    model: SourceModel, state: ControllerState, aliases: Mapping[str, Mapping[str, str]], now: float
 ) -> dict[VersionKey, float]:
     """Versions that were served until now and are not chosen any more, each with the time it may stay."""
     if model.problem or model.name in state.unloaded or model.transition != AVAILABILITY:
         return {}
-    picked = chosen(model, state, aliases)
+    picked = choose_versions(model, state, aliases)
     left = [key for key in sorted(state.serving) if key[0] == model.name and key[1] not in picked]
     stays = {key: state.warm.get(key, now + model.keep_warm_s) for key in left if key not in state.quarantine}
     return {key: until for key, until in stays.items() if until > now and key[1] in model.versions}
 
 
-class _Blocks:
+class _BlockAllocator:
     """The allocator of counter blocks for one plan."""
 
     def __init__(self, allocated: dict[VersionKey, int], last: int, reusable: list[VersionKey]) -> None:
@@ -181,7 +186,11 @@ class _Blocks:
 
 
 def _model(
-    model: Found, wanted: Sequence[str], state: ControllerState, aliases: Mapping[str, str], blocks: _Blocks
+    model: SourceModel,
+    wanted: Sequence[str],
+    state: ControllerState,
+    aliases: Mapping[str, str],
+    blocks: _BlockAllocator,
 ) -> ModelSpec:
     unavailable, versions = _unavailable(model, state, aliases), []
     for version in sorted(wanted, key=sort_key):
@@ -193,28 +202,28 @@ def _model(
     return ModelSpec(model.name, tuple(versions), dict(aliases), unavailable, model.transition, model.route)
 
 
-def chosen(
-    model: Found, state: ControllerState, aliases: Mapping[str, Mapping[str, str]] | None = None
+def choose_versions(
+    model: SourceModel, state: ControllerState, aliases: Mapping[str, Mapping[str, str]] | None = None
 ) -> tuple[str, ...]:
     """The versions of a model to serve, oldest first: those of its policy, its aliases and its route."""
     if model.problem or model.name in state.unloaded:
         return ()
-    picked = _picked(model, (aliases or {}).get(model.name, {}))
+    picked = _pick_versions(model, (aliases or {}).get(model.name, {}))
     return tuple(version for version in picked if (model.name, version) not in state.quarantine)
 
 
-def _picked(model: Found, aliases: Mapping[str, str]) -> list[str]:
+def _pick_versions(model: SourceModel, aliases: Mapping[str, str]) -> list[str]:
     routed = set() if model.route is None else model.route.receivers()
     aliased = {*model.aliases.values(), *aliases.values(), *routed} & model.versions.keys()
     return sorted({*model.policy.choose(model.versions), *aliased}, key=sort_key)
 
 
-def _unavailable(model: Found, state: ControllerState, aliases: Mapping[str, str]) -> dict[str, str]:
+def _unavailable(model: SourceModel, state: ControllerState, aliases: Mapping[str, str]) -> dict[str, str]:
     """Every version that should be served and cannot be, with the reason; "" stands for a model without versions.
 
     Versions that the version policy excludes do not exist for callers.
     """
-    picked = _picked(model, aliases)
+    picked = _pick_versions(model, aliases)
     versions = (*picked, *model.broken)
     if model.problem:
         return dict.fromkeys(versions or ("",), model.problem)
@@ -225,7 +234,7 @@ def _unavailable(model: Found, state: ControllerState, aliases: Mapping[str, str
     return reasons if picked or reasons else {"": NOT_CHOSEN if model.versions else NO_VERSION}
 
 
-def _spec(model: Found, version: str, block: int, state: ControllerState) -> VersionSpec:
+def _spec(model: SourceModel, version: str, block: int, state: ControllerState) -> VersionSpec:
     placed = model.versions[version]
     config = hashlib.sha256(placed.config.encode()).hexdigest()[:12]
     return VersionSpec(
@@ -247,7 +256,7 @@ def next_expiry(state: ControllerState) -> float | None:
     return min(state.warm.values(), default=None)
 
 
-def pending(models: Iterable[Found], state: ControllerState) -> bool:
+def has_pending_alias(models: Iterable[SourceModel], state: ControllerState) -> bool:
     """Whether an alias still waits for its new version to become ready."""
     return any(
         state.aliases.get(model.name, {}).get(alias) != version

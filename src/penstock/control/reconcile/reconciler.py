@@ -11,19 +11,19 @@ from typing import Protocol
 
 from penstock.control.periodic import ProblemLog
 from penstock.control.reconcile import status
-from penstock.control.reconcile.overrides import overridden
+from penstock.control.reconcile.overrides import override_config
 from penstock.control.reconcile.planner import (
     ControllerState,
-    Found,
-    Materialized,
-    Observed,
-    Plan,
+    MaterializedVersion,
+    ObservedState,
+    ReconcilePlan,
+    SourceModel,
+    has_pending_alias,
     next_expiry,
-    pending,
     plan,
 )
-from penstock.control.workers.server import Report
-from penstock.core.desired import Desired, ModelSpec, State
+from penstock.control.workers.server import WorkerReport
+from penstock.core.desired import Desired, ModelSpec, ReadyState
 from penstock.core.errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded, unknown_model
 from penstock.core.versions import VersionKey
 
@@ -36,14 +36,14 @@ FATAL_LOADS = 3
 """Workers that may die while they load the same content of a version; after that it is quarantined."""
 
 
-class NothingYet(NotReady):
+class NoModelsYet(NotReady):
     """A source has offered no model since it was opened; it may later."""
 
 
-class Source(Protocol):
+class ModelSource(Protocol):
     """A source of models."""
 
-    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """Every model; ``settled_only`` leaves out files that may still be being copied. Rejected versions of the
         model ``retry`` are examined again. The source logs once why a version cannot be served.
 
@@ -53,7 +53,7 @@ class Source(Protocol):
         """
 
 
-class Fleet(Protocol):
+class ReconcilerWorkers(Protocol):
     """The workers as the reconciler needs them."""
 
     @property
@@ -61,7 +61,7 @@ class Fleet(Protocol):
         """How many there should be."""
 
     @property
-    def reports(self) -> Mapping[int, Report]:
+    def reports(self) -> Mapping[int, WorkerReport]:
         """The latest report of each connected worker, by slot."""
 
     def publish(self, desired: Desired) -> None:
@@ -73,7 +73,7 @@ class Fleet(Protocol):
     def reusable(self, state: ControllerState) -> Collection[VersionKey]:
         """Versions whose counter blocks are unused, if no other block is free."""
 
-    def departed(self, state: ControllerState) -> Collection[VersionKey]:
+    def departed_versions(self, state: ControllerState) -> Collection[VersionKey]:
         """Versions that were removed so long ago that their metrics have ended."""
 
     def clear(self, block: int) -> None:
@@ -89,8 +89,8 @@ class Reconciler:
 
     def __init__(
         self,
-        source: Source,
-        fleet: Fleet,
+        source: ModelSource,
+        fleet: ReconcilerWorkers,
         state: ControllerState,
         last_block: int,
         load_s: float,
@@ -103,7 +103,7 @@ class Reconciler:
         self._load_s = load_s
         self._clock = clock
         self._problem_log = ProblemLog()
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, SourceModel] = {}
         self._turn = asyncio.Lock()
         self._look = asyncio.Lock()
         self._waiting = 0
@@ -119,7 +119,7 @@ class Reconciler:
         """The controller state that belongs to the present desired state."""
         return self._state
 
-    def begin(self, found: Sequence[Found]) -> None:
+    def begin(self, found: Sequence[SourceModel]) -> None:
         """Publish the first desired state."""
         self._waiting_for = ""
         self._found = {model.name: self._as_configured(model) for model in found}
@@ -132,16 +132,16 @@ class Reconciler:
         if publish and first:
             self._publish(self._state)
 
-    def placed(self, model: str, version: str) -> Materialized | None:
+    def materialized_version(self, model: str, version: str) -> MaterializedVersion | None:
         """The content of a version, None if the source has no such version."""
         found = self._found.get(model)
         return None if found is None else found.versions.get(version)
 
-    def offered(self) -> set[VersionKey]:
+    def offered_versions(self) -> set[VersionKey]:
         """Every version that the source has."""
         return {(found.name, version) for found in self._found.values() for version in found.versions}
 
-    def refused(self, model: str, version: str) -> str:
+    def rejection_reason(self, model: str, version: str) -> str:
         """Why the newest content of a version is rejected, "" if it is accepted."""
         found = self._found.get(model)
         why = "" if found is None else found.refused.get(version, "")
@@ -154,7 +154,7 @@ class Reconciler:
         found = self._found.get(model)
         return "" if found is None else found.details.get("" if found.problem else version, "")
 
-    def changed(self) -> None:
+    def on_report(self) -> None:
         """Handle a new report, a new connection or the end of one."""
         self._changed.set()
         self._changed = asyncio.Event()
@@ -164,9 +164,9 @@ class Reconciler:
         """Publish changes that follow from time and the workers' progress: aliases that may move, versions that
         expire; release the counter blocks of versions that were removed long ago."""
         expiry = next_expiry(self._state)
-        if pending(self._found.values(), self._state) or (expiry is not None and expiry <= self._clock()):
+        if has_pending_alias(self._found.values(), self._state) or (expiry is not None and expiry <= self._clock()):
             self._publish_if_new()
-        if departed := self._fleet.departed(self._state):
+        if departed := self._fleet.departed_versions(self._state):
             self._release_blocks(departed)
 
     def _release_blocks(self, departed: Collection[VersionKey]) -> None:
@@ -185,14 +185,14 @@ class Reconciler:
         self._refuse_early()
         async with self._look:
             scanned = await self._source.scan(settled_only=True)
-            self._found = {model.name: self._or_previous(self._as_configured(model)) for model in scanned}
+            self._found = {model.name: self._fall_back(self._as_configured(model)) for model in scanned}
             self._publish_if_new()
 
     def _refuse_early(self) -> None:
         if self._waiting_for:
             raise NotReady("no model can be loaded yet; GET /readyz on the ops port says why")
 
-    def _or_previous(self, model: Found) -> Found:
+    def _fall_back(self, model: SourceModel) -> SourceModel:
         """The previous state of a model none of whose versions can be served any more; else the model."""
         before = self._found.get(model.name)
         if not model.problem or before is None or before.problem:
@@ -213,18 +213,18 @@ class Reconciler:
             Overloaded: too many requests wait.
         """
         self._refuse_early()
-        with self._queued():
+        with self._take_turn():
             async with self._turn:
                 async with self._look:
                     found = await self._find(model)
                     configs = {name: text for name, text in self._state.configs.items() if name != model}
                     if config is not None:
-                        found = await asyncio.to_thread(overridden, found, config)
+                        found = await asyncio.to_thread(override_config, found, config)
                         configs[model] = config
                     self._refuse_problem(found)
                     self._found[model] = found
-                    self._publish(self._retried(replace(self._state, configs=configs), model))
-                await self._until_loaded(model)
+                    self._publish(self._state_for_retry(replace(self._state, configs=configs), model))
+                await self._wait_until_loaded(model)
                 if found.refused:
                     raise InvalidInput(
                         "; ".join(_refusal(model, version, why) for version, why in found.refused.items())
@@ -238,16 +238,16 @@ class Reconciler:
             DeadlineExceeded: it took longer than ``load_s``.
             Overloaded: too many requests wait.
         """
-        with self._queued():
+        with self._take_turn():
             async with self._turn:
                 if model not in self._found:
                     raise unknown_model(model)
                 self._publish(replace(self._state, unloaded=self._state.unloaded | {model}))
-                await self._until(self.applied, model)
+                await self._wait_until(self.is_applied, model)
 
-    def applied(self) -> bool:
+    def is_applied(self) -> bool:
         """Whether every connected worker has applied the present desired state."""
-        return status.applied(self.desired, self._fleet.reports.values())
+        return status.is_applied(self.desired, self._fleet.reports.values())
 
     async def wait_loaded(self, model: str, version: str, seconds: float) -> bool:
         """Wait until every worker has tried to load this version; False after that many seconds."""
@@ -263,7 +263,7 @@ class Reconciler:
         """Wait until no alias waits and every worker has applied the desired state; False after that many seconds."""
         try:
             async with asyncio.timeout(seconds):
-                while pending(self._found.values(), self._state) or not self.applied():
+                while has_pending_alias(self._found.values(), self._state) or not self.is_applied():
                     await self._changed.wait()
         except TimeoutError:
             return False
@@ -278,13 +278,15 @@ class Reconciler:
         specs = [spec for spec in self.desired.models if spec.name == model]
         for spec in (one for found in specs for one in found.versions if one.version == version):
             return status.version_tried(model, spec, self._fleet.reports, self._fleet.workers)
-        return any(version in spec.unavailable for spec in specs) or self.placed(model, version) is not None
+        return (
+            any(version in spec.unavailable for spec in specs) or self.materialized_version(model, version) is not None
+        )
 
-    def _as_configured(self, model: Found) -> Found:
+    def _as_configured(self, model: SourceModel) -> SourceModel:
         """The model with the configuration that an operator gave it, if any."""
         config = self._state.configs.get(model.name)
         try:
-            configured = model if config is None else overridden(model, config)
+            configured = model if config is None else override_config(model, config)
         except InvalidInput as fault:
             text = (
                 f"model {model.name} is served with its own configuration, as the given one does not suit it: {fault}"
@@ -294,16 +296,16 @@ class Reconciler:
         self._problem_log.clear(model.name)
         return configured
 
-    def died(self, report: Report) -> None:
+    def on_worker_death(self, report: WorkerReport) -> None:
         """Handle the death of a worker; a version whose loading kills several workers is quarantined."""
-        loading = [version for version in report.versions.values() if version.state is State.LOADING]
+        loading = [version for version in report.versions.values() if version.state is ReadyState.LOADING]
         for version in loading:
             case = (version.model, version.version, version.tag)
             self._fatal[case] += 1
             if self._fatal[case] == FATAL_LOADS:
                 self._quarantine((version.model, version.version))
 
-    def _refuse_problem(self, found: Found) -> None:
+    def _refuse_problem(self, found: SourceModel) -> None:
         if not found.problem:
             return
         if found.name not in self._found:  # known from now on, although only by its problem
@@ -316,7 +318,7 @@ class Reconciler:
         reason = "loading it killed the worker process several times"
         self._publish(replace(self._state, quarantine={**self._state.quarantine, key: reason}))
 
-    def _retried(self, state: ControllerState, model: str) -> ControllerState:
+    def _state_for_retry(self, state: ControllerState, model: str) -> ControllerState:
         """The state for a new attempt: content that failed is tried again although it has not changed."""
         failed = any(
             status.reason
@@ -330,7 +332,7 @@ class Reconciler:
         quarantine = {key: reason for key, reason in state.quarantine.items() if key[0] != model}
         return replace(state, unloaded=state.unloaded - {model}, attempts=attempts, quarantine=quarantine)
 
-    async def _find(self, model: str) -> Found:
+    async def _find(self, model: str) -> SourceModel:
         try:
             scanned = await self._source.scan(settled_only=False, retry=model)
         except InvalidInput:
@@ -341,39 +343,39 @@ class Reconciler:
         raise unknown_model(model)
 
     def _publish_if_new(self) -> None:
-        if self._planned(self._state).desired.models != self.desired.models:
+        if self._make_plan(self._state).desired.models != self.desired.models:
             self._publish(self._state)
 
     def _publish(self, state: ControllerState) -> None:
-        planned = self._planned(state)
+        planned = self._make_plan(state)
         for block in planned.cleared:
             self._fleet.clear(block)
         self._state, self.desired = planned.state, planned.desired
         self._fleet.save(self._state)
         self._fleet.publish(self.desired)
 
-    def _planned(self, state: ControllerState) -> Plan:
-        seen = Observed(self._clock(), self._ready(), self._fleet.reusable(state))
+    def _make_plan(self, state: ControllerState) -> ReconcilePlan:
+        seen = ObservedState(self._clock(), self._ready(), self._fleet.reusable(state))
         planned = plan(list(self._found.values()), state, self._last_block, seen)
         desired = self.decorate(planned.desired)
         return replace(planned, desired=replace(desired, waiting=bool(self._waiting_for)))
 
     def _ready(self) -> Collection[VersionKey]:
         statuses = status.statuses(self.desired, self._fleet.reports, self._fleet.workers)
-        return {(status.model, status.version) for status in statuses if status.state is State.READY}
+        return {(status.model, status.version) for status in statuses if status.state is ReadyState.READY}
 
-    async def _until_loaded(self, model: str) -> None:
-        await self._until(lambda: self._tried(model) is not None, model)
-        if failed := self._tried(model):
+    async def _wait_until_loaded(self, model: str) -> None:
+        await self._wait_until(lambda: self._load_result(model) is not None, model)
+        if failed := self._load_result(model):
             raise InvalidInput("; ".join(_refusal(model, version, why) for version, why in failed.items()))
 
-    def _tried(self, model: str) -> dict[str, str] | None:
-        return status.tried(self._spec(model), self._fleet.reports, self._fleet.workers)
+    def _load_result(self, model: str) -> dict[str, str] | None:
+        return status.load_results(self._spec(model), self._fleet.reports, self._fleet.workers)
 
     def _spec(self, model: str) -> ModelSpec:
         return next(spec for spec in self.desired.models if spec.name == model)
 
-    async def _until(self, done: Callable[[], bool], model: str) -> None:
+    async def _wait_until(self, done: Callable[[], bool], model: str) -> None:
         try:
             async with asyncio.timeout(self._load_s):
                 while not done():
@@ -382,7 +384,7 @@ class Reconciler:
             raise DeadlineExceeded(f"model '{model}' was not ready within {self._load_s:g} s") from None
 
     @contextmanager
-    def _queued(self) -> Iterator[None]:
+    def _take_turn(self) -> Iterator[None]:
         if self._waiting >= WAITING:
             raise Overloaded(f"{WAITING} repository requests are waiting already; try again later")
         self._waiting += 1

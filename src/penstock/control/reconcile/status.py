@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from penstock.control.workers.server import Report
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.control.workers.server import WorkerReport
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.versions import sort_key
 
 
@@ -52,44 +52,46 @@ def readiness(
     return Readiness(not reason, sum(worker_ready), len(worker_ready), dict(states), reason)
 
 
-def statuses(desired: Desired, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
+def statuses(desired: Desired, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
     """The status of every known version of every model, over all workers."""
     return [status for model in desired.models for status in model_statuses(model, reports, workers)]
 
 
-def known(desired: Desired, reports: Iterable[Report]) -> set[tuple[str, str]]:
+def known_versions(desired: Desired, reports: Iterable[WorkerReport]) -> set[tuple[str, str]]:
     """Model and version of everything that is desired or that a worker still has."""
     wanted = {(model.name, one.version) for model in desired.models for one in model.versions}
     unavailable = {(model.name, version) for model in desired.models for version in model.unavailable}
     return wanted | unavailable | {key for report in reports for key in report.versions}
 
 
-def model_statuses(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> list[VersionStatus]:
+def model_statuses(model: ModelSpec, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
     """The status of every known version of a model, oldest version first; the version is "" for a model without."""
-    known = [VersionStatus(model.name, version, State.UNAVAILABLE, why) for version, why in model.unavailable.items()]
+    known = [
+        VersionStatus(model.name, version, ReadyState.UNAVAILABLE, why) for version, why in model.unavailable.items()
+    ]
     served = [version_status(model.name, spec, reports, workers) for spec in model.versions]
     return sorted(known + served, key=lambda status: sort_key(status.version))
 
 
-def version_status(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> VersionStatus:
+def version_status(model: str, spec: VersionSpec, reports: Mapping[int, WorkerReport], workers: int) -> VersionStatus:
     """The status of one version over all workers: that of the worker in the worst state."""
     reported = [report.versions.get((model, spec.version)) for report in reports.values()]
     present = [status for status in reported if status is not None]
     reason, detail = next(((status.reason, status.detail) for status in present if status.reason), ("", ""))
-    state = State.READY
-    if any(status.state is State.UNAVAILABLE for status in present):
-        state = State.UNAVAILABLE
-    elif len(present) < workers or any(status.state is not State.READY for status in present):
-        state = State.LOADING
+    state = ReadyState.READY
+    if any(status.state is ReadyState.UNAVAILABLE for status in present):
+        state = ReadyState.UNAVAILABLE
+    elif len(present) < workers or any(status.state is not ReadyState.READY for status in present):
+        state = ReadyState.LOADING
     return VersionStatus(model, spec.version, state, reason, spec.tag, detail)
 
 
-def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict[str, str] | None:
+def load_results(model: ModelSpec, reports: Mapping[int, WorkerReport], workers: int) -> dict[str, str] | None:
     """The result of loading this content of a model: the reason of each version that failed; None while it goes on."""
     failed: dict[str, str] = dict(model.unavailable) if not model.versions else {}
     for spec in model.versions:
         reported = [report.versions.get((model.name, spec.version)) for report in reports.values()]
-        done = [one for one in reported if one and one.tag == spec.tag and one.state is not State.LOADING]
+        done = [one for one in reported if one and one.tag == spec.tag and one.state is not ReadyState.LOADING]
         if len(done) < workers:
             return None
         if reason := next((one.reason for one in done if one.reason), ""):
@@ -97,14 +99,15 @@ def tried(model: ModelSpec, reports: Mapping[int, Report], workers: int) -> dict
     return failed
 
 
-def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, Report], workers: int) -> bool:
+def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, WorkerReport], workers: int) -> bool:
     """Whether every worker has loaded this content, or found that it cannot."""
     reported = [report.versions.get((model, spec.version)) for report in reports.values()]
     return (
-        sum(one is not None and one.tag == spec.tag and one.state is not State.LOADING for one in reported) >= workers
+        sum(one is not None and one.tag == spec.tag and one.state is not ReadyState.LOADING for one in reported)
+        >= workers
     )
 
 
-def applied(desired: Desired, reports: Iterable[Report]) -> bool:
+def is_applied(desired: Desired, reports: Iterable[WorkerReport]) -> bool:
     """Whether every connected worker has applied this desired state."""
     return all(report.applied >= desired.revision for report in reports)

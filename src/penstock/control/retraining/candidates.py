@@ -14,18 +14,18 @@ from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import ProblemLog, describe
-from penstock.control.retraining.holdout import examine
-from penstock.control.retraining.row_source import Gathered, RowSource
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.control.retraining.holdout import run_exam
+from penstock.control.retraining.row_source import AvailableRows, RowSource
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused, unknown_model
 from penstock.core.exams import Exams
-from penstock.core.gates import Candidate, Exam, Gates, HeldOut, judge, judge_exam
+from penstock.core.gates import CandidateFacts, Exam, Gates, HoldoutGate, check_exam, check_gates
 from penstock.core.policies import MonitorPolicy
 from penstock.core.triggers.state import InFlight, RuleState, candidate_version, rule_state_in, rule_state_out
-from penstock.monitor.captured_rows import Labelled, Selection
-from penstock.registry.records import By, Document, ModelRecord, VersionRecord, VersionState
+from penstock.monitor.captured_rows import LabelledRows, RowSelection
+from penstock.registry.records import Author, Document, ModelRecord, VersionRecord, VersionState
 from penstock.registry.stores.outbox import Outbox
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 
 log = logging.getLogger("penstock.control")
 
@@ -47,7 +47,7 @@ RULES = "rules"
 """Who begins a rollout that nobody asked for by hand."""
 
 
-class Fleet(Protocol):
+class CandidateWorkers(Protocol):
     """What is asked of this gateway's workers."""
 
     @property
@@ -58,7 +58,7 @@ class Fleet(Protocol):
         """Every version of every model."""
 
 
-class Policies(Protocol):
+class PolicySource(Protocol):
     """Whoever knows the policies."""
 
     def policy_of(self, model: str) -> MonitorPolicy:
@@ -68,22 +68,22 @@ class Policies(Protocol):
         """What a version's features are called."""
 
 
-class Rollouts(Protocol):
+class RolloutStarter(Protocol):
     """What is asked of rollouts."""
 
-    async def begin_as_leader(self, model: str, document: Document, by: By) -> Document:
+    async def begin_as_leader(self, model: str, document: Document, by: Author) -> Document:
         """Start one that the gateway that leads has decided on."""
 
-    async def tried(self, model: str) -> set[str]:
+    async def versions_tried(self, model: str) -> set[str]:
         """The versions that one of a model was ever begun to."""
 
 
-Record = Callable[[str], ModelRecord]
+ReadModel = Callable[[str], ModelRecord]
 """A model as the registry has it; raises ``NotFound``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CandidateVerdict:
     """What is known of a candidate: the gates it was held to and the version it was compared with, why it may not be
     rolled out, whether that may still change (``waits``), its exam, and the rows that there were for it."""
 
@@ -93,7 +93,7 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     waits: bool = False
     exam: Exam | None = None
-    rows: Gathered | None = None
+    rows: AvailableRows | None = None
 
     def is_due(self, now: float) -> bool:
         """Whether to look again, at a time (seconds since the epoch)."""
@@ -107,10 +107,10 @@ class Candidates:
     def __init__(
         self,
         outbox: Outbox,
-        record: Record,
-        fleet: Fleet,
-        policies: Policies,
-        rollouts: Rollouts,
+        record: ReadModel,
+        fleet: CandidateWorkers,
+        policies: PolicySource,
+        rollouts: RolloutStarter,
         rows: RowSource,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -127,12 +127,12 @@ class Candidates:
         self._exam_pool = BlockingPool("exams", EXAMS, "the exam", EXAM_S)
         self.pools = (self._pool, self._exam_pool)
         self._exams: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        self._verdicts: dict[tuple[str, str], CandidateVerdict] = {}
         self._problem_log = ProblemLog()
 
     # What people ask for.
 
-    async def shown(self, model: str) -> Document:
+    async def to_api(self, model: str) -> Document:
         """The request under way, and the versions that came of one; raises ``NotFound``."""
         self._spec(model)
         state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
@@ -152,7 +152,7 @@ class Candidates:
         under_way = None if flight is None else {"version": flight.version, "since": flight.at}
         return {"model": model, "in_flight": under_way, "candidates": candidates}
 
-    async def approve(self, model: str, version: str, by: By) -> Document:
+    async def approve(self, model: str, version: str, by: Author) -> Document:
         """Let a version be rolled out that passes its gates.
 
         Raises:
@@ -168,10 +168,10 @@ class Candidates:
         if version not in state.approved:
             after = rule_state_out(replace(state, approved=(*state.approved, version)))
             data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason}
-            event = Event("candidate.approved.v1", f"models/{model}/versions/{version}", "approval", data)
+            event = TrialEvent("candidate.approved.v1", f"models/{model}/versions/{version}", "approval", data)
             commit = partial(self._outbox.commit, by=by, action="candidate.approve")
             await self._run(commit, model, revision, after, event)
-        return await self.shown(model)
+        return await self.to_api(model)
 
     # What happens by itself.
 
@@ -188,7 +188,7 @@ class Candidates:
         except NotFound:
             return
         version = await self._new_version(spec.name, state, answering, versions)
-        if version is None or not self._passed(spec, versions, version, answering, limits.gates):
+        if version is None or not self._has_passed(spec, versions, version, answering, limits.gates):
             return
         if limits.approval and version not in state.approved:
             self._complain(spec.name, version, "it waits for a person's approval")
@@ -199,17 +199,17 @@ class Candidates:
         self, model: str, state: RuleState, answering: str, versions: Mapping[str, VersionRecord]
     ) -> str | None:
         """The version that came of the model's request and that no rollout was begun to yet, None for none."""
-        ready = {one.version for one in self._fleet.statuses() if one.model == model and one.state is State.READY}
+        ready = {one.version for one in self._fleet.statuses() if one.model == model and one.state is ReadyState.READY}
         pushed = {
             name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
         }
         if candidate_version(state, answering, pushed, ()) is None:
             return None  # the rollouts of a model may be many: they are read only where there is something new
-        return candidate_version(state, answering, pushed, await self._rollouts.tried(model))
+        return candidate_version(state, answering, pushed, await self._rollouts.versions_tried(model))
 
     async def _roll_out(self, model: str, document: Document, flight: InFlight) -> None:
         """Begin a rollout to the version that came of a request."""
-        by = By(RULES, f"it came of the request of {datetime.fromtimestamp(flight.at, UTC):%F %T}")
+        by = Author(RULES, f"it came of the request of {datetime.fromtimestamp(flight.at, UTC):%F %T}")
         try:
             await self._rollouts.begin_as_leader(model, document, by)
         except Fault as fault:
@@ -222,7 +222,7 @@ class Candidates:
         for pool in self.pools:
             pool.close()
 
-    def _passed(
+    def _has_passed(
         self, spec: ModelSpec, versions: Mapping[str, VersionRecord], version: str, champion: str, gates: Gates
     ) -> bool:
         """Whether a version has passed its gates; it is held to them meanwhile where nobody has done so yet."""
@@ -240,19 +240,21 @@ class Candidates:
         self, spec: ModelSpec, versions: Mapping[str, VersionRecord], version: str, champion: str, gates: Gates
     ) -> None:
         present = versions.get(champion)
-        reasons = judge(gates, _candidate(versions[version]), None if present is None else _candidate(present))
-        verdict = Verdict(gates, champion, self._clock(), tuple(reasons))
+        reasons = check_gates(gates, _candidate(versions[version]), None if present is None else _candidate(present))
+        verdict = CandidateVerdict(gates, champion, self._clock(), tuple(reasons))
         if not reasons and gates.held_out is not None:
-            verdict = await self._examined(spec, verdict, version, gates.held_out)
+            verdict = await self._after_exam(spec, verdict, version, gates.held_out)
         self._verdicts[spec.name, version] = verdict
-        for key in [key for key in self._verdicts if key[0] == spec.name and not _admitted(versions.get(key[1]))]:
+        for key in [key for key in self._verdicts if key[0] == spec.name and not _is_admitted(versions.get(key[1]))]:
             del self._verdicts[key]
         if verdict.reasons:
             self._complain(spec.name, version, "; ".join(verdict.reasons))
         if not verdict.waits:
             await self._emit(spec.name, version, verdict)
 
-    async def _examined(self, spec: ModelSpec, verdict: Verdict, version: str, asked: HeldOut) -> Verdict:
+    async def _after_exam(
+        self, spec: ModelSpec, verdict: CandidateVerdict, version: str, asked: HoldoutGate
+    ) -> CandidateVerdict:
         """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
         try:
             exams = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0]).exams
@@ -266,7 +268,7 @@ class Candidates:
                     reasons=(f"its exam waits until versions {version} and {verdict.against} are served",),
                     waits=True,
                 )
-            return await self._exam(spec.name, verdict, (specs[version], specs[verdict.against]), asked)
+            return await self._run_exam(spec.name, verdict, (specs[version], specs[verdict.against]), asked)
         except Fault as fault:
             waits = isinstance(fault, Conflict | NotReady)
             return replace(verdict, reasons=(str(fault),), waits=waits)
@@ -275,13 +277,13 @@ class Candidates:
             self._problem_log.report(("exam", spec.name, version), text, error)
             return replace(verdict, reasons=("its exam failed",), waits=True)
 
-    async def _exam(
-        self, model: str, verdict: Verdict, pair: tuple[VersionSpec, VersionSpec], asked: HeldOut
-    ) -> Verdict:
+    async def _run_exam(
+        self, model: str, verdict: CandidateVerdict, pair: tuple[VersionSpec, VersionSpec], asked: HoldoutGate
+    ) -> CandidateVerdict:
         """The verdict after an exam of the first version against the second, by held-out rows with labels; one that
         waits while there are too few."""
         version, against = pair[0].version, pair[1].version
-        selection = Selection(model, against, asked.share, for_exam=True)
+        selection = RowSelection(model, against, asked.share, for_exam=True)
         rows, gathered = await self._exam_pool.call(self._rows.labelled, selection)
         verdict = replace(verdict, rows=gathered)
         if rows is None or gathered.rows < asked.least:
@@ -290,8 +292,8 @@ class Candidates:
         # Counted before it is begun: no exam goes uncounted because its process ends.
         begun = await self._remember(model, lambda one: one.begun(version, against, _fingerprint(verdict.gates)))
         names = next(filter(None, (self._policies.feature_names((model, one.version)) for one in pair)), ())
-        held = await self._exam_pool.call(self._held_to, asked, rows, pair, verdict, begun.count, names)
-        await self._remember(model, lambda one: one.ended(version, against, held.reasons))
+        held = await self._exam_pool.call(self._compare, asked, rows, pair, verdict, begun.count, names)
+        await self._remember(model, lambda one: one.with_result(version, against, held.reasons))
         return held
 
     async def _remember(self, model: str, change: Callable[[Exams], Exams]) -> Exams:
@@ -312,28 +314,28 @@ class Candidates:
         raise Conflict("the exam could not be counted; it is tried again")
 
     @staticmethod
-    def _held_to(
-        asked: HeldOut,
-        rows: Labelled,
+    def _compare(
+        asked: HoldoutGate,
+        rows: LabelledRows,
         pair: tuple[VersionSpec, VersionSpec],
-        verdict: Verdict,
+        verdict: CandidateVerdict,
         tries: int,
         names: Sequence[str],
-    ) -> Verdict:
+    ) -> CandidateVerdict:
         """The verdict after an exam of the candidate beside the champion; a candidate that cannot answer is refused."""
         try:
-            exam = examine(asked, rows, *pair, tries=tries, names=names)
+            exam = run_exam(asked, rows, *pair, tries=tries, names=names)
         except Refused as fault:
             return replace(verdict, reasons=(str(fault),))
-        return replace(verdict, reasons=tuple(judge_exam(asked, exam)), exam=exam)
+        return replace(verdict, reasons=tuple(check_exam(asked, exam)), exam=exam)
 
-    async def _emit(self, model: str, version: str, verdict: Verdict) -> None:
+    async def _emit(self, model: str, version: str, verdict: CandidateVerdict) -> None:
         data: dict[str, Any] = {"model": model, "version": version, "against": verdict.against}
         data |= {"reasons": list(verdict.reasons), "exam": None if verdict.exam is None else asdict(verdict.exam)}
         if verdict.rows is not None:
             data["rows"] = verdict.rows.document()
         kind = "candidate.refused.v1" if verdict.reasons else "candidate.passed.v1"
-        event = Event(kind, f"models/{model}/versions/{version}", f"gates against {verdict.against}", data)
+        event = TrialEvent(kind, f"models/{model}/versions/{version}", f"gates against {verdict.against}", data)
         try:
             await self._run(self._leader.emit, model, event)
         except Fault as fault:
@@ -355,15 +357,15 @@ def _fingerprint(gates: Gates) -> str:
     return hashlib.sha256(json.dumps(asdict(gates), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _candidate(record: VersionRecord) -> Candidate:
-    return Candidate(record.content.size, record.metadata, record.report.facts)
+def _candidate(record: VersionRecord) -> CandidateFacts:
+    return CandidateFacts(record.content.size, record.metadata, record.report.facts)
 
 
-def _admitted(record: VersionRecord | None) -> bool:
+def _is_admitted(record: VersionRecord | None) -> bool:
     return record is not None and record.state is VersionState.ADMITTED
 
 
-def _state(verdict: Verdict, approval: bool, approved: bool) -> str:
+def _state(verdict: CandidateVerdict, approval: bool, approved: bool) -> str:
     if verdict.reasons:
         return "waiting" if verdict.waits else "refused"
     return "waits_for_approval" if approval and not approved else "passed"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from penstock.control.calls.blocking import BlockingPool, Job
+from penstock.control.calls.blocking import BlockingCall, BlockingPool
 from penstock.control.periodic import ProblemLog, backoff_s
 from penstock.control.sinks import NotStarted, SinkContext, SinkFault
 from penstock.control.sinks.plugins import send
@@ -16,7 +16,7 @@ from penstock.core.errors import Fault, NotReady
 from penstock.core.sinks import RUN_ONCE, SinkSpec
 from penstock.registry.db.lease import NotLeading
 from penstock.registry.stores.outbox import Delivery, Outbox, Superseded
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 
 log = logging.getLogger("penstock.control")
 
@@ -77,7 +77,7 @@ class Dispatcher:
         self.pools = (self._senders, self._commands)
         self._sending: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._targets: dict[tuple[str, str], SinkSpec | None] = {}
-        self._overdue: list[tuple[SinkSpec, Job]] = []
+        self._overdue: list[tuple[SinkSpec, BlockingCall]] = []
         self._unanswered: dict[int, int | None] = {}
         self._not_started: dict[tuple[str, str], int] = {}
         self._problem_log = ProblemLog()
@@ -91,7 +91,7 @@ class Dispatcher:
             if key not in self._sending and self._has_capacity(spec):
                 self._targets[key] = spec
                 task = self._sending[key] = asyncio.create_task(self._deliver(delivery))
-                task.add_done_callback(partial(self._over, key))
+                task.add_done_callback(partial(self._on_sent, key))
 
     async def idle(self) -> None:
         """Wait until nothing is being sent."""
@@ -110,20 +110,20 @@ class Dispatcher:
         alike = [one for one in targets if _runs_once(one) == _runs_once(spec)]
         return len(alike) < SENDERS and targets.count(spec) < AT_ONE_SINK
 
-    def _over(self, key: tuple[str, str], _: "asyncio.Task[None]") -> None:
+    def _on_sent(self, key: tuple[str, str], _: "asyncio.Task[None]") -> None:
         self._sending.pop(key, None)
         self._targets.pop(key, None)
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Send one event, and whatever waits behind it."""
         waiting = [delivery]
-        while waiting and await self._sent(waiting[0]):
+        while waiting and await self._send_one(waiting[0]):
             try:
                 waiting = await self._run(self._outbox.due, waiting[0])
             except Fault:
                 return  # the next step looks again
 
-    async def _sent(self, delivery: Delivery) -> bool:
+    async def _send_one(self, delivery: Delivery) -> bool:
         """Whether a sink has an event now, and it is written down."""
         spec = self._sinks(delivery.model).get(delivery.sink)
         try:
@@ -133,15 +133,15 @@ class Dispatcher:
                 delivery = await self._begin(delivery)
             await self._send(spec, delivery, context)
         except SinkFault as fault:
-            await self._not_sent(spec, delivery, fault)
+            await self._record_failure(spec, delivery, fault)
             return False
         except Fault:
             return False  # nothing was sent: the next step looks again
         except Exception as error:
-            await self._not_sent(spec, delivery, SinkFault("the sink failed", final=_runs_once(spec)), error)
+            await self._record_failure(spec, delivery, SinkFault("the sink failed", final=_runs_once(spec)), error)
             return False
         self._takes_events(delivery)
-        return await self._write(partial(self._outbox.sent, delivery))
+        return await self._write(partial(self._outbox.mark_sent, delivery))
 
     def _takes_events(self, delivery: Delivery) -> None:
         key = (delivery.model, delivery.sink)
@@ -185,7 +185,7 @@ class Dispatcher:
         context: SinkContext = await self._commands.call(self._context.with_rows, delivery.event, deadline_s=GATHER_S)
         return context
 
-    async def _not_sent(
+    async def _record_failure(
         self, spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, error: Exception | None = None
     ) -> None:
         key = (delivery.model, delivery.sink)
@@ -201,12 +201,12 @@ class Dispatcher:
             log.warning(
                 "event %s is given up for sink %s of model %s", delivery.event["id"], delivery.sink, delivery.model
             )
-            event = _given_up(spec, delivery, fault, self._clock())
+            event = _dead_letter_event(spec, delivery, fault, self._clock())
             others = self._other_commands(delivery) if fault.failed else None
-            await self._write(partial(self._outbox.given_up, delivery, str(fault), event, others))
+            await self._write(partial(self._outbox.mark_dead, delivery, str(fault), event, others))
             return
         due = self._clock() + max(fault.after_s, backoff_s(delivery.attempts + 1, FIRST_S, LONGEST_S, random.random()))
-        await self._write(partial(self._outbox.failed, delivery, due, str(fault)))
+        await self._write(partial(self._outbox.mark_failed, delivery, due, str(fault)))
 
     def _other_commands(self, delivery: Delivery) -> list[str]:
         """Sinks of the model that train too, and may have the same event."""
@@ -238,7 +238,7 @@ def _runs_once(spec: SinkSpec | None) -> bool:
     return spec is not None and spec.kind in RUN_ONCE
 
 
-def _given_up(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: float) -> Event:
+def _dead_letter_event(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: float) -> TrialEvent:
     """The event of a delivery that is not tried again."""
     about: Mapping[str, Any] = delivery.event.get("data") or {}
     data = {
@@ -251,4 +251,4 @@ def _given_up(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: 
         "reason": str(fault).split("\n", 1)[0],
         "output": fault.output.splitlines(),
     }
-    return Event("delivery.failed.v1", f"models/{delivery.model}", f"{delivery.seq} {now:.3f}", data)
+    return TrialEvent("delivery.failed.v1", f"models/{delivery.model}", f"{delivery.seq} {now:.3f}", data)

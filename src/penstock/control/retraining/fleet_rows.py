@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.core.errors import Damaged, Fault
+from penstock.core.errors import DataLoss, Fault
 from penstock.core.row_shares import (
     NOTHING,
-    Amount,
     GatewaySelection,
-    Member,
+    GatewayShare,
+    RowAmount,
     gateway_limit,
     missing_gateways,
     select_gateways,
@@ -24,8 +24,8 @@ from penstock.core.row_shares import (
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.capture import CAPTURES
-from penstock.monitor.captured_rows import CapturedRows, ExportedRows, Selection
-from penstock.registry.blobs.folder import CHANGED, Blobs, hash_file
+from penstock.monitor.captured_rows import CapturedRows, ExportedRows, RowSelection
+from penstock.registry.blobs.folder import CHANGED, BlobStore, hash_file
 from penstock.registry.stores.gateways import GatewayStore
 from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequestStore
 
@@ -47,7 +47,7 @@ def home_name(home: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOver:
+class ReceivedRows:
     """What gateways have handed over, and why others have not."""
 
     parts: tuple[ExportedRows, ...]
@@ -62,7 +62,7 @@ class FleetRows:
         self,
         requests: RowRequestStore,
         gateways: GatewayStore,
-        blobs: Callable[[], Blobs],
+        blobs: Callable[[], BlobStore],
         gateway: str,
         home: Path,
         pause: Callable[[float], None] = time.sleep,
@@ -77,13 +77,13 @@ class FleetRows:
     def call_roll(self) -> GatewaySelection:
         """The gateways to ask; raises ``NotReady``."""
         seen = self._gateways.fleet().gateways
-        members = [Member(one.gateway.id, one.gateway.home, one.silent_s) for one in seen]
+        members = [GatewayShare(one.gateway.id, one.gateway.home, one.silent_s) for one in seen]
         return select_gateways(members, self._gateway, home_name(self._home))
 
     @contextmanager
-    def handed_over(
-        self, roll: GatewaySelection, selection: Selection, most: Amount, scratch: Path
-    ) -> Iterator[HandedOver]:
+    def collect(
+        self, roll: GatewaySelection, selection: RowSelection, most: RowAmount, scratch: Path
+    ) -> Iterator[ReceivedRows]:
         """What is meant of every gateway, each within its bound, for the time of a block; ``scratch`` is a folder for
         this gateway's own file.
 
@@ -98,11 +98,11 @@ class FleetRows:
             own = self._own(request, selection, scratch / "own.rows")
             answers, missing = self._answers(request.id, roll)
             parts, unread = _read(blobs, answers)
-            yield HandedOver((own, *parts), {**roll.missing, **missing, **unread})
+            yield ReceivedRows((own, *parts), {**roll.missing, **missing, **unread})
         finally:
             self._close(request.id, blobs)
 
-    def _own(self, request: RowRequest, selection: Selection, file: Path) -> ExportedRows:
+    def _own(self, request: RowRequest, selection: RowSelection, file: Path) -> ExportedRows:
         owner = {"request": request.id, "gateway": self._gateway}
         with file.open("wb") as output:
             amount = captured_at(self._home).export_newest(selection, request.most, owner, output.write)
@@ -111,21 +111,21 @@ class FleetRows:
     def _answers(self, request: str, roll: GatewaySelection) -> tuple[list[RowAnswer], dict[str, str]]:
         """What the gateways that were asked have answered, once nobody is waited for, and why others have not."""
         while True:
-            look = self._requests.look(request)
+            look = self._requests.read_state(request)
             missing = missing_gateways(roll.asked, look.progress)
             if missing is not None:
                 return [one for one in look.answers if one.gateway in roll.asked], missing
             self._pause(POLL_S)
 
-    def _close(self, request: str, blobs: Blobs) -> None:
+    def _close(self, request: str, blobs: BlobStore) -> None:
         with suppress(Fault):  # whoever has handed a file over deletes it, and the janitor deletes the rows
-            for one in self._requests.look(request).answers:
+            for one in self._requests.read_state(request).answers:
                 if one.digest:
                     blobs.delete(one.digest)
             self._requests.close(request)
 
 
-def _read(blobs: Blobs, answers: list[RowAnswer]) -> tuple[list[ExportedRows], dict[str, str]]:
+def _read(blobs: BlobStore, answers: list[RowAnswer]) -> tuple[list[ExportedRows], dict[str, str]]:
     """The files that were handed over, and why others cannot be read."""
     parts, problems = list[ExportedRows](), dict[str, str]()
     for one in answers:
@@ -133,18 +133,18 @@ def _read(blobs: Blobs, answers: list[RowAnswer]) -> tuple[list[ExportedRows], d
             if one.problem:
                 problems[one.gateway] = one.problem
             elif one.digest:
-                parts.append(ExportedRows(one.gateway, _fetched(blobs, one.digest), one.amount))
+                parts.append(ExportedRows(one.gateway, _fetch(blobs, one.digest), one.amount))
             else:
                 parts.append(ExportedRows(one.gateway, Path("/dev/null"), NOTHING))
-        except Damaged as fault:
+        except DataLoss as fault:
             problems[one.gateway] = f"{fault}: {NOT_SHARED}"
         except Fault as fault:
             problems[one.gateway] = str(fault)
     return parts, problems
 
 
-def _fetched(blobs: Blobs, digest: str) -> Path:
+def _fetch(blobs: BlobStore, digest: str) -> Path:
     file = blobs.fetch(digest)
     if hash_file(file) != digest:
-        raise Damaged(CHANGED)
+        raise DataLoss(CHANGED)
     return file

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from penstock.core.desired import VersionSpec
 from penstock.core.errors import DeadlineExceeded, Refused
-from penstock.core.gates import Exam, HeldOut, Marks
+from penstock.core.gates import Exam, ExamScores, HoldoutGate
 from penstock.core.signature import TensorSpec
 from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.answers import Answers, answers_of
-from penstock.monitor.captured_rows import Labelled
+from penstock.monitor.captured_rows import LabelledRows
 from penstock.monitor.columns import input_columns
 from penstock.monitor.feedback import LabelledRow
 from penstock.monitor.performance import metrics_of
@@ -39,9 +39,9 @@ GROUPS = 20
 """Groups of requests that are left out in turn to learn how far any other metric varies."""
 
 
-def examine(
-    asked: HeldOut,
-    rows: Labelled,
+def run_exam(
+    asked: HoldoutGate,
+    rows: LabelledRows,
     candidate: VersionSpec,
     champion: VersionSpec,
     tries: int = 1,
@@ -57,21 +57,21 @@ def examine(
         DeadlineExceeded: it took too long.
     """
     with scratch_folder(temporary_folder(), "exam") as folder:
-        candidate_answers, own = _answered(candidate, rows.inputs, folder)
+        candidate_answers, own = _run_version(candidate, rows.inputs, folder)
         try:
-            champion_answers, _ = _answered(champion, rows.inputs, folder)
+            champion_answers, _ = _run_version(champion, rows.inputs, folder)
         except Refused:
             champion_answers = None  # a champion of another signature: there is nothing to be held against
         noised = None
         if asked.noise:
-            noisy, _ = _answered(candidate, _with_noise(rows.inputs, asked.noise), folder)
+            noisy, _ = _run_version(candidate, _with_noise(rows.inputs, asked.noise), folder)
             noised = _metric(asked, noisy, rows.labels)
     return compare(asked, rows, (candidate_answers, champion_answers), names or own, tries, noised)
 
 
 def compare(
-    asked: HeldOut,
-    rows: Labelled,
+    asked: HoldoutGate,
+    rows: LabelledRows,
     answered: tuple[Answers, Answers | None],
     names: Sequence[str] = (),
     tries: int = 1,
@@ -86,9 +86,9 @@ def compare(
     candidate, champion = answered
     broken = int((~_finite(candidate) & (True if champion is None else _finite(champion))).sum())
 
-    def marks(where: NDArray[np.bool_]) -> Marks:
+    def marks(where: NDArray[np.bool_]) -> ExamScores:
         other = None if champion is None else _metric(asked, champion, rows.labels, where)
-        return Marks(int(where.sum()), _metric(asked, candidate, rows.labels, where), other)
+        return ExamScores(int(where.sum()), _metric(asked, candidate, rows.labels, where), other)
 
     whole = np.ones(len(rows.labels), np.bool_)
     slices = {name: marks(where) for name, where in _slices(asked.columns, rows.inputs, names).items()}
@@ -107,10 +107,12 @@ def _are_same(candidate: Answers, champion: Answers) -> bool:
     )
 
 
-def _advantage(asked: HeldOut, rows: Labelled, candidate: Answers, champion: Answers, level: float) -> Advantage | None:
+def _advantage(
+    asked: HoldoutGate, rows: LabelledRows, candidate: Answers, champion: Answers, level: float
+) -> Advantage | None:
     """How far the candidate is ahead, None where a part of the rows has no such metric."""
     if asked.metric in RATES:
-        pair = [[one.right for one in _joined(answers, rows.labels)] for answers in (candidate, champion)]
+        pair = [[one.right for one in _labelled_rows(answers, rows.labels)] for answers in (candidate, champion)]
         return rate_advantage(pair[0], pair[1], rows.units().tolist(), level)
     groups = np.unique(rows.units(), return_inverse=True)[1] % GROUPS
     whole = _ahead_by(asked, rows, candidate, champion, np.ones(len(groups), np.bool_))
@@ -120,13 +122,13 @@ def _advantage(asked: HeldOut, rows: Labelled, candidate: Answers, champion: Ans
 
 
 def _ahead_by(
-    asked: HeldOut, rows: Labelled, candidate: Answers, champion: Answers, where: NDArray[np.bool_]
+    asked: HoldoutGate, rows: LabelledRows, candidate: Answers, champion: Answers, where: NDArray[np.bool_]
 ) -> float | None:
     one, other = (_metric(asked, answers, rows.labels, where) for answers in (candidate, champion))
     return None if one is None or other is None else asked.sign * (one - other)
 
 
-def _answered(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -> tuple[Answers, list[str]]:
+def _run_version(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -> tuple[Answers, list[str]]:
     """What a version answers, and what it calls its features."""
     config, request, response = folder / "config.json", folder / "rows.npz", folder / "answers.npz"
     config.write_text(version.config)
@@ -174,16 +176,18 @@ def _finite(answers: Answers) -> NDArray[np.bool_]:
 
 
 def _metric(
-    asked: HeldOut, answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None
+    asked: HoldoutGate, answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None
 ) -> float | None:
-    joined = _joined(answers, labels, where)
+    joined = _labelled_rows(answers, labels, where)
     if asked.metric in RATES and joined:
         right = sum(one.right for one in joined) / len(joined)
         return right if asked.metric == "accuracy" else 1 - right
     return metrics_of(joined).get(asked.metric)
 
 
-def _joined(answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> list[LabelledRow]:
+def _labelled_rows(
+    answers: Answers, labels: NDArray[np.float64], where: NDArray[np.bool_] | None = None
+) -> list[LabelledRow]:
     places = range(len(labels)) if where is None else np.flatnonzero(where).tolist()
     return [
         LabelledRow(

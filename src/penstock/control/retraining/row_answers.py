@@ -10,8 +10,8 @@ from penstock.control.retraining.fleet_rows import captured_at
 from penstock.core.errors import Fault
 from penstock.core.row_shares import NOTHING, WAIT_S
 from penstock.monitor.capture import SEGMENT_BYTES
-from penstock.monitor.captured_rows import Selection
-from penstock.registry.blobs.folder import Blobs, Incoming
+from penstock.monitor.captured_rows import RowSelection
+from penstock.registry.blobs.folder import BlobStore, IncomingFile
 from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequestStore
 
 log = logging.getLogger("penstock.control")
@@ -24,7 +24,7 @@ class RowAnswers:
     """One gateway's; ``home`` has what it captured, ``incoming`` is a folder on the file system of local blobs."""
 
     def __init__(
-        self, requests: RowRequestStore, blobs: Callable[[], Blobs], gateway: str, home: Path, incoming: Path
+        self, requests: RowRequestStore, blobs: Callable[[], BlobStore], gateway: str, home: Path, incoming: Path
     ) -> None:
         self._requests = requests
         self._blobs = blobs
@@ -49,7 +49,7 @@ class RowAnswers:
             NotReady: the database is away.
         """
         if self._wanted or self._held:
-            await self._pool.call(self._look)
+            await self._pool.call(self._answer_open_requests)
 
     def close(self) -> None:
         """Let the thread go."""
@@ -57,7 +57,7 @@ class RowAnswers:
 
     # On the thread.
 
-    def _look(self) -> None:
+    def _answer_open_requests(self) -> None:
         requests, answered = self._requests.open(self._gateway)
         self._wanted = False
         for request in requests:
@@ -67,13 +67,13 @@ class RowAnswers:
             del self._held[request_id]
 
     def _answer(self, request: RowRequest) -> None:
-        answer = self._written(request)
+        answer = self._write_rows(request)
         if answer.digest:
             self._held[request.id] = answer.digest
         if not self._requests.answer(request.id, answer):
             log.info("captured rows of model %s were wanted for too short a time", request.model)
 
-    def _written(self, request: RowRequest) -> RowAnswer:
+    def _write_rows(self, request: RowRequest) -> RowAnswer:
         """What there is to say to a request; its file is in the blobs afterwards."""
         try:
             return self._upload(request)
@@ -84,9 +84,9 @@ class RowAnswers:
             return RowAnswer(self._gateway, problem=f"its rows cannot be read: {type(error).__name__}")
 
     def _upload(self, request: RowRequest) -> RowAnswer:
-        selection = Selection(request.model, request.version, request.share, request.for_exam)
+        selection = RowSelection(request.model, request.version, request.share, request.for_exam)
         owner = {"request": request.id, "gateway": self._gateway}
-        with Incoming(self._incoming, 2 * request.most.size + SEGMENT_BYTES) as file:
+        with IncomingFile(self._incoming, 2 * request.most.size + SEGMENT_BYTES) as file:
             amount = captured_at(self._home).export_newest(selection, request.most, owner, file.write)
             if amount == NOTHING:
                 return RowAnswer(self._gateway)

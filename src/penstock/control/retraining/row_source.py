@@ -6,22 +6,22 @@ from pathlib import Path
 
 from penstock.control.retraining.fleet_rows import FleetRows, captured_at
 from penstock.core.errors import NotFound
-from penstock.core.row_shares import Amount, GatewaySelection
+from penstock.core.row_shares import GatewaySelection, RowAmount
 from penstock.engine.scratch import scratch_folder, temporary_folder
-from penstock.monitor.capture import Record
-from penstock.monitor.captured_rows import CapturedRows, Labelled, Merge, Selection, labelled_rows
-from penstock.monitor.row_tables import in_batches, need_parquet, write_table
+from penstock.monitor.capture import CapturedRequest
+from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowMerge, RowSelection, labelled_rows
+from penstock.monitor.row_tables import in_batches, require_parquet, write_table
 from penstock.registry.records import Document
 
-MOST_OF_TABLE = Amount(1_000_000, 1 << 30)
+MOST_OF_TABLE = RowAmount(1_000_000, 1 << 30)
 """Rows and bytes of all gateways together that a training command gets."""
 
-MOST_OF_EXAM = Amount(2000, 256 << 20)
+MOST_OF_EXAM = RowAmount(2000, 256 << 20)
 """Rows of an exam, and bytes that are read for it from all gateways together; the newest are taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class AvailableRows:
     """How many rows there are, in a fleet also of each gateway (``gateways``) and why others are ``missing``."""
 
     rows: int
@@ -47,7 +47,7 @@ class RowSource:
         self._home = home
         self._fleet = fleet
 
-    def table(self, selection: Selection, output: Path) -> Gathered:
+    def table(self, selection: RowSelection, output: Path) -> AvailableRows:
         """Write the rows for training as Parquet; there is no file without rows.
 
         Raises:
@@ -55,33 +55,33 @@ class RowSource:
             NotReady: the database is away, or this gateway does not lead.
             OSError: the file cannot be written.
         """
-        need_parquet()
+        require_parquet()
         roll = self._roll()
         if self._fleet is None or not roll.asked:
             rows = _written(self._own().batches(selection), selection, output)
-            return Gathered(rows, {}, dict(roll.missing))
+            return AvailableRows(rows, {}, dict(roll.missing))
         with (
             scratch_folder(output.parent, "rows") as scratch,
-            self._fleet.handed_over(roll, selection, MOST_OF_TABLE, scratch) as handed,
+            self._fleet.collect(roll, selection, MOST_OF_TABLE, scratch) as handed,
         ):
-            merge = Merge(handed.parts, MOST_OF_TABLE)
+            merge = RowMerge(handed.parts, MOST_OF_TABLE)
             rows = _written(in_batches(merge.records()), selection, output)
-            return Gathered(rows, dict(merge.rows), handed.missing)
+            return AvailableRows(rows, dict(merge.rows), handed.missing)
 
-    def labelled(self, selection: Selection) -> tuple[Labelled | None, Gathered]:
+    def labelled(self, selection: RowSelection) -> tuple[LabelledRows | None, AvailableRows]:
         """The newest held-out rows that labels came for; raises ``NotReady`` and ``OSError`` as ``table``."""
         roll = self._roll()
         if self._fleet is None or not roll.asked:
             found = labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
-            return found, Gathered(_number(found), {}, dict(roll.missing))
+            return found, AvailableRows(_number(found), {}, dict(roll.missing))
         with (
             scratch_folder(temporary_folder(), "exam") as scratch,
-            self._fleet.handed_over(roll, selection, MOST_OF_EXAM, scratch) as handed,
+            self._fleet.collect(roll, selection, MOST_OF_EXAM, scratch) as handed,
         ):
-            merge = Merge(handed.parts, MOST_OF_EXAM)
+            merge = RowMerge(handed.parts, MOST_OF_EXAM)
             newest_first = sorted(merge.records(), key=lambda one: -float(one.head["at"]))
             found = labelled_rows(newest_first, MOST_OF_EXAM.rows)
-            return found, Gathered(_number(found), dict(merge.rows), handed.missing)
+            return found, AvailableRows(_number(found), dict(merge.rows), handed.missing)
 
     def _roll(self) -> GatewaySelection:
         return GatewaySelection((), {}) if self._fleet is None else self._fleet.call_roll()
@@ -90,12 +90,12 @@ class RowSource:
         return captured_at(self._home)
 
 
-def _written(batches: Iterable[Sequence[Record]], selection: Selection, output: Path) -> int:
+def _written(batches: Iterable[Sequence[CapturedRequest]], selection: RowSelection, output: Path) -> int:
     try:
         return write_table(batches, selection, output)
     except NotFound:
         return 0
 
 
-def _number(found: Labelled | None) -> int:
+def _number(found: LabelledRows | None) -> int:
     return 0 if found is None else len(found.labels)

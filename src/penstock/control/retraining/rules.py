@@ -16,22 +16,22 @@ from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.control.retraining.candidates import RULES, Candidates, Fleet, Record, Rollouts
+from penstock.control.retraining.candidates import RULES, Candidates, CandidateWorkers, ReadModel, RolloutStarter
 from penstock.control.retraining.dispatcher import Dispatcher
 from penstock.control.retraining.row_source import RowSource
 from penstock.control.retraining.slo_history import SloHistories
 from penstock.control.sinks import RowFile, SinkContext
-from penstock.core.desired import ModelSpec, State, VersionStatus, serving_version
+from penstock.core.desired import ModelSpec, ReadyState, VersionStatus, serving_version
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Unsupported, unknown_model
 from penstock.core.policies import MonitorPolicy
-from penstock.core.triggers.conditions import DAY_S, Snapshot
-from penstock.core.triggers.rules import Action, Kind, Outcome, decide
+from penstock.core.triggers.conditions import DAY_S, VersionSnapshot
+from penstock.core.triggers.rules import RuleAction, RuleOutcome, TriggerKind, decide
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_schedule_times
 from penstock.core.versions import CHAMPION
-from penstock.monitor.captured_rows import Selection
-from penstock.registry.records import By, Document
+from penstock.monitor.captured_rows import RowSelection
+from penstock.registry.records import Author, Document
 from penstock.registry.stores.outbox import Outbox
-from penstock.registry.stores.traffic import Event, event_id
+from penstock.registry.stores.traffic import TrialEvent, event_id
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
@@ -48,7 +48,7 @@ MANUAL = "(by hand)"
 MOST_FEATURES = 5
 
 
-class Monitor(Protocol):
+class MonitorView(Protocol):
     """What is asked of the monitor."""
 
     def policy_of(self, model: str) -> MonitorPolicy:
@@ -73,10 +73,10 @@ class Retraining:
     def __init__(
         self,
         outbox: Outbox,
-        record: Record,
-        fleet: Fleet,
-        monitor: Monitor,
-        rollouts: Rollouts,
+        record: ReadModel,
+        fleet: CandidateWorkers,
+        monitor: MonitorView,
+        rollouts: RolloutStarter,
         place: tuple[Path, bool],
         clock: Callable[[], float] = time.time,
         rows: RowSource | None = None,
@@ -111,7 +111,7 @@ class Retraining:
 
     # What people ask for.
 
-    async def ask(self, model: str, document: Document, by: By) -> Document:
+    async def ask(self, model: str, document: Document, by: Author) -> Document:
         """Ask for retraining, whatever the rules say; return the request and its sinks.
 
         Raises:
@@ -121,9 +121,9 @@ class Retraining:
         version, now = self._asked_version(model, document), self._clock()
         monitor, sinks = self._monitor.describe(model, version), self._asked_sinks(model)
         data = {**_evidence(monitor), "model": model, "version": version, "rule": MANUAL, "reason": by.reason}
-        event = Event(Kind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
+        event = TrialEvent(TriggerKind.RETRAIN, f"models/{model}/versions/{version}", f"{MANUAL} {now:.3f}", data)
         await self._request(model, InFlight(version, now, event_id(event)), event, sinks, by)
-        self._outcomes[model, MANUAL, Outcome.REQUESTED] += 1
+        self._outcomes[model, MANUAL, RuleOutcome.REQUESTED] += 1
         return {"event": event_id(event), "model": model, "version": version, "sinks": sinks}
 
     def _asked_version(self, model: str, document: Document) -> str:
@@ -142,16 +142,16 @@ class Retraining:
     def _asked_sinks(self, model: str) -> list[str]:
         """Where a request goes: where the model's rules send theirs, or else all of its sinks."""
         policy = self._monitor.policy_of(model)
-        sinks = {one for trigger in policy.triggers if trigger.kind is Kind.RETRAIN for one in trigger.send}
+        sinks = {one for trigger in policy.triggers if trigger.kind is TriggerKind.RETRAIN for one in trigger.send}
         return sorted(sinks) or sorted(policy.sinks)
 
-    async def _request(self, model: str, flight: InFlight, event: Event, sinks: Sequence[str], by: By) -> None:
+    async def _request(self, model: str, flight: InFlight, event: TrialEvent, sinks: Sequence[str], by: Author) -> None:
         """Store that a request is under way, together with its event.
 
         Raises:
             Conflict: the rules were written under every try.
         """
-        commit = partial(self._outbox.commit, pin=_pinned(self._monitor.policy_of(model), flight.version))
+        commit = partial(self._outbox.commit, pin=_pinned_version(self._monitor.policy_of(model), flight.version))
         for _ in range(REQUEST_TRIES):
             kept, revision = await self._run(self._outbox.rule_state, model)
             before = rule_state_in(kept)
@@ -170,7 +170,7 @@ class Retraining:
         deliveries = await self._run(self._outbox.deliveries, model, deadline_s=READ_S)
         return {"deliveries": deliveries, **({"problem": problem} if problem else {})}
 
-    async def replay(self, model: str, by: By) -> Document:
+    async def replay(self, model: str, by: Author) -> Document:
         """Try again what was given up; raises ``NotFound``."""
         return {"deliveries": await self._run(self._outbox.replay, model, by)}
 
@@ -179,11 +179,11 @@ class Retraining:
     async def judge_all(self) -> None:
         """Decide for each model at most one thing, where this gateway leads."""
         ruled = {one.name: one for one in self._fleet.desired.models if self._is_ruled(one)}
-        self._histories.keep(set(ruled))
+        self._histories.forget_others(set(ruled))
         due = self._keyed.due(ruled)
         if not due:
             return
-        if not await self._run(self._outbox.lead):
+        if not await self._run(self._outbox.acquire_leadership):
             self._histories.forget()
             return
         for name in due:
@@ -198,11 +198,11 @@ class Retraining:
     async def deliver_all(self) -> None:
         """Begin to send what is due, where this gateway leads."""
         self._pending = await self._run(self._outbox.pending)
-        if not self._pending or not await self._run(self._outbox.lead):
+        if not self._pending or not await self._run(self._outbox.acquire_leadership):
             return
         await self._dispatcher.step()
 
-    async def judge(self, spec: ModelSpec) -> Action | None:
+    async def judge(self, spec: ModelSpec) -> RuleAction | None:
         """Let a model's rules do at most one thing."""
         version = self._serving(spec)
         if version is None or not self._monitor.can_judge:
@@ -218,8 +218,8 @@ class Retraining:
         if without_schedule_times(after) != without_schedule_times(before):
             try:
                 document = rule_state_out(after)
-                by = By(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
-                commit = partial(self._leader.commit, pin=_pinned(policy, version))
+                by = Author(RULES, f"rule {action.trigger.name}") if action is not None and event is not None else None
+                commit = partial(self._leader.commit, pin=_pinned_version(policy, version))
                 revision = await self._run(commit, spec.name, revision, document, event, sinks, by)
             except Conflict:
                 return None  # another gateway has led meanwhile: look again
@@ -237,23 +237,23 @@ class Retraining:
             return 0.0  # of a folder: nobody knows
 
     def _serving(self, spec: ModelSpec) -> str | None:
-        return serving_version(spec.route, spec.aliases.get(CHAMPION), self._of(spec))
+        return serving_version(spec.route, spec.aliases.get(CHAMPION), self._statuses_of(spec))
 
-    def _of(self, spec: ModelSpec) -> list[VersionStatus]:
+    def _statuses_of(self, spec: ModelSpec) -> list[VersionStatus]:
         return [one for one in self._fleet.statuses() if one.model == spec.name]
 
-    async def _snapshot(self, spec: ModelSpec, version: str) -> Snapshot:
-        now, states = self._clock(), {one.version: one.state for one in self._of(spec)}
-        failed = {one for one, state in states.items() if state is State.UNAVAILABLE}
+    async def _snapshot(self, spec: ModelSpec, version: str) -> VersionSnapshot:
+        now, states = self._clock(), {one.version: one.state for one in self._statuses_of(spec)}
+        failed = {one for one, state in states.items() if state is ReadyState.UNAVAILABLE}
         monitor, policy = self._monitor.describe(spec.name, version), self._monitor.policy_of(spec.name)
         chosen = version == (spec.aliases.get(CHAMPION) if spec.route is None else spec.route.stable)
-        return Snapshot(
+        return VersionSnapshot(
             spec.name,
             version,
             now,
             monitor,
             age_s=await self._age(spec.name, version, now),
-            ready=states.get(version) is State.READY,
+            ready=states.get(version) is ReadyState.READY,
             failed=() if chosen else failed,
             objectives=policy.objectives,
             history=await self._histories.add((spec.name, version), policy, monitor, now),
@@ -264,7 +264,7 @@ class Retraining:
         """The rows captured of an event's version, with their labels; without those held out for exams."""
         model, version = (str(event["data"].get(name, "")) for name in ("model", "version"))
         held_out, file = self._monitor.policy_of(model).limits.gates.held_out, folder / "rows.parquet"
-        selection = Selection(model, version, 0.0 if held_out is None else held_out.share)
+        selection = RowSelection(model, version, 0.0 if held_out is None else held_out.share)
         try:
             gathered = self._rows.table(selection, file)
         except Unsupported:
@@ -272,7 +272,7 @@ class Retraining:
         if gathered.of_fleet:
             data = {"model": model, "version": version, "event": event["id"], **gathered.document()}
             key = f"{event['id']} {self._clock():.3f}"
-            self._leader.emit(model, Event("retraining.rows.v1", f"models/{model}/versions/{version}", key, data))
+            self._leader.emit(model, TrialEvent("retraining.rows.v1", f"models/{model}/versions/{version}", key, data))
         return RowFile(file, gathered.document()) if gathered.rows else None
 
     def readings(self) -> Iterator[Reading]:
@@ -298,12 +298,12 @@ class Retraining:
         self._pool.close()
 
 
-def _pinned(policy: MonitorPolicy, version: str) -> str | None:
+def _pinned_version(policy: MonitorPolicy, version: str) -> str | None:
     """The version that goes on answering until what comes of a request has been decided on."""
     return version if policy.limits.decide_who_answers else None
 
 
-def _event(action: Action, snapshot: Snapshot) -> Event:
+def _event(action: RuleAction, snapshot: VersionSnapshot) -> TrialEvent:
     """The event of an action; its key is the rule, the start of its cause, and the number of requests for it."""
     data = {
         **_evidence(snapshot.monitor),
@@ -311,15 +311,15 @@ def _event(action: Action, snapshot: Snapshot) -> Event:
         "version": snapshot.version,
         "rule": action.trigger.name,
         "since": action.started,
-        "escalated": action.outcome is Outcome.ESCALATED,
+        "escalated": action.outcome is RuleOutcome.ESCALATED,
         "requests_before": action.times,
         "conditions": list(action.evidence),
     }
     key = f"{action.trigger.name} {action.started:.3f} {action.times} {action.outcome}"
-    return Event(action.trigger.kind, f"models/{snapshot.model}/versions/{snapshot.version}", key, data)
+    return TrialEvent(action.trigger.kind, f"models/{snapshot.model}/versions/{snapshot.version}", key, data)
 
 
-def _with_event_id(after: RuleState, before: RuleState, event: Event | None) -> RuleState:
+def _with_event_id(after: RuleState, before: RuleState, event: TrialEvent | None) -> RuleState:
     """The state after; a new request in it gets the id of its event."""
     flight = after.in_flight
     if event is None or flight is None or flight == before.in_flight:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from penstock.core.policies import MonitorPolicy
-from penstock.core.triggers.burn_rate import Counts, History
+from penstock.core.triggers.burn_rate import History, RequestCounts
 from penstock.core.versions import VersionKey
 
 STEPS = 10
@@ -16,27 +16,27 @@ STEPS = 10
 Run = Callable[..., Awaitable[Any]]
 
 
-class Kept(Protocol):
+class CountStore(Protocol):
     """Where counts are written down; its methods block."""
 
-    def requests_over_time(self, key: VersionKey, slow_ms: float) -> Sequence[Counts]:
+    def requests_over_time(self, key: VersionKey, slow_ms: float) -> Sequence[RequestCounts]:
         """What was written down of a version, oldest first; ``slow_ms`` says what was counted as slow."""
 
-    def note_requests(self, key: VersionKey, slow_ms: float, counts: Counts, kept_s: float) -> None:
+    def note_requests(self, key: VersionKey, slow_ms: float, counts: RequestCounts, kept_s: float) -> None:
         """Write counts of a version down, and delete what is older than ``kept_s`` or of the model's other versions."""
 
 
 class SloHistories:
     """Of one gateway while it leads; each version's begins anew. ``run`` runs what blocks on a thread."""
 
-    def __init__(self, kept: Kept, run: Run) -> None:
+    def __init__(self, kept: CountStore, run: Run) -> None:
         self._kept = kept
         self._run = run
         self._known: dict[str, tuple[tuple[Any, ...], History]] = {}
 
     async def add(
         self, key: VersionKey, policy: MonitorPolicy, monitor: Mapping[str, Any], now: float
-    ) -> tuple[Counts, ...]:
+    ) -> tuple[RequestCounts, ...]:
         """The history of a version, with what its ``monitor`` says now added; empty where no rule asks for it.
 
         Raises:
@@ -50,7 +50,7 @@ class SloHistories:
         history = await self._history(key, windows, slow_ms, now)
         if history.takes(now):
             counted: Mapping[str, int] = monitor.get("requests") or {}
-            counts = Counts(now, *(counted.get(name, 0) for name in ("answered", "failed", "slow")))
+            counts = RequestCounts(now, *(counted.get(name, 0) for name in ("answered", "failed", "slow")))
             await self._run(self._kept.note_requests, key, slow_ms, counts, history.window_s + 2 * history.step_s)
             history.add(counts)
         return history.counts()
@@ -69,7 +69,7 @@ class SloHistories:
             known = self._known[key[0]] = shape, history
         return known[1]
 
-    def keep(self, models: set[str]) -> None:
+    def forget_others(self, models: set[str]) -> None:
         """Forget all other models: what is needed of them again is written down."""
         for gone in self._known.keys() - models:
             del self._known[gone]

@@ -61,7 +61,7 @@ def start_fault(what: str, error: OSError) -> SinkFault:
     return NotStarted(reason) if error.errno in OUT_OF_RESOURCES else SinkFault(reason, final=True, output="")
 
 
-class Commands:
+class RunningCommands:
     """The commands that run now, so that they end with the gateway; any thread may use it."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class SinkContext:
     home: Path
     trusted: bool
     gather: Callable[[Document, Path], RowFile | None] = lambda _event, _folder: None
-    commands: Commands = field(default_factory=Commands)
+    commands: RunningCommands = field(default_factory=RunningCommands)
     rows: RowFile | None = None
 
     def folder(self, event: Document) -> Path:

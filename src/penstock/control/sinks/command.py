@@ -64,7 +64,7 @@ class OutputTail:
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
+class _RunningCommand:
     """A command that was started, and what waits for its output."""
 
     process: "subprocess.Popen[bytes]"
@@ -84,17 +84,17 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
         )
     timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
     folder = context.folder(event)
-    with _started(list(values["argv"]), folder, event, context) as running:
+    with _start_command(list(values["argv"]), folder, event, context) as running:
         code = _exit_code(running, context, output, time.monotonic() + timeout_s)
-    _keep(folder / "output.txt", output)
+    _write_output(folder / "output.txt", output)
     if code is None:
-        raise _failed(f"the command was ended after {timeout_s:g} s", output)
+        raise _command_fault(f"the command was ended after {timeout_s:g} s", output)
     if code:
-        raise _failed(f"the command ended with {code}", output)
+        raise _command_fault(f"the command ended with {code}", output)
 
 
 @contextmanager
-def _started(argv: list[str], folder: Path, event: Document, context: SinkContext) -> Iterator[_Running]:
+def _start_command(argv: list[str], folder: Path, event: Document, context: SinkContext) -> Iterator[_RunningCommand]:
     """Start a command; everything that may be lacking is taken before."""
     with ExitStack() as stack:
         try:
@@ -115,10 +115,10 @@ def _started(argv: list[str], folder: Path, event: Document, context: SinkContex
                 )
         except OSError as error:
             raise start_fault("the command cannot be run", error) from None
-        yield _Running(stack.enter_context(process), selector)
+        yield _RunningCommand(stack.enter_context(process), selector)
 
 
-def _exit_code(running: _Running, context: SinkContext, output: OutputTail, deadline: float) -> int | None:
+def _exit_code(running: _RunningCommand, context: SinkContext, output: OutputTail, deadline: float) -> int | None:
     """None where its time was up (of the monotonic clock); what is left of its process group is ended in any case."""
     process = running.process
     with context.commands.running(process.pid):
@@ -129,7 +129,7 @@ def _exit_code(running: _Running, context: SinkContext, output: OutputTail, dead
         return process.wait() if over else None
 
 
-def _keep(path: Path, output: OutputTail) -> None:
+def _write_output(path: Path, output: OutputTail) -> None:
     """Write the output down; a finished command stays finished if the disk is full."""
     try:
         path.write_bytes(output.content())
@@ -137,7 +137,7 @@ def _keep(path: Path, output: OutputTail) -> None:
         log.warning("the output of a command could not be kept: %s", error.strerror)
 
 
-def _failed(reason: str, output: OutputTail) -> SinkFault:
+def _command_fault(reason: str, output: OutputTail) -> SinkFault:
     lines = output.last_lines()
     text = f"{reason}; its last output:\n{lines}" if lines else f"{reason}, without output"
     return SinkFault(text, final=True, output=lines)
@@ -155,7 +155,7 @@ def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[
     return environment, path
 
 
-def _read(running: _Running, output: OutputTail, deadline: float) -> bool:
+def _read(running: _RunningCommand, output: OutputTail, deadline: float) -> bool:
     """Whether a command ends before the deadline (of the monotonic clock); processes that it leaves behind may hold its
     output open for ever."""
     pid, until = running.process.pid, deadline
@@ -167,7 +167,7 @@ def _read(running: _Running, output: OutputTail, deadline: float) -> bool:
         ready = running.selector.select(min(left, LOOK_S))
         data = os.read(ready[0][0].fd, READ_BYTES) if ready else None
         if data == b"":
-            return _ends(pid, deadline)
+            return _ends_in_time(pid, deadline)
         output.add(data or b"")
     return lingers
 
@@ -177,7 +177,7 @@ def _is_over(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _ends(pid: int, deadline: float) -> bool:
+def _ends_in_time(pid: int, deadline: float) -> bool:
     """Whether a child that has closed its output ends before the deadline."""
     pause_s = 0.001
     while not _is_over(pid):

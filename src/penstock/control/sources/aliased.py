@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import ProblemLog
-from penstock.control.reconcile.planner import Found
-from penstock.control.reconcile.reconciler import Source
+from penstock.control.reconcile.planner import SourceModel
+from penstock.control.reconcile.reconciler import ModelSource
 from penstock.core.errors import Fault
 from penstock.registry.records import ModelRecord
 from penstock.registry.stores.snapshot import RegistrySnapshot
@@ -23,14 +23,14 @@ class AliasedFolder:
     Until the database has been reached once, the folder's models are served without aliases.
     """
 
-    def __init__(self, contents: Source, snapshot: RegistrySnapshot) -> None:
+    def __init__(self, contents: ModelSource, snapshot: RegistrySnapshot) -> None:
         self._contents = contents
         self._snapshot = snapshot
         self._problem_log = ProblemLog()
         self._reads = BlockingPool("registry_scans", SCANS)
         self.pools = (self._reads,)
 
-    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """Every model of the folder, with its aliases; raises the faults of the folder."""
         scan = self._contents.scan(settled_only, retry)
         found, records = await asyncio.gather(scan, self._records())
@@ -52,7 +52,7 @@ class AliasedFolder:
         return {record.name: record for record in found}
 
 
-def _with_aliases(model: Found, record: ModelRecord) -> Found:
+def _with_aliases(model: SourceModel, record: ModelRecord) -> SourceModel:
     return replace(
         model,
         aliases={alias.alias: alias.version for alias in record.aliases.values()},

@@ -15,17 +15,24 @@ from pathlib import Path
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import ProblemLog
-from penstock.control.reconcile.planner import Found, Materialized
-from penstock.control.reconcile.reconciler import NothingYet
-from penstock.control.sources.repositories import Holding, Repositories, Repository, RepositoryState
-from penstock.core.errors import Fault, InvalidInput, NotReady, Overloaded, Reason
+from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
+from penstock.control.reconcile.reconciler import NoModelsYet
+from penstock.control.sources.repositories import Repositories, RepositoryModels, RepositoryState, SourceRepository
+from penstock.core.errors import Fault, FaultReason, InvalidInput, NotReady, Overloaded
 from penstock.core.versions import VersionKey
 from penstock.registry.admission.row_proof import proof_in
-from penstock.registry.records import Admission, Report
-from penstock.registry.repository.copies import Copies, InPlace, Piece, Source, Work, intact
+from penstock.registry.records import AdmissionExaminer, AdmissionReport
+from penstock.registry.repository.copies import (
+    InPlacePreparer,
+    PreparedVersion,
+    RepositoryCopies,
+    RepositoryVersion,
+    VersionPreparer,
+    is_intact,
+)
 from penstock.registry.repository.layout import FoundModel, files_of
 from penstock.registry.repository.local import LocalTree
-from penstock.registry.repository.verdicts import Verdict, Verdicts
+from penstock.registry.repository.verdicts import CopyVerdict, VerdictCache
 
 log = logging.getLogger("penstock.control")
 
@@ -39,13 +46,13 @@ COPY_S = 3600.0
 """Deadlines of one read of all repositories, and of one step with the files of a version."""
 
 ARRIVING = "its files may still be on their way in"
-EXAMINED = "it is being examined"
-_PASSING = (ARRIVING, EXAMINED)
+BEING_EXAMINED = "it is being examined"
+_PASSING = (ARRIVING, BEING_EXAMINED)
 _SEVERAL = "the model is in several repositories; keep it in one of them"
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _ScannedVersion:
     """A version at the last scan: its tag, and since when (monotonic seconds) it has had it."""
 
     tag: str
@@ -53,11 +60,11 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
+class _FolderVersion:
     """One version in a repository; ``tag`` changes with its files."""
 
     version: str
-    source: Source
+    source: RepositoryVersion
     tag: str
 
     @property
@@ -67,25 +74,25 @@ class _Version:
 
 
 @dataclass(slots=True)
-class _Offer:
+class _OfferedVersion:
     """What is offered of a version, its tag, and why its newest content is not offered (None = it is).
 
     After a transient failure, nothing is tried before ``again`` (monotonic seconds).
     """
 
-    placed: Materialized | None = None
+    placed: MaterializedVersion | None = None
     tag: str = ""
-    problem: Reason | None = None
+    problem: FaultReason | None = None
     again: float = 0.0
 
 
 @dataclass(slots=True)
-class _Look:
+class _FolderScan:
     """One read of the repositories: every known model, the versions in readable repositories, and the models
     (``kept``) of unreadable ones."""
 
     models: list[FoundModel] = field(default_factory=list)
-    versions: list[_Version] = field(default_factory=list)
+    versions: list[_FolderVersion] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
 
 
@@ -95,10 +102,10 @@ class FolderContents:
 
     def __init__(
         self,
-        repositories: Sequence[Repository],
-        admission: Admission,
-        verdicts: Verdicts,
-        copies: Copies,
+        repositories: Sequence[SourceRepository],
+        admission: AdmissionExaminer,
+        verdicts: VerdictCache,
+        copies: RepositoryCopies,
         settle_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -110,24 +117,24 @@ class FolderContents:
         self._clock = clock
         self._problem_log = ProblemLog()
         self._logged: set[tuple[str, str, str]] = set()
-        self._seen: dict[VersionKey, _Seen] = {}
-        self._offers: dict[VersionKey, _Offer] = {}
+        self._seen: dict[VersionKey, _ScannedVersion] = {}
+        self._offers: dict[VersionKey, _OfferedVersion] = {}
         self._weights: dict[VersionKey, tuple[str, ...]] = {}
         self._tasks: dict[VersionKey, asyncio.Task[None]] = {}
         self._pool = BlockingPool("repositories", THREADS, "the repository", COPY_S)
         self.pools = (self._pool,)
 
-    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """Every model; ``settled_only`` takes new files only once they have stopped changing.
 
         Rejected versions of the model ``retry`` are examined again, and its copies are verified.
 
         Raises:
             InvalidInput: no repository exists, or none holds a model.
-            NotReady: no repository is reachable, or not the one that may hold the model ``retry``. ``NothingYet``
+            NotReady: no repository is reachable, or not the one that may hold the model ``retry``. ``NoModelsYet``
                 until one was read for the first time.
         """
-        look = await self._pool.call(self._look, deadline_s=LOOK_S)
+        look = await self._pool.call(self._scan_repositories, deadline_s=LOOK_S)
         self._refuse_unread(look, retry)
         now = self._clock()
         for version in look.versions:
@@ -139,7 +146,7 @@ class FolderContents:
             await asyncio.wait(list(self._tasks.values()), timeout=MOMENT_S if settled_only else None)
         offered = {offer.placed.content for offer in self._offers.values() if offer.placed is not None}
         await self._pool.call(self._copies.sweep, offered)
-        return [self._found(model) for model in look.models]
+        return [self._source_model(model) for model in look.models]
 
     # Looking.
 
@@ -148,37 +155,39 @@ class FolderContents:
         """The result of the last read of each repository."""
         return self._repositories.states
 
-    def _look(self) -> _Look:
+    def _scan_repositories(self) -> _FolderScan:
         try:
-            holdings = self._repositories.look()
+            holdings = self._repositories.read()
         except (InvalidInput, NotReady) as fault:
             if self._repositories.ever_read:
                 raise
-            raise NothingYet(str(fault), fault.detail) from None
-        look = _Look()
+            raise NoModelsYet(str(fault), fault.detail) from None
+        look = _FolderScan()
         found = [(holding, model) for holding in holdings for model in holding.models]
         homes: dict[str, list[str]] = {}
         for holding, model in found:
             homes.setdefault(model.name, []).append(holding.tree.name)
         for holding, model in found:
-            self._take(look, holding, model, homes[model.name])
+            self._take_model(look, holding, model, homes[model.name])
         look.models = list({model.name: model for model in look.models}.values())
         self._log_problems(look.models)
         return look
 
-    def _take(self, look: _Look, holding: Holding, model: FoundModel, homes: Sequence[str]) -> None:
+    def _take_model(
+        self, look: _FolderScan, holding: RepositoryModels, model: FoundModel, homes: Sequence[str]
+    ) -> None:
         if len(homes) > 1:
-            problem = Reason(_SEVERAL, f"{_SEVERAL}: {', '.join(homes)}")
+            problem = FaultReason(_SEVERAL, f"{_SEVERAL}: {', '.join(homes)}")
             look.models.append(FoundModel(model.name, model.folder, problem=problem))
             return
         look.models.append(model)
         if not holding.read:
             look.kept.add(model.name)
             return
-        sources = {version: Source(holding.tree, model, graph) for version, graph in model.versions.items()}
+        sources = {version: RepositoryVersion(holding.tree, model, graph) for version, graph in model.versions.items()}
         look.versions.extend(self._version(version, source) for version, source in sources.items())
 
-    def _refuse_unread(self, look: _Look, retry: str) -> None:
+    def _refuse_unread(self, look: _FolderScan, retry: str) -> None:
         """Refuse a request for a model that may be in an unreachable repository."""
         if not retry or retry in {model.name for model in look.models} - look.kept:
             return
@@ -186,25 +195,25 @@ class FolderContents:
             if retry in look.kept or isinstance(fault, NotReady):
                 raise fault
 
-    def _version(self, version: str, source: Source) -> _Version:
+    def _version(self, version: str, source: RepositoryVersion) -> _FolderVersion:
         weights = self._weights.get((source.model.name, version), ())
         digest = hashlib.sha256(source.model.config.encode())
         for path, tag in files_of(source.tree, source.model, source.graph, weights):
             digest.update(f"{path}\0{tag}\0".encode("utf-8", "replace"))
-        return _Version(version, source, digest.hexdigest()[:32])
+        return _FolderVersion(version, source, digest.hexdigest()[:32])
 
     def _log_problems(self, models: Iterable[FoundModel]) -> None:
         """Log models that cannot be served and files that are ignored, each once until it changes."""
         problems = set()
         for model in models:
             reasons = model.broken if model.problem is None else {"": model.problem}
-            problems |= {(model.name, version, why.whole) for version, why in reasons.items()}
+            problems |= {(model.name, version, why.full_text) for version, why in reasons.items()}
             problems |= {(model.name, "", note) for note in model.notes}
         for name, version, why in sorted(problems - self._logged):
             log.error("model %s%s: %s", name, f" version {version}" if version else "", why)
         self._logged = problems
 
-    def _forget(self, look: _Look) -> None:
+    def _forget(self, look: _FolderScan) -> None:
         """Forget versions that no longer exist; keep everything of models that cannot be read now."""
         present = {version.key for version in look.versions}
         unread = {model.name for model in look.models if model.problem is not None} | look.kept
@@ -215,12 +224,12 @@ class FolderContents:
 
     # Examining.
 
-    def _notice(self, version: _Version, now: float, settled_only: bool) -> None:
+    def _notice(self, version: _FolderVersion, now: float, settled_only: bool) -> None:
         """Start the examination of a version if one is due."""
         seen = self._seen.get(version.key)
         if seen is None or seen.tag != version.tag:
-            seen = self._seen[version.key] = _Seen(version.tag, now)
-        offer = self._offers.setdefault(version.key, _Offer(problem=Reason(ARRIVING)))
+            seen = self._seen[version.key] = _ScannedVersion(version.tag, now)
+        offer = self._offers.setdefault(version.key, _OfferedVersion(problem=FaultReason(ARRIVING)))
         if (offer.placed is not None and offer.tag == version.tag) or version.key in self._tasks:
             return
         if settled_only and (now - seen.since < self._settle_s or now < offer.again):
@@ -228,64 +237,66 @@ class FolderContents:
         if (known := self._verdicts.of(version.tag)) is not None and self._is_there(known):
             self._judge(version.tag, version, known)
             return
-        offer.problem = Reason(EXAMINED)
-        task = self._tasks[version.key] = asyncio.create_task(self._examined(version))
+        offer.problem = FaultReason(BEING_EXAMINED)
+        task = self._tasks[version.key] = asyncio.create_task(self._examine(version))
         task.add_done_callback(lambda _: self._tasks.pop(version.key))
 
-    def _is_there(self, verdict: Verdict) -> bool:
+    def _is_there(self, verdict: CopyVerdict) -> bool:
         piece = verdict.piece
         return not verdict.report.admitted or not piece.content or self._copies.find(piece.content) is not None
 
-    async def _reconsider(self, version: _Version) -> None:
+    async def _reconsider(self, version: _FolderVersion) -> None:
         """Have a version examined again if it was rejected, or if its copy is damaged."""
         known = self._verdicts.of(version.tag)
-        if known is not None and (not known.report.admitted or not await self._pool.call(intact, known.piece)):
+        if known is not None and (not known.report.admitted or not await self._pool.call(is_intact, known.piece)):
             self._verdicts.forget(version.tag)
             self._offers.pop(version.key, None)
 
-    async def _examined(self, version: _Version) -> None:
-        offer = self._offers.setdefault(version.key, _Offer())
+    async def _examine(self, version: _FolderVersion) -> None:
+        offer = self._offers.setdefault(version.key, _OfferedVersion())
         try:
             found = await self._verdict(version)
         except (NotReady, Overloaded) as fault:
             offer.problem, offer.again = fault.reason, self._clock() + RETRY_S
             text = "model {} version {} cannot be examined now, and is tried again: {}".format(
-                *version.key, fault.whole
+                *version.key, fault.full_text
             )
             self._problem_log.report(version.key, text, fault)
         except Exception as error:
             self._problem_log.report(version.key, "model {} version {} cannot be examined".format(*version.key), error)
-            offer.problem, offer.again = Reason("it cannot be examined"), self._clock() + RETRY_S
+            offer.problem, offer.again = FaultReason("it cannot be examined"), self._clock() + RETRY_S
         else:
             if found is not None:  # else its files changed meanwhile, and the next scan starts over
                 self._seen[version.key] = replace(self._seen[version.key], tag=found.tag)
                 self._verdicts.keep(found.tag, found.verdict)
                 self._judge(found.tag, version, found.verdict)
 
-    async def _verdict(self, version: _Version) -> "_Judged | None":
+    async def _verdict(self, version: _FolderVersion) -> "_VersionVerdict | None":
         """The verdict of admission on a version; None if its files changed meanwhile."""
         try:
             work = await self._pool.call(self._begin, version.source)
             try:
-                return await self._worked(version, work)
+                return await self._run_preparer(version, work)
             finally:
                 await self._pool.call(work.close)
         except (NotReady, Overloaded):
             raise
         except Fault as fault:  # final until its files change
-            nothing = Piece(Path(), "", "", (), "")
-            return _Judged(version.tag, Verdict(Report(str(fault), {}, fault.detail), nothing, version.tag))
+            nothing = PreparedVersion(Path(), "", "", (), "")
+            return _VersionVerdict(
+                version.tag, CopyVerdict(AdmissionReport(str(fault), {}, fault.detail), nothing, version.tag)
+            )
 
-    async def _worked(self, version: _Version, work: Work) -> "_Judged | None":
+    async def _run_preparer(self, version: _FolderVersion, work: VersionPreparer) -> "_VersionVerdict | None":
         plan = await self._admission.plan(await self._pool.call(work.take_graph))
-        followed = await self._pool.call(self._followed, version, plan.weights)
+        followed = await self._pool.call(self._with_weight_files, version, plan.weights)
         if followed is None:
             return None
         if plan.refusal is not None:
-            piece = await self._pool.call(work.done)
-            return _Judged(followed.tag, Verdict(plan.refusal, piece, _content(piece, version)))
+            piece = await self._pool.call(work.finish)
+            return _VersionVerdict(followed.tag, CopyVerdict(plan.refusal, piece, _content(piece, version)))
         subject = await self._pool.call(work.take_rest, plan)
-        piece = await self._pool.call(work.done)
+        piece = await self._pool.call(work.finish)
         content = _content(piece, version)
         known = self._verdicts.report_on(content)
         report = known or plan.completed(await self._admission.examine(subject))
@@ -293,20 +304,20 @@ class FolderContents:
             return None
         if report.admitted:
             piece = await self._pool.call(work.keep, piece)
-        return _Judged(followed.tag, Verdict(report, piece, content))
+        return _VersionVerdict(followed.tag, CopyVerdict(report, piece, content))
 
-    def _begin(self, source: Source) -> Work:
+    def _begin(self, source: RepositoryVersion) -> VersionPreparer:
         """A copy of a version, or its own files where nothing can be written."""
         try:
             return self._copies.begin(source)
         except NotReady as fault:
             if not isinstance(source.tree, LocalTree):
                 raise
-            text = f"models cannot be copied and are served in place; do not change their files: {fault.whole}"
+            text = f"models cannot be copied and are served in place; do not change their files: {fault.full_text}"
             self._problem_log.report("copies", text, fault)
-            return InPlace(source, source.tree)
+            return InPlacePreparer(source, source.tree)
 
-    def _followed(self, version: _Version, weights: tuple[str, ...]) -> _Version | None:
+    def _with_weight_files(self, version: _FolderVersion, weights: tuple[str, ...]) -> _FolderVersion | None:
         """The version with a tag that includes its weight files; None if its files changed."""
         if self._version(version.version, version.source).tag != version.tag:
             return None
@@ -315,16 +326,16 @@ class FolderContents:
 
     # Offering.
 
-    def _judge(self, tag: str, version: _Version, verdict: Verdict) -> None:
-        offer = self._offers.setdefault(version.key, _Offer())
+    def _judge(self, tag: str, version: _FolderVersion, verdict: CopyVerdict) -> None:
+        offer = self._offers.setdefault(version.key, _OfferedVersion())
         report = verdict.report
         if report.admitted:
-            offer.placed, offer.tag, offer.problem = _placed(tag, version, verdict), tag, None
-        elif offer.problem != Reason(report.reason, report.detail):
-            offer.problem = Reason(report.reason, report.detail)
+            offer.placed, offer.tag, offer.problem = _materialized(tag, version, verdict), tag, None
+        elif offer.problem != FaultReason(report.reason, report.detail):
+            offer.problem = FaultReason(report.reason, report.detail)
             log.error("model %s version %s is not admitted: %s", *version.key, report.whole)
 
-    def _found(self, model: FoundModel) -> Found:
+    def _source_model(self, model: FoundModel) -> SourceModel:
         offers = {version: self._offers[model.name, version] for version in model.versions}
         versions = {version: offer.placed for version, offer in offers.items() if offer.placed is not None}
         problems = {version: offer.problem for version, offer in offers.items() if offer.problem is not None}
@@ -333,7 +344,7 @@ class FolderContents:
             version: why for version, why in problems.items() if version in versions and why.text not in _PASSING
         }
         reasons = {**broken, **refused, **({"": model.problem} if model.problem else {})}
-        return Found(
+        return SourceModel(
             model.name,
             versions,
             {version: why.text for version, why in broken.items()},
@@ -344,28 +355,28 @@ class FolderContents:
         )
 
 
-def is_passing(model: Found) -> bool:
+def is_passing(model: SourceModel) -> bool:
     """Whether a version of a model is still being copied or examined."""
     return any(why in _PASSING for why in model.broken.values())
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _VersionVerdict:
     """A verdict, and the tag of its files."""
 
     tag: str
-    verdict: Verdict
+    verdict: CopyVerdict
 
 
-def _content(piece: Piece, version: _Version) -> str:
+def _content(piece: PreparedVersion, version: _FolderVersion) -> str:
     """The digest of the files and the configuration that a verdict is about."""
     parts = json.dumps([piece.graph, piece.files, version.source.model.config])
     return hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-def _placed(tag: str, version: _Version, verdict: Verdict) -> Materialized:
+def _materialized(tag: str, version: _FolderVersion, verdict: CopyVerdict) -> MaterializedVersion:
     facts, piece = verdict.report.facts, verdict.piece
-    return Materialized(
+    return MaterializedVersion(
         path=str(piece.root / piece.graph),
         tag=piece.content or tag,
         folder=str(piece.root / piece.model),

@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from penstock.control.periodic import ProblemLog, describe
-from penstock.control.reconcile.planner import Found
-from penstock.control.reconcile.reconciler import NothingYet, Source
+from penstock.control.reconcile.planner import SourceModel
+from penstock.control.reconcile.reconciler import ModelSource, NoModelsYet
 from penstock.control.sources.folder import is_passing
 from penstock.core.errors import Fault
 
 PATIENCE_S = 30.0
 """The longest wait for the last models, from the first scan that finds any, in seconds."""
 
-_EXAMINED = "the first models are being examined"
+_BEING_EXAMINED = "the first models are being examined"
 _FIRST = "first"
 _BROKEN = "the source of the models cannot be read"
 
@@ -23,14 +23,14 @@ class InitialSync:
     ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: ModelSource, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._clock = clock
         self._found_at: float | None = None
         self.reason = ""
         self._problem_log = ProblemLog()
 
-    async def at_start(self) -> Sequence[Found] | None:
+    async def at_start(self) -> Sequence[SourceModel] | None:
         """Scan the source with its files as they are; None if it may offer models later.
 
         Raises:
@@ -38,11 +38,11 @@ class InitialSync:
         """
         try:
             return await self._source.scan(settled_only=False)
-        except NothingYet as fault:
+        except NoModelsYet as fault:
             self._wait(fault)
             return None
 
-    async def again(self) -> Sequence[Found] | None:
+    async def again(self) -> Sequence[SourceModel] | None:
         """Scan the source; None until its files are settled and its models are examined.
 
         A model that never settles does not stop the others: the wait ends after ``PATIENCE_S``.
@@ -59,7 +59,7 @@ class InitialSync:
         now = self._clock()
         began = self._found_at = now if self._found_at is None else self._found_at
         if any(map(is_passing, found)) and now - began < PATIENCE_S:
-            self.reason = _EXAMINED
+            self.reason = _BEING_EXAMINED
             return None
         self.reason = ""
         return found
@@ -68,5 +68,5 @@ class InitialSync:
         """Remember the reason, and log it once for as long as it is the same."""
         self._found_at = None
         self.reason = str(fault)
-        text = f"no model can be served yet; the source is scanned again until it offers one: {fault.whole}"
+        text = f"no model can be served yet; the source is scanned again until it offers one: {fault.full_text}"
         self._problem_log.report(_FIRST, text, fault)

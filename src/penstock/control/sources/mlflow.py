@@ -18,8 +18,8 @@ from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady, Refused
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.registry.contents.archive import pack
-from penstock.registry.mlflow.source import SOURCE, Wanted
-from penstock.registry.records import By, Document, ModelRecord, VersionState
+from penstock.registry.mlflow.source import SOURCE, MlflowVersion
+from penstock.registry.records import Author, Document, ModelRecord, VersionState
 
 log = logging.getLogger("penstock.control")
 
@@ -43,10 +43,10 @@ DOWNLOAD_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class PushVersion:
     """Bring a version in."""
 
-    wanted: Wanted
+    wanted: MlflowVersion
 
     def __str__(self) -> str:
         return f"version {self.wanted.version} of model {self.wanted.model}"
@@ -77,7 +77,7 @@ class DropAlias:
 
 
 @dataclass(frozen=True, slots=True)
-class Retire:
+class RetireVersion:
     """Take a version out of service that MLflow has no more."""
 
     model: str
@@ -87,17 +87,20 @@ class Retire:
         return f"the end of version {self.version} of model {self.model}"
 
 
-Action = Push | MoveAlias | DropAlias | Retire
+SyncAction = PushVersion | MoveAlias | DropAlias | RetireVersion
 
 
-def model_of(action: Action) -> str:
+def model_of(action: SyncAction) -> str:
     """The model that an action is about."""
-    return action.wanted.model if isinstance(action, Push) else action.model
+    return action.wanted.model if isinstance(action, PushVersion) else action.model
 
 
 def next_action(
-    wanted: Sequence[Wanted], present: Mapping[str, ModelRecord], before: Sequence[Wanted], given_up: Collection[Action]
-) -> Action | None:
+    wanted: Sequence[MlflowVersion],
+    present: Mapping[str, ModelRecord],
+    before: Sequence[MlflowVersion],
+    given_up: Collection[SyncAction],
+) -> SyncAction | None:
     """What to do next so that the registry becomes like ``wanted``, if anything.
 
     ``before`` is what MLflow had at the last look; an empty answer asks for nothing.
@@ -115,12 +118,14 @@ def next_action(
     return None
 
 
-def _pushes(wanted: Sequence[Wanted], present: Mapping[str, ModelRecord]) -> list[Action]:
-    return [Push(one) for one in wanted if one.model not in present or one.version not in present[one.model].versions]
+def _pushes(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
+    return [
+        PushVersion(one) for one in wanted if one.model not in present or one.version not in present[one.model].versions
+    ]
 
 
-def _moves(wanted: Sequence[Wanted], present: Mapping[str, ModelRecord]) -> list[Action]:
-    moves: list[Action] = []
+def _moves(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
+    moves: list[SyncAction] = []
     for one in wanted:
         model = present.get(one.model)
         record = model.versions.get(one.version) if model else None
@@ -133,7 +138,9 @@ def _moves(wanted: Sequence[Wanted], present: Mapping[str, ModelRecord]) -> list
     return moves
 
 
-def _drops(wanted: Sequence[Wanted], before: Sequence[Wanted], present: Mapping[str, ModelRecord]) -> list[Action]:
+def _drops(
+    wanted: Sequence[MlflowVersion], before: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]
+) -> list[SyncAction]:
     now = {(one.model, alias) for one in wanted for alias in one.aliases}
     then = {(one.model, alias) for one in before for alias in one.aliases}
     return [
@@ -143,10 +150,10 @@ def _drops(wanted: Sequence[Wanted], before: Sequence[Wanted], present: Mapping[
     ]
 
 
-def _retirements(wanted: Sequence[Wanted], present: Mapping[str, ModelRecord]) -> list[Action]:
+def _retirements(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
     keys = {(one.model, one.version) for one in wanted}
     return [
-        Retire(model.name, record.version)
+        RetireVersion(model.name, record.version)
         for model in present.values()
         for record in model.versions.values()
         if record.metadata.get("source") == SOURCE
@@ -156,34 +163,34 @@ def _retirements(wanted: Sequence[Wanted], present: Mapping[str, ModelRecord]) -
     ]
 
 
-class Source(Protocol):
+class MlflowServer(Protocol):
     """The MLflow server; blocking."""
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[MlflowVersion]:
         """What it has."""
 
-    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+    def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:
         """The files of a version."""
 
-    def lineage(self, wanted: Wanted) -> Document:
+    def lineage(self, wanted: MlflowVersion) -> Document:
         """Where a version comes from."""
 
 
-class RegistryAdmin(Protocol):
+class AliasedRegistry(Protocol):
     """What changes the registry."""
 
     async def push(
-        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: Author
     ) -> tuple[Document, bool]:
         """A new version."""
 
-    async def alias(self, model: str, alias: str, version: str, by: By, expected: str | None) -> Document:
+    async def alias(self, model: str, alias: str, version: str, by: Author, expected: str | None) -> Document:
         """Move an alias."""
 
-    async def drop_alias(self, model: str, alias: str, by: By) -> Document:
+    async def drop_alias(self, model: str, alias: str, by: Author) -> Document:
         """Take an alias away."""
 
-    async def retire(self, model: str, version: str, by: By) -> Document:
+    async def retire(self, model: str, version: str, by: Author) -> Document:
         """Take a version out of service."""
 
 
@@ -193,8 +200,8 @@ class MlflowSync:
 
     def __init__(
         self,
-        source: Source,
-        registry_admin: RegistryAdmin,
+        source: MlflowServer,
+        registry_admin: AliasedRegistry,
         records: Callable[[], list[ModelRecord]],
         poll_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -205,14 +212,14 @@ class MlflowSync:
         self._downloads = BlockingPool("mlflow_downloads", DOWNLOADS, "MLflow", DOWNLOAD_S)
         self._reads = BlockingPool("mlflow_records", 1)
         self.pools = (self._lists, self._downloads, self._reads)
-        self._pushing: dict[Push, asyncio.Task[None]] = {}
+        self._pushing: dict[PushVersion, asyncio.Task[None]] = {}
         self._registering = asyncio.Lock()
         self._records = records
         self._looking = False
-        self._before: list[Wanted] = []
+        self._before: list[MlflowVersion] = []
         meanwhile = "MLflow is not mirrored"
         self.task = PeriodicTask("mlflow", self.step, poll_s, overdue_s=OVERDUE_S, meanwhile=meanwhile, clock=clock)
-        self._keyed: KeyedWork[Action] = KeyedWork(self.task, "not taken over from MLflow:", (poll_s, RETRY_S))
+        self._keyed: KeyedWork[SyncAction] = KeyedWork(self.task, "not taken over from MLflow:", (poll_s, RETRY_S))
 
     def wake(self) -> None:
         """Look at once."""
@@ -222,10 +229,10 @@ class MlflowSync:
         """Look once, and do everything that follows; what fails is put off by itself, and a version that comes slowly
         goes on beside."""
         wanted = await self._lists.call(self._source.wanted)
-        tried: set[Action] = set()
+        tried: set[SyncAction] = set()
         self._looking = True
         try:
-            while await self._advance(wanted, tried) or await self._taken_over():
+            while await self._start_next(wanted, tried) or await self._wait_for_any():
                 pass
         except asyncio.CancelledError:
             for task in self._pushing.values():
@@ -236,25 +243,25 @@ class MlflowSync:
         if wanted:
             self._before = wanted
 
-    async def _advance(self, wanted: Sequence[Wanted], tried: set[Action]) -> bool:
+    async def _start_next(self, wanted: Sequence[MlflowVersion], tried: set[SyncAction]) -> bool:
         """Do one thing, or begin it; False where there is nothing to be done now."""
         action = await self._next(wanted, tried)
         if action is None:
             return False
         tried.add(action)
-        if isinstance(action, Push):
-            task = self._pushing[action] = asyncio.create_task(self._performed(action))
-            task.add_done_callback(partial(self._ended, action))
+        if isinstance(action, PushVersion):
+            task = self._pushing[action] = asyncio.create_task(self._perform_isolated(action))
+            task.add_done_callback(partial(self._note_ended, action))
         else:
-            await self._performed(action)
+            await self._perform_isolated(action)
         return True
 
-    def _ended(self, push: Push, _: "asyncio.Task[None]") -> None:
+    def _note_ended(self, push: PushVersion, _: "asyncio.Task[None]") -> None:
         del self._pushing[push]
         if not self._looking:
             self.task.wake()  # its aliases follow, and its place is free
 
-    async def _taken_over(self) -> bool:
+    async def _wait_for_any(self) -> bool:
         """Wait until one of the versions under way is taken over; False where none is, or all take long."""
         if not self._pushing:
             return False
@@ -265,36 +272,36 @@ class MlflowSync:
         """What could not be taken over of a model, and why."""
         return [f"{one}: {why}" for one, why in self._keyed.problems.items() if model_of(one) == model]
 
-    async def _next(self, wanted: Sequence[Wanted], tried: Collection[Action]) -> Action | None:
+    async def _next(self, wanted: Sequence[MlflowVersion], tried: Collection[SyncAction]) -> SyncAction | None:
         """What is to be done, but what has been tried in this step, is under way or is put off."""
         present = {record.name: record for record in await self._reads.call(self._records)}
-        passed: set[Action] = {*tried, *self._pushing, *self._keyed.put_off()}
+        passed: set[SyncAction] = {*tried, *self._pushing, *self._keyed.put_off()}
         if len(self._pushing) >= DOWNLOADS:
-            passed |= {Push(one) for one in wanted}
+            passed |= {PushVersion(one) for one in wanted}
         return next_action(wanted, present, self._before, passed)
 
-    async def _performed(self, action: Action) -> None:
+    async def _perform_isolated(self, action: SyncAction) -> None:
         with self._keyed.isolated(action):
             await self._perform(action)
 
-    async def _perform(self, action: Action) -> None:
+    async def _perform(self, action: SyncAction) -> None:
         match action:
-            case Push():
+            case PushVersion():
                 await self._push(action.wanted)
             case MoveAlias():
-                by = By(SOURCE, "as in MLflow")
+                by = Author(SOURCE, "as in MLflow")
                 await self._registrar.alias(action.model, action.alias, action.version, by, action.expected)
             case DropAlias():
-                await self._registrar.drop_alias(action.model, action.alias, By(SOURCE, "no more in MLflow"))
-            case Retire():
-                await self._registrar.retire(action.model, action.version, By(SOURCE, "no more in MLflow"))
+                await self._registrar.drop_alias(action.model, action.alias, Author(SOURCE, "no more in MLflow"))
+            case RetireVersion():
+                await self._registrar.retire(action.model, action.version, Author(SOURCE, "no more in MLflow"))
         log.info("%s was taken over from MLflow", action)
 
-    async def _push(self, wanted: Wanted) -> None:
+    async def _push(self, wanted: MlflowVersion) -> None:
         scratch = await self._lists.call(scratch_folder, temporary_folder(), "mlflow")
         try:
-            files, lineage = await self._downloads.call(self._fetched, wanted, scratch.path)
-            by = By(SOURCE, "registered in MLflow")
+            files, lineage = await self._downloads.call(self._fetch, wanted, scratch.path)
+            by = Author(SOURCE, "registered in MLflow")
             async with self._registering:  # one at a time: people push too
                 await self._registrar.push(wanted.model, wanted.version, self._chunks(files), lineage, by)
         finally:
@@ -307,7 +314,7 @@ class MlflowSync:
         while chunk := await self._downloads.call(next, chunks, b""):
             yield chunk
 
-    def _fetched(self, wanted: Wanted, folder: Path) -> tuple[dict[str, Path], Document]:
+    def _fetch(self, wanted: MlflowVersion, folder: Path) -> tuple[dict[str, Path], Document]:
         """A version's files and lineage. That they cannot be fetched concerns this version alone: MLflow has just
         answered."""
         try:

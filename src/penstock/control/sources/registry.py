@@ -12,7 +12,7 @@ from typing import Protocol
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import ProblemLog
-from penstock.control.reconcile.planner import Found, Materialized
+from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
 from penstock.core.errors import Fault, NotReady
 from penstock.core.lineage import card_features
 from penstock.core.versions import sort_key
@@ -41,7 +41,7 @@ OPENING_S = 660.0
 MOMENT_S = 0.05
 
 
-class ContentLayout(Protocol):
+class ContentMaterializer(Protocol):
     """Materializes contents on this machine; blocks."""
 
     def materialize(self, content: Content, rewrite: Rewrite | None) -> tuple[Path, Path]:
@@ -49,7 +49,7 @@ class ContentLayout(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
+class _MaterializationFailure:
     reason: str
     until: float
 
@@ -61,7 +61,7 @@ class RegistrySource:
     """
 
     def __init__(
-        self, snapshot: RegistrySnapshot, layout: ContentLayout, clock: Callable[[], float] = time.monotonic
+        self, snapshot: RegistrySnapshot, layout: ContentMaterializer, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._snapshot = snapshot
         self._layout = layout
@@ -72,12 +72,12 @@ class RegistrySource:
         self._seen: Sequence[ModelRecord] = ()
         self._known: dict[str, ModelRecord] = {}
         self._placed: dict[str, tuple[Path, Path]] = {}
-        self._failures: dict[str, _Failure] = {}
+        self._failures: dict[str, _MaterializationFailure] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._problem_log = ProblemLog()
         self._slots = asyncio.Semaphore(LAYOUTS)
 
-    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """Every model with an admitted version; waits for contents that are being fetched unless ``settled_only``.
         Failed contents of the model ``retry`` are tried again at once.
 
@@ -85,11 +85,11 @@ class RegistrySource:
             NotReady: the database is unreachable, and no earlier snapshot is known.
         """
         models = self._readable(await self._models())
-        records = [record for model in models for record in _wanted(model)]
+        records = [record for model in models for record in _needed_versions(model)]
         self._forget(models, retry)
         self._begin(records)
         await self._wait(records, MOMENT_S if settled_only else None)
-        return [self._found(model) for model in models if _admitted(model)]
+        return [self._source_model(model) for model in models if _admitted(model)]
 
     async def _models(self) -> Sequence[ModelRecord]:
         """Every model; at the start, the stored snapshot if the database is slow."""
@@ -98,7 +98,7 @@ class RegistrySource:
         except NotReady as fault:
             if self._seen:
                 raise
-            known = await self._reads.call(self._snapshot.recalled, str(fault))
+            known = await self._reads.call(self._snapshot.last_stored, str(fault))
             if known is not None:
                 return known
             return await self._reads.call(self._snapshot.models, deadline_s=OPENING_S)
@@ -107,14 +107,14 @@ class RegistrySource:
         """The models; one whose report has a form unknown to this release keeps its last readable record."""
         if models is not self._seen:
             self._seen = models
-            found = {model.name: self._checked(model) for model in models}
+            found = {model.name: self._check_model(model) for model in models}
             self._known = {name: model for name, model in found.items() if model is not None}
         return list(self._known.values())
 
-    def _checked(self, model: ModelRecord) -> ModelRecord | None:
+    def _check_model(self, model: ModelRecord) -> ModelRecord | None:
         try:
             for record in _admitted(model):
-                _placed(record, Path(), Path())
+                _materialized(record, Path(), Path())
         except UNKNOWN_FORM as error:
             log.error(
                 "model %s keeps its previous versions, as this release cannot read its admission report: %s",
@@ -164,11 +164,13 @@ class RegistrySource:
                 self._failures.pop(key, None)
                 self._problem_log.clear(digest)
             except Fault as fault:
-                self._problem_log.report(digest, f"content {digest} cannot be materialized: {fault.whole}", fault)
-                self._failures[key] = _Failure(str(fault), self._clock() + RETRY_S)
+                self._problem_log.report(digest, f"content {digest} cannot be materialized: {fault.full_text}", fault)
+                self._failures[key] = _MaterializationFailure(str(fault), self._clock() + RETRY_S)
             except Exception as error:
                 self._problem_log.report(digest, f"content {digest} cannot be materialized", error)
-                self._failures[key] = _Failure("its content cannot be put on this machine", self._clock() + RETRY_S)
+                self._failures[key] = _MaterializationFailure(
+                    "its content cannot be put on this machine", self._clock() + RETRY_S
+                )
 
     async def _wait(self, records: Iterable[VersionRecord], seconds: float | None) -> None:
         keys = [_content_key(record) for record in records]
@@ -176,17 +178,17 @@ class RegistrySource:
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
-    def _found(self, model: ModelRecord) -> Found:
+    def _source_model(self, model: ModelRecord) -> SourceModel:
         versions, broken = {}, {}
-        wanted = {record.version for record in _wanted(model)}
+        wanted = {record.version for record in _needed_versions(model)}
         for record in _admitted(model):
             place = self._placed.get(_content_key(record))
             if place is not None:
-                versions[record.version] = _placed(record, *place)
+                versions[record.version] = _materialized(record, *place)
             elif record.version in wanted:
                 failed = self._failures.get(_content_key(record))
                 broken[record.version] = failed.reason if failed else FETCHING
-        return Found(
+        return SourceModel(
             model.name,
             versions,
             broken,
@@ -202,7 +204,7 @@ def _admitted(model: ModelRecord) -> list[VersionRecord]:
     return [record for record in model.versions.values() if record.state is VersionState.ADMITTED]
 
 
-def _wanted(model: ModelRecord) -> list[VersionRecord]:
+def _needed_versions(model: ModelRecord) -> list[VersionRecord]:
     """The versions that must be on this machine: those of the policy, the aliases and the route."""
     admitted = {record.version: record for record in _admitted(model)}
     routed = set() if model.route is None else model.route.receivers()
@@ -231,10 +233,10 @@ def _digests(content: Content) -> dict[str, str]:
     return {file.path: file.digest for file in content.files}
 
 
-def _placed(record: VersionRecord, folder: Path, graph: Path) -> Materialized:
+def _materialized(record: VersionRecord, folder: Path, graph: Path) -> MaterializedVersion:
     content, facts = record.content, record.report.facts
     bare = content.form == "onnx"
-    return Materialized(
+    return MaterializedVersion(
         path=str(graph),
         tag=hashlib.sha256(_content_key(record).encode()).hexdigest()[:16],
         folder=str(folder),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from penstock.control.periodic import ProblemLog
 from penstock.core.errors import Fault, InvalidInput, NotReady
 from penstock.registry.repository.layout import FoundModel, models_in, one_model
-from penstock.registry.repository.tree import Tree
+from penstock.registry.repository.tree import FileTree
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
@@ -14,11 +14,11 @@ _NOT_YET = "it has not been read yet"
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class SourceRepository:
     """One repository; ``model`` is the model's name if the repository is one model ("" = it holds many), ``file`` the
     graph if it is a bare file."""
 
-    tree: Tree
+    tree: FileTree
     model: str = ""
     file: str = ""
 
@@ -38,18 +38,18 @@ class RepositoryState:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class RepositoryModels:
     """The models of one repository: the present ones, or, if it could not be ``read``, the last known ones."""
 
-    tree: Tree
+    tree: FileTree
     models: Sequence[FoundModel]
     read: bool
 
 
 class Repositories:
-    """Reads several repositories and remembers their models. ``look`` blocks; ``states`` may be read on any thread."""
+    """Reads several repositories and remembers their models. ``read`` blocks; ``states`` may be read on any thread."""
 
-    def __init__(self, repositories: Sequence[Repository]) -> None:
+    def __init__(self, repositories: Sequence[SourceRepository]) -> None:
         self._repositories = repositories
         self._last: dict[str, list[FoundModel]] = {}
         self._problem_log = ProblemLog()
@@ -61,7 +61,7 @@ class Repositories:
         """Whether any of them could be read so far."""
         return bool(self._last)
 
-    def look(self) -> list[Holding]:
+    def read(self) -> list[RepositoryModels]:
         """Read each of them.
 
         Raises:
@@ -69,7 +69,7 @@ class Repositories:
             NotReady: none can be read: it is unreachable.
         """
         faults: dict[str, Fault] = {}
-        holdings = [self._held(repository, faults) for repository in self._repositories]
+        holdings = [self._read_one(repository, faults) for repository in self._repositories]
         self.faults = faults
         self.states = [self._state(holding) for holding in holdings]
         if not any(holding.read for holding in holdings):
@@ -77,25 +77,27 @@ class Repositories:
         self._log_problems()
         return holdings
 
-    def _held(self, repository: Repository, faults: dict[str, Fault]) -> Holding:
+    def _read_one(self, repository: SourceRepository, faults: dict[str, Fault]) -> RepositoryModels:
         name = repository.tree.name
         try:
             models = self._last[name] = repository.models()
         except (InvalidInput, NotReady) as fault:
             faults[name] = fault
-            return Holding(repository.tree, self._last.get(name, []), read=False)
-        return Holding(repository.tree, models, read=True)
+            return RepositoryModels(repository.tree, self._last.get(name, []), read=False)
+        return RepositoryModels(repository.tree, models, read=True)
 
-    def _state(self, holding: Holding) -> RepositoryState:
+    def _state(self, holding: RepositoryModels) -> RepositoryState:
         name = holding.tree.name
-        return RepositoryState(name, len(holding.models), self.faults[name].whole if name in self.faults else "")
+        return RepositoryState(name, len(holding.models), self.faults[name].full_text if name in self.faults else "")
 
     def _log_problems(self) -> None:
         """Log which of them cannot be read, each once until it changes."""
         self._problem_log.retain(self.faults)
         for name, fault in self.faults.items():
             self._problem_log.report(
-                name, f"repository {name} cannot be read, and what is served of it stays as it is: {fault.whole}", fault
+                name,
+                f"repository {name} cannot be read, and what is served of it stays as it is: {fault.full_text}",
+                fault,
             )
 
 

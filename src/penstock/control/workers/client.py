@@ -10,7 +10,7 @@ from penstock.control.workers.protocol import (
     LINE_BYTES,
     ChannelBroken,
     Message,
-    Outbox,
+    MessageQueue,
     desired_in,
     fault_in,
     feedback_pieces,
@@ -21,7 +21,7 @@ from penstock.control.workers.protocol import (
 )
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.confidence import ConfidenceHistogram
 from penstock.monitor.feedback import Feedback, FeedbackResult
 
@@ -55,7 +55,7 @@ class Link:
         self._command_s = command_s
         self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
         self._signatures: dict[str, Message] = {}
-        self._outbox: Outbox | None = None
+        self._outbox: MessageQueue | None = None
         self._replies: dict[int, asyncio.Future[Message]] = {}
         self._numbers = count(1)
 
@@ -69,7 +69,7 @@ class Link:
             except OSError:
                 await asyncio.sleep(RETRY_S)
                 continue
-            if await self._converse(reader, writer):
+            if await self._exchange_messages(reader, writer):
                 answered_at = clock()
             else:
                 await asyncio.sleep(RETRY_S)
@@ -100,8 +100,8 @@ class Link:
         model: str,
         version: str,
         names: list[list[str]],
-        inputs: list[Rows],
-        outputs: list[Rows],
+        inputs: list[RowValues],
+        outputs: list[RowValues],
         confidence: ConfidenceHistogram | None = None,
         seen: int = 0,
     ) -> None:
@@ -131,7 +131,7 @@ class Link:
         """Have feedback joined; return how much of it was not. Raises the fault that the control process answers."""
         unmatched = pending = 0
         for piece in feedback_pieces(feedback):
-            reply = await self._asked({"verb": "feedback", "model": model, "feedback": piece}, FEEDBACK_S)
+            reply = await self._request({"verb": "feedback", "model": model, "feedback": piece}, FEEDBACK_S)
             fault = fault_in(reply)
             if fault is not None:
                 raise fault
@@ -148,7 +148,7 @@ class Link:
         if self._outbox is not None:
             self._outbox.put(key, message)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _exchange_messages(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Exchange messages until the connection ends; return whether the control process ever answered."""
         answered = False
         pump: asyncio.Task[None] | None = None
@@ -162,11 +162,11 @@ class Link:
         except ChannelBroken:
             pass  # handled like a closed connection: ``run`` tries again
         finally:
-            await self._shut(writer, pump)
+            await self._close_writer(writer, pump)
         return answered
 
     def _open(self, writer: asyncio.StreamWriter) -> asyncio.Task[None]:
-        self._outbox = Outbox()
+        self._outbox = MessageQueue()
         first = {
             **self._report,
             "counted": self._report["applied"] == 0,
@@ -178,7 +178,7 @@ class Link:
         pump.add_done_callback(lambda _: writer.transport.abort())
         return pump
 
-    async def _shut(self, writer: asyncio.StreamWriter, pump: "asyncio.Task[None] | None") -> None:
+    async def _close_writer(self, writer: asyncio.StreamWriter, pump: "asyncio.Task[None] | None") -> None:
         self._outbox = None
         writer.close()
         for future in self._replies.values():
@@ -197,11 +197,11 @@ class Link:
                 waiting.set_result(message)
 
     async def _command(self, command: Message) -> None:
-        fault = fault_in(await self._asked(command, self._command_s))
+        fault = fault_in(await self._request(command, self._command_s))
         if fault is not None:
             raise fault
 
-    async def _asked(self, command: Message, seconds: float) -> Message:
+    async def _request(self, command: Message, seconds: float) -> Message:
         if self._outbox is None:
             raise NotReady(_GONE)
         number = next(self._numbers)

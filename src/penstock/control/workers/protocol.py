@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from penstock.core.batching import RowProof
-from penstock.core.desired import Desired, LearnSpec, ModelSpec, State, VersionSpec, VersionStatus, WatchSpec
+from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
-from penstock.monitor.columns import Rows, joined
+from penstock.monitor.columns import RowValues, concatenate
 from penstock.monitor.feedback import Feedback
 
 Message = dict[str, Any]
@@ -120,7 +120,7 @@ def status_out(status: VersionStatus) -> Message:
 
 def status_in(values: Message) -> VersionStatus:
     """A version's status from its JSON values."""
-    return VersionStatus(**{**values, "state": State(values["state"])})
+    return VersionStatus(**{**values, "state": ReadyState(values["state"])})
 
 
 def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
@@ -159,20 +159,20 @@ def feedback_in(values: Iterable[Sequence[Any]]) -> list[Feedback]:
     return [Feedback(*one) for one in values]
 
 
-def rows_out(rows: Sequence[Rows]) -> Message:
+def rows_out(rows: Sequence[RowValues]) -> Message:
     """Gathered rows, concatenated, as JSON values."""
     if not rows:
         return {"rows": 0, "numbers": "", "labels": []}
-    whole = joined(rows)
+    whole = concatenate(rows)
     labels = [[str(value) for value in column] for column in whole.labels]
     numbers = b64encode(whole.numbers.astype("<f8").tobytes()).decode()
     return {"rows": len(whole), "numbers": numbers, "labels": labels}
 
 
-def rows_in(values: Message) -> Rows:
+def rows_in(values: Message) -> RowValues:
     """Gathered rows from their JSON values."""
     numbers = np.frombuffer(b64decode(values["numbers"]), "<f8").reshape(values["rows"], -1)
-    return Rows(numbers, tuple(values["labels"]))
+    return RowValues(numbers, tuple(values["labels"]))
 
 
 def fault_out(fault: Fault | None) -> Message:
@@ -187,7 +187,7 @@ def fault_in(values: Message) -> Fault | None:
     return _FAULTS.get(values["kind"], Internal)(str(values["error"]))
 
 
-class Outbox:
+class MessageQueue:
     """Messages that wait to be sent to one peer; a later one replaces an unsent one of the same key.
 
     So a slow peer costs bounded memory and still gets the newest state. Belongs to the event loop.

@@ -13,14 +13,14 @@ from penstock.control.workers.protocol import (
     LINE_BYTES,
     ChannelBroken,
     Message,
-    Outbox,
+    MessageQueue,
     desired_out,
     fault_out,
     feedback_in,
     receive,
     status_in,
 )
-from penstock.core.desired import Desired, State, VersionStatus
+from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
 from penstock.core.versions import VersionKey
 from penstock.monitor.feedback import Feedback, FeedbackResult
@@ -34,7 +34,7 @@ COMMANDS = 32
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-class Repository(Protocol):
+class RepositoryRequests(Protocol):
     """Performs repository requests; raises the faults that the caller gets."""
 
     async def load(self, model: str, config: str | None) -> None:
@@ -45,7 +45,7 @@ class Repository(Protocol):
 
 
 @dataclass(slots=True)
-class Report:
+class WorkerReport:
     """The latest report of one worker: the newest revision that it has applied, and each version's status."""
 
     pid: int
@@ -61,7 +61,7 @@ class Listeners:
 
     changed: Callable[[], None]
     loaded: Callable[[VersionKey, bool], None]
-    parted: Callable[[int, Report], None]
+    parted: Callable[[int, WorkerReport], None]
     gathered: Callable[[Message], None] = lambda _: None
     feedback: Callable[[str, list[Feedback]], Awaitable[FeedbackResult]] | None = None
 
@@ -74,7 +74,7 @@ class Channel:
     """
 
     def __init__(
-        self, path: Path, admit: Callable[[int, int], bool], repository: Repository, listeners: Listeners
+        self, path: Path, admit: Callable[[int, int], bool], repository: RepositoryRequests, listeners: Listeners
     ) -> None:
         self._path = path
         self._admit = admit
@@ -82,16 +82,16 @@ class Channel:
         self._listeners = listeners
         self._desired = Desired()
         self._server: asyncio.Server | None = None
-        self._outboxes: dict[int, Outbox] = {}
+        self._outboxes: dict[int, MessageQueue] = {}
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self.reports: dict[int, Report] = {}
+        self.reports: dict[int, WorkerReport] = {}
         self.signatures: dict[VersionKey, Message] = {}
         self._samples: dict[tuple[str, str, int], list[Message]] = {}
 
     async def start(self) -> None:
         """Listen for workers; a socket file of a dead predecessor is replaced."""
         self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._welcome, self._path, limit=LINE_BYTES)
+        self._server = await asyncio.start_unix_server(self._accept, self._path, limit=LINE_BYTES)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -115,20 +115,20 @@ class Channel:
         collected = [one for key, samples in self._samples.items() if key[:2] == (model, version) for one in samples]
         return sorted(collected, key=lambda one: -float(one["badness"]))
 
-    async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None:
             return
         self._conversations[task] = writer
         try:
-            await self._meet(reader, writer)
+            await self._handshake(reader, writer)
         except ChannelBroken as broken:
             log.warning("a worker's connection broke: %s", broken)
         finally:
             del self._conversations[task]
             writer.close()
 
-    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handshake(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(HELLO_S):
                 hello = await receive(reader)
@@ -138,12 +138,12 @@ class Channel:
         if not hello or hello.get("type") != "hello" or not self._admit(hello["slot"], pid):
             log.warning("process %d connected but is not a worker of this instance; the connection is closed", pid)
             return
-        await self._converse(hello["slot"], Report(pid), reader, writer)
+        await self._exchange_messages(hello["slot"], WorkerReport(pid), reader, writer)
 
-    async def _converse(
-        self, slot: int, report: Report, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    async def _exchange_messages(
+        self, slot: int, report: WorkerReport, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        outbox = Outbox()
+        outbox = MessageQueue()
         if self._desired.revision:  # 0: nothing has been published yet
             _put_desired(outbox, self._desired)
         self.reports[slot], self._outboxes[slot] = report, outbox
@@ -163,7 +163,9 @@ class Channel:
             self._listeners.changed()
             await asyncio.gather(pump, return_exceptions=True)
 
-    def _take(self, report: Report, message: Message, outbox: Outbox, commands: set[asyncio.Task[None]]) -> None:
+    def _take(
+        self, report: WorkerReport, message: Message, outbox: MessageQueue, commands: set[asyncio.Task[None]]
+    ) -> None:
         match message["type"]:
             case "report":
                 self._take_report(report, message)
@@ -178,16 +180,16 @@ class Channel:
                 commands.add(command)
                 command.add_done_callback(commands.discard)
 
-    def _take_report(self, report: Report, message: Message) -> None:
+    def _take_report(self, report: WorkerReport, message: Message) -> None:
         versions = {(one.model, one.version): one for one in map(status_in, message["versions"])}
         if message["counted"]:
             for key, status in versions.items():
-                if status != report.versions.get(key) and status.state in {State.READY, State.UNAVAILABLE}:
-                    self._listeners.loaded(key, status.state is State.READY and not status.reason)
+                if status != report.versions.get(key) and status.state in {ReadyState.READY, ReadyState.UNAVAILABLE}:
+                    self._listeners.loaded(key, status.state is ReadyState.READY and not status.reason)
         report.applied, report.versions = message["applied"], versions
         self._listeners.changed()
 
-    async def _carry_out(self, message: Message, outbox: Outbox, refused: bool) -> None:
+    async def _carry_out(self, message: Message, outbox: MessageQueue, refused: bool) -> None:
         fault: Fault | None = None
         matched = FeedbackResult()
         try:
@@ -216,7 +218,7 @@ class Channel:
         return await self._listeners.feedback(message["model"], feedback_in(message["feedback"]))
 
 
-def _put_desired(outbox: Outbox, desired: Desired) -> None:
+def _put_desired(outbox: MessageQueue, desired: Desired) -> None:
     outbox.put("desired", {"type": "desired", "desired": desired_out(desired)})
 
 

@@ -21,7 +21,7 @@ AT_WORK: Final = 10
 _SECOND = 1_000_000_000
 
 
-class Reason(StrEnum):
+class RestartReason(StrEnum):
     """Why a worker had to be replaced."""
 
     DIED = "died"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SupervisorLimits:
     """Time limits, in nanoseconds.
 
     ``freeze`` is the silence after which the loop of an idle process counts as frozen (of one that uses the processor,
@@ -47,7 +47,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class SlotObservation:
     """The state of one slot at one moment.
 
     ``occupied``: a worker was started there and has not been reaped. ``alive``: its process has not ended.
@@ -79,7 +79,7 @@ class Kill:
     """Kill a worker that does not work any more."""
 
     index: int
-    reason: Reason
+    reason: RestartReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,12 @@ class Reap:
     index: int
 
 
-Action = Spawn | Kill | Reap
+SupervisorAction = Spawn | Kill | Reap
 
 
-def decide(slots: Sequence[Observed], now_ns: int, limits: Limits, spawning: bool = True) -> Action | None:
+def decide(
+    slots: Sequence[SlotObservation], now_ns: int, limits: SupervisorLimits, spawning: bool = True
+) -> SupervisorAction | None:
     """The next action, or None if nothing is to be done.
 
     Ended workers come first, since a slot must be vacant before it can be filled. Without ``spawning``, vacant slots
@@ -110,13 +112,13 @@ def decide(slots: Sequence[Observed], now_ns: int, limits: Limits, spawning: boo
     return None
 
 
-def _failure(slot: Observed, now_ns: int, limits: Limits) -> Reason | None:
+def _failure(slot: SlotObservation, now_ns: int, limits: SupervisorLimits) -> RestartReason | None:
     if not slot.settled:
-        return Reason.STUCK if now_ns - slot.spawned_ns >= limits.start else None
-    return Reason.FROZEN if slot.frozen_ns >= limits.freeze else None
+        return RestartReason.STUCK if now_ns - slot.spawned_ns >= limits.start else None
+    return RestartReason.FROZEN if slot.frozen_ns >= limits.freeze else None
 
 
-def delay_ns(quick_deaths: int, limits: Limits) -> int:
+def delay_ns(quick_deaths: int, limits: SupervisorLimits) -> int:
     """How long a slot stays vacant after that many quick deaths in a row, in nanoseconds."""
     if not quick_deaths:
         return 0
@@ -125,7 +127,7 @@ def delay_ns(quick_deaths: int, limits: Limits) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A worker's last observed heartbeat, how long it has not changed (see ``Observed``), and the processor time that
+    """A worker's last observed heartbeat, how long it has not changed (see ``SlotObservation``), and the processor time
     its process had used by then."""
 
     beat_ns: int = 0
@@ -184,19 +186,19 @@ class WorkerSlot(Protocol):
 
 
 @dataclass(slots=True)
-class _Watch:
+class _WatchedWorker:
     slot: WorkerSlot
     process: Process | None = None
-    reason: Reason | None = None
+    reason: RestartReason | None = None
     spawned_ns: int = 0
     retry_ns: int = 0
     quick_deaths: int = 0
     heartbeat: Heartbeat = Heartbeat()
 
-    def observe(self, index: int) -> Observed:
+    def observe(self, index: int) -> SlotObservation:
         if self.process is None:
-            return Observed(index, retry_ns=self.retry_ns)
-        return Observed(
+            return SlotObservation(index, retry_ns=self.retry_ns)
+        return SlotObservation(
             index,
             occupied=True,
             alive=not self.process.ended(),
@@ -219,19 +221,19 @@ class Supervisor:
         self,
         slots: Sequence[WorkerSlot],
         spawn: Callable[[int], Process],
-        lost: Callable[[int, int, Reason], None],
+        lost: Callable[[int, int, RestartReason], None],
         clock: Callable[[], int],
-        limits: Limits | None = None,
+        limits: SupervisorLimits | None = None,
     ) -> None:
-        self._watches = [_Watch(slot) for slot in slots]
+        self._watches = [_WatchedWorker(slot) for slot in slots]
         self._spawn = spawn
         self._lost = lost
         self._clock = clock
-        self._limits = limits or Limits()
+        self._limits = limits or SupervisorLimits()
         self._looked_ns = clock()
         self._spawning = True
         self._problem_log = ProblemLog()
-        self.task = PeriodicTask("supervisor", self._look, PERIOD_NS / 1e9, overdue_s=OVERDUE_S)
+        self.task = PeriodicTask("supervisor", self._observe_slots, PERIOD_NS / 1e9, overdue_s=OVERDUE_S)
 
     def adopt(self, index: int, process: Process) -> None:
         """Watch a worker that a previous control process started."""
@@ -255,7 +257,7 @@ class Supervisor:
         """Check at once: a process has ended."""
         self.task.wake()
 
-    async def _look(self) -> None:
+    async def _observe_slots(self) -> None:
         self.step()
 
     def step(self) -> None:
@@ -268,10 +270,10 @@ class Supervisor:
         while action := decide(self._observe(), now, self._limits, self._spawning):
             self._perform(action, now)
 
-    def _observe(self) -> list[Observed]:
+    def _observe(self) -> list[SlotObservation]:
         return [place.observe(index) for index, place in enumerate(self._watches)]
 
-    def _perform(self, action: Action, now_ns: int) -> None:
+    def _perform(self, action: SupervisorAction, now_ns: int) -> None:
         place = self._watches[action.index]
         match action:
             case Spawn(index):
@@ -284,7 +286,7 @@ class Supervisor:
             case Reap():
                 self._reap(action.index, place, now_ns)
 
-    def _fill(self, index: int, place: _Watch, now_ns: int) -> None:
+    def _fill(self, index: int, place: _WatchedWorker, now_ns: int) -> None:
         place.reason, place.spawned_ns, place.heartbeat = None, now_ns, Heartbeat()
         try:
             place.process = self._spawn(index)
@@ -294,12 +296,12 @@ class Supervisor:
         else:
             self._problem_log.clear(index)
 
-    def _put_off(self, place: _Watch, now_ns: int) -> None:
+    def _put_off(self, place: _WatchedWorker, now_ns: int) -> None:
         quick = now_ns - place.spawned_ns < self._limits.quick
         place.quick_deaths = place.quick_deaths + 1 if quick else 0
         place.retry_ns = now_ns + delay_ns(place.quick_deaths, self._limits)
 
-    def _reap(self, index: int, place: _Watch, now_ns: int) -> None:
+    def _reap(self, index: int, place: _WatchedWorker, now_ns: int) -> None:
         if place.process is None:
             return
         pid, how = place.process.pid, place.process.close()
@@ -310,4 +312,4 @@ class Supervisor:
         log.warning(
             "worker %d (pid %d) ended (%s); it is replaced in %.1f s", index, pid, how, (place.retry_ns - now_ns) / 1e9
         )
-        self._lost(index, pid, place.reason or Reason.DIED)
+        self._lost(index, pid, place.reason or RestartReason.DIED)

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from penstock.core.rollouts.guards import Verdict
+from penstock.core.rollouts.guards import GuardVerdict
 from penstock.core.rollouts.rollout import (
     OPEN,
     Rollout,
-    State,
+    RolloutState,
     advance,
     guard_verdicts,
     is_split_sound,
@@ -19,7 +19,7 @@ from penstock.core.rollouts.waiting import waiting_for
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RolloutSnapshot:
     """What a decision depends on: the rollout, the time, whether the canary answers, and since when the workers have
     the present weights (None: not all of them)."""
 
@@ -29,7 +29,7 @@ class Snapshot:
     acknowledged: bool = True
 
 
-class Kind(StrEnum):
+class RolloutActionKind(StrEnum):
     """What is to be done."""
 
     ADVANCE = "advance"
@@ -40,10 +40,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class RolloutAction:
     """One thing to do, and why."""
 
-    kind: Kind
+    kind: RolloutActionKind
     reason: str
 
 
@@ -56,7 +56,7 @@ MOST_LOSSES = 3
 guard can count the calls of a worker that is gone."""
 
 
-def decide(snapshot: Snapshot) -> Action | None:
+def decide(snapshot: RolloutSnapshot) -> RolloutAction | None:
     """Decide what to do now, None to keep watching.
 
     Harm comes first, and is acted on as long as the rollout is open: paused, held at its deadline or in conflict, the
@@ -67,57 +67,61 @@ def decide(snapshot: Snapshot) -> Action | None:
     if rollout.state not in OPEN:
         return None
     verdicts = guard_verdicts(rollout)
-    harm = _harm(rollout, verdicts, snapshot.now)
-    if harm is not None or rollout.state is State.PAUSED:
+    harm = _harm_action(rollout, verdicts, snapshot.now)
+    if harm is not None or rollout.state is RolloutState.PAUSED:
         return harm
-    return _hold(rollout, snapshot.now) or _forward(snapshot, verdicts)
+    return _hold_action(rollout, snapshot.now) or _forward(snapshot, verdicts)
 
 
-def _harm(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> Action | None:
+def _harm_action(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: float) -> RolloutAction | None:
     if rollout.unready_since and now - rollout.unready_since >= UNREADY_S:
-        return Action(Kind.ROLL_BACK, f"version '{rollout.spec.to}' cannot answer")
+        return RolloutAction(RolloutActionKind.ROLL_BACK, f"version '{rollout.spec.to}' cannot answer")
     if rollout.losses >= MOST_LOSSES:
-        return Action(
-            Kind.ROLL_BACK,
+        return RolloutAction(
+            RolloutActionKind.ROLL_BACK,
             f"{rollout.losses} workers ended while they had calls of version '{rollout.spec.to}' in hand",
         )
-    if failed := [name for name, said in verdicts.items() if said is Verdict.FAIL]:
-        return Action(Kind.ROLL_BACK, f"the canary is worse than allowed: {', '.join(failed)}")
+    if failed := [name for name, said in verdicts.items() if said is GuardVerdict.FAIL]:
+        return RolloutAction(RolloutActionKind.ROLL_BACK, f"the canary is worse than allowed: {', '.join(failed)}")
     return None
 
 
-def _hold(rollout: Rollout, now: float) -> Action | None:
+def _hold_action(rollout: Rollout, now: float) -> RolloutAction | None:
     if not is_split_sound(rollout):
-        return Action(Kind.PAUSE, "the canary does not get the share it should; nothing can be concluded from that")
+        return RolloutAction(
+            RolloutActionKind.PAUSE, "the canary does not get the share it should; nothing can be concluded from that"
+        )
     if rollout.spec.deadline_s and now - rollout.deadline_from >= rollout.spec.deadline_s:
         return _deadline_passed(rollout)
     return None
 
 
-def _forward(snapshot: Snapshot, verdicts: Mapping[str, Verdict]) -> Action | None:
+def _forward(snapshot: RolloutSnapshot, verdicts: Mapping[str, GuardVerdict]) -> RolloutAction | None:
     rollout, spec = snapshot.rollout, snapshot.rollout.spec
     if not snapshot.acknowledged or not snapshot.canary_ready or waiting_for(rollout, verdicts, snapshot.now):
         return None
     if rollout.step + 1 >= len(spec.steps):
-        return Action(Kind.PROMOTE, "every guard passes at the last step")
-    return Action(Kind.ADVANCE, f"every guard passes; on to {spec.weight_at(rollout.step + 1) / 100:g} %")
+        return RolloutAction(RolloutActionKind.PROMOTE, "every guard passes at the last step")
+    return RolloutAction(
+        RolloutActionKind.ADVANCE, f"every guard passes; on to {spec.weight_at(rollout.step + 1) / 100:g} %"
+    )
 
 
-def _deadline_passed(rollout: Rollout) -> Action:
+def _deadline_passed(rollout: Rollout) -> RolloutAction:
     missing = requests_needed(rollout)
     how_many = f"; about {missing} more canary requests are needed" if missing else ""
-    kind = Kind.GIVE_UP if rollout.spec.on_inconclusive == "abort" else Kind.PAUSE
-    return Action(kind, f"not enough evidence at the deadline{how_many}")
+    kind = RolloutActionKind.GIVE_UP if rollout.spec.on_inconclusive == "abort" else RolloutActionKind.PAUSE
+    return RolloutAction(kind, f"not enough evidence at the deadline{how_many}")
 
 
-def apply_action(rollout: Rollout, action: Action, now: float) -> Rollout:
+def apply_action(rollout: Rollout, action: RolloutAction, now: float) -> Rollout:
     """The rollout after an action."""
-    if action.kind is Kind.ADVANCE:
+    if action.kind is RolloutActionKind.ADVANCE:
         return advance(rollout, rollout.step + 1, now, action.reason)
     state = {
-        Kind.PROMOTE: State.PROMOTED,
-        Kind.ROLL_BACK: State.ROLLED_BACK,
-        Kind.GIVE_UP: State.INCONCLUSIVE,
-        Kind.PAUSE: State.PAUSED,
+        RolloutActionKind.PROMOTE: RolloutState.PROMOTED,
+        RolloutActionKind.ROLL_BACK: RolloutState.ROLLED_BACK,
+        RolloutActionKind.GIVE_UP: RolloutState.INCONCLUSIVE,
+        RolloutActionKind.PAUSE: RolloutState.PAUSED,
     }[action.kind]
     return replace(rollout, state=state, reason=action.reason, stage=rollout.stage + 1, step_at=now)

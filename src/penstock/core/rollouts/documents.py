@@ -9,7 +9,7 @@ from penstock.core.rollouts.guard_evidence import GuardState
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
 from penstock.core.rollouts.guards import evidence_out, state_in, state_out
 from penstock.core.rollouts.pooling import waiting_counts, waiting_in, waiting_out
-from penstock.core.rollouts.rollout import Rollout, State, is_split_sound, requests_needed
+from penstock.core.rollouts.rollout import Rollout, RolloutState, is_split_sound, requests_needed
 from penstock.core.rollouts.spec import spec_in, spec_out
 from penstock.core.statistics.evidence import evidence_in
 
@@ -86,7 +86,7 @@ def rollout_in(values: Document) -> Rollout:
     """A rollout from what was kept."""
     return Rollout(
         spec_in(values["spec"], None),
-        State(values["state"]),
+        RolloutState(values["state"]),
         values["step"],
         values["stage"],
         values["began_at"],

@@ -96,7 +96,7 @@ def judge_query(gate: QueryGate, value: float | None, fault: str = "") -> GateAn
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RolloutStep:
     """One step: the canary's ``weight`` of 10 000, the canary requests and labels that have to be seen at it, whether a
     person has to approve that it is left, and who else is asked."""
 
@@ -113,7 +113,7 @@ class Step:
         return tuple(gate for gate in (self.webhook, self.query) if gate is not None)
 
 
-def steps_in(stated: Any) -> tuple[Step, ...]:
+def steps_in(stated: Any) -> tuple[RolloutStep, ...]:
     """The steps from their JSON form: each a weight, or a weight with its gates.
 
     Raises:
@@ -130,7 +130,7 @@ def steps_in(stated: Any) -> tuple[Step, ...]:
 _STEP_FIELDS = ("weight", "min_requests", "approval", "min_labels", "webhook", "query")
 
 
-def _step_in(stated: Any) -> Step:
+def _step_in(stated: Any) -> RolloutStep:
     if not isinstance(stated, dict):
         stated = {"weight": stated}
     if not {"weight"} <= set(stated) <= set(_STEP_FIELDS):
@@ -140,7 +140,7 @@ def _step_in(stated: Any) -> Step:
         raise InvalidInput(f"'steps' must be growing weights from 1 to {POINTS}")
     if not isinstance(approval, bool):
         raise InvalidInput("'steps': 'approval' must be true or false")
-    return Step(
+    return RolloutStep(
         weight,
         max(_count(stated, "min_requests", LEAST_REQUESTS), LEAST_REQUESTS),
         approval,
@@ -190,12 +190,12 @@ def _query_in(stated: Any) -> QueryGate | None:
     return QueryGate(query, compare, float(limit))
 
 
-def steps_out(steps: tuple[Step, ...]) -> list[Any]:
+def steps_out(steps: tuple[RolloutStep, ...]) -> list[Any]:
     """The steps' JSON form: plain weights where there is nothing else to say."""
-    return [step.weight if step == Step(step.weight) else _step_out(step) for step in steps]
+    return [step.weight if step == RolloutStep(step.weight) else _step_out(step) for step in steps]
 
 
-def _step_out(step: Step) -> dict[str, Any]:
+def _step_out(step: RolloutStep) -> dict[str, Any]:
     out: dict[str, Any] = {"weight": step.weight, "min_requests": step.min_requests, "approval": step.approval}
     if step.min_labels:
         out["min_labels"] = step.min_labels

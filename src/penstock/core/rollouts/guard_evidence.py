@@ -30,7 +30,7 @@ LEAST_PROVEN = 1.2
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledCounts:
     """Labels of the same class of age (see ``label_matching``) of answers of the same time: (wrong, right)."""
 
     age: int
@@ -39,7 +39,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EvidenceBatch:
     """What canary and control did in the same stretch of time, as counts.
 
     ``errors`` and ``quality`` are (bad, other); ``latency`` and ``runs`` (the times of runs that a request had alone)
@@ -54,7 +54,7 @@ class Batch:
     runs: tuple[Sequence[float], Sequence[float]] = ((), ())
     outputs: tuple[Sequence[float], Sequence[float]] = ((), ())
     quality: tuple[Sequence[float], Sequence[float]] = ((0, 0), (0, 0))
-    labelled: tuple[Labelled, ...] = ()
+    labelled: tuple[LabelledCounts, ...] = ()
     disagreements: Sequence[float] = (0, 0)
     copies: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class GuardState:
         return min(self.health.peak, self.run_health.peak) if self.has_runs else self.health.peak
 
 
-def observe(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float = 1.0) -> GuardState:
+def observe(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, exposure: float = 1.0) -> GuardState:
     """The evidence after one more batch; ``exposure`` is the share of the traffic that the canary gets if it passes."""
     after = _OBSERVE[guard.metric](guard, state, batch, exposure)
     after = replace(after, copies=max(state.copies, batch.copies))
@@ -116,7 +116,7 @@ def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
         state = replace(state, failed_before=state.harm.canary[0] if state.harm.canary else 0.0)
     if guard.metric not in RENEWED:
         return state
-    return replace(state, health=state.health.restarted(), run_health=state.run_health.restarted())
+    return replace(state, health=state.health.restart(), run_health=state.run_health.restart())
 
 
 RENEWED = ("errors", "latency", "quality")
@@ -132,37 +132,37 @@ def harm_now(guard: GuardSpec, state: GuardState) -> float:
     return state.tail.log_e if guard.metric == "outputs" else state.harm.log_e
 
 
-def _errors(guard: GuardSpec, state: GuardState, batch: Batch, exposure: float) -> GuardState:
+def _errors(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, exposure: float) -> GuardState:
     """The limit that was stated, or the default one, which is about all traffic after the next step: the health test
     starts again at another step."""
     if guard.limit:
         return _rates("errors", guard, state, batch, exposure)
     if state.exposure != exposure:
-        state = replace(state, health=state.health.restarted(), exposure=exposure)
+        state = replace(state, health=state.health.restart(), exposure=exposure)
     bad, other = state.harm.control or (0.0, 0.0)
     margin = guard.default_increase(bad / (bad + other) if bad + other else 0.0, exposure)
     return _rates("errors", replace(guard, limit=margin), state, batch, exposure)
 
 
-def _rates(counts: str, guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _rates(counts: str, guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     a, b = getattr(batch, counts)
-    return _compared(guard, state, a, b)
+    return _compare(guard, state, a, b)
 
 
-def _compared(guard: GuardSpec, state: GuardState, a: Sequence[float], b: Sequence[float]) -> GuardState:
+def _compare(guard: GuardSpec, state: GuardState, a: Sequence[float], b: Sequence[float]) -> GuardState:
     return replace(state, harm=rate_rises(state.harm, a, b), health=rate_below(state.health, a, b, guard.limit))
 
 
-def _performance(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _performance(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """Each stratum of labels is a batch of its own: only within one were both labelled alike."""
     for one in batch.labelled:
         ages = [*state.ages, *[0] * (one.age + 1 - len(state.ages))]
         ages[one.age] += round(sum(one.canary) + sum(one.control))
-        state = replace(_compared(guard, state, one.canary, one.control), ages=tuple(ages))
+        state = replace(_compare(guard, state, one.canary, one.control), ages=tuple(ages))
     return state
 
 
-def _latency(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _latency(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """The whole time of requests, which callers feel, and the time of runs, which is the version's own: a slow canary
     also holds up the control's requests in the same worker, so the whole times of both rise."""
     a, b = batch.latency
@@ -171,21 +171,21 @@ def _latency(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> Gua
     tail_at = _quantile_bin(state.harm.control, 1 - TAIL)
     tail = state.tail
     if tail_at is not None:
-        tail = rate_rises(tail, _split_at(_moved_down(a, allowed_bins(guard)), tail_at), _split_at(b, tail_at))
-    harm, health = _slower(guard, state.harm, state.health, a, b)
+        tail = rate_rises(tail, _split_at(_shift_down(a, allowed_bins(guard)), tail_at), _split_at(b, tail_at))
+    harm, health = _test_slower(guard, state.harm, state.health, a, b)
     run_harm, run_health = state.run_harm, state.run_health
     if sum(batch.runs[0]) or sum(batch.runs[1]):
-        run_harm, run_health = _slower(guard, run_harm, run_health, *batch.runs)
+        run_harm, run_health = _test_slower(guard, run_harm, run_health, *batch.runs)
     return replace(state, harm=harm, health=health, tail=tail, run_harm=run_harm, run_health=run_health)
 
 
-def _slower(
+def _test_slower(
     guard: GuardSpec, harm: Evidence, health: Evidence, a: Sequence[float], b: Sequence[float]
 ) -> tuple[Evidence, Evidence]:
     """Both tests after one batch of times by fine bucket."""
     proven = max(math.log2(guard.limit), math.log2(LEAST_PROVEN)) * FINE_PER_OCTAVE
-    after = exceeds(harm, _moved_down(a, allowed_bins(guard)), b, any_onset=True)
-    return after, _faster(health, _moved_down(a, int(proven + 1e-9)), b)
+    after = exceeds(harm, _shift_down(a, allowed_bins(guard)), b, any_onset=True)
+    return after, _test_faster(health, _shift_down(a, int(proven + 1e-9)), b)
 
 
 def allowed_bins(guard: GuardSpec) -> int:
@@ -193,14 +193,14 @@ def allowed_bins(guard: GuardSpec) -> int:
     return math.ceil(math.log2(guard.limit) * FINE_PER_OCTAVE - 1e-9)
 
 
-def _faster(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:
+def _test_faster(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:
     """For "the canary is nowhere below the control": the same test with the bins in reverse."""
     reversed_ = replace(evidence, canary=evidence.canary[::-1], control=evidence.control[::-1])
     after = exceeds(reversed_, list(a)[::-1], list(b)[::-1])
     return replace(after, canary=after.canary[::-1], control=after.control[::-1])
 
 
-def _moved_down(counts: Sequence[float], bins: int) -> list[float]:
+def _shift_down(counts: Sequence[float], bins: int) -> list[float]:
     if not bins:
         return list(counts)
     return [sum(counts[: bins + 1]), *counts[bins + 1 :], *[0.0] * bins]
@@ -224,7 +224,7 @@ def _split_at(counts: Sequence[float], index: int) -> tuple[float, float]:
     return above, float(sum(counts)) - above
 
 
-def _outputs(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _outputs(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """Harm: total variation above the limit means that some set of bins differs by more; the set is the one that has
     gained most of late, so each batch is a bet on a rate, by bins chosen before it. Health: all sets at once."""
     a, b = batch.outputs
@@ -232,7 +232,7 @@ def _outputs(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> Gua
         return state
     harm, known = state.tail, state.harm  # the bets lie beside the counts they are made by
     for canary, control in parts(known, np.asarray(a, float), np.asarray(b, float)):
-        gained = _gained(known)
+        gained = _chosen_bins(known)
         if gained is not None:
             harm = _bet_on(gained, harm, known, (canary, control), guard.limit)
         recent = with_recent(known, canary)
@@ -245,12 +245,12 @@ def _bet_on(
     gained: NDArray[np.bool_], harm: Evidence, known: Evidence, batch: tuple[Counts, Counts], limit: float
 ) -> Evidence:
     """A bet that more of the canary's outputs than of the control's lie in these bins, by more than the limit."""
-    canary, control, recent = (_within(one, gained) for one in (known.canary, known.control, known.recent))
+    canary, control, recent = (_split_counts(one, gained) for one in (known.canary, known.control, known.recent))
     before = replace(harm, canary=canary, control=control, recent=recent)
-    return rate_exceeds(before, _within(batch[0], gained), _within(batch[1], gained), limit, any_onset=True)
+    return rate_exceeds(before, _split_counts(batch[0], gained), _split_counts(batch[1], gained), limit, any_onset=True)
 
 
-def _gained(evidence: Evidence) -> NDArray[np.bool_] | None:
+def _chosen_bins(evidence: Evidence) -> NDArray[np.bool_] | None:
     canary, control = np.asarray(evidence.recent), np.asarray(evidence.control)
     if not canary.sum() or not control.sum():
         return None
@@ -258,7 +258,7 @@ def _gained(evidence: Evidence) -> NDArray[np.bool_] | None:
     return found
 
 
-def _within(counts: Sequence[float] | Counts, chosen: NDArray[np.bool_]) -> tuple[float, float]:
+def _split_counts(counts: Sequence[float] | Counts, chosen: NDArray[np.bool_]) -> tuple[float, float]:
     values = np.asarray(counts, float)
     inside = float(values[chosen].sum())
     return inside, float(values.sum()) - inside
@@ -269,7 +269,7 @@ def _sum(before: Sequence[float], now: Counts) -> tuple[float, ...]:
     return tuple(total)
 
 
-def _disagreement(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _disagreement(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     return replace(
         state,
         harm=share_above(state.harm, batch.disagreements, guard.limit),
@@ -277,11 +277,11 @@ def _disagreement(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -
     )
 
 
-def _error_ratio(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _error_ratio(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     return replace(state, harm=share_above(state.harm, batch.errors[0], guard.limit))
 
 
-def _latency_p99(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _latency_p99(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """For "at most a hundredth of the canary's answers takes longer than the limit"; a bucket counts as longer only if
     all of it is."""
     counts = batch.latency[0]
@@ -292,7 +292,7 @@ def _latency_p99(guard: GuardSpec, state: GuardState, batch: Batch, _: float) ->
     return replace(state, harm=share_above(state.harm, (longer, sum(counts) - longer), TAIL))
 
 
-def _promql(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> GuardState:
+def _promql(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     value = batch.values.get(guard.query)
     if value is None or math.isnan(value):
         return state
@@ -301,7 +301,7 @@ def _promql(guard: GuardSpec, state: GuardState, batch: Batch, _: float) -> Guar
     return replace(state, streak=streak, value=value)
 
 
-_OBSERVE: Mapping[str, Callable[[GuardSpec, GuardState, Batch, float], GuardState]] = {
+_OBSERVE: Mapping[str, Callable[[GuardSpec, GuardState, EvidenceBatch, float], GuardState]] = {
     "errors": _errors,
     "latency": _latency,
     "outputs": _outputs,

@@ -37,7 +37,7 @@ PASSES = 3
 Document = Mapping[str, Any]
 
 
-class Verdict(StrEnum):
+class GuardVerdict(StrEnum):
     """What a guard says."""
 
     PASS = "pass"  # noqa: S105 - a verdict
@@ -45,19 +45,19 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
-def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> Verdict:
+def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> GuardVerdict:
     """What the evidence says when ``alpha`` is this guard's part of the release's budget.
 
     What has failed stays so. What has passed does so only while nothing speaks against it at the moment.
     """
     if guard.metric == "promql":
         if abs(state.streak) < PASSES:
-            return Verdict.UNDECIDED
-        return Verdict.PASS if state.streak > 0 else Verdict.FAIL
+            return GuardVerdict.UNDECIDED
+        return GuardVerdict.PASS if state.streak > 0 else GuardVerdict.FAIL
     if state.peak >= math.log(1 / alpha) and not _is_one_unit(guard, state):
-        return Verdict.FAIL
+        return GuardVerdict.FAIL
     healthy = state.passed >= math.log(1 / HEALTH_ALPHA) and harm_now(guard, state) < SUSPICION
-    return Verdict.PASS if healthy else Verdict.UNDECIDED
+    return GuardVerdict.PASS if healthy else GuardVerdict.UNDECIDED
 
 
 def _is_one_unit(guard: GuardSpec, state: GuardState) -> bool:
@@ -96,7 +96,7 @@ def requests_needed_by(guard: GuardSpec, state: GuardState, alpha: float) -> int
     known."""
     if guard.metric == "promql" or guard.metric in ABSOLUTE:
         return None
-    if verdict(guard, state, alpha) is not Verdict.UNDECIDED:
+    if verdict(guard, state, alpha) is not GuardVerdict.UNDECIDED:
         return 0
     slowest = min((state.health, *([state.run_health] if state.has_runs else [])), key=lambda test: test.log_e)
     tests = ((state.harm, state.peak, alpha), (slowest, slowest.log_e, HEALTH_ALPHA))

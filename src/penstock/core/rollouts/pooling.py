@@ -10,20 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from penstock.core.rollouts.guard_evidence import Batch
+from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.routing import POINTS
 
 Pair = tuple[Sequence[float], Sequence[float]]
 """Counts of the canary and of the control, by bin."""
 
-Waiting = Mapping[str, Pair]
+WaitingPairs = Mapping[str, Pair]
 """Counts that wait, by the name that a batch has for them."""
 
 POOLED = ("errors", "latency", "runs", "outputs", "quality")
 RARER = 3
 """Requests that a stratum is expected to have of the version that gets fewer; one stratum in twenty has none."""
 
-_NOTHING = Batch()
+_NOTHING = EvidenceBatch()
 _NONE: Pair = ((), ())
 
 
@@ -34,22 +34,22 @@ def enough(weight: int) -> int:
     return math.ceil(RARER * POINTS / rarer) if rarer > 0 else 0
 
 
-def pool_counts(waiting: Waiting, batch: Batch, weight: int) -> tuple[Batch, Waiting]:
+def pool_counts(waiting: WaitingPairs, batch: EvidenceBatch, weight: int) -> tuple[EvidenceBatch, WaitingPairs]:
     """Return the counts that are enough for a batch at this weight, and those that keep waiting."""
     least = enough(weight)
-    found = {name: _added(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
+    found = {name: _add_pairs(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
     held = {name: counts for name, counts in found.items() if sum(waiting_counts(counts)) < least}
     closed = {name: counts for name, counts in found.items() if name not in held}
-    return _with(batch, closed), {name: counts for name, counts in held.items() if any(waiting_counts(counts))}
+    return _with_counts(batch, closed), {name: counts for name, counts in held.items() if any(waiting_counts(counts))}
 
 
-def flush_counts(waiting: Waiting) -> Batch:
+def flush_counts(waiting: WaitingPairs) -> EvidenceBatch:
     """What still waits, as a batch: weights are about to change, and counts of different weights are never one
     stratum."""
-    return _with(_NOTHING, waiting)
+    return _with_counts(_NOTHING, waiting)
 
 
-def _counts(batch: Batch) -> Waiting:
+def _counts(batch: EvidenceBatch) -> WaitingPairs:
     return {
         "errors": batch.errors,
         "latency": batch.latency,
@@ -59,7 +59,7 @@ def _counts(batch: Batch) -> Waiting:
     }
 
 
-def _with(batch: Batch, found: Waiting) -> Batch:
+def _with_counts(batch: EvidenceBatch, found: WaitingPairs) -> EvidenceBatch:
     """The batch with these counts, and none of those that are not among them."""
     counts = {**_counts(_NOTHING), **found}
     return replace(
@@ -77,7 +77,7 @@ def waiting_counts(counts: Pair) -> tuple[int, int]:
     return round(sum(counts[0])), round(sum(counts[1]))
 
 
-def _added(waiting: Pair, more: Pair) -> Pair:
+def _add_pairs(waiting: Pair, more: Pair) -> Pair:
     return _sum(waiting[0], more[0]), _sum(waiting[1], more[1])
 
 
@@ -85,11 +85,11 @@ def _sum(a: Sequence[float], b: Sequence[float]) -> Sequence[float]:
     return [one + other for one, other in zip(a, b, strict=True)] if len(a) and len(b) else (a if len(a) else b)
 
 
-def waiting_out(waiting: Waiting) -> dict[str, Any]:
+def waiting_out(waiting: WaitingPairs) -> dict[str, Any]:
     """Counts that wait as JSON values."""
     return {name: [list(one) for one in counts] for name, counts in waiting.items()}
 
 
-def waiting_in(values: Mapping[str, Any]) -> Waiting:
+def waiting_in(values: Mapping[str, Any]) -> WaitingPairs:
     """Counts that wait from their JSON values."""
     return {name: (values[name][0], values[name][1]) for name in POOLED if name in values}

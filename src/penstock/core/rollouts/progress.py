@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from penstock.core.rollouts.decision import MOST_LOSSES
 from penstock.core.rollouts.guard_evidence import GuardState, harm_now
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
-from penstock.core.rollouts.guards import PASSES, SUSPICION, Verdict, requests_to_pass, verdict
-from penstock.core.rollouts.rollout import OPEN, Rollout, State, guard_verdicts
-from penstock.core.rollouts.waiting import required, waiting_beside_guards
+from penstock.core.rollouts.guards import PASSES, SUSPICION, GuardVerdict, requests_to_pass, verdict
+from penstock.core.rollouts.rollout import OPEN, Rollout, RolloutState, guard_verdicts
+from penstock.core.rollouts.waiting import required_guards, waiting_beside_guards
 
 UNITS = {"disagreement": "mirrored requests", "performance": "labels"}
 """What a guard counts, where that is not canary requests."""
@@ -21,21 +21,21 @@ def progress(rollout: Rollout, now: float) -> list[str]:
     """
     if rollout.state not in OPEN:
         return [f"{rollout.state.value}: {rollout.reason}"]
-    return [_where(rollout), *_guards(rollout), _next(rollout, now), *_stops(rollout, now)]
+    return [_step_text(rollout), *_guards(rollout), _next_text(rollout, now), *_stops(rollout, now)]
 
 
-def _where(rollout: Rollout) -> str:
+def _step_text(rollout: Rollout) -> str:
     if rollout.step < 0:
         place = f"mirroring {rollout.spec.shadow:g} % of the requests to version '{rollout.spec.to}'"
     elif rollout.in_place:
         place = f"at {rollout.weight / 100:g} %"
     else:
         place = f"{rollout.weight / 100:g} % begins as soon as every worker has the weights"
-    return place if rollout.state is State.RUNNING else f"paused {place} ({rollout.reason})"
+    return place if rollout.state is RolloutState.RUNNING else f"paused {place} ({rollout.reason})"
 
 
 def _guards(rollout: Rollout) -> Iterator[str]:
-    needed = required(rollout, guard_verdicts(rollout))
+    needed = required_guards(rollout, guard_verdicts(rollout))
     for guard, state in zip(rollout.spec.guards, rollout.guards, strict=True):
         if guard.name in needed or (rollout.step >= 0 and guard.metric in ABSOLUTE):
             yield f"{guard.name}: {_guard(rollout, guard, state)}"
@@ -43,14 +43,14 @@ def _guards(rollout: Rollout) -> Iterator[str]:
 
 def _guard(rollout: Rollout, guard: GuardSpec, state: GuardState) -> str:
     said = verdict(guard, state, rollout.guard_alpha)
-    if said is Verdict.FAIL:
+    if said is GuardVerdict.FAIL:
         return "harm"
     if guard.metric == "promql":
         return _query(state)
     share = max(0.0, harm_now(guard, state)) / math.log(1 / rollout.guard_alpha)
     if harm_now(guard, state) >= SUSPICION:
         return f"signs of harm, {share * 100:.0f} % of the evidence that rolls it back"
-    if said is Verdict.PASS:
+    if said is GuardVerdict.PASS:
         return "passes"
     if guard.metric in ABSOLUTE:
         return "no sign of harm"
@@ -73,14 +73,14 @@ def rounded(count: int) -> int:
     return count if digits <= 0 else round(count, -digits)
 
 
-def _next(rollout: Rollout, now: float) -> str:
+def _next_text(rollout: Rollout, now: float) -> str:
     step = rollout.step + 1
     follows = f"{rollout.spec.weight_at(step) / 100:g} %" if step < len(rollout.spec.steps) else "promotion"
     waits = waiting_beside_guards(rollout, now)
-    if rollout.state is State.PAUSED:
+    if rollout.state is RolloutState.PAUSED:
         waits.insert(0, "a person to resume it")
     verdicts = guard_verdicts(rollout)
-    if any(verdicts[name] is not Verdict.PASS for name in required(rollout, verdicts)):
+    if any(verdicts[name] is not GuardVerdict.PASS for name in required_guards(rollout, verdicts)):
         waits.append("every guard to pass")
     return f"next {follows}, waits for {', '.join(waits)}" if waits else f"next {follows}, waits for nothing"
 
@@ -91,6 +91,6 @@ def _stops(rollout: Rollout, now: float) -> Iterator[str]:
     if rollout.losses:
         yield f"workers that ended with its calls in hand: {rollout.losses}; at {MOST_LOSSES} it is rolled back"
     left = rollout.spec.deadline_s - (now - rollout.deadline_from)
-    if rollout.spec.deadline_s and rollout.state is State.RUNNING:
+    if rollout.spec.deadline_s and rollout.state is RolloutState.RUNNING:
         what = "is given up" if rollout.spec.on_inconclusive == "abort" else "is paused"
         yield f"without enough evidence it {what} in {max(0.0, left):.0f} s"

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from penstock.core.rollouts.gates import GateAnswer
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, at_next_step, observe
-from penstock.core.rollouts.guards import Verdict, requests_needed_by, verdict
-from penstock.core.rollouts.pooling import Waiting, flush_counts, pool_counts
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, at_next_step, observe
+from penstock.core.rollouts.guards import GuardVerdict, requests_needed_by, verdict
+from penstock.core.rollouts.pooling import WaitingPairs, flush_counts, pool_counts
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.routing import POINTS
 from penstock.core.statistics.evidence import Evidence
@@ -20,7 +20,7 @@ RATIO_SLACK = 0.002
 """A canary's share may be off by that much before the split is called unsound."""
 
 
-class State(StrEnum):
+class RolloutState(StrEnum):
     """Where a rollout stands."""
 
     RUNNING = "running"
@@ -30,7 +30,7 @@ class State(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-OPEN = (State.RUNNING, State.PAUSED)
+OPEN = (RolloutState.RUNNING, RolloutState.PAUSED)
 """States that are not the end."""
 
 
@@ -48,7 +48,7 @@ class Rollout:
     """
 
     spec: RolloutSpec
-    state: State = State.RUNNING
+    state: RolloutState = RolloutState.RUNNING
     step: int = 0
     stage: int = 1
     began_at: float = 0.0
@@ -64,7 +64,7 @@ class Rollout:
     answers: tuple[GateAnswer, ...] = ()
     in_place_stage: int = 0
     losses: int = 0
-    waiting: Waiting = field(default_factory=dict)
+    waiting: WaitingPairs = field(default_factory=dict)
 
     @property
     def in_place(self) -> bool:
@@ -74,7 +74,7 @@ class Rollout:
     @property
     def weight(self) -> int:
         """The canary's weight of 10 000; until promotion, the control keeps its hold-back."""
-        if self.state is State.PROMOTED:
+        if self.state is RolloutState.PROMOTED:
             return POINTS
         if self.state not in OPEN or self.step < 0:
             return 0
@@ -83,7 +83,7 @@ class Rollout:
     @property
     def ended_without_promotion(self) -> bool:
         """Whether the traffic has to be what it was before the rollout began."""
-        return self.state in (State.ROLLED_BACK, State.INCONCLUSIVE)
+        return self.state in (RolloutState.ROLLED_BACK, RolloutState.INCONCLUSIVE)
 
     @property
     def mirrored(self) -> float:
@@ -104,7 +104,7 @@ def start_rollout(spec: RolloutSpec, now: float) -> Rollout:
     )
 
 
-def add_batch(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky: bool) -> Rollout:
+def add_batch(rollout: Rollout, batch: EvidenceBatch, requests: tuple[int, int], sticky: bool) -> Rollout:
     """The rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this batch.
 
     A sticky split is by user, not by request, so the numbers of requests do not show whether it is sound, and a unit's
@@ -116,10 +116,10 @@ def add_batch(rollout: Rollout, batch: Batch, requests: tuple[int, int], sticky:
     labels = rollout.labels + int(sum(sum(one.canary) for one in batch.labelled))
     closed, waiting = pool_counts(rollout.waiting, batch, weight)
     rollout = replace(rollout, ratio=ratio, requests=rollout.requests + requests[0], labels=labels, waiting=waiting)
-    return _observed(rollout, closed)
+    return _observe(rollout, closed)
 
 
-def _observed(rollout: Rollout, batch: Batch) -> Rollout:
+def _observe(rollout: Rollout, batch: EvidenceBatch) -> Rollout:
     """The rollout whose guards have taken a batch in."""
     exposure = rollout.spec.exposure_after(rollout.step)
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
@@ -136,7 +136,7 @@ def is_split_sound(rollout: Rollout) -> bool:
 
 def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
     """The rollout at another step; at each step, the tests of the split and of the canary's health start again."""
-    rollout = _observed(rollout, flush_counts(rollout.waiting))
+    rollout = _observe(rollout, flush_counts(rollout.waiting))
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return replace(
         rollout,
@@ -156,7 +156,7 @@ def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
 
 def resume(rollout: Rollout, now: float, reason: str) -> Rollout:
     """Resume a paused rollout at its step, with a deadline of its full length from now."""
-    return replace(advance(replace(rollout, state=State.RUNNING), rollout.step, now, reason), deadline_from=now)
+    return replace(advance(replace(rollout, state=RolloutState.RUNNING), rollout.step, now, reason), deadline_from=now)
 
 
 def note_ready(rollout: Rollout, ready: bool, now: float) -> Rollout:
@@ -177,7 +177,7 @@ def note_losses(rollout: Rollout, losses: int) -> Rollout:
     return replace(rollout, losses=max(rollout.losses, losses))
 
 
-def guard_verdicts(rollout: Rollout) -> dict[str, Verdict]:
+def guard_verdicts(rollout: Rollout) -> dict[str, GuardVerdict]:
     """Each guard's verdict, by its name."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return {guard.name: verdict(guard, state, rollout.guard_alpha) for guard, state in pairs}

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.gates import Step, steps_in, steps_out
+from penstock.core.rollouts.gates import RolloutStep, steps_in, steps_out
 from penstock.core.rollouts.guard_spec import COMPARED, MOST_GUARDS, GuardSpec, guard_in, guard_out
 from penstock.core.routing import POINTS
 from penstock.core.versions import is_version
 
-STEPS = tuple(map(Step, (100, 500, 2500, 5000, 10000)))
+STEPS = tuple(map(RolloutStep, (100, 500, 2500, 5000, 10000)))
 MIN_STEP_S = 30.0
 ALPHA = 0.01
 HOLD_BACK = 500
@@ -33,7 +33,7 @@ class RolloutSpec:
 
     to: str
     control: str
-    steps: tuple[Step, ...] = STEPS
+    steps: tuple[RolloutStep, ...] = STEPS
     min_step_s: float = MIN_STEP_S
     alpha: float = ALPHA
     guards: tuple[GuardSpec, ...] = GUARDS
@@ -141,7 +141,7 @@ def _is_default_errors(guard: GuardSpec) -> bool:
     return guard.metric == "errors" and not guard.limit
 
 
-def _steps(stated: Any, faults: list[str]) -> tuple[Step, ...]:
+def _steps(stated: Any, faults: list[str]) -> tuple[RolloutStep, ...]:
     try:
         return steps_in(stated)
     except InvalidInput as fault:

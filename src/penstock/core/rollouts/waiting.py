@@ -5,28 +5,28 @@ from collections.abc import Mapping
 
 from penstock.core.rollouts.gates import Gate
 from penstock.core.rollouts.guard_spec import ABSOLUTE
-from penstock.core.rollouts.guards import Verdict
+from penstock.core.rollouts.guards import GuardVerdict
 from penstock.core.rollouts.rollout import Rollout
 
 
-def waiting_for(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> list[str]:
+def waiting_for(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: float) -> list[str]:
     """What the next step of an open rollout still waits for, in words; nothing once it may begin."""
-    guards = [f"guard '{name}' to pass" for name in _undecided(rollout, verdicts)]
-    return [*_time(rollout, now), *guards, *_seen(rollout), *_outside(rollout)]
+    guards = [f"guard '{name}' to pass" for name in _undecided_guards(rollout, verdicts)]
+    return [*_missing_time(rollout, now), *guards, *_missing_counts(rollout), *_outside(rollout)]
 
 
-def waiting_inside(rollout: Rollout, verdicts: Mapping[str, Verdict], now: float) -> bool:
+def waiting_inside(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: float) -> bool:
     """Whether it waits for more than webhooks and queries; these are asked when nothing else is missing, so that a step
     is taken on fresh answers."""
-    return bool(_time(rollout, now) or _undecided(rollout, verdicts) or _seen(rollout))
+    return bool(_missing_time(rollout, now) or _undecided_guards(rollout, verdicts) or _missing_counts(rollout))
 
 
 def waiting_beside_guards(rollout: Rollout, now: float) -> list[str]:
     """The same without the guards."""
-    return [*_time(rollout, now), *_seen(rollout), *_outside(rollout)]
+    return [*_missing_time(rollout, now), *_missing_counts(rollout), *_outside(rollout)]
 
 
-def required(rollout: Rollout, names: Mapping[str, Verdict]) -> list[str]:
+def required_guards(rollout: Rollout, names: Mapping[str, GuardVerdict]) -> list[str]:
     """The guards that have to pass: in the shadow stage what can be said without callers; absolute limits only find
     harm."""
     if rollout.step < 0:
@@ -34,16 +34,16 @@ def required(rollout: Rollout, names: Mapping[str, Verdict]) -> list[str]:
     return [name for name in names if name not in ABSOLUTE]
 
 
-def _undecided(rollout: Rollout, verdicts: Mapping[str, Verdict]) -> list[str]:
-    return [name for name in required(rollout, verdicts) if verdicts[name] is not Verdict.PASS]
+def _undecided_guards(rollout: Rollout, verdicts: Mapping[str, GuardVerdict]) -> list[str]:
+    return [name for name in required_guards(rollout, verdicts) if verdicts[name] is not GuardVerdict.PASS]
 
 
-def _time(rollout: Rollout, now: float) -> list[str]:
+def _missing_time(rollout: Rollout, now: float) -> list[str]:
     seconds = rollout.spec.min_step_s - (now - rollout.step_at)
     return [f"{math.ceil(seconds)} s more at this step"] if seconds > 0 else []
 
 
-def _seen(rollout: Rollout) -> list[str]:
+def _missing_counts(rollout: Rollout) -> list[str]:
     if rollout.step < 0:
         return []
     step, waits = rollout.spec.steps[rollout.step], []

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from penstock.core.statistics.column_state import State
-from penstock.core.statistics.error_dependence import BLOCK, Dependence, inflations_of_bets
+from penstock.core.statistics.column_state import ColumnPhase
+from penstock.core.statistics.error_dependence import BLOCK, ErrorAutocorrelation, inflations_of_bets
 from penstock.core.statistics.error_rates import BURSTS
 
 LEAST = 100
@@ -63,7 +63,7 @@ class Gap:
         divide the gain of each tilt, because answers follow each other."""
         for index, (tilt, inflation) in enumerate(zip(TILTS, inflations, strict=True)):
             gain = _log_factor(tilt, probability, right) / inflation
-            self._logs[index] = _one_more(self._logs[index], onset_probability) + gain
+            self._logs[index] = _add_onset(self._logs[index], onset_probability) + gain
 
     @property
     def log_e(self) -> float:
@@ -74,7 +74,7 @@ class Gap:
         return top + math.log(sum(math.exp(one - top) for one in self._logs) / len(self._logs))
 
     @property
-    def worse(self) -> bool:
+    def is_worse(self) -> bool:
         """Whether most evidence says that answers are less often right than they should be."""
         return TILTS[self._logs.index(max(self._logs))] < 0
 
@@ -83,7 +83,7 @@ class GapRecovery:
     """Evidence that a gap is over: the same procedure in the other direction.
 
     The null hypothesis is that the log-odds of being right are still off by ``MARGIN`` or more to the side of the gap
-    (``worse``: downward). The likelihood ratio of the stated probability against that at the margin has a mean of at
+    (``is_worse``: downward). The likelihood ratio of the stated probability against that at the margin has a mean of at
     most 1 under all of it (monotone likelihood ratio), so while the gap lasts at least ``e^log_e`` answers lie on
     average before an end that is none.
     """
@@ -95,7 +95,7 @@ class GapRecovery:
     def add(self, probability: float, right: bool, inflation: float = 1.0) -> None:
         """One answer with its calibrated probability to be right, in [0, 1], and whether it was; ``inflation`` as of
         ``Gap``."""
-        self.log_e = _one_more(self.log_e) - _log_factor(self._tilt, probability, right) / inflation
+        self.log_e = _add_onset(self.log_e) - _log_factor(self._tilt, probability, right) / inflation
 
 
 class GapWatch:
@@ -111,12 +111,12 @@ class GapWatch:
         self._threshold = math.log(budget)
         self._gap = Gap()
         self._recovery: GapRecovery | None = None
-        self._dependence = Dependence()
+        self._dependence = ErrorAutocorrelation()
         self._block: list[int] = []
         self._answers = 0
         self._measure_at = 0.0
-        self._inflations = self._measured()
-        self.state = State.INSUFFICIENT_DATA
+        self._inflations = self._gain_divisors()
+        self.state = ColumnPhase.INSUFFICIENT_DATA
 
     @property
     def log_e(self) -> float:
@@ -139,15 +139,15 @@ class GapWatch:
     def _watch(self, probability: float, right: bool, onset_probability: float) -> None:
         self._gap.add(probability, right, onset_probability, self._inflations[:-2])
         if self._gap.log_e >= self._threshold:
-            self.state, self._recovery = State.DRIFT, GapRecovery(self._gap.worse)
+            self.state, self._recovery = ColumnPhase.DRIFT, GapRecovery(self._gap.is_worse)
         elif self._answers >= LEAST:
-            self.state = State.OK
+            self.state = ColumnPhase.OK
 
     def _recover(self, recovery: GapRecovery, probability: float, right: bool) -> None:
         recovery.add(probability, right, max(self._inflations[-2:]))
         if recovery.log_e >= self._threshold:
             self._gap.restart()
-            self.state, self._recovery = State.OK, None
+            self.state, self._recovery = ColumnPhase.OK, None
 
     def _learn(self, right: bool) -> None:
         """How answers that were wrong follow each other; where that is known, nothing more of it during a gap."""
@@ -162,9 +162,9 @@ class GapWatch:
         self._dependence.learn(block)
         if self._answers >= self._measure_at:
             self._measure_at = self._answers * GROWTH
-            self._inflations = self._measured()
+            self._inflations = self._gain_divisors()
 
-    def _measured(self) -> list[float]:
+    def _gain_divisors(self) -> list[float]:
         """By what the gains of ``BETS`` are divided, by what is known of how errors follow each other."""
         inflation = 1 + SAFETY_FACTOR * (self._dependence.inflation() - 1)
         if self._dependence.bursts() < BURSTS:
@@ -173,7 +173,7 @@ class GapWatch:
         return found
 
 
-def _one_more(log_m: float, begun: float = 1.0) -> float:
+def _add_onset(log_m: float, begun: float = 1.0) -> float:
     """The logarithm of a sum to which one start of a change, or a part of one, is added."""
     return math.log(begun + math.exp(log_m)) if log_m < 30 else log_m
 

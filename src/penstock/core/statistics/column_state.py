@@ -7,7 +7,7 @@ LEAST_ROWS = 100
 """Rows before which no state is reported."""
 
 
-class State(StrEnum):
+class ColumnPhase(StrEnum):
     """What is known of one column."""
 
     OK = "ok"
@@ -19,14 +19,14 @@ class State(StrEnum):
 class ColumnState:
     """What is said of one feature; ``since`` is when a drift began, by the evidence."""
 
-    state: State = State.INSUFFICIENT_DATA
+    state: ColumnPhase = ColumnPhase.INSUFFICIENT_DATA
     since: float = 0.0
 
 
-def judged(column: ColumnState, rows: float, alarmed: bool, since: float, over: bool) -> ColumnState:
+def next_column_state(column: ColumnState, rows: float, alarmed: bool, since: float, over: bool) -> ColumnState:
     """What is said after one more look, at which there was an alarm, or evidence that a drift is ``over``."""
-    if column.state is State.DRIFT:
-        return ColumnState(State.OK) if over and not alarmed else column
+    if column.state is ColumnPhase.DRIFT:
+        return ColumnState(ColumnPhase.OK) if over and not alarmed else column
     if alarmed:
-        return ColumnState(State.DRIFT, since)
-    return ColumnState(State.OK if rows >= LEAST_ROWS else State.INSUFFICIENT_DATA)
+        return ColumnState(ColumnPhase.DRIFT, since)
+    return ColumnState(ColumnPhase.OK if rows >= LEAST_ROWS else ColumnPhase.INSUFFICIENT_DATA)

@@ -28,7 +28,7 @@ class Mean:
     total: float = 0.0
     squares: float = field(default=0.0)
 
-    def plus(self, count: int, total: float, squares: float) -> "Mean":
+    def with_values(self, count: int, total: float, squares: float) -> "Mean":
         """With further values."""
         return Mean(self.count + count, self.total + total, self.squares + squares)
 

@@ -18,7 +18,7 @@ FEW = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class EffectSizes:
     """Effect sizes between reference and window: they say how much, not whether."""
 
     rows: int
@@ -45,7 +45,7 @@ def scores(
     edges: Sequence[float] = (),
     std: float = 0.0,
     correlation: float = 0.0,
-) -> Scores:
+) -> EffectSizes:
     """Compare a window's counts with the reference's, place by place.
 
     PSI, Jensen-Shannon distance (natural logarithm, root), Hellinger distance, the Kolmogorov-Smirnov statistic over
@@ -61,7 +61,7 @@ def scores(
     counted = np.asarray(window, float)
     rows, m = float(counted.sum()), float(sum(reference))
     if not rows or not m:
-        return Scores(int(rows), 0.0, math.inf, 0.0, 0.0, 0.0, 0.0)
+        return EffectSizes(int(rows), 0.0, math.inf, 0.0, 0.0, 0.0, 0.0)
     r = shares(reference)
     p = shares(window)
     psi = float(((p - r) * np.log(p / r)).sum())
@@ -72,7 +72,7 @@ def scores(
     chi_square, degrees = _chi_square(np.asarray(reference, float), counted)
     change = p - r
     order = np.argsort(-np.abs(change))[:3]
-    return Scores(
+    return EffectSizes(
         int(rows),
         psi,
         quantile + NEGLIGIBLE_PSI,

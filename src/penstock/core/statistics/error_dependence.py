@@ -32,31 +32,31 @@ MOST_OF_BETS = 10_000.0
 _HALVINGS = 16
 
 Floats = NDArray[np.float64]
-Labels = NDArray[np.intp]
+LabelIndices = NDArray[np.intp]
 
 _PLACES = LAGS[-1] + np.arange(BLOCK) - np.array(LAGS)[:, None]
 _ROWS = 4 * np.arange(len(LAGS))[:, None]
 
 
-class Dependence:
+class ErrorAutocorrelation:
     """Counts of pairs of labels: ``counts`` [lags, before, now], of right (0) and wrong (1); memory is constant."""
 
     def __init__(self) -> None:
         self.counts: Floats = np.zeros((len(LAGS), 2, 2))
-        self._history: Labels = np.full(LAGS[-1], -1, np.intp)
+        self._history: LabelIndices = np.full(LAGS[-1], -1, np.intp)
 
-    def before(self, spacing: int, block: Labels) -> Labels:
+    def before(self, spacing: int, block: LabelIndices) -> LabelIndices:
         """The labels that lie ``spacing`` before each of the block [BLOCK], -1 where there is none."""
         return np.concatenate([self._history, block])[LAGS[-1] - spacing : LAGS[-1] - spacing + BLOCK]
 
-    def learn(self, block: Labels) -> None:
+    def learn(self, block: LabelIndices) -> None:
         """Take a block [BLOCK] into the counts, and remember it."""
         past = np.concatenate([self._history, block])[_PLACES]
         pairs = (_ROWS + 2 * past + block)[past >= 0]
         self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
         self.remember(block)
 
-    def remember(self, block: Labels) -> None:
+    def remember(self, block: LabelIndices) -> None:
         """Keep a block as what lies before the next."""
         self._history = np.concatenate([self._history[BLOCK:], block])
 
@@ -86,11 +86,13 @@ class Dependence:
         what remains."""
         correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
         standard_error = 1 / math.sqrt(max(1.0, rows))
-        left = [_excess(correlations[index : index + 3], standard_error, 2.0) for index in range(len(SPACINGS))]
+        left = [
+            _excess_inflation(correlations[index : index + 3], standard_error, 2.0) for index in range(len(SPACINGS))
+        ]
         index = next((index for index, one in enumerate(left) if one <= REMAINS), len(left) - 1)
         index = min(2 * index, index + 1, len(left) - 1)  # where memory is longer than a chain's, one step to be safe
         tolerated = 0.0 if index else 1.0  # by chance alone, unless memory is known to be longer than a chain's
-        excess = _excess(correlations[index : index + 3], standard_error, tolerated)
+        excess = _excess_inflation(correlations[index : index + 3], standard_error, tolerated)
         return SPACINGS[index], min(MOST, 1 + SAFETY_FACTOR * excess + standard_error)
 
     def inflation(self) -> float:
@@ -144,7 +146,7 @@ def _correlations(counts: Floats) -> list[float]:
     return found
 
 
-def _excess(correlations: list[float], standard_error: float, errors: float) -> float:
+def _excess_inflation(correlations: list[float], standard_error: float, errors: float) -> float:
     """The inflation of the variance over a Markov chain's, less one, beyond so many of its standard errors.
 
     By the correlations at one, two and four times a spacing, of which each is off by ``standard_error``: the sum of all

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from penstock.core.statistics.error_dependence import BLOCK, SPACINGS, Dependence, Floats, Labels
+from penstock.core.statistics.error_dependence import BLOCK, SPACINGS, ErrorAutocorrelation, Floats, LabelIndices
 
 MULTIPLES = (-8.0, -4.0, -2.0, -1.0, 1.0, 2.0, 4.0, 8.0)
 """The tilts, in units of the smallest."""
@@ -83,7 +83,7 @@ class RateWatch:
         self._known = known
         self.rows = self.wrong = 0.0
         self._labels = 0
-        self._dependence = Dependence()
+        self._dependence = ErrorAutocorrelation()
         self.spacing, self.inflation = SPACINGS[-1], UNMEASURED
         self._measured, self._measure_at = False, 0.0
         self._sums = StartSums(len(MULTIPLES), self.spacing)
@@ -110,7 +110,7 @@ class RateWatch:
         """The smallest tilt."""
         return min(SMALLEST, math.sqrt(2 * NEGLIGIBLE / (self.rate * (1 - self.rate))))
 
-    def learn(self, block: Labels) -> None:
+    def learn(self, block: LabelIndices) -> None:
         """Take a block as usual, without weighing it."""
         self._dependence.learn(block)
         self._labels += BLOCK
@@ -128,7 +128,7 @@ class RateWatch:
             self.spacing = spacing
             self._sums.respace(spacing)
 
-    def watch(self, block: Labels, onset_probability: float = 1.0) -> None:
+    def watch(self, block: LabelIndices, onset_probability: float = 1.0) -> None:
         """Weigh a block, of which a change may begin at the share ``onset_probability``, then take it as usual."""
         gains = self._gains(block, self.smallest() * np.array(MULTIPLES)) / self.inflation
         self._sums.take(self._labels, np.exp(gains), onset_probability)
@@ -137,7 +137,7 @@ class RateWatch:
         self._risen = np.maximum(self._risen + gains.sum(axis=0) / self.spacing, 0.0)
         self.learn(block)
 
-    def _gains(self, block: Labels, tilts: Floats) -> Floats:
+    def _gains(self, block: LabelIndices, tilts: Floats) -> Floats:
         """The logarithms of the factors [BLOCK, tilts]."""
         rate, correlation = self.rate, self._dependence.correlation(self.spacing)
         least = -0.99 * min(rate / (1 - rate), (1 - rate) / rate)
@@ -165,7 +165,7 @@ class RateWatch:
         self._worse = worse
         self._recovery = StartSums(1, self.spacing)
 
-    def watch_recovery(self, block: Labels) -> None:
+    def watch_recovery(self, block: LabelIndices) -> None:
         """Weigh a block as evidence that the change is over."""
         rate = self.rate
         worth = max(1.0, self.usual()[1] / self.inflation)

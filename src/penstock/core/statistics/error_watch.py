@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.core.statistics.column_state import State
-from penstock.core.statistics.error_dependence import BLOCK, Floats, Labels
+from penstock.core.statistics.column_state import ColumnPhase
+from penstock.core.statistics.error_dependence import BLOCK, Floats, LabelIndices
 from penstock.core.statistics.error_rates import BURSTS, RateWatch
 
 BASELINE = 19 * BLOCK
@@ -47,7 +47,7 @@ class ErrorWatch:
         self._begun: list[float] = []
         self._labels = 0
         self._change = ErrorChange(False, 0, False, 0.0)
-        self.state = State.INSUFFICIENT_DATA
+        self.state = ColumnPhase.INSUFFICIENT_DATA
         self.alarms = 0
         if known is not None:
             self._edges, self._rates = [0.5], [RateWatch(known)]
@@ -60,7 +60,7 @@ class ErrorWatch:
         if not self._rates:
             if len(self._pending) < BASELINE:
                 return []
-            self._settle(np.array(self._pending[:BASELINE]))
+            self._set_usual(np.array(self._pending[:BASELINE]))
         changes, whole = [], len(self._pending) - len(self._pending) % BLOCK
         for start in range(0, whole, BLOCK):
             block = slice(start, start + BLOCK)
@@ -69,7 +69,7 @@ class ErrorWatch:
         del self._pending[:whole], self._begun[:whole]
         return changes
 
-    def _settle(self, errors: Floats) -> None:
+    def _set_usual(self, errors: Floats) -> None:
         """What was gathered is what is usual."""
         values = np.unique(errors)
         self._edges = [0.5]
@@ -82,21 +82,21 @@ class ErrorWatch:
         self._labels += len(errors)
         del self._pending[: len(errors)], self._begun[: len(errors)]
 
-    def _split(self, errors: Floats) -> list[Labels]:
+    def _split(self, errors: Floats) -> list[LabelIndices]:
         """Which errors of a block exceed each edge."""
         return [(errors > edge).astype(np.intp) for edge in self._edges]
 
-    def _step(self, blocks: Sequence[Labels], onset_probability: float) -> ErrorChange | None:
+    def _step(self, blocks: Sequence[LabelIndices], onset_probability: float) -> ErrorChange | None:
         self._labels += BLOCK
-        if self.state is State.DRIFT:
+        if self.state is ColumnPhase.DRIFT:
             return self._recover(blocks)
         for rate, block in zip(self._rates, blocks, strict=True):
             rate.measure()
             rate.watch(block, onset_probability)
         if self.evidence() >= self._budget:
             return self._begin()
-        if self.state is State.INSUFFICIENT_DATA and self._is_informed():
-            self.state = State.OK
+        if self.state is ColumnPhase.INSUFFICIENT_DATA and self._is_informed():
+            self.state = ColumnPhase.OK
         return None
 
     def _begin(self) -> ErrorChange:
@@ -105,11 +105,11 @@ class ErrorWatch:
         for rate in self._rates:
             rate.begin(worse)
         self.alarms += 1
-        self.state = State.DRIFT
+        self.state = ColumnPhase.DRIFT
         self._change = ErrorChange(True, since, worse, log_e)
         return self._change
 
-    def _recover(self, blocks: Sequence[Labels]) -> ErrorChange | None:
+    def _recover(self, blocks: Sequence[LabelIndices]) -> ErrorChange | None:
         for rate, block in zip(self._rates, blocks, strict=True):
             rate.watch_recovery(block)
         least = min(rate.recovered() for rate in self._rates)
@@ -117,7 +117,7 @@ class ErrorWatch:
             return None
         for rate in self._rates:
             rate.restart()
-        self.state = State.OK
+        self.state = ColumnPhase.OK
         return ErrorChange(False, self._labels, self._change.worse, math.log(least))
 
     def _is_informed(self) -> bool:

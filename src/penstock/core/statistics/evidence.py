@@ -68,7 +68,7 @@ class Evidence:
         """Observations of the control."""
         return int(sum(self.control))
 
-    def restarted(self) -> "Evidence":
+    def restart(self) -> "Evidence":
         """The same counts, to estimate from, and no evidence."""
         return Evidence(self.canary, self.control, recent=self.recent, begun_at=self.n_canary)
 
@@ -76,7 +76,7 @@ class Evidence:
 def with_batch(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float]) -> Evidence:
     """The evidence after a batch whose bets, with equal weights, gained that much (in nats)."""
     bets = tuple(map(sum, zip(_bets(evidence, len(gains), 0.0), gains, strict=True)))
-    return _counted(evidence, a, b, bets, average(bets, [1 / len(bets)] * len(bets)))
+    return _with_counts(evidence, a, b, bets, average(bets, [1 / len(bets)] * len(bets)))
 
 
 def with_batch_any_onset(
@@ -90,7 +90,7 @@ def with_batch_any_onset(
     fresh = onset_weight(after) - onset_weight(before)  # for an onset at the next batch
     bets = tuple(float(np.logaddexp(one, math.log(fresh))) if fresh > 0 else one for one in grown)
     unspent = 1 - FROM_THE_START - onset_weight(after)
-    return _counted(evidence, a, b, bets, average((*bets, 0.0), (*weights, unspent)))
+    return _with_counts(evidence, a, b, bets, average((*bets, 0.0), (*weights, unspent)))
 
 
 def _bets(evidence: Evidence, many: int, start: float) -> tuple[float, ...]:
@@ -113,7 +113,7 @@ def with_recent(evidence: Evidence, a: Counts) -> tuple[float, ...]:
     return tuple(recent)
 
 
-def _counted(evidence: Evidence, a: Counts, b: Counts, bets: tuple[float, ...], log_e: float) -> Evidence:
+def _with_counts(evidence: Evidence, a: Counts, b: Counts, bets: tuple[float, ...], log_e: float) -> Evidence:
     canary, control = _sum(evidence.canary, a), _sum(evidence.control, b)
     peak = max(evidence.peak, log_e)
     return replace(evidence, canary=canary, control=control, log_e=log_e, peak=peak, bets=bets)
@@ -139,19 +139,19 @@ def parts(evidence: Evidence, a: Counts, b: Counts) -> Iterator[tuple[Counts, Co
     """
     n_a, n_b = float(a.sum()), float(b.sum())
     doublings = int(math.log2(max(1.0, n_a / FIRST_PART + 1)))
-    if doublings < 2 or n_b < doublings or n_a + n_b >= MOST_DIVIDED or not _whole(a) or not _whole(b):
+    if doublings < 2 or n_b < doublings or n_a + n_b >= MOST_DIVIDED or not _are_whole(a) or not _are_whole(b):
         yield a, b
         return
     draw = np.random.default_rng([evidence.n_canary, evidence.n_control, int(n_a), int(n_b)])
     shares = [(2.0**index - 1) / (2.0**doublings - 1) for index in range(1, doublings + 1)]
-    yield from zip(_dealt(draw, a, shares), _dealt(draw, b, shares), strict=True)
+    yield from zip(_deal(draw, a, shares), _deal(draw, b, shares), strict=True)
 
 
-def _whole(counts: Counts) -> bool:
+def _are_whole(counts: Counts) -> bool:
     return bool((counts == np.rint(counts)).all())
 
 
-def _dealt(draw: np.random.Generator, counts: Counts, shares: Sequence[float]) -> list[Counts]:
+def _deal(draw: np.random.Generator, counts: Counts, shares: Sequence[float]) -> list[Counts]:
     left, total, found, dealt = counts.astype(np.int64), int(counts.sum()), [], 0
     for share in shares:
         size = round(share * total) - dealt

@@ -153,15 +153,15 @@ def evidence(counts: Counts, usual: Counts, margins: Counts, worth: Counts) -> C
     reference was made of.
     """
     share = usual / usual.sum(axis=1)[:, None]
-    return np.minimum(_of_distance(counts, share, margins, worth), _of_rare(counts, share, margins, worth))
+    return np.minimum(_distance_log_ratio(counts, share, margins, worth), _rare_log_e(counts, share, margins, worth))
 
 
-def _of_distance(counts: Counts, share: Counts, margins: Counts, worth: Counts) -> Counts:
+def _distance_log_ratio(counts: Counts, share: Counts, margins: Counts, worth: Counts) -> Counts:
     """The log ratio of the densities of the distance; rare places count as one."""
     rows, rare = counts.sum(axis=1), share < RARE
-    found = _pooled(counts / rows[:, None], rare)
-    degrees = np.count_nonzero(_pooled(share, rare), axis=1) - 1.0
-    distance = 4 * rows * ((np.sqrt(found) - np.sqrt(_pooled(share, rare))) ** 2).sum(axis=1)
+    found = _pool_rare(counts / rows[:, None], rare)
+    degrees = np.count_nonzero(_pool_rare(share, rare), axis=1) - 1.0
+    distance = 4 * rows * ((np.sqrt(found) - np.sqrt(_pool_rare(share, rare))) ** 2).sum(axis=1)
     spread, off = 1 + rows / worth, 2 * rows * margins
     half = np.maximum(degrees, 1.0) / 2
     near = -half * np.log(spread) + distance / 2 * (1 - 1 / spread)
@@ -169,7 +169,7 @@ def _of_distance(counts: Counts, share: Counts, margins: Counts, worth: Counts) 
     return np.where(degrees > 0, ratio, math.inf)
 
 
-def _pooled(share: Counts, rare: NDArray[np.bool_]) -> Counts:
+def _pool_rare(share: Counts, rare: NDArray[np.bool_]) -> Counts:
     return np.column_stack([np.where(rare, 0.0, share), np.where(rare, share, 0.0).sum(axis=1)])
 
 
@@ -183,13 +183,13 @@ def _log_0f1(b: Counts, z: Counts) -> Counts:
     return np.asarray(np.logaddexp.reduce(terms, axis=1), float)
 
 
-def _of_rare(counts: Counts, share: Counts, margins: Counts, worth: Counts) -> Counts:
+def _rare_log_e(counts: Counts, share: Counts, margins: Counts, worth: Counts) -> Counts:
     """The least log e-value of all rare places, each against a share at or above its ceiling."""
     some = (share < RARE).any(axis=0)
     rows, share, own = counts.sum(axis=1)[:, None], share[:, some], counts[:, some]
     prior, others = share * worth[:, None], (1 - share) * worth[:, None]
     near = log_gamma_ratio(prior, own) + log_gamma_ratio(others, rows - own) - log_gamma_ratio(prior + others, rows)
-    most = np.maximum(own / rows, _ceilings(share, margins))
+    most = np.maximum(own / rows, _share_ceilings(share, margins))
     far = _times_log(own, most) + _times_log(rows - own, 1 - most)
     return np.asarray(np.where(share < RARE, near - far, math.inf).min(axis=1, initial=math.inf), float)
 
@@ -198,7 +198,7 @@ def _times_log(counts: Counts, share: Counts) -> Counts:
     return counts * np.log(np.where(counts > 0, share, 1.0))
 
 
-def _ceilings(share: Counts, margins: Counts) -> Counts:
+def _share_ceilings(share: Counts, margins: Counts) -> Counts:
     """The share above each ``share`` at which it alone is ``margins`` nats away; about 1 where there is none."""
     low, high = share, np.full(share.shape, 1 - 1e-12)
     for _ in range(_STEPS):
@@ -215,7 +215,7 @@ class Recoveries:
     def __init__(self) -> None:
         self._open: dict[int, Recovery] = {}
 
-    def look(
+    def find_recovered(
         self,
         changed: Collection[int],
         alarmed: Collection[int],

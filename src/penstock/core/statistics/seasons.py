@@ -66,7 +66,7 @@ def distinguishable_hours(seconds: Counts) -> int:
     return 0
 
 
-def smoothed(counts: Counts, kernel: Sequence[float] = KERNEL) -> Counts:
+def smooth(counts: Counts, kernel: Sequence[float] = KERNEL) -> Counts:
     """The usual counts [hours, places] of each hour, drawn from those around it, of as many rows as they are worth."""
     rows = counts.sum(axis=1)
     steps = range(-(len(kernel) // 2), len(kernel) // 2 + 1)
@@ -83,18 +83,18 @@ class SeasonalProfile:
     it goes over from one to the other, in quarters."""
 
     def __init__(self, hours: Counts) -> None:
-        self._counts = smoothed(np.asarray(hours, float))
+        self._counts = smooth(np.asarray(hours, float))
         self._shares = np.array([shares(one) for one in self._counts])
 
     def counts(self, quarter: int) -> Counts:
         """The usual counts in this quarter of an hour."""
-        hour, share = _between(quarter, len(self._counts))
+        hour, share = _interpolation(quarter, len(self._counts))
         return np.asarray((1 - share) * self._counts[hour] + share * self._counts[hour - len(self._counts) + 1], float)
 
     def divergence_nearby(self, quarter: int) -> float:
         """Nats a row that one hour is apart from the next around this time: so far off may the kernel be, where what is
         usual changes at once, as at midnight before a holiday."""
-        hour, share = _between(quarter, len(self._counts))
+        hour, share = _interpolation(quarter, len(self._counts))
         now = (1 - share) * self._shares[hour] + share * self._shares[hour - len(self._counts) + 1]
         around = [self._shares[(hour + step) % len(self._counts)] for step in (-1, 0, 1, 2)]
         return max(_divergence(one, now) for one in around)
@@ -105,7 +105,7 @@ def quarter_of(seconds: float, hours: int) -> int:
     return int((seconds - MONDAY_S) // (HOUR_S / 4) % (4 * hours))
 
 
-def _between(quarter: int, hours: int) -> tuple[int, float]:
+def _interpolation(quarter: int, hours: int) -> tuple[int, float]:
     """The hour whose middle was last, and how far on the way to the next one the middle of the quarter is."""
     place = (quarter + 0.5) / 4 - 0.5
     hour = int(place // 1)
@@ -119,14 +119,14 @@ def seasonal_variation(counts: Counts) -> float:
     places = int((whole > 0).sum()) - 1
     if len(counts) < FEWEST_CHUNKS or places < 1 or not rows.all():
         return 0.0
-    if float((2 * rows * _apart(counts, whole)).sum()) <= chi_square_quantile((len(counts) - 1) * places, SURE):
+    if float((2 * rows * _divergences(counts, whole)).sum()) <= chi_square_quantile((len(counts) - 1) * places, SURE):
         return 0.0
-    smooth = smoothed(counts, NARROW) if len(counts) >= MANY_CHUNKS else counts
+    averaged = smooth(counts, NARROW) if len(counts) >= MANY_CHUNKS else counts
     usual = shares(whole)
-    return min(max(_divergence(one / one.sum(), usual) for one in smooth), MAX_SEASONAL_VARIATION)
+    return min(max(_divergence(one / one.sum(), usual) for one in averaged), MAX_SEASONAL_VARIATION)
 
 
-def _apart(counts: Counts, whole: Counts) -> Counts:
+def _divergences(counts: Counts, whole: Counts) -> Counts:
     """Nats a row (Kullback-Leibler) that each row of counts lies from the whole."""
     p = counts / counts.sum(axis=1)[:, None]
     logs = np.log(np.maximum(p, 1e-12)) - np.log(shares(whole))

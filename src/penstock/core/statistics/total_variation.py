@@ -34,8 +34,8 @@ def distance_below(evidence: Evidence, a: ArrayLike, b: ArrayLike, limit: float)
     n_a, n_b = float(canary.sum()), float(control.sum())
     if not n_a or not n_b:
         return evidence
-    canary_sum = _added(evidence.canary, canary)
-    control_sum = _added(evidence.control, control * (n_a / n_b))
+    canary_sum = _add_counts(evidence.canary, canary)
+    control_sum = _add_counts(evidence.control, control * (n_a / n_b))
     variance = evidence.variance + n_a * (1 + n_a / n_b) / 4
     apart = float(
         np.maximum(canary_sum - control_sum, 0.0).sum()
@@ -51,7 +51,7 @@ def distance_below(evidence: Evidence, a: ArrayLike, b: ArrayLike, limit: float)
     )
 
 
-def _added(before: tuple[float, ...], now: Counts) -> Counts:
+def _add_counts(before: tuple[float, ...], now: Counts) -> Counts:
     return np.asarray(before) + now if before else now
 
 

@@ -50,25 +50,25 @@ def exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, any_onset: bool = Fa
     """
     for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
         gains = _distribution_gains(evidence, one, other, ordered=True, any_onset=any_onset)
-        evidence = _taken(evidence, one, other, gains, any_onset)
+        evidence = _take(evidence, one, other, gains, any_onset)
     return evidence
 
 
 def rate_exceeds(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float, any_onset: bool = False) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at most the control's plus ``margin``"."""
     for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
-        evidence = _taken(evidence, one, other, _rate_gains(evidence, one, other, margin, True, any_onset), any_onset)
+        evidence = _take(evidence, one, other, _rate_gains(evidence, one, other, margin, True, any_onset), any_onset)
     return evidence
 
 
 def rate_below(evidence: Evidence, a: ArrayLike, b: ArrayLike, margin: float) -> Evidence:
     """One batch of (bad, other) counts for "the canary's bad rate is at least the control's plus ``margin``"."""
     for one, other in parts(evidence, np.asarray(a, float), np.asarray(b, float)):
-        evidence = _taken(evidence, one, other, _rate_gains(evidence, one, other, margin, False, False), False)
+        evidence = _take(evidence, one, other, _rate_gains(evidence, one, other, margin, False, False), False)
     return evidence
 
 
-def _taken(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float], any_onset: bool) -> Evidence:
+def _take(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float], any_onset: bool) -> Evidence:
     if not any_onset:
         return with_batch(evidence, a, b, gains)
     recent = with_recent(evidence, a)
@@ -78,15 +78,15 @@ def _taken(evidence: Evidence, a: Counts, b: Counts, gains: Sequence[float], any
 def estimates(evidence: Evidence, bins: int, any_onset: bool = False) -> tuple[Counts, Counts]:
     """What the next batch is expected to look like, for canary (as it was recently, if ``any_onset``) and
     control."""
-    control = _filled(evidence.control, bins)
-    canary = _filled(evidence.recent if any_onset else evidence.canary, bins)
+    control = _fill(evidence.control, bins)
+    canary = _fill(evidence.recent if any_onset else evidence.canary, bins)
     pooled = control + canary + CONTROL_PRIOR / bins
     theta_b = (control + CONTROL_PRIOR * pooled / pooled.sum()) / (control.sum() + CONTROL_PRIOR)
     theta_a = (canary + PRIOR * theta_b) / (canary.sum() + PRIOR)
     return theta_a, theta_b
 
 
-def _filled(counts: tuple[float, ...], bins: int) -> Counts:
+def _fill(counts: tuple[float, ...], bins: int) -> Counts:
     return np.asarray(counts, float) if counts else np.zeros(bins)
 
 
@@ -96,7 +96,7 @@ def _distribution_gains(evidence: Evidence, a: Counts, b: Counts, ordered: bool,
     if not n_a or not n_b or not evidence.control:
         return gains
     theta_a, theta_b = estimates(evidence, len(a), any_onset)
-    bets = [theta_a, *(_moved_up(theta_b, bins) for bins in SHIFTS)] if ordered else [theta_a]
+    bets = [theta_a, *(_shift_up(theta_b, bins) for bins in SHIFTS)] if ordered else [theta_a]
     for index, bet in enumerate(bets):
         theta = theta_b * isotonic(bet / theta_b, theta_b) if ordered else bet
         null = (n_a * theta + n_b * theta_b) / (n_a + n_b)
@@ -104,7 +104,7 @@ def _distribution_gains(evidence: Evidence, a: Counts, b: Counts, ordered: bool,
     return gains
 
 
-def _moved_up(theta: Counts, bins: int) -> Counts:
+def _shift_up(theta: Counts, bins: int) -> Counts:
     """The distribution with everything ``bins`` higher, a little of it left where it was."""
     bins = min(bins, len(theta) - 1)
     shifted = np.concatenate([np.zeros(bins), theta[:-bins]])
@@ -140,12 +140,12 @@ def _rate_gains(evidence: Evidence, a: Counts, b: Counts, margin: float, above: 
     bets = [theta_a, *(min(0.5, margin + theta_b * ratio) for ratio in RATIOS)] if above else [theta_a]
     for index, bet in enumerate(bets):
         if (bet > theta_b + margin) if above else (bet < theta_b + margin):
-            null = _closest(n_a, bet, n_b, theta_b, margin)
+            null = _closest_rates(n_a, bet, n_b, theta_b, margin)
             gains[index] = _bernoulli(a, bet, null + margin) + _bernoulli(b, theta_b, null)
     return gains
 
 
-def _closest(n_a: float, theta_a: float, n_b: float, theta_b: float, margin: float) -> float:
+def _closest_rates(n_a: float, theta_a: float, n_b: float, theta_b: float, margin: float) -> float:
     """The rate p that minimises ``n_a KL(theta_a | p + margin) + n_b KL(theta_b | p)``, by bisection of the slope."""
     low, high = max(0.0, -margin) + TINY, min(1.0, 1.0 - margin) - TINY
     for _ in range(60):

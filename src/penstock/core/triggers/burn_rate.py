@@ -11,7 +11,7 @@ MOST_COUNTS = 15_000
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class RequestCounts:
     """Requests answered until a time (seconds since the epoch), callers' mistakes left out: how many, how many of them
     failed, and how many took longer than the objective."""
 
@@ -22,7 +22,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Burn:
+class BurnRates:
     """What happened in a window: so many requests, and each objective's burn rate: 1 uses up exactly what it allows."""
 
     requests: int
@@ -37,7 +37,7 @@ def budgets(objectives: Mapping[str, float]) -> dict[str, float]:
     return {name: share for name, share in allowed.items() if share}
 
 
-def burn(history: Sequence[Counts], window_s: float, allowed: Mapping[str, float]) -> Burn | None:
+def burn_rates(history: Sequence[RequestCounts], window_s: float, allowed: Mapping[str, float]) -> BurnRates | None:
     """The burn over the last seconds of a history; None while it does not reach back so far."""
     if not history:
         return None
@@ -47,7 +47,9 @@ def burn(history: Sequence[Counts], window_s: float, allowed: Mapping[str, float
         return None
     requests = last.requests - first.requests
     bad = {"error_ratio": last.failed - first.failed, "latency_p99_ms": last.slow - first.slow}
-    return Burn(requests, {name: bad[name] / requests / share if requests else 0.0 for name, share in allowed.items()})
+    return BurnRates(
+        requests, {name: bad[name] / requests / share if requests else 0.0 for name, share in allowed.items()}
+    )
 
 
 class History:
@@ -57,27 +59,29 @@ class History:
     def __init__(self, window_s: float, step_s: float) -> None:
         self.step_s = max(step_s, window_s / MOST_COUNTS)
         self.window_s = window_s
-        self._raw: Counts | None = None
-        self._counts: deque[Counts] = deque(maxlen=int(window_s / self.step_s) + 3)
+        self._raw: RequestCounts | None = None
+        self._counts: deque[RequestCounts] = deque(maxlen=int(window_s / self.step_s) + 3)
 
     def takes(self, at: float) -> bool:
         """Whether counts of this time are far enough from the last ones."""
         return self._raw is None or at - self._raw.at >= self.step_s
 
-    def add(self, now: Counts) -> None:
+    def add(self, now: RequestCounts) -> None:
         """What is counted now; it is left out if it is too near to the last counts."""
         if not self.takes(now.at):
             return
-        self._counts.append(Counts(now.at) if self._raw is None else _increased(self._counts[-1], self._raw, now))
+        self._counts.append(
+            RequestCounts(now.at) if self._raw is None else _add_increase(self._counts[-1], self._raw, now)
+        )
         self._raw = now
 
-    def counts(self) -> tuple[Counts, ...]:
+    def counts(self) -> tuple[RequestCounts, ...]:
         """Oldest first."""
         return tuple(self._counts)
 
 
-def _increased(sum_so_far: Counts, before: Counts, now: Counts) -> Counts:
-    return Counts(
+def _add_increase(sum_so_far: RequestCounts, before: RequestCounts, now: RequestCounts) -> RequestCounts:
+    return RequestCounts(
         now.at,
         sum_so_far.requests + max(0, now.requests - before.requests),
         sum_so_far.failed + max(0, now.failed - before.failed),

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from penstock.core.triggers.burn_rate import Counts, budgets, burn
-from penstock.core.triggers.state import Memory
+from penstock.core.triggers.burn_rate import RequestCounts, budgets, burn_rates
+from penstock.core.triggers.state import RuleMemory
 
 Document = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class VersionSnapshot:
     """What is known of the version that answers, at a time (seconds since the epoch).
 
     ``monitor`` is its document; ``age_s`` how long ago it came; ``labels`` how many labels it got in all. ``ready``:
@@ -36,11 +36,11 @@ class Snapshot:
     ready: bool = True
     failed: Collection[str] = ()
     objectives: Mapping[str, float] = field(default_factory=dict)
-    history: Sequence[Counts] = ()
+    history: Sequence[RequestCounts] = ()
     wall: float | None = None
 
     @property
-    def looked(self) -> float:
+    def schedule_time(self) -> float:
         """When schedules are looked at, in seconds since the epoch."""
         return self.now if self.wall is None else self.wall
 
@@ -51,7 +51,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ConditionResult:
     """Whether a condition holds, and what it rests on."""
 
     holds: bool
@@ -85,26 +85,26 @@ class Condition:
         return [leaf for part in self.parts for leaf in part.leaves()] if self.parts else [self]
 
 
-def evaluate(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
+def evaluate(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
     """Whether a condition holds now; ``memory`` is what its rule remembers."""
     match condition.word:
         case "all":
             found = [evaluate(part, snapshot, memory) for part in condition.parts]
-            return Finding(all(one.holds for one in found), _evidence(found))
+            return ConditionResult(all(one.holds for one in found), _evidence(found))
         case "any":
             found = [evaluate(part, snapshot, memory) for part in condition.parts]
-            return Finding(any(one.holds for one in found), _evidence([one for one in found if one.holds]))
+            return ConditionResult(any(one.holds for one in found), _evidence([one for one in found if one.holds]))
         case "not":
-            return Finding(not evaluate(condition.parts[0], snapshot, memory).holds)
+            return ConditionResult(not evaluate(condition.parts[0], snapshot, memory).holds)
         case word:
             return SIMPLE[word](condition, snapshot, memory)
 
 
-def _evidence(found: Sequence[Finding]) -> tuple[Document, ...]:
+def _evidence(found: Sequence[ConditionResult]) -> tuple[Document, ...]:
     return tuple(one for part in found for one in part.evidence)
 
 
-def _drift(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+def _drift(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     scope, monitor = condition.values["scope"], snapshot.monitor
     joint = [monitor["joint"]] if monitor.get("joint") else []
     columns = {
@@ -128,7 +128,7 @@ def _drift(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
             for one in reported
         ],
     }
-    return Finding(len(drifting) >= condition.values["at_least"], (evidence,))
+    return ConditionResult(len(drifting) >= condition.values["at_least"], (evidence,))
 
 
 def _drifting_slices(monitor: Document) -> list[Document]:
@@ -140,13 +140,13 @@ def _drifting_slices(monitor: Document) -> list[Document]:
     ]
 
 
-def _performance(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
+def _performance(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
     values, performance = condition.values, snapshot.monitor.get("performance") or {}
     estimated = values["source"] == "estimated"
     known = performance.get("estimated" if estimated else "windowed") or {}
     value, labels = known.get(values["metric"]), snapshot.labels
     if value is None or (not estimated and labels < values["min_labels"]):
-        return Finding(False)
+        return ConditionResult(False)
     fallen = None if values["fallen_by"] is None else memory.best.get(values["metric"], value) - value
     holds = (
         (values["below"] is not None and value < values["below"])
@@ -156,18 +156,18 @@ def _performance(condition: Condition, snapshot: Snapshot, memory: Memory) -> Fi
     limit = {key: values[key] for key in ("below", "above", "fallen_by") if values[key] is not None}
     source = "estimated" if estimated else "realised"
     evidence = {"statistic": values["metric"], "source": source, "value": value, "threshold": limit, "labels": labels}
-    return Finding(holds, (evidence,))
+    return ConditionResult(holds, (evidence,))
 
 
-def _concept(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+def _concept(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     performance = snapshot.monitor.get("performance") or {}
     change = performance.get("concept" if condition.values["on"] == "errors" else "gap")
     if not change:
-        return Finding(False)
-    return Finding(change["state"] == "drift", ({"statistic": f"e-SR on {condition.values['on']}", **change},))
+        return ConditionResult(False)
+    return ConditionResult(change["state"] == "drift", ({"statistic": f"e-SR on {condition.values['on']}", **change},))
 
 
-def _quality(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+def _quality(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     quality, found = snapshot.monitor.get("quality") or {}, []
     for word, kind in QUALITY_LIMITS.items():
         limit = condition.values[word]
@@ -179,32 +179,34 @@ def _quality(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
                 found.append({**evidence, "threshold": limit, "rows": rows})
     if condition.values["violated"]:
         found += [{"statistic": "violated", **one} for one in quality.get("violated") or ()]
-    return Finding(bool(found), tuple(found))
+    return ConditionResult(bool(found), tuple(found))
 
 
-def _schedule(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
-    due = condition.schedule is not None and condition.schedule.due(memory.looked or snapshot.looked, snapshot.looked)
-    return Finding(due, ({"statistic": "schedule", "value": condition.values["cron"]},))
+def _schedule(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
+    due = condition.schedule is not None and condition.schedule.due(
+        memory.looked or snapshot.schedule_time, snapshot.schedule_time
+    )
+    return ConditionResult(due, ({"statistic": "schedule", "value": condition.values["cron"]},))
 
 
-def _age(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+def _age(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     days = snapshot.age_s / DAY_S
     evidence = {"statistic": "age in days", "value": round(days, 3), "threshold": condition.values["days"]}
-    return Finding(days >= condition.values["days"], (evidence,))
+    return ConditionResult(days >= condition.values["days"], (evidence,))
 
 
-def _labels(condition: Condition, snapshot: Snapshot, memory: Memory) -> Finding:
+def _labels(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
     fresh = snapshot.labels - memory.labels
     evidence = {"statistic": "new labels", "value": fresh, "threshold": condition.values["new_at_least"]}
-    return Finding(fresh >= condition.values["new_at_least"], (evidence,))
+    return ConditionResult(fresh >= condition.values["new_at_least"], (evidence,))
 
 
-def _slo(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
+def _slo(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
     """Whether an objective's burn rate is too high over the long window, and over the short one still."""
     values, allowed = condition.values, budgets(snapshot.objectives)
-    long, short = (burn(snapshot.history, values[key], allowed) for key in ("long_seconds", "short_seconds"))
+    long, short = (burn_rates(snapshot.history, values[key], allowed) for key in ("long_seconds", "short_seconds"))
     if long is None or short is None or long.requests < values["min_requests"]:
-        return Finding(False)
+        return ConditionResult(False)
     evidence = [
         {
             "statistic": f"burn rate of {name}",
@@ -216,7 +218,7 @@ def _slo(condition: Condition, snapshot: Snapshot, _: Memory) -> Finding:
         for name in allowed
         if values["objective"] in ("any", name) and min(long.rates[name], short.rates[name]) >= values["burn_rate"]
     ]
-    return Finding(bool(evidence), tuple(evidence))
+    return ConditionResult(bool(evidence), tuple(evidence))
 
 
 SIMPLE = {

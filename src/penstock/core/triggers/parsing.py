@@ -7,7 +7,7 @@ from typing import Any
 from penstock.core.errors import InvalidInput
 from penstock.core.gates import gates_in
 from penstock.core.triggers.conditions import DAY_S, QUALITY_LIMITS, SIMPLE, Condition, Schedule
-from penstock.core.triggers.rules import Kind, Limits, Trigger
+from penstock.core.triggers.rules import RuleLimits, Trigger, TriggerKind
 
 Document = Mapping[str, Any]
 
@@ -63,7 +63,7 @@ def _trigger(
     if len(faults) > before or when is None or for_s is None or cooldown is None:
         return None
     only_quality = all(leaf.word == "quality" for leaf in when.leaves())
-    kind = Kind.QUALITY if only_quality else Kind.RETRAIN
+    kind = TriggerKind.QUALITY if only_quality else TriggerKind.RETRAIN
     return Trigger(str(name), when, tuple(send), until, for_s, cooldown, bool(stated.get("dry_run", False)), kind)
 
 
@@ -145,7 +145,7 @@ def _simple_in(word: str, values: Any, path: str, faults: list[str]) -> Conditio
         _check(key, values[key], defaults[key], f"{path}.{key}", faults)
     whole = {**defaults, **{key: value for key, value in values.items() if key in defaults}}
     if len(faults) == before:  # values of other types cannot be compared
-        faults += _lacking(word, whole, path)
+        faults += _missing_fields(word, whole, path)
     faults += [f"'{path}.{key}' is not a setting" for key in sorted(set(values) - set(defaults))]
     return Condition(word, whole) if len(faults) == before else None
 
@@ -164,7 +164,7 @@ def _check(key: str, value: Any, default: Any, path: str, faults: list[str]) -> 
         faults.append(f"'{path}' must be a number")
 
 
-def _lacking(word: str, values: Document, path: str) -> list[str]:
+def _missing_fields(word: str, values: Document, path: str) -> list[str]:
     match word:
         case "performance":
             lacks = [] if values["metric"] else [f"'{path}.metric' names a metric"]
@@ -204,11 +204,11 @@ _ROLLOUT = {"to", "from"}
 """The settings of a rollout that the rules set themselves."""
 
 
-def limits_in(stated: Any, faults: list[str]) -> Limits:
+def limits_in(stated: Any, faults: list[str]) -> RuleLimits:
     """What holds for all of a model's rules; faults are added to ``faults``."""
     if not isinstance(stated, dict):
         faults.append("'retraining' must be an object")
-        return Limits()
+        return RuleLimits()
     faults += [
         f"'retraining.{word}' is not a setting" for word in sorted(set(stated) - {*_LIMITS, "auto_rollout", "gates"})
     ]
@@ -229,4 +229,4 @@ def limits_in(stated: Any, faults: list[str]) -> Limits:
         elif type(value) not in ((int,) if whole else (int, float)) or not least <= value <= most:
             faults.append(f"'retraining.{word}' must be a number from {least:g} to {most:g}")
         values[name] = value
-    return Limits(**values) if not faults else Limits()
+    return RuleLimits(**values) if not faults else RuleLimits()

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.core.triggers.burn_rate import budgets
 from penstock.core.triggers.conditions import QUALITY_LIMITS, Condition, Schedule
-from penstock.core.triggers.rules import Kind, Limits, Trigger
+from penstock.core.triggers.rules import RuleLimits, Trigger, TriggerKind
 
 UNIT = {"accuracy", "error_rate", "macro_f1", "f1", "roc_auc", "calibration_error", "precision", "recall"}
 """Metrics from 0 to 1."""
@@ -16,7 +16,7 @@ ESTIMATED = {"accuracy", "f1", "precision", "recall", "roc_auc"}
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class MonitoringCoverage:
     """What the rest of a policy lets rules rest on: whether rows are counted, whether labels are joined, whether rows
     are watched by slices, the service-level objectives, and what holds for all rules together; ``columns`` is how many
     columns there are at most in each scope of ``drift``, as far as that is known."""
@@ -25,25 +25,25 @@ class Watched:
     labels: bool = True
     slices: bool = True
     objectives: Mapping[str, float] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
+    limits: RuleLimits = field(default_factory=RuleLimits)
     columns: Mapping[str, int] = field(default_factory=dict)
 
 
-def unreachable(triggers: Sequence[Trigger], watched: Watched) -> list[str]:
+def unreachable(triggers: Sequence[Trigger], watched: MonitoringCoverage) -> list[str]:
     """Why rules can never fire, or never be over; nothing where all may."""
     faults = [fault for index, one in enumerate(triggers) for fault in _unreachable(one, f"triggers[{index}]", watched)]
-    if not watched.limits.budget_per_day and any(one.kind is Kind.RETRAIN for one in triggers):
+    if not watched.limits.budget_per_day and any(one.kind is TriggerKind.RETRAIN for one in triggers):
         faults.append("'retraining.budget_per_day' 0 lets no rule ask: leave the rules out, or let them ask")
     return faults
 
 
-def _unreachable(trigger: Trigger, path: str, watched: Watched) -> list[str]:
-    faults = _never(trigger.when, f"{path}.when", watched)
+def _unreachable(trigger: Trigger, path: str, watched: MonitoringCoverage) -> list[str]:
+    faults = _reasons_never(trigger.when, f"{path}.when", watched)
     if trigger.until is not None:
-        faults += _never(trigger.until, f"{path}.until", watched)
-    if trigger.for_s > 0 and not _lasts(trigger.when):
+        faults += _reasons_never(trigger.until, f"{path}.until", watched)
+    if trigger.for_s > 0 and not _can_last(trigger.when):
         faults.append(f"'{path}.for_seconds' is never reached: a schedule holds for a moment only; leave it out")
-    if trigger.kind is Kind.RETRAIN and watched.limits.quality_veto and _asks_for_unsound(trigger.when):
+    if trigger.kind is TriggerKind.RETRAIN and watched.limits.quality_veto and _asks_for_unsound(trigger.when):
         faults.append(
             f"'{path}.when' holds only while values are not sound, when 'retraining.quality_veto' lets no rule ask"
         )
@@ -62,20 +62,20 @@ def _asks_for_unsound(condition: Condition) -> bool:
     return False
 
 
-def _lasts(condition: Condition) -> bool:
+def _can_last(condition: Condition) -> bool:
     """Whether a condition may hold from one look to the next."""
     if condition.word == "any":
-        return any(_lasts(part) for part in condition.parts)
+        return any(_can_last(part) for part in condition.parts)
     if condition.word == "all":
-        return all(_lasts(part) for part in condition.parts)
+        return all(_can_last(part) for part in condition.parts)
     return condition.word != "schedule"
 
 
-def _never(condition: Condition, path: str, watched: Watched) -> list[str]:
+def _reasons_never(condition: Condition, path: str, watched: MonitoringCoverage) -> list[str]:
     """Why a condition can never hold."""
     match condition.word:
         case "not":
-            always = _always(condition.parts[0])
+            always = _always_holds(condition.parts[0])
             return [f"'{path}.not' can never hold: what it denies always holds"] if always else []
         case "any":
             found = _parts(condition, path, watched)
@@ -84,20 +84,25 @@ def _never(condition: Condition, path: str, watched: Watched) -> list[str]:
             found = _parts(condition, path, watched)
             return [fault for part in found for fault in part] + _contradictions(condition, path)
         case word:
-            return [f"'{path}.{word}{place}' can never hold: {why}" for place, why in _leaf(condition, watched)]
+            return [
+                f"'{path}.{word}{place}' can never hold: {why}"
+                for place, why in _reasons_unreachable(condition, watched)
+            ]
 
 
-def _parts(condition: Condition, path: str, watched: Watched) -> list[list[str]]:
-    return [_never(part, f"{path}.{condition.word}[{index}]", watched) for index, part in enumerate(condition.parts)]
+def _parts(condition: Condition, path: str, watched: MonitoringCoverage) -> list[list[str]]:
+    return [
+        _reasons_never(part, f"{path}.{condition.word}[{index}]", watched) for index, part in enumerate(condition.parts)
+    ]
 
 
-def _always(condition: Condition) -> bool:
+def _always_holds(condition: Condition) -> bool:
     """Whether a condition holds whatever happens."""
     match condition.word:
         case "all":
-            return all(_always(part) for part in condition.parts)
+            return all(_always_holds(part) for part in condition.parts)
         case "any":
-            return any(_always(part) for part in condition.parts)
+            return any(_always_holds(part) for part in condition.parts)
     least = _LEAST.get(condition.word)
     return least is not None and float(condition.values[least]) <= 0
 
@@ -109,31 +114,31 @@ _LEAST = {"age": "days", "labels": "new_at_least", "drift": "at_least"}
 def _contradictions(condition: Condition, path: str) -> list[str]:
     """Parts that exclude each other: one and its opposite, a metric below one limit and above a higher one, or
     schedules that never meet."""
-    together = list(_together(condition))
+    together = list(_conjuncts(condition))
     denied = [part.parts[0] for part in together if part.word == "not"]
     faults = [
         f"'{path}.all' can never hold: it asks for '{part.word}' and for its opposite"
         for part in together
         if part in denied
     ]
-    return [*faults, *_never_meet(together, path), *_exclude(together, path)]
+    return [*faults, *_disjoint_schedules(together, path), *_exclude(together, path)]
 
 
-def _together(condition: Condition) -> Iterator[Condition]:
+def _conjuncts(condition: Condition) -> Iterator[Condition]:
     """The parts of an ``all``, those of an ``all`` in it among them."""
     for part in condition.parts:
-        yield from _together(part) if part.word == "all" else (part,)
+        yield from _conjuncts(part) if part.word == "all" else (part,)
 
 
-def _never_meet(together: Sequence[Condition], path: str) -> list[str]:
+def _disjoint_schedules(together: Sequence[Condition], path: str) -> list[str]:
     """Schedules that have no minute in common: each holds at the minutes of its times only."""
     schedules = [part.schedule for part in together if part.schedule is not None]
-    if all(frozenset.intersection(*sets) for sets in _sets(schedules)):
+    if all(frozenset.intersection(*sets) for sets in _common_time_sets(schedules)):
         return []
     return [f"'{path}.all' can never hold: its schedules never come in the same minute"]
 
 
-def _sets(schedules: Sequence[Schedule]) -> Iterator[list[frozenset[int]]]:
+def _common_time_sets(schedules: Sequence[Schedule]) -> Iterator[list[frozenset[int]]]:
     """What more than one schedule have to have in common, one after the other: days are slow to count."""
     if schedules[1:]:
         yield [one.minutes() for one in schedules]
@@ -158,7 +163,7 @@ def _same_metric(one: Condition, other: Condition) -> bool:
     return all(one.values[key] == other.values[key] for key in ("metric", "source"))
 
 
-def _leaf(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+def _reasons_unreachable(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     """What is in the way of a simple condition: a setting of it ("" for the whole), and why."""
     match condition.word:
         case "drift":
@@ -173,7 +178,7 @@ def _leaf(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
             yield from _slo(condition, watched)
 
 
-def _drift(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+def _drift(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     scope, least = condition.values["scope"], condition.values["at_least"]
     if not watched.rows:
         yield "", "no row is counted with 'monitor.sample' 0"
@@ -185,7 +190,7 @@ def _drift(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
         yield ".at_least", f"the model has {watched.columns[scope]} such columns"
 
 
-def _performance(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+def _performance(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     values = condition.values
     estimated = values["source"] == "estimated"
     known = ESTIMATED if estimated else REALISED
@@ -214,7 +219,7 @@ def _out_of_range(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f".{next(iter(limits))}", f"'{metric}' never lies there"
 
 
-def _quality(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+def _quality(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     if not watched.rows:
         yield "", "no row is counted with 'monitor.sample' 0"
     ratios = _ratios(condition)
@@ -227,7 +232,7 @@ def _ratios(condition: Condition) -> list[str]:
     return [word for word in QUALITY_LIMITS if condition.values[word] is not None]
 
 
-def _slo(condition: Condition, watched: Watched) -> Iterator[tuple[str, str]]:
+def _slo(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     allowed, asked = budgets(watched.objectives), condition.values["objective"]
     looked = {name: share for name, share in allowed.items() if asked in ("any", name)}
     if not looked:

@@ -6,8 +6,8 @@ from enum import StrEnum
 from typing import Any
 
 from penstock.core.gates import Gates
-from penstock.core.triggers.conditions import DAY_S, Condition, Finding, Snapshot, evaluate
-from penstock.core.triggers.state import InFlight, Memory, RuleState, State, limit_times
+from penstock.core.triggers.conditions import DAY_S, Condition, ConditionResult, VersionSnapshot, evaluate
+from penstock.core.triggers.state import InFlight, RuleMemory, RulePhase, RuleState, limit_times
 
 Document = Mapping[str, Any]
 
@@ -16,7 +16,7 @@ SET_BACK_S = 3 * 3600.0
 was wrong before, and they do."""
 
 
-class Kind(StrEnum):
+class TriggerKind(StrEnum):
     """What a trigger sends."""
 
     RETRAIN = "retraining.requested.v1"
@@ -34,11 +34,11 @@ class Trigger:
     for_s: float = 0.0
     cooldown_s: float = 3600.0
     dry_run: bool = False
-    kind: Kind = Kind.RETRAIN
+    kind: TriggerKind = TriggerKind.RETRAIN
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RuleLimits:
     """What holds for all of a model's rules together: requests a day, how long one may be under way, whether unsound
     data forbids them, after how many of a rule that did not help a person is asked; and what a rollout of the version
     that comes of a request is begun with (None: a person begins it), once it has passed the ``gates`` and, where
@@ -58,7 +58,7 @@ class Limits:
         return self.auto_rollout is not None or self.approval
 
 
-class Outcome(StrEnum):
+class RuleOutcome(StrEnum):
     """The outcome of a rule whose condition holds."""
 
     REQUESTED = "requested"
@@ -71,12 +71,12 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class RuleAction:
     """What a rule does now: ask for retraining (or notify), or why it does not; ``started`` names the cause's
     beginning."""
 
     trigger: Trigger
-    outcome: Outcome
+    outcome: RuleOutcome
     started: float
     times: int
     evidence: tuple[Document, ...]
@@ -84,31 +84,31 @@ class Action:
     @property
     def sends(self) -> bool:
         """Whether an event is sent."""
-        return self.outcome in (Outcome.REQUESTED, Outcome.ESCALATED)
+        return self.outcome in (RuleOutcome.REQUESTED, RuleOutcome.ESCALATED)
 
 
 def decide(
-    triggers: Sequence[Trigger], limits: Limits, state: RuleState, snapshot: Snapshot
-) -> tuple[RuleState, Action | None]:
+    triggers: Sequence[Trigger], limits: RuleLimits, state: RuleState, snapshot: VersionSnapshot
+) -> tuple[RuleState, RuleAction | None]:
     """The first thing that one of a model's rules does now, at most one; and what is remembered afterwards."""
-    state = _landed(limit_times(state, snapshot.now), limits, snapshot)
+    state = _close_landed(limit_times(state, snapshot.now), limits, snapshot)
     rules = dict(state.rules)
-    action: Action | None = None
+    action: RuleAction | None = None
     for trigger in triggers:
-        memory = rules.get(trigger.name, Memory())
+        memory = rules.get(trigger.name, RuleMemory())
         if action is not None:
             break
         memory, action = _step(trigger, limits, replace(state, rules=rules), memory, snapshot)
         rules[trigger.name] = memory
     state = replace(state, rules=rules)
-    if action is not None and action.outcome is Outcome.REQUESTED and action.trigger.kind is Kind.RETRAIN:
+    if action is not None and action.outcome is RuleOutcome.REQUESTED and action.trigger.kind is TriggerKind.RETRAIN:
         recent = tuple(at for at in state.requests if snapshot.now - at < DAY_S)
         flight = InFlight(snapshot.version, snapshot.now)
         state = replace(state, requests=(*recent, snapshot.now), in_flight=flight, failed=None)
     return state, action
 
 
-def _landed(state: RuleState, limits: Limits, snapshot: Snapshot) -> RuleState:
+def _close_landed(state: RuleState, limits: RuleLimits, snapshot: VersionSnapshot) -> RuleState:
     """A request is over once another version answers in place of the one that asked, or its time has run out.
 
     One that only stands in, because the one that asked cannot be loaded now, ends nothing.
@@ -122,72 +122,79 @@ def _landed(state: RuleState, limits: Limits, snapshot: Snapshot) -> RuleState:
 
 
 def _step(
-    trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot
-) -> tuple[Memory, Action | None]:
+    trigger: Trigger, limits: RuleLimits, state: RuleState, memory: RuleMemory, snapshot: VersionSnapshot
+) -> tuple[RuleMemory, RuleAction | None]:
     if memory.version not in ("", snapshot.version):
         memory = replace(memory, best={})  # nothing falls from what another version reached
     found = evaluate(trigger.when, snapshot, memory)
     over = not found.holds if trigger.until is None else evaluate(trigger.until, snapshot, memory).holds
     memory = replace(
         memory,
-        looked=_looked(memory.looked, snapshot.looked),
+        looked=_looked_until(memory.looked, snapshot.schedule_time),
         version=snapshot.version,
         labels=min(memory.labels, snapshot.labels),  # a successor has learned of fewer anew
-        best=_best(trigger, memory, snapshot),
+        best=_best_values(trigger, memory, snapshot),
     )
-    if memory.state is State.OK:
+    if memory.state is RulePhase.OK:
         if not found.holds:
             return memory, None
-        memory = replace(memory, state=State.PENDING, since=snapshot.now, times=0, reported="")
-    elif not found.holds if memory.state is State.PENDING else over and not found.holds:
-        return replace(memory, state=State.OK, since=0.0, times=0, reported=""), None
-    if memory.state is State.PENDING and snapshot.now - memory.since >= trigger.for_s:
-        memory = replace(memory, state=State.FIRING)
-    if memory.state is not State.FIRING or not found.holds:
+        memory = replace(memory, state=RulePhase.PENDING, since=snapshot.now, times=0, reported="")
+    elif not found.holds if memory.state is RulePhase.PENDING else over and not found.holds:
+        return replace(memory, state=RulePhase.OK, since=0.0, times=0, reported=""), None
+    if memory.state is RulePhase.PENDING and snapshot.now - memory.since >= trigger.for_s:
+        memory = replace(memory, state=RulePhase.FIRING)
+    if memory.state is not RulePhase.FIRING or not found.holds:
         return memory, None
     return _ask(trigger, limits, state, memory, snapshot, found)
 
 
-def _looked(before: float, now: float) -> float:
+def _looked_until(before: float, now: float) -> float:
     """Up to which time schedules were looked at."""
     return before if now < before <= now + SET_BACK_S else now
 
 
 def _ask(
-    trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot, found: Finding
-) -> tuple[Memory, Action | None]:
+    trigger: Trigger,
+    limits: RuleLimits,
+    state: RuleState,
+    memory: RuleMemory,
+    snapshot: VersionSnapshot,
+    found: ConditionResult,
+) -> tuple[RuleMemory, RuleAction | None]:
     outcome = _outcome(trigger, limits, state, memory, snapshot)
-    if outcome is None or (outcome is not Outcome.REQUESTED and memory.reported == outcome):
+    if outcome is None or (outcome is not RuleOutcome.REQUESTED and memory.reported == outcome):
         return memory, None
-    action = Action(trigger, outcome, memory.since, memory.times, found.evidence)
-    if outcome in (Outcome.REQUESTED, Outcome.DRY_RUN):
+    action = RuleAction(trigger, outcome, memory.since, memory.times, found.evidence)
+    if outcome in (RuleOutcome.REQUESTED, RuleOutcome.DRY_RUN):
         after = replace(memory, asked=snapshot.now, times=memory.times + 1, reported=outcome, labels=snapshot.labels)
         return after, action
     return replace(memory, reported=outcome), action
 
 
-def _outcome(trigger: Trigger, limits: Limits, state: RuleState, memory: Memory, snapshot: Snapshot) -> Outcome | None:
-    if trigger.kind is Kind.QUALITY:
+def _outcome(
+    trigger: Trigger, limits: RuleLimits, state: RuleState, memory: RuleMemory, snapshot: VersionSnapshot
+) -> RuleOutcome | None:
+    if trigger.kind is TriggerKind.QUALITY:
         waits = memory.times > 0 or snapshot.now - memory.asked < trigger.cooldown_s
-        return None if waits else Outcome.REQUESTED
+        return None if waits else RuleOutcome.REQUESTED
     if limits.quality_veto and _unsound(snapshot):
-        return Outcome.QUALITY
+        return RuleOutcome.QUALITY
     if state.in_flight is not None:
-        return Outcome.IN_FLIGHT if not memory.times else None
+        return RuleOutcome.IN_FLIGHT if not memory.times else None
     if memory.times >= limits.escalate_after:
-        return Outcome.ESCALATED
+        return RuleOutcome.ESCALATED
     if snapshot.now - memory.asked < trigger.cooldown_s:
-        return Outcome.COOLDOWN if not memory.times else None
+        return RuleOutcome.COOLDOWN if not memory.times else None
     if sum(snapshot.now - at < DAY_S for at in state.requests) >= limits.budget_per_day:
-        return Outcome.BUDGET
-    return Outcome.DRY_RUN if trigger.dry_run else Outcome.REQUESTED
+        return RuleOutcome.BUDGET
+    return RuleOutcome.DRY_RUN if trigger.dry_run else RuleOutcome.REQUESTED
 
 
-def _unsound(snapshot: Snapshot) -> bool:
+def _unsound(snapshot: VersionSnapshot) -> bool:
     return bool((snapshot.monitor.get("quality") or {}).get("violated"))
 
 
-def _best(trigger: Trigger, memory: Memory, snapshot: Snapshot) -> dict[str, float]:
+def _best_values(trigger: Trigger, memory: RuleMemory, snapshot: VersionSnapshot) -> dict[str, float]:
     """The best value so far of each metric that the rule asks whether it has fallen."""
     performance, best = snapshot.monitor.get("performance") or {}, dict(memory.best)
     for leaf in trigger.when.leaves():

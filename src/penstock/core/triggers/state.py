@@ -11,7 +11,7 @@ from penstock.core.exams import Exams, exams_in, exams_out
 Document = Mapping[str, Any]
 
 
-class State(StrEnum):
+class RulePhase(StrEnum):
     """What a rule is in."""
 
     OK = "ok"
@@ -20,12 +20,12 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class RuleMemory:
     """What a rule remembers: its state and since when, when it asked last and how often since its cause began, what it
     reported last (so that nothing is reported twice), up to when it looked (by the clock that people read), labels at
     its last request, the best metrics of the version that it saw last, and which that is."""
 
-    state: State = State.OK
+    state: RulePhase = RulePhase.OK
     since: float = 0.0
     asked: float = -math.inf
     times: int = 0
@@ -51,7 +51,7 @@ class RuleState:
     versions that a person has approved of meanwhile, the candidates that were examined, and the last request if its
     training failed."""
 
-    rules: Mapping[str, Memory] = field(default_factory=dict)
+    rules: Mapping[str, RuleMemory] = field(default_factory=dict)
     requests: tuple[float, ...] = ()
     in_flight: InFlight | None = None
     approved: tuple[str, ...] = ()
@@ -150,7 +150,7 @@ def _flight_in(values: Sequence[Any] | None) -> InFlight | None:
 def rule_state_in(values: Document) -> RuleState:
     """A state from its JSON values."""
     rules = {
-        name: Memory(State(one[0]), *one[1:8], *one[8:9])  # the version came later than the rest
+        name: RuleMemory(RulePhase(one[0]), *one[1:8], *one[8:9])  # the version came later than the rest
         for name, one in values.get("rules", {}).items()
     }
     requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))

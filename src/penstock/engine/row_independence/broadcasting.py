@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from penstock.engine.row_independence.operation import Operation
-from penstock.engine.row_independence.sizes import ONE, Size
-from penstock.engine.row_independence.values import ByChance, NotProven, RowAxis, Value
+from penstock.engine.row_independence.sizes import ONE, SymbolicSize
+from penstock.engine.row_independence.values import GraphValue, Nondeterministic, NotProven, RowAxis
 
-Fresh = Callable[[], Size]
+Fresh = Callable[[], SymbolicSize]
 
 
-def broadcast(values: Sequence[Value], fresh: Fresh) -> Value:
+def broadcast(values: Sequence[GraphValue], fresh: Fresh) -> GraphValue:
     """What an operator gives that works place by place: shapes are aligned at the last dimension, and ones repeated.
 
     Raises:
@@ -19,15 +19,15 @@ def broadcast(values: Sequence[Value], fresh: Fresh) -> Value:
     rows = _common_rows(values, rank)
     dims = [_dimension([_from_left(value, place, rank) for value in values], fresh) for place in range(rank)]
     if rows is None:
-        return Value(tuple(dims))
+        return GraphValue(tuple(dims))
     for value in values:
         if value.rows is None and _from_left(value, rows.axis, rank) != ONE:
             raise NotProven("combines the rows with a value that may have one element for each of them")
     dims[rows.axis] = rows.size
-    return Value(tuple(dims), rows)
+    return GraphValue(tuple(dims), rows)
 
 
-def _common_rows(values: Sequence[Value], rank: int) -> RowAxis | None:
+def _common_rows(values: Sequence[GraphValue], rank: int) -> RowAxis | None:
     """Where the rows of the result lie."""
     found = {value.rows.at(value.rows.axis + rank - value.rank) for value in values if value.rows is not None}
     if len(found) > 1:
@@ -35,13 +35,13 @@ def _common_rows(values: Sequence[Value], rank: int) -> RowAxis | None:
     return next(iter(found), None)
 
 
-def _from_left(value: Value, place: int, rank: int) -> Size:
+def _from_left(value: GraphValue, place: int, rank: int) -> SymbolicSize:
     """The dimension at a place of the result; missing ones are 1."""
     place -= rank - value.rank
     return ONE if place < 0 else value.shape[place]
 
 
-def _dimension(sizes: Sequence[Size], fresh: Fresh) -> Size:
+def _dimension(sizes: Sequence[SymbolicSize], fresh: Fresh) -> SymbolicSize:
     others = {size for size in sizes if size != ONE}
     if len(others) <= 1:
         return next(iter(others), ONE)
@@ -49,42 +49,42 @@ def _dimension(sizes: Sequence[Size], fresh: Fresh) -> Size:
     return next(iter(numbers)) if numbers else fresh()
 
 
-def elementwise(op: Operation) -> list[Value]:
+def elementwise(op: Operation) -> list[GraphValue]:
     """Operators whose result at a place depends on what their inputs have at that place."""
     return [broadcast(op.tensors(), op.fresh)]
 
 
-def same_shape(op: Operation) -> list[Value]:
+def same_shape(op: Operation) -> list[GraphValue]:
     """Operators of one input that change each element by itself."""
     value = op.tensor(0)
-    return [Value(value.dims, value.rows)]
+    return [GraphValue(value.dims, value.rows)]
 
 
-def with_single_bounds(op: Operation) -> list[Value]:
+def with_single_bounds(op: Operation) -> list[GraphValue]:
     """Operators of one input that change each element by itself, with further inputs of one number each."""
     op.single(*range(1, len(op.values)))
     return same_shape(op)
 
 
-def cast_like(op: Operation) -> list[Value]:
+def cast_like(op: Operation) -> list[GraphValue]:
     """CastLike: of its second input only the type matters."""
-    op.anything(1)
+    op.any_value(1)
     return same_shape(op)
 
 
-def dropout(op: Operation) -> list[Value]:
+def dropout(op: Operation) -> list[GraphValue]:
     """Dropout while it is not trained: nothing is dropped, and the mask says so."""
     if op.has(2) and op.numbers(2) != (0,):
-        raise ByChance("drops elements at random (training mode)")
-    op.all_fixed(1)
+        raise Nondeterministic("drops elements at random (training mode)")
+    op.require_fixed(1)
     return same_shape(op) * 2
 
 
-def quantized_by_constants(op: Operation) -> list[Value]:
+def quantized_by_constants(op: Operation) -> list[GraphValue]:
     """QuantizeLinear and DequantizeLinear: the scale is one number, or one for each place of an axis."""
     value = op.tensor(0)
     scale = op.fixed(1)
-    op.all_fixed(2)
+    op.require_fixed(2)
     if value.rows is None or scale.is_single:
         return same_shape(op)
     if scale.rank != 1:

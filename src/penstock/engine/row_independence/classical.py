@@ -1,13 +1,13 @@
 """ai.onnx.ml: trees, linear models and what prepares their features; a matrix has a line for each row."""
 
 from penstock.engine.row_independence.broadcasting import same_shape
-from penstock.engine.row_independence.operation import Operation, Rule, rows_at
-from penstock.engine.row_independence.selection import feature_vector, looked_up_along_last
-from penstock.engine.row_independence.sizes import Size
-from penstock.engine.row_independence.values import NotProven, RowAxis, Value, laid_out
+from penstock.engine.row_independence.operation import Operation, OperatorRule, rows_at
+from penstock.engine.row_independence.selection import array_feature_extractor, feature_vector
+from penstock.engine.row_independence.sizes import SymbolicSize
+from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, laid_out
 
 
-def lines(op: Operation) -> tuple[Size, RowAxis | None]:
+def lines(op: Operation) -> tuple[SymbolicSize, RowAxis | None]:
     """The first dimension of a matrix, along which the rows lie; a vector would be one line made of all rows."""
     value = op.tensor(0)
     if value.rank != 2:
@@ -15,20 +15,20 @@ def lines(op: Operation) -> tuple[Size, RowAxis | None]:
     return value.shape[0], rows_at(value, 0)
 
 
-def same_lines(op: Operation) -> list[Value]:
+def same_lines(op: Operation) -> list[GraphValue]:
     """Operators that change each line of a matrix by itself, and keep its length."""
     lines(op)
     return same_shape(op)
 
 
-def classifier(op: Operation) -> list[Value]:
+def classifier(op: Operation) -> list[GraphValue]:
     """A label and scores for each line."""
     number, rows = lines(op)
     _check_scores(op)
     return [laid_out([number], rows), laid_out([number, op.fresh()], rows)]
 
 
-def tree_classifier(op: Operation) -> list[Value]:
+def tree_classifier(op: Operation) -> list[GraphValue]:
     """A label for each line, and a score for each label."""
     number, rows = lines(op)
     _check_scores(op)
@@ -42,32 +42,32 @@ def _check_scores(op: Operation) -> None:
         raise NotProven("may write its scores into the lines of others (post_transform PROBIT)")
 
 
-def _listed(op: Operation, name: str) -> Size:
+def _listed(op: Operation, name: str) -> SymbolicSize:
     """How many texts or whole numbers an attribute lists; nothing is known of a single one."""
     lists = [op.node.attributes.get(f"{name}_{kind}") for kind in ("strings", "int64s")]
     count = max(len(one) if isinstance(one, tuple) else 0 for one in lists)
-    return Size(count) if count > 1 else op.fresh()
+    return SymbolicSize(count) if count > 1 else op.fresh()
 
 
-def regressor(op: Operation) -> list[Value]:
+def regressor(op: Operation) -> list[GraphValue]:
     """Numbers for each line."""
     number, rows = lines(op)
     return [laid_out([number, _targets(op)], rows)]
 
 
-def _targets(op: Operation) -> Size:
+def _targets(op: Operation) -> SymbolicSize:
     stated = op.node.attributes.get("n_targets", op.node.attributes.get("targets"))
-    return Size(stated) if isinstance(stated, int) else op.fresh()
+    return SymbolicSize(stated) if isinstance(stated, int) else op.fresh()
 
 
-def categories(op: Operation) -> list[Value]:
+def categories(op: Operation) -> list[GraphValue]:
     """OneHotEncoder: a new last axis with a place for each category."""
     value = op.tensor(0)
     return [laid_out([*value.shape, _listed(op, "cats")], value.rows)]
 
 
-RULES: dict[str, Rule] = {
-    "ArrayFeatureExtractor": looked_up_along_last,
+RULES: dict[str, OperatorRule] = {
+    "ArrayFeatureExtractor": array_feature_extractor,
     "Binarizer": same_shape,
     "CategoryMapper": same_shape,
     "FeatureVectorizer": feature_vector,

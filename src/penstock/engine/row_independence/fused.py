@@ -4,20 +4,20 @@ since there is no published rule for these operators."""
 from penstock.engine.row_independence import attention, texts
 from penstock.engine.row_independence.broadcasting import broadcast, same_shape, with_single_bounds
 from penstock.engine.row_independence.images import convolution, quantized_convolution
-from penstock.engine.row_independence.operation import Operation, Rule, crosses, rows_at
-from penstock.engine.row_independence.products import general_product, multiplied, transposable_product
+from penstock.engine.row_independence.operation import Operation, OperatorRule, crosses, rows_at
+from penstock.engine.row_independence.products import general_product, multiply, transposable_product
 from penstock.engine.row_independence.reductions import layer_normalization
 from penstock.engine.row_independence.sizes import ONE
-from penstock.engine.row_independence.values import NotProven, Value, axis_in, laid_out
+from penstock.engine.row_independence.values import GraphValue, NotProven, axis_in, laid_out
 
 
-def quantized_sum(op: Operation) -> list[Value]:
+def quantized_sum(op: Operation) -> list[GraphValue]:
     """QLinearAdd and QLinearMul (a, a's scale and zero point, b, b's, the result's)."""
     op.single(1, 2, 4, 5, 6, 7)
     return [broadcast([op.tensor(0), op.tensor(3)], op.fresh)]
 
 
-def fused_convolution(op: Operation) -> list[Value]:
+def fused_convolution(op: Operation) -> list[GraphValue]:
     """FusedConv: a convolution, to which something of the same rows may be added."""
     results = convolution(op)
     if op.has(3) and op.tensor(3).rows != results[0].rows:
@@ -25,7 +25,7 @@ def fused_convolution(op: Operation) -> list[Value]:
     return results
 
 
-def quantized_pool(op: Operation) -> list[Value]:
+def quantized_pool(op: Operation) -> list[GraphValue]:
     """QLinearGlobalAveragePool, with the channels in front."""
     value = op.tensor(0)
     op.single(1, 2, 3, 4)
@@ -35,7 +35,7 @@ def quantized_pool(op: Operation) -> list[Value]:
     return [laid_out([*value.shape[:2], *[ONE] * (value.rank - 2)], value.rows)]
 
 
-def quantized_concatenation(op: Operation) -> list[Value]:
+def quantized_concatenation(op: Operation) -> list[GraphValue]:
     """QLinearConcat (the result's scale and zero point, then a value, its scale and zero point, and so on)."""
     values = [op.tensor(index) for index in range(2, len(op.values), 3)]
     op.single(0, 1, *[index for index in range(2, len(op.values)) if (index - 2) % 3])
@@ -48,26 +48,26 @@ def quantized_concatenation(op: Operation) -> list[Value]:
     return [laid_out(dims, values[0].rows)]
 
 
-def quantized_softmax(op: Operation) -> list[Value]:
+def quantized_softmax(op: Operation) -> list[GraphValue]:
     """QLinearSoftmax; which axes it takes depends on an operator set of its own."""
     value = op.tensor(0)
     op.single(1, 2, 3, 4)
     axis = axis_in(op.integer("axis", -1), value.rank)
     crosses(value, range(axis, value.rank), "normalises over")
-    return [Value(value.dims, value.rows)]
+    return [GraphValue(value.dims, value.rows)]
 
 
-def dequantized_product(op: Operation) -> list[Value]:
+def dequantized_product(op: Operation) -> list[GraphValue]:
     """MatMulIntegerToFloat (a, b, their scales and zero points, bias); the scale of a is one constant."""
     op.single(2, 4)
-    op.all_fixed(1, 3, 5, 6)
-    return [multiplied(op, op.tensor(0), op.tensor(1))]
+    op.require_fixed(1, 3, 5, 6)
+    return [multiply(op, op.tensor(0), op.tensor(1))]
 
 
-def quantized_general_product(op: Operation) -> list[Value]:
+def quantized_general_product(op: Operation) -> list[GraphValue]:
     """QGemm (a, a's scale and zero point, b, b's, bias, the result's)."""
     op.single(1, 2, 7, 8)
-    op.all_fixed(3, 4, 5, 6)
+    op.require_fixed(3, 4, 5, 6)
     value, weights = op.tensor(0), op.tensor(3)
     if op.flag("transA"):
         raise NotProven("exchanges the axes of its rows")
@@ -83,12 +83,12 @@ _HEADS = frozenset({"num_heads", "mask_filter_value", "scale", "unidirectional"}
 _NORM = frozenset({"epsilon", "axis", "stash_type"})
 _NONE: frozenset[str] = frozenset()
 
-RULES: dict[str, tuple[Rule, frozenset[str]]] = {
+RULES: dict[str, tuple[OperatorRule, frozenset[str]]] = {
     "Attention": (attention.packed_attention, _HEADS | {"qkv_hidden_sizes"}),
-    "BiasGelu": (attention.biased, _NONE),
+    "BiasGelu": (attention.apply_bias, _NONE),
     "DequantizeLinear": (with_single_bounds, _NONE),
     "EmbedLayerNormalization": (attention.embedding, _NORM | {"mask_index_type"}),
-    "FastGelu": (attention.biased, _NONE),
+    "FastGelu": (attention.apply_bias, _NONE),
     "FusedConv": (fused_convolution, _CONVOLUTION | _ACTIVATION),
     "FusedGemm": (general_product, _GEMM | _ACTIVATION | {"activation_gamma"}),
     "FusedMatMul": (transposable_product, frozenset({"alpha", "transA", "transB", "transBatchA", "transBatchB"})),

@@ -8,7 +8,7 @@ Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str,
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class ConstantTensor:
     """A tensor in the file: its shape, and its elements if it has a few whole numbers or booleans (``elements``), or
     floating-point numbers (``decimals``)."""
 
@@ -28,7 +28,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    constant: Constant | None = None
+    constant: ConstantTensor | None = None
     has_subgraph: bool = False
 
 
@@ -58,6 +58,6 @@ class PlainGraph:
     inputs: Sequence[GraphInput]
     outputs: Sequence[GraphOutput]
     nodes: Sequence[Node]
-    constants: Mapping[str, Constant]
+    constants: Mapping[str, ConstantTensor]
     opsets: Mapping[str, int]
     functions: frozenset[tuple[str, str]] = frozenset()

@@ -3,45 +3,47 @@
 from collections.abc import Callable, Sequence
 
 from penstock.engine.row_independence.operation import Operation, rows_at
-from penstock.engine.row_independence.sizes import ONE, Size
-from penstock.engine.row_independence.values import NotProven, Value, laid_out
+from penstock.engine.row_independence.sizes import ONE, SymbolicSize
+from penstock.engine.row_independence.values import GraphValue, NotProven, laid_out
 
 
-def convolution(op: Operation) -> list[Value]:
+def convolution(op: Operation) -> list[GraphValue]:
     """Conv (and FusedConv), with weights that are the same for all rows."""
-    return [_convolved(op, op.tensor(0), 1, op.fixed(1), (2,))]
+    return [_convolve(op, op.tensor(0), 1, op.fixed(1), (2,))]
 
 
-def integer_convolution(op: Operation) -> list[Value]:
+def integer_convolution(op: Operation) -> list[GraphValue]:
     """ConvInteger."""
     op.single(2)
-    return [_convolved(op, op.tensor(0), 1, op.fixed(1), (3,))]
+    return [_convolve(op, op.tensor(0), 1, op.fixed(1), (3,))]
 
 
-def quantized_convolution(op: Operation) -> list[Value]:
+def quantized_convolution(op: Operation) -> list[GraphValue]:
     """QLinearConv (x, x's scale and zero point, w, w's, the result's, bias)."""
     op.single(1, 2, 6, 7)
-    return [_convolved(op, op.tensor(0), 3, op.fixed(3), (4, 5, 8))]
+    return [_convolve(op, op.tensor(0), 3, op.fixed(3), (4, 5, 8))]
 
 
-def _convolved(op: Operation, value: Value, weights_at: int, weights: Value, others: Sequence[int]) -> Value:
-    op.all_fixed(weights_at, *others)
+def _convolve(
+    op: Operation, value: GraphValue, weights_at: int, weights: GraphValue, others: Sequence[int]
+) -> GraphValue:
+    op.require_fixed(weights_at, *others)
     rows_at(value, 0)
     kernel = [size.number for size in weights.shape[2:]]
     return laid_out([value.shape[0], weights.shape[0], *_places(op, value, kernel)], value.rows)
 
 
-def transposed_convolution(op: Operation) -> list[Value]:
+def transposed_convolution(op: Operation) -> list[GraphValue]:
     """ConvTranspose."""
     value, weights = op.tensor(0), op.fixed(1)
-    op.all_fixed(2)
+    op.require_fixed(2)
     rows_at(value, 0)
     number, group = weights.shape[1].number, op.integer("group", 1)
-    channels = op.fresh() if number is None else Size(number * group)
+    channels = op.fresh() if number is None else SymbolicSize(number * group)
     return [laid_out([value.shape[0], channels, *(op.fresh() for _ in value.shape[2:])], value.rows)]
 
 
-def pool(op: Operation) -> list[Value]:
+def pool(op: Operation) -> list[GraphValue]:
     """MaxPool, AveragePool and LpPool; where the largest was is counted through all rows."""
     value = op.tensor(0)
     if op.gives(1):
@@ -51,14 +53,14 @@ def pool(op: Operation) -> list[Value]:
     return [laid_out([*value.shape[:2], *_places(op, value, kernel)], value.rows)]
 
 
-def global_pool(op: Operation) -> list[Value]:
+def global_pool(op: Operation) -> list[GraphValue]:
     """GlobalAveragePool, GlobalMaxPool and GlobalLpPool."""
     value = op.tensor(0)
     rows_at(value, 0)
     return [laid_out([*value.shape[:2], *[ONE] * (value.rank - 2)], value.rows)]
 
 
-def _places(op: Operation, value: Value, kernel: Sequence[int | None]) -> list[Size]:
+def _places(op: Operation, value: GraphValue, kernel: Sequence[int | None]) -> list[SymbolicSize]:
     """The dimensions of a convolution or pool behind the channels, as far as they are known."""
     dims = value.shape[2:]
     ones = (1,) * len(dims)
@@ -70,7 +72,7 @@ def _places(op: Operation, value: Value, kernel: Sequence[int | None]) -> list[S
         window = kernel[axis]
         reach = None if window is None else dilations[axis] * (window - 1) + 1
         number = _place_count(size.number, reach, strides[axis], added, mode, op.flag("ceil_mode"))
-        places.append(op.fresh() if number is None else Size(number))
+        places.append(op.fresh() if number is None else SymbolicSize(number))
     return places
 
 
@@ -84,29 +86,31 @@ def _place_count(
     return (length + (added if mode == "NOTSET" else 0) - reach) // stride + 1
 
 
-def depth_to_space(op: Operation) -> list[Value]:
+def depth_to_space(op: Operation) -> list[GraphValue]:
     """DepthToSpace."""
     return _regrouped_channels(op, lambda channels, block: _quotient(op, channels, block * block), up=True)
 
 
-def space_to_depth(op: Operation) -> list[Value]:
+def space_to_depth(op: Operation) -> list[GraphValue]:
     """SpaceToDepth."""
-    return _regrouped_channels(op, lambda channels, block: channels * Size(block * block), up=False)
+    return _regrouped_channels(op, lambda channels, block: channels * SymbolicSize(block * block), up=False)
 
 
-def _regrouped_channels(op: Operation, channels: Callable[[Size, int], Size], up: bool) -> list[Value]:
+def _regrouped_channels(
+    op: Operation, channels: Callable[[SymbolicSize, int], SymbolicSize], up: bool
+) -> list[GraphValue]:
     value, block = op.tensor(0), op.integer("blocksize", 1)
     rows_at(value, 0)
     first, depth, *places = value.shape
-    scaled = [size * Size(block) if up else _quotient(op, size, block) for size in places]
+    scaled = [size * SymbolicSize(block) if up else _quotient(op, size, block) for size in places]
     return [laid_out([first, channels(depth, block), *scaled], value.rows)]
 
 
-def _quotient(op: Operation, size: Size, by: int) -> Size:
-    return size.divided_by(Size(by)) or op.fresh()
+def _quotient(op: Operation, size: SymbolicSize, by: int) -> SymbolicSize:
+    return size.divided_by(SymbolicSize(by)) or op.fresh()
 
 
-def grid_sample(op: Operation) -> list[Value]:
+def grid_sample(op: Operation) -> list[GraphValue]:
     """GridSample, with a grid for each row."""
     value, grid = op.tensor(0), op.tensor(1)
     if rows_at(value, 0) != rows_at(grid, 0):
@@ -114,18 +118,18 @@ def grid_sample(op: Operation) -> list[Value]:
     return [laid_out([*value.shape[:2], *grid.shape[1:-1]], value.rows)]
 
 
-def resized(op: Operation) -> list[Value]:
+def resize(op: Operation) -> list[GraphValue]:
     """Resize: every row by itself, at its own size."""
     value = op.tensor(0)
     if op.version < 11:
-        return _scaled(op, value, 1)
-    op.all_fixed(1, 2)
+        return _scale(op, value, 1)
+    op.require_fixed(1, 2)
     if op.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise NotProven("resizes a region that may cross the rows")
     if op.text("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise NotProven("takes one scale for all axes")
     if not op.has(3):
-        return _scaled(op, value, 2)
+        return _scale(op, value, 2)
     sizes = op.sizes(3)
     dims = list(value.shape)
     for axis, size in zip(_resized_axes(op, value), sizes, strict=True):
@@ -137,14 +141,14 @@ def resized(op: Operation) -> list[Value]:
     return [laid_out(dims, value.rows)]
 
 
-def upsampled(op: Operation) -> list[Value]:
+def upsample(op: Operation) -> list[GraphValue]:
     """Upsample of operator sets before 10."""
     if op.version < 9:
         raise NotProven("is of an operator set that is too old")
-    return _scaled(op, op.tensor(0), 1)
+    return _scale(op, op.tensor(0), 1)
 
 
-def _scaled(op: Operation, value: Value, scales_at: int) -> list[Value]:
+def _scale(op: Operation, value: GraphValue, scales_at: int) -> list[GraphValue]:
     """By factors, of which that of the rows must be known to be 1."""
     factors, axes = op.fixed(scales_at).decimals, _resized_axes(op, value)
     dims = list(value.shape)
@@ -156,7 +160,7 @@ def _scaled(op: Operation, value: Value, scales_at: int) -> list[Value]:
     return [laid_out(dims, value.rows)]
 
 
-def _resized_axes(op: Operation, value: Value) -> Sequence[int]:
+def _resized_axes(op: Operation, value: GraphValue) -> Sequence[int]:
     axes = op.integers("axes")
     return range(value.rank) if axes is None else [axis % value.rank for axis in axes]
 

@@ -3,33 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from penstock.engine.row_independence.graph import Constant
+from penstock.engine.row_independence.graph import ConstantTensor
 from penstock.engine.row_independence.operation import Operation
-from penstock.engine.row_independence.sizes import ONE, ROWS, Size, product
+from penstock.engine.row_independence.sizes import ONE, ROWS, SymbolicSize, product
 from penstock.engine.row_independence.values import (
     UNKNOWN,
+    GraphValue,
     NotProven,
     RowAxis,
-    Value,
     axis_in,
     fixed,
     laid_out,
 )
 
 
-def constant(op: Operation) -> list[Value]:
+def constant(op: Operation) -> list[GraphValue]:
     """Constant."""
     return [UNKNOWN if op.node.constant is None else constant_value(op.node.constant)]
 
 
-def constant_value(tensor: Constant) -> Value:
+def constant_value(tensor: ConstantTensor) -> GraphValue:
     """A tensor of the file."""
-    dims = tuple(map(Size, tensor.dims))
-    elements = None if tensor.elements is None or len(dims) > 1 else tuple(map(Size, tensor.elements))
-    return Value(dims, None, elements, tensor.decimals if len(dims) == 1 else None)
+    dims = tuple(map(SymbolicSize, tensor.dims))
+    elements = None if tensor.elements is None or len(dims) > 1 else tuple(map(SymbolicSize, tensor.elements))
+    return GraphValue(dims, None, elements, tensor.decimals if len(dims) == 1 else None)
 
 
-def transpose(op: Operation) -> list[Value]:
+def transpose(op: Operation) -> list[GraphValue]:
     """Transpose."""
     value = op.tensor(0)
     order = [axis_in(axis, value.rank) for axis in op.integers("perm") or range(value.rank - 1, -1, -1)]
@@ -39,36 +39,36 @@ def transpose(op: Operation) -> list[Value]:
     return [laid_out([value.shape[axis] for axis in order], rows)]
 
 
-def reshape(op: Operation) -> list[Value]:
+def reshape(op: Operation) -> list[GraphValue]:
     """Reshape: rows stay whole, and are not mixed with what lies before them."""
     value, target = op.tensor(0), op.shape_input(1)
     if value.rows is None and (target.elements is None or None in target.elements):
         return [_of_unknown_shape(op, target)]
-    wanted = [_stated(op, value, place, size) for place, size in enumerate(op.sizes(1))]
-    return [regrouped(value, wanted, op.fresh())]
+    wanted = [_stated_size(op, value, place, size) for place, size in enumerate(op.sizes(1))]
+    return [regroup(value, wanted, op.fresh())]
 
 
-def _of_unknown_shape(op: Operation, target: Value) -> Value:
+def _of_unknown_shape(op: Operation, target: GraphValue) -> GraphValue:
     """A fixed value whose shape is a vector of known length."""
     if target.counts_rows or target.shape[0].number is None:
         raise NotProven("gives a constant a shape that counts the rows, or is not known")
     return fixed([op.fresh() for _ in range(target.shape[0].number)])
 
 
-def _stated(op: Operation, value: Value, place: int, size: Size | None) -> Size | None:
+def _stated_size(op: Operation, value: GraphValue, place: int, size: SymbolicSize | None) -> SymbolicSize | None:
     """One dimension of the target; None for the one that follows from the others."""
     if size is None or (size.names and size.factor < 0):
         raise NotProven("has a target shape of which a dimension is not known")
     if size.number == 0 and not op.flag("allowzero"):
-        return value.shape[place] if place < value.rank else _beyond()
+        return value.shape[place] if place < value.rank else _unknown_size()
     return None if size.number == -1 else size
 
 
-def _beyond() -> Size:
+def _unknown_size() -> SymbolicSize:
     raise NotProven("copies a dimension that its input does not have")
 
 
-def regrouped(value: Value, wanted: Sequence[Size | None], spare: Size) -> Value:
+def regroup(value: GraphValue, wanted: Sequence[SymbolicSize | None], spare: SymbolicSize) -> GraphValue:
     """The same elements in the same order in other dimensions; None stands for the one that follows from the others.
 
     Raises:
@@ -86,11 +86,11 @@ def regrouped(value: Value, wanted: Sequence[Size | None], spare: Size) -> Value
     places = [place for place, size in enumerate(dims) if size.counts_rows]
     if len(places) != 1:
         raise NotProven("has a target shape that fixes the number of rows")
-    rows = _regrouped_rows(value, value.rows, dims, places[0])
+    rows = _regroup_rows(value, value.rows, dims, places[0])
     return laid_out(dims, rows)
 
 
-def _regrouped_rows(value: Value, rows: RowAxis, dims: Sequence[Size], place: int) -> RowAxis:
+def _regroup_rows(value: GraphValue, rows: RowAxis, dims: Sequence[SymbolicSize], place: int) -> RowAxis:
     before = product(list(value.shape[: rows.axis])) * rows.outer
     outer = before.divided_by(product(list(dims[:place])))
     width = dims[place].divided_by(ROWS)
@@ -100,28 +100,28 @@ def _regrouped_rows(value: Value, rows: RowAxis, dims: Sequence[Size], place: in
     return RowAxis(place, outer, inner)
 
 
-def flatten(op: Operation) -> list[Value]:
+def flatten(op: Operation) -> list[GraphValue]:
     """Flatten to a matrix."""
     value = op.padded_tensor(0)
     axis = op.integer("axis", 1)
     axis = axis if axis == value.rank else axis_in(axis, value.rank)
     if value.padding is not None:
-        return [_flattened_padded(value, axis)]
-    return [regrouped(value, [product(list(value.shape[:axis])), product(list(value.shape[axis:]))], ONE)]
+        return [_flatten_padded(value, axis)]
+    return [regroup(value, [product(list(value.shape[:axis])), product(list(value.shape[axis:]))], ONE)]
 
 
-def _flattened_padded(value: Value, axis: int) -> Value:
+def _flatten_padded(value: GraphValue, axis: int) -> GraphValue:
     """A padded value as a matrix whose padding is still at the end of each line: one sequence of texts for each row."""
     if axis != 1 or value.rows != RowAxis(0) or any(size != ONE for size in value.shape[1:-1]):
         raise NotProven("puts texts behind the padding of others, which is as long as the longest of all rows needs")
     return replace(value, dims=(value.shape[0], value.shape[-1]))
 
 
-def squeeze(op: Operation) -> list[Value]:
+def squeeze(op: Operation) -> list[GraphValue]:
     """Squeeze; without stated axes a single row would lose its dimension."""
     value, axes = op.tensor(0), _stated_axes(op)
     if axes is None:
-        return [_squeezed_ones(value)]
+        return [_squeeze_ones(value)]
     gone = {axis_in(axis, value.rank) for axis in axes}
     if value.rows is not None and value.rows.axis in gone:
         raise NotProven("drops the dimension of the rows")
@@ -130,7 +130,7 @@ def squeeze(op: Operation) -> list[Value]:
     return [laid_out([value.shape[axis] for axis in kept], rows)]
 
 
-def _squeezed_ones(value: Value) -> Value:
+def _squeeze_ones(value: GraphValue) -> GraphValue:
     if value.rows is not None or any(size.number is None for size in value.shape):
         raise NotProven("drops every dimension of 1, and so that of a single row")
     return fixed([size for size in value.shape if size != ONE])
@@ -142,7 +142,7 @@ def _stated_axes(op: Operation) -> tuple[int, ...] | None:
     return op.integers("axes")
 
 
-def unsqueeze(op: Operation) -> list[Value]:
+def unsqueeze(op: Operation) -> list[GraphValue]:
     """Unsqueeze."""
     value, axes = op.tensor(0), _stated_axes(op)
     if axes is None:
@@ -156,7 +156,7 @@ def unsqueeze(op: Operation) -> list[Value]:
     return [laid_out(dims, None if value.rows is None else value.rows.at(kept[value.rows.axis]))]
 
 
-def expand(op: Operation) -> list[Value]:
+def expand(op: Operation) -> list[GraphValue]:
     """Expand: a constant that is repeated for each row is one for each row."""
     value = op.tensor(0)
     wanted = [size or op.fresh() for size in op.sizes(1)]
@@ -167,7 +167,7 @@ def expand(op: Operation) -> list[Value]:
     return [laid_out([_larger(one, other, op) for one, other in zip(have, want, strict=True)], rows)]
 
 
-def _expanded_rows(value: Value, have: Sequence[Size], want: Sequence[Size]) -> RowAxis | None:
+def _expanded_rows(value: GraphValue, have: Sequence[SymbolicSize], want: Sequence[SymbolicSize]) -> RowAxis | None:
     counting = [axis for axis, size in enumerate(want) if size.counts_rows]
     if value.rows is not None:
         axis = value.rows.axis + len(have) - value.rank
@@ -182,31 +182,31 @@ def _expanded_rows(value: Value, have: Sequence[Size], want: Sequence[Size]) -> 
     return RowAxis(counting[0], ONE, width)
 
 
-def _larger(one: Size, other: Size, op: Operation) -> Size:
+def _larger(one: SymbolicSize, other: SymbolicSize, op: Operation) -> SymbolicSize:
     if ONE in (one, other) or one == other:
         return one if other == ONE else other
     return one if one.number is not None else other if other.number is not None else op.fresh()
 
 
-def tile(op: Operation) -> list[Value]:
+def tile(op: Operation) -> list[GraphValue]:
     """Tile; rows are not repeated, and a constant that is repeated for each row is one for each row."""
     value, times = op.tensor(0), op.sizes(1)
     if len(times) != value.rank or (value.rows is not None and times[value.rows.axis] != ONE):
         raise NotProven("repeats the rows")
     counting = [axis for axis, size in enumerate(times) if size is not None and size.counts_rows]
     if not counting:
-        return [laid_out(_tiled(op, value, times), value.rows)]
+        return [laid_out(_tile_dims(op, value, times), value.rows)]
     axis = counting[0]
     if value.rows is not None or counting[1:] or times[axis] != ROWS:
         raise NotProven("repeats a value as often as there are rows, along several axes")
-    return [laid_out(_tiled(op, value, times), RowAxis(axis, ONE, value.shape[axis]))]
+    return [laid_out(_tile_dims(op, value, times), RowAxis(axis, ONE, value.shape[axis]))]
 
 
-def _tiled(op: Operation, value: Value, times: Sequence[Size | None]) -> list[Size]:
+def _tile_dims(op: Operation, value: GraphValue, times: Sequence[SymbolicSize | None]) -> list[SymbolicSize]:
     return [op.fresh() if one is None else size * one for size, one in zip(value.shape, times, strict=True)]
 
 
-def filled(op: Operation) -> list[Value]:
+def constant_of_shape(op: Operation) -> list[GraphValue]:
     """ConstantOfShape: the same number everywhere, perhaps for each row."""
     target = op.shape_input(0)
     if target.elements is None:
@@ -221,7 +221,7 @@ def filled(op: Operation) -> list[Value]:
     return [laid_out(dims, RowAxis(counting[0], ONE, width))]
 
 
-def number_range(op: Operation) -> list[Value]:
+def number_range(op: Operation) -> list[GraphValue]:
     """Range: numbers that are the same for all rows; as long as there are rows, each row would get its place."""
-    op.all_fixed(0, 1, 2)
+    op.require_fixed(0, 1, 2)
     return [fixed([op.fresh()])]

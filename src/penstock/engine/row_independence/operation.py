@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.engine.row_independence.graph import Node
-from penstock.engine.row_independence.sizes import ONE, Size
-from penstock.engine.row_independence.values import NotProven, RowAxis, ShapeDependsOnData, Value, axis_in
+from penstock.engine.row_independence.sizes import ONE, SymbolicSize
+from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, ShapeDependsOnData, axis_in
 
 
 class Operation:
     """A node whose inputs are known.
 
-    Every accessor but ``shape_input`` and ``anything`` refuses a value that counts the rows, every one but ``tensor``,
-    ``padded_tensor`` and ``anything`` a value that depends on them, and every one but ``padded_tensor`` a value that is
-    padded to the longest row; all raise ``NotProven``.
+    Every accessor but ``shape_input`` and ``any_value`` refuses a value that counts the rows, every one but
+    ``tensor``, ``padded_tensor`` and ``any_value`` a value that depends on them, and every one but ``padded_tensor`` a
+    value that is padded to the longest row; all raise ``NotProven``.
     """
 
-    def __init__(self, node: Node, version: int, values: Sequence[Value | None]) -> None:
+    def __init__(self, node: Node, version: int, values: Sequence[GraphValue | None]) -> None:
         self.node = node
         self.version = version
         self.values = values
@@ -24,7 +24,7 @@ class Operation:
         self._looked_at: set[int] = set()
 
     @property
-    def overlooked(self) -> bool:
+    def has_unread_input(self) -> bool:
         """Whether there is an input that the rule has not looked at."""
         return any(self.has(index) and index not in self._looked_at for index in range(len(self.values)))
 
@@ -36,34 +36,34 @@ class Operation:
         """Whether an output is asked for."""
         return index < len(self.node.outputs) and bool(self.node.outputs[index])
 
-    def tensor(self, index: int) -> Value:
+    def tensor(self, index: int) -> GraphValue:
         """An input whose elements are used as values."""
-        value = self._present(index)
+        value = self._present_input(index)
         if value.counts_rows:
             raise NotProven("uses the number of rows as a value")
         return value
 
-    def padded_tensor(self, index: int) -> Value:
+    def padded_tensor(self, index: int) -> GraphValue:
         """An input as ``tensor`` gives it, but its rows may be padded to the longest of the run."""
-        value = self._given(index)
+        value = self._given_input(index)
         return value if value.padding is not None else self.tensor(index)
 
-    def anything(self, index: int) -> Value:
+    def any_value(self, index: int) -> GraphValue:
         """An input of which only the shape is looked at."""
-        return self._present(index)
+        return self._present_input(index)
 
-    def tensors(self) -> list[Value]:
+    def tensors(self) -> list[GraphValue]:
         """All inputs, as ``tensor`` gives them."""
         return [self.tensor(index) for index in range(len(self.values)) if self.has(index)]
 
-    def fixed(self, index: int) -> Value:
+    def fixed(self, index: int) -> GraphValue:
         """An input that must be the same for all rows."""
         value = self.tensor(index)
         if value.rows is not None:
             raise NotProven(f"takes an input ({index}) from the rows that must be the same for all of them")
         return value
 
-    def all_fixed(self, *indices: int) -> None:
+    def require_fixed(self, *indices: int) -> None:
         """Refuse if one of these inputs is there and depends on the rows."""
         for index in indices:
             if self.has(index):
@@ -81,14 +81,14 @@ class Operation:
             if self.has(index) and not self.fixed(index).is_single:
                 raise NotProven(f"has an input ({index}) of several elements that may lie along the rows")
 
-    def shape_input(self, index: int) -> Value:
+    def shape_input(self, index: int) -> GraphValue:
         """An input that states a shape or part of one; it may count the rows."""
-        value = self._present(index)
+        value = self._present_input(index)
         if value.rows is not None:
             raise ShapeDependsOnData
         return value
 
-    def sizes(self, index: int) -> tuple[Size | None, ...]:
+    def sizes(self, index: int) -> tuple[SymbolicSize | None, ...]:
         """The elements of a shape input."""
         elements = self.shape_input(index).elements
         if elements is None:
@@ -137,18 +137,18 @@ class Operation:
             raise NotProven(f"has an attribute {name} that is no text")
         return value
 
-    def fresh(self) -> Size:
+    def fresh(self) -> SymbolicSize:
         """A size of which nothing is known but that it is the same for all rows."""
         self._fresh += 1
-        return Size(1, (f"{next(filter(None, self.node.outputs))}#{self._fresh}",))
+        return SymbolicSize(1, (f"{next(filter(None, self.node.outputs))}#{self._fresh}",))
 
-    def _present(self, index: int) -> Value:
-        value = self._given(index)
+    def _present_input(self, index: int) -> GraphValue:
+        value = self._given_input(index)
         if value.padding is not None:
             raise NotProven("takes texts that are padded to the longest of all rows")
         return value
 
-    def _given(self, index: int) -> Value:
+    def _given_input(self, index: int) -> GraphValue:
         value = self.values[index] if index < len(self.values) else None
         if value is None:
             raise NotProven(f"lacks its input {index}")
@@ -156,7 +156,7 @@ class Operation:
         return value
 
 
-Rule = Callable[[Operation], Sequence[Value]]
+OperatorRule = Callable[[Operation], Sequence[GraphValue]]
 """What an operator gives for what it takes: one value for each output it may have, in order.
 
 Raises:
@@ -165,38 +165,38 @@ Raises:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class SliceBounds:
     """What a Slice keeps along one axis; None for bounds that are not known."""
 
     axis: int
-    start: Size | None
-    end: Size | None
-    step: Size | None
+    start: SymbolicSize | None
+    end: SymbolicSize | None
+    step: SymbolicSize | None
 
 
-def cuts_of(op: Operation) -> list[Cut]:
+def cuts_of(op: Operation) -> list[SliceBounds]:
     """What a Slice keeps of its first input, along each axis that it names."""
     starts, ends, axes, steps = _stated_cuts(op)
-    rank = op.anything(0).rank
+    rank = op.any_value(0).rank
     return [
-        Cut(axis_in(axis, rank), start, end, step)
+        SliceBounds(axis_in(axis, rank), start, end, step)
         for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
     ]
 
 
-_Bounds = Sequence[Size | None]
+_Bounds = Sequence[SymbolicSize | None]
 
 
 def _stated_cuts(op: Operation) -> tuple[_Bounds, _Bounds, Sequence[int], _Bounds]:
     if op.version < 10:
-        starts, ends = ([Size(one) for one in op.integers(name) or ()] for name in ("starts", "ends"))
+        starts, ends = ([SymbolicSize(one) for one in op.integers(name) or ()] for name in ("starts", "ends"))
         return starts, ends, op.integers("axes") or range(len(starts)), [ONE] * len(starts)
     first = op.sizes(1)
     axes = op.numbers(3) if op.has(3) else range(len(first))
     return first, op.sizes(2), axes, op.sizes(4) if op.has(4) else [ONE] * len(first)
 
 
-def rows_at(value: Value, axis: int) -> RowAxis | None:
+def rows_at(value: GraphValue, axis: int) -> RowAxis | None:
     """The rows of a value that may lie along one axis only.
 
     Raises:
@@ -207,7 +207,7 @@ def rows_at(value: Value, axis: int) -> RowAxis | None:
     return value.rows
 
 
-def crosses(value: Value, axes: Sequence[int], what: str) -> None:
+def crosses(value: GraphValue, axes: Sequence[int], what: str) -> None:
     """Refuse an operator that works along the axis of the rows.
 
     Raises:

@@ -21,7 +21,7 @@ from penstock.engine.row_independence.broadcasting import (
     same_shape,
     with_single_bounds,
 )
-from penstock.engine.row_independence.operation import Rule
+from penstock.engine.row_independence.operation import OperatorRule
 from penstock.engine.row_independence.products import (
     einsum,
     general_product,
@@ -39,7 +39,7 @@ OPERATOR_SETS: Mapping[str, tuple[int, int]] = {
 """The operator sets whose meaning the rules know, by domain: from, to."""
 
 
-def _each(names: str, rule: Rule) -> dict[str, Rule]:
+def _rules_for(names: str, rule: OperatorRule) -> dict[str, OperatorRule]:
     return dict.fromkeys(names.split(), rule)
 
 
@@ -56,26 +56,26 @@ _ELEMENTWISE = """
 
 _REDUCTIONS = "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSumSquare"
 
-_STANDARD: dict[str, Rule] = {
-    **_each(_SAME_SHAPE, same_shape),
-    **_each(_ELEMENTWISE, elementwise),
-    **_each(_REDUCTIONS, reductions.reduction(axes_are_input=18)),
-    **_each("ArgMax ArgMin", reductions.arg_extreme),
-    **_each("AveragePool LpPool MaxPool", images.pool),
-    **_each("CumProd CumSum", reductions.cumulative),
-    **_each("DequantizeLinear QuantizeLinear", quantized_by_constants),
-    **_each("GRU RNN", recurrent(cell_state=False)),
-    **_each("GlobalAveragePool GlobalLpPool GlobalMaxPool", images.global_pool),
-    **_each("GroupNormalization InstanceNormalization LRN", reductions.per_row_normalization),
-    **_each("Hardmax LogSoftmax Softmax", reductions.softmax),
-    **_each("LayerNormalization RMSNormalization", reductions.layer_normalization),
+_STANDARD: dict[str, OperatorRule] = {
+    **_rules_for(_SAME_SHAPE, same_shape),
+    **_rules_for(_ELEMENTWISE, elementwise),
+    **_rules_for(_REDUCTIONS, reductions.reduction(axes_are_input=18)),
+    **_rules_for("ArgMax ArgMin", reductions.arg_extreme),
+    **_rules_for("AveragePool LpPool MaxPool", images.pool),
+    **_rules_for("CumProd CumSum", reductions.cumulative),
+    **_rules_for("DequantizeLinear QuantizeLinear", quantized_by_constants),
+    **_rules_for("GRU RNN", recurrent(cell_state=False)),
+    **_rules_for("GlobalAveragePool GlobalLpPool GlobalMaxPool", images.global_pool),
+    **_rules_for("GroupNormalization InstanceNormalization LRN", reductions.per_row_normalization),
+    **_rules_for("Hardmax LogSoftmax Softmax", reductions.softmax),
+    **_rules_for("LayerNormalization RMSNormalization", reductions.layer_normalization),
     "Attention": attention,
     "BatchNormalization": reductions.batch_normalization,
     "CastLike": cast_like,
     "Clip": with_single_bounds,
-    "Concat": selection.concatenated,
+    "Concat": selection.concatenate,
     "Constant": layout.constant,
-    "ConstantOfShape": layout.filled,
+    "ConstantOfShape": layout.constant_of_shape,
     "Conv": images.convolution,
     "ConvInteger": images.integer_convolution,
     "ConvTranspose": images.transposed_convolution,
@@ -95,34 +95,34 @@ _STANDARD: dict[str, Rule] = {
     "MatMulInteger": integer_matrix_product,
     "MeanVarianceNormalization": reductions.mean_variance,
     "OneHot": selection.one_hot,
-    "Pad": selection.padded,
+    "Pad": selection.pad,
     "QLinearConv": images.quantized_convolution,
     "QLinearMatMul": quantized_matrix_product,
     "Range": layout.number_range,
     "ReduceSum": reductions.reduction(axes_are_input=13),
     "Reshape": layout.reshape,
-    "Resize": images.resized,
-    "ReverseSequence": selection.reversed_sequences,
+    "Resize": images.resize,
+    "ReverseSequence": selection.reverse_sequences,
     "RotaryEmbedding": rotary_embedding,
     "ScatterElements": selection.scatter_elements,
     "Shape": shape_arithmetic.shape_of,
     "Size": shape_arithmetic.size_of,
-    "Slice": selection.sliced,
+    "Slice": selection.slice_rows,
     "SpaceToDepth": images.space_to_depth,
     "Split": selection.split,
     "Squeeze": layout.squeeze,
-    "StringNormalizer": texts.normalized,
+    "StringNormalizer": texts.string_normalizer,
     "StringSplit": texts.split,
-    "TfIdfVectorizer": texts.counted_terms,
+    "TfIdfVectorizer": texts.tfidf_vectorizer,
     "Tile": layout.tile,
     "TopK": reductions.top_k,
     "Transpose": layout.transpose,
     "Trilu": reductions.upper_triangle,
     "Unsqueeze": layout.unsqueeze,
-    "Upsample": images.upsampled,
+    "Upsample": images.upsample,
 }
 
-RULES: Mapping[tuple[str, str], Rule] = {
+RULES: Mapping[tuple[str, str], OperatorRule] = {
     **{("", name): rule for name, rule in _STANDARD.items()},
     **{("ai.onnx.ml", name): rule for name, rule in classical.RULES.items()},
     **{("com.microsoft", name): rule for name, (rule, _) in fused.RULES.items()},

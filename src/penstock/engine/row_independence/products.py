@@ -5,18 +5,18 @@ from dataclasses import replace
 
 from penstock.engine.row_independence.broadcasting import broadcast
 from penstock.engine.row_independence.operation import Operation, crosses
-from penstock.engine.row_independence.sizes import ONE, Size
-from penstock.engine.row_independence.values import NotProven, RowAxis, Value, laid_out
+from penstock.engine.row_independence.sizes import ONE, SymbolicSize
+from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, laid_out
 
 _SUMS = "sums over"
 
 
-def matrix_product(op: Operation) -> list[Value]:
+def matrix_product(op: Operation) -> list[GraphValue]:
     """MatMul."""
-    return [multiplied(op, op.tensor(0), op.tensor(1))]
+    return [multiply(op, op.tensor(0), op.tensor(1))]
 
 
-def multiplied(op: Operation, left: Value, right: Value) -> Value:
+def multiply(op: Operation, left: GraphValue, right: GraphValue) -> GraphValue:
     """The product of two values as NumPy's ``matmul`` forms it."""
     crosses(left, [left.rank - 1], _SUMS)
     crosses(right, [max(0, right.rank - 2)], _SUMS)
@@ -27,20 +27,20 @@ def multiplied(op: Operation, left: Value, right: Value) -> Value:
     return _without_added(product, left.rank == 1, right.rank == 1)
 
 
-def _as_matrix(value: Value, front: bool) -> Value:
+def _as_matrix(value: GraphValue, front: bool) -> GraphValue:
     """A vector as a matrix of one row, or of one column."""
     if value.rank != 1:
         return value
-    return Value((ONE, *value.shape) if front else (*value.shape, ONE))
+    return GraphValue((ONE, *value.shape) if front else (*value.shape, ONE))
 
 
-def _batch_part(value: Value) -> Value:
+def _batch_part(value: GraphValue) -> GraphValue:
     """The dimensions before the last two, with the rows if they lie there."""
     rows = value.rows if value.rows is not None and value.rows.axis < value.rank - 2 else None
-    return Value(value.shape[:-2], rows)
+    return GraphValue(value.shape[:-2], rows)
 
 
-def _result_rows(one: Value, other: Value, batch: Value) -> RowAxis | None:
+def _result_rows(one: GraphValue, other: GraphValue, batch: GraphValue) -> RowAxis | None:
     """Where the rows of a product lie: in the batch part, or as rows of the left or columns of the right matrix."""
     in_matrix = [
         value.rows.at(value.rows.axis - value.rank + len(batch.shape) + 2)
@@ -53,7 +53,7 @@ def _result_rows(one: Value, other: Value, batch: Value) -> RowAxis | None:
     return next(iter(found), None)
 
 
-def _without_added(value: Value, front: bool, back: bool) -> Value:
+def _without_added(value: GraphValue, front: bool, back: bool) -> GraphValue:
     """Without the dimensions that were added to vectors."""
     dims = list(value.shape)
     rows = value.rows
@@ -66,30 +66,30 @@ def _without_added(value: Value, front: bool, back: bool) -> Value:
     return laid_out(dims, rows)
 
 
-def integer_matrix_product(op: Operation) -> list[Value]:
+def integer_matrix_product(op: Operation) -> list[GraphValue]:
     """MatMulInteger; zero points of several elements are for places of the weights."""
     op.single(2)
-    op.all_fixed(3)
+    op.require_fixed(3)
     if op.tensor(1).rows is not None:
         op.single(3)
     return matrix_product(op)
 
 
-def quantized_matrix_product(op: Operation) -> list[Value]:
+def quantized_matrix_product(op: Operation) -> list[GraphValue]:
     """QLinearMatMul (a, a's scale and zero point, b, b's, the result's)."""
     op.single(1, 2, 6, 7)
-    op.all_fixed(4, 5)
+    op.require_fixed(4, 5)
     right = op.tensor(3)
     if right.rows is not None:
         op.single(4, 5)
-    return [multiplied(op, op.tensor(0), right)]
+    return [multiply(op, op.tensor(0), right)]
 
 
-def general_product(op: Operation) -> list[Value]:
+def general_product(op: Operation) -> list[GraphValue]:
     """Gemm: two matrices, either of them perhaps transposed, and a third one that is added."""
-    left = _transposed(op.tensor(0), op.flag("transA"))
-    right = _transposed(op.tensor(1), op.flag("transB"))
-    result = multiplied(op, left, right)
+    left = _transpose(op.tensor(0), op.flag("transA"))
+    right = _transpose(op.tensor(1), op.flag("transB"))
+    result = multiply(op, left, right)
     if not op.has(2):
         return [result]
     added = broadcast([result, op.tensor(2)], op.fresh)
@@ -98,26 +98,26 @@ def general_product(op: Operation) -> list[Value]:
     return [added]
 
 
-def _transposed(value: Value, wanted: bool) -> Value:
+def _transpose(value: GraphValue, wanted: bool) -> GraphValue:
     if value.rank != 2:
         raise NotProven("takes a matrix of another rank than 2")
     if not wanted:
         return value
-    return Value(value.shape[::-1], None if value.rows is None else value.rows.at(1 - value.rows.axis))
+    return GraphValue(value.shape[::-1], None if value.rows is None else value.rows.at(1 - value.rows.axis))
 
 
-def transposable_product(op: Operation) -> list[Value]:
+def transposable_product(op: Operation) -> list[GraphValue]:
     """com.microsoft FusedMatMul: MatMul with the last two dimensions of either side perhaps exchanged."""
     if op.flag("transBatchA") or op.flag("transBatchB"):
         raise NotProven("moves the first dimension of an operand")
-    left, right = (_last_exchanged(op.tensor(index), op.flag(name)) for index, name in _SIDES)
-    return [multiplied(op, left, right)]
+    left, right = (_exchange_last(op.tensor(index), op.flag(name)) for index, name in _SIDES)
+    return [multiply(op, left, right)]
 
 
 _SIDES = ((0, "transA"), (1, "transB"))
 
 
-def _last_exchanged(value: Value, wanted: bool) -> Value:
+def _exchange_last(value: GraphValue, wanted: bool) -> GraphValue:
     if not wanted or value.rank < 2:
         return value
     last, before = value.rank - 1, value.rank - 2
@@ -126,11 +126,11 @@ def _last_exchanged(value: Value, wanted: bool) -> Value:
     return replace(value, dims=(*value.shape[:-2], value.shape[-1], value.shape[-2]), rows=rows)
 
 
-def einsum(op: Operation) -> list[Value]:
+def einsum(op: Operation) -> list[GraphValue]:
     """Einsum: the letter of the rows stands for nothing else, and stays in the result."""
     operands, result = _letters(op.text("equation", ""), len(op.values))
     values = op.tensors()
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, SymbolicSize] = {}
     found: dict[str, RowAxis] = {}
     for letters, value in zip(operands, values, strict=True):
         if value.rank != len(letters):
@@ -139,7 +139,7 @@ def einsum(op: Operation) -> list[Value]:
         if value.rows is not None:
             found[letters[value.rows.axis]] = value.rows
     if not found:
-        return [Value(tuple(sizes[letter] for letter in result))]
+        return [GraphValue(tuple(sizes[letter] for letter in result))]
     _check_row_letter(operands, result, values, found)
     letter, rows = next(iter(found.items()))
     return [laid_out([sizes[one] for one in result], rows.at(result.index(letter)))]
@@ -153,7 +153,9 @@ def _letters(equation: str, operands: int) -> tuple[list[str], str]:
     return names, right
 
 
-def _check_row_letter(operands: Sequence[str], result: str, values: Sequence[Value], found: dict[str, RowAxis]) -> None:
+def _check_row_letter(
+    operands: Sequence[str], result: str, values: Sequence[GraphValue], found: dict[str, RowAxis]
+) -> None:
     if len(found) > 1:
         raise NotProven("multiplies every row with every other")
     letter = next(iter(found))

@@ -8,16 +8,23 @@ from penstock.engine.row_independence.graph import GraphInput, GraphOutput, Node
 from penstock.engine.row_independence.layout import constant_value
 from penstock.engine.row_independence.operation import Operation
 from penstock.engine.row_independence.operators import ATTRIBUTES, BY_DATA, OPERATOR_SETS, RANDOM, REASONS, RULES
-from penstock.engine.row_independence.shape_arithmetic import computed, is_followed
-from penstock.engine.row_independence.sizes import ROWS, Size
-from penstock.engine.row_independence.values import UNKNOWN, ByChance, NotProven, RowAxis, ShapeDependsOnData, Value
+from penstock.engine.row_independence.shape_arithmetic import compute_elements, is_followed
+from penstock.engine.row_independence.sizes import ROWS, SymbolicSize
+from penstock.engine.row_independence.values import (
+    UNKNOWN,
+    GraphValue,
+    Nondeterministic,
+    NotProven,
+    RowAxis,
+    ShapeDependsOnData,
+)
 
 LONGEST_NAME = 80
 STANDARD = ("", "ai.onnx.ml")
 """Domains whose operators are functions of their inputs, but for the random ones."""
 
 
-class _Broken:
+class _UnprovenValue:
     """What comes of a value once an operator on its way could not be passed."""
 
     def __init__(self, proof: RowProof, by_data: bool = False) -> None:
@@ -25,7 +32,7 @@ class _Broken:
         self.by_data = by_data  # its size may be a matter of the data
 
 
-Known = dict[str, Value | _Broken]
+Known = dict[str, GraphValue | _UnprovenValue]
 
 
 def prove(graph: PlainGraph) -> RowProof:
@@ -36,24 +43,26 @@ def prove(graph: PlainGraph) -> RowProof:
     """
     known: Known = dict(_constants(graph))
     for one in graph.inputs:
-        known[one.name] = _entered(one)
+        known[one.name] = _input_value(one)
     for node in graph.nodes:
-        known |= _followed(node, graph, known)
+        known |= _follow_node(node, graph, known)
     faults = [fault for one in graph.outputs if (fault := _fault(one, known.get(one.name))) is not None]
     if not faults:
         return RowProof(True)
     return replace(faults[0].proof, rows_vary=_rows_vary(graph, known))
 
 
-def _fault(output: GraphOutput, found: Value | _Broken | None) -> _Broken | None:
+def _fault(output: GraphOutput, found: GraphValue | _UnprovenValue | None) -> _UnprovenValue | None:
     """Why an output is not proven, None if it is."""
-    if isinstance(found, _Broken):
+    if isinstance(found, _UnprovenValue):
         return found
     if found is not None and found.padding is not None:
-        return _Broken(RowProof(False, f"output '{_short(output.name)}' is padded to the longest of all rows"))
+        return _UnprovenValue(RowProof(False, f"output '{_shorten(output.name)}' is padded to the longest of all rows"))
     if found is not None and found.rows == RowAxis(0):
         return None
-    return _Broken(RowProof(False, f"output '{_short(output.name)}' does not have one row for each row of the inputs"))
+    return _UnprovenValue(
+        RowProof(False, f"output '{_shorten(output.name)}' does not have one row for each row of the inputs")
+    )
 
 
 def _rows_vary(graph: PlainGraph, known: Known) -> bool:
@@ -62,7 +71,7 @@ def _rows_vary(graph: PlainGraph, known: Known) -> bool:
     names = {one.rows_name for one in graph.inputs} - {""}
     for output in graph.outputs:
         found = known.get(output.name)
-        if isinstance(found, _Broken):
+        if isinstance(found, _UnprovenValue):
             if found.by_data and output.rows_name not in names:
                 return True
         elif found is None or found.rows != RowAxis(0) or found.padding is not None:
@@ -70,42 +79,42 @@ def _rows_vary(graph: PlainGraph, known: Known) -> bool:
     return False
 
 
-def _constants(graph: PlainGraph) -> Iterator[tuple[str, Value]]:
+def _constants(graph: PlainGraph) -> Iterator[tuple[str, GraphValue]]:
     return ((name, constant_value(tensor)) for name, tensor in graph.constants.items())
 
 
-def _entered(one: GraphInput) -> Value | _Broken:
+def _input_value(one: GraphInput) -> GraphValue | _UnprovenValue:
     """What is known of an input: its first axis holds the rows."""
     if not one.dims:
-        return _Broken(RowProof(False, f"input '{_short(one.name)}' does not state a shape with rows"))
+        return _UnprovenValue(RowProof(False, f"input '{_shorten(one.name)}' does not state a shape with rows"))
     if one.dims[0] is not None:
-        return _Broken(RowProof(False, f"input '{_short(one.name)}' has a fixed number of rows"))
-    inner = [_own(one.name, axis, dim) for axis, dim in enumerate(one.dims[1:], 1)]
-    return Value((ROWS, *inner), RowAxis(0))
+        return _UnprovenValue(RowProof(False, f"input '{_shorten(one.name)}' has a fixed number of rows"))
+    inner = [_named_size(one.name, axis, dim) for axis, dim in enumerate(one.dims[1:], 1)]
+    return GraphValue((ROWS, *inner), RowAxis(0))
 
 
-def _own(name: str, axis: int, dim: int | None) -> Size:
-    return Size(1, (f"{name}@{axis}",)) if dim is None else Size(dim)
+def _named_size(name: str, axis: int, dim: int | None) -> SymbolicSize:
+    return SymbolicSize(1, (f"{name}@{axis}",)) if dim is None else SymbolicSize(dim)
 
 
-def _followed(node: Node, graph: PlainGraph, known: Known) -> Known:
+def _follow_node(node: Node, graph: PlainGraph, known: Known) -> Known:
     """What an operator gives for what is known of its inputs."""
     values = [known.get(name) if name else None for name in node.inputs]
-    broken = [value for value in values if isinstance(value, _Broken)]
+    broken = [value for value in values if isinstance(value, _UnprovenValue)]
     if broken:
         by_data = (not node.domain and node.op_type in BY_DATA) or any(one.by_data for one in broken)
-        return dict.fromkeys(filter(None, node.outputs), _Broken(broken[0].proof, by_data))
+        return dict.fromkeys(filter(None, node.outputs), _UnprovenValue(broken[0].proof, by_data))
     if any(name and value is None for name, value in zip(node.inputs, values, strict=True)):
-        return _broken(node, "takes a value that no rule has seen")
+        return _unproven(node, "takes a value that no rule has seen")
     try:
-        return _ruled(node, graph, [value for value in values if not isinstance(value, _Broken)])
+        return _apply_rule(node, graph, [value for value in values if not isinstance(value, _UnprovenValue)])
     except NotProven as error:
-        return _broken(node, str(error), isinstance(error, ShapeDependsOnData))
+        return _unproven(node, str(error), isinstance(error, ShapeDependsOnData))
     except (ValueError, IndexError, TypeError, ArithmeticError):  # a graph that the runtime would not take either
-        return _broken(node, "has inputs or attributes that do not fit together")
+        return _unproven(node, "has inputs or attributes that do not fit together")
 
 
-def _ruled(node: Node, graph: PlainGraph, values: list[Value | None]) -> Known:
+def _apply_rule(node: Node, graph: PlainGraph, values: list[GraphValue | None]) -> Known:
     """
     Raises:
         NotProven: the operator cannot be passed.
@@ -114,7 +123,7 @@ def _ruled(node: Node, graph: PlainGraph, values: list[Value | None]) -> Known:
     op = Operation(node, _version(node, graph.opsets), values)
     try:
         results = _results(op)
-    except ByChance:
+    except Nondeterministic:
         raise
     except NotProven:
         if node.domain not in STANDARD or not all(value is None or _is_constant(value) for value in values):
@@ -125,17 +134,17 @@ def _ruled(node: Node, graph: PlainGraph, values: list[Value | None]) -> Known:
     return {name: given.get(name, spare) for name in node.outputs if name}
 
 
-def _no_rule(node: Node) -> _Broken:
-    return _Broken(_reason(node, "has a result for which there is no rule"))
+def _no_rule(node: Node) -> _UnprovenValue:
+    return _UnprovenValue(_reason(node, "has a result for which there is no rule"))
 
 
-def _is_constant(value: Value) -> bool:
+def _is_constant(value: GraphValue) -> bool:
     return value.rows is None and not value.counts_rows
 
 
-def _results(op: Operation) -> list[Value]:
+def _results(op: Operation) -> list[GraphValue]:
     node = op.node
-    if not node.domain and is_followed(op.values) and (found := computed(op)) is not None:
+    if not node.domain and is_followed(op.values) and (found := compute_elements(op)) is not None:
         return found
     rule = RULES.get((node.domain, node.op_type))
     if not node.domain and node.op_type in BY_DATA:
@@ -143,7 +152,7 @@ def _results(op: Operation) -> list[Value]:
     if rule is None:
         raise NotProven(REASONS.get((node.domain, node.op_type), "is not known to answer each row by itself"))
     results = list(rule(op))
-    if op.overlooked:
+    if op.has_unread_input:
         raise NotProven("has an input for which there is no rule")
     return results
 
@@ -155,7 +164,7 @@ def _check_known(node: Node, functions: frozenset[tuple[str, str]]) -> None:
     if (node.domain, node.op_type) in functions:
         raise NotProven("is a function that the file itself defines")
     if not node.domain and node.op_type in RANDOM:
-        raise ByChance("draws random numbers")
+        raise Nondeterministic("draws random numbers")
     allowed = ATTRIBUTES.get((node.domain, node.op_type))
     if allowed is not None and not node.attributes.keys() <= allowed:
         raise NotProven("has an attribute for which there is no rule")
@@ -169,15 +178,15 @@ def _version(node: Node, opsets: Mapping[str, int]) -> int:
     return version
 
 
-def _broken(node: Node, reason: str, by_data: bool = False) -> Known:
-    return dict.fromkeys(filter(None, node.outputs), _Broken(_reason(node, reason), by_data))
+def _unproven(node: Node, reason: str, by_data: bool = False) -> Known:
+    return dict.fromkeys(filter(None, node.outputs), _UnprovenValue(_reason(node, reason), by_data))
 
 
 def _reason(node: Node, reason: str) -> RowProof:
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     name = node.name or next(filter(None, node.outputs), "")
-    return RowProof(False, f"operator {operator} {reason}", _short(name), operator)
+    return RowProof(False, f"operator {operator} {reason}", _shorten(name), operator)
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."

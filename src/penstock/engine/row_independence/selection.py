@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from penstock.engine.row_independence.operation import Cut, Operation, crosses, cuts_of, rows_at
-from penstock.engine.row_independence.sizes import ONE, Size, product
-from penstock.engine.row_independence.values import NotProven, RowAxis, Value, axis_in, fixed, laid_out
+from penstock.engine.row_independence.operation import Operation, SliceBounds, crosses, cuts_of, rows_at
+from penstock.engine.row_independence.sizes import ONE, SymbolicSize, product
+from penstock.engine.row_independence.values import GraphValue, NotProven, RowAxis, axis_in, fixed, laid_out
 
 TO_THE_END = 1_000_000_000
 """A Slice that ends here or later goes to the end: exporters state this or the largest number there is."""
@@ -12,7 +12,7 @@ TO_THE_END = 1_000_000_000
 _CHOOSES = "chooses among"
 
 
-def gather(op: Operation) -> list[Value]:
+def gather(op: Operation) -> list[GraphValue]:
     """Gather: the same places of each row, or what the rows name from a constant."""
     data, indices = op.tensor(0), op.tensor(1)
     axis = axis_in(op.integer("axis", 0), data.rank)
@@ -26,16 +26,16 @@ def gather(op: Operation) -> list[Value]:
     return [laid_out(dims, data.rows.at(moved))]
 
 
-def gather_elements(op: Operation) -> list[Value]:
+def gather_elements(op: Operation) -> list[GraphValue]:
     """GatherElements, with an index for each place of the rows."""
     data, indices = op.tensor(0), op.tensor(1)
     if data.rows != indices.rows:
         raise NotProven("looks the rows up by their places")
     crosses(data, [axis_in(op.integer("axis", 0), data.rank)], _CHOOSES)
-    return [Value(indices.dims, indices.rows)]
+    return [GraphValue(indices.dims, indices.rows)]
 
 
-def gather_nd(op: Operation) -> list[Value]:
+def gather_nd(op: Operation) -> list[GraphValue]:
     """GatherND: what the rows name, from a constant or, where the first axes go together, from the rows themselves."""
     data, indices = op.tensor(0), op.tensor(1)
     together, depth = op.integer("batch_dims", 0), indices.shape[-1].number
@@ -49,19 +49,19 @@ def gather_nd(op: Operation) -> list[Value]:
     return [laid_out([*indices.shape[:-1], *data.shape[together + depth :]], indices.rows)]
 
 
-def scatter_elements(op: Operation) -> list[Value]:
+def scatter_elements(op: Operation) -> list[GraphValue]:
     """ScatterElements, where data, indices and updates are of the same rows."""
     data, indices, updates = (op.tensor(index) for index in range(3))
     if not data.rows == indices.rows == updates.rows:
         raise NotProven("writes rows by their places")
     crosses(data, [axis_in(op.integer("axis", 0), data.rank)], "writes along")
-    return [Value(data.dims, data.rows)]
+    return [GraphValue(data.dims, data.rows)]
 
 
-def sliced(op: Operation) -> list[Value]:
+def slice_rows(op: Operation) -> list[GraphValue]:
     """Slice: the same part of each row."""
     value = op.tensor(0)
-    op.all_fixed(3, 4)
+    op.require_fixed(3, 4)
     dims = list(value.shape)
     for cut in cuts_of(op):
         if value.rows is not None and cut.axis == value.rows.axis:
@@ -73,45 +73,45 @@ def sliced(op: Operation) -> list[Value]:
     return [laid_out(dims, value.rows)]
 
 
-def _check_whole(cut: Cut, rows: RowAxis) -> None:
+def _check_whole(cut: SliceBounds, rows: RowAxis) -> None:
     reaches = cut.end == rows.size or (
         cut.end is not None and cut.end.number is not None and cut.end.number >= TO_THE_END
     )
-    if cut.start != Size(0) or cut.step != ONE or not reaches:
+    if cut.start != SymbolicSize(0) or cut.step != ONE or not reaches:
         raise NotProven("takes some of the rows by their places")
 
 
-def _length(cut: Cut, size: Size) -> Size | None:
+def _length(cut: SliceBounds, size: SymbolicSize) -> SymbolicSize | None:
     """How much is left of an axis, None where that is not known."""
     numbers = [None if one is None else one.number for one in (cut.start, cut.end, cut.step, size)]
     start, end, step, length = numbers
     if start is None or end is None or not step or length is None:
         return None
-    return Size(len(range(length)[slice(start, end if step > 0 or end >= -length else None, step)]))
+    return SymbolicSize(len(range(length)[slice(start, end if step > 0 or end >= -length else None, step)]))
 
 
-def split(op: Operation) -> list[Value]:
+def split(op: Operation) -> list[GraphValue]:
     """Split: parts of each row."""
     value = op.tensor(0)
-    op.all_fixed(1)
+    op.require_fixed(1)
     axis = axis_in(op.integer("axis", 0), value.rank)
     crosses(value, [axis], "takes apart")
     parts = _parts(op, value.shape[axis])
     return [laid_out([*value.shape[:axis], part, *value.shape[axis + 1 :]], value.rows) for part in parts]
 
 
-def _parts(op: Operation, size: Size) -> list[Size]:
+def _parts(op: Operation, size: SymbolicSize) -> list[SymbolicSize]:
     number = len(op.node.outputs)
     stated = op.integers("split") if op.version < 13 else op.fixed(1).numbers if op.has(1) else None
     if stated is not None:
-        return [Size(one) for one in stated]
-    each = size.divided_by(Size(number))
+        return [SymbolicSize(one) for one in stated]
+    each = size.divided_by(SymbolicSize(number))
     if op.has(1) or each is None:
         return [op.fresh() for _ in range(number)]
     return [each] * number
 
 
-def concatenated(op: Operation) -> list[Value]:
+def concatenate(op: Operation) -> list[GraphValue]:
     """Concat along another axis than that of the rows."""
     values = op.tensors()
     rank = values[0].rank
@@ -124,13 +124,13 @@ def concatenated(op: Operation) -> list[Value]:
     return [laid_out(dims, values[0].rows)]
 
 
-def _sum(sizes: Sequence[Size]) -> Size | None:
+def _sum(sizes: Sequence[SymbolicSize]) -> SymbolicSize | None:
     numbers = [size.number for size in sizes]
     known = [number for number in numbers if number is not None]
-    return Size(sum(known)) if len(known) == len(numbers) else None
+    return SymbolicSize(sum(known)) if len(known) == len(numbers) else None
 
 
-def padded(op: Operation) -> list[Value]:
+def pad(op: Operation) -> list[GraphValue]:
     """Pad: nothing is added before the first row or after the last."""
     value = op.tensor(0)
     amounts = op.integers("pads") or () if op.version < 11 else op.numbers(1)
@@ -143,7 +143,7 @@ def padded(op: Operation) -> list[Value]:
             _check_unpadded(amounts[place], amounts[place + len(axes)])
         elif added:
             number = dims[axis].number
-            dims[axis] = op.fresh() if number is None else Size(number + added)
+            dims[axis] = op.fresh() if number is None else SymbolicSize(number + added)
     return [laid_out(dims, value.rows)]
 
 
@@ -152,29 +152,29 @@ def _check_unpadded(before: int, after: int) -> None:
         raise NotProven("adds to the rows, or takes some away")
 
 
-def one_hot(op: Operation) -> list[Value]:
+def one_hot(op: Operation) -> list[GraphValue]:
     """OneHot: a new axis for each index."""
     indices = op.tensor(0)
-    op.all_fixed(1, 2)
+    op.require_fixed(1, 2)
     axis = axis_in(op.integer("axis", -1), indices.rank + 1)
     depth = op.fixed(1).numbers
-    size = Size(depth[0]) if depth else op.fresh()
+    size = SymbolicSize(depth[0]) if depth else op.fresh()
     rows = indices.rows
     if rows is not None and rows.axis >= axis:
         rows = rows.at(rows.axis + 1)
     return [laid_out([*indices.shape[:axis], size, *indices.shape[axis:]], rows)]
 
 
-def reversed_sequences(op: Operation) -> list[Value]:
+def reverse_sequences(op: Operation) -> list[GraphValue]:
     """ReverseSequence, with a length for each row."""
     value, lengths = op.tensor(0), op.tensor(1)
     axis = axis_in(op.integer("batch_axis", 1), value.rank)
     if rows_at(value, axis) is None or lengths.rows is None or lengths.rows.at(axis) != value.rows:
         raise NotProven("reverses sequences that are not those of the rows")
-    return [Value(value.dims, value.rows)]
+    return [GraphValue(value.dims, value.rows)]
 
 
-def feature_vector(op: Operation) -> list[Value]:
+def feature_vector(op: Operation) -> list[GraphValue]:
     """FeatureVectorizer: matrices with a line for each row, side by side."""
     values = op.tensors()
     if any(value.rank != 2 for value in values) or len({rows_at(value, 0) for value in values}) > 1:
@@ -182,7 +182,7 @@ def feature_vector(op: Operation) -> list[Value]:
     return [laid_out([values[0].shape[0], op.fresh()], values[0].rows)]
 
 
-def looked_up_along_last(op: Operation) -> list[Value]:
+def array_feature_extractor(op: Operation) -> list[GraphValue]:
     """ArrayFeatureExtractor: the same places of each row, or what the rows name from a constant."""
     data, indices = op.tensor(0), op.tensor(1)
     leading = list(data.shape[:-1]) or [ONE]

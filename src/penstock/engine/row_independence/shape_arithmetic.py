@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from penstock.engine.row_independence.operation import Operation, cuts_of
-from penstock.engine.row_independence.sizes import ONE, ZERO, Size, product
-from penstock.engine.row_independence.values import NotProven, Value, whole_numbers
+from penstock.engine.row_independence.sizes import ONE, ZERO, SymbolicSize, product
+from penstock.engine.row_independence.values import GraphValue, NotProven, whole_numbers
 
 T = TypeVar("T")
 
@@ -15,45 +15,45 @@ LONGEST = 64
 _INTEGERS = (6, 7)
 """ONNX's INT32 and INT64."""
 
-Element = Size | None
+Element = SymbolicSize | None
 
 
-def is_followed(values: Sequence[Value | None]) -> bool:
+def is_followed(values: Sequence[GraphValue | None]) -> bool:
     """Whether the elements of every input are followed."""
     return bool(values) and all(value is not None and value.elements is not None for value in values)
 
 
-def shape_of(op: Operation) -> list[Value]:
+def shape_of(op: Operation) -> list[GraphValue]:
     """Shape, of anything."""
-    dims = op.anything(0).shape
+    dims = op.any_value(0).shape
     return [whole_numbers(dims[slice(op.integer("start", 0), op.integer("end", len(dims)))])]
 
 
-def size_of(op: Operation) -> list[Value]:
+def size_of(op: Operation) -> list[GraphValue]:
     """Size, of anything."""
-    return [whole_numbers([product(op.anything(0).shape)], scalar=True)]
+    return [whole_numbers([product(op.any_value(0).shape)], scalar=True)]
 
 
-def _filled(op: Operation) -> Value | None:
+def _constant_of_shape(op: Operation) -> GraphValue | None:
     """ConstantOfShape, where its result is a short vector of whole numbers."""
     numbers, filling = op.shape_input(0).numbers, op.node.constant
     if numbers is None or len(numbers) != 1 or not 0 <= numbers[0] <= LONGEST or filling is None:
         return None
-    return None if filling.elements is None else whole_numbers([Size(filling.elements[0])] * numbers[0])
+    return None if filling.elements is None else whole_numbers([SymbolicSize(filling.elements[0])] * numbers[0])
 
 
-def _cast(op: Operation) -> Value | None:
+def _cast(op: Operation) -> GraphValue | None:
     return op.shape_input(0) if op.integer("to", 0) in _INTEGERS else None
 
 
-def _gather(op: Operation) -> Value | None:
+def _gather(op: Operation) -> GraphValue | None:
     data, indices = op.sizes(0), op.shape_input(1).numbers
     if indices is None or op.shape_input(0).rank != 1 or any(not -len(data) <= one < len(data) for one in indices):
         return None
     return whole_numbers([data[one] for one in indices], scalar=op.shape_input(1).rank == 0)
 
 
-def _slice(op: Operation) -> Value | None:
+def _slice(op: Operation) -> GraphValue | None:
     if op.shape_input(0).rank != 1 or len(cuts := cuts_of(op)) != 1:
         return None
     start, end, step = (None if size is None else size.number for size in (cuts[0].start, cuts[0].end, cuts[0].step))
@@ -62,13 +62,13 @@ def _slice(op: Operation) -> Value | None:
     return whole_numbers(op.sizes(0)[slice(start, end, step)])
 
 
-def _concat(op: Operation) -> Value | None:
+def _concat(op: Operation) -> GraphValue | None:
     if any(op.shape_input(index).rank != 1 for index in range(len(op.values))):
         return None
     return whole_numbers([one for index in range(len(op.values)) for one in op.sizes(index)])
 
 
-def _reshaped(op: Operation) -> Value | None:
+def _reshape(op: Operation) -> GraphValue | None:
     """Squeeze, Unsqueeze and Reshape of one element or, to the same rank, of several."""
     elements = op.sizes(0)
     target = _target_rank(op)
@@ -86,7 +86,7 @@ def _target_rank(op: Operation) -> int:
     return rank + (number if op.node.op_type == "Unsqueeze" else -number)
 
 
-def _product(op: Operation) -> Value | None:
+def _product(op: Operation) -> GraphValue | None:
     """ReduceProd of a whole vector."""
     known = [one for one in op.sizes(0) if one is not None]
     if len(known) != len(op.sizes(0)) or op.shape_input(0).rank != 1 or op.flag("noop_with_empty_axes"):
@@ -94,12 +94,12 @@ def _product(op: Operation) -> Value | None:
     return whole_numbers([product(known)], scalar=not op.stated_flag("keepdims", default=True))
 
 
-def _where(op: Operation) -> Value | None:
+def _where(op: Operation) -> GraphValue | None:
     conditions = op.shape_input(0).numbers
     if conditions is None:
         return None
     length, scalar = _common_length(op)
-    chosen, yes, no = _stretched(conditions, length), _stretched(op.sizes(1), length), _stretched(op.sizes(2), length)
+    chosen, yes, no = _stretch(conditions, length), _stretch(op.sizes(1), length), _stretch(op.sizes(2), length)
     elements: list[Element] = [one if choice else other for choice, one, other in zip(chosen, yes, no, strict=True)]
     return whole_numbers(elements, scalar)
 
@@ -112,40 +112,40 @@ def _common_length(op: Operation) -> tuple[int, bool]:
     return next(iter(lengths), 1), all(op.shape_input(index).rank == 0 for index in range(len(op.values)))
 
 
-def _stretched(elements: Sequence[T], length: int) -> Sequence[T]:
+def _stretch(elements: Sequence[T], length: int) -> Sequence[T]:
     return elements if len(elements) == length else list(elements) * length
 
 
-def _pairwise(compute: Callable[[Size, Size], Element]) -> "Arithmetic":
-    def rule(op: Operation) -> Value | None:
+def _pairwise(compute: Callable[[SymbolicSize, SymbolicSize], Element]) -> "Arithmetic":
+    def rule(op: Operation) -> GraphValue | None:
         if len(op.values) != 2:
             return None
         length, scalar = _common_length(op)
-        one, other = (_stretched(op.sizes(index), length) for index in range(2))
+        one, other = (_stretch(op.sizes(index), length) for index in range(2))
         return whole_numbers([_of_pair(compute, a, b) for a, b in zip(one, other, strict=True)], scalar)
 
     return rule
 
 
-def _of_pair(compute: Callable[[Size, Size], Element], one: Element, other: Element) -> Element:
+def _of_pair(compute: Callable[[SymbolicSize, SymbolicSize], Element], one: Element, other: Element) -> Element:
     result = None if one is None or other is None else compute(one, other)
     counting = any(size is not None and size.counts_rows for size in (one, other))
-    if result is not None and result.trusted:
+    if result is not None and result.is_trusted:
         return result
     if counting:
         raise NotProven("computes with the number of rows")
     return None
 
 
-def _divided(one: Size, other: Size) -> Element:
+def _divide(one: SymbolicSize, other: SymbolicSize) -> Element:
     exact = one.divided_by(other)
     if exact is not None or one.number is None or not other.number:
         return exact
     quotient = abs(one.number) // abs(other.number)
-    return Size(quotient if (one.number < 0) == (other.number < 0) else -quotient)
+    return SymbolicSize(quotient if (one.number < 0) == (other.number < 0) else -quotient)
 
 
-def _equal(one: Size, other: Size) -> Element:
+def _equal(one: SymbolicSize, other: SymbolicSize) -> Element:
     if one == other:
         return ONE
     if one.number is not None and other.number is not None:
@@ -155,14 +155,14 @@ def _equal(one: Size, other: Size) -> Element:
     return ZERO if is_negative else None  # a size is never negative
 
 
-def _numbers_only(compute: Callable[[int, int], int]) -> Callable[[Size, Size], Element]:
-    def either(one: Size, other: Size) -> Element:
-        return None if one.number is None or other.number is None else Size(compute(one.number, other.number))
+def _numbers_only(compute: Callable[[int, int], int]) -> Callable[[SymbolicSize, SymbolicSize], Element]:
+    def either(one: SymbolicSize, other: SymbolicSize) -> Element:
+        return None if one.number is None or other.number is None else SymbolicSize(compute(one.number, other.number))
 
     return either
 
 
-Arithmetic = Callable[[Operation], Value | None]
+Arithmetic = Callable[[Operation], GraphValue | None]
 
 ARITHMETIC: dict[str, Arithmetic] = {
     "Identity": lambda op: op.shape_input(0),
@@ -170,14 +170,14 @@ ARITHMETIC: dict[str, Arithmetic] = {
     "Gather": _gather,
     "Slice": _slice,
     "Concat": _concat,
-    "ConstantOfShape": _filled,
-    "Squeeze": _reshaped,
-    "Unsqueeze": _reshaped,
-    "Reshape": _reshaped,
+    "ConstantOfShape": _constant_of_shape,
+    "Squeeze": _reshape,
+    "Unsqueeze": _reshape,
+    "Reshape": _reshape,
     "ReduceProd": _product,
     "Where": _where,
     "Mul": _pairwise(lambda one, other: one * other),
-    "Div": _pairwise(_divided),
+    "Div": _pairwise(_divide),
     "Add": _pairwise(_numbers_only(lambda one, other: one + other)),
     "Sub": _pairwise(_numbers_only(lambda one, other: one - other)),
     "Max": _pairwise(_numbers_only(max)),
@@ -189,7 +189,7 @@ ARITHMETIC: dict[str, Arithmetic] = {
 """Operators of ai.onnx on followed elements; None where the result cannot be followed."""
 
 
-def computed(op: Operation) -> list[Value] | None:
+def compute_elements(op: Operation) -> list[GraphValue] | None:
     """The result of an operator on followed elements; None where it is not followed.
 
     Raises:

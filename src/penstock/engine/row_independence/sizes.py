@@ -11,7 +11,7 @@ MAX_NAMES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class SymbolicSize:
     """``factor`` times the sizes ``names`` (sorted, each as often as it is a factor); without names it is a number.
 
     A named size is some dimension: 0 or more, and the same in every run whose inputs have rows of the same shapes.
@@ -20,11 +20,11 @@ class Size:
     factor: int
     names: tuple[str, ...] = ()
 
-    def __mul__(self, other: "Size") -> "Size":
+    def __mul__(self, other: "SymbolicSize") -> "SymbolicSize":
         factor = self.factor * other.factor
-        return Size(factor, tuple(sorted(self.names + other.names)) if factor else ())
+        return SymbolicSize(factor, tuple(sorted(self.names + other.names)) if factor else ())
 
-    def divided_by(self, other: "Size") -> "Size | None":
+    def divided_by(self, other: "SymbolicSize") -> "SymbolicSize | None":
         """The quotient, None unless it is exact whatever the named sizes are."""
         if not other.factor or self.factor % other.factor:
             return None
@@ -33,7 +33,7 @@ class Size:
             if name not in names:
                 return None if self.factor else ZERO
             names.remove(name)
-        return Size(self.factor // other.factor, tuple(names))
+        return SymbolicSize(self.factor // other.factor, tuple(names))
 
     @property
     def number(self) -> int | None:
@@ -46,16 +46,16 @@ class Size:
         return ROWS_NAME in self.names
 
     @property
-    def trusted(self) -> bool:
+    def is_trusted(self) -> bool:
         """Whether whole numbers of the graph can hold it."""
         return abs(self.factor) < MAX_FACTOR and len(self.names) <= MAX_NAMES
 
 
-ZERO = Size(0)
-ONE = Size(1)
-ROWS = Size(1, (ROWS_NAME,))
+ZERO = SymbolicSize(0)
+ONE = SymbolicSize(1)
+ROWS = SymbolicSize(1, (ROWS_NAME,))
 
 
-def product(sizes: "tuple[Size, ...] | list[Size]") -> Size:
+def product(sizes: "tuple[SymbolicSize, ...] | list[SymbolicSize]") -> SymbolicSize:
     """The product of sizes, 1 of none."""
     return prod(sizes, start=ONE)

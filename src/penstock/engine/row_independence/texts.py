@@ -4,10 +4,10 @@ until the pieces have been counted."""
 from penstock.engine.row_independence.broadcasting import same_shape
 from penstock.engine.row_independence.operation import Operation, rows_at
 from penstock.engine.row_independence.sizes import ONE
-from penstock.engine.row_independence.values import NotProven, Value, laid_out
+from penstock.engine.row_independence.values import GraphValue, NotProven, laid_out
 
 
-def normalized(op: Operation) -> list[Value]:
+def string_normalizer(op: Operation) -> list[GraphValue]:
     """StringNormalizer: another case for each text. Stop words are taken out of the whole vector, and so would rows be;
     a matrix may only have one line."""
     value = op.tensor(0)
@@ -18,26 +18,26 @@ def normalized(op: Operation) -> list[Value]:
     return same_shape(op)
 
 
-def tokens(op: Operation) -> list[Value]:
+def tokens(op: Operation) -> list[GraphValue]:
     """Tokenizer of com.microsoft: the pieces of each text along a new last axis. Marks for the ends of a text are left
     out if no text of the run has a piece."""
     if op.flag("mark"):
         raise NotProven("marks the ends of a row's text only if a row of the run has a token")
-    return [_padded(op, op.text("pad_value", ""))]
+    return [_pad(op, op.text("pad_value", ""))]
 
 
-def split(op: Operation) -> list[Value]:
+def split(op: Operation) -> list[GraphValue]:
     """StringSplit: the pieces of each text along a new last axis, and how many there are."""
-    return [_padded(op, ""), *same_shape(op)]
+    return [_pad(op, ""), *same_shape(op)]
 
 
-def _padded(op: Operation, padding: str) -> Value:
+def _pad(op: Operation, padding: str) -> GraphValue:
     value = op.tensor(0)
     dims = (*value.shape, op.fresh())
-    return Value(dims, value.rows, padding=None if value.rows is None else padding)
+    return GraphValue(dims, value.rows, padding=None if value.rows is None else padding)
 
 
-def counted_terms(op: Operation) -> list[Value]:
+def tfidf_vectorizer(op: Operation) -> list[GraphValue]:
     """TfIdfVectorizer: how often terms occur in each line of a matrix. Padding follows the pieces of each line, so it
     changes nothing if it is part of no term."""
     value = op.padded_tensor(0)

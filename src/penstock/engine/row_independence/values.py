@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from penstock.engine.row_independence.sizes import ONE, ROWS, Size
+from penstock.engine.row_independence.sizes import ONE, ROWS, SymbolicSize
 
 
 class NotProven(Exception):
@@ -17,7 +17,7 @@ class ShapeDependsOnData(NotProven):
         super().__init__("has a result whose shape depends on the data")
 
 
-class ByChance(NotProven):
+class Nondeterministic(NotProven):
     """An operator that gives other results each time, even for the same inputs."""
 
 
@@ -27,15 +27,15 @@ class RowAxis:
     each row ``inner`` places wide. The axis is ``outer * rows * inner`` long."""
 
     axis: int
-    outer: Size = ONE
-    inner: Size = ONE
+    outer: SymbolicSize = ONE
+    inner: SymbolicSize = ONE
 
     def __post_init__(self) -> None:
         if self.outer.counts_rows or self.inner.counts_rows:
             raise NotProven("has a dimension that counts the rows twice")
 
     @property
-    def size(self) -> Size:
+    def size(self) -> SymbolicSize:
         """The length of the axis."""
         return self.outer * ROWS * self.inner
 
@@ -45,7 +45,7 @@ class RowAxis:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class GraphValue:
     """One value. What lies at the places of a row depends on that row of the inputs alone; without ``rows`` the value
     is *fixed*: the same in every run whose inputs have rows of the same shapes.
 
@@ -55,14 +55,14 @@ class Value:
     the last axis, which is as long as the longest row of the run needs.
     """
 
-    dims: tuple[Size, ...] | None
+    dims: tuple[SymbolicSize, ...] | None
     rows: RowAxis | None = None
-    elements: tuple[Size | None, ...] | None = None
+    elements: tuple[SymbolicSize | None, ...] | None = None
     decimals: tuple[float, ...] | None = None
     padding: str | None = None
 
     @property
-    def shape(self) -> tuple[Size, ...]:
+    def shape(self) -> tuple[SymbolicSize, ...]:
         """The dimensions.
 
         Raises:
@@ -95,25 +95,25 @@ class Value:
         return self.dims is not None and self.dims in ((), (ONE,))
 
 
-UNKNOWN = Value(None)
+UNKNOWN = GraphValue(None)
 """A fixed value of which nothing is known."""
 
 
-def fixed(dims: Sequence[Size]) -> Value:
+def fixed(dims: Sequence[SymbolicSize]) -> GraphValue:
     """A fixed value of these dimensions."""
-    return Value(tuple(dims))
+    return GraphValue(tuple(dims))
 
 
-def whole_numbers(elements: Sequence[Size | None], scalar: bool = False) -> Value:
+def whole_numbers(elements: Sequence[SymbolicSize | None], scalar: bool = False) -> GraphValue:
     """A vector, or a scalar, of these elements."""
-    return Value(() if scalar else (Size(len(elements)),), None, tuple(elements))
+    return GraphValue(() if scalar else (SymbolicSize(len(elements)),), None, tuple(elements))
 
 
-def laid_out(dims: Sequence[Size], rows: RowAxis | None) -> Value:
+def laid_out(dims: Sequence[SymbolicSize], rows: RowAxis | None) -> GraphValue:
     """A value with its rows along one axis; the length of that axis follows from them."""
     if rows is None:
-        return Value(tuple(dims))
-    return Value((*dims[: rows.axis], rows.size, *dims[rows.axis + 1 :]), rows)
+        return GraphValue(tuple(dims))
+    return GraphValue((*dims[: rows.axis], rows.size, *dims[rows.axis + 1 :]), rows)
 
 
 def axis_in(axis: int, rank: int) -> int:

@@ -129,13 +129,13 @@ class BlockWriter:
         if run_rows != NOT_COUNTED:
             cells[ROWS_AT + bisect_left(ROWS_EDGES, run_rows)] += 1
             cells[ROWS_AT + ROWS_CELLS - 1] += run_rows
-        self._answered_at(time_ns() // 1_000_000)
+        self._note_answer_time(time_ns() // 1_000_000)
         if run_rows != 1:
             self._batch(run_rows, decode, run, encode)
             cells[BATCH_AT + 2] += run * (number - 1)  # times of requests, not of runs
             cells[BATCH_AT + 3] += encode * (number - 1)
 
-    def _answered_at(self, now_ms: int) -> None:
+    def _note_answer_time(self, now_ms: int) -> None:
         if now_ms != self._last_ms:
             self._last_ms = self._cells[LAST_MS_AT] = now_ms
 

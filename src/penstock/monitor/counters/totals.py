@@ -234,7 +234,7 @@ def subtract_block(block: Cells, before: Cells) -> Cells:
     return increase
 
 
-def load(slots: Iterable[Slot], block: int) -> tuple[int, int]:
+def count_load(slots: Iterable[Slot], block: int) -> tuple[int, int]:
     """Return how many requests of a version wait or run now, and how many may, over all slots."""
     pairs = [(int(cells[INFLIGHT_AT]), int(cells[LIMIT_AT])) for cells in (slot.read(block) for slot in slots)]
     return sum([inflight for inflight, _ in pairs]), sum([limit for _, limit in pairs])
@@ -243,7 +243,7 @@ def load(slots: Iterable[Slot], block: int) -> tuple[int, int]:
 _DEADLINE: Final = OUTCOME_INDEX["deadline"]
 
 
-def refused(slots: Iterable[Slot], block: int) -> tuple[list[int], int]:
+def count_refused(slots: Iterable[Slot], block: int) -> tuple[list[int], int]:
     """Return how many requests a version refused for lack of capacity, by ``SHED_REASONS``, and how many of its
     requests missed their deadline, over all slots."""
     by_reason, expired = np.zeros(len(SHED_REASONS), np.uint64), 0

@@ -23,7 +23,7 @@ from typing import Any
 from penstock import __version__
 from penstock.core.errors import NotReady, Overloaded
 from penstock.registry.admission import locales
-from penstock.registry.records import Plan, Report, Subject
+from penstock.registry.records import AdmissionReport, ExaminedContent, PreparationPlan
 
 log = logging.getLogger("penstock.registry")
 
@@ -63,7 +63,7 @@ class AdmissionOptions:
     memory_bytes: int = 4 << 30
 
 
-class _Ended(Exception):
+class _SandboxEnded(Exception):
     """The sandbox has ended before it answered."""
 
 
@@ -81,25 +81,25 @@ class Examiner:
         self._closed = False
         self._idle: asyncio.TimerHandle | None = None
 
-    async def plan(self, subject: Subject) -> Plan:
+    async def plan(self, subject: ExaminedContent) -> PreparationPlan:
         """See ``Admission``."""
         report = await self._report_on(subject, "plan")
         if not report.admitted:
-            return Plan(report)
+            return PreparationPlan(report)
         facts = {name: fact for name, fact in report.facts.items() if name not in ("weights", "runtime")}
-        return Plan(None, tuple(report.facts["weights"]), facts)
+        return PreparationPlan(None, tuple(report.facts["weights"]), facts)
 
-    async def examine(self, subject: Subject) -> Report:
+    async def examine(self, subject: ExaminedContent) -> AdmissionReport:
         """See ``Admission``."""
         return await self._report_on(subject, "examine")
 
-    async def _report_on(self, subject: Subject, work: str) -> Report:
+    async def _report_on(self, subject: ExaminedContent, work: str) -> AdmissionReport:
         if self._waiting >= WAITING:
             raise Overloaded(f"{WAITING} models wait for their admission already; try again later")
         self._waiting += 1
         try:
             async with self._slots:
-                return await self._order(subject, work)
+                return await self._run_order(subject, work)
         finally:
             self._waiting -= 1
             self._schedule_end()
@@ -112,7 +112,7 @@ class Examiner:
         if self._sandbox is not None:
             await self._sandbox.close()
 
-    async def _order(self, subject: Subject, work: str) -> Report:
+    async def _run_order(self, subject: ExaminedContent, work: str) -> AdmissionReport:
         size = await asyncio.to_thread(_size, subject)
         seconds = self._options.seconds + size / BYTES_A_SECOND
         order = {
@@ -126,10 +126,10 @@ class Examiner:
             "memory_bytes": self._options.memory_bytes + MEMORY_A_BYTE * size,
         }
         for _ in range(_TRIES):
-            sandbox = await self._started()
+            sandbox = await self._start()
             try:
                 answer = await sandbox.ask(order, PATIENCE * seconds + MARGIN_S)
-            except _Ended:
+            except _SandboxEnded:
                 if self._closed:
                     break
                 log.warning("the process that examines models has ended; it is started again")
@@ -137,7 +137,7 @@ class Examiner:
             return _report(answer, seconds)
         raise NotReady("the model cannot be examined now; try again later")
 
-    async def _started(self) -> "_Sandbox":
+    async def _start(self) -> "_Sandbox":
         async with self._starting:
             if self._idle is not None:
                 self._idle.cancel()
@@ -156,7 +156,7 @@ class Examiner:
             self._sandbox.hang_up()
 
 
-def _size(subject: Subject) -> int:
+def _size(subject: ExaminedContent) -> int:
     """Return the bytes of the graph and of the files beside it."""
     sizes = 0
     with suppress(OSError):
@@ -167,21 +167,21 @@ def _size(subject: Subject) -> int:
     return sizes
 
 
-def _report(answer: dict[str, Any], seconds: float) -> Report:
+def _report(answer: dict[str, Any], seconds: float) -> AdmissionReport:
     """Return the report for the answer of a sandbox."""
     if answer["timed_out"] or answer["code"] == -signal.SIGXCPU:
-        return Report(
+        return AdmissionReport(
             f"it did not finish within {seconds:.3g} s of processor time, as if it ran for ever; "
             "if it is only slow, allow more with the setting admission.seconds"
         )
     if answer["code"] < 0:
         name = signal.Signals(-answer["code"]).name
-        return Report(f"loading or running it crashed the process that examined it ({name})")
+        return AdmissionReport(f"loading or running it crashed the process that examined it ({name})")
     report = answer.get("report")
     if not isinstance(report, dict):
-        return Report("it needs more memory than admission allows, or broke the process that examined it")
+        return AdmissionReport("it needs more memory than admission allows, or broke the process that examined it")
     facts = {**report["facts"], "runtime": f"onnxruntime {_runtime()}"}
-    return Report(report["reason"], facts, report["detail"])
+    return AdmissionReport(report["reason"], facts, report["detail"])
 
 
 def basis(options: AdmissionOptions) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def basis(options: AdmissionOptions) -> dict[str, Any]:
         "extensions": _extensions(),
         "seconds": options.seconds,
         "memory_bytes": options.memory_bytes,
-        "locales": locales.installed(),
+        "locales": locales.describe_locales(),
         "machine": _machine(),
     }
 
@@ -223,7 +223,7 @@ def _machine() -> str:
     return f"{platform.machine()} {name} {features}"
 
 
-def _spawned() -> "subprocess.Popen[bytes]":
+def _spawn() -> "subprocess.Popen[bytes]":
     """Start an interpreter with a small environment, and one thread for each library; raises ``NotReady``."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     kept = {name: os.environ[name] for name in (*_KEPT, *locales.VARIABLES) if name in os.environ}
@@ -261,7 +261,7 @@ class _Sandbox:
         Raises:
             NotReady: it cannot be started.
         """
-        process = _spawned()
+        process = _spawn()
         loop = asyncio.get_running_loop()
         answers = asyncio.StreamReader(limit=LINE_BYTES)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), process.stdout)
@@ -280,7 +280,7 @@ class _Sandbox:
             _Ended: the process has ended, or does not answer.
         """
         if self.ended:
-            raise _Ended
+            raise _SandboxEnded
         number = next(self._numbers)
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         self._orders.write(json.dumps({**order, "number": number}).encode() + b"\n")
@@ -290,7 +290,7 @@ class _Sandbox:
                 return answer
         except TimeoutError:
             self._process.kill()
-            raise _Ended from None
+            raise _SandboxEnded from None
         finally:
             del self._replies[number]
 
@@ -318,4 +318,4 @@ class _Sandbox:
             self._process.wait()
             for reply in self._replies.values():
                 if not reply.done():
-                    reply.set_exception(_Ended())
+                    reply.set_exception(_SandboxEnded())

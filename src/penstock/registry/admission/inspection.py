@@ -177,7 +177,7 @@ def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
         raise Refused(f"the graph names weights that have another name elsewhere (a hard link): {filename}")
     if not place.resolve().is_relative_to(folder.resolve()):
         raise Refused(f"the graph names weights outside of its folder: {filename}")
-    offset, length = _whole(entries.get("offset", "0")), _whole(entries.get("length", "0"))
+    offset, length = _whole_number(entries.get("offset", "0")), _whole_number(entries.get("length", "0"))
     if offset + length > found.st_size:
         raise Refused(f"the graph names weights beyond the end of their file: {filename}")
 
@@ -197,7 +197,7 @@ def _refuse_link(place: Path, filename: str) -> None:
         raise Refused(f"the graph names weights by a link: {filename}")
 
 
-def _whole(text: str) -> int:
+def _whole_number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise Refused("the graph names weights at a place that is no number")
     return int(text)

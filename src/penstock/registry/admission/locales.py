@@ -18,7 +18,7 @@ def folders() -> list[Path]:
     return [Path(folder) for folder in os.environ.get("LOCPATH", "").split(":") if folder]
 
 
-def installed() -> str:
+def describe_locales() -> str:
     """Return a description of the installed locales and the selected one; an archive is described by size and time."""
     selected = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
     return "; ".join([*selected, *(entry for folder in (*folders(), FOLDER) for entry in _entries(folder))])

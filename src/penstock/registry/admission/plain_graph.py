@@ -5,7 +5,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from penstock.engine.row_independence.graph import Attribute, Constant, GraphInput, GraphOutput, Node, PlainGraph
+from penstock.engine.row_independence.graph import Attribute, ConstantTensor, GraphInput, GraphOutput, Node, PlainGraph
 
 MAX_ELEMENTS = 64
 """Greatest number of elements of a constant that is read; longer ones cannot be shapes."""
@@ -30,7 +30,7 @@ def read_plain(model: onnx.ModelProto) -> PlainGraph:
     """Return the graph of a model; external weights are not read."""
     graph = model.graph
     constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
-    sparse = {tensor.values.name: Constant(tuple(tensor.dims)) for tensor in graph.sparse_initializer}
+    sparse = {tensor.values.name: ConstantTensor(tuple(tensor.dims)) for tensor in graph.sparse_initializer}
     defaults = constants.keys() | sparse.keys()
     return PlainGraph(
         inputs=[_input(one) for one in graph.input if one.name not in defaults],
@@ -50,7 +50,7 @@ def _input(one: onnx.ValueInfoProto) -> GraphInput:
     if not one.type.HasField("tensor_type") or not one.type.tensor_type.HasField("shape"):
         return GraphInput(one.name, None)
     dims = one.type.tensor_type.shape.dim
-    return GraphInput(one.name, tuple(_stated_dimension(dim) for dim in dims), _rows_name(one))
+    return GraphInput(one.name, tuple(_dimension_size(dim) for dim in dims), _rows_name(one))
 
 
 def _rows_name(one: onnx.ValueInfoProto) -> str:
@@ -59,7 +59,7 @@ def _rows_name(one: onnx.ValueInfoProto) -> str:
     return dims[0].dim_param if len(dims) else ""
 
 
-def _stated_dimension(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+def _dimension_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
     """Return the size of a dimension, None if it is free; some exporters state -1 for free ones."""
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
@@ -72,7 +72,7 @@ def _node(node: onnx.NodeProto) -> Node:
         tuple(node.input),
         tuple(node.output),
         {attribute.name: _attribute(attribute) for attribute in node.attribute},
-        _stated_constant(node),
+        _constant_value(node),
         any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute),
     )
 
@@ -95,39 +95,41 @@ def _attribute(attribute: onnx.AttributeProto) -> Attribute:
 _STATED = ("value", "value_int", "value_ints", "value_float", "value_floats", "value_string", "value_strings")
 
 
-def _stated_constant(node: onnx.NodeProto) -> Constant | None:
+def _constant_value(node: onnx.NodeProto) -> ConstantTensor | None:
     """Return the value of a Constant, or the fill value of a ConstantOfShape."""
     if node.op_type not in ("Constant", "ConstantOfShape"):
         return None
     for attribute in node.attribute:
         if attribute.name in _STATED:
             return _constant_attribute(attribute)
-    return Constant((1,), None, (0.0,)) if node.op_type == "ConstantOfShape" else None
+    return ConstantTensor((1,), None, (0.0,)) if node.op_type == "ConstantOfShape" else None
 
 
-def _constant_attribute(attribute: onnx.AttributeProto) -> Constant:
+def _constant_attribute(attribute: onnx.AttributeProto) -> ConstantTensor:
     if attribute.type == _ATTRIBUTE.TENSOR:
         return _constant(attribute.t)
     if attribute.type == _ATTRIBUTE.INT:
-        return Constant((), (attribute.i,))
+        return ConstantTensor((), (attribute.i,))
     number = len(attribute.ints) + len(attribute.floats) + len(attribute.strings)
     if attribute.type == _ATTRIBUTE.INTS:
-        return Constant((number,), tuple(attribute.ints) if number <= MAX_ELEMENTS else None)
-    return Constant((number,)) if attribute.type in (_ATTRIBUTE.FLOATS, _ATTRIBUTE.STRINGS) else Constant(())
+        return ConstantTensor((number,), tuple(attribute.ints) if number <= MAX_ELEMENTS else None)
+    return (
+        ConstantTensor((number,)) if attribute.type in (_ATTRIBUTE.FLOATS, _ATTRIBUTE.STRINGS) else ConstantTensor(())
+    )
 
 
-def _constant(tensor: onnx.TensorProto) -> Constant:
+def _constant(tensor: onnx.TensorProto) -> ConstantTensor:
     dims = tuple(tensor.dims)
     size = 1
     for dim in dims:
         size *= dim
     external = tensor.data_location == onnx.TensorProto.EXTERNAL
     if external or len(dims) > 1 or size > MAX_ELEMENTS or tensor.data_type not in _WHOLE | _DECIMAL:
-        return Constant(dims)
+        return ConstantTensor(dims)
     try:
         values = numpy_helper.to_array(tensor).reshape(-1).tolist()
     except ValueError:  # the shape does not fit the data; the runtime reports that
-        return Constant(dims)
+        return ConstantTensor(dims)
     if tensor.data_type in _DECIMAL:
-        return Constant(dims, None, tuple(values))
-    return Constant(dims, tuple(map(int, values)))
+        return ConstantTensor(dims, None, tuple(values))
+    return ConstantTensor(dims, tuple(map(int, values)))

@@ -13,7 +13,7 @@ from penstock.registry.graphs import (
     unchecked_shapes,
 )
 from penstock.registry.graphs.carried_state import refuse_carried_state
-from penstock.registry.graphs.graph_edits import Changes, rewritten
+from penstock.registry.graphs.graph_edits import GraphChanges, rewrite
 from penstock.registry.graphs.guards import guard
 from penstock.registry.graphs.rewrite import FACT, rewrite_out
 from penstock.registry.graphs.zipmap import EXPORT, ZIPMAP, cut_zipmaps
@@ -41,13 +41,13 @@ def repair(path: Path, model: onnx.ModelProto) -> Document:
     refuse_carried_state(model)
     cut, labels = cut_zipmaps(model)
     guarded, nodes = guard(model, RULES)
-    changes = cut.joined(guarded)
-    if changes == Changes():
+    changes = cut.join(guarded)
+    if changes == GraphChanges():
         return {}
     try:
-        rewrite = rewritten(path, model, changes)
+        rewritten = rewrite(path, model, changes)
     except ValueError:
         what = EXPORT if labels else "save it anew with onnx.save"
         raise Refused(f"the graph has to be changed to be served, and is written in an unusual form; {what}") from None
     facts: Document = {ZIPMAP: labels} if labels else {}
-    return {FACT: rewrite_out(rewrite), **facts, **nodes}
+    return {FACT: rewrite_out(rewritten), **facts, **nodes}

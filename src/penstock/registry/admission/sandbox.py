@@ -36,7 +36,7 @@ LONGEST_DETAIL = 4000
 
 
 @dataclass(slots=True)
-class _Child:
+class _SandboxProcess:
     """An examination in progress; ``until`` is its deadline on the monotonic clock."""
 
     number: int
@@ -64,15 +64,15 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
         facts["probes"] = probe(model, options.warmup)
         facts["memory_bytes"] = max(0, memory() - before)
     except ProbeFailed as error:
-        return _refused(
+        return _rejection(
             f"it ran on none of the made-up inputs ({error}); push it as a tar with a config.pbtxt whose "
             "model_warmup gives a sample that it runs on",
             facts,
         )
     except Fault as fault:
-        return _refused(str(fault), facts, fault.detail)
+        return _rejection(str(fault), facts, fault.detail)
     except MemoryError:
-        return _refused("it needs more memory than admission allows", facts)
+        return _rejection("it needs more memory than admission allows", facts)
     signature = {"inputs": model.signature.inputs, "outputs": model.signature.outputs}
     facts["signature"] = {
         side: [{"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)} for spec in specs]
@@ -88,9 +88,9 @@ def plan(order: Document, _memory: Callable[[], int]) -> Document:
         model = inspection.read_model(graph)
         facts: Document = {"weights": inspection.weights_of(model)[:MOST_WEIGHTS], **repair(graph, model)}
     except Fault as fault:
-        return _refused(str(fault), {}, fault.detail)
+        return _rejection(str(fault), {}, fault.detail)
     except MemoryError:
-        return _refused("it needs more memory than admission allows", {})
+        return _rejection("it needs more memory than admission allows", {})
     return {"reason": "", "detail": "", "facts": facts}
 
 
@@ -103,7 +103,7 @@ def _single(session: SessionOptions) -> SessionOptions:
     return replace(session, intra_op_threads=None, inter_op_threads=None, parallel_execution=False)
 
 
-def _refused(reason: str, facts: Document, detail: str = "") -> Document:
+def _rejection(reason: str, facts: Document, detail: str = "") -> Document:
     return {
         "reason": " ".join(reason.split())[:LONGEST_REASON],
         "detail": " ".join(detail.split())[:LONGEST_DETAIL],
@@ -157,7 +157,7 @@ class Sandbox:
     """Takes orders and keeps track of the children."""
 
     def __init__(self) -> None:
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, _SandboxProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._buffer = bytearray()
 
@@ -197,10 +197,10 @@ class Sandbox:
         os.close(writing)
         os.set_blocking(reading, False)
         until = time.monotonic() + order["patience"]
-        self._children[reading] = _Child(order["number"], pid, reading, until, bytearray())
+        self._children[reading] = _SandboxProcess(order["number"], pid, reading, until, bytearray())
         self._selector.register(reading, selectors.EVENT_READ)
 
-    def _listen(self, child: _Child) -> None:
+    def _listen(self, child: _SandboxProcess) -> None:
         data = os.read(child.pipe, 1 << 16)
         child.answer += data
         if len(child.answer) > REPORT_BYTES:
@@ -215,7 +215,7 @@ class Sandbox:
             os.kill(child.pid, signal.SIGKILL)
             self._finish(child, timed_out=True)
 
-    def _finish(self, child: _Child, timed_out: bool) -> None:
+    def _finish(self, child: _SandboxProcess, timed_out: bool) -> None:
         self._selector.unregister(child.pipe)
         os.close(child.pipe)
         del self._children[child.pipe]

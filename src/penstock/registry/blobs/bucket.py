@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from penstock.core.errors import Damaged, InvalidInput, NotFound, NotReady
-from penstock.registry.blobs.folder import CHANGED, GONE, PREFIX, FolderBlobs, Incoming, hash_file, hex_of
+from penstock.core.errors import DataLoss, InvalidInput, NotFound, NotReady
+from penstock.registry.blobs.folder import CHANGED, GONE, PREFIX, FolderBlobs, IncomingFile, hash_file, hex_of
 
 SCHEME = "s3://"
 CONNECT_S = 3
@@ -25,7 +25,7 @@ LARGEST = 1 << 44
 
 
 @dataclass(frozen=True, slots=True)
-class Object:
+class BlobObject:
     """An object: its key below the prefix, its size in bytes, a tag that changes with its content, and its age in
     seconds."""
 
@@ -72,7 +72,7 @@ class Bucket:
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=RETRY_S)},
         )
 
-    def objects(self, prefix: str = "") -> Iterator[Object]:
+    def objects(self, prefix: str = "") -> Iterator[BlobObject]:
         """Yield every object whose key begins with this prefix."""
         now = datetime.now(UTC)
         with self._translating_errors():
@@ -80,7 +80,7 @@ class Bucket:
                 for found in page:
                     age = (now - found["last_modified"]).total_seconds()
                     tag = found.get("e_tag") or found["last_modified"].isoformat()
-                    yield Object(found["path"], found["size"], tag, age)
+                    yield BlobObject(found["path"], found["size"], tag, age)
 
     def size(self, key: str) -> int:
         """Return the size of an object in bytes."""
@@ -131,7 +131,7 @@ class BucketBlobs:
 
     def keep(self, incoming: Path, digest: str) -> None:
         """See ``Blobs``; the file stays in the cache for serving."""
-        with _missing_is_damage():
+        with _missing_as_data_loss():
             with incoming.open("rb") as file:
                 self._bucket.put(_key(digest), file)
             if self._bucket.size(_key(digest)) != incoming.stat().st_size:
@@ -142,15 +142,15 @@ class BucketBlobs:
         """See ``Blobs``."""
         try:
             return self._cache.fetch(digest)
-        except Damaged:
+        except DataLoss:
             self._download(digest)
             return self._cache.fetch(digest)
 
     def check(self, digest: str) -> None:
         """See ``Blobs``; a damaged copy in the cache is deleted, so that it is fetched again."""
-        with Incoming(self._incoming, LARGEST) as incoming:
+        with IncomingFile(self._incoming, LARGEST) as incoming:
             self._receive(digest, incoming)
-        with suppress(Damaged):  # there is no copy
+        with suppress(DataLoss):  # there is no copy
             if hash_file(self._cache.fetch(digest)) != digest:
                 self._cache.delete(digest)
 
@@ -165,25 +165,25 @@ class BucketBlobs:
             yield PREFIX + found.key.rpartition("/")[2], found.age_s
 
     def _download(self, digest: str) -> None:
-        with Incoming(self._incoming, LARGEST) as incoming:
+        with IncomingFile(self._incoming, LARGEST) as incoming:
             self._receive(digest, incoming)
             incoming.close()
             self._cache.keep(incoming.path, digest)
 
-    def _receive(self, digest: str, incoming: Incoming) -> None:
-        with _missing_is_damage():
+    def _receive(self, digest: str, incoming: IncomingFile) -> None:
+        with _missing_as_data_loss():
             for piece in self._bucket.read(_key(digest), self._bucket.size(_key(digest))):
                 incoming.write(piece)
         if incoming.digest != digest:
-            raise Damaged(CHANGED)
+            raise DataLoss(CHANGED)
 
 
 @contextmanager
-def _missing_is_damage() -> Iterator[None]:
+def _missing_as_data_loss() -> Iterator[None]:
     try:
         yield
     except NotFound:
-        raise Damaged(GONE) from None
+        raise DataLoss(GONE) from None
 
 
 def _key(digest: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, Self
 
-from penstock.core.errors import Damaged, Fault, NotReady, TooLarge, storage_fault
+from penstock.core.errors import DataLoss, Fault, NotReady, TooLarge, storage_fault
 from penstock.engine.durable_files import sync
 from penstock.engine.scratch import scratch_file, sweep
 
@@ -39,7 +39,7 @@ def translating_errors() -> Iterator[None]:
         raise fault_of(error) from None
 
 
-class Blobs(Protocol):
+class BlobStore(Protocol):
     """Stores contents by digest (``sha256:`` and hex). Calls block; any thread may make them.
 
     Every method raises ``NotReady`` while the contents cannot be reached or written.
@@ -69,7 +69,7 @@ class Blobs(Protocol):
         """Yield the digest and the age in seconds of every content."""
 
 
-class Incoming:
+class IncomingFile:
     """A file that is being received and hashed; it is deleted on exit unless it was moved into a store.
 
     ``limit`` is the greatest number of bytes.
@@ -124,7 +124,7 @@ class FolderBlobs:
         self._clock = clock
 
     def keep(self, incoming: Path, digest: str) -> None:
-        """See ``Blobs``."""
+        """See ``BlobStore``."""
         place = self._place(digest)
         with translating_errors():
             place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,25 +134,25 @@ class FolderBlobs:
                 sync(folder)
 
     def fetch(self, digest: str) -> Path:
-        """See ``Blobs``."""
+        """See ``BlobStore``."""
         place = self._place(digest)
         with translating_errors():
             if not place.is_file():
-                raise Damaged(GONE)
+                raise DataLoss(GONE)
         return place
 
     def check(self, digest: str) -> None:
-        """See ``Blobs``."""
+        """See ``BlobStore``."""
         if hash_file(self.fetch(digest)) != digest:
-            raise Damaged(CHANGED)
+            raise DataLoss(CHANGED)
 
     def delete(self, digest: str) -> None:
-        """See ``Blobs``."""
+        """See ``BlobStore``."""
         with translating_errors():
             self._place(digest).unlink(missing_ok=True)
 
     def stored(self) -> Iterator[tuple[str, float]]:
-        """See ``Blobs``."""
+        """See ``BlobStore``."""
         with translating_errors():
             for path in sorted(self._root.glob("??/*")):
                 with suppress(FileNotFoundError):
@@ -171,7 +171,7 @@ def hex_of(digest: str) -> str:
     """
     name = digest.removeprefix(PREFIX)
     if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-        raise Damaged("its digest is not valid")
+        raise DataLoss("its digest is not valid")
     return name
 
 
@@ -189,8 +189,8 @@ def hash_file(path: Path) -> str:
                 hashed.update(piece[:size])
             return PREFIX + hashed.hexdigest()
     except FileNotFoundError:
-        raise Damaged(GONE) from None
+        raise DataLoss(GONE) from None
     except OSError as error:
         if error.errno == errno.EIO:
-            raise Damaged("its content cannot be read") from None
+            raise DataLoss("its content cannot be read") from None
         raise fault_of(error) from None

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import json_format, text_format
 from google.protobuf.message import Message
 
-from penstock.core.batching import BATCHING, Sharing
+from penstock.core.batching import BATCHING, BatchSharing
 from penstock.core.errors import InvalidInput
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
@@ -87,7 +87,7 @@ def _read(config_json: str, files: ModelFiles) -> ModelOptions:
 
 
 def describe(
-    name: str, options: ModelOptions, signature: Signature, sharing: Sharing, config_json: str
+    name: str, options: ModelOptions, signature: Signature, sharing: BatchSharing, config_json: str
 ) -> dict[str, Any]:
     """Return the complete configuration as JSON values: the stated fields, and those derived from the graph.
 

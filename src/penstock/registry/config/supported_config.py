@@ -251,11 +251,13 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
     own = (INDEPENDENT_ROWS, EXTENSIONS, BATCHING)  # the last one comes from a description used as a configuration
     stated = {key: parameter.string_value for key, parameter in config.parameters.items() if key not in own}
     options = SessionOptions(
-        intra_op_threads=_whole("intra_op_thread_count", stated.pop("intra_op_thread_count", "0"), MAX_THREADS) or None,
-        inter_op_threads=_whole("inter_op_thread_count", stated.pop("inter_op_thread_count", "0"), MAX_THREADS) or None,
-        parallel_execution=_whole("execution_mode", stated.pop("execution_mode", "0"), 1) == 1,
-        memory_arena=_whole("enable_mem_arena", stated.pop("enable_mem_arena", "1"), 1) == 1,
-        memory_pattern=_whole("enable_mem_pattern", stated.pop("enable_mem_pattern", "1"), 1) == 1,
+        intra_op_threads=_whole_number("intra_op_thread_count", stated.pop("intra_op_thread_count", "0"), MAX_THREADS)
+        or None,
+        inter_op_threads=_whole_number("inter_op_thread_count", stated.pop("inter_op_thread_count", "0"), MAX_THREADS)
+        or None,
+        parallel_execution=_whole_number("execution_mode", stated.pop("execution_mode", "0"), 1) == 1,
+        memory_arena=_whole_number("enable_mem_arena", stated.pop("enable_mem_arena", "1"), 1) == 1,
+        memory_pattern=_whole_number("enable_mem_pattern", stated.pop("enable_mem_pattern", "1"), 1) == 1,
         graph_level=level or None,
         entries=tuple(sorted(stated.items())),
         extensions=bool(_truth(config, EXTENSIONS)),
@@ -275,7 +277,7 @@ def _truth(config: pb.ModelConfig, key: str) -> bool | None:
     return text == "true"
 
 
-def _whole(key: str, text: str, largest: int) -> int:
+def _whole_number(key: str, text: str, largest: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) <= largest):
         raise InvalidInput(f"the parameter '{key}' is '{text}'; expected a whole number from 0 to {largest}")
     return int(text)

@@ -32,7 +32,7 @@ _PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")
 _GZIP = b"\x1f\x8b"
 
 
-def intake(path: Path, into: Path, limit: int) -> Content:
+def receive(path: Path, into: Path, limit: int) -> Content:
     """Return the received content at ``path``: a bare graph, or a tar, which is unpacked into the empty folder
     ``into``.
 
@@ -49,18 +49,18 @@ def intake(path: Path, into: Path, limit: int) -> Content:
             return Content(digest, size, "onnx", (FileRecord(GRAPH, digest.removeprefix(PREFIX), size),))
         with translating_errors():
             into.mkdir(mode=0o700, exist_ok=True)
-        files = tuple(_unpacked(file, into, min(limit, max(size, CHUNK) * RATIO)))
+        files = tuple(_unpack(file, into, min(limit, max(size, CHUNK) * RATIO)))
     config = _config(into)
     graph = _graph(files, config, into)
     return Content(digest, size, "tar", files, graph, config)
 
 
 def unpack(path: Path, into: Path) -> None:
-    """Unpack a tar that was received before; raises as ``intake``."""
+    """Unpack a tar that was received before; raises as ``receive``."""
     with translating_errors():
         into.mkdir(mode=0o700, exist_ok=True)
     with path.open("rb") as file:
-        for _ in _unpacked(file, into, limit=1 << 62):
+        for _ in _unpack(file, into, limit=1 << 62):
             pass
 
 
@@ -111,7 +111,7 @@ def _is_tar(file: IO[bytes]) -> bool:
     return head.startswith(_GZIP) or head[257:262] == b"ustar"
 
 
-def _unpacked(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
+def _unpack(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
     """Write every file of a tar below ``into``, and yield its record."""
     compressed = file.read(2) == _GZIP
     file.seek(0)
@@ -122,12 +122,12 @@ def _unpacked(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
             for member in archive:
                 if len(seen) >= MOST_FILES:
                     raise Refused(f"the tar holds more than {MOST_FILES} entries")
-                name = _trusted(member, seen)
+                name = _safe_name(member, seen)
                 if member.isdir():
                     continue
                 data = archive.extractfile(member)
                 if data is not None:
-                    yield _written(data, into, name, member.size)
+                    yield _write(data, into, name, member.size)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError, OverflowError):
         raise Refused("it is neither an ONNX graph nor a tar that can be read") from None
 
@@ -152,7 +152,7 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _trusted(member: tarfile.TarInfo, seen: set[str]) -> str:
+def _safe_name(member: tarfile.TarInfo, seen: set[str]) -> str:
     """Return the normalized name of a member.
 
     Raises:
@@ -175,7 +175,7 @@ def _trusted(member: tarfile.TarInfo, seen: set[str]) -> str:
     return name
 
 
-def _written(data: IO[bytes], into: Path, name: str, size: int) -> FileRecord:
+def _write(data: IO[bytes], into: Path, name: str, size: int) -> FileRecord:
     place = into / PurePosixPath(name)
     hashed = hashlib.sha256()
     try:

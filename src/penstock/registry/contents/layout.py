@@ -5,10 +5,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from penstock.core.errors import Damaged, Refused
+from penstock.core.errors import DataLoss, Refused
 from penstock.engine.durable_files import move_folder
 from penstock.engine.scratch import Scratch, scratch_folder
-from penstock.registry.blobs.folder import CHANGED, PREFIX, Blobs, hash_file, hex_of, translating_errors
+from penstock.registry.blobs.folder import CHANGED, PREFIX, BlobStore, hash_file, hex_of, translating_errors
 from penstock.registry.contents.archive import unpack
 from penstock.registry.files import beneath
 from penstock.registry.graphs.rewrite import Rewrite, write_edited
@@ -20,7 +20,7 @@ log = logging.getLogger("penstock.registry")
 class ContentLayout:
     """Materializes contents below ``unpacked``. Calls block; any thread may make them."""
 
-    def __init__(self, blobs: Blobs, unpacked: Path) -> None:
+    def __init__(self, blobs: BlobStore, unpacked: Path) -> None:
         self._blobs = blobs
         self._unpacked = unpacked
 
@@ -36,7 +36,7 @@ class ContentLayout:
             graph = self._blobs.fetch(content.digest)
             return graph.parent, graph
         folder = self._unpacked / _name(content, rewrite)
-        if folder.is_dir() and not _intact(folder, content, rewrite):
+        if folder.is_dir() and not _is_intact(folder, content, rewrite):
             self._take_away(folder)
         if not folder.is_dir():
             self._unpack(content, rewrite, folder)
@@ -46,7 +46,7 @@ class ContentLayout:
         source = self._blobs.fetch(content.digest)
         with self._scratch(folder) as scratch:
             if content.form == "tar":
-                _unpacked(source, scratch)
+                _unpack(source, scratch)
                 source = scratch / content.graph
             if rewrite is not None:
                 write_edited(source, rewrite, scratch / content.graph)
@@ -77,19 +77,19 @@ def _name(content: Content, rewrite: Rewrite | None) -> str:
     return hex_of(content.digest) + changed
 
 
-def _intact(folder: Path, content: Content, rewrite: Rewrite | None) -> bool:
+def _is_intact(folder: Path, content: Content, rewrite: Rewrite | None) -> bool:
     """Return whether the files of a folder match their digests."""
     digests = {} if content.form == "onnx" else {file.path: PREFIX + file.digest for file in content.files}
     if rewrite is not None:
         digests[content.graph] = PREFIX + hex_of(rewrite.digest)
     try:
         return all(hash_file(folder / path) == digest for path, digest in digests.items())
-    except Damaged:  # a file is missing
+    except DataLoss:  # a file is missing
         return False
 
 
-def _unpacked(source: Path, into: Path) -> None:
+def _unpack(source: Path, into: Path) -> None:
     try:
         unpack(source, into)
     except Refused:  # it was accepted once, so its bytes have changed since
-        raise Damaged(CHANGED) from None
+        raise DataLoss(CHANGED) from None

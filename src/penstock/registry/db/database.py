@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from penstock.core.errors import Damaged, Fault, InvalidInput, NotReady
+from penstock.core.errors import DataLoss, Fault, InvalidInput, NotReady
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
@@ -69,8 +69,8 @@ _SQLITE_FAULTS: dict[int, tuple[type[Fault], str]] = {
     sqlite3.SQLITE_LOCKED: (NotReady, BUSY),
     sqlite3.SQLITE_CANTOPEN: (NotReady, UNREADABLE),
     sqlite3.SQLITE_IOERR: (NotReady, UNREADABLE),
-    sqlite3.SQLITE_CORRUPT: (Damaged, BROKEN),
-    sqlite3.SQLITE_NOTADB: (Damaged, BROKEN),
+    sqlite3.SQLITE_CORRUPT: (DataLoss, BROKEN),
+    sqlite3.SQLITE_NOTADB: (DataLoss, BROKEN),
 }
 
 _POSTGRES_FAULTS: dict[str, tuple[type[Fault], str]] = {
@@ -84,8 +84,8 @@ _POSTGRES_FAULTS: dict[str, tuple[type[Fault], str]] = {
     "28000": (NotReady, "the registry's database does not accept our user or password"),
     "28P01": (NotReady, "the registry's database does not accept our user or password"),
     "3D000": (NotReady, "the registry's database does not exist; create it"),
-    "XX001": (Damaged, BROKEN),
-    "XX002": (Damaged, BROKEN),
+    "XX001": (DataLoss, BROKEN),
+    "XX002": (DataLoss, BROKEN),
 }
 
 
@@ -159,9 +159,9 @@ class Database:
             self.clock.observe(connection)
             yield connection
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; see ``LeaseHolder.lead``. Raises ``NotReady``."""
-        return self.lease.lead(self)
+        return self.lease.acquire_leadership(self)
 
     def close(self) -> None:
         """Release the lease, and close the connections."""
@@ -278,7 +278,7 @@ def _migrate_if_old(engine: sa.Engine) -> None:
         try:
             _migrate(connection)
         except exc.SQLAlchemyError as error:
-            raise fault_of(error) or Damaged(MIXED) from error
+            raise fault_of(error) or DataLoss(MIXED) from error
         if connection.execute(sa.select(schema.registry.c.id)).first() is None:
             connection.execute(schema.registry.insert().values(id=str(uuid.uuid4()), revision=0))
 

@@ -14,7 +14,7 @@ PAUSE_S = 1.0
 """Pause after a failed attempt to open; calls meanwhile raise the same error."""
 
 
-class Opened(Protocol):
+class OpenDatabase(Protocol):
     """A database that has been opened."""
 
     clock: SharedClock
@@ -29,7 +29,7 @@ class Opened(Protocol):
     def recording(self) -> AbstractContextManager[Any]:
         """Return a connection for a change of rows that no other change depends on."""
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
 
 
@@ -38,12 +38,12 @@ class LazyDatabase:
     seconds; the attribute ``clock`` is the time that all users of the database agree on, that of this machine before it
     is opened."""
 
-    def __init__(self, opening: Callable[[], Opened], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, opening: Callable[[], OpenDatabase], clock: Callable[[], float] = time.monotonic) -> None:
         self._opening = opening
         self._clock = clock
         self.clock = SharedClock()
         self.lease = LeaseHolder()
-        self._opened: Opened | None = None
+        self._opened: OpenDatabase | None = None
         self._one_at_a_time = threading.Lock()
         self._failed: tuple[float, str] | None = None
 
@@ -60,18 +60,18 @@ class LazyDatabase:
         database is away."""
         return self._database().recording()
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; raises ``NotReady`` while the database is away."""
-        return self._database().lead()
+        return self._database().acquire_leadership()
 
-    def _database(self) -> Opened:
+    def _database(self) -> OpenDatabase:
         if self._opened is None:
             with self._one_at_a_time:
                 if self._opened is None:
                     self._opened = self._attempt()
         return self._opened
 
-    def _attempt(self) -> Opened:
+    def _attempt(self) -> OpenDatabase:
         if self._failed is not None and self._clock() < self._failed[0]:
             raise NotReady(self._failed[1])
         try:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from penstock.core import leases
 from penstock.core.errors import NotReady
-from penstock.core.leases import LEASE_S, LOOK_S, RENEW_S, Action, Lease
+from penstock.core.leases import LEASE_S, LOOK_S, RENEW_S, Lease, LeaseAction
 from penstock.registry.db import schema
 from penstock.registry.db.shared_clock import SharedClock
 
@@ -74,7 +74,7 @@ class LeaseHolder:
         """The term in which this process leads, by its last look at the lease; None if it does not lead."""
         return self._term if self._steady() - self._renewed < LEASE_S else None
 
-    def lead(self, database: Connected) -> bool:
+    def acquire_leadership(self, database: Connected) -> bool:
         """Acquire, renew or give up the lease if a look at it is due, and return whether this process leads now.
 
         Raises:
@@ -92,14 +92,14 @@ class LeaseHolder:
         with database.reading() as connection:
             lease = read_lease(connection)
         match leases.decide(lease, self.gateway, self._term):
-            case Action.RENEW:
-                self._held(lease.term if self._write(database, lease.term, lease.term) else None, now)
-            case Action.ACQUIRE:
-                self._held(lease.term + 1 if self._write(database, lease.term, lease.term + 1) else None, now)
-            case Action.STEP_DOWN:
+            case LeaseAction.RENEW:
+                self._on_acquired(lease.term if self._write(database, lease.term, lease.term) else None, now)
+            case LeaseAction.ACQUIRE:
+                self._on_acquired(lease.term + 1 if self._write(database, lease.term, lease.term + 1) else None, now)
+            case LeaseAction.STEP_DOWN:
                 self._term = None
 
-    def _held(self, term: int | None, now: float) -> None:
+    def _on_acquired(self, term: int | None, now: float) -> None:
         self._term, self._renewed = term, now
 
     def _write(self, database: Connected, before: int, term: int) -> bool:
@@ -124,10 +124,10 @@ class LeaseHolder:
             query = query.with_for_update(read=True)
         own = self._term
         if own is None or connection.execute(query).scalar() != own:
-            self._dropped(own)
+            self._on_lost(own)
             raise NotLeading
 
-    def _dropped(self, term: int | None) -> None:
+    def _on_lost(self, term: int | None) -> None:
         if self._term == term:
             self._term = None
 
@@ -153,7 +153,7 @@ class Leadable(Connected, Protocol):
     def writing(self) -> AbstractContextManager[Any]:
         """Return a connection for one change, the only one at its time."""
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
 
 
@@ -183,6 +183,6 @@ class LeaderConnections:
             self.lease.check(connection)
             yield connection
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet."""
-        return self._database.lead()
+        return self._database.acquire_leadership()

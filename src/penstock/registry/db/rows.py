@@ -10,7 +10,15 @@ from penstock.core.errors import Fault, NotFound, NotReady, unknown_model
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.registry.db import schema
 from penstock.registry.model_settings import settings_in
-from penstock.registry.records import AliasRecord, Content, FileRecord, ModelRecord, Report, VersionRecord, VersionState
+from penstock.registry.records import (
+    AdmissionReport,
+    AliasRecord,
+    Content,
+    FileRecord,
+    ModelRecord,
+    VersionRecord,
+    VersionState,
+)
 
 Row = sa.Row[Any]
 
@@ -138,5 +146,5 @@ def _version_in(row: Mapping[Any, Any]) -> VersionRecord:
         row["created_by"],
         VersionState(row["standing"]),
         metadata,
-        Report(row["reason"], facts),
+        AdmissionReport(row["reason"], facts),
     )

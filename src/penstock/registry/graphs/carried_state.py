@@ -13,7 +13,7 @@ from onnx import inliner
 from penstock.core.errors import Refused
 from penstock.engine.row_independence.operators import RANDOM
 from penstock.registry.graphs.guards import all_nodes, label_of
-from penstock.registry.graphs.value_facts import Scope, domain_of, inner_graphs
+from penstock.registry.graphs.value_facts import GraphScope, domain_of, inner_graphs
 
 _CONCERNED = RANDOM | {"BatchNormalization", "Dropout"}
 _TRAINING_MODE = 2
@@ -35,8 +35,8 @@ def _has_concerned(nodes: Iterable[onnx.NodeProto]) -> bool:
     return any(node.op_type in _CONCERNED for node in nodes)
 
 
-def _check_graph(graph: onnx.GraphProto, outer: Scope | None) -> None:
-    scope = Scope(graph, outer)
+def _check_graph(graph: onnx.GraphProto, outer: GraphScope | None) -> None:
+    scope = GraphScope(graph, outer)
     for node in graph.node:
         if node.op_type in _CONCERNED and not domain_of(node):
             _check_node(node, scope)
@@ -44,7 +44,7 @@ def _check_graph(graph: onnx.GraphProto, outer: Scope | None) -> None:
             _check_graph(inner, scope)
 
 
-def _check_node(node: onnx.NodeProto, scope: Scope) -> None:
+def _check_node(node: onnx.NodeProto, scope: GraphScope) -> None:
     if node.op_type == "BatchNormalization":
         if _is_trained(node):
             raise Refused(
@@ -63,7 +63,7 @@ def _is_trained(node: onnx.NodeProto) -> bool:
     return any(one.name == "training_mode" and one.i for one in node.attribute) or any(node.output[1:])
 
 
-def _may_drop(node: onnx.NodeProto, scope: Scope) -> bool:
+def _may_drop(node: onnx.NodeProto, scope: GraphScope) -> bool:
     """Return whether a Dropout is not proven to leave its input as it is."""
     mode = node.input[_TRAINING_MODE] if len(node.input) > _TRAINING_MODE else ""
     return bool(mode) and not scope.find(mode).holds(lambda array: ~array)

@@ -10,25 +10,25 @@ import onnx
 from onnx import helper
 
 from penstock.core.errors import Refused
-from penstock.registry.graphs.guards import Builder, Rule, label_of
-from penstock.registry.graphs.value_facts import Scope
+from penstock.registry.graphs.guards import GuardRule, NodeBuilder, label_of
+from penstock.registry.graphs.value_facts import GraphScope
 
 NAME = "crashing_attributes"
 """The name of the rule. It guards nothing, so no fact of an admission report has this name."""
 
-Value = Callable[[str, float], float]
+AttributeLimit = Callable[[str, float], float]
 """Returns the value of an attribute, or the default."""
 
 
-def _normal(value: Value) -> str:
+def _normal(value: AttributeLimit) -> str:
     return "" if value("scale", 1.0) > 0 else "a scale that is not above 0"
 
 
-def _uniform(value: Value) -> str:
+def _uniform(value: AttributeLimit) -> str:
     return "" if value("low", 0.0) <= value("high", 1.0) else "a lower bound that is not below the upper one"
 
 
-def _gathering(value: Value) -> str:
+def _gathering(value: AttributeLimit) -> str:
     return "" if value("batch_dims", 0) >= 0 else "batch_dims below 0"
 
 
@@ -43,7 +43,7 @@ _WRONG = {
 """Functions that return the fault in the attributes of an operator, "" without one."""
 
 
-def _refused(node: onnx.NodeProto, _scope: Scope, _build: Builder) -> None:
+def _reject(node: onnx.NodeProto, _scope: GraphScope, _build: NodeBuilder) -> None:
     """
     Raises:
         Refused: an attribute ends the process.
@@ -58,4 +58,4 @@ def _refused(node: onnx.NodeProto, _scope: Scope, _build: Builder) -> None:
         )
 
 
-RULE = Rule(frozenset(_WRONG), _refused)
+RULE = GuardRule(frozenset(_WRONG), _reject)

@@ -14,8 +14,8 @@ import onnx
 from onnx import TensorProto
 
 from penstock.core.errors import Refused
-from penstock.registry.graphs.guards import Builder, Rule, label_of
-from penstock.registry.graphs.value_facts import Scope, domain_of
+from penstock.registry.graphs.guards import GuardRule, NodeBuilder, label_of
+from penstock.registry.graphs.value_facts import GraphScope, domain_of
 
 GUARDED = "guarded_dimensions"
 """The name, among the facts of an admission report, of the operators whose inputs are tested: operator and node."""
@@ -27,19 +27,19 @@ _OPSET = 7
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
-def _always(_node: onnx.NodeProto, _scope: Scope) -> bool:
+def _always(_node: onnx.NodeProto, _scope: GraphScope) -> bool:
     return True
 
 
-def _states(attribute: str) -> Callable[[onnx.NodeProto, Scope], bool]:
+def _states(attribute: str) -> Callable[[onnx.NodeProto, GraphScope], bool]:
     return lambda node, _: any(one.name == attribute for one in node.attribute)
 
 
-def _has_free_kernel(node: onnx.NodeProto, scope: Scope) -> bool:
+def _has_free_kernel(node: onnx.NodeProto, scope: GraphScope) -> bool:
     return not _states("kernel_shape")(node, scope)
 
 
-def _has_free_width(node: onnx.NodeProto, scope: Scope) -> bool:
+def _has_free_width(node: onnx.NodeProto, scope: GraphScope) -> bool:
     """Return whether queries, keys and values are separate, and a request decides the width of a row of numbers."""
     return all([*node.input, "", "", ""][:3]) and any(
         kind in _FLOATS and dims[-1:] == [0] for kind, dims in scope.outermost.inputs
@@ -53,7 +53,7 @@ class _Hazard:
 
     inputs: tuple[int, ...]
     places: tuple[int, ...] = ()
-    applies: Callable[[onnx.NodeProto, Scope], bool] = _always
+    applies: Callable[[onnx.NodeProto, GraphScope], bool] = _always
 
 
 _HAZARDS = {
@@ -73,7 +73,7 @@ _HAZARDS = {
 """Operators that crash the process for some dimensions of size 0, found by running every operator with such inputs."""
 
 
-def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.NodeProto] | None:
+def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[onnx.NodeProto] | None:
     """Return an operator with tests of its inputs before it; None if its inputs cannot be empty.
 
     Raises:
@@ -97,12 +97,12 @@ def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.No
     result.CopyFrom(node)
     tests: list[onnx.NodeProto] = []
     for place in places:
-        tests += _tested(node.input[place], hazard, build)
+        tests += _test_dimensions(node.input[place], hazard, build)
         result.input[place] = tests[-1].name
     return [*tests, result]
 
 
-def _may_be_empty(node: onnx.NodeProto, place: int, hazard: _Hazard, scope: Scope) -> bool:
+def _may_be_empty(node: onnx.NodeProto, place: int, hazard: _Hazard, scope: GraphScope) -> bool:
     if place >= len(node.input) or not node.input[place]:
         return False
     dims = scope.find(node.input[place]).dims
@@ -111,7 +111,7 @@ def _may_be_empty(node: onnx.NodeProto, place: int, hazard: _Hazard, scope: Scop
     return any(not dims[one] for one in (hazard.places or range(len(dims))) if one < len(dims))
 
 
-def _tested(name: str, hazard: _Hazard, build: Builder) -> list[onnx.NodeProto]:
+def _test_dimensions(name: str, hazard: _Hazard, build: NodeBuilder) -> list[onnx.NodeProto]:
     """Return nodes that test the dimensions of a value; the last node gives the value itself."""
     nodes = [build.node("Shape", name)]
     if hazard.places:
@@ -122,7 +122,7 @@ def _tested(name: str, hazard: _Hazard, build: Builder) -> list[onnx.NodeProto]:
     return [*nodes, ones, zeros, build.node("Reshape", name, zeros.name)]
 
 
-def _refuse_free_frames(node: onnx.NodeProto, scope: Scope) -> None:
+def _refuse_free_frames(node: onnx.NodeProto, scope: GraphScope) -> None:
     """Check the frame length of an STFT, which crashes for 0 like an empty window, but is a value and not a shape.
 
     Raises:
@@ -133,7 +133,7 @@ def _refuse_free_frames(node: onnx.NodeProto, scope: Scope) -> None:
         raise Refused(f"{label_of(node)} ends the process for frames of length 0; make frame_length a constant above 0")
 
 
-def _refuse_other_windows(node: onnx.NodeProto, scope: Scope) -> None:
+def _refuse_other_windows(node: onnx.NodeProto, scope: GraphScope) -> None:
     """
     Raises:
         Refused: the window may be a scalar, which ends the process.
@@ -144,4 +144,4 @@ def _refuse_other_windows(node: onnx.NodeProto, scope: Scope) -> None:
         raise Refused(f"{label_of(node)} ends the process for windows that have not one dimension; give the window one")
 
 
-RULE = Rule(frozenset(_HAZARDS), _guarded)
+RULE = GuardRule(frozenset(_HAZARDS), _guard)

@@ -14,8 +14,8 @@ from onnx import helper
 
 from penstock.registry.blobs.folder import PREFIX
 from penstock.registry.graphs import wire_format
-from penstock.registry.graphs.rewrite import Edit, Rewrite, edited
-from penstock.registry.graphs.wire_format import BYTES, Field, Malformed, fields, varint
+from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, apply_edits
+from penstock.registry.graphs.wire_format import BYTES, MalformedMessage, WireField, fields, varint
 
 OWN_DOMAINS = ("", "ai.onnx")
 """The domain names of ONNX's own operators."""
@@ -28,21 +28,21 @@ _NODE, _OUTPUT = 1, 12
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class GraphChanges:
     """Replacements of nodes and outputs of the outermost graph by index, and metadata to set."""
 
     nodes: Mapping[int, Sequence[onnx.NodeProto]] = field(default_factory=dict)
     outputs: Mapping[int, onnx.ValueInfoProto] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def joined(self, other: "Changes") -> "Changes":
+    def join(self, other: "GraphChanges") -> "GraphChanges":
         """Return both changes together; no part may be in both."""
-        return Changes(
+        return GraphChanges(
             {**self.nodes, **other.nodes}, {**self.outputs, **other.outputs}, {**self.metadata, **other.metadata}
         )
 
 
-def rewritten(path: Path, model: onnx.ModelProto, changes: Changes) -> Rewrite:
+def rewrite(path: Path, model: onnx.ModelProto, changes: GraphChanges) -> Rewrite:
     """Return the rewrite of the graph at ``path``; ``model`` is the parsed graph.
 
     Raises:
@@ -54,42 +54,44 @@ def rewritten(path: Path, model: onnx.ModelProto, changes: Changes) -> Rewrite:
         memoryview(mapped) as data,
     ):
         edits = tuple(sorted(_edits(data, model, changes), key=lambda edit: edit.offset))
-        result = b"".join(edited(data, edits))
+        result = b"".join(apply_edits(data, edits))
     read = onnx.ModelProto.FromString(result)  # compared as bytes, since a NaN does not equal itself
-    if read.SerializeToString(deterministic=True) != _expected(model, changes).SerializeToString(deterministic=True):
-        raise Malformed("its parts are not where they should be")
+    if read.SerializeToString(deterministic=True) != _expected_model(model, changes).SerializeToString(
+        deterministic=True
+    ):
+        raise MalformedMessage("its parts are not where they should be")
     return Rewrite(edits, PREFIX + hashlib.sha256(result).hexdigest())
 
 
-def _edits(data: memoryview, model: onnx.ModelProto, changes: Changes) -> Iterator[Edit]:
+def _edits(data: memoryview, model: onnx.ModelProto, changes: GraphChanges) -> Iterator[ByteEdit]:
     top = list(fields(data, 0, len(data)))
     graphs = [one for one in top if one.number == _GRAPH]
     if len(graphs) != 1 or graphs[0].wire_type != BYTES:
-        raise Malformed("it has not one graph")
+        raise MalformedMessage("it has not one graph")
     inner = list(_graph_edits(data, graphs[0], changes))
     size = graphs[0].end - graphs[0].value + sum(len(edit.data) - edit.length for edit in inner)
-    yield Edit(graphs[0].length_at, graphs[0].value - graphs[0].length_at, varint(size))
+    yield ByteEdit(graphs[0].length_at, graphs[0].value - graphs[0].length_at, varint(size))
     yield from inner
     for one, entry in zip((one for one in top if one.number == _METADATA), model.metadata_props, strict=True):
         if entry.key in changes.metadata:
-            yield Edit(one.begin, one.end - one.begin, b"")
-    yield Edit(len(data), 0, _appended(model, changes))
+            yield ByteEdit(one.begin, one.end - one.begin, b"")
+    yield ByteEdit(len(data), 0, _bytes_to_append(model, changes))
 
 
-def _graph_edits(data: memoryview, graph: Field, changes: Changes) -> Iterator[Edit]:
+def _graph_edits(data: memoryview, graph: WireField, changes: GraphChanges) -> Iterator[ByteEdit]:
     inside = list(fields(data, graph.value, graph.end))
     outputs = {index: (value,) for index, value in changes.outputs.items()}
     for number, instead in ((_NODE, changes.nodes), (_OUTPUT, outputs)):
         for index, one in enumerate(one for one in inside if one.number == number):
             if index in instead:
-                yield Edit(one.begin, one.end - one.begin, _messages(number, instead[index]))
+                yield ByteEdit(one.begin, one.end - one.begin, _messages(number, instead[index]))
 
 
 def _messages(number: int, parts: Sequence[onnx.NodeProto] | Sequence[onnx.ValueInfoProto]) -> bytes:
     return b"".join(wire_format.field(number, part.SerializeToString(deterministic=True)) for part in parts)
 
 
-def _appended(model: onnx.ModelProto, changes: Changes) -> bytes:
+def _bytes_to_append(model: onnx.ModelProto, changes: GraphChanges) -> bytes:
     """Return the bytes to append to the model: metadata, and an operator set if it has none."""
     entries = [onnx.StringStringEntryProto(key=key, value=value) for key, value in changes.metadata.items()]
     metadata = b"".join(wire_format.field(_METADATA, entry.SerializeToString(deterministic=True)) for entry in entries)
@@ -99,7 +101,7 @@ def _appended(model: onnx.ModelProto, changes: Changes) -> bytes:
     return metadata + wire_format.field(_OPSET_IMPORT, opset.SerializeToString(deterministic=True))
 
 
-def _expected(model: onnx.ModelProto, changes: Changes) -> onnx.ModelProto:
+def _expected_model(model: onnx.ModelProto, changes: GraphChanges) -> onnx.ModelProto:
     """Return the model that the changed bytes must give when they are parsed."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -111,5 +113,5 @@ def _expected(model: onnx.ModelProto, changes: Changes) -> onnx.ModelProto:
     for index in reversed(range(len(result.metadata_props))):
         if result.metadata_props[index].key in changes.metadata:
             del result.metadata_props[index]
-    result.MergeFromString(_appended(model, changes))
+    result.MergeFromString(_bytes_to_append(model, changes))
     return result

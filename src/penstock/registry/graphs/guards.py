@@ -12,8 +12,8 @@ from onnx import helper, inliner, numpy_helper, shape_inference
 from penstock.core.errors import Refused
 from penstock.core.texts import legible
 from penstock.engine.faults import GUARD
-from penstock.registry.graphs.graph_edits import OWN_DOMAINS, Changes
-from penstock.registry.graphs.value_facts import Scope, domain_of, inner_graphs
+from penstock.registry.graphs.graph_edits import OWN_DOMAINS, GraphChanges
+from penstock.registry.graphs.value_facts import GraphScope, domain_of, inner_graphs
 
 MOST_REPORTED = 100
 LONGEST_NAME = 100
@@ -21,7 +21,7 @@ _LARGE = 1 << 16
 """A constant of more bytes cannot be a shape on which types depend."""
 
 
-class Builder:
+class NodeBuilder:
     """Builds nodes with unique names; ``opset`` is the version of ONNX's own operators."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -45,7 +45,7 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class GuardRule:
     """A rule for operators (domain and name).
 
     ``guarded`` returns the replacement of such a node, tests followed by the node, or None if the node may stay; it
@@ -53,11 +53,11 @@ class Rule:
     """
 
     operators: frozenset[tuple[str, str]]
-    guarded: Callable[[onnx.NodeProto, Scope, Builder], list[onnx.NodeProto] | None]
+    guarded: Callable[[onnx.NodeProto, GraphScope, NodeBuilder], list[onnx.NodeProto] | None]
     vital: bool = True
 
 
-def guard(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> tuple[Changes, dict[str, list[str]]]:
+def guard(model: onnx.ModelProto, rules: Mapping[str, GuardRule]) -> tuple[GraphChanges, dict[str, list[str]]]:
     """Return the changes by these rules, and the label of each guarded node by rule.
 
     Raises:
@@ -66,11 +66,11 @@ def guard(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> tuple[Changes, d
     concerned = {operator for rule in rules.values() for operator in rule.operators}
     nodes = (node for graph in (model.graph, *model.functions) for node in all_nodes(graph))
     if not any((domain_of(node), node.op_type) in concerned for node in nodes):
-        return Changes(), {}
+        return GraphChanges(), {}
     guards = _Guards(model, rules)
     if model.functions:
         _check_functions(model, {name: rule for name, rule in rules.items() if rule.vital})
-    return Changes(guards.changes), {name: nodes[:MOST_REPORTED] for name, nodes in guards.names.items()}
+    return GraphChanges(guards.changes), {name: nodes[:MOST_REPORTED] for name, nodes in guards.names.items()}
 
 
 def label_of(node: onnx.NodeProto) -> str:
@@ -86,7 +86,7 @@ def all_nodes(graph: Any) -> Iterator[onnx.NodeProto]:
             yield from all_nodes(inner)
 
 
-def _check_functions(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
+def _check_functions(model: onnx.ModelProto, rules: Mapping[str, GuardRule]) -> None:
     """Check the nodes of functions at their calls, because functions have no types of their own.
 
     Raises:
@@ -103,30 +103,30 @@ def _check_functions(model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
 class _Guards:
     """The changes of one model by the rules; ``names`` are the labels of the guarded nodes, by rule."""
 
-    def __init__(self, model: onnx.ModelProto, rules: Mapping[str, Rule]) -> None:
+    def __init__(self, model: onnx.ModelProto, rules: Mapping[str, GuardRule]) -> None:
         self.names: dict[str, list[str]] = {}
         self._rules = rules
-        self._builder = Builder(model)
-        self.changes = self._of(model.graph, _typed(model).graph, None)
+        self._builder = NodeBuilder(model)
+        self.changes = self._replacements(model.graph, _infer_types(model).graph, None)
 
     @property
     def number(self) -> int:
         """Number of guarded nodes."""
         return sum(map(len, self.names.values()))
 
-    def _of(
-        self, graph: onnx.GraphProto, typed: onnx.GraphProto, outer: Scope | None
+    def _replacements(
+        self, graph: onnx.GraphProto, typed: onnx.GraphProto, outer: GraphScope | None
     ) -> dict[int, list[onnx.NodeProto]]:
         """Return the replacements of nodes by index; ``typed`` is the same graph with the types of its values."""
-        scope = Scope(typed, outer)
+        scope = GraphScope(typed, outer)
         found: dict[int, list[onnx.NodeProto]] = {}
         for index, (node, known) in enumerate(zip(graph.node, typed.node, strict=True)):
-            instead = self._guarded(node, scope) or self._with_inner(node, known, scope)
+            instead = self._guard(node, scope) or self._guard_nested(node, known, scope)
             if instead is not None:
                 found[index] = instead
         return found
 
-    def _guarded(self, node: onnx.NodeProto, scope: Scope) -> list[onnx.NodeProto] | None:
+    def _guard(self, node: onnx.NodeProto, scope: GraphScope) -> list[onnx.NodeProto] | None:
         operator = (domain_of(node), node.op_type)
         for name, rule in self._rules.items():
             if operator in rule.operators and (instead := rule.guarded(node, scope, self._builder)) is not None:
@@ -134,13 +134,15 @@ class _Guards:
                 return instead
         return None
 
-    def _with_inner(self, node: onnx.NodeProto, typed: onnx.NodeProto, scope: Scope) -> list[onnx.NodeProto] | None:
+    def _guard_nested(
+        self, node: onnx.NodeProto, typed: onnx.NodeProto, scope: GraphScope
+    ) -> list[onnx.NodeProto] | None:
         """Return the node with tests in its nested graphs, None if nothing changes."""
         result = onnx.NodeProto()
         result.CopyFrom(node)
         is_changed = False
         for inner, known in zip(inner_graphs(result), inner_graphs(typed), strict=True):
-            if found := self._of(inner, known, scope):
+            if found := self._replacements(inner, known, scope):
                 nodes = [one for index, before in enumerate(inner.node) for one in found.get(index, [before])]
                 kept = onnx.GraphProto(node=nodes)
                 del inner.node[:]
@@ -149,7 +151,7 @@ class _Guards:
         return [result] if is_changed else None
 
 
-def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+def _infer_types(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the inferred types of its values, and without large constants."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)

@@ -13,8 +13,8 @@ from onnx import TensorProto
 
 from penstock.core.errors import Refused
 from penstock.engine.faults import DIVISOR
-from penstock.registry.graphs.guards import Builder, Rule, label_of
-from penstock.registry.graphs.value_facts import Scope, Value, runtime_type
+from penstock.registry.graphs.guards import GuardRule, NodeBuilder, label_of
+from penstock.registry.graphs.value_facts import GraphScope, ScopedValue, runtime_type
 
 GUARDED = "guarded_divisions"
 """The name, among the facts of an admission report, of the divisions that were guarded: operator and node of each."""
@@ -28,7 +28,7 @@ _NUMBERS: dict[int, Any] = {TensorProto.INT32: np.int32, TensorProto.INT64: np.i
 _TRAPS = frozenset(map(runtime_type, _NUMBERS))
 
 
-def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.NodeProto] | None:
+def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[onnx.NodeProto] | None:
     """Return a division with a test before it, None if it cannot trap.
 
     Raises:
@@ -42,10 +42,10 @@ def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> list[onnx.No
             f"{label_of(node)} may divide the least integer by -1, which ends the process that computes it, and "
             f"operator set {build.opset} has no test for it; export the model with operator set {_OPSET} or later"
         )
-    return _tested(node, _NUMBERS[kind], scope.find(node.input[1]).is_brought(), build)
+    return _test_division(node, _NUMBERS[kind], scope.find(node.input[1]).is_brought(), build)
 
 
-def _tested(node: onnx.NodeProto, number: Any, is_brought: bool, build: Builder) -> list[onnx.NodeProto]:
+def _test_division(node: onnx.NodeProto, number: Any, is_brought: bool, build: NodeBuilder) -> list[onnx.NodeProto]:
     """Return nodes that divide by 1 where the result would not fit (Div) or by -1 (Mod, whose result is 0 for both).
 
     The name of a division whose divisor ``is_brought`` by a request says so, because a divisor of 0 is then the
@@ -67,7 +67,7 @@ def _tested(node: onnx.NodeProto, number: Any, is_brought: bool, build: Builder)
     return [*tests, safe, division]
 
 
-def _trapping_type(node: onnx.NodeProto, scope: Scope) -> int:
+def _trapping_type(node: onnx.NodeProto, scope: GraphScope) -> int:
     """Return the type of a division that may trap, 0 if it cannot.
 
     Raises:
@@ -89,10 +89,10 @@ def _trapping_type(node: onnx.NodeProto, scope: Scope) -> int:
     return kind
 
 
-def _is_no_integer(value: Value) -> bool:
+def _is_no_integer(value: ScopedValue) -> bool:
     """Return whether the runtime's declarations rule out that a value of unknown type is an integer that traps."""
     types = value.types()
     return types is not None and not types & _TRAPS
 
 
-RULE = Rule(frozenset({("", "Div"), ("", "Mod")}), _guarded)
+RULE = GuardRule(frozenset({("", "Div"), ("", "Mod")}), _guard)

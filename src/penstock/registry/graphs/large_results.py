@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from penstock.engine.faults import ELEMENTS, MOST_ELEMENTS
-from penstock.registry.graphs.guards import Builder, Rule
-from penstock.registry.graphs.value_facts import Scope
+from penstock.registry.graphs.guards import GuardRule, NodeBuilder
+from penstock.registry.graphs.value_facts import GraphScope
 
 GUARDED = "guarded_sizes"
 """The name, among the facts of an admission report, of the operators whose size is tested: operator and node."""
@@ -26,7 +26,7 @@ _TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.
 """Types of a size that ``Mul`` accepts."""
 
 Nodes = list[onnx.NodeProto]
-Count = Callable[[onnx.NodeProto, Builder], Nodes]
+ElementCount = Callable[[onnx.NodeProto, NodeBuilder], Nodes]
 """Returns nodes whose last one gives the number of elements of a node's result, or a bound of it, as FP32."""
 
 
@@ -35,17 +35,17 @@ class _Sized:
     """An operator whose result's size depends on the inputs ``sizes``; the first existing one is multiplied."""
 
     sizes: tuple[int, ...]
-    count: Count
+    count: ElementCount
 
 
-def _decimals(name: str, build: Builder) -> onnx.NodeProto:
+def _decimals(name: str, build: NodeBuilder) -> onnx.NodeProto:
     return build.node("Cast", name, to=TensorProto.FLOAT)
 
 
-def _product(place: int, of_input: bool = False) -> Count:
+def _product(place: int, of_input: bool = False) -> ElementCount:
     """Return a count by the product of a size's elements, with ``of_input`` times the elements of the first input."""
 
-    def count(node: onnx.NodeProto, build: Builder) -> Nodes:
+    def count(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
         size = _decimals(node.input[place], build)
         nodes = [size, build.node("ReduceProd", size.name, keepdims=0)]
         if of_input:
@@ -57,7 +57,7 @@ def _product(place: int, of_input: bool = False) -> Count:
     return count
 
 
-def _steps(node: onnx.NodeProto, build: Builder) -> Nodes:
+def _steps(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
     """Count for Range: the distance divided by the step."""
     start, limit, step = (_decimals(name, build) for name in node.input)
     way = build.node("Sub", limit.name, start.name)
@@ -65,7 +65,7 @@ def _steps(node: onnx.NodeProto, build: Builder) -> Nodes:
     return [start, limit, step, way, steps, build.node("ReduceProd", steps.name, keepdims=0)]
 
 
-def _resized(node: onnx.NodeProto, build: Builder) -> Nodes:
+def _count_resize(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
     """Count for Resize: by the sizes, else by the scales of all dimensions."""
     if len(node.input) > 3 and node.input[3]:
         return _product(3)(node, build)
@@ -80,12 +80,12 @@ _SIZED = {
     "HannWindow": _Sized((0,), _product(0)),
     "OneHot": _Sized((1,), _product(1, of_input=True)),
     "Range": _Sized((1, 0, 2), _steps),
-    "Resize": _Sized((3, 2), _resized),
+    "Resize": _Sized((3, 2), _count_resize),
     "Tile": _Sized((1,), _product(1, of_input=True)),
 }
 
 
-def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> Nodes | None:
+def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> Nodes | None:
     """Return an operator with a test of its result's size before it; None if a request does not affect the size, or the
     operator set has no test."""
     sized = _SIZED[node.op_type]
@@ -109,4 +109,4 @@ def _guarded(node: onnx.NodeProto, scope: Scope, build: Builder) -> Nodes | None
     return [*nodes, limit, is_less, number, test, factor, size, result]
 
 
-RULE = Rule(frozenset(("", name) for name in _SIZED), _guarded, vital=False)
+RULE = GuardRule(frozenset(("", name) for name in _SIZED), _guard, vital=False)

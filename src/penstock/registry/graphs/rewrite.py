@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from penstock.core.errors import Damaged
+from penstock.core.errors import DataLoss
 from penstock.engine.scratch import scratch_file
 from penstock.registry.blobs.folder import CHANGED, CHUNK, PREFIX, translating_errors
 
@@ -20,7 +20,7 @@ FACT = "rewrite"
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class ByteEdit:
     """Replaces ``length`` bytes at ``offset`` of the original by ``data``."""
 
     offset: int
@@ -32,11 +32,11 @@ class Edit:
 class Rewrite:
     """Edits by ascending offset, and the digest (``sha256:`` and hex) of the result."""
 
-    edits: tuple[Edit, ...]
+    edits: tuple[ByteEdit, ...]
     digest: str
 
 
-def edited(original: memoryview, edits: Sequence[Edit]) -> Iterator[memoryview | bytes]:
+def apply_edits(original: memoryview, edits: Sequence[ByteEdit]) -> Iterator[memoryview | bytes]:
     """Yield the edited bytes in pieces."""
     at = 0
     for edit in edits:
@@ -74,7 +74,7 @@ def _write_edited(source: Path, rewrite: Rewrite, target: Path) -> None:
         _copy(original, result, -1, hashed)
         os.fchmod(result.fileno(), 0o400)
     if PREFIX + hashed.hexdigest() != rewrite.digest:
-        raise Damaged(CHANGED)
+        raise DataLoss(CHANGED)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], size: int, hashed: Any) -> None:
@@ -96,5 +96,5 @@ def rewrite_in(facts: Mapping[str, Any]) -> Rewrite | None:
     values = facts.get(FACT)
     if not isinstance(values, Mapping):
         return None
-    edits = (Edit(offset, length, b64decode(data)) for offset, length, data in values["edits"])
+    edits = (ByteEdit(offset, length, b64decode(data)) for offset, length, data in values["edits"])
     return Rewrite(tuple(edits), values["digest"])

@@ -3,8 +3,8 @@
 import onnx
 
 from penstock.core.errors import Refused
-from penstock.registry.graphs.guards import Builder, Rule, label_of
-from penstock.registry.graphs.value_facts import Scope
+from penstock.registry.graphs.guards import GuardRule, NodeBuilder, label_of
+from penstock.registry.graphs.value_facts import GraphScope
 
 NAME = "unchecked_shapes"
 """The name of the rule. It guards nothing, so no fact of an admission report has this name."""
@@ -20,7 +20,7 @@ _OF_THE_MODEL = {
 """Operators that do not check the shapes of these inputs: weights, scales, zero points and biases."""
 
 
-def _refused(node: onnx.NodeProto, scope: Scope, _: Builder) -> None:
+def _reject(node: onnx.NodeProto, scope: GraphScope, _: NodeBuilder) -> None:
     """
     Raises:
         Refused: a request may bring shapes that end the process, with what to do about it.
@@ -36,7 +36,7 @@ def _refused(node: onnx.NodeProto, scope: Scope, _: Builder) -> None:
             )
 
 
-def _refuse_other_than_squares(node: onnx.NodeProto, scope: Scope) -> None:
+def _refuse_other_than_squares(node: onnx.NodeProto, scope: GraphScope) -> None:
     dims = scope.find(node.input[0]).dims
     if dims is None or len(dims) < 2 or not dims[-1] or dims[-1] != dims[-2]:
         raise Refused(
@@ -44,4 +44,4 @@ def _refuse_other_than_squares(node: onnx.NodeProto, scope: Scope) -> None:
         )
 
 
-RULE = Rule(frozenset((_DOMAIN, name) for name in ("Inverse", *_OF_THE_MODEL)), _refused)
+RULE = GuardRule(frozenset((_DOMAIN, name) for name in ("Inverse", *_OF_THE_MODEL)), _reject)

@@ -50,13 +50,13 @@ _WIDTHS: dict[int, tuple[int, int]] = {
 """Of each integer type whether it has a sign (1), and the number of its other bits."""
 
 
-class Scope:
+class GraphScope:
     """The values of one graph, and through ``outer`` those of the enclosing graphs.
 
     ``graph`` is a graph with its inferred types. Other scopes use its cached facts too.
     """
 
-    def __init__(self, graph: onnx.GraphProto, outer: "Scope | None" = None) -> None:
+    def __init__(self, graph: onnx.GraphProto, outer: "GraphScope | None" = None) -> None:
         self._graph = graph
         self.outer = outer
 
@@ -84,7 +84,7 @@ class Scope:
     def constants(self) -> dict[str, TensorProto]:
         """The initializers that no request can replace, and the values of Constant nodes."""
         replaceable = {one.name for one in self._graph.input}
-        stated = {name: tensor for name, node in self.makers.items() if (tensor := _stated(node)) is not None}
+        stated = {name: tensor for name, node in self.makers.items() if (tensor := _constant_of(node)) is not None}
         return {**stated, **{one.name: one for one in self._graph.initializer if one.name not in replaceable}}
 
     @cached_property
@@ -93,7 +93,7 @@ class Scope:
         return {*self.makers, *self.constants, *(one.name for one in self._graph.input)}
 
     @property
-    def outermost(self) -> "Scope":
+    def outermost(self) -> "GraphScope":
         """The scope of the whole graph."""
         return self if self.outer is None else self.outer.outermost
 
@@ -102,19 +102,19 @@ class Scope:
         """The element type and the dimensions of each input tensor, as in ``types`` and ``shapes``."""
         return [(self.types.get(one.name, 0), self.shapes.get(one.name, [0])) for one in self._graph.input]
 
-    def find(self, name: str) -> "Value":
+    def find(self, name: str) -> "ScopedValue":
         """Return a value that a node of this graph reads."""
         scope = self
         while name not in scope.own and scope.outer is not None:
             scope = scope.outer
-        return Value(scope, name)
+        return ScopedValue(scope, name)
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ScopedValue:
     """A value with its scope. Its methods state only proven facts."""
 
-    home: Scope
+    home: GraphScope
     name: str
 
     @property
@@ -128,11 +128,11 @@ class Value:
         return self.home.shapes.get(self.name)
 
     @property
-    def maker(self) -> onnx.NodeProto | None:
+    def producer(self) -> onnx.NodeProto | None:
         """The node that makes it, None for inputs and constants."""
         return self.home.makers.get(self.name)
 
-    def read_by(self, node: onnx.NodeProto) -> "list[Value]":
+    def read_by(self, node: onnx.NodeProto) -> "list[ScopedValue]":
         """Return the inputs of a node in the same graph as this value."""
         return [self.home.find(one) for one in node.input]
 
@@ -140,7 +140,7 @@ class Value:
         """Return the types that it may have, as the runtime writes them; None if nothing is known."""
         if self.type:
             return frozenset({runtime_type(self.type)})
-        maker = self.maker
+        maker = self.producer
         if maker is None or depth > DEEPEST:
             return None
         inputs = self.read_by(maker)
@@ -162,7 +162,7 @@ class Value:
 
     def is_brought(self, depth: int = 0) -> bool:
         """Return whether its elements are those of an input of the whole graph, possibly with another type or shape."""
-        maker = self.maker
+        maker = self.producer
         if maker is None:
             return self.home.outer is None and self.name in self.home.own and self.name not in self.home.constants
         if depth > DEEPEST or domain_of(maker) or maker.op_type not in _MOVES | {"Cast"}:
@@ -178,7 +178,7 @@ class Value:
             if key in seen or value.name in value.home.constants:
                 continue
             seen.add(key)
-            maker = value.maker
+            maker = value.producer
             if maker is None or any(inner_graphs(maker)):
                 return True
             if domain_of(maker) or maker.op_type not in ("Shape", "Size"):
@@ -187,7 +187,7 @@ class Value:
 
     def is_counting(self, depth: int = 0) -> bool:
         """Return whether it is proven to hold no integer below zero."""
-        constant, maker = self.holds(lambda array: array >= 0), self.maker
+        constant, maker = self.holds(lambda array: array >= 0), self.producer
         if constant is not None or maker is None or depth > DEEPEST or domain_of(maker):
             return constant is True
         return maker.op_type in _COUNTS or self._passes_on(maker, depth + 1)
@@ -196,7 +196,7 @@ class Value:
         """Return whether an operator's result is not below zero because its inputs are not."""
         inputs = self.read_by(maker)
         if maker.op_type == "Cast":
-            return _widens(inputs[0].type, _target(maker)) and (
+            return _is_widening(inputs[0].type, _target(maker)) and (
                 not _WIDTHS[inputs[0].type][0] or inputs[0].is_counting(depth)
             )
         if maker.op_type in _MOVES:
@@ -207,25 +207,25 @@ class Value:
 
     def is_above_least(self) -> bool:
         """Whether it is proven not to hold the least number of its type."""
-        constant, maker = self.holds(lambda array: array > np.iinfo(array.dtype).min), self.maker
+        constant, maker = self.holds(lambda array: array > np.iinfo(array.dtype).min), self.producer
         if constant is not None:
             return constant
         if maker is not None and maker.op_type == "Cast":
             source, target = self.read_by(maker)[0].type, _target(maker)
-            if source != target and _widens(source, target):
+            if source != target and _is_widening(source, target):
                 return True
         return self.is_counting()
 
     def is_never_minus_one(self) -> bool:
         """Whether it is proven not to hold -1."""
-        constant, maker = self.holds(lambda array: array != -1), self.maker
+        constant, maker = self.holds(lambda array: array != -1), self.producer
         if constant is not None:
             return constant
         is_absolute = maker is not None and not domain_of(maker) and maker.op_type == "Abs"
         return is_absolute or self.is_counting()
 
 
-def _widens(source: int, target: int) -> bool:
+def _is_widening(source: int, target: int) -> bool:
     """Return whether an integer type can hold all numbers of another."""
     if source not in _WIDTHS or target not in _WIDTHS:
         return False
@@ -249,7 +249,7 @@ def _target(cast: onnx.NodeProto) -> int:
     return next((one.i for one in cast.attribute if one.name == "to"), 0)
 
 
-def _stated(node: onnx.NodeProto) -> TensorProto | None:
+def _constant_of(node: onnx.NodeProto) -> TensorProto | None:
     """Return the value of a Constant node of numbers, None for other nodes."""
     if node.op_type != "Constant" or domain_of(node):
         return None

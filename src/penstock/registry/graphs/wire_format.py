@@ -9,12 +9,12 @@ _FIXED = {FIXED64: 8, FIXED32: 4}
 _LONGEST_VARINT: Final = 10
 
 
-class Malformed(ValueError):
+class MalformedMessage(ValueError):
     """The bytes are not a message, or one of an obsolete form."""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class WireField:
     """A field: its number, its wire type, and the positions where it begins, its length (``BYTES`` only) and its value
     begin, and where it ends."""
 
@@ -26,7 +26,7 @@ class Field:
     end: int
 
 
-def fields(data: memoryview, begin: int, end: int) -> Iterator[Field]:
+def fields(data: memoryview, begin: int, end: int) -> Iterator[WireField]:
     """Yield the fields of the message between two positions, in order.
 
     Raises:
@@ -45,10 +45,10 @@ def fields(data: memoryview, begin: int, end: int) -> Iterator[Field]:
         elif wire_type in _FIXED:
             after = value + _FIXED[wire_type]
         else:
-            raise Malformed("it holds a group")
+            raise MalformedMessage("it holds a group")
         if after > end:
-            raise Malformed("a field ends beyond its message")
-        yield Field(key >> 3, wire_type, at, length_at, value, after)
+            raise MalformedMessage("a field ends beyond its message")
+        yield WireField(key >> 3, wire_type, at, length_at, value, after)
         at = after
 
 
@@ -62,7 +62,7 @@ def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return number, at + index + 1
-    raise Malformed("a number has no end")
+    raise MalformedMessage("a number has no end")
 
 
 def varint(number: int) -> bytes:

@@ -15,12 +15,12 @@ from onnx import TensorProto, helper
 from penstock.core.errors import Refused
 from penstock.core.texts import legible
 from penstock.engine.graph import CLASS_LABELS
-from penstock.registry.graphs.graph_edits import Changes
+from penstock.registry.graphs.graph_edits import GraphChanges
 
 ZIPMAP = "zipmap"
 """The fact of an admission report with the names of the classes."""
 
-Labels = dict[str, list[str]]
+ZipMapLabels = dict[str, list[str]]
 """The names of the classes by output."""
 
 MOST_LABEL_BYTES = 1 << 20
@@ -28,7 +28,7 @@ EXPORT = "export the model without its ZipMap step, so that it gives plain proba
 """Advice for a map that cannot be removed."""
 
 
-def cut_zipmaps(model: onnx.ModelProto) -> tuple[Changes, Labels]:
+def cut_zipmaps(model: onnx.ModelProto) -> tuple[GraphChanges, ZipMapLabels]:
     """Return the changes that remove every ZipMap of an output, and the names of the classes; none without a map.
 
     Raises:
@@ -37,7 +37,7 @@ def cut_zipmaps(model: onnx.ModelProto) -> tuple[Changes, Labels]:
     graph = model.graph
     found = {output.name: _zipmap_of(graph, output.name) for output in graph.output if _is_map_list(output)}
     if not found:
-        return Changes(), {}
+        return GraphChanges(), {}
     for output in found:
         _refuse_readers(graph, output)
     labels = {output: _labels(output, graph.node[index]) for output, index in found.items()}
@@ -90,7 +90,7 @@ def _labels(output: str, node: Any) -> list[str]:
     return labels
 
 
-def _changes(model: onnx.ModelProto, found: Mapping[str, int], labels: Labels) -> Changes:
+def _changes(model: onnx.ModelProto, found: Mapping[str, int], labels: ZipMapLabels) -> GraphChanges:
     graph = model.graph
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info if _has_rank(value)}
     nodes, outputs = {}, {}
@@ -102,7 +102,7 @@ def _changes(model: onnx.ModelProto, found: Mapping[str, int], labels: Labels) -
             outputs[index] = helper.make_tensor_value_info(output.name, TensorProto.FLOAT, given)
             identity = helper.make_node("Identity", zipmap.input, zipmap.output, name=zipmap.name)
             nodes[found[output.name]] = [identity]
-    return Changes(nodes, outputs, {CLASS_LABELS: json.dumps(labels)})
+    return GraphChanges(nodes, outputs, {CLASS_LABELS: json.dumps(labels)})
 
 
 def _has_rank(value: Any) -> bool:

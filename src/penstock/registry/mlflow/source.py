@@ -31,7 +31,7 @@ TRIES = "1"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MlflowVersion:
     """One model version of MLflow, with the aliases that lead to it."""
 
     model: str
@@ -51,7 +51,7 @@ class MlflowSource:
         self._client: Any = None
         self._unfit: frozenset[str] = frozenset()
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[MlflowVersion]:
         """Return every version that is ready and has a name that is valid here.
 
         Raises:
@@ -74,19 +74,19 @@ class MlflowSource:
             log.warning("%d registered models of MLflow have a name that cannot be used here", len(unfit))
         self._unfit = unfit
 
-    def _versions(self, client: Any, name: str, aliases: dict[str, Any]) -> list[Wanted]:
+    def _versions(self, client: Any, name: str, aliases: dict[str, Any]) -> list[MlflowVersion]:
         by_version: dict[str, list[str]] = {}
         for alias, version in aliases.items():
             if is_alias(alias):
                 by_version.setdefault(str(version), []).append(alias)
         quoted = name.replace("'", "\\'")
         return [
-            Wanted(name, str(one.version), one.run_id or "", tuple(sorted(by_version.get(str(one.version), []))))
+            MlflowVersion(name, str(one.version), one.run_id or "", tuple(sorted(by_version.get(str(one.version), []))))
             for one in _all(client.search_model_versions, f"name='{quoted}'")
             if one.status == "READY" and is_version(str(one.version))
         ]
 
-    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+    def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:
         """Download a version, and return its graph and the files with its weights, by name.
 
         Raises:
@@ -129,7 +129,7 @@ class MlflowSource:
             if total > self._most_bytes or count > MOST_LISTED:
                 raise TooLarge(f"it has more than {self._most_bytes} bytes, or {MOST_LISTED} files")
 
-    def lineage(self, wanted: Wanted) -> Document:
+    def lineage(self, wanted: MlflowVersion) -> Document:
         """Return the origin of a version as metadata of the registry; entries that are not valid there are left out."""
         metadata: Document = {"source": SOURCE, "tags": {"mlflow.version": wanted.version}}
         if not wanted.run_id:

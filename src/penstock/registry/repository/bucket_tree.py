@@ -6,10 +6,10 @@ from pathlib import Path
 
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import InvalidInput, NotFound, NotReady, TooLarge
-from penstock.registry.blobs.bucket import Bucket, Object
+from penstock.registry.blobs.bucket import BlobObject, Bucket
 from penstock.registry.blobs.folder import translating_errors
 from penstock.registry.files import MAX_TEXT_BYTES
-from penstock.registry.repository.tree import Entry
+from penstock.registry.repository.tree import TreeEntry
 
 MOST_OBJECTS = 100_000
 MOST_TEXTS = 1000
@@ -24,13 +24,13 @@ class BucketTree:
         """Create the client, without a request to the bucket; raises ``InvalidInput``."""
         self.name = url
         self._bucket = Bucket(url, "the model bucket")
-        self._objects: dict[str, Object] = {}
-        self._folders: dict[str, dict[str, Entry]] = {}
+        self._objects: dict[str, BlobObject] = {}
+        self._folders: dict[str, dict[str, TreeEntry]] = {}
         self._texts: BoundedCache[tuple[str, str], str] = BoundedCache(MOST_TEXTS, MOST_TEXT_BYTES)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """See ``Tree``."""
-        objects: dict[str, Object] = {}
+        objects: dict[str, BlobObject] = {}
         for found in self._bucket.objects():
             if len(objects) >= MOST_OBJECTS:
                 raise InvalidInput(f"the model bucket holds more than {MOST_OBJECTS} objects below its prefix")
@@ -38,22 +38,22 @@ class BucketTree:
                 objects[found.key] = found
         self._objects, self._folders = objects, _folders(objects.values())
 
-    def entries(self, folder: str) -> Sequence[Entry]:
+    def entries(self, folder: str) -> Sequence[TreeEntry]:
         """See ``Tree``."""
         found = self._folders.get(folder, {})
         return [found[name] for name in sorted(found)]
 
     def read(self, path: str, what: str) -> str:
         """See ``Tree``."""
-        found = self._found(path, what)
+        found = self._find_object(path, what)
         key = (path, found.tag)
         text = self._texts.get(key)
         if text is None:
-            text = self._fetched(path, found, what)
+            text = self._fetch(path, found, what)
             self._texts.put(key, text, found.size)
         return text
 
-    def _fetched(self, path: str, found: Object, what: str) -> str:
+    def _fetch(self, path: str, found: BlobObject, what: str) -> str:
         if found.size > MAX_TEXT_BYTES:
             raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
         try:
@@ -65,7 +65,7 @@ class BucketTree:
 
     def copy(self, path: str, target: Path, limit: int) -> None:
         """See ``Tree``."""
-        found = self._found(path, "the file")
+        found = self._find_object(path, "the file")
         if found.size > limit:
             raise TooLarge(f"the model's files are longer than admission allows ({limit} bytes left)")
         with translating_errors(), target.open("xb") as file:
@@ -78,7 +78,7 @@ class BucketTree:
                 raise NotReady("a file was not fetched completely; try again later")
             os.fchmod(file.fileno(), 0o400)
 
-    def _found(self, path: str, what: str) -> Object:
+    def _find_object(self, path: str, what: str) -> BlobObject:
         try:
             return self._objects[path]
         except KeyError:
@@ -90,13 +90,15 @@ def _is_plain(key: str) -> bool:
     return all(part and not part.startswith(".") and "\0" not in part and "\\" not in part for part in key.split("/"))
 
 
-def _folders(objects: Iterable[Object]) -> dict[str, dict[str, Entry]]:
+def _folders(objects: Iterable[BlobObject]) -> dict[str, dict[str, TreeEntry]]:
     """Return the entries of each folder; an object with the name of a folder only stands for the folder."""
-    folders: dict[str, dict[str, Entry]] = {}
+    folders: dict[str, dict[str, TreeEntry]] = {}
     for found in objects:
         folder, _, name = found.key.rpartition("/")
-        folders.setdefault(folder, {}).setdefault(name, Entry(name, is_folder=False, tag=f"{found.size}-{found.tag}"))
+        folders.setdefault(folder, {}).setdefault(
+            name, TreeEntry(name, is_folder=False, tag=f"{found.size}-{found.tag}")
+        )
         while folder:
             folder, _, name = folder.rpartition("/")
-            folders.setdefault(folder, {})[name] = Entry(name, is_folder=True)
+            folders.setdefault(folder, {})[name] = TreeEntry(name, is_folder=True)
     return folders

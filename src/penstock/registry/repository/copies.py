@@ -24,10 +24,10 @@ from penstock.engine.scratch import Scratch, is_scratch, scratch_folder
 from penstock.registry.blobs.folder import PREFIX, hash_file, translating_errors
 from penstock.registry.files import check_relative
 from penstock.registry.graphs.rewrite import write_edited
-from penstock.registry.records import Plan, Subject
+from penstock.registry.records import ExaminedContent, PreparationPlan
 from penstock.registry.repository.layout import FoundModel
 from penstock.registry.repository.local import LocalTree
-from penstock.registry.repository.tree import Tree, below, find
+from penstock.registry.repository.tree import FileTree, below, find
 
 VERSION, MODEL = "version", "model"
 KEPT_S = 3600.0
@@ -43,10 +43,10 @@ Files = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RepositoryVersion:
     """One version in a repository: its tree, its model, and the path of its graph."""
 
-    tree: Tree
+    tree: FileTree
     model: FoundModel
     graph: str
 
@@ -55,7 +55,7 @@ class Source:
         """The folder of its weights."""
         return self.graph.rpartition("/")[0]
 
-    def weights(self, plan: Plan) -> list[str]:
+    def weights(self, plan: PreparationPlan) -> list[str]:
         """Return the paths of the existing files of weights; admission reports the missing ones.
 
         Raises:
@@ -84,7 +84,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PreparedVersion:
     """The files of a version on this machine: ``graph`` and ``model``, the folder of labels and warm-up data, are below
     ``root``; ``digest`` is that of the graph in the repository.
 
@@ -99,30 +99,30 @@ class Piece:
     content: str = ""
 
 
-class Work(Protocol):
+class VersionPreparer(Protocol):
     """Prepares a version of a repository for admission and serving. Calls block."""
 
-    def take_graph(self) -> Subject:
+    def take_graph(self) -> ExaminedContent:
         """Copy the graph, and return it for inspection.
 
         Raises:
             InvalidInput, TooLarge, NotReady: it cannot be copied.
         """
 
-    def take_rest(self, plan: Plan) -> Subject:
+    def take_rest(self, plan: PreparationPlan) -> ExaminedContent:
         """Copy the other files, rewrite the graph, and return all for examination; raises as ``take_graph``."""
 
-    def done(self) -> Piece:
+    def finish(self) -> PreparedVersion:
         """Return the files of the version; raises ``NotReady``."""
 
-    def keep(self, piece: Piece) -> Piece:
+    def keep(self, piece: PreparedVersion) -> PreparedVersion:
         """Move the files to their final folder, and return them there; raises ``NotReady``."""
 
     def close(self) -> None:
         """Delete files that were not kept."""
 
 
-class Copies:
+class RepositoryCopies:
     """The copies of one gateway's repositories; any thread may use them.
 
     ``limit`` is the greatest number of bytes of one version; ``clock`` gives seconds since the epoch.
@@ -136,16 +136,16 @@ class Copies:
         self._lock: int | None = None
         self._keeping = threading.Lock()
 
-    def begin(self, source: Source) -> Work:
+    def begin(self, source: RepositoryVersion) -> VersionPreparer:
         """Begin to copy a version; raises ``NotReady`` if nothing can be written."""
         with translating_errors():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._lock is None:  # an earlier process that serves the same repositories may still hold it
-                self._lock = _locked(self._folder)
+                self._lock = _lock_folder(self._folder)
                 if self._lock is not None:
                     self._forget_others()
             scratch = scratch_folder(self._folder, "copy")
-        return _Copying(source, scratch, self._limit, self._keeping)
+        return CopyingPreparer(source, scratch, self._limit, self._keeping)
 
     def find(self, content: str) -> Path | None:
         """Return the folder of a content and renew its time to live, None if there is none."""
@@ -170,7 +170,7 @@ class Copies:
     def _forget_others(self) -> None:
         """Delete the copies of repositories that are no longer served."""
         for place in self._all.iterdir():
-            if place != self._folder and self._age(place) > FORGOTTEN_S and (handle := _locked(place)) is not None:
+            if place != self._folder and self._age(place) > FORGOTTEN_S and (handle := _lock_folder(place)) is not None:
                 shutil.rmtree(place, ignore_errors=True)
                 os.close(handle)
 
@@ -178,7 +178,7 @@ class Copies:
         return self._clock() - place.stat().st_mtime
 
 
-def _locked(folder: Path) -> int | None:
+def _lock_folder(folder: Path) -> int | None:
     """Return a descriptor that holds the lock of a folder, None if another process holds it."""
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -189,10 +189,10 @@ def _locked(folder: Path) -> int | None:
     return handle
 
 
-class _Copying:
-    """See ``Work``: copies all files first, so that nobody can change them after the examination."""
+class CopyingPreparer:
+    """See ``VersionPreparer``: copies all files first, so that nobody can change them after the examination."""
 
-    def __init__(self, source: Source, scratch: Scratch, limit: int, keeping: threading.Lock) -> None:
+    def __init__(self, source: RepositoryVersion, scratch: Scratch, limit: int, keeping: threading.Lock) -> None:
         self._source = source
         self._made = scratch
         self._scratch = scratch.path
@@ -201,14 +201,14 @@ class _Copying:
         self._graph = scratch.path / VERSION / source.graph.rpartition("/")[2]
         self._digest = ""
 
-    def take_graph(self) -> Subject:
-        """See ``Work``."""
+    def take_graph(self) -> ExaminedContent:
+        """See ``VersionPreparer``."""
         self._copy(self._source.graph, self._graph)
         self._digest = hash_file(self._graph)
-        return Subject(self._graph)
+        return ExaminedContent(self._graph)
 
-    def take_rest(self, plan: Plan) -> Subject:
-        """See ``Work``."""
+    def take_rest(self, plan: PreparationPlan) -> ExaminedContent:
+        """See ``VersionPreparer``."""
         folder = self._source.folder
         for path in self._source.weights(plan):
             name = path[len(folder) :].lstrip("/")
@@ -218,24 +218,24 @@ class _Copying:
             self._copy(below(self._source.model.folder, name), model / name)
         if plan.rewrite is not None:
             write_edited(self._graph, plan.rewrite, self._graph)
-        return Subject(self._graph, self._source.model.config, self._graph.parent, model)
+        return ExaminedContent(self._graph, self._source.model.config, self._graph.parent, model)
 
-    def done(self) -> Piece:
-        """See ``Work``."""
+    def finish(self) -> PreparedVersion:
+        """See ``VersionPreparer``."""
         with translating_errors():
             found = sorted(path for path in self._scratch.rglob("*") if path.is_file())
         files = tuple((str(path.relative_to(self._scratch)), _hex(path)) for path in found)
         content = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]
         graph = str(self._graph.relative_to(self._scratch))
-        return Piece(self._scratch, graph, MODEL, files, self._digest, content)
+        return PreparedVersion(self._scratch, graph, MODEL, files, self._digest, content)
 
-    def keep(self, piece: Piece) -> Piece:
-        """See ``Work``."""
+    def keep(self, piece: PreparedVersion) -> PreparedVersion:
+        """See ``VersionPreparer``."""
         place = self._scratch.with_name(piece.content)
         kept = replace(piece, root=place)
         with translating_errors(), self._keeping:
             if not move_folder(self._scratch, place):  # there is a copy with the same bytes, perhaps of another version
-                if intact(kept):
+                if is_intact(kept):
                     os.utime(place)
                     return kept
                 shutil.rmtree(place)
@@ -243,7 +243,7 @@ class _Copying:
         return kept
 
     def close(self) -> None:
-        """See ``Work``."""
+        """See ``VersionPreparer``."""
         self._made.discard()
 
     def _copy(self, path: str, target: Path) -> None:
@@ -253,42 +253,44 @@ class _Copying:
         self._left -= target.stat().st_size
 
 
-class InPlace:
-    """See ``Work``: uses the repository's own files if nothing can be copied on this machine."""
+class InPlacePreparer:
+    """See ``VersionPreparer``: uses the repository's own files if nothing can be copied on this machine."""
 
-    def __init__(self, source: Source, tree: LocalTree) -> None:
+    def __init__(self, source: RepositoryVersion, tree: LocalTree) -> None:
         self._source = source
         self._tree = tree
         self._paths = [source.graph]
 
-    def take_graph(self) -> Subject:
-        """See ``Work``."""
-        return Subject(self._tree.locate(self._source.graph))
+    def take_graph(self) -> ExaminedContent:
+        """See ``VersionPreparer``."""
+        return ExaminedContent(self._tree.locate(self._source.graph))
 
-    def take_rest(self, plan: Plan) -> Subject:
-        """See ``Work``."""
+    def take_rest(self, plan: PreparationPlan) -> ExaminedContent:
+        """See ``VersionPreparer``."""
         if plan.rewrite is not None:
             raise NotReady("its ZipMap cannot be cut, as the gateway's home cannot be written")
         self._paths += self._source.weights(plan)
         self._paths += [below(self._source.model.folder, name) for name in self._source.referenced()]
         graph = self._tree.locate(self._source.graph)
-        return Subject(graph, self._source.model.config, graph.parent, self._tree.root / self._source.model.folder)
+        return ExaminedContent(
+            graph, self._source.model.config, graph.parent, self._tree.root / self._source.model.folder
+        )
 
-    def done(self) -> Piece:
-        """See ``Work``."""
+    def finish(self) -> PreparedVersion:
+        """See ``VersionPreparer``."""
         files = tuple((path, _hex(self._tree.locate(path))) for path in sorted(set(self._paths)))
         graph, model = self._source.graph, self._source.model.folder
-        return Piece(self._tree.root, graph, model, files, PREFIX + dict(files)[graph])
+        return PreparedVersion(self._tree.root, graph, model, files, PREFIX + dict(files)[graph])
 
-    def keep(self, piece: Piece) -> Piece:
-        """See ``Work``."""
+    def keep(self, piece: PreparedVersion) -> PreparedVersion:
+        """See ``VersionPreparer``."""
         return piece
 
     def close(self) -> None:
-        """See ``Work``."""
+        """See ``VersionPreparer``."""
 
 
-def intact(piece: Piece) -> bool:
+def is_intact(piece: PreparedVersion) -> bool:
     """Return whether the files still match their digests."""
     try:
         return all(_hex(piece.root / path) == digest for path, digest in piece.files)

@@ -7,12 +7,12 @@ Nothing is skipped silently: an entry that looks like a model and cannot be serv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from penstock.core.errors import InvalidInput, Reason
+from penstock.core.errors import FaultReason, InvalidInput
 from penstock.core.texts import legible
 from penstock.core.versions import VersionPolicy, is_model_name, is_version, looks_alike
 from penstock.registry.config.model_config import parse_text, referenced_files
 from penstock.registry.config.supported_config import MODEL_FILENAME
-from penstock.registry.repository.tree import LOST, Entry, Tree, below
+from penstock.registry.repository.tree import LOST, FileTree, TreeEntry, below
 
 CONFIG_FILENAME = "config.pbtxt"
 ONLY_VERSION = "1"
@@ -22,10 +22,10 @@ _SUFFIX = ".onnx"
 _HUB_FOLDER = "onnx"
 _WARMUP_FOLDER = "warmup"
 _LAYOUTS = "expected name.onnx, name/model.onnx or name/1/model.onnx"
-_MISSING = Reason("the model file is missing")
-_NO_VERSION = Reason("the model has no version folder, such as 1, and no graph, such as model.onnx")
-_NO_NAME = Reason("a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128")
-_NO_SUCH_VERSION = Reason("the configuration asks for a version that does not exist")
+_MISSING = FaultReason("the model file is missing")
+_NO_VERSION = FaultReason("the model has no version folder, such as 1, and no graph, such as model.onnx")
+_NO_NAME = FaultReason("a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128")
+_NO_SUCH_VERSION = FaultReason("the configuration asks for a version that does not exist")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,23 @@ class FoundModel:
     config: str = ""
     files: tuple[str, ...] = ()
     policy: VersionPolicy = field(default_factory=VersionPolicy)
-    problem: Reason | None = None
-    broken: Mapping[str, Reason] = field(default_factory=dict)
+    problem: FaultReason | None = None
+    broken: Mapping[str, FaultReason] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_file: bool = False
 
 
-def models_in(tree: Tree) -> list[FoundModel]:
+def models_in(tree: FileTree) -> list[FoundModel]:
     """Return every model of a repository by name; a broken one has a problem and does not hide the others.
 
     Raises:
         InvalidInput: there is no such repository, or it holds no model.
         NotReady: it cannot be reached.
     """
-    tree.look()
+    tree.refresh()
     found: dict[str, FoundModel] = {}
     for model in _each(tree):
-        twice = Reason(f"the model exists twice, as a file and as a folder; {_LAYOUTS}")
+        twice = FaultReason(f"the model exists twice, as a file and as a folder; {_LAYOUTS}")
         is_duplicate = model.name in found
         found[model.name] = FoundModel(model.name, model.folder, problem=twice) if is_duplicate else model
     if all(model.problem == _NO_VERSION and not model.config for model in found.values()):
@@ -68,14 +68,14 @@ def models_in(tree: Tree) -> list[FoundModel]:
     return [found[name] for name in sorted(found)]
 
 
-def one_model(tree: Tree, name: str, file: str = "") -> FoundModel:
+def one_model(tree: FileTree, name: str, file: str = "") -> FoundModel:
     """Return the model of a repository with a single model; ``file`` is its graph if it is not a folder.
 
     Raises:
         InvalidInput: there is no such repository, it holds no model, or the name is not valid.
         NotReady: it cannot be reached.
     """
-    tree.look()
+    tree.refresh()
     if not is_model_name(name):
         raise InvalidInput(_NO_NAME.text)
     if file:
@@ -88,7 +88,7 @@ def one_model(tree: Tree, name: str, file: str = "") -> FoundModel:
     return model
 
 
-def _each(tree: Tree) -> Iterator[FoundModel]:
+def _each(tree: FileTree) -> Iterator[FoundModel]:
     for entry in tree.entries(""):
         is_graph = entry.name.endswith(_SUFFIX)
         if entry.is_folder or (is_graph and entry.name != _SUFFIX):
@@ -103,20 +103,20 @@ def _each(tree: Tree) -> Iterator[FoundModel]:
             yield FoundModel(entry.name, "", problem=entry.problem)
 
 
-def _misnamed_model(tree: Tree, name: str, entry: Entry) -> FoundModel:
+def _misnamed_model(tree: FileTree, name: str, entry: TreeEntry) -> FoundModel:
     """Return the problem of an entry without a valid model name; a folder without a graph is no model anyway."""
     holds_graph = not entry.is_folder or _from_folder(tree, name, entry.name).problem != _NO_VERSION
     shown = legible(name.encode("utf-8", "replace").decode())
     return FoundModel(shown, entry.name, problem=_NO_NAME if holds_graph else _NO_VERSION)
 
 
-def _from_file(name: str, entry: Entry) -> FoundModel:
+def _from_file(name: str, entry: TreeEntry) -> FoundModel:
     if entry.problem is not None:
         return FoundModel(name, "", broken={ONLY_VERSION: entry.problem}, is_file=True)
     return FoundModel(name, "", {ONLY_VERSION: entry.name}, is_file=True)
 
 
-def _from_folder(tree: Tree, name: str, folder: str) -> FoundModel:
+def _from_folder(tree: FileTree, name: str, folder: str) -> FoundModel:
     entries = tree.entries(folder)
     folders = [entry for entry in entries if entry.is_folder and is_version(entry.name)]
     model = FoundModel(name, folder)
@@ -133,7 +133,7 @@ def _from_folder(tree: Tree, name: str, folder: str) -> FoundModel:
 
 
 def _with_versions(
-    tree: Tree, model: FoundModel, entries: Sequence[Entry], folders: Sequence[Entry], filename: str
+    tree: FileTree, model: FoundModel, entries: Sequence[TreeEntry], folders: Sequence[TreeEntry], filename: str
 ) -> FoundModel:
     versions: dict[str, str] = {}
     broken = dict.fromkeys(model.policy.specific, _NO_SUCH_VERSION)
@@ -141,32 +141,32 @@ def _with_versions(
         broken.pop(entry.name, None)
         problem = entry.problem or _refuse_lookalike(entry.name, folders)
         found = problem or _graph(tree, below(model.folder, entry.name), filename)
-        if isinstance(found, Reason):
+        if isinstance(found, FaultReason):
             broken[entry.name] = found
         else:
             versions[entry.name] = found
-    misnamed = _misnamed(tree, model.folder, entries, (_WARMUP_FOLDER, "" if folders else _HUB_FOLDER))
+    misnamed = _misnamed_versions(tree, model.folder, entries, (_WARMUP_FOLDER, "" if folders else _HUB_FOLDER))
     if folders:
         notes = _stray(entries)
         return replace(model, versions=versions, broken={**broken, **misnamed}, notes=notes)
     return _without_versions(tree, replace(model, broken={**broken, **misnamed}), entries, filename)
 
 
-def _without_versions(tree: Tree, model: FoundModel, entries: Sequence[Entry], filename: str) -> FoundModel:
+def _without_versions(tree: FileTree, model: FoundModel, entries: Sequence[TreeEntry], filename: str) -> FoundModel:
     """Complete a model without version folders: its graph is in its folder, or in Hugging Face's folder ``onnx``."""
     hub = any(entry.name == _HUB_FOLDER and entry.is_folder for entry in entries)
     places = [model.folder, *([below(model.folder, _HUB_FOLDER)] if hub else [])]
     tried = [_graph(tree, place, filename) for place in places]
     broken = {version: why for version, why in model.broken.items() if version != ONLY_VERSION}
     for found in tried:
-        if not isinstance(found, Reason):
+        if not isinstance(found, FaultReason):
             return replace(model, versions={ONLY_VERSION: found}, broken=broken)
-    reasons = [why for why in tried if isinstance(why, Reason) and why is not _MISSING]
+    reasons = [why for why in tried if isinstance(why, FaultReason) and why is not _MISSING]
     problem = reasons[0] if reasons else next(iter(model.broken.values()), _NO_VERSION)
     return replace(model, problem=problem)
 
 
-def _graph(tree: Tree, folder: str, filename: str) -> str | Reason:
+def _graph(tree: FileTree, folder: str, filename: str) -> str | FaultReason:
     """Return the graph in a folder: the file of this name, the only graph, or the same in a folder of this name."""
     entries = {entry.name: entry for entry in tree.entries(folder)}
     stated = entries.get(filename)
@@ -179,47 +179,49 @@ def _graph(tree: Tree, folder: str, filename: str) -> str | Reason:
     return _graph_of(list(entries.values()), folder, filename)
 
 
-def _graph_of(entries: Sequence[Entry], folder: str, filename: str) -> str | Reason:
+def _graph_of(entries: Sequence[TreeEntry], folder: str, filename: str) -> str | FaultReason:
     graphs = {entry.name: entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder}
     candidates = [name for name in (MODEL_FILENAME, filename) if name in graphs] or list(graphs)
     if not candidates:
         return _MISSING
     if len(graphs) > 1 and candidates[0] not in (MODEL_FILENAME, filename):
         text = f"there are {len(graphs)} graphs, and none is {MODEL_FILENAME}; state default_model_filename"
-        return Reason(text, f"{text}: {', '.join(map(legible, sorted(graphs)))}")
+        return FaultReason(text, f"{text}: {', '.join(map(legible, sorted(graphs)))}")
     return graphs[candidates[0]].problem or below(folder, candidates[0])
 
 
-def _refuse_lookalike(version: str, folders: Sequence[Entry]) -> Reason | None:
+def _refuse_lookalike(version: str, folders: Sequence[TreeEntry]) -> FaultReason | None:
     """Return why a version folder is not served beside another with a similar name; the plainest one is served."""
     others = [entry.name for entry in folders if looks_alike(entry.name, version)]
     plainest = min(others, key=lambda name: (len(name), name))
     if version == plainest:
         return None
-    return Reason(f"version '{version}' looks like version '{plainest}', which exists too; rename or remove one")
+    return FaultReason(f"version '{version}' looks like version '{plainest}', which exists too; rename or remove one")
 
 
-def _misnamed(tree: Tree, folder: str, entries: Sequence[Entry], known: Sequence[str]) -> dict[str, Reason]:
+def _misnamed_versions(
+    tree: FileTree, folder: str, entries: Sequence[TreeEntry], known: Sequence[str]
+) -> dict[str, FaultReason]:
     """Return the folders that hold a graph and have no valid version name, except ``known`` ones."""
     others = [entry for entry in entries if entry.is_folder and not is_version(entry.name) and entry.name not in known]
     rule = "a version begins with a digit, as in 1 or 1.4.0, then letters, digits and ._+-; rename the folder"
     return {
-        legible(entry.name): Reason(rule)
+        legible(entry.name): FaultReason(rule)
         for entry in others
         if entry.problem is None and _holds_graph(tree, below(folder, entry.name))
     }
 
 
-def _holds_graph(tree: Tree, folder: str) -> bool:
+def _holds_graph(tree: FileTree, folder: str) -> bool:
     return any(entry.name.endswith(_SUFFIX) for entry in tree.entries(folder))
 
 
-def _stray(entries: Sequence[Entry]) -> tuple[str, ...]:
+def _stray(entries: Sequence[TreeEntry]) -> tuple[str, ...]:
     graphs = [legible(entry.name) for entry in entries if entry.name.endswith(_SUFFIX) and not entry.is_folder]
     return tuple(f"{name} lies beside version folders and is not served; move it into one" for name in graphs)
 
 
-def files_of(tree: Tree, model: FoundModel, graph: str, weights: Sequence[str]) -> list[tuple[str, str]]:
+def files_of(tree: FileTree, model: FoundModel, graph: str, weights: Sequence[str]) -> list[tuple[str, str]]:
     """Return the files that a version may consist of, each with its tag: the graph, the files beside it, and referenced
     files."""
     folder, _, name = graph.rpartition("/")
@@ -232,6 +234,6 @@ def files_of(tree: Tree, model: FoundModel, graph: str, weights: Sequence[str]) 
     return sorted(tags.items())
 
 
-def _tag(tree: Tree, path: str) -> str:
+def _tag(tree: FileTree, path: str) -> str:
     folder, _, name = path.rpartition("/")
     return next((entry.tag for entry in tree.entries(folder) if entry.name == name and not entry.is_folder), "")

@@ -6,12 +6,12 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from penstock.core.errors import InvalidInput, NotReady, Reason, TooLarge
+from penstock.core.errors import FaultReason, InvalidInput, NotReady, TooLarge
 from penstock.registry.blobs.folder import CHUNK, translating_errors
 from penstock.registry.files import MAX_TEXT_BYTES
-from penstock.registry.repository.tree import LOST, Entry, below
+from penstock.registry.repository.tree import LOST, TreeEntry, below
 
-NO_FILE = Reason("it is not a plain file")
+NO_FILE = FaultReason("it is not a plain file")
 _OUTSIDE = "it is a link that leads out of the model folder"
 _NO_CLONE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _PIECE = 1 << 30
@@ -42,7 +42,7 @@ class LocalTree:
         self._one_model = one_model
         self._roots: dict[str, tuple[Path, ...]] = {}
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """See ``Tree``."""
         try:
             os.close(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -53,10 +53,10 @@ class LocalTree:
         except PermissionError:
             raise InvalidInput("the model folder cannot be read by this user") from None
         except OSError as error:
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
         self._roots = {}
 
-    def entries(self, folder: str) -> Sequence[Entry]:
+    def entries(self, folder: str) -> Sequence[TreeEntry]:
         """See ``Tree``."""
         try:
             with os.scandir(self.root / folder) as found:
@@ -66,7 +66,7 @@ class LocalTree:
             return []
         return [entry for name in names if (entry := self._entry(folder, name)) is not None]
 
-    def _entry(self, folder: str, name: str) -> Entry | None:
+    def _entry(self, folder: str, name: str) -> TreeEntry | None:
         path = self.root / folder / name
         is_link = False
         try:
@@ -74,30 +74,34 @@ class LocalTree:
             facts = path.stat()
         except OSError as error:
             self._check(error)
-            return Entry(name, is_folder=False, problem=LOST) if is_link else None
+            return TreeEntry(name, is_folder=False, problem=LOST) if is_link else None
         is_folder = stat.S_ISDIR(facts.st_mode)
         problem = None if is_folder or stat.S_ISREG(facts.st_mode) else NO_FILE
         if is_link and problem is None and (folder or self._one_model or not is_folder):
             problem = self._outside(below(folder, name))
-        return Entry(name, is_folder, f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}", problem)
+        return TreeEntry(name, is_folder, f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ino}", problem)
 
     def _check(self, error: OSError) -> None:
         """Raise ``NotReady`` for an error of the file system, and not for one of the requested name."""
         if error.errno not in _ABOUT_THE_NAME:
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
 
-    def _away(self, error: OSError) -> NotReady:
+    def _unavailable(self, error: OSError) -> NotReady:
         text = "the model folder cannot be read now; the gateway tries again"
         return NotReady(text, f"{text}: {self.root}: {error.strerror}")
 
-    def _outside(self, path: str) -> Reason | None:
+    def _outside(self, path: str) -> FaultReason | None:
         real = Path(os.path.realpath(self.root / path))
-        return None if self._allows(path, real) else Reason(_OUTSIDE, f"{_OUTSIDE}: {self.root / path} leads to {real}")
+        return (
+            None
+            if self._allows(path, real)
+            else FaultReason(_OUTSIDE, f"{_OUTSIDE}: {self.root / path} leads to {real}")
+        )
 
     def _allows(self, path: str, real: Path) -> bool:
-        return any(real.is_relative_to(root) for root in self._allowed(path.partition("/")[0]))
+        return any(real.is_relative_to(root) for root in self._allowed_folders(path.partition("/")[0]))
 
-    def _allowed(self, top: str) -> tuple[Path, ...]:
+    def _allowed_folders(self, top: str) -> tuple[Path, ...]:
         """Return the folders in which the files of one entry of the root may be."""
         if top not in self._roots:
             own = [self.root.resolve()]
@@ -108,7 +112,7 @@ class LocalTree:
 
     def read(self, path: str, what: str) -> str:
         """See ``Tree``."""
-        handle = self._opened(path, what)
+        handle = self._open(path, what)
         try:
             if os.fstat(handle).st_size > MAX_TEXT_BYTES:
                 raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
@@ -121,7 +125,7 @@ class LocalTree:
 
     def copy(self, path: str, target: Path, limit: int) -> None:
         """See ``Tree``; on a file system that can clone, both files share their blocks until one is changed."""
-        source = self._opened(path, "the file")
+        source = self._open(path, "the file")
         try:
             size = os.fstat(source).st_size
             if size > limit:
@@ -137,10 +141,10 @@ class LocalTree:
     def locate(self, path: str) -> Path:
         """Return the path of a file without resolving links; raises ``InvalidInput`` if it leads out of the
         repository."""
-        os.close(self._opened(path, "the file"))
+        os.close(self._open(path, "the file"))
         return self.root / path
 
-    def _opened(self, path: str, what: str) -> int:
+    def _open(self, path: str, what: str) -> int:
         """Open a plain file, and check the opened file, so that no link can be exchanged in between."""
         try:
             handle = os.open(self.root / path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -5,23 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from penstock.core.errors import Reason
+from penstock.core.errors import FaultReason
 
-LOST = Reason("it is a link to nothing")
+LOST = FaultReason("it is a link to nothing")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """One entry of a folder; the ``tag`` of a file changes when its content may have changed, and ``problem`` says why
     the entry cannot be used (None: it can)."""
 
     name: str
     is_folder: bool
     tag: str = ""
-    problem: Reason | None = None
+    problem: FaultReason | None = None
 
 
-class Tree(Protocol):
+class FileTree(Protocol):
     """Folders and files by their paths below a root ("" is the root); every method blocks.
 
     All methods raise ``NotReady`` while the repository cannot be reached.
@@ -30,14 +30,14 @@ class Tree(Protocol):
     name: str
     """Its path or URL, for operators."""
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read the present state of the repository.
 
         Raises:
             InvalidInput: there is no such repository.
         """
 
-    def entries(self, folder: str) -> Sequence[Entry]:
+    def entries(self, folder: str) -> Sequence[TreeEntry]:
         """Return the entries of a folder by name, without hidden ones; none if there is no such folder."""
 
     def read(self, path: str, what: str) -> str:
@@ -57,10 +57,10 @@ class Tree(Protocol):
         """
 
 
-def find(tree: Tree, path: str) -> Entry | None:
+def find(tree: FileTree, path: str) -> TreeEntry | None:
     """Return the entry at a path, None without one; no part of a path may lead up."""
     folder = ""
-    found: Entry | None = None
+    found: TreeEntry | None = None
     for part in PurePosixPath(path).parts:
         if found is not None and not found.is_folder:
             return None

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from penstock.engine.durable_files import write_atomically
-from penstock.registry.records import Report
-from penstock.registry.repository.copies import Files, Piece
+from penstock.registry.records import AdmissionReport
+from penstock.registry.repository.copies import Files, PreparedVersion
 
 MOST = 10_000
 """Verdicts that are saved from one run to the next."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CopyVerdict:
     """The admission report of a copied version; ``content`` identifies its bytes and its configuration."""
 
-    report: Report
-    piece: Piece
+    report: AdmissionReport
+    piece: PreparedVersion
     content: str
 
 
-class Verdicts:
+class VerdictCache:
     """Verdicts in memory and in ``folder``. They are valid only for their ``basis``: settings, runtime, locale,
     machine.
 
@@ -35,9 +35,9 @@ class Verdicts:
     def __init__(self, folder: Path, basis: Mapping[str, Any]) -> None:
         self._folder = folder
         self._basis = dict(basis)
-        self._known: dict[str, Verdict] = {}
+        self._known: dict[str, CopyVerdict] = {}
 
-    def of(self, tag: str) -> Verdict | None:
+    def of(self, tag: str) -> CopyVerdict | None:
         """Return the verdict on files in this state, None without one."""
         if tag not in self._known:
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -46,12 +46,12 @@ class Verdicts:
                     self._known[tag] = _verdict_in(values)
         return self._known.get(tag)
 
-    def report_on(self, content: str) -> Report | None:
+    def report_on(self, content: str) -> AdmissionReport | None:
         """Return the report on these bytes with this configuration, None without one."""
         found = self.of(content)
         return None if found is None else found.report
 
-    def keep(self, tag: str, verdict: Verdict) -> None:
+    def keep(self, tag: str, verdict: CopyVerdict) -> None:
         """Save a verdict; if it cannot be written, remember it in this process only."""
         self._known[tag] = self._known[verdict.content] = verdict
         while len(self._known) > MOST:
@@ -80,14 +80,14 @@ class Verdicts:
             path.unlink()
 
 
-def _verdict_out(verdict: Verdict) -> dict[str, Any]:
+def _verdict_out(verdict: CopyVerdict) -> dict[str, Any]:
     values = asdict(verdict)
     values["piece"]["root"] = str(verdict.piece.root)
     return values
 
 
-def _verdict_in(values: Mapping[str, Any]) -> Verdict:
+def _verdict_in(values: Mapping[str, Any]) -> CopyVerdict:
     piece = values["piece"]
     files: Files = tuple((path, digest) for path, digest in piece["files"])
-    kept = Piece(**{**piece, "root": Path(piece["root"]), "files": files})
-    return Verdict(Report(**values["report"]), kept, values["content"])
+    kept = PreparedVersion(**{**piece, "root": Path(piece["root"]), "files": files})
+    return CopyVerdict(AdmissionReport(**values["report"]), kept, values["content"])

@@ -10,7 +10,7 @@ from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.versions import CHAMPION
 from penstock.registry.db import schema
 from penstock.registry.db.rows import read_model_or_new
-from penstock.registry.records import AliasRecord, By, ModelRecord, Move, VersionState
+from penstock.registry.records import AliasMove, AliasRecord, Author, ModelRecord, VersionState
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal, compare_revision
 
@@ -18,14 +18,14 @@ MOST_BEFORE = 100
 """Earlier versions of an alias that are remembered for roll-backs."""
 
 
-class Unstated(Enum):
+class AnyVersion(Enum):
     """An expectation that allows any version."""
 
     ANY = "any"
 
 
-ANY = Unstated.ANY
-Expected = str | None | Unstated
+ANY = AnyVersion.ANY
+Expected = str | None | AnyVersion
 """The version that an alias is expected to lead to: None for no version yet, ANY for any."""
 
 
@@ -44,13 +44,13 @@ class AliasStore:
         model: str,
         alias: str,
         version: str,
-        by: By,
+        by: Author,
         *,
         expected: Expected = ANY,
         if_revision: int | None = None,
         in_registry: bool = True,
         force: bool = False,
-    ) -> Move:
+    ) -> AliasMove:
         """Move an alias to a version by compare-and-set; ``in_registry`` says that the registry must have the version.
 
         Raises:
@@ -63,11 +63,11 @@ class AliasStore:
             compare_revision(record, if_revision)
             present = record.aliases.get(alias)
             _compare_alias(alias, present, expected)
-            overridden = _overridden(connection, record, alias, force)
+            overridden = _is_overridden(connection, record, alias, force)
             if in_registry:
                 _refuse_retired(record, version)
             if present is not None and present.version == version:
-                return Move(record.revision, version, version, overridden)
+                return AliasMove(record.revision, version, version, overridden)
             before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
             after = AliasRecord(alias, version, before)
             moved = self._journal.move_alias(connection, model, present, after, "alias.move", by)
@@ -77,12 +77,12 @@ class AliasStore:
         self,
         model: str,
         alias: str,
-        by: By,
+        by: Author,
         usable: Callable[[str], bool],
         fallback: str | None = None,
         if_revision: int | None = None,
         force: bool = False,
-    ) -> Move:
+    ) -> AliasMove:
         """Move an alias to its last earlier version that is usable, or to ``fallback`` if the alias does not exist.
 
         Raises:
@@ -93,14 +93,16 @@ class AliasStore:
             record = read_model_or_new(connection, model)
             compare_revision(record, if_revision)
             present = record.aliases.get(alias)
-            overridden = _overridden(connection, record, alias, force)
-            back = _way_back(alias, present, usable, fallback)
+            overridden = _is_overridden(connection, record, alias, force)
+            back = _earlier_target(alias, present, usable, fallback)
             if back is None:
                 raise Conflict(f"alias '{alias}' of model '{model}' has no earlier version to go back to")
             moved = self._journal.move_alias(connection, model, present, back, "alias.rollback", by)
             return replace(moved, overridden=overridden)
 
-    def drop(self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False) -> Move:
+    def drop(
+        self, model: str, alias: str, by: Author, if_revision: int | None = None, force: bool = False
+    ) -> AliasMove:
         """Delete an alias.
 
         Raises:
@@ -114,14 +116,14 @@ class AliasStore:
             present = record.aliases.get(alias)
             if present is None:
                 raise NotFound(f"model '{model}' has no alias '{alias}'")
-            overridden = _overridden(connection, record, alias, force)
+            overridden = _is_overridden(connection, record, alias, force)
             table = schema.aliases
             connection.execute(table.delete().where(table.c.model == model, table.c.alias == alias))
             before = {"version": present.version}
             revision = self._journal.record_change(
                 connection, model, "alias.drop", f"aliases/{alias}", by, before, None
             )
-            return Move(revision, present.version, None, overridden)
+            return AliasMove(revision, present.version, None, overridden)
 
 
 def _refuse_retired(model: ModelRecord, version: str) -> None:
@@ -132,7 +134,7 @@ def _refuse_retired(model: ModelRecord, version: str) -> None:
         raise Refused(f"version '{version}' of model '{model.name}' was retired")
 
 
-def _way_back(
+def _earlier_target(
     alias: str, present: AliasRecord | None, usable: Callable[[str], bool], fallback: str | None
 ) -> AliasRecord | None:
     """Return the alias at its last earlier version that is usable, None if there is none."""
@@ -146,7 +148,7 @@ def _way_back(
     return None
 
 
-def _overridden(connection: sa.Connection, record: ModelRecord, alias: str, force: bool) -> bool:
+def _is_overridden(connection: sa.Connection, record: ModelRecord, alias: str, force: bool) -> bool:
     """Return whether a change of an alias has no effect now, because a route decides which version answers.
 
     Raises:
@@ -170,5 +172,5 @@ def _overridden(connection: sa.Connection, record: ModelRecord, alias: str, forc
 
 def _compare_alias(alias: str, present: AliasRecord | None, expected: Expected) -> None:
     leads = None if present is None else present.version
-    if not isinstance(expected, Unstated) and leads != expected:
+    if not isinstance(expected, AnyVersion) and leads != expected:
         raise Conflict(f"alias '{alias}' leads to {leads or 'nothing yet'}, not {expected or 'nothing'}; look again")

@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.core.errors import Damaged, NotFound
-from penstock.registry.blobs.folder import CHANGED, Blobs, hash_file
+from penstock.core.errors import DataLoss, NotFound
+from penstock.registry.blobs.folder import CHANGED, BlobStore, hash_file
 from penstock.registry.db import schema
 from penstock.registry.records import AuditEntry, Document
 from penstock.registry.stores.audit_archive import AuditArchive
@@ -26,11 +26,11 @@ class ArchivedAudit:
     """The archives of one registry's audit; ``blobs`` returns the store of their files. Calls block; any thread may
     make them. Every method raises ``NotReady`` while the database or the blobs cannot be reached."""
 
-    def __init__(self, database: Connections, blobs: Callable[[], Blobs]) -> None:
+    def __init__(self, database: Connections, blobs: Callable[[], BlobStore]) -> None:
         self._database = database
         self._blobs = blobs
 
-    def listed(self) -> list[AuditArchive]:
+    def list_archives(self) -> list[AuditArchive]:
         """Return the newest archives, oldest first."""
         table = schema.audit_archives
         with self._database.reading() as connection:
@@ -51,8 +51,8 @@ class ArchivedAudit:
             raise NotFound(f"the file of archive '{name}' was dropped when its time was over; only its record is kept")
         path = self._blobs().fetch(archive.digest)
         if hash_file(path) != archive.digest:
-            raise Damaged(CHANGED)
-        return [_entry(line) for line in _chosen(_lines(path), model, after, min(limit, MOST_AUDIT))]
+            raise DataLoss(CHANGED)
+        return [_entry(line) for line in _choose_lines(_lines(path), model, after, min(limit, MOST_AUDIT))]
 
     def _find(self, name: str) -> AuditArchive:
         """Return an archive by the numbers in its name."""
@@ -77,7 +77,7 @@ def _lines(path: Path) -> Iterator[Document]:
         yield from map(json.loads, file)
 
 
-def _chosen(lines: Iterable[Document], model: str | None, after: int | None, limit: int) -> Iterable[Document]:
+def _choose_lines(lines: Iterable[Document], model: str | None, after: int | None, limit: int) -> Iterable[Document]:
     """Return the first lines after a sequence number, or the newest."""
     wanted = (line for line in lines if model in (None, line["model"]) and line["seq"] > (after or 0))
     return deque(wanted, maxlen=limit) if after is None else islice(wanted, limit)

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.registry.blobs.folder import Blobs, Incoming
+from penstock.registry.blobs.folder import BlobStore, IncomingFile
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.stores.connections import Connections
@@ -57,7 +57,7 @@ class AuditArchives:
     def __init__(
         self,
         database: Connections,
-        blobs: Callable[[], Blobs],
+        blobs: Callable[[], BlobStore],
         incoming: Path,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -73,8 +73,8 @@ class AuditArchives:
         rows = self._due(before)
         if not rows or (len(rows) < ENTRIES and rows[0].at >= stamp_of(before - PATIENCE_S)):
             return 0
-        packed = packed_lines([dict(row._mapping) for row in rows])  # noqa: SLF001 - its public name
-        with Incoming(self._incoming, len(packed)) as incoming:
+        packed = pack_lines([dict(row._mapping) for row in rows])  # noqa: SLF001 - its public name
+        with IncomingFile(self._incoming, len(packed)) as incoming:
             incoming.write(packed)
             incoming.close()
             self._blobs().keep(incoming.path, incoming.digest)
@@ -109,7 +109,7 @@ class AuditArchives:
         return done.rowcount
 
 
-def packed_lines(entries: list[dict[str, Any]]) -> bytes:
+def pack_lines(entries: list[dict[str, Any]]) -> bytes:
     """Return entries as compressed JSON lines; the same entries give the same bytes."""
     lines = "".join(json.dumps(entry, ensure_ascii=False, sort_keys=True) + "\n" for entry in entries)
     return gzip.compress(lines.encode(), mtime=0)

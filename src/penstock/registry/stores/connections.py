@@ -24,5 +24,5 @@ class Connections(Protocol):
     def recording(self) -> AbstractContextManager[sa.Connection]:
         """Return a connection for a change of rows that no other change depends on."""
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this process leads the fleet; acquire or renew the lease if that is due."""

@@ -18,7 +18,7 @@ from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
-from penstock.registry.stores.traffic import Event, TrafficStore
+from penstock.registry.stores.traffic import TrafficStore, TrialEvent
 
 ENDED = ""
 """The gateway of the row that adds up the counts of ended gateways."""
@@ -32,7 +32,7 @@ STAMPED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedCounts:
     """The counts of a gateway for a version: ``words`` are the packed cells of its region (the name of the column),
     whose ``layout`` names the reference and the keys that rows are sliced by; ``block`` are the packed cells of its
     requests; ``outcomes`` counts its labels by outcome."""
@@ -48,7 +48,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VersionVerdict:
     """The verdict on a version: ``evidence`` is the state to continue from, ``summary`` and ``document`` are what the
     admin API shows; ``revision`` grows by every write."""
 
@@ -74,17 +74,17 @@ class LabelBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class PublishedVersions:
     """The versions that a gateway has rows of, and those that have a row of ended gateways."""
 
     own: Collection[VersionKey]
     ended: Collection[VersionKey]
 
 
-Make = Callable[[Present], Sequence[Published]]
+Make = Callable[[PublishedVersions], Sequence[PublishedCounts]]
 """Returns a gateway's rows, given the rows that exist."""
 
-Merge = Callable[[Published | None, Sequence[Published]], Published | None]
+Merge = Callable[[PublishedCounts | None, Sequence[PublishedCounts]], PublishedCounts | None]
 """Adds rows of a version to the row of ended gateways; returns None if nothing is left of them."""
 
 
@@ -99,9 +99,9 @@ class EvidenceStore:
         self._traffic = TrafficStore(database, clock)
         self.now = clock or database.clock.now
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
-        return self._traffic.lead()
+        return self._traffic.acquire_leadership()
 
     # Counts of gateways.
 
@@ -116,7 +116,7 @@ class EvidenceStore:
             over = sa.select(table.c.model, table.c.version).where(table.c.gateway == ENDED)
             ended = {(row.model, row.version) for row in connection.execute(over)}
             now = self.now()
-            made = make(Present(stamped.keys(), ended))
+            made = make(PublishedVersions(stamped.keys(), ended))
             rows = [{**_values(row), "gateway": gateway, "at": now} for row in made]
             if rows:
                 connection.execute(_upsert(connection), rows)
@@ -127,13 +127,13 @@ class EvidenceStore:
                 stamp = table.update().where(*of_version, table.c.gateway == gateway).values(at=now)
                 connection.execute(stamp, [{"m": model, "v": version} for model, version in quiet])
 
-    def published(self) -> list[Published]:
+    def published(self) -> list[PublishedCounts]:
         """Return the counts of every gateway, as of one moment."""
         table = schema.counts
-        columns = [table.c[name] for name in Published.__slots__]
+        columns = [table.c[name] for name in PublishedCounts.__slots__]
         with self._database.reading() as connection:
             rows = connection.execute(sa.select(*columns)).all()  # at once: one by one costs as much again
-            return [Published(*row) for row in rows]
+            return [PublishedCounts(*row) for row in rows]
 
     def retire(self, merge: Merge) -> None:
         """Add up the rows of gateways that have ended, by ``merge``."""
@@ -141,18 +141,18 @@ class EvidenceStore:
         silent = (table.c.gateway != ENDED, table.c.at < self.now() - RETIRED_S)
         with self._leader.recording() as connection:
             found = connection.execute(sa.select(table).where(*silent).with_for_update()).all()
-            by_key: dict[VersionKey, list[Published]] = {}
+            by_key: dict[VersionKey, list[PublishedCounts]] = {}
             for row in found:
-                by_key.setdefault((row.model, row.version), []).append(_published(row))
+                by_key.setdefault((row.model, row.version), []).append(_published_counts(row))
             for key, rows in sorted(by_key.items()):
                 self._merge(connection, key, rows, merge)
 
-    def _merge(self, connection: sa.Connection, key: VersionKey, rows: Sequence[Published], merge: Merge) -> None:
+    def _merge(self, connection: sa.Connection, key: VersionKey, rows: Sequence[PublishedCounts], merge: Merge) -> None:
         table = schema.counts
         of_version = (table.c.model == key[0], table.c.version == key[1])
         whole = sa.select(table).where(*of_version, table.c.gateway == ENDED).with_for_update()
         ended = connection.execute(whole).first()
-        merged = merge(None if ended is None else _published(ended), rows)
+        merged = merge(None if ended is None else _published_counts(ended), rows)
         gone = [ENDED, *(row.gateway for row in rows)]
         connection.execute(table.delete().where(*of_version, table.c.gateway.in_(gone)))
         if merged is not None:
@@ -208,14 +208,14 @@ class EvidenceStore:
 
     # Verdicts.
 
-    def verdict(self, model: str, version: str) -> Verdict | None:
+    def verdict(self, model: str, version: str) -> VersionVerdict | None:
         """Return the last verdict on a version, None without one."""
         table = schema.verdicts
-        columns = [table.c[name] for name in Verdict.__slots__]
+        columns = [table.c[name] for name in VersionVerdict.__slots__]
         query = sa.select(*columns).where(table.c.model == model, table.c.version == version)
         with self._database.reading() as connection:
             row = connection.execute(query).first()
-        return None if row is None else Verdict(*row)
+        return None if row is None else VersionVerdict(*row)
 
     def summaries(self) -> dict[VersionKey, Document]:
         """Return the summary of every version."""
@@ -224,7 +224,7 @@ class EvidenceStore:
         with self._database.reading() as connection:
             return {(row.model, row.version): row.summary for row in connection.execute(query)}
 
-    def conclude(self, key: VersionKey, verdict: Verdict, events: Sequence[Event]) -> None:
+    def conclude(self, key: VersionKey, verdict: VersionVerdict, events: Sequence[TrialEvent]) -> None:
         """Replace the verdict on a version (``verdict.revision`` is the new revision), and store its events.
 
         Raises:
@@ -236,9 +236,9 @@ class EvidenceStore:
             for event in events:
                 self._traffic.insert_event(connection, key[0], event)
 
-    def _replace(self, connection: sa.Connection, key: VersionKey, verdict: Verdict) -> None:
+    def _replace(self, connection: sa.Connection, key: VersionKey, verdict: VersionVerdict) -> None:
         table = schema.verdicts
-        values = {name: getattr(verdict, name) for name in Verdict.__slots__}
+        values = {name: getattr(verdict, name) for name in VersionVerdict.__slots__}
         of_version = (table.c.model == key[0], table.c.version == key[1])
         before = table.c.revision == verdict.revision - 1
         written = connection.execute(table.update().where(*of_version, before).values(**values))
@@ -266,12 +266,12 @@ _LABELLED = tuple(name for name in LabelBatch.__slots__ if name != "seq")
 _TOGETHER = 500
 
 
-def _values(row: object, names: Sequence[str] = Published.__slots__) -> Mapping[str, object]:
+def _values(row: object, names: Sequence[str] = PublishedCounts.__slots__) -> Mapping[str, object]:
     return {name: getattr(row, name) for name in names}
 
 
-def _published(row: sa.Row[tuple[object, ...]]) -> Published:
-    return Published(*(getattr(row, name) for name in Published.__slots__))
+def _published_counts(row: sa.Row[tuple[object, ...]]) -> PublishedCounts:
+    return PublishedCounts(*(getattr(row, name) for name in PublishedCounts.__slots__))
 
 
 def _upsert(connection: sa.Connection) -> sa.Executable:

@@ -32,7 +32,7 @@ STAMPED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingFeedback:
     """One waiting item of feedback on an answer of a model: ``document`` is its JSON value of ``size`` bytes (the
     column is ``told``), ``at`` the time when it came (seconds since the epoch by the database's clock)."""
 
@@ -44,11 +44,11 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FeedbackBatch:
     """The feedback that a reader has not passed yet, at the time ``now``; ``others`` says whether there are other
     readers, and ``used`` has the bytes of all waiting feedback by model."""
 
-    waiting: Sequence[Waiting]
+    waiting: Sequence[WaitingFeedback]
     others: bool
     used: Counter[str]
     now: float
@@ -60,7 +60,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FinishedFeedback:
     """Feedback that ended by model: the number that belongs to no remembered answer, and the number that expired."""
 
     unknown: Counter[str]
@@ -95,16 +95,16 @@ class FeedbackStore:
         with self._database.reading() as connection:
             return self._has_others(connection, reader, self._now())
 
-    def look(self, reader: str, after: int = 0, without: Collection[str] = ()) -> Look:
+    def read_unpassed(self, reader: str, after: int = 0, without: Collection[str] = ()) -> FeedbackBatch:
         """Return the feedback that this reader has not passed yet, oldest first: with numbers beyond ``after``, and
         ``without`` some models."""
-        return self._look(reader, after, schema.feedback.c.model.not_in(sorted(without)))
+        return self._read(reader, after, schema.feedback.c.model.not_in(sorted(without)))
 
-    def look_of(self, reader: str, model: str, after: int) -> Look:
+    def read_unpassed_of(self, reader: str, model: str, after: int) -> FeedbackBatch:
         """Return the feedback on one model that this reader has not passed yet, with numbers beyond ``after``."""
-        return self._look(reader, after, schema.feedback.c.model == model)
+        return self._read(reader, after, schema.feedback.c.model == model)
 
-    def _look(self, reader: str, after: int, which: sa.ColumnElement[bool]) -> Look:
+    def _read(self, reader: str, after: int, which: sa.ColumnElement[bool]) -> FeedbackBatch:
         table, readers = schema.feedback, schema.feedback_readers
         columns = (table.c.seq, table.c.model, table.c.at, table.c.told, table.c.size)
         sizes = sa.select(table.c.model, sa.func.sum(table.c.size)).group_by(table.c.model)
@@ -113,10 +113,10 @@ class FeedbackStore:
             passed = connection.execute(sa.select(readers.c.passed).where(readers.c.reader == reader)).scalar() or 0
             fresh = (table.c.seq > max(passed, after), which)
             query = sa.select(*columns).where(*fresh).order_by(table.c.seq).limit(MOST_AT_ONCE)
-            waiting = [Waiting(*row) for row in connection.execute(query)]
+            waiting = [WaitingFeedback(*row) for row in connection.execute(query)]
             others = self._has_others(connection, reader, now)
             used = Counter({model: int(size) for model, size in connection.execute(sizes)})
-        return Look(waiting, others, used, now)
+        return FeedbackBatch(waiting, others, used, now)
 
     @staticmethod
     def _has_others(connection: sa.Connection, reader: str, now: float) -> bool:
@@ -124,7 +124,7 @@ class FeedbackStore:
         living = (readers.c.reader != reader, readers.c.at > now - WAIT_S)
         return connection.execute(sa.select(readers.c.reader).where(*living).limit(1)).first() is not None
 
-    def done(self, reader: str, passed: int, taken: Collection[int]) -> Ended:
+    def finish(self, reader: str, passed: int, taken: Collection[int]) -> FinishedFeedback:
         """Delete the items with the ``taken`` numbers, record that the reader has passed all up to ``passed``, and
         return the feedback that ended by that."""
         table, readers = schema.feedback, schema.feedback_readers
@@ -134,10 +134,10 @@ class FeedbackStore:
                 connection.execute(table.delete().where(table.c.seq.in_(sorted(taken))))
             self._stamp(connection, reader, passed, now)
             connection.execute(readers.delete().where(readers.c.at <= now - WAIT_S))
-            expired = _removed(connection, table.c.at <= now - WAIT_S)
+            expired = _remove(connection, table.c.at <= now - WAIT_S)
             all_passed = sa.select(sa.func.min(readers.c.passed)).scalar_subquery()
-            unknown = _removed(connection, table.c.seq <= all_passed)
-        return Ended(unknown, expired)
+            unknown = _remove(connection, table.c.seq <= all_passed)
+        return FinishedFeedback(unknown, expired)
 
     def _stamp(self, connection: sa.Connection, reader: str, passed: int, now: float) -> None:
         readers = schema.feedback_readers
@@ -147,6 +147,6 @@ class FeedbackStore:
             connection.execute(readers.insert().values(reader=reader, passed=passed, at=now))
 
 
-def _removed(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Counter[str]:
+def _remove(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Counter[str]:
     table = schema.feedback
     return Counter(row.model for row in connection.execute(table.delete().where(which).returning(table.c.model)))

@@ -15,7 +15,7 @@ FORGOTTEN_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class GatewayDescription:
     """A gateway as its heartbeat describes it: the ``release`` of Penstock, the time when it ``started`` (seconds since
     the epoch), the ``revision`` of its desired state, the ready versions by model (``serves``), and the name of its
     home ("" if unknown)."""
@@ -30,18 +30,18 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class GatewayHeartbeat:
     """A gateway with the seconds since its last heartbeat."""
 
-    gateway: Gateway
+    gateway: GatewayDescription
     silent_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetStatus:
     """All gateways with a heartbeat within a day, in the order of their ids, the lease, and the registry's revision."""
 
-    gateways: tuple[Seen, ...]
+    gateways: tuple[GatewayHeartbeat, ...]
     lease: Lease
     revision: int
 
@@ -53,12 +53,12 @@ class GatewayStore:
     def __init__(self, database: Connections) -> None:
         self._database = database
 
-    def beat(self, gateway: Gateway) -> bool:
+    def beat(self, gateway: GatewayDescription) -> bool:
         """Store a heartbeat, delete gateways without one for a day, and return whether any request for captured rows is
         open."""
         table, requests = schema.gateways, schema.row_requests
         open_requests = sa.select(sa.func.count()).select_from(requests).scalar_subquery().label("open_requests")
-        values = {name: getattr(gateway, name) for name in Gateway.__slots__ if name != "id"}
+        values = {name: getattr(gateway, name) for name in GatewayDescription.__slots__ if name != "id"}
         with self._database.recording() as connection:
             now = database_now(connection)
             own = table.update().where(table.c.id == gateway.id).values(**values, seen=now)
@@ -74,15 +74,18 @@ class GatewayStore:
         with self._database.recording() as connection:
             connection.execute(table.delete().where(table.c.id == gateway))
 
-    def fleet(self) -> Fleet:
+    def fleet(self) -> FleetStatus:
         """Return the fleet as of one moment."""
         table = schema.gateways
         with self._database.reading() as connection:
             silent = (database_now(connection) - table.c.seen).label("silent_s")
             rows = connection.execute(sa.select(table, silent).order_by(table.c.id)).all()
             revision = connection.execute(sa.select(schema.registry.c.revision)).scalar_one()
-            return Fleet(tuple(_seen(row) for row in rows), read_lease(connection), int(revision))
+            return FleetStatus(tuple(_heartbeat(row) for row in rows), read_lease(connection), int(revision))
 
 
-def _seen(row: sa.Row[tuple[object, ...]]) -> Seen:
-    return Seen(Gateway(*(getattr(row, name) for name in Gateway.__slots__)), max(0.0, float(row.silent_s)))
+def _heartbeat(row: sa.Row[tuple[object, ...]]) -> GatewayHeartbeat:
+    return GatewayHeartbeat(
+        GatewayDescription(*(getattr(row, name) for name in GatewayDescription.__slots__)),
+        max(0.0, float(row.silent_s)),
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.core.live_references import Contribution, Gathering
+from penstock.core.live_references import Contribution, GatheringState
 from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections, database_now
@@ -29,15 +29,15 @@ class GatheredStore:
         """The id of this gateway."""
         return self._database.lease.gateway
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
-        return self._database.lead()
+        return self._database.acquire_leadership()
 
     def submit(self, key: VersionKey, what: Contribution, rows: bytes) -> None:
         """Replace this gateway's packed rows of a version; ignored if the version has a reference by now."""
-        table, own = schema.gathered, _of(schema.gathered, key, self.gateway)
+        table, own = schema.gathered, _where(schema.gathered, key, self.gateway)
         with self._database.recording() as connection:
-            if connection.execute(sa.select(schema.references.c.digest).where(*_of(schema.references, key))).first():
+            if connection.execute(sa.select(schema.references.c.digest).where(*_where(schema.references, key))).first():
                 return
             values = {"number": what.rows, "answered": what.answered, "rows": rows}
             if not connection.execute(table.update().where(*own).values(**values)).rowcount:
@@ -48,10 +48,10 @@ class GatheredStore:
         """Update the number of requests that this gateway has answered, if it has submitted rows."""
         table = schema.gathered
         with self._database.recording() as connection:
-            own = _of(table, key, self.gateway)
+            own = _where(table, key, self.gateway)
             connection.execute(table.update().where(*own).values(answered=requests))
 
-    def open(self) -> dict[VersionKey, Gathering]:
+    def open(self) -> dict[VersionKey, GatheringState]:
         """Return the state of each version that rows were submitted of."""
         table, gateways, references = schema.gathered, schema.gateways, schema.references
         columns = [table.c[name] for name in ("model", "version", "gateway", "number", "answered", "at")]
@@ -66,15 +66,19 @@ class GatheredStore:
         rows = {key: [row for row in found if (row.model, row.version) == key] for key in keys}
         return {key: self._gathering(rows[key], _serving(key, seen)) for key in sorted(keys)}
 
-    def _gathering(self, rows: Sequence[Any], serving: Mapping[str, float]) -> Gathering:
+    def _gathering(self, rows: Sequence[Any], serving: Mapping[str, float]) -> GatheringState:
         contributions = {row.gateway: Contribution(row.number, row.answered) for row in rows}
-        return Gathering(contributions, serving, self._now() - min(row.at for row in rows), bool(rows[0].has_reference))
+        return GatheringState(
+            contributions, serving, self._now() - min(row.at for row in rows), bool(rows[0].has_reference)
+        )
 
     def rows(self, key: VersionKey, gateway: str) -> bytes | None:
         """Return the packed rows of a gateway of a version, None without any."""
         table = schema.gathered
         with self._database.reading() as connection:
-            found: bytes | None = connection.execute(sa.select(table.c.rows).where(*_of(table, key, gateway))).scalar()
+            found: bytes | None = connection.execute(
+                sa.select(table.c.rows).where(*_where(table, key, gateway))
+            ).scalar()
         return found
 
     def discard(self, key: VersionKey) -> None:
@@ -85,10 +89,10 @@ class GatheredStore:
 
 def forget(connection: sa.Connection, key: VersionKey) -> None:
     """Delete the gathered rows of a version within a transaction."""
-    connection.execute(schema.gathered.delete().where(*_of(schema.gathered, key)))
+    connection.execute(schema.gathered.delete().where(*_where(schema.gathered, key)))
 
 
-def _of(table: sa.Table, key: VersionKey, gateway: str | None = None) -> list[sa.ColumnElement[bool]]:
+def _where(table: sa.Table, key: VersionKey, gateway: str | None = None) -> list[sa.ColumnElement[bool]]:
     of_version = [table.c.model == key[0], table.c.version == key[1]]
     return of_version if gateway is None else [*of_version, table.c.gateway == gateway]
 

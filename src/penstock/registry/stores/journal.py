@@ -9,7 +9,7 @@ from penstock.core.errors import Conflict, InvalidInput
 from penstock.core.texts import is_readable
 from penstock.registry.db import schema
 from penstock.registry.model_settings import settings_out
-from penstock.registry.records import AliasRecord, By, Document, ModelRecord, ModelSettings, Move
+from penstock.registry.records import AliasMove, AliasRecord, Author, Document, ModelRecord, ModelSettings
 
 LONGEST_REASON = 2000
 
@@ -27,8 +27,8 @@ class Journal:
         present: AliasRecord | None,
         alias: AliasRecord,
         action: str,
-        by: By,
-    ) -> Move:
+        by: Author,
+    ) -> AliasMove:
         """Point an alias at another version."""
         table = schema.aliases
         values = {"version": alias.version, "before": list(alias.before)}
@@ -41,7 +41,7 @@ class Journal:
         old = None if before is None else {"version": before}
         subject = f"aliases/{alias.alias}"
         revision = self.record_change(connection, model, action, subject, by, old, {"version": alias.version})
-        return Move(revision, before, alias.version)
+        return AliasMove(revision, before, alias.version)
 
     def record_change(
         self,
@@ -49,7 +49,7 @@ class Journal:
         model: str,
         action: str,
         subject: str,
-        by: By,
+        by: Author,
         before: Document | None,
         after: Document | None,
     ) -> int:
@@ -73,7 +73,7 @@ class Journal:
         model: str,
         action: str,
         subject: str,
-        by: By,
+        by: Author,
         before: Document | None,
         after: Document | None,
     ) -> None:

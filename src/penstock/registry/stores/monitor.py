@@ -9,11 +9,11 @@ from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
-from penstock.registry.records import By, Document, VersionState
+from penstock.registry.records import Author, Document, VersionState
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.gathered import GatheredStore, forget
 from penstock.registry.stores.journal import Journal
-from penstock.registry.stores.traffic import Event, TrafficStore
+from penstock.registry.stores.traffic import TrafficStore, TrialEvent
 
 LIVE = "live"
 
@@ -60,18 +60,18 @@ class MonitorStore:
             found: Document | None = connection.execute(query).scalar()
         return found
 
-    def set_reference(self, record: ReferenceRecord, document: Document, by: By) -> int:
+    def set_reference(self, record: ReferenceRecord, document: Document, by: Author) -> int:
         """Set the reference of a version, and return the model's revision; a live one never replaces another."""
         with self._database.writing() as connection:
             return self._set(connection, record, document, by)
 
-    def set_learned(self, record: ReferenceRecord, document: Document, by: By) -> int:
+    def set_learned(self, record: ReferenceRecord, document: Document, by: Author) -> int:
         """Set a live reference that was learned from gathered rows, and return the model's revision; raises
         ``NotLeading`` unless this gateway leads."""
         with self._leader.writing() as connection:
             return self._set(connection, record, document, by)
 
-    def _set(self, connection: sa.Connection, record: ReferenceRecord, document: Document, by: By) -> int:
+    def _set(self, connection: sa.Connection, record: ReferenceRecord, document: Document, by: Author) -> int:
         table = schema.references
         where = (table.c.model == record.model, table.c.version == record.version)
         forget(connection, (record.model, record.version))
@@ -87,7 +87,7 @@ class MonitorStore:
         subject = f"versions/{record.version}/reference"
         return self._journal.record_change(connection, record.model, "reference.set", subject, by, before, after)
 
-    def drop_reference(self, model: str, version: str, event: Event, by: By) -> int:
+    def drop_reference(self, model: str, version: str, event: TrialEvent, by: Author) -> int:
         """Delete the reference of a version so that another is learned, store the event, and return the model's
         revision.
 
@@ -114,7 +114,7 @@ class MonitorStore:
         with self._database.reading() as connection:
             return {row.model: row.document for row in connection.execute(sa.select(schema.policies))}
 
-    def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> int:
+    def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> int:
         """Replace a model's policy, and return the model's new revision.
 
         Raises:

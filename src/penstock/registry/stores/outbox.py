@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound
-from penstock.core.triggers.burn_rate import Counts
+from penstock.core.triggers.burn_rate import RequestCounts
 from penstock.core.triggers.state import with_request, without_request
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
-from penstock.registry.records import By, Document
+from penstock.registry.records import Author, Document
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
-from penstock.registry.stores.traffic import Event, TrafficStore, cloud_event, event_id
+from penstock.registry.stores.traffic import TrafficStore, TrialEvent, cloud_event, event_id
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
@@ -60,9 +60,9 @@ class Outbox:
         self._clock = clock or database.clock.now
         self._journal = Journal(clock or database.clock.stamp)
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
-        return self._traffic.lead()
+        return self._traffic.acquire_leadership()
 
     @property
     def term(self) -> int | None:
@@ -85,9 +85,9 @@ class Outbox:
         model: str,
         revision: int,
         document: Document,
-        event: Event | None = None,
+        event: TrialEvent | None = None,
         sinks: Sequence[str] = (),
-        by: By | None = None,
+        by: Author | None = None,
         action: str = "retraining.request",
         pin: str | None = None,
     ) -> int:
@@ -120,15 +120,17 @@ class Outbox:
                         self._traffic.pin_champion(connection, model, pin, by)
         return revision + 1
 
-    def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> list[Counts]:
+    def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> list[RequestCounts]:
         """Return the history of a version's request counts, oldest first; ``slow_ms`` is the limit of slow requests."""
         table = schema.request_history
         columns = (table.c.at, table.c.requests, table.c.failed, table.c.slow)
         own = (table.c.model == key[0], table.c.version == key[1], table.c.slow_ms == slow_ms)
         with self._database.reading() as connection:
-            return [Counts(*row) for row in connection.execute(sa.select(*columns).where(*own).order_by(table.c.seq))]
+            return [
+                RequestCounts(*row) for row in connection.execute(sa.select(*columns).where(*own).order_by(table.c.seq))
+            ]
 
-    def note_requests(self, key: tuple[str, str], slow_ms: float, counts: Counts, kept_s: float) -> None:
+    def note_requests(self, key: tuple[str, str], slow_ms: float, counts: RequestCounts, kept_s: float) -> None:
         """Add request counts of a version to its history; counts older than ``kept_s`` and those of the model's other
         versions are deleted."""
         with self._database.recording() as connection:
@@ -148,7 +150,7 @@ class Outbox:
                 values = {"event": event, "model": model, "sink": sink, "state": PENDING}
                 connection.execute(table.insert().values(**values, attempts=0, created=now, due=now, error=""))
 
-    def emit(self, model: str, event: Event) -> None:
+    def emit(self, model: str, event: TrialEvent) -> None:
         """Store an event that belongs to no decision; an event that is stored already is left as it is."""
         self._traffic.emit(model, event)
 
@@ -182,11 +184,11 @@ class Outbox:
         first = (table.c.attempts == 0) & (table.c.error == "") & (table.c.due > now + MOST_FIRST_DELAY_S)
         return (table.c.due <= now) | first | (table.c.due > now + MOST_DELAY_S)
 
-    def sent(self, delivery: Delivery) -> None:
+    def mark_sent(self, delivery: Delivery) -> None:
         """Store that the sink has accepted the event; raises ``Superseded``."""
         self._update(delivery, state=SENT, attempts=delivery.attempts + 1, error="")
 
-    def failed(self, delivery: Delivery, due: float, error: str) -> None:
+    def mark_failed(self, delivery: Delivery, due: float, error: str) -> None:
         """Store that the attempt has failed; it is repeated at ``due`` (seconds since the epoch). Raises
         ``Superseded``."""
         self._update(delivery, due=due, attempts=delivery.attempts + 1, error=error)
@@ -202,7 +204,7 @@ class Outbox:
         sent. Raises ``Superseded``."""
         self._update(delivery, due=due, attempts=delivery.attempts, error=error)
 
-    def given_up(self, delivery: Delivery, error: str, event: Event, others: Sequence[str] | None = None) -> None:
+    def mark_dead(self, delivery: Delivery, error: str, event: TrialEvent, others: Sequence[str] | None = None) -> None:
         """Store that the delivery is dead, with an ``event`` that says so; it is repeated only on ``replay``.
 
         The request of the delivery ends, unless one of the ``others`` (sinks) has the event or may still get it (None:
@@ -248,7 +250,7 @@ class Outbox:
         if not connection.execute(table.update().where(*here).values(**values)).rowcount:
             raise Superseded
 
-    def replay(self, model: str, by: By) -> int:
+    def replay(self, model: str, by: Author) -> int:
         """Make dead and waiting deliveries due now, and return how many.
 
         Raises:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from penstock.core.versions import VersionKey
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
-from penstock.registry.records import By, VersionState
+from penstock.registry.records import Author, VersionState
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.outbox import DEAD, PENDING, SENT
@@ -29,7 +29,7 @@ USED_S = 3600.0
 HISTORY_S = 2 * 86_400.0
 """Twice the longest window of a burn rate."""
 
-BY = By("penstock", "its retention time is over")
+BY = Author("penstock", "its retention time is over")
 
 
 class RetentionStore:

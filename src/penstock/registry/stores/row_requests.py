@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from penstock.core.row_shares import NOTHING, WAIT_S, Amount, Progress
+from penstock.core.row_shares import NOTHING, WAIT_S, RequestProgress, RowAmount
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections, database_now
 from penstock.registry.stores.connections import Connections
@@ -25,7 +25,7 @@ class RowRequest:
     version: str
     share: float
     for_exam: bool
-    most: Amount
+    most: RowAmount
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,16 @@ class RowAnswer:
 
     gateway: str
     digest: str = ""
-    amount: Amount = NOTHING
+    amount: RowAmount = NOTHING
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RowRequestState:
     """The state of a request: the answers, and which gateways may still answer."""
 
     answers: tuple[RowAnswer, ...]
-    progress: Progress
+    progress: RequestProgress
 
 
 class RowRequestStore:
@@ -63,7 +63,7 @@ class RowRequestStore:
             deadline = database_now(connection) + WAIT_S
             connection.execute(schema.row_requests.insert().values(**_values(request), deadline=deadline))
 
-    def look(self, request: str) -> Look:
+    def read_state(self, request: str) -> RowRequestState:
         """Return the state of a request."""
         requests, gateways = schema.row_requests, schema.gateways
         with self._database.reading() as connection:
@@ -72,7 +72,9 @@ class RowRequestStore:
             seen = connection.execute(sa.select(gateways.c.id, (now - gateways.c.seen).label("silent_s"))).all()
             answers = _answers(connection, request)
         silent_s = {row.id: max(0.0, float(row.silent_s)) for row in seen}
-        return Look(answers, Progress({one.gateway for one in answers}, silent_s, float(left_s or 0.0)))
+        return RowRequestState(
+            answers, RequestProgress({one.gateway for one in answers}, silent_s, float(left_s or 0.0))
+        )
 
     def close(self, request: str) -> None:
         """Delete a request and its answers; raises ``NotLeading``."""
@@ -112,10 +114,10 @@ def _values(request: RowRequest) -> dict[str, object]:
 
 def _request(row: sa.Row[tuple[object, ...]]) -> RowRequest:
     values = {name: getattr(row, name) for name in RowRequest.__slots__ if name != "most"}
-    return RowRequest(**values, most=Amount(row.most_rows, row.most_bytes))
+    return RowRequest(**values, most=RowAmount(row.most_rows, row.most_bytes))
 
 
 def _answers(connection: sa.Connection, request: str) -> tuple[RowAnswer, ...]:
     table = schema.row_answers
     rows = connection.execute(sa.select(table).where(table.c.request == request).order_by(table.c.gateway))
-    return tuple(RowAnswer(row.gateway, row.digest, Amount(row.number, row.size), row.problem) for row in rows)
+    return tuple(RowAnswer(row.gateway, row.digest, RowAmount(row.number, row.size), row.problem) for row in rows)

@@ -13,12 +13,12 @@ from penstock.core.routing import stored_in, stored_out
 from penstock.core.versions import VersionPolicy
 from penstock.engine.durable_files import write_atomically
 from penstock.registry.records import (
+    AdmissionReport,
     AliasRecord,
     Content,
     FileRecord,
     ModelRecord,
     ModelSettings,
-    Report,
     VersionRecord,
     VersionState,
 )
@@ -26,7 +26,7 @@ from penstock.registry.records import (
 log = logging.getLogger("penstock.registry")
 
 
-class Store(Protocol):
+class SnapshotReader(Protocol):
     """The reads of the registry's database that a snapshot needs."""
 
     def revision(self) -> int:
@@ -42,7 +42,7 @@ class RegistrySnapshot:
     ``problem`` says why the last read failed, "" if it did not.
     """
 
-    def __init__(self, store: Store, file: Path) -> None:
+    def __init__(self, store: SnapshotReader, file: Path) -> None:
         self._store = store
         self._file = file
         self._revision: int | None = None
@@ -78,7 +78,7 @@ class RegistrySnapshot:
         self.problem = problem
         return self._models
 
-    def recalled(self, problem: str) -> list[ModelRecord] | None:
+    def last_stored(self, problem: str) -> list[ModelRecord] | None:
         """Return what this process or an earlier one last read, without waiting for a read in progress."""
         self.problem = problem
         return self._models or self._load()
@@ -174,5 +174,5 @@ def _version_in(values: Mapping[str, Any]) -> VersionRecord:
         values["created_by"],
         VersionState(values["standing"]),
         values["metadata"],
-        Report(**values["report"]),
+        AdmissionReport(**values["report"]),
     )

@@ -18,7 +18,7 @@ from penstock.core.versions import CHAMPION
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
-from penstock.registry.records import AliasRecord, By, Document, ModelRecord, VersionState
+from penstock.registry.records import AliasRecord, Author, Document, ModelRecord, VersionState
 from penstock.registry.stores.aliases import MOST_BEFORE
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
@@ -50,7 +50,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TrialEvent:
     """An event: ``type`` is the CloudEvent type after ``io.penstock.``, ``data`` is JSON, and events with the same
     subject, type and ``key`` are the same event."""
 
@@ -61,7 +61,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TrialChange:
     """The changes of one step of a trial: its document, the model's route (``keep_route`` leaves it as it is), the
     champion (the expected version and the new one), and an event."""
 
@@ -70,7 +70,7 @@ class Change:
     route: RouteSpec | None = None
     keep_route: bool = False
     champion: tuple[str | None, str] | None = None
-    event: Event | None = None
+    event: TrialEvent | None = None
 
 
 class TrafficStore:
@@ -87,9 +87,9 @@ class TrafficStore:
         self._journal = Journal(self._clock)
         self.now = clock or database.clock.now
 
-    def lead(self) -> bool:
+    def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
-        return self._database.lead()
+        return self._database.acquire_leadership()
 
     def as_leader(self) -> "TrafficStore":
         """Return a store whose changes raise ``NotLeading`` unless this gateway leads."""
@@ -98,7 +98,7 @@ class TrafficStore:
     # Routes.
 
     def set_route(
-        self, model: str, make: Callable[[ModelRecord], RouteSpec | None], by: By, if_revision: int | None = None
+        self, model: str, make: Callable[[ModelRecord], RouteSpec | None], by: Author, if_revision: int | None = None
     ) -> int:
         """Replace a model's route by the result of ``make`` for the present model, and return the model's revision.
 
@@ -115,7 +115,7 @@ class TrafficStore:
             return self._write_route(connection, record, route, "route.set", by)
 
     def _write_route(
-        self, connection: sa.Connection, record: ModelRecord, route: RouteSpec | None, action: str, by: By
+        self, connection: sa.Connection, record: ModelRecord, route: RouteSpec | None, action: str, by: Author
     ) -> int:
         table = schema.routes
         connection.execute(table.delete().where(table.c.model == record.name))
@@ -126,7 +126,7 @@ class TrafficStore:
 
     # Trials.
 
-    def begin(self, model: str, kind: str, make: Callable[[ModelRecord, str], Change], by: By) -> Trial:
+    def begin(self, model: str, kind: str, make: Callable[[ModelRecord, str], TrialChange], by: Author) -> Trial:
         """Begin a trial with the change that ``make`` returns for the model and the trial's id, and return the trial.
 
         Raises:
@@ -196,7 +196,7 @@ class TrafficStore:
         with self._database.writing() as connection:
             return self._write(connection, trial, document, trial.open)
 
-    def change(self, trial: Trial, make: Callable[[ModelRecord], Change], action: str, by: By) -> Trial:
+    def change(self, trial: Trial, make: Callable[[ModelRecord], TrialChange], action: str, by: Author) -> Trial:
         """Take a step of a trial: make all its changes or none, and return the trial at its new revision.
 
         Raises:
@@ -233,7 +233,7 @@ class TrafficStore:
         )
 
     def _apply(
-        self, connection: sa.Connection, record: ModelRecord, trial: Trial, change: Change, action: str, by: By
+        self, connection: sa.Connection, record: ModelRecord, trial: Trial, change: TrialChange, action: str, by: Author
     ) -> None:
         if change.champion is not None:
             self._promote_champion(connection, record, *change.champion, by)
@@ -246,7 +246,7 @@ class TrafficStore:
             self.insert_event(connection, trial.model, change.event)
 
     def _promote_champion(
-        self, connection: sa.Connection, record: ModelRecord, expected: str | None, to: str, by: By
+        self, connection: sa.Connection, record: ModelRecord, expected: str | None, to: str, by: Author
     ) -> None:
         present = record.aliases.get(CHAMPION)
         target = None if present is None else present.version
@@ -257,7 +257,7 @@ class TrafficStore:
         before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
         self._journal.move_alias(connection, record.name, present, AliasRecord(CHAMPION, to, before), "alias.move", by)
 
-    def pin_champion(self, connection: sa.Connection, model: str, version: str, by: By) -> None:
+    def pin_champion(self, connection: sa.Connection, model: str, version: str, by: Author) -> None:
         """Point ``champion`` at the version that answers, unless a route decides or the alias exists: without it the
         next pushed version would answer at once."""
         record = read_model_or_new(connection, model)
@@ -286,7 +286,7 @@ class TrafficStore:
 
     # Events.
 
-    def insert_event(self, connection: sa.Connection, model: str, event: Event) -> None:
+    def insert_event(self, connection: sa.Connection, model: str, event: TrialEvent) -> None:
         """Store an event within a transaction; an event that is stored already is left as it is."""
         digest = event_id(event)
         table = schema.events
@@ -294,12 +294,12 @@ class TrafficStore:
             values = {"id": digest, "at": self._now(), "type": event.type, "model": model}
             connection.execute(table.insert().values(**values, subject=event.subject, data=event.data))
 
-    def emit(self, model: str, event: Event) -> None:
+    def emit(self, model: str, event: TrialEvent) -> None:
         """Store an event that belongs to no other change."""
         with self._database.writing() as connection:
             self.insert_event(connection, model, event)
 
-    def emit_once(self, model: str, event: Event) -> None:
+    def emit_once(self, model: str, event: TrialEvent) -> None:
         """Store an event that several gateways may report: once for all of them, and again after ``SAME_FACT_S`` at the
         earliest. The event's key is replaced, because the fact is identified by the event before it."""
         table = schema.events
@@ -331,7 +331,7 @@ class TrafficStore:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
 
 
-def event_id(event: Event) -> str:
+def event_id(event: TrialEvent) -> str:
     """Return the id of an event, a digest of its subject, type and key, so that a repeated event is recognised."""
     return hashlib.sha256("\0".join((SOURCE, event.subject, event.type, event.key)).encode()).hexdigest()
 

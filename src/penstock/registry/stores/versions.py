@@ -13,7 +13,7 @@ from penstock.registry.db.rows import read_model, read_model_or_new, read_models
 from penstock.registry.model_settings import settings_out
 from penstock.registry.records import (
     AuditEntry,
-    By,
+    Author,
     Document,
     ModelRecord,
     ModelSettings,
@@ -31,7 +31,7 @@ MOST_KNOWN = 1000
 """Models in the cache of last read records."""
 
 
-class Store:
+class VersionStore:
     """The registry's records; ``clock`` gives seconds since the epoch, by default those of the database. Any thread may
     use it.
 
@@ -100,7 +100,7 @@ class Store:
 
     # Versions.
 
-    def add_version(self, record: VersionRecord, by: By, if_revision: int | None = None) -> VersionRecord:
+    def add_version(self, record: VersionRecord, by: Author, if_revision: int | None = None) -> VersionRecord:
         """Add a version, and return it; if it exists with the same content, return the existing one.
 
         Raises:
@@ -110,7 +110,7 @@ class Store:
         with self._database.writing() as connection:
             existing = read_versions(connection, record.model, record.version)
             if existing:
-                return _same(existing[0], record)
+                return _existing_if_same(existing[0], record)
             compare_revision(read_model_or_new(connection, record.model), if_revision)
             refuse_being_deleted(connection, record.content.digest)
             connection.execute(schema.versions.insert().values(**version_out(record)))
@@ -119,7 +119,7 @@ class Store:
             self._journal.record_change(connection, record.model, "version.add", subject, by, None, after)
         return record
 
-    def retire(self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False) -> int:
+    def retire(self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False) -> int:
         """Retire a version for good, and return the model's new revision.
 
         Raises:
@@ -149,7 +149,7 @@ class Store:
                 connection, model, "version.retire", f"versions/{version}", by, before, after
             )
 
-    def configure(self, model: str, settings: ModelSettings, by: By, if_revision: int | None = None) -> int:
+    def configure(self, model: str, settings: ModelSettings, by: Author, if_revision: int | None = None) -> int:
         """Replace a model's settings, and return the model's new revision.
 
         Raises:
@@ -162,13 +162,13 @@ class Store:
             _write_settings(connection, model, after)
             return self._journal.record_change(connection, model, "model.configure", "settings", by, before, after)
 
-    def note(self, model: str, action: str, subject: str, by: By, after: Document) -> None:
+    def note(self, model: str, action: str, subject: str, by: Author, after: Document) -> None:
         """Add a line to the audit about an action that changed nothing."""
         with self._database.writing() as connection:
             self._journal.record_audit(connection, model, action, subject, by, None, after)
 
 
-def _same(existing: VersionRecord, record: VersionRecord) -> VersionRecord:
+def _existing_if_same(existing: VersionRecord, record: VersionRecord) -> VersionRecord:
     subject = f"version '{record.version}' of model '{record.model}'"
     if existing.state is VersionState.RETIRED:
         raise Conflict(f"{subject} was retired; its name stays taken")

@@ -11,11 +11,11 @@ import numpy as np
 
 from penstock.core.desired import LearnSpec
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import Columns, Rows
+from penstock.monitor.columns import Columns, RowValues
 from penstock.monitor.confidence import SCORE_BINS, ConfidenceHistogram, confidence_of, score_bins
 from penstock.serving.infer_call import InferCall
 
-Learned = Callable[[list[Rows], list[Rows], ConfidenceHistogram | None, int], None]
+Learned = Callable[[list[RowValues], list[RowValues], ConfidenceHistogram | None, int], None]
 """Takes the rows of requests and of answers that were gathered, how sure the answers were, and out of how many requests
 the rows are."""
 
@@ -31,14 +31,14 @@ SHORTEST_WAIT_S: Final = 0.01
 NO_PROBABILITIES: Final = -1
 
 
-class Sample:
+class BaselineRows:
     """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were: the bin of
     each one's probability, below 0 where it has none, and the number of classes, ``NO_PROBABILITIES`` where none has
     one."""
 
     __slots__ = ("answered", "bins", "classes", "client", "given")
 
-    def __init__(self, client: int, given: Rows, answered: Rows, bins: Any, classes: int) -> None:
+    def __init__(self, client: int, given: RowValues, answered: RowValues, bins: Any, classes: int) -> None:
         self.client = client
         self.given = given
         self.answered = answered
@@ -46,7 +46,7 @@ class Sample:
         self.classes = classes
 
 
-class Candidate:
+class SampledRequest:
     """A request that may be gathered: its rows are those from ``start`` to ``stop`` of the chosen ones."""
 
     __slots__ = ("client", "is_drawn", "start", "stop")
@@ -86,7 +86,7 @@ class BaselineCollector:
         self._learned = learned
         self._clock = clock
         self._later = later
-        self._samples: list[Sample] = []
+        self._samples: list[BaselineRows] = []
         self._clients: Counter[int] = Counter()
         self._rows = 0
         self._seen = 0
@@ -97,13 +97,13 @@ class BaselineCollector:
         """Take rows of these calls, whose tensors lie one below the other in ``inputs`` and ``outputs``."""
         if not self._done:
             self._take(calls, inputs, outputs)
-        self.look()
+        self.publish_if_enough()
 
-    def look(self) -> None:
+    def publish_if_enough(self) -> None:
         """Publish what was gathered, if it is enough."""
         if self._done or self._rows < self._enough or len(self._samples) < self._requests:
             return
-        if self._left() <= 0:
+        if self._seconds_left() <= 0:
             self.publish_baseline()
 
     def publish_baseline(self) -> None:
@@ -117,16 +117,16 @@ class BaselineCollector:
 
     def wake(self) -> None:
         """Look once the time is over; a timer may come a little too soon."""
-        self.look()
-        if self._left() > 0:
-            self._look_later()
+        self.publish_if_enough()
+        if self._seconds_left() > 0:
+            self._schedule_publication()
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         """Seconds until rows may be published."""
         return self._seconds - (self._clock() - self._began)
 
-    def _look_later(self) -> None:
-        wait_s = max(self._left(), SHORTEST_WAIT_S)
+    def _schedule_publication(self) -> None:
+        wait_s = max(self._seconds_left(), SHORTEST_WAIT_S)
         self._later(wait_s, partial(_wake, weakref.ref(self)))  # it may be given up before
 
     def _take(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -147,14 +147,14 @@ class BaselineCollector:
             return
         if self._began < 0:
             self._began = self._clock()
-            self._look_later()
-        bins, classes = self._sure(outputs)
+            self._schedule_publication()
+        bins, classes = self._confidence_bins(outputs)
         for one in candidates:
             self._add(one, given, answered, bins, classes)
 
-    def _candidates(self, calls: Sequence[InferCall], sizes: Sequence[int]) -> tuple[list[Candidate], list[int]]:
+    def _candidates(self, calls: Sequence[InferCall], sizes: Sequence[int]) -> tuple[list[SampledRequest], list[int]]:
         """The calls that may be gathered, and the places of the rows that they may give."""
-        found: list[Candidate] = []
+        found: list[SampledRequest] = []
         places: list[int] = []
         first = 0
         for call, size in zip(calls, sizes, strict=True):
@@ -167,7 +167,7 @@ class BaselineCollector:
             if size and (free > 0 or is_drawn):
                 start = len(places)
                 places += [first + place for place in _spread(size, self._of_request)]
-                found.append(Candidate(client, is_drawn, start, len(places)))
+                found.append(SampledRequest(client, is_drawn, start, len(places)))
             first += size
         return found, places
 
@@ -193,7 +193,7 @@ class BaselineCollector:
         self._rows -= len(left.given)
         self._clients[left.client] -= len(left.given)
 
-    def _add(self, one: Candidate, given: Rows, answered: Rows, bins: Any, classes: int) -> None:
+    def _add(self, one: SampledRequest, given: RowValues, answered: RowValues, bins: Any, classes: int) -> None:
         """Keep a request, as far as there is still space."""
         if one.is_drawn:
             self._remove_one(one.client, one.stop - one.start)
@@ -202,11 +202,11 @@ class BaselineCollector:
             return
         part = slice(one.start, one.start + rows)
         own = None if bins is None else bins[part]
-        self._samples.append(Sample(one.client, _part(given, part), _part(answered, part), own, classes))
+        self._samples.append(BaselineRows(one.client, _part(given, part), _part(answered, part), own, classes))
         self._rows += rows
         self._clients[one.client] += rows
 
-    def _sure(self, outputs: Sequence[Tensor]) -> tuple[Any, int]:
+    def _confidence_bins(self, outputs: Sequence[Tensor]) -> tuple[Any, int]:
         """The bin of each row's probability, below 0 where its scores are no probabilities, and the number of classes;
         None where no row has some."""
         scores = self._outputs.scores(outputs)
@@ -242,12 +242,12 @@ def _rows_at(tensors: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:
     return [Tensor(one.name, one.datatype, one.data[places]) for one in tensors]
 
 
-def _part(rows: Rows, part: slice) -> Rows:
+def _part(rows: RowValues, part: slice) -> RowValues:
     """Some rows, copied: what is kept must not hold what is not."""
-    return Rows(rows.numbers[part].copy(), tuple([np.asarray(column[part], object) for column in rows.labels]))
+    return RowValues(rows.numbers[part].copy(), tuple([np.asarray(column[part], object) for column in rows.labels]))
 
 
-def _confidence(samples: Sequence[Sample]) -> ConfidenceHistogram | None:
+def _confidence(samples: Sequence[BaselineRows]) -> ConfidenceHistogram | None:
     """How sure all answers were together, None where some are no probabilities."""
     if not samples or any(one.classes == NO_PROBABILITIES for one in samples):
         return None

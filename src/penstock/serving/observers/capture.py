@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from random import random
 
 from penstock.core.labels import ROUTE_NAMES
-from penstock.monitor.capture import AnsweredRequest, CaptureWriter, Tally
+from penstock.monitor.capture import AnsweredRequest, CaptureCounters, CaptureWriter
 from penstock.serving.infer_call import InferCall
 
 
 class Capture:
     """One version's; lives on the event loop. ``share`` of the calls it is shown are kept, each by chance."""
 
-    def __init__(self, writer: CaptureWriter, share: float, tally: Tally) -> None:
+    def __init__(self, writer: CaptureWriter, share: float, tally: CaptureCounters) -> None:
         self._writer = writer
         self._share = share
         self._tally = tally

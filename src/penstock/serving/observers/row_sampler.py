@@ -19,7 +19,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
 from penstock.monitor.answers import answers_of
 from penstock.monitor.counters.layout import SPLIT_SERIES
-from penstock.monitor.rows import Exchange, rows_of
+from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 from penstock.serving.observers.capture import Capture
@@ -39,7 +39,7 @@ MAX_ROW_CELLS: Final = 1 << 20
 """Numbers of one row of a call, in and out, beyond which the call is not counted."""
 
 
-class Collector(Protocol):
+class RowCollector(Protocol):
     """Gathers rows that a reference is learned from."""
 
     def gather(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -49,24 +49,24 @@ class Collector(Protocol):
         """Publish what was gathered, however little."""
 
 
-class Counter(Protocol):
+class RowObserver(Protocol):
     """Counts rows."""
 
-    def count(self, exchanges: Sequence[Exchange]) -> None:
+    def count(self, exchanges: Sequence[InputsAndOutputs]) -> None:
         """Count the rows of some requests and their answers."""
 
     def drop(self, rows: int) -> None:
         """Count rows that were dropped for lack of memory or time."""
 
 
-class Uncounted:
+class NullRowObserver:
     """Counts nothing: for versions without space for their counters."""
 
-    def count(self, exchanges: Sequence[Exchange]) -> None:
-        """See ``Counter``."""
+    def count(self, exchanges: Sequence[InputsAndOutputs]) -> None:
+        """See ``RowObserver``."""
 
     def drop(self, rows: int) -> None:
-        """See ``Counter``."""
+        """See ``RowObserver``."""
 
 
 class RowSampler:
@@ -75,12 +75,12 @@ class RowSampler:
 
     def __init__(
         self,
-        counter: Counter,
+        counter: RowObserver,
         batching: bool = True,
         answers: AnswerWriter | None = None,
         capture: Capture | None = None,
         memory: MemoryBudget | None = None,
-        collector: Collector | None = None,
+        collector: RowCollector | None = None,
     ) -> None:
         self._counter = counter
         self._collector = collector
@@ -146,27 +146,27 @@ class RowSampler:
         elif self._offered < MAX_CALLS // 2:
             self._pause = max(PAUSE_S, self._pause / 2)
         self._divide()
-        self._go_on()
+        self._run_next_piece()
 
-    def _go_on(self) -> None:
+    def _run_next_piece(self) -> None:
         """Do one piece of the work in each turn of the loop, so that no caller waits for all of it."""
         if self._work:
             self._work.pop(0)()
         if self._work:
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._run_next_piece)
 
     def _divide(self) -> None:
         """Make pieces of work of what was offered."""
         calls, rows, size = self._calls, self._rows, sum(self._sizes)
         self._calls, self._sizes, self._offered, self._rows = [], [], 0, 0
-        calls = _affordable([call for call in calls if _row_cells(call) <= MAX_ROW_CELLS])
+        calls = _calls_within_time([call for call in calls if _row_cells(call) <= MAX_ROW_CELLS])
         dropped = rows - sum([call.rows for call in calls])
         if dropped:
             self._counter.drop(dropped)
         if not calls:
             self._memory.give_back(size)
             return
-        for alike, inputs, outputs in self._alike(calls):
+        for alike, inputs, outputs in self._group_alike(calls):
             if self._collector is not None:
                 self._work.append(partial(_safely, self._collector.gather, alike, inputs, outputs))
             self._work.append(partial(_safely, self._count, inputs, outputs))
@@ -195,19 +195,19 @@ class RowSampler:
             by_split = [call.series < SPLIT_SERIES and call.judged for call in calls]
             self._answers.add([call.id for call in calls], sizes, found, by_split)
 
-    def _alike(
+    def _group_alike(
         self, calls: Sequence[InferCall]
     ) -> Sequence[tuple[Sequence[InferCall], Sequence[Tensor], Sequence[Tensor]]]:
         """Calls whose tensors lie one below the other; each by itself where they are not alike."""
         if len(calls) > 1 and self._batching:
-            inputs = _stacked([call.tensors for call in calls])
-            outputs = None if inputs is None else _stacked([call.outputs for call in calls])
+            inputs = _stack([call.tensors for call in calls])
+            outputs = None if inputs is None else _stack([call.outputs for call in calls])
             if inputs is not None and outputs is not None:
                 return [(calls, inputs, outputs)]
         return [([call], call.tensors, call.outputs) for call in calls]
 
 
-def _affordable(calls: list[InferCall]) -> list[InferCall]:
+def _calls_within_time(calls: list[InferCall]) -> list[InferCall]:
     """As many calls as can be counted without holding the loop up, and always the first."""
     kept, cells = calls[:1], sum([tensor.data.size for call in calls[:1] for tensor in call.tensors])
     for call in calls[1:]:
@@ -248,7 +248,7 @@ def _safely(work: Callable[..., None], *arguments: Any) -> None:
         log.exception("rows could not be counted")
 
 
-def _stacked(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
+def _stack(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
     """The same tensors of all requests one below the other; None where they are not the same."""
     first = requests[0]
     names = [tensor.name for tensor in first]

@@ -16,15 +16,15 @@ from queue import SimpleQueue
 from random import random
 from typing import Any
 
-from penstock.core.pairs import Difference, compare
+from penstock.core.pairs import OutputDifference, compare
 from penstock.core.tensors import Tensor
-from penstock.core.texts import shortened
-from penstock.engine.model import Interrupt
+from penstock.core.texts import shorten
+from penstock.engine.model import RunInterrupt
 from penstock.engine.threads import BACKGROUND, lower_priority
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 
 log = logging.getLogger("penstock.serving")
 
@@ -53,12 +53,12 @@ LONGEST_REST_S = 1.0
 LoadOf = Callable[[], float]
 """How busy the event loop is, 0 to 1."""
 
-Rerun = Callable[[InferCall, Interrupt], tuple[list[Tensor], int]]
+Rerun = Callable[[InferCall, RunInterrupt], tuple[list[Tensor], int]]
 """The outputs of this version for another one's call, and the nanoseconds its model took."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Disagreement:
     """A request on which the two disagreed, with both answers, as JSON values."""
 
     badness: float
@@ -102,7 +102,7 @@ class ShadowExecutor:
     """
 
     def __init__(
-        self, identity: Identity, block: BlockWriter, rerun: Rerun, memory: MemoryBudget, load: LoadOf
+        self, identity: VersionIdentity, block: BlockWriter, rerun: Rerun, memory: MemoryBudget, load: LoadOf
     ) -> None:
         self.identity = identity
         self.changed = False
@@ -115,11 +115,11 @@ class ShadowExecutor:
         self._load = load
         self._arrived: list[InferCall] = []
         self._queue: SimpleQueue[InferCall | None] = SimpleQueue()
-        self._running: tuple[int, Interrupt] | None = None
+        self._running: tuple[int, RunInterrupt] | None = None
         self._thread: threading.Thread | None = None
         self._watching = False
         self._closing = False
-        self._worst: list[tuple[float, int, Sample]] = []
+        self._worst: list[tuple[float, int, Disagreement]] = []
         self._numbers = count()
 
     # The event loop's side.
@@ -150,7 +150,7 @@ class ShadowExecutor:
             running[1].stop()
         self._queue.put(None)
 
-    def worst(self) -> list[Sample]:
+    def worst(self) -> list[Disagreement]:
         """The requests the two disagreed on most."""
         self.changed = False
         return [sample for _, _, sample in sorted(self._worst, reverse=True)]
@@ -206,7 +206,7 @@ class ShadowExecutor:
         if self._closing or began - call.ran_ns > DEADLINE_NS:
             block.add_shadow("missed")
             return 0
-        interrupt = Interrupt()
+        interrupt = RunInterrupt()
         self._running = began, interrupt
         try:
             outputs, took = self._rerun(call, interrupt)
@@ -221,7 +221,7 @@ class ShadowExecutor:
             self._keep(call, outputs, difference)
         return took
 
-    def _count(self, call: InferCall, difference: Difference, took: int) -> None:
+    def _count(self, call: InferCall, difference: OutputDifference, took: int) -> None:
         block = self._block
         block.add_shadow("primary_ns", call.ran_ns - call.started_ns)
         block.add_shadow("shadow_ns", took)
@@ -233,22 +233,22 @@ class ShadowExecutor:
             block.add_shadow("disagreements")
         block.add_shadow("pairs")
 
-    def _keep(self, call: InferCall, outputs: list[Any], difference: Difference) -> None:
+    def _keep(self, call: InferCall, outputs: list[Any], difference: OutputDifference) -> None:
         badness = difference.flips + difference.max_abs
         if len(self._worst) >= SAMPLES and badness <= self._worst[0][0]:
             return
         if sum(tensor.data.size for tensor in (*call.tensors, *call.outputs, *outputs)) > SAMPLE_ELEMENTS:
             return
         request = {
-            "id": shortened(call.id),
+            "id": shorten(call.id),
             "version": call.loaded.identity.version,
-            "inputs": [tensor.described() for tensor in call.tensors],
-            "outputs": [tensor.described() for tensor in call.outputs],
-            "shadow_outputs": [tensor.described() for tensor in outputs],
+            "inputs": [tensor.to_json() for tensor in call.tensors],
+            "outputs": [tensor.to_json() for tensor in call.outputs],
+            "shadow_outputs": [tensor.to_json() for tensor in outputs],
             "max_abs_diff": difference.max_abs,
             "flips": difference.flips,
         }
-        entry = badness, next(self._numbers), Sample(badness, request)
+        entry = badness, next(self._numbers), Disagreement(badness, request)
         if len(self._worst) < SAMPLES:
             heapq.heappush(self._worst, entry)
         else:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from penstock.api.admin.admin import Document
 from penstock.control.reconcile.status import Readiness
-from penstock.core.desired import State, VersionStatus
+from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused, unknown_model
-from penstock.registry.records import By, Content, VersionRecord
+from penstock.registry.records import Author, Content, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
 from penstock.telemetry.metrics import REQUESTS
 from penstock.telemetry.readings import Point, Reading
@@ -32,8 +32,8 @@ class FakeControl:
 
     def statuses(self) -> list[VersionStatus]:
         return [
-            VersionStatus("good", "1", State.READY),
-            VersionStatus("<bad>", "", State.UNAVAILABLE, "no <version>"),
+            VersionStatus("good", "1", ReadyState.READY),
+            VersionStatus("<bad>", "", ReadyState.UNAVAILABLE, "no <version>"),
         ]
 
     def worker_states(self) -> list[tuple[int, str]]:
@@ -67,7 +67,7 @@ class MemoryRegistrar:
         if if_revision is not None and if_revision != present:
             raise Conflict(f"model '{model}' is at revision {present}, not {if_revision}; look again")
 
-    def _changed(self, model: str, action: str, subject: str, by: By) -> int:
+    def _changed(self, model: str, action: str, subject: str, by: Author) -> int:
         entry = {"seq": len(self.changes) + 1, "action": action, "subject": subject, "model": model}
         self.changes.append({**entry, "actor": by.actor, "reason": by.reason})
         self.revisions[model] = len(self.changes)
@@ -99,7 +99,7 @@ class MemoryRegistrar:
         version: str,
         chunks: AsyncIterator[bytes],
         metadata: Document,
-        by: By,
+        by: Author,
         if_revision: int | None = None,
     ) -> tuple[Document, bool]:
         self._look()
@@ -125,7 +125,7 @@ class MemoryRegistrar:
         return {**one, "model": model, "revision": revision}, True
 
     async def retire(
-        self, model: str, version: str, by: By, if_revision: int | None = None, force: bool = False
+        self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
         self._compare(model, if_revision)
         if (model, version) not in self.versions:
@@ -149,7 +149,7 @@ class MemoryRegistrar:
         model: str,
         alias: str,
         version: str,
-        by: By,
+        by: Author,
         expected: Expected = ANY,
         if_revision: int | None = None,
         force: bool = False,
@@ -164,7 +164,7 @@ class MemoryRegistrar:
         return self._moved(model, alias, before, self._changed(model, "alias.move", alias, by))
 
     async def drop_alias(
-        self, model: str, alias: str, by: By, if_revision: int | None = None, force: bool = False
+        self, model: str, alias: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
         self._compare(model, if_revision)
         if (model, alias) not in self.aliases:
@@ -173,7 +173,7 @@ class MemoryRegistrar:
         return self._moved(model, alias, before, self._changed(model, "alias.drop", alias, by))
 
     async def rollback(
-        self, model: str, by: By, alias: str = "champion", if_revision: int | None = None, force: bool = False
+        self, model: str, by: Author, alias: str = "champion", if_revision: int | None = None, force: bool = False
     ) -> Document:
         self._compare(model, if_revision)
         if (model, alias) not in self.aliases:
@@ -188,7 +188,7 @@ class MemoryRegistrar:
         document = await self.model(model)
         return {**document["settings"], "revision": document["revision"]}
 
-    async def configure(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def configure(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         self._compare(model, if_revision)
         self.kept[model] = {**self.kept.get(model, {}), **document}
         self._changed(model, "model.configure", "settings", by)
@@ -238,14 +238,14 @@ class MemoryTraffic:
             raise unknown_model(model)
         return {**self.routes[model], "revision": self.revision}
 
-    async def set_route(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def set_route(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         if if_revision is not None and if_revision != self.revision:
             raise Conflict("it has moved on")
         self.revision += 1
         self.routes[model] = {**document, "by": [by.actor, by.reason]}
         return await self.route(model)
 
-    async def drop_route(self, model: str, by: By, if_revision: int | None = None) -> Document:
+    async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
         del self.routes[model]
         return {"revision": self.revision, "by": [by.actor, by.reason]}
 
@@ -267,20 +267,20 @@ class MemoryTrials:
     def __init__(self) -> None:
         self.trials: dict[str, Document] = {}
 
-    async def begin(self, model: str, document: Document, by: By) -> Document:
+    async def begin(self, model: str, document: Document, by: Author) -> Document:
         self.trials["t1"] = {"id": "t1", "model": model, "asked": document, "by": [by.actor, by.reason], "revision": 1}
         return self.trials["t1"]
 
-    async def all(self, model: str) -> list[Document]:
+    async def list_trials(self, model: str) -> list[Document]:
         return [trial for trial in self.trials.values() if trial["model"] == model]
 
-    async def one(self, model: str, trial_id: str) -> Document:
+    async def get_trial(self, model: str, trial_id: str) -> Document:
         if trial_id not in self.trials:
             raise NotFound("no such trial")
         return self.trials[trial_id]
 
-    async def act(self, model: str, trial_id: str, verb: str, by: By) -> Document:
-        self.trials[trial_id] = {**await self.one(model, trial_id), "verb": verb, "by": [by.actor, by.reason]}
+    async def act(self, model: str, trial_id: str, verb: str, by: Author) -> Document:
+        self.trials[trial_id] = {**await self.get_trial(model, trial_id), "verb": verb, "by": [by.actor, by.reason]}
         return self.trials[trial_id]
 
 
@@ -293,13 +293,13 @@ class MemoryMonitor:
     async def policy(self, model: str) -> Document:
         return {"monitor": {"sample": 1.0}}
 
-    async def set_policy(self, model: str, document: Document, by: By, if_revision: int | None = None) -> Document:
+    async def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         return {**document, "by": [by.actor, by.reason], "revision": (if_revision or 0) + 1}
 
-    async def relearn(self, model: str, version: str | None, by: By) -> Document:
+    async def relearn(self, model: str, version: str | None, by: Author) -> Document:
         return {"model": model, "version": version, "by": [by.actor, by.reason], "revision": 5}
 
-    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: By) -> Document:
+    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: Author) -> Document:
         content = b"".join([chunk async for chunk in chunks])
         if not content:
             raise InvalidInput("no data")
@@ -309,10 +309,10 @@ class MemoryMonitor:
 class MemoryCandidates:
     """Candidates that say what was asked of them; see ``traffic.Candidates``."""
 
-    async def shown(self, model: str) -> Document:
+    async def to_api(self, model: str) -> Document:
         return {"model": model, "candidates": []}
 
-    async def approve(self, model: str, version: str, by: By) -> Document:
+    async def approve(self, model: str, version: str, by: Author) -> Document:
         return {"model": model, "approved": version, "by": [by.actor, by.reason]}
 
 
@@ -328,11 +328,11 @@ class MemoryRetraining:
 
     candidates = MemoryCandidates()
 
-    async def ask(self, model: str, document: Document, by: By) -> Document:
+    async def ask(self, model: str, document: Document, by: Author) -> Document:
         return {"model": model, **document, "by": [by.actor, by.reason]}
 
     async def deliveries(self, model: str) -> Document:
         return {"deliveries": [{"event": model}]}
 
-    async def replay(self, model: str, by: By) -> Document:
+    async def replay(self, model: str, by: Author) -> Document:
         return {"deliveries": 1, "by": [by.actor, by.reason]}

@@ -7,16 +7,16 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from penstock.api.common.work import Work
+from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.decode import InferMessage, infer_message
-from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest, parsed
+from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest, parse_request
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor, to_raw
 from penstock.proto import grpc_service_pb2 as pb
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 DATATYPES = st.sampled_from(list(NUMPY_TYPES))
@@ -57,9 +57,9 @@ def read(
     raw: bytes, signature: Signature | None = None, small_bytes: int = SMALL_MESSAGE
 ) -> tuple[ParsedRequest, InferMessage]:
     """A message, parsed and decoded."""
-    message = parsed(raw, no_pause, small_bytes)
-    work = Work(RequestLimits(), no_pause)
-    return message, infer_message(message, signature or taking(message.request), Regions(), work)
+    message = parse_request(raw, no_pause, small_bytes)
+    work = RequestWork(RequestLimits(), no_pause)
+    return message, infer_message(message, signature or taking(message.request), SharedRegions(), work)
 
 
 def raw_request(items: Sequence[Tensor], **fields: Any) -> pb.ModelInferRequest:

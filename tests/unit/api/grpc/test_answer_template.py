@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.common.parts import whole
-from penstock.api.common.work import LargeWork, Work
+from penstock.api.common.parts import join_payload
+from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc.contents import FIELDS
-from penstock.api.grpc.encode import AnswerTemplate, answer_parameters, infer_response, streamed
-from penstock.api.grpc.framing import PREFIX, framed
+from penstock.api.grpc.encode import GrpcAnswerTemplate, answer_parameters, infer_response, stream_message
+from penstock.api.grpc.framing import PREFIX, add_prefix
 from penstock.core.errors import Fault
 from penstock.core.labels import Protocol, Route
 from penstock.core.limits import RequestLimits
 from penstock.core.options import ModelOptions
 from penstock.core.signature import Signature, TensorSpec
-from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, Pause, no_pause
+from penstock.core.slices import NUMBER_SLICE, TEXT_SLICE, PauseWork, no_pause
 from penstock.core.tensors import NUMPY_TYPES, Array
 from penstock.engine.model import Model
 from penstock.engine.session import closed_run
@@ -27,7 +27,7 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests.unit.api.grpc.messages import arrays
 
 LIMITS = RequestLimits()
@@ -45,7 +45,7 @@ def versions(draw: st.DrawFn) -> LoadedVersion:
         for index in range(draw(st.integers(1, 3)))
     ]
     signature = Signature([TensorSpec("x", "FP32", (-1, 1))], outputs, batching=True)
-    identity = Identity(draw(st.text(max_size=4)), draw(st.text(max_size=4)))
+    identity = VersionIdentity(draw(st.text(max_size=4)), draw(st.text(max_size=4)))
     return LoadedVersion(identity, Model(closed_run, signature), ModelOptions(), {}, Slot.in_process().block(1))
 
 
@@ -93,13 +93,15 @@ def stories(draw: st.DrawFn) -> tuple[LoadedVersion, list[tuple[InferCall, bool]
 
 def plain(call: InferCall, typed: bool) -> bytes:
     """What the plain encoder makes of a call."""
-    return framed(infer_response(call, typed, Work(LIMITS, no_pause)).SerializeToString())
+    return add_prefix(infer_response(call, typed, RequestWork(LIMITS, no_pause)).SerializeToString())
 
 
-def answer(template: AnswerTemplate, call: InferCall, typed: bool, pause: Pause | None) -> bytes | type[Exception]:
+def answer(
+    template: GrpcAnswerTemplate, call: InferCall, typed: bool, pause: PauseWork | None
+) -> bytes | type[Exception]:
     """What the template makes of it."""
     try:
-        return whole(template.answer(call, typed, pause))
+        return join_payload(template.answer(call, typed, pause))
     except (Fault, LargeWork) as error:
         return type(error)
 
@@ -109,12 +111,12 @@ def test_any_answer_equals_the_plain_one(
     story: tuple[LoadedVersion, list[tuple[InferCall, bool]]], data: st.DataObject
 ) -> None:
     version, calls = story
-    template = AnswerTemplate(version.identity.model, version.identity.version, LIMITS)
+    template = GrpcAnswerTemplate(version.identity.model, version.identity.version, LIMITS)
     for call, typed in data.draw(st.permutations(calls)):
         expected = plain(call, typed)
         for pause in (None, no_pause):
             assert answer(template, call, typed, pause) == expected
-        message = pb.ModelStreamInferResponse.FromString(whole(streamed(expected, (PARAMETERS,)))[PREFIX:])
+        message = pb.ModelStreamInferResponse.FromString(join_payload(stream_message(expected, (PARAMETERS,)))[PREFIX:])
         response = pb.ModelInferResponse.FromString(expected[PREFIX:])
         response.parameters["penstock-route"].string_param = "canary"
         assert message.infer_response == response
@@ -123,15 +125,15 @@ def test_any_answer_equals_the_plain_one(
 def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
     signature = Signature([TensorSpec("x", "FP32", (-1, 1))], [TensorSpec("y", "FP32", (-1, 2))], batching=True)
     version = LoadedVersion(
-        Identity("m", "1"), Model(closed_run, signature), ModelOptions(), {}, Slot.in_process().block(1)
+        VersionIdentity("m", "1"), Model(closed_run, signature), ModelOptions(), {}, Slot.in_process().block(1)
     )
-    template = AnswerTemplate("m", "1", LIMITS)
+    template = GrpcAnswerTemplate("m", "1", LIMITS)
     asked: Sequence[Any] = ([RequestedOutput("y", 2)], None, [RequestedOutput("y", 2)], [RequestedOutput("y")])
     found = []
     for requested in asked:
         call = call_of(version, requested, "7")
         call.outputs = version.requested_tensors(requested, [np.ones((1, 2), "<f4")])
-        found.append(pb.ModelInferResponse.FromString(whole(template.answer(call, typed=False))[PREFIX:]))
+        found.append(pb.ModelInferResponse.FromString(join_payload(template.answer(call, typed=False))[PREFIX:]))
     assert [one.outputs[0].datatype for one in found] == ["BYTES", "FP32", "BYTES", "FP32"]
     assert [list(one.outputs[0].shape) for one in found] == [[1, 2]] * 4
 
@@ -159,7 +161,7 @@ def test_a_large_typed_answer_is_what_protobuf_would_write_and_pauses(datatype: 
         data = np.resize(np.array(edges, NUMPY_TYPES[datatype]), count)
     outputs = [TensorSpec("y", datatype, (-1,)), TensorSpec("none", datatype, (-1,))]
     model = Model(closed_run, Signature([], outputs))
-    version = LoadedVersion(Identity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    version = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
     call = call_of(version, None, "7")
     call.outputs = version.requested_tensors(None, [data, data[:0]])
     pauses = [0]
@@ -167,6 +169,6 @@ def test_a_large_typed_answer_is_what_protobuf_would_write_and_pauses(datatype: 
     def pause() -> None:
         pauses[0] += 1
 
-    template = AnswerTemplate("m", "1", LIMITS)
-    assert whole(template.answer(call, typed=True, pause=pause)) == plain(call, typed=True)
+    template = GrpcAnswerTemplate("m", "1", LIMITS)
+    assert join_payload(template.answer(call, typed=True, pause=pause)) == plain(call, typed=True)
     assert pauses[0] >= (0 if datatype in ("FP32", "FP64", "BOOL") else 3)

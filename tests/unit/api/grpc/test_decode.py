@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from tritonclient import grpc as triton
 from tritonclient.grpc._utils import _get_inference_request
 
-from penstock.api.common.work import LargeWork, Work
+from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc import typed_contents, wire
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.decode import InferMessage, infer_message
-from penstock.api.grpc.wire import SMALL_MESSAGE, parsed, target_of
+from penstock.api.grpc.wire import SMALL_MESSAGE, parse_request, target_of
 from penstock.api.rest.decode import BodyDecoder
 from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
-from penstock.core.slices import Pause, no_pause
+from penstock.core.slices import PauseWork, no_pause
 from penstock.core.tensors import NUMPY_TYPES, Tensor
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.shared_memory import SEGMENTS, Region, Regions
+from penstock.serving.shared_memory import SEGMENTS, SharedRegion, SharedRegions
 from tests.budgets import examples
 from tests.unit.api.grpc.messages import (
     TYPED,
@@ -51,12 +51,12 @@ def decode(
     raw: bytes,
     signature: Signature,
     limits: RequestLimits | None = None,
-    pause: Pause | None = no_pause,
-    regions: Regions | None = None,
+    pause: PauseWork | None = no_pause,
+    regions: SharedRegions | None = None,
     small: int = SMALL_MESSAGE,
 ) -> InferMessage:
-    work = Work(limits or RequestLimits(), pause)
-    return infer_message(parsed(raw, pause, small), signature, regions or Regions(), work)
+    work = RequestWork(limits or RequestLimits(), pause)
+    return infer_message(parse_request(raw, pause, small), signature, regions or SharedRegions(), work)
 
 
 def refusal(request: pb.ModelInferRequest) -> str:
@@ -241,8 +241,8 @@ def test_what_lay_in_shared_memory_stays_as_it_was(tmp_path: Path) -> None:
     """Its caller may write the next request there as soon as it has the answer; others look at this one later."""
     segment = SEGMENTS / f"penstock-decode-{os.getpid()}"
     segment.write_bytes(np.array([1, 2], "<f4").tobytes())
-    regions, request = Regions([segment.name], tmp_path / "regions.json"), pb.ModelInferRequest()
-    regions.register(Region("r", segment.name, 0, 8))
+    regions, request = SharedRegions([segment.name], tmp_path / "regions.json"), pb.ModelInferRequest()
+    regions.register(SharedRegion("r", segment.name, 0, 8))
     item = request.inputs.add(name="x", datatype="FP32", shape=[1])
     for name, value in PLACE.items():
         field = "string_param" if isinstance(value, str) else "int64_param"

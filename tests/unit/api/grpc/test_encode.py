@@ -6,19 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import InferResult, service_pb2
 
-from penstock.api.common.parts import Payload, whole
-from penstock.api.common.work import Work
+from penstock.api.common.parts import Payload, join_payload
+from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.encode import (
     NOT_FINAL,
     answer_parameters,
     closing_answer,
     infer_response,
+    stream_message,
     stream_refusal,
-    streamed,
 )
 from penstock.api.grpc.errors import MAX_DETAILS
-from penstock.api.grpc.framing import PREFIX, framed
+from penstock.api.grpc.framing import PREFIX, add_prefix
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import no_pause
@@ -30,7 +30,7 @@ from tests.unit.api.grpc.messages import TYPED, numbers, same, tensors
 
 
 def response_of(call: InferCall, typed: bool, limits: RequestLimits | None = None) -> pb.ModelInferResponse:
-    return infer_response(call, typed, Work(limits or RequestLimits(), no_pause))
+    return infer_response(call, typed, RequestWork(limits or RequestLimits(), no_pause))
 
 
 def copied(response: pb.ModelInferResponse) -> pb.ModelInferResponse:
@@ -93,7 +93,7 @@ def test_streamed_answers_say_who_answered() -> None:
     call = answered([numbers("FP32", 1)])
     response = response_of(call, typed=False)
     facts = answer_parameters({"penstock-route": pb.InferParameter(string_param="canary")})
-    message = streamed_message(streamed(framed(response.SerializeToString()), (facts,)))
+    message = streamed_message(stream_message(add_prefix(response.SerializeToString()), (facts,)))
     expected = pb.ModelInferResponse.FromString(response.SerializeToString())
     expected.parameters["penstock-route"].string_param = "canary"
     assert message.infer_response == expected
@@ -101,15 +101,15 @@ def test_streamed_answers_say_who_answered() -> None:
 
 def streamed_message(payload: Payload) -> pb.ModelStreamInferResponse:
     """A framed message of a stream."""
-    raw = whole(payload)
+    raw = join_payload(payload)
     assert raw[:PREFIX] == b"\0" + (len(raw) - PREFIX).to_bytes(4)
     return pb.ModelStreamInferResponse.FromString(raw[PREFIX:])
 
 
 def test_a_closing_answer_is_empty_and_flagged() -> None:
     call = answered([numbers("FP32", 1)])
-    answer = framed(response_of(call, typed=False).SerializeToString())
-    first, last = map(streamed_message, (streamed(answer, (NOT_FINAL,)), closing_answer(call)))
+    answer = add_prefix(response_of(call, typed=False).SerializeToString())
+    first, last = map(streamed_message, (stream_message(answer, (NOT_FINAL,)), closing_answer(call)))
     assert not first.infer_response.parameters["triton_final_response"].bool_param
     assert first.infer_response.outputs
     assert last.infer_response.parameters["triton_final_response"].bool_param

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.common.parts import SMALL, size_of, whole
-from penstock.api.grpc.framing import LARGE, MessageBuffer, MessageReader, framed, in_parts, inflated
+from penstock.api.common.parts import SMALL, join_payload, size_of
+from penstock.api.grpc.framing import LARGE, MessageBuffer, MessageReader, add_prefix, in_parts, inflate
 from penstock.core.errors import Fault, Internal, TooLarge
 
 MAX = 1000
@@ -30,25 +30,25 @@ def read_all(data: bytes, cuts: list[int], encoding: str = "identity", most: int
             if cut is None:
                 break
             is_compressed, message = cut
-            found.append(inflated(message, encoding, most, None) if is_compressed else message)
+            found.append(inflate(message, encoding, most, None) if is_compressed else message)
     assert not reader
     return found
 
 
 @given(st.lists(st.binary(max_size=MAX)), st.lists(st.integers(0)))
 def test_messages_are_cut_wherever_the_data_is(messages: list[bytes], cuts: list[int]) -> None:
-    assert read_all(b"".join(map(framed, messages)), cuts) == messages
+    assert read_all(b"".join(map(add_prefix, messages)), cuts) == messages
 
 
 @given(st.lists(st.sampled_from([0, 1, LARGE - 1, LARGE, 3 * LARGE]), max_size=5), st.lists(st.integers(0), max_size=9))
 def test_large_messages_are_cut_as_small_ones_are(sizes: list[int], cuts: list[int]) -> None:
     messages = [bytes([number]) * size for number, size in enumerate(sizes)]
-    assert read_all(b"".join(map(framed, messages)), cuts, most=3 * LARGE) == messages
+    assert read_all(b"".join(map(add_prefix, messages)), cuts, most=3 * LARGE) == messages
 
 
 def test_a_large_message_over_the_limit_is_refused_before_it_has_come() -> None:
     reader = MessageReader(2 * LARGE)
-    reader.feed(framed(b"a") + b"\0" + (2 * LARGE + 1).to_bytes(4))
+    reader.feed(add_prefix(b"a") + b"\0" + (2 * LARGE + 1).to_bytes(4))
     assert reader.next() == (False, b"a")
     with pytest.raises(TooLarge):
         reader.next()
@@ -58,7 +58,7 @@ def test_a_large_message_over_the_limit_is_refused_before_it_has_come() -> None:
 def test_parts_are_put_together_as_far_as_they_are_small(sizes: list[int]) -> None:
     parts = [bytes([number]) * size for number, size in enumerate(sizes)]
     found = in_parts(parts, sum(map(len, parts)))
-    assert whole(found) == b"".join(parts)
+    assert join_payload(found) == b"".join(parts)
     assert isinstance(found, bytes) == (size_of(found) < LARGE)
     if isinstance(found, list):
         assert all(found)

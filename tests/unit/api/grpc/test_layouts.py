@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.api.grpc.layout_cache import MAX_ALIKE, MAX_LENGTHS, Layouts
+from penstock.api.grpc.layout_cache import MAX_ALIKE, MAX_LENGTHS, LayoutCache
 from penstock.core.errors import Fault
 from penstock.core.signature import Signature, TensorSpec
 from penstock.proto import grpc_service_pb2 as pb
@@ -35,21 +35,21 @@ def requests(draw: st.DrawFn) -> pb.ModelInferRequest:
     return found
 
 
-def learnt(request: pb.ModelInferRequest) -> Layouts:
-    layouts = Layouts()
+def learnt(request: pb.ModelInferRequest) -> LayoutCache:
+    layouts = LayoutCache()
     learn(layouts, request)
     return layouts
 
 
-def learn(layouts: Layouts, request: pb.ModelInferRequest) -> None:
+def learn(layouts: LayoutCache, request: pb.ModelInferRequest) -> None:
     layouts.learn(*read(request.SerializeToString()))
 
 
-def decoded(layouts: Layouts, raw: bytes) -> Any:
+def decoded(layouts: LayoutCache, raw: bytes) -> Any:
     found = layouts.find(raw)
     if found is None:
         return None
-    given = found.given(raw, None)
+    given = found.tensors(raw, None)
     assert isinstance(given, list)
     tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in given]
     return found.target, found.id(raw), tensors, found.requested, found.timeout_ns
@@ -121,7 +121,7 @@ def one_of(model: str, timeout: int = 0) -> pb.ModelInferRequest:
 def test_requests_of_one_length_are_distinguished() -> None:
     """Two models with names of one length, or one model with two sets of parameters, take turns."""
     kinds = [one_of("model-a"), one_of("model-b"), one_of("model-a", 60), one_of("model-a", 70)]
-    layouts = Layouts()
+    layouts = LayoutCache()
     for kind in kinds:
         learn(layouts, kind)
     for _ in range(2):
@@ -131,7 +131,7 @@ def test_requests_of_one_length_are_distinguished() -> None:
 
 
 def test_no_more_is_remembered_than_is_bounded() -> None:
-    layouts = Layouts()
+    layouts = LayoutCache()
     for length in range(2 * MAX_LENGTHS):
         for number in range(3):
             learn(layouts, one_of(chr(97 + number) * (length + 1)))
@@ -149,7 +149,7 @@ def test_a_second_id_behind_the_first_is_not_remembered() -> None:
     again = b"\x1a\x01a"
     raw = request.SerializeToString()
     start = raw.index(again) + len(again)
-    layouts = Layouts()
+    layouts = LayoutCache()
     layouts.learn(*read(raw[:start] + again + raw[start:], taking(request)))
     assert layouts.find(raw[:start] + again + raw[start:]) is None
 
@@ -168,6 +168,6 @@ def test_a_row_of_one_version_is_not_taken_for_one_of_another() -> None:
     assert layout is not None
     own, other = (Signature([TensorSpec("x", "FP32", (-1, size))], [], batching=True).row for size in (4, 2))
     for _ in range(2):
-        assert layout.given(raw, own) == bytes(range(16))
-        assert isinstance(layout.given(raw, other), list)
-        assert isinstance(layout.given(raw, None), list)
+        assert layout.tensors(raw, own) == bytes(range(16))
+        assert isinstance(layout.tensors(raw, other), list)
+        assert isinstance(layout.tensors(raw, None), list)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.api.grpc.stream_window import UNKNOWN, AnswerSizes, StreamWindow
 from penstock.core.signature import Signature, TensorSpec
 from penstock.monitor.counters.slot import Slot
-from penstock.serving.version_info import Identity, VersionInfo
+from penstock.serving.version_info import VersionIdentity, VersionInfo
 
 
 def test_a_request_whose_answer_nobody_can_weigh_is_alone_until_one_was_seen() -> None:
@@ -17,7 +17,7 @@ def test_a_request_whose_answer_nobody_can_weigh_is_alone_until_one_was_seen() -
     first = window.admit(10, UNKNOWN)
     assert first == 10
     assert window.admit(10, UNKNOWN) == -1
-    held = window.answered(first, 300)
+    held = window.set_answer_size(first, 300)
     assert window.admit(10, UNKNOWN) == 310
     assert window.admit(10, UNKNOWN) == 310
     assert window.admit(10, UNKNOWN) == -1  # 920 are taken
@@ -28,7 +28,7 @@ def test_a_request_whose_answer_nobody_can_weigh_is_alone_until_one_was_seen() -
 def test_shapes_weigh_an_answer_before_one_was_seen() -> None:
     window = StreamWindow(8, 1000)
     assert [window.admit(0, 400) for _ in range(3)] == [400, 400, -1]
-    window.answered(400, 50)  # shapes give only a bound
+    window.set_answer_size(400, 50)  # shapes give only a bound
     assert window.admit(0, 400) == 50
 
 
@@ -57,7 +57,7 @@ def test_what_is_held_stays_within_the_window_and_one_answer(steps: list[tuple[b
             if held >= 0:
                 under_way.append(held)
         else:
-            window.release(window.answered(under_way.pop(0), answer))
+            window.release(window.set_answer_size(under_way.pop(0), answer))
         assert len(under_way) <= 8
         assert sum(under_way) == window._used_bytes
         assert len(under_way) == 1 or sum(under_way) <= 1000
@@ -81,5 +81,5 @@ def test_what_is_held_stays_within_the_window_and_one_answer(steps: list[tuple[b
 )
 def test_what_shapes_tell_of_an_answer(row_in: Any, row_out: Any, request_bytes: int, expected: int) -> None:
     signature = Signature([TensorSpec("x", *row_in)], [TensorSpec("y", *row_out)], batching=True)
-    loaded = VersionInfo(Identity("m", "1"), signature, Slot.in_process().block(1))
+    loaded = VersionInfo(VersionIdentity("m", "1"), signature, Slot.in_process().block(1))
     assert AnswerSizes(loaded).expected(request_bytes) == expected

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from penstock.api.http1.asgi import App, AsgiApplication
-from penstock.api.http1.connection import Connection
+from penstock.api.http1.connection import Http1Connection
 from penstock.api.http1.connection_table import ConnectionTable
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.serving.memory_budget import MemoryBudget
 
 TURNS = 12
@@ -42,7 +42,7 @@ class Wire(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.protocol: Connection | None = None
+        self.protocol: Http1Connection | None = None
         self.written = bytearray()
         self.waiting = bytearray()
         self.is_stalled = False
@@ -173,7 +173,7 @@ class Server:
     def __init__(
         self,
         app: App = echo,
-        limits: Limits | None = None,
+        limits: HttpLimits | None = None,
         *,
         streams: bool = False,
         memory_bytes: int = 1 << 30,
@@ -183,7 +183,7 @@ class Server:
         self.clock = Clock()
         self.memory = MemoryBudget(memory_bytes)
         application = AsgiApplication(app, streams=streams, essential=essential)
-        self.table = ConnectionTable(application, limits or Limits(), self.memory, self.clock)
+        self.table = ConnectionTable(application, limits or HttpLimits(), self.memory, self.clock)
 
     def connect(self) -> "Client":
         """A client."""
@@ -216,7 +216,7 @@ class Client:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.wire = Wire()
-        self.connection = Connection(server.table)
+        self.connection = Http1Connection(server.table)
         self.wire.protocol = self.connection
         self.connection.connection_made(self.wire)
 
@@ -251,7 +251,7 @@ class Client:
 
 
 @contextmanager
-def serving(app: App = echo, limits: Limits | None = None, **options: Any) -> Iterator[Server]:
+def serving(app: App = echo, limits: HttpLimits | None = None, **options: Any) -> Iterator[Server]:
     """A server for the time of a block; no task of it may be left, and no byte kept."""
     server = Server(app, limits, **options)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from tests.unit.api.http1.support import HIGH_WATER, Receive, Scope, Send, chunked, get, post, serving
 
 Message = dict[str, Any]
@@ -185,7 +185,7 @@ def test_a_streamed_body_is_read_as_it_is_taken() -> None:
         await send(body(b"%d" % sum(map(len, parts))))
 
     size = 40 * HIGH_WATER
-    with serving(app, streams=True, limits=Limits(max_body_bytes=1000)) as server:
+    with serving(app, streams=True, limits=HttpLimits(max_body_bytes=1000)) as server:
         client = server.connect()
         client.say(post(bytes(size))[:-size])
         sent = answers = 0

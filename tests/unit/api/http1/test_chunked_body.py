@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.api.http1.chunked_body import MAX_CHUNKS_A_CALL, MAX_LINE, ChunkedBody
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.request_head import HeadError
 from penstock.core.errors import TooLarge
 
@@ -17,7 +17,7 @@ def read(
     data: bytes, cuts: list[int] | None = None, limit: int = 1 << 20, overhead: int = 1 << 16
 ) -> tuple[bytes, int]:
     """The body that ``data`` begins with, and the bytes of it; ``cuts`` are where one read ends and the next begins."""
-    body = ChunkedBody(limit, overhead, Limits().body_too_large)
+    body = ChunkedBody(limit, overhead, HttpLimits().body_too_large)
     parts: list[memoryview] = []
     unread, came = b"", b""
     total = at = 0
@@ -96,7 +96,7 @@ def test_what_is_none(data: bytes) -> None:
 
 def test_a_chunk_over_the_limit_is_refused_by_its_size() -> None:
     for data in (b"ffffffffffffffff\r\n", b"7fffffff\r\n", b"65\r\n", coded(bytes(90)) + b"b\r\n"):
-        body, parts = ChunkedBody(100, 1000, Limits().body_too_large), []  # type: ignore[var-annotated]
+        body, parts = ChunkedBody(100, 1000, HttpLimits().body_too_large), []  # type: ignore[var-annotated]
         with pytest.raises(TooLarge):
             body.read(data.replace(b"0\r\n\r\n", b""), 0, parts)
         assert len(b"".join(parts)) <= 100
@@ -130,7 +130,7 @@ def test_extensions_and_trailer_fields_have_one_bound(data: bytes) -> None:
 
 def test_no_more_than_so_many_chunks_are_read_at_a_time() -> None:
     data = coded(*[b"ab"] * 5000)
-    body, parts = ChunkedBody(1 << 20, 100, Limits().body_too_large), []  # type: ignore[var-annotated]
+    body, parts = ChunkedBody(1 << 20, 100, HttpLimits().body_too_large), []  # type: ignore[var-annotated]
     at = steps = 0
     while not body.is_done:
         was = len(parts)

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from penstock.api.http1.limits import MAX_PIPELINED, Limits
+from penstock.api.http1.limits import MAX_PIPELINED, HttpLimits
 from tests.unit.api.http1.support import Client, Receive, Scope, Send, chunked, echo, get, post, serving
 
 CONTINUE = 100
-SMALL = Limits(max_body_bytes=1000, max_head_bytes=500)
+SMALL = HttpLimits(max_body_bytes=1000, max_head_bytes=500)
 
 
 def drops(data: bytes) -> list[bytes]:
@@ -246,7 +246,7 @@ def test_a_draining_server_says_so_in_the_last_answer_alone() -> None:
 
 
 def test_an_old_connection_ends_with_its_last_answer() -> None:
-    with serving(limits=Limits(connection_s=100, keep_alive_s=10**6)) as server:
+    with serving(limits=HttpLimits(connection_s=100, keep_alive_s=10**6)) as server:
         client = server.connect()
         server.pass_time(89)
         assert client.say(get())[0].fields.get("connection") is None

@@ -2,10 +2,10 @@
 
 import pytest
 
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from tests.unit.api.http1.support import HIGH_WATER, Client, Receive, Scope, Send, Server, chunked, get, post, serving
 
-LIMITS = Limits(head_s=10, request_s=30, stalled_s=20, keep_alive_s=100, connection_s=10**6)
+LIMITS = HttpLimits(head_s=10, request_s=30, stalled_s=20, keep_alive_s=100, connection_s=10**6)
 BODIES = {"a body": post(bytes(1000)), "chunks": chunked(bytes(500), bytes(500))}
 
 
@@ -55,7 +55,7 @@ def test_every_request_of_a_connection_has_a_time_of_its_own() -> None:
 
 
 def test_a_body_earns_time_by_coming() -> None:
-    limits = Limits(request_s=30, body_bytes_per_s=100, connection_s=10**6)
+    limits = HttpLimits(request_s=30, body_bytes_per_s=100, connection_s=10**6)
     with serving(limits=limits, streams=True) as server:
         client, slow = server.connect(), server.connect()
         for one in (client, slow):

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from tests.unit.api.http1.support import HIGH_WATER, Receive, Scope, Send, chunked, get, post, serving
 from tests.unit.api.http1.test_connection import Gate
 from tests.unit.api.http1.test_deadlines import LARGE, large
@@ -104,7 +104,7 @@ def test_trailer_fields_leave_nothing_behind() -> None:
 
 # Connections.
 
-FEW = Limits(max_connections=4, reserved_connections=2, head_s=10, keep_alive_s=1000)
+FEW = HttpLimits(max_connections=4, reserved_connections=2, head_s=10, keep_alive_s=1000)
 
 
 def test_a_connection_without_a_head_is_evicted_for_a_new_one() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.api.http1.request_head import CHUNKED, HeadError, RequestHead, check_start, read_head
+from penstock.api.http1.request_head import CHUNKED, HeadError, Http1RequestHead, check_start, read_head
 
 GOOD = {
     "origin form": b"GET /a/b?c=d HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -31,7 +31,7 @@ def test_a_target_is_read_in_every_form(data: bytes) -> None:
     assert head.size == len(data)
 
 
-def head_with(*fields: bytes, method: bytes = b"POST", version: bytes = b"1.1") -> RequestHead:
+def head_with(*fields: bytes, method: bytes = b"POST", version: bytes = b"1.1") -> Http1RequestHead:
     return read_head(b"\r\n".join([b"%b /a HTTP/%b" % (method, version), b"Host: a", *fields, b"", b""]))
 
 

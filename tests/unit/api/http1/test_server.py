@@ -15,7 +15,7 @@ import uvloop
 
 from penstock.api.http1 import acceptor
 from penstock.api.http1.asgi import AsgiApplication
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
 from penstock.serving.memory_budget import MemoryBudget
 from tests.unit.api.http1.support import Receive, Scope, Send, echo, get
@@ -68,7 +68,7 @@ async def listening(
     """A server and its address."""
     sock = sock or Bound()
     address = sock.getsockname()
-    server = Http1Server(AsgiApplication(app, streams=True), Limits(**limits), MemoryBudget(1 << 20), certificate)
+    server = Http1Server(AsgiApplication(app, streams=True), HttpLimits(**limits), MemoryBudget(1 << 20), certificate)
     await server.start(sock)
     try:
         yield server, address

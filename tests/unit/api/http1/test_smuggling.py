@@ -7,7 +7,7 @@ import httptools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from tests.budgets import examples
 from tests.unit.api.http1.support import serving
 
@@ -87,7 +87,7 @@ def answered(data: bytes, cuts: list[int]) -> tuple[list[Request], list[int]]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    with serving(app, limits=Limits(max_body_bytes=4096, max_head_bytes=2048)) as server:
+    with serving(app, limits=HttpLimits(max_body_bytes=4096, max_head_bytes=2048)) as server:
         client = server.connect()
         ends = sorted(cut for cut in cuts if cut < len(data))
         pieces = [data[at:end] for at, end in zip([0, *ends], [*ends, len(data)], strict=True)]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api.common.answer_rules import in_asked_form
-from penstock.api.common.work import LargeWork, Work
-from penstock.api.rest.encode import AnswerTemplate
+from penstock.api.common.work import LargeWork, RequestWork
+from penstock.api.rest.encode import RestAnswerTemplate
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import no_pause
@@ -47,7 +47,7 @@ def plain(call: InferCall, form: Form) -> tuple[dict[str, Any], bytes] | str:
     wanted, nulls = form
     outputs, tail = [], b""
     for index in range(len(call.outputs)):
-        tensor = in_asked_form(call, index, Work(LIMITS, no_pause))
+        tensor = in_asked_form(call, index, RequestWork(LIMITS, no_pause))
         head = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
         if wanted if isinstance(wanted, bool) else wanted[index]:
             raw = to_raw(tensor.datatype, tensor.data)
@@ -80,7 +80,7 @@ def values_of(datatype: str, data: list[Any]) -> Any:
 
 
 def encoded(
-    template: AnswerTemplate, call: InferCall, form: Form, is_inline: bool
+    template: RestAnswerTemplate, call: InferCall, form: Form, is_inline: bool
 ) -> tuple[dict[str, Any], bytes] | str:
     """What the template's answer says."""
     try:
@@ -101,7 +101,7 @@ def test_any_answer_says_what_the_plain_one_says(
 ) -> None:
     version, calls = story
     identity = version.identity
-    template = AnswerTemplate(identity.model, identity.version, version.signature.outputs, LIMITS)
+    template = RestAnswerTemplate(identity.model, identity.version, version.signature.outputs, LIMITS)
     for call, form in data.draw(st.permutations(calls)):
         expected = plain(call, form)
         for is_inline in (True, False):

@@ -22,7 +22,7 @@ from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY, Tensor, to_raw
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.shared_memory import Region, Regions
+from penstock.serving.shared_memory import SharedRegion, SharedRegions
 
 OUTPUTS = (TensorSpec("y", "FP32", (-1, 3)), TensorSpec("z", "FP32", (-1, 3)))
 ONE = Signature((TensorSpec("x", "FP32", (-1, 3)),), OUTPUTS, batching=True)
@@ -41,7 +41,7 @@ def request(**fields: Any) -> bytes:
 
 
 def infer_body(body: bytes, header_length: int | None, signature: Signature) -> InferBody:
-    return BodyDecoder(RequestLimits(), Regions()).decode(body, header_length, signature)
+    return BodyDecoder(RequestLimits(), SharedRegions()).decode(body, header_length, signature)
 
 
 def taking(datatype: str, rank: int, names: str = "x") -> Signature:
@@ -262,7 +262,7 @@ def test_long_names_shapes_and_datatypes_are_cut_in_messages() -> None:
     ):
         body = request(**{"data": [1, 2, "3"], **fields})
         with pytest.raises((InvalidInput, TooLarge)) as caught:
-            BodyDecoder(RequestLimits(), Regions()).decode(body, None, ONE, no_pause)
+            BodyDecoder(RequestLimits(), SharedRegions()).decode(body, None, ONE, no_pause)
         assert len(str(caught.value)) < 1000
 
 
@@ -297,7 +297,7 @@ LIMITS = RequestLimits(max_json_bytes=200_000, max_text_elements=3000)
 
 
 def bounded(body: bytes, header_length: int | None, signature: Signature, inline: bool = False) -> InferBody:
-    return BodyDecoder(LIMITS, Regions()).decode(body, header_length, signature, None if inline else no_pause)
+    return BodyDecoder(LIMITS, SharedRegions()).decode(body, header_length, signature, None if inline else no_pause)
 
 
 def texts(count: int) -> tuple[bytes, int]:
@@ -333,7 +333,7 @@ def test_elements_of_text_are_limited_in_every_form() -> None:
 
 
 def test_bytes_of_texts_are_limited_in_every_form() -> None:
-    decoder = BodyDecoder(RequestLimits(max_text_bytes=500), Regions())
+    decoder = BodyDecoder(RequestLimits(max_text_bytes=500), SharedRegions())
     raw = (96).to_bytes(4, "little") + bytes(96)
     for count in (4, 6):
         header = request(datatype="BYTES", shape=[count], parameters={"binary_data_size": 100 * count})
@@ -391,7 +391,7 @@ def test_a_parameter_that_is_null_is_as_if_it_were_not_there(binary: bool) -> No
 
 
 def test_a_small_limit_of_json_holds_for_every_form_of_it() -> None:
-    decoder = BodyDecoder(RequestLimits(max_json_bytes=150), Regions())
+    decoder = BodyDecoder(RequestLimits(max_json_bytes=150), SharedRegions())
     row, nested, parameters = request(data=[1, 2, 3]), request(data=[[1, 2, 3]]), request(data=[1, 2, 3], parameters={})
     for body in (row, nested, parameters):
         padded = body[:-1] + b" " * (150 - len(body)) + b"}"
@@ -415,9 +415,9 @@ def test_a_head_is_remembered_by_what_it_means_and_not_by_how_it_is_written(tmp_
     segment = Path(f"/dev/shm/penstock_test_{os.getpid()}")
     segment.write_bytes(bytes(64))
     try:
-        regions = Regions([segment.name], tmp_path / "regions.json")
+        regions = SharedRegions([segment.name], tmp_path / "regions.json")
         decoder = BodyDecoder(RequestLimits(), regions)
-        regions.register(Region("out", segment.name, 0, 16))
+        regions.register(SharedRegion("out", segment.name, 0, 16))
         escaped = b'"shared\\u005fmemory_region":"out","shared_memory_byte_size":16'
         header = request(shape=[1, 3], parameters={"binary_data_size": 12})[:-1]
         header += b',"outputs":[{"name":"y","parameters":{%b}}]}' % escaped
@@ -452,7 +452,7 @@ def test_a_lone_surrogate_is_refused() -> None:
 def test_a_row_of_one_version_is_not_taken_for_one_of_another() -> None:
     """What a remembered header holds of a version's row is for that version alone."""
     head = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"parameters":{"binary_data_size":16}}]}'
-    decoder = BodyDecoder(RequestLimits(), Regions())
+    decoder = BodyDecoder(RequestLimits(), SharedRegions())
     own, other = (Signature([TensorSpec("x", "FP32", (-1, size))], [], batching=True) for size in (4, 2))
     decoder.decode(head + bytes(16), len(head), own)
     for _ in range(2):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api.common import compression
-from penstock.api.common.content_coding import deflated, inflate, preferred
+from penstock.api.common.content_coding import encode_body, inflate, preferred_coding
 from penstock.api.common.work import LargeWork
 from penstock.core.errors import InvalidInput, TooLarge, Unsupported
 from penstock.core.slices import no_pause
@@ -17,7 +17,7 @@ from penstock.core.slices import no_pause
 
 @given(st.binary(max_size=500), st.sampled_from([b"gzip", b"deflate"]))
 def test_round_trip(body: bytes, coding: bytes) -> None:
-    packed = deflated([body], coding, None)
+    packed = encode_body([body], coding, None)
     assert packed is not None
     assert inflate(b"".join(packed), coding, 500) == body
 
@@ -28,8 +28,8 @@ def test_long_bodies_are_for_threads_and_come_out_the_same(monkeypatch: pytest.M
     pauses = []
     body = b"".join(b"%d," % number for number in range(60_000))
     with pytest.raises(LargeWork):
-        deflated([body], b"gzip", None)
-    packed = deflated([body[:70_000], memoryview(body)[70_000:]], b"gzip", lambda: pauses.append(1))
+        encode_body([body], b"gzip", None)
+    packed = encode_body([body[:70_000], memoryview(body)[70_000:]], b"gzip", lambda: pauses.append(1))
     assert packed is not None
     with pytest.raises(LargeWork):
         inflate(b"".join(packed), b"gzip", 1 << 20, None)
@@ -40,8 +40,8 @@ def test_long_bodies_are_for_threads_and_come_out_the_same(monkeypatch: pytest.M
 
 def test_what_hardly_shrinks_is_left_as_it_is() -> None:
     noise = np.random.default_rng(0).bytes(1 << 20)
-    assert deflated([noise], b"gzip", no_pause) is None
-    text = deflated([noise[: 1 << 17], bytes(1 << 20)], b"gzip", no_pause)
+    assert encode_body([noise], b"gzip", no_pause) is None
+    text = encode_body([noise[: 1 << 17], bytes(1 << 20)], b"gzip", no_pause)
     assert text is not None
     assert sum(map(len, text)) < 1 << 18
 
@@ -130,4 +130,4 @@ def test_other_codings_are_not_offered() -> None:
     ],
 )
 def test_the_coding_a_client_likes_best(header: bytes, coding: bytes) -> None:
-    assert preferred(header) == coding
+    assert preferred_coding(header) == coding

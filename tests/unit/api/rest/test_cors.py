@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from penstock.api.http1.limits import Limits
+from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest.server import RestServer
 from tests.conformance.rawhttp import request
 from tests.fuzz.targets import TURNS, Wire, World
@@ -48,7 +48,7 @@ def world() -> Iterator[World]:
 
 
 def port(world: World, origins: Sequence[str]) -> Port:
-    return Port(world, RestServer(world.plane, "1", Limits(), None, origins))
+    return Port(world, RestServer(world.plane, "1", HttpLimits(), None, origins))
 
 
 def allowed(answer: Reply) -> str | None:

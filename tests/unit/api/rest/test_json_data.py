@@ -17,7 +17,7 @@ from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import BYTE_SLICE, no_pause
 from penstock.core.tensors import MAX_RANK, Array
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 from tests.budgets import examples
 
 OUTPUTS = [TensorSpec("y", "FP32", (-1,))]
@@ -135,7 +135,7 @@ def test_irregular_lists_are_refused_in_slices_too(text: bytes, shape: tuple[int
 
 def decoded(body: bytes, signature: Signature) -> list[tuple[str, Array]] | str:
     try:
-        found = BodyDecoder(RequestLimits(), Regions()).decode(body, None, signature, no_pause)
+        found = BodyDecoder(RequestLimits(), SharedRegions()).decode(body, None, signature, no_pause)
     except (InvalidInput, TooLarge) as fault:
         return type(fault).__name__
     given = found.given if isinstance(found.given, list) else [signature.row.tensor(found.given)]  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from penstock.core.errors import TooLarge
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
-from penstock.serving.shared_memory import Regions
+from penstock.serving.shared_memory import SharedRegions
 from tests.budgets import THOROUGH
 
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
@@ -45,7 +45,7 @@ def decoded(body: bytes, datatype: str) -> Any:
 
 
 def tensor_of(body: bytes, signature: Signature) -> Any:
-    given: Any = BodyDecoder(RequestLimits(), Regions()).decode(body, None, signature, no_pause).given
+    given: Any = BodyDecoder(RequestLimits(), SharedRegions()).decode(body, None, signature, no_pause).given
     return given[0].data
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock.control.instance import directory
-from penstock.control.instance.acquire import Opening, open_instance
+from penstock.control.instance.acquire import AcquiredInstance, open_instance
 from penstock.control.instance.directory import RuntimeUnavailable
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.instance.ports import PortUnavailable, address_of
@@ -41,7 +41,9 @@ def stack() -> Iterator[ExitStack]:
         yield opened
 
 
-def opened(stack: ExitStack, homes: list[Path], options: WorkerOptions = ANY_PORTS, models: str = "/m") -> Opening:
+def opened(
+    stack: ExitStack, homes: list[Path], options: WorkerOptions = ANY_PORTS, models: str = "/m"
+) -> AcquiredInstance:
     opening = open_instance(homes, options, models, "1.0")
     stack.callback(opening.instance.release)
     for sock in opening.held:
@@ -49,7 +51,7 @@ def opened(stack: ExitStack, homes: list[Path], options: WorkerOptions = ANY_POR
     return opening
 
 
-def orphaned(stack: ExitStack, homes: list[Path]) -> Opening:
+def orphaned(stack: ExitStack, homes: list[Path]) -> AcquiredInstance:
     """An instance whose one living worker has lost its control process."""
     opening = opened(stack, homes)
     command = [sys.executable, "-c", WORKER, str(opening.instance.slot(1))]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.control.instance.adoption import Choice, Orphan, Wanted, choose
+from penstock.control.instance.adoption import AdoptionPlan, Orphan, RequestedInstance, choose
 from penstock.control.instance.options import WorkerOptions, fingerprint, options_in, options_out
 
 OPTIONS = WorkerOptions("127.0.0.1", 8000, 8001)
@@ -19,26 +19,26 @@ TORN = Orphan("", None, alive=True, serving=True)
 @pytest.mark.parametrize(
     ("orphans", "http", "grpc", "choice"),
     [
-        ([], 8000, 8001, Choice()),
-        ([SAME], 8000, 8001, Choice(adopt=0)),
-        ([SAME], 0, 0, Choice(adopt=0)),
-        ([SAME], 0, 8001, Choice(adopt=0)),
-        ([SAME], 8000, 9999, Choice(replace=(0,))),
-        ([SAME], 7000, 7001, Choice()),
-        ([OTHER], 8000, 8001, Choice(replace=(0,))),
-        ([OTHER], 0, 0, Choice()),
-        ([OTHER], 8001, 0, Choice(replace=(0,))),
-        ([LEAVING], 8000, 8001, Choice(replace=(0,))),
-        ([LEAVING], 0, 0, Choice()),
-        ([ELSEWHERE], 8000, 8001, Choice()),
-        ([ON_EVERY_HOST], 8000, 8001, Choice(replace=(0,))),
-        ([ON_ANOTHER_HOST], 8000, 8001, Choice()),
-        ([DEAD, TORN], 8000, 8001, Choice(stale=(0, 1))),
-        ([DEAD, OTHER, SAME, SAME], 8000, 8001, Choice(adopt=2, replace=(1, 3), stale=(0,))),
+        ([], 8000, 8001, AdoptionPlan()),
+        ([SAME], 8000, 8001, AdoptionPlan(adopt=0)),
+        ([SAME], 0, 0, AdoptionPlan(adopt=0)),
+        ([SAME], 0, 8001, AdoptionPlan(adopt=0)),
+        ([SAME], 8000, 9999, AdoptionPlan(replace=(0,))),
+        ([SAME], 7000, 7001, AdoptionPlan()),
+        ([OTHER], 8000, 8001, AdoptionPlan(replace=(0,))),
+        ([OTHER], 0, 0, AdoptionPlan()),
+        ([OTHER], 8001, 0, AdoptionPlan(replace=(0,))),
+        ([LEAVING], 8000, 8001, AdoptionPlan(replace=(0,))),
+        ([LEAVING], 0, 0, AdoptionPlan()),
+        ([ELSEWHERE], 8000, 8001, AdoptionPlan()),
+        ([ON_EVERY_HOST], 8000, 8001, AdoptionPlan(replace=(0,))),
+        ([ON_ANOTHER_HOST], 8000, 8001, AdoptionPlan()),
+        ([DEAD, TORN], 8000, 8001, AdoptionPlan(stale=(0, 1))),
+        ([DEAD, OTHER, SAME, SAME], 8000, 8001, AdoptionPlan(adopt=2, replace=(1, 3), stale=(0,))),
     ],
 )
-def test_choice(orphans: list[Orphan], http: int, grpc: int, choice: Choice) -> None:
-    assert choose(orphans, Wanted("same", "127.0.0.1", http, grpc)) == choice
+def test_choice(orphans: list[Orphan], http: int, grpc: int, choice: AdoptionPlan) -> None:
+    assert choose(orphans, RequestedInstance("same", "127.0.0.1", http, grpc)) == choice
 
 
 def test_the_fingerprint_looks_at_everything_but_the_ports() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.control.monitoring.answering import answering_shares
-from penstock.core.desired import ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.routing import RouteSpec
 
 ROUTE = RouteSpec({"1": 7000, "3": 3000}, stable="1")
@@ -24,6 +24,6 @@ ROUTE = RouteSpec({"1": 7000, "3": 3000}, stable="1")
 )
 def test_shares(aliases: dict[str, str], route: RouteSpec | None, ready: str, shares: list[tuple[str, float]]) -> None:
     model = ModelSpec("m", tuple(VersionSpec(one, "") for one in "123"), aliases, route=route)
-    statuses = [VersionStatus("m", one, State.READY if one in ready else State.UNAVAILABLE) for one in "123"]
-    statuses.append(VersionStatus("other", "9", State.READY))
+    statuses = [VersionStatus("m", one, ReadyState.READY if one in ready else ReadyState.UNAVAILABLE) for one in "123"]
+    statuses.append(VersionStatus("other", "9", ReadyState.READY))
     assert list(answering_shares(model, statuses).items()) == shares

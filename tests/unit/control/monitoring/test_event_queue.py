@@ -8,16 +8,16 @@ import pytest
 from penstock.control.monitoring import event_queue
 from penstock.control.monitoring.event_queue import EventQueue
 from penstock.core.errors import InvalidInput, NotReady
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 
 
 class Database:
     """Takes events while it is there; one that was taken and whose answer was lost is taken again."""
 
     def __init__(self) -> None:
-        self.away, self.loses, self.told = False, False, dict[str, Event]()
+        self.away, self.loses, self.told = False, False, dict[str, TrialEvent]()
 
-    async def tell(self, model: str, event: Event) -> None:
+    async def tell(self, model: str, event: TrialEvent) -> None:
         await asyncio.sleep(0)
         if self.away:
             raise NotReady("away")
@@ -28,8 +28,8 @@ class Database:
             raise NotReady("no answer")
 
 
-def event(key: str) -> Event:
-    return Event("drift.detected.v1", "models/m", key, {"column": "x"})
+def event(key: str) -> TrialEvent:
+    return TrialEvent("drift.detected.v1", "models/m", key, {"column": "x"})
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.control.monitoring.feedback import Labels
+from penstock.control.monitoring.feedback import FeedbackMonitor
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
 from penstock.core.versions import VersionKey
@@ -33,7 +33,7 @@ async def _emit(key: VersionKey, change: PerformanceChange) -> None:
 def evidence_of_a_gap(folder: Path, daily: float) -> float:
     """After twenty answers that are wrong and were 90 % sure, whose labels came some minutes after others."""
     now = time.time()
-    labels = Labels(
+    labels = FeedbackMonitor(
         folder, folder / "labels.json", lambda key: (None, MonitorPolicy(daily=daily)), _emit, clock=lambda: now
     )
     try:
@@ -60,7 +60,9 @@ def test_false_alarms_a_day_bound_those_of_labels_by_the_time_since_the_labels_b
 
 def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: Path) -> None:
     now, horizon_s = time.time(), MonitorPolicy().horizon_s
-    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit, clock=lambda: now)
+    labels = FeedbackMonitor(
+        tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit, clock=lambda: now
+    )
     served = [("m", "1")]
     labels.limit_files(lambda: served, lambda: 1 << 20)
 
@@ -86,7 +88,9 @@ def test_versions_that_are_gone_are_forgotten_with_their_last_answer(tmp_path: P
 
 def test_a_full_disk_does_not_end_the_sweeping_that_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
-    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit, clock=lambda: now)
+    labels = FeedbackMonitor(
+        tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit, clock=lambda: now
+    )
     labels.limit_files(lambda: [("m", "1")], lambda: 0)
     answers = answers_of([Tensor("p", "FP64", np.array([[0.1, 0.9]]))])
     assert answers is not None
@@ -117,7 +121,7 @@ def test_a_full_disk_does_not_end_the_sweeping_that_makes_room(tmp_path: Path, m
 def test_labels_of_one_version_that_cannot_be_read_stop_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = Labels(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit)
+    labels = FeedbackMonitor(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit)
     labels.limit_files(lambda: [("m", "1"), ("m", "2")], lambda: 0)
     asked: list[str] = []
 

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.control.monitoring import feedback_spool
-from penstock.control.monitoring.feedback import Labels
-from penstock.control.monitoring.feedback_spool import SETTLED_S, FeedbackSpool, Positions
-from penstock.control.monitoring.label_comparisons import Signal, Terms
+from penstock.control.monitoring.feedback import FeedbackMonitor
+from penstock.control.monitoring.feedback_spool import SETTLED_S, FeedbackSpool, ReadPositions
+from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
@@ -46,7 +46,7 @@ class Gateway:
         self.home, self._clocks, self._ahead = home, clocks, ahead
         self.now = lambda: clocks.database + ahead
         self.failing: set[str] = set()
-        self.labels = Labels(home, home / "labels.json", self._watched, _emit, self.now)
+        self.labels = FeedbackMonitor(home, home / "labels.json", self._watched, _emit, self.now)
         self.spool = self.labels.connect_spool(FeedbackStore(database, lambda: clocks.database))
         self.look()
 
@@ -167,7 +167,7 @@ def test_labels_have_the_age_at_which_they_came(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
     with gateways(tmp_path, database, clocks, ahead, 0.0) as (first, second):
-        terms = Terms("t", "m", Signal.WRONG, 0, ("1", "2"))
+        terms = ComparisonTerms("t", "m", ComparedSignal.WRONG, 0, ("1", "2"))
         first.labels.comparisons.start(terms)
         first.answer(monkeypatch, "a1")
         first.answer(monkeypatch, "a2", version="2")
@@ -177,7 +177,7 @@ def test_labels_have_the_age_at_which_they_came(
         clocks.sleep(1.5)
         first.look()
         clocks.sleep(20.0)
-        found = first.labels.comparisons.look("t", 0, -1.0)
+        found = first.labels.comparisons.closed_strata("t", 0, -1.0)
         assert found is not None
         assert [(one["age"], sorted(one["sums"])) for one in found["strata"]] == [(2, ["1", "2"])]
 
@@ -228,7 +228,9 @@ def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
     with gateways(tmp_path, database, clocks, 0.0) as (first,):
         assert first.tell("b0") == FeedbackResult(1, 0)  # alone
         (tmp_path / "new").mkdir()
-        labels = Labels(tmp_path / "new", tmp_path / "new.json", lambda key: (None, MonitorPolicy()), _emit, first.now)
+        labels = FeedbackMonitor(
+            tmp_path / "new", tmp_path / "new.json", lambda key: (None, MonitorPolicy()), _emit, first.now
+        )
         spool = labels.connect_spool(FeedbackStore(database, lambda: clocks.database))
         asyncio.run(spool.register())  # as it starts; neither has looked since
         answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]], "<f4"))])
@@ -329,7 +331,7 @@ def test_labels_of_a_newer_gateway_hold_back_no_other(
 
 
 def test_a_model_that_is_held_keeps_what_it_has_not_passed_until_it_has_caught_up() -> None:
-    positions = Positions()
+    positions = ReadPositions()
     positions.ahead = 10
     positions.hold("m", 4)
     positions.hold("m", 9)  # it is held already

@@ -20,7 +20,7 @@ from penstock.monitor.feedback import Feedback, LabelledRow
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import RETIRED_S, LabelBatch
 from penstock.telemetry.metrics import LABELS
-from penstock.telemetry.readings import Bulk, Point
+from penstock.telemetry.readings import Point, PointBatch
 from tests.budgets import examples
 from tests.unit.control.members import Member, lead, split
 from tests.unit.control.test_monitoring import exchange, trained
@@ -116,7 +116,7 @@ def test_a_database_that_is_away_is_asked_once_for_all_versions(tmp_path: Path, 
 
 def measured(member: Member, name: str) -> list[float]:
     member.monitoring.look()
-    found = (one for one in member.monitoring.readings() if isinstance(one, Bulk) and one.metric.name == name)
+    found = (one for one in member.monitoring.readings() if isinstance(one, PointBatch) and one.metric.name == name)
     return [float(value) for one in found for value in one.values]
 
 

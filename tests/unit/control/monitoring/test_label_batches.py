@@ -42,9 +42,9 @@ def test_batches_are_the_same_until_they_are_written() -> None:
         ("m", "1", 2, "a"),
         ("m", "2", 1, "a"),
     ]
-    waiting.written()
+    waiting.forget_current()
     assert [one.number for one in waiting.batches()] == [1]
-    waiting.written()
+    waiting.forget_current()
     assert waiting.batches() == ()
 
 

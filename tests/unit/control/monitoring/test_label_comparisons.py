@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.control.monitoring.label_comparisons import LabelComparisons, Signal, Terms
+from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms, LabelComparisons
 from penstock.monitor.feedback import RewardedAnswer
 
 DAY_S = 86_400.0
@@ -15,7 +15,7 @@ class Room:
     def __init__(self) -> None:
         self.now = 1_000_000.0
         self.comparisons = LabelComparisons(lambda: self.now)
-        self.comparisons.start(Terms("t", "m", Signal.REWARD, 0, VERSIONS))
+        self.comparisons.start(ComparisonTerms("t", "m", ComparedSignal.REWARD, 0, VERSIONS))
 
     def reward(self, number: int) -> None:
         rows = [
@@ -24,7 +24,7 @@ class Room:
         self.comparisons.take("m", (), rows)
 
     def compared(self) -> int:
-        looked = self.comparisons.look("t", 0, 0.0)
+        looked = self.comparisons.closed_strata("t", 0, 0.0)
         assert looked is not None
         return int(sum(sums[0] for one in looked["strata"] for sums in one["sums"].values()))
 

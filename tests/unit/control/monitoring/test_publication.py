@@ -9,16 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.publication import Counts, Shape, ended, layout_id, pack, summed, unpack
+from penstock.control.monitoring.publication import (
+    CountsLayout,
+    VersionCounts,
+    add_ended,
+    layout_id,
+    pack,
+    sum_published,
+    unpack,
+)
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.errors import NotReady
 from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCK_CELLS
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.rows import Layout
+from penstock.monitor.rows import RegionLayout
 from penstock.registry.db.database import open_database
-from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Make, Present, Published
+from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Make, PublishedCounts, PublishedVersions
 from tests.budgets import examples
 from tests.leases import leading
 from tests.unit.control.test_monitoring import trained
@@ -26,18 +34,18 @@ from tests.unit.control.trials import Clock
 
 KEY = ("m", "1")
 REFERENCE = trained(rows=2000)
-SHAPE = Shape(layout_id(REFERENCE.digest, ()), Layout.of(REFERENCE))
+SHAPE = CountsLayout(layout_id(REFERENCE.digest, ()), RegionLayout.of(REFERENCE))
 NOTHING = np.zeros(BLOCK_CELLS, np.uint64)
 
 
-def counts(rows: int, requests: int = 0) -> Counts:
+def counts(rows: int, requests: int = 0) -> VersionCounts:
     cells = np.zeros(SHAPE.size, np.uint64)
     cells[1] = rows
-    cells[Layout.of(REFERENCE).sums :].view(np.float64)[:] = rows / 3
+    cells[RegionLayout.of(REFERENCE).sums :].view(np.float64)[:] = rows / 3
     slot = Slot.in_process()
     for _ in range(requests):
         slot.block(1).count_success(0, 1, 1_000_000, 0, 0, 1000, 0)
-    return Counts(SHAPE, cells, 1, Totals.of([slot], 1).cells)
+    return VersionCounts(SHAPE, cells, 1, Totals.of([slot], 1).cells)
 
 
 def test_words_come_back_as_they_were_packed() -> None:
@@ -66,10 +74,10 @@ def store(tmp_path: Path, clock: Clock) -> EvidenceStore:
 
 def total(store: EvidenceStore) -> tuple[int, int, float]:
     """Rows, requests and a sum of floats of all gateways."""
-    found = summed(store.published(), {KEY: SHAPE}).get(KEY)
+    found = sum_published(store.published(), {KEY: SHAPE}).get(KEY)
     if found is None:
         return 0, 0, 0.0
-    floats = found.cells[Layout.of(REFERENCE).sums :].view(np.float64)
+    floats = found.cells[RegionLayout.of(REFERENCE).sums :].view(np.float64)
     return int(found.cells[1]), found.totals.outcome_count(True), float(floats[0])
 
 
@@ -105,7 +113,7 @@ def test_a_gateway_that_was_taken_for_ended_goes_on_beyond_what_it_had_said(
     publisher = publisher_of("a")
     publisher.publish({KEY: counts(10, 2)})
     clock.now += RETIRED_S + 1
-    store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
+    store.retire(lambda before, gone: add_ended({KEY: SHAPE}, before, gone))
     assert [row.gateway for row in store.published()] == [""]
     assert total(store)[:2] == (10, 2)
     for rows in (17, 30):
@@ -122,13 +130,13 @@ def test_a_gateway_that_counts_nothing_is_not_taken_for_ended(
     for _ in range(int(RETIRED_S / 50) + 2):
         publisher.publish({KEY: counts(10)})
         clock.now += 50
-        store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
+        store.retire(lambda before, gone: add_ended({KEY: SHAPE}, before, gone))
     assert [row.gateway for row in store.published()] == ["a"]
 
 
 def test_counts_of_another_reference_are_no_rows_of_this_one(store: EvidenceStore, publisher_of: Names) -> None:
-    other = Shape("another", SHAPE.layout)
-    publisher_of("a").publish({KEY: Counts(other, counts(9).cells, 1, counts(0, 4).block)})
+    other = CountsLayout("another", SHAPE.layout)
+    publisher_of("a").publish({KEY: VersionCounts(other, counts(9).cells, 1, counts(0, 4).block)})
     publisher_of("b").publish({KEY: counts(5, 1)})
     assert total(store)[:2] == (5, 5)
 
@@ -136,7 +144,7 @@ def test_counts_of_another_reference_are_no_rows_of_this_one(store: EvidenceStor
 def test_what_is_not_served_any_more_is_forgotten(store: EvidenceStore, clock: Clock, publisher_of: Names) -> None:
     publisher_of("a").publish({KEY: counts(5), ("m", "2"): counts(3)})
     clock.now += RETIRED_S + 1
-    store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
+    store.retire(lambda before, gone: add_ended({KEY: SHAPE}, before, gone))
     store.forget({KEY})
     assert [(row.version, row.gateway) for row in store.published()] == [("1", "")]
 
@@ -147,7 +155,7 @@ class Shaky(EvidenceStore):
     fails = ""
 
     def publish(self, gateway: str, served: Collection[VersionKey], make: Make) -> None:
-        def failing(present: Present) -> Sequence[Published]:
+        def failing(present: PublishedVersions) -> Sequence[PublishedCounts]:
             make(present)
             raise NotReady("away")
 
@@ -176,7 +184,7 @@ def test_no_failure_loses_or_doubles_what_was_counted(
             store.fails = ""
             publisher.publish({KEY: counts(rows)})
             clock.now += RETIRED_S + 1
-            store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
+            store.retire(lambda before, gone: add_ended({KEY: SHAPE}, before, gone))
             continue
         store.fails = fails
         try:
@@ -210,7 +218,7 @@ def test_a_gateway_that_is_cut_off_is_never_counted_twice_whoever_goes_on_for_it
             publisher = publisher_of("a")
         elif what == "cut":
             clock.now += RETIRED_S + 1
-            store.retire(lambda before, gone: ended({KEY: SHAPE}, before, gone))
+            store.retire(lambda before, gone: add_ended({KEY: SHAPE}, before, gone))
         elif what == "other":
             others += 5
             store.fails = ""

@@ -98,7 +98,7 @@ def test_a_gateway_without_a_connected_worker_is_not_ready_and_says_what_is_want
         await gateway.until_beating(1)
         readiness = gateway.plane.readiness()
         assert (readiness.ready, readiness.reason) == (False, "0 of 1 workers are ready")
-        assert not gateway.plane.applied()
+        assert not gateway.plane.is_applied()
         assert [(one.version, one.state.value) for one in gateway.plane.model("m")] == [("1", "LOADING")]
         with pytest.raises(NotFound):
             gateway.plane.model("n")

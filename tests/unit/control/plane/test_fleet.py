@@ -8,16 +8,22 @@ from pathlib import Path
 import pytest
 
 from penstock.control.plane.fleet import MOST_MODELS, FleetMember, fleet_out, ready_versions
-from penstock.core.desired import State, VersionStatus
+from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import NotReady
 from penstock.core.leases import Lease
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
-from penstock.registry.stores.gateways import FORGOTTEN_S, Fleet, Gateway, GatewayStore, Seen
+from penstock.registry.stores.gateways import (
+    FORGOTTEN_S,
+    FleetStatus,
+    GatewayDescription,
+    GatewayHeartbeat,
+    GatewayStore,
+)
 from tests.harness import PATIENCE_S
 from tests.leases import leading
 
-READY = [VersionStatus("m", "1", State.READY), VersionStatus("m", "2", State.LOADING)]
+READY = [VersionStatus("m", "1", ReadyState.READY), VersionStatus("m", "2", ReadyState.LOADING)]
 
 
 @pytest.fixture
@@ -42,23 +48,23 @@ def test_gateways_are_seen_by_each_other_and_leave(database: Database) -> None:
 
 def test_who_was_not_heard_of_for_a_day_is_forgotten(database: Database) -> None:
     store = GatewayStore(database)
-    store.beat(Gateway("old", "h", "1.0", 0.0, 0, {}))
+    store.beat(GatewayDescription("old", "h", "1.0", 0.0, 0, {}))
     with database.recording() as connection:
         connection.execute(schema.gateways.update().values(seen=schema.gateways.c.seen - FORGOTTEN_S - 1))
     assert store.fleet().gateways[0].silent_s > FORGOTTEN_S
-    store.beat(Gateway("new", "h", "1.0", 0.0, 0, {}))
+    store.beat(GatewayDescription("new", "h", "1.0", 0.0, 0, {}))
     assert [one.gateway.id for one in store.fleet().gateways] == ["new"]
 
 
 def test_the_silent_and_the_leaderless_are_shown_as_such() -> None:
-    gateway = Gateway("a", "h", "1.0", 0.0, 3, {})
-    shown = fleet_out(Fleet((Seen(gateway, 60.0),), Lease("a", 4, -1.0), 5), "b")
+    gateway = GatewayDescription("a", "h", "1.0", 0.0, 3, {})
+    shown = fleet_out(FleetStatus((GatewayHeartbeat(gateway, 60.0),), Lease("a", 4, -1.0), 5), "b")
     assert (shown["leader"], shown["lease_seconds"], shown["revision"]) == (None, 0.0, 5)
     assert (shown["gateways"][0]["state"], shown["gateways"][0]["leads"]) == ("silent", False)
 
 
 def test_what_a_gateway_tells_of_is_bounded() -> None:
-    many = [VersionStatus(f"m{number}", "1", State.READY) for number in range(MOST_MODELS + 1)]
+    many = [VersionStatus(f"m{number}", "1", ReadyState.READY) for number in range(MOST_MODELS + 1)]
     assert len(ready_versions(many)) == MOST_MODELS
 
 
@@ -67,7 +73,7 @@ def test_a_gateway_knows_why_its_last_write_failed(database: Database, monkeypat
     member = FleetMember(store, "a", "1.0", lambda: 7, lambda: READY)
     beat = store.beat
 
-    def refused(_: Gateway) -> bool:
+    def refused(_: GatewayDescription) -> bool:
         raise NotReady("it can only be read")
 
     monkeypatch.setattr(store, "beat", refused)

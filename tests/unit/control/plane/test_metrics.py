@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from penstock.control.plane import metrics as readings
-from penstock.control.plane.metrics import Tally, tally_in, tally_out
-from penstock.control.reconcile.planner import Materialized
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.control.plane.metrics import ControlCounters, tally_in, tally_out
+from penstock.control.reconcile.planner import MaterializedVersion
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
 from penstock.monitor.counters.slot import DEAD, HEARTBEAT, HOUSE, WELL, Slot, TaskState
 from penstock.telemetry import metrics
 from penstock.telemetry.metrics import Metric
-from penstock.telemetry.readings import Bulk, Distribution, Point, Reading
+from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 
 def points(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], float]:
@@ -37,7 +37,7 @@ def test_requests_add_up_over_workers_with_the_code_of_their_transport() -> None
             finish(slot, 1, outcome)
             finish(slot, 1, outcome, Protocol.GRPC)
     finish(slots[0], 0, "not_found")
-    found = list(readings.counted(slots, slots, BLOCKS))
+    found = list(readings.worker_readings(slots, slots, BLOCKS))
     assert points(found, metrics.REQUESTS) == {
         ("m", "1", "stable", "rest", "400"): 4,
         ("m", "1", "stable", "rest", "429"): 2,
@@ -57,7 +57,7 @@ def test_a_successor_in_the_slot_continues_its_counters_and_not_its_gauges() -> 
     slot.block(1).set_in_flight(1)
     slot.take_over(99)
     finish(slot, 1, "invalid")
-    found = list(readings.counted([slot], [slot], BLOCKS))
+    found = list(readings.worker_readings([slot], [slot], BLOCKS))
     assert points(found, metrics.REQUESTS)["m", "1", "stable", "rest", "400"] == 2
     assert points(found, metrics.INFLIGHT)["m",] == 0
 
@@ -68,7 +68,7 @@ def test_gauges_of_dead_workers_do_not_count() -> None:
         for block in (1, 2):
             slot.block(block).set_in_flight(1)
             slot.block(block).set_limit(30)
-    found = list(readings.counted([living, dead], [living], BLOCKS))
+    found = list(readings.worker_readings([living, dead], [living], BLOCKS))
     assert points(found, metrics.CONCURRENCY_LIMIT)["m",] == 60
     assert points(found, metrics.INFLIGHT) == {("_unknown",): 0, ("m",): 2}
 
@@ -78,23 +78,23 @@ def test_refusals_for_lack_of_room_or_time_count_by_model() -> None:
     for block, reason in ((1, "queue_full"), (2, "queue_full"), (2, "too_late")):
         slot.block(block).count_shed(SHED_REASONS.index(reason))
     finish(slot, 2, "deadline")
-    found = list(readings.counted([slot], [slot], BLOCKS))
+    found = list(readings.worker_readings([slot], [slot], BLOCKS))
     shed = points(found, metrics.SHED)
     assert (shed["m", "queue_full"], shed["m", "too_late"], shed["m", "gave_way"]) == (2, 1, 0)
     assert points(found, metrics.DEADLINE_EXCEEDED)["m", "request"] == 1
 
 
 def test_states_are_one_of_each() -> None:
-    found = list(readings.states([VersionStatus("m", "1", State.READY)]))
+    found = list(readings.states([VersionStatus("m", "1", ReadyState.READY)]))
     values = points(found, metrics.MODEL_STATE)
-    assert values == {("m", "1", state.value): float(state is State.READY) for state in State}
+    assert values == {("m", "1", state.value): float(state is ReadyState.READY) for state in ReadyState}
 
 
 def test_contents_are_told_once_their_digest_is_known() -> None:
     desired = Desired(1, (ModelSpec("m", (VersionSpec("1", "/a"), VersionSpec("2", "/b"))),))
     placed = {
-        ("m", "1"): Materialized("/a", "t", digest="sha256:aa", memory_bytes=7),
-        ("m", "2"): Materialized("/b", "t"),
+        ("m", "1"): MaterializedVersion("/a", "t", digest="sha256:aa", memory_bytes=7),
+        ("m", "2"): MaterializedVersion("/b", "t"),
     }
     found = list(readings.contents(desired, lambda model, version: placed.get((model, version))))
     assert points(found, metrics.MODEL_INFO) == {("m", "1", "sha256:aa"): 1}
@@ -102,10 +102,10 @@ def test_contents_are_told_once_their_digest_is_known() -> None:
 
 
 def test_what_the_control_process_counts_survives_being_stored() -> None:
-    tally = Tally(Counter(died=2), Counter({("m", "1", "ok"): 3}))
+    tally = ControlCounters(Counter(died=2), Counter({("m", "1", "ok"): 3}))
     assert tally_in(tally_out(tally)) == tally
-    assert tally_in({}) == Tally()
-    found = list(readings.tallied(tally))
+    assert tally_in({}) == ControlCounters()
+    found = list(readings.control_readings(tally))
     assert points(found, metrics.WORKER_RESTARTS) == {("died",): 2, ("frozen",): 0, ("stuck",): 0}
     assert points(found, metrics.MODEL_LOADS) == {("m", "1", "ok"): 3}
 
@@ -115,18 +115,18 @@ def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
     for block in (1, 2):
         finish(slot, block, "deadline")
         slot.block(block).count_shed(SHED_REASONS.index("queue_full"))
-    before = list(readings.counted([slot], [slot], BLOCKS, BLOCKS.keys(), Tally()))
-    gone = list(readings.counted([slot], [slot], BLOCKS, [("m", "2")], Tally()))
+    before = list(readings.worker_readings([slot], [slot], BLOCKS, BLOCKS.keys(), ControlCounters()))
+    gone = list(readings.worker_readings([slot], [slot], BLOCKS, [("m", "2")], ControlCounters()))
     assert {one.labels[1] for one in gone if "version" in one.metric.labels} == {"2"}
-    tally = Tally(loads=Counter({("m", "1", "ok"): 1, ("m", "2", "ok"): 1}))
-    assert set(points(readings.tallied(tally, [("m", "2")]), metrics.MODEL_LOADS)) == {("m", "2", "ok")}
+    tally = ControlCounters(loads=Counter({("m", "1", "ok"): 1, ("m", "2", "ok"): 1}))
+    assert set(points(readings.control_readings(tally, [("m", "2")]), metrics.MODEL_LOADS)) == {("m", "2", "ok")}
     tally.keep_refused([slot], "m", 1)
     slot.clear(1)  # the block goes to a version of another model
     tally = tally_in(tally_out(tally))
     reused = {("m", "2"): 2, ("other", "1"): 1}
     tally.forget(reused)
     assert list(tally.loads) == [("m", "2", "ok")]
-    after = list(readings.counted([slot], [slot], reused, reused, tally))
+    after = list(readings.worker_readings([slot], [slot], reused, reused, tally))
     for metric in (metrics.SHED, metrics.DEADLINE_EXCEEDED):
         model = {key: value for key, value in points(before, metric).items() if key[0] == "m"}
         assert sum(model.values()) == 2
@@ -134,7 +134,7 @@ def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
             assert {key: value for key, value in points(found, metric).items() if key[0] == "m"} == model
     tally.forget({("other", "1"): 1})
     assert not tally.refused
-    assert not [one for one in readings.counted([slot], [slot], BLOCKS, [], tally) if "m" in one.labels]
+    assert not [one for one in readings.worker_readings([slot], [slot], BLOCKS, [], tally) if "m" in one.labels]
 
 
 def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -> None:
@@ -172,8 +172,8 @@ def test_series_end_with_their_version_whoever_counts_them() -> None:
         Point(metrics.LABELS, ("m", "1", "joined"), 3),
         Point(metrics.LABELS, ("m", "2", "joined"), 4),
         Point(metrics.LABELS, ("m", "", "unknown"), 5),
-        Bulk(metrics.DRIFT_ALARMS, (("m", "1"),), [1]),
-        Bulk(metrics.DRIFT_ALARMS, (), []),
+        PointBatch(metrics.DRIFT_ALARMS, (("m", "1"),), [1]),
+        PointBatch(metrics.DRIFT_ALARMS, (), []),
         Distribution(metrics.BATCH_ROWS, ("m", "1"), (1,), 1.0),
         Point(metrics.INFLIGHT, ("m",), 6),
     ]
@@ -186,11 +186,11 @@ def test_every_metric_of_a_version_begins_with_model_and_version() -> None:
 
 
 def test_taking_a_block_back_keeps_the_counters_of_its_model() -> None:
-    slot, tally = Slot.in_process(), Tally()
+    slot, tally = Slot.in_process(), ControlCounters()
     for block in (1, 2):
         slot.block(block).count_shed(SHED_REASONS.index("queue_full"))
-    before = points(readings.counted([slot], [slot], BLOCKS, tally=tally), metrics.SHED)
+    before = points(readings.worker_readings([slot], [slot], BLOCKS, tally=tally), metrics.SHED)
     tally.keep_refused([slot], "m", 1)
     slot.clear(1)
-    after = points(readings.counted([slot], [slot], {("m", "2"): 2}, tally=tally), metrics.SHED)
+    after = points(readings.worker_readings([slot], [slot], {("m", "2"): 2}, tally=tally), metrics.SHED)
     assert after == before

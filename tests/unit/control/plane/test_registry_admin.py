@@ -9,7 +9,7 @@ import pytest
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.plane.model_view import ModelView
-from penstock.control.plane.registry_admin import Parts, RegistryAdmin
+from penstock.control.plane.registry_admin import RegistryAdmin, RegistryAdminServices
 from penstock.control.reconcile import status
 from penstock.control.reconcile.planner import ControllerState
 from penstock.control.reconcile.reconciler import Reconciler
@@ -19,24 +19,24 @@ from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Ref
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db.database import open_database
 from penstock.registry.location import location_of
-from penstock.registry.records import By, Document, Plan, Report, Subject
+from penstock.registry.records import AdmissionReport, Author, Document, ExaminedContent, PreparationPlan
 from penstock.registry.registry import Registry
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.snapshot import RegistrySnapshot
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 from tests.unit.control.reconcile.test_reconciler import FakeFleet
 
-ANN = By("ann", "because")
+ANN = Author("ann", "because")
 
 
 class Admission:
     """Admits whatever does not say no."""
 
-    async def plan(self, subject: Subject) -> Plan:
-        return Plan()
+    async def plan(self, subject: ExaminedContent) -> PreparationPlan:
+        return PreparationPlan()
 
-    async def examine(self, subject: Subject) -> Report:
-        return Report("it says no" if subject.graph.read_bytes() == b"no" else "", {"memory_bytes": 1})
+    async def examine(self, subject: ExaminedContent) -> AdmissionReport:
+        return AdmissionReport("it says no" if subject.graph.read_bytes() == b"no" else "", {"memory_bytes": 1})
 
 
 class Gateway:
@@ -45,7 +45,7 @@ class Gateway:
     def __init__(self, home: Path) -> None:
         place = location_of("", home, "")
         self.database = open_database(place.database, 5.0)
-        self.store = Store(self.database)
+        self.store = VersionStore(self.database)
         self.snapshot = RegistrySnapshot(self.store, place.snapshot_file)
         blobs = FolderBlobs(Path(place.blobs))
         registry = Registry(place, self.store, blobs, 1 << 20)
@@ -53,7 +53,7 @@ class Gateway:
         self.source = RegistrySource(self.snapshot, registry.layout)
         self.fleet = FakeFleet()
         self.fleet.reconciler = self.reconciler = Reconciler(self.source, self.fleet, ControllerState(), 20, 5.0)
-        parts = Parts(self.store, self.snapshot, registry, self.source, Admission(), 30.0, archived)
+        parts = RegistryAdminServices(self.store, self.snapshot, registry, self.source, Admission(), 30.0, archived)
         self.admin = RegistryAdmin(parts, self.reconciler, self)
 
     def statuses(self) -> list[VersionStatus]:
@@ -189,7 +189,7 @@ def test_what_mlflow_could_not_give_is_shown_and_its_calls_need_a_secret(tmp_pat
         with pytest.raises(Unsupported):
             gateway.admin.mlflow_called({}, b"")
         calls: list[bytes] = []
-        gateway.admin.heed_mlflow(lambda _, body: calls.append(body))
+        gateway.admin.set_mlflow_webhook(lambda _, body: calls.append(body))
         gateway.admin.mlflow_called({}, b"changed")
         assert calls == [b"changed"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile.planner import ControllerState
-from penstock.control.workers.server import Report
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.control.workers.server import WorkerReport
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.labels import SHED_REASONS
 from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS
@@ -27,13 +27,13 @@ class World:
         self.slots = [Slot.in_process() for _ in range(2)]
         self.counters = VersionCounters(self.slots, {}, SERIES_S, lambda: self.now)
 
-    def desired(self, *versions: str, applied: bool = True) -> tuple[Desired, dict[int, Report]]:
+    def desired(self, *versions: str, applied: bool = True) -> tuple[Desired, dict[int, WorkerReport]]:
         desired = Desired(5, (ModelSpec("m", tuple(VersionSpec(one, "") for one in versions)),))
-        statuses = {("m", one): VersionStatus("m", one, State.READY) for one in versions}
-        return desired, {slot: Report(10 + slot, 5 if applied else 4, dict(statuses)) for slot in range(2)}
+        statuses = {("m", one): VersionStatus("m", one, ReadyState.READY) for one in versions}
+        return desired, {slot: WorkerReport(10 + slot, 5 if applied else 4, dict(statuses)) for slot in range(2)}
 
     def departed(self, *versions: str, applied: bool = True) -> Sequence[VersionKey]:
-        return list(self.counters.departed(LEDGER, *self.desired(*versions, applied=applied)))
+        return list(self.counters.departed_versions(LEDGER, *self.desired(*versions, applied=applied)))
 
 
 def test_a_version_is_counted_over_all_slots_and_one_without_a_block_by_nothing() -> None:
@@ -82,13 +82,13 @@ def test_a_block_is_taken_back_once_its_version_is_gone_for_long_and_nobody_answ
     world.slots[1].block(2).set_in_flight(0)
     assert world.departed("1", applied=False) == []
     assert world.departed("1") == [TWO]
-    assert world.counters.known(LEDGER, *world.desired("1")) == {ONE}
+    assert world.counters.reported_versions(LEDGER, *world.desired("1")) == {ONE}
 
 
 def test_while_nothing_is_desired_yet_no_block_is_taken_back() -> None:
     world = World()
     world.now += 10 * SERIES_S
-    assert list(world.counters.departed(LEDGER, Desired(), {})) == []
+    assert list(world.counters.departed_versions(LEDGER, Desired(), {})) == []
 
 
 def test_versions_give_their_blocks_away_at_once_only_where_none_is_left() -> None:

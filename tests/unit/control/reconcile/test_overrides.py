@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from penstock.control.reconcile.overrides import overridden
-from penstock.control.reconcile.planner import Found, Materialized
+from penstock.control.reconcile.overrides import override_config
+from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
 from penstock.core.errors import InvalidInput
 
-MODEL = Found("m", {version: Materialized(f"/m/{version}/model.onnx", version, "/m") for version in "123"})
+MODEL = SourceModel("m", {version: MaterializedVersion(f"/m/{version}/model.onnx", version, "/m") for version in "123"})
 
 
 def test_it_holds_for_every_version_and_brings_its_policy() -> None:
-    latest = overridden(MODEL, '{"version_policy": {"latest": {"num_versions": 1}}}')
+    latest = override_config(MODEL, '{"version_policy": {"latest": {"num_versions": 1}}}')
     assert latest.policy.choose(latest.versions) == ("3",)
     assert MODEL.policy.choose(MODEL.versions) == ("1", "2", "3")
     configs = {
@@ -24,9 +24,9 @@ def test_it_holds_for_every_version_and_brings_its_policy() -> None:
 @pytest.mark.parametrize("config", ['{"backend": "tensorrt"}', '{"name": "other"}', "[]", ""])
 def test_one_that_does_not_suit_is_refused(config: str) -> None:
     with pytest.raises(InvalidInput):
-        overridden(MODEL, config)
+        override_config(MODEL, config)
 
 
 def test_a_model_without_versions_takes_none() -> None:
     with pytest.raises(InvalidInput, match="no version"):
-        overridden(Found("m"), "{}")
+        override_config(SourceModel("m"), "{}")

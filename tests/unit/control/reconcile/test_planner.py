@@ -11,21 +11,22 @@ from hypothesis import strategies as st
 from penstock.control.reconcile.planner import (
     UNLOADED,
     ControllerState,
-    Found,
-    Materialized,
-    Observed,
-    Plan,
+    MaterializedVersion,
+    ObservedState,
+    ReconcilePlan,
+    SourceModel,
     controller_state_in,
     controller_state_out,
+    has_pending_alias,
     next_expiry,
-    pending,
     plan,
 )
 from penstock.core.versions import VersionPolicy
 
 
-def found(name: str, *versions: str, tag: str = "a", config: str = "", **rest: object) -> Found:
-    return Found(name, {v: Materialized(f"/m/{name}/{v}", tag, f"/m/{name}", config) for v in versions}, **rest)  # type: ignore[arg-type]
+def found(name: str, *versions: str, tag: str = "a", config: str = "", **rest: object) -> SourceModel:
+    materialized = {v: MaterializedVersion(f"/m/{name}/{v}", tag, f"/m/{name}", config) for v in versions}
+    return SourceModel(name, materialized, **rest)  # type: ignore[arg-type]
 
 
 def test_every_version_gets_a_block_of_its_own_and_keeps_it() -> None:
@@ -50,7 +51,7 @@ def test_a_version_without_a_free_block_is_unavailable_and_says_why() -> None:
 def test_a_block_is_given_out_again_only_after_it_is_cleared() -> None:
     first = plan([found("old", "1")], ControllerState(), 1)
     assert plan([found("new", "1")], first.state, 1).desired.models[0].versions == ()
-    again = plan([found("new", "1")], first.state, 1, Observed(reusable=[("old", "1")]))
+    again = plan([found("new", "1")], first.state, 1, ObservedState(reusable=[("old", "1")]))
     assert again.cleared == (1,)
     assert again.desired.models[0].versions[0].block == 1
     assert set(again.state.blocks) == {("new", "1")}
@@ -69,7 +70,7 @@ def test_every_block_is_cleared_when_it_is_given_out_and_never_while_it_is_used(
 
 def test_a_block_in_use_is_not_given_away() -> None:
     first = plan([found("m", "1")], ControllerState(), 1)
-    again = plan([found("m", "1", "2")], first.state, 1, Observed(reusable=[("m", "1")]))
+    again = plan([found("m", "1", "2")], first.state, 1, ObservedState(reusable=[("m", "1")]))
     assert again.cleared == ()
     assert [spec.version for spec in again.desired.models[0].versions] == ["1"]
 
@@ -80,7 +81,7 @@ def test_no_two_versions_ever_share_a_block(rounds: list[list[tuple[str, str]]])
     for wanted in rounds:
         names = {name for name, _ in wanted}
         models = [found(name, *sorted({v for n, v in wanted if n == name})) for name in names]
-        planned = plan(models, state, last, Observed(reusable=list(state.blocks)))
+        planned = plan(models, state, last, ObservedState(reusable=list(state.blocks)))
         state = planned.state
         used = [spec.block for model in planned.desired.models for spec in model.versions]
         assert len(used) == len(set(used))
@@ -91,7 +92,7 @@ def test_no_two_versions_ever_share_a_block(rounds: list[list[tuple[str, str]]])
 
 
 def test_the_tag_changes_with_content_configuration_and_attempt() -> None:
-    def tag(model: Found, state: ControllerState | None = None) -> str:
+    def tag(model: SourceModel, state: ControllerState | None = None) -> str:
         return plan([model], state or ControllerState(), 5).desired.models[0].versions[0].tag
 
     same = found("m", "1")
@@ -152,7 +153,7 @@ def test_a_partial_ledger_is_as_at_the_beginning(stored: dict[str, int]) -> None
 LATEST = VersionPolicy("latest", 1)
 
 
-def served(planned: Plan) -> list[str]:
+def served(planned: ReconcilePlan) -> list[str]:
     return [spec.version for spec in planned.desired.models[0].versions]
 
 
@@ -164,11 +165,11 @@ def test_an_alias_keeps_its_version_served_and_moves_on_when_the_new_one_is_read
     second = plan(wanted, first.state, 5)
     assert second.desired.models[0].aliases == {"champion": "1"}
     assert served(second) == ["1", "3"]
-    assert pending(wanted, second.state)
-    third = plan(wanted, second.state, 5, Observed(ready={("m", "3")}))
+    assert has_pending_alias(wanted, second.state)
+    third = plan(wanted, second.state, 5, ObservedState(ready={("m", "3")}))
     assert third.desired.models[0].aliases == {"champion": "3"}
     assert served(third) == ["3"]
-    assert not pending(wanted, third.state)
+    assert not has_pending_alias(wanted, third.state)
 
 
 @pytest.mark.parametrize(
@@ -183,15 +184,15 @@ def test_an_alias_moves_at_once_where_its_old_version_cannot_stay(versions: tupl
 
 
 def test_what_the_policy_lets_go_stays_warm_for_a_while() -> None:
-    first = plan([found("m", "1", policy=LATEST, keep_warm_s=60.0)], ControllerState(), 5, Observed(now=1000.0))
+    first = plan([found("m", "1", policy=LATEST, keep_warm_s=60.0)], ControllerState(), 5, ObservedState(now=1000.0))
     newer = [found("m", "1", "2", policy=LATEST, keep_warm_s=60.0)]
-    second = plan(newer, first.state, 5, Observed(now=1010.0))
+    second = plan(newer, first.state, 5, ObservedState(now=1010.0))
     assert served(second) == ["1", "2"]
     assert next_expiry(second.state) == 1070.0
-    third = plan(newer, second.state, 5, Observed(now=1069.0))
+    third = plan(newer, second.state, 5, ObservedState(now=1069.0))
     assert served(third) == ["1", "2"]
     assert next_expiry(third.state) == 1070.0
-    last = plan(newer, third.state, 5, Observed(now=1070.0))
+    last = plan(newer, third.state, 5, ObservedState(now=1070.0))
     assert served(last) == ["2"]
     assert next_expiry(last.state) is None
 

@@ -6,25 +6,25 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import pytest
 
-from penstock.control.reconcile.planner import ControllerState, Found, Materialized
+from penstock.control.reconcile.planner import ControllerState, MaterializedVersion, SourceModel
 from penstock.control.reconcile.reconciler import FATAL_LOADS, WAITING, Reconciler
-from penstock.control.workers.server import Report
-from penstock.core.desired import Desired, State, VersionStatus
+from penstock.control.workers.server import WorkerReport
+from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import DeadlineExceeded, InvalidInput, NotFound, Overloaded
 from penstock.core.versions import VersionKey, VersionPolicy
 
 
-def found(name: str, *versions: str, tag: str = "a", problem: str = "", **rest: object) -> Found:
-    return Found(name, {v: Materialized(f"/m/{v}", tag) for v in versions}, problem=problem, **rest)  # type: ignore[arg-type]
+def found(name: str, *versions: str, tag: str = "a", problem: str = "", **rest: object) -> SourceModel:
+    return SourceModel(name, {v: MaterializedVersion(f"/m/{v}", tag) for v in versions}, problem=problem, **rest)  # type: ignore[arg-type]
 
 
 class FakeSource:
     """Models a test puts there."""
 
-    def __init__(self, *models: Found) -> None:
+    def __init__(self, *models: SourceModel) -> None:
         self.models = list(models)
 
-    async def scan(self, settled_only: bool, retry: str = "") -> list[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> list[SourceModel]:
         if not self.models:
             raise InvalidInput("the model folder holds no model")
         return self.models
@@ -37,14 +37,14 @@ class FakeFleet:
 
     def __init__(self) -> None:
         self.reconciler: Reconciler | None = None
-        self.reports_by_slot = {0: Report(10), 1: Report(11)}
+        self.reports_by_slot = {0: WorkerReport(10), 1: WorkerReport(11)}
         self.saved = ControllerState()
         self.cleared: list[int] = []
         self.gone: list[VersionKey] = []
         self.answer: Callable[[str, str], str | None] = lambda model, version: ""
 
     @property
-    def reports(self) -> Mapping[int, Report]:
+    def reports(self) -> Mapping[int, WorkerReport]:
         return self.reports_by_slot
 
     def publish(self, desired: Desired) -> None:
@@ -58,12 +58,12 @@ class FakeFleet:
                 for spec in model.versions:
                     reason = self.answer(model.name, spec.version)
                     if reason is not None:
-                        state = State.UNAVAILABLE if reason else State.READY
+                        state = ReadyState.UNAVAILABLE if reason else ReadyState.READY
                         status = VersionStatus(model.name, spec.version, state, reason, spec.tag)
                         report.versions[model.name, spec.version] = status
             report.applied = desired.revision
         assert self.reconciler is not None
-        self.reconciler.changed()
+        self.reconciler.on_report()
 
     def save(self, state: ControllerState) -> None:
         self.saved = state
@@ -71,7 +71,7 @@ class FakeFleet:
     def reusable(self, state: ControllerState) -> Collection[VersionKey]:
         return ()
 
-    def departed(self, state: ControllerState) -> Collection[VersionKey]:
+    def departed_versions(self, state: ControllerState) -> Collection[VersionKey]:
         return [key for key in self.gone if key in state.blocks]
 
     def clear(self, block: int) -> None:
@@ -80,7 +80,7 @@ class FakeFleet:
 
 def with_reconciler(
     act: Callable[[Reconciler, FakeSource, FakeFleet], Awaitable[None]],
-    *models: Found,
+    *models: SourceModel,
     state: ControllerState | None = None,
     load_s: float = 5.0,
 ) -> None:
@@ -228,11 +228,11 @@ def test_only_so_many_requests_wait() -> None:
 def test_a_version_that_ends_its_workers_is_left_out_until_it_is_asked_for() -> None:
     async def act(reconciler: Reconciler, source: FakeSource, fleet: FakeFleet) -> None:
         tag = reconciler.desired.models[0].versions[0].tag
-        loading = VersionStatus("a", "1", State.LOADING, tag=tag)
-        innocent = VersionStatus("b", "1", State.READY, tag="x")
+        loading = VersionStatus("a", "1", ReadyState.LOADING, tag=tag)
+        innocent = VersionStatus("b", "1", ReadyState.READY, tag="x")
         for _ in range(FATAL_LOADS):
             assert served(reconciler) == {"a": ["1"], "b": ["1"]}
-            reconciler.died(Report(9, versions={("a", "1"): loading, ("b", "1"): innocent}))
+            reconciler.on_worker_death(WorkerReport(9, versions={("a", "1"): loading, ("b", "1"): innocent}))
         assert served(reconciler) == {"a": [], "b": ["1"]}
         assert "killed the worker" in reconciler.desired.models[0].unavailable["1"]
         await reconciler.load("a", None)

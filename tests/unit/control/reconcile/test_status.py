@@ -2,22 +2,29 @@
 
 import pytest
 
-from penstock.control.reconcile.status import applied, model_statuses, needed_workers, readiness, tried, version_status
-from penstock.control.workers.server import Report
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.control.reconcile.status import (
+    is_applied,
+    load_results,
+    model_statuses,
+    needed_workers,
+    readiness,
+    version_status,
+)
+from penstock.control.workers.server import WorkerReport
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 
 SPEC = VersionSpec("1", "/m/1", tag="new")
 MODEL = ModelSpec("m", (SPEC,))
-READY = VersionStatus("m", "1", State.READY, tag="new")
-LOADING = VersionStatus("m", "1", State.LOADING, tag="new")
-FAILED = VersionStatus("m", "1", State.UNAVAILABLE, "bad graph", tag="new")
-KEPT = VersionStatus("m", "1", State.READY, "bad graph", tag="new")
-OLD = VersionStatus("m", "1", State.READY, tag="old")
+READY = VersionStatus("m", "1", ReadyState.READY, tag="new")
+LOADING = VersionStatus("m", "1", ReadyState.LOADING, tag="new")
+FAILED = VersionStatus("m", "1", ReadyState.UNAVAILABLE, "bad graph", tag="new")
+KEPT = VersionStatus("m", "1", ReadyState.READY, "bad graph", tag="new")
+OLD = VersionStatus("m", "1", ReadyState.READY, tag="old")
 
 
-def reports(*said: VersionStatus | None) -> dict[int, Report]:
+def reports(*said: VersionStatus | None) -> dict[int, WorkerReport]:
     return {
-        index: Report(index, versions={} if status is None else {("m", "1"): status})
+        index: WorkerReport(index, versions={} if status is None else {("m", "1"): status})
         for index, status in enumerate(said)
     }
 
@@ -25,18 +32,18 @@ def reports(*said: VersionStatus | None) -> dict[int, Report]:
 @pytest.mark.parametrize(
     ("said", "state", "reason"),
     [
-        ([READY, READY], State.READY, ""),
-        ([READY, LOADING], State.LOADING, ""),
-        ([READY, None], State.LOADING, ""),
-        ([READY], State.LOADING, ""),
-        ([], State.LOADING, ""),
-        ([READY, FAILED], State.UNAVAILABLE, "bad graph"),
-        ([FAILED, LOADING], State.UNAVAILABLE, "bad graph"),
-        ([READY, KEPT], State.READY, "bad graph"),
+        ([READY, READY], ReadyState.READY, ""),
+        ([READY, LOADING], ReadyState.LOADING, ""),
+        ([READY, None], ReadyState.LOADING, ""),
+        ([READY], ReadyState.LOADING, ""),
+        ([], ReadyState.LOADING, ""),
+        ([READY, FAILED], ReadyState.UNAVAILABLE, "bad graph"),
+        ([FAILED, LOADING], ReadyState.UNAVAILABLE, "bad graph"),
+        ([READY, KEPT], ReadyState.READY, "bad graph"),
     ],
 )
 def test_a_version_stands_as_it_does_where_it_stands_worst(
-    said: list[VersionStatus | None], state: State, reason: str
+    said: list[VersionStatus | None], state: ReadyState, reason: str
 ) -> None:
     assert version_status("m", SPEC, reports(*said), 2) == VersionStatus("m", "1", state, reason, "new")
 
@@ -55,20 +62,20 @@ def test_a_version_stands_as_it_does_where_it_stands_worst(
 def test_an_attempt_to_load_has_ended_when_every_worker_tried(
     said: list[VersionStatus | None], outcome: dict[str, str] | None
 ) -> None:
-    assert tried(MODEL, reports(*said), 2) == outcome
+    assert load_results(MODEL, reports(*said), 2) == outcome
 
 
 def test_a_model_without_versions_has_failed_at_once() -> None:
-    assert tried(ModelSpec("m", unavailable={"": "no version"}), {}, 2) == {"": "no version"}
+    assert load_results(ModelSpec("m", unavailable={"": "no version"}), {}, 2) == {"": "no version"}
 
 
 def test_known_versions_are_listed_in_order() -> None:
     model = ModelSpec("m", (VersionSpec("10", "/m/10"), VersionSpec("2", "/m/2")), {}, {"3": "broken"})
     listed = model_statuses(model, {}, 1)
     assert [(one.version, one.state) for one in listed] == [
-        ("2", State.LOADING),
-        ("3", State.UNAVAILABLE),
-        ("10", State.LOADING),
+        ("2", ReadyState.LOADING),
+        ("3", ReadyState.UNAVAILABLE),
+        ("10", ReadyState.LOADING),
     ]
 
 
@@ -103,6 +110,6 @@ def test_all_workers_are_needed_at_the_start_and_one_later(stated: int | None, b
 
 def test_a_desired_state_is_applied_when_no_connected_worker_is_behind() -> None:
     desired = Desired(3)
-    assert applied(desired, [])
-    assert applied(desired, [Report(1, applied=3), Report(2, applied=4)])
-    assert not applied(desired, [Report(1, applied=3), Report(2, applied=2)])
+    assert is_applied(desired, [])
+    assert is_applied(desired, [WorkerReport(1, applied=3), WorkerReport(2, applied=4)])
+    assert not is_applied(desired, [WorkerReport(1, applied=3), WorkerReport(2, applied=2)])

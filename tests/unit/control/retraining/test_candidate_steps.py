@@ -12,7 +12,7 @@ from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.desired import Desired
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.policies import policy_in
-from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord
+from penstock.registry.records import AdmissionReport, Author, Content, Document, ModelRecord, VersionRecord
 from tests.unit.control.retraining.test_rules import Room
 from tests.unit.control.trials import ME
 
@@ -29,13 +29,13 @@ class Pushed(Room):
         self.world.crown("2")
         self.act(lambda: self.rules.ask("m", {}, ME))
 
-    async def begin_as_leader(self, _model: str, document: Document, by: By) -> Document:
+    async def begin_as_leader(self, _model: str, document: Document, by: Author) -> Document:
         if self.refusal:
             raise Refused(self.refusal)
         self.begun.append({**document, "by": by.actor})
         return document
 
-    async def tried(self, _: str) -> set[str]:
+    async def versions_tried(self, _: str) -> set[str]:
         self.read += 1
         return {one["to"] for one in self.begun}
 
@@ -45,7 +45,7 @@ class Pushed(Room):
     def _version(self, version: str) -> VersionRecord:
         at = datetime.fromtimestamp(1_000_000.0 + (5 if version == "3" else -5), UTC).isoformat()
         size = self.bytes if version == "3" else 1
-        return VersionRecord("m", version, Content("sha256:0", size, "onnx", ()), at, "me", report=Report())
+        return VersionRecord("m", version, Content("sha256:0", size, "onnx", ()), at, "me", report=AdmissionReport())
 
     def go(self) -> list[tuple[str, str]]:
         """Two steps: gates are judged beside the first; the rollouts begun so far."""
@@ -60,7 +60,7 @@ class Pushed(Room):
         return [(one["from"], one["to"]) for one in self.begun]
 
     def state(self) -> list[tuple[str, str]]:
-        [shown] = self.act(lambda: self.rules.candidates.shown("m"))
+        [shown] = self.act(lambda: self.rules.candidates.to_api("m"))
         return [(one["version"], one["state"]) for one in shown["candidates"]]
 
 
@@ -100,7 +100,7 @@ def test_an_exam_that_is_asked_for_is_not_left_out_while_a_version_is_not_served
     room.world.fleet.decorate = without_the_new_one
     room.world.fleet.renew()
     assert room.go() == []
-    [shown] = room.act(lambda: room.rules.candidates.shown("m"))
+    [shown] = room.act(lambda: room.rules.candidates.to_api("m"))
     assert [one["reasons"] for one in shown["candidates"]] == [["its exam waits until versions 3 and 2 are served"]]
     assert "io.penstock.candidate.passed.v1" not in {one["type"] for one in room.world.traffic.events("m")}
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_approved(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         room.act(lambda: room.rules.candidates.approve("m", "9", ME))
     with pytest.raises(NotFound):
-        room.act(lambda: room.rules.candidates.shown("n"))
+        room.act(lambda: room.rules.candidates.to_api("n"))
     (tmp_path / "other").mkdir()
     quiet = Room(tmp_path / "other")
     with pytest.raises(Conflict):

@@ -11,14 +11,14 @@ import pytest
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining import candidates as module
 from penstock.control.retraining.candidates import Candidates
-from penstock.control.retraining.row_source import Gathered, RowSource
+from penstock.control.retraining.row_source import AvailableRows, RowSource
 from penstock.core.errors import NotReady
-from penstock.core.gates import Exam, Marks
+from penstock.core.gates import Exam, ExamScores
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.tensors import Tensor
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
-from penstock.monitor.captured_rows import Labelled
-from penstock.registry.records import By, Content, Document, ModelRecord, Report, VersionRecord
+from penstock.monitor.captured_rows import LabelledRows
+from penstock.registry.records import AdmissionReport, Author, Content, Document, ModelRecord, VersionRecord
 from penstock.registry.stores.outbox import Outbox
 from tests.harness import PATIENCE_S
 from tests.unit.control.trials import World
@@ -38,9 +38,9 @@ class Room:
         )
         self.marks: float | Exception = 0.5
         self.tries: list[int] = []
-        monkeypatch.setattr(module, "examine", self._examine)
-        rows = Labelled([Tensor("x", "FP32", np.zeros((200, 1), np.float32))], np.zeros(200))
-        monkeypatch.setattr(RowSource, "labelled", lambda *_: (rows, Gathered(len(rows.labels), {}, {})))
+        monkeypatch.setattr(module, "run_exam", self._examine)
+        rows = LabelledRows([Tensor("x", "FP32", np.zeros((200, 1), np.float32))], np.zeros(200))
+        monkeypatch.setattr(RowSource, "labelled", lambda *_: (rows, AvailableRows(len(rows.labels), {}, {})))
         document = rule_state_out(RuleState(in_flight=InFlight("1", 0.0)))
         self.outbox.commit("m", 0, document)
         self.open()
@@ -50,7 +50,7 @@ class Room:
         self.tries.append(tries)
         if isinstance(self.marks, Exception):
             raise self.marks
-        return Exam(Marks(200, self.marks, 0.8), tries=tries)
+        return Exam(ExamScores(200, self.marks, 0.8), tries=tries)
 
     def open(self) -> None:
         """As another process does."""
@@ -64,14 +64,14 @@ class Room:
     def feature_names(self, _: tuple[str, str]) -> tuple[str, ...]:
         return ("age", "income")
 
-    async def begin_as_leader(self, _model: str, _document: Document, _by: By) -> Document:
+    async def begin_as_leader(self, _model: str, _document: Document, _by: Author) -> Document:
         raise AssertionError("nobody has approved")
 
-    async def tried(self, _: str) -> set[str]:
+    async def versions_tried(self, _: str) -> set[str]:
         return set()
 
     def _record(self, _: str) -> ModelRecord:
-        record = VersionRecord("m", "1", Content("sha256:0", 1, "onnx", ()), LATE, "me", report=Report())
+        record = VersionRecord("m", "1", Content("sha256:0", 1, "onnx", ()), LATE, "me", report=AdmissionReport())
         return ModelRecord("m", 1, versions=dict.fromkeys(("1", "2", "3"), record))
 
     def step(self, version: str) -> Document:
@@ -80,9 +80,9 @@ class Room:
         async def act() -> Document:
             spec = self.world.fleet.desired.models[0]
             versions = self._record("m").versions
-            self.candidates._passed(spec, versions, version, "1", self.policy.limits.gates)
+            self.candidates._has_passed(spec, versions, version, "1", self.policy.limits.gates)
             await asyncio.gather(*self.candidates._exams.values())
-            shown = await self.candidates.shown("m")
+            shown = await self.candidates.to_api("m")
             found: Document = next(one for one in shown["candidates"] if one["version"] == version)
             return found
 
@@ -139,9 +139,9 @@ def test_a_database_that_is_away_makes_it_wait(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(room.outbox, "rule_state", away)
     verdict = asyncio.run(
-        room.candidates._examined(
+        room.candidates._after_exam(
             room.world.fleet.desired.models[0],
-            module.Verdict(room.policy.limits.gates, "1", 0.0),
+            module.CandidateVerdict(room.policy.limits.gates, "1", 0.0),
             "2",
             room.policy.limits.gates.held_out or pytest.fail("no exam"),
         )
@@ -155,18 +155,18 @@ def test_exams_hold_up_no_step_of_other_models(tmp_path: Path, monkeypatch: pyte
     def hang(*_: Any, **__: Any) -> Exam:
         under_way.release()
         assert go.wait(PATIENCE_S)
-        return Exam(Marks(200, 0.9, 0.8))
+        return Exam(ExamScores(200, 0.9, 0.8))
 
     async def act() -> None:
-        monkeypatch.setattr(module, "examine", hang)
+        monkeypatch.setattr(module, "run_exam", hang)
         spec, versions = room.world.fleet.desired.models[0], room._record("m").versions
         for version in ("2", "3"):
-            room.candidates._passed(spec, versions, version, "1", room.policy.limits.gates)
+            room.candidates._has_passed(spec, versions, version, "1", room.policy.limits.gates)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(module.EXAMS):
                 await asyncio.to_thread(under_way.acquire)
             await room.candidates.step(spec, "1")  # both threads of exams are taken, and it needs none of them
-            assert len((await room.candidates.shown("m"))["candidates"]) == 0
+            assert len((await room.candidates.to_api("m"))["candidates"]) == 0
             go.set()
             await asyncio.gather(*room.candidates._exams.values())
 

@@ -19,9 +19,9 @@ from penstock.core.errors import NotReady
 from penstock.core.sinks import SinkSpec
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
 from penstock.registry.db.lease import LeaseHolder
-from penstock.registry.records import By, Document
+from penstock.registry.records import Author, Document
 from penstock.registry.stores.outbox import Outbox
-from penstock.registry.stores.traffic import Event, event_id
+from penstock.registry.stores.traffic import TrialEvent, event_id
 from tests.harness import PATIENCE_S, reached
 from tests.integration.traffic.test_retraining import receiving
 from tests.unit.control.trials import World
@@ -76,16 +76,16 @@ class Room:
         database = self.world.database
         database.lease.release(database)
         database.lease = LeaseHolder(steady=lambda: 0.0)
-        assert database.lead()
+        assert database.acquire_leadership()
 
     def ask(self, key: str) -> None:
         data: Document = {"model": "m", "version": "1", "rule": "r"}
         revision = self.outbox.rule_state("m")[1]
-        self.outbox.commit("m", revision, {}, Event(KIND, "models/m/versions/1", key, data), ["train"])
+        self.outbox.commit("m", revision, {}, TrialEvent(KIND, "models/m/versions/1", key, data), ["train"])
 
     def request(self, key: str, *sinks: str) -> None:
         """Ask as rules do."""
-        event = Event(KIND, "models/m/versions/1", key, {"model": "m", "version": "1", "rule": "r"})
+        event = TrialEvent(KIND, "models/m/versions/1", key, {"model": "m", "version": "1", "rule": "r"})
         flight = InFlight("1", self.world.clock(), event_id(event))
         document = rule_state_out(RuleState(in_flight=flight))
         self.outbox.commit("m", self.outbox.rule_state("m")[1], document, event, sinks or ["train"])
@@ -148,7 +148,7 @@ def test_a_training_that_fails_is_run_once_and_told_with_its_output(tmp_path: Pa
     assert told["reason"] == "the command ended with 3; its last output:"
     assert told["output"] == ["no rows"]
     assert room.outbox.deliveries("m")[0]["error"].endswith("no rows")
-    room.outbox.replay("m", By("me", "again"))
+    room.outbox.replay("m", Author("me", "again"))
     room.step()
     assert runs(tmp_path) == 2
     assert len(room.told()) == 2
@@ -255,7 +255,7 @@ def test_a_request_whose_training_failed_is_over_until_it_is_run_again(tmp_path:
     room.request("a")
     room.step()
     assert room.under_way() is None
-    room.outbox.replay("m", By("me", "again"))
+    room.outbox.replay("m", Author("me", "again"))
     assert room.under_way() is not None
     room.step()
     assert (runs(tmp_path), room.under_way()) == (2, None)
@@ -283,7 +283,7 @@ def test_the_failed_training_of_an_older_request_ends_no_newer_one(tmp_path: Pat
     room.request("a")
     [older] = room.outbox.due()
     room.request("b")
-    room.outbox.given_up(older, "it failed", Event("delivery.failed.v1", "models/m", "1", {}), [])
+    room.outbox.mark_dead(older, "it failed", TrialEvent("delivery.failed.v1", "models/m", "1", {}), [])
     assert room.under_way() is not None
 
 

@@ -13,20 +13,20 @@ from penstock.control.retraining.fleet_rows import FleetRows, home_name
 from penstock.control.retraining.row_answers import RowAnswers
 from penstock.control.retraining.row_source import RowSource
 from penstock.core.errors import NotReady
-from penstock.core.row_shares import Amount
+from penstock.core.row_shares import RowAmount
 from penstock.core.tensors import Tensor
 from penstock.engine.scratch import is_scratch
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import CAPTURES, AnsweredRequest, CaptureWriter
-from penstock.monitor.captured_rows import Selection
+from penstock.monitor.captured_rows import RowSelection
 from penstock.monitor.columns import Columns
 from penstock.monitor.feedback import Feedback
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
-from penstock.registry.stores.gateways import Gateway, GatewayStore
+from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.row_requests import RowRequest, RowRequestStore
 from tests.leases import leading
 
@@ -58,7 +58,7 @@ class Fleet:
     def join(self, name: str, blobs: FolderBlobs | None = None) -> RowAnswers:
         home, shared = self._room / name, blobs or self.blobs
         member = RowAnswers(self.requests, lambda: shared, name, home, self._room / "blobs" / "incoming")
-        self.gateways.beat(Gateway(name, "host", "1", 0.0, 0, {}, home_name(home)))
+        self.gateways.beat(GatewayDescription(name, "host", "1", 0.0, 0, {}, home_name(home)))
         self.members[name] = member
         return member
 
@@ -94,7 +94,7 @@ class Fleet:
 
     def table(self, share: float = 0.0) -> tuple[list[str], Any]:
         file = self._room / "rows.parquet"
-        gathered = self.source.table(Selection(*TARGET, share), file)
+        gathered = self.source.table(RowSelection(*TARGET, share), file)
         return (parquet.read_table(file).column("id").to_pylist() if gathered.rows else []), gathered
 
     def leftovers(self) -> list[str]:
@@ -145,7 +145,7 @@ def test_labels_come_along_and_held_out_rows_stay_apart(fleet: Fleet) -> None:
         fleet.keep(name, *ids[name], label=1.0)
     trained, _ = fleet.table(0.5)
     assert set(parquet.read_table(fleet._room / "rows.parquet").column("label").to_pylist()) == {1.0}
-    found, gathered = fleet.source.labelled(Selection(*TARGET, 0.5, for_exam=True))
+    found, gathered = fleet.source.labelled(RowSelection(*TARGET, 0.5, for_exam=True))
     assert found is not None
     assert gathered.rows == len(found.labels) == 40 - len(trained)
     assert set(gathered.gateways) == {"a", "b"}
@@ -156,7 +156,7 @@ def test_labels_come_along_and_held_out_rows_stay_apart(fleet: Fleet) -> None:
 def test_an_exam_without_labels_has_no_rows(fleet: Fleet) -> None:
     fleet.join("b")
     fleet.keep("b", "b1", "b2", "b3")
-    found, gathered = fleet.source.labelled(Selection(*TARGET, 0.5, for_exam=True))
+    found, gathered = fleet.source.labelled(RowSelection(*TARGET, 0.5, for_exam=True))
     assert (found, gathered.rows) == (None, 0)
 
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_handed_over_is_told_at_once(fleet: Fleet, monkeypatch: p
 def test_what_nobody_has_fetched_is_deleted_by_who_wrote_it(fleet: Fleet) -> None:
     fleet.join("b")
     fleet.keep("b", "b1")
-    fleet.requests.ask(RowRequest("r1", "a", *TARGET, 0.0, False, Amount(9, 999)))
+    fleet.requests.ask(RowRequest("r1", "a", *TARGET, 0.0, False, RowAmount(9, 999)))
     fleet.step()
     fleet.step()
     assert len(fleet.leftovers()) == 1
@@ -226,4 +226,4 @@ def test_nothing_is_asked_of_the_database_while_nobody_asks_for_rows(
 
     monkeypatch.setattr(RowRequestStore, "open", asked)
     asyncio.run(fleet.members["a"].step())
-    assert not GatewayStore(fleet._database).beat(Gateway("a", "host", "1", 0.0, 0, {}))
+    assert not GatewayStore(fleet._database).beat(GatewayDescription("a", "host", "1", 0.0, 0, {}))

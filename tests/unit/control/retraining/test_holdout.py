@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.control.retraining.holdout import examine
+from penstock.control.retraining.holdout import run_exam
 from penstock.core.desired import VersionSpec
 from penstock.core.errors import Refused
-from penstock.core.gates import HeldOut
+from penstock.core.gates import HoldoutGate
 from penstock.core.tensors import Tensor
-from penstock.monitor.captured_rows import Labelled
+from penstock.monitor.captured_rows import LabelledRows
 from tests import zoo
 from tests.integration.traffic.drive import FEATURES, scorer
 
@@ -32,22 +32,22 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VersionSpec]
     return {name: VersionSpec(name, str(room / f"{name}.onnx")) for name in graphs}
 
 
-def rows(number: int = 300, **shift: float) -> Labelled:
+def rows(number: int = 300, **shift: float) -> LabelledRows:
     """Rows whose label is what the good version answers, but for one in ten; the last feature is one of two sites."""
     draw = np.random.default_rng(4)
     x = draw.normal(size=(number, FEATURES)).astype(np.float32)
     x[:, -1] = draw.integers(0, 2, number)
     labels = (x @ CLASSES).argmax(axis=1).astype(float)
     labels[::10] = (labels[::10] + 1) % 3
-    return Labelled([Tensor("x", "FP32", x)], labels)
+    return LabelledRows([Tensor("x", "FP32", x)], labels)
 
 
-def asked(**more: Any) -> HeldOut:
-    return HeldOut("accuracy", **more)
+def asked(**more: Any) -> HoldoutGate:
+    return HoldoutGate("accuracy", **more)
 
 
 def test_both_are_examined_on_the_same_rows(versions: dict[str, VersionSpec]) -> None:
-    found = examine(asked(), rows(), versions["turned"], versions["good"])
+    found = run_exam(asked(), rows(), versions["turned"], versions["good"])
     assert found.whole.rows == 300
     assert found.whole.champion == pytest.approx(0.9)
     assert found.whole.candidate is not None
@@ -57,7 +57,7 @@ def test_both_are_examined_on_the_same_rows(versions: dict[str, VersionSpec]) ->
 
 def test_slices_and_noise(versions: dict[str, VersionSpec]) -> None:
     columns = (f"x[{FEATURES - 1}]", "x[0]")
-    found = examine(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
+    found = run_exam(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
     sites = {name: marks for name, marks in found.slices.items() if name.startswith(columns[0])}
     quarters = {name: marks for name, marks in found.slices.items() if name.startswith("x[0] is")}
     assert set(sites) == {"x[3] is 0", "x[3] is 1"}
@@ -68,17 +68,17 @@ def test_slices_and_noise(versions: dict[str, VersionSpec]) -> None:
         assert right == pytest.approx(270)
     assert found.noised is not None
     assert 0.4 < found.noised < 0.9
-    assert found == examine(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
+    assert found == run_exam(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
 
 
 def test_slices_are_of_the_features_by_name(versions: dict[str, VersionSpec]) -> None:
     names = [f"f{index}" for index in range(FEATURES - 1)] + ["site"]
-    found = examine(asked(columns=("site",)), rows(), versions["good"], versions["good"], names=names)
+    found = run_exam(asked(columns=("site",)), rows(), versions["good"], versions["good"], names=names)
     assert set(found.slices) == {"site is 0", "site is 1"}
 
 
 def test_a_champion_of_another_signature_is_not_compared(versions: dict[str, VersionSpec]) -> None:
-    found = examine(asked(), rows(), versions["good"], versions["wide"])
+    found = run_exam(asked(), rows(), versions["good"], versions["wide"])
     assert found.whole.candidate == pytest.approx(0.9)
     assert found.whole.champion is None
 
@@ -96,4 +96,4 @@ def test_who_cannot_be_examined(
     versions: dict[str, VersionSpec], candidate: str, more: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Refused, match=reason):
-        examine(asked(**more), rows(), versions[candidate], versions["good"])
+        run_exam(asked(**more), rows(), versions[candidate], versions["good"])

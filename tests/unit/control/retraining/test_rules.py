@@ -11,10 +11,10 @@ from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.rules import MANUAL, Retraining
 from penstock.core.errors import InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy, policy_in
-from penstock.core.triggers.rules import Outcome
+from penstock.core.triggers.rules import RuleOutcome
 from penstock.core.triggers.state import RuleState, rule_state_in
 from penstock.core.versions import CHAMPION
-from penstock.registry.records import By, Document, ModelRecord
+from penstock.registry.records import Author, Document, ModelRecord
 from penstock.registry.stores.outbox import Outbox
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point
@@ -57,10 +57,10 @@ class Room:
     def describe(self, _model: str, _version: str) -> Document:
         return {"features": [DRIFTING] if self.drifts else [], "requests": self.requests}
 
-    async def begin_as_leader(self, _model: str, _document: Document, _by: By) -> Document:
+    async def begin_as_leader(self, _model: str, _document: Document, _by: Author) -> Document:
         raise AssertionError("nobody asked for a rollout")
 
-    async def tried(self, _: str) -> set[str]:
+    async def versions_tried(self, _: str) -> set[str]:
         return set()
 
     def _record(self, model: str) -> ModelRecord:
@@ -94,7 +94,7 @@ def test_a_rule_asks_once_and_the_request_is_under_way(room: Room) -> None:
     assert room.step(60).in_flight == asked.in_flight
     kinds = [one["type"].removeprefix("io.penstock.") for one in room.world.traffic.events("m")]
     assert kinds == ["retraining.requested.v1"]
-    assert Point(metrics.RETRAINING_REQUESTS, ("m", "r", Outcome.REQUESTED), 1) in list(room.rules.readings())
+    assert Point(metrics.RETRAINING_REQUESTS, ("m", "r", RuleOutcome.REQUESTED), 1) in list(room.rules.readings())
 
 
 @pytest.mark.parametrize(("retraining", "pinned"), [({"auto_rollout": {}}, "3"), ({"approval": True}, "3"), ({}, None)])
@@ -194,7 +194,7 @@ def test_what_burn_rates_look_back_on_is_bounded_and_of_one_version(room: Room) 
 
 def test_people_ask_whatever_the_rules_say(room: Room) -> None:
     room.drifts = False
-    [told] = room.act(lambda: room.rules.ask("m", {}, By("me", "a new season")))
+    [told] = room.act(lambda: room.rules.ask("m", {}, Author("me", "a new season")))
     assert (told["version"], told["sinks"]) == ("3", ["log"])
     [event] = room.world.traffic.events("m")
     assert (event["data"]["rule"], event["data"]["reason"]) == (MANUAL, "a new season")

@@ -10,7 +10,7 @@ from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.slo_history import STEPS, SloHistories
 from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy, policy_in
-from penstock.core.triggers.burn_rate import Counts
+from penstock.core.triggers.burn_rate import RequestCounts
 
 T = TypeVar("T")
 KEY = ("m", "1")
@@ -35,15 +35,15 @@ class Notes:
     """Counts in memory, as the database has them; ``away`` says that it is."""
 
     def __init__(self) -> None:
-        self.rows: list[Counts] = []
+        self.rows: list[RequestCounts] = []
         self.kept_s = 0.0
         self.away = False
 
-    def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> Sequence[Counts]:
+    def requests_over_time(self, key: tuple[str, str], slow_ms: float) -> Sequence[RequestCounts]:
         assert (key, slow_ms) == (KEY, 0.0)
         return tuple(self.rows)
 
-    def note_requests(self, key: tuple[str, str], _: float, counts: Counts, kept_s: float) -> None:
+    def note_requests(self, key: tuple[str, str], _: float, counts: RequestCounts, kept_s: float) -> None:
         if self.away:
             raise NotReady("the database is away")
         assert key == KEY
@@ -93,7 +93,7 @@ def test_counts_that_could_not_be_written_down_were_not_taken() -> None:
 
 def test_counts_of_a_clock_that_was_set_back_are_left_out() -> None:
     notes = Notes()
-    notes.rows = [Counts(0, 0), Counts(1000, 900)]
+    notes.rows = [RequestCounts(0, 0), RequestCounts(1000, 900)]
     assert add(SloHistories(notes, run), 10, 100) == [(0, 0), (10, 100)]
 
 
@@ -103,6 +103,6 @@ def test_models_without_such_rules_have_no_history() -> None:
     assert add(histories, 0, 10, MonitorPolicy()) == []
     assert not notes.rows
     add(histories, 0, 10)
-    histories.keep({"other"})
+    histories.forget_others({"other"})
     notes.rows.clear()
     assert add(histories, 10, 20) == [(10, 0)]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from penstock.control.sinks import NotStarted, SinkContext, SinkFault, plugins
-from penstock.control.sinks.base import Commands
+from penstock.control.sinks.base import RunningCommands
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.plugins import load_plugins, send
@@ -380,7 +380,7 @@ def sleeping() -> "subprocess.Popen[bytes]":
 
 
 def test_what_would_begin_after_the_end_ends_at_once() -> None:
-    commands = Commands()
+    commands = RunningCommands()
     with sleeping() as first, commands.running(first.pid):
         assert first.poll() is None
         commands.end()

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.reconcile.planner import Found
-from penstock.control.reconcile.reconciler import NothingYet
-from penstock.control.sources.folder import ARRIVING, EXAMINED, RETRY_S, FolderContents
-from penstock.control.sources.repositories import Repository
+from penstock.control.reconcile.planner import SourceModel
+from penstock.control.reconcile.reconciler import NoModelsYet
+from penstock.control.sources.folder import ARRIVING, BEING_EXAMINED, RETRY_S, FolderContents
+from penstock.control.sources.repositories import SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
-from penstock.registry.records import Plan, Report, Subject
-from penstock.registry.repository.copies import Copies
+from penstock.registry.records import AdmissionReport, ExaminedContent, PreparationPlan
+from penstock.registry.repository.copies import RepositoryCopies
 from penstock.registry.repository.local import LocalTree
-from penstock.registry.repository.verdicts import Verdicts
+from penstock.registry.repository.verdicts import VerdictCache
 
 SETTLE_S = 2.0
 
@@ -28,14 +28,14 @@ class Admission:
         self.examined: list[bytes] = []
         self.away = False
 
-    async def plan(self, subject: Subject) -> Plan:
-        return Plan()
+    async def plan(self, subject: ExaminedContent) -> PreparationPlan:
+        return PreparationPlan()
 
-    async def examine(self, subject: Subject) -> Report:
+    async def examine(self, subject: ExaminedContent) -> AdmissionReport:
         if self.away:
             raise NotReady("admission is away")
         self.examined.append(subject.graph.read_bytes())
-        return Report("it says no" if self.examined[-1] == b"no" else "", {"memory_bytes": 7})
+        return AdmissionReport("it says no" if self.examined[-1] == b"no" else "", {"memory_bytes": 7})
 
 
 class World:
@@ -44,20 +44,20 @@ class World:
     def __init__(self, home: Path, *roots: Path) -> None:
         self.now = 100.0
         self.admission = Admission()
-        copies = Copies(home / "copies", "these", 1 << 20)
+        copies = RepositoryCopies(home / "copies", "these", 1 << 20)
         self.source = FolderContents(
-            [Repository(LocalTree(root)) for root in roots],
+            [SourceRepository(LocalTree(root)) for root in roots],
             self.admission,
-            Verdicts(home / "verdicts", {}),
+            VerdictCache(home / "verdicts", {}),
             copies,
             SETTLE_S,
             lambda: self.now,
         )
 
-    def scan(self, settled_only: bool = False, retry: str = "") -> dict[str, Found]:
-        async def run() -> Sequence[Found]:
+    def scan(self, settled_only: bool = False, retry: str = "") -> dict[str, SourceModel]:
+        async def run() -> Sequence[SourceModel]:
             found = await self.source.scan(settled_only, retry)
-            while any(why == EXAMINED for one in found for why in one.broken.values()):
+            while any(why == BEING_EXAMINED for one in found for why in one.broken.values()):
                 found = await self.source.scan(settled_only, retry)
             return found
 
@@ -158,7 +158,7 @@ def test_a_version_that_is_gone_is_let_go_of_and_a_model_in_two_places_is_not_se
 
 def test_nothing_to_offer_yet_is_told_apart_from_a_repository_that_went_away(tmp_path: Path) -> None:
     world = World(tmp_path, tmp_path / "models")
-    with pytest.raises(NothingYet):
+    with pytest.raises(NoModelsYet):
         world.scan()
     put(tmp_path / "models", "m")
     assert set(world.scan()) == {"m"}

@@ -6,24 +6,24 @@ from collections.abc import Sequence
 
 import pytest
 
-from penstock.control.reconcile.planner import Found, Materialized
-from penstock.control.reconcile.reconciler import NothingYet
-from penstock.control.sources.folder import ARRIVING, EXAMINED
+from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
+from penstock.control.reconcile.reconciler import NoModelsYet
+from penstock.control.sources.folder import ARRIVING, BEING_EXAMINED
 from penstock.control.sources.initial_sync import PATIENCE_S, InitialSync
 from penstock.core.errors import InvalidInput, NotReady
 
-HERE = Found("m", {"1": Materialized("/m/1", "a")})
-LATE = [Found("m", {}, {"1": ARRIVING}), Found("m", {}, {"1": EXAMINED})]
+HERE = SourceModel("m", {"1": MaterializedVersion("/m/1", "a")})
+LATE = [SourceModel("m", {}, {"1": ARRIVING}), SourceModel("m", {}, {"1": BEING_EXAMINED})]
 
 
 class Script:
     """Offers one thing after the other; ``asked`` is what was wanted."""
 
-    def __init__(self, *offers: Exception | list[Found]) -> None:
+    def __init__(self, *offers: Exception | list[SourceModel]) -> None:
         self.offers = list(offers)
         self.asked: list[bool] = []
 
-    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[Found]:
+    async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         self.asked.append(settled_only)
         offer = self.offers.pop(0)
         if isinstance(offer, Exception):
@@ -45,7 +45,7 @@ def test_a_source_that_cannot_offer_anything_is_told(fault: Exception) -> None:
 
 
 def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCaptureFixture) -> None:
-    away = [NothingYet("it cannot be reached", f"it cannot be reached: attempt {number}") for number in range(3)]
+    away = [NoModelsYet("it cannot be reached", f"it cannot be reached: attempt {number}") for number in range(3)]
     first = InitialSync(Script(*away, RuntimeError("a bug"), RuntimeError("a bug"), [LATE[0]], [LATE[1]], [HERE]))
 
     async def run() -> None:
@@ -68,7 +68,7 @@ def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCapt
 def test_what_never_comes_to_rest_is_not_waited_for_for_ever() -> None:
     now = 0.0
     offers = [[HERE, LATE[0]]] * 3
-    first = InitialSync(Script(NothingYet("empty"), *offers), lambda: now)
+    first = InitialSync(Script(NoModelsYet("empty"), *offers), lambda: now)
 
     async def run() -> None:
         nonlocal now

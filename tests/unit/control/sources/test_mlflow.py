@@ -14,18 +14,18 @@ import pytest
 from penstock.control.sources import mlflow
 from penstock.control.sources.mlflow import (
     DOWNLOADS,
-    Action,
     DropAlias,
     MlflowSync,
     MoveAlias,
-    Push,
-    Retire,
+    PushVersion,
+    RetireVersion,
+    SyncAction,
     next_action,
 )
 from penstock.core.errors import Conflict, InvalidInput, NotReady, Overloaded, Refused, TooLarge
-from penstock.registry.mlflow.source import SOURCE, Wanted
+from penstock.registry.mlflow.source import SOURCE, MlflowVersion
 from penstock.registry.mlflow.webhooks import verify_mlflow
-from penstock.registry.records import AliasRecord, By, Content, Document, ModelRecord, VersionRecord, VersionState
+from penstock.registry.records import AliasRecord, Author, Content, Document, ModelRecord, VersionRecord, VersionState
 from tests.harness import PATIENCE_S
 
 
@@ -39,11 +39,11 @@ def model(*versions: VersionRecord, **aliases: str) -> dict[str, ModelRecord]:
     return {"m": ModelRecord("m", 1, {one.version: one for one in versions}, standing)}
 
 
-ONE, TWO = Wanted("m", "1"), Wanted("m", "2", aliases=("champion",))
+ONE, TWO = MlflowVersion("m", "1"), MlflowVersion("m", "2", aliases=("champion",))
 
-CASES: dict[str, tuple[list[Wanted], dict[str, ModelRecord], list[Wanted], Action | None]] = {
-    "a new model": ([ONE], {}, [], Push(ONE)),
-    "a new version": ([ONE, TWO], model(record("1")), [], Push(TWO)),
+CASES: dict[str, tuple[list[MlflowVersion], dict[str, ModelRecord], list[MlflowVersion], SyncAction | None]] = {
+    "a new model": ([ONE], {}, [], PushVersion(ONE)),
+    "a new version": ([ONE, TWO], model(record("1")), [], PushVersion(TWO)),
     "nothing new": ([ONE], model(record("1")), [ONE], None),
     "an empty answer": ([], model(record("1")), [ONE], None),
     "a new alias": ([TWO], model(record("2")), [], MoveAlias("m", "champion", "2", None)),
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[list[Wanted], dict[str, ModelRecord], list[Wanted], Actio
         DropAlias("m", "champion"),
     ),
     "an alias of ours": ([ONE], model(record("1"), mine="1"), [ONE], None),
-    "a version gone there": ([ONE], model(record("1"), record("2")), [ONE], Retire("m", "2")),
+    "a version gone there": ([ONE], model(record("1"), record("2")), [ONE], RetireVersion("m", "2")),
     "a version gone there, with an alias": ([ONE], model(record("1"), record("2"), champion="2"), [ONE], None),
     "a version of ours": ([ONE], model(record("1"), record("2", source="")), [ONE], None),
     "a version retired here": ([TWO], model(record("2", standing=VersionState.RETIRED)), [], None),
@@ -75,14 +75,14 @@ def test_what_to_do_next(case: str) -> None:
 
 
 def test_what_could_not_be_done_does_not_hold_up_the_rest() -> None:
-    assert next_action([ONE, TWO], {}, [], {Push(ONE)}) == Push(TWO)
+    assert next_action([ONE, TWO], {}, [], {PushVersion(ONE)}) == PushVersion(TWO)
 
 
 class World:
     """An MLflow and a registry in memory."""
 
     def __init__(self, tmp_path: Path) -> None:
-        self.there: list[Wanted] | NotReady = []
+        self.there: list[MlflowVersion] | NotReady = []
         self.here: dict[str, ModelRecord] = {}
         self.done: list[str] = []
         self.refuse: set[str] = set()
@@ -90,20 +90,20 @@ class World:
         self.graph = tmp_path / "model.onnx"
         self.graph.write_bytes(b"graph")
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[MlflowVersion]:
         if isinstance(self.there, NotReady):
             raise self.there
         return self.there
 
-    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+    def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:
         assert into.is_dir()
         return {"model.onnx": self.graph}
 
-    def lineage(self, wanted: Wanted) -> Document:
+    def lineage(self, wanted: MlflowVersion) -> Document:
         return {"source": SOURCE}
 
     async def push(
-        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: Author
     ) -> tuple[Document, bool]:
         assert b"".join([chunk async for chunk in chunks]) == b"graph"
         if version in self.refuse:
@@ -113,16 +113,16 @@ class World:
         self.done.append(f"push {version}")
         return {}, True
 
-    async def alias(self, model: str, alias: str, version: str, by: By, expected: str | None) -> Document:
+    async def alias(self, model: str, alias: str, version: str, by: Author, expected: str | None) -> Document:
         known = self.here[model]
         self.here[model] = replace(known, aliases={**known.aliases, alias: AliasRecord(alias, version)})
         self.done.append(f"alias {version}")
         return {}
 
-    async def drop_alias(self, model: str, alias: str, by: By) -> Document:
+    async def drop_alias(self, model: str, alias: str, by: Author) -> Document:
         raise Conflict("busy")
 
-    async def retire(self, model: str, version: str, by: By) -> Document:
+    async def retire(self, model: str, version: str, by: Author) -> Document:
         known = self.here[model]
         left = {name: one for name, one in known.versions.items() if name != version}
         self.here[model] = replace(known, versions=left)
@@ -157,11 +157,11 @@ class Sour(World):
 
     def __init__(self, tmp_path: Path, gone: Exception | None, refused: Exception | None) -> None:
         super().__init__(tmp_path)
-        self.there = [Wanted("a", "1"), Wanted("b", "1")]
+        self.there = [MlflowVersion("a", "1"), MlflowVersion("b", "1")]
         self.gone, self.refused = gone, refused
         self.downloads = 0
 
-    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+    def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:
         if wanted.model == "a":
             self.downloads += 1
             if self.gone is not None:
@@ -169,7 +169,7 @@ class Sour(World):
         return super().download(wanted, into)
 
     async def push(
-        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: By
+        self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: Author
     ) -> tuple[Document, bool]:
         if model == "a" and self.refused is not None:
             raise self.refused
@@ -226,11 +226,11 @@ class Slow(World):
 
     def __init__(self, tmp_path: Path, versions: int) -> None:
         super().__init__(tmp_path)
-        self.there = [*(Wanted("a", str(one)) for one in range(1, versions + 1)), Wanted("b", "1")]
+        self.there = [*(MlflowVersion("a", str(one)) for one in range(1, versions + 1)), MlflowVersion("b", "1")]
         self.come, self.began = threading.Event(), threading.Event()
         self.waiting = self.most = 0
 
-    def download(self, wanted: Wanted, into: Path) -> dict[str, Path]:
+    def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:
         if wanted.model == "a":
             self.waiting += 1
             self.began.set()

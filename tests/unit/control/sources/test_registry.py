@@ -9,16 +9,16 @@ from typing import Literal
 import pytest
 
 from penstock.control.sources.registry import FETCHING, RETRY_S, RegistrySource
-from penstock.core.errors import Damaged, NotReady
+from penstock.core.errors import DataLoss, NotReady
 from penstock.core.versions import VersionPolicy
-from penstock.registry.graphs.rewrite import Edit, Rewrite, rewrite_out
+from penstock.registry.graphs.rewrite import ByteEdit, Rewrite, rewrite_out
 from penstock.registry.records import (
+    AdmissionReport,
     AliasRecord,
     Content,
     FileRecord,
     ModelRecord,
     ModelSettings,
-    Report,
     VersionRecord,
     VersionState,
 )
@@ -30,7 +30,7 @@ def record(version: str, standing: VersionState = VersionState.ADMITTED) -> Vers
     digest = f"sha256:{version * 64}"
     content = Content(digest, 3, "onnx", (FileRecord("model.onnx", version * 64, 3),))
     facts = {"probes": {"form": 1, "cases": []}, "memory_bytes": 9}
-    return VersionRecord("m", version, content, "2026", "ann", standing, {"tags": {"a": 1}}, Report("", facts))
+    return VersionRecord("m", version, content, "2026", "ann", standing, {"tags": {"a": 1}}, AdmissionReport("", facts))
 
 
 class FakeStore:
@@ -133,7 +133,7 @@ def test_a_content_on_its_way_is_told_and_not_waited_for(tmp_path: Path) -> None
 def test_what_cannot_be_laid_out_says_why_and_is_tried_again_later(tmp_path: Path) -> None:
     async def run() -> None:
         world = World(tmp_path, "1", "2")
-        world.shelf.refuse = {"1": Damaged("it is damaged"), "2": RuntimeError("a bug")}
+        world.shelf.refuse = {"1": DataLoss("it is damaged"), "2": RuntimeError("a bug")}
         (found,) = await world.source.scan(settled_only=False)
         assert found.broken == {"1": "it is damaged", "2": "its content cannot be put on this machine"}
         world.shelf.refuse = {}
@@ -174,9 +174,11 @@ def test_a_changed_graph_is_served_and_checked_as_it_was_examined(tmp_path: Path
         world = World(tmp_path, "1")
         plain = record("1")
         files = plain.content.files if form == "onnx" else (*plain.content.files, FileRecord("w.bin", "8" * 64, 4))
-        rewrite = Rewrite((Edit(0, 1, b"x"),), f"sha256:{'9' * 64}")
+        rewrite = Rewrite((ByteEdit(0, 1, b"x"),), f"sha256:{'9' * 64}")
         facts = {**plain.report.facts, "rewrite": rewrite_out(rewrite)}
-        changed = replace(plain, content=replace(plain.content, form=form, files=files), report=Report("", facts))
+        changed = replace(
+            plain, content=replace(plain.content, form=form, files=files), report=AdmissionReport("", facts)
+        )
         world.store.change(replace(world.store.model, versions={"1": changed}))
         (found,) = await world.source.scan(settled_only=False)
         placed = found.versions["1"]
@@ -236,7 +238,7 @@ def test_a_report_of_an_unknown_form_hinders_no_other_model(tmp_path: Path, fact
     async def run() -> None:
         world = World(tmp_path, "1")
         sound = ModelRecord("z", 1, {"2": record("2")})
-        odd = replace(sound, versions={"2": record("2"), "3": replace(record("3"), report=Report("", facts))})
+        odd = replace(sound, versions={"2": record("2"), "3": replace(record("3"), report=AdmissionReport("", facts))})
         world.store.others = [sound]
         assert [found.name for found in await world.source.scan(settled_only=False)] == ["m", "z"]
         world.store.others = [odd, ModelRecord("y", 1, odd.versions)]

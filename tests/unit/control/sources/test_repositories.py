@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.sources.repositories import Repositories, Repository, RepositoryState, readings
+from penstock.control.sources.repositories import Repositories, RepositoryState, SourceRepository, readings
 from penstock.core.errors import InvalidInput
 from penstock.registry.repository.local import LocalTree
 
@@ -19,14 +19,14 @@ def put(root: Path, *models: str) -> Path:
 
 
 def names(repositories: Repositories) -> list[tuple[list[str], bool]]:
-    return [([model.name for model in one.models], one.read) for one in repositories.look()]
+    return [([model.name for model in one.models], one.read) for one in repositories.read()]
 
 
 def test_one_that_is_away_keeps_its_models_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = put(tmp_path / "first", "a"), put(tmp_path / "second", "b")
-    repositories = Repositories([Repository(LocalTree(first)), Repository(LocalTree(second))])
+    repositories = Repositories([SourceRepository(LocalTree(first)), SourceRepository(LocalTree(second))])
     assert not repositories.ever_read
     assert [state.reason for state in repositories.states] == ["it has not been read yet"] * 2
     assert names(repositories) == [(["a"], True), (["b"], True)]
@@ -46,9 +46,11 @@ def test_one_that_is_away_keeps_its_models_and_the_others_go_on(
 
 
 def test_where_none_can_be_read_the_first_reason_is_raised(tmp_path: Path) -> None:
-    repositories = Repositories([Repository(LocalTree(tmp_path / "nowhere")), Repository(LocalTree(tmp_path / "no"))])
+    repositories = Repositories(
+        [SourceRepository(LocalTree(tmp_path / "nowhere")), SourceRepository(LocalTree(tmp_path / "no"))]
+    )
     with pytest.raises(InvalidInput):
-        repositories.look()
+        repositories.read()
     assert not repositories.ever_read
     assert [type(state) for state in repositories.states] == [RepositoryState] * 2
     assert all(state.reason for state in repositories.states)
@@ -56,5 +58,5 @@ def test_where_none_can_be_read_the_first_reason_is_raised(tmp_path: Path) -> No
 
 def test_a_repository_may_be_one_model(tmp_path: Path) -> None:
     put(tmp_path, "a")
-    (holding,) = Repositories([Repository(LocalTree(tmp_path / "a", one_model=True), "name")]).look()
+    (holding,) = Repositories([SourceRepository(LocalTree(tmp_path / "a", one_model=True), "name")]).read()
     assert [(model.name, dict(model.versions)) for model in holding.models] == [("name", {"1": "1/model.onnx"})]

@@ -15,7 +15,7 @@ from penstock.control.workers.client import CONFIG_CHARACTERS, Link
 from penstock.control.workers.protocol import (
     LINE_BYTES,
     ChannelBroken,
-    Outbox,
+    MessageQueue,
     desired_in,
     desired_out,
     fault_in,
@@ -26,12 +26,12 @@ from penstock.control.workers.protocol import (
     status_in,
     status_out,
 )
-from penstock.control.workers.server import Channel, Listeners, Report
+from penstock.control.workers.server import Channel, Listeners, WorkerReport
 from penstock.core.batching import RowProof
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady, TooLarge
 from penstock.core.versions import VersionKey
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.feedback import Feedback, FeedbackResult
 from tests.harness import PATIENCE_S, reached
 
@@ -47,7 +47,7 @@ models = st.builds(
 )
 
 SPEC = Desired(3, (ModelSpec("m", (VersionSpec("1", "/m/1", block=2, tag="t"),), {}, {"2": "broken"}),))
-READY = VersionStatus("m", "1", State.READY, tag="t")
+READY = VersionStatus("m", "1", ReadyState.READY, tag="t")
 
 
 @given(st.builds(Desired, st.integers(0), st.lists(models, max_size=3).map(tuple)))
@@ -55,7 +55,7 @@ def test_a_desired_state_survives_the_wire(desired: Desired) -> None:
     assert desired_in(json.loads(json.dumps(desired_out(desired)))) == desired
 
 
-@given(st.builds(VersionStatus, texts, texts, st.sampled_from(State), texts, texts))
+@given(st.builds(VersionStatus, texts, texts, st.sampled_from(ReadyState), texts, texts))
 def test_a_status_survives_the_wire(status: VersionStatus) -> None:
     assert status_in(json.loads(json.dumps(status_out(status)))) == status
 
@@ -157,7 +157,7 @@ def test_a_worker_hears_what_to_serve_and_is_heard(tmp_path: Path) -> None:
         link.applied(3)
         await ends.until(lambda: 1 in ends.channel.reports and ends.channel.reports[1].applied == 3)
         report = ends.channel.reports[1]
-        assert report == Report(os.getpid(), 3, {("m", "1"): READY})
+        assert report == WorkerReport(os.getpid(), 3, {("m", "1"): READY})
         await ends.until(lambda: ends.channel.signatures == {("m", "1"): {"inputs": []}})
         newer = Desired(4)
         ends.channel.publish(newer)
@@ -170,9 +170,9 @@ def test_attempts_to_load_are_told_once_each(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         link = ends.link()
         await ends.until(lambda: bool(ends.wanted))
-        failed = VersionStatus("m", "2", State.UNAVAILABLE, "bad", "t")
-        kept = VersionStatus("m", "1", State.READY, "the new one is bad", "t2")
-        for said in ([VersionStatus("m", "1", State.LOADING, tag="t")], [READY], [READY, failed], [kept, failed]):
+        failed = VersionStatus("m", "2", ReadyState.UNAVAILABLE, "bad", "t")
+        kept = VersionStatus("m", "1", ReadyState.READY, "the new one is bad", "t2")
+        for said in ([VersionStatus("m", "1", ReadyState.LOADING, tag="t")], [READY], [READY, failed], [kept, failed]):
             link.report(said)
             await ends.until(lambda said=said: len(ends.channel.reports[0].versions) == len(said))  # type: ignore[misc]
             await ends.until(lambda said=said: ends.channel.reports[0].versions["m", "1"] == said[0])  # type: ignore[misc]
@@ -312,13 +312,13 @@ def huge(link: Link, kind: str) -> None:
     text = "x" * (LINE_BYTES + 1)
     match kind:
         case "report":
-            link.report([VersionStatus("m", "2", State.UNAVAILABLE, text, "t")])
+            link.report([VersionStatus("m", "2", ReadyState.UNAVAILABLE, text, "t")])
         case "signature":
             link.describe("m", "2", {"inputs": [text]})
         case "samples":
             link.samples("m", "2", [{"id": text, "badness": 1.0}])
         case "rows":
-            rows = Rows(np.zeros((1, 0)), ([text],))
+            rows = RowValues(np.zeros((1, 0)), ([text],))
             link.rows("m", "2", [["a"], ["a"]], [rows], [rows])
 
 
@@ -352,7 +352,7 @@ def test_a_configuration_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_outbox_keeps_the_newest_of_each_kind_in_order() -> None:
-    outbox = Outbox()
+    outbox = MessageQueue()
     outbox.put("a", {"n": 1})
     outbox.put("b", {"n": 2})
     outbox.put("a", {"n": 3})

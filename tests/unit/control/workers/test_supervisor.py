@@ -10,28 +10,28 @@ from hypothesis import strategies as st
 
 from penstock.control.workers.supervisor import (
     PERIOD_NS,
-    Action,
     Heartbeat,
     Kill,
-    Limits,
-    Observed,
     Reap,
-    Reason,
+    RestartReason,
+    SlotObservation,
     Spawn,
     Supervisor,
+    SupervisorAction,
+    SupervisorLimits,
     decide,
     delay_ns,
     track,
 )
 
 SECOND = 1_000_000_000
-LIMITS = Limits()
+LIMITS = SupervisorLimits()
 NOW = 1000 * SECOND
 
-VACANT = Observed(0)
-RESTING = Observed(0, retry_ns=NOW + 1)
-NEW = Observed(0, occupied=True, alive=True, spawned_ns=NOW)
-HEALTHY = Observed(0, occupied=True, alive=True, settled=True, spawned_ns=0, frozen_ns=LIMITS.freeze - 1)
+VACANT = SlotObservation(0)
+RESTING = SlotObservation(0, retry_ns=NOW + 1)
+NEW = SlotObservation(0, occupied=True, alive=True, spawned_ns=NOW)
+HEALTHY = SlotObservation(0, occupied=True, alive=True, settled=True, spawned_ns=0, frozen_ns=LIMITS.freeze - 1)
 FROZEN = replace(HEALTHY, frozen_ns=LIMITS.freeze)
 STUCK = replace(NEW, spawned_ns=NOW - LIMITS.start)
 DEAD = replace(HEALTHY, alive=False)
@@ -45,17 +45,17 @@ DEAD = replace(HEALTHY, alive=False)
         (RESTING, None),
         (NEW, None),
         (replace(NEW, frozen_ns=LIMITS.freeze), None),  # silence counts only once the slot is taken over
-        (STUCK, Kill(0, Reason.STUCK)),
+        (STUCK, Kill(0, RestartReason.STUCK)),
         (replace(STUCK, settled=True), None),
         (HEALTHY, None),
-        (FROZEN, Kill(0, Reason.FROZEN)),
+        (FROZEN, Kill(0, RestartReason.FROZEN)),
         (replace(FROZEN, terminating=True), None),  # killed already, its end is awaited
         (DEAD, Reap(0)),
         (replace(DEAD, frozen_ns=LIMITS.freeze), Reap(0)),
         (replace(DEAD, terminating=True), Reap(0)),
     ],
 )
-def test_one_slot(seen: Observed, action: Action | None) -> None:
+def test_one_slot(seen: SlotObservation, action: SupervisorAction | None) -> None:
     assert decide([seen], NOW, LIMITS) == action
 
 
@@ -63,25 +63,27 @@ def test_one_slot(seen: Observed, action: Action | None) -> None:
     ("slots", "action"),
     [
         ([VACANT, replace(DEAD, index=1)], Reap(1)),
-        ([VACANT, replace(FROZEN, index=1)], Kill(1, Reason.FROZEN)),
+        ([VACANT, replace(FROZEN, index=1)], Kill(1, RestartReason.FROZEN)),
         ([FROZEN, replace(DEAD, index=1)], Reap(1)),
         ([HEALTHY, replace(VACANT, index=1)], Spawn(1)),
         ([HEALTHY, replace(RESTING, index=1)], None),
         ([], None),
     ],
 )
-def test_deaths_come_before_kills_and_kills_before_births(slots: list[Observed], action: Action | None) -> None:
+def test_deaths_come_before_kills_and_kills_before_births(
+    slots: list[SlotObservation], action: SupervisorAction | None
+) -> None:
     assert decide(slots, NOW, LIMITS) == action
 
 
 def test_nobody_is_born_while_the_gateway_ends() -> None:
     assert decide([VACANT], NOW, LIMITS, spawning=False) is None
     assert decide([DEAD], NOW, LIMITS, spawning=False) == Reap(0)
-    assert decide([FROZEN], NOW, LIMITS, spawning=False) == Kill(0, Reason.FROZEN)
+    assert decide([FROZEN], NOW, LIMITS, spawning=False) == Kill(0, RestartReason.FROZEN)
 
 
 seen_slots = st.builds(
-    Observed,
+    SlotObservation,
     index=st.just(0),
     occupied=st.booleans(),
     alive=st.booleans(),
@@ -94,7 +96,7 @@ seen_slots = st.builds(
 
 
 @given(st.lists(seen_slots, max_size=6), st.booleans())
-def test_repeated_decisions_end_and_leave_nothing_undone(slots: list[Observed], spawning: bool) -> None:
+def test_repeated_decisions_end_and_leave_nothing_undone(slots: list[SlotObservation], spawning: bool) -> None:
     slots = [replace(slot, index=index) for index, slot in enumerate(slots)]
     for _ in range(3 * len(slots) + 1):
         action = decide(slots, NOW, LIMITS, spawning)
@@ -113,7 +115,7 @@ def test_repeated_decisions_end_and_leave_nothing_undone(slots: list[Observed], 
             case Reap():
                 assert before.occupied
                 assert not before.alive
-                slots[action.index] = Observed(action.index, retry_ns=before.retry_ns)
+                slots[action.index] = SlotObservation(action.index, retry_ns=before.retry_ns)
     else:
         pytest.fail("the decisions do not come to an end")
     assert not any(slot.occupied and not slot.alive for slot in slots)
@@ -194,7 +196,7 @@ class Stage:
         self.now = NOW
         self.slots = [FakePost() for _ in range(count)]
         self.born: list[FakeProcess] = []
-        self.lost: list[tuple[int, Reason]] = []
+        self.lost: list[tuple[int, RestartReason]] = []
         self.supervisor = Supervisor(
             self.slots,
             spawn or self.spawn,
@@ -233,7 +235,7 @@ def test_a_dead_worker_is_replaced_at_once() -> None:
     stage.pass_time(10)
     stage.born[0].over = True
     stage.supervisor.step()
-    assert stage.lost == [(0, Reason.DIED)]
+    assert stage.lost == [(0, RestartReason.DIED)]
     assert stage.born[0].closed
     assert len(stage.born) == 2
 
@@ -246,7 +248,7 @@ def test_a_frozen_worker_is_ended_and_replaced_within_its_patience() -> None:
     stage.pass_time(1.1, beating=False)
     assert stage.lost == []
     stage.pass_time(0.2, beating=False)
-    assert stage.lost == [(0, Reason.FROZEN)]
+    assert stage.lost == [(0, RestartReason.FROZEN)]
     assert len(stage.born) == 2
 
 
@@ -262,7 +264,7 @@ def test_a_worker_that_is_at_work_gets_ten_times_the_patience() -> None:
     for _ in range(10):
         stage.born[0].used_ns += 10_000_000
         stage.pass_time(0.1, beating=False)
-    assert stage.lost == [(0, Reason.FROZEN)]
+    assert stage.lost == [(0, RestartReason.FROZEN)]
 
 
 def test_a_worker_is_not_blamed_for_our_own_absence() -> None:
@@ -279,7 +281,7 @@ def test_a_worker_that_never_takes_its_slot_over_is_ended() -> None:
     stage = Stage()
     stage.supervisor.step()
     stage.pass_time(LIMITS.start / SECOND + 0.2, beating=False)
-    assert stage.lost == [(0, Reason.STUCK)]
+    assert stage.lost == [(0, RestartReason.STUCK)]
 
 
 def test_workers_that_die_young_are_replaced_less_and_less_often() -> None:
@@ -331,7 +333,7 @@ def test_an_adopted_worker_is_watched_like_any_other() -> None:
     assert stage.supervisor.responsive(0)
     adopted.over = True
     stage.supervisor.step()
-    assert stage.lost == [(0, Reason.DIED)]
+    assert stage.lost == [(0, RestartReason.DIED)]
     assert len(stage.born) == 1
 
 

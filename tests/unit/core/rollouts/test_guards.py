@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, Labelled, at_next_step, observe
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, LabelledCounts, at_next_step, observe
 from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, guard_out
 from penstock.core.rollouts.guards import (
-    Verdict,
+    GuardVerdict,
     effect,
     evidence_out,
     requests_needed_by,
@@ -28,29 +28,29 @@ ALPHA = 0.005
 BINS = 60
 
 
-def after(guard: GuardSpec, batches: list[Batch]) -> GuardState:
+def after(guard: GuardSpec, batches: list[EvidenceBatch]) -> GuardState:
     state = GuardState()
     for batch in batches:
         state = observe(guard, state, batch)
     return state
 
 
-def rates(field: str, canary: float, control: float, batches: int = 60, seed: int = 0) -> list[Batch]:
+def rates(field: str, canary: float, control: float, batches: int = 60, seed: int = 0) -> list[EvidenceBatch]:
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(batches):
         a, b = int(generator.binomial(20, canary)), int(generator.binomial(180, control))
-        found.append(Batch(**{field: ((a, 20 - a), (b, 180 - b))}))  # type: ignore[arg-type]
+        found.append(EvidenceBatch(**{field: ((a, 20 - a), (b, 180 - b))}))  # type: ignore[arg-type]
     return found
 
 
-def labels(canary: float, control: float, batches: int = 60) -> list[Batch]:
+def labels(canary: float, control: float, batches: int = 60) -> list[EvidenceBatch]:
     """The same as labels of a few ages."""
     batches_of_rates = rates("errors", canary, control, batches)
-    return [Batch(labelled=(Labelled(at % 3, *one.errors),)) for at, one in enumerate(batches_of_rates)]  # type: ignore[arg-type]
+    return [EvidenceBatch(labelled=(LabelledCounts(at % 3, *one.errors),)) for at, one in enumerate(batches_of_rates)]  # type: ignore[arg-type]
 
 
-def times(run: tuple[float, float], own: float = 1.0, batches: int = 60, seed: int = 1) -> list[Batch]:
+def times(run: tuple[float, float], own: float = 1.0, batches: int = 60, seed: int = 1) -> list[EvidenceBatch]:
     """Whole times that are the same for both, and times of runs with these middles; ``own`` is the share of requests
     that had a run of their own."""
     found, generator = [], np.random.default_rng(seed)
@@ -62,11 +62,11 @@ def times(run: tuple[float, float], own: float = 1.0, batches: int = 60, seed: i
     for _ in range(batches):
         latency = (counts(30, 20), counts(30, 180))
         runs = (counts(run[0], generator.binomial(20, own)), counts(run[1], 180))
-        found.append(Batch(latency=latency, runs=runs))
+        found.append(EvidenceBatch(latency=latency, runs=runs))
     return found
 
 
-def histograms(field: str, canary: float, control: float, spread: float, batches: int = 60) -> list[Batch]:
+def histograms(field: str, canary: float, control: float, spread: float, batches: int = 60) -> list[EvidenceBatch]:
     """Counts over bins, normal around two middles."""
     generator = np.random.default_rng(1)
 
@@ -74,7 +74,7 @@ def histograms(field: str, canary: float, control: float, spread: float, batches
         drawn = np.clip(generator.normal(middle, spread, size).round(), 0, BINS - 1).astype(int)
         return [int(one) for one in np.bincount(drawn, minlength=BINS)]
 
-    return [Batch(**{field: (counts(canary, 20), counts(control, 180))}) for _ in range(batches)]  # type: ignore[arg-type]
+    return [EvidenceBatch(**{field: (counts(canary, 20), counts(control, 180))}) for _ in range(batches)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("metric", ["errors", "error_ratio"])
@@ -83,18 +83,18 @@ def test_what_may_be_one_units_doing_is_no_harm(metric: str, gateways: int) -> N
     """A unit of a sticky split votes once by each gateway that it comes by, and once more at each step."""
     guard, alpha = GuardSpec(metric, 0.0001), 0.05
 
-    def failed(units: float, steps: int, copies: int = gateways) -> Verdict:
+    def failed(units: float, steps: int, copies: int = gateways) -> GuardVerdict:
         state = GuardState()
         for step in range(steps):
             state = at_next_step(guard, state) if step else state
             bad = round(units * gateways)
             for counts in [((0, 1), (0, 100))] * 5 + [((bad, 0), (0, 100))]:
-                state = observe(guard, state, Batch(errors=counts, copies=copies))
+                state = observe(guard, state, EvidenceBatch(errors=counts, copies=copies))
         return verdict(guard, state_in(json.loads(json.dumps(state_out(state)))), alpha)
 
-    assert failed(1, 6) is Verdict.UNDECIDED
-    assert failed(1, 6, copies=0) is Verdict.FAIL  # as many requests, each a unit
-    assert failed(3, 2) is Verdict.FAIL
+    assert failed(1, 6) is GuardVerdict.UNDECIDED
+    assert failed(1, 6, copies=0) is GuardVerdict.FAIL  # as many requests, each a unit
+    assert failed(3, 2) is GuardVerdict.FAIL
 
 
 def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
@@ -102,58 +102,62 @@ def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
     guard, failed = GuardSpec("latency", 1.0), 0
     for seed in range(40):
         state = after(guard, times((20, 20), batches=30, seed=seed))
-        failed += verdict(guard, state, 0.05) is Verdict.FAIL
+        failed += verdict(guard, state, 0.05) is GuardVerdict.FAIL
     assert failed <= 4  # 2 are expected at most; the probability of more than 4 is 0.05
 
 
 @pytest.mark.parametrize(
     ("guard", "batches", "expected"),
     [
-        (GuardSpec("errors", 0.02), rates("errors", 0.005, 0.005), Verdict.PASS),
-        (GuardSpec("errors", 0.02), rates("errors", 0.0, 0.0), Verdict.PASS),
-        (GuardSpec("errors", 0.02), rates("errors", 0.2, 0.005), Verdict.FAIL),
-        (GuardSpec("errors", 0.02), rates("errors", 0.0, 0.2), Verdict.PASS),
-        (GuardSpec("errors", 0.02), rates("errors", 0.5, 0.5, batches=2), Verdict.UNDECIDED),
-        (GuardSpec("errors", 0.02), [], Verdict.UNDECIDED),
-        (GuardSpec("quality", 0.01), rates("quality", 0.3, 0.0), Verdict.FAIL),
-        (GuardSpec("quality", 0.01), rates("quality", 0.0, 0.0), Verdict.PASS),
-        (GuardSpec("performance", 0.05), labels(0.3, 0.1), Verdict.FAIL),
-        (GuardSpec("performance", 0.05), labels(0.1, 0.1, batches=200), Verdict.PASS),
-        (GuardSpec("latency", 1.2), times((20, 20)), Verdict.PASS),
-        (GuardSpec("latency", 1.2), times((15, 20)), Verdict.PASS),
-        (GuardSpec("latency", 1.2), times((28, 20)), Verdict.FAIL),
-        (GuardSpec("latency", 1.2), times((20, 20), own=0.0), Verdict.PASS),  # all share their runs
-        (GuardSpec("latency", 1.2), times((23.5, 20), batches=12), Verdict.UNDECIDED),  # both have to be healthy
-        (GuardSpec("latency", 1.2), histograms("latency", 30, 30, 4), Verdict.PASS),
-        (GuardSpec("latency", 1.2), histograms("latency", 25, 30, 4), Verdict.PASS),
-        (GuardSpec("latency", 1.2), histograms("latency", 40, 30, 4), Verdict.FAIL),
-        (GuardSpec("latency", 2.0), histograms("latency", 34, 30, 4), Verdict.PASS),
-        (GuardSpec("latency", 1.0), histograms("latency", 33, 30, 4), Verdict.FAIL),
-        (GuardSpec("outputs", 0.1), histograms("outputs", 30, 30, 4), Verdict.PASS),
-        (GuardSpec("outputs", 0.1), histograms("outputs", 24, 30, 4), Verdict.FAIL),
-        (GuardSpec("outputs", 0.5), histograms("outputs", 31, 30, 4), Verdict.PASS),
-        (GuardSpec("disagreement", 0.02), [Batch(disagreements=(0, 20))] * 20, Verdict.PASS),
-        (GuardSpec("disagreement", 0.02), [Batch(disagreements=(4, 16))] * 20, Verdict.FAIL),
-        (GuardSpec("disagreement", 0.02), [Batch(disagreements=(0, 20))], Verdict.UNDECIDED),
-        (GuardSpec("promql", query="q", most=1.0), [Batch(values={"q": 0.5})] * 3, Verdict.PASS),
-        (GuardSpec("promql", query="q", most=1.0), [Batch(values={"q": 2.0})] * 3, Verdict.FAIL),
-        (GuardSpec("promql", query="q", most=1.0), [Batch(values={"q": 0.5})] * 2, Verdict.UNDECIDED),
+        (GuardSpec("errors", 0.02), rates("errors", 0.005, 0.005), GuardVerdict.PASS),
+        (GuardSpec("errors", 0.02), rates("errors", 0.0, 0.0), GuardVerdict.PASS),
+        (GuardSpec("errors", 0.02), rates("errors", 0.2, 0.005), GuardVerdict.FAIL),
+        (GuardSpec("errors", 0.02), rates("errors", 0.0, 0.2), GuardVerdict.PASS),
+        (GuardSpec("errors", 0.02), rates("errors", 0.5, 0.5, batches=2), GuardVerdict.UNDECIDED),
+        (GuardSpec("errors", 0.02), [], GuardVerdict.UNDECIDED),
+        (GuardSpec("quality", 0.01), rates("quality", 0.3, 0.0), GuardVerdict.FAIL),
+        (GuardSpec("quality", 0.01), rates("quality", 0.0, 0.0), GuardVerdict.PASS),
+        (GuardSpec("performance", 0.05), labels(0.3, 0.1), GuardVerdict.FAIL),
+        (GuardSpec("performance", 0.05), labels(0.1, 0.1, batches=200), GuardVerdict.PASS),
+        (GuardSpec("latency", 1.2), times((20, 20)), GuardVerdict.PASS),
+        (GuardSpec("latency", 1.2), times((15, 20)), GuardVerdict.PASS),
+        (GuardSpec("latency", 1.2), times((28, 20)), GuardVerdict.FAIL),
+        (GuardSpec("latency", 1.2), times((20, 20), own=0.0), GuardVerdict.PASS),  # all share their runs
+        (GuardSpec("latency", 1.2), times((23.5, 20), batches=12), GuardVerdict.UNDECIDED),  # both have to be healthy
+        (GuardSpec("latency", 1.2), histograms("latency", 30, 30, 4), GuardVerdict.PASS),
+        (GuardSpec("latency", 1.2), histograms("latency", 25, 30, 4), GuardVerdict.PASS),
+        (GuardSpec("latency", 1.2), histograms("latency", 40, 30, 4), GuardVerdict.FAIL),
+        (GuardSpec("latency", 2.0), histograms("latency", 34, 30, 4), GuardVerdict.PASS),
+        (GuardSpec("latency", 1.0), histograms("latency", 33, 30, 4), GuardVerdict.FAIL),
+        (GuardSpec("outputs", 0.1), histograms("outputs", 30, 30, 4), GuardVerdict.PASS),
+        (GuardSpec("outputs", 0.1), histograms("outputs", 24, 30, 4), GuardVerdict.FAIL),
+        (GuardSpec("outputs", 0.5), histograms("outputs", 31, 30, 4), GuardVerdict.PASS),
+        (GuardSpec("disagreement", 0.02), [EvidenceBatch(disagreements=(0, 20))] * 20, GuardVerdict.PASS),
+        (GuardSpec("disagreement", 0.02), [EvidenceBatch(disagreements=(4, 16))] * 20, GuardVerdict.FAIL),
+        (GuardSpec("disagreement", 0.02), [EvidenceBatch(disagreements=(0, 20))], GuardVerdict.UNDECIDED),
+        (GuardSpec("promql", query="q", most=1.0), [EvidenceBatch(values={"q": 0.5})] * 3, GuardVerdict.PASS),
+        (GuardSpec("promql", query="q", most=1.0), [EvidenceBatch(values={"q": 2.0})] * 3, GuardVerdict.FAIL),
+        (GuardSpec("promql", query="q", most=1.0), [EvidenceBatch(values={"q": 0.5})] * 2, GuardVerdict.UNDECIDED),
         (
             GuardSpec("promql", query="q", least=1.0),
-            [Batch(values={"q": value}) for value in (0.5, 0.5, 2.0, 0.5)],
-            Verdict.UNDECIDED,
+            [EvidenceBatch(values={"q": value}) for value in (0.5, 0.5, 2.0, 0.5)],
+            GuardVerdict.UNDECIDED,
         ),
-        (GuardSpec("promql", query="q", least=1.0), [Batch(values={"q": math.nan})] * 5, Verdict.UNDECIDED),
+        (
+            GuardSpec("promql", query="q", least=1.0),
+            [EvidenceBatch(values={"q": math.nan})] * 5,
+            GuardVerdict.UNDECIDED,
+        ),
     ],
 )
-def test_verdicts(guard: GuardSpec, batches: list[Batch], expected: Verdict) -> None:
+def test_verdicts(guard: GuardSpec, batches: list[EvidenceBatch], expected: GuardVerdict) -> None:
     assert verdict(guard, after(guard, batches), ALPHA) is expected
 
 
 def test_what_failed_once_has_failed() -> None:
     guard = GuardSpec("errors", 0.02)
     state = after(guard, rates("errors", 0.3, 0.0, batches=40) + rates("errors", 0.0, 0.3, batches=400))
-    assert verdict(guard, state, ALPHA) is Verdict.FAIL
+    assert verdict(guard, state, ALPHA) is GuardVerdict.FAIL
 
 
 def test_effects_are_in_the_unit_of_the_limit() -> None:
@@ -166,7 +170,7 @@ def test_effects_are_in_the_unit_of_the_limit() -> None:
     assert effect(moved, after(moved, histograms("outputs", 10, 40, 3))) == pytest.approx(1.0, abs=0.01)
     assert effect(moved, GuardState()) is None
     pairs = GuardSpec("disagreement", 0.5)
-    assert effect(pairs, after(pairs, [Batch(disagreements=(1, 3))])) == 0.25
+    assert effect(pairs, after(pairs, [EvidenceBatch(disagreements=(1, 3))])) == 0.25
 
 
 def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
@@ -176,7 +180,7 @@ def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
         state = observe(guard, state, batch)
         left.append(requests_needed_by(guard, state, ALPHA))
     assert left[-1] == 0
-    assert verdict(guard, state, ALPHA) is Verdict.PASS
+    assert verdict(guard, state, ALPHA) is GuardVerdict.PASS
     needed_steps = [one for one in left if one]
     assert needed_steps
     assert needed_steps[-1] <= needed_steps[0]
@@ -239,8 +243,8 @@ def test_an_absolute_limit_on_errors_needs_no_control(share: float, fails: bool)
     guard = GuardSpec("error_ratio", 0.001)
     generator = np.random.default_rng(3)
     bad = [int(generator.binomial(100, share)) for _ in range(300)]
-    state = after(guard, [Batch(errors=((one, 100 - one), (0, 0))) for one in bad])
-    assert (verdict(guard, state, ALPHA) is Verdict.FAIL) is fails
+    state = after(guard, [EvidenceBatch(errors=((one, 100 - one), (0, 0))) for one in bad])
+    assert (verdict(guard, state, ALPHA) is GuardVerdict.FAIL) is fails
     assert guard_in(guard_out(guard)) == guard
     assert requests_needed_by(guard, state, ALPHA) is None
     assert effect(guard, state) == pytest.approx(sum(bad) / 30_000)
@@ -255,5 +259,5 @@ def test_an_absolute_limit_on_latency_counts_what_is_longer_for_certain(slow: fl
     for _ in range(300):
         counts, slow_count = [0] * (len(FINE_EDGES_NS) + 1), int(generator.binomial(100, slow))
         counts[at_limit], counts[longer] = 100 - slow_count, slow_count
-        batches.append(Batch(latency=(counts, ())))
-    assert (verdict(guard, after(guard, batches), ALPHA) is Verdict.FAIL) is fails
+        batches.append(EvidenceBatch(latency=(counts, ())))
+    assert (verdict(guard, after(guard, batches), ALPHA) is GuardVerdict.FAIL) is fails

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS
-from penstock.core.rollouts.decision import Kind, Snapshot, decide
+from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, decide
 from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
-from penstock.core.rollouts.guard_evidence import Batch
+from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.pooling import POOLED, Waiting, enough, pool_counts, waiting_counts
+from penstock.core.rollouts.pooling import POOLED, WaitingPairs, enough, pool_counts, waiting_counts
 from penstock.core.rollouts.rollout import Rollout, add_batch, advance, start_rollout
 from penstock.core.rollouts.spec import spec_in
 from tests.budgets import examples
@@ -44,30 +44,30 @@ def one_request(
     latency: Counts = (),
     outputs: Counts = (),
     quality: Counts = (0, 0),
-) -> Batch:
+) -> EvidenceBatch:
     """What a look sees where one request came since the last."""
 
     def arms(one: Counts) -> tuple[Counts, Counts]:
         return (one, [0] * len(one)) if canary else ([0] * len(one), one)
 
-    return Batch(arms(errors), arms(latency), outputs=arms(outputs), quality=arms(quality))
+    return EvidenceBatch(arms(errors), arms(latency), outputs=arms(outputs), quality=arms(quality))
 
 
-def after_one(rollout: Rollout, batch: Batch, canary: bool) -> Rollout:
+def after_one(rollout: Rollout, batch: EvidenceBatch, canary: bool) -> Rollout:
     return add_batch(rollout, batch, (int(canary), int(not canary)), sticky=False)
 
 
 def rolled_back(rollout: Rollout) -> bool:
-    action = decide(Snapshot(rollout, 1.0))
-    return action is not None and action.kind is Kind.ROLL_BACK
+    action = decide(RolloutSnapshot(rollout, 1.0))
+    return action is not None and action.kind is RolloutActionKind.ROLL_BACK
 
 
 @given(looks, st.integers(0, 10_000))
 def test_nothing_is_lost_and_nothing_counted_twice(seen_looks: Looks, weight: int) -> None:
-    waiting: Waiting = {}
+    waiting: WaitingPairs = {}
     closed = np.zeros((2, 2))
     for a, b in seen_looks:
-        batch, waiting = pool_counts(waiting, Batch(errors=(a, b)), weight)
+        batch, waiting = pool_counts(waiting, EvidenceBatch(errors=(a, b)), weight)
         closed += np.asarray(batch.errors)
     left = np.asarray(waiting.get("errors", ((0, 0), (0, 0))))
     assert (closed + left).tolist() == sum((np.asarray(one) for one in seen_looks), np.zeros((2, 2))).tolist()
@@ -79,10 +79,10 @@ def test_when_counts_are_compared_depends_neither_on_the_version_nor_on_the_outc
     seen_looks: Looks, weight: int, data: st.DataObject
 ) -> None:
     def closings(given_looks: Looks) -> list[bool]:
-        waiting: Waiting = {}
+        waiting: WaitingPairs = {}
         found = []
         for a, b in given_looks:
-            batch, waiting = pool_counts(waiting, Batch(errors=(a, b)), weight)
+            batch, waiting = pool_counts(waiting, EvidenceBatch(errors=(a, b)), weight)
             found.append(any(waiting_counts(batch.errors)))
         return found
 
@@ -152,7 +152,9 @@ def test_what_waits_is_shown_kept_and_compared_before_the_weight_changes() -> No
 
 
 def test_counts_that_are_many_do_not_wait() -> None:
-    batch = Batch(errors=((1, 29), (0, 270)), latency=([30], [270]), outputs=([30], [270]), quality=((0, 30), (0, 270)))
+    batch = EvidenceBatch(
+        errors=((1, 29), (0, 270)), latency=([30], [270]), outputs=([30], [270]), quality=((0, 30), (0, 270))
+    )
     closed, waiting = pool_counts({}, batch, 1000)
     assert not waiting
     assert all(waiting_counts(getattr(closed, name)) == waiting_counts(getattr(batch, name)) for name in POOLED)

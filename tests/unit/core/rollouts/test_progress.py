@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.core.rollouts.gates import Step
-from penstock.core.rollouts.guard_evidence import Batch, GuardState
+from penstock.core.rollouts.gates import RolloutStep
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.guards import Verdict
+from penstock.core.rollouts.guards import GuardVerdict
 from penstock.core.rollouts.progress import progress, rounded
-from penstock.core.rollouts.rollout import Rollout, State, add_batch, guard_verdicts, start_rollout
+from penstock.core.rollouts.rollout import Rollout, RolloutState, add_batch, guard_verdicts, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.statistics.evidence import Evidence
 
 ERRORS = GuardSpec("errors", 0.02)
-STEPS = (Step(500), Step(2500), Step(10_000, approval=True))
+STEPS = (RolloutStep(500), RolloutStep(2500), RolloutStep(10_000, approval=True))
 SPEC = RolloutSpec("2", "1", steps=STEPS, min_step_s=10.0, guards=(ERRORS,))
 READY = replace(start_rollout(SPEC, 0.0), requests=100, in_place_stage=1)
 
@@ -90,7 +90,7 @@ ASKED = replace(SPEC, guards=(GuardSpec("promql", query="up", least=1.0),))
         ),
         (at(FAILED), 20.0, ["at 5 %", "errors: harm", f"next 25 %, waits for {ALL}", HARM]),
         (
-            at(state=State.PAUSED, reason="lunch"),
+            at(state=RolloutState.PAUSED, reason="lunch"),
             20.0,
             [
                 "paused at 5 % (lunch)",
@@ -141,8 +141,8 @@ ASKED = replace(SPEC, guards=(GuardSpec("promql", query="up", least=1.0),))
                 "harm in promql:up rolls it back at once",
             ],
         ),
-        (at(state=State.PROMOTED, reason="every guard passes"), 20.0, ["promoted: every guard passes"]),
-        (at(state=State.ROLLED_BACK, reason="worse: errors"), 20.0, ["rolled_back: worse: errors"]),
+        (at(state=RolloutState.PROMOTED, reason="every guard passes"), 20.0, ["promoted: every guard passes"]),
+        (at(state=RolloutState.ROLLED_BACK, reason="worse: errors"), 20.0, ["rolled_back: worse: errors"]),
     ],
 )
 def test_what_is_said(rollout: Rollout, now: float, said: list[str]) -> None:
@@ -162,8 +162,8 @@ def test_the_requests_that_are_said_to_be_needed_are_about_those_it_takes() -> N
         rollout, said = replace(READY, guards=(GuardState(),), step=1, requests=0), (0, 0)
         for _ in range(100):
             a, b = random.binomial(40, 0.005, 2).tolist()
-            rollout = add_batch(rollout, Batch(errors=((a, 40 - a), (b, 40 - b))), (40, 40), sticky=False)
-            if guard_verdicts(rollout)["errors"] is Verdict.PASS:
+            rollout = add_batch(rollout, EvidenceBatch(errors=((a, 40 - a), (b, 40 - b))), (40, 40), sticky=False)
+            if guard_verdicts(rollout)["errors"] is GuardVerdict.PASS:
                 break
             line = progress(rollout, 99.0)[1]
             if not said[0] and rollout.guards[0].health.log_e > math.log(20) / 2 and "needs about" in line:

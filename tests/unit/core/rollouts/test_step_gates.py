@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import InvalidInput
-from penstock.core.rollouts.decision import Kind, Snapshot, decide
+from penstock.core.rollouts.decision import RolloutActionKind, RolloutSnapshot, decide
 from penstock.core.rollouts.documents import rollout_in, rollout_out
 from penstock.core.rollouts.gates import (
     COMPARE,
     GateAnswer,
     QueryGate,
-    Step,
+    RolloutStep,
     WebhookGate,
     judge_query,
     judge_webhook,
     steps_in,
     steps_out,
 )
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, Labelled
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, LabelledCounts
 from penstock.core.rollouts.guard_spec import GuardSpec
-from penstock.core.rollouts.rollout import Rollout, State, add_batch, advance, guard_verdicts, start_rollout
+from penstock.core.rollouts.rollout import Rollout, RolloutState, add_batch, advance, guard_verdicts, start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
 from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.statistics.evidence import Evidence
@@ -52,7 +52,7 @@ def waits(rollout: Rollout, now: float = 10.0) -> list[str]:
 
 
 def test_gates_come_back_as_they_were_stated() -> None:
-    assert SPEC.steps[0] == Step(500, min_labels=20, webhook=HOOK, query=QUERY)
+    assert SPEC.steps[0] == RolloutStep(500, min_labels=20, webhook=HOOK, query=QUERY)
     assert steps_in(steps_out(SPEC.steps)) == SPEC.steps
     assert steps_in([{"weight": 5, "webhook": "hook"}])[0].webhook == WebhookGate("hook")
     kept = replace(READY, answers=YES)
@@ -140,7 +140,7 @@ def test_what_is_waited_for_is_said_in_text() -> None:
 def test_labels_of_the_canary_are_counted_by_step() -> None:
     rollout = add_batch(
         start_rollout(SPEC, 0.0),
-        Batch(labelled=(Labelled(0, (2, 3), (7, 70)), Labelled(1, (0, 2), (1, 9)))),
+        EvidenceBatch(labelled=(LabelledCounts(0, (2, 3), (7, 70)), LabelledCounts(1, (0, 2), (1, 9)))),
         (0, 0),
         sticky=False,
     )
@@ -158,21 +158,26 @@ ANSWERS = st.lists(
 
 @given(
     answers=ANSWERS,
-    state=st.sampled_from(list(State)),
+    state=st.sampled_from(list(RolloutState)),
     guard=st.sampled_from([PASSED, GuardState(), GuardState(peak=10.0)]),
     now=st.floats(0, 1e6),
     deadline_s=st.sampled_from([0.0, 1.0]),
     unready=st.booleans(),
 )
 def test_a_gate_decides_only_whether_to_step_forward(
-    answers: tuple[GateAnswer, ...], state: State, guard: GuardState, now: float, deadline_s: float, unready: bool
+    answers: tuple[GateAnswer, ...],
+    state: RolloutState,
+    guard: GuardState,
+    now: float,
+    deadline_s: float,
+    unready: bool,
 ) -> None:
     """Whatever gates say, an action is the one without gates, or a step forward that was held up."""
     changes: dict[str, Any] = {"state": state, "guards": (guard,), "unready_since": 0.5 if unready else 0.0}
     rollout = replace(READY, spec=replace(SPEC, deadline_s=deadline_s), answers=answers, **changes)
     free = replace(rollout, spec=replace(rollout.spec, steps=steps_in([500, 10_000])))
-    found, without = decide(Snapshot(rollout, now)), decide(Snapshot(free, now))
-    forward = without is not None and without.kind in (Kind.ADVANCE, Kind.PROMOTE)
+    found, without = decide(RolloutSnapshot(rollout, now)), decide(RolloutSnapshot(free, now))
+    forward = without is not None and without.kind in (RolloutActionKind.ADVANCE, RolloutActionKind.PROMOTE)
     passed = {answer.gate for answer in answers if answer.passed}
     if forward and not {HOOK.name, QUERY.name} <= passed:
         assert found is None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from penstock.core.bins import NumericPlaces, numeric_bins
+from penstock.core.bins import NumericBinFinder, numeric_bins
 from penstock.core.statistics import change_detection
 from penstock.core.statistics.autocorrelation import variance_inflation
 from penstock.core.statistics.change_detection import ChangeDetector, allowance
@@ -27,7 +27,7 @@ class Watched:
         self.generator = np.random.default_rng(seed)
         numbers = self.generator.standard_normal((rows, features))
         self.bins = [numeric_bins(str(index), numbers[:, index]) for index in range(features)]
-        self.places = NumericPlaces(self.bins)
+        self.places = NumericBinFinder(self.bins)
         counts = [self.counts(numbers)[index] for index in range(features)]
         self.panel = ChangeDetector([shares(one) for one in counts], [allowance(one) for one in counts])
 

@@ -17,7 +17,7 @@ def test_a_confidence_sequence_holds_at_all_times() -> None:
     for _ in range(runs):
         mean = Mean()
         for value in generator.binomial(1, 0.3, 1000).tolist():
-            mean = mean.plus(1, value, value * value)
+            mean = mean.with_values(1, value, value * value)
             interval = confidence(mean, 0.05)
             if mean.count >= 20 and not interval.low <= 0.3 <= interval.high:
                 missed += 1

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from penstock.core.bins import NumericPlaces, numeric_bins
+from penstock.core.bins import NumericBinFinder, numeric_bins
 from penstock.core.statistics.effect_sizes import scores
 from penstock.core.statistics.special_functions import chi_square_quantile
 
@@ -34,8 +34,8 @@ def test_the_wasserstein_distance_of_a_shift_is_the_shift() -> None:
     generator = np.random.default_rng(2)
     numbers = generator.standard_normal(20_000)
     bins = numeric_bins("x", numbers, most=50)
-    reference = np.bincount(NumericPlaces([bins])(numbers[:, None])[:, 0], minlength=bins.width)
-    moved = np.bincount(NumericPlaces([bins])((numbers + 0.5)[:, None])[:, 0], minlength=bins.width)
+    reference = np.bincount(NumericBinFinder([bins])(numbers[:, None])[:, 0], minlength=bins.width)
+    moved = np.bincount(NumericBinFinder([bins])((numbers + 0.5)[:, None])[:, 0], minlength=bins.width)
     found = scores(reference.tolist(), moved.tolist(), bins.edges, 1.0)
     assert found.wasserstein == pytest.approx(0.5, abs=0.05)
     assert found.ks == pytest.approx(0.197, abs=0.02)

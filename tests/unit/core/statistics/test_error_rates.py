@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from loadtests.errors import CHAIN, LATENT, Case, errors
-from penstock.core.statistics.error_dependence import BLOCK, LAGS, SPACINGS, Dependence
+from penstock.core.statistics.error_dependence import BLOCK, LAGS, SPACINGS, ErrorAutocorrelation
 from penstock.core.statistics.error_rates import MULTIPLES, WEIGHTS, StartSums
 
 
-def learned(kind: str, rate: float, correlation: float, rows: int) -> Dependence:
+def learned(kind: str, rate: float, correlation: float, rows: int) -> ErrorAutocorrelation:
     found = errors(Case(kind, rate, correlation, True), rate, rows, np.random.default_rng(5)).astype(np.intp)
-    dependence = Dependence()
+    dependence = ErrorAutocorrelation()
     for block in found[: rows - rows % BLOCK].reshape(-1, BLOCK):
         dependence.learn(block)
     return dependence
@@ -62,7 +62,7 @@ def test_evidence_goes_on_at_another_spacing() -> None:
 
 def test_pairs_are_counted_at_each_lag() -> None:
     labels = (np.random.default_rng(7).random(40 * BLOCK) < 0.3).astype(np.intp)
-    dependence = Dependence()
+    dependence = ErrorAutocorrelation()
     for block in labels.reshape(-1, BLOCK):
         dependence.learn(block)
     for index, lag in enumerate(LAGS):
@@ -90,5 +90,5 @@ def test_longer_memory_than_a_chains_needs_a_spacing() -> None:
 def test_runs_of_one_burst_count_once() -> None:
     assert learned(CHAIN, 0.1, 0.0, 2000).bursts() == pytest.approx(180, rel=0.2)
     assert learned(CHAIN, 0.1, 0.9, 2000).bursts() < 20
-    assert Dependence().bursts() == 0
-    assert math.isfinite(Dependence().spacing()[1])
+    assert ErrorAutocorrelation().bursts() == 0
+    assert math.isfinite(ErrorAutocorrelation().spacing()[1])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.statistics.column_state import State
+from penstock.core.statistics.column_state import ColumnPhase
 from penstock.core.statistics.error_watch import BASELINE, MOST_WAITED, ErrorChange, ErrorWatch
 from tests.budgets import examples
 
@@ -40,9 +40,9 @@ def test_a_lasting_change_begins_once_and_ends_when_errors_are_back() -> None:
     watch = ErrorWatch(None, BUDGET)
     assert watch.take(wrong(0.1, 3000, 3)) == []
     assert begins(watch.take(wrong(0.2, 20_000, 4))) == [True]
-    assert (watch.state, watch.alarms) == (State.DRIFT, 1)
+    assert (watch.state, watch.alarms) == (ColumnPhase.DRIFT, 1)
     assert begins(watch.take(wrong(0.1, 6000, 5))) == [False]
-    assert watch.state is State.OK
+    assert watch.state is ColumnPhase.OK
     assert begins(watch.take(wrong(0.2, 2000, 6))) == [True]
 
 
@@ -50,7 +50,7 @@ def test_a_change_that_is_smaller_is_not_over() -> None:
     watch = ErrorWatch((1000, 9000), BUDGET)
     assert begins(watch.take(wrong(0.4, 500, 7))) == [True]
     assert watch.take(wrong(0.15, 20_000, 8)) == []
-    assert watch.state is State.DRIFT
+    assert watch.state is ColumnPhase.DRIFT
 
 
 def test_what_came_before_the_alarm_does_not_become_usual() -> None:
@@ -76,7 +76,7 @@ def test_no_errors_are_waited_for_a_while_only() -> None:
     for rows in (MOST_WAITED - BASELINE, 2 * BASELINE):
         watch.take([0.0] * rows)
         states.append(watch.state)
-    assert states == [State.INSUFFICIENT_DATA, State.OK]
+    assert states == [ColumnPhase.INSUFFICIENT_DATA, ColumnPhase.OK]
     assert begins(watch.take(wrong(0.5, 600, 13))) == [True]
 
 

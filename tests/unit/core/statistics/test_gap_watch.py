@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from loadtests.errors import CHAIN, LATENT, Case, errors
 from penstock.core.statistics.calibration import BETS, GapWatch
-from penstock.core.statistics.column_state import State
-from penstock.core.statistics.error_dependence import BLOCK, Dependence, inflations_of_bets
+from penstock.core.statistics.column_state import ColumnPhase
+from penstock.core.statistics.error_dependence import BLOCK, ErrorAutocorrelation, inflations_of_bets
 
 BUDGET = 200_000.0
 TILTS = np.array(BETS)
@@ -55,7 +55,7 @@ def test_small_bets_are_divided_by_the_inflation_of_the_variance(inflation: floa
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6, 0.9])
 def test_the_inflation_of_a_chain_is_measured(correlation: float) -> None:
-    dependence = Dependence()
+    dependence = ErrorAutocorrelation()
     for block in in_runs(0.1, correlation, 60_000, 8).astype(np.intp).reshape(-1, BLOCK):
         dependence.learn(block)
     assert dependence.inflation() == pytest.approx((1 + correlation) / (1 - correlation), rel=0.2)
@@ -70,7 +70,7 @@ def test_a_calibrated_model_whose_errors_come_in_runs_has_no_gap(kind: str, corr
     for seed in range(50, 53):
         watch = GapWatch(BUDGET)
         assert changes(watch, 0.9, in_runs(0.1, correlation, 5000, seed, kind)) == []
-        assert watch.state.value == State.OK.value
+        assert watch.state.value == ColumnPhase.OK.value
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
@@ -80,11 +80,11 @@ def test_a_gap_that_lasts_is_reported_once_and_is_over_by_evidence(correlation: 
     ((at, begins),) = changes(watch, 0.9, in_runs(0.3, correlation, 8000, 61))
     assert begins
     assert at < 1000
-    assert watch.state.value == State.DRIFT.value
+    assert watch.state.value == ColumnPhase.DRIFT.value
     ((at, begins),) = changes(watch, 0.9, in_runs(0.1, correlation, 12_000, 62))
     assert not begins
     assert at > 100
-    assert watch.state.value == State.OK.value
+    assert watch.state.value == ColumnPhase.OK.value
 
 
 def test_a_model_that_is_always_wrong_is_found_before_anything_is_known_of_its_errors() -> None:

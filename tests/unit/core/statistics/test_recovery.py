@@ -141,12 +141,12 @@ def test_of_many_columns_those_that_changed_are_tested() -> None:
     usual, rows = [np.array([500.0, 500]), np.array([900.0, 100])], [np.array([100.0, 100]), np.array([180.0, 20])]
     recoveries, over = Recoveries(), set()
     for look in range(200):
-        over = recoveries.look([1], [1] if look < 100 else [], rows, usual, [0.01, 0.01], 1.0, BUDGET)
+        over = recoveries.find_recovered([1], [1] if look < 100 else [], rows, usual, [0.01, 0.01], 1.0, BUDGET)
         if over:
             break
     assert over == {1}
     assert look > 100
     successor = Recoveries()
     successor.restore_state(json.loads(json.dumps(recoveries.export_state())), [2, 2])
-    assert successor.look([1], [], rows, usual, [0.01, 0.01], 1.0, BUDGET) == {1}
-    assert successor.look([], [], rows, usual, [0.01, 0.01], 1.0, BUDGET) == set()
+    assert successor.find_recovered([1], [], rows, usual, [0.01, 0.01], 1.0, BUDGET) == {1}
+    assert successor.find_recovered([], [], rows, usual, [0.01, 0.01], 1.0, BUDGET) == set()

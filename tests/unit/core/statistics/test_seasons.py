@@ -17,7 +17,7 @@ from penstock.core.statistics.seasons import (
     hours_of,
     quarter_of,
     seasonal_variation,
-    smoothed,
+    smooth,
 )
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC).timestamp()
@@ -50,7 +50,7 @@ def test_hours_are_reported_apart_where_there_are_rows_of_all(rows: int, span: f
 
 def test_an_hour_is_drawn_from_those_around_it_and_is_worth_more_rows_than_its_own() -> None:
     counts = np.tile([[60.0, 40.0]], (OF_WEEK, 1))
-    found = smoothed(counts)
+    found = smooth(counts)
     assert found.sum(axis=1) == pytest.approx(100 * 9 / (19 / 9), rel=1e-6)
     assert found[:, 0] / found.sum(axis=1) == pytest.approx(0.6)
 

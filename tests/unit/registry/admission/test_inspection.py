@@ -59,7 +59,7 @@ def test_a_missing_shape_hides_no_other_mistake(tmp_path: Path) -> None:
     model = graph_of([helper.make_node("NoSuchOp", ["x"], ["y"])], None, None)
     with pytest.raises(Refused, match=r"breaks a rule of ONNX: No Op registered for NoSuchOp") as caught:
         inspect(saved(tmp_path, model), None)
-    assert "Context" in caught.value.whole
+    assert "Context" in caught.value.full_text
 
 
 def test_rules_are_checked_where_weights_lie_in_other_files(tmp_path: Path) -> None:

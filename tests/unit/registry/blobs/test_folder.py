@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from penstock.core.errors import Damaged, NotReady, TooLarge
-from penstock.registry.blobs.folder import FolderBlobs, Incoming, hash_file
+from penstock.core.errors import DataLoss, NotReady, TooLarge
+from penstock.registry.blobs.folder import FolderBlobs, IncomingFile, hash_file
 from penstock.registry.contents.layout import ContentLayout
 from penstock.registry.db.database import open_database
 from penstock.registry.garbage_collection import collect
-from penstock.registry.records import By, Content, VersionRecord
-from penstock.registry.stores.versions import Store
+from penstock.registry.records import Author, Content, VersionRecord
+from penstock.registry.stores.versions import VersionStore
 
-BY = By("ann")
+BY = Author("ann")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def blobs(tmp_path: Path) -> FolderBlobs:
 
 
 def keep(blobs: FolderBlobs, tmp_path: Path, content: bytes) -> str:
-    with Incoming(tmp_path / "blobs" / "incoming", 1 << 20) as incoming:
+    with IncomingFile(tmp_path / "blobs" / "incoming", 1 << 20) as incoming:
         incoming.write(content)
         incoming.close()
         blobs.keep(incoming.path, incoming.digest)
@@ -44,7 +44,7 @@ def test_bytes_in_digest_out(blobs: FolderBlobs, tmp_path: Path) -> None:
     assert not list((tmp_path / "blobs" / "incoming").iterdir())
     blobs.delete(digest)
     blobs.delete(digest)
-    with pytest.raises(Damaged, match="missing from the blob store"):
+    with pytest.raises(DataLoss, match="missing from the blob store"):
         blobs.fetch(digest)
 
 
@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_found_and_a_push_of_the_same_bytes_makes_it_good(blobs
     place = blobs.fetch(digest)
     place.chmod(0o600)
     place.write_bytes(b"rome bytes")
-    with pytest.raises(Damaged, match="does not match"):
+    with pytest.raises(DataLoss, match="does not match"):
         blobs.check(digest)
     keep(blobs, tmp_path, b"some bytes")
     blobs.check(digest)
@@ -61,12 +61,12 @@ def test_a_flipped_bit_is_found_and_a_push_of_the_same_bytes_makes_it_good(blobs
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "sha256:" + "g" * 64, "md5:" + "a" * 64])
 def test_what_is_no_digest_leads_nowhere(blobs: FolderBlobs, digest: str) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(DataLoss):
         blobs.fetch(digest)
 
 
 def test_what_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(TooLarge), Incoming(tmp_path / "in", 3) as incoming:
+    with pytest.raises(TooLarge), IncomingFile(tmp_path / "in", 3) as incoming:
         incoming.write(b"four")
     assert not list((tmp_path / "in").iterdir())
 
@@ -74,13 +74,13 @@ def test_what_is_not_kept_leaves_nothing(tmp_path: Path) -> None:
 def test_what_a_dead_process_was_receiving_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / "in" / ".unpacked.0123456789abcdef.penstock").mkdir(parents=True)
     (tmp_path / "in" / ".incoming.0123456789abcdef.penstock").write_bytes(b"half")
-    with Incoming(tmp_path / "in", 10) as first, Incoming(tmp_path / "in", 10) as second:
+    with IncomingFile(tmp_path / "in", 10) as first, IncomingFile(tmp_path / "in", 10) as second:
         assert sorted((tmp_path / "in").iterdir()) == sorted([first.path, second.path])
 
 
 def test_many_may_receive_at_once(tmp_path: Path) -> None:
     def receive(number: int) -> bool:
-        with Incoming(tmp_path / "in", 100) as incoming:
+        with IncomingFile(tmp_path / "in", 100) as incoming:
             incoming.write(str(number).encode())
             incoming.close()
             return hash_file(incoming.path) == incoming.digest
@@ -103,12 +103,15 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_says_so_and_leaves_nothing(tiny: Path) -> None:
     blobs = FolderBlobs(tiny / "blobs")
-    with Incoming(tiny / "blobs" / "incoming", 1 << 30) as incoming:
+    with IncomingFile(tiny / "blobs" / "incoming", 1 << 30) as incoming:
         incoming.write(b"x" * 1000)
         incoming.close()
         blobs.keep(incoming.path, incoming.digest)
         kept = incoming.digest
-    with pytest.raises(NotReady, match="the disk is full"), Incoming(tiny / "blobs" / "incoming", 1 << 30) as incoming:
+    with (
+        pytest.raises(NotReady, match="the disk is full"),
+        IncomingFile(tiny / "blobs" / "incoming", 1 << 30) as incoming,
+    ):
         incoming.write(b"x" * (2 << 20))
     assert not list((tiny / "blobs" / "incoming").iterdir())
     blobs.check(kept)
@@ -128,11 +131,11 @@ def fill(path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_says_so() -> None:
     with pytest.raises(NotReady, match=r"only be read|cannot be read or written"):
-        Incoming(Path("/proc/penstock"), 10)
+        IncomingFile(Path("/proc/penstock"), 10)
 
 
 def test_only_what_nobody_needs_is_cleared_away(blobs: FolderBlobs, tmp_path: Path) -> None:
-    store = Store(open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0))
+    store = VersionStore(open_database(f"sqlite:///{tmp_path / 'r.db'}", 5.0))
     layout = ContentLayout(blobs, tmp_path / "unpacked")
     needed, leased, free = (keep(blobs, tmp_path, content) for content in (b"needed", b"leased", b"free"))
     store.add_version(VersionRecord("m", "1", Content(needed, 6, "onnx", ()), "2026", "ann"), BY)

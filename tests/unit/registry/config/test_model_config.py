@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.batching import Sharing
+from penstock.core.batching import BatchSharing
 from penstock.core.errors import InvalidInput
 from penstock.core.options import (
     ModelOptions,
@@ -23,8 +23,8 @@ from penstock.core.versions import VersionPolicy
 from penstock.proto import model_config_pb2 as pb
 from penstock.registry.config.model_config import MAX_CONFIG_CHARACTERS, describe, parse_json, parse_text, read
 
-SHARED = Sharing(True, "its graph proves that rows are independent")
-ALONE = Sharing(False, "operator NonZero")
+SHARED = BatchSharing(True, "its graph proves that rows are independent")
+ALONE = BatchSharing(False, "operator NonZero")
 
 
 def options(text: str, folder: Path = Path("/nonexistent")) -> ModelOptions:

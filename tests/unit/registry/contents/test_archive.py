@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.errors import Damaged, InvalidInput, Refused, TooLarge
-from penstock.registry.blobs.folder import FolderBlobs, Incoming, hash_file
-from penstock.registry.contents.archive import intake, pack, packed_size, unpack
+from penstock.core.errors import DataLoss, InvalidInput, Refused, TooLarge
+from penstock.registry.blobs.folder import FolderBlobs, IncomingFile, hash_file
+from penstock.registry.contents.archive import pack, packed_size, receive, unpack
 from penstock.registry.contents.layout import ContentLayout
-from penstock.registry.graphs.rewrite import Edit, Rewrite
+from penstock.registry.graphs.rewrite import ByteEdit, Rewrite
 from penstock.registry.records import Content
 from tests.budgets import examples
 
@@ -46,7 +46,7 @@ def special(name: str, kind: bytes, target: str = "") -> tuple[tarfile.TarInfo, 
 
 def taken(tmp_path: Path, data: bytes, limit: int = LIMIT) -> Content:
     (tmp_path / "in").write_bytes(data)
-    return intake(tmp_path / "in", tmp_path / "out", limit)
+    return receive(tmp_path / "in", tmp_path / "out", limit)
 
 
 def test_a_bare_graph_is_one_file(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_torn_tars_are_refused_or_taken_but_never_break(noise: bytes, at: int, p
             (folder / "in").write_bytes(data)
             shutil.rmtree(folder / "out", ignore_errors=True)
             with suppress(Refused, TooLarge):
-                intake(folder / "in", folder / "out", LIMIT)
+                receive(folder / "in", folder / "out", LIMIT)
             assert {path.name for path in folder.iterdir()} <= {"in", "out"}
     finally:
         shutil.rmtree(folder)
@@ -158,10 +158,10 @@ def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> Non
     blobs = FolderBlobs(tmp_path / "blobs")
     layout = ContentLayout(blobs, tmp_path / "unpacked")
     data = tar(file("model.onnx"), file("w.bin"))
-    with Incoming(tmp_path / "incoming", LIMIT) as incoming:
+    with IncomingFile(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(data)
         incoming.close()
-        content = intake(incoming.path, tmp_path / "out", LIMIT)
+        content = receive(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
     folder, graph = layout.materialize(content)
     assert graph.read_bytes() == b"graph"
@@ -174,7 +174,7 @@ def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> Non
     layout.forget(content.digest)
     blobs.fetch(content.digest).chmod(0o600)
     blobs.fetch(content.digest).write_bytes(data[:700])
-    with pytest.raises(Damaged):
+    with pytest.raises(DataLoss):
         layout.materialize(content)
     assert not list((tmp_path / "unpacked").iterdir())
 
@@ -184,10 +184,10 @@ def test_a_tar_is_laid_out_once_and_again_when_it_is_lost(tmp_path: Path) -> Non
 def test_a_tar_whose_files_are_not_what_they_were_is_laid_out_anew(tmp_path: Path, name: str, how: str) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")
     layout = ContentLayout(blobs, tmp_path / "unpacked")
-    with Incoming(tmp_path / "incoming", LIMIT) as incoming:
+    with IncomingFile(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(tar(file("model.onnx"), file("w.bin")))
         incoming.close()
-        content = intake(incoming.path, tmp_path / "out", LIMIT)
+        content = receive(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
     folder, _ = layout.materialize(content)
     sound = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -206,13 +206,13 @@ def test_a_changed_graph_that_is_not_what_it_was_is_laid_out_anew(tmp_path: Path
     blobs = FolderBlobs(tmp_path / "blobs")
     layout = ContentLayout(blobs, tmp_path / "unpacked")
     data = tar(file("model.onnx"), file("w.bin")) if packed else b"graph"
-    with Incoming(tmp_path / "incoming", LIMIT) as incoming:
+    with IncomingFile(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(data)
         incoming.close()
-        content = intake(incoming.path, tmp_path / "out", LIMIT)
+        content = receive(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
     changed = b"giraffe"
-    rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
+    rewrite = Rewrite((ByteEdit(1, 1, b"ir"), ByteEdit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
     graph = layout.materialize(content, rewrite)[1]
     graph.chmod(0o600)
     graph.write_bytes(b"")  # as a power cut leaves what was not synced
@@ -224,19 +224,19 @@ def test_a_graph_is_laid_out_as_admission_changed_it(tmp_path: Path, packed: boo
     blobs = FolderBlobs(tmp_path / "blobs")
     layout = ContentLayout(blobs, tmp_path / "unpacked")
     data = tar(file("model.onnx"), file("w.bin")) if packed else b"graph"
-    with Incoming(tmp_path / "incoming", LIMIT) as incoming:
+    with IncomingFile(tmp_path / "incoming", LIMIT) as incoming:
         incoming.write(data)
         incoming.close()
-        content = intake(incoming.path, tmp_path / "out", LIMIT)
+        content = receive(incoming.path, tmp_path / "out", LIMIT)
         blobs.keep(incoming.path, content.digest)
     changed = b"giraffe"
-    rewrite = Rewrite((Edit(1, 1, b"ir"), Edit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
+    rewrite = Rewrite((ByteEdit(1, 1, b"ir"), ByteEdit(3, 2, b"ffe")), f"sha256:{hashlib.sha256(changed).hexdigest()}")
     folder, graph = layout.materialize(content, rewrite)
     assert graph.read_bytes() == changed
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", *(["w.bin"] if packed else [])]
     assert layout.materialize(content)[1].read_bytes() == b"graph"
     other = Rewrite(rewrite.edits, f"sha256:{'0' * 64}")
-    with pytest.raises(Damaged):
+    with pytest.raises(DataLoss):
         layout.materialize(content, other)
     layout.forget(content.digest)
     assert not list((tmp_path / "unpacked").iterdir())

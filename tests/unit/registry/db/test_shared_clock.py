@@ -5,7 +5,7 @@ from pathlib import Path
 from penstock.registry.db.database import open_database
 from penstock.registry.db.lazy_database import LazyDatabase
 from penstock.registry.db.shared_clock import SharedClock
-from penstock.registry.stores.versions import Store
+from penstock.registry.stores.versions import VersionStore
 
 
 class Machine:
@@ -47,7 +47,7 @@ def test_sqlite_has_the_machines_time(tmp_path: Path) -> None:
 def test_a_lazy_database_gives_its_time_to_existing_users(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path / 'registry.db'}", 5.0)
     lazy = LazyDatabase(lambda: database)
-    store = Store(lazy)  # is made before anybody has asked
+    store = VersionStore(lazy)  # is made before anybody has asked
     with lazy.reading():
         pass
     assert lazy.clock is database.clock

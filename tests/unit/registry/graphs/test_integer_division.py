@@ -142,7 +142,7 @@ def test_a_divisor_of_zero_that_a_caller_brings_is_the_callers_mistake(tmp_path:
     fault = fault_of(tmp_path, ZERO[case], a=np.array([1, 2]), b=np.array([1, 0]))
     assert isinstance(fault, InvalidInput)
     assert str(fault) == "the model cannot take these values: a divisor is 0"
-    assert f"{'Mod' if case == 'Mod' else 'Div'} {'r' if case == 'in a branch' else 'y'}" in fault.whole
+    assert f"{'Mod' if case == 'Mod' else 'Div'} {'r' if case == 'in a branch' else 'y'}" in fault.full_text
 
 
 def test_a_divisor_that_the_graph_computes_is_the_models(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from penstock.core.errors import Damaged, Refused
+from penstock.core.errors import DataLoss, Refused
 from penstock.core.options import ModelOptions
 from penstock.engine.graph import CLASS_LABELS
 from penstock.engine.model import load
@@ -21,7 +21,7 @@ from penstock.registry.admission.inspection import read_model
 from penstock.registry.admission.repairs import repair
 from penstock.registry.graphs.rewrite import Rewrite, rewrite_in, write_edited
 from penstock.registry.graphs.wire_format import fields, varint
-from penstock.registry.graphs.zipmap import ZIPMAP, Labels
+from penstock.registry.graphs.zipmap import ZIPMAP, ZipMapLabels
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 ML = "ai.onnx.ml"
@@ -75,7 +75,7 @@ class Cut:
     """How a graph changes, and the names of the classes."""
 
     rewrite: Rewrite
-    labels: Labels
+    labels: ZipMapLabels
 
 
 def found_in(path: Path) -> Cut | None:
@@ -250,19 +250,19 @@ def test_other_bytes_than_at_admission_are_damaged(tmp_path: Path) -> None:
     other = tmp_path / "model.onnx"
     other.write_bytes(classifier(["a", "c"]).SerializeToString())
     result.unlink()
-    with pytest.raises(Damaged):
+    with pytest.raises(DataLoss):
         write_edited(other, Rewrite(found.rewrite.edits, found.rewrite.digest), result)
     assert sorted(tmp_path.iterdir()) == [other]
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_fields_or_malformed(data: bytes) -> None:
-    from penstock.registry.graphs.wire_format import Malformed
+    from penstock.registry.graphs.wire_format import MalformedMessage
 
     view = memoryview(data)
     try:
         found = list(fields(view, 0, len(view)))
-    except Malformed:
+    except MalformedMessage:
         return
     assert b"".join(data[one.begin : one.end] for one in found) == data
 
@@ -273,7 +273,7 @@ def test_exports_of_scikit_learn_are_admitted_as_they_are(tmp_path: Path) -> Non
     from sklearn.ensemble import RandomForestClassifier
 
     from penstock.registry.admission.examiner import Examiner
-    from penstock.registry.records import Plan, Report, Subject
+    from penstock.registry.records import AdmissionReport, ExaminedContent, PreparationPlan
 
     rows, classes = load_iris(return_X_y=True)
     names = np.array(["setosa", "versicolor", "virginica"])[classes]
@@ -281,13 +281,13 @@ def test_exports_of_scikit_learn_are_admitted_as_they_are(tmp_path: Path) -> Non
     path, result = tmp_path / "model.onnx", tmp_path / "cut.onnx"
     path.write_bytes(to_onnx(forest, rows[:1].astype(np.float32)).SerializeToString())
 
-    async def admitted() -> tuple[Plan, Report]:
+    async def admitted() -> tuple[PreparationPlan, AdmissionReport]:
         examiner = Examiner()
         try:
-            plan = await examiner.plan(Subject(path))
+            plan = await examiner.plan(ExaminedContent(path))
             assert plan.rewrite is not None
             write_edited(path, plan.rewrite, result)
-            return plan, plan.completed(await examiner.examine(Subject(result)))
+            return plan, plan.completed(await examiner.examine(ExaminedContent(result)))
         finally:
             await examiner.close()
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from penstock.core.errors import NotReady
-from penstock.registry.mlflow.source import MlflowSource, Wanted
+from penstock.registry.mlflow.source import MlflowSource, MlflowVersion
 
 API = "/api/2.0/mlflow/"
 
@@ -77,10 +77,10 @@ def test_every_ready_version_of_every_page_is_wanted_with_its_aliases(tracking: 
         "tree": [{"version": "1", "status": "READY"}],
     }
     source = MlflowSource(tracking.url)
-    assert source.wanted() == [Wanted("net", "2", "r", ("champion",)), Wanted("tree", "1")]
-    assert MlflowSource(tracking.url, ["tree"]).wanted() == [Wanted("tree", "1")]
+    assert source.wanted() == [MlflowVersion("net", "2", "r", ("champion",)), MlflowVersion("tree", "1")]
+    assert MlflowSource(tracking.url, ["tree"]).wanted() == [MlflowVersion("tree", "1")]
     tracking.versions["tree"].append({"version": "2", "status": "READY"})
-    assert Wanted("tree", "2") in source.wanted()  # nothing of before is kept
+    assert MlflowVersion("tree", "2") in source.wanted()  # nothing of before is kept
 
 
 def test_lineage_is_what_the_run_says_as_far_as_it_fits(tracking: Tracking) -> None:
@@ -93,12 +93,12 @@ def test_lineage_is_what_the_run_says_as_far_as_it_fits(tracking: Tracking) -> N
         },
     }
     source = MlflowSource(tracking.url)
-    metadata = source.lineage(Wanted("net", "2", "r"))
+    metadata = source.lineage(MlflowVersion("net", "2", "r"))
     assert metadata["parameters"] == {"depth": "3"}
     assert metadata["metrics"] == {"accuracy": 0.75}
     assert metadata["code_commit"] == "0123456789abcdef0123456789abcdef01234567"
     assert metadata["tags"] == {"mlflow.version": "2", "mlflow.run_id": "r"}
-    assert source.lineage(Wanted("net", "2")) == {"source": "mlflow", "tags": {"mlflow.version": "2"}}
+    assert source.lineage(MlflowVersion("net", "2")) == {"source": "mlflow", "tags": {"mlflow.version": "2"}}
 
 
 def test_a_server_that_fails_is_not_ready_and_asked_again(tracking: Tracking) -> None:
@@ -109,4 +109,4 @@ def test_a_server_that_fails_is_not_ready_and_asked_again(tracking: Tracking) ->
     with pytest.raises(NotReady, match="MLflow"):
         source.wanted()
     tracking.broken = False
-    assert source.wanted() == [Wanted("tree", "1")]
+    assert source.wanted() == [MlflowVersion("tree", "1")]

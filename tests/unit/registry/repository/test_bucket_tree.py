@@ -91,21 +91,21 @@ def test_keys_are_folders_and_files_and_odd_ones_are_left_out(bucket: Objects) -
     bucket.objects = dict.fromkeys(("p/m/1/model.onnx", "p/m/config.pbtxt", "p/m", "p/.hidden/x", "q/other"), b"data")
     tree = BucketTree("s3://models/p")
     assert tree.entries("") == []
-    tree.look()
+    tree.refresh()
     assert [(one.name, one.is_folder) for one in tree.entries("")] == [("m", True)]
     assert [(one.name, one.is_folder) for one in tree.entries("m")] == [("1", True), ("config.pbtxt", False)]
     assert tree.entries("nowhere") == []
     before = find(tree, "m/config.pbtxt")
     bucket.objects["p/m/config.pbtxt"] = b"more data"
     assert find(tree, "m/config.pbtxt") == before  # until the next look
-    tree.look()
+    tree.refresh()
     assert find(tree, "m/config.pbtxt") != before
 
 
 def test_a_text_is_fetched_once_for_each_content(bucket: Objects) -> None:
     bucket.objects = {"p/a": "\ufeffone".encode(), "p/b": b"\xff", "p/gone": b"x"}
     tree = BucketTree("s3://models/p")
-    tree.look()
+    tree.refresh()
     assert [tree.read("a", "the file") for _ in range(3)] == ["one"] * 3
     assert bucket.fetched == ["p/a"]
     with pytest.raises(InvalidInput, match="is not UTF-8"):
@@ -116,14 +116,14 @@ def test_a_text_is_fetched_once_for_each_content(bucket: Objects) -> None:
     with pytest.raises(InvalidInput, match="is missing"):
         tree.read("gone", "the file")
     bucket.objects["p/a"] = b"two"
-    tree.look()
+    tree.refresh()
     assert tree.read("a", "the file") == "two"
 
 
 def test_a_copy_has_the_bytes_of_the_last_look_or_is_refused(bucket: Objects, tmp_path: Path) -> None:
     bucket.objects = {"p/a": b"x" * 1000}
     tree = BucketTree("s3://models/p")
-    tree.look()
+    tree.refresh()
     tree.copy("a", tmp_path / "a", 1000)
     assert (tmp_path / "a").read_bytes() == b"x" * 1000
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o400

@@ -8,17 +8,26 @@ from threading import Barrier
 import pytest
 
 from penstock.core.errors import NotReady, TooLarge
-from penstock.registry.graphs.rewrite import FACT, Edit, Rewrite, rewrite_out
-from penstock.registry.records import Plan
-from penstock.registry.repository.copies import FORGOTTEN_S, KEPT_S, Copies, InPlace, Piece, Source, Work, intact
+from penstock.registry.graphs.rewrite import FACT, ByteEdit, Rewrite, rewrite_out
+from penstock.registry.records import PreparationPlan
+from penstock.registry.repository.copies import (
+    FORGOTTEN_S,
+    KEPT_S,
+    InPlacePreparer,
+    PreparedVersion,
+    RepositoryCopies,
+    RepositoryVersion,
+    VersionPreparer,
+    is_intact,
+)
 from penstock.registry.repository.layout import models_in
 from penstock.registry.repository.local import LocalTree
 
 
-def source(root: Path, name: str = "m") -> Source:
+def source(root: Path, name: str = "m") -> RepositoryVersion:
     tree = LocalTree(root)
     model = next(one for one in models_in(tree) if one.name == name)
-    return Source(tree, model, model.versions["1"])
+    return RepositoryVersion(tree, model, model.versions["1"])
 
 
 def write(path: Path, text: str) -> Path:
@@ -27,12 +36,12 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def copied(copies: Copies, found: Source, *weights: str) -> Piece:
+def copied(copies: RepositoryCopies, found: RepositoryVersion, *weights: str) -> PreparedVersion:
     work = copies.begin(found)
     try:
         work.take_graph()
-        work.take_rest(Plan(None, weights))
-        return work.keep(work.done())
+        work.take_rest(PreparationPlan(None, weights))
+        return work.keep(work.finish())
     finally:
         work.close()
 
@@ -45,7 +54,7 @@ def test_the_same_bytes_are_kept_once(tmp_path: Path) -> None:
     write(tmp_path / "models/m/1/model.onnx", "graph")
     write(tmp_path / "models/m/1/w.bin", "weights")
     write(tmp_path / "models/n/1/model.onnx", "graph")
-    copies = Copies(tmp_path / "copies", "these", 100)
+    copies = RepositoryCopies(tmp_path / "copies", "these", 100)
     first = copied(copies, source(tmp_path / "models"), "w.bin")
     assert copied(copies, source(tmp_path / "models"), "w.bin") == first
     other = copied(copies, source(tmp_path / "models", "n"))
@@ -63,13 +72,13 @@ def test_the_same_bytes_may_be_kept_by_several_at_once(tmp_path: Path) -> None:
     found = [source(tmp_path / "models", name) for name in models]
     with ThreadPoolExecutor(len(models)) as pool:
         for again in range(40):
-            several = [Copies(tmp_path / f"copies{again}", "these", 100) for _ in range(2)]
+            several = [RepositoryCopies(tmp_path / f"copies{again}", "these", 100) for _ in range(2)]
             works = [several[index % 2].begin(one) for index, one in enumerate(found)]
             for work in works:
                 work.take_graph()
-            pieces, begin = [work.done() for work in works], Barrier(len(works))
+            pieces, begin = [work.finish() for work in works], Barrier(len(works))
 
-            def keep(work: Work, piece: Piece, begin: Barrier = begin) -> Path:
+            def keep(work: VersionPreparer, piece: PreparedVersion, begin: Barrier = begin) -> Path:
                 begin.wait()
                 return work.keep(piece).root
 
@@ -78,23 +87,23 @@ def test_the_same_bytes_may_be_kept_by_several_at_once(tmp_path: Path) -> None:
 
 def test_a_damaged_copy_is_made_good(tmp_path: Path) -> None:
     write(tmp_path / "models/m/1/model.onnx", "graph")
-    copies = Copies(tmp_path / "copies", "these", 100)
+    copies = RepositoryCopies(tmp_path / "copies", "these", 100)
     piece = copied(copies, source(tmp_path / "models"))
-    assert intact(piece)
+    assert is_intact(piece)
     graph = piece.root / piece.graph
     graph.chmod(0o600)
     graph.write_text("grape")
-    assert not intact(piece)
+    assert not is_intact(piece)
     assert copied(copies, source(tmp_path / "models")) == piece
-    assert intact(piece)
+    assert is_intact(piece)
     graph.unlink()
-    assert not intact(piece)
+    assert not is_intact(piece)
 
 
 def test_a_version_is_bounded_as_a_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
     write(tmp_path / "models/m/1/model.onnx", "x" * 60)
     write(tmp_path / "models/m/1/w.bin", "y" * 41)
-    copies = Copies(tmp_path / "copies", "these", 100)
+    copies = RepositoryCopies(tmp_path / "copies", "these", 100)
     with pytest.raises(TooLarge, match=r"40 bytes left"):
         copied(copies, source(tmp_path / "models"), "w.bin")
     (folder,) = (path for path in (tmp_path / "copies").iterdir())
@@ -105,7 +114,7 @@ def test_what_is_not_offered_goes_after_a_while(tmp_path: Path) -> None:
     now = 1_000_000.0
     for name in "mn":
         write(tmp_path / f"models/{name}/1/model.onnx", name)
-    copies = Copies(tmp_path / "copies", "these", 100, lambda: now)
+    copies = RepositoryCopies(tmp_path / "copies", "these", 100, lambda: now)
     kept, left = (copied(copies, source(tmp_path / "models", name)) for name in "mn")
     (left.root.parent / ".torn").mkdir()
     for path in (kept.root, left.root, left.root.parent / ".torn"):
@@ -120,20 +129,22 @@ def test_what_is_not_offered_goes_after_a_while(tmp_path: Path) -> None:
 def test_copies_of_repositories_that_nobody_serves_go_with_time(tmp_path: Path) -> None:
     now = 1_000_000.0
     write(tmp_path / "models/m.onnx", "m")
-    served, left, fresh = (Copies(tmp_path / "copies", name, 100, lambda: now) for name in ("served", "left", "fresh"))
+    served, left, fresh = (
+        RepositoryCopies(tmp_path / "copies", name, 100, lambda: now) for name in ("served", "left", "fresh")
+    )
     places = [copied(copies, source(tmp_path / "models")).root.parent for copies in (served, left, fresh)]
     assert left._lock is not None
     os.close(left._lock)
     for place in places[:2]:
         os.utime(place, (now - FORGOTTEN_S - 1,) * 2)
     os.utime(places[2], (now, now))
-    copied(Copies(tmp_path / "copies", "new", 100, lambda: now), source(tmp_path / "models"))
+    copied(RepositoryCopies(tmp_path / "copies", "new", 100, lambda: now), source(tmp_path / "models"))
     assert [place.is_dir() for place in places] == [True, False, True]
 
 
 def test_two_processes_of_one_repository_share_what_is_there(tmp_path: Path) -> None:
     write(tmp_path / "models/m.onnx", "m")
-    before, after = (Copies(tmp_path / "copies", "these", 100) for _ in range(2))
+    before, after = (RepositoryCopies(tmp_path / "copies", "these", 100) for _ in range(2))
     assert copied(before, source(tmp_path / "models")) == copied(after, source(tmp_path / "models"))
     assert after._lock is None
     assert before._lock is not None
@@ -147,17 +158,17 @@ def test_where_nothing_can_be_copied_the_files_themselves_are_used(tmp_path: Pat
     write(tmp_path / "m/1/w.bin", "weights")
     found = source(tmp_path)
     assert isinstance(found.tree, LocalTree)
-    work = InPlace(found, found.tree)
+    work = InPlacePreparer(found, found.tree)
     assert work.take_graph().graph == graph
-    subject = work.take_rest(Plan(None, ("w.bin", "missing.bin")))
+    subject = work.take_rest(PreparationPlan(None, ("w.bin", "missing.bin")))
     assert (subject.graph, subject.weights, subject.base) == (graph, graph.parent, tmp_path / "m")
-    piece = work.keep(work.done())
+    piece = work.keep(work.finish())
     work.close()
     assert (piece.root, piece.graph, piece.content) == (tmp_path, "m/1/model.onnx", "")
     assert [path for path, _ in piece.files] == ["m/1/model.onnx", "m/1/w.bin"]
-    assert intact(piece)
+    assert is_intact(piece)
     write(tmp_path / "m/1/w.bin", "other weights")
-    assert not intact(piece)
+    assert not is_intact(piece)
     assert graph.read_text() == "graph"
 
 
@@ -165,8 +176,8 @@ def test_a_graph_that_has_to_be_changed_is_not_changed_in_place(tmp_path: Path) 
     write(tmp_path / "m/1/model.onnx", "graph")
     found = source(tmp_path)
     assert isinstance(found.tree, LocalTree)
-    work = InPlace(found, found.tree)
+    work = InPlacePreparer(found, found.tree)
     work.take_graph()
-    rewrite = Rewrite((Edit(0, 1, b"G"),), f"sha256:{'0' * 64}")
+    rewrite = Rewrite((ByteEdit(0, 1, b"G"),), f"sha256:{'0' * 64}")
     with pytest.raises(NotReady, match="cannot be written"):
-        work.take_rest(Plan(None, (), {FACT: rewrite_out(rewrite)}))
+        work.take_rest(PreparationPlan(None, (), {FACT: rewrite_out(rewrite)}))

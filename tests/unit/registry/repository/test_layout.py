@@ -85,7 +85,7 @@ def test_a_version_without_its_graph_is_reported_and_the_others_serve(
     model = only(tmp_path)
     assert set(model.versions) == {"2"}
     assert said in reasons(model)["1"]
-    assert detail in model.broken["1"].whole
+    assert detail in model.broken["1"].full_text
     assert model.problem is None
 
 

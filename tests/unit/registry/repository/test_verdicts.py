@@ -6,29 +6,31 @@ import pytest
 
 from penstock.registry.admission import examiner, locales
 from penstock.registry.admission.examiner import AdmissionOptions, basis
-from penstock.registry.records import Report
-from penstock.registry.repository.copies import Piece
-from penstock.registry.repository.verdicts import Verdict, Verdicts
+from penstock.registry.records import AdmissionReport
+from penstock.registry.repository.copies import PreparedVersion
+from penstock.registry.repository.verdicts import CopyVerdict, VerdictCache
 
-PIECE = Piece(Path("/copies/x"), "version/model.onnx", "model", (("version/model.onnx", "0" * 64),), "sha256:1", "x")
-VERDICT = Verdict(Report("it is bad", {"ops": {"Relu": 1}}, "all of it"), PIECE, "content")
+PIECE = PreparedVersion(
+    Path("/copies/x"), "version/model.onnx", "model", (("version/model.onnx", "0" * 64),), "sha256:1", "x"
+)
+VERDICT = CopyVerdict(AdmissionReport("it is bad", {"ops": {"Relu": 1}}, "all of it"), PIECE, "content")
 
 
 def test_a_verdict_is_found_by_its_files_and_by_its_bytes(tmp_path: Path) -> None:
-    Verdicts(tmp_path, {"runtime": "1"}).keep("tag", VERDICT)
-    again = Verdicts(tmp_path, {"runtime": "1"})
+    VerdictCache(tmp_path, {"runtime": "1"}).keep("tag", VERDICT)
+    again = VerdictCache(tmp_path, {"runtime": "1"})
     assert again.of("tag") == VERDICT
     assert again.report_on("content") == VERDICT.report
     assert again.of("other") is None
-    assert Verdicts(tmp_path, {"runtime": "2"}).of("tag") is None
+    assert VerdictCache(tmp_path, {"runtime": "2"}).of("tag") is None
 
 
 def test_a_forgotten_verdict_is_gone_for_both(tmp_path: Path) -> None:
-    Verdicts(tmp_path, {}).keep("tag", VERDICT)
-    verdicts = Verdicts(tmp_path, {})
+    VerdictCache(tmp_path, {}).keep("tag", VERDICT)
+    verdicts = VerdictCache(tmp_path, {})
     verdicts.forget("tag")
     verdicts.forget("nothing")
-    for one in (verdicts, Verdicts(tmp_path, {})):
+    for one in (verdicts, VerdictCache(tmp_path, {})):
         assert one.of("tag") is None
         assert one.report_on("content") is None
 
@@ -38,21 +40,21 @@ def test_a_forgotten_verdict_is_gone_for_both(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read_is_no_verdict(tmp_path: Path, text: str) -> None:
     (tmp_path / "tag.json").write_text(text)
-    assert Verdicts(tmp_path, {}).of("tag") is None
+    assert VerdictCache(tmp_path, {}).of("tag") is None
 
 
 def test_where_nothing_can_be_written_it_is_remembered_for_now(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    verdicts = Verdicts(tmp_path / "file", {})
+    verdicts = VerdictCache(tmp_path / "file", {})
     verdicts.keep("tag", VERDICT)
     assert verdicts.of("tag") == VERDICT
 
 
 def test_only_so_many_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.registry.repository.verdicts.MOST", 6)
-    verdicts = Verdicts(tmp_path, {})
+    verdicts = VerdictCache(tmp_path, {})
     for number in range(10):
-        verdicts.keep(f"tag {number}", Verdict(Report(), PIECE, f"content {number}"))
+        verdicts.keep(f"tag {number}", CopyVerdict(AdmissionReport(), PIECE, f"content {number}"))
     assert len(list(tmp_path.iterdir())) <= 6
     assert len(verdicts._known) <= 6
     assert verdicts.of("tag 9") is not None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from penstock.core.desired import LearnSpec
 from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
-from penstock.monitor.columns import Columns, Rows, input_columns, output_columns
+from penstock.monitor.columns import Columns, RowValues, input_columns, output_columns
 from penstock.serving.infer_call import InferCall
 from penstock.serving.observers.baseline_collector import MAX_GATHERED_BYTES, BaselineCollector
 from tests.unit.serving.stubs import served
@@ -226,7 +226,7 @@ def test_most_requests_after_there_are_enough_cost_nothing(monkeypatch: pytest.M
     computed = 0
     rows_of = Columns.__call__
 
-    def counted(columns: Columns, tensors: Sequence[Tensor]) -> Rows | None:
+    def counted(columns: Columns, tensors: Sequence[Tensor]) -> RowValues | None:
         nonlocal computed
         computed += len(tensors[0].data)
         return rows_of(columns, tensors)

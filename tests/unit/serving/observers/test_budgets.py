@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.tensors import Tensor
-from penstock.engine.model import Interrupt
+from penstock.engine.model import RunInterrupt
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.monitor.rows import Exchange, rows_of
+from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers.output_bins import MAX_CALLS as MAX_OUTPUTS
@@ -22,7 +22,7 @@ from penstock.serving.observers.output_bins import OutputBinCounter
 from penstock.serving.observers.row_sampler import MAX_CALLS, RowSampler
 from penstock.serving.observers.shadow import MAX_BYTES, MAX_WAITING, ShadowExecutor, ShadowSampler
 from penstock.serving.requested_outputs import RequestedOutput
-from penstock.serving.version_info import Identity
+from penstock.serving.version_info import VersionIdentity
 from tests.calls import answered, nobody
 from tests.harness import PATIENCE_S, reached
 
@@ -39,7 +39,7 @@ class Counter:
     def __init__(self) -> None:
         self.rows = self.dropped = 0
 
-    def count(self, exchanges: Sequence[Exchange]) -> None:
+    def count(self, exchanges: Sequence[InputsAndOutputs]) -> None:
         self.rows += sum(rows_of(inputs) for inputs, _ in exchanges)
 
     def drop(self, rows: int) -> None:
@@ -93,9 +93,11 @@ class Shadowed:
 
     def __init__(self, limit: int) -> None:
         self.slot, self.memory, self.gate = Slot.in_process(), MemoryBudget(limit), threading.Event()
-        self.executor = ShadowExecutor(Identity("m", "2"), self.slot.block(1), self._rerun, self.memory, lambda: 0.0)
+        self.executor = ShadowExecutor(
+            VersionIdentity("m", "2"), self.slot.block(1), self._rerun, self.memory, lambda: 0.0
+        )
 
-    def _rerun(self, call: InferCall, _: Interrupt) -> tuple[list[Tensor], int]:
+    def _rerun(self, call: InferCall, _: RunInterrupt) -> tuple[list[Tensor], int]:
         assert self.gate.wait(PATIENCE_S)
         return call.outputs, 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.labels import Route
 from penstock.core.tensors import Tensor
-from penstock.monitor.capture import AnsweredRequest, Tally
+from penstock.monitor.capture import AnsweredRequest, CaptureCounters
 from penstock.monitor.counters.slot import Slot
 from penstock.serving.observers import capture
 from penstock.serving.observers.capture import Capture
@@ -20,7 +20,7 @@ class Writer:
         self.seen: list[AnsweredRequest] = []
         self.closed = False
 
-    def write(self, seen: Sequence[AnsweredRequest], _: Tally) -> None:
+    def write(self, seen: Sequence[AnsweredRequest], _: CaptureCounters) -> None:
         self.seen += seen
 
     def close(self) -> None:

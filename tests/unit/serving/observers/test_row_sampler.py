@@ -11,7 +11,7 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.feedback import Feedback
-from penstock.monitor.rows import Exchange, rows_of
+from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers import row_sampler
@@ -32,7 +32,7 @@ class Counter:
         self.bunches: list[list[float]] = []
         self.rows = self.dropped = 0
 
-    def count(self, bunch: Sequence[Exchange]) -> None:
+    def count(self, bunch: Sequence[InputsAndOutputs]) -> None:
         for inputs, _ in bunch:
             self.rows += rows_of(inputs)
             self.bunches.append(np.unique(inputs[0].data).tolist())
@@ -114,7 +114,7 @@ def test_what_a_batch_holds_is_given_back(width: int) -> None:
 
 def test_a_fault_in_counting_is_noticed_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Counter):
-        def count(self, bunch: Sequence[Exchange]) -> None:
+        def count(self, bunch: Sequence[InputsAndOutputs]) -> None:
             raise ZeroDivisionError
 
     async def run() -> None:

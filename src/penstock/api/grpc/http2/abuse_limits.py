@@ -49,7 +49,7 @@ MALFORMED_COST: Final = 5.0
 REFUSED_COST: Final = 1.0
 
 
-class Budget:
+class RefillingBudget:
     """A budget that time and answers refill up to ``capacity``. Not part of ``AbuseLimits`` so that there are two."""
 
     __slots__ = ("_answers", "_capacity", "_filled_ns", "_left")
@@ -84,10 +84,10 @@ class AbuseLimits:
         self._priorities = 0
         self._empty_frames = 0
         self._unsent_control = 0
-        self._control = Budget(CONTROL_FRAMES_AT_ONCE, now_ns)
-        self._large_blocks = Budget(LARGE_BLOCK_STEPS, now_ns)
+        self._control = RefillingBudget(CONTROL_FRAMES_AT_ONCE, now_ns)
+        self._large_blocks = RefillingBudget(LARGE_BLOCK_STEPS, now_ns)
         # whoever gives up all its streams at once, as at a common deadline, is honest
-        self._resets = Budget(max(max_streams, RESETS_AT_ONCE), now_ns)
+        self._resets = RefillingBudget(max(max_streams, RESETS_AT_ONCE), now_ns)
 
     def window_update(self) -> None:
         """A WINDOW_UPDATE came."""

@@ -6,7 +6,7 @@ paused count separately, so that they do not hold up others.
 
 from typing import Final, Protocol
 
-from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.stream import Http2Stream
 
 SMALL_BYTES: Final = 16 << 10
 """Answers up to this size are always admitted; the number of streams limits them."""
@@ -31,7 +31,7 @@ CONNECTION_SHARE: Final = 2
 """Limit of all incomplete requests of a connection: the worker's memory divided by this."""
 
 
-class Memory(Protocol):
+class MemoryLimit(Protocol):
     """The worker's memory budget."""
 
     limit: int
@@ -46,15 +46,15 @@ class Memory(Protocol):
 class AnswerMemory:
     """The answers of one connection. Sizes are in bytes; runs on one event loop."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: MemoryLimit) -> None:
         self._memory = memory
         self._reserved_bytes = 0
         self._moving_bytes = 0
         self._stalled_bytes = 0
-        self._stalled: dict[int, Stream] = {}
-        self._waiting: dict[int, tuple[Stream, int]] = {}
+        self._stalled: dict[int, Http2Stream] = {}
+        self._waiting: dict[int, tuple[Http2Stream, int]] = {}
 
-    def admit(self, stream: Stream, size: int) -> bool:
+    def admit(self, stream: Http2Stream, size: int) -> bool:
         """Admit an answer of about ``size`` bytes, or queue it: then return False, and call ``on_admitted`` later."""
         if size <= SMALL_BYTES:
             return True
@@ -64,7 +64,7 @@ class AnswerMemory:
         self._count(stream, size)
         return True
 
-    def reserve(self, stream: Stream, size: int) -> bool:
+    def reserve(self, stream: Http2Stream, size: int) -> bool:
         """Reserve memory for the ``size`` unsent bytes of an answer; return False if there is none."""
         missing = size - stream.reserved_bytes
         if missing > 0:
@@ -77,7 +77,7 @@ class AnswerMemory:
             self._count(stream, size)
         return True
 
-    def release(self, stream: Stream) -> None:
+    def release(self, stream: Http2Stream) -> None:
         """Release the memory of a stream's answer, which is sent or no longer wanted."""
         if stream.reserved_bytes:
             self._memory.give_back(stream.reserved_bytes)
@@ -91,20 +91,20 @@ class AnswerMemory:
             if self._waiting:
                 self.admit_waiting()
 
-    def stall(self, stream: Stream) -> None:
+    def stall(self, stream: Http2Stream) -> None:
         """Count a stream as stalled: its reader has paused."""
         if stream.id not in self._stalled:
             self._stalled[stream.id] = stream
             self._moving_bytes -= stream.answer_bytes
             self._stalled_bytes += stream.answer_bytes
 
-    def resume(self, stream: Stream) -> None:
+    def resume(self, stream: Http2Stream) -> None:
         """Count a stream as moving again if it was stalled."""
         if self._stalled and self._stalled.pop(stream.id, None) is not None:
             self._stalled_bytes -= stream.answer_bytes
             self._moving_bytes += stream.answer_bytes
 
-    def youngest_over_limit(self) -> Stream | None:
+    def youngest_over_limit(self) -> Http2Stream | None:
         """Return the youngest stalled stream if stalled streams exceed their limit."""
         if self._stalled_bytes <= min(MAX_STALLED_BYTES, self._memory.limit // SHARE) or not self._stalled:
             return None
@@ -126,14 +126,14 @@ class AnswerMemory:
             admitted += self._next_size()
             self._admit_next()
 
-    def admit_expired(self, stream: Stream) -> bool:
+    def admit_expired(self, stream: Http2Stream) -> bool:
         """Admit a queued answer whose call has missed its deadline; return False if it is not queued."""
         if self._waiting.pop(stream.id, None) is None:
             return False
         stream.on_admitted()
         return True
 
-    def is_waiting(self, stream: Stream) -> bool:
+    def is_waiting(self, stream: Http2Stream) -> bool:
         """Whether the answer of a stream is queued."""
         return len(self._waiting) > 0 and stream.id in self._waiting
 
@@ -149,7 +149,7 @@ class AnswerMemory:
         self._count(stream, size)
         stream.on_admitted()
 
-    def _may_reserve(self, stream: Stream, size: int) -> bool:
+    def _may_reserve(self, stream: Http2Stream, size: int) -> bool:
         others = self._reserved_bytes - stream.reserved_bytes
         return others <= 0 or others + size <= self._memory.limit // RESERVED_SHARE
 
@@ -159,7 +159,7 @@ class AnswerMemory:
     def _fits(self, size: int) -> bool:
         return self._moving_bytes <= 0 or self._moving_bytes + size <= self._most()
 
-    def _count(self, stream: Stream, size: int) -> None:
+    def _count(self, stream: Http2Stream, size: int) -> None:
         change = size - stream.answer_bytes
         stream.answer_bytes = size
         if self._stalled and stream.id in self._stalled:

@@ -5,7 +5,7 @@ from time import monotonic_ns
 from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.answer_memory import Memory
+from penstock.api.grpc.http2.answer_memory import MemoryLimit
 from penstock.api.grpc.http2.connection_output import MAX_BUFFERED_BYTES, OutputOwner
 from penstock.api.grpc.http2.control_frames import ControlFrames
 from penstock.api.grpc.http2.frame_reader import FrameReader
@@ -18,7 +18,7 @@ from penstock.api.grpc.http2.request_input import (
     SMALL_WINDOW,
     STREAM_WINDOW,
 )
-from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.stream import Http2Stream
 from penstock.api.grpc.http2.stream_state import StreamState
 
 FRAME_BYTES: Final = 64 << 10
@@ -45,21 +45,21 @@ _UNPACK: Final = frames.FRAME_HEADER.unpack_from
 class ConnectionOwner(OutputOwner, Protocol):
     """The server of connections."""
 
-    def connection_opened(self, connection: "Connection") -> None:
+    def connection_opened(self, connection: "Http2Connection") -> None:
         """Register a new connection."""
 
-    def connection_closed(self, connection: "Connection") -> None:
+    def connection_closed(self, connection: "Http2Connection") -> None:
         """Remove a closed connection."""
 
     def alpn_missing(self) -> None:
         """Note a TLS client without h2; its connection is closed."""
 
 
-class Connection(ControlFrames):
+class Http2Connection(ControlFrames):
     """The connection of one client, for ``age_ns`` nanoseconds; it has the methods of ``asyncio.Protocol``, but
     not its base class, as compiled classes have no interpreted bases."""
 
-    def __init__(self, owner: ConnectionOwner, max_streams: int, age_ns: int, memory: Memory) -> None:
+    def __init__(self, owner: ConnectionOwner, max_streams: int, age_ns: int, memory: MemoryLimit) -> None:
         super().__init__(owner, max_streams, memory)
         self._server = owner
         self.began_ns = self.last_received_ns
@@ -155,7 +155,7 @@ class Connection(ControlFrames):
             self.pinged_ns = now_ns
             self.send(frame(frames.PING, 0, 0, _ALIVE))
 
-    def _stuck(self, now_ns: int) -> list[Stream]:
+    def _stuck(self, now_ns: int) -> list[Http2Stream]:
         """Return the streams whose answers the client does not read."""
         before, queue = now_ns - STUCK_NS, self._queue
         found = [one for one in queue.blocked.values() if one.waits_since_ns < before]
@@ -238,7 +238,7 @@ class Connection(ControlFrames):
             or self._refuses()
         ):
             return False
-        self._received(size)
+        self._count_received(size)
         reader.skip_to(end)
         stream = self._open(number, head, StreamState.HALF_CLOSED_REMOTE)
         self.limits.data_frames_received += 1
@@ -253,6 +253,6 @@ class Connection(ControlFrames):
         if kind == frames.DATA:
             self._data(flags, number, payload)
         elif kind == frames.HEADERS:
-            self._headers_frame(flags, number, frames.unpadded(flags, payload, has_priority=True))
+            self._headers_frame(flags, number, frames.remove_padding(flags, payload, has_priority=True))
         else:
             self._control_frame(kind, flags, number, payload)

@@ -7,11 +7,11 @@ from typing import Final, Protocol
 from penstock.api.common.parts import Payload, size_of
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import AbuseLimits
-from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES, AnswerMemory, Memory
+from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES, AnswerMemory, MemoryLimit
 from penstock.api.grpc.http2.frames import ErrorCode, frame
-from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.send_queue import MAX_PAYLOAD, SendQueue
-from penstock.api.grpc.http2.stream import Stream, StreamIo
+from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.api.grpc.http2.stream_state import StreamState
 from penstock.api.grpc.http2.stream_table import StreamTable
 
@@ -48,20 +48,20 @@ RETIRING: Final = b"retiring"
 class OutputOwner(Protocol):
     """The server as a connection sees it."""
 
-    def interpret(self, head: RequestHead) -> RequestHead:
-        """Return the application's head of a request: ``RequestHead`` or a subclass."""
+    def interpret(self, head: Http2RequestHead) -> Http2RequestHead:
+        """Return the application's head of a request: ``Http2RequestHead`` or a subclass."""
 
-    def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
+    def open_stream(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int) -> Http2Stream:
         """Return the stream of a new request; ``send_window`` is the client's initial window in bytes."""
 
-    def flush_soon(self, connection: "ConnectionOutput") -> None:
+    def flush_soon(self, connection: "Http2Output") -> None:
         """Flush the connection at the end of this turn of the loop."""
 
 
-class ConnectionOutput(StreamIo):
+class Http2Output(StreamIo):
     """The sending side of a connection, as its streams see it; runs on one event loop."""
 
-    def __init__(self, owner: OutputOwner, max_streams: int, memory: Memory) -> None:
+    def __init__(self, owner: OutputOwner, max_streams: int, memory: MemoryLimit) -> None:
         now = monotonic_ns()
         self._owner = owner
         self._memory = memory
@@ -114,7 +114,7 @@ class ConnectionOutput(StreamIo):
             return
         if self._can_write and self._queue.can_fill():
             for stream in self._queue.fill(out, FILL_BYTES, monotonic_ns()):
-                self._sent(stream)
+                self._on_sent(stream)
             out += self._out  # what the ends of streams bring
             self._out = []
         if len(out) == 1:
@@ -127,7 +127,7 @@ class ConnectionOutput(StreamIo):
         elif transport.get_write_buffer_size() > MAX_BUFFERED_BYTES:
             transport.pause_reading()
 
-    def _sent(self, stream: Stream) -> None:
+    def _on_sent(self, stream: Http2Stream) -> None:
         """All data of a stream is on its way."""
         if stream.end_frame is not None:
             self._finish(stream)
@@ -136,7 +136,7 @@ class ConnectionOutput(StreamIo):
         if stream.drained is not None:
             stream.drained.set()
 
-    def respond(self, stream: Stream, head: bytes, message: Payload, trailers: bytes) -> bool:
+    def respond(self, stream: Http2Stream, head: bytes, message: Payload, trailers: bytes) -> bool:
         """See ``StreamIo``."""
         size, number = size_of(message), stream.id
         if not isinstance(message, bytes) or not self._fits(stream, size):
@@ -157,7 +157,7 @@ class ConnectionOutput(StreamIo):
         self._finish(stream)
         return True
 
-    def _fits(self, stream: Stream, size: int) -> bool:
+    def _fits(self, stream: Http2Stream, size: int) -> bool:
         """Whether an answer of this size can leave at once, in one frame."""
         queue = self._queue
         return (
@@ -170,7 +170,7 @@ class ConnectionOutput(StreamIo):
             and not stream.unsent_bytes
         )
 
-    def admit_answer(self, stream: Stream, size: int, deadline_ns: int) -> bool:
+    def admit_answer(self, stream: Http2Stream, size: int, deadline_ns: int) -> bool:
         """See ``StreamIo``."""
         if self.answers.admit(stream, size):
             return True
@@ -178,11 +178,11 @@ class ConnectionOutput(StreamIo):
         self._expires(stream)
         return False
 
-    def send_head(self, stream: Stream, block: bytes) -> None:
+    def send_head(self, stream: Http2Stream, block: bytes) -> None:
         """The first field block of an answer."""
         self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
 
-    def send_data(self, stream: Stream, data: Payload) -> bool:
+    def send_data(self, stream: Http2Stream, data: Payload) -> bool:
         """See ``StreamIo``."""
         if not data or stream.id not in self._live:
             return True
@@ -192,7 +192,7 @@ class ConnectionOutput(StreamIo):
         self._fill_soon()
         return True
 
-    def send_trailers(self, stream: Stream, block: bytes) -> None:
+    def send_trailers(self, stream: Http2Stream, block: bytes) -> None:
         """The last field block of an answer, after all of its data; the stream is over then."""
         last = frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
         if stream.unsent_bytes:
@@ -201,13 +201,13 @@ class ConnectionOutput(StreamIo):
             self.send(last)
             self._finish(stream)
 
-    async def wait_sent(self, stream: Stream) -> None:
+    async def wait_sent(self, stream: Http2Stream) -> None:
         """See ``StreamIo``."""
         if stream.unsent_bytes and stream.id in self._live:
             stream.drained = asyncio.Event()
             await stream.drained.wait()
 
-    def hold(self, stream: Stream, size: int) -> bool:
+    def hold(self, stream: Http2Stream, size: int) -> bool:
         """See ``StreamIo``."""
         held = self._held_bytes
         if (held and held + size > self._memory.limit // CONNECTION_SHARE) or not self._memory.take(size):
@@ -216,14 +216,14 @@ class ConnectionOutput(StreamIo):
         self._held_bytes += size
         return True
 
-    def let_go(self, stream: Stream, size: int) -> None:
+    def let_go(self, stream: Http2Stream, size: int) -> None:
         """See ``StreamIo``."""
         size = min(size, stream.held_bytes)
         stream.held_bytes -= size
         self._held_bytes -= size
         self._memory.give_back(size)
 
-    def replenish(self, stream: Stream) -> None:
+    def replenish(self, stream: Http2Stream) -> None:
         """See ``StreamIo``."""
         window = stream.receive_window
         if window is not None and not stream.local_closed and not stream.remote_closed:
@@ -245,7 +245,7 @@ class ConnectionOutput(StreamIo):
 
     # Deadlines.
 
-    def _expires(self, stream: Stream) -> None:
+    def _expires(self, stream: Http2Stream) -> None:
         """Have a stream looked at when it expires; one timer stands for all streams of the connection."""
         if stream.expires_ns < self._expires_ns:
             self._set_timer(stream.expires_ns)
@@ -272,7 +272,7 @@ class ConnectionOutput(StreamIo):
 
     # Ends.
 
-    def _finish(self, stream: Stream) -> None:
+    def _finish(self, stream: Http2Stream) -> None:
         """An answer is on its way as a whole."""
         stream.local_closed = True
         self.limits.answers += 1
@@ -282,7 +282,7 @@ class ConnectionOutput(StreamIo):
             self.send(frames.reset(stream.id, ErrorCode.NO_ERROR))
             self._forget(stream, StreamState.RESET_LOCAL)
 
-    def reset(self, stream: Stream, code: ErrorCode) -> None:
+    def reset(self, stream: Http2Stream, code: ErrorCode) -> None:
         """End a stream without an answer, or in the middle of it."""
         if stream.id not in self._live:
             return
@@ -293,7 +293,7 @@ class ConnectionOutput(StreamIo):
             stream.local_closed = True
             stream.on_reset()
 
-    def _forget(self, stream: Stream, state: StreamState) -> None:
+    def _forget(self, stream: Http2Stream, state: StreamState) -> None:
         """A stream is over, in this state."""
         stream.state = state
         self.streams.end(stream.id, state)
@@ -301,7 +301,7 @@ class ConnectionOutput(StreamIo):
         if self._retiring == RETIRED and not self._live:
             self.loop.call_soon(self._close_if_done)
 
-    def _release(self, stream: Stream) -> None:
+    def _release(self, stream: Http2Stream) -> None:
         """Let go of what a stream keeps."""
         if stream.unsent_bytes or stream.end_frame is not None:
             self._queue.remove(stream)
@@ -316,9 +316,9 @@ class ConnectionOutput(StreamIo):
         if self._retiring == NOT_RETIRING and not self._input_closed:
             self._retiring = ANNOUNCED
             self.send(frames.goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + frame(frames.PING, 0, 0, RETIRING))
-            self.loop.call_later(1.0, self._retired)
+            self.loop.call_later(1.0, self._on_retired)
 
-    def _retired(self) -> None:
+    def _on_retired(self) -> None:
         if self._retiring == ANNOUNCED and not self._input_closed:
             self._retiring = RETIRED
             self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
@@ -350,7 +350,7 @@ class ConnectionOutput(StreamIo):
         self._live.clear()
         self._drop(streams)
 
-    def _drop(self, streams: list[Stream]) -> None:
+    def _drop(self, streams: list[Http2Stream]) -> None:
         """End some of these, and the others in later turns: there may be a thousand."""
         for _ in range(min(DROPPED_PER_TURN, len(streams))):
             stream = streams.pop()

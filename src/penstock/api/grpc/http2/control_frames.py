@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import Final
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.answer_memory import Memory
+from penstock.api.grpc.http2.answer_memory import MemoryLimit
 from penstock.api.grpc.http2.connection_output import RETIRING, OutputOwner
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
 from penstock.api.grpc.http2.request_input import RequestInput
-from penstock.api.grpc.http2.stream_state import StreamEvent, StreamState, Verdict, transition
+from penstock.api.grpc.http2.stream_state import FrameVerdict, StreamEvent, StreamState, transition
 
 
 class ControlFrames(RequestInput):
     """The side of a connection that handles the frames that do not come with every request."""
 
-    def __init__(self, owner: OutputOwner, max_streams: int, memory: Memory) -> None:
+    def __init__(self, owner: OutputOwner, max_streams: int, memory: MemoryLimit) -> None:
         super().__init__(owner, max_streams, memory)
         self.pinged_ns = 0  # when our unanswered PING was sent
         self._has_settings = False
@@ -27,8 +27,8 @@ class ControlFrames(RequestInput):
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
         found = transition(self.streams.state(number), StreamEvent.RST_STREAM)
         stream = self._live.get(number)
-        if found.verdict != Verdict.ACCEPT or stream is None:
-            self._unaccepted(found, number, 1.0)
+        if found.verdict != FrameVerdict.ACCEPT or stream is None:
+            self._on_unaccepted(found, number, 1.0)
             return
         self.limits.stream_reset(self.last_received_ns - stream.began_ns, self.last_received_ns)
         self._forget(stream, StreamState.RESET_REMOTE)
@@ -81,7 +81,7 @@ class ControlFrames(RequestInput):
             self.limits.control_frame(1, self.last_received_ns)
             self._send_control(frame(frames.PING, frames.ACK, 0, payload))
         elif payload == RETIRING:
-            self._retired()
+            self._on_retired()
         else:
             self.pinged_ns = 0
 
@@ -102,9 +102,9 @@ class ControlFrames(RequestInput):
     def _open_stream_window(self, number: int, increment: int) -> None:
         found = transition(self.streams.state(number), StreamEvent.WINDOW_UPDATE)
         stream = self._live.get(number)
-        if found.verdict != Verdict.ACCEPT or stream is None:
-            if found.verdict != Verdict.IGNORE:
-                self._unaccepted(found, number, 1.0)
+        if found.verdict != FrameVerdict.ACCEPT or stream is None:
+            if found.verdict != FrameVerdict.IGNORE:
+                self._on_unaccepted(found, number, 1.0)
         elif not increment:
             self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
         elif not self._queue.grow_stream(stream, increment, self.last_received_ns):

@@ -99,7 +99,7 @@ def goaway(last: int, code: ErrorCode, reason: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
 
 
-def unpadded(flags: int, payload: bytes, has_priority: bool = False) -> bytes:
+def remove_padding(flags: int, payload: bytes, has_priority: bool = False) -> bytes:
     """The content of a DATA or HEADERS frame, without padding and priority; ``has_priority`` says it may have one.
 
     Raises:

@@ -87,7 +87,7 @@ class HeaderBlock:
             stop = self._field_end(at)
             if self._is_huge(at, stop):
                 if at == start:
-                    return self._left_out(at, stop, table_bytes)
+                    return self._placeholder(at, stop, table_bytes)
                 break
             if stop == _MISSING or stop > len(block):
                 self.is_starved = at == start
@@ -102,7 +102,7 @@ class HeaderBlock:
         """Whether a field is left out; of one whose value has not begun, the name alone may be reason enough."""
         return (len(self._block) if stop == _MISSING else stop) - at > self._max_string_bytes
 
-    def _left_out(self, at: int, stop: int, table_bytes: int) -> bytes:
+    def _placeholder(self, at: int, stop: int, table_bytes: int) -> bytes:
         """What stands for a field that is left out, of which not all may have come."""
         block, first = self._block, self._block[at]
         self.has_huge = True
@@ -113,7 +113,7 @@ class HeaderBlock:
         self._skipped = max(0, stop - len(block))
         self._at = stop - self._skipped
         self.is_starved = self._skipped > 0
-        return cleared(table_bytes) if first & _INCREMENTAL else b""
+        return clear_table(table_bytes) if first & _INCREMENTAL else b""
 
     def _skip(self) -> None:
         """Go on behind what is left out, as far as that has come."""
@@ -175,7 +175,7 @@ class HeaderBlock:
         return 0, _MISSING
 
 
-def cleared(table_bytes: int) -> bytes:
+def clear_table(table_bytes: int) -> bytes:
     """What empties a dynamic table: its size becomes nothing, and then what it was."""
     if table_bytes < 0x1F:
         return bytes((_SIZE_UPDATE, _SIZE_UPDATE | table_bytes))

@@ -11,7 +11,7 @@ import hpack
 from hpack.table import HeaderTable
 
 from penstock.api.grpc.http2.header_block import HeaderBlock, no_header_block
-from penstock.api.grpc.http2.request_head import Field, RequestHead, request_head
+from penstock.api.grpc.http2.request_head import Field, Http2RequestHead, request_head
 
 MAX_BLOCKS: Final = 32
 """Blocks that are remembered."""
@@ -55,7 +55,7 @@ class HeaderDecoder:
     begun before it is whole, and is then appended to. ``interpret`` makes the application's own head of a request's.
     """
 
-    def __init__(self, max_list_bytes: int, interpret: Callable[[RequestHead], RequestHead]) -> None:
+    def __init__(self, max_list_bytes: int, interpret: Callable[[Http2RequestHead], Http2RequestHead]) -> None:
         self._max_list_bytes = max_list_bytes
         self._interpret = interpret
         self._decoder = hpack.Decoder(_UNLIMITED)
@@ -65,7 +65,7 @@ class HeaderDecoder:
         self._changes = 0
         self._list_bytes = 0
         self._fields: list[Field] = []
-        self.known: dict[bytes, RequestHead] = {}
+        self.known: dict[bytes, Http2RequestHead] = {}
         self.too_large = False
 
     def begin(self, block: bytes, is_whole: bool = True) -> None:
@@ -114,7 +114,7 @@ class HeaderDecoder:
         """Whether the block is decoded."""
         return self._block.is_done
 
-    def request(self) -> RequestHead:
+    def request(self) -> Http2RequestHead:
         """The request that the block describes.
 
         Raises:

@@ -23,7 +23,7 @@ _NAME: Final = re.compile(rb"[!-9;-@\[-~]+")
 _BAD_VALUE: Final = re.compile(rb"[\0\r\n]")
 
 
-class RequestHead:
+class Http2RequestHead:
     """A valid request: its method and path, its other fields in order, and by name (of a repeated name, the last).
 
     ``content_length`` is in bytes, ``NO_LENGTH`` if none is stated. Of a request whose field list is over the limit,
@@ -46,7 +46,7 @@ class RequestHead:
         self.too_large = too_large
 
 
-def request_head(fields: list[Field], too_large: bool = False) -> RequestHead:
+def request_head(fields: list[Field], too_large: bool = False) -> Http2RequestHead:
     """The request that a decoded header block describes.
 
     Raises:
@@ -55,11 +55,11 @@ def request_head(fields: list[Field], too_large: bool = False) -> RequestHead:
     pseudo, plain = _split(fields)
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     if pseudo.keys() - _PSEUDO or (not too_large and not _has_target(method, pseudo)):
-        raise malformed("a request has a method, a scheme and a path")
-    head = RequestHead(method, path.decode("latin-1"), tuple(plain), _content_length(plain), too_large)
+        raise malformed_request("a request has a method, a scheme and a path")
+    head = Http2RequestHead(method, path.decode("latin-1"), tuple(plain), _content_length(plain), too_large)
     host = head.fields.get(b"host")
     if host is not None and host != pseudo.get(b":authority", host):
-        raise malformed("the fields :authority and host differ")
+        raise malformed_request("the fields :authority and host differ")
     return head
 
 
@@ -73,7 +73,7 @@ def check_trailers(fields: list[Field]) -> None:
     """Raise ``Http2StreamError`` if these cannot be the trailers of a request."""
     pseudo, _ = _split(fields)
     if pseudo:
-        raise malformed("there are pseudo-header fields in the trailers")
+        raise malformed_request("there are pseudo-header fields in the trailers")
 
 
 def _split(fields: list[Field]) -> tuple[Fields, list[Field]]:
@@ -82,23 +82,23 @@ def _split(fields: list[Field]) -> tuple[Fields, list[Field]]:
     plain: list[Field] = []
     for name, value in fields:
         if _BAD_VALUE.search(value):
-            raise malformed(f"the value of {name!r} has a character that no value may have")
+            raise malformed_request(f"the value of {name!r} has a character that no value may have")
         if name[:1] == b":":
             if plain or name in pseudo:
-                raise malformed(f"{name!r} is out of place")
+                raise malformed_request(f"{name!r} is out of place")
             pseudo[name] = value
         else:
-            plain.append((name, _checked(name, value)))
+            plain.append((name, _check_value(name, value)))
     return pseudo, plain
 
 
-def _checked(name: bytes, value: bytes) -> bytes:
+def _check_value(name: bytes, value: bytes) -> bytes:
     """The value of a field, without the white space around it, which gRPC lets servers strip."""
     if not _NAME.fullmatch(name):
-        raise malformed(f"{name!r} is no field name")
+        raise malformed_request(f"{name!r} is no field name")
     value = value.strip(b" \t")
     if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
-        raise malformed(f"{name!r} has no place in HTTP/2")
+        raise malformed_request(f"{name!r} has no place in HTTP/2")
     return value
 
 
@@ -108,10 +108,10 @@ def _content_length(fields: list[Field]) -> int:
         return NO_LENGTH
     value = stated.pop()
     if stated or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
-        raise malformed("the content length is no number")
+        raise malformed_request("the content length is no number")
     return int(value)
 
 
-def malformed(reason: str) -> Http2StreamError:
+def malformed_request(reason: str) -> Http2StreamError:
     """A request breaks a rule of HTTP (RFC 9113 section 8.1.1)."""
     return Http2StreamError(ErrorCode.PROTOCOL_ERROR, reason)

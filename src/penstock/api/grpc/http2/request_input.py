@@ -3,14 +3,14 @@
 from typing import Final
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.answer_memory import Memory
-from penstock.api.grpc.http2.connection_output import RETIRED, ConnectionOutput, OutputOwner
+from penstock.api.grpc.http2.answer_memory import MemoryLimit
+from penstock.api.grpc.http2.connection_output import RETIRED, Http2Output, OutputOwner
 from penstock.api.grpc.http2.flow_control import ReceiveWindow
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, Http2StreamError
 from penstock.api.grpc.http2.header_cache import HeaderDecoder
-from penstock.api.grpc.http2.request_head import NO_LENGTH, RequestHead, check_trailers
-from penstock.api.grpc.http2.stream import Stream
-from penstock.api.grpc.http2.stream_state import StreamEvent, StreamState, Transition, Verdict, transition
+from penstock.api.grpc.http2.request_head import NO_LENGTH, Http2RequestHead, check_trailers
+from penstock.api.grpc.http2.stream import Http2Stream
+from penstock.api.grpc.http2.stream_state import FrameVerdict, StateTransition, StreamEvent, StreamState, transition
 
 CONNECTION_WINDOW: Final = 16 << 20
 STREAM_WINDOW: Final = 1 << 20
@@ -33,10 +33,10 @@ DATA_AFTER_RESET_COST: Final = 0.05
 """Cost of DATA on a stream that the server has reset; it may have been in flight."""
 
 
-class RequestInput(ConnectionOutput):
+class RequestInput(Http2Output):
     """The side of a connection that receives requests."""
 
-    def __init__(self, owner: OutputOwner, max_streams: int, memory: Memory) -> None:
+    def __init__(self, owner: OutputOwner, max_streams: int, memory: MemoryLimit) -> None:
         super().__init__(owner, max_streams, memory)
         self._max_streams = max_streams
         self._headers = HeaderDecoder(HEADER_BYTES, owner.interpret)
@@ -49,7 +49,7 @@ class RequestInput(ConnectionOutput):
     def _headers_frame(self, flags: int, number: int, block: bytes) -> None:
         event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
         found = transition(self.streams.state(number), event)
-        if found.verdict == Verdict.CONNECTION_ERROR:
+        if found.verdict == FrameVerdict.CONNECTION_ERROR:
             raise Http2ConnectionError(found.code, "HEADERS came for a stream that cannot have any")
         if flags & frames.END_HEADERS:
             self._begin_decoding(number, flags, block)
@@ -110,8 +110,8 @@ class RequestInput(ConnectionOutput):
         event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
         state = self.streams.state(number)
         found = transition(state, event)
-        if found.verdict != Verdict.ACCEPT:
-            self._unaccepted(found, number, 1.0)
+        if found.verdict != FrameVerdict.ACCEPT:
+            self._on_unaccepted(found, number, 1.0)
         elif state == StreamState.IDLE:
             self._begin_decoded(number, found.state)
         else:
@@ -121,18 +121,18 @@ class RequestInput(ConnectionOutput):
         try:
             head = self._headers.request()
         except Http2StreamError as error:
-            self._malformed(number, error.code)
+            self._reset_malformed(number, error.code)
             return
         self._begin(number, state, head)
 
-    def _begin(self, number: int, state: StreamState, head: RequestHead) -> None:
+    def _begin(self, number: int, state: StreamState, head: Http2RequestHead) -> None:
         """Open the stream of a request."""
         ends = state == StreamState.HALF_CLOSED_REMOTE
         if self._refuses():
             self.streams.begin(number)
             self._refuse(number)
         elif ends and head.content_length > 0:
-            self._malformed(number, ErrorCode.PROTOCOL_ERROR)
+            self._reset_malformed(number, ErrorCode.PROTOCOL_ERROR)
         else:
             stream = self._open(number, head, state)
             if ends:
@@ -140,13 +140,13 @@ class RequestInput(ConnectionOutput):
             elif not stream.streams_request:
                 self._expires(stream)
 
-    def _malformed(self, number: int, code: ErrorCode) -> None:
+    def _reset_malformed(self, number: int, code: ErrorCode) -> None:
         """Reset the stream of an invalid request."""
         self.streams.begin(number)
         self.limits.stream_malformed(self.last_received_ns)
         self._reset_unopened(number, code)
 
-    def _open(self, number: int, head: RequestHead, state: StreamState) -> Stream:
+    def _open(self, number: int, head: Http2RequestHead, state: StreamState) -> Http2Stream:
         self.streams.begin(number)
         self.limits.streams_opened += 1
         stream = self._owner.open_stream(self, number, head, self._queue.stream_window)
@@ -173,24 +173,24 @@ class RequestInput(ConnectionOutput):
         self.streams.end(number, StreamState.RESET_LOCAL)
         self._send_control(frames.reset(number, code))
 
-    def _trailers(self, stream: Stream, state: StreamState) -> None:
+    def _trailers(self, stream: Http2Stream, state: StreamState) -> None:
         """Check and ignore the trailers of a request, and complete it."""
         try:
             check_trailers(self._headers.fields())
         except Http2StreamError as error:
             self._stream_error(stream, error.code)
             return
-        self._whole(stream, state)
+        self._complete(stream, state)
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         size, ends = len(payload), flags & frames.END_STREAM
-        self._received(size)
+        self._count_received(size)
         stream = self._live.get(number)
         state = self.streams.state(number) if stream is None else stream.state
         found = transition(state, StreamEvent.DATA_END if ends else StreamEvent.DATA)
-        content = frames.unpadded(flags, payload) if flags & frames.PADDED else payload
-        if found.verdict != Verdict.ACCEPT or stream is None:
-            self._unaccepted(found, number, DATA_AFTER_RESET_COST if content else 1.0)
+        content = frames.remove_padding(flags, payload) if flags & frames.PADDED else payload
+        if found.verdict != FrameVerdict.ACCEPT or stream is None:
+            self._on_unaccepted(found, number, DATA_AFTER_RESET_COST if content else 1.0)
             return
         if content:
             self.limits.data_frames_received += 1
@@ -209,9 +209,9 @@ class RequestInput(ConnectionOutput):
         if content:
             stream.on_data(content)
         if ends:
-            self._whole(stream, found.state)
+            self._complete(stream, found.state)
 
-    def _whole(self, stream: Stream, state: StreamState) -> None:
+    def _complete(self, stream: Http2Stream, state: StreamState) -> None:
         """Complete a request."""
         if stream.id not in self._live:
             return  # it ended meanwhile
@@ -219,7 +219,7 @@ class RequestInput(ConnectionOutput):
         if not stream.local_closed:
             stream.on_end()
 
-    def _received(self, size: int) -> None:
+    def _count_received(self, size: int) -> None:
         """Count bytes against the connection's window and replenish it; streams have their own windows."""
         if not self._receive.receive(size):
             raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more came than the connection's window")
@@ -227,11 +227,11 @@ class RequestInput(ConnectionOutput):
         if increment:
             self.send(frames.window_update(0, increment))
 
-    def _unaccepted(self, found: Transition, number: int, cost: float) -> None:
+    def _on_unaccepted(self, found: StateTransition, number: int, cost: float) -> None:
         """Handle a frame that the state of its stream does not allow."""
-        if found.verdict == Verdict.CONNECTION_ERROR:
+        if found.verdict == FrameVerdict.CONNECTION_ERROR:
             raise Http2ConnectionError(found.code, "a frame came for a stream that cannot have it")
-        if found.verdict == Verdict.IGNORE:
+        if found.verdict == FrameVerdict.IGNORE:
             self.limits.control_frame(cost, self.last_received_ns)
             self.streams.end(number, found.state)
             return
@@ -242,7 +242,7 @@ class RequestInput(ConnectionOutput):
         self.limits.stream_malformed(self.last_received_ns)
         self._reset_unopened(number, found.code)
 
-    def _stream_error(self, stream: Stream, code: ErrorCode) -> None:
+    def _stream_error(self, stream: Http2Stream, code: ErrorCode) -> None:
         """Reset a stream after an error of the client."""
         self.limits.stream_malformed(self.last_received_ns)
         self.reset(stream, code)

@@ -6,7 +6,7 @@ from penstock.api.common.parts import Payload, size_of
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.flow_control import SendWindow
 from penstock.api.grpc.http2.frames import FRAME_HEADER
-from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.stream import Http2Stream
 
 MAX_PAYLOAD: Final = 64 << 10
 """Bytes of the largest DATA frame we send, however large a peer allows: streams take turns."""
@@ -24,11 +24,11 @@ class SendQueue:
         self.stream_window = frames.DEFAULT_WINDOW  # of streams that begin
         self.frame_bytes = frames.DEFAULT_FRAME_BYTES
         self.frames_sent = 0  # DATA frames
-        self.ready: dict[int, Stream] = {}
-        self.blocked: dict[int, Stream] = {}
+        self.ready: dict[int, Http2Stream] = {}
+        self.blocked: dict[int, Http2Stream] = {}
         self.closed_since_ns = 0  # the connection's window, while streams are ready
 
-    def add(self, stream: Stream, data: Payload, now_ns: int) -> None:
+    def add(self, stream: Http2Stream, data: Payload, now_ns: int) -> None:
         """Queue data of a stream, not empty."""
         if isinstance(data, bytes):
             stream.unsent.append(memoryview(data))
@@ -37,7 +37,7 @@ class SendQueue:
         stream.unsent_bytes += size_of(data)
         self._place(stream, now_ns)
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: Http2Stream) -> None:
         """Forget what a stream has to send."""
         self.ready.pop(stream.id, None)
         self.blocked.pop(stream.id, None)
@@ -49,10 +49,10 @@ class SendQueue:
         """Whether ``fill`` would send anything."""
         return self.window.available > 0 and len(self.ready) > 0
 
-    def fill(self, out: list[bytes | memoryview], max_bytes: int, now_ns: int) -> list[Stream]:
+    def fill(self, out: list[bytes | memoryview], max_bytes: int, now_ns: int) -> list[Http2Stream]:
         """Add frames to ``out`` until they hold about ``max_bytes`` of data; the streams whose data is sent now, each
         with the frame that ends it, if there is one."""
-        done: list[Stream] = []
+        done: list[Http2Stream] = []
         ready, left = self.ready, max_bytes
         while left > 0 and ready and self.window.available > 0:
             stream = ready.pop(next(iter(ready)))
@@ -78,14 +78,14 @@ class SendQueue:
         self._note_connection(now_ns)
         return fits
 
-    def grow_stream(self, stream: Stream, increment: int, now_ns: int) -> bool:
+    def grow_stream(self, stream: Http2Stream, increment: int, now_ns: int) -> bool:
         """The peer opens a stream's window, or takes some of it back; False if it gets too large."""
         fits = stream.send_window.grow(increment)
         if stream.id in self.ready or stream.id in self.blocked:
             self._place(stream, now_ns)
         return fits
 
-    def _place(self, stream: Stream, now_ns: int) -> None:
+    def _place(self, stream: Http2Stream, now_ns: int) -> None:
         """Into the place that the stream's window gives it, at the end of the line."""
         if stream.send_window.available <= 0:
             self.ready.pop(stream.id, None)
@@ -96,7 +96,7 @@ class SendQueue:
             self.blocked.pop(stream.id, None)
             self.ready[stream.id] = stream
 
-    def _send_frame(self, stream: Stream, out: list[bytes | memoryview]) -> int:
+    def _send_frame(self, stream: Http2Stream, out: list[bytes | memoryview]) -> int:
         """One DATA frame of a stream; the bytes in it."""
         part = stream.unsent[0]
         size = min(self.window.available, stream.send_window.available, self.frame_bytes, MAX_PAYLOAD, len(part))

@@ -5,7 +5,7 @@ import asyncio
 from penstock.api.common.parts import Payload
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frames import ErrorCode
-from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.stream_state import StreamState, is_remote_closed
 
 REQUEST_NS = 60_000_000_000
@@ -15,32 +15,32 @@ REQUEST_NS = 60_000_000_000
 class StreamIo:
     """What a stream may ask of its connection; all of it on the connection's event loop."""
 
-    def respond(self, stream: "Stream", head: bytes, message: Payload, trailers: bytes) -> bool:
+    def respond(self, stream: "Http2Stream", head: bytes, message: Payload, trailers: bytes) -> bool:
         """Send a whole answer: two header blocks, and the data between them; False, with nothing sent, where there is
         no memory to keep it until the peer takes it."""
         raise NotImplementedError
 
-    def send_head(self, stream: "Stream", block: bytes) -> None:
+    def send_head(self, stream: "Http2Stream", block: bytes) -> None:
         """Send the first header block of an answer."""
         raise NotImplementedError
 
-    def send_data(self, stream: "Stream", data: Payload) -> bool:
+    def send_data(self, stream: "Http2Stream", data: Payload) -> bool:
         """Send data as soon as flow control allows; False, with nothing sent, where there is no memory to keep it."""
         raise NotImplementedError
 
-    def send_trailers(self, stream: "Stream", block: bytes) -> None:
+    def send_trailers(self, stream: "Http2Stream", block: bytes) -> None:
         """Send the last header block of an answer after all of its data; the stream is closed then."""
         raise NotImplementedError
 
-    def reset(self, stream: "Stream", code: ErrorCode) -> None:
+    def reset(self, stream: "Http2Stream", code: ErrorCode) -> None:
         """End a stream without an answer."""
         raise NotImplementedError
 
-    async def wait_sent(self, stream: "Stream") -> None:
+    async def wait_sent(self, stream: "Http2Stream") -> None:
         """Wait until all data of a stream is on its way, or the stream is closed."""
         raise NotImplementedError
 
-    def admit_answer(self, stream: "Stream", size: int, deadline_ns: int) -> bool:
+    def admit_answer(self, stream: "Http2Stream", size: int, deadline_ns: int) -> bool:
         """Whether an answer of about ``size`` bytes may be made now; if not, ``on_admitted`` is called when it may, or
         when the deadline has passed (``time.monotonic_ns``).
 
@@ -48,18 +48,18 @@ class StreamIo:
         """
         raise NotImplementedError
 
-    def hold(self, stream: "Stream", size: int) -> bool:
+    def hold(self, stream: "Http2Stream", size: int) -> bool:
         """Take memory for ``size`` more bytes of an unfinished request; False if there is none left.
 
         The first kilobyte of a request is kept without memory where there is none.
         """
         raise NotImplementedError
 
-    def let_go(self, stream: "Stream", size: int) -> None:
+    def let_go(self, stream: "Http2Stream", size: int) -> None:
         """Give back memory of ``hold``; what a stream still has is given back when it is closed."""
         raise NotImplementedError
 
-    def replenish(self, stream: "Stream") -> None:
+    def replenish(self, stream: "Http2Stream") -> None:
         """Let the peer send as many bytes again as have come on the stream."""
         raise NotImplementedError
 
@@ -68,7 +68,7 @@ class StreamIo:
         raise NotImplementedError
 
 
-class Stream:
+class Http2Stream:
     """A request and its answer; subclasses say what becomes of it. Times are of ``time.monotonic_ns``.
 
     No method of a subclass may raise. ``on_data`` and ``on_end`` may still be called once ``local_closed`` is set. The
@@ -97,7 +97,7 @@ class Stream:
         "waits_since_ns",
     )
 
-    def __init__(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int, began_ns: int) -> None:
+    def __init__(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int, began_ns: int) -> None:
         self.io = io
         self.id = stream_id
         self.head = head

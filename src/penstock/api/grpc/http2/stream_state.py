@@ -42,7 +42,7 @@ class StreamEvent(IntEnum):
     SEND_RST_STREAM = 7
 
 
-class Verdict(IntEnum):
+class FrameVerdict(IntEnum):
     """What becomes of a frame."""
 
     ACCEPT = 0
@@ -52,12 +52,12 @@ class Verdict(IntEnum):
     CONNECTION_ERROR = 3
 
 
-class Transition:
+class StateTransition:
     """What one event means in one state."""
 
     __slots__ = ("code", "state", "verdict")
 
-    def __init__(self, state: StreamState, verdict: Verdict, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
+    def __init__(self, state: StreamState, verdict: FrameVerdict, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         self.state = state
         self.verdict = verdict
         self.code = code
@@ -69,18 +69,18 @@ _FRAMES: Final = (_E.HEADERS, _E.HEADERS_END, _E.DATA, _E.DATA_END, _E.RST_STREA
 _BODY: Final = (_E.HEADERS, _E.HEADERS_END, _E.DATA, _E.DATA_END)
 
 
-def _accept(state: StreamState) -> Transition:
-    return Transition(state, Verdict.ACCEPT)
+def _accept(state: StreamState) -> StateTransition:
+    return StateTransition(state, FrameVerdict.ACCEPT)
 
 
-def _ignore(state: StreamState) -> Transition:
-    return Transition(state, Verdict.IGNORE)
+def _ignore(state: StreamState) -> StateTransition:
+    return StateTransition(state, FrameVerdict.IGNORE)
 
 
-def _table() -> list[Transition]:
+def _table() -> list[StateTransition]:
     """The whole table, by ``state * len(StreamEvent) + event``."""
-    idle = Transition(_S.IDLE, Verdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR)
-    rules: dict[tuple[StreamState, StreamEvent], Transition] = {}
+    idle = StateTransition(_S.IDLE, FrameVerdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR)
+    rules: dict[tuple[StreamState, StreamEvent], StateTransition] = {}
 
     # idle: a request begins, and nothing else may come
     rules |= {(_S.IDLE, event): idle for event in _FRAMES}
@@ -90,7 +90,7 @@ def _table() -> list[Transition]:
 
     # open, and half-closed (local): the rest of the request; a second header block has to be its last frame
     for state, ended in ((_S.OPEN, _S.HALF_CLOSED_REMOTE), (_S.HALF_CLOSED_LOCAL, _S.CLOSED)):
-        rules[state, _E.HEADERS] = Transition(state, Verdict.STREAM_ERROR, ErrorCode.PROTOCOL_ERROR)
+        rules[state, _E.HEADERS] = StateTransition(state, FrameVerdict.STREAM_ERROR, ErrorCode.PROTOCOL_ERROR)
         rules[state, _E.HEADERS_END] = _accept(ended)
         rules[state, _E.DATA] = _accept(state)
         rules[state, _E.DATA_END] = _accept(ended)
@@ -101,8 +101,8 @@ def _table() -> list[Transition]:
 
     # half-closed (remote): the request is whole, so nothing more of it may come
     for event in _BODY:
-        rules[_S.HALF_CLOSED_REMOTE, event] = Transition(
-            _S.HALF_CLOSED_REMOTE, Verdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED
+        rules[_S.HALF_CLOSED_REMOTE, event] = StateTransition(
+            _S.HALF_CLOSED_REMOTE, FrameVerdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED
         )
     rules[_S.HALF_CLOSED_REMOTE, _E.RST_STREAM] = _accept(_S.RESET_REMOTE)
     rules[_S.HALF_CLOSED_REMOTE, _E.WINDOW_UPDATE] = _accept(_S.HALF_CLOSED_REMOTE)
@@ -111,7 +111,7 @@ def _table() -> list[Transition]:
 
     # closed by both: the peer knew that it had ended
     for event in _BODY:
-        rules[_S.CLOSED, event] = Transition(_S.CLOSED, Verdict.CONNECTION_ERROR, ErrorCode.STREAM_CLOSED)
+        rules[_S.CLOSED, event] = StateTransition(_S.CLOSED, FrameVerdict.CONNECTION_ERROR, ErrorCode.STREAM_CLOSED)
     rules[_S.CLOSED, _E.RST_STREAM] = _ignore(_S.CLOSED)
     rules[_S.CLOSED, _E.WINDOW_UPDATE] = _ignore(_S.CLOSED)
 
@@ -124,7 +124,9 @@ def _table() -> list[Transition]:
 
     # reset by the peer: it must not send more of the request
     for event in _BODY:
-        rules[_S.RESET_REMOTE, event] = Transition(_S.RESET_REMOTE, Verdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED)
+        rules[_S.RESET_REMOTE, event] = StateTransition(
+            _S.RESET_REMOTE, FrameVerdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED
+        )
     rules[_S.RESET_REMOTE, _E.RST_STREAM] = _ignore(_S.RESET_REMOTE)
     rules[_S.RESET_REMOTE, _E.WINDOW_UPDATE] = _ignore(_S.RESET_REMOTE)
 
@@ -139,7 +141,7 @@ TRANSITIONS: Final = _table()
 _EVENTS: Final = len(StreamEvent)
 
 
-def transition(state: StreamState, event: StreamEvent) -> Transition:
+def transition(state: StreamState, event: StreamEvent) -> StateTransition:
     """What an event means in a state."""
     return TRANSITIONS[state * _EVENTS + event]
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.stream import Http2Stream
 from penstock.api.grpc.http2.stream_state import StreamState
 
 MAX_RESETS: Final = 1024
@@ -21,7 +21,7 @@ class StreamTable:
     """
 
     def __init__(self) -> None:
-        self.live: dict[int, Stream] = {}
+        self.live: dict[int, Http2Stream] = {}
         self.last_id = 0
         self._resets: dict[int, StreamState] = {}
         self._forgotten_id = 0  # resets up to this number are forgotten

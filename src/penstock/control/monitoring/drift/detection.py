@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock.control.monitoring.drift.evidence_file import (
-    Kept,
-    KeptEvidence,
+    EvidenceSnapshot,
     ModelEvent,
+    VersionEvidence,
     read_evidence,
     write_evidence,
 )
-from penstock.control.monitoring.drift.regions import Regions
-from penstock.control.monitoring.drift.resuming import resumed
+from penstock.control.monitoring.drift.regions import CounterRegions
+from penstock.control.monitoring.drift.resuming import resume_monitor
 from penstock.control.monitoring.drift.series import MonitorSeries
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.periodic import KeyedWork, PeriodicTask
@@ -21,9 +21,9 @@ from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.reference import Reference
-from penstock.monitor.rows import Counted
+from penstock.monitor.rows import RegionCounts
 from penstock.monitor.verdicts import VersionMonitor
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 
 KEEP_S = 10.0
 """Evidence is written at this interval, and at every change."""
@@ -31,7 +31,7 @@ KEEP_S = 10.0
 ReadRegion = Callable[[int, int], list[Cells]]
 """Returns the region with an offset and a size (cells) of every worker."""
 
-EventOf = Callable[[VersionKey, DriftChange, VersionMonitor], Event]
+EventOf = Callable[[VersionKey, DriftChange, VersionMonitor], TrialEvent]
 """Returns the event of a change."""
 
 
@@ -43,7 +43,7 @@ class DriftDetection:
     def __init__(
         self,
         terms: WatchTerms,
-        regions: Regions,
+        regions: CounterRegions,
         read: ReadRegion,
         file: Path,
         task: PeriodicTask,
@@ -82,7 +82,7 @@ class DriftDetection:
             if name == model:
                 monitor.policy = policy
 
-    def look(self) -> list[tuple[VersionKey, DriftChange]]:
+    def evaluate(self) -> list[tuple[VersionKey, DriftChange]]:
         """Evaluate the counts of all workers, and return the changes since the last look."""
         changes: list[tuple[VersionKey, DriftChange]] = []
         now = self._clock()
@@ -94,7 +94,7 @@ class DriftDetection:
         alarms = sum(one.alarms for one in self._monitors.values())
         if changes or alarms != self._alarms or self.series.is_unsaved or now - self._kept_at >= KEEP_S:
             self._kept_at, self._alarms = now, alarms
-            self.keep()
+            self.write_evidence()
         return changes
 
     def take_events(self) -> list[ModelEvent]:
@@ -113,24 +113,26 @@ class DriftDetection:
         if region is None or reference is None or self._terms.references.digest(key) != region.digest:
             return []
         policy = replace(policy, slices=region.keys)
-        counted = Counted.of(reference, self._read(region.offset, region.size), region.keys)
+        counted = RegionCounts.of(reference, self._read(region.offset, region.size), region.keys)
         monitor = self._monitors.get(key)
         if monitor is None:
             monitor = self._monitors[key] = self._opened(key, reference, policy, counted, now)
         monitor.policy = policy
-        return monitor.look(counted, now)
+        return monitor.evaluate(counted, now)
 
     def _opened(
-        self, key: VersionKey, reference: Reference, policy: MonitorPolicy, counted: Counted, now: float
+        self, key: VersionKey, reference: Reference, policy: MonitorPolicy, counted: RegionCounts, now: float
     ) -> VersionMonitor:
         """Return a monitor that continues with the evidence of the previous process."""
         kept = self._kept.pop(key, None)
         same = kept is not None and kept.digest == self._terms.references.digest(key)
-        return resumed(reference, policy, counted, now, kept.evidence if kept is not None and same else None)
+        return resume_monitor(reference, policy, counted, now, kept.evidence if kept is not None and same else None)
 
-    def keep(self) -> None:
+    def write_evidence(self) -> None:
         """Write the evidence to the file, for the next process."""
         self.series.is_unsaved = False
         digest, before = self._terms.references.digest, self.series.before
-        kept = {key: KeptEvidence(digest(key), one.export_state(), before(key)) for key, one in self._monitors.items()}
-        write_evidence(self._file, Kept(kept, tuple(self._events)))
+        kept = {
+            key: VersionEvidence(digest(key), one.export_state(), before(key)) for key, one in self._monitors.items()
+        }
+        write_evidence(self._file, EvidenceSnapshot(kept, tuple(self._events)))

@@ -12,11 +12,11 @@ from typing import Any
 from penstock.control.monitoring.drift.version_series import Carried, carried_in, carried_out
 from penstock.core.versions import VersionKey
 from penstock.engine.durable_files import write_atomically
-from penstock.registry.stores.traffic import Event
+from penstock.registry.stores.traffic import TrialEvent
 
 
 @dataclass(frozen=True, slots=True)
-class KeptEvidence:
+class VersionEvidence:
     """The evidence of one version (see ``VersionMonitor.export_state``), the digest of its reference, and the values of
     its counters before that reference."""
 
@@ -25,36 +25,36 @@ class KeptEvidence:
     carried: Carried
 
 
-ModelEvent = tuple[str, Event]
+ModelEvent = tuple[str, TrialEvent]
 """A model and an event on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class EvidenceSnapshot:
     """The evidence of all versions, and the events of its changes that may not be emitted yet."""
 
-    versions: dict[VersionKey, KeptEvidence]
+    versions: dict[VersionKey, VersionEvidence]
     events: tuple[ModelEvent, ...] = ()
 
 
-def read_evidence(file: Path) -> Kept:
+def read_evidence(file: Path) -> EvidenceSnapshot:
     """Read the file; empty evidence if that fails."""
     try:
         values = json.loads(file.read_text())
         if isinstance(values, list):  # an older control process wrote no events
             values = {"versions": values, "events": []}
         versions = {
-            (one["model"], one["version"]): KeptEvidence(
+            (one["model"], one["version"]): VersionEvidence(
                 one["digest"], one["evidence"], carried_in(one.get("carried", []))
             )
             for one in values["versions"]
         }
-        return Kept(versions, tuple((str(model), Event(**event)) for model, event in values["events"]))
+        return EvidenceSnapshot(versions, tuple((str(model), TrialEvent(**event)) for model, event in values["events"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return Kept({})
+        return EvidenceSnapshot({})
 
 
-def write_evidence(file: Path, kept: Kept) -> None:
+def write_evidence(file: Path, kept: EvidenceSnapshot) -> None:
     """Write the evidence of all versions and its events; a failed write is ignored."""
     versions = [
         {

@@ -17,7 +17,7 @@ log = logging.getLogger("penstock.control")
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class CounterRegion:
     """The cells of a version's reference (offset and size), and the keys that its rows are sliced by."""
 
     digest: str
@@ -26,7 +26,7 @@ class Region:
     keys: tuple[str, ...] = ()
 
 
-class Regions:
+class CounterRegions:
     """The regions in use, for one event loop. ``state`` is a file that outlives the control process; ``clear`` sets the
     region with an offset and a size (cells) to zero in every worker."""
 
@@ -34,18 +34,18 @@ class Regions:
         self._state = state
         self._clear = clear
         self._problem_log = ProblemLog()
-        self._in_use: dict[VersionKey, Region] = self._read()
+        self._in_use: dict[VersionKey, CounterRegion] = self._read()
 
     def __iter__(self) -> Iterator[VersionKey]:
         return iter(self._in_use)
 
-    def get(self, key: VersionKey) -> Region | None:
+    def get(self, key: VersionKey) -> CounterRegion | None:
         """Return a version's region, None for none."""
         return self._in_use.get(key)
 
     def assign(
         self, key: VersionKey, digest: str, size: int, keys: tuple[str, ...], served: Collection[VersionKey]
-    ) -> Region | None:
+    ) -> CounterRegion | None:
         """Return the region of a version with this reference and ``size`` cells: its present one, or a new one.
 
         None if too few cells are free. Versions that are not ``served`` lose their region.
@@ -64,17 +64,17 @@ class Regions:
             )
             return None
         self._problem_log.clear(key)
-        region = Region(digest, offset, size, keys)
+        region = CounterRegion(digest, offset, size, keys)
         self._clear(offset, size)
         self._in_use = {**kept, key: region}
         self._write()
         return region
 
-    def _read(self) -> dict[VersionKey, Region]:
+    def _read(self) -> dict[VersionKey, CounterRegion]:
         try:
             values = json.loads(self._state.read_text())
             return {
-                (one["model"], one["version"]): Region(**{**one["region"], "keys": tuple(one["region"]["keys"])})
+                (one["model"], one["version"]): CounterRegion(**{**one["region"], "keys": tuple(one["region"]["keys"])})
                 for one in values
             }
         except (OSError, ValueError, KeyError, TypeError):
@@ -89,7 +89,7 @@ class Regions:
             write_atomically(self._state, json.dumps(values))
 
 
-def free_offset(regions: Iterable[Region], size: int) -> int | None:
+def free_offset(regions: Iterable[CounterRegion], size: int) -> int | None:
     """Return the first offset with ``size`` free cells beside these regions, None if there is none."""
     at = 0
     for region in sorted(regions, key=lambda one: one.offset):

@@ -6,19 +6,19 @@ from typing import Any
 from penstock.core.policies import MonitorPolicy
 from penstock.core.statistics.seasons import HOUR_S
 from penstock.monitor.reference import Reference
-from penstock.monitor.rows import Counted
+from penstock.monitor.rows import RegionCounts
 from penstock.monitor.verdicts import VersionMonitor
 
 
-def resumed(
-    reference: Reference, policy: MonitorPolicy, counted: Counted, now: float, evidence: Mapping[str, Any] | None
+def resume_monitor(
+    reference: Reference, policy: MonitorPolicy, counted: RegionCounts, now: float, evidence: Mapping[str, Any] | None
 ) -> VersionMonitor:
     """Return a monitor with stored evidence (see ``VersionMonitor.export_state``), None for none.
 
     The monitor has yet to look at the counts since then. It skips them if counting has restarted, or if they belong to
     other hours than the present one and the reference distinguishes hours.
     """
-    before = (Counted.of(reference, (), policy.slices), now) if evidence is None else None
+    before = (RegionCounts.of(reference, (), policy.slices), now) if evidence is None else None
     if evidence is not None:
         before = VersionMonitor.saved_counts(reference, evidence, policy.slices)
     if before is None or not counted.covers(before[0]) or _out_of_season(reference, before[1], now):

@@ -13,13 +13,13 @@ MOST_COLUMNS = 8
 def sentence(change: DriftChange, columns: Sequence[str]) -> str:
     """Describe a change; ``columns`` are all that drift (or violate quality) after it."""
     if not change.begins:
-        return f"{change.feature} {_over(change)}{_others(columns, change.feature, 'still affected')}"
+        return f"{change.feature} {_recovered_text(change)}{_others_text(columns, change.feature, 'still affected')}"
     evidence = change.evidence
     parts = [f"{change.feature} {_begins(change)}"]
     if evidence.get("since"):
-        parts.append(f"since {_time(evidence['since'])}")
+        parts.append(f"since {_duration_text(evidence['since'])}")
     parts.append(f"with log evidence {evidence['log_e']:.1f} (an alarm needs {evidence['log_e_threshold']:.1f})")
-    return " ".join(parts) + _sizes(evidence) + _others(columns, change.feature, "also affected")
+    return " ".join(parts) + _sizes(evidence) + _others_text(columns, change.feature, "also affected")
 
 
 def _begins(change: DriftChange) -> str:
@@ -28,7 +28,7 @@ def _begins(change: DriftChange) -> str:
     return "drifts from its reference"
 
 
-def _over(change: DriftChange) -> str:
+def _recovered_text(change: DriftChange) -> str:
     return "is sound again" if change.about == QUALITY else "looks like its reference again"
 
 
@@ -49,7 +49,7 @@ def _sizes(evidence: dict[str, Any]) -> str:
     return "; " + ", ".join(parts) if parts else ""
 
 
-def _others(columns: Sequence[str], own: str, word: str) -> str:
+def _others_text(columns: Sequence[str], own: str, word: str) -> str:
     others = [name for name in columns if name != own]
     if not others:
         return ""
@@ -57,5 +57,5 @@ def _others(columns: Sequence[str], own: str, word: str) -> str:
     return f"; {word}: {', '.join(others[:MOST_COLUMNS])}{more}"
 
 
-def _time(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from penstock.core.statistics.column_state import State
+from penstock.core.statistics.column_state import ColumnPhase
 from penstock.core.statistics.distributions import shares
 from penstock.monitor.quality import KINDS, Violations
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Kind, Metric
-from penstock.telemetry.readings import Bulk, Point, Reading
+from penstock.telemetry.metrics import Metric, MetricType
+from penstock.telemetry.readings import Point, PointBatch, Reading
 
 MOST_MEASURED = 64
 """The most columns of a version with metrics, outputs first; the admin API has all columns."""
@@ -19,7 +19,7 @@ INPUTS = metrics.FEATURE_BINS, metrics.FEATURE_REFERENCE, metrics.FEATURE_BELOW,
 OUTPUTS = metrics.OUTPUT_BINS, metrics.OUTPUT_REFERENCE, metrics.OUTPUT_BELOW, metrics.OUTPUT_BELOW_REFERENCE
 """Rows and shares by bin, and both as cumulative values."""
 
-Labels = tuple[tuple[str, ...], ...]
+LabelTuples = tuple[tuple[str, ...], ...]
 
 
 Carried = dict[tuple[str, tuple[str, ...]], float]
@@ -38,8 +38,8 @@ class VersionSeries:
         self.monitor = monitor
         self.summary: Mapping[str, Any] | None = None
         self._key = key
-        self._whole: Labels = (key,)
-        self._full: Labels = ((*key, "full"),)
+        self._whole: LabelTuples = (key,)
+        self._full: LabelTuples = ((*key, "full"),)
         self.before = carried or {}
         self._added: dict[str, list[float]] = {}
         inputs, outputs = len(monitor.reference.inputs), len(monitor.reference.features)
@@ -47,43 +47,45 @@ class VersionSeries:
         self._chosen = chosen
         features = monitor.reference.features
         self._sides = [
-            _Side(key, INPUTS, monitor, [one for one in chosen if one < inputs]),
-            _Side(key, OUTPUTS, monitor, [one for one in chosen if one >= inputs]),
+            _BinSeries(key, INPUTS, monitor, [one for one in chosen if one < inputs]),
+            _BinSeries(key, OUTPUTS, monitor, [one for one in chosen if one >= inputs]),
         ]
         names = [features[index].bins.name for index in chosen]
-        self._names: Labels = tuple((*key, name) for name in names)
-        self._scored: Labels = tuple((*key, name, word) for word in ("psi", "js") for name in names)
+        self._names: LabelTuples = tuple((*key, name) for name in names)
+        self._scored: LabelTuples = tuple((*key, name, word) for word in ("psi", "js") for name in names)
         self._violated = Violations([features[index] for index in chosen if index < inputs])
         self._inputs = [index for index in chosen if index < inputs]
-        self._kinds: Labels = tuple((*key, features[index].bins.name, kind) for index in self._inputs for kind in KINDS)
+        self._kinds: LabelTuples = tuple(
+            (*key, features[index].bins.name, kind) for index in self._inputs for kind in KINDS
+        )
 
     def readings(self) -> Iterator[Reading]:
         """Yield counts, reference shares, evidence and states of every column with metrics."""
         for one in self._current():
-            yield self._with_carried(one) if isinstance(one, Bulk) and self._restarts(one.metric) else one
+            yield self._with_carried(one) if isinstance(one, PointBatch) and self._restarts(one.metric) else one
 
     def carried(self) -> Carried:
         """Return the present counter values."""
         return {
             (one.metric.name, labels): value
             for one in self.readings()
-            if isinstance(one, Bulk) and self._restarts(one.metric)
+            if isinstance(one, PointBatch) and self._restarts(one.metric)
             for labels, value in zip(one.labels, one.values, strict=True)
             if value
         }
 
     def _restarts(self, metric: Metric) -> bool:
         """Return whether a metric restarts at 0 with another reference; alarms of a fleet do not."""
-        return metric.kind is Kind.COUNTER and (metric is not metrics.DRIFT_ALARMS or self.summary is None)
+        return metric.kind is MetricType.COUNTER and (metric is not metrics.DRIFT_ALARMS or self.summary is None)
 
-    def _with_carried(self, reading: Bulk) -> Bulk:
+    def _with_carried(self, reading: PointBatch) -> PointBatch:
         if not self.before:
             return reading
         name = reading.metric.name
         if name not in self._added:
             self._added[name] = [self.before.get((name, labels), 0) for labels in reading.labels]
         added = self._added[name]
-        return Bulk(
+        return PointBatch(
             reading.metric, reading.labels, [one + more for one, more in zip(reading.values, added, strict=True)]
         )
 
@@ -93,35 +95,35 @@ class VersionSeries:
             yield from side.readings()
         evidence, drifts, alarms = self._verdict()
         psi, js = monitor.distances()
-        yield Bulk(metrics.DRIFT_LOG_EVIDENCE, self._names, evidence)
-        yield Bulk(metrics.DRIFT_STATE, self._names, drifts)
-        yield Bulk(metrics.DRIFT_SCORE, self._scored, [of[index] for of in (psi, js) for index in chosen])
-        yield Bulk(metrics.QUALITY_VIOLATIONS, self._kinds, self._violations())
-        if (estimated := monitor.estimated()) is not None:
+        yield PointBatch(metrics.DRIFT_LOG_EVIDENCE, self._names, evidence)
+        yield PointBatch(metrics.DRIFT_STATE, self._names, drifts)
+        yield PointBatch(metrics.DRIFT_SCORE, self._scored, [of[index] for of in (psi, js) for index in chosen])
+        yield PointBatch(metrics.QUALITY_VIOLATIONS, self._kinds, self._violations())
+        if (estimated := monitor.estimate()) is not None:
             yield Point(metrics.PERFORMANCE_RATIO, (*self._key, "estimated_accuracy"), estimated.accuracy)
         if alarms is not None:
-            yield Bulk(metrics.DRIFT_ALARMS, self._whole, [alarms])
-        yield Bulk(metrics.MONITOR_ROWS, self._whole, [monitor.head["counted"]])
-        yield Bulk(metrics.MONITOR_DROPPED, self._full, [monitor.head["dropped"]])
+            yield PointBatch(metrics.DRIFT_ALARMS, self._whole, [alarms])
+        yield PointBatch(metrics.MONITOR_ROWS, self._whole, [monitor.head["counted"]])
+        yield PointBatch(metrics.MONITOR_DROPPED, self._full, [monitor.head["dropped"]])
 
     def _verdict(self) -> tuple[list[float], list[int], int | None]:
         """Return the log evidence and drift state (0 or 1) of each column, by the fleet's verdict if it is known, and
         the alarms that this gateway has emitted, None if that is unknown."""
         if not self.summary:
             states, evidence = self.monitor.states(), self.monitor.evidence()
-            drifts = [int(states[index] is State.DRIFT) for index in self._chosen]
+            drifts = [int(states[index] is ColumnPhase.DRIFT) for index in self._chosen]
             return (
                 [evidence[index] for index in self._chosen],
                 drifts,
                 self.monitor.alarms if self.summary is None else None,
             )
         columns = self.summary["columns"]
-        verdicts = [columns.get(name, (State.INSUFFICIENT_DATA.value, 0.0)) for *_, name in self._names]
-        drifts = [int(state == State.DRIFT.value) for state, _ in verdicts]
+        verdicts = [columns.get(name, (ColumnPhase.INSUFFICIENT_DATA.value, 0.0)) for *_, name in self._names]
+        drifts = [int(state == ColumnPhase.DRIFT.value) for state, _ in verdicts]
         return [log_e for _, log_e in verdicts], drifts, self.summary["alarms"]
 
     def _violations(self) -> list[int]:
-        counts = [count for index in self._inputs for count in self.monitor.counted(index)]
+        counts = [count for index in self._inputs for count in self.monitor.column_counts(index)]
         return self._violated(counts, [self.monitor.surplus(index) for index in self._inputs])
 
 
@@ -135,7 +137,7 @@ def carried_in(values: Sequence[Sequence[Any]]) -> Carried:
     return {(name, tuple(labels)): value for name, labels, value in values}
 
 
-class _Side:
+class _BinSeries:
     """The bins of the inputs, or of the outputs."""
 
     def __init__(
@@ -145,7 +147,7 @@ class _Side:
         self._totals, self._ratios, self._below, self._ratios_below = side
         self._monitor = monitor
         self._chosen = chosen
-        self._labels: Labels = tuple(
+        self._labels: LabelTuples = tuple(
             (*key, one.bins.name, label) for one in features for label in one.bins.public_labels()
         )
         # The detector's shares, none of them 0, so that recording rules match the gateway.
@@ -154,9 +156,9 @@ class _Side:
         self._shares_below = tuple(share for one in ratios for share in accumulate(one))
 
     def readings(self) -> Iterator[Reading]:
-        counts = [count for index in self._chosen for count in self._monitor.counted(index)]
-        yield Bulk(self._totals, self._labels, counts)
-        yield Bulk(self._ratios, self._labels, self._shares)
-        below = [count for index in self._chosen for count in accumulate(self._monitor.counted(index))]
-        yield Bulk(self._below, self._labels, below)
-        yield Bulk(self._ratios_below, self._labels, self._shares_below)
+        counts = [count for index in self._chosen for count in self._monitor.column_counts(index)]
+        yield PointBatch(self._totals, self._labels, counts)
+        yield PointBatch(self._ratios, self._labels, self._shares)
+        below = [count for index in self._chosen for count in accumulate(self._monitor.column_counts(index))]
+        yield PointBatch(self._below, self._labels, below)
+        yield PointBatch(self._ratios_below, self._labels, self._shares_below)

@@ -12,7 +12,7 @@ import numpy as np
 
 from penstock.control.workers.protocol import Message, rows_in, rows_out
 from penstock.core.bins import Places
-from penstock.monitor.columns import Rows, joined
+from penstock.monitor.columns import RowValues, concatenate
 from penstock.monitor.confidence import ConfidenceHistogram, confidence_in
 from penstock.monitor.reference import LIVE, Reference
 from penstock.monitor.reference_builder import build
@@ -31,8 +31,8 @@ class GatheredRows:
     """Rows of ``inputs`` and ``outputs`` in time order, with the confidence of the answers if they have one."""
 
     names: Names
-    inputs: Rows
-    outputs: Rows
+    inputs: RowValues
+    outputs: RowValues
     confidence: ConfidenceHistogram | None = None
 
     def __len__(self) -> int:
@@ -48,19 +48,19 @@ def gathered_in(values: Message) -> GatheredRows | None:
     return GatheredRows(names, rows_in(values["inputs"]), rows_in(values["outputs"]), confidence)
 
 
-def concatenated(parts: Sequence[GatheredRows]) -> GatheredRows:
+def concatenate_gathered(parts: Sequence[GatheredRows]) -> GatheredRows:
     """Concatenate the rows of all parts."""
-    inputs, outputs = joined([one.inputs for one in parts]), joined([one.outputs for one in parts])
-    return GatheredRows(parts[0].names, inputs, outputs, _added_confidence([one.confidence for one in parts]))
+    inputs, outputs = concatenate([one.inputs for one in parts]), concatenate([one.outputs for one in parts])
+    return GatheredRows(parts[0].names, inputs, outputs, _add_confidence([one.confidence for one in parts]))
 
 
-def interleaved(parts: Sequence[GatheredRows]) -> GatheredRows:
+def interleave(parts: Sequence[GatheredRows]) -> GatheredRows:
     """Interleave rows that were gathered in the same period, those of each part evenly among all others."""
-    rows = concatenated(parts)
+    rows = concatenate_gathered(parts)
     if len(parts) == 1:
         return rows
     at = np.concatenate([(np.arange(len(one)) + 0.5) / len(one) for one in parts])
-    return _chosen(rows, np.argsort(at, kind="stable"), rows.confidence)
+    return _choose(rows, np.argsort(at, kind="stable"), rows.confidence)
 
 
 def drawn(rows: GatheredRows, number: int, seed: int) -> GatheredRows:
@@ -69,7 +69,7 @@ def drawn(rows: GatheredRows, number: int, seed: int) -> GatheredRows:
         return rows
     places = np.sort(np.random.default_rng(seed).choice(len(rows), number, replace=False))
     sure = rows.confidence
-    return _chosen(rows, places, None if sure is None else replace(sure, counts=_scaled(sure.counts, number)))
+    return _choose(rows, places, None if sure is None else replace(sure, counts=_scale(sure.counts, number)))
 
 
 def seed_of(*names: str) -> int:
@@ -103,13 +103,13 @@ def unpack(packed: bytes) -> GatheredRows:
     return rows
 
 
-def learned(rows: GatheredRows) -> Reference:
+def learn(rows: GatheredRows) -> Reference:
     """Build the reference of rows."""
     reference = build((rows.names[0], rows.names[1]), rows.inputs, rows.outputs, LIVE)
     return reference if rows.confidence is None else replace(reference, confidence=rows.confidence)
 
 
-def _added_confidence(parts: Sequence[ConfidenceHistogram | None]) -> ConfidenceHistogram | None:
+def _add_confidence(parts: Sequence[ConfidenceHistogram | None]) -> ConfidenceHistogram | None:
     """Add confidence histograms; None if one is missing or has other classes."""
     sure = [one for one in parts if one is not None]
     if len(sure) < len(parts) or len({one.classes for one in sure}) != 1:
@@ -118,11 +118,11 @@ def _added_confidence(parts: Sequence[ConfidenceHistogram | None]) -> Confidence
     return ConfidenceHistogram(sure[0].classes, counts)
 
 
-def _chosen(rows: GatheredRows, places: Places, sure: ConfidenceHistogram | None) -> GatheredRows:
+def _choose(rows: GatheredRows, places: Places, sure: ConfidenceHistogram | None) -> GatheredRows:
     return GatheredRows(rows.names, rows.inputs.at(places), rows.outputs.at(places), sure)
 
 
-def _scaled(counts: Sequence[int], number: int) -> tuple[int, ...]:
+def _scale(counts: Sequence[int], number: int) -> tuple[int, ...]:
     """Scale counts to a sum of ``number`` rows, by the largest remainders."""
     quotas = np.array(counts) * (number / max(1, sum(counts)))
     scaled = np.trunc(quotas).astype(int)

@@ -8,8 +8,8 @@ from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,
     drawn,
-    interleaved,
-    learned,
+    interleave,
+    learn,
     seed_of,
     unpack,
 )
@@ -17,11 +17,11 @@ from penstock.control.monitoring.references.submission import RowSubmission
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import LearnSpec
 from penstock.core.errors import NotReady
-from penstock.core.live_references import Discard, Gathering, Learn, decide, draw_counts
+from penstock.core.live_references import DiscardContributions, GatheringState, LearnReference, decide, draw_counts
 from penstock.core.policies import MonitorPolicy
 from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
-from penstock.registry.records import By
+from penstock.registry.records import Author
 from penstock.registry.stores.gathered import GatheredStore
 
 log = logging.getLogger("penstock.control")
@@ -30,7 +30,7 @@ MONITOR = "monitor"
 """The actor of learned references in the audit log."""
 
 
-GiveReference = Callable[[VersionKey, Reference, By], Awaitable[object]]
+GiveReference = Callable[[VersionKey, Reference, Author], Awaitable[object]]
 """Sets a version's reference, unless it has one."""
 
 
@@ -62,7 +62,7 @@ class ReferenceLearning:
         self._give = give
         self._renew = renew
         self._awaited: frozenset[VersionKey] = frozenset()
-        self.gathered = rows.gathered
+        self.gathered = rows.add_message
         self.forget = rows.forget
 
     def is_awaited(self, key: VersionKey) -> bool:
@@ -83,36 +83,36 @@ class ReferenceLearning:
         if await self._rows.step(gatherings):
             gatherings = await self._pool.call(self._store.open)
         if gatherings:
-            await self._lead(gatherings)
+            await self._learn_due(gatherings)
         self._await(gatherings)
 
-    async def _lead(self, gatherings: Mapping[VersionKey, Gathering]) -> None:
-        leads = await self._pool.call(self._store.lead)
+    async def _learn_due(self, gatherings: Mapping[VersionKey, GatheringState]) -> None:
+        leads = await self._pool.call(self._store.acquire_leadership)
         for key in self._due.due(gatherings) if leads else ():
             with self._due.isolated(key):
                 await self._decide(key, gatherings[key])
 
-    def _await(self, gatherings: Mapping[VersionKey, Gathering]) -> None:
-        awaited = self._rows.awaited(gatherings)
+    def _await(self, gatherings: Mapping[VersionKey, GatheringState]) -> None:
+        awaited = self._rows.awaited_versions(gatherings)
         if awaited != self._awaited:
             self._awaited = awaited
             self._renew()
 
-    async def _decide(self, key: VersionKey, gathering: Gathering) -> None:
+    async def _decide(self, key: VersionKey, gathering: GatheringState) -> None:
         most = self._policies.of(key[0]).live_rows
         match decide(gathering, most):
-            case Learn(missing=missing):
-                reference, number = await self._pool.call(self._learned, key, gathering, most)
+            case LearnReference(missing=missing):
+                reference, number = await self._pool.call(self._learn, key, gathering, most)
                 rows = reference.rows
                 origin = f"learned from {rows} rows" + (f" of {number} gateways" if number > 1 else "")
-                await self._give(key, reference, By(MONITOR, origin))
+                await self._give(key, reference, Author(MONITOR, origin))
                 log.info("model %s version %s: a reference was %s", *key, origin)
                 if missing:
                     log.warning("model %s version %s: its reference is without %s", *key, ", ".join(missing))
-            case Discard():
+            case DiscardContributions():
                 await self._pool.call(self._store.discard, key)
 
-    def _learned(self, key: VersionKey, gathering: Gathering, most: int) -> tuple[Reference, int]:
+    def _learn(self, key: VersionKey, gathering: GatheringState, most: int) -> tuple[Reference, int]:
         """Return the reference of the submitted rows and the number of their gateways, without unreadable rows.
 
         Raises:
@@ -124,8 +124,8 @@ class ReferenceLearning:
                 rows = unpack(self._store.rows(key, gateway) or b"")
             except ValueError as fault:
                 log.error("model %s version %s: gateway %s is left out: %s", *key, gateway, fault)
-                return self._learned(key, gathering.without(gateway), most)
+                return self._learn(key, gathering.without(gateway), most)
             parts[gateway] = drawn(rows, number, seed_of(*key, gateway))
         if not parts:
             raise ValueError("no gateway has submitted rows that can be read")
-        return learned(interleaved([parts[name] for name in sorted(parts)])), len(parts)
+        return learn(interleave([parts[name] for name in sorted(parts)])), len(parts)

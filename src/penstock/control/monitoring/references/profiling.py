@@ -14,7 +14,7 @@ SECONDS = 300.0
 MOST_REASON = 400
 
 
-def profiled(data: Path, graph: Path, config: str, files: Path, features: Sequence[str] = ()) -> Document:
+def profile_file(data: Path, graph: Path, config: str, files: Path, features: Sequence[str] = ()) -> Document:
     """Return the reference of a version's training data as JSON values; blocks.
 
     ``config`` is the version's configuration (protobuf JSON), ``files`` the folder of the files that it names, and

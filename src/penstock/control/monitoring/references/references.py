@@ -8,7 +8,7 @@ from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.errors import NotReady
 from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference, reference_in, reference_out
-from penstock.registry.records import By
+from penstock.registry.records import Author
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 
 
@@ -78,7 +78,7 @@ class References:
         self._references[key], self._digests[key] = reference_in(document), digest
         self._changed(key)
 
-    async def store(self, key: VersionKey, reference: Reference, by: By, is_learned: bool = False) -> int:
+    async def store(self, key: VersionKey, reference: Reference, by: Author, is_learned: bool = False) -> int:
         """Store a version's reference, which the next ``take_over`` reads, and return the model's revision.
 
         Only the leader may store one that ``is_learned`` (``NotLeading``).
@@ -86,5 +86,5 @@ class References:
         record = ReferenceRecord(*key, reference.digest, reference.source)
         set_reference = self._store.set_learned if is_learned else self._store.set_reference
         revision = await self._pool.call(set_reference, record, reference_out(reference), by)
-        self._due.succeeded(key)
+        self._due.record_success(key)
         return revision

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
-from penstock.control.monitoring.references.gathered_rows import GatheredRows, concatenated, gathered_in, pack
-from penstock.control.monitoring.workers import Workers
+from penstock.control.monitoring.references.gathered_rows import GatheredRows, concatenate_gathered, gathered_in, pack
+from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.control.workers.protocol import Message
 from penstock.core.errors import NotReady
-from penstock.core.live_references import Contribution, Gathering
+from penstock.core.live_references import Contribution, GatheringState
 from penstock.core.versions import VersionKey
 from penstock.registry.stores.gathered import GatheredStore
 
@@ -19,7 +19,7 @@ LEARNING_S = 20.0
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _SubmittedRows:
     """The rows of a version from the workers since a time, the number of messages, and of sampled requests."""
 
     since: float
@@ -41,7 +41,7 @@ class RowSubmission:
         pool: BlockingPool,
         task: PeriodicTask,
         store: GatheredStore,
-        workers: Workers,
+        workers: MonitoredWorkers,
         policies: Policies,
         present: Container[VersionKey],
         clock: Callable[[], float],
@@ -53,14 +53,14 @@ class RowSubmission:
         self._policies = policies
         self._present = present
         self._clock = clock
-        self._gathered: dict[VersionKey, _Gathered] = {}
+        self._gathered: dict[VersionKey, _SubmittedRows] = {}
         self._submitted: dict[VersionKey, int] = {}
         self._answered_before: dict[VersionKey, int] = {}
 
-    def gathered(self, message: Message) -> None:
+    def add_message(self, message: Message) -> None:
         """Add a worker's rows of a version without a reference; a requested message may have none."""
         key = message["model"], message["version"]
-        known = self._gathered.setdefault(key, _Gathered(self._clock()))
+        known = self._gathered.setdefault(key, _SubmittedRows(self._clock()))
         known.messages += 1
         if (rows := gathered_in(message)) is not None:
             known.parts.append(rows)
@@ -76,7 +76,7 @@ class RowSubmission:
         """Return why the rows of a version are not submitted, "" for no problem."""
         return self._due.problem(key)
 
-    async def step(self, gatherings: Mapping[VersionKey, Gathering]) -> bool:
+    async def step(self, gatherings: Mapping[VersionKey, GatheringState]) -> bool:
         """Submit rows that are ready and not yet in the database, and return whether there were any."""
         self._begin()
         ready = [key for key in self._due.due(self._gathered) if self._is_wanted(key, gatherings.get(key))]
@@ -85,11 +85,11 @@ class RowSubmission:
                 await self._submit(key)
         for key, gathering in gatherings.items():
             own = gathering.contributions.get(self._store.gateway)
-            if own is not None and key in self._submitted and own.answered < self._answered(key):
-                await self._pool.call(self._store.update_answered, key, self._answered(key))
+            if own is not None and key in self._submitted and own.answered < self._count_sampled(key):
+                await self._pool.call(self._store.update_answered, key, self._count_sampled(key))
         return bool(ready)
 
-    def awaited(self, gatherings: Mapping[VersionKey, Gathering]) -> frozenset[VersionKey]:
+    def awaited_versions(self, gatherings: Mapping[VersionKey, GatheringState]) -> frozenset[VersionKey]:
         """Return the versions for which other gateways have submitted rows, and this one has not."""
         gateway = self._store.gateway
         return frozenset(
@@ -107,12 +107,12 @@ class RowSubmission:
     def _total(self, key: VersionKey) -> int:
         return sum(count for *_, count in self._workers.totals(*key).requests())
 
-    def _answered(self, key: VersionKey) -> int:
+    def _count_sampled(self, key: VersionKey) -> int:
         """Return the number of requests that rows were sampled from: by the workers' messages, or by the counters."""
         known, total = self._gathered.get(key), self._total(key)
         return max(0 if known is None else known.seen, total - self._answered_before.get(key, total))
 
-    def _is_wanted(self, key: VersionKey, gathering: Gathering | None) -> bool:
+    def _is_wanted(self, key: VersionKey, gathering: GatheringState | None) -> bool:
         if key in self._present:
             self.forget(key)  # not earlier: rows are gathered once
             return False
@@ -122,17 +122,17 @@ class RowSubmission:
             return False
         return self._is_ready(known, self._policies.of(key[0]).live_rows, gathering is not None)
 
-    def _is_ready(self, known: _Gathered, enough: int, is_asked: bool) -> bool:
+    def _is_ready(self, known: _SubmittedRows, enough: int, is_asked: bool) -> bool:
         is_complete = is_asked and known.messages >= self._workers.workers
         return known.total >= enough or is_complete or (known.total > 0 and self._clock() - known.since >= LEARNING_S)
 
     async def _submit(self, key: VersionKey) -> None:
         known = self._gathered[key]
         total, parts = known.total, tuple(known.parts)
-        number, packed = await self._pool.call(_packed, parts) if parts else (0, b"")
-        await self._pool.call(self._store.submit, key, Contribution(number, self._answered(key)), packed)
+        number, packed = await self._pool.call(_pack, parts) if parts else (0, b"")
+        await self._pool.call(self._store.submit, key, Contribution(number, self._count_sampled(key)), packed)
         self._submitted[key] = total
 
 
-def _packed(parts: tuple[GatheredRows, ...]) -> tuple[int, bytes]:
-    return pack(concatenated(parts))
+def _pack(parts: tuple[GatheredRows, ...]) -> tuple[int, bytes]:
+    return pack(concatenate_gathered(parts))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.references.files import ReferenceFiles
-from penstock.control.monitoring.references.profiling import profiled
+from penstock.control.monitoring.references.profiling import profile_file
 from penstock.engine.scratch import scratch_file
 from penstock.registry.records import Document
 
@@ -13,7 +13,7 @@ PROFILES = 2
 PROFILE_S = 600.0
 """The most concurrent profiles, and the deadline of each."""
 
-Graph = tuple[Path, str, Path]
+UploadedGraph = tuple[Path, str, Path]
 """A version's graph, its configuration (protobuf JSON), and the folder of the files that this names."""
 
 
@@ -25,7 +25,7 @@ class ReferenceUploads:
         self._files = files
         self._writing = pool
 
-    async def profile(self, chunks: AsyncIterator[bytes], graph: Graph, features: Sequence[str]) -> Document:
+    async def profile(self, chunks: AsyncIterator[bytes], graph: UploadedGraph, features: Sequence[str]) -> Document:
         """Return the reference of a version's training data (CSV, Parquet or npz) as JSON values.
 
         Raises:
@@ -37,4 +37,4 @@ class ReferenceUploads:
         with scratch as path:
             async for chunk in chunks:
                 await self._writing.call(scratch.write, chunk)
-            return await self.pool.call(profiled, path, *graph, features)
+            return await self.pool.call(profile_file, path, *graph, features)

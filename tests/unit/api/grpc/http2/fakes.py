@@ -5,14 +5,14 @@ from time import monotonic_ns
 from typing import cast
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection import Connection
-from penstock.api.grpc.http2.request_head import RequestHead
-from penstock.api.grpc.http2.stream import Stream, StreamIo
+from penstock.api.grpc.http2.connection import Http2Connection
+from penstock.api.grpc.http2.request_head import Http2RequestHead
+from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.serving.memory_budget import MemoryBudget
 from tests.plain import NeedsPlain
 
 
-class Silent(NeedsPlain, Stream):
+class Silent(NeedsPlain, Http2Stream):
     """A stream that takes everything and answers nothing."""
 
     def on_data(self, data: bytes) -> None:
@@ -56,19 +56,19 @@ class Wire:
 class Owner:
     """A server with nothing behind it but streams of one kind."""
 
-    def __init__(self, kind: type[Stream] = Silent) -> None:
+    def __init__(self, kind: type[Http2Stream] = Silent) -> None:
         self._kind = kind
 
-    def interpret(self, head: RequestHead) -> RequestHead:
+    def interpret(self, head: Http2RequestHead) -> Http2RequestHead:
         return head
 
-    def open_stream(self, io: StreamIo, stream_id: int, head: RequestHead, send_window: int) -> Stream:
+    def open_stream(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int) -> Http2Stream:
         return self._kind(io, stream_id, head, send_window, monotonic_ns())
 
-    def connection_opened(self, connection: Connection) -> None:
+    def connection_opened(self, connection: Http2Connection) -> None:
         pass
 
-    def connection_closed(self, connection: Connection) -> None:
+    def connection_closed(self, connection: Http2Connection) -> None:
         pass
 
     def alpn_missing(self) -> None:
@@ -78,9 +78,9 @@ class Owner:
         connection.loop.call_soon(connection.flush)  # type: ignore[attr-defined]
 
 
-def connected(wire: Wire, owner: Owner, greeting: bytes = frames.PREFACE + frames.settings({})) -> Connection:
+def connected(wire: Wire, owner: Owner, greeting: bytes = frames.PREFACE + frames.settings({})) -> Http2Connection:
     """A connection whose client has greeted; on the running loop."""
-    connection = Connection(owner, 100, 10**12, MemoryBudget(1 << 30))
+    connection = Http2Connection(owner, 100, 10**12, MemoryBudget(1 << 30))
     connection.connection_made(cast(asyncio.Transport, wire))
     connection.data_received(greeting)
     return connection

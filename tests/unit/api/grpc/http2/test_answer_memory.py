@@ -13,16 +13,16 @@ from penstock.api.grpc.http2.answer_memory import (
     SPARE_BYTES,
     AnswerMemory,
 )
-from penstock.api.grpc.http2.request_head import RequestHead
-from penstock.api.grpc.http2.stream import Stream, StreamIo
+from penstock.api.grpc.http2.request_head import Http2RequestHead
+from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.serving.memory_budget import MemoryBudget
 from tests.plain import NeedsPlain
 
 MIB = 1 << 20
-HEAD = RequestHead(b"POST", "/a", ())
+HEAD = Http2RequestHead(b"POST", "/a", ())
 
 
-class Waiter(NeedsPlain, Stream):
+class Waiter(NeedsPlain, Http2Stream):
     """A stream that remembers that its answer was admitted."""
 
     __slots__ = ("admitted",)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection import FRAME_BYTES, Connection
+from penstock.api.grpc.http2.connection import FRAME_BYTES, Http2Connection
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_input import STREAM_WINDOW
@@ -119,7 +119,7 @@ class Client:
             self.h2.increment_flow_control_window(count)
 
 
-async def exchange(client: Client, wire: Wire, connection: Connection) -> None:
+async def exchange(client: Client, wire: Wire, connection: Http2Connection) -> None:
     """Let both sides say what they have to say now."""
     for _ in range(4):
         data = client.h2.data_to_send()

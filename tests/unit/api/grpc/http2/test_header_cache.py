@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, Http2StreamError
 from penstock.api.grpc.http2.header_cache import MAX_BLOCK_BYTES, MAX_BLOCKS, HeaderDecoder
-from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.request_head import Http2RequestHead
 
 Fields = list[tuple[str, str]]
 
@@ -34,7 +34,7 @@ def fields_of(by: HeaderDecoder, block: bytes) -> list[tuple[bytes, bytes]]:
     return by.fields()
 
 
-def request_of(by: HeaderDecoder, block: bytes) -> RequestHead:
+def request_of(by: HeaderDecoder, block: bytes) -> Http2RequestHead:
     """As a connection does it: what is remembered is not decoded again."""
     if block in by.known:
         return by.known[block]
@@ -102,9 +102,9 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_the_application_reads_a_head_once() -> None:
-    read: list[RequestHead] = []
+    read: list[Http2RequestHead] = []
 
-    def interpret(head: RequestHead) -> RequestHead:
+    def interpret(head: Http2RequestHead) -> Http2RequestHead:
         read.append(head)
         return head
 

@@ -15,18 +15,18 @@ from penstock.api.grpc.http2.abuse_limits import (
 from penstock.api.grpc.http2.flow_control import ReceiveWindow, SendWindow
 from penstock.api.grpc.http2.frame_reader import FrameReader
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
-from penstock.api.grpc.http2.request_head import RequestHead
+from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.send_queue import SendQueue
-from penstock.api.grpc.http2.stream import Stream, StreamIo
-from penstock.api.grpc.http2.stream_state import TRANSITIONS, StreamEvent, StreamState, Verdict, transition
+from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
+from penstock.api.grpc.http2.stream_state import TRANSITIONS, FrameVerdict, StreamEvent, StreamState, transition
 from penstock.api.grpc.http2.stream_table import MAX_RESETS, StreamTable
 
 SECOND = 1_000_000_000
-HEAD = RequestHead(b"POST", "/a", ())
+HEAD = Http2RequestHead(b"POST", "/a", ())
 
 
-def stream(number: int, window: int = 65_535) -> Stream:
-    return Stream(StreamIo(), number, HEAD, window, 0)
+def stream(number: int, window: int = 65_535) -> Http2Stream:
+    return Http2Stream(StreamIo(), number, HEAD, window, 0)
 
 
 # Frames.
@@ -160,27 +160,29 @@ def test_the_table_of_states_is_complete_and_keeps_to_what_is_closed() -> None:
         for event in StreamEvent:
             found = transition(state, event)
             assert found.state in closed
-            assert found.verdict != Verdict.ACCEPT
+            assert found.verdict != FrameVerdict.ACCEPT
 
 
 @pytest.mark.parametrize(
     ("state", "event", "verdict", "code"),
     [
-        (StreamState.IDLE, StreamEvent.DATA, Verdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
-        (StreamState.IDLE, StreamEvent.RST_STREAM, Verdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
-        (StreamState.IDLE, StreamEvent.WINDOW_UPDATE, Verdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
-        (StreamState.SKIPPED, StreamEvent.HEADERS, Verdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
-        (StreamState.HALF_CLOSED_REMOTE, StreamEvent.DATA, Verdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED),
-        (StreamState.HALF_CLOSED_REMOTE, StreamEvent.HEADERS, Verdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED),
-        (StreamState.HALF_CLOSED_REMOTE, StreamEvent.WINDOW_UPDATE, Verdict.ACCEPT, ErrorCode.NO_ERROR),
-        (StreamState.RESET_REMOTE, StreamEvent.DATA, Verdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED),
-        (StreamState.RESET_LOCAL, StreamEvent.DATA, Verdict.IGNORE, ErrorCode.NO_ERROR),
-        (StreamState.CLOSED, StreamEvent.HEADERS, Verdict.CONNECTION_ERROR, ErrorCode.STREAM_CLOSED),
-        (StreamState.CLOSED, StreamEvent.WINDOW_UPDATE, Verdict.IGNORE, ErrorCode.NO_ERROR),
-        (StreamState.OPEN, StreamEvent.HEADERS, Verdict.STREAM_ERROR, ErrorCode.PROTOCOL_ERROR),
+        (StreamState.IDLE, StreamEvent.DATA, FrameVerdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
+        (StreamState.IDLE, StreamEvent.RST_STREAM, FrameVerdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
+        (StreamState.IDLE, StreamEvent.WINDOW_UPDATE, FrameVerdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
+        (StreamState.SKIPPED, StreamEvent.HEADERS, FrameVerdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR),
+        (StreamState.HALF_CLOSED_REMOTE, StreamEvent.DATA, FrameVerdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED),
+        (StreamState.HALF_CLOSED_REMOTE, StreamEvent.HEADERS, FrameVerdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED),
+        (StreamState.HALF_CLOSED_REMOTE, StreamEvent.WINDOW_UPDATE, FrameVerdict.ACCEPT, ErrorCode.NO_ERROR),
+        (StreamState.RESET_REMOTE, StreamEvent.DATA, FrameVerdict.STREAM_ERROR, ErrorCode.STREAM_CLOSED),
+        (StreamState.RESET_LOCAL, StreamEvent.DATA, FrameVerdict.IGNORE, ErrorCode.NO_ERROR),
+        (StreamState.CLOSED, StreamEvent.HEADERS, FrameVerdict.CONNECTION_ERROR, ErrorCode.STREAM_CLOSED),
+        (StreamState.CLOSED, StreamEvent.WINDOW_UPDATE, FrameVerdict.IGNORE, ErrorCode.NO_ERROR),
+        (StreamState.OPEN, StreamEvent.HEADERS, FrameVerdict.STREAM_ERROR, ErrorCode.PROTOCOL_ERROR),
     ],
 )
-def test_what_frames_mean_in_a_state(state: StreamState, event: StreamEvent, verdict: Verdict, code: ErrorCode) -> None:
+def test_what_frames_mean_in_a_state(
+    state: StreamState, event: StreamEvent, verdict: FrameVerdict, code: ErrorCode
+) -> None:
     found = transition(state, event)
     assert (found.verdict, found.code) == (verdict, code)
 

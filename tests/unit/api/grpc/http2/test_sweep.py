@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection import PREFACE_NS, STUCK_NS, Connection
+from penstock.api.grpc.http2.connection import PREFACE_NS, STUCK_NS, Http2Connection
 from penstock.api.grpc.http2.frames import frame
 from tests.unit.api.grpc.http2.fakes import Owner, Wire, connected
 
@@ -35,7 +35,7 @@ class Cut(Wire):
         return found
 
 
-def swept(work: Callable[[Connection, Cut], None], greeting: bytes = frames.PREFACE + frames.settings({})) -> None:
+def swept(work: Callable[[Http2Connection, Cut], None], greeting: bytes = frames.PREFACE + frames.settings({})) -> None:
     async def run() -> None:
         wire = Cut()
         connection = connected(wire, Owner(), greeting)
@@ -46,7 +46,7 @@ def swept(work: Callable[[Connection, Cut], None], greeting: bytes = frames.PREF
     asyncio.run(run())
 
 
-def sweep(connection: Connection, seconds: float) -> None:
+def sweep(connection: Http2Connection, seconds: float) -> None:
     """Sweep as if it were so long after the connection began."""
     connection.sweep(connection.began_ns + int(seconds * SECOND), KEEPALIVE, TIMEOUT)
     connection.flush()
@@ -54,7 +54,7 @@ def sweep(connection: Connection, seconds: float) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"P", frames.PREFACE[:-1]])
 def test_who_does_not_begin_is_cut_however_slowly_the_bytes_come(sent: bytes) -> None:
-    def work(connection: Connection, wire: Cut) -> None:
+    def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, PREFACE_NS / SECOND - 1)
         assert not wire.is_cut
         connection.data_received(b"")
@@ -65,7 +65,7 @@ def test_who_does_not_begin_is_cut_however_slowly_the_bytes_come(sent: bytes) ->
 
 
 def test_who_is_quiet_is_asked_and_stays_if_it_answers() -> None:
-    def work(connection: Connection, wire: Cut) -> None:
+    def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, 59)
         assert wire.kinds() == []
         sweep(connection, 61)
@@ -80,7 +80,7 @@ def test_who_is_quiet_is_asked_and_stays_if_it_answers() -> None:
 
 
 def test_who_has_vanished_is_cut() -> None:
-    def work(connection: Connection, wire: Cut) -> None:
+    def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, 61)
         sweep(connection, 80)
         assert not wire.is_cut
@@ -91,7 +91,7 @@ def test_who_has_vanished_is_cut() -> None:
 
 
 def test_a_field_block_has_to_be_whole_in_time_however_often_a_piece_comes() -> None:
-    def work(connection: Connection, wire: Cut) -> None:
+    def work(connection: Http2Connection, wire: Cut) -> None:
         connection.data_received(frame(frames.HEADERS, 0, 1, b"\x83"))
         sweep(connection, STUCK_NS / SECOND - 1)
         assert not wire.is_cut
@@ -104,7 +104,7 @@ def test_a_field_block_has_to_be_whole_in_time_however_often_a_piece_comes() -> 
 
 
 def test_who_is_old_is_sent_away() -> None:
-    def work(connection: Connection, wire: Cut) -> None:
+    def work(connection: Http2Connection, wire: Cut) -> None:
         sweep(connection, 1001)  # the fake's connections live for 1000 s
         assert frames.GOAWAY in wire.kinds()
         assert not wire.is_cut

@@ -49,7 +49,7 @@ class Gateway:
             counter = RowCounter(self.reference, cells, COLUMNS, 1.0)
             counter.count([exchange(self.watcher.generator, rows // 2, shift)])
         self.watcher.world.clock.now += 1
-        return [(change.feature, change.begins) for _, change in self.detection.look()]
+        return [(change.feature, change.begins) for _, change in self.detection.evaluate()]
 
 
 def until_changed(gateway: Gateway, shift: float) -> list[tuple[str, bool]]:
@@ -77,7 +77,7 @@ def test_the_next_process_goes_on_where_this_one_was(tmp_path: Path) -> None:
     assert before is not None
     alarms, states = before.alarms, before.states()
     gateway.detection = gateway.opened()
-    assert gateway.detection.look() == []
+    assert gateway.detection.evaluate() == []
     after = gateway.detection.monitor(KEY)
     assert after is not None
     assert after is not before

@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.drift.regions import Region, Regions, free_offset
+from penstock.control.monitoring.drift.regions import CounterRegion, CounterRegions, free_offset
 from penstock.monitor.counters.layout import REGION_CELLS
 
 ONE, TWO, THREE = ("m", "1"), ("m", "2"), ("m", "3")
@@ -20,14 +20,14 @@ class Memory:
         self.cleared: list[tuple[int, int]] = []
         self.regions = self.opened()
 
-    def opened(self) -> Regions:
-        return Regions(self.file, lambda offset, size: self.cleared.append((offset, size)))
+    def opened(self) -> CounterRegions:
+        return CounterRegions(self.file, lambda offset, size: self.cleared.append((offset, size)))
 
 
 def test_a_version_keeps_its_region_until_what_is_counted_is_another(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
     first = memory.regions.assign(ONE, "a", 100, (), [ONE])
-    assert first == Region("a", 0, 100)
+    assert first == CounterRegion("a", 0, 100)
     assert memory.regions.assign(ONE, "a", 100, (), [ONE]) is first
     assert memory.cleared == [(0, 100)]
     for digest, size, keys in (("b", 100, ()), ("b", 120, ()), ("b", 120, ("country",))):
@@ -45,8 +45,8 @@ def test_another_control_process_finds_the_regions_and_a_torn_file_is_none(tmp_p
     memory.regions.assign(TWO, "b", 50, (), [ONE, TWO])
     found = memory.opened()
     assert [found.get(key) for key in (ONE, TWO, THREE)] == [
-        Region("a", 0, 100, ("country",)),
-        Region("b", 100, 50),
+        CounterRegion("a", 0, 100, ("country",)),
+        CounterRegion("b", 100, 50),
         None,
     ]
     assert list(found) == [ONE, TWO]
@@ -60,7 +60,7 @@ def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> N
     memory.regions.assign(TWO, "b", REGION_CELLS - HALF, (), [ONE, TWO])
     assert memory.regions.assign(THREE, "c", HALF, (), [ONE, TWO, THREE]) is None
     third = memory.regions.assign(THREE, "c", HALF, (), [TWO, THREE])
-    assert third == Region("c", 0, HALF)
+    assert third == CounterRegion("c", 0, HALF)
     assert list(memory.regions) == [TWO, THREE]
 
 
@@ -69,7 +69,7 @@ def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> N
     st.integers(1, REGION_CELLS),
 )
 def test_words_are_given_out_once(places: list[tuple[int, int]], size: int) -> None:
-    taken = [Region("", offset, length) for offset, length in places if offset + length <= REGION_CELLS]
+    taken = [CounterRegion("", offset, length) for offset, length in places if offset + length <= REGION_CELLS]
     found = free_offset(taken, size)
     starts = [0, *(one.offset + one.size for one in taken)]
     fits = [

@@ -2,7 +2,7 @@
 
 from penstock.control.monitoring.drift.series import MonitorSeries
 from penstock.core.policies import MonitorPolicy
-from penstock.monitor.rows import Counted
+from penstock.monitor.rows import RegionCounts
 from penstock.monitor.verdicts import VersionMonitor
 from tests.unit.control.test_monitoring import trained
 
@@ -11,7 +11,7 @@ KEY = ("m", "1")
 
 def monitor() -> VersionMonitor:
     reference = trained(rows=2000)
-    return VersionMonitor(reference, MonitorPolicy(), Counted.of(reference, []), 0.0)
+    return VersionMonitor(reference, MonitorPolicy(), RegionCounts.of(reference, []), 0.0)
 
 
 def test_one_monitor_has_one_series_and_another_carries_on() -> None:

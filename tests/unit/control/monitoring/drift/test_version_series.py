@@ -12,11 +12,11 @@ from penstock.control.monitoring.drift.version_series import (
 from penstock.core.policies import MonitorPolicy
 from penstock.monitor.counters.layout import Cells
 from penstock.monitor.reference import Reference
-from penstock.monitor.rows import Counted, Layout, RowCounter
+from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Kind, Metric
-from penstock.telemetry.readings import Bulk
+from penstock.telemetry.metrics import Metric, MetricType
+from penstock.telemetry.readings import PointBatch
 from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
 
 KEY = ("m", "1")
@@ -27,15 +27,15 @@ class World:
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
-        self.cells: Cells = np.zeros(Layout.of(reference).size, np.uint64)
+        self.cells: Cells = np.zeros(RegionLayout.of(reference).size, np.uint64)
         self.monitor = VersionMonitor(reference, MonitorPolicy(), self._counted(), 0.0)
 
-    def _counted(self) -> Counted:
-        return Counted.of(self.reference, [self.cells])
+    def _counted(self) -> RegionCounts:
+        return RegionCounts.of(self.reference, [self.cells])
 
     def count(self, rows: int) -> None:
         RowCounter(self.reference, self.cells, COLUMNS, 1.0).count([exchange(np.random.default_rng(1), rows)])
-        self.monitor.look(self._counted(), 1.0)
+        self.monitor.evaluate(self._counted(), 1.0)
 
     def series(self, carried: Carried | None = None) -> VersionSeries:
         return VersionSeries(KEY, self.monitor, carried)
@@ -43,7 +43,7 @@ class World:
 
 def told(series: VersionSeries, metric: Metric) -> dict[tuple[str, ...], float]:
     """The values of one metric by what follows the version in their labels."""
-    [found] = [one for one in series.readings() if one.metric is metric and isinstance(one, Bulk)]
+    [found] = [one for one in series.readings() if one.metric is metric and isinstance(one, PointBatch)]
     assert all(labels[:2] == KEY for labels in found.labels)
     return {labels[2:]: value for labels, value in zip(found.labels, found.values, strict=True)}
 
@@ -75,7 +75,7 @@ def test_counters_go_on_where_those_of_the_reference_before_ended_and_shares_do_
     assert told(series, metrics.MONITOR_ROWS) == {(): 50}
     names = {metric for metric, _ in carried}
     kinds = {one.metric.name: one.metric.kind for one in series.readings()}
-    assert {kinds[name] for name in names} == {Kind.COUNTER}
+    assert {kinds[name] for name in names} == {MetricType.COUNTER}
     now = series.carried()
     common = carried.keys() & now.keys()  # the other reference has other bins
     assert ("monitor_rows_total", KEY) in common

@@ -8,15 +8,15 @@ import pytest
 
 from penstock.control.monitoring.references.gathered_rows import (
     GatheredRows,
-    concatenated,
+    concatenate_gathered,
     drawn,
-    interleaved,
-    learned,
+    interleave,
+    learn,
     pack,
     seed_of,
     unpack,
 )
-from penstock.monitor.columns import Rows
+from penstock.monitor.columns import RowValues
 from penstock.monitor.confidence import ConfidenceHistogram
 
 NAMES = (["x", "colour"], ["y"])
@@ -24,9 +24,9 @@ NAMES = (["x", "colour"], ["y"])
 
 def rows(number: int, first: float = 0.0, sure: tuple[int, ...] | None = None) -> GatheredRows:
     values = first + np.arange(number, dtype=float)
-    inputs = Rows(values[:, None], ([f"c{int(one) % 3}" for one in values],))
+    inputs = RowValues(values[:, None], ([f"c{int(one) % 3}" for one in values],))
     confidence = None if sure is None else ConfidenceHistogram(2, sure)
-    return GatheredRows(NAMES, inputs, Rows(-values[:, None], ()), confidence)
+    return GatheredRows(NAMES, inputs, RowValues(-values[:, None], ()), confidence)
 
 
 def values(found: GatheredRows) -> list[float]:
@@ -78,13 +78,13 @@ def test_rows_are_drawn_in_their_order_and_everywhere_the_same() -> None:
 
 
 def test_rows_of_the_same_time_take_turns_and_those_of_one_part_stay_as_they_are() -> None:
-    assert values(interleaved([rows(4), rows(2, 100)])) == [0, 100, 1, 2, 101, 3]
-    assert values(interleaved([rows(4)])) == [0, 1, 2, 3]
-    assert values(concatenated([rows(2), rows(2, 100)])) == [0, 1, 100, 101]
+    assert values(interleave([rows(4), rows(2, 100)])) == [0, 100, 1, 2, 101, 3]
+    assert values(interleave([rows(4)])) == [0, 1, 2, 3]
+    assert values(concatenate_gathered([rows(2), rows(2, 100)])) == [0, 1, 100, 101]
 
 
 def test_a_reference_says_how_sure_answers_are_only_where_all_rows_say_so() -> None:
-    both = interleaved([rows(20, sure=(5, 15)), rows(20, sure=(1, 19))])
-    assert learned(both).confidence == ConfidenceHistogram(2, (6, 34))
-    assert learned(interleaved([rows(20, sure=(5, 15)), rows(20)])).confidence is None
-    assert learned(both).rows == 40
+    both = interleave([rows(20, sure=(5, 15)), rows(20, sure=(1, 19))])
+    assert learn(both).confidence == ConfidenceHistogram(2, (6, 34))
+    assert learn(interleave([rows(20, sure=(5, 15)), rows(20)])).confidence is None
+    assert learn(both).rows == 40

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import Policies
-from penstock.control.monitoring.references.gathered_rows import concatenated, gathered_in, learned
+from penstock.control.monitoring.references.gathered_rows import concatenate_gathered, gathered_in, learn
 from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
 from penstock.control.monitoring.references.submission import LEARNING_S, RowSubmission
 from penstock.control.periodic import PeriodicTask
@@ -21,8 +21,8 @@ from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
 from penstock.core.versions import VersionKey
 from penstock.monitor.reference import Reference
-from penstock.registry.records import By
-from penstock.registry.stores.gateways import Gateway, GatewayStore
+from penstock.registry.records import Author
+from penstock.registry.stores.gateways import GatewayDescription, GatewayStore
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from tests.unit.control.test_monitoring import COLUMNS, NAMES, WatchedFleet, exchange
 from tests.unit.control.trials import Clock, World
@@ -61,7 +61,7 @@ class Learner:
         self.rows = RowSubmission(*shared, self.fleet, policies, self.given, self.clock)
         self.learning = ReferenceLearning(*shared, policies, self.rows, self._give, self.fleet.renew)
 
-    async def _give(self, key: VersionKey, reference: Reference, by: By) -> None:
+    async def _give(self, key: VersionKey, reference: Reference, by: Author) -> None:
         for failing, error in self.failures:
             if key == failing:
                 raise error
@@ -72,7 +72,9 @@ class Learner:
 
     def serve(self, *versions: str) -> None:
         """Say that this gateway lives and serves versions."""
-        GatewayStore(self.world.database).beat(Gateway(self.name, "host", "1", 0.0, 1, {"m": list(versions)}))
+        GatewayStore(self.world.database).beat(
+            GatewayDescription(self.name, "host", "1", 0.0, 1, {"m": list(versions)})
+        )
 
     def gather(self, key: VersionKey, rows: int, shift: float = 0.0, seen: int | None = None) -> None:
         self.learning.gathered(told(key, exchange(np.random.default_rng(rows), rows, shift), seen))
@@ -121,7 +123,7 @@ def test_a_gateway_alone_learns_of_all_its_rows_one_worker_below_the_other(learn
         learner.learning.gathered(part)
     assert learner.learn() == {ONE: 1400}
     rows = [one for one in map(gathered_in, parts) if one is not None]
-    assert learner.given[ONE] == learned(concatenated(rows))
+    assert learner.given[ONE] == learn(concatenate_gathered(rows))
     sure = learner.given[ONE].confidence
     assert sure is not None
     assert sum(sure.counts) == 1400
@@ -272,7 +274,7 @@ def test_rows_that_were_gathered_before_a_reference_are_not_handed_in_after_it(f
     first, second, _ = fleet
     second.gather(ONE, ENOUGH)
     second.learn()
-    first.store.set_reference(ReferenceRecord(*ONE, "sha256:ab", "training"), {}, By("me", ""))
+    first.store.set_reference(ReferenceRecord(*ONE, "sha256:ab", "training"), {}, Author("me", ""))
     assert first.store.gathered.open() == {}
     second.learn()  # it has not heard of the reference yet
     assert first.store.gathered.open() == {}
