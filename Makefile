@@ -13,10 +13,10 @@ export ORT_DISABLE_TELEMETRY := 1
 # One lock file in three sections, [run], [demo] and [dev]: each adds to the one before. A set-up is done once for
 # each content of the lock, of pyproject.toml and of the modules that are compiled: its stamp carries their checksum.
 LOCK := requirements.lock
-ROAD := $(shell awk '/^compiled = \[/ {on = 1; next} /^\]/ {on = 0} on {gsub(/[", ]/, ""); gsub(/\./, "/"); print "src/" $$0 ".py"}' \
+COMPILED := $(shell awk '/^compiled = \[/ {on = 1; next} /^\]/ {on = 0} on {gsub(/[", ]/, ""); gsub(/\./, "/"); print "src/" $$0 ".py"}' \
 	pyproject.toml)
-SUM := $(shell cat $(LOCK) pyproject.toml deploy/backend.py $(ROAD) | cksum | cut -d' ' -f1)
-USE := $(VENV)/demo-$(SUM)
+SUM := $(shell cat $(LOCK) pyproject.toml deploy/backend.py $(COMPILED) | cksum | cut -d' ' -f1)
+RUNTIME := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
@@ -25,9 +25,9 @@ DEV := $(VENV)/dev-$(SUM)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(USE) ## only the set-up: .venv with penstock in it
+install: $(RUNTIME) ## only the set-up: .venv with penstock in it
 
-demo: $(USE) ## train, serve and predict on real data (ARGS=--once ends by itself)
+demo: $(RUNTIME) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
 # Tests wait for servers a third of their time: three processes keep two cores busy. Each takes whole files, which share
@@ -117,7 +117,7 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "penstock needs Python 3.11 or newer with venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(USE): | $(BIN)/python
+$(RUNTIME): | $(BIN)/python
 	@sed '/^# \[dev\]/,$$d' $(LOCK) > $(VENV)/demo.txt
 	$(call fill,demo)
 

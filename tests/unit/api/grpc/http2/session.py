@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import NamedTuple, ParamSpec, cast
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection import Connection
+from penstock.api.grpc.http2.connection import Http2Connection
 from penstock.api.grpc.http2.frames import ErrorCode, frame
-from penstock.api.grpc.http2.stream import Stream
+from penstock.api.grpc.http2.stream import Http2Stream
 from penstock.serving.memory_budget import MemoryBudget
 from tests.unit.api.grpc.http2.fakes import Owner, Silent, Wire
 
@@ -106,21 +106,21 @@ class Transport(Wire):
 class Server(Owner):
     """A server that remembers its connections and streams, those that have ended too."""
 
-    def __init__(self, kind: type[Stream]) -> None:
+    def __init__(self, kind: type[Http2Stream]) -> None:
         super().__init__(kind)
-        self.connections: list[Connection] = []
+        self.connections: list[Http2Connection] = []
         self.without_alpn = 0
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, Http2Stream] = {}
 
-    def open_stream(self, *args: object) -> Stream:
+    def open_stream(self, *args: object) -> Http2Stream:
         stream = super().open_stream(*args)  # type: ignore[arg-type]
         self.streams[stream.id] = stream
         return stream
 
-    def connection_opened(self, connection: Connection) -> None:
+    def connection_opened(self, connection: Http2Connection) -> None:
         self.connections.append(connection)
 
-    def connection_closed(self, connection: Connection) -> None:
+    def connection_closed(self, connection: Http2Connection) -> None:
         self.connections.remove(connection)
 
     def alpn_missing(self) -> None:
@@ -133,14 +133,14 @@ class Session:
     def __init__(
         self,
         settings: dict[int, int] | None = None,
-        kind: type[Stream] = Recorder,
+        kind: type[Http2Stream] = Recorder,
         max_streams: int = 100,
         memory: int = 1 << 30,
     ) -> None:
         self.transport = Transport()
         self.server = Server(kind)
         self.memory = MemoryBudget(memory)
-        self.connection = Connection(self.server, max_streams, AGE_NS, self.memory)
+        self.connection = Http2Connection(self.server, max_streams, AGE_NS, self.memory)
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
         self.send(frames.PREFACE + frames.settings(settings or {}))
         self.read()

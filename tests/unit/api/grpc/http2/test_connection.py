@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.connection import FRAME_WORK, IDLE_NS, STUCK_NS, WORK_PER_TURN, Connection
+from penstock.api.grpc.http2.connection import FRAME_WORK, IDLE_NS, STUCK_NS, WORK_PER_TURN, Http2Connection
 from penstock.api.grpc.http2.connection_output import DROPPED_PER_TURN, MAX_BUFFERED_BYTES, RETIRING
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.api.grpc.http2.request_input import GATHERED_BYTES, HEADER_BYTES, MAX_UNREAD
@@ -45,7 +45,7 @@ def goaway(found: list[Frame]) -> tuple[ErrorCode, str] | None:
 @on_loop
 async def test_a_tls_client_without_http2_is_counted_and_closed() -> None:
     transport, server = Transport(alpn="http/1.1"), Server(Recorder)
-    connection = Connection(server, 100, AGE_NS, MemoryBudget(1 << 20))
+    connection = Http2Connection(server, 100, AGE_NS, MemoryBudget(1 << 20))
     connection.connection_made(cast(asyncio.Transport, transport))
     connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
     connection.flush()
@@ -56,7 +56,7 @@ async def test_a_tls_client_without_http2_is_counted_and_closed() -> None:
 @on_loop
 async def test_a_tls_client_with_http2_is_greeted() -> None:
     transport, server = Transport(alpn="h2"), Server(Recorder)
-    connection = Connection(server, 100, AGE_NS, MemoryBudget(1 << 20))
+    connection = Http2Connection(server, 100, AGE_NS, MemoryBudget(1 << 20))
     connection.connection_made(cast(asyncio.Transport, transport))
     assert server.connections == [connection]
     assert not connection.has_preface()
@@ -421,7 +421,7 @@ def test_what_is_merely_late_or_unknown_is_let_pass(sent: bytes) -> None:
 @on_loop
 async def test_settings_come_first() -> None:
     session = Session()
-    fresh = Connection(session.server, 100, AGE_NS, session.memory)
+    fresh = Http2Connection(session.server, 100, AGE_NS, session.memory)
     fresh.connection_made(cast(asyncio.Transport, session.transport))
     session.connection = fresh
     session.send(frames.PREFACE, PING)
@@ -431,7 +431,7 @@ async def test_settings_come_first() -> None:
 @on_loop
 async def test_what_is_not_http2_is_told_so() -> None:
     session = Session()
-    fresh = Connection(session.server, 100, AGE_NS, session.memory)
+    fresh = Http2Connection(session.server, 100, AGE_NS, session.memory)
     fresh.connection_made(cast(asyncio.Transport, session.transport))
     session.connection = fresh
     session.send(b"GET / HTTP/1.1\r\n\r\n")
