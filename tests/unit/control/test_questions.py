@@ -156,7 +156,7 @@ def test_a_process_ends_though_one_is_silent() -> None:
     """A gateway that stops does not wait for a webhook."""
     program = (
         "import threading\n"
-        "from penstock.control.delivery.questions import WEBHOOKS, Questions, asking_pools\n"
-        "Questions(asking_pools()).put(WEBHOOKS, ('a',), threading.Event().wait, 60.0)\n"
+        "from penstock.control.delivery.questions import WEBHOOKS, GateQueries, asking_pools\n"
+        "GateQueries(asking_pools()).take_or_start(WEBHOOKS, ('a',), threading.Event().wait, 60.0)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)

@@ -9,31 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.batching import Sharing
-from penstock.core.bins import SMALL_NUMBERS, CategoricalPlaces, categorical_bins, numeric_bins
-from penstock.core.desired import State as VersionState
+from penstock.core.batching import BatchSharing
+from penstock.core.bins import SMALL_NUMBERS, CategoricalBinFinder, categorical_bins, numeric_bins
+from penstock.core.desired import ReadyState as VersionState
 from penstock.core.desired import VersionStatus, able_versions
 from penstock.core.errors import InvalidInput
-from penstock.core.gates import Exam, HeldOut, Marks, judge_exam
+from penstock.core.gates import Exam, ExamScores, HoldoutGate, check_exam
 from penstock.core.labels import HTTP_STATUS, OUTCOMES, code, is_attributed
 from penstock.core.lineage import card_features
-from penstock.core.live_references import Contribution, Gathering
+from penstock.core.live_references import Contribution, GatheringState
 from penstock.core.rollouts.documents import rollout_document
-from penstock.core.rollouts.guard_evidence import Batch, GuardState, observe
+from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, observe
 from penstock.core.rollouts.guard_spec import GuardSpec, guard_in, limit_word
-from penstock.core.rollouts.guards import Verdict, effect, evidence_out
+from penstock.core.rollouts.guards import GuardVerdict, effect, evidence_out
 from penstock.core.rollouts.progress import progress
-from penstock.core.rollouts.rollout import Rollout, State, note_in_place, note_losses, note_ready, start_rollout
+from penstock.core.rollouts.rollout import Rollout, RolloutState, note_in_place, note_losses, note_ready, start_rollout
 from penstock.core.rollouts.spec import spec_in, with_objectives
 from penstock.core.rollouts.waiting import waiting_inside
-from penstock.core.routing import POINTS, Points, RouteSpec, default_version, effective, route_in, stand_in
-from penstock.core.row_shares import Amount
+from penstock.core.routing import POINTS, RouteSpec, SplitTable, default_version, effective, route_in, stand_in
+from penstock.core.row_shares import RowAmount
 from penstock.core.statistics.change_detection import DAY_S, MIN_ONSET_PROBABILITY, ChangeDetector, onset_probability
 from penstock.core.statistics.paired_comparison import Advantage
 from penstock.core.triggers.conditions import Condition
-from penstock.core.triggers.reachability import Watched, unreachable
-from penstock.core.triggers.rules import Action, Outcome, Trigger
-from penstock.core.triggers.state import Memory, RuleState, with_request, without_request, without_schedule_times
+from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
+from penstock.core.triggers.rules import RuleAction, RuleOutcome, Trigger
+from penstock.core.triggers.state import RuleMemory, RuleState, with_request, without_request, without_schedule_times
 
 # Routes.
 
@@ -66,13 +66,13 @@ def test_who_answers_without_a_route(champion: str | None, able: set[str], versi
 
 
 def test_a_hash_finds_who_its_value_finds() -> None:
-    points = Points("m", SPLIT, {"1": "a", "2": "b"})
+    points = SplitTable("m", SPLIT, {"1": "a", "2": "b"})
     values = [str(number).encode() for number in range(200)]
-    assert points.divided
-    assert [points.at(points.hashed(value)) for value in values] == [points.pick(value) for value in values]
+    assert points.is_divided
+    assert [points.at(points.hash_value(value)) for value in values] == [points.pick(value) for value in values]
     assert {points.pick(value) for value in values} == {"a", "b"}
-    whole = Points("m", route_in({"split": {"1": POINTS}}), {"1": "a"})
-    assert (whole.divided, whole.pick(None), whole.at(7)) == (False, "a", "a")
+    whole = SplitTable("m", route_in({"split": {"1": POINTS}}), {"1": "a"})
+    assert (whole.is_divided, whole.pick(None), whole.at(7)) == (False, "a", "a")
 
 
 STATES = {"1": VersionState.READY, "2": VersionState.LOADING, "3": VersionState.UNAVAILABLE}
@@ -128,9 +128,14 @@ def lines(rollout: Rollout) -> list[str]:
 
 @pytest.mark.parametrize(
     ("state", "ended"),
-    [(State.RUNNING, False), (State.PROMOTED, False), (State.ROLLED_BACK, True), (State.INCONCLUSIVE, True)],
+    [
+        (RolloutState.RUNNING, False),
+        (RolloutState.PROMOTED, False),
+        (RolloutState.ROLLED_BACK, True),
+        (RolloutState.INCONCLUSIVE, True),
+    ],
 )
-def test_what_ended_without_promotion(state: State, ended: bool) -> None:
+def test_what_ended_without_promotion(state: RolloutState, ended: bool) -> None:
     assert replace(started(), state=state).ended_without_promotion is ended
 
 
@@ -173,14 +178,14 @@ def test_a_query_s_effect_is_its_last_value_and_it_says_how_often_it_agreed() ->
     rollout = started(guard)
     assert any("no answer yet" in line for line in lines(rollout))
     for value in (0.0, 2.0, 3.0, math.nan):
-        state = observe(guard, state, Batch(values={"up": value}))
+        state = observe(guard, state, EvidenceBatch(values={"up": value}))
     assert (effect(guard, state), state.streak) == (3.0, 2)
     assert any("within its bounds 2 of 3 times" in line for line in lines(replace(rollout, guards=(state,))))
 
 
 def test_absolute_guards_count_the_canary_alone() -> None:
     guard = GuardSpec("latency_p99", 100.0)
-    assert observe(guard, GuardState(), Batch()) == GuardState()
+    assert observe(guard, GuardState(), EvidenceBatch()) == GuardState()
     rollout = started(guard)
     rollout = replace(rollout, waiting={"latency": ((3.0,), (4.0,))})
     evidence = rollout_document(rollout)["evidence"]["latency_p99"]
@@ -196,11 +201,11 @@ def test_labels_are_shown_with_their_interval_and_their_age() -> None:
 
 def test_outside_is_asked_when_nothing_inside_is_missing() -> None:
     rollout = started(GuardSpec("errors"), steps=[{"weight": 10, "min_requests": 50}], min_step_seconds=10)
-    passed = {"errors": Verdict.PASS}
+    passed = {"errors": GuardVerdict.PASS}
     enough = replace(rollout, requests=50)
     assert not waiting_inside(enough, passed, 11.0)
     assert waiting_inside(enough, passed, 9.0)
-    assert waiting_inside(enough, {"errors": Verdict.UNDECIDED}, 11.0)
+    assert waiting_inside(enough, {"errors": GuardVerdict.UNDECIDED}, 11.0)
     assert waiting_inside(rollout, passed, 11.0)
 
 
@@ -212,36 +217,48 @@ AHEAD = Advantage(0.05, 0.02, 0.1, rows=40)
 @pytest.mark.parametrize(
     ("asked", "exam", "reason"),
     [
-        (HeldOut("accuracy"), Exam(Marks(200, 0.9, 0.8), advantage=AHEAD), ""),
-        (HeldOut("accuracy", by=0.03), Exam(Marks(200, 0.9, 0.8), advantage=AHEAD), "40 rows answered differently"),
-        (HeldOut("accuracy", by=0.03), Exam(Marks(200, 0.9, 0.8), advantage=replace(AHEAD, rows=None)), "candidate 1)"),
-        (HeldOut("accuracy"), Exam(Marks(200, 0.8, 0.8), same=True), ""),
-        (HeldOut("accuracy", by=0.01), Exam(Marks(200, 0.8, 0.8), same=True), "a margin of 0.01 is required"),
-        (HeldOut("accuracy", by=0.01), Exam(Marks(200, 0.9, 0.8)), ""),
-        (HeldOut("accuracy"), Exam(Marks(200, None, 0.8)), "cannot be computed"),
-        (HeldOut("accuracy"), Exam(Marks(200, 0.9, None), broken=3), "a value that is not a number"),
+        (HoldoutGate("accuracy"), Exam(ExamScores(200, 0.9, 0.8), advantage=AHEAD), ""),
         (
-            HeldOut("accuracy", slice_by=0.1),
-            Exam(Marks(200, 0.9, None), {"x=a": Marks(50, 0.7, 0.9)}),
+            HoldoutGate("accuracy", by=0.03),
+            Exam(ExamScores(200, 0.9, 0.8), advantage=AHEAD),
+            "40 rows answered differently",
+        ),
+        (
+            HoldoutGate("accuracy", by=0.03),
+            Exam(ExamScores(200, 0.9, 0.8), advantage=replace(AHEAD, rows=None)),
+            "candidate 1)",
+        ),
+        (HoldoutGate("accuracy"), Exam(ExamScores(200, 0.8, 0.8), same=True), ""),
+        (HoldoutGate("accuracy", by=0.01), Exam(ExamScores(200, 0.8, 0.8), same=True), "a margin of 0.01 is required"),
+        (HoldoutGate("accuracy", by=0.01), Exam(ExamScores(200, 0.9, 0.8)), ""),
+        (HoldoutGate("accuracy"), Exam(ExamScores(200, None, 0.8)), "cannot be computed"),
+        (HoldoutGate("accuracy"), Exam(ExamScores(200, 0.9, None), broken=3), "a value that is not a number"),
+        (
+            HoldoutGate("accuracy", slice_by=0.1),
+            Exam(ExamScores(200, 0.9, None), {"x=a": ExamScores(50, 0.7, 0.9)}),
             "the limit is a loss of 0.1",
         ),
-        (HeldOut("accuracy", slice_by=0.1), Exam(Marks(200, 0.9, None), {"x=a": Marks(50, 0.85, 0.9)}), ""),
-        (HeldOut("accuracy", slice_by=0.1), Exam(Marks(200, 0.9, None), {"x=a": Marks(9, 0.1, 0.9)}), ""),
         (
-            HeldOut("accuracy", slice_at_least=0.8),
-            Exam(Marks(200, 0.9, None), {"x=a": Marks(50, 0.7, 0.7)}),
+            HoldoutGate("accuracy", slice_by=0.1),
+            Exam(ExamScores(200, 0.9, None), {"x=a": ExamScores(50, 0.85, 0.9)}),
+            "",
+        ),
+        (HoldoutGate("accuracy", slice_by=0.1), Exam(ExamScores(200, 0.9, None), {"x=a": ExamScores(9, 0.1, 0.9)}), ""),
+        (
+            HoldoutGate("accuracy", slice_at_least=0.8),
+            Exam(ExamScores(200, 0.9, None), {"x=a": ExamScores(50, 0.7, 0.7)}),
             "0.8 is required",
         ),
         (
-            HeldOut("accuracy", noise=0.1, noise_by=0.05),
-            Exam(Marks(200, 0.9, None), noised=0.8),
+            HoldoutGate("accuracy", noise=0.1, noise_by=0.05),
+            Exam(ExamScores(200, 0.9, None), noised=0.8),
             "the limit is a loss of 0.05",
         ),
-        (HeldOut(metric="mae"), Exam(Marks(200, 0.9, 0.8)), "its mae on 200 held-out rows is 0.9"),
+        (HoldoutGate(metric="mae"), Exam(ExamScores(200, 0.9, 0.8)), "its mae on 200 held-out rows is 0.9"),
     ],
 )
-def test_exams(asked: HeldOut, exam: Exam, reason: str) -> None:
-    found = judge_exam(asked, exam)
+def test_exams(asked: HoldoutGate, exam: Exam, reason: str) -> None:
+    found = check_exam(asked, exam)
     assert (reason in "; ".join(found)) if reason else found == []
 
 
@@ -254,10 +271,10 @@ def leaf(word: str, **values: Any) -> Condition:
 
 def test_a_rule_that_denies_what_always_holds_never_fires() -> None:
     always = Condition("all", parts=(leaf("age", days=0), Condition("any", parts=(leaf("labels", new_at_least=0),))))
-    (fault,) = unreachable([Trigger("t", Condition("not", parts=(always,)))], Watched())
+    (fault,) = unreachable([Trigger("t", Condition("not", parts=(always,)))], MonitoringCoverage())
     assert "what it denies always holds" in fault
     sometimes = Condition("all", parts=(leaf("age", days=0), leaf("labels", new_at_least=1)))
-    assert unreachable([Trigger("t", Condition("not", parts=(sometimes,)))], Watched()) == []
+    assert unreachable([Trigger("t", Condition("not", parts=(sometimes,)))], MonitoringCoverage()) == []
 
 
 def test_estimates_rest_on_rows_that_are_counted() -> None:
@@ -269,7 +286,7 @@ def test_estimates_rest_on_rows_that_are_counted() -> None:
         "min_labels": 1,
         "source": "estimated",
     }
-    (fault,) = unreachable([Trigger("t", leaf("performance", **values))], Watched(rows=False))
+    (fault,) = unreachable([Trigger("t", leaf("performance", **values))], MonitoringCoverage(rows=False))
     assert "no row is counted with 'monitor.sample' 0" in fault
 
 
@@ -303,14 +320,14 @@ def test_a_failed_request_is_under_way_again(values: dict[str, Any], after: dict
 
 
 def test_a_state_without_the_times_of_looks() -> None:
-    state = RuleState(rules={"t": Memory(looked=9.0, asked=3.0)}, requests=(3.0,))
-    assert without_schedule_times(state) == RuleState(rules={"t": Memory(asked=3.0)}, requests=(3.0,))
+    state = RuleState(rules={"t": RuleMemory(looked=9.0, asked=3.0)}, requests=(3.0,))
+    assert without_schedule_times(state) == RuleState(rules={"t": RuleMemory(asked=3.0)}, requests=(3.0,))
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_only_requests_and_escalations_are_sent(outcome: Outcome) -> None:
-    action = Action(Trigger("t", leaf("age", days=1)), outcome, 0.0, 1, ())
-    assert action.sends is (outcome in (Outcome.REQUESTED, Outcome.ESCALATED))
+@pytest.mark.parametrize("outcome", list(RuleOutcome))
+def test_only_requests_and_escalations_are_sent(outcome: RuleOutcome) -> None:
+    action = RuleAction(Trigger("t", leaf("age", days=1)), outcome, 0.0, 1, ())
+    assert action.sends is (outcome in (RuleOutcome.REQUESTED, RuleOutcome.ESCALATED))
 
 
 # Outcomes.
@@ -349,7 +366,7 @@ def test_labels_of_people_s_words_are_not_public() -> None:
 
 @given(st.lists(st.integers(-5, SMALL_NUMBERS + 5), max_size=20), st.sampled_from(["i8", "u2", "i2"]))
 def test_numbers_as_labels_have_the_places_of_their_texts(values: list[int], dtype: str) -> None:
-    places = CategoricalPlaces(categorical_bins("c", [1, 2, 2, 1023, 1024]))
+    places = CategoricalBinFinder(categorical_bins("c", [1, 2, 2, 1023, 1024]))
     numbers = np.array(values).astype(dtype)
     assert places(numbers).tolist() == places([str(value) for value in numbers.tolist()]).tolist()
 
@@ -402,15 +419,15 @@ def test_a_card_names_features_in_its_order(card: Any, features: tuple[str, ...]
 
 
 def test_a_gateway_s_rows_are_taken_away() -> None:
-    gathering = Gathering({"a": Contribution(1, 2), "b": Contribution(3, 4)}, {}, 0.0)
+    gathering = GatheringState({"a": Contribution(1, 2), "b": Contribution(3, 4)}, {}, 0.0)
     assert gathering.without("a").contributions == {"b": Contribution(3, 4)}
     assert gathering.without("c") == gathering
 
 
 def test_amounts_add_and_subtract() -> None:
-    assert Amount(3, 50) + Amount(1, 5) - Amount(1, 5) == Amount(3, 50)
+    assert RowAmount(3, 50) + RowAmount(1, 5) - RowAmount(1, 5) == RowAmount(3, 50)
 
 
 @pytest.mark.parametrize(("shared", "text"), [(True, "requests share runs: x"), (False, "every request runs alone: x")])
 def test_what_a_graph_proves_in_one_sentence(shared: bool, text: str) -> None:
-    assert Sharing(shared, "x").text == text
+    assert BatchSharing(shared, "x").text == text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from penstock.core.classification import MAX_RANKED, top_classes
-from penstock.core.errors import InvalidInput, NotReady, Overloaded, Reason, TooLarge, storage_fault, unknown_model
+from penstock.core.errors import FaultReason, InvalidInput, NotReady, Overloaded, TooLarge, storage_fault, unknown_model
 from penstock.core.limits import MEMORY_SETTING, RequestLimits
 from penstock.core.placement import STEP, step_towards
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, WORK_NS, Pacer
@@ -20,7 +20,7 @@ from penstock.core.tensors import (
     raw_of,
     raw_rows,
 )
-from penstock.core.texts import escaped, without_paths
+from penstock.core.texts import escape_terminal, without_paths
 from penstock.core.versions import looks_alike
 
 
@@ -81,11 +81,11 @@ def test_rows_of_the_same_size(raw: bytes, count: int, rows: list[bytes]) -> Non
 
 def test_a_tensor_is_described_in_json() -> None:
     numbers = Tensor("x", "FP32", np.array([[1.5, math.nan, -math.inf]], "<f4"))
-    assert numbers.described() == {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1.5, "nan", "-inf"]}
-    words = Tensor("w", "BYTES", texts("short", "long" * 1000)).described()["data"]
+    assert numbers.to_json() == {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1.5, "nan", "-inf"]}
+    words = Tensor("w", "BYTES", texts("short", "long" * 1000)).to_json()["data"]
     assert words[0] == "short"
     assert len(words[1]) < 1000
-    assert Tensor("n", "INT8", np.array([1, -2], "i1")).described()["data"] == [1, -2]
+    assert Tensor("n", "INT8", np.array([1, -2], "i1")).to_json()["data"] == [1, -2]
 
 
 # Shapes.
@@ -191,7 +191,7 @@ def test_callers_see_no_paths(text: str, public: str) -> None:
 
 
 def test_documents_cannot_steer_a_terminal() -> None:
-    assert escaped('{"a": "\x1b[2J\u202e"}') == r'{"a": "\u001b[2J\u202e"}'
+    assert escape_terminal('{"a": "\x1b[2J\u202e"}') == r'{"a": "\u001b[2J\u202e"}'
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_versions_that_are_taken_for_each_other(one: str, other: str, alike: boo
 
 
 def test_faults_have_a_text_for_callers_and_the_whole_for_operators() -> None:
-    assert NotReady("it failed").reason == Reason("it failed")
-    assert Reason("it failed").whole == NotReady("it failed").whole == "it failed"
-    assert NotReady("it failed", "in /a").reason.whole == NotReady("it failed", "in /a").whole == "in /a"
+    assert NotReady("it failed").reason == FaultReason("it failed")
+    assert FaultReason("it failed").full_text == NotReady("it failed").full_text == "it failed"
+    assert NotReady("it failed", "in /a").reason.full_text == NotReady("it failed", "in /a").full_text == "in /a"
     assert Overloaded("full", 3.0).retry_after_s == 3.0
     assert len(str(unknown_model("m" * 10_000))) < 1_000
     full = storage_fault(OSError(28, "No space left on device", "/srv"))

@@ -113,13 +113,13 @@ def test_what_is_stated_is_what_is_used() -> None:
 
 def test_a_fleet_s_false_alarms_are_divided_among_gateways_and_versions() -> None:
     policy, fleet = MonitorPolicy(daily=1.0), FleetAlarms(6.0, gateways=3)
-    assert FleetAlarms().part(policy, 4) is policy
-    assert fleet.part(policy, 4).daily == 0.5
-    assert fleet.part(policy, 1).daily == 1.0  # the policy's own bound is lower
-    assert fleet.part(MonitorPolicy(), 1).daily == 2.0
-    assert fleet.part(MonitorPolicy(), 0).daily == 2.0
-    assert fleet.out(4) == {"false_alarms_per_day": 6.0, "gateways": 3, "versions": 4}
-    assert FleetAlarms().out(0)["false_alarms_per_day"] is None
+    assert FleetAlarms().share_of(policy, 4) is policy
+    assert fleet.share_of(policy, 4).daily == 0.5
+    assert fleet.share_of(policy, 1).daily == 1.0  # the policy's own bound is lower
+    assert fleet.share_of(MonitorPolicy(), 1).daily == 2.0
+    assert fleet.share_of(MonitorPolicy(), 0).daily == 2.0
+    assert fleet.to_api(4) == {"false_alarms_per_day": 6.0, "gateways": 3, "versions": 4}
+    assert FleetAlarms().to_api(0)["false_alarms_per_day"] is None
 
 
 WORDS = st.sampled_from(

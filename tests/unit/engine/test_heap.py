@@ -20,7 +20,7 @@ for block in blocks:
 held = resident() - before
 del blocks, block
 print(held, resident() - before)
-heap.trim()
+heap.trim_heap()
 """
 
 

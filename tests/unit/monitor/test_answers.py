@@ -203,7 +203,7 @@ def test_on_a_full_disk_answers_are_found_without_an_index(tmp_path: Path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("penstock.monitor.answer_index.replacing", full)
+        patch.setattr("penstock.monitor.answer_index.replace_file", full)
         assert len(store.take("m", [Feedback("r0", 1)], NOW, HORIZON).joined) == 1
     assert len(store.take("m", [Feedback("r63", 1)], NOW, HORIZON).joined) == 1
     assert len(list(tmp_path.glob("*.index"))) == 1

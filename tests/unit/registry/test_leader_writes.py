@@ -45,7 +45,7 @@ def test_what_only_a_leader_writes_checks_the_term(kind: type) -> None:
 def test_all_that_the_leaders_form_of_a_store_writes_is_refused(kind: type, database: Database) -> None:
     traffic = TrafficStore(database).as_leader()
     store: Any = traffic if kind is TrafficStore else Outbox(database, TrafficStore(database)).as_leader()
-    names = methods(kind, WRITES) | ({"sent", "failed", "begin", "emit"} if kind is Outbox else set())
+    names = methods(kind, WRITES) | ({"mark_sent", "mark_failed", "begin", "emit"} if kind is Outbox else set())
     for name in sorted(names):
         call: Callable[..., Any] = getattr(store, name)
         needed = [one for one in inspect.signature(call).parameters.values() if one.default is one.empty]

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="ExitCode at the end instead of serving until Ctrl-C.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit at the end instead of serving until Ctrl-C.")] = False,
 ) -> None:
     """Train two versions of a real classifier, serve them, and show predictions, traffic and counters."""
     if any(importlib.util.find_spec(name) is None for name in EXTRAS):

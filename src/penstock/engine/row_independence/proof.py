@@ -89,11 +89,11 @@ def _input_value(one: GraphInput) -> GraphValue | _UnprovenValue:
         return _UnprovenValue(RowProof(False, f"input '{_shorten(one.name)}' does not state a shape with rows"))
     if one.dims[0] is not None:
         return _UnprovenValue(RowProof(False, f"input '{_shorten(one.name)}' has a fixed number of rows"))
-    inner = [_named_size(one.name, axis, dim) for axis, dim in enumerate(one.dims[1:], 1)]
+    inner = [_size_of_axis(one.name, axis, dim) for axis, dim in enumerate(one.dims[1:], 1)]
     return GraphValue((ROWS, *inner), RowAxis(0))
 
 
-def _named_size(name: str, axis: int, dim: int | None) -> SymbolicSize:
+def _size_of_axis(name: str, axis: int, dim: int | None) -> SymbolicSize:
     return SymbolicSize(1, (f"{name}@{axis}",)) if dim is None else SymbolicSize(dim)
 
 

@@ -145,7 +145,7 @@ class RepositoryCopies:
                 if self._lock is not None:
                     self._forget_others()
             scratch = scratch_folder(self._folder, "copy")
-        return CopyingPreparer(source, scratch, self._limit, self._keeping)
+        return _CopyingPreparer(source, scratch, self._limit, self._keeping)
 
     def find(self, content: str) -> Path | None:
         """Return the folder of a content and renew its time to live, None if there is none."""
@@ -189,7 +189,7 @@ def _lock_folder(folder: Path) -> int | None:
     return handle
 
 
-class CopyingPreparer:
+class _CopyingPreparer:
     """See ``VersionPreparer``: copies all files first, so that nobody can change them after the examination."""
 
     def __init__(self, source: RepositoryVersion, scratch: Scratch, limit: int, keeping: threading.Lock) -> None:

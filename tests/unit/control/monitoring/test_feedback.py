@@ -144,10 +144,10 @@ def test_labels_of_one_version_that_cannot_be_read_stop_no_other(
 LOADED = """
 import asyncio, sys
 from pathlib import Path
-from penstock.control.monitoring.feedback import Labels
+from penstock.control.monitoring.feedback import FeedbackMonitor
 from penstock.core.policies import MonitorPolicy
 folder = Path(sys.argv[1])
-labels = Labels(folder, folder / "labels.json", lambda key: (None, MonitorPolicy()), None)
+labels = FeedbackMonitor(folder, folder / "labels.json", lambda key: (None, MonitorPolicy()), None)
 labels.limit_files(lambda: [("m", "1")], lambda: 0)
 asyncio.run(labels.step())
 print(list(labels._store.versions("m")), "river" in sys.modules)

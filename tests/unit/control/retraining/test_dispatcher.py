@@ -62,7 +62,7 @@ class Room:
             other = self.other()
             await other.step()
             await other.idle()
-        if self.fails and name == "sent":
+        if self.fails and name == "mark_sent":
             self.fails -= 1
             raise NotReady("the database is away")
         result = work(*arguments)
@@ -346,8 +346,8 @@ def test_a_command_whose_beginning_was_not_answered_is_left_alone_in_a_later_ter
     [
         ("begin", False, "sent", 0),  # the other one ran it
         ("begin", True, "dead", 1),
-        ("sent", False, "dead", 1),  # the other one found it begun, and could not know how it ends
-        ("given_up", True, "dead", 1),
+        ("mark_sent", False, "dead", 1),  # the other one found it begun, and could not know how it ends
+        ("mark_dead", True, "dead", 1),
     ],
 )
 def test_a_command_runs_once_whenever_another_gateway_takes_over(
@@ -362,7 +362,9 @@ def test_a_command_runs_once_whenever_another_gateway_takes_over(
     assert [one for one, _ in room.states()] == [state]
 
 
-@pytest.mark.parametrize(("at", "statuses"), [("sent", [200, 200]), ("failed", [500, 200]), ("given_up", [410, 200])])
+@pytest.mark.parametrize(
+    ("at", "statuses"), [("mark_sent", [200, 200]), ("mark_failed", [500, 200]), ("mark_dead", [410, 200])]
+)
 def test_what_another_gateway_sent_stays_sent(tmp_path: Path, at: str, statuses: list[int]) -> None:
     with receiving() as hook:
         hook.answers = [(status, {}) for status in statuses]
