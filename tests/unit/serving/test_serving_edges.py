@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from penstock.core.batching import RowProof
-from penstock.core.desired import Desired, ModelSpec, State, WatchSpec
+from penstock.core.desired import Desired, ModelSpec, ReadyState, WatchSpec
 from penstock.core.desired import VersionSpec as Spec
 from penstock.core.errors import Fault, Internal, InvalidInput, NotFound, NotReady, OverBudget, Refused, TooLarge
 from penstock.core.labels import Priority, Protocol
@@ -19,10 +19,10 @@ from penstock.core.tensors import Tensor
 from penstock.monitor.counters.totals import Totals
 from penstock.serving.infer_call import CLASS, InferCall, fault_of, priority_of
 from penstock.serving.loaded_version import LoadedVersion
-from penstock.serving.offload import Offload
+from penstock.serving.offload import OffloadPool
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.server_queries import EXTENSIONS
-from penstock.serving.shared_memory import Region, Regions
+from penstock.serving.shared_memory import SharedRegion, SharedRegions
 from tests.calls import answered, infer
 from tests.harness import PATIENCE_S
 from tests.unit.serving.test_serving import World, in_world, model, scaled
@@ -40,7 +40,7 @@ def test_only_what_was_admitted_is_served(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         await world.loader.apply(Desired(1, (model("m", replace(spec, files=(("m.onnx", "0" * 64),))),)))
         (status,) = world.reports[-1]
-        assert (status.state, "digest" in status.reason) == (State.UNAVAILABLE, True)
+        assert (status.state, "digest" in status.reason) == (ReadyState.UNAVAILABLE, True)
         with pytest.raises(NotReady):
             world.plane.route(("m", ""), {})
         await world.loader.apply(Desired(2, (model("m", replace(sound, tag="b")),)))
@@ -64,7 +64,7 @@ def test_where_memory_is_short_the_old_version_goes_first(tmp_path: Path) -> Non
         between = [{one.version: one.state for one in report} for report in world.reports]
         assert await world.ask("m", [[1, 1]]) == [[4, 4]]
         assert await world.ask("m", [[1, 1]], "2") == [[3, 3]]
-        assert any("1" not in states and states.get("2") is not State.READY for states in between)
+        assert any("1" not in states and states.get("2") is not ReadyState.READY for states in between)
         with pytest.raises(NotFound):
             world.plane.route(("m", "1"), {})
 
@@ -249,7 +249,7 @@ def test_a_call_has_no_outputs_before_it_has_any() -> None:
 
 def test_work_whose_loop_is_gone_ends_its_thread_alone() -> None:
     async def scene() -> None:
-        offload = Offload(100)
+        offload = OffloadPool(100)
         future = asyncio.ensure_future(offload.run(lambda: 7, 10))
         assert await asyncio.wait_for(future, PATIENCE_S) == 7
         failing = asyncio.ensure_future(offload.run(refuse, 10))
@@ -264,12 +264,12 @@ def refuse() -> None:
 
 
 def test_all_regions_are_forgotten_at_once(tmp_path: Path) -> None:
-    regions = Regions(["/*"], tmp_path / "regions.json")
+    regions = SharedRegions(["/*"], tmp_path / "regions.json")
     path = Path("/dev/shm") / f"penstock-edges-{id(regions)}"
     path.write_bytes(bytes(64))
     try:
         for name in ("a", "b"):
-            regions.register(Region(name, path.name, 0, 64))
+            regions.register(SharedRegion(name, path.name, 0, 64))
         assert len(regions.status()) == 2
         regions.unregister()
         assert regions.status() == []

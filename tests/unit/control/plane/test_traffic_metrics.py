@@ -2,7 +2,7 @@
 
 from penstock.control.monitoring.service import captured_readings
 from penstock.control.plane.metrics import traffic
-from penstock.core.desired import Desired, ModelSpec, State, VersionSpec, VersionStatus
+from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.routing import route_in
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
@@ -11,11 +11,11 @@ from tests.unit.control.plane.test_metrics import points
 
 ROUTE = route_in({"split": {"1": 7500, "2": 2500}})
 DESIRED = Desired(1, (ModelSpec("m", (VersionSpec("1", "/1"), VersionSpec("2", "/2")), route=ROUTE), ModelSpec("n")))
-OF_OTHERS = VersionStatus("n", "2", State.UNAVAILABLE)
+OF_OTHERS = VersionStatus("n", "2", ReadyState.UNAVAILABLE)
 
 
 def ready(*versions: str) -> list[VersionStatus]:
-    return [VersionStatus("m", one, State.READY) for one in versions] + [OF_OTHERS]
+    return [VersionStatus("m", one, ReadyState.READY) for one in versions] + [OF_OTHERS]
 
 
 def test_versions_that_cannot_answer_have_no_weight() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.control.reconcile.planner import Found
+from penstock.control.reconcile.planner import SourceModel
 from penstock.control.sources.aliased import AliasedFolder
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.core.routing import RouteSpec
@@ -42,11 +42,11 @@ class Database:
         return self.records
 
 
-def scan(source: AliasedFolder) -> Sequence[Found]:
+def scan(source: AliasedFolder) -> Sequence[SourceModel]:
     return asyncio.run(source.scan(settled_only=False))
 
 
-def source_of(tmp_path: Path, database: Database, *models: Found) -> AliasedFolder:
+def source_of(tmp_path: Path, database: Database, *models: SourceModel) -> AliasedFolder:
     return AliasedFolder(FakeSource(*models), RegistrySnapshot(database, tmp_path / "last.json"))
 
 
