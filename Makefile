@@ -10,6 +10,9 @@ ARGS ?=
 # The engine switches ONNX Runtime's reports to its maker off; tests and benchmarks import it also without the engine.
 export ORT_DISABLE_TELEMETRY := 1
 
+# Modules are compiled once and kept: not anew in each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One lock file in three sections, [run], [demo] and [dev]: each adds to the one before. A set-up is done once for
 # each content of the lock, of pyproject.toml and of the modules that are compiled: its stamp carries their checksum.
 LOCK := requirements.lock

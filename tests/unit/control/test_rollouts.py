@@ -24,6 +24,9 @@ from tests.unit.control.trials import ME, FakeFleet, World, at_once
 
 ASKED: Document = {"to": "2", "steps": [1000, 5000, 10000], "min_step_seconds": 1, "reason": "go"}
 SECONDS = 120
+ERRORS: Document = {"guards": ["errors"]}
+"""For what does not depend on the guards: the one of latency takes most of the time of a step."""
+
 QUERY: Document = {"query": "up", "operator": ">=", "limit": 1}
 
 
@@ -257,7 +260,7 @@ def test_a_canary_that_always_fails_is_found_where_requests_are_rare(world: Worl
 def test_without_requests_nothing_is_decided(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
-    for _ in range(200):
+    for _ in range(40):
         world.clock.now += STEP_S
         gateway.step()
     state = gateway.look(trial)
@@ -276,7 +279,7 @@ def test_a_deadline_without_evidence(world: World, policy: str, state: str, spli
 
 def test_nothing_counts_before_every_worker_has_the_weights(world: World) -> None:
     gateway = Gateway(world)
-    trial = gateway.begin()
+    trial = gateway.begin(**ERRORS)
     world.fleet.lagging = True
     for _ in range(20):
         traffic(world.fleet, 1000)
@@ -292,7 +295,7 @@ def test_people_come_first(world: World) -> None:
     trial = gateway.begin()
     assert gateway.act(trial, "pause")["state"] == "paused"
     assert world.split() == {"1": 9000, "2": 1000}
-    for _ in range(60):
+    for _ in range(20):
         traffic(world.fleet, 1000)
         world.clock.now += STEP_S
         gateway.step()
@@ -357,7 +360,7 @@ def test_a_route_of_before_comes_back_with_its_rules(world: World) -> None:
     route = route_in({"split": {"1": 10_000}, "sticky": "header:x-user", "rules": [rule]})
     world.traffic.set_route("m", lambda _: route, ME)
     gateway = Gateway(world)
-    trial = gateway.begin()
+    trial = gateway.begin(**ERRORS)
     during = world.store.model("m").route
     assert during is not None
     assert (during.sticky, len(during.rules)) == ("x-user", 1)
@@ -389,7 +392,8 @@ def test_without_promotion_the_route_is_exactly_the_one_of_before(
         world.traffic.set_route("m", lambda _: route_in(route), ME)
     before = world.store.model("m").route
     gateway = Gateway(world)
-    trial = gateway.begin(deadline_seconds=30 if end == "deadline" else None, on_inconclusive="abort")
+    deadline = 5 if end == "deadline" else None
+    trial = gateway.begin(deadline_seconds=deadline, on_inconclusive="abort", **ERRORS)
     if end == "abort while paused":
         gateway.act(trial, "pause")
     if end.startswith("abort"):
@@ -407,7 +411,7 @@ def test_without_promotion_the_route_is_exactly_the_one_of_before(
 @pytest.mark.parametrize("held", ["by hand", "deadline", "conflict"])
 def test_a_paused_canary_is_guarded(world: World, held: str) -> None:
     gateway = Gateway(world)
-    trial = gateway.begin(deadline_seconds=4 if held == "deadline" else None)
+    trial = gateway.begin(deadline_seconds=4 if held == "deadline" else None, **ERRORS)
     if held == "by hand":
         gateway.act(trial, "pause")
     elif held == "conflict":
@@ -429,7 +433,7 @@ def test_at_the_last_step_the_canary_is_still_compared(world: World) -> None:
 
 def test_a_rollout_held_at_its_deadline_can_be_resumed(world: World) -> None:
     gateway = Gateway(world)
-    trial = gateway.begin(deadline_seconds=60)
+    trial = gateway.begin(deadline_seconds=30, **ERRORS)
     gateway.pass_time(trial, "paused", total=20)
     gateway.act(trial, "resume")
     world.clock.now += STEP_S
@@ -471,7 +475,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 
 def test_a_champion_that_moved_meanwhile_is_not_overruled(world: World) -> None:
     gateway = Gateway(world)
-    trial = gateway.begin()
+    trial = gateway.begin(**ERRORS)
     world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True)
     over = gateway.pass_time(trial, "paused")
     assert "leads to 3" in over["reason"]
@@ -512,7 +516,7 @@ def test_prometheus_has_a_say(world: World) -> None:
 def test_a_new_control_process_goes_on_with_the_same_verdict(world: World, every: int) -> None:
     """Each look may be the last of its process: the next one reads everything from the database and the counters."""
     gateway = Gateway(world)
-    trial = gateway.begin()
+    trial = gateway.begin(**ERRORS)
     states, number = [], 0
     while (state := gateway.look(trial))["state"] == "running":
         number += 1
@@ -551,7 +555,7 @@ def test_nothing_counted_is_lost_between_two_control_processes(world: World) -> 
 def test_two_gateways_count_and_one_decides(world: World, tmp_path: Path) -> None:
     first = Gateway(world, "a")
     second = Gateway(world, "b", FakeFleet(world.store, world.clock))
-    state = trial = first.begin(min_step_seconds=20)
+    state = trial = first.begin(min_step_seconds=20, **ERRORS)
     for _ in range(int(SECONDS / STEP_S)):
         state = first.look(trial)
         if state["state"] != "running":
@@ -747,7 +751,7 @@ def test_absolute_limits_hold_up_no_good_version(world: World) -> None:
 
 def test_a_step_waits_for_a_persons_approval(world: World) -> None:
     gateway = Gateway(world)
-    trial = gateway.begin(steps=[{"weight": 1000, "approval": True}, 10_000])
+    trial = gateway.begin(steps=[{"weight": 1000, "approval": True}, 10_000], **ERRORS)
     for _ in range(60):
         traffic(world.fleet, 1000)
         world.clock.now += STEP_S
@@ -780,7 +784,7 @@ def test_a_step_waits_for_a_webhook_a_query_and_labels(world: World) -> None:
     hook, values = Hook(), {"up": 0.0}
     gateway = Gateway(world, ask=values.get, webhooks=hook, questions=at_once(world.clock))
     gates = {"webhook": "hook", "query": {"query": "up", "operator": "==", "limit": 1}, "min_labels": 5}
-    trial = gateway.begin(steps=[{"weight": 1000, **gates}, 10_000])
+    trial = gateway.begin(steps=[{"weight": 1000, **gates}, 10_000], **ERRORS)
 
     def go_on(labels: int = 0) -> Document:
         for _ in range(60):

@@ -41,11 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def different(folder: Path) -> list[Path]:
+    """The graphs that can be served, each once: many folders hold the same."""
+    paths = (path for path in sorted(folder.rglob("*.onnx")) if path.is_file())
+    served = [path for path in paths if {*path.parts, path.stem}.isdisjoint(zoo.UNAVAILABLE)]
+    return list({path.read_bytes(): path for path in served}.values())
+
+
 def test_no_test_model_meets_denormal_numbers(folder: Path) -> None:
     found: dict[tuple[Path, str], int] = {}
-    for path in sorted(folder.rglob("*.onnx")):
-        if path.is_dir() or not {*path.parts, path.stem}.isdisjoint(zoo.UNAVAILABLE):
-            continue
+    for path in different(folder):
         for met in meets(path, standard_feeds(path)):
             found |= {(path.relative_to(folder), tensor): count for tensor, count in met.items()}
     assert found == {}
@@ -59,10 +64,10 @@ def test_no_model_of_the_load_tests_meets_denormal_numbers(name: str) -> None:
 
 
 def test_denormal_numbers_are_found_in_loops_too() -> None:
-    fading = zoo.looping(80)
+    fading = zoo.looping(24)
     for initializer in fading.graph.initializer:
         if initializer.name == "square":
-            initializer.CopyFrom(zoo.constant("square", zoo.weights(512, 512, scale=0.01)))
+            initializer.CopyFrom(zoo.constant("square", zoo.weights(512, 512, scale=0.0001)))
     met = denormals(fading, {"x": np.zeros(1, np.float32)})
     assert {name.split("/")[1] for name in met} == {"product", "state_in", "state_out"}
-    assert min(met.values()) > 1_000_000
+    assert min(met.values()) > 100_000
