@@ -51,7 +51,8 @@ test-slow: $(DEV) ## also the tests that take minutes
 coverage: $(DEV) ## the branches that tests reach, in the plain form (set up with PENSTOCK_PURE=1)
 	$(PLAIN)
 	mkdir -p build/coverage
-	$(BIN)/python -m pytest $(BY_TEST) --cov --cov-report=term-missing:skip-covered $(MEASURED) $(ARGS)
+	$(BIN)/python -m pytest $(BY_TEST) --cov --cov-report=term-missing:skip-covered --cov-report=json:build/coverage/report.json $(MEASURED) $(ARGS)
+	$(BIN)/python -m tests.branch_coverage build/coverage/report.json
 
 MEASURED := $(addprefix tests/unit/,api/grpc control core serving) tests/integration/api_grpc
 
