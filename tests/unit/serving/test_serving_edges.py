@@ -16,10 +16,13 @@ from penstock.core.desired import VersionSpec as Spec
 from penstock.core.errors import Fault, Internal, InvalidInput, NotFound, NotReady, OverBudget, Refused, TooLarge
 from penstock.core.labels import Priority, Protocol
 from penstock.core.tensors import Tensor
+from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.serving.infer_call import CLASS, InferCall, fault_of, priority_of
+from penstock.serving.batch_run import _batch_outcomes
+from penstock.serving.infer_call import CLASS, BatchResult, InferCall, fault_of, priority_of
 from penstock.serving.loaded_version import LoadedVersion
-from penstock.serving.offload import OffloadPool
+from penstock.serving.observers.capture import Capture
+from penstock.serving.offload import OffloadPool, _set_outcome
 from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.server_queries import EXTENSIONS
 from penstock.serving.shared_memory import SharedRegion, SharedRegions
@@ -276,3 +279,45 @@ def test_all_regions_are_forgotten_at_once(tmp_path: Path) -> None:
         regions.unregister("a")  # no error
     finally:
         path.unlink()
+
+
+def test_outputs_that_are_too_large_are_refused_to_all_who_share_the_run(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", spec_of(tmp_path / "m.onnx", rows=RowProof(True))),)))
+        calls = [call_of(world), call_of(world)]
+        for call in calls:
+            assert call.loaded.prepare_inline(call)
+        calls[0].loaded.max_output_bytes = 7
+        large = [np.zeros((2, 2), "<f4")]
+        assert [type(one) for one in _batch_outcomes(calls, large)] == [TooLarge, TooLarge]
+        calls[0].loaded.max_output_bytes = 8
+        assert [type(one) for one in _batch_outcomes(calls, large)] == [BatchResult, BatchResult]
+
+    in_world(story)
+
+
+def test_a_capture_writes_a_share_of_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    class Writer:
+        """Counts what it is given."""
+
+        def write(self, seen: list[Any], tally: object) -> None:
+            written.append(len(seen))
+
+    drawn = iter([0.1, 0.9, 0.9, 0.9])
+    monkeypatch.setattr("penstock.serving.observers.capture.random", lambda: next(drawn))
+    capture = Capture(Writer(), 0.5, Slot.in_process().block(1))  # type: ignore[arg-type]
+    capture.take([answered([]), answered([])])
+    capture.take([answered([]), answered([])])  # nothing is chosen, and nothing is written
+    assert written == [1]
+
+
+def test_what_is_settled_already_stays_so() -> None:
+    async def run() -> None:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        _set_outcome(future, 7, None)
+        _set_outcome(future, None, InvalidInput("late"))
+        assert await future == 7
+
+    asyncio.run(run())
