@@ -29,6 +29,10 @@ from penstock.core.rollouts.rollout import (
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, spec_out
 from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.statistics.evidence import Evidence
+from tests.budgets import THOROUGH
+
+RUNS = 40 if THOROUGH else 20
+"""Simulated rollouts of each case."""
 
 ERRORS = GuardSpec("errors", 0.02)
 SPEC = RolloutSpec("2", "1", steps=steps_in([500, 5000, 10000]), min_step_s=10.0, guards=(ERRORS,))
@@ -255,7 +259,7 @@ def test_what_is_shown_says_what_is_missing() -> None:
 def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
     """A quick look; `python -m loadtests simulate` runs each case a thousand times."""
     sound_case = case.share is not None
-    runs, most = (20, 1000) if sound_case else (40, 8000)
+    runs, most = (RUNS // 2, 1000) if sound_case else (RUNS, 8000)
     outcome = summary([run(case, seed, most) for seed in range(runs)])
     if sound_case:
         assert outcome.rolled_back <= 0.05
@@ -263,7 +267,7 @@ def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
         assert outcome.rolled_back == 1.0
         assert outcome.requests is not None
         assert case.within is not None
-        assert outcome.requests <= 1.3 * case.within  # 40 runs: the standard error is about a tenth
+        assert outcome.requests <= 1.3 * case.within  # the standard error is about a tenth
 
 
 @given(
@@ -365,5 +369,5 @@ def test_what_a_step_waits_for_is_said_in_text() -> None:
 def test_rollouts_at_default_settings_end_as_they_should(
     canary: float, control: float, bad_from: int, ends: str
 ) -> None:
-    others = [one for one in range(40) if whole(canary, control, one, bad_from)[0] != ends]
+    others = [one for one in range(RUNS) if whole(canary, control, one, bad_from)[0] != ends]
     assert len(others) <= 1
