@@ -30,7 +30,7 @@ def when(**condition: Any) -> dict[str, Any]:
     ("document", "fault"),
     [
         ({"monitor": []}, "'monitor' must be an object"),
-        ({"monitor": {"sampel": 1}}, "'monitor.sampel' is not a setting"),
+        ({"monitor": {"samples": 1}}, "'monitor.samples' is not a setting"),
         ({"monitor": {"sample": 2}}, "'monitor.sample' must be a number from 0 to 1"),
         ({"monitor": {"sample": True}}, "'monitor.sample' must be a number"),
         ({"monitor": {"slices": "x"}}, "'monitor.slices' must be a list of at most"),
