@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn import metrics as oracle
 
 from loadtests.errors import CHAIN, Case, errors
 from penstock.monitor.answers import CLASS, NUMBER, TEXT, text_token
@@ -66,7 +65,15 @@ def taught(rows: list[LabelledRow], reference: Reference | None = None) -> tuple
     return performance, performance.learn(rows)
 
 
-def test_the_metrics_of_two_classes_are_those_of_their_definitions() -> None:
+@pytest.fixture
+def oracle() -> Any:
+    """The metrics of scikit-learn, which takes seconds to import."""
+    from sklearn import metrics
+
+    return metrics
+
+
+def test_the_metrics_of_two_classes_are_those_of_their_definitions(oracle: Any) -> None:
     rows = binary(3000, 1)
     document = taught(rows)[0].document()
     for part, metrics_shown in ((rows, document["prequential"]), (rows[-WINDOW:], document["windowed"])):
@@ -83,7 +90,7 @@ def test_the_metrics_of_two_classes_are_those_of_their_definitions() -> None:
     assert (document["task"], document["labels"]) == ("classification", 3000)
 
 
-def test_the_metrics_of_numbers_are_those_of_their_definitions() -> None:
+def test_the_metrics_of_numbers_are_those_of_their_definitions(oracle: Any) -> None:
     generator = np.random.default_rng(2)
     truth = generator.normal(3, 2, 2500)
     answers = truth + generator.normal(0.1, 0.5, 2500)

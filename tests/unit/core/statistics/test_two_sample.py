@@ -95,7 +95,7 @@ def stopping(
 
 @pytest.mark.parametrize(("p_canary", "within"), [(0.02, 600), (0.05, 160)])
 def test_more_errors_are_found_soon(p_canary: float, within: int) -> None:
-    found = stopping(0.005, p_canary, runs=150, most=6000)
+    found = stopping(0.005, p_canary, runs=examples(150), most=6000)
     assert None not in found
     assert float(np.mean([at for at in found if at])) <= within
 
