@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from penstock.core.batching import RowProof
-from penstock.core.desired import Desired, ModelSpec, ReadyState, WatchSpec
+from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, WatchSpec
 from penstock.core.desired import VersionSpec as Spec
 from penstock.core.errors import Fault, Internal, InvalidInput, NotFound, NotReady, OverBudget, Refused, TooLarge
 from penstock.core.labels import Priority, Protocol
 from penstock.core.tensors import Tensor
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
+from penstock.monitor.feedback import Feedback
 from penstock.serving.batch_run import _batch_outcomes
 from penstock.serving.infer_call import CLASS, BatchResult, InferCall, fault_of, priority_of
 from penstock.serving.loaded_version import LoadedVersion
@@ -321,3 +322,27 @@ def test_what_is_settled_already_stays_so() -> None:
         assert await future == 7
 
     asyncio.run(run())
+
+
+def test_an_alias_of_a_version_that_is_not_loaded_names_nothing(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        aliases = {"champion": "1", "before": "7"}
+        await world.loader.apply(Desired(1, (model("m", spec_of(tmp_path / "m.onnx"), aliases=aliases),)))
+        assert await world.ask("m", [[1, 1]], "champion") == [[2, 2]]
+        with pytest.raises(NotFound):
+            world.plane.route(("m", "before"), {})
+
+    in_world(story)
+
+
+def test_feedback_finds_answers_that_were_given_a_moment_ago(tmp_path: Path) -> None:
+    watched = spec_of(tmp_path / "m.onnx", watch=WatchSpec(learn=LearnSpec(1000, is_awaited=True)))
+
+    async def story(world: World) -> None:
+        await world.loader.apply(Desired(1, (model("m", watched),)))
+        await world.ask("m", [[1, 2]])
+        count, found = await world.plane.queries.feedback("m", [Feedback("unknown-1", 1)])
+        assert (count, found.unmatched) == (1, 1)
+        assert (await world.plane.queries.feedback("m", []))[0] == 0
+
+    in_world(story)
