@@ -30,8 +30,17 @@ ENDLESS = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Models of this test's own."""
-    return zoo.build_tiny(tmp_path / "models")
+    """Models of this test's own, without the one whose warm-up takes seconds of each worker."""
+    models = zoo.build_tiny(tmp_path / "models")
+    (models / "slow.onnx").unlink()
+    return models
+
+
+@pytest.fixture
+def with_slow(folder: Path) -> Path:
+    """These models, and one whose calls take a while."""
+    zoo.save(zoo.looping(zoo.SLOW_STEPS), folder / "slow.onnx")
+    return folder
 
 
 @pytest.fixture
@@ -220,8 +229,8 @@ def test_a_call_that_is_far_slower_than_the_warm_up_hurts_nobody(tmp_path: Path)
 # Stopping.
 
 
-def test_a_stop_lets_running_calls_finish(folder: Path, tmp_path: Path) -> None:
-    server = harness.launch(folder, tmp_path)
+def test_a_stop_lets_running_calls_finish(with_slow: Path, tmp_path: Path) -> None:
+    server = harness.launch(with_slow, tmp_path)
     try:
         with connected(server.http) as busy, connected(server.http) as idle:
             busy.send(request("POST", "/v2/models/slow/infer", SLOW))
@@ -240,8 +249,8 @@ def test_a_stop_lets_running_calls_finish(folder: Path, tmp_path: Path) -> None:
         server.kill()
 
 
-def test_readiness_ends_before_service_does(folder: Path, tmp_path: Path) -> None:
-    server = harness.launch(folder, tmp_path, env={harness.DRAIN_DELAY: "1"})
+def test_readiness_ends_before_service_does(with_slow: Path, tmp_path: Path) -> None:
+    server = harness.launch(with_slow, tmp_path, env={harness.DRAIN_DELAY: "1"})
     try:
         with connected(server.http) as busy:
             for _ in range(3):
