@@ -19,7 +19,8 @@ def log_gamma_ratio(base: Floats, more: Floats) -> Floats:
 
 
 def log_gamma(x: Floats) -> Floats:
-    """``ln Gamma(x)`` for ``x`` > 0: Stirling's series at arguments that the recurrence has raised by eight."""
+    """``ln Gamma(x) - ln(2 pi) / 2`` for ``x`` > 0: Stirling's series at arguments that the recurrence has raised by
+    eight. Ratios, for which it is made, do not need the constant."""
     ends = x * (x + 7)  # (x + 1)(x + 6) is 6 more, (x + 2)(x + 5) 10, (x + 3)(x + 4) 12
     low = ends * (ends + 6) * (ends + 10) * (ends + 12)
     raised = x + _RAISED
