@@ -62,7 +62,7 @@ def test_once_runs_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
         [sys.executable, "-m", "penstock", "demo", "--once"],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=3 * PATIENCE_S,  # a whole story
         env=environment(tmp_path),
         check=False,
     )

@@ -110,7 +110,9 @@ class Gateway:
 
 
 def launch(room: Path, environment: Mapping[str, str]) -> Server:
-    return harness.launch(None, room, "--workers", "1", env=environment)
+    # A plugin that notes or makes kills is loaded at the start of an interpreter, which a fork does not have.
+    program = harness.COMMAND if "PYTHONPATH" in environment else ()
+    return harness.launch(None, room, "--workers", "1", env=environment, program=program)
 
 
 def policy(room: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:

@@ -137,7 +137,6 @@ def test_a_bucket_that_swallows_everything_holds_up_only_what_needs_it(tmp_path:
                     assert server.admin("GET", path).status == 200, path
                 route = {"split": {GOOD: 10_000}, "reason": "it needs no bucket"}
                 assert server.admin("PUT", "/admin/v1/models/m/route", route).status == 200
-                assert is_waiting(server)
                 pushing.join(PATIENCE_S)
                 [(status, said)] = answers
                 assert status == 503

@@ -51,6 +51,13 @@ def kill_control(server: Server) -> None:
     server.process.wait(PATIENCE_S)
 
 
+def drifted_columns(server: Server) -> set[str]:
+    """The columns that events of drift name."""
+    events = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
+    drifts = [event["data"] for event in events if event["type"] == "io.penstock.drift.detected.v1"]
+    return {name for drift in drifts for name in drift["columns"]}
+
+
 def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_path: Path) -> None:
     folder, generator = models(tmp_path / "models"), np.random.default_rng(1)
     first = harness.launch(folder, tmp_path, *OPTIONS)
@@ -75,9 +82,7 @@ def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_
         assert over["state"] == "rolled_back", json.dumps(over)
         assert over["evidence"]["errors"]["verdict"] == "fail"
         wait_until(lambda: state_of(second, "f0") == "drift", PATIENCE_S, "the drift of meanwhile")
-        told = second.admin("GET", "/admin/v1/events?model=m").json()["events"]
-        drifts = [one["data"] for one in told if one["type"] == "io.penstock.drift.detected.v1"]
-        assert "f0" in {name for one in drifts for name in one["columns"]}
+        wait_until(lambda: "f0" in drifted_columns(second), PATIENCE_S, "the event of the drift")
     finally:
         for server in (first, second):
             if server is not None:

@@ -19,6 +19,11 @@ from tests.harness import PATIENCE_S, reached
 SHORT_S = 0.01
 
 
+@pytest.fixture(autouse=True)
+def patient_calls() -> None:
+    """These tests are about the deadlines: they stay as stated."""
+
+
 class Hanging:
     """A call that hangs until it is let go; ``begun`` counts its starts."""
 
