@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,10 @@ def test_calls_that_fail_for_a_while(server: Server, calls: str, version: int) -
     assert versions_of(server) == [*before, str(version)]
 
 
+def is_ready(server: Server, path: str) -> bool:
+    return server.rest("GET", path).status == 200
+
+
 def test_a_push_whose_calls_fail_one_by_one(server: Server) -> None:
     """The first, the second … durable call of a push fails, until a push meets no failure any more."""
     calls, failed = "fsync,fdatasync,rename,renameat,renameat2", 0
@@ -83,7 +88,7 @@ def test_a_push_whose_calls_fail_one_by_one(server: Server) -> None:
             failed += 1
             assert server.push("m", version, scorer(1.0 + turn / 100).SerializeToString()).status == 201
         path = f"/v2/models/m/versions/{version}/ready"
-        wait_until(lambda path=path: server.rest("GET", path).status == 200, PATIENCE_S, "the version")  # type: ignore[misc]
+        wait_until(partial(is_ready, server, path), PATIENCE_S, "the version")
         if not hit:
             break
     else:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Fleet:
         }
         assert first.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200
         for name, server in self.servers.items():
-            wait_until(lambda s=server: captures(s), PATIENCE_S, f"a capture at {name}")  # type: ignore[misc]
+            wait_until(partial(captures, server), PATIENCE_S, f"a capture at {name}")
 
     def _ask(self, name: str) -> list[str]:
         asker, before = Asker(self.servers[name]), metric(self.servers[name], "penstock_captured_requests_total")

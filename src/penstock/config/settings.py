@@ -147,7 +147,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     """
     document, faults = read_mapping(file, "the configuration file", "lines such as 'http_port: 8000'")
     try:
-        settings = Settings(flags=_tree(flags or {}), document=document)  # type: ignore[call-arg]
+        settings = Settings.model_validate({"flags": _tree(flags or {}), "document": document})
     except ValidationError as error:
         raise ConfigFault(faults + [_sentence(one) for one in error.errors()]) from None
     except SettingsError as error:

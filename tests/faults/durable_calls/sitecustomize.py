@@ -105,6 +105,10 @@ def watched(watch: Watch, kind: str, call: Callable[..., Any]) -> Callable[..., 
     return made
 
 
+def replace(owner: object, name: str, call: Callable[..., Any]) -> None:
+    setattr(owner, name, call)
+
+
 def install(folder: str) -> None:
     """Watch this process."""
     watch = Watch(folder)
@@ -114,11 +118,10 @@ def install(folder: str) -> None:
         for known in (os.supports_dir_fd, os.supports_fd):
             if call in known:
                 known.add(made)
-        setattr(os, name, made)
+        replace(os, name, made)
     from sqlalchemy.engine.default import DefaultDialect
 
-    commit = watched(watch, "commit", DefaultDialect.do_commit)
-    DefaultDialect.do_commit = commit  # type: ignore[method-assign]
+    replace(DefaultDialect, "do_commit", watched(watch, "commit", DefaultDialect.do_commit))
 
 
 if FOLDER and "penstock" in sys.orig_argv and "serve" in sys.orig_argv:

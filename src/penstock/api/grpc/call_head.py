@@ -29,7 +29,7 @@ class CallHead(Http2RequestHead):
         self.fault: Fault | None = None
 
 
-def call_head(head: Http2RequestHead) -> Http2RequestHead:
+def call_head(head: Http2RequestHead) -> CallHead:
     """The call that a request is."""
     call = CallHead(head)
     if call.http_status:

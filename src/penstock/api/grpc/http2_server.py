@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from time import monotonic_ns
-from typing import Any, cast
+from typing import Any
 
 from penstock.api.grpc.call_head import CallHead, call_head
 from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
@@ -179,7 +179,7 @@ class Http2Server:
 
     def open_stream(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int) -> Http2Stream:
         """See ``ConnectionOwner``."""
-        call = cast(CallHead, head)  # as ``interpret`` made it
+        call = head if isinstance(head, CallHead) else call_head(head)
         if call.path == INFER and not call.http_status:
             return UnaryInferStream(self._shared, io, stream_id, call, send_window)
         if call.http_status:

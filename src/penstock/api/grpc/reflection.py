@@ -1,7 +1,7 @@
 """Server reflection, v1alpha and v1: tools such as grpcurl ask the server for its own protocol."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -27,7 +27,8 @@ def reflection_method() -> Method:
 
     async def handle(call: ServerCall) -> None:
         # it takes a context and makes no use of it; the type stubs take an asynchronous generator for a coroutine
-        responses: Any = servicer.ServerReflectionInfo(_requests(call), cast(Any, None))
+        no_context: Any = None
+        responses: Any = servicer.ServerReflectionInfo(_requests(call), no_context)
         async for response in responses:
             await call.write(response.SerializeToString())
 

@@ -31,9 +31,9 @@ class ClientTransport:
         self._taken = -1
         self._progress_ns = 0
 
-    def attach(self, transport: asyncio.BaseTransport) -> None:
-        """Set the transport of a new connection."""
-        self._transport = transport  # type: ignore[assignment]  # uvloop's is one in all but name
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Set the transport of a new connection, asyncio's or uvloop's."""
+        self._transport = transport
 
     def detach(self) -> None:
         """Remove the transport of a lost connection."""

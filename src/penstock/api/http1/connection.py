@@ -229,7 +229,7 @@ class Http1Connection(Http1Output):
 
     # Life cycle.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Register a new connection."""
         self._transport.attach(transport)
         verdict = self._table.add(self)

@@ -33,7 +33,7 @@ class HeadError(Exception):
 
 
 class Http1RequestHead:
-    """A valid request head; ``route`` is what the application makes of it, None until it is asked.
+    """A valid request head; ``route`` is the model and version that the application finds in it, else None.
 
     ``path`` is still percent-encoded. ``pairs`` are the fields as they came, names in lower case; ``fields`` joins the
     values of a name that came more than once with a comma, as RFC 9110 section 5.3 says. ``length`` counts the bytes of
@@ -66,7 +66,7 @@ class Http1RequestHead:
         self.length = _length(self.fields, http10)
         self.keep_alive = _is_kept_alive(self.fields, http10)
         self.expects_continue = not http10 and self.length != 0 and _expects_continue(self.fields)
-        self.route: object = None
+        self.route: tuple[str, str] | None = None
         _check_host(self.fields, http10)
 
 

@@ -43,7 +43,7 @@ class RestApplication(HttpApplication):
         """The exchange that a request begins."""
         target = head.route
         if target is not None:
-            return InferExchange(connection, head, began_ns, self._infer, target)  # type: ignore[arg-type]
+            return InferExchange(connection, head, began_ns, self._infer, target)
         if head.method == b"OPTIONS":
             lines = self._cors.preflight_lines(head.fields)
             if lines is None and head.path == b"*":

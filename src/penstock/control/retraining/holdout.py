@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,8 +133,10 @@ def _run_version(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -
     """What a version answers, and what it calls its features."""
     config, request, response = folder / "config.json", folder / "rows.npz", folder / "answers.npz"
     config.write_text(version.config)
-    arrays = {one.name: one.data.astype(str) if one.data.dtype == object else one.data for one in inputs}
-    np.savez(request, **arrays)  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {
+        one.name: one.data.astype(str) if one.data.dtype == object else one.data for one in inputs
+    }
+    np.savez(request, **arrays)
     own = version.folder or str(Path(version.path).parent)
     command = [sys.executable, "-m", MODULE, version.path, own, str(config), str(request), str(response)]
     try:

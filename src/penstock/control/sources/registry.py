@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -154,7 +155,10 @@ class RegistrySource:
             if key in self._placed or key in self._tasks or (failed and failed.until > self._clock()):
                 continue
             task = self._tasks[key] = asyncio.create_task(self._materialize(key, record))
-            task.add_done_callback(lambda _, key=key: self._tasks.pop(key))  # type: ignore[misc]
+            task.add_done_callback(partial(self._end, key))
+
+    def _end(self, key: str, _: "asyncio.Task[None]") -> None:
+        self._tasks.pop(key)
 
     async def _materialize(self, key: str, record: VersionRecord) -> None:
         digest = record.content.digest

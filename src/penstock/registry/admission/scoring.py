@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,8 +64,8 @@ def main(graph: str, folder: str, config: str, rows: str, out: str) -> int:
     except Fault as fault:
         sys.stderr.write(f"penstock: {fault}\n")
         return 1
-    plain = {name: data.astype(str) if data.dtype == object else data for name, data in answers.items()}
-    np.savez(out, **plain)  # type: ignore[arg-type]
+    plain: dict[str, Any] = {name: data.astype(str) if data.dtype == object else data for name, data in answers.items()}
+    np.savez(out, **plain)
     sys.stdout.write(json.dumps(inspection.feature_names(Path(graph))))
     return 0
 

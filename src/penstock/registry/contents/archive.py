@@ -115,7 +115,7 @@ def _unpack(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
     """Write every file of a tar below ``into``, and yield its record."""
     compressed = file.read(2) == _GZIP
     file.seek(0)
-    stream: IO[bytes] = gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[assignment]
+    stream = gzip.GzipFile(fileobj=file) if compressed else file
     seen: set[str] = set()
     try:
         with tarfile.open(fileobj=_Bounded(stream, limit), mode="r|") as archive:
@@ -135,7 +135,7 @@ def _unpack(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
 class _Bounded(io.RawIOBase):
     """A stream that raises ``TooLarge`` after ``limit`` bytes and an allowance for the entries' headers."""
 
-    def __init__(self, stream: IO[bytes], limit: int) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
         self._stream = stream
         self._left = limit + 1024 * tarfile.BLOCKSIZE * 2
 

@@ -56,4 +56,4 @@ def test_a_call_says_how_it_is_compressed_and_what_it_takes() -> None:
 
 def test_what_is_no_call() -> None:
     assert head(method=b"GET").http_status == 405
-    assert call_head(Http2RequestHead(b"POST", "/", ())).http_status == 415  # type: ignore[attr-defined]
+    assert call_head(Http2RequestHead(b"POST", "/", ())).http_status == 415

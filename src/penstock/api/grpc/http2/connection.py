@@ -70,9 +70,9 @@ class Http2Connection(ControlFrames):
 
     # Life cycle.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the settings of the server."""
-        self._transport = transport  # type: ignore[assignment]  # uvloop's is one in all but name
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Send the settings of the server; ``transport`` is asyncio's or uvloop's."""
+        self._transport = transport
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._input_closed = True

@@ -27,6 +27,9 @@ _KEPT: Final = (b":method", b":path", b":scheme", b":authority", b"content-type"
 """What is kept of a field list that is too large, so that it can be answered."""
 
 
+_set_maxsize: Final[Callable[[HeaderTable, int], None]] = vars(HeaderTable)["maxsize"].fset
+
+
 class _CountingTable(HeaderTable):
     """A dynamic table that counts its changes."""
 
@@ -43,7 +46,7 @@ class _CountingTable(HeaderTable):
     @maxsize.setter
     def maxsize(self, newmax: int) -> None:
         self.changes += 1
-        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
+        _set_maxsize(self, newmax)
 
 
 class HeaderDecoder:
