@@ -19,6 +19,7 @@ from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import Document, ModelRecord, VersionState
 from penstock.registry.stores.versions import VersionStore
+from tests.counted import count_success
 
 BAD = 0.5
 """The share of requests that a harmful version fails."""
@@ -37,7 +38,7 @@ MS = 1_000_000
 def _counts(route: Route) -> tuple[Cells, Cells]:
     """What one request that is answered adds to a block, and one that fails: thousands of them are added at once."""
     slot, series = Slot(memoryview(mmap(-1, SLOT_BYTES))), route * len(PROTOCOL_NAMES)
-    slot.block(0).count_success(series, 1, MS, 1000, 0, MS // 2, 1000)
+    count_success(slot.block(0), series, 1, MS, 1000, 0, MS // 2, 1000)
     slot.block(1).count_failure(series, OUTCOME_INDEX["internal"], MS, attributed=True)
     answered, failed = slot.read(0), slot.read(1)
     answered[LAST_MS_AT] = 0  # the time of this machine

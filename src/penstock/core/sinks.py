@@ -107,8 +107,3 @@ def _expected_text(kind: str, word: str) -> str:
             "a nats address without a user in it" if kind == "nats" else "an http or https address without a user in it"
         )
     return {"argv": "a list of texts", "timeout_seconds": "seconds up to a day"}.get(word, "a text")
-
-
-def sink_out(spec: SinkSpec) -> dict[str, Any]:
-    """A sink as operators wrote it."""
-    return {spec.kind: dict(spec.values)}

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
+from enum import Enum, auto
 from itertools import islice
 from time import monotonic_ns
 from typing import Final
@@ -24,6 +25,14 @@ SCANNED: Final = 256
 
 OnOutcome = Callable[[InferCall, Outcome], None]
 """Called once, on the event loop, with the outcome of a call."""
+
+
+class Phase(Enum):
+    """The life of a pool: its threads start with the first call, and end once it is closed and its queue is empty."""
+
+    NEW = auto()
+    RUNNING = auto()
+    CLOSING = auto()
 
 
 class Batch:
@@ -94,7 +103,7 @@ class WorkerPool:
         self._max_wait_ns = max_wait_ns
         self._changed = threading.Condition()
         self._queues: tuple[deque[QueuedCall], ...] = tuple(deque() for _ in Priority)
-        self._closing = self._started = False
+        self._phase = Phase.NEW
         self.rules = rules
         limiter.queues = self._queues
 
@@ -118,7 +127,7 @@ class WorkerPool:
         size = call.input_bytes
         if not self._memory.take(size):
             raise self._without_memory(call)
-        if not self._started:
+        if self._phase is Phase.NEW:
             self._start()
         entry = QueuedCall(call, on_outcome, size, now)
         self._set_timers(entry, call.deadline_ns - now)
@@ -143,9 +152,9 @@ class WorkerPool:
         self._end(entry, Cancelled("the caller went away"))
 
     def close(self) -> None:
-        """Let the threads end once the queue is empty; on the event loop."""
+        """Let the threads end once the queue is empty; on the event loop, after the last call was queued."""
         with self._changed:
-            self._closing = True
+            self._phase = Phase.CLOSING
             self._changed.notify_all()
 
     # Ends before the run's own.
@@ -204,7 +213,7 @@ class WorkerPool:
     # The threads.
 
     def _start(self) -> None:
-        self._started = True
+        self._phase = Phase.RUNNING
         loop = asyncio.get_running_loop()
         for _ in range(self._threads):
             threading.Thread(target=self._work, args=(loop,), name="penstock-run", daemon=True).start()
@@ -247,7 +256,7 @@ class WorkerPool:
             while True:
                 chosen = self._next_parallelism()
                 queue = next(filter(None, self._queues), None)
-                if queue is None and self._closing:
+                if queue is None and self._phase is Phase.CLOSING:
                     self._changed.notify_all()  # those that let this one go first
                     return None
                 if queue is None or chosen is None:

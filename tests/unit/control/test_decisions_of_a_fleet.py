@@ -29,6 +29,7 @@ from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import LabelBatch
+from tests.counted import count_success
 from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
 
 KEY = ("m", "1")
@@ -58,7 +59,7 @@ class Gateways:
         block = self.slots[at % self.number].block(version)
         series = (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
         if is_good:
-            block.count_success(series, 1, ms * 1_000_000, 1000, 0, ms * 500_000, 1000)
+            count_success(block, series, 1, ms * 1_000_000, 1000, 0, ms * 500_000, 1000)
         else:
             block.count_failure(series, OUTCOME_INDEX["internal"], ms * 1_000_000, attributed=True)
 

@@ -23,6 +23,7 @@ from penstock.registry.db.database import open_database
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import VersionStore
+from tests.counted import count_success
 from tests.leases import leading
 
 VERSIONS = ("1", "2", "3")
@@ -121,7 +122,7 @@ class FakeFleet:
         """Count requests that the split sent to a version, and how long they and their runs took."""
         block, series = self.slot.block(int(version)), (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
         for _ in range(good):
-            block.count_success(series, 1, int(ms * MS), 1000, 0, int(run_ms * MS), 1000)
+            count_success(block, series, 1, int(ms * MS), 1000, 0, int(run_ms * MS), 1000)
         for _ in range(bad):
             block.count_failure(series, OUTCOME_INDEX["internal"], int(ms * MS), attributed=True)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.errors import InvalidInput
 from penstock.core.policies import FleetAlarms, MonitorPolicy, policy_in
-from penstock.core.sinks import FIELDS, MOST_SINKS, sink_out
+from penstock.core.sinks import FIELDS, MOST_SINKS
 from penstock.core.triggers.conditions import SIMPLE
 from penstock.core.triggers.parsing import MOST_TRIGGERS
 from tests.budgets import examples
@@ -102,7 +102,8 @@ def test_what_is_stated_is_what_is_used() -> None:
         schedule_in,
     )
     assert (policy.sample, policy.slices) == (0.5, ("x", "y"))
-    assert sink_out(policy.sinks["hook"]) == {"webhook": {"url": "http://127.0.0.1/", "mode": "binary"}}
+    hook = policy.sinks["hook"]
+    assert (hook.kind, dict(hook.values)) == ("webhook", {"url": "http://127.0.0.1/", "mode": "binary"})
     assert [leaf.word for leaf in policy.triggers[0].when.leaves()] == ["drift", "age"]
     assert policy.triggers[0].send == ("hook",)
     assert policy.limits.auto_rollout == {}

@@ -9,12 +9,13 @@ from penstock.monitor.counters.block_writer import NOT_COUNTED, BlockWriter
 from penstock.monitor.counters.layout import BLOCK_CELLS, STAGES
 from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
+from tests.counted import count_success
 
 
 def test_a_request_is_counted_under_its_series() -> None:
     slot = Slot.in_process()
     block = slot.block(5)
-    block.count_success(5, run_rows=3, total=40_000, decode=1_000, queue=2_000, run=30_000, encode=4_000)
+    count_success(block, 5, run_rows=3, total=40_000, decode=1_000, queue=2_000, run=30_000, encode=4_000)
     block.count_failure(series=0, outcome=OUTCOME_INDEX["invalid"], total=10_000, attributed=False)
     totals = Totals.of([slot], 5)
     assert sorted(totals.requests()) == [("pinned", "grpc", "ok", 1), ("stable", "rest", "invalid", 1)]
@@ -30,7 +31,7 @@ def test_slots_add_up_exactly_and_the_last_run_is_the_latest() -> None:
     slots = [Slot.in_process() for _ in range(4)]
     for times, slot in enumerate(slots, start=1):
         for _ in range(times):
-            slot.block(1).count_success(0, 2, 6, 1, 0, 2, 3)
+            count_success(slot.block(1), 0, 2, 6, 1, 0, 2, 3)
     totals = Totals.of(slots, 1)
     assert totals.executions == 10
     assert totals.inferences == 20
@@ -42,7 +43,7 @@ def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
     slot = Slot.in_process()
     block = slot.block(2)
     block.set_in_flight(1)
-    block.count_success(0, 1, 1, 0, 0, 0, 0)
+    count_success(block, 0, 1, 1, 0, 0, 0, 0)
     slot.take_over(pid=4242)
     totals = Totals.of([slot], 2)
     assert totals.inflight == 0
@@ -63,15 +64,15 @@ def test_a_successor_continues_the_failures_of_tasks_and_nothing_else_of_them() 
 def test_blocks_do_not_touch_each_other() -> None:
     slot = Slot.in_process()
     for index in range(4):
-        slot.block(index).count_success(0, 1, index, 0, 0, 0, 0)
+        count_success(slot.block(index), 0, 1, index, 0, 0, 0, 0)
     slot.clear(2)
     assert [Totals.of([slot], index).outcome_count(succeeded=True) for index in range(4)] == [1, 1, 0, 1]
 
 
 def test_odd_batch_sizes_are_counted_in_the_histogram_only() -> None:
     slot = Slot.in_process()
-    slot.block(1).count_success(0, 0, 3, 1, 0, 1, 1)
-    slot.block(1).count_success(0, 5000, 3, 1, 0, 1, 1)
+    count_success(slot.block(1), 0, 0, 3, 1, 0, 1, 1)
+    count_success(slot.block(1), 0, 5000, 3, 1, 0, 1, 1)
     totals = Totals.of([slot], 1)
     assert list(totals.batches()) == []
     assert totals.batch_rows().count == 2
@@ -80,7 +81,7 @@ def test_odd_batch_sizes_are_counted_in_the_histogram_only() -> None:
 def test_edges_are_inclusive() -> None:
     slot = Slot.in_process()
     for total in (0, LATENCY_EDGES_NS[0], LATENCY_EDGES_NS[0] + 1, LATENCY_EDGES_NS[-1] + 1):
-        slot.block(1).count_success(0, 1, total, 0, 0, 0, 0)
+        count_success(slot.block(1), 0, 1, total, 0, 0, 0, 0)
     [(_, _, histogram)] = Totals.of([slot], 1).durations()
     assert histogram.buckets[:2] == (2, 1)
     assert histogram.buckets[-1] == 1
@@ -91,9 +92,9 @@ def test_runs_that_a_request_had_alone_are_compared_and_only_those_of_the_split(
     slot = Slot.in_process()
     block = slot.block(1)
     stable, pinned = Route.STABLE * len(PROTOCOL_NAMES), Route.PINNED * len(PROTOCOL_NAMES)
-    block.count_success(stable, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
-    block.count_success(stable, NOT_COUNTED, 9_000_000, 1000, 0, 5_000_000, 1000)  # it shared another one's run
-    block.count_success(pinned, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
+    count_success(block, stable, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
+    count_success(block, stable, NOT_COUNTED, 9_000_000, 1000, 0, 5_000_000, 1000)  # it shared another one's run
+    count_success(block, pinned, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
     for _ in range(2):
         block.add_request(stable, 9_000_000, 0, 0, counted=True)
     block.add_run(stable, 2, 5_000_000, 1000, alone=False, counted=True)
@@ -105,7 +106,7 @@ def test_runs_that_a_request_had_alone_are_compared_and_only_those_of_the_split(
 def test_runs_of_microseconds_are_all_alike() -> None:
     slot = Slot.in_process()
     for run in (2_000, 5_000, 9_000):
-        slot.block(1).count_success(0, 1, 100_000, 1000, 0, run, 1000)
+        count_success(slot.block(1), 0, 1, 100_000, 1000, 0, run, 1000)
     assert max(Totals.of([slot], 1).split_runs()) == 3
 
 
@@ -141,7 +142,7 @@ def test_a_writer_counts_into_its_own_cells_and_an_open_run_is_counted_at_its_en
 def test_the_difference_of_two_blocks_added_to_the_first_is_the_second() -> None:
     slot = Slot.in_process()
     block = slot.block(1)
-    block.count_success(0, 2, 6, 1, 0, 2, 3)
+    count_success(block, 0, 2, 6, 1, 0, 2, 3)
     block.add_shadow_difference(0.25, 0.5)
     before = slot.read(1).copy()
     block.count_failure(0, OUTCOME_INDEX["invalid"], 10, attributed=False)

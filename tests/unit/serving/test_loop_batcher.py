@@ -28,6 +28,7 @@ from penstock.serving.loop_batcher import LoopBatcher
 from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.budgets import examples
+from tests.counted import count_success
 
 EXAMPLES, LEAST_CALLS, MOST_CALLS = 1000, 20, 60
 """Together at least twenty thousand calls."""
@@ -198,7 +199,7 @@ def test_a_run_that_is_shared_is_counted_once(tmp_path: Path) -> None:
     assert all(one.prepare_inline(call) for call in calls)
     one.run_inline(calls)
     for call in calls:
-        one.block.count_success(call.series, call.run_rows, 5, 1, 0, 2, 1)
+        count_success(one.block, call.series, call.run_rows, 5, 1, 0, 2, 1)
     totals = Totals.of([slot], 1)
     assert (totals.inferences, totals.executions) == (6, 1)
     assert [(size, count) for size, count, *_ in totals.batches()] == [(6, 1)]

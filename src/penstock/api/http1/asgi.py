@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from penstock.api.http1.answers import STATUS_LINES, error_answer
-from penstock.api.http1.exchange import ConnectionIo, Exchange, HttpApplication
+from penstock.api.http1.exchange import WHOLE, ConnectionIo, Exchange, HttpApplication
 from penstock.api.http1.request_head import Http1RequestHead
 
 log = logging.getLogger("penstock.http")
@@ -186,15 +186,15 @@ class AsgiExchange(Exchange):
                 return {"type": "http.disconnect"}
             part = self._next_part()
             if part is not None:
-                return {"type": "http.request", "body": part, "more_body": not self.is_whole}
+                return {"type": "http.request", "body": part, "more_body": self.body_state != WHOLE}
             self._event.clear()
             await self._event.wait()
 
     def _next_part(self) -> bytes | None:
         """Return the part of the body that arrived since the last call; None if there is none."""
-        if self._body_delivered or not (self._arrived or self.is_whole):
+        if self._body_delivered or not (self._arrived or self.body_state == WHOLE):
             return None
-        self._body_delivered = self.is_whole
+        self._body_delivered = self.body_state == WHOLE
         if not self.streams:
             part, self.body = self.body, b""
             return part

@@ -158,7 +158,6 @@ class Http1Connection(Http1Output):
         if exchange.state == ANSWERED:
             self._leave(exchange)
             return
-        exchange.awaits_continue = False
         if exchange.size > UNCOUNTED_BYTES and not exchange.streams:
             self._working += exchange.size
             exchange.counted_bytes = exchange.size

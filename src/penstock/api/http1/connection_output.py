@@ -6,7 +6,18 @@ from typing import Final
 from penstock.api.http1.answers import CONTINUE
 from penstock.api.http1.client_transport import ClientTransport
 from penstock.api.http1.connection_table import ConnectionTable
-from penstock.api.http1.exchange import ANSWERED, RECEIVING, RUNNING, WAITING, Answer, Exchange, answer_size
+from penstock.api.http1.exchange import (
+    ANSWERED,
+    ARRIVING,
+    EXPECTED,
+    RECEIVING,
+    RUNNING,
+    WAITING,
+    WHOLE,
+    Answer,
+    Exchange,
+    answer_size,
+)
 from penstock.api.http1.request_reader import NO_MEMORY, UNCOUNTED_BYTES, RequestReader, RequestSink
 
 CLOSE: Final = b"connection: close\r\n"
@@ -88,8 +99,8 @@ class Http1Output(RequestSink):
         if self._transport.is_writing_paused or not self._pipeline:
             return
         first = self._pipeline[0]
-        if first.awaits_continue:
-            first.awaits_continue = False
+        if first.body_state == EXPECTED:
+            first.body_state = ARRIVING
             self.write(CONTINUE)
         if first.state == WAITING or (first.streams and first.state == RECEIVING):
             first.state = RUNNING
@@ -107,13 +118,16 @@ class Http1Output(RequestSink):
 
     def _is_last(self, exchange: Exchange) -> bool:
         return (
-            bool(self._pipeline) and self._pipeline[-1] is exchange and not self._reader.unparsed and exchange.is_whole
+            bool(self._pipeline)
+            and self._pipeline[-1] is exchange
+            and not self._reader.unparsed
+            and exchange.body_state == WHOLE
         )
 
     def _end(self, exchange: Exchange) -> None:
         """Close after the last answer."""
         self._stop_reading()
-        self._transport.end(lingers=not exchange.is_whole)
+        self._transport.end(lingers=exchange.body_state != WHOLE)
 
     # Answers in parts.
 
@@ -132,7 +146,7 @@ class Http1Output(RequestSink):
         exchange.state = ANSWERED
         self._reader.is_held = False
         self.release_body(exchange)
-        if exchange.is_whole or not exchange.keep_alive:
+        if exchange.body_state == WHOLE or not exchange.keep_alive:
             self._leave(exchange)
         else:
             self._read_on()

@@ -24,6 +24,13 @@ ANSWERED: Final = 3
 """The states of an exchange: its request arrives; it waits for earlier ones; it runs; its answer is complete.
 ``Exchange.state`` only increases. Plain integers, because compiled code compares them fastest."""
 
+EXPECTED: Final = 0
+ARRIVING: Final = 1
+WHOLE: Final = 2
+DROPPED: Final = 3
+"""The states of the body of an exchange: the client sends it after "100 Continue"; parts of it arrive; it is complete;
+the request is refused and its body is dropped."""
+
 
 class ConnectionIo:
     """A connection as its exchanges see it."""
@@ -89,8 +96,7 @@ class Exchange:
         self.keep_alive = head.keep_alive
         self.streams = False
         self.is_concurrent = False
-        self.awaits_continue = head.expects_continue
-        self.is_whole = False
+        self.body_state = EXPECTED if head.expects_continue else ARRIVING
         self.is_answering = False
         self.size = self.counted_bytes = 0
         self.body = b""
@@ -115,14 +121,14 @@ class Exchange:
 
     def end_body(self) -> None:
         """Note that the body is complete."""
-        self.is_whole = True
+        self.body_state = WHOLE
         if self._buffer is not None:
             self.body = self._buffer.getvalue()  # without a copy
             self._buffer = None
 
     def drop_body(self) -> None:
         """Drop the body of a request that will not run."""
-        self.is_whole = False
+        self.body_state = DROPPED
         self.body = b""
         self._buffer = None
 

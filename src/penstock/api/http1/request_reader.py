@@ -12,7 +12,7 @@ from typing import Final
 
 from penstock.api.http1.chunked_body import ChunkedBody
 from penstock.api.http1.connection_table import TableEntry
-from penstock.api.http1.exchange import Exchange
+from penstock.api.http1.exchange import ARRIVING, Exchange
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.request_head import CHUNKED, HeadError, Http1RequestHead, blank_lines, check_start
 from penstock.core.errors import Fault, OverBudget
@@ -182,7 +182,7 @@ class RequestReader:
             self.mode = LENGTH
             self._missing = length
         if len(data) > at:
-            exchange.awaits_continue = False
+            exchange.body_state = ARRIVING
         self.exchange = exchange
         self._sink.await_body(exchange)
         return at
@@ -208,7 +208,7 @@ class RequestReader:
         return stop
 
     def _take(self, exchange: Exchange, part: memoryview) -> None:
-        exchange.awaits_continue = False
+        exchange.body_state = ARRIVING
         if not exchange.streams and not self._sink.keep(len(part)):
             raise OverBudget(NO_MEMORY)
         exchange.take(part)

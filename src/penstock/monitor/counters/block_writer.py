@@ -76,21 +76,11 @@ class BlockWriter:
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0  # of the run that is being counted
         self._last_ms = 0
 
-    def count_success(
-        self, series: int, run_rows: int, total: int, decode: int, queue: int, run: int, encode: int
-    ) -> None:
-        """Count one successful request.
-
-        ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``. ``run_rows`` is the number of rows of its run, or
-        ``NOT_COUNTED`` if another request counts the run. The other arguments are durations in nanoseconds; ``total``
-        runs from the first byte read to the write of the answer.
-        """
-        self.add_request(series, total, decode, queue, True)
-        self.add_run(series, run_rows, run, encode, run_rows != NOT_COUNTED, True)
-
     def add_request(self, series: int, total: int, decode: int, queue: int, counted: bool) -> None:
-        """Count one successful request of the run that the next ``add_run`` counts; durations as in ``count_success``.
+        """Count one successful request of the run that the next ``add_run`` counts.
 
+        ``series`` is ``route * len(PROTOCOL_NAMES) + protocol``. Durations are in nanoseconds; ``total`` runs from the
+        first byte read to the write of the answer.
         ``counted`` says whether the request is evidence for a rollout. It is not if its unit has no vote left (see
         ``unit_votes``). All requests of one ``add_run`` have the same ``counted`` and ``series``.
         """

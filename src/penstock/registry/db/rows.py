@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.core.errors import Fault, NotFound, NotReady, unknown_model
-from penstock.core.routing import RouteSpec, stored_in
+from penstock.core.routing import stored_in
 from penstock.registry.db import schema
 from penstock.registry.model_settings import settings_in
 from penstock.registry.records import (
@@ -92,13 +92,6 @@ def read_model_or_new(connection: sa.Connection, name: str) -> ModelRecord:
         return read_model(connection, name)
     except NotFound:
         return ModelRecord(name, 0)
-
-
-def read_route(connection: sa.Connection, model: str) -> RouteSpec | None:
-    """Return the route of a model, None if it has none."""
-    table = schema.routes
-    document = connection.execute(sa.select(table.c.document).where(table.c.model == model)).scalar()
-    return None if document is None else stored_in(document)
 
 
 def read_versions(

@@ -28,6 +28,7 @@ from penstock.monitor.rows import RegionLayout
 from penstock.registry.db.database import open_database
 from penstock.registry.stores.evidence import RETIRED_S, EvidenceStore, Make, PublishedCounts, PublishedVersions
 from tests.budgets import examples
+from tests.counted import count_success
 from tests.leases import leading
 from tests.unit.control.test_monitoring import trained
 from tests.unit.control.trials import Clock
@@ -44,7 +45,7 @@ def counts(rows: int, requests: int = 0) -> VersionCounts:
     cells[RegionLayout.of(REFERENCE).sums :].view(np.float64)[:] = rows / 3
     slot = Slot.in_process()
     for _ in range(requests):
-        slot.block(1).count_success(0, 1, 1_000_000, 0, 0, 1000, 0)
+        count_success(slot.block(1), 0, 1, 1_000_000, 0, 0, 1000, 0)
     return VersionCounts(SHAPE, cells, 1, Totals.of([slot], 1).cells)
 
 

@@ -13,6 +13,7 @@ from penstock.monitor.counters.layout import BLOCKS
 from penstock.monitor.counters.slot import Slot
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point
+from tests.counted import count_success
 
 ONE, TWO = ("m", "1"), ("m", "2")
 LEDGER = ControllerState(blocks={ONE: 1, TWO: 2})
@@ -39,7 +40,7 @@ class World:
 def test_a_version_is_counted_over_all_slots_and_one_without_a_block_by_nothing() -> None:
     world = World()
     for slot in world.slots:
-        slot.block(1).count_success(0, 1, 10, 1, 1, 1, 1)
+        count_success(slot.block(1), 0, 1, 10, 1, 1, 1, 1)
     assert world.counters.totals(LEDGER, ONE).outcome_count(succeeded=True) == 2
     assert world.counters.totals(LEDGER, ("m", "9")).outcome_count(succeeded=True) == 0
 
@@ -103,7 +104,7 @@ def test_versions_give_their_blocks_away_at_once_only_where_none_is_left() -> No
 def test_a_cleared_block_counts_nothing_and_what_its_version_refused_stays_with_the_model() -> None:
     world = World()
     world.slots[0].block(1).count_shed(0)
-    world.slots[0].block(1).count_success(0, 1, 10, 1, 1, 1, 1)
+    count_success(world.slots[0].block(1), 0, 1, 10, 1, 1, 1, 1)
     before = _shed(world)
     world.counters.clear(LEDGER, 1)
     assert world.counters.totals(LEDGER, ONE).outcome_count(succeeded=True) == 0
