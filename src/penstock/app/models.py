@@ -167,7 +167,9 @@ class Models:
 
         def needed() -> ReferencedDigests:
             contents = {digest.removeprefix("sha256:") for digest in records.contents.needed()}
-            return ReferencedDigests(contents, {one.digest.removeprefix("sha256:") for one in references.references()})
+            return ReferencedDigests(
+                contents, {reference.digest.removeprefix("sha256:") for reference in references.references()}
+            )
 
         return Janitor(
             keeping,

@@ -30,7 +30,7 @@ def repositories_of(settings: Settings) -> list[SourceRepository]:
 
 def identity(repositories: Sequence[SourceRepository]) -> str:
     """Return a text that identifies these repositories."""
-    trees = [one.tree for one in repositories]
+    trees = [repository.tree for repository in repositories]
     return "\n".join(os.path.realpath(tree.name) if isinstance(tree, LocalTree) else tree.name for tree in trees)
 
 

@@ -202,7 +202,7 @@ class Worker:
     def _report_samples(self) -> None:
         for shadow in self._loader.shadows():
             if shadow.changed:
-                samples = [{**one.request, "badness": one.badness} for one in shadow.worst()]
+                samples = [{**item.request, "badness": item.badness} for item in shadow.worst()]
                 self._link.samples(shadow.identity.model, shadow.identity.version, samples)
 
     async def _drain(self) -> None:

@@ -45,9 +45,11 @@ def _show_archives(archives: Iterable[Document], as_json: bool) -> None:
         print_json({"archives": archives})
         return
     table = table_of("Name", "From", "To", "Rows", "Bytes", "Dropped")
-    for one in archives:
-        times = (date_of(one["from"]), date_of(one["to"]))
-        table.add_row(one["name"], *times, str(one["rows"]), str(one["bytes"]), date_of(one["dropped_at"]))
+    for archive in archives:
+        times = (date_of(archive["from"]), date_of(archive["to"]))
+        table.add_row(
+            archive["name"], *times, str(archive["rows"]), str(archive["bytes"]), date_of(archive["dropped_at"])
+        )
     data_console().print(table)
 
 
@@ -56,8 +58,8 @@ def _show_entries(entries: Iterable[Document], as_json: bool) -> None:
         print_json({"entries": entries})
         return
     table = table_of("Seq", "When", "Who", "What", "Subject", "Before", "After", "Reason")
-    for one in entries:
-        before, after = (json.dumps(one[side]) if one[side] is not None else "" for side in ("before", "after"))
-        cells = (str(one["seq"]), date_of(one["at"]), one["actor"], one["action"], one["subject"])
-        table.add_row(*cells, before[:60], after[:60], one["reason"])
+    for entry in entries:
+        before, after = (json.dumps(entry[side]) if entry[side] is not None else "" for side in ("before", "after"))
+        cells = (str(entry["seq"]), date_of(entry["at"]), entry["actor"], entry["action"], entry["subject"])
+        table.add_row(*cells, before[:60], after[:60], entry["reason"])
     data_console().print(table)

@@ -34,15 +34,15 @@ def events(
         batch = found.events(model, None, limit)
         if not follow and not as_json:
             table = table_of("Seq", "When", "What", "Subject", "Reason")
-            for one in batch:
-                table.add_row(*_cells(one))
+            for item in batch:
+                table.add_row(*_cells(item))
             data_console().print(table)
             return
         last = 0
         while True:
-            for one in batch:
-                last = one["sequence"]
-                typer.echo(json.dumps(one) if as_json else "  ".join(_cells(one)))
+            for item in batch:
+                last = item["sequence"]
+                typer.echo(json.dumps(item) if as_json else "  ".join(_cells(item)))
             if not follow:
                 return
             time.sleep(POLL_S)

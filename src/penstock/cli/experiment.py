@@ -61,11 +61,11 @@ def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson 
     console = data_console()
     console.print(f"{name}  {known[0]['mode']}  {known[0]['state']}")
     table = table_of("Arm", "Weight", "Requests", "Rewards", "Mean", "0 to 1", "Age of rewards")
-    for arm, one in known[0]["arms"].items():
-        mean = "" if one["mean"] is None else f"{one['mean']:.3f}"
-        counts = f"{one['weight'] / 100:g} %", str(one["requests"]), str(one["rewards"])
-        interval = _interval(one["low"], one["high"], arm == known[0]["best"])
-        table.add_row(arm, *counts, mean, interval, label_delay(one["label_delay_seconds"]))
+    for arm, item in known[0]["arms"].items():
+        mean = "" if item["mean"] is None else f"{item['mean']:.3f}"
+        counts = f"{item['weight'] / 100:g} %", str(item["requests"]), str(item["rewards"])
+        interval = _interval(item["low"], item["high"], arm == known[0]["best"])
+        table.add_row(arm, *counts, mean, interval, label_delay(item["label_delay_seconds"]))
     console.print(table)
     if known[0]["best"]:
         say(f"the best arm is version {known[0]['best']}")

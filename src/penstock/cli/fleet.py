@@ -26,8 +26,8 @@ def fleet(url: Url = None, registry: Where = None, as_json: AsJson = False) -> N
         print_json(known)
         return
     table = table_of(*HEADINGS)
-    for one in known["gateways"]:
-        table.add_row(*cells(one, known))
+    for item in known["gateways"]:
+        table.add_row(*cells(item, known))
     data_console().print(table)
 
 

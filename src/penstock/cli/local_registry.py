@@ -63,7 +63,7 @@ class LocalRegistry:
                     report = asyncio.run(self._examine(prepared))
                     self._registry.commit(prepared, model, version, report, checked, Author(actor(), reason))
             document = _document(self._registry.store.model(model))
-        pushed = next(one for one in document["versions"] if one["version"] == version)
+        pushed = next(item for item in document["versions"] if item["version"] == version)
         return {**pushed, "model": model, "revision": document["revision"]}
 
     async def _examine(self, prepared: ReceivedContent) -> AdmissionReport:
@@ -165,7 +165,7 @@ class LocalRegistry:
     def audit_archives(self) -> list[Document]:
         """See ``RegistryClient``."""
         with _as_call_failed():
-            return [archive_document(one) for one in self._archived().list_archives()]
+            return [archive_document(archive) for archive in self._archived().list_archives()]
 
     def _archived(self) -> ArchivedAudit:
         return ArchivedAudit(self._registry.store.connections, lambda: self._registry.blobs)

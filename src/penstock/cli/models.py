@@ -75,15 +75,15 @@ def listed(url: Url = None, registry: Where = None, as_json: AsJson = False) -> 
         return
     table = table_of("Model", "Version", "State", "Aliases", "Size", "Pushed", "By")
     for model in models:
-        for one in model["versions"]:
+        for version in model["versions"]:
             table.add_row(
                 model["name"],
-                one["version"],
-                state_text(one["state"]),
-                ", ".join(one["aliases"]),
-                size_text(one["size"]),
-                date_of(one["created_at"]),
-                one["created_by"] or "",
+                version["version"],
+                state_text(version["state"]),
+                ", ".join(version["aliases"]),
+                size_text(version["size"]),
+                date_of(version["created_at"]),
+                version["created_by"] or "",
             )
     data_console().print(table)
 
@@ -102,10 +102,10 @@ def show(
         print_json(document) if as_json else show_model(document)
         return
     number = document["aliases"].get(version, version)
-    one = next((each for each in document["versions"] if each["version"] == number), None)
-    if one is None:
+    item = next((each for each in document["versions"] if each["version"] == number), None)
+    if item is None:
         fail(f"model '{model}' has no version '{version}'", ExitCode.NOT_FOUND)
-    print_json(one) if as_json else show_version(model, one)
+    print_json(item) if as_json else show_version(model, item)
 
 
 def alias(

@@ -95,17 +95,17 @@ def _self_test(streams: int, as_json: bool) -> int:
                 bars.advance(task)
             found.append(case_result(case, outcomes))
     if as_json:
-        print_json([{**asdict(one), "case": one.case.name, "holds": one.holds} for one in found])
+        print_json([{**asdict(item), "case": item.case.name, "holds": item.holds} for item in found])
     else:
         table = table_of("Case", "Streams", "False alarms", "in rows", "Found", "after rows", "asked", "Holds")
-        for one in found:
-            asked = f"<= {one.case.within}" if one.case.within else f"<= 1 in {one.budget:.0f}"
-            delay = "" if one.mean_delay is None else f"{one.mean_delay:.0f}"
-            hits = "" if one.case.within is None else f"{one.found} of {one.streams}"
-            alarms = (str(one.streams), str(one.false_alarms), str(one.unchanged_rows))
-            table.add_row(one.case.name, *alarms, hits, delay, asked, "yes" if one.holds else "NO")
+        for item in found:
+            asked = f"<= {item.case.within}" if item.case.within else f"<= 1 in {item.budget:.0f}"
+            delay = "" if item.mean_delay is None else f"{item.mean_delay:.0f}"
+            hits = "" if item.case.within is None else f"{item.found} of {item.streams}"
+            alarms = (str(item.streams), str(item.false_alarms), str(item.unchanged_rows))
+            table.add_row(item.case.name, *alarms, hits, delay, asked, "yes" if item.holds else "NO")
         data_console().print(table)
-    return ExitCode.OK if all(one.holds for one in found) else ExitCode.FAILURE
+    return ExitCode.OK if all(item.holds for item in found) else ExitCode.FAILURE
 
 
 def render(model: str, document: Document) -> Group:
@@ -120,17 +120,17 @@ def render(model: str, document: Document) -> Group:
 def _answering(model: str, document: Document) -> list[Any]:
     """Return the version shown, the versions that answer, and the other versions."""
     answers, version = document["answers"], document["version"]
-    shares = [f"version {one} answers {_percent(share)} of the requests" for one, share in answers.items()]
+    shares = [f"version {item} answers {_percent(share)} of the requests" for item, share in answers.items()]
     if version is None:
         return [Text(f"{model}  no version answers", style="bold")]
     if version in answers:
         whole = answers[version] == 1
         own = "it answers all requests" if whole else f"it answers {_percent(answers[version])} of the requests"
-        others = [text for one, text in zip(answers, shares, strict=True) if one != version]
+        others = [text for answer, text in zip(answers, shares, strict=True) if answer != version]
     else:
         own, others = "it answers no requests", shares or ["no version answers"]
     lines = [Text(f"{model}:{version}  {'; '.join([own, *others])}", style="bold")]
-    silent = [one for one in document.get("versions", {}) if one not in answers and one != version]
+    silent = [item for item in document.get("versions", {}) if item not in answers and item != version]
     if silent:
         lines.append(Text(f"also served: {', '.join(silent)}; show one with --version", style="dim"))
     return lines

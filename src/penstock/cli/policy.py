@@ -64,7 +64,7 @@ def _read(file: Path) -> Document:
     except ConfigFault as fault:
         fail(str(fault), ExitCode.USAGE)
     except InvalidInput as fault:
-        fail("; ".join(_with_line(one, lines_of(file)) for one in str(fault).split("; ")), ExitCode.USAGE)
+        fail("; ".join(_with_line(item, lines_of(file)) for item in str(fault).split("; ")), ExitCode.USAGE)
     return document
 
 

@@ -67,7 +67,7 @@ def profile(
         say(f"the model answered {right / (wrong + right):.1%} of the rows correctly")
     if reference.hours:
         say(f"the columns change with the hour: the reference has a baseline for each of {reference.hours} hours")
-    elif varying := [one.bins.name for one in reference.features if one.seasonal_variation]:
+    elif varying := [feature.bins.name for feature in reference.features if feature.seasonal_variation]:
         say(
             f"{', '.join(varying[:8])} vary within the data, and drift of that size raises no alarm; "
             "pass a column of times with --time to get a baseline for each hour"

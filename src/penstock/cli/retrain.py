@@ -62,8 +62,10 @@ def retrain(
 
 def _print_deliveries(answer: Document) -> None:
     table = table_of("Event", "Sink", "State", "Attempts", "Error")
-    for one in answer["deliveries"]:
-        table.add_row(one["event"][:16], one["sink"], one["state"], str(one["attempts"]), one["error"])
+    for delivery in answer["deliveries"]:
+        table.add_row(
+            delivery["event"][:16], delivery["sink"], delivery["state"], str(delivery["attempts"]), delivery["error"]
+        )
     data_console().print(table)
 
 
@@ -71,9 +73,11 @@ def _print_candidates(answer: Document) -> None:
     if answer["in_flight"] is None:
         say("no retraining request is open")
     table = table_of("Version", "State", "Against", "Held-out rows", "Metric", "Answering", "Reasons")
-    for one in answer["candidates"]:
-        scores = (one["exam"] or {}).get("whole") or {}
+    for candidate in answer["candidates"]:
+        scores = (candidate["exam"] or {}).get("whole") or {}
         figures = [scores.get(key) for key in ("rows", "candidate", "champion")]
         cells = ["" if value is None else f"{value:.4g}" for value in figures]
-        table.add_row(one["version"], one["state"], one["against"], *cells, "; ".join(one["reasons"]))
+        table.add_row(
+            candidate["version"], candidate["state"], candidate["against"], *cells, "; ".join(candidate["reasons"])
+        )
     data_console().print(table)

@@ -88,7 +88,7 @@ def start(
     if steps:
         asked["steps"] = _steps_in(steps)
     if guard:
-        asked["guards"] = [_guard(one) for one in guard]
+        asked["guards"] = [_guard(item) for item in guard]
     with gateway(url, registry) as found:
         started = found.begin(name, KIND, asked)
         for warning in started.get("warnings", []):
@@ -167,7 +167,7 @@ def _which(found: AdminApiClient, name: str, which: str | None) -> str:
 
 def _steps_in(text: str) -> list[Any]:
     if not text.lstrip().startswith("["):
-        return [_step(one.strip()) for one in text.split(",")]
+        return [_step(item.strip()) for item in text.split(",")]
     found: list[Any] = _json_in("--steps", text)
     return found
 
@@ -251,11 +251,11 @@ def _labels(rollout: Document) -> list[str]:
     """Return lines on the performance guard: the interval of the increase, the age of labels, and waiting labels."""
     if "labels" not in rollout:
         return []
-    one, waiting = rollout["evidence"].get("performance"), rollout["labels"]["waiting"]
+    item, waiting = rollout["evidence"].get("performance"), rollout["labels"]["waiting"]
     waits = ", ".join(f"{count} of version {version}" for version, count in sorted(waiting.items()) if count)
     lines = [f"labels that wait for labels of the same age from the other version: {waits}"] if waits else []
-    if one is not None and (age := label_delay(one["label_delay_seconds"])):
-        low, high = one["interval"]
+    if item is not None and (age := label_delay(item["label_delay_seconds"])):
+        low, high = item["interval"]
         lines.insert(0, f"performance: the error rate changes by {low:+.4f} to {high:+.4f}; age of labels: {age}")
     return lines
 
@@ -292,16 +292,16 @@ def _steps(rollout: Document) -> Text:
 
 def _evidence(rollout: Document) -> Table:
     table = table_of("Guard", "Verdict", "towards fail", "towards pass", "Canary", "Control", "Effect", "Needed")
-    for name, one in rollout["evidence"].items():
+    for name, item in rollout["evidence"].items():
         table.add_row(
             name,
-            Text(one["verdict"], style=COLOURS[one["verdict"]]),
-            _bar(one["log_e"], one["log_e_fail_at"], "red"),
-            _bar(one["log_e_pass"], one["log_e_pass_at"], "green"),
-            str(one["n_canary"]),
-            str(one["n_control"]),
-            "" if one["effect"] is None else f"{one['effect']:.4g}",
-            str(one["needed"]) if one["needed"] else "",
+            Text(item["verdict"], style=COLOURS[item["verdict"]]),
+            _bar(item["log_e"], item["log_e_fail_at"], "red"),
+            _bar(item["log_e_pass"], item["log_e_pass_at"], "green"),
+            str(item["n_canary"]),
+            str(item["n_control"]),
+            "" if item["effect"] is None else f"{item['effect']:.4g}",
+            str(item["needed"]) if item["needed"] else "",
         )
     return table
 

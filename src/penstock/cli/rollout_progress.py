@@ -41,5 +41,5 @@ class Reporter:
 
 def _kinds(rollout: Document) -> tuple[str, ...]:
     """Return what a line is about, without its numbers."""
-    verdicts = [f"{name}={one['verdict']}" for name, one in rollout["evidence"].items()]
+    verdicts = [f"{name}={item['verdict']}" for name, item in rollout["evidence"].items()]
     return rollout["state"], str(rollout["weight"]), str(rollout["in_place"]), *verdicts

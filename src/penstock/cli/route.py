@@ -55,9 +55,9 @@ def set_(
     if sticky:
         route["sticky"] = sticky
     if rule:
-        route["rules"] = [_rule(one) for one in rule]
+        route["rules"] = [_rule(item) for item in rule]
     if shadow:
-        pairs = [_pair(one, "--shadow") for text in shadow for one in text.split(",")]
+        pairs = [_pair(item, "--shadow") for text in shadow for item in text.split(",")]
         route["shadow"] = [{"version": version, "percent": _number(share)} for version, share in pairs]
     with gateway(url, registry) as found:
         _print_route(name, found.set_route(name, route, expect), as_json)
@@ -105,7 +105,7 @@ def weights(text: str, option: str) -> dict[str, int]:
     Raises:
         typer.Exit: the text is not of this form.
     """
-    pairs = [_pair(one, option) for one in text.split(",") if one]
+    pairs = [_pair(item, option) for item in text.split(",") if item]
     if bad := next((weight for _, weight in pairs if not weight.isdigit()), None):
         fail(f"{option}: a weight is a whole number (got '{bad}')", ExitCode.USAGE)
     return {version: int(weight) for version, weight in pairs}
@@ -144,13 +144,13 @@ def _print_route(name: str, route: Document, as_json: bool) -> None:
         table.add_row(version, f"{weight / 100:g} %", bar(weight / 10_000) + mark)
     console.print(table)
     say(f"{name}: {route['answers']}")
-    for key, one in (("sticky", route["sticky"]), ("acknowledged", route.get("acknowledged"))):
-        if one not in (None, True):
-            console.print(f"{key}: {one}")
+    for key, item in (("sticky", route["sticky"]), ("acknowledged", route.get("acknowledged"))):
+        if item not in (None, True):
+            console.print(f"{key}: {item}")
     for rule in route["rules"]:
         console.print(f"rule: {rule['header']} = {rule['equals']} selects version {rule['version']}", markup=False)
-    for one in route["shadow"]:
-        console.print(f"shadow: version {one['version']} gets a copy of {one['percent']:g} %")
+    for item in route["shadow"]:
+        console.print(f"shadow: version {item['version']} gets a copy of {item['percent']:g} %")
 
 
 def bar(share: float, width: int = BAR) -> Any:

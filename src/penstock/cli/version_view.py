@@ -23,11 +23,16 @@ def show_model(model: Document) -> None:
     for name, value in model["settings"].items():
         console.print(f"  {name}: {value}")
     table = table_of("Version", "State", "Aliases", "Digest", "Pushed", "Reason")
-    for one in model["versions"]:
-        digest = (one["digest"] or "")[:19]
-        aliases = ", ".join(one["aliases"])
+    for version in model["versions"]:
+        digest = (version["digest"] or "")[:19]
+        aliases = ", ".join(version["aliases"])
         table.add_row(
-            one["version"], state_text(one["state"]), aliases, digest, date_of(one["created_at"]), one["reason"]
+            version["version"],
+            state_text(version["state"]),
+            aliases,
+            digest,
+            date_of(version["created_at"]),
+            version["reason"],
         )
     console.print(table)
 

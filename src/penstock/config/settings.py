@@ -149,7 +149,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     try:
         settings = Settings.model_validate({"flags": _tree(flags or {}), "document": document})
     except ValidationError as error:
-        raise ConfigFault(faults + [_sentence(one) for one in error.errors()]) from None
+        raise ConfigFault(faults + [_sentence(item) for item in error.errors()]) from None
     except SettingsError as error:
         raise ConfigFault([*faults, str(error)]) from None
     if faults:

@@ -146,10 +146,10 @@ class KeyedWork(Generic[Key]):
         """The keys that are not due, for callers that do not know all keys; keys that were not tried for long after
         they were due are forgotten."""
         now = self._task.clock()
-        kept = {key: one for key, one in self._attempts.items() if now < one.due + self._limits[1]}
+        kept = {key: attempt for key, attempt in self._attempts.items() if now < attempt.due + self._limits[1]}
         self._attempts = kept
         self._problem_log.retain(kept)
-        return [key for key, one in kept.items() if now < one.due]
+        return [key for key, item in kept.items() if now < item.due]
 
     @contextmanager
     def isolated(self, key: Key) -> Iterator[None]:
@@ -183,7 +183,7 @@ class KeyedWork(Generic[Key]):
     @property
     def problems(self) -> dict[Key, str]:
         """The problems, by key."""
-        return {key: one.problem for key, one in self._attempts.items()}
+        return {key: attempt.problem for key, attempt in self._attempts.items()}
 
 
 def _key_text(key: object) -> str:
@@ -357,7 +357,7 @@ class Tasks:
 
     def problems(self) -> dict[str, str]:
         """Tasks that are dead or overdue, and why."""
-        return {} if self._stopped else {one.name: one.problem for one in self if one.problem}
+        return {} if self._stopped else {item.name: item.problem for item in self if item.problem}
 
     def readings(self) -> Iterator[Reading]:
         """When each task last succeeded, and how often it, or one of its keys, failed."""

@@ -160,13 +160,13 @@ def overdue(
     entries: Iterable[StoredEntry], keep: RetentionLimit, needed: Callable[[str], bool] = lambda _: False
 ) -> list[str]:
     """The names of the entries that have to go, oldest first, at most ``MOST_FILES``."""
-    candidates = sorted((one for one in entries if not needed(one.name)), key=lambda one: -one.age_s)
-    held, gone = sum(one.size for one in candidates), []
-    for one in candidates:
+    candidates = sorted((entry for entry in entries if not needed(entry.name)), key=lambda item: -item.age_s)
+    held, gone = sum(candidate.size for candidate in candidates), []
+    for candidate in candidates:
         too_large = keep.size is not None and held > keep.size
-        if one.age_s > keep.young_s and (one.age_s > keep.age_s or too_large):
-            gone.append(one.name)
-            held -= one.size
+        if candidate.age_s > keep.young_s and (candidate.age_s > keep.age_s or too_large):
+            gone.append(candidate.name)
+            held -= candidate.size
     return gone[:MOST_FILES]
 
 
@@ -216,7 +216,7 @@ class HomeFiles:
         return len(names)
 
     def _entries(self, folder: Path, weighed: bool) -> Iterator[StoredEntry]:
-        for path in (one for one in _entries_below(folder) if not is_scratch(one.name)):
+        for path in (item for item in _entries_below(folder) if not is_scratch(item.name)):
             with suppress(OSError):  # gone meanwhile
                 yield StoredEntry(path.name, self._clock() - path.lstat().st_mtime, _size(path) if weighed else 0)
 
@@ -230,7 +230,7 @@ def _entries_below(folder: Path) -> Sequence[Path]:
 
 def _size(path: Path) -> int:
     """Bytes that a folder takes on the disk."""
-    return sum(one.lstat().st_blocks * 512 for one in path.rglob("*"))
+    return sum(item.lstat().st_blocks * 512 for item in path.rglob("*"))
 
 
 class Janitor:

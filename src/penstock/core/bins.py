@@ -86,7 +86,7 @@ class FeatureBins:
     def constants(self) -> tuple[int, ...]:
         """The places of single values that come again and again among others."""
         single = self._single()
-        return () if all(single) else tuple(place + 1 for place, one in enumerate(single) if one)
+        return () if all(single) else tuple(place + 1 for place, item in enumerate(single) if item)
 
     def _single(self) -> list[bool]:
         edges = np.asarray(self.edges, float)
@@ -156,12 +156,12 @@ class NumericBinFinder:
     """Places of many numeric features at once: rows [n, features] to places [n, features]."""
 
     def __init__(self, features: Sequence[FeatureBins]) -> None:
-        longest = max((len(one.edges) for one in features), default=0)
+        longest = max((len(feature.edges) for feature in features), default=0)
         self._edges = np.full((longest, len(features)), np.inf)
-        for index, one in enumerate(features):
-            self._edges[: len(one.edges), index] = one.edges
+        for index, feature in enumerate(features):
+            self._edges[: len(feature.edges), index] = feature.edges
         self._edges = self._edges[:, None, :]
-        self._ends = np.array([len(one.edges) for one in features], np.intp)
+        self._ends = np.array([len(feature.edges) for feature in features], np.intp)
 
     def __call__(self, rows: Floats, finite: bool | None = None) -> Places:
         """The place of every number; ``finite`` where it is known whether all are."""
@@ -198,5 +198,5 @@ class CategoricalBinFinder:
             values = values.tolist()
         labels = (label(value) for value in values)
         return np.array(
-            [self._missing if one is None else self._places.get(one, self._unseen) for one in labels], np.intp
+            [self._missing if item is None else self._places.get(item, self._unseen) for item in labels], np.intp
         )

@@ -36,7 +36,7 @@ class Exams:
     def begun(self, version: str, against: str, gates: str) -> "Exams":
         """With one more exam, and without those against another champion."""
         before = self if against == self.against else Exams(against)
-        others = [(one, result) for one, result in before.results.items() if one != version]
+        others = [(item, result) for item, result in before.results.items() if item != version]
         kept = dict(others[-MOST_REMEMBERED + 1 :])
         return Exams(against, before.count + 1, {**kept, version: ExamResult(gates)})
 
@@ -51,8 +51,8 @@ class Exams:
 def exams_out(exams: Exams) -> dict[str, Any]:
     """Exams as JSON values."""
     results = [
-        [version, one.gates, None if one.reasons is None else list(one.reasons)]
-        for version, one in exams.results.items()
+        [version, result.gates, None if result.reasons is None else list(result.reasons)]
+        for version, result in exams.results.items()
     ]
     return {"against": exams.against, "count": exams.count, "results": results}
 

@@ -172,7 +172,7 @@ def bounded_weights(shares: Mapping[str, float], min_weight: int, max_weight: in
             weights[arm] = max_weight
         free -= full
     missing = POINTS - sum(weights.values())
-    for arm in sorted(shares, key=lambda one: (-shares[one], sort_key(one))):
+    for arm in sorted(shares, key=lambda item: (-shares[item], sort_key(item))):
         added = min(missing, max_weight - weights[arm])
         weights[arm] += added
         missing -= added
@@ -212,7 +212,7 @@ def experiment_document(experiment: Experiment) -> dict[str, Any]:
             "label_delay_seconds": delay,
         }
     best = max(arms, key=lambda arm: arms[arm]["low"])
-    known = all(arms[best]["low"] > one["high"] for arm, one in arms.items() if arm != best)
+    known = all(arms[best]["low"] > item["high"] for arm, item in arms.items() if arm != best)
     return {
         **spec_out(spec),
         "state": experiment.state.value,

@@ -125,7 +125,7 @@ def check_gates(gates: Gates, candidate: CandidateFacts, champion: CandidateFact
         reasons += _compared(gates, candidate, champion)
     elif gates.metric and gates.metric not in candidate.metrics:
         reasons.append(f"it was pushed without the metric '{gates.metric}'")
-    return [one for one in reasons if one]
+    return [reason for reason in reasons if reason]
 
 
 def _compared(gates: Gates, candidate: CandidateFacts, champion: CandidateFacts) -> list[str]:
@@ -186,7 +186,7 @@ def _implausible_answers(candidate: CandidateFacts, champion: CandidateFacts | N
 
 def _answers(version: CandidateFacts) -> list[tuple[str, str, Document]]:
     probes = version.facts.get("probes") or {}
-    return [(case["inputs"], one["name"], one) for case in probes.get("cases", ()) for one in case["outputs"]]
+    return [(case["inputs"], output["name"], output) for case in probes.get("cases", ()) for output in case["outputs"]]
 
 
 def _numeric(output: Document) -> bool:
@@ -194,7 +194,7 @@ def _numeric(output: Document) -> bool:
 
 
 def _has_text(output: Document | None) -> bool:
-    return output is not None and any(isinstance(one, str) for one in output["sample"])
+    return output is not None and any(isinstance(item, str) for item in output["sample"])
 
 
 def _are_probabilities(output: Document) -> bool:
@@ -208,8 +208,8 @@ def _are_probabilities(output: Document) -> bool:
         or not output["datatype"].startswith("FP")
     ):
         return False
-    first = [float(one) for one in sample[: shape[1]]]
-    return all(-1e-6 <= one <= 1 + 1e-6 for one in first) and abs(sum(first) - 1) < 1e-3
+    first = [float(item) for item in sample[: shape[1]]]
+    return all(-1e-6 <= item <= 1 + 1e-6 for item in first) and abs(sum(first) - 1) < 1e-3
 
 
 def check_exam(asked: HoldoutGate, exam: Exam) -> list[str]:
@@ -288,7 +288,7 @@ def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
                 faults.append(f"'{path}.{word}' must be a number above 0")
     flags, card = {word: stated.get(word, True) for word in _FLAGS}, stated.get("card", [])
     faults += [f"'{path}.{word}' must be true or false" for word, value in flags.items() if type(value) is not bool]
-    if not isinstance(card, list) or not all(isinstance(one, str) for one in card):
+    if not isinstance(card, list) or not all(isinstance(item, str) for item in card):
         faults.append(f"'{path}.card' must be a list of fields of the model card")
         card = []
     beats = stated.get("beats", {})
@@ -337,7 +337,11 @@ def _held_out_in(stated: Any, path: str, faults: list[str]) -> HoldoutGate | Non
 
 
 def _names(columns: Any) -> bool:
-    return isinstance(columns, list) and len(columns) <= MOST_COLUMNS and all(isinstance(one, str) for one in columns)
+    return (
+        isinstance(columns, list)
+        and len(columns) <= MOST_COLUMNS
+        and all(isinstance(column, str) for column in columns)
+    )
 
 
 def _numbers_in(

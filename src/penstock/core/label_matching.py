@@ -138,8 +138,8 @@ class LabelMatching:
             self.unmatched += sum(count for count, _, _ in sums.values())
             return None
         known = wider in self._cells
-        for version, one in sums.items():
-            self._add(wider, version, one)
+        for version, item in sums.items():
+            self._add(wider, version, item)
         return None if known else wider
 
     def _add(self, cell: StratumCell, version: str, more: Sums) -> None:

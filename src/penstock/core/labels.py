@@ -22,7 +22,7 @@ class Priority(IntEnum):
     BATCH = 2
 
 
-PRIORITIES: dict[bytes, Priority] = {one.name.lower().encode(): one for one in Priority}
+PRIORITIES: dict[bytes, Priority] = {item.name.lower().encode(): item for item in Priority}
 """Classes by their names on the wire."""
 
 

@@ -34,7 +34,10 @@ class GatheringState:
 
     def without(self, gateway: str) -> "GatheringState":
         """The same without what a gateway has handed in."""
-        return replace(self, contributions={name: one for name, one in self.contributions.items() if name != gateway})
+        return replace(
+            self,
+            contributions={name: contribution for name, contribution in self.contributions.items() if name != gateway},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,13 @@ def decide(gathering: GatheringState, most: int) -> LearnReference | DiscardCont
 def draw_counts(contributions: Mapping[str, Contribution], most: int) -> dict[str, int]:
     """How many rows of each gateway are taken, ``most`` in all: in proportion to the requests that it has answered. A
     gateway with fewer rows gives all of them, and the others share what it leaves. One that is alone gives all."""
-    left = {name: one for name, one in sorted(contributions.items()) if one.rows}
+    left = {name: item for name, item in sorted(contributions.items()) if item.rows}
     if len(left) == 1:
-        return {name: one.rows for name, one in left.items()}
+        return {name: item.rows for name, item in left.items()}
     taken: dict[str, int] = {}
-    while scarce := [name for name, one in left.items() if one.rows <= _quota(one, left, most - sum(taken.values()))]:
+    while scarce := [
+        name for name, item in left.items() if item.rows <= _quota(item, left, most - sum(taken.values()))
+    ]:
         taken |= {name: left.pop(name).rows for name in scarce}
     return taken | _apportion(left, most - sum(taken.values()))
 
@@ -81,7 +86,7 @@ def _quota(one: Contribution, among: Mapping[str, Contribution], rows: int) -> f
 
 def _apportion(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
     """Divide ``rows`` by the largest remainders of the gateways' quotas."""
-    quotas = {name: _quota(one, left, rows) for name, one in left.items()}
+    quotas = {name: _quota(item, left, rows) for name, item in left.items()}
     given = {name: int(quota) for name, quota in quotas.items()}
     by_remainder = sorted(quotas, key=lambda name: given[name] - quotas[name])
     for name in by_remainder[: rows - sum(given.values()) if given else 0]:
@@ -89,5 +94,5 @@ def _apportion(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
     return {name: number for name, number in given.items() if number}
 
 
-def _weight(one: Contribution) -> int:
-    return max(1, one.answered)
+def _weight(contribution: Contribution) -> int:
+    return max(1, contribution.answered)

@@ -10,7 +10,7 @@ SERVER_FAILURES = frozenset({"internal", "damaged", "not_ready", "overloaded", "
 def count_answered(outcomes: Mapping[str, int]) -> tuple[int, int]:
     """Of requests by how they ended: how many were answered or failed, and how many failed; callers' mistakes left
     out."""
-    failed = sum(outcomes.get(one, 0) for one in SERVER_FAILURES)
+    failed = sum(outcomes.get(item, 0) for item in SERVER_FAILURES)
     return outcomes.get("ok", 0) + failed, failed
 
 

@@ -165,7 +165,7 @@ def _numbers(
 
 def _names(stated: Document, path: str, most: int, values: dict[str, Any], name: str, faults: list[str]) -> None:
     names = stated.get(path.rpartition(".")[2], [])
-    if not isinstance(names, list) or len(names) > most or not all(isinstance(one, str) and one for one in names):
+    if not isinstance(names, list) or len(names) > most or not all(isinstance(item, str) and item for item in names):
         faults.append(f"'{path}' must be a list of at most {most} names")
     elif len(set(names)) < len(names):
         faults.append(f"'{path}' names something twice")

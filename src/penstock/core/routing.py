@@ -71,7 +71,7 @@ class RouteSpec:
     def receivers(self) -> set[str]:
         """Every version that gets requests by this route, mirrored ones included."""
         weighted = {version for version, weight in self.split.items() if weight}
-        return weighted | {rule.version for rule in self.rules} | {one.version for one in self.shadow}
+        return weighted | {rule.version for rule in self.rules} | {item.version for item in self.shadow}
 
 
 # From and to JSON.
@@ -106,7 +106,7 @@ def route_out(route: RouteSpec) -> dict[str, Any]:
         "split": dict(route.split),
         "sticky": f"{_PREFIX}{route.sticky}" if route.sticky else None,
         "rules": [{"header": rule.header, "equals": rule.equals, "version": rule.version} for rule in route.rules],
-        "shadow": [{"version": one.version, "percent": one.percent} for one in route.shadow],
+        "shadow": [{"version": item.version, "percent": item.percent} for item in route.shadow],
         "stable": route.stable,
     }
 
@@ -114,7 +114,7 @@ def route_out(route: RouteSpec) -> dict[str, Any]:
 def stored_out(route: RouteSpec) -> dict[str, Any]:
     """A route with everything that has to be kept."""
     kept = {"salt": route.salt, "watched": route.watched}
-    return {**route_out(route), "ranges": [list(one) for one in route.ranges], **kept}
+    return {**route_out(route), "ranges": [list(item) for item in route.ranges], **kept}
 
 
 def stored_in(values: Document) -> RouteSpec:
@@ -123,7 +123,7 @@ def stored_in(values: Document) -> RouteSpec:
         dict(values["split"]),
         (values["sticky"] or "").removeprefix(_PREFIX),
         tuple(RoutingRule(**rule) for rule in values["rules"]),
-        tuple(ShadowSpec(**one) for one in values["shadow"]),
+        tuple(ShadowSpec(**item) for item in values["shadow"]),
         values["stable"],
         tuple((end, version) for end, version in values["ranges"]),
         values["salt"],
@@ -156,12 +156,12 @@ def _header(stated: Any, where: str, faults: list[str], prefix: str = _PREFIX) -
 
 def _rules(stated: Any, faults: list[str]) -> tuple[RoutingRule, ...]:
     rules = []
-    for one in _list(stated, "rules", MOST_RULES, faults):
-        if not isinstance(one, dict) or set(one) != {"header", "equals", "version"}:
+    for item in _list(stated, "rules", MOST_RULES, faults):
+        if not isinstance(item, dict) or set(item) != {"header", "equals", "version"}:
             faults.append("'rules': each must have 'header', 'equals' and 'version'")
             continue
-        header = _header(one["header"], "rules", faults, prefix="")
-        equals, version = one["equals"], one["version"]
+        header = _header(item["header"], "rules", faults, prefix="")
+        equals, version = item["equals"], item["version"]
         if not isinstance(equals, str) or len(equals) > MOST_VALUE or not is_readable(equals):
             faults.append(f"'rules': 'equals' must be a text of at most {MOST_VALUE} characters")
         if not isinstance(version, str) or not is_version(version):
@@ -172,17 +172,17 @@ def _rules(stated: Any, faults: list[str]) -> tuple[RoutingRule, ...]:
 
 def _shadows(stated: Any, faults: list[str]) -> tuple[ShadowSpec, ...]:
     shadows = []
-    for one in _list(stated, "shadow", MOST_VERSIONS, faults):
-        if not isinstance(one, dict) or not {"version"} <= set(one) <= {"version", "percent"}:
+    for item in _list(stated, "shadow", MOST_VERSIONS, faults):
+        if not isinstance(item, dict) or not {"version"} <= set(item) <= {"version", "percent"}:
             faults.append("'shadow': each must have 'version' and 'percent'")
             continue
-        percent = one.get("percent", 100)
+        percent = item.get("percent", 100)
         if type(percent) not in (int, float) or not 0 <= percent <= 100:
             faults.append("'shadow': 'percent' must be a number from 0 to 100")
-        if not isinstance(one["version"], str) or not is_version(one["version"]):
+        if not isinstance(item["version"], str) or not is_version(item["version"]):
             faults.append("'shadow': 'version' must be a version")
-        shadows.append(ShadowSpec(one["version"], percent))
-    if len({str(one.version) for one in shadows}) < len(shadows):
+        shadows.append(ShadowSpec(item["version"], percent))
+    if len({str(shadow.version) for shadow in shadows}) < len(shadows):
         faults.append("'shadow' must name each version once")
     return tuple(shadows)
 
@@ -306,7 +306,7 @@ class SplitTable:
 
     def __init__(self, model: str, route: RouteSpec, targets: Mapping[str, Any]) -> None:
         ranges = [(end, targets[version]) for end, version in route.ranges]
-        joined = [one for one, after in zip(ranges, [*ranges[1:], (0, None)], strict=True) if one[1] is not after[1]]
+        joined = [item for item, after in zip(ranges, [*ranges[1:], (0, None)], strict=True) if item[1] is not after[1]]
         self._ends = [end for end, _ in joined[:-1]]
         self._targets = [answer for _, answer in joined]
         self._last = joined[-1][1]

@@ -60,13 +60,17 @@ def select_gateways(members: Collection[GatewayShare], me: str, home: str) -> Ga
     """The gateways that the gateway ``me`` asks, which has the files of ``home``: of each other home one that is
     alive."""
     homes, asked = {home}, list[str]()
-    others = sorted((one for one in members if one.id != me), key=lambda one: one.id)
-    for one in others:
-        if one.silent_s <= SILENT_S and (one.home not in homes or not one.home):
-            homes.add(one.home)
-            asked.append(one.id)
-    silent = [one for one in others if SILENT_S < one.silent_s <= ENDED_S and (one.home not in homes or not one.home)]
-    return GatewaySelection(tuple(asked), {one.id: _silent(one.silent_s) for one in silent})
+    others = sorted((member for member in members if member.id != me), key=lambda item: item.id)
+    for other in others:
+        if other.silent_s <= SILENT_S and (other.home not in homes or not other.home):
+            homes.add(other.home)
+            asked.append(other.id)
+    silent = [
+        other
+        for other in others
+        if SILENT_S < other.silent_s <= ENDED_S and (other.home not in homes or not other.home)
+    ]
+    return GatewaySelection(tuple(asked), {item.id: _silent(item.silent_s) for item in silent})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class RequestProgress:
 
 def missing_gateways(asked: Sequence[str], progress: RequestProgress) -> dict[str, str] | None:
     """Why gateways that were asked give nothing; None while there is something to wait for."""
-    found = {one: _reason_missing(one, progress) for one in asked if one not in progress.answered}
+    found = {item: _reason_missing(item, progress) for item in asked if item not in progress.answered}
     return None if "" in found.values() else found
 
 
@@ -108,8 +112,8 @@ def gateway_limit(most: RowAmount, gateways: int) -> RowAmount:
 def even_amounts(amounts: Mapping[str, RowAmount], most: RowAmount) -> dict[str, RowAmount]:
     """How much of each gateway is taken, so that all together are within ``most``: a gateway that has less than an even
     share gives everything, and leaves the rest of its share to the others."""
-    rows = _even_shares({name: one.rows for name, one in amounts.items()}, most.rows)
-    sizes = _even_shares({name: one.size for name, one in amounts.items()}, most.size)
+    rows = _even_shares({name: amount.rows for name, amount in amounts.items()}, most.rows)
+    sizes = _even_shares({name: amount.size for name, amount in amounts.items()}, most.size)
     return {name: RowAmount(rows[name], sizes[name]) for name in amounts}
 
 

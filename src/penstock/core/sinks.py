@@ -54,8 +54,8 @@ def sinks_in(stated: Any, faults: list[str]) -> dict[str, SinkSpec]:
         faults.append(f"'sinks' must be an object of at most {MOST_SINKS}")
         return {}
     found = {}
-    for name, one in stated.items():
-        spec = _sink(one, f"sinks.{name}", faults)
+    for name, item in stated.items():
+        spec = _sink(item, f"sinks.{name}", faults)
         if not isinstance(name, str) or not NAME.fullmatch(name):
             faults.append(f"'sinks.{str(name)[:64]}' is not a valid name for a sink")
         elif spec is not None:
@@ -87,7 +87,7 @@ def _is_valid(kind: str, word: str, value: Any, wanted: type) -> bool:
     if wanted is float:
         return type(value) in (int, float) and 0 < value <= 86_400
     if wanted is list:
-        return isinstance(value, list) and bool(value) and all(isinstance(one, str) and one for one in value)
+        return isinstance(value, list) and bool(value) and all(isinstance(item, str) and item for item in value)
     if not isinstance(value, str) or not value or not value.isprintable():
         return False
     if (kind, word) in _CHOICES:

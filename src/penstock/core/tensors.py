@@ -70,7 +70,7 @@ class Tensor:
     def to_json(self) -> dict[str, Any]:
         """The tensor as JSON values for people; what JSON does not have becomes text, and long texts are cut."""
         values = self.data.astype(np.float64) if self.data.dtype.kind == "f" else self.data
-        flat = [_json_value(one) for one in values.ravel().tolist()]
+        flat = [_json_value(item) for item in values.ravel().tolist()]
         shape = list(self.data.shape)
         return {"name": self.name, "datatype": self.datatype, "shape": shape, "data": flat}
 

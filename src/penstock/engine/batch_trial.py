@@ -68,7 +68,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> RunCost:
     try:
         feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
         alone = _split_rows(feeds, rows)
-        difference = output_difference(attempt(feeds), [attempt(one) for one in alone], [1] * rows)
+        difference = output_difference(attempt(feeds), [attempt(item) for item in alone], [1] * rows)
     except (Fault, MemoryError, ValueError):
         raise RowsDiffer("no synthetic rows were answered together") from None
     if difference:
@@ -91,7 +91,7 @@ def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: in
         if time.perf_counter_ns() + each_ns > until_ns:
             return
         try:
-            parts = [attempt(one) for one in _split_rows(feeds, rows)]
+            parts = [attempt(row) for row in _split_rows(feeds, rows)]
         except (Fault, MemoryError, ValueError):
             continue
         if difference := _variant_difference(attempt, feeds, parts):
@@ -119,7 +119,7 @@ def _split_rows(feeds: Feeds, rows: int) -> list[Feeds]:
 
 def _join_rows(apart: Sequence[Feeds]) -> Feeds:
     """The rows of several in one; with large rows that costs more than the run."""
-    return {name: np.concatenate([one[name] for one in apart]) for name in apart[0]}
+    return {name: np.concatenate([item[name] for item in apart]) for name in apart[0]}
 
 
 def output_difference(

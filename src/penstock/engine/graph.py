@@ -82,7 +82,9 @@ class GraphInterface:
         before a run. Only where the first dimension of every input is free."""
         if not self.inputs or any(tensor.dims[:1] != (-1,) for tensor in self.inputs):
             return self
-        outputs = tuple(replace(one, shape=(None, *one.shape[1:])) if one.shape else one for one in self.outputs)
+        outputs = tuple(
+            replace(output, shape=(None, *output.shape[1:])) if output.shape else output for output in self.outputs
+        )
         return replace(self, outputs=outputs)
 
 

@@ -19,7 +19,9 @@ def result_types(domain: str, operator: str, index: int, given: Callable[[int], 
     if schema is None or not schema.outputs:
         return None
     variable = _formal(schema.outputs, index).typeStr
-    allowed = {one.type_param_str: frozenset(one.allowed_type_strs) for one in schema.type_constraints}
+    allowed = {
+        constraint.type_param_str: frozenset(constraint.allowed_type_strs) for constraint in schema.type_constraints
+    }
     if variable not in allowed:
         return frozenset({variable})
     same = (given(place) for place, formal in enumerate(schema.inputs) if formal.typeStr == variable)

@@ -48,7 +48,7 @@ def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
         except (Fault, MemoryError) as error:
             refusal = refusal if cases else str(error)
             continue
-        same = [one["sha256"] for one in first] == [one["sha256"] for one in second]
+        same = [item["sha256"] for item in first] == [item["sha256"] for item in second]
         cases.append({"inputs": name, "deterministic": same, "outputs": first})
     if not cases:
         raise ProbeFailed(refusal)
@@ -107,7 +107,7 @@ def _number(value: Any) -> Any:
 
 
 def _difference(expected: list[Document], answers: list[Document]) -> str:
-    if [one["name"] for one in expected] != [one["name"] for one in answers]:
+    if [item["name"] for item in expected] != [answer["name"] for answer in answers]:
         return "its outputs have other names"
     for wanted, got in zip(expected, answers, strict=True):
         if (wanted["datatype"], wanted["shape"]) != (got["datatype"], got["shape"]):

@@ -114,7 +114,7 @@ def _rows(data: Array, batching: bool) -> Array:
 
 
 def _texts(values: Array) -> NDArray[np.float64]:
-    return np.array([text_token(one) for one in values.tolist()], np.float64)
+    return np.array([text_token(value) for value in values.tolist()], np.float64)
 
 
 def text_token(value: Any) -> float:

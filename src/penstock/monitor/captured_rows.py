@@ -83,7 +83,7 @@ class CapturedRows:
         write(CapturedRequest({**owner, "tensors": []}, b"").pack())
         written = RowAmount()
         for record in _newest_within(
-            (one for path in paths for one in self._select_from(path, selection)), total, most
+            (item for path in paths for item in self._select_from(path, selection)), total, most
         ):
             packed = record.pack()
             write(packed)
@@ -166,7 +166,9 @@ def labelled_rows(found: Iterable[CapturedRequest], most: int) -> LabelledRows |
         inputs, labels = record.arrays()["inputs"], record.labels
         if labels and _has_form(inputs, parts[0][0] if parts else inputs, len(labels)):
             tensors = record.head["tensors"]
-            datatypes = datatypes or {one["name"]: one["datatype"] for one in tensors if one["side"] == "inputs"}
+            datatypes = datatypes or {
+                tensor["name"]: tensor["datatype"] for tensor in tensors if tensor["side"] == "inputs"
+            }
             parts.append((inputs, labels))
             total += len(labels)
     return _concatenate(parts, datatypes) if parts else None

@@ -67,8 +67,8 @@ class RowValues:
 
 def concatenate(parts: Sequence[RowValues]) -> RowValues:
     """Concatenate rows with the same columns."""
-    labels = tuple([value for one in parts for value in one.labels[index]] for index in range(len(parts[0].labels)))
-    return RowValues(np.concatenate([one.numbers for one in parts]), labels)
+    labels = tuple([value for part in parts for value in part.labels[index]] for index in range(len(parts[0].labels)))
+    return RowValues(np.concatenate([part.numbers for part in parts]), labels)
 
 
 class Columns:
@@ -103,13 +103,13 @@ class Columns:
     def tensors(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the columns of each tensor that has one for each value."""
         one_by_one = (TensorForm.NUMBERS, TensorForm.LABELS)
-        return {one.tensor: one.numbers or one.labels for one in self._columns if one.form in one_by_one}
+        return {column.tensor: column.numbers or column.labels for column in self._columns if column.form in one_by_one}
 
     def scores(self, tensors: Sequence[Tensor]) -> Floats | None:
         """Return the scores [rows, classes] of the first tensor of scores, else the first numbers; None without
         either."""
         for form in (TensorForm.SCORES, TensorForm.NUMBERS):
-            name = next((one.tensor for one in self._columns if one.form is form), None)
+            name = next((column.tensor for column in self._columns if column.form is form), None)
             data = next((tensor.data for tensor in tensors if tensor.name == name), None)
             if data is not None and self.batching and data.ndim and len(data):
                 return data.reshape(len(data), -1).astype(np.float64)
@@ -190,7 +190,7 @@ def _output(spec: TensorSpec, batching: bool) -> Column:
 
 
 def _summary(spec: TensorSpec) -> Column:
-    return Column(spec.name, TensorForm.SUMMARY, tuple(f"{spec.name}.{one}" for one in SUMMARIES))
+    return Column(spec.name, TensorForm.SUMMARY, tuple(f"{spec.name}.{item}" for item in SUMMARIES))
 
 
 def _names(tensor: str, width: int, names: Sequence[str]) -> tuple[str, ...]:

@@ -68,9 +68,11 @@ def profile(
     output_rows: list[RowValues] = []
     predictions: list[tuple[Answers | None, Floats | None, int]] = []
     for start in range(0, total, BATCH):
-        part = [Tensor(one.name, one.datatype, one.data[start : start + BATCH]) for one in tensors]
+        part = [Tensor(tensor.name, tensor.datatype, tensor.data[start : start + BATCH]) for tensor in tensors]
         arrays = model.run(signature.bind(part).feeds, wanted)
-        answers = [Tensor(spec.name, spec.datatype, one) for spec, one in zip(signature.outputs, arrays, strict=True)]
+        answers = [
+            Tensor(spec.name, spec.datatype, array) for spec, array in zip(signature.outputs, arrays, strict=True)
+        ]
         rows, answered = inputs(part), outputs(answers)
         if rows is None or answered is None:
             raise InvalidInput("the data does not fit the model's inputs")
@@ -114,8 +116,8 @@ class _PredictionQuality:
         """Add one batch: the answers, the scores [rows, classes] and the labels [rows]."""
         right = None
         if answers is not None and truth is not None and answers.form != NUMBER:
-            tokens = [label_token(one, answers.form) for one in truth.tolist()]
-            right = np.array([one == float(answer) for one, answer in zip(tokens, answers.values, strict=True)])
+            tokens = [label_token(item, answers.form) for item in truth.tolist()]
+            right = np.array([token == float(answer) for token, answer in zip(tokens, answers.values, strict=True)])
             self._right.append(right)
         probabilities = None if scores is None or scores.shape[1] < 2 else confidence_of(scores)
         if probabilities is None or scores is None or answers is None:

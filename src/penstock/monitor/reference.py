@@ -112,8 +112,8 @@ def reference_out(reference: Reference) -> Document:
         "version": VERSION,
         "source": reference.source,
         "rows": reference.rows,
-        "inputs": [_feature_out(one) for one in reference.inputs],
-        "outputs": [_feature_out(one) for one in reference.outputs],
+        "inputs": [_feature_out(item) for item in reference.inputs],
+        "outputs": [_feature_out(output) for output in reference.outputs],
         "joint": None
         if joint is None
         else {
@@ -122,7 +122,7 @@ def reference_out(reference: Reference) -> Document:
             "feature": _feature_out(joint.feature),
         },
         "confidence": None if reference.confidence is None else asdict(reference.confidence),
-        "slices": [asdict(one) for one in reference.slices],
+        "slices": [asdict(slice_) for slice_ in reference.slices],
         "errors": reference.errors,
     }
 
@@ -133,15 +133,17 @@ def reference_in(values: Mapping[str, Any]) -> Reference:
     return Reference(
         values["source"],
         values["rows"],
-        tuple(_feature_in(one) for one in values["inputs"]),
-        tuple(_feature_in(one) for one in values["outputs"]),
+        tuple(_feature_in(item) for item in values["inputs"]),
+        tuple(_feature_in(output) for output in values["outputs"]),
         None
         if joint is None
         else JointDistribution(
             tuple(joint["middle"]), tuple(tuple(row) for row in joint["directions"]), _feature_in(joint["feature"])
         ),
         confidence_in(values.get("confidence") or values.get("sureness")),
-        tuple(ReferenceSlice(one["key"], tuple(map(tuple, one["counts"]))) for one in values.get("slices", [])),
+        tuple(
+            ReferenceSlice(slice_["key"], tuple(map(tuple, slice_["counts"]))) for slice_ in values.get("slices", [])
+        ),
         None if values.get("errors") is None else (values["errors"][0], values["errors"][1]),
     )
 

@@ -48,18 +48,21 @@ def _with_variation(reference: Reference, places: Sequence[Places], times: Float
     """Add the variation of each column over time: by the hours of its rows, or else by their order."""
     features = reference.features
     variation = [
-        seasonal_variation(chunk_places(one, feature.bins.width)) for one, feature in zip(places, features, strict=True)
+        seasonal_variation(chunk_places(place, feature.bins.width))
+        for place, feature in zip(places, features, strict=True)
     ]
     if not any(variation):
         return reference
     hours = 0 if times is None else distinguishable_hours(times)
     if times is None or not hours:
         return _with_features(
-            reference, [replace(one, seasonal_variation=by) for one, by in zip(features, variation, strict=True)]
+            reference, [replace(item, seasonal_variation=by) for item, by in zip(features, variation, strict=True)]
         )
     which = hours_of(times, hours)
-    counted = [_by_hour(one, which, feature.bins.width, hours) for one, feature in zip(places, features, strict=True)]
-    return _with_features(reference, [replace(one, hours=by) for one, by in zip(features, counted, strict=True)])
+    counted = [
+        _by_hour(place, which, feature.bins.width, hours) for place, feature in zip(places, features, strict=True)
+    ]
+    return _with_features(reference, [replace(item, hours=by) for item, by in zip(features, counted, strict=True)])
 
 
 def _by_hour(places: Places, which: Places, width: int, hours: int) -> tuple[tuple[int, ...], ...]:
@@ -88,7 +91,7 @@ def _slices(
         cells += width * total
         chosen = [own == place for place in range(width)]
         counts = [
-            tuple(count for one, at in zip(features, places, strict=True) for count in counts_of(at[rows], one.bins))
+            tuple(count for item, at in zip(features, places, strict=True) for count in counts_of(at[rows], item.bins))
             for rows in chosen
         ]
         found.append(ReferenceSlice(feature.bins.name, tuple(counts)))

@@ -27,7 +27,7 @@ def distinct_names(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
     taken, found = {*names[1], JOINT}, []
     for name in names[0]:
         tries = (name, *(f"{name} (input{number})" for number in ("", *range(2, len(names[0]) + 2))))
-        chosen = next(one for one in tries if one not in taken)
+        chosen = next(item for item in tries if item not in taken)
         taken.add(chosen)
         found.append(chosen)
     return found

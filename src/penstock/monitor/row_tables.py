@@ -58,7 +58,7 @@ def _write(batches: Iterable[Sequence[CapturedRequest]], version: str, output: P
     total, writer = 0, None
     try:
         for batch in batches:
-            lines = [line for one in batch for line in _lines(one, version)]
+            lines = [line for item in batch for line in _lines(item, version)]
             if not lines:
                 continue
             table = pa.Table.from_pylist(lines, None if writer is None else writer.schema)
@@ -74,15 +74,15 @@ def _write(batches: Iterable[Sequence[CapturedRequest]], version: str, output: P
     return total
 
 
-def _lines(one: CapturedRequest, version: str) -> Iterator[dict[str, Any]]:
-    arrays, head = one.arrays(), one.head
+def _lines(request: CapturedRequest, version: str) -> Iterator[dict[str, Any]]:
+    arrays, head = request.arrays(), request.head
     tensors = {**arrays["inputs"], **{f"output:{name}": data for name, data in arrays["outputs"].items()}}
-    for row in range(one.rows):
-        line = {"id": one.id, "row": row, "at": head["at"], "version": version, "route": head["route"]}
-        label = one.labels[row] if row < len(one.labels) else None
+    for row in range(request.rows):
+        line = {"id": request.id, "row": row, "at": head["at"], "version": version, "route": head["route"]}
+        label = request.labels[row] if row < len(request.labels) else None
         line["label"] = None if label is None or np.isnan(label) else label
         for name, data in tensors.items():
-            value = data[row] if data.ndim and len(data) == one.rows else data
+            value = data[row] if data.ndim and len(data) == request.rows else data
             line[name] = value.tolist() if isinstance(value, np.ndarray) and value.ndim else _scalar(value)
         yield line
 

@@ -84,10 +84,10 @@ class RegionLayout:
         confidence, slices = at, []
         at += 0 if reference.confidence is None else SCORE_BINS
         names = [feature.bins.name for feature in reference.inputs]
-        for one in reference.slices:
-            if one.key in keys:
-                slices.append(SliceCells(names.index(one.key), len(one.counts), at))
-                at += len(one.counts) * columns
+        for slice_ in reference.slices:
+            if slice_.key in keys:
+                slices.append(SliceCells(names.index(slice_.key), len(slice_.counts), at))
+                at += len(slice_.counts) * columns
         numbers = sum(feature.bins.kind is FeatureKind.NUMERIC for feature in reference.inputs)
         constants = tuple(index for index, feature in enumerate(reference.inputs) if feature.bins.constants)
         end = at + SUMS * numbers

@@ -190,12 +190,12 @@ class CaseResult:
 
 def case_result(case: SelfTestCase, outcomes: Sequence[StreamResult], budget: float = BUDGET) -> CaseResult:
     """Return the finding of a case from the outcomes of its streams."""
-    delays = [one.delay for one in outcomes if one.delay is not None]
+    delays = [outcome.delay for outcome in outcomes if outcome.delay is not None]
     return CaseResult(
         case,
         len(outcomes),
-        sum(one.unchanged_rows for one in outcomes),
-        sum(one.false_alarms for one in outcomes),
+        sum(outcome.unchanged_rows for outcome in outcomes),
+        sum(outcome.false_alarms for outcome in outcomes),
         len(delays),
         sum(delays) / len(delays) if delays else None,
         float(np.std(delays)) / len(delays) ** 0.5 if delays else 0.0,

@@ -27,16 +27,16 @@ class Slices:
         self._widths = [feature.bins.width for feature in features]
         self._names = [feature.bins.name for feature in features]
         self._labels = {feature.bins.name: feature.bins.labels() for feature in reference.inputs}
-        self._keys: list[ReferenceSlice] = [one for one in reference.slices if one.key in keys]
+        self._keys: list[ReferenceSlice] = [slice_ for slice_ in reference.slices if slice_.key in keys]
         self._starts = np.concatenate([[0], np.cumsum(self._widths)]).tolist()
         self._values: list[tuple[int, int]] = [
             (key, value)
-            for key, one in enumerate(self._keys)
-            for value, counts in enumerate(one.counts)
+            for key, item in enumerate(self._keys)
+            for value, counts in enumerate(item.counts)
             if sum(counts[: self._widths[0]]) >= LEAST_IN_SLICE
         ]
         usual = [column for key, value in self._values for column in self._columns(self._keys[key].counts[value])]
-        self._panel = ColumnPanel(usual, [allowance(one, len(usual)) for one in usual])
+        self._panel = ColumnPanel(usual, [allowance(item, len(usual)) for item in usual])
         self._usual = usual
 
     def __len__(self) -> int:

@@ -204,7 +204,7 @@ def _seconds(column: Array, rows: int) -> Floats | None:
         if column.dtype.kind == "M":
             return column.astype("datetime64[us]").astype(np.float64) / 1e6
         if column.dtype.kind in "OSU":
-            return np.array([_epoch(str(one)) for one in column.tolist()])
+            return np.array([_epoch(str(item)) for item in column.tolist()])
         numbers = column.astype(np.float64)
     except (ValueError, TypeError):
         return None

@@ -96,11 +96,11 @@ class VersionMonitor:
             for share in (DRIFT_SHARE, QUALITY_SHARE, SLICES_SHARE)
         )
         changes = _with_threshold(
-            drift.budget, [self._describe_drift(one) for one in self._drift.evaluate(fresh, drift)]
+            drift.budget, [self._describe_drift(item) for item in self._drift.evaluate(fresh, drift)]
         )
-        by_kind = [counts_by_kind(one, counts) for one, counts in zip(self.reference.inputs, fresh, strict=False)]
+        by_kind = [counts_by_kind(item, counts) for item, counts in zip(self.reference.inputs, fresh, strict=False)]
         violated = self._quality.evaluate(by_kind, quality, self._has_increased)
-        changes += _with_threshold(quality.budget, [self._describe_violation(one) for one in violated])
+        changes += _with_threshold(quality.budget, [self._describe_violation(item) for item in violated])
         if len(self._slices):
             changes += _with_threshold(slices.budget, self._slices.evaluate(counted, last, slices))
         return changes
@@ -123,7 +123,7 @@ class VersionMonitor:
     def _slide(self, counted: RegionCounts, now: float) -> None:
         span, last = self.policy.window_s, self._window[-1][0]
         if now < last:  # the clock was set back: move the window with it
-            self._window = deque((at - last + now, one) for at, one in self._window)
+            self._window = deque((at - last + now, item) for at, item in self._window)
         if now - self._window[-1][0] >= span / LOOKS:
             self._window.append((now, counted))
         while len(self._window) > 1 and self._window[1][0] <= now - span:

@@ -255,7 +255,9 @@ class Registry:
 
 def _needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
     return [
-        one for one in model.versions.values() if one.content.digest in needed or one.state is VersionState.ADMITTED
+        version
+        for version in model.versions.values()
+        if version.content.digest in needed or version.state is VersionState.ADMITTED
     ]
 
 

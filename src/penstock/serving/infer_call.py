@@ -228,7 +228,9 @@ class InferCall:
     def input_bytes(self) -> int:
         """The size of the inputs."""
         inputs = self.inputs
-        return len(inputs) if isinstance(inputs, bytes) else sum([one.data.nbytes + one.text_bytes for one in inputs])
+        return (
+            len(inputs) if isinstance(inputs, bytes) else sum([item.data.nbytes + item.text_bytes for item in inputs])
+        )
 
     def fail(self, error: Exception) -> None:
         """End with a fault; an exception that is no fault is a bug, which is logged and answered as ``Internal``."""

@@ -80,7 +80,7 @@ class ModelLoader:
     async def apply(self, desired: Desired) -> None:
         """Serve exactly this: new and changed versions are loaded first, then what is left over is unloaded."""
         async with self._one_at_a_time:
-            wanted = {(model.name, one.version): one for model in desired.models for one in model.versions}
+            wanted = {(model.name, item.version): item for model in desired.models for item in model.versions}
             for spec in desired.models:
                 if spec.transition == RESOURCES:
                     await self._unload_first(desired, spec)
@@ -268,9 +268,9 @@ class ModelLoader:
         self._on_status(tuple(self._statuses.values()))
 
     def _of(self, spec: ModelSpec) -> tuple[dict[str, LoadedVersion], dict[str, VersionStatus]]:
-        loaded = {version: one for (model, version), one in self._loaded.items() if model == spec.name}
-        statuses = {version: one for (model, version), one in self._statuses.items() if model == spec.name}
-        return {version: one for version, one in loaded.items() if version in statuses}, statuses
+        loaded = {version: item for (model, version), item in self._loaded.items() if model == spec.name}
+        statuses = {version: status for (model, version), status in self._statuses.items() if model == spec.name}
+        return {version: item for version, item in loaded.items() if version in statuses}, statuses
 
 
 def _release_memory(versions: Sequence[LoadedVersion]) -> None:

@@ -54,7 +54,9 @@ class Router:
         vote_round: str = "",
     ) -> None:
         shadows = [
-            (loaded[one.version], one.percent / 100) for one in route.shadow if one.percent and one.version in loaded
+            (loaded[item.version], item.percent / 100)
+            for item in route.shadow
+            if item.percent and item.version in loaded
         ]
 
         def decision(target: LoadedVersion, reason: Route) -> RouteDecision:
@@ -67,7 +69,7 @@ class Router:
             return target, reason, (*counters, *mirrors)
 
         self.default = decision(stable, Route.STABLE)
-        canaries = {version: decision(one, Route.CANARY) for version, one in loaded.items() if one is not stable}
+        canaries = {version: decision(item, Route.CANARY) for version, item in loaded.items() if item is not stable}
         self._points = SplitTable(
             model, route, {version: canaries.get(version, self.default) for version in route.split}
         )

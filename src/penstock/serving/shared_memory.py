@@ -212,7 +212,7 @@ class SharedRegions:
             return
         read = found.st_mtime_ns, found.st_ino
         if read != self._read:
-            self._regions = {one["name"]: SharedRegion(**one) for one in json.loads(file.read_text())}
+            self._regions = {load["name"]: SharedRegion(**load) for load in json.loads(file.read_text())}
             self._read = read
 
     @contextmanager
@@ -228,7 +228,7 @@ class SharedRegions:
             except Exception:
                 self._regions = before
                 raise
-            write_atomically(file, json.dumps([asdict(one) for one in self._regions.values()]))
+            write_atomically(file, json.dumps([asdict(region) for region in self._regions.values()]))
             self._read = None
             self._refresh(file)
 

@@ -50,15 +50,15 @@ class VersionInfo:
         """
         if requested is None:
             return self.output_names
-        for one in requested:
-            self.signature.output(one.name)
-        return [one.name for one in requested]
+        for item in requested:
+            self.signature.output(item.name)
+        return [item.name for item in requested]
 
     def output_bytes(self, rows: int, requested: Sequence[RequestedOutput] | None) -> int:
         """What the outputs of so many rows take at least: those whose size the signature fixes, in bytes."""
         if requested is None:
             return rows * self.row_bytes
-        specs = [self.signature.output(one.name) for one in requested]
+        specs = [self.signature.output(item.name) for item in requested]
         return rows * _row_bytes(specs, self.signature.batching)
 
     def tensors(self, arrays: Sequence[Array]) -> list[Tensor]:
@@ -69,9 +69,10 @@ class VersionInfo:
         """The outputs that were asked for, of ``arrays`` in the order of ``names``; encoders give them other forms."""
         if requested is None:
             return self.tensors(arrays)
-        datatypes = [self.signature.output(one.name).datatype for one in requested]
+        datatypes = [self.signature.output(item.name).datatype for item in requested]
         return [
-            Tensor(one.name, datatype, array) for one, datatype, array in zip(requested, datatypes, arrays, strict=True)
+            Tensor(item.name, datatype, array)
+            for item, datatype, array in zip(requested, datatypes, arrays, strict=True)
         ]
 
 

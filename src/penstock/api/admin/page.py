@@ -41,7 +41,7 @@ def page(
 ) -> str:
     """Return the page as HTML; ``models`` are the registry's documents, empty if it does not answer."""
     state = "ready" if readiness.ready else f"not ready: {readiness.reason}"
-    documents = {(model["name"], one["version"]): one for model in models for one in model["versions"]}
+    documents = {(model["name"], version["version"]): version for model in models for version in model["versions"]}
     versions = [_version(status, documents.get((status.model, status.version), {})) for status in statuses]
     processes = [(str(index), str(pid or "-"), _colour_state(name)) for index, (pid, name) in enumerate(workers)]
     return "".join(

@@ -140,7 +140,7 @@ class GrpcAnswerTemplate:
         else:
             tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
             placed = _places(call)
-            work.add_copied(sum([one.data.nbytes for index, one in enumerate(tensors) if index not in placed]))
+            work.add_copied(sum([item.data.nbytes for index, item in enumerate(tensors) if index not in placed]))
             described = _region_outputs(call, tensors, work) if placed else self._description(tensors)
         call_id = call.id.encode()
         parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id, described]
@@ -226,14 +226,14 @@ def _typed_output(call: InferCall, index: int, tensor: Tensor, work: RequestWork
 
 def _is_plain(call: InferCall) -> bool:
     """Whether every output is asked for as the model gives it."""
-    return call.requested is None or not any(one.classes or one.into is not None for one in call.requested)
+    return call.requested is None or not any(item.classes or item.into is not None for item in call.requested)
 
 
 def _places(call: InferCall) -> frozenset[int]:
     """The outputs that belong into shared memory."""
     if call.requested is None:
         return frozenset()
-    return frozenset(index for index, one in enumerate(call.requested) if one.into is not None)
+    return frozenset(index for index, item in enumerate(call.requested) if item.into is not None)
 
 
 def _region_outputs(call: InferCall, tensors: list[Tensor], work: RequestWork) -> bytes:

@@ -72,7 +72,7 @@ class Http2Server:
             sockets = _bound(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
-        self._acceptors = [Acceptor(one, self._accept, context, self._evict) for one in sockets]
+        self._acceptors = [Acceptor(item, self._accept, context, self._evict) for item in sockets]
         self._sweeping = loop.create_task(self._sweep())
         number: int = sockets[0].getsockname()[1]
         return number
@@ -133,7 +133,7 @@ class Http2Server:
         victim = self._oldest_without_preface()
         if victim is None:
             now = monotonic_ns()
-            victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle(now)), None)
+            victim = next((item for item in islice(self._connections, EVICTION_SCAN) if item.is_idle(now)), None)
         if victim is not None:
             self.connection_closed(victim)
             victim.dismiss()

@@ -52,7 +52,7 @@ class InferContext:
             GrpcAnswerTemplate(loaded.identity.model, loaded.identity.version, self.plane.limits),
             AnswerSizes(loaded),
             facts,
-            tuple([response_blocks.GRPC + one for one in facts]),
+            tuple([response_blocks.GRPC + fact for fact in facts]),
             tuple([_parameters(pairs) for pairs in by_route]),
         )
 

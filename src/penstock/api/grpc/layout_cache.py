@@ -95,7 +95,7 @@ class LayoutCache:
             return
         raw = parsed.message
         alike = [layout, *(self._known.get(len(raw)) or [])][:MAX_ALIKE]
-        self._known.put(len(raw), alike, sum([len(one.start) + len(one.middle) for one in alike]))
+        self._known.put(len(raw), alike, sum([len(item.start) + len(item.middle) for item in alike]))
 
 
 def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | None:
@@ -103,7 +103,7 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | Non
     request, raw, tensors = parsed.request, parsed.message, message.tensors
     if message.typed or message.closing or not tensors or len(parsed.raw_contents) != len(tensors):
         return None
-    if any(one.into is not None for one in message.requested or ()):
+    if any(item.into is not None for item in message.requested or ()):
         return None  # what is in shared memory may be elsewhere the next time
     if any(tensor.datatype not in PLAIN for tensor in tensors):
         return None
@@ -121,8 +121,8 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | Non
     if values is None or values[0][0] > MAX_LAYOUT:
         return None
     inputs = tuple(
-        (one.name, one.datatype, NUMPY_TYPES[one.datatype], one.data.size, begin, one.data.shape)
-        for one, (_, begin, _) in zip(tensors, values, strict=True)
+        (item.name, item.datatype, NUMPY_TYPES[item.datatype], item.data.size, begin, item.data.shape)
+        for item, (_, begin, _) in zip(tensors, values, strict=True)
     )
     heads = tuple((tag, begin, raw[tag:begin]) for tag, begin, _ in values)
     target = request.model_name, request.model_version

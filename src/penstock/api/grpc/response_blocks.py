@@ -22,7 +22,7 @@ def percent(text: str) -> bytes:
     raw = text.encode("utf-8", "replace")
     if raw.isascii() and raw.decode().isprintable() and b"%" not in raw:
         return raw
-    return b"".join(bytes((one,)) if 32 <= one < 127 and one != 37 else b"%%%02X" % one for one in raw)
+    return b"".join(bytes((item,)) if 32 <= item < 127 and item != 37 else b"%%%02X" % item for item in raw)
 
 
 def metadata(pairs: Any) -> bytes:

@@ -97,14 +97,19 @@ class InferenceServicer:
         lines = self._plane.queries.index(request.ready)
         line = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
-            models=[line(name=one.name, version=one.version, state=one.state, reason=one.reason) for one in lines]
+            models=[line(name=item.name, version=item.version, state=item.state, reason=item.reason) for item in lines]
         )
 
     def _regions(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:
         response = pb.SystemSharedMemoryStatusResponse()
-        for one in self._plane.regions.status(request.name):
-            region = response.regions[one.name]
-            region.name, region.key, region.offset, region.byte_size = one.name, one.key, one.offset, one.byte_size
+        for status in self._plane.regions.status(request.name):
+            region = response.regions[status.name]
+            region.name, region.key, region.offset, region.byte_size = (
+                status.name,
+                status.key,
+                status.offset,
+                status.byte_size,
+            )
         return response
 
     def _register(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:

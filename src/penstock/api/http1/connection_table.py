@@ -124,7 +124,7 @@ class ConnectionTable:
         """Close one connection to free its place: the oldest without a complete head, else an idle one."""
         victim = next(iter(self._headless), None)
         if victim is None:
-            victim = next((one for one in islice(self._connections, EVICTION_SCAN) if one.is_idle()), None)
+            victim = next((item for item in islice(self._connections, EVICTION_SCAN) if item.is_idle()), None)
         if victim is not None:
             self.evicted += 1
             self.remove(victim)

@@ -188,7 +188,7 @@ def _length(fields: dict[bytes, bytes], http10: bool) -> int:
 def _check_chunked(coding: bytes) -> None:
     if coding == b"chunked":
         return
-    codings = [one.strip() for one in coding.split(b",")]
+    codings = [item.strip() for item in coding.split(b",")]
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
         raise HeadError(400, "the transfer coding of a request must be chunked")
     raise HeadError(501, "no transfer coding but chunked is known here; use content-encoding to compress")
@@ -198,7 +198,7 @@ def _is_kept_alive(fields: dict[bytes, bytes], http10: bool) -> bool:
     stated = fields.get(b"connection")
     if stated is None:
         return not http10
-    options = [one.strip() for one in stated.lower().split(b",")]
+    options = [item.strip() for item in stated.lower().split(b",")]
     return b"close" not in options and (not http10 or b"keep-alive" in options)
 
 

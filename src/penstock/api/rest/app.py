@@ -129,12 +129,16 @@ class Endpoints:
 
     async def _statistics(self, request: Request) -> Response:
         return json_response(
-            {"model_stats": [statistics_document(one) for one in self._plane.queries.statistics(*_target(request))]}
+            {
+                "model_stats": [
+                    statistics_document(statistic) for statistic in self._plane.queries.statistics(*_target(request))
+                ]
+            }
         )
 
     async def _all_statistics(self, _: Request) -> Response:
         """All statistics, and the metadata of a model called "stats", which has the same path."""
-        found = {"model_stats": [statistics_document(one) for one in self._plane.queries.statistics()]}
+        found = {"model_stats": [statistics_document(statistic) for statistic in self._plane.queries.statistics()]}
         with suppress(NotFound, NotReady):
             found |= metadata_document(self._plane.queries.metadata("stats"))
         return json_response(found)
@@ -161,7 +165,7 @@ class Endpoints:
 
     async def _regions(self, request: Request) -> Response:
         found = self._plane.regions.status(request.path_params.get("region", ""))
-        return json_response([asdict(one) for one in found])
+        return json_response([asdict(item) for item in found])
 
     async def _register(self, request: Request) -> Response:
         self._plane.regions.path_or_raise()

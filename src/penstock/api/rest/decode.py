@@ -157,7 +157,7 @@ class BodyDecoder:
     def _learn(self, header: bytes, found: InferBody, size: int) -> None:
         """Remember a header whose tensors are all binary and of datatypes that need no look at their values."""
         tensors = found.given
-        if isinstance(tensors, bytes) or found.id or any(one.into is not None for one in found.requested or ()):
+        if isinstance(tensors, bytes) or found.id or any(item.into is not None for item in found.requested or ()):
             return
         inputs, offset = [], 0
         for tensor in tensors:

@@ -33,12 +33,12 @@ def _duration(count: int, nanoseconds: int) -> dict[str, int]:
     return {"count": count, "ns": nanoseconds}
 
 
-def statistics_document(one: VersionStatistics) -> dict[str, Any]:
+def statistics_document(version_statistics: VersionStatistics) -> dict[str, Any]:
     """The statistics of a version; durations are in nanoseconds."""
-    totals = one.totals
+    totals = version_statistics.totals
     return {
-        "name": one.model,
-        "version": one.version,
+        "name": version_statistics.model,
+        "version": version_statistics.version,
         "last_inference": totals.last_inference_ms,
         "inference_count": totals.inferences,
         "execution_count": totals.executions,

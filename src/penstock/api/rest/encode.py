@@ -139,7 +139,7 @@ class RestAnswerTemplate:
         header = b"".join(parts)
         if not tail:
             return header, None, ()
-        if tail_size > INLINE_BYTES or any(type(one) is memoryview for one in tail):
+        if tail_size > INLINE_BYTES or any(type(item) is memoryview for item in tail):
             return header, size, tail
         return b"".join((header, *tail)), size, ()
 

@@ -41,23 +41,23 @@ def read_feedback(body: bytes) -> list[Feedback]:
     feedback = decode_body(body, _FeedbackBody).feedback
     if len(feedback) > MOST_FEEDBACK:
         raise InvalidInput(f"feedback is limited to {MOST_FEEDBACK} answers in one request; send fewer at a time")
-    labels = sum([len(one.label) for one in feedback if isinstance(one.label, list)])
+    labels = sum([len(item.label) for item in feedback if isinstance(item.label, list)])
     if labels > MOST_LABELS:
         raise TooLarge(f"the feedback has {labels} labels, over the limit of {MOST_LABELS}; send fewer at a time")
-    return [_check(one) for one in feedback]
+    return [_check(item) for item in feedback]
 
 
-def _check(one: _Feedback) -> Feedback:
-    labels = one.label if isinstance(one.label, list) else [one.label]
+def _check(feedback: _Feedback) -> Feedback:
+    labels = feedback.label if isinstance(feedback.label, list) else [feedback.label]
     if any(isinstance(label, (dict, list)) for label in labels):
         raise InvalidInput("a label is a number, a text or a truth value, or a list of them")
     if any(isinstance(label, str) and len(label) > LABEL_CHARACTERS for label in labels):
         raise InvalidInput(f"a label that is a text has at most {LABEL_CHARACTERS} characters")
-    if one.reward is not None and not 0 <= one.reward <= 1:
+    if feedback.reward is not None and not 0 <= feedback.reward <= 1:
         raise InvalidInput("a reward is a number from 0 to 1")
-    if one.label is None and one.reward is None:
+    if feedback.label is None and feedback.reward is None:
         raise InvalidInput("feedback needs a 'label' or a 'reward'")
-    return Feedback(one.id[:ID_CHARACTERS], one.label, one.reward, _seconds(one.timestamp))
+    return Feedback(feedback.id[:ID_CHARACTERS], feedback.label, feedback.reward, _seconds(feedback.timestamp))
 
 
 def _seconds(timestamp: str | float | None) -> float:

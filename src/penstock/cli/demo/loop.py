@@ -93,7 +93,7 @@ class Loop:
         self.sent = sent
         self.request_of = request_of
         self.began = time.monotonic()
-        self.seen = max((one["sequence"] for one in self.registry.events(MODEL, None, MOST_EVENTS)), default=0)
+        self.seen = max((event["sequence"] for event in self.registry.events(MODEL, None, MOST_EVENTS)), default=0)
         self.drifting: list[str] = []
         self.over = False
 
@@ -141,7 +141,7 @@ class Loop:
                 call_id = f"scan-{start}"
                 reply = client.infer(MODEL, "", {**self.request_of(part), "id": call_id})
                 self.sent[reply.version, "rest"] += 1
-                [scores] = [one for one in reply.document["outputs"] if one["name"] == "probabilities"]
+                [scores] = [output for output in reply.document["outputs"] if output["name"] == "probabilities"]
                 right += int((np.array(scores["data"]).reshape(len(part), -1).argmax(axis=1) == truth).sum())
                 client.feedback(MODEL, [{"id": call_id, "label": truth.tolist()}])
                 self.follow()
@@ -151,7 +151,7 @@ class Loop:
 
     def rolling(self) -> bool:
         """Whether the rollout of the new version has started."""
-        return any(one["to"] == VERSION for one in self.registry.trials(MODEL, "rollouts"))
+        return any(trial["to"] == VERSION for trial in self.registry.trials(MODEL, "rollouts"))
 
     def follow(self) -> bool:
         """Print new events; return whether the rollout of the new version is over."""
@@ -168,7 +168,8 @@ class Loop:
             self.drifting.append(str(data))
         elif kind == "retraining.requested.v1":
             conditions = [
-                f"{one['statistic']} {one['value']} (at least {one['threshold']})" for one in data["conditions"]
+                f"{condition['statistic']} {condition['value']} (at least {condition['threshold']})"
+                for condition in data["conditions"]
             ]
             self.say(f"rule {data['rule']} requests retraining: {', '.join(conditions)}; the training command runs")
         elif kind.startswith("candidate."):

@@ -177,7 +177,7 @@ class DemoStory:
         """Start a rollout under traffic, and watch it to its end."""
         registry = AdminApiClient(gateway.ops)
         guard_specs = [
-            {"metric": "latency", "max_ratio": 3} if one == "latency:3" else {"metric": one} for one in guards
+            {"metric": "latency", "max_ratio": 3} if guard == "latency:3" else {"metric": guard} for guard in guards
         ]
         specification = {"to": version, "steps": [1000, 5000, 10000], "min_step_seconds": 1, "guards": guard_specs}
         started = registry.begin(MODEL, "rollouts", {**specification, "reason": "the demo"})
@@ -206,7 +206,7 @@ class DemoStory:
         for caller in callers:
             for answered, calls in caller.versions.items():
                 self.sent[answered, caller.protocol] += calls
-        evidence = {name: (one["verdict"], one["n_canary"]) for name, one in state["evidence"].items()}
+        evidence = {name: (item["verdict"], item["n_canary"]) for name, item in state["evidence"].items()}
         verdicts = ", ".join(f"{name} {verdict} after {count}" for name, (verdict, count) in evidence.items())
         self.console.print(f"{state['state']}: {verdicts} canary requests", soft_wrap=True)
         return state
@@ -260,11 +260,11 @@ class DemoStory:
     def load(self, gateway: DemoGateway) -> None:
         """Send traffic for a few seconds and print its figures."""
         self.title(f"Traffic for {TRAFFIC_SECONDS:.0f} seconds: three callers at full speed, in one process")
-        one = request(self.digits.test_rows[:1])
+        item = request(self.digits.test_rows[:1])
         callers = [
-            CallingThread("REST, no version", "rest", RestTransport(gateway.http, "", one), "2"),
-            CallingThread("REST, version 1", "rest", RestTransport(gateway.http, "1", one), "1"),
-            CallingThread("gRPC, version 2", "grpc", GrpcTransport(gateway.grpc, "2", one), "2"),
+            CallingThread("REST, no version", "rest", RestTransport(gateway.http, "", item), "2"),
+            CallingThread("REST, version 1", "rest", RestTransport(gateway.http, "1", item), "1"),
+            CallingThread("gRPC, version 2", "grpc", GrpcTransport(gateway.grpc, "2", item), "2"),
         ]
         self.watch(callers)
         for caller in callers:

@@ -72,15 +72,15 @@ class _Deadline:
         """End all connections: whoever waits for one of them wakes."""
         with self._lock:
             self._over = True
-            for one in self._sockets:
+            for item in self._sockets:
                 with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                    item.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let the connections go."""
         with self._lock:
-            for one in self._sockets:
-                one.close()
+            for item in self._sockets:
+                item.close()
             self._sockets.clear()
 
     def _left_s(self) -> float:

@@ -79,12 +79,12 @@ class Experiments(TrialController):
         arms = tuple(_ExperimentDocument.parse(trial.document).experiment.spec.arms)
         return ComparisonTerms(trial.id, trial.model, self.signal, WHOLE, arms)
 
-    async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
+    async def conduct(self, trial: Trial, observed: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``TrialController``."""
         kept = _ExperimentDocument.parse(trial.document)
         before = kept.experiment
-        after = _add_observations(before, kept.observations, looks)
-        seen = _last_observations(kept.observations, looks, before.stage)
+        after = _add_observations(before, kept.observations, observed)
+        seen = _last_observations(kept.observations, observed, before.stage)
         weights = experiments.decide(after, self.clock(), trial.revision) if acknowledged else None
         written = replace(trial, document=replace(kept, experiment=after, observations=seen).to_document())
         try:
@@ -164,9 +164,9 @@ def _add_observations(
 ) -> Experiment:
     """The experiment with what the gateways have counted since; one whose counters began anew counts from now on."""
     requests: dict[str, int] = {}
-    for gateway, look in now.items():
+    for gateway, observation in now.items():
         earlier = before.get(gateway)
-        for arm, count in look["arms"].items():
+        for arm, count in observation["arms"].items():
             gained = 0 if earlier is None else count - earlier["arms"].get(arm, 0)
             requests[arm] = requests.get(arm, 0) + max(0, gained)
     strata = new_strata(before, now, WHOLE)
@@ -174,11 +174,11 @@ def _add_observations(
 
 
 def _last_observations(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> dict[str, Document]:
-    """The last look of each gateway; one that has had the weights of this stage has had them."""
+    """The last observation of each gateway; one that has had the weights of this stage has had them."""
     found = {}
-    for gateway, look in now.items():
-        had = stage in (look["stage"], before.get(gateway, look)["stage"])
-        found[gateway] = {**without_strata(look), "stage": stage if had else look["stage"]}
+    for gateway, observation in now.items():
+        had = stage in (observation["stage"], before.get(gateway, observation)["stage"])
+        found[gateway] = {**without_strata(observation), "stage": stage if had else observation["stage"]}
     return found
 
 

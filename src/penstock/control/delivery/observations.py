@@ -1,4 +1,4 @@
-"""From what gateways have counted to the next batch of a trial's evidence: pure functions over plain values."""
+"""Turns the observations of gateways into the next batch of a trial's evidence: pure functions over plain values."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def shadow_pairs(totals: Totals) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceStep:
-    """The difference between two looks: what canary and control did, and each one's requests."""
+    """The difference between two observations: what canary and control did, and each one's requests."""
 
     batch: EvidenceBatch
     requests: tuple[int, int]
@@ -62,10 +62,11 @@ def evidence_step(
     versions: tuple[str, str] = ("", ""),
     sticky: bool = False,
 ) -> EvidenceStep:
-    """What the gateways' workers did between two looks under the weights of ``stage``, over all gateways; ``versions``
+    """Return what the workers of all gateways did between two observations under the weights of ``stage``; ``versions``
     are the canary and the control, ``sticky`` says that units are split and not requests.
 
-    A gateway counts only where both looks are of this stage; one whose counters began anew counts from the next look.
+    A gateway counts only if both of its observations are of this stage. If its counters were reset, it counts from its
+    next observation.
     """
     differences = [
         found
@@ -73,9 +74,9 @@ def evidence_step(
         if later["stage"] == stage and (earlier := before.get(gateway)) is not None and earlier["stage"] == stage
         if (found := _difference(earlier, later)) is not None
     ]
-    canary = _total([one["canary"] for one in differences])
-    control = _total([one["control"] for one in differences])
-    agreed = _sums([one["pairs"] for one in differences]) or [0, 0]
+    canary = _total([difference["canary"] for difference in differences])
+    control = _total([difference["control"] for difference in differences])
+    agreed = _sums([difference["pairs"] for difference in differences]) or [0, 0]
     batch = EvidenceBatch(
         errors=(canary["errors"], control["errors"]),
         latency=(canary["latency"], control["latency"]),
@@ -92,50 +93,50 @@ def evidence_step(
 def last_of_stage(
     before: Mapping[str, Observation], now: Mapping[str, Observation], stage: int
 ) -> dict[str, Observation]:
-    """The looks that the next step begins from: each gateway's last one of this stage.
+    """Return each gateway's last observation of this stage, from which the next step begins.
 
-    So a gateway whose control process or worker is replaced loses nothing of what was counted meanwhile.
+    So nothing is lost when a gateway's control process or a worker is replaced.
     """
     return {
-        gateway: without_strata(look)
-        for looks in (before, now)
-        for gateway, look in looks.items()
-        if look["stage"] == stage
+        gateway: without_strata(observation)
+        for observed in (before, now)
+        for gateway, observation in observed.items()
+        if observation["stage"] == stage
     }
 
 
-def stages_of(looks: Mapping[str, Document]) -> dict[str, int]:
-    """The stage of each gateway's look."""
-    return {gateway: look["stage"] for gateway, look in looks.items()}
+def stages_of(observed: Mapping[str, Document]) -> dict[str, int]:
+    """Return the stage of each gateway's observation."""
+    return {gateway: observation["stage"] for gateway, observation in observed.items()}
 
 
-def without_strata(look: Observation) -> Observation:
-    """A look as it is remembered: until when its labels are known, and not what they said."""
-    labels = look.get("labels")
-    return look if labels is None else {**look, "labels": {**labels, "strata": []}}
+def without_strata(observation: Observation) -> Observation:
+    """Return an observation as it is stored: with the time until which its labels are known, without the labels."""
+    labels = observation.get("labels")
+    return observation if labels is None else {**observation, "labels": {**labels, "strata": []}}
 
 
-def known_until(look: Document | None, stage: int) -> float:
+def known_until(observation: Document | None, stage: int) -> float:
     """Until when the labels of a stage are known, in seconds since a gateway had its weights."""
-    labels = None if look is None else look.get("labels")
+    labels = None if observation is None else observation.get("labels")
     return labels["upto"] if labels is not None and labels["stage"] == stage else -1.0
 
 
 def new_strata(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> list[Stratum]:
-    """The strata of labels of a stage that have closed between two looks, over all gateways; a stratum belongs to one
+    """Return the strata of a stage that closed between two observations, over all gateways; a stratum belongs to one
     gateway, which joins the labels of its own answers."""
     found = []
-    for gateway, look in sorted(now.items()):
-        known_s, labels = known_until(before.get(gateway), stage), look.get("labels")
+    for gateway, observation in sorted(now.items()):
+        known_s, labels = known_until(before.get(gateway), stage), observation.get("labels")
         if labels is not None and labels["stage"] == stage:
-            found += [stratum_in(one) for one in labels["strata"] if one["closed_s"] > known_s]
+            found += [stratum_in(stratum) for stratum in labels["strata"] if stratum["closed_s"] > known_s]
     return found
 
 
-def waiting_labels_out(looks: Mapping[str, Document]) -> dict[str, Any]:
+def waiting_labels_out(observed: Mapping[str, Document]) -> dict[str, Any]:
     """Labels that are no evidence yet, over all gateways, as people are shown them: how many of each version wait for
     those of the others or for their time, and how many found none."""
-    known = [labels for look in looks.values() if (labels := look.get("labels")) is not None]
+    known = [labels for observation in observed.values() if (labels := observation.get("labels")) is not None]
     waiting: Counter[str] = Counter()
     for labels in known:
         waiting.update(labels["waiting"])
@@ -145,9 +146,11 @@ def waiting_labels_out(looks: Mapping[str, Document]) -> dict[str, Any]:
 def _labelled(
     before: Mapping[str, Document], now: Mapping[str, Document], stage: int, versions: tuple[str, str]
 ) -> tuple[LabelledCounts, ...]:
-    current = {gateway: look for gateway, look in now.items() if look["stage"] == stage}
+    current = {gateway: observation for gateway, observation in now.items() if observation["stage"] == stage}
     strata = new_strata(before, current, stage)
-    return tuple(LabelledCounts(one.age, *(_wrong_and_right(one, version) for version in versions)) for one in strata)
+    return tuple(
+        LabelledCounts(stratum.age, *(_wrong_and_right(stratum, version) for version in versions)) for stratum in strata
+    )
 
 
 def _wrong_and_right(stratum: Stratum, version: str) -> tuple[float, float]:
@@ -161,11 +164,11 @@ def _first_output(canary: Arm, control: Arm) -> tuple[Sequence[float], Sequence[
     return canary["outputs"][0], control["outputs"][0]
 
 
-def _not_finite(one: Arm) -> tuple[float, float]:
+def _not_finite(arm: Arm) -> tuple[float, float]:
     """Rows of the last counted output (scores, where the first is a label) that were not finite, and the others."""
-    if not one["outputs"]:
+    if not arm["outputs"]:
         return 0, 0
-    bins = one["outputs"][-1]
+    bins = arm["outputs"][-1]
     return bins[NOT_FINITE], sum(bins) - bins[NOT_FINITE]
 
 
@@ -187,10 +190,10 @@ def _minus(now: Sequence[float], before: Sequence[float]) -> list[float]:
 
 
 def _total(arms: Sequence[Arm]) -> Arm:
-    total: Arm = {name: _sums([one[name] for one in arms]) for name in COUNTED}
+    total: Arm = {name: _sums([arm[name] for arm in arms]) for name in COUNTED}
     total["errors"] = total["errors"] or [0, 0]
-    many = min((len(one["outputs"]) for one in arms), default=0)
-    total["outputs"] = [_sums([one["outputs"][index] for one in arms]) for index in range(many)]
+    many = min((len(arm["outputs"]) for arm in arms), default=0)
+    total["outputs"] = [_sums([arm["outputs"][index] for arm in arms]) for index in range(many)]
     return total
 
 

@@ -88,7 +88,7 @@ class GateQueries:
 
     def _forget_old(self, now: float) -> None:
         """Forget questions that nobody has put for a while."""
-        self._asked = {key: one for key, one in self._asked.items() if now - one.at < FORGET_S}
+        self._asked = {key: item for key, item in self._asked.items() if now - item.at < FORGET_S}
 
 
 def asking_pools() -> dict[str, BlockingPool]:

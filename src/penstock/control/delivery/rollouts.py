@@ -132,17 +132,17 @@ class Rollouts(TrialController):
             return None
         return ComparisonTerms(trial.id, trial.model, self.signal, rollout.stage, (spec.to, spec.control))
 
-    async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
+    async def conduct(self, trial: Trial, observed: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``TrialController``."""
         kept, now = self._parse(trial), self.clock()
         ready = self.is_able(trial.model, kept.rollout.spec.to)
         before = replace(kept, rollout=note_in_place(note_ready(kept.rollout, ready, now), acknowledged))
-        after = self._add_evidence(trial, before, looks)
+        after = self._add_evidence(trial, before, observed)
         after = replace(after, answers=self._gates.answers(trial, after, now))
         action = decide(RolloutSnapshot(after, now, ready, acknowledged))
         known, lost = (
-            observations.last_of_stage(kept.observations, looks, kept.rollout.stage),
-            {**_losses(looks), **kept.losses},
+            observations.last_of_stage(kept.observations, observed, kept.rollout.stage),
+            {**_losses(observed), **kept.losses},
         )
         written = replace(trial, document=replace(kept, rollout=after, observations=known, losses=lost).to_document())
         try:
@@ -155,13 +155,13 @@ class Rollouts(TrialController):
             if action is not None and action.kind is RolloutActionKind.PROMOTE:
                 await self._hold(written, after, str(conflict))
 
-    def _add_evidence(self, trial: Trial, kept: "_RolloutDocument", looks: Mapping[str, Document]) -> Rollout:
+    def _add_evidence(self, trial: Trial, kept: "_RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
         """The rollout with what the gateways have counted, and the workers they have lost, since the last step."""
-        rollout, lost = kept.rollout, _losses(looks)
+        rollout, lost = kept.rollout, _losses(observed)
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
-        step = observations.evidence_step(kept.observations, looks, rollout.stage, versions, sticky)
+        step = observations.evidence_step(kept.observations, observed, rollout.stage, versions, sticky)
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
-        after = note_losses(rollout, sum(lost.values()) - sum(kept.losses.get(one, lost[one]) for one in lost))
+        after = note_losses(rollout, sum(lost.values()) - sum(kept.losses.get(item, lost[item]) for item in lost))
         return after if step.empty else add_batch(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
 
     async def _perform(self, trial: Trial, rollout: Rollout, action: RolloutAction) -> None:
@@ -235,8 +235,8 @@ class Rollouts(TrialController):
                 continue  # the version is gone
             for state in RolloutState:
                 yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)
-            for guard, one in zip(rollout.spec.guards, rollout.guards, strict=True):
-                yield Point(metrics.ROLLOUT_LOG_EVIDENCE, (trial.model, rollout.spec.to, guard.name), one.peak)
+            for guard, item in zip(rollout.spec.guards, rollout.guards, strict=True):
+                yield Point(metrics.ROLLOUT_LOG_EVIDENCE, (trial.model, rollout.spec.to, guard.name), item.peak)
 
 
 def _hold_back_warning(spec: RolloutSpec) -> list[str]:
@@ -316,7 +316,7 @@ class _RolloutDocument:
             return None if base is None else _promoted_route(base, spec.to, present)
         split = {spec.control: POINTS - weight, spec.to: weight}
         mirrored = (ShadowSpec(spec.to, rollout.mirrored),) if rollout.mirrored else ()
-        kept = () if base is None else tuple(one for one in base.shadow if one.version != spec.to)
+        kept = () if base is None else tuple(item for item in base.shadow if item.version != spec.to)
         return RouteSpec(
             split,
             "" if base is None else base.sticky,
@@ -332,7 +332,7 @@ class _RolloutDocument:
 def _promoted_route(base: RouteSpec, to: str, present: RouteSpec | None) -> RouteSpec:
     """The route of before with the promoted version in the control's place."""
     split = {to: POINTS}
-    shadow = tuple(one for one in base.shadow if one.version != to)
+    shadow = tuple(item for item in base.shadow if item.version != to)
     ranges = lay_out(split, () if present is None else present.ranges)
     return replace(base, split=split, shadow=shadow, stable=to, ranges=ranges)
 
@@ -371,6 +371,6 @@ def _finished_event(trial: Trial, rollout: Rollout) -> TrialEvent:
     )
 
 
-def _losses(looks: Mapping[str, Document]) -> dict[str, int]:
+def _losses(observed: Mapping[str, Document]) -> dict[str, int]:
     """How many workers each gateway has lost with calls of the versions in hand, since its instance began."""
-    return {gateway: look.get("losses", 0) for gateway, look in looks.items()}
+    return {gateway: observation.get("losses", 0) for gateway, observation in observed.items()}

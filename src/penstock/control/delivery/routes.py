@@ -140,8 +140,8 @@ class RouteAdmin:
         await self._run(self._store.emit_once, model, TrialEvent(kind, f"models/{model}/versions/{version}", "", data))
 
     def _newly_degraded(self) -> list[tuple[str, str]]:
-        """Versions that have stopped to answer since the last look."""
-        states = {(one.model, one.version): one.state for one in self._fleet.statuses()}
+        """Versions that have stopped answering since the last step."""
+        states = {(status.model, status.version): status.state for status in self._fleet.statuses()}
         unable = {
             (model.name, version)
             for model in self._fleet.desired.models
@@ -158,7 +158,7 @@ class RouteAdmin:
 
     def _newly_mismatched(self) -> list[tuple[str, str]]:
         """Versions with runs of several requests that were found to be answered wrong since the last look."""
-        served = [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
+        served = [(model.name, version.version) for model in self._fleet.desired.models for version in model.versions]
         counts = {key: self._fleet.totals(*key).joint_run_mismatches for key in served}
         fresh = [key for key, count in counts.items() if count > self._mismatches.get(key, count)]
         self._mismatches = counts

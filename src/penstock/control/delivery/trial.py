@@ -33,7 +33,7 @@ SILENT_S = 10.0
 """A gateway that wrote nothing for that long is not waited for."""
 
 NEWEST_STEPS = 10
-"""After so many steps a gateway looks for trials that it has not seen."""
+"""After so many steps a gateway searches for trials that it has not read."""
 
 UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, Fault)
 """What is raised by a document of another form."""
@@ -121,31 +121,39 @@ class TrialController(ABC):
     def first_change(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
     ) -> TrialChange:
-        """What to write down when a trial begins; raises faults."""
+        """Return the first stored state of a new trial; raises the faults of ``begin``."""
 
     @abstractmethod
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
-        """What changes when a person asks for something; raises ``Conflict`` and ``NotFound``."""
+        """Return the change that a verb of the admin API makes.
+
+        Raises:
+            Conflict: the trial is over, or already in that state.
+            NotFound: trials of this kind have no such verb.
+        """
 
     @abstractmethod
     def own_counts(self, trial: Trial) -> Document:
-        """What this gateway has counted for a trial; ``observation`` adds the stage to it."""
+        """Return what this gateway has counted for a trial, without the stage."""
 
     @abstractmethod
     def comparison_terms(self, trial: Trial) -> ComparisonTerms | None:
-        """What labels a trial compares at present, None for none."""
+        """Return what the labels of the present stage are compared by; None if the trial needs no labels."""
 
     @abstractmethod
     def current_route(self, trial: Trial) -> tuple[RouteSpec | None, int]:
-        """The route that a trial has given the model, and the stage it belongs to."""
+        """Return the route that the trial has set for its model, and the number of the stage it belongs to."""
 
     @abstractmethod
-    async def conduct(self, trial: Trial, looks: Mapping[str, Document], acknowledged: bool) -> None:
-        """Take a trial at most one step on, from what all gateways have counted."""
+    async def conduct(self, trial: Trial, observed: Mapping[str, Document], acknowledged: bool) -> None:
+        """Move a trial forward by at most one step, by the observations of all gateways.
+
+        ``acknowledged`` means that all workers of the fleet have the weights of the present stage.
+        """
 
     @abstractmethod
     def to_api(self, trial: Trial) -> Document:
-        """A trial as the admin API shows it."""
+        """Return a trial as the admin API shows it."""
 
     # What people ask for.
 
@@ -207,7 +215,7 @@ class TrialController(ABC):
         return self.to_api(self._readable(await self._find(model, trial_id)))
 
     async def act(self, model: str, trial_id: str, verb: str, by: Author) -> Document:
-        """Do what a person asks for, whatever the evidence says.
+        """Apply a verb of the admin API, regardless of the evidence.
 
         Raises:
             NotFound: no such trial, or nothing that can be asked for.
@@ -235,7 +243,7 @@ class TrialController(ABC):
     # What happens by itself.
 
     async def step(self) -> None:
-        """Write down what was counted here, and, where this gateway leads, take each trial at most one step on."""
+        """Store this gateway's observations; as the leader, also move each trial forward by at most one step."""
         found: list[Trial] = await self.run_on_thread(self.store.open_trials)
         trials = [trial for trial in found if trial.kind == self.kind]
         self.newest |= {trial.model: trial for trial in trials}
@@ -263,8 +271,8 @@ class TrialController(ABC):
         return replace(desired, models=models)
 
     def _open_votes(self, trials: Iterable[Trial]) -> None:
-        """Have the workers here take votes in the stages of which the trial remembers a look of this gateway, and in no
-        others: what is counted from then on is evidence, whoever looks next, and whenever."""
+        """Have this gateway's workers take votes in the stages for which the trial has stored an observation of this
+        gateway, and in no others: everything counted from then on becomes evidence."""
         rounds: dict[str, str] = {}
         for trial in trials:
             with suppress(*UNREADABLE):  # noted where it is looked at
@@ -279,8 +287,8 @@ class TrialController(ABC):
         await self.run_on_thread(self.store.observe, trial.id, self.gateway, self._observation(trial))
 
     async def _conduct(self, trial: Trial) -> None:
-        looks: dict[str, Document] = await self.run_on_thread(self.store.observations, trial.id)
-        await self.conduct(trial, looks, self._is_acknowledged(trial, looks.values()))
+        observed: dict[str, Document] = await self.run_on_thread(self.store.observations, trial.id)
+        await self.conduct(trial, observed, self._is_acknowledged(trial, observed.values()))
 
     async def _note_closed(self, open_ids: set[str]) -> None:
         """Bring up to date what this gateway shows of trials that are over: every gateway shows the same, also one that
@@ -295,18 +303,18 @@ class TrialController(ABC):
             if known is None or (known.id, known.revision) != (trial_id, revision):
                 self.newest[model] = await self._find(model, trial_id)
 
-    def _is_acknowledged(self, trial: Trial, looks: Iterable[Document]) -> bool:
-        """Whether every gateway that lives has the present weights on all its workers."""
+    def _is_acknowledged(self, trial: Trial, observed: Iterable[Document]) -> bool:
+        """Return whether every living gateway has the present weights on all its workers."""
         stage = self.current_route(trial)[1]
-        living = [look for look in looks if self.clock() - look["at"] < SILENT_S]
-        return bool(living) and all(look["stage"] == stage for look in living)
+        living = [observation for observation in observed if self.clock() - observation["at"] < SILENT_S]
+        return bool(living) and all(observation["stage"] == stage for observation in living)
 
     def _observation(self, trial: Trial) -> Document:
         stage = self._converged_stage(trial)
         return {"stage": stage, "at": self.clock(), **self.own_counts(trial), "labels": self._own_labels(trial)}
 
     def _own_labels(self, trial: Trial) -> Document | None:
-        """What labels there are beyond those that the gateway that leads has taken over."""
+        """Return the labels that the leader has not taken over yet; None if the trial needs none."""
         terms = self.comparison_terms(trial)
         if terms is None:
             return None
@@ -314,7 +322,7 @@ class TrialController(ABC):
         return self.labels.closed_strata(trial.id, terms.stage, known_until(known, terms.stage))
 
     def _converged_stage(self, trial: Trial) -> int:
-        """The stage whose weights all workers here have had for a moment."""
+        """Return the stage whose weights all workers here have had for ``SETTLE_S``, else ``NOT_CONVERGED``."""
         route, stage = self.current_route(trial)
         served = next((model.route for model in self.fleet.desired.models if model.name == trial.model), None)
         now = self.clock()
@@ -359,8 +367,8 @@ async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:
         yield trial
 
 
-def _stage_of(look: Document | None) -> int:
-    stage: int = NOT_CONVERGED if look is None else look["stage"]
+def _stage_of(observation: Document | None) -> int:
+    stage: int = NOT_CONVERGED if observation is None else observation["stage"]
     return stage
 
 

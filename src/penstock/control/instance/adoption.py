@@ -46,10 +46,10 @@ class AdoptionPlan:
 
 def choose(orphans: Sequence[Orphan], wanted: RequestedInstance) -> AdoptionPlan:
     """Go on with the workers that do just what is wanted; replace those that only hold its ports."""
-    stale = tuple(index for index, one in enumerate(orphans) if not one.alive or one.options is None)
-    rest = [(index, one) for index, one in enumerate(orphans) if index not in stale]
-    adopt = next((index for index, one in rest if _is_same(one, wanted)), None)
-    replace = tuple(index for index, one in rest if index != adopt and _shares_port(one, wanted))
+    stale = tuple(index for index, orphan in enumerate(orphans) if not orphan.alive or orphan.options is None)
+    rest = [(index, orphan) for index, orphan in enumerate(orphans) if index not in stale]
+    adopt = next((index for index, item in rest if _is_same(item, wanted)), None)
+    replace = tuple(index for index, item in rest if index != adopt and _shares_port(item, wanted))
     return AdoptionPlan(adopt, replace, stale)
 
 

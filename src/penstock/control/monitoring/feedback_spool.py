@@ -189,12 +189,12 @@ class FeedbackSpool:
         look: FeedbackBatch = await self._run(self._store.read_unpassed, reader, positions.ahead, set(positions.held))
         self.others, self._used = look.others, look.used
         joined_by_seq: dict[int, bool | None] = {}
-        for model in dict.fromkeys(one.model for one in look.waiting):
-            rows = [one for one in look.waiting if one.model == model]
+        for model in dict.fromkeys(item.model for item in look.waiting):
+            rows = [item for item in look.waiting if item.model == model]
             joined = await self._join(model, rows, look.now)
             if None in joined.values():
                 positions.hold(model, rows[0].seq - 1)
-            joined_by_seq |= {seq: bool(one) for seq, one in joined.items()}  # a held model reads its failures again
+            joined_by_seq |= {seq: bool(item) for seq, item in joined.items()}  # a held model reads its failures again
         before = positions.ahead
         positions.ahead = _next_position(look, joined_by_seq, before)
         await self._finish(reader, look, joined_by_seq)
@@ -236,9 +236,9 @@ class FeedbackSpool:
 def _next_position(look: FeedbackBatch, joined_by_seq: Mapping[int, bool | None], before: int) -> int:
     """The number up to which nothing is read again: an answer not joined_by_seq yet may be about to be written."""
     again = [
-        one.seq
-        for one in look.waiting
-        if joined_by_seq[one.seq] is None or (not joined_by_seq[one.seq] and one.at > look.now - SETTLED_S)
+        item.seq
+        for item in look.waiting
+        if joined_by_seq[item.seq] is None or (not joined_by_seq[item.seq] and item.at > look.now - SETTLED_S)
     ]
     return max(before, min(again) - 1 if again else max(joined_by_seq, default=before))
 

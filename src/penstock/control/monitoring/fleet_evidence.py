@@ -131,7 +131,11 @@ class FleetEvidence:
 
     def unreadable(self) -> dict[VersionKey, int]:
         """Return the number of labels by version that this leader cannot read."""
-        return {key: one.performance.unreadable for key, one in self._versions.items() if one.performance.unreadable}
+        return {
+            key: version.performance.unreadable
+            for key, version in self._versions.items()
+            if version.performance.unreadable
+        }
 
     async def document(self, key: VersionKey) -> Document | None:
         """Return the fleet's document of a version, from the leader's last verdict; raises ``NotReady``."""
@@ -158,7 +162,7 @@ class FleetEvidence:
             self._known, self._labels_upto = False, None
             self._summaries = await self._run(self._store.summaries)
             return
-        await self._evaluate_fleet({key: one.shape for key, one in own.items()})
+        await self._evaluate_fleet({key: item.shape for key, item in own.items()})
 
     def _publish_labels(self) -> None:
         if batches := self.labels.batches():
@@ -166,7 +170,7 @@ class FleetEvidence:
             self.labels.forget_current()
 
     async def _evaluate_fleet(self, shapes: Mapping[VersionKey, CountsLayout]) -> None:
-        self._versions = {key: one for key, one in self._versions.items() if key in shapes}
+        self._versions = {key: version for key, version in self._versions.items() if key in shapes}
         if self._labels_upto is None:
             self._labels_upto = await self._run(self._store.last_label)  # a new version reads its own labels
         batches: list[LabelBatch] = await self._run(self._store.labels, self._labels_upto)
@@ -176,7 +180,7 @@ class FleetEvidence:
             with self._keyed.isolated(key):
                 await self._evaluate_or_restart(key, counts[key], labels.get(key, ()))
         # Only now: after a failed step the next one reads them again, and none is learned twice.
-        self._labels_upto = max([self._labels_upto, *(one.seq for one in batches)])
+        self._labels_upto = max([self._labels_upto, *(batch.seq for batch in batches)])
         self._known = True
         self._steps += 1
         if self._steps % RETIRE_EVERY == 0:
@@ -214,7 +218,7 @@ class FleetEvidence:
             known.monitor = self._evaluate_rows(key, known, known.monitor, reference, policy, now)
         learned = await self._run(known.performance.learn, labels, reference, policy, now)
         self._versions[key] = known  # only now: a version that starts without its labels would never learn them
-        known.events += [self._watched.performance_event_of(key, one) for one in learned]
+        known.events += [self._watched.performance_event_of(key, item) for item in learned]
         alarms = 0 if known.monitor is None else known.monitor.alarms
         if known.events or alarms != known.alarms or now - known.concluded_at >= KEEP_S:
             await self._conclude(key, known, alarms, now)
@@ -233,7 +237,7 @@ class FleetEvidence:
         if not counted.covers(monitor.last):
             monitor = resume_monitor(reference, policy, counted, now, monitor.export_state())
         monitor.policy = policy
-        known.events += [self._watched.event_of(key, one, monitor) for one in monitor.evaluate(counted, now)]
+        known.events += [self._watched.event_of(key, item, monitor) for item in monitor.evaluate(counted, now)]
         return monitor
 
     async def _open_version(self, key: VersionKey, counts: VersionCounts, now: float) -> _FleetVersion:
@@ -285,8 +289,8 @@ class FleetEvidence:
 
 def _by_version(batches: Sequence[LabelBatch]) -> dict[VersionKey, list[LabelBatch]]:
     by_version: dict[VersionKey, list[LabelBatch]] = {}
-    for one in batches:
-        by_version.setdefault((one.model, one.version), []).append(one)
+    for batch in batches:
+        by_version.setdefault((batch.model, batch.version), []).append(batch)
     return by_version
 
 
@@ -299,7 +303,7 @@ def _summary(monitor: VersionMonitor | None) -> Document:
     """Return the state of each column and its log evidence of change."""
     if monitor is None:
         return {"columns": {}}
-    names = [one.bins.name for one in monitor.reference.features]
-    states, evidence = [one.value for one in monitor.states()], monitor.evidence()
+    names = [feature.bins.name for feature in monitor.reference.features]
+    states, evidence = [item.value for item in monitor.states()], monitor.evidence()
     columns = {name: [state, log_e] for name, state, log_e in zip(names, states, evidence, strict=True)}
     return {"columns": columns}

@@ -38,16 +38,16 @@ class FleetPerformance:
         The first call gets all stored batches; earlier ones among them cause no change.
         """
         changes: list[PerformanceChange] = []
-        fresh = [one for one in batches if one.seq > self._seen or not self._replayed]
+        fresh = [batch for batch in batches if batch.seq > self._seen or not self._replayed]
         self._replayed = True
-        self._seen = max([self._seen, *(one.seq for one in fresh)])
-        read = [(one.seq <= self._emitted, rows) for one in fresh if (rows := self._rows(one))]
+        self._seen = max([self._seen, *(item.seq for item in fresh)])
+        read = [(item.seq <= self._emitted, rows) for item in fresh if (rows := self._rows(item))]
         self._emitted = self._seen
         if not read:
             return changes
         if self._performance is None:
             self._performance = Performance(reference, policy.budget, policy.daily)
-        for is_old, group in groupby(read, lambda one: one[0]):
+        for is_old, group in groupby(read, lambda item: item[0]):
             rows = sorted((row for _, part in group for row in part), key=lambda row: row.at)
             passed_s = self._passed_s(rows, is_old, now)
             before = self._performance.labels

@@ -60,7 +60,7 @@ class _Comparison:
         self.strata.extend(closed)
 
     def out(self) -> Document:
-        strata = [asdict(one) for one in self.strata]
+        strata = [asdict(stratum) for stratum in self.strata]
         kept = {"began_at": self.began_at, "matching": self.matching.export_state(), "strata": strata}
         return {"terms": asdict(self.terms), "given_up": self.given_up, **kept}
 
@@ -83,7 +83,11 @@ class LabelComparisons:
     def retain(self, signal: ComparedSignal, trials: Collection[str]) -> None:
         """Forget all other trials of a signal."""
         with self._lock:
-            over = [key for key, one in self._comparisons.items() if one.terms.signal is signal and key not in trials]
+            over = [
+                key
+                for key, comparison in self._comparisons.items()
+                if comparison.terms.signal is signal and key not in trials
+            ]
             for key in over:
                 del self._comparisons[key]
 
@@ -91,34 +95,34 @@ class LabelComparisons:
         """Add labels and rewards of answers that the split gave, with their age on arrival."""
         with self._lock:
             now = self._clock()
-            for one in self._comparisons.values():
-                if one.terms.model == model:
-                    for version, answered_at, came_at, value in _values(one.terms.signal, rows, rewards):
+            for comparison in self._comparisons.values():
+                if comparison.terms.model == model:
+                    for version, answered_at, came_at, value in _values(comparison.terms.signal, rows, rewards):
                         age_s = (came_at or now) - answered_at
-                        one.matching.add(version, answered_at - one.began_at, age_s, value)
+                        comparison.matching.add(version, answered_at - comparison.began_at, age_s, value)
 
     def closed_strata(self, trial: str, stage: int, known_s: float) -> Document | None:
         """Return the strata of a stage that closed after ``known_s``, for the leader; None if the stage is another."""
         with self._lock:
-            one = self._comparisons.get(trial)
-            if one is None or one.terms.stage != stage:
+            item = self._comparisons.get(trial)
+            if item is None or item.terms.stage != stage:
                 return None
-            one.close(self._clock())
-            while one.strata and one.strata[0].closed_s <= known_s:
-                one.strata.popleft()
+            item.close(self._clock())
+            while item.strata and item.strata[0].closed_s <= known_s:
+                item.strata.popleft()
             return {
                 "stage": stage,
-                "upto": one.matching.closed_s,
-                "strata": [asdict(stratum) for stratum in one.strata],
-                "waiting": one.matching.waiting(),
-                "unmatched": one.matching.unmatched,
-                "given_up": one.given_up,
+                "upto": item.matching.closed_s,
+                "strata": [asdict(stratum) for stratum in item.strata],
+                "waiting": item.matching.waiting(),
+                "unmatched": item.matching.unmatched,
+                "given_up": item.given_up,
             }
 
     def out(self) -> list[Document]:
         """Return the state that must outlive this process, as JSON values."""
         with self._lock:
-            return [one.out() for one in self._comparisons.values()]
+            return [comparison.out() for comparison in self._comparisons.values()]
 
     def restore(self, kept: Sequence[Mapping[str, Any]]) -> None:
         """Continue with the values of ``out``.
@@ -131,10 +135,10 @@ class LabelComparisons:
             terms = ComparisonTerms(
                 **{**saved, "signal": ComparedSignal(saved["signal"]), "versions": tuple(saved["versions"])}
             )
-            one = _Comparison(terms, values["began_at"], LabelMatching.from_state(values["matching"]))
-            one.strata.extend(stratum_in(stratum) for stratum in values["strata"])
-            one.given_up = values["given_up"]
-            self._comparisons[terms.trial] = one
+            item = _Comparison(terms, values["began_at"], LabelMatching.from_state(values["matching"]))
+            item.strata.extend(stratum_in(stratum) for stratum in values["strata"])
+            item.given_up = values["given_up"]
+            self._comparisons[terms.trial] = item
 
 
 def _values(
@@ -142,9 +146,11 @@ def _values(
 ) -> Iterator[tuple[str, float, float, float]]:
     """Yield version, answer time, label time and value of the answers that the split gave."""
     if signal is ComparedSignal.REWARD:
-        yield from ((one.version, one.answered_at, one.came_at, one.reward) for one in rewards if one.by_split)
+        yield from (
+            (reward.version, reward.answered_at, reward.came_at, reward.reward) for reward in rewards if reward.by_split
+        )
     else:
-        yield from ((one.version, one.answered_at, one.came_at, float(not one.right)) for one in rows if one.by_split)
+        yield from ((row.version, row.answered_at, row.came_at, float(not row.right)) for row in rows if row.by_split)
 
 
 def stratum_in(values: Mapping[str, Any]) -> Stratum:

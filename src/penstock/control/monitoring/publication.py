@@ -93,15 +93,17 @@ class VersionCounts:
 
 def add_counts(shape: CountsLayout, counts: Sequence[VersionCounts]) -> VersionCounts:
     """Add counts of a version; cells only of those with the same shape."""
-    same = [one for one in counts if one.shape.id == shape.id]
+    same = [count for count in counts if count.shape.id == shape.id]
     cells = (
-        np.zeros(0, np.uint64) if shape.layout is None else rows.add_regions(shape.layout, [one.cells for one in same])
+        np.zeros(0, np.uint64)
+        if shape.layout is None
+        else rows.add_regions(shape.layout, [item.cells for item in same])
     )
-    gateways = sorted({name for one in counts for name in one.gateways})
-    block = add_blocks([one.block for one in counts])
-    names = sorted({name for one in counts for name in one.outcomes})
-    outcomes = {name: sum(one.outcomes.get(name, 0) for one in counts) for name in names}
-    return VersionCounts(shape, cells, sum([one.workers for one in same]), block, tuple(gateways), outcomes)
+    gateways = sorted({name for count in counts for name in count.gateways})
+    block = add_blocks([count.block for count in counts])
+    names = sorted({name for count in counts for name in count.outcomes})
+    outcomes = {name: sum(count.outcomes.get(name, 0) for count in counts) for name in names}
+    return VersionCounts(shape, cells, sum([item.workers for item in same]), block, tuple(gateways), outcomes)
 
 
 def pack_counts(key: VersionKey, gateway: str, counts: VersionCounts) -> PublishedCounts:

@@ -76,17 +76,17 @@ class Publisher:
     ) -> Callable[[PublishedVersions], list[PublishedCounts]]:
         def rows(present: PublishedVersions) -> list[PublishedCounts]:
             self._publish_due(present, self._store.now())
-            changed = {key: one for key, one in counts.items() if self._is_new(key, one)}
+            changed = {key: count for key, count in counts.items() if self._is_new(key, count)}
             if changed:
                 self._note(changed)
-            return [self._row(key, one) for key, one in changed.items()]
+            return [self._row(key, item) for key, item in changed.items()]
 
         return rows
 
     def _publish_due(self, present: PublishedVersions, now: float) -> None:
-        updates = {key: one.update(key, present, now) for key, one in self._publications.items()}
-        self._publications = {key: one for key, one in updates.items() if one is not None}
-        self._written = {key: one for key, one in self._written.items() if key in present.own}
+        updates = {key: publication.update(key, present, now) for key, publication in self._publications.items()}
+        self._publications = {key: update for key, update in updates.items() if update is not None}
+        self._written = {key: item for key, item in self._written.items() if key in present.own}
 
     def _is_new(self, key: VersionKey, counts: VersionCounts) -> bool:
         written = self._written.get(key)
@@ -97,7 +97,7 @@ class Publisher:
         for key, counts in changed.items():
             tried, known = pack_counts(key, self._gateway, counts), noted.get(key)
             noted[key] = Publication(tried, now) if known is None else replace(known, tried=tried)
-        notes = [[*key, one.out()] for key, one in noted.items()]
+        notes = [[*key, item.out()] for key, item in noted.items()]
         write_atomically(self._notes, json.dumps(notes))
         self._publications = noted
 
@@ -117,7 +117,7 @@ class Publisher:
 
 
 def _row_out(row: PublishedCounts) -> list[Any]:
-    cells = [base64.b64encode(one).decode() for one in (row.words, row.block)]
+    cells = [base64.b64encode(item).decode() for item in (row.words, row.block)]
     return [row.model, row.version, row.gateway, row.layout, row.workers, *cells, dict(row.outcomes)]
 
 

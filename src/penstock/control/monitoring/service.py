@@ -139,10 +139,10 @@ class Monitoring:
         return {"model": model, "version": first, "answers": answers, **chosen, "versions": documents}
 
     def _versions_of(self, model: str) -> list[str]:
-        return [one.version for one in self._workers.statuses() if one.model == model and one.version]
+        return [status.version for status in self._workers.statuses() if status.model == model and status.version]
 
     def _answers(self, model: str) -> dict[str, float]:
-        spec = next((one for one in self._workers.desired.models if one.name == model), None)
+        spec = next((item for item in self._workers.desired.models if item.name == model), None)
         return {} if spec is None else answering_shares(spec, self._workers.statuses())
 
     async def _documents(self, model: str, versions: Sequence[str], scope: str) -> dict[str, Document]:
@@ -215,7 +215,7 @@ class Monitoring:
             InvalidInput: the document is no reference.
             NotFound: the version is unknown.
         """
-        if not any((one.model, one.version) == (model, version) for one in self._workers.statuses()):
+        if not any((status.model, status.version) == (model, version) for status in self._workers.statuses()):
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
         try:
             reference = reference_in(document)
@@ -274,7 +274,7 @@ class Monitoring:
     @property
     def tasks(self) -> list[PeriodicTask]:
         """The periodic tasks of the monitor."""
-        shared = [one.task for one in (self.evidence, self._spool) if one is not None]
+        shared = [item.task for item in (self.evidence, self._spool) if item is not None]
         return [self._following, self._evaluating, self.labels.task, *shared]
 
     async def start(self) -> None:
@@ -306,7 +306,7 @@ class Monitoring:
             return await self._pool.call(self._files.read_index)
 
     def _read(self) -> Document:
-        index = [[one.model, one.version, one.digest] for one in self._store.references()]
+        index = [[reference.model, reference.version, reference.digest] for reference in self._store.references()]
         known: Document = {"references": index, "policies": self._store.policies()}
         self._files.write_index(known)
         return known
@@ -337,7 +337,7 @@ class Monitoring:
             yield Point(metrics.LABELS, (*key, "unreadable"), count)
         models = {(model, NO_VERSION) for model, _ in served}
         names = {(model,) for model, _ in served}
-        yield from (one for one in self.labels.readings() if one.labels[:2] in served | models | names)
+        yield from (reading for reading in self.labels.readings() if reading.labels[:2] in served | models | names)
 
     def _drift_readings(self, served: Collection[VersionKey]) -> Iterator[Reading]:
         series = self._detection.series

@@ -24,7 +24,7 @@ class WatchTerms:
 
     def served(self) -> list[VersionKey]:
         """Return the versions that the gateway serves."""
-        return [(model.name, one.version) for model in self._workers.desired.models for one in model.versions]
+        return [(model.name, version.version) for model in self._workers.desired.models for version in model.versions]
 
     def of_gateway(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:
         """Return a version's terms for verdicts on the counts of this gateway."""
@@ -47,7 +47,7 @@ class WatchTerms:
     def feature_names(self, key: VersionKey) -> tuple[str, ...]:
         """Return the feature names of a version, from its graph, its model card, or its reference."""
         names, reference = tuple(self._workers.feature_names(*key)), self.references.get(key)
-        return names or (() if reference is None else tuple(one.bins.name for one in reference.inputs))
+        return names or (() if reference is None else tuple(item.bins.name for item in reference.inputs))
 
     def columns(self, model: str) -> dict[str, int]:
         """Return the largest number of columns of a model's versions by scope of ``drift``.
@@ -55,8 +55,8 @@ class WatchTerms:
         The result is empty while a version has no reference, whose columns are unknown.
         """
         references = [self.references.get(key) for key in self.served() if key[0] == model]
-        known = [one for one in references if one is not None]
+        known = [reference for reference in references if reference is not None]
         if not known or len(known) < len(references):
             return {}
         parts = {"features": "inputs", "outputs": "outputs", "any": "features"}
-        return {scope: max(len(getattr(one, part)) for one in known) for scope, part in parts.items()}
+        return {scope: max(len(getattr(item, part)) for item in known) for scope, part in parts.items()}

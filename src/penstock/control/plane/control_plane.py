@@ -301,7 +301,7 @@ class ControlPlane:
         yield from metrics.of_versions(self._readings(living, known), known)
 
     def _living(self) -> list[Slot]:
-        return [slot for slot, one in zip(self._slots, self._supervisor.processes(), strict=True) if one]
+        return [slot for slot, process in zip(self._slots, self._supervisor.processes(), strict=True) if process]
 
     def _readings(self, living: Sequence[Slot], known: Collection[VersionKey]) -> Iterator[Reading]:
         yield from self.counters.readings(self.reconciler.state, living, known)

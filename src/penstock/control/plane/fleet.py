@@ -88,9 +88,9 @@ class FleetMember:
 def ready_versions(statuses: Iterable[VersionStatus]) -> Document:
     """The versions of each model that answer, of the first ``MOST_MODELS`` models by name."""
     ready: dict[str, list[str]] = {}
-    for one in statuses:
-        if one.version and one.state is ReadyState.READY:
-            ready.setdefault(one.model, []).append(one.version)
+    for status in statuses:
+        if status.version and status.state is ReadyState.READY:
+            ready.setdefault(status.model, []).append(status.version)
     return {model: ready[model] for model in sorted(ready)[:MOST_MODELS]}
 
 
@@ -104,20 +104,20 @@ def fleet_out(fleet: FleetStatus, asked: str) -> Document:
         "term": lease.term,
         "lease_seconds": round(max(0.0, lease.left_s), 3),
         "revision": fleet.revision,
-        "gateways": [_gateway_out(one, holds) for one in fleet.gateways],
+        "gateways": [_gateway_out(gateway, holds) for gateway in fleet.gateways],
     }
 
 
 def _gateway_out(seen: GatewayHeartbeat, leader: str | None) -> Document:
-    one = seen.gateway
+    item = seen.gateway
     return {
-        "id": one.id,
-        "host": one.host,
-        "version": one.release,
-        "started": one.started,
+        "id": item.id,
+        "host": item.host,
+        "version": item.release,
+        "started": item.started,
         "silent_seconds": round(seen.silent_s, 3),
         "state": "silent" if seen.silent_s > SILENT_S else "alive",
-        "leads": one.id == leader,
-        "revision": one.revision,
-        "serves": one.serves,
+        "leads": item.id == leader,
+        "revision": item.revision,
+        "serves": item.serves,
     }

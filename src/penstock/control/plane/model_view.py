@@ -64,7 +64,7 @@ class ModelView:
         Raises:
             NotFound: no such model.
         """
-        record = next((one for one in await self.records() if one.name == name), None)
+        record = next((item for item in await self.records() if item.name == name), None)
         statuses = self._statuses().get(name)
         if record is None and statuses is None:
             raise unknown_model(name)
@@ -108,7 +108,7 @@ class ModelView:
 
     async def loadable(self, model: str) -> list[str]:
         """Versions that are not loaded now and could be."""
-        usable = [one for record in await self.records() if record.name == model for one in usable_versions(record)]
+        usable = [item for record in await self.records() if record.name == model for item in usable_versions(record)]
         unavailable = self._statuses().get(model, {})
         return [version for version in usable if version not in unavailable]
 

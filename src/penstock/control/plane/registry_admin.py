@@ -104,7 +104,7 @@ class RegistryAdmin:
 
     async def audit_archives(self) -> list[Document]:
         """The newest archives of the audit, oldest first."""
-        return [archive_document(one) for one in await self._reads.call(self._parts.archived.list_archives)]
+        return [archive_document(item) for item in await self._reads.call(self._parts.archived.list_archives)]
 
     async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
         """Changes in an archive, as ``audit`` gives those in the database; raises as ``ArchivedAudit``."""
@@ -149,7 +149,7 @@ class RegistryAdmin:
             raise Overloaded(f"{PUSHES} versions are being pushed already; try again later")
         self._pushes += 1
         try:
-            before = {one.name: one for one in await self.view.records()}.get(model)
+            before = {item.name: item for item in await self.view.records()}.get(model)
             record = await self._receive(
                 registry,
                 chunks,
@@ -162,7 +162,7 @@ class RegistryAdmin:
         await self._reconciler.refresh()
         await self._reconciler.wait_loaded(model, version, self._parts.load_s)
         document = await self.model(model)
-        shown = next(one for one in document["versions"] if one["version"] == version)
+        shown = next(item for item in document["versions"] if item["version"] == version)
         return shown | {
             "model": model,
             "revision": document["revision"],

@@ -110,7 +110,7 @@ class VersionCounters:
         """The versions beside the wanted ones that no worker serves and that have no calls in flight."""
         if not status.is_applied(desired, reports.values()):
             return []
-        served = {(model.name, one.version) for model in desired.models for one in model.versions}
+        served = {(model.name, version.version) for model in desired.models for version in model.versions}
         left = ((key, block) for key, block in state.blocks.items() if key not in served and key not in wanted)
         return [key for key, block in left if not Totals.of(self._slots, block).inflight]
 

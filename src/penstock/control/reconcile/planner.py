@@ -117,7 +117,7 @@ def plan(
     Blocks 1 to ``last_block`` are cleared before they are allocated; when none is free, the blocks of the reusable
     versions (no worker serves or counts them) are allocated again.
     """
-    ordered = sorted(models, key=lambda one: one.name)
+    ordered = sorted(models, key=lambda item: item.name)
     aliases = {model.name: _aliases(model, state, seen) for model in ordered if model.aliases}
     warm = {key: until for model in ordered for key, until in _warm(model, state, aliases, seen.now).items()}
     wanted = {

@@ -276,7 +276,7 @@ class Reconciler:
 
     def _has_been_tried(self, model: str, version: str) -> bool:
         specs = [spec for spec in self.desired.models if spec.name == model]
-        for spec in (one for found in specs for one in found.versions if one.version == version):
+        for spec in (item for found in specs for item in found.versions if item.version == version):
             return status.version_tried(model, spec, self._fleet.reports, self._fleet.workers)
         return (
             any(version in spec.unavailable for spec in specs) or self.materialized_version(model, version) is not None

@@ -59,7 +59,7 @@ def statuses(desired: Desired, reports: Mapping[int, WorkerReport], workers: int
 
 def known_versions(desired: Desired, reports: Iterable[WorkerReport]) -> set[tuple[str, str]]:
     """Model and version of everything that is desired or that a worker still has."""
-    wanted = {(model.name, one.version) for model in desired.models for one in model.versions}
+    wanted = {(model.name, item.version) for model in desired.models for item in model.versions}
     unavailable = {(model.name, version) for model in desired.models for version in model.unavailable}
     return wanted | unavailable | {key for report in reports for key in report.versions}
 
@@ -91,10 +91,10 @@ def load_results(model: ModelSpec, reports: Mapping[int, WorkerReport], workers:
     failed: dict[str, str] = dict(model.unavailable) if not model.versions else {}
     for spec in model.versions:
         reported = [report.versions.get((model.name, spec.version)) for report in reports.values()]
-        done = [one for one in reported if one and one.tag == spec.tag and one.state is not ReadyState.LOADING]
+        done = [item for item in reported if item and item.tag == spec.tag and item.state is not ReadyState.LOADING]
         if len(done) < workers:
             return None
-        if reason := next((one.reason for one in done if one.reason), ""):
+        if reason := next((item.reason for item in done if item.reason), ""):
             failed[spec.version] = reason
     return failed
 
@@ -103,7 +103,7 @@ def version_tried(model: str, spec: VersionSpec, reports: Mapping[int, WorkerRep
     """Whether every worker has loaded this content, or found that it cannot."""
     reported = [report.versions.get((model, spec.version)) for report in reports.values()]
     return (
-        sum(one is not None and one.tag == spec.tag and one.state is not ReadyState.LOADING for one in reported)
+        sum(item is not None and item.tag == spec.tag and item.state is not ReadyState.LOADING for item in reported)
         >= workers
     )
 

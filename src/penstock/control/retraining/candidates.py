@@ -159,7 +159,7 @@ class Candidates:
             NotFound: no such model or version.
             Conflict: no request is under way that it could have come of.
         """
-        if version not in {one.version for one in self._spec(model).versions}:
+        if version not in {item.version for item in self._spec(model).versions}:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
         kept, revision = await self._run(self._outbox.rule_state, model)
         state = rule_state_in(kept)
@@ -199,9 +199,15 @@ class Candidates:
         self, model: str, state: RuleState, answering: str, versions: Mapping[str, VersionRecord]
     ) -> str | None:
         """The version that came of the model's request and that no rollout was begun to yet, None for none."""
-        ready = {one.version for one in self._fleet.statuses() if one.model == model and one.state is ReadyState.READY}
+        ready = {
+            status.version
+            for status in self._fleet.statuses()
+            if status.model == model and status.state is ReadyState.READY
+        }
         pushed = {
-            name: datetime.fromisoformat(one.created_at).timestamp() for name, one in versions.items() if name in ready
+            name: datetime.fromisoformat(version.created_at).timestamp()
+            for name, version in versions.items()
+            if name in ready
         }
         if candidate_version(state, answering, pushed, ()) is None:
             return None  # the rollouts of a model may be many: they are read only where there is something new
@@ -261,7 +267,7 @@ class Candidates:
             known = exams.result(version, verdict.against, _fingerprint(verdict.gates))
             if known is not None:
                 return replace(verdict, reasons=known)
-            specs = {one.version: one for one in spec.versions}
+            specs = {item.version: item for item in spec.versions}
             if not specs.keys() >= {version, verdict.against}:
                 return replace(
                     verdict,
@@ -290,10 +296,10 @@ class Candidates:
             reason = f"it waits for labels: {gathered.rows} held-out rows have one, {asked.least} are asked"
             return replace(verdict, reasons=(reason,), waits=True)
         # Counted before it is begun: no exam goes uncounted because its process ends.
-        begun = await self._remember(model, lambda one: one.begun(version, against, _fingerprint(verdict.gates)))
-        names = next(filter(None, (self._policies.feature_names((model, one.version)) for one in pair)), ())
+        begun = await self._remember(model, lambda item: item.begun(version, against, _fingerprint(verdict.gates)))
+        names = next(filter(None, (self._policies.feature_names((model, item.version)) for item in pair)), ())
         held = await self._exam_pool.call(self._compare, asked, rows, pair, verdict, begun.count, names)
-        await self._remember(model, lambda one: one.with_result(version, against, held.reasons))
+        await self._remember(model, lambda item: item.with_result(version, against, held.reasons))
         return held
 
     async def _remember(self, model: str, change: Callable[[Exams], Exams]) -> Exams:
@@ -346,7 +352,7 @@ class Candidates:
         self._problem_log.report((model, version), f"model {model} version {version} is not rolled out: {reason}")
 
     def _spec(self, model: str) -> ModelSpec:
-        spec = next((one for one in self._fleet.desired.models if one.name == model), None)
+        spec = next((item for item in self._fleet.desired.models if item.name == model), None)
         if spec is None:
             raise unknown_model(model)
         return spec

@@ -107,7 +107,7 @@ class Dispatcher:
         """Whether one more event may be sent to a sink; the next step tries the others again."""
         self._overdue = [(target, job) for target, job in self._overdue if not job.returned]
         targets = [*self._targets.values(), *(target for target, _ in self._overdue)]
-        alike = [one for one in targets if _runs_once(one) == _runs_once(spec)]
+        alike = [item for item in targets if _runs_once(item) == _runs_once(spec)]
         return len(alike) < SENDERS and targets.count(spec) < AT_ONE_SINK
 
     def _on_sent(self, key: tuple[str, str], _: "asyncio.Task[None]") -> None:

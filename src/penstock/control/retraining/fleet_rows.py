@@ -77,7 +77,7 @@ class FleetRows:
     def call_roll(self) -> GatewaySelection:
         """The gateways to ask; raises ``NotReady``."""
         seen = self._gateways.fleet().gateways
-        members = [GatewayShare(one.gateway.id, one.gateway.home, one.silent_s) for one in seen]
+        members = [GatewayShare(item.gateway.id, item.gateway.home, item.silent_s) for item in seen]
         return select_gateways(members, self._gateway, home_name(self._home))
 
     @contextmanager
@@ -114,32 +114,32 @@ class FleetRows:
             look = self._requests.read_state(request)
             missing = missing_gateways(roll.asked, look.progress)
             if missing is not None:
-                return [one for one in look.answers if one.gateway in roll.asked], missing
+                return [answer for answer in look.answers if answer.gateway in roll.asked], missing
             self._pause(POLL_S)
 
     def _close(self, request: str, blobs: BlobStore) -> None:
         with suppress(Fault):  # whoever has handed a file over deletes it, and the janitor deletes the rows
-            for one in self._requests.read_state(request).answers:
-                if one.digest:
-                    blobs.delete(one.digest)
+            for answer in self._requests.read_state(request).answers:
+                if answer.digest:
+                    blobs.delete(answer.digest)
             self._requests.close(request)
 
 
 def _read(blobs: BlobStore, answers: list[RowAnswer]) -> tuple[list[ExportedRows], dict[str, str]]:
     """The files that were handed over, and why others cannot be read."""
     parts, problems = list[ExportedRows](), dict[str, str]()
-    for one in answers:
+    for answer in answers:
         try:
-            if one.problem:
-                problems[one.gateway] = one.problem
-            elif one.digest:
-                parts.append(ExportedRows(one.gateway, _fetch(blobs, one.digest), one.amount))
+            if answer.problem:
+                problems[answer.gateway] = answer.problem
+            elif answer.digest:
+                parts.append(ExportedRows(answer.gateway, _fetch(blobs, answer.digest), answer.amount))
             else:
-                parts.append(ExportedRows(one.gateway, Path("/dev/null"), NOTHING))
+                parts.append(ExportedRows(answer.gateway, Path("/dev/null"), NOTHING))
         except DataLoss as fault:
-            problems[one.gateway] = f"{fault}: {NOT_SHARED}"
+            problems[answer.gateway] = f"{fault}: {NOT_SHARED}"
         except Fault as fault:
-            problems[one.gateway] = str(fault)
+            problems[answer.gateway] = str(fault)
     return parts, problems
 
 

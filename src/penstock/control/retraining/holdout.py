@@ -113,12 +113,12 @@ def _advantage(
 ) -> Advantage | None:
     """How far the candidate is ahead, None where a part of the rows has no such metric."""
     if asked.metric in RATES:
-        pair = [[one.right for one in _labelled_rows(answers, rows.labels)] for answers in (candidate, champion)]
+        pair = [[row.right for row in _labelled_rows(answers, rows.labels)] for answers in (candidate, champion)]
         return rate_advantage(pair[0], pair[1], rows.units().tolist(), level)
     groups = np.unique(rows.units(), return_inverse=True)[1] % GROUPS
     whole = _ahead_by(asked, rows, candidate, champion, np.ones(len(groups), np.bool_))
-    without = [_ahead_by(asked, rows, candidate, champion, groups != one) for one in np.unique(groups)]
-    known = [one for one in without if one is not None]
+    without = [_ahead_by(asked, rows, candidate, champion, groups != item) for item in np.unique(groups)]
+    known = [item for item in without if item is not None]
     return jackknife_advantage(whole, known, level) if whole is not None and 2 < len(known) == len(without) else None
 
 
@@ -165,12 +165,12 @@ def _with_noise(inputs: Sequence[Tensor], deviations: float) -> list[Tensor]:
     """The inputs with normal noise on every floating number, in standard deviations of its column; always the same."""
     draw = np.random.default_rng(SEED)
     noisy = []
-    for one in inputs:
-        data = one.data
+    for item in inputs:
+        data = item.data
         if data.dtype.kind == "f":
             spread = np.nanstd(data.astype(np.float64), axis=0)
             data = (data + deviations * spread * draw.standard_normal(data.shape)).astype(data.dtype)
-        noisy.append(Tensor(one.name, one.datatype, data))
+        noisy.append(Tensor(item.name, item.datatype, data))
     return noisy
 
 
@@ -183,7 +183,7 @@ def _metric(
 ) -> float | None:
     joined = _labelled_rows(answers, labels, where)
     if asked.metric in RATES and joined:
-        right = sum(one.right for one in joined) / len(joined)
+        right = sum(item.right for item in joined) / len(joined)
         return right if asked.metric == "accuracy" else 1 - right
     return metrics_of(joined).get(asked.metric)
 
@@ -204,7 +204,7 @@ def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[st
     """Which rows belong to each value of these columns; raises ``Refused`` where there is no such column."""
     if not columns:
         return {}
-    specs = [TensorSpec(one.name, one.datatype, (-1, *one.data.shape[1:])) for one in inputs]
+    specs = [TensorSpec(item.name, item.datatype, (-1, *item.data.shape[1:])) for item in inputs]
     watched = input_columns(specs, True, names)
     rows = watched(inputs)
     if rows is None:
@@ -214,8 +214,8 @@ def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[st
         if column in watched.numbers:
             found |= _number_slices(column, rows.numbers[:, watched.numbers.index(column)])
         elif column in watched.labels:
-            values = np.array([str(one) for one in rows.labels[watched.labels.index(column)]])
-            found |= {f"{column} is {one}": values == one for one in np.unique(values)[:MOST_VALUES].tolist()}
+            values = np.array([str(label) for label in rows.labels[watched.labels.index(column)]])
+            found |= {f"{column} is {item}": values == item for item in np.unique(values)[:MOST_VALUES].tolist()}
         else:
             raise Refused(f"the gates name a column '{column[:64]}' that the inputs do not have")
     return found
@@ -224,7 +224,7 @@ def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[st
 def _number_slices(column: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
     known = np.unique(values[np.isfinite(values)])
     if len(known) <= MOST_VALUES:
-        return {f"{column} is {one:g}": values == one for one in known.tolist()}
+        return {f"{column} is {item:g}": values == item for item in known.tolist()}
     low, middle, high = np.quantile(values[np.isfinite(values)], [0.25, 0.5, 0.75]).tolist()
     edges = [-np.inf, low, middle, high, np.inf]
     return {

@@ -62,7 +62,7 @@ class RowAnswers:
         self._wanted = False
         for request in requests:
             self._answer(request)
-        for request_id in self._held.keys() - answered - {one.id for one in requests}:
+        for request_id in self._held.keys() - answered - {item.id for item in requests}:
             self._blobs().delete(self._held[request_id])
             del self._held[request_id]
 

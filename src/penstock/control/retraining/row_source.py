@@ -79,7 +79,7 @@ class RowSource:
             self._fleet.collect(roll, selection, MOST_OF_EXAM, scratch) as handed,
         ):
             merge = RowMerge(handed.parts, MOST_OF_EXAM)
-            newest_first = sorted(merge.records(), key=lambda one: -float(one.head["at"]))
+            newest_first = sorted(merge.records(), key=lambda item: -float(item.head["at"]))
             found = labelled_rows(newest_first, MOST_OF_EXAM.rows)
             return found, AvailableRows(_number(found), dict(merge.rows), handed.missing)
 

@@ -131,18 +131,18 @@ class Retraining:
         odd = sorted(set(document) - {"version", "reason"})
         if odd:
             raise InvalidInput(f"'{odd[0]}' is no part of a request for retraining")
-        spec = next((one for one in self._fleet.desired.models if one.name == model), None)
+        spec = next((item for item in self._fleet.desired.models if item.name == model), None)
         if spec is None:
             raise unknown_model(model)
         version = document.get("version") or self._serving(spec)
-        if not isinstance(version, str) or version not in {one.version for one in spec.versions}:
+        if not isinstance(version, str) or version not in {item.version for item in spec.versions}:
             raise NotFound(f"model '{model}' serves no version '{str(version)[:64]}'")
         return version
 
     def _asked_sinks(self, model: str) -> list[str]:
         """Where a request goes: where the model's rules send theirs, or else all of its sinks."""
         policy = self._monitor.policy_of(model)
-        sinks = {one for trigger in policy.triggers if trigger.kind is TriggerKind.RETRAIN for one in trigger.send}
+        sinks = {item for trigger in policy.triggers if trigger.kind is TriggerKind.RETRAIN for item in trigger.send}
         return sorted(sinks) or sorted(policy.sinks)
 
     async def _request(self, model: str, flight: InFlight, event: TrialEvent, sinks: Sequence[str], by: Author) -> None:
@@ -164,7 +164,7 @@ class Retraining:
 
     async def deliveries(self, model: str) -> Document:
         """What became of a model's events on their way to sinks; raises ``NotFound``."""
-        if not any(one.name == model for one in self._fleet.desired.models):
+        if not any(item.name == model for item in self._fleet.desired.models):
             raise unknown_model(model)
         problem = self._keyed.problem(model)
         deliveries = await self._run(self._outbox.deliveries, model, deadline_s=READ_S)
@@ -178,7 +178,7 @@ class Retraining:
 
     async def judge_all(self) -> None:
         """Decide for each model at most one thing, where this gateway leads."""
-        ruled = {one.name: one for one in self._fleet.desired.models if self._is_ruled(one)}
+        ruled = {model.name: model for model in self._fleet.desired.models if self._is_ruled(model)}
         self._histories.forget_others(set(ruled))
         due = self._keyed.due(ruled)
         if not due:
@@ -240,11 +240,11 @@ class Retraining:
         return serving_version(spec.route, spec.aliases.get(CHAMPION), self._statuses_of(spec))
 
     def _statuses_of(self, spec: ModelSpec) -> list[VersionStatus]:
-        return [one for one in self._fleet.statuses() if one.model == spec.name]
+        return [status for status in self._fleet.statuses() if status.model == spec.name]
 
     async def _snapshot(self, spec: ModelSpec, version: str) -> VersionSnapshot:
-        now, states = self._clock(), {one.version: one.state for one in self._statuses_of(spec)}
-        failed = {one for one, state in states.items() if state is ReadyState.UNAVAILABLE}
+        now, states = self._clock(), {item.version: item.state for item in self._statuses_of(spec)}
+        failed = {item for item, state in states.items() if state is ReadyState.UNAVAILABLE}
         monitor, policy = self._monitor.describe(spec.name, version), self._monitor.policy_of(spec.name)
         chosen = version == (spec.aliases.get(CHAMPION) if spec.route is None else spec.route.stable)
         return VersionSnapshot(
@@ -277,7 +277,7 @@ class Retraining:
 
     def readings(self) -> Iterator[Reading]:
         """What became of rules, and how much waits to be sent."""
-        models = {one.name for one in self._fleet.desired.models}
+        models = {item.name for item in self._fleet.desired.models}
         for key, count in self._outcomes.items():
             if key[0] in models:
                 yield Point(metrics.RETRAINING_REQUESTS, key, count)
@@ -331,12 +331,14 @@ def _evidence(monitor: Mapping[str, Any]) -> dict[str, Any]:
     """What goes along: window and reference, the columns that moved most, performance, what was captured."""
     performance = monitor.get("performance") or {}
     columns: Sequence[Mapping[str, Any]] = [*(monitor.get("features") or ()), *(monitor.get("outputs") or ())]
-    top = sorted(columns, key=lambda one: -float(one["psi"]))[:MOST_FEATURES]
+    top = sorted(columns, key=lambda item: -float(item["psi"]))[:MOST_FEATURES]
     return {
         "reference": monitor.get("reference"),
         "window": monitor.get("window"),
         "rows_between_false_alarms": monitor.get("rows_between_false_alarms"),
-        "features": [{key: one.get(key) for key in ("name", "state", "psi", "psi_threshold", "moved")} for one in top],
+        "features": [
+            {key: item.get(key) for key in ("name", "state", "psi", "psi_threshold", "moved")} for item in top
+        ],
         "performance": {
             "realised": performance.get("windowed"),
             "estimated": performance.get("estimated"),

@@ -81,7 +81,7 @@ class SloHistories:
 
 def _windows(policy: MonitorPolicy) -> list[tuple[float, float]]:
     """The windows, long and short, that the rules of a policy look back on."""
-    conditions = [one for rule in policy.triggers for one in (rule.when, rule.until) if one is not None]
+    conditions = [item for rule in policy.triggers for item in (rule.when, rule.until) if item is not None]
     return [
         (leaf.values["long_seconds"], leaf.values["short_seconds"])
         for condition in conditions

@@ -120,29 +120,31 @@ def next_action(
 
 def _pushes(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
     return [
-        PushVersion(one) for one in wanted if one.model not in present or one.version not in present[one.model].versions
+        PushVersion(item)
+        for item in wanted
+        if item.model not in present or item.version not in present[item.model].versions
     ]
 
 
 def _moves(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
     moves: list[SyncAction] = []
-    for one in wanted:
-        model = present.get(one.model)
-        record = model.versions.get(one.version) if model else None
+    for item in wanted:
+        model = present.get(item.model)
+        record = model.versions.get(item.version) if model else None
         if model is None or record is None or record.state is not VersionState.ADMITTED:
             continue
-        for alias in one.aliases:
+        for alias in item.aliases:
             leads = model.aliases[alias].version if alias in model.aliases else None
-            if leads != one.version:
-                moves.append(MoveAlias(one.model, alias, one.version, leads))
+            if leads != item.version:
+                moves.append(MoveAlias(item.model, alias, item.version, leads))
     return moves
 
 
 def _drops(
     wanted: Sequence[MlflowVersion], before: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]
 ) -> list[SyncAction]:
-    now = {(one.model, alias) for one in wanted for alias in one.aliases}
-    then = {(one.model, alias) for one in before for alias in one.aliases}
+    now = {(item.model, alias) for item in wanted for alias in item.aliases}
+    then = {(item.model, alias) for item in before for alias in item.aliases}
     return [
         DropAlias(model, alias)
         for model, alias in sorted(then - now)
@@ -151,7 +153,7 @@ def _drops(
 
 
 def _retirements(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRecord]) -> list[SyncAction]:
-    keys = {(one.model, one.version) for one in wanted}
+    keys = {(item.model, item.version) for item in wanted}
     return [
         RetireVersion(model.name, record.version)
         for model in present.values()
@@ -270,14 +272,14 @@ class MlflowSync:
 
     def problems(self, model: str) -> list[str]:
         """What could not be taken over of a model, and why."""
-        return [f"{one}: {why}" for one, why in self._keyed.problems.items() if model_of(one) == model]
+        return [f"{item}: {why}" for item, why in self._keyed.problems.items() if model_of(item) == model]
 
     async def _next(self, wanted: Sequence[MlflowVersion], tried: Collection[SyncAction]) -> SyncAction | None:
         """What is to be done, but what has been tried in this step, is under way or is put off."""
         present = {record.name: record for record in await self._reads.call(self._records)}
         passed: set[SyncAction] = {*tried, *self._pushing, *self._keyed.put_off()}
         if len(self._pushing) >= DOWNLOADS:
-            passed |= {PushVersion(one) for one in wanted}
+            passed |= {PushVersion(item) for item in wanted}
         return next_action(wanted, present, self._before, passed)
 
     async def _perform_isolated(self, action: SyncAction) -> None:

@@ -54,7 +54,7 @@ class Repositories:
         self._last: dict[str, list[FoundModel]] = {}
         self._problem_log = ProblemLog()
         self.faults: dict[str, Fault] = {}
-        self.states = [RepositoryState(one.tree.name, 0, _NOT_YET) for one in repositories]
+        self.states = [RepositoryState(repository.tree.name, 0, _NOT_YET) for repository in repositories]
 
     @property
     def ever_read(self) -> bool:

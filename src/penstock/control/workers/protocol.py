@@ -108,7 +108,9 @@ def _model_in(values: Message) -> ModelSpec:
 
 def _version_in(values: Message) -> VersionSpec:
     files = tuple((path, digest) for path, digest in values["files"])
-    watch: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values["watch"].items()}
+    watch: dict[str, Any] = {
+        key: tuple(item) if isinstance(item, list) else item for key, item in values["watch"].items()
+    }
     watch["learn"] = LearnSpec(**watch["learn"])
     return VersionSpec(**{**values, "files": files, "watch": WatchSpec(**watch), "rows": RowProof(**values["rows"])})
 
@@ -130,7 +132,7 @@ def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:
 
 def feedback_out(feedback: Sequence[Feedback]) -> list[list[Any]]:
     """Feedback as JSON values."""
-    return [[one.id, one.label, one.reward, one.at] for one in feedback]
+    return [[item.id, item.label, item.reward, item.at] for item in feedback]
 
 
 def feedback_pieces(feedback: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
@@ -150,13 +152,13 @@ def feedback_pieces(feedback: Sequence[Feedback]) -> Iterator[list[list[Any]]]:
 
 def _characters(label: Any) -> int:
     if isinstance(label, list):
-        return sum([_characters(one) for one in label])
+        return sum([_characters(item) for item in label])
     return len(label) + 4 if isinstance(label, str) else 32
 
 
 def feedback_in(values: Iterable[Sequence[Any]]) -> list[Feedback]:
     """Feedback from its JSON values."""
-    return [Feedback(*one) for one in values]
+    return [Feedback(*value) for value in values]
 
 
 def rows_out(rows: Sequence[RowValues]) -> Message:

@@ -104,16 +104,18 @@ class Channel:
     def publish(self, desired: Desired) -> None:
         """Send a desired state to every worker, and to those that connect later."""
         self._desired = desired
-        served = {(model.name, one.version) for model in desired.models for one in model.versions}
-        self.signatures = {key: one for key, one in self.signatures.items() if key in served}
+        served = {(model.name, version.version) for model in desired.models for version in model.versions}
+        self.signatures = {key: signature for key, signature in self.signatures.items() if key in served}
         self._samples = {key: samples for key, samples in self._samples.items() if key[:2] in served}
         for outbox in self._outboxes.values():
             _put_desired(outbox, desired)
 
     def samples_of(self, model: str, version: str) -> list[Message]:
         """The requests on which a shadow disagreed, of all workers, worst first."""
-        collected = [one for key, samples in self._samples.items() if key[:2] == (model, version) for one in samples]
-        return sorted(collected, key=lambda one: -float(one["badness"]))
+        collected = [
+            sample for key, samples in self._samples.items() if key[:2] == (model, version) for sample in samples
+        ]
+        return sorted(collected, key=lambda item: -float(item["badness"]))
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -181,7 +183,7 @@ class Channel:
                 command.add_done_callback(commands.discard)
 
     def _take_report(self, report: WorkerReport, message: Message) -> None:
-        versions = {(one.model, one.version): one for one in map(status_in, message["versions"])}
+        versions = {(item.model, item.version): item for item in map(status_in, message["versions"])}
         if message["counted"]:
             for key, status in versions.items():
                 if status != report.versions.get(key) and status.state in {ReadyState.READY, ReadyState.UNAVAILABLE}:

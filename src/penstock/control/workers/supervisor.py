@@ -242,7 +242,7 @@ class Supervisor:
 
     def processes(self) -> list[Process | None]:
         """The living worker of each slot."""
-        return [None if one.process is None or one.process.ended() else one.process for one in self._watches]
+        return [None if watch.process is None or watch.process.ended() else watch.process for watch in self._watches]
 
     def responsive(self, index: int) -> bool:
         """Whether the slot's worker is alive, has taken its slot over and has not missed several heartbeats."""

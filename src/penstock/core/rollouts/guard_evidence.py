@@ -128,7 +128,7 @@ def harm_now(guard: GuardSpec, state: GuardState) -> float:
     """The log e-value against the canary at this moment."""
     if guard.metric == "latency":
         tests = (state.harm, state.tail, state.run_harm)
-        return average([one.log_e for one in tests], (1 - TAIL_SHARE - RUN_SHARE, TAIL_SHARE, RUN_SHARE))
+        return average([test.log_e for test in tests], (1 - TAIL_SHARE - RUN_SHARE, TAIL_SHARE, RUN_SHARE))
     return state.tail.log_e if guard.metric == "outputs" else state.harm.log_e
 
 
@@ -155,10 +155,10 @@ def _compare(guard: GuardSpec, state: GuardState, a: Sequence[float], b: Sequenc
 
 def _performance(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
     """Each stratum of labels is a batch of its own: only within one were both labelled alike."""
-    for one in batch.labelled:
-        ages = [*state.ages, *[0] * (one.age + 1 - len(state.ages))]
-        ages[one.age] += round(sum(one.canary) + sum(one.control))
-        state = replace(_compare(guard, state, one.canary, one.control), ages=tuple(ages))
+    for item in batch.labelled:
+        ages = [*state.ages, *[0] * (item.age + 1 - len(state.ages))]
+        ages[item.age] += round(sum(item.canary) + sum(item.control))
+        state = replace(_compare(guard, state, item.canary, item.control), ages=tuple(ages))
     return state
 
 
@@ -245,7 +245,7 @@ def _bet_on(
     gained: NDArray[np.bool_], harm: Evidence, known: Evidence, batch: tuple[Counts, Counts], limit: float
 ) -> Evidence:
     """A bet that more of the canary's outputs than of the control's lie in these bins, by more than the limit."""
-    canary, control, recent = (_split_counts(one, gained) for one in (known.canary, known.control, known.recent))
+    canary, control, recent = (_split_counts(item, gained) for item in (known.canary, known.control, known.recent))
     before = replace(harm, canary=canary, control=control, recent=recent)
     return rate_exceeds(before, _split_counts(batch[0], gained), _split_counts(batch[1], gained), limit, any_onset=True)
 

@@ -87,7 +87,7 @@ def _sum(a: Sequence[float], b: Sequence[float]) -> Sequence[float]:
 
 def waiting_out(waiting: WaitingPairs) -> dict[str, Any]:
     """Counts that wait as JSON values."""
-    return {name: [list(one) for one in counts] for name, counts in waiting.items()}
+    return {name: [list(count) for count in counts] for name, counts in waiting.items()}
 
 
 def waiting_in(values: Mapping[str, Any]) -> WaitingPairs:

@@ -113,7 +113,7 @@ def add_batch(rollout: Rollout, batch: EvidenceBatch, requests: tuple[int, int],
     ratio, weight = rollout.ratio, rollout.weight
     if 0 < weight < POINTS and not sticky:
         ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
-    labels = rollout.labels + int(sum(sum(one.canary) for one in batch.labelled))
+    labels = rollout.labels + int(sum(sum(item.canary) for item in batch.labelled))
     closed, waiting = pool_counts(rollout.waiting, batch, weight)
     rollout = replace(rollout, ratio=ratio, requests=rollout.requests + requests[0], labels=labels, waiting=waiting)
     return _observe(rollout, closed)
@@ -187,7 +187,7 @@ def requests_needed(rollout: Rollout) -> int | None:
     """How many more canary requests the slowest guard will take, None if that is not known."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     found = [requests_needed_by(guard, state, rollout.guard_alpha) for guard, state in pairs]
-    return max((one for one in found if one is not None), default=None)
+    return max((item for item in found if item is not None), default=None)
 
 
 def seconds_needed(rollout: Rollout, now: float) -> float | None:

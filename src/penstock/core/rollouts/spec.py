@@ -166,9 +166,9 @@ def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
         faults.append(f"'guards' must be a list of 1 to {MOST_GUARDS}")
         return ()
     guards = []
-    for one in stated:
+    for item in stated:
         try:
-            guards.append(guard_in(one))
+            guards.append(guard_in(item))
         except InvalidInput as fault:
             faults.append(str(fault))
     if len({guard.name for guard in guards}) < len(guards):

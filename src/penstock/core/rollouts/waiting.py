@@ -64,7 +64,7 @@ def _outside(rollout: Rollout) -> list[str]:
 
 
 def _gate_text(rollout: Rollout, gate: Gate) -> str:
-    answer = next((one for one in rollout.answers if one.gate == gate.name), None)
+    answer = next((item for item in rollout.answers if item.gate == gate.name), None)
     if answer is not None and answer.passed:
         return ""
     return f"{gate.name} {gate.condition} ({'not asked yet' if answer is None else answer.said})"

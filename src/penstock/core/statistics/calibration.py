@@ -71,7 +71,7 @@ class Gap:
         top = max(self._logs)
         if not math.isfinite(top):
             return -math.inf
-        return top + math.log(sum(math.exp(one - top) for one in self._logs) / len(self._logs))
+        return top + math.log(sum(math.exp(log - top) for log in self._logs) / len(self._logs))
 
     @property
     def is_worse(self) -> bool:

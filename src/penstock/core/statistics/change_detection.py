@@ -87,11 +87,11 @@ class ChangeDetector:
 
     def expect(self, references: Sequence[Counts], allowances: Sequence[float]) -> None:
         """Hold what comes from now on against these references, of as many features and places as those before."""
-        width = max((len(one) for one in references), default=1)
-        self._used = np.array([len(one) for one in references], np.intp)[:, None] > np.arange(width)
+        width = max((len(reference) for reference in references), default=1)
+        self._used = np.array([len(reference) for reference in references], np.intp)[:, None] > np.arange(width)
         self._shares = np.ones((len(references), width))
-        for row, one in zip(self._shares, references, strict=True):
-            row[: len(one)] = one
+        for row, reference in zip(self._shares, references, strict=True):
+            row[: len(reference)] = reference
         self._logs = np.log(self._shares)
         self._allowances = np.asarray(allowances, float)
         self._prior = PRIOR * self._shares * self._used
@@ -126,8 +126,8 @@ class ChangeDetector:
     def batch(self, counts: Sequence[ArrayLike]) -> Counts:
         """Each feature's counts as the matrix that ``watch`` takes."""
         found = np.zeros(self._shares.shape)
-        for row, one in zip(found, counts, strict=True):
-            filled = np.asarray(one, float)
+        for row, count in zip(found, counts, strict=True):
+            filled = np.asarray(count, float)
             row[: len(filled)] = filled
         return found
 
@@ -175,7 +175,7 @@ class ChangeDetector:
         mean = top + math.log(float(np.exp(log_m - top).sum()) / len(self))
         if mean < math.log(budget):
             return []
-        return [index for index, one in enumerate(log_m.tolist()) if one >= math.log(budget)]
+        return [index for index, item in enumerate(log_m.tolist()) if item >= math.log(budget)]
 
     def distances(self, windows: Counts) -> tuple[list[float], list[float]]:
         """PSI and Jensen-Shannon distance of each feature's window [features, places], as ``scores`` has them."""

@@ -97,7 +97,7 @@ def _quantile(degrees: int, rows: float, m: float, correlation: float) -> float:
     a multiple of a chi-square variable of the same mean and variance (Satterthwaite 1946).
     """
     correlations = max(0.0, correlation) ** np.arange(1, degrees + 1)
-    variances = np.array([variance_inflation(one) for one in correlations.tolist()]) / rows + 1 / m
+    variances = np.array([variance_inflation(item) for item in correlations.tolist()]) / rows + 1 / m
     total, squares = float(variances.sum()), float((variances**2).sum())
     return chi_square_quantile(total**2 / squares) * squares / total
 

@@ -71,7 +71,7 @@ class ErrorAutocorrelation:
         """Independent runs of errors: runs among labels that are as far apart as it takes to forget each other."""
         rows = float(self.counts[0].sum())
         forgotten = max(FORGOTTEN, 2 / math.sqrt(max(1.0, rows)))
-        lags = [index for index, one in enumerate(_correlations(self.counts)) if one < forgotten]
+        lags = [index for index, correlation in enumerate(_correlations(self.counts)) if correlation < forgotten]
         index = min(lags, default=len(LAGS) - 1)
         return float(self.counts[index, 0, 1]) / LAGS[index]
 
@@ -89,7 +89,7 @@ class ErrorAutocorrelation:
         left = [
             _excess_inflation(correlations[index : index + 3], standard_error, 2.0) for index in range(len(SPACINGS))
         ]
-        index = next((index for index, one in enumerate(left) if one <= REMAINS), len(left) - 1)
+        index = next((index for index, item in enumerate(left) if item <= REMAINS), len(left) - 1)
         index = min(2 * index, index + 1, len(left) - 1)  # where memory is longer than a chain's, one step to be safe
         tolerated = 0.0 if index else 1.0  # by chance alone, unless memory is known to be longer than a chain's
         excess = _excess_inflation(correlations[index : index + 3], standard_error, tolerated)
@@ -104,7 +104,7 @@ class ErrorAutocorrelation:
         """
         correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
         standard_error = 1 / math.sqrt(max(1.0, rows))
-        heights = [max(0.0, one) for one in correlations]
+        heights = [max(0.0, correlation) for correlation in correlations]
         total = min(MOST_OF_NEIGHBOURS, heights[0] + standard_error)
         for index in range(len(LAGS) - 1):
             if correlations[index] <= SIGNIFICANT * standard_error:
@@ -153,7 +153,7 @@ def _excess_inflation(correlations: list[float], standard_error: float, errors: 
     supposes that they fall geometrically from the second on, if that is more than chance, and a chain's is that of
     ``(1 + r) / (1 - r)``.
     """
-    one, two, four = (min(0.98, max(0.0, value)) for value in correlations)
+    item, two, four = (min(0.98, max(0.0, value)) for value in correlations)
     decay = min(0.97, math.sqrt(four / two)) if two > SIGNIFICANT * standard_error else 0.0
-    inflation = 1 + 2 * one + 2 * two / (1 - decay)
-    return max(0.0, inflation * (1 - one) / (1 + one) - 1 - errors * standard_error * math.sqrt(inflation))
+    inflation = 1 + 2 * item + 2 * two / (1 - decay)
+    return max(0.0, inflation * (1 - item) / (1 + item) - 1 - errors * standard_error * math.sqrt(inflation))

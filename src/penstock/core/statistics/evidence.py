@@ -86,9 +86,9 @@ def with_batch_any_onset(
     before = float(sum(evidence.canary))
     after = before + float(a.sum())
     bets_before = _bets(evidence, len(gains), math.log(FROM_THE_START))
-    grown = [one + gain for one, gain in zip(bets_before, gains, strict=True)]
+    grown = [item + gain for item, gain in zip(bets_before, gains, strict=True)]
     fresh = onset_weight(after) - onset_weight(before)  # for an onset at the next batch
-    bets = tuple(float(np.logaddexp(one, math.log(fresh))) if fresh > 0 else one for one in grown)
+    bets = tuple(float(np.logaddexp(item, math.log(fresh))) if fresh > 0 else item for item in grown)
     unspent = 1 - FROM_THE_START - onset_weight(after)
     return _with_counts(evidence, a, b, bets, average((*bets, 0.0), (*weights, unspent)))
 
@@ -127,7 +127,7 @@ def _sum(before: tuple[float, ...], now: Counts) -> tuple[float, ...]:
 def average(log_e: Sequence[float], weights: Sequence[float]) -> float:
     """The log of the weighted mean of e-values, an e-value under any dependence; the weights sum to 1."""
     top = max(log_e)
-    return top + math.log(sum(weight * math.exp(one - top) for one, weight in zip(log_e, weights, strict=True)))
+    return top + math.log(sum(weight * math.exp(item - top) for item, weight in zip(log_e, weights, strict=True)))
 
 
 def parts(evidence: Evidence, a: Counts, b: Counts) -> Iterator[tuple[Counts, Counts]]:

@@ -64,4 +64,4 @@ def ratio_mismatch(evidence: Evidence, a: float, b: float, share: float) -> Evid
 
 
 def _log_beta(alpha: Counts) -> float:
-    return sum(math.lgamma(one) for one in alpha.tolist()) - math.lgamma(float(alpha.sum()))
+    return sum(math.lgamma(item) for item in alpha.tolist()) - math.lgamma(float(alpha.sum()))

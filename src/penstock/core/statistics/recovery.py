@@ -127,13 +127,13 @@ class Recovery:
         nearest to each other."""
         if len(self._rows) >= MOST_STARTS:
             self._drop(1 + int((self._rows[:-2] / np.maximum(self._rows[2:], 1.0)).argmin()))
-        self._counts, self._usual = (np.vstack([one, np.zeros(self._places)]) for one in (self._counts, self._usual))
+        self._counts, self._usual = (np.vstack([item, np.zeros(self._places)]) for item in (self._counts, self._usual))
         self._rows, self._margins, self._worth = (np.append(o, 0.0) for o in (self._rows, self._margins, self._worth))
 
     def _drop(self, which: int | NDArray[np.intp]) -> None:
-        self._counts, self._usual = (np.delete(one, which, axis=0) for one in (self._counts, self._usual))
+        self._counts, self._usual = (np.delete(item, which, axis=0) for item in (self._counts, self._usual))
         self._rows, self._margins, self._worth = (
-            np.delete(one, which) for one in (self._rows, self._margins, self._worth)
+            np.delete(item, which) for item in (self._rows, self._margins, self._worth)
         )
 
     def _compute(self) -> None:
@@ -178,8 +178,8 @@ def _log_0f1(b: Counts, z: Counts) -> Counts:
     peak = (np.sqrt(b * b + 4 * z) - b) / 2
     wide = 6 * np.sqrt(peak + 1) + 12
     first = np.maximum(0.0, np.trunc(peak - wide))[:, None]
-    k, one = first + np.arange(math.ceil(2 * float(wide.max()))), b[:, None]
-    terms = k * np.log(np.maximum(z, 1e-300))[:, None] - log_gamma(k + 1) - log_gamma_ratio(one, k)
+    k, item = first + np.arange(math.ceil(2 * float(wide.max()))), b[:, None]
+    terms = k * np.log(np.maximum(z, 1e-300))[:, None] - log_gamma(k + 1) - log_gamma_ratio(item, k)
     return np.asarray(np.logaddexp.reduce(terms, axis=1), float)
 
 
@@ -232,13 +232,13 @@ class Recoveries:
         """
         going = [index for index in changed if index not in alarmed]
         self._open = {index: self._open.get(index) or Recovery(len(np.asarray(usual[index]))) for index in going}
-        for index, one in self._open.items():
-            one.watch(batch[index], usual[index], allowances[index] + FURTHER, inflation)
-        return {index for index, one in self._open.items() if one.is_over(budget)}
+        for index, item in self._open.items():
+            item.watch(batch[index], usual[index], allowances[index] + FURTHER, inflation)
+        return {index for index, item in self._open.items() if item.is_over(budget)}
 
     def export_state(self) -> dict[str, Any]:
         """The evidence as JSON values."""
-        return {str(index): one.export_state() for index, one in self._open.items()}
+        return {str(index): item.export_state() for index, item in self._open.items()}
 
     def restore_state(self, saved: Mapping[str, Any], widths: Sequence[int]) -> None:
         """Restore the evidence of ``saved``; ``widths`` are the places of each column."""

@@ -71,10 +71,10 @@ def smooth(counts: Counts, kernel: Sequence[float] = KERNEL) -> Counts:
     rows = counts.sum(axis=1)
     steps = range(-(len(kernel) // 2), len(kernel) // 2 + 1)
     moved = [(weight, np.roll(counts, step, axis=0)) for weight, step in zip(kernel, steps, strict=True)]
-    total = np.sum([weight * one for weight, one in moved], axis=0)
+    total = np.sum([weight * item for weight, item in moved], axis=0)
     weights = [(weight, np.roll(rows, step)) for weight, step in zip(kernel, steps, strict=True)]
-    first = np.sum([weight * one for weight, one in weights], axis=0)
-    second = np.sum([weight**2 * one for weight, one in weights], axis=0)
+    first = np.sum([weight * item for weight, item in weights], axis=0)
+    second = np.sum([weight**2 * item for weight, item in weights], axis=0)
     return np.asarray(total * (first / np.maximum(second, 1e-9))[:, None], float)
 
 
@@ -84,7 +84,7 @@ class SeasonalProfile:
 
     def __init__(self, hours: Counts) -> None:
         self._counts = smooth(np.asarray(hours, float))
-        self._shares = np.array([shares(one) for one in self._counts])
+        self._shares = np.array([shares(count) for count in self._counts])
 
     def counts(self, quarter: int) -> Counts:
         """The usual counts in this quarter of an hour."""
@@ -97,7 +97,7 @@ class SeasonalProfile:
         hour, share = _interpolation(quarter, len(self._counts))
         now = (1 - share) * self._shares[hour] + share * self._shares[hour - len(self._counts) + 1]
         around = [self._shares[(hour + step) % len(self._counts)] for step in (-1, 0, 1, 2)]
-        return max(_divergence(one, now) for one in around)
+        return max(_divergence(item, now) for item in around)
 
 
 def quarter_of(seconds: float, hours: int) -> int:
@@ -123,7 +123,7 @@ def seasonal_variation(counts: Counts) -> float:
         return 0.0
     averaged = smooth(counts, NARROW) if len(counts) >= MANY_CHUNKS else counts
     usual = shares(whole)
-    return min(max(_divergence(one / one.sum(), usual) for one in averaged), MAX_SEASONAL_VARIATION)
+    return min(max(_divergence(item / item.sum(), usual) for item in averaged), MAX_SEASONAL_VARIATION)
 
 
 def _divergences(counts: Counts, whole: Counts) -> Counts:

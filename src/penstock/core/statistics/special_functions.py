@@ -24,9 +24,9 @@ def log_gamma(x: Floats) -> Floats:
     ends = x * (x + 7)  # (x + 1)(x + 6) is 6 more, (x + 2)(x + 5) 10, (x + 3)(x + 4) 12
     low = ends * (ends + 6) * (ends + 10) * (ends + 12)
     raised = x + _RAISED
-    one = 1 / raised
-    two = one * one
-    series = one * (1 / 12 - two * (1 / 360 - two / 1260))
+    item = 1 / raised
+    two = item * item
+    series = item * (1 / 12 - two * (1 / 360 - two / 1260))
     return np.asarray((raised - 0.5) * np.log(raised) - raised + series - np.log(low), float)
 
 

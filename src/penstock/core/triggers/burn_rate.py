@@ -42,7 +42,7 @@ def burn_rates(history: Sequence[RequestCounts], window_s: float, allowed: Mappi
     if not history:
         return None
     last = history[-1]
-    first = next((one for one in reversed(history) if one.at <= last.at - window_s), None)
+    first = next((item for item in reversed(history) if item.at <= last.at - window_s), None)
     if first is None:
         return None
     requests = last.requests - first.requests

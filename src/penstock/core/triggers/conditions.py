@@ -90,10 +90,10 @@ def evaluate(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory
     match condition.word:
         case "all":
             found = [evaluate(part, snapshot, memory) for part in condition.parts]
-            return ConditionResult(all(one.holds for one in found), _evidence(found))
+            return ConditionResult(all(item.holds for item in found), _evidence(found))
         case "any":
             found = [evaluate(part, snapshot, memory) for part in condition.parts]
-            return ConditionResult(any(one.holds for one in found), _evidence([one for one in found if one.holds]))
+            return ConditionResult(any(item.holds for item in found), _evidence([item for item in found if item.holds]))
         case "not":
             return ConditionResult(not evaluate(condition.parts[0], snapshot, memory).holds)
         case word:
@@ -101,7 +101,7 @@ def evaluate(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory
 
 
 def _evidence(found: Sequence[ConditionResult]) -> tuple[Document, ...]:
-    return tuple(one for part in found for one in part.evidence)
+    return tuple(item for part in found for item in part.evidence)
 
 
 def _drift(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
@@ -113,10 +113,10 @@ def _drift(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> Co
         "joint": joint,
         "slices": _drifting_slices(monitor),
     }
-    looked = [one for part in columns.values() for one in part] if scope == "any" else columns[scope]
+    looked = [item for part in columns.values() for item in part] if scope == "any" else columns[scope]
     least = condition.values["min_psi"]
-    drifting = [one for one in looked if one["state"] == "drift" and one["psi"] >= least]
-    reported = sorted(drifting, key=lambda one: -float(one["psi"]))[:5]
+    drifting = [item for item in looked if item["state"] == "drift" and item["psi"] >= least]
+    reported = sorted(drifting, key=lambda item: -float(item["psi"]))[:5]
     evidence = {
         "statistic": "e-SR",
         "scope": scope,
@@ -124,8 +124,8 @@ def _drift(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> Co
         "threshold": condition.values["at_least"],
         "rows_between_false_alarms": monitor.get("rows_between_false_alarms"),
         "features": [
-            {key: one.get(key) for key in ("name", "since", "psi", "psi_threshold", "rows", "moved")}
-            for one in reported
+            {key: item.get(key) for key in ("name", "since", "psi", "psi_threshold", "rows", "moved")}
+            for item in reported
         ],
     }
     return ConditionResult(len(drifting) >= condition.values["at_least"], (evidence,))
@@ -171,14 +171,14 @@ def _quality(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> 
     quality, found = snapshot.monitor.get("quality") or {}, []
     for word, kind in QUALITY_LIMITS.items():
         limit = condition.values[word]
-        for one in (snapshot.monitor.get("features") or []) if limit is not None else ():
-            number = one.get("infinite" if kind == "non_finite" else kind, 0)
-            rows = one.get("rows") or 0
+        for item in (snapshot.monitor.get("features") or []) if limit is not None else ():
+            number = item.get("infinite" if kind == "non_finite" else kind, 0)
+            rows = item.get("rows") or 0
             if rows >= condition.values["min_rows"] and number / rows > limit:
-                evidence = {"statistic": f"{kind} ratio", "feature": one["name"], "value": round(number / rows, 6)}
+                evidence = {"statistic": f"{kind} ratio", "feature": item["name"], "value": round(number / rows, 6)}
                 found.append({**evidence, "threshold": limit, "rows": rows})
     if condition.values["violated"]:
-        found += [{"statistic": "violated", **one} for one in quality.get("violated") or ()]
+        found += [{"statistic": "violated", **item} for item in quality.get("violated") or ()]
     return ConditionResult(bool(found), tuple(found))
 
 

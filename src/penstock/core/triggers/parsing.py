@@ -27,12 +27,14 @@ def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str], schedule_i
         faults.append(f"'triggers' must be a list of at most {MOST_TRIGGERS}")
         return ()
     found = [
-        one
+        item
         for index, each in enumerate(stated)
-        if (one := _trigger(each, f"triggers[{index}]", sinks, faults, schedule_in))
+        if (item := _trigger(each, f"triggers[{index}]", sinks, faults, schedule_in))
     ]
-    names = [one.name for one in found]
-    faults += [f"two triggers are called '{name}'" for name in sorted({one for one in names if names.count(one) > 1})]
+    names = [item.name for item in found]
+    faults += [
+        f"two triggers are called '{name}'" for name in sorted({item for item in names if names.count(item) > 1})
+    ]
     return tuple(found)
 
 
@@ -50,10 +52,10 @@ def _trigger(
     name, send = stated.get("name"), stated.get("send", [])
     if not isinstance(name, str) or not 0 < len(name) <= NAME_MOST or not name.isprintable():
         faults.append(f"'{path}.name' must be a text of at most {NAME_MOST} characters")
-    if not isinstance(send, list) or not all(isinstance(one, str) for one in send):
+    if not isinstance(send, list) or not all(isinstance(item, str) for item in send):
         faults.append(f"'{path}.send' must be a list of sinks")
         send = []
-    faults += [f"'{path}.send' names no sink of this policy: '{one}'" for one in send if one not in sinks]
+    faults += [f"'{path}.send' names no sink of this policy: '{item}'" for item in send if item not in sinks]
     when = condition_in(stated.get("when"), f"{path}.when", faults, schedule_in)
     until = condition_in(stated["until"], f"{path}.until", faults, schedule_in) if "until" in stated else None
     for_s = _number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)
@@ -81,10 +83,10 @@ def condition_in(
             faults.append(f"'{path}.{word}' must be a list of conditions")
             return None
         parts = [
-            condition_in(one, f"{path}.{word}[{index}]", faults, schedule_in, depth + 1)
-            for index, one in enumerate(values)
+            condition_in(value, f"{path}.{word}[{index}]", faults, schedule_in, depth + 1)
+            for index, value in enumerate(values)
         ]
-        return Condition(word, parts=tuple(one for one in parts if one is not None)) if None not in parts else None
+        return Condition(word, parts=tuple(item for item in parts if item is not None)) if None not in parts else None
     if word == "not":
         part = condition_in(values, f"{path}.not", faults, schedule_in, depth + 1)
         return None if part is None else Condition("not", parts=(part,))
@@ -170,7 +172,7 @@ def _missing_fields(word: str, values: Document, path: str) -> list[str]:
             lacks = [] if values["metric"] else [f"'{path}.metric' names a metric"]
             limits = [values[key] for key in ("below", "above", "fallen_by")]
             return lacks + (
-                [] if any(one is not None for one in limits) else [f"'{path}' needs below, above or fallen_by"]
+                [] if any(limit is not None for limit in limits) else [f"'{path}' needs below, above or fallen_by"]
             )
         case "quality":
             stated = values["violated"] or any(values[key] is not None for key in QUALITY_LIMITS)

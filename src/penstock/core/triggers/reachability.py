@@ -31,8 +31,12 @@ class MonitoringCoverage:
 
 def unreachable(triggers: Sequence[Trigger], watched: MonitoringCoverage) -> list[str]:
     """Why rules can never fire, or never be over; nothing where all may."""
-    faults = [fault for index, one in enumerate(triggers) for fault in _unreachable(one, f"triggers[{index}]", watched)]
-    if not watched.limits.budget_per_day and any(one.kind is TriggerKind.RETRAIN for one in triggers):
+    faults = [
+        fault
+        for index, trigger in enumerate(triggers)
+        for fault in _unreachable(trigger, f"triggers[{index}]", watched)
+    ]
+    if not watched.limits.budget_per_day and any(trigger.kind is TriggerKind.RETRAIN for trigger in triggers):
         faults.append("'retraining.budget_per_day' 0 lets no rule ask: leave the rules out, or let them ask")
     return faults
 
@@ -141,8 +145,8 @@ def _disjoint_schedules(together: Sequence[Condition], path: str) -> list[str]:
 def _common_time_sets(schedules: Sequence[Schedule]) -> Iterator[list[frozenset[int]]]:
     """What more than one schedule have to have in common, one after the other: days are slow to count."""
     if schedules[1:]:
-        yield [one.minutes() for one in schedules]
-        yield [one.days() for one in schedules]
+        yield [schedule.minutes() for schedule in schedules]
+        yield [schedule.days() for schedule in schedules]
 
 
 def _exclude(together: Sequence[Condition], path: str) -> list[str]:

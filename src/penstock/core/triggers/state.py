@@ -67,8 +67,8 @@ def candidate_version(
     flight = state.in_flight
     if flight is None:
         return None
-    fresh = {one: at for one, at in ready.items() if at >= flight.at and one != answering and one not in tried}
-    return max(fresh, key=lambda one: (fresh[one], one), default=None)
+    fresh = {item: at for item, at in ready.items() if at >= flight.at and item != answering and item not in tried}
+    return max(fresh, key=lambda item: (fresh[item], item), default=None)
 
 
 SKEW_S = 5.0
@@ -79,23 +79,23 @@ def limit_times(state: RuleState, now: float) -> RuleState:
     """The same without times to come: a clock that was set back since wrote them, and they count as now. Else whatever
     waits for a time after them would wait for as long as the clock was set back."""
     limit = now + SKEW_S
-    times = (*state.requests, *(at for one in state.rules.values() for at in (one.since, one.asked)))
+    times = (*state.requests, *(at for rule in state.rules.values() for at in (rule.since, rule.asked)))
     flights = (state.in_flight, state.failed)
-    if max((*times, *(one.at for one in flights if one is not None)), default=now) <= limit:
+    if max((*times, *(flight.at for flight in flights if flight is not None)), default=now) <= limit:
         return state
 
     def past(at: float) -> float:
         return now if at > limit else at
 
-    rules = {name: replace(one, since=past(one.since), asked=past(one.asked)) for name, one in state.rules.items()}
-    in_flight, failed = (None if one is None else replace(one, at=past(one.at)) for one in flights)
+    rules = {name: replace(rule, since=past(rule.since), asked=past(rule.asked)) for name, rule in state.rules.items()}
+    in_flight, failed = (None if flight is None else replace(flight, at=past(flight.at)) for flight in flights)
     requests = tuple(past(at) for at in state.requests)
     return replace(state, rules=rules, requests=requests, in_flight=in_flight, failed=failed)
 
 
 def without_schedule_times(state: RuleState) -> RuleState:
     """The same, but for when its rules looked last."""
-    return replace(state, rules={name: replace(one, looked=0.0) for name, one in state.rules.items()})
+    return replace(state, rules={name: replace(rule, looked=0.0) for name, rule in state.rules.items()})
 
 
 def without_request(values: Document, event: str) -> dict[str, Any] | None:
@@ -119,17 +119,17 @@ def rule_state_out(state: RuleState) -> dict[str, Any]:
     return {
         "rules": {
             name: [
-                one.state.value,
-                one.since,
-                max(one.asked, -1e18),
-                one.times,
-                one.reported,
-                one.looked,
-                one.labels,
-                dict(one.best),
-                one.version,
+                rule.state.value,
+                rule.since,
+                max(rule.asked, -1e18),
+                rule.times,
+                rule.reported,
+                rule.looked,
+                rule.labels,
+                dict(rule.best),
+                rule.version,
             ]
-            for name, one in state.rules.items()
+            for name, rule in state.rules.items()
         },
         "requests": list(state.requests),
         "in_flight": _flight_out(state.in_flight),
@@ -150,8 +150,8 @@ def _flight_in(values: Sequence[Any] | None) -> InFlight | None:
 def rule_state_in(values: Document) -> RuleState:
     """A state from its JSON values."""
     rules = {
-        name: RuleMemory(RulePhase(one[0]), *one[1:8], *one[8:9])  # the version came later than the rest
-        for name, one in values.get("rules", {}).items()
+        name: RuleMemory(RulePhase(rule[0]), *rule[1:8], *rule[8:9])  # the version came later than the rest
+        for name, rule in values.get("rules", {}).items()
     }
     requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))
     flight, failed = (_flight_in(values.get(key)) for key in ("in_flight", "failed"))

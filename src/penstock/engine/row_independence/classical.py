@@ -45,7 +45,7 @@ def _check_scores(op: Operation) -> None:
 def _listed(op: Operation, name: str) -> SymbolicSize:
     """How many texts or whole numbers an attribute lists; nothing is known of a single one."""
     lists = [op.node.attributes.get(f"{name}_{kind}") for kind in ("strings", "int64s")]
-    count = max(len(one) if isinstance(one, tuple) else 0 for one in lists)
+    count = max(len(item) if isinstance(item, tuple) else 0 for item in lists)
     return SymbolicSize(count) if count > 1 else op.fresh()
 
 

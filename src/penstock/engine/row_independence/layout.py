@@ -203,7 +203,7 @@ def tile(op: Operation) -> list[GraphValue]:
 
 
 def _tile_dims(op: Operation, value: GraphValue, times: Sequence[SymbolicSize | None]) -> list[SymbolicSize]:
-    return [op.fresh() if one is None else size * one for size, one in zip(value.shape, times, strict=True)]
+    return [op.fresh() if time is None else size * time for size, time in zip(value.shape, times, strict=True)]
 
 
 def constant_of_shape(op: Operation) -> list[GraphValue]:

@@ -125,7 +125,7 @@ class Operation:
         if name not in self.node.attributes:
             return None
         value = self.node.attributes[name]
-        numbers = tuple(one for one in value if isinstance(one, int)) if isinstance(value, tuple) else None
+        numbers = tuple(item for item in value if isinstance(item, int)) if isinstance(value, tuple) else None
         if numbers is None or numbers != value:
             raise NotProven(f"has an attribute {name} that is no list of whole numbers")
         return numbers
@@ -189,7 +189,7 @@ _Bounds = Sequence[SymbolicSize | None]
 
 def _stated_cuts(op: Operation) -> tuple[_Bounds, _Bounds, Sequence[int], _Bounds]:
     if op.version < 10:
-        starts, ends = ([SymbolicSize(one) for one in op.integers(name) or ()] for name in ("starts", "ends"))
+        starts, ends = ([SymbolicSize(integer) for integer in op.integers(name) or ()] for name in ("starts", "ends"))
         return starts, ends, op.integers("axes") or range(len(starts)), [ONE] * len(starts)
     first = op.sizes(1)
     axes = op.numbers(3) if op.has(3) else range(len(first))

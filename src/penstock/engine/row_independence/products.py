@@ -142,7 +142,7 @@ def einsum(op: Operation) -> list[GraphValue]:
         return [GraphValue(tuple(sizes[letter] for letter in result))]
     _check_row_letter(operands, result, values, found)
     letter, rows = next(iter(found.items()))
-    return [laid_out([sizes[one] for one in result], rows.at(result.index(letter)))]
+    return [laid_out([sizes[item] for item in result], rows.at(result.index(letter)))]
 
 
 def _letters(equation: str, operands: int) -> tuple[list[str], str]:

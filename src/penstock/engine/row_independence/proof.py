@@ -42,11 +42,11 @@ def prove(graph: PlainGraph) -> RowProof:
     be passed: rows may be independent all the same.
     """
     known: Known = dict(_constants(graph))
-    for one in graph.inputs:
-        known[one.name] = _input_value(one)
+    for item in graph.inputs:
+        known[item.name] = _input_value(item)
     for node in graph.nodes:
         known |= _follow_node(node, graph, known)
-    faults = [fault for one in graph.outputs if (fault := _fault(one, known.get(one.name))) is not None]
+    faults = [fault for output in graph.outputs if (fault := _fault(output, known.get(output.name))) is not None]
     if not faults:
         return RowProof(True)
     return replace(faults[0].proof, rows_vary=_rows_vary(graph, known))
@@ -68,7 +68,7 @@ def _fault(output: GraphOutput, found: GraphValue | _UnprovenValue | None) -> _U
 def _rows_vary(graph: PlainGraph, known: Known) -> bool:
     """Whether an output may have more or fewer rows than the inputs: it is known to, or the data decide on its size and
     its first dimension does not have the name that the inputs' has."""
-    names = {one.rows_name for one in graph.inputs} - {""}
+    names = {item.rows_name for item in graph.inputs} - {""}
     for output in graph.outputs:
         found = known.get(output.name)
         if isinstance(found, _UnprovenValue):
@@ -83,13 +83,13 @@ def _constants(graph: PlainGraph) -> Iterator[tuple[str, GraphValue]]:
     return ((name, constant_value(tensor)) for name, tensor in graph.constants.items())
 
 
-def _input_value(one: GraphInput) -> GraphValue | _UnprovenValue:
+def _input_value(graph_input: GraphInput) -> GraphValue | _UnprovenValue:
     """What is known of an input: its first axis holds the rows."""
-    if not one.dims:
-        return _UnprovenValue(RowProof(False, f"input '{_shorten(one.name)}' does not state a shape with rows"))
-    if one.dims[0] is not None:
-        return _UnprovenValue(RowProof(False, f"input '{_shorten(one.name)}' has a fixed number of rows"))
-    inner = [_size_of_axis(one.name, axis, dim) for axis, dim in enumerate(one.dims[1:], 1)]
+    if not graph_input.dims:
+        return _UnprovenValue(RowProof(False, f"input '{_shorten(graph_input.name)}' does not state a shape with rows"))
+    if graph_input.dims[0] is not None:
+        return _UnprovenValue(RowProof(False, f"input '{_shorten(graph_input.name)}' has a fixed number of rows"))
+    inner = [_size_of_axis(graph_input.name, axis, dim) for axis, dim in enumerate(graph_input.dims[1:], 1)]
     return GraphValue((ROWS, *inner), RowAxis(0))
 
 
@@ -102,7 +102,7 @@ def _follow_node(node: Node, graph: PlainGraph, known: Known) -> Known:
     values = [known.get(name) if name else None for name in node.inputs]
     broken = [value for value in values if isinstance(value, _UnprovenValue)]
     if broken:
-        by_data = (not node.domain and node.op_type in BY_DATA) or any(one.by_data for one in broken)
+        by_data = (not node.domain and node.op_type in BY_DATA) or any(item.by_data for item in broken)
         return dict.fromkeys(filter(None, node.outputs), _UnprovenValue(broken[0].proof, by_data))
     if any(name and value is None for name, value in zip(node.inputs, values, strict=True)):
         return _unproven(node, "takes a value that no rule has seen")

@@ -83,7 +83,7 @@ def _check_whole(cut: SliceBounds, rows: RowAxis) -> None:
 
 def _length(cut: SliceBounds, size: SymbolicSize) -> SymbolicSize | None:
     """How much is left of an axis, None where that is not known."""
-    numbers = [None if one is None else one.number for one in (cut.start, cut.end, cut.step, size)]
+    numbers = [None if item is None else item.number for item in (cut.start, cut.end, cut.step, size)]
     start, end, step, length = numbers
     if start is None or end is None or not step or length is None:
         return None
@@ -104,7 +104,7 @@ def _parts(op: Operation, size: SymbolicSize) -> list[SymbolicSize]:
     number = len(op.node.outputs)
     stated = op.integers("split") if op.version < 13 else op.fixed(1).numbers if op.has(1) else None
     if stated is not None:
-        return [SymbolicSize(one) for one in stated]
+        return [SymbolicSize(item) for item in stated]
     each = size.divided_by(SymbolicSize(number))
     if op.has(1) or each is None:
         return [op.fresh() for _ in range(number)]

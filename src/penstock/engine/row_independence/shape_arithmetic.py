@@ -48,9 +48,9 @@ def _cast(op: Operation) -> GraphValue | None:
 
 def _gather(op: Operation) -> GraphValue | None:
     data, indices = op.sizes(0), op.shape_input(1).numbers
-    if indices is None or op.shape_input(0).rank != 1 or any(not -len(data) <= one < len(data) for one in indices):
+    if indices is None or op.shape_input(0).rank != 1 or any(not -len(data) <= index < len(data) for index in indices):
         return None
-    return whole_numbers([data[one] for one in indices], scalar=op.shape_input(1).rank == 0)
+    return whole_numbers([data[index] for index in indices], scalar=op.shape_input(1).rank == 0)
 
 
 def _slice(op: Operation) -> GraphValue | None:
@@ -65,7 +65,7 @@ def _slice(op: Operation) -> GraphValue | None:
 def _concat(op: Operation) -> GraphValue | None:
     if any(op.shape_input(index).rank != 1 for index in range(len(op.values))):
         return None
-    return whole_numbers([one for index in range(len(op.values)) for one in op.sizes(index)])
+    return whole_numbers([size for index in range(len(op.values)) for size in op.sizes(index)])
 
 
 def _reshape(op: Operation) -> GraphValue | None:
@@ -88,7 +88,7 @@ def _target_rank(op: Operation) -> int:
 
 def _product(op: Operation) -> GraphValue | None:
     """ReduceProd of a whole vector."""
-    known = [one for one in op.sizes(0) if one is not None]
+    known = [size for size in op.sizes(0) if size is not None]
     if len(known) != len(op.sizes(0)) or op.shape_input(0).rank != 1 or op.flag("noop_with_empty_axes"):
         return None
     return whole_numbers([product(known)], scalar=not op.stated_flag("keepdims", default=True))

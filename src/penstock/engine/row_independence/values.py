@@ -80,13 +80,15 @@ class GraphValue:
     @property
     def counts_rows(self) -> bool:
         """Whether an element depends on how many rows the run has."""
-        return self.elements is not None and any(one is not None and one.counts_rows for one in self.elements)
+        return self.elements is not None and any(
+            element is not None and element.counts_rows for element in self.elements
+        )
 
     @property
     def numbers(self) -> tuple[int, ...] | None:
         """The elements, None unless all of them are numbers."""
-        found = [None if one is None else one.number for one in self.elements or ()]
-        known = [one for one in found if one is not None]
+        found = [None if element is None else element.number for element in self.elements or ()]
+        known = [item for item in found if item is not None]
         return tuple(known) if self.elements is not None and len(known) == len(found) else None
 
     @property

@@ -82,7 +82,7 @@ class Totals:
 
     def quantiles_ms(self) -> dict[str, float | int]:
         """Return the number of requests and quantiles of their durations in milliseconds (see ``quantile_ns``)."""
-        buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
+        buckets = [sum(column) for column in zip(*(item.buckets for _, _, item in self.durations()), strict=True)]
         total = sum(buckets)
         found: dict[str, float | int] = {"count": total}
         for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
@@ -91,7 +91,7 @@ class Totals:
 
     def slower_than(self, limit_ms: float) -> int:
         """Return the number of requests that took longer; the bucket of the limit is interpolated as a quantile is."""
-        buckets = [sum(column) for column in zip(*(one.buckets for _, _, one in self.durations()), strict=True)]
+        buckets = [sum(column) for column in zip(*(item.buckets for _, _, item in self.durations()), strict=True)]
         index = bisect_left(LATENCY_EDGES_NS, limit_ms * 1e6)
         if not buckets or index >= len(LATENCY_EDGES_NS):
             return 0

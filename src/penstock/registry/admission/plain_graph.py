@@ -33,12 +33,12 @@ def read_plain(model: onnx.ModelProto) -> PlainGraph:
     sparse = {tensor.values.name: ConstantTensor(tuple(tensor.dims)) for tensor in graph.sparse_initializer}
     defaults = constants.keys() | sparse.keys()
     return PlainGraph(
-        inputs=[_input(one) for one in graph.input if one.name not in defaults],
-        outputs=[GraphOutput(one.name, _rows_name(one)) for one in graph.output],
+        inputs=[_input(item) for item in graph.input if item.name not in defaults],
+        outputs=[GraphOutput(item.name, _rows_name(item)) for item in graph.output],
         nodes=[_node(node) for node in graph.node],
         constants={**constants, **sparse},
         opsets={_domain(entry.domain): entry.version for entry in model.opset_import},
-        functions=frozenset((_domain(one.domain), one.name) for one in model.functions),
+        functions=frozenset((_domain(function.domain), function.name) for function in model.functions),
     )
 
 
@@ -46,16 +46,16 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _input(one: onnx.ValueInfoProto) -> GraphInput:
-    if not one.type.HasField("tensor_type") or not one.type.tensor_type.HasField("shape"):
-        return GraphInput(one.name, None)
-    dims = one.type.tensor_type.shape.dim
-    return GraphInput(one.name, tuple(_dimension_size(dim) for dim in dims), _rows_name(one))
+def _input(value_info_proto: onnx.ValueInfoProto) -> GraphInput:
+    if not value_info_proto.type.HasField("tensor_type") or not value_info_proto.type.tensor_type.HasField("shape"):
+        return GraphInput(value_info_proto.name, None)
+    dims = value_info_proto.type.tensor_type.shape.dim
+    return GraphInput(value_info_proto.name, tuple(_dimension_size(dim) for dim in dims), _rows_name(value_info_proto))
 
 
-def _rows_name(one: onnx.ValueInfoProto) -> str:
+def _rows_name(value_info_proto: onnx.ValueInfoProto) -> str:
     """Return the name of the first dimension."""
-    dims = one.type.tensor_type.shape.dim
+    dims = value_info_proto.type.tensor_type.shape.dim
     return dims[0].dim_param if len(dims) else ""
 
 

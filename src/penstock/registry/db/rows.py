@@ -49,12 +49,12 @@ def _by_model(connection: sa.Connection, table: sa.Table) -> dict[str, list[Row]
 
 
 def _model_in(row: Row, versions: Sequence[Row], aliases: Sequence[Row], routes: Sequence[Row]) -> ModelRecord:
-    records = [_version_in(one._mapping) for one in versions]  # noqa: SLF001 - its public name
+    records = [_version_in(version._mapping) for version in versions]  # noqa: SLF001 - its public name
     return ModelRecord(
         row.name,
         row.revision,
         {record.version: record for record in records},
-        {one.alias: AliasRecord(one.alias, one.version, tuple(one.before)) for one in aliases},
+        {alias.alias: AliasRecord(alias.alias, alias.version, tuple(alias.before)) for alias in aliases},
         settings_in(row.settings),
         stored_in(routes[0].document) if routes else None,
     )

@@ -60,7 +60,7 @@ def _check_node(node: onnx.NodeProto, scope: GraphScope) -> None:
 
 def _is_trained(node: onnx.NodeProto) -> bool:
     """Return whether ``training_mode`` is set or, as before operator set 14, the node outputs its statistics."""
-    return any(one.name == "training_mode" and one.i for one in node.attribute) or any(node.output[1:])
+    return any(item.name == "training_mode" and item.i for item in node.attribute) or any(node.output[1:])
 
 
 def _may_drop(node: onnx.NodeProto, scope: GraphScope) -> bool:
@@ -70,4 +70,4 @@ def _may_drop(node: onnx.NodeProto, scope: GraphScope) -> bool:
 
 
 def _states(node: onnx.NodeProto, attribute: str) -> bool:
-    return any(one.name == attribute for one in node.attribute)
+    return any(item.name == attribute for item in node.attribute)

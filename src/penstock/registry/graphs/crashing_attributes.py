@@ -48,7 +48,7 @@ def _reject(node: onnx.NodeProto, _scope: GraphScope, _build: NodeBuilder) -> No
     Raises:
         Refused: an attribute ends the process.
     """
-    stated = {one.name: helper.get_attribute_value(one) for one in node.attribute if not one.ref_attr_name}
+    stated = {item.name: helper.get_attribute_value(item) for item in node.attribute if not item.ref_attr_name}
     wrong = _WRONG[node.domain if node.domain == "com.microsoft" else "", node.op_type](
         lambda name, default: float(stated.get(name, default))
     )

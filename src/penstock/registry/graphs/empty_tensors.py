@@ -32,7 +32,7 @@ def _always(_node: onnx.NodeProto, _scope: GraphScope) -> bool:
 
 
 def _states(attribute: str) -> Callable[[onnx.NodeProto, GraphScope], bool]:
-    return lambda node, _: any(one.name == attribute for one in node.attribute)
+    return lambda node, _: any(item.name == attribute for item in node.attribute)
 
 
 def _has_free_kernel(node: onnx.NodeProto, scope: GraphScope) -> bool:
@@ -108,7 +108,7 @@ def _may_be_empty(node: onnx.NodeProto, place: int, hazard: _Hazard, scope: Grap
     dims = scope.find(node.input[place]).dims
     if dims is None:
         return True
-    return any(not dims[one] for one in (hazard.places or range(len(dims))) if one < len(dims))
+    return any(not dims[item] for item in (hazard.places or range(len(dims))) if item < len(dims))
 
 
 def _test_dimensions(name: str, hazard: _Hazard, build: NodeBuilder) -> list[onnx.NodeProto]:

@@ -65,16 +65,16 @@ def rewrite(path: Path, model: onnx.ModelProto, changes: GraphChanges) -> Rewrit
 
 def _edits(data: memoryview, model: onnx.ModelProto, changes: GraphChanges) -> Iterator[ByteEdit]:
     top = list(fields(data, 0, len(data)))
-    graphs = [one for one in top if one.number == _GRAPH]
+    graphs = [item for item in top if item.number == _GRAPH]
     if len(graphs) != 1 or graphs[0].wire_type != BYTES:
         raise MalformedMessage("it has not one graph")
     inner = list(_graph_edits(data, graphs[0], changes))
     size = graphs[0].end - graphs[0].value + sum(len(edit.data) - edit.length for edit in inner)
     yield ByteEdit(graphs[0].length_at, graphs[0].value - graphs[0].length_at, varint(size))
     yield from inner
-    for one, entry in zip((one for one in top if one.number == _METADATA), model.metadata_props, strict=True):
+    for item, entry in zip((item for item in top if item.number == _METADATA), model.metadata_props, strict=True):
         if entry.key in changes.metadata:
-            yield ByteEdit(one.begin, one.end - one.begin, b"")
+            yield ByteEdit(item.begin, item.end - item.begin, b"")
     yield ByteEdit(len(data), 0, _bytes_to_append(model, changes))
 
 
@@ -82,9 +82,9 @@ def _graph_edits(data: memoryview, graph: WireField, changes: GraphChanges) -> I
     inside = list(fields(data, graph.value, graph.end))
     outputs = {index: (value,) for index, value in changes.outputs.items()}
     for number, instead in ((_NODE, changes.nodes), (_OUTPUT, outputs)):
-        for index, one in enumerate(one for one in inside if one.number == number):
+        for index, item in enumerate(item for item in inside if item.number == number):
             if index in instead:
-                yield ByteEdit(one.begin, one.end - one.begin, _messages(number, instead[index]))
+                yield ByteEdit(item.begin, item.end - item.begin, _messages(number, instead[index]))
 
 
 def _messages(number: int, parts: Sequence[onnx.NodeProto] | Sequence[onnx.ValueInfoProto]) -> bytes:

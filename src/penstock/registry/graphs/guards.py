@@ -25,7 +25,7 @@ class NodeBuilder:
     """Builds nodes with unique names; ``opset`` is the version of ONNX's own operators."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.opset = next((one.version for one in model.opset_import if one.domain in OWN_DOMAINS), 0)
+        self.opset = next((item.version for item in model.opset_import if item.domain in OWN_DOMAINS), 0)
         self._prefix = _unused_prefix(model)
         self._count: Counter[str] = Counter()
 
@@ -143,7 +143,7 @@ class _Guards:
         is_changed = False
         for inner, known in zip(inner_graphs(result), inner_graphs(typed), strict=True):
             if found := self._replacements(inner, known, scope):
-                nodes = [one for index, before in enumerate(inner.node) for one in found.get(index, [before])]
+                nodes = [item for index, before in enumerate(inner.node) for item in found.get(index, [before])]
                 kept = onnx.GraphProto(node=nodes)
                 del inner.node[:]
                 inner.MergeFrom(kept)

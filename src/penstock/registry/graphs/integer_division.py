@@ -52,13 +52,13 @@ def _test_division(node: onnx.NodeProto, number: Any, is_brought: bool, build: N
     caller's error.
     """
     dividend, divisor = node.input
-    minus_one, one = build.constant(number(-1)), build.constant(number(1))
-    tests = [minus_one, one, build.node("Equal", divisor, minus_one.name)]
+    minus_one, item = build.constant(number(-1)), build.constant(number(1))
+    tests = [minus_one, item, build.node("Equal", divisor, minus_one.name)]
     if node.op_type == "Div":
         least = build.constant(number(np.iinfo(number).min))
         is_least = build.node("Equal", dividend, least.name)
         tests += [least, is_least, build.node("And", tests[-1].name, is_least.name)]
-    safe = build.node("Where", tests[-1].name, one.name, divisor)
+    safe = build.node("Where", tests[-1].name, item.name, divisor)
     division = onnx.NodeProto()
     division.CopyFrom(node)
     division.input[1] = safe.name

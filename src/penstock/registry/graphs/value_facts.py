@@ -64,16 +64,18 @@ class GraphScope:
     def types(self) -> dict[str, int]:
         """The element types of its own values, 0 if unknown."""
         values = (*self._graph.value_info, *self._graph.input, *self._graph.output)
-        stated = {one.name: one.type.tensor_type.elem_type for one in values if one.type.HasField("tensor_type")}
-        return {**stated, **{one.name: one.data_type for one in self._graph.initializer}}
+        stated = {
+            value.name: value.type.tensor_type.elem_type for value in values if value.type.HasField("tensor_type")
+        }
+        return {**stated, **{item.name: item.data_type for item in self._graph.initializer}}
 
     @cached_property
     def shapes(self) -> dict[str, list[int]]:
         """The dimensions of its own values of known rank, 0 for a dimension that is unknown or may be 0."""
         values = (*self._graph.value_info, *self._graph.input, *self._graph.output)
-        tensors = {one.name: one.type.tensor_type for one in values if one.type.tensor_type.HasField("shape")}
+        tensors = {value.name: value.type.tensor_type for value in values if value.type.tensor_type.HasField("shape")}
         stated = {name: [max(0, dim.dim_value) for dim in kind.shape.dim] for name, kind in tensors.items()}
-        return {**stated, **{one.name: list(one.dims) for one in self._graph.initializer}}
+        return {**stated, **{item.name: list(item.dims) for item in self._graph.initializer}}
 
     @cached_property
     def makers(self) -> dict[str, onnx.NodeProto]:
@@ -83,14 +85,14 @@ class GraphScope:
     @cached_property
     def constants(self) -> dict[str, TensorProto]:
         """The initializers that no request can replace, and the values of Constant nodes."""
-        replaceable = {one.name for one in self._graph.input}
+        replaceable = {item.name for item in self._graph.input}
         stated = {name: tensor for name, node in self.makers.items() if (tensor := _constant_of(node)) is not None}
-        return {**stated, **{one.name: one for one in self._graph.initializer if one.name not in replaceable}}
+        return {**stated, **{item.name: item for item in self._graph.initializer if item.name not in replaceable}}
 
     @cached_property
     def own(self) -> set[str]:
         """The names of its own values."""
-        return {*self.makers, *self.constants, *(one.name for one in self._graph.input)}
+        return {*self.makers, *self.constants, *(item.name for item in self._graph.input)}
 
     @property
     def outermost(self) -> "GraphScope":
@@ -100,7 +102,7 @@ class GraphScope:
     @property
     def inputs(self) -> list[tuple[int, list[int]]]:
         """The element type and the dimensions of each input tensor, as in ``types`` and ``shapes``."""
-        return [(self.types.get(one.name, 0), self.shapes.get(one.name, [0])) for one in self._graph.input]
+        return [(self.types.get(item.name, 0), self.shapes.get(item.name, [0])) for item in self._graph.input]
 
     def find(self, name: str) -> "ScopedValue":
         """Return a value that a node of this graph reads."""
@@ -134,7 +136,7 @@ class ScopedValue:
 
     def read_by(self, node: onnx.NodeProto) -> "list[ScopedValue]":
         """Return the inputs of a node in the same graph as this value."""
-        return [self.home.find(one) for one in node.input]
+        return [self.home.find(item) for item in node.input]
 
     def types(self, depth: int = 0) -> Types | None:
         """Return the types that it may have, as the runtime writes them; None if nothing is known."""
@@ -182,7 +184,7 @@ class ScopedValue:
             if maker is None or any(inner_graphs(maker)):
                 return True
             if domain_of(maker) or maker.op_type not in ("Shape", "Size"):
-                waiting += [one for one in value.read_by(maker) if one.name]
+                waiting += [item for item in value.read_by(maker) if item.name]
         return False
 
     def is_counting(self, depth: int = 0) -> bool:
@@ -202,8 +204,8 @@ class ScopedValue:
         if maker.op_type in _MOVES:
             return inputs[0].is_counting(depth)
         if maker.op_type in ("Concat", "Min"):
-            return all(one.is_counting(depth) for one in inputs)
-        return maker.op_type == "Max" and any(one.is_counting(depth) for one in inputs)
+            return all(item.is_counting(depth) for item in inputs)
+        return maker.op_type == "Max" and any(item.is_counting(depth) for item in inputs)
 
     def is_above_least(self) -> bool:
         """Whether it is proven not to hold the least number of its type."""
@@ -246,7 +248,7 @@ def runtime_type(element: int) -> str:
 
 
 def _target(cast: onnx.NodeProto) -> int:
-    return next((one.i for one in cast.attribute if one.name == "to"), 0)
+    return next((item.i for item in cast.attribute if item.name == "to"), 0)
 
 
 def _constant_of(node: onnx.NodeProto) -> TensorProto | None:

@@ -73,16 +73,16 @@ def _read_by(node: Any) -> Iterator[str]:
     yield from node.input
     for attribute in node.attribute:
         for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            yield from chain.from_iterable(_read_by(one) for one in inner.node)
-            yield from (one.name for one in inner.output)
+            yield from chain.from_iterable(_read_by(item) for item in inner.node)
+            yield from (item.name for item in inner.output)
 
 
 def _labels(output: str, node: Any) -> list[str]:
-    stated = {one.name: one for one in node.attribute}
+    stated = {item.name: item for item in node.attribute}
     if "classlabels_strings" in stated and stated["classlabels_strings"].strings:
-        labels = [legible(one.decode("utf-8", "replace")) for one in stated["classlabels_strings"].strings]
+        labels = [legible(string.decode("utf-8", "replace")) for string in stated["classlabels_strings"].strings]
     elif "classlabels_int64s" in stated and stated["classlabels_int64s"].ints:
-        labels = [str(one) for one in stated["classlabels_int64s"].ints]
+        labels = [str(item) for item in stated["classlabels_int64s"].ints]
     else:
         raise Refused(f"the ZipMap of output '{output}' names no classes; {EXPORT}")
     if sum(map(len, labels)) > MOST_LABEL_BYTES:

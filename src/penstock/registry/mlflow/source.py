@@ -81,9 +81,11 @@ class MlflowSource:
                 by_version.setdefault(str(version), []).append(alias)
         quoted = name.replace("'", "\\'")
         return [
-            MlflowVersion(name, str(one.version), one.run_id or "", tuple(sorted(by_version.get(str(one.version), []))))
-            for one in _all(client.search_model_versions, f"name='{quoted}'")
-            if one.status == "READY" and is_version(str(one.version))
+            MlflowVersion(
+                name, str(item.version), item.run_id or "", tuple(sorted(by_version.get(str(item.version), [])))
+            )
+            for item in _all(client.search_model_versions, f"name='{quoted}'")
+            if item.status == "READY" and is_version(str(item.version))
         ]
 
     def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:

@@ -66,7 +66,7 @@ class ContentStore:
             unneeded = sorted(set(candidates) - self._needed(connection) - leased - marked)
             if unneeded:
                 connection.execute(
-                    schema.pending_deletions.insert(), [{"digest": one, "since": now} for one in unneeded]
+                    schema.pending_deletions.insert(), [{"digest": item, "since": now} for item in unneeded]
                 )
         return sorted({*unneeded, *marked})
 

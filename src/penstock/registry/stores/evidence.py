@@ -165,9 +165,9 @@ class EvidenceStore:
         """Store batches of labelled rows, each once."""
         table = schema.labelled
         with self._database.writing() as connection:  # one at a time, so that whoever reads by number misses none
-            ids = [one.id for one in batches]
+            ids = [batch.id for batch in batches]
             known = set(connection.execute(sa.select(table.c.id).where(table.c.id.in_(ids))).scalars())
-            rows = [_values(one, _LABELLED) for one in batches if one.id not in known]
+            rows = [_values(batch, _LABELLED) for batch in batches if batch.id not in known]
             if rows:
                 connection.execute(table.insert(), rows)
 

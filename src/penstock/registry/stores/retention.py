@@ -126,8 +126,8 @@ class RetentionStore:
         found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
         for model, version, digest in found:
             with self._leader.writing() as connection:
-                one = (table.c.model == model, table.c.version == version)
-                if connection.execute(table.delete().where(*one, *due)).rowcount:
+                item = (table.c.model == model, table.c.version == version)
+                if connection.execute(table.delete().where(*item, *due)).rowcount:
                     subject, was = f"versions/{version}/reference", {"digest": digest}
                     self._journal.record_change(connection, model, "reference.forget", subject, BY, was, None)
         return len(found)
@@ -139,8 +139,8 @@ class RetentionStore:
         found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
         for model, version, digest in found:
             with self._leader.writing() as connection:
-                one = (table.c.model == model, table.c.version == version)
-                if connection.execute(table.delete().where(*one, *due)).rowcount:
+                item = (table.c.model == model, table.c.version == version)
+                if connection.execute(table.delete().where(*item, *due)).rowcount:
                     was = {"digest": digest}
                     self._journal.record_change(
                         connection, model, "version.forget", f"versions/{version}", BY, was, None

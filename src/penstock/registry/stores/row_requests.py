@@ -73,7 +73,7 @@ class RowRequestStore:
             answers = _answers(connection, request)
         silent_s = {row.id: max(0.0, float(row.silent_s)) for row in seen}
         return RowRequestState(
-            answers, RequestProgress({one.gateway for one in answers}, silent_s, float(left_s or 0.0))
+            answers, RequestProgress({answer.gateway for answer in answers}, silent_s, float(left_s or 0.0))
         )
 
     def close(self, request: str) -> None:

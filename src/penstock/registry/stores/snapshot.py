@@ -150,10 +150,10 @@ def model_in(values: Mapping[str, Any]) -> ModelRecord:
     return ModelRecord(
         values["name"],
         values["revision"],
-        {version: _version_in(one) for version, one in values["versions"].items()},
+        {version: _version_in(item) for version, item in values["versions"].items()},
         {
-            alias: AliasRecord(one["alias"], one["version"], tuple(one["before"]))
-            for alias, one in values["aliases"].items()
+            alias: AliasRecord(item["alias"], item["version"], tuple(item["before"]))
+            for alias, item in values["aliases"].items()
         },
         ModelSettings(
             VersionPolicy(policy["kind"], policy["latest"], tuple(policy["specific"])),

@@ -26,5 +26,5 @@ def versions_in(document: Document) -> Iterator[str]:
     yield from document.get("experiment", {}).get("spec", {}).get("arms", {})
     base = document.get("base") or {}
     yield from base.get("split", {})
-    yield from (one["version"] for part in ("rules", "shadow") for one in base.get(part, ()))
-    yield from (one for one in (base.get("stable"), document.get("champion"), document.get("stable")) if one)
+    yield from (item["version"] for part in ("rules", "shadow") for item in base.get(part, ()))
+    yield from (item for item in (base.get("stable"), document.get("champion"), document.get("stable")) if item)

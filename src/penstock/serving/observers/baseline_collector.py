@@ -112,7 +112,7 @@ class BaselineCollector:
             return
         self._done = True
         samples, self._samples = self._samples, []
-        given, answered = [one.given for one in samples], [one.answered for one in samples]
+        given, answered = [sample.given for sample in samples], [sample.answered for sample in samples]
         self._learned(given, answered, _confidence(samples), self._seen)
 
     def wake(self) -> None:
@@ -149,8 +149,8 @@ class BaselineCollector:
             self._began = self._clock()
             self._schedule_publication()
         bins, classes = self._confidence_bins(outputs)
-        for one in candidates:
-            self._add(one, given, answered, bins, classes)
+        for candidate in candidates:
+            self._add(candidate, given, answered, bins, classes)
 
     def _candidates(self, calls: Sequence[InferCall], sizes: Sequence[int]) -> tuple[list[SampledRequest], list[int]]:
         """The calls that may be gathered, and the places of the rows that they may give."""
@@ -184,7 +184,7 @@ class BaselineCollector:
         rows."""
         index = random.randrange(len(self._samples))
         if self._clients[client] + rows > self._of_client and self._samples[index].client != client:
-            own = [place for place, one in enumerate(self._samples) if one.client == client]
+            own = [place for place, sample in enumerate(self._samples) if sample.client == client]
             if not own:
                 return
             index = random.choice(own)
@@ -193,18 +193,22 @@ class BaselineCollector:
         self._rows -= len(left.given)
         self._clients[left.client] -= len(left.given)
 
-    def _add(self, one: SampledRequest, given: RowValues, answered: RowValues, bins: Any, classes: int) -> None:
+    def _add(
+        self, sampled_request: SampledRequest, given: RowValues, answered: RowValues, bins: Any, classes: int
+    ) -> None:
         """Keep a request, as far as there is still space."""
-        if one.is_drawn:
-            self._remove_one(one.client, one.stop - one.start)
-        rows = min(one.stop - one.start, self._free_rows(one.client))
+        if sampled_request.is_drawn:
+            self._remove_one(sampled_request.client, sampled_request.stop - sampled_request.start)
+        rows = min(sampled_request.stop - sampled_request.start, self._free_rows(sampled_request.client))
         if rows <= 0:
             return
-        part = slice(one.start, one.start + rows)
+        part = slice(sampled_request.start, sampled_request.start + rows)
         own = None if bins is None else bins[part]
-        self._samples.append(BaselineRows(one.client, _part(given, part), _part(answered, part), own, classes))
+        self._samples.append(
+            BaselineRows(sampled_request.client, _part(given, part), _part(answered, part), own, classes)
+        )
         self._rows += rows
-        self._clients[one.client] += rows
+        self._clients[sampled_request.client] += rows
 
     def _confidence_bins(self, outputs: Sequence[Tensor]) -> tuple[Any, int]:
         """The bin of each row's probability, below 0 where its scores are no probabilities, and the number of classes;
@@ -216,7 +220,7 @@ class BaselineCollector:
         if sure is not None:
             return score_bins(sure), int(scores.shape[1])
         alone = [confidence_of(row) for row in scores[:, None, :]]
-        bins = [-1 if one is None else int(score_bins(one)[0]) for one in alone]
+        bins = [-1 if item is None else int(score_bins(item)[0]) for item in alone]
         return np.array(bins), int(scores.shape[1])
 
 
@@ -227,7 +231,7 @@ def _wake(collector: "weakref.ref[BaselineCollector]") -> None:
 
 
 def _all_have(rows: int, tensors: Sequence[Tensor]) -> bool:
-    return all((len(one.data) if one.data.ndim else 1) == rows for one in tensors)
+    return all((len(tensor.data) if tensor.data.ndim else 1) == rows for tensor in tensors)
 
 
 def _spread(rows: int, most: int) -> Sequence[int]:
@@ -239,7 +243,7 @@ def _spread(rows: int, most: int) -> Sequence[int]:
 
 
 def _rows_at(tensors: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:
-    return [Tensor(one.name, one.datatype, one.data[places]) for one in tensors]
+    return [Tensor(tensor.name, tensor.datatype, tensor.data[places]) for tensor in tensors]
 
 
 def _part(rows: RowValues, part: slice) -> RowValues:
@@ -249,9 +253,9 @@ def _part(rows: RowValues, part: slice) -> RowValues:
 
 def _confidence(samples: Sequence[BaselineRows]) -> ConfidenceHistogram | None:
     """How sure all answers were together, None where some are no probabilities."""
-    if not samples or any(one.classes == NO_PROBABILITIES for one in samples):
+    if not samples or any(sample.classes == NO_PROBABILITIES for sample in samples):
         return None
-    bins = np.concatenate([one.bins for one in samples])
+    bins = np.concatenate([sample.bins for sample in samples])
     if (bins < 0).any():
         return None
     counts = np.bincount(bins, minlength=SCORE_BINS)

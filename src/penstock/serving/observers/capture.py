@@ -20,7 +20,7 @@ class Capture:
         """Write a random share of these calls."""
         chosen = [call for call in calls if random() < self._share]
         if chosen:
-            seen = [AnsweredRequest(one.id, ROUTE_NAMES[one.route], one.tensors, one.outputs) for one in chosen]
+            seen = [AnsweredRequest(item.id, ROUTE_NAMES[item.route], item.tensors, item.outputs) for item in chosen]
             self._writer.write(seen, self._tally)
 
     def close(self) -> None:

@@ -189,7 +189,7 @@ class RowSampler:
         sizes = [call.rows for call in calls]
         if len(calls) == 1 and sizes[0] > MOST_ROWS and self._batching:
             sizes = [MOST_ROWS]
-            outputs = [Tensor(one.name, one.datatype, one.data[:MOST_ROWS]) for one in outputs]
+            outputs = [Tensor(output.name, output.datatype, output.data[:MOST_ROWS]) for output in outputs]
         found = answers_of(outputs, self._batching)
         if found is not None and len(found.values) == sum(sizes):
             by_split = [call.series < SPLIT_SERIES and call.judged for call in calls]
@@ -238,7 +238,7 @@ def _some_rows(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[Seq
 
 
 def _rows_from(tensors: Sequence[Tensor], first: int, step: int) -> list[Tensor]:
-    return [Tensor(one.name, one.datatype, one.data[first::step]) for one in tensors]
+    return [Tensor(tensor.name, tensor.datatype, tensor.data[first::step]) for tensor in tensors]
 
 
 def _safely(work: Callable[..., None], *arguments: Any) -> None:
@@ -252,10 +252,10 @@ def _stack(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
     """The same tensors of all requests one below the other; None where they are not the same."""
     first = requests[0]
     names = [tensor.name for tensor in first]
-    if any([tensor.name for tensor in one] != names for one in requests):
+    if any([tensor.name for tensor in request] != names for request in requests):
         return None
     try:
-        stacked = [np.concatenate([one[index].data for one in requests]) for index in range(len(names))]
+        stacked = [np.concatenate([request[index].data for request in requests]) for index in range(len(names))]
     except ValueError:
         return None
     return [Tensor(tensor.name, tensor.datatype, data) for tensor, data in zip(first, stacked, strict=True)]

@@ -158,7 +158,7 @@ class Http2Connection(ControlFrames):
     def _stuck(self, now_ns: int) -> list[Http2Stream]:
         """Return the streams whose answers the client does not read."""
         before, queue = now_ns - STUCK_NS, self._queue
-        found = [one for one in queue.blocked.values() if one.waits_since_ns < before]
+        found = [item for item in queue.blocked.values() if item.waits_since_ns < before]
         if queue.closed_since_ns and queue.closed_since_ns < before:
             found += list(queue.ready.values())
         return found

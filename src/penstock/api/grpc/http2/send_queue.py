@@ -70,7 +70,7 @@ class SendQueue:
         """What was handed over of the answers that wait, as far as the transport may still have it; all of each such
         answer is in the memory's account."""
         waiting = (*self.ready.values(), *self.blocked.values())
-        return sum([max(0, one.reserved_bytes - one.unsent_bytes) for one in waiting])
+        return sum([max(0, item.reserved_bytes - item.unsent_bytes) for item in waiting])
 
     def grow_connection(self, increment: int, now_ns: int) -> bool:
         """The peer opens the connection's window; False if it gets too large."""

@@ -59,7 +59,7 @@ class DriftDetection:
         self._event_of = event_of
         kept = read_evidence(file)
         self._kept, self._events = kept.versions, list(kept.events)
-        self.series = MonitorSeries({key: one.carried for key, one in self._kept.items()})
+        self.series = MonitorSeries({key: item.carried for key, item in self._kept.items()})
         self._monitors: dict[VersionKey, VersionMonitor] = {}
         self._kept_at = 0.0
         self._alarms = 0
@@ -91,7 +91,7 @@ class DriftDetection:
                 new = self._changes(key, now)
                 changes += [(key, change) for change in new]
                 self._note_events(key, new)
-        alarms = sum(one.alarms for one in self._monitors.values())
+        alarms = sum(monitor.alarms for monitor in self._monitors.values())
         if changes or alarms != self._alarms or self.series.is_unsaved or now - self._kept_at >= KEEP_S:
             self._kept_at, self._alarms = now, alarms
             self.write_evidence()
@@ -133,6 +133,7 @@ class DriftDetection:
         self.series.is_unsaved = False
         digest, before = self._terms.references.digest, self.series.before
         kept = {
-            key: VersionEvidence(digest(key), one.export_state(), before(key)) for key, one in self._monitors.items()
+            key: VersionEvidence(digest(key), monitor.export_state(), before(key))
+            for key, monitor in self._monitors.items()
         }
         write_evidence(self._file, EvidenceSnapshot(kept, tuple(self._events)))

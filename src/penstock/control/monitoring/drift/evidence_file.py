@@ -44,10 +44,10 @@ def read_evidence(file: Path) -> EvidenceSnapshot:
         if isinstance(values, list):  # an older control process wrote no events
             values = {"versions": values, "events": []}
         versions = {
-            (one["model"], one["version"]): VersionEvidence(
-                one["digest"], one["evidence"], carried_in(one.get("carried", []))
+            (version["model"], version["version"]): VersionEvidence(
+                version["digest"], version["evidence"], carried_in(version.get("carried", []))
             )
-            for one in values["versions"]
+            for version in values["versions"]
         }
         return EvidenceSnapshot(versions, tuple((str(model), TrialEvent(**event)) for model, event in values["events"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -60,11 +60,11 @@ def write_evidence(file: Path, kept: EvidenceSnapshot) -> None:
         {
             "model": model,
             "version": version,
-            "digest": one.digest,
-            "evidence": one.evidence,
-            "carried": carried_out(one.carried),
+            "digest": item.digest,
+            "evidence": item.evidence,
+            "carried": carried_out(item.carried),
         }
-        for (model, version), one in kept.versions.items()
+        for (model, version), item in kept.versions.items()
     ]
     events = [[model, asdict(event)] for model, event in kept.events]
     with suppress(OSError):

@@ -53,7 +53,7 @@ class CounterRegions:
         known = self._in_use.get(key)
         if known is not None and (known.digest, known.size, known.keys) == (digest, size, keys):
             return known
-        kept = {one: region for one, region in self._in_use.items() if one != key and (one in served or not served)}
+        kept = {item: region for item, region in self._in_use.items() if item != key and (item in served or not served)}
         # Cells in use until now are assigned last: workers write to them until they receive the new desired state.
         offset = free_offset(self._in_use.values(), size)
         if offset is None:
@@ -74,16 +74,18 @@ class CounterRegions:
         try:
             values = json.loads(self._state.read_text())
             return {
-                (one["model"], one["version"]): CounterRegion(**{**one["region"], "keys": tuple(one["region"]["keys"])})
-                for one in values
+                (value["model"], value["version"]): CounterRegion(
+                    **{**value["region"], "keys": tuple(value["region"]["keys"])}
+                )
+                for value in values
             }
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
     def _write(self) -> None:
         values: list[dict[str, Any]] = [
-            {"model": model, "version": version, "region": asdict(one)}
-            for (model, version), one in self._in_use.items()
+            {"model": model, "version": version, "region": asdict(item)}
+            for (model, version), item in self._in_use.items()
         ]
         with suppress(OSError):
             write_atomically(self._state, json.dumps(values))
@@ -92,7 +94,7 @@ class CounterRegions:
 def free_offset(regions: Iterable[CounterRegion], size: int) -> int | None:
     """Return the first offset with ``size`` free cells beside these regions, None if there is none."""
     at = 0
-    for region in sorted(regions, key=lambda one: one.offset):
+    for region in sorted(regions, key=lambda item: item.offset):
         if region.offset - at >= size:
             return at
         at = max(at, region.offset + region.size)

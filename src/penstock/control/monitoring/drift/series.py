@@ -18,7 +18,7 @@ class MonitorSeries:
 
     def retain(self, served: Collection[VersionKey]) -> None:
         """Forget the series of all other versions."""
-        self._series = {key: one for key, one in self._series.items() if key in served}
+        self._series = {key: series for key, series in self._series.items() if key in served}
 
     def of(self, key: VersionKey, monitor: VersionMonitor) -> VersionSeries:
         """Return the series of a version with this monitor; counters of an earlier reference are carried over."""

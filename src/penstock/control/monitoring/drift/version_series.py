@@ -47,8 +47,8 @@ class VersionSeries:
         self._chosen = chosen
         features = monitor.reference.features
         self._sides = [
-            _BinSeries(key, INPUTS, monitor, [one for one in chosen if one < inputs]),
-            _BinSeries(key, OUTPUTS, monitor, [one for one in chosen if one >= inputs]),
+            _BinSeries(key, INPUTS, monitor, [item for item in chosen if item < inputs]),
+            _BinSeries(key, OUTPUTS, monitor, [item for item in chosen if item >= inputs]),
         ]
         names = [features[index].bins.name for index in chosen]
         self._names: LabelTuples = tuple((*key, name) for name in names)
@@ -61,16 +61,16 @@ class VersionSeries:
 
     def readings(self) -> Iterator[Reading]:
         """Yield counts, reference shares, evidence and states of every column with metrics."""
-        for one in self._current():
-            yield self._with_carried(one) if isinstance(one, PointBatch) and self._restarts(one.metric) else one
+        for item in self._current():
+            yield self._with_carried(item) if isinstance(item, PointBatch) and self._restarts(item.metric) else item
 
     def carried(self) -> Carried:
         """Return the present counter values."""
         return {
-            (one.metric.name, labels): value
-            for one in self.readings()
-            if isinstance(one, PointBatch) and self._restarts(one.metric)
-            for labels, value in zip(one.labels, one.values, strict=True)
+            (reading.metric.name, labels): value
+            for reading in self.readings()
+            if isinstance(reading, PointBatch) and self._restarts(reading.metric)
+            for labels, value in zip(reading.labels, reading.values, strict=True)
             if value
         }
 
@@ -86,7 +86,7 @@ class VersionSeries:
             self._added[name] = [self.before.get((name, labels), 0) for labels in reading.labels]
         added = self._added[name]
         return PointBatch(
-            reading.metric, reading.labels, [one + more for one, more in zip(reading.values, added, strict=True)]
+            reading.metric, reading.labels, [value + more for value, more in zip(reading.values, added, strict=True)]
         )
 
     def _current(self) -> Iterator[Reading]:
@@ -148,12 +148,12 @@ class _BinSeries:
         self._monitor = monitor
         self._chosen = chosen
         self._labels: LabelTuples = tuple(
-            (*key, one.bins.name, label) for one in features for label in one.bins.public_labels()
+            (*key, feature.bins.name, label) for feature in features for label in feature.bins.public_labels()
         )
         # The detector's shares, none of them 0, so that recording rules match the gateway.
-        self._shares = tuple(float(share) for one in features for share in shares(one.counts))
-        ratios = [[count / max(1, one.rows) for count in one.counts] for one in features]
-        self._shares_below = tuple(share for one in ratios for share in accumulate(one))
+        self._shares = tuple(float(share) for feature in features for share in shares(feature.counts))
+        ratios = [[count / max(1, feature.rows) for count in feature.counts] for feature in features]
+        self._shares_below = tuple(share for ratio in ratios for share in accumulate(ratio))
 
     def readings(self) -> Iterator[Reading]:
         counts = [count for index in self._chosen for count in self._monitor.column_counts(index)]

@@ -50,8 +50,8 @@ def gathered_in(values: Message) -> GatheredRows | None:
 
 def concatenate_gathered(parts: Sequence[GatheredRows]) -> GatheredRows:
     """Concatenate the rows of all parts."""
-    inputs, outputs = concatenate([one.inputs for one in parts]), concatenate([one.outputs for one in parts])
-    return GatheredRows(parts[0].names, inputs, outputs, _add_confidence([one.confidence for one in parts]))
+    inputs, outputs = concatenate([part.inputs for part in parts]), concatenate([part.outputs for part in parts])
+    return GatheredRows(parts[0].names, inputs, outputs, _add_confidence([part.confidence for part in parts]))
 
 
 def interleave(parts: Sequence[GatheredRows]) -> GatheredRows:
@@ -59,7 +59,7 @@ def interleave(parts: Sequence[GatheredRows]) -> GatheredRows:
     rows = concatenate_gathered(parts)
     if len(parts) == 1:
         return rows
-    at = np.concatenate([(np.arange(len(one)) + 0.5) / len(one) for one in parts])
+    at = np.concatenate([(np.arange(len(part)) + 0.5) / len(part) for part in parts])
     return _choose(rows, np.argsort(at, kind="stable"), rows.confidence)
 
 
@@ -111,10 +111,10 @@ def learn(rows: GatheredRows) -> Reference:
 
 def _add_confidence(parts: Sequence[ConfidenceHistogram | None]) -> ConfidenceHistogram | None:
     """Add confidence histograms; None if one is missing or has other classes."""
-    sure = [one for one in parts if one is not None]
-    if len(sure) < len(parts) or len({one.classes for one in sure}) != 1:
+    sure = [part for part in parts if part is not None]
+    if len(sure) < len(parts) or len({item.classes for item in sure}) != 1:
         return None
-    counts = tuple(sum(column) for column in zip(*(one.counts for one in sure), strict=True))
+    counts = tuple(sum(column) for column in zip(*(item.counts for item in sure), strict=True))
     return ConfidenceHistogram(sure[0].classes, counts)
 
 

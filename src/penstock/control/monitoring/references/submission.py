@@ -93,13 +93,15 @@ class RowSubmission:
         """Return the versions for which other gateways have submitted rows, and this one has not."""
         gateway = self._store.gateway
         return frozenset(
-            key for key, one in gatherings.items() if gateway not in one.contributions and key not in self._present
+            key
+            for key, gathering in gatherings.items()
+            if gateway not in gathering.contributions and key not in self._present
         )
 
     def _begin(self) -> None:
         """Record the number of requests of each version when its workers started to gather."""
         before, served = self._answered_before, self._workers.desired.models
-        keys = [(model.name, one.version) for model in served for one in model.versions]
+        keys = [(model.name, version.version) for model in served for version in model.versions]
         self._answered_before = {
             key: before[key] if key in before else self._total(key) for key in keys if key not in self._present
         }
