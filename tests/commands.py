@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from penstock import cli
 
-LATE = (
+DELAYED = (
     "penstock.api.admin.server",
     "penstock.api.admin.traffic",
     "penstock.app.gateway",
@@ -25,8 +25,10 @@ LATE = (
 """What commands import when they need it, and nearly all of them do."""
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([*(f"penstock.cli.{module}" for module in cli.VERBS.values()), *LATE, "alembic.command"])
-assert all(map(find_spec, LATE)), "a module that was moved is imported by each command anew"
+FORKS.set_forkserver_preload(
+    [*(f"penstock.cli.{module}" for module in cli.VERBS.values()), *DELAYED, "alembic.command"]
+)
+assert all(map(find_spec, DELAYED)), "a module that was moved is imported by each command anew"
 
 
 class Command:

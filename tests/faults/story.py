@@ -128,11 +128,11 @@ class Caller:
 
     def label(self, answers: Sequence[Answer]) -> None:
         """Tell what should have been answered, until somebody takes it."""
-        told = {"feedback": [{"id": one.request.id, "label": list(one.request.labels)} for one in answers]}
-        while not self._told(json.dumps(told).encode()):
+        reported = {"feedback": [{"id": one.request.id, "label": list(one.request.labels)} for one in answers]}
+        while not self._reported(json.dumps(reported).encode()):
             time.sleep(0.05)
 
-    def _told(self, body: bytes) -> bool:
+    def _reported(self, body: bytes) -> bool:
         try:
             status, _, answer = self.post(FEEDBACK, body, LABELS_S)
         except (OSError, HTTPException):
@@ -185,8 +185,8 @@ def together(works: Sequence[Callable[[], object]], seconds: float) -> None:
 class Gateways:
     """Gateways by name, each on a home and a REST port of its own which it has again when it is started again."""
 
-    def __init__(self, room: Path, names: Sequence[str], env: Mapping[str, str], stack: ExitStack) -> None:
-        self._room, self._env, self._stack = room, dict(env), stack
+    def __init__(self, workspace: Path, names: Sequence[str], env: Mapping[str, str], stack: ExitStack) -> None:
+        self._workspace, self._env, self._stack = workspace, dict(env), stack
         self._ports = {name: free_port() for name in names}
         self.servers: dict[str, Server] = {}
         together([partial(self.start, name) for name in names], 120)
@@ -199,7 +199,7 @@ class Gateways:
     def start(self, name: str) -> None:
         """Start a gateway, also one that was killed."""
         options = ("--workers", "1", "--http-port", str(self._ports[name]))
-        server = harness.launch(None, self._room / name, *options, env=self._env)
+        server = harness.launch(None, self._workspace / name, *options, env=self._env)
         self._stack.callback(server.kill)
         self.servers[name] = server
 

@@ -209,9 +209,9 @@ def test_a_crash_is_a_verdict_and_the_next_one_is_examined_as_ever(tmp_path: Pat
     with_examiner(work)
 
 
-def attack(name: str, room: Path) -> tuple[onnx.ModelProto, Path]:
+def attack(name: str, workspace: Path) -> tuple[onnx.ModelProto, Path]:
     """A model that reaches for the bait in its own way, and its folder."""
-    folder, bait = room / "model", room / "bait"
+    folder, bait = workspace / "model", workspace / "bait"
     folder.mkdir()
     bait.write_bytes(BAIT)
     location, target = "w.bin", folder / "w.bin"
@@ -226,7 +226,7 @@ def attack(name: str, room: Path) -> tuple[onnx.ModelProto, Path]:
         case "symbolic link":
             target.symlink_to(bait)
         case "linked folder":
-            (folder / "deep").symlink_to(room)
+            (folder / "deep").symlink_to(workspace)
             location = "deep/bait"
         case "hard link":
             target.hardlink_to(bait)
@@ -320,23 +320,23 @@ def test_a_confined_process_can_neither_read_nor_write_nor_call_out(tmp_path: Pa
         os.close(reading)
 
 
-def survived(room: Path, count: int, seed: int) -> tuple[int, int]:
+def survived(workspace: Path, count: int, seed: int) -> tuple[int, int]:
     """Examine so many broken graphs; how many were admitted, and how many crashed."""
     originals = [zoo.mlp(), zoo.logistic(), zoo.classifier(), zoo.mixed(), zoo.looping(3), zoo.gather()]
     paths = []
     for index, data in enumerate(mutants(originals, count, seed)):
-        paths.append(room / f"{index}.onnx")
+        paths.append(workspace / f"{index}.onnx")
         paths[-1].write_bytes(data)
 
     async def work(examiner: Examiner) -> tuple[int, int]:
-        room = asyncio.Semaphore(2)
+        workspace = asyncio.Semaphore(2)
 
         async def one(path: Path) -> AdmissionReport:
-            async with room, asyncio.timeout(PATIENCE_S):
+            async with workspace, asyncio.timeout(PATIENCE_S):
                 return await examiner.examine(ExaminedContent(path))
 
         reports = await asyncio.gather(*map(one, paths))
-        assert all(str(room) not in report.reason for report in reports)
+        assert all(str(workspace) not in report.reason for report in reports)
         admitted = sum(report.admitted for report in reports)
         return admitted, sum("crashed" in report.reason for report in reports)
 

@@ -70,12 +70,12 @@ class Script:
         order: dict[str, Any] = {"id": self.orders, "step": step, "site": "", "number": 0, "when": ""}
         if point is not None:
             order |= {"site": point.site, "number": point.number, "when": point.when}
-        scratch = self.gateway.room / "order.new"
+        scratch = self.gateway.workspace / "order.new"
         scratch.write_text(json.dumps(order))
-        scratch.replace(self.gateway.room / "order.json")
+        scratch.replace(self.gateway.workspace / "order.json")
 
     def _take_back(self) -> None:
-        (self.gateway.room / "order.json").unlink()
+        (self.gateway.workspace / "order.json").unlink()
 
     def perform(self, step: str, point: Point | None = None) -> bool:
         """Make one change, and kill the process at a point of it; whether it was killed."""
@@ -205,8 +205,8 @@ class Script:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    room = tmp_path_factory.mktemp("calls")
-    with opened(room, {"PYTHONPATH": str(PLUGIN), "DURABLE_CALLS": str(room)}) as made:
+    workspace = tmp_path_factory.mktemp("calls")
+    with opened(workspace, {"PYTHONPATH": str(PLUGIN), "DURABLE_CALLS": str(workspace)}) as made:
         yield made
 
 
@@ -216,10 +216,10 @@ def points(gateway: Gateway) -> list[Point]:
     script = Script(gateway)
     passes: list[dict[tuple[str, str, int], None]] = []
     for _ in range(2):
-        (gateway.room / "calls.txt").write_text("")
+        (gateway.workspace / "calls.txt").write_text("")
         for step in script.steps:
             assert not script.perform(step)
-        lines = [json.loads(line) for line in (gateway.room / "calls.txt").read_text().splitlines()]
+        lines = [json.loads(line) for line in (gateway.workspace / "calls.txt").read_text().splitlines()]
         passes.append({(one["step"], one["site"], one["number"]): None for one in lines})
     both = [key for key in passes[0] if key in passes[1]]
     found = [Point(*key, when) for key in both for when in ("before", "after")]
@@ -247,10 +247,10 @@ def kill_at(gateway: Gateway, points: list[Point], most: int) -> list[Point]:
 
 def interleaved(points: list[Point], rng: random.Random) -> list[Point]:
     """Points in a random order, of each step by turns."""
-    left = {step: rng.sample(mine, len(mine)) for step, mine in by_step(points).items()}
+    left = {step: rng.sample(own, len(own)) for step, own in by_step(points).items()}
     found: list[Point] = []
     while any(left.values()):
-        found += [mine.pop() for mine in left.values() if mine]
+        found += [own.pop() for own in left.values() if own]
     return found
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 _SAMPLE = re.compile(r'^penstock_task_(\w+)\{task="([\w/-]+)"\} (\S+)$', re.MULTILINE)
 
 
-def told(server: Server) -> dict[str, dict[str, float]]:
+def reported(server: Server) -> dict[str, dict[str, float]]:
     """What the metrics say of every task, by metric."""
     found: dict[str, dict[str, float]] = {}
     for metric, task, value in _SAMPLE.findall(server.admin("GET", "/metrics").body.decode()):
@@ -41,12 +41,14 @@ def server(tmp_path: Path, hang: Path) -> Iterator[Server]:
 
 
 def test_every_task_comes_back_and_a_hung_one_is_named(server: Server, hang: Path) -> None:
-    wait_until(lambda: set(told(server)["failures_total"].values()) == {2.0}, PATIENCE_S, "two failures of each task")
-    tasks = told(server)["failures_total"].keys()
+    wait_until(
+        lambda: set(reported(server)["failures_total"].values()) == {2.0}, PATIENCE_S, "two failures of each task"
+    )
+    tasks = reported(server)["failures_total"].keys()
     assert tasks >= SOME
-    before = told(server)["last_success_seconds"]
+    before = reported(server)["last_success_seconds"]
     wait_until(lambda: _all_later(server, before), PATIENCE_S, "another good step of each task")
-    assert set(told(server)["failures_total"].values()) == {2.0}  # nobody failed because of another
+    assert set(reported(server)["failures_total"].values()) == {2.0}  # nobody failed because of another
     log = server.log_text()
     assert all(log.count(f"task {name} failed: RuntimeError: made to fail") == 1 for name in map(_own, tasks))
     assert server.admin("GET", "/livez").json() == {"live": True}
@@ -60,13 +62,13 @@ def _own(name: str) -> str:
 
 
 def _all_later(server: Server, before: dict[str, float]) -> bool:
-    return all(value > before[task] for task, value in told(server)["last_success_seconds"].items())
+    return all(value > before[task] for task, value in reported(server)["last_success_seconds"].items())
 
 
 def _hang_and_go_on(server: Server, hang: Path) -> None:
     hang.touch()
     wait_until(lambda: server.admin("GET", "/livez").status == 503, PATIENCE_S, "a task that is overdue")
-    named = {"labels", "worker-0/house"}
-    wait_until(lambda: server.admin("GET", "/livez").json()["tasks"].keys() == named, PATIENCE_S, "both that hang")
+    keywords = {"labels", "worker-0/house"}
+    wait_until(lambda: server.admin("GET", "/livez").json()["tasks"].keys() == keywords, PATIENCE_S, "both that hang")
     hang.unlink()
     wait_until(lambda: server.admin("GET", "/livez").status == 200, PATIENCE_S, "its next step")

@@ -16,7 +16,7 @@ from penstock.monitor.captured_rows import is_held_out
 from tests import harness, postgres, s3
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import GOOD, SAME, Asker, crown, scorer
+from tests.integration.traffic.drive import GOOD, SAME, Asker, promote_champion, scorer
 
 ASKED = {"a": 40, "b": 70, "c": 30}
 LOOKS = 20
@@ -34,25 +34,25 @@ os.rename(os.path.join(sys.argv[1], event["id"] + ".part"), os.path.join(sys.arg
 class Fleet:
     """Three gateways that were asked ``ASKED`` times each; ``ids`` are those of the requests, all labelled."""
 
-    def __init__(self, room: Path, stack: ExitStack) -> None:
+    def __init__(self, workspace: Path, stack: ExitStack) -> None:
         database, bucket = stack.enter_context(postgres.running()), stack.enter_context(s3.running())
         env = {**bucket.environment, "PENSTOCK_BLOBS": f"s3://{bucket.name}/fleet"}
         options = ("--registry", database.create("fleet"), "--workers", "1")
-        self.bucket, self.trained, self.servers = bucket, room / "trained", dict[str, Server]()
+        self.bucket, self.trained, self.servers = bucket, workspace / "trained", dict[str, Server]()
         self.trained.mkdir()
         for name in ASKED:
-            self.servers[name] = harness.launch(None, room / name, *options, env=env)
+            self.servers[name] = harness.launch(None, workspace / name, *options, env=env)
             stack.callback(self.servers[name].kill)
         self.names = {name: self.admin(name, "fleet")["asked"] for name in ASKED}
-        (room / "train.py").write_text(TRAIN)
-        self._serve([sys.executable, str(room / "train.py"), str(self.trained)])
+        (workspace / "train.py").write_text(TRAIN)
+        self._serve([sys.executable, str(workspace / "train.py"), str(self.trained)])
         self.ids = {name: self._ask(name) for name in ASKED}
         self._label()
 
     def _serve(self, command: list[str]) -> None:
         first = self.servers["a"]
         assert first.push("m", GOOD, scorer().SerializeToString()).status == 201
-        crown(first, GOOD)
+        promote_champion(first, GOOD)
         least = self.held_out(*(f"{name}-{number}" for name, count in ASKED.items() for number in range(count)))
         exam = {"metric": "accuracy", "min_rows": len(least), "share": SHARE}
         policy = {
@@ -78,8 +78,8 @@ class Fleet:
 
     def _label(self) -> None:
         """Tell one gateway the labels of all, as a load balancer may."""
-        told = [{"id": one, "label": 1} for ids in self.ids.values() for one in ids]
-        reply = self.servers["b"].rest("POST", "/v2/models/m/feedback", {"feedback": told})
+        reported = [{"id": one, "label": 1} for ids in self.ids.values() for one in ids]
+        reply = self.servers["b"].rest("POST", "/v2/models/m/feedback", {"feedback": reported})
         assert reply.status == 202, reply
         wait_until(lambda: self._joined() == ASKED, PATIENCE_S, "the labels at the gateways that answered")
 
@@ -141,15 +141,19 @@ def test_rows_of_all_gateways_reach_training_and_judge_a_candidate(fleet: Fleet)
     other = next(name for name in ASKED if name != fleet.leader())
     rows, event = fleet.retrain(other)
     assert {one["id"] for one in rows} - wanted <= {one["id"] for one in rows if one["id"].startswith("probe-")}
-    mine = [one for one in rows if one["id"] in wanted]
-    assert sorted(one["id"] for one in mine) == sorted(wanted)
-    assert {one["label"] for one in mine} == {1.0}
-    told = event["data"]["rows"]
-    assert (told["rows"], told["missing"], set(told["gateways"])) == (len(rows), {}, set(fleet.names.values()))
+    own = [one for one in rows if one["id"] in wanted]
+    assert sorted(one["id"] for one in own) == sorted(wanted)
+    assert {one["label"] for one in own} == {1.0}
+    reported = event["data"]["rows"]
+    assert (reported["rows"], reported["missing"], set(reported["gateways"])) == (
+        len(rows),
+        {},
+        set(fleet.names.values()),
+    )
     for name, ids in fleet.ids.items():
-        assert told["gateways"][fleet.names[name]] >= len(set(ids) & wanted)
+        assert reported["gateways"][fleet.names[name]] >= len(set(ids) & wanted)
     [shown] = fleet.events(other, "retraining.rows")
-    assert {name: shown[name] for name in told} == told
+    assert {name: shown[name] for name in reported} == reported
 
     assert fleet.servers["a"].push("m", SAME, scorer().SerializeToString()).status == 201
     wait_until(lambda: bool(fleet.events("a", "candidate.passed")), PATIENCE_S, "the exam")

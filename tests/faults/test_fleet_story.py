@@ -20,7 +20,7 @@ from tests import haproxy, harness, postgres, s3, zoo
 from tests.faults import story, train_candidate
 from tests.faults.story import CALLERS, MODEL, ROWS, Answer, Caller, Evidence, Gateways, Request, together, until
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import champion, crown
+from tests.integration.traffic.drive import champion, promote_champion
 from tests.integration.traffic.test_retraining import Receiver, receiving
 from tests.postgres import Postgres
 
@@ -87,7 +87,7 @@ class Side:
     hook: Receiver
     runs: Path
 
-    def told(self) -> Counter[tuple[str, str, str]]:
+    def reported(self) -> Counter[tuple[str, str, str]]:
         """How often each thing was told of the version that answered before."""
         found: Counter[tuple[str, str, str]] = Counter()
         for one in story.events(self.server):
@@ -110,18 +110,18 @@ class Side:
 
     def wrong(self) -> int:
         """How many of them that version had answered wrongly."""
-        told = story.monitor(self.server, BEFORE)["performance"]
-        labels = int(told["labels"])
-        return labels - round(labels * float(told["accuracy"]))
+        reported = story.monitor(self.server, BEFORE)["performance"]
+        labels = int(reported["labels"])
+        return labels - round(labels * float(reported["accuracy"]))
 
 
 @contextmanager
-def alone(room: Path, model: Path, data: Path) -> Iterator[Side]:
+def alone(workspace: Path, model: Path, data: Path) -> Iterator[Side]:
     """A single gateway with a registry of its own."""
-    room.mkdir()
-    push(room, model, data, paths())
-    with receiving() as hook, harness.running(None, room, "--workers", "1", env=paths()) as server:
-        yield Side(server.http, server, hook, room / "runs")
+    workspace.mkdir()
+    push(workspace, model, data, paths())
+    with receiving() as hook, harness.running(None, workspace, "--workers", "1", env=paths()) as server:
+        yield Side(server.http, server, hook, workspace / "runs")
 
 
 def paths() -> dict[str, str]:
@@ -129,15 +129,15 @@ def paths() -> dict[str, str]:
     return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
-def push(room: Path, model: Path, data: Path, env: Mapping[str, str]) -> None:
+def push(workspace: Path, model: Path, data: Path, env: Mapping[str, str]) -> None:
     """Into the registry, before anybody serves it: rows are counted from the first on."""
     arguments = ("models", "push", MODEL, str(model), "--version", BEFORE, "--reference", str(data))
-    done = harness.run_command(*arguments, folder=room, env=env)
+    done = harness.run_command(*arguments, folder=workspace, env=env)
     assert done.returncode == 0, done.stderr
 
 
 def begin(side: Side) -> None:
-    crown(side.server, BEFORE)
+    promote_champion(side.server, BEFORE)
     reply = side.server.admin("PUT", f"/admin/v1/models/{MODEL}/policy", policy(side.hook, side.runs))
     assert reply.status == 200, reply
 
@@ -211,23 +211,23 @@ def test_a_fleet_under_faults_does_what_a_single_gateway_does(stage: Stage) -> N
     assert dict(stage.evidence.bins(stage.evidence.counted(BEFORE))) == bins_of(single.server)
     compare_labels(stage, killed, ROWS * (len(first) + len(second) + len(third)), rows)
     for side in stage.sides:
-        until(partial(told_once, side, "candidate.passed.v1"), PATIENCE_S, "a candidate")
+        until(partial(reported_once, side, "candidate.passed.v1"), PATIENCE_S, "a candidate")
     assert story.states(fleet.server, BEFORE) == story.states(single.server, BEFORE)
-    assert fleet.told() == single.told()
-    assert set(fleet.told().values()) == {1}
+    assert fleet.reported() == single.reported()
+    assert set(fleet.reported().values()) == {1}
     promote(stage)
     for side in stage.sides:
         assert side.runs.read_text() == "run\n"
         assert [one["type"] for one in side.hook.events()] == ["io.penstock.retraining.requested.v1"]
-        assert told_once(side, "candidate.passed.v1")
-        assert told_once(side, "rollout.finished.v1")
+        assert reported_once(side, "candidate.passed.v1")
+        assert reported_once(side, "rollout.finished.v1")
 
 
 def has_rows(side: Side, rows: int) -> bool:
     return side.rows() == rows
 
 
-def told_once(side: Side, kind: str) -> bool:
+def reported_once(side: Side, kind: str) -> bool:
     return side.kinds()[kind] == 1
 
 
@@ -293,16 +293,16 @@ def kept_of(
     return found
 
 
-def compare_labels(stage: Stage, killed: Killed, told: int, replayed: int) -> None:
+def compare_labels(stage: Stage, killed: Killed, reported: int, replayed: int) -> None:
     """Each label that was taken counts once, but those that the killed gateway had joined and not published."""
     most = ROWS * len([one for caller in stage.callers for one in caller.answers if one.at < killed.at])
 
     def settled() -> bool:
-        return stage.fleet.labels() == sum(stage.evidence.labels(BEFORE).values()) >= told - most
+        return stage.fleet.labels() == sum(stage.evidence.labels(BEFORE).values()) >= reported - most
 
     until(settled, PATIENCE_S, "the labels")
     until(lambda: stage.fleet.wrong() == stage.single.wrong(), PATIENCE_S, "all labels of the changed world")
-    assert stage.fleet.labels() <= told
+    assert stage.fleet.labels() <= reported
     assert stage.single.labels() == replayed
 
 

@@ -82,17 +82,17 @@ def assert_reads_go_on(server: Server) -> None:
         assert server.admin("GET", path).status == 200, path
 
 
-def assert_recovers(server: Server, room: Path) -> None:
+def assert_recovers(server: Server, workspace: Path) -> None:
     """All that was acknowledged is there, all can be changed again, and what was asked for is delivered."""
     after = changes(server, "after", 5)
     assert all(reply.status < 300 for reply in after.values()), after
     assert after["feedback"].json() == {"accepted": 1, "unmatched": 0}
     assert_reads_go_on(server)
-    told = room / "home" / "told.jsonl"
+    reported = workspace / "home" / "told.jsonl"
     events = server.admin("GET", "/admin/v1/events").json()["events"]
     wanted = {one["id"] for one in events if "retraining" in one["type"]}
     assert len(wanted) == 2
-    wait_until(lambda: told.exists() and ids_in(told) >= wanted, PATIENCE_S, "every event in the file")
+    wait_until(lambda: reported.exists() and ids_in(reported) >= wanted, PATIENCE_S, "every event in the file")
     assert versions_of(server) == ["1", "2", "5"]
 
 

@@ -27,7 +27,7 @@ from penstock.engine.scratch import is_scratch
 from tests import harness
 from tests.faults.changes import MODEL, OPEN, Changes, audit_of
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import FEATURES, crown, scorer
+from tests.integration.traffic.drive import FEATURES, promote_champion, scorer
 from tests.integration.traffic.test_real_sinks import process
 from tests.integration.traffic.test_retraining import Receiver, receiving
 from tests.ports import free_port
@@ -72,9 +72,9 @@ class Stream:
 
 @dataclass
 class Gateway:
-    """One that is killed and started again in the same room, and what it sends its events to."""
+    """One that is killed and started again in the same workspace, and what it sends its events to."""
 
-    room: Path
+    workspace: Path
     hook: Receiver
     stream: Stream
     server: Server
@@ -83,7 +83,7 @@ class Gateway:
 
     @property
     def home(self) -> Path:
-        return self.room / "home"
+        return self.workspace / "home"
 
     def wait_killed(self) -> None:
         """Until the control process has ended."""
@@ -98,29 +98,31 @@ class Gateway:
         self.server.kill()
 
     def start_again(self) -> None:
-        self.server = launch(self.room, self.environment)
+        self.server = launch(self.workspace, self.environment)
         self.changes.ops = self.server.ops
 
     def got(self) -> dict[str, list[dict[str, Any]]]:
         """What each sink has, in the order in which it came."""
-        names = {"log": self.home / "log.jsonl", "train": self.room / "trained.jsonl"}
+        names = {"log": self.home / "log.jsonl", "train": self.workspace / "trained.jsonl"}
         lines = {sink: file.read_text().splitlines() if file.exists() else [] for sink, file in names.items()}
         found = {sink: [json.loads(line) for line in text if line] for sink, text in lines.items()}
         return {**found, "hook": self.hook.events(), "stream": self.stream.events()}
 
 
-def launch(room: Path, environment: Mapping[str, str]) -> Server:
+def launch(workspace: Path, environment: Mapping[str, str]) -> Server:
     # A plugin that notes or makes kills is loaded at the start of an interpreter, which a fork does not have.
     program = harness.COMMAND if "PYTHONPATH" in environment else ()
-    return harness.launch(None, room, "--workers", "1", env=environment, program=program)
+    return harness.launch(None, workspace, "--workers", "1", env=environment, program=program)
 
 
-def policy(room: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:
+def policy(workspace: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:
     sinks = {
         "hook": {"webhook": {"url": hook.url}},
         "log": {"file": {"path": "log.jsonl"}},
         "train": {
-            "command": {"argv": ["sh", "-c", f"cat >> {room / 'trained.jsonl'}; echo >> {room / 'trained.jsonl'}"]}
+            "command": {
+                "argv": ["sh", "-c", f"cat >> {workspace / 'trained.jsonl'}; echo >> {workspace / 'trained.jsonl'}"]
+            }
         },
         "stream": {"nats": {"url": stream.url, "subject": "penstock.m"}},
     }
@@ -128,20 +130,20 @@ def policy(room: Path, hook: Receiver, stream: Stream) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(room: Path, environment: Mapping[str, str]) -> Iterator[Gateway]:
+def opened(workspace: Path, environment: Mapping[str, str]) -> Iterator[Gateway]:
     """A gateway with a model, a champion and sinks, for the time of a block."""
     port = free_port()
-    command = ("nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(room / "jetstream"))
+    command = ("nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(workspace / "jetstream"))
     with ExitStack() as stack:
-        stack.enter_context(process(room, *command))
+        stack.enter_context(process(workspace, *command))
         hook, stream = stack.enter_context(receiving()), Stream(port)
         wait_until(stream.is_there, PATIENCE_S, "NATS")
-        server = launch(room, environment)
-        made = Gateway(room, hook, stream, server, Changes(room, server.ops), environment)
+        server = launch(workspace, environment)
+        made = Gateway(workspace, hook, stream, server, Changes(workspace, server.ops), environment)
         stack.callback(made.close)
         assert server.push("m", "1", scorer().SerializeToString()).status == 201
-        crown(server, "1")
-        assert server.admin("PUT", f"{MODEL}/policy", policy(room, hook, stream)).status == 200
+        promote_champion(server, "1")
+        assert server.admin("PUT", f"{MODEL}/policy", policy(workspace, hook, stream)).status == 200
         wait_until(lambda: server.rest("GET", "/v2/models/m/ready").status == 200, PATIENCE_S, "the model")
         yield made
 
@@ -191,11 +193,11 @@ def check_changes(gateway: Gateway) -> None:
     """Everything acknowledged is there, what was refused is not, and the audit tells how all that is there came."""
     audit = audit_of(gateway.server)
     model = gateway.server.admin("GET", MODEL).json()
-    told = Counter((entry["reason"], entry["action"]) for entry in audit)
+    reported = Counter((entry["reason"], entry["action"]) for entry in audit)
     for change in gateway.changes.asked:
         if not change.reason:  # what the audit does not record
             continue
-        count = told[change.reason, change.action]
+        count = reported[change.reason, change.action]
         if change.acknowledged:
             assert count >= 1 or change.changed_nothing, change
         elif change.status is not None and change.status < 500:
@@ -210,8 +212,8 @@ def check_changes(gateway: Gateway) -> None:
             assert digests[change.version] == change.answer["digest"]
     retired = {one["subject"].rpartition("/")[2] for one in audit if one["action"] == "version.retire"}
     assert {version for version, one in versions.items() if one["state"] == "RETIRED"} == retired
-    crowned = [one["after"] for one in audit if one["subject"].endswith("/aliases/champion")][-1]
-    assert model["aliases"]["champion"] == crowned["version"]
+    promoted = [one["after"] for one in audit if one["subject"].endswith("/aliases/champion")][-1]
+    assert model["aliases"]["champion"] == promoted["version"]
     routes = [one["after"] for one in audit if one["subject"] == "models/m/route"]
     route = gateway.server.admin("GET", f"{MODEL}/route").json()
     assert route["set"] == (bool(routes) and routes[-1] is not None)

@@ -24,7 +24,7 @@ from tests.harness import PATIENCE_S, processor_seconds, wait_until
 
 SPEED = 100
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
-CALM = {**DRIFTING, "state": "ok"}
+QUIET = {**DRIFTING, "state": "ok"}
 POLICY = policy_in(
     {
         "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"], "cooldown_seconds": 0}],
@@ -71,7 +71,7 @@ class World:
 
     def describe(self, model: str, version: str) -> dict[str, Any]:
         self.turn += 1
-        return {"features": [DRIFTING if self.turn % 2 else CALM], "outputs": [], "slices": {}, "quality": {}}
+        return {"features": [DRIFTING if self.turn % 2 else QUIET], "outputs": [], "slices": {}, "quality": {}}
 
 
 def work(home: Path, ready: int) -> None:
@@ -106,12 +106,12 @@ def killed(home: Path, seconds: float) -> None:
     os.waitpid(pid, 0)
 
 
-def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
+def kill_over_and_over(workspace: Path, points: int, seed: int) -> tuple[int, int]:
     """How many events were decided, and how many lines the sink got beyond one for each."""
     rng = random.Random(seed)
     for _ in range(points):
-        killed(room, rng.random() * 0.15)
-    world = World(room)
+        killed(workspace, rng.random() * 0.15)
+    world = World(workspace)
     decided = {one["id"] for one in _all(world)}
 
     async def rest() -> None:
@@ -124,7 +124,7 @@ def kill_over_and_over(room: Path, points: int, seed: int) -> tuple[int, int]:
 
     asyncio.run(rest())
     decided |= {one["id"] for one in _all(world)}
-    lines = (room / "events.jsonl").read_text().splitlines()
+    lines = (workspace / "events.jsonl").read_text().splitlines()
     got = [json.loads(line)["id"] for line in lines if line.endswith("}")]
     assert set(got) == decided  # a receiver that knows ids sees each exactly once
     order = [json.loads(line)["sequence"] for line in lines if line.endswith("}")]

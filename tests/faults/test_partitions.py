@@ -20,8 +20,8 @@ from tests.integration.traffic.drive import (
     SAME,
     ask_many,
     begin,
-    crown,
     look,
+    promote_champion,
     scorer,
     serve,
     traffic,
@@ -88,8 +88,8 @@ def test_a_leader_that_is_cut_off_is_replaced_and_does_no_harm_when_it_is_back(f
     for server in (first, second):
         wait_until(partial(answers_well, server), PATIENCE_S, "the version before")
         assert look(server, trial)["state"] == "rolled_back"
-    told = [one["type"] for one in second.admin("GET", "/admin/v1/events?model=m").json()["events"]]
-    assert told.count("io.penstock.rollout.finished.v1") == 1
+    reported = [one["type"] for one in second.admin("GET", "/admin/v1/events?model=m").json()["events"]]
+    assert reported.count("io.penstock.rollout.finished.v1") == 1
 
 
 def push(server: Server, version: str) -> tuple[int, str]:
@@ -119,7 +119,7 @@ def test_a_bucket_that_swallows_everything_holds_up_only_what_needs_it(tmp_path:
         server = harness.launch(None, tmp_path / "a", "--workers", "1", env=env)
         try:
             assert server.push("m", GOOD, scorer().SerializeToString()).status == 201
-            crown(server, GOOD)
+            promote_champion(server, GOOD)
             answers: list[tuple[int, str]] = []
             pushing = threading.Thread(target=lambda: answers.append(push(server, "9")), daemon=True)
             with relay.silent():

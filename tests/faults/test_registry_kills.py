@@ -30,7 +30,7 @@ def opened(home: Path) -> Registry:
     return Registry(place, VersionStore(open_database(place.database, 5.0)), FolderBlobs(Path(place.blobs)), 1 << 20)
 
 
-def work(home: Path, seed: int, told: int) -> None:
+def work(home: Path, seed: int, reported: int) -> None:
     """Push, move aliases and clear away without end; tell each change once it is acknowledged."""
     rng = random.Random(seed)
     registry = opened(home)
@@ -41,14 +41,14 @@ def work(home: Path, seed: int, told: int) -> None:
             incoming.close()
             digest = incoming.digest
             keep(registry, incoming, model, version)
-        os.write(told, json.dumps(["version", model, version, digest]).encode() + b"\n")
+        os.write(reported, json.dumps(["version", model, version, digest]).encode() + b"\n")
         if rng.random() < 0.5:
             registry.store.aliases.move(model, "champion", version, BY)
-            os.write(told, json.dumps(["alias", model, version]).encode() + b"\n")
+            os.write(reported, json.dumps(["alias", model, version]).encode() + b"\n")
         if rng.random() < 0.3:
             try:
                 registry.store.retire(model, version, BY)
-                os.write(told, json.dumps(["retired", model, version]).encode() + b"\n")
+                os.write(reported, json.dumps(["retired", model, version]).encode() + b"\n")
             except Conflict:
                 pass
         if rng.random() < 0.4:
@@ -122,13 +122,13 @@ def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[
     assert not list(registry.location.incoming.iterdir())
 
 
-def kill_over_and_over(room: Path, points: int, seed: int) -> int:
+def kill_over_and_over(workspace: Path, points: int, seed: int) -> int:
     rng = random.Random(seed)
-    home, total = room / "0", 0
+    home, total = workspace / "0", 0
     acknowledged: list[list[str]] = []
     for point in range(points):
         if point % 10 == 0:  # a small registry is checked faster, and a new one is where a first start can be torn
-            home = room / str(point)
+            home = workspace / str(point)
             home.mkdir()
             acknowledged = []
         acknowledged += killed_at(home, rng.randrange(1 << 30), rng.random() ** 2 * 0.15)

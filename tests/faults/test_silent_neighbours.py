@@ -50,8 +50,8 @@ def asked(file: Path) -> int:
 
 def errors_of(server: Server) -> dict[str, str]:
     """Why sinks do not have an event."""
-    told = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
-    return {one["sink"]: one["error"] for one in told if one["error"]}
+    reported = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
+    return {one["sink"]: one["error"] for one in reported if one["error"]}
 
 
 def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path) -> None:
@@ -85,11 +85,11 @@ def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path
             assert "does not answer" in errors_of(server)["hook"]
             assert "MLflow is not mirrored" in server.log_text()
             assert not others.events
-            late = looked_at_mlflow(server)
+            delayed = looked_at_mlflow(server)
         with traffic(server, threads=1):
             until(server, trial, "promoted")
         wait_until(lambda: bool(others.events), PATIENCE_S, "the event at the webhook")
-        wait_until(lambda: looked_at_mlflow(server) > late, PATIENCE_S, "MLflow is mirrored again")
+        wait_until(lambda: looked_at_mlflow(server) > delayed, PATIENCE_S, "MLflow is mirrored again")
         [line] = (tmp_path / "home" / "events.jsonl").read_text().splitlines()
         assert {event["id"] for event, _ in others.events} == {json.loads(line)["id"]}
         assert {(version, status) for version, _, status in ask_many(server, 20)} == {(SAME, 200)}

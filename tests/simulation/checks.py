@@ -20,8 +20,8 @@ EVIDENCE_EVERY = 8
 
 def does_harm(trial: Trial) -> bool:
     """Whether an open rollout gives traffic to a version that fails requests."""
-    told = trial.document["told"]
-    return trial.kind != EXPERIMENT and bool(told["weight"]) and harmful((trial.model, told["to"]))
+    reported = trial.document["told"]
+    return trial.kind != EXPERIMENT and bool(reported["weight"]) and harmful((trial.model, reported["to"]))
 
 
 class Checks:
@@ -126,17 +126,21 @@ class Checks:
         invariants.labels_count_once(labelled)
         invariants.labels_count_for_their_version(labelled, self._world.labels)
         invariants.no_label_is_lost(labelled, self._world.labels, but=self._retired)
-        self._check_what_is_told(known, counted, Counter(key for key, _ in labelled))
+        self._check_reports(known, counted, Counter(key for key, _ in labelled))
 
-    def _check_what_is_told(
+    def _check_reports(
         self, known: Set[VersionKey], counted: dict[VersionKey, int], labelled: Counter[VersionKey]
     ) -> None:
         """The gateway that leads tells the sum."""
         leader = next(one for one in self.gateways if one.lease.term is not None)
         for key in known:
-            told = leader.evidence.describe(key)
-            found = None if told is None else (told["answered"], (told["performance"] or {"labels": 0})["labels"])
-            invariants.the_leader_tells_the_sum(key, found, (counted[key], labelled[key]))
+            reported = leader.evidence.describe(key)
+            found = (
+                None
+                if reported is None
+                else (reported["answered"], (reported["performance"] or {"labels": 0})["labels"])
+            )
+            invariants.the_leader_reports_the_sum(key, found, (counted[key], labelled[key]))
 
     def served(self) -> set[VersionKey]:
         """The versions that gateways serve."""

@@ -119,9 +119,9 @@ class WatchedLeaderConnections(LeaderConnections):
     def _look(self, connection: sa.Connection) -> None:
         raw: Any = connection.connection.dbapi_connection
         (term,) = raw.execute("SELECT term FROM leadership").fetchone()
-        mine = self.lease._term
-        if term != mine:
-            WRITTEN.append(f"{self.lease.gateway} has written as the leader of term {mine}, in term {term}")
+        own = self.lease._term
+        if term != own:
+            WRITTEN.append(f"{self.lease.gateway} has written as the leader of term {own}, in term {term}")
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -138,7 +138,7 @@ class WatchedLeaderConnections(LeaderConnections):
             self._look(connection)
 
 
-def tell(_: ProblemLog, subject: Hashable, text: str, error: BaseException | None = None) -> None:
+def report_problem(_: ProblemLog, subject: Hashable, text: str, error: BaseException | None = None) -> None:
     """Stands in for ``ProblemLog.tell``: whatever goes wrong, tasks are to fail with faults that explain themselves."""
     if error is not None and not isinstance(error, Fault):
         FAILED.append(f"{text} ({subject}): {error!r}")

@@ -73,20 +73,20 @@ class Workers:
     ) -> list[tuple[VersionKey, bool]]:
         """Answer so many requests for each model, as its route divides them; some of what was answered, and whether
         that was right."""
-        told: list[tuple[VersionKey, bool]] = []
+        reported: list[tuple[VersionKey, bool]] = []
         for model in self.desired.models:
             stable, split = _divided(model)
             for version, weight in sorted(split.items()):
                 key, number = (model.name, version), requests * weight // POINTS
                 bad = int(number * BAD + chance.random()) if harmful(key) else 0
                 self._count(key, number - bad, bad, Route.STABLE if version == stable else Route.CANARY)
-                told += [(key, chance.random() < RIGHT[harmful(key)]) for _ in range(min(LABELS, number))]
-        return told
+                reported += [(key, chance.random() < RIGHT[harmful(key)]) for _ in range(min(LABELS, number))]
+        return reported
 
     def _count(self, key: VersionKey, good: int, bad: int, route: Route) -> None:
         answered, failed = _counts(route)
-        words = self.slot.read(self.block(key))
-        words += good * answered + bad * failed
+        texts = self.slot.read(self.block(key))
+        texts += good * answered + bad * failed
         self.answered[key] += good + bad
 
     def restart_one(self, now: float) -> None:

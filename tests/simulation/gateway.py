@@ -33,7 +33,7 @@ from tests.simulation.labels import Labels
 from tests.simulation.loop import MACHINE, Machine, VirtualLoop
 from tests.simulation.monitoring import Monitoring, requests_of
 
-TICKS_S = {"registry": 2.0, "rollouts": 2.0, "experiments": 3.0, "rules": 2.0, "deliveries": 2.0, "evidence": 4.0}
+PERIODS_S = {"registry": 2.0, "rollouts": 2.0, "experiments": 3.0, "rules": 2.0, "deliveries": 2.0, "evidence": 4.0}
 """How often the tasks of a control process run; in the product some do so more often."""
 
 SLOW_S = (0.0, 0.0, 0.0, 3.0)
@@ -121,9 +121,9 @@ class Gateway:
 
     def _task(self, name: str, step: Callable[[], Awaitable[object]]) -> PeriodicTask:
         timed, now = self._loop.time, self._loop.wall
-        return PeriodicTask(name, step, TICKS_S[name], clock=timed, now=now, chance=self._chance.random)
+        return PeriodicTask(name, step, PERIODS_S[name], clock=timed, now=now, chance=self._chance.random)
 
-    def tell(self, model: str, row: LabelledRow, reward: RewardedAnswer) -> None:
+    def send_feedback(self, model: str, row: LabelledRow, reward: RewardedAnswer) -> None:
         """Give it the label and the reward of something that it has answered."""
         self.evidence.labels.add(model, [row])
         self.fleet.labels.take(model, [row], [reward])

@@ -136,10 +136,10 @@ def lines_of(trial: Trial, audit: Audit) -> list[int]:
 
 def candidates_have_passed(trial: Trial, model: ModelRecord) -> None:
     """What rules roll out is no worse than the version it is to replace."""
-    told = trial.document["told"]
-    mine, other = (_accuracy(model, told[side]) for side in ("to", "from"))
-    passed = mine is not None and (other is None or mine >= other)
-    assert passed, f"rules roll out {told['to']} with {mine}, against {told['from']} with {other}"
+    reported = trial.document["told"]
+    own, other = (_accuracy(model, reported[side]) for side in ("to", "from"))
+    passed = own is not None and (other is None or own >= other)
+    assert passed, f"rules roll out {reported['to']} with {own}, against {reported['from']} with {other}"
 
 
 def candidates_are_approved(trial: Trial, happened: Iterable[tuple[str, str]]) -> None:
@@ -215,13 +215,15 @@ def no_label_is_lost(labelled: Iterable[tuple[VersionKey, float]], labels: Label
 
 def rewards_count_once(trial: Trial, rewards: Mapping[VersionKey, int]) -> None:
     for arm, mean in trial.document["experiment"]["rewards"].items():
-        told = rewards[trial.model, arm]
-        assert mean["count"] <= told, f"experiment {trial.id} counts {mean['count']} rewards of {arm}, {told} were told"
+        reported = rewards[trial.model, arm]
+        assert mean["count"] <= reported, (
+            f"experiment {trial.id} counts {mean['count']} rewards of {arm}, {reported} were told"
+        )
 
 
-def the_leader_tells_the_sum(key: VersionKey, told: tuple[int, int] | None, sums: tuple[int, int]) -> None:
+def the_leader_reports_the_sum(key: VersionKey, reported: tuple[int, int] | None, sums: tuple[int, int]) -> None:
     """Of requests and labels."""
-    assert told == sums, f"of {key} requests and labels are {sums}, and {told} are told"
+    assert reported == sums, f"of {key} requests and labels are {sums}, and {reported} are told"
 
 
 # The outbox.

@@ -94,8 +94,8 @@ class Monitoring:
 
     def performance_event_of(self, key: VersionKey, change: PerformanceChange) -> TrialEvent:
         """See ``Watched``."""
-        told = "degraded" if change.begins else "recovered"
-        return TrialEvent(f"performance.{told}.v1", f"models/{key[0]}/versions/{key[1]}", f"{self._wall():.0f}", {})
+        reported = "degraded" if change.begins else "recovered"
+        return TrialEvent(f"performance.{reported}.v1", f"models/{key[0]}/versions/{key[1]}", f"{self._wall():.0f}", {})
 
     def document_of(
         self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None

@@ -177,11 +177,11 @@ def nobody_is_asked_for_approval(patch: Patch) -> None:
 
 @breaks("harm_is_short")
 def a_rollout_decides_on_old_evidence(patch: Patch) -> None:
-    observe, told = TrafficStore.observe, set[tuple[str, str]]()
+    observe, reported = TrafficStore.observe, set[tuple[str, str]]()
 
     def once(self: TrafficStore, trial_id: str, gateway: str, document: dict[str, Any]) -> None:
-        if (trial_id, gateway) not in told:
-            told.add((trial_id, gateway))
+        if (trial_id, gateway) not in reported:
+            reported.add((trial_id, gateway))
             observe(self, trial_id, gateway, document)
 
     patch.setattr(TrafficStore, "observe", once)
@@ -256,7 +256,7 @@ def an_experiment_forgets_what_it_has_counted(patch: Patch) -> None:
 
 
 @breaks("the_leader_tells_the_sum")
-def the_leader_tells_its_own_share(patch: Patch) -> None:
+def the_leader_reports_its_own_share(patch: Patch) -> None:
     def read(self: FleetEvidence, shapes: Mapping[VersionKey, CountsLayout]) -> dict[VersionKey, VersionCounts]:
         return sum_published(
             [one for one in self._store.published() if one.gateway == self._publisher._gateway], shapes

@@ -76,12 +76,12 @@ class Run:
 
     def _answer(self, gateway: Gateway) -> None:
         labels, now = self._world.labels, self._loop.wall()
-        told = gateway.workers.answer(self._chance, REQUESTS, harmful)
+        reported = gateway.workers.answer(self._chance, REQUESTS, harmful)
         if gateway.machine.frozen:
             return  # people tell it nothing
-        for key, right in told:
+        for key, right in reported:
             reward = float(self._chance.random() < REWARD[int(key[1]) % 3 == 0])
-            gateway.tell(key[0], labels.joined(key, right, now), labels.rewarded(key, reward, now))
+            gateway.send_feedback(key[0], labels.joined(key, right, now), labels.rewarded(key, reward, now))
 
     def _act(self) -> None:
         if self._chance.random() < 0.3:
@@ -215,8 +215,8 @@ class Run:
 
     def digest(self) -> str:
         """Names everything that has happened."""
-        told = "\n".join((*self.trace, *map(repr, self.checks.audit.entries)))
-        return sha256(told.encode()).hexdigest()[:16]
+        reported = "\n".join((*self.trace, *map(repr, self.checks.audit.entries)))
+        return sha256(reported.encode()).hexdigest()[:16]
 
     def close(self) -> None:
         """End all gateways."""

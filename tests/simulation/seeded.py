@@ -29,7 +29,7 @@ from penstock.registry.stores import evidence, outbox, retention, traffic
 from penstock.registry.stores.versions import VersionStore
 from tests.simulation import invariants
 from tests.simulation.database import Databases
-from tests.simulation.faults import FAILED, WRITTEN, Bucket, WatchedLeaderConnections, tell
+from tests.simulation.faults import FAILED, WRITTEN, Bucket, WatchedLeaderConnections, report_problem
 from tests.simulation.gateway import World
 from tests.simulation.loop import EPOCH, VirtualLoop, result, submit
 from tests.simulation.operations import MODELS, content_of, octets_of
@@ -103,7 +103,7 @@ def _seeded(chance: random.Random) -> Iterator[None]:
                 patch.object(registry, "COMMIT_PAUSE_S", 0.0),
                 *(patch.object(one, "RETIRED_S", RETIRED_S) for one in (evidence, publisher)),
                 patch.object(fleet_evidence, "RETIRE_EVERY", 2),
-                patch.object(periodic.ProblemLog, "report", tell),
+                patch.object(periodic.ProblemLog, "report", report_problem),
                 patch.object(performance._Errors, "_observe_others", nothing_to_compare),
                 *(patch.object(one, "LeaderConnections", WatchedLeaderConnections) for one in LED),
             )
@@ -149,8 +149,8 @@ def _ran(seed: int, run: Run, loop: VirtualLoop) -> Outcome:
         with patch.object(dispatcher, "send", run.send):
             loop.run_until_complete(run.live())
     except Exception as error:
-        told, invariant = "\n".join(run.trace[-40:]), _invariant_of(error)
-        raise Breach(f"seed {seed}, step {run.step}: {invariant}: {error!r}\n{told}", invariant) from error
+        reported, invariant = "\n".join(run.trace[-40:]), _invariant_of(error)
+        raise Breach(f"seed {seed}, step {run.step}: {invariant}: {error!r}\n{reported}", invariant) from error
     finally:
         run.close()
         remaining = asyncio.all_tasks(loop)

@@ -93,11 +93,11 @@ def watched(watch: Watch, kind: str, call: Callable[..., Any]) -> Callable[..., 
     """The same call, which may be the last one."""
 
     @functools.wraps(call)
-    def made(*arguments: Any, **named: Any) -> Any:
+    def made(*arguments: Any, **keywords: Any) -> Any:
         when = watch.meet(kind)
         if when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        result = call(*arguments, **named)
+        result = call(*arguments, **keywords)
         if when == "after" and watch.is_current():
             os.kill(os.getpid(), signal.SIGKILL)
         return result

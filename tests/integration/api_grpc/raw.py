@@ -109,13 +109,13 @@ class Raw:
                 for one in self.other
                 if one.kind == frames.WINDOW_UPDATE and one.stream == number
             )
-            room = min(len(body) - sent, (1 << 20) + opened - sent, 1 << 16)
-            if room <= 0:
+            capacity = min(len(body) - sent, (1 << 20) + opened - sent, 1 << 16)
+            if capacity <= 0:
                 self.read()
                 continue
-            last = sent + room == len(body)
-            self.write(frame(frames.DATA, frames.END_STREAM if last else 0, number, body[sent : sent + room]))
-            sent += room
+            last = sent + capacity == len(body)
+            self.write(frame(frames.DATA, frames.END_STREAM if last else 0, number, body[sent : sent + capacity]))
+            sent += capacity
         self.socket.settimeout(PATIENCE_S)
         return number
 

@@ -121,7 +121,7 @@ def test_the_repository_index(stub: Stub) -> None:
 
 
 def test_both_dialects_of_load_and_unload(stub: Stub, worker: Worker) -> None:
-    worker.shelf.asked.clear()
+    worker.layout.asked.clear()
     triton = pb.RepositoryModelLoadRequest(model_name="pair")
     triton.parameters["config"].string_param = "{}"
     loaded = stub.RepositoryModelLoad(triton)
@@ -131,7 +131,7 @@ def test_both_dialects_of_load_and_unload(stub: Stub, worker: Worker) -> None:
     unloaded = stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(repository_name="r", model_name="pair"))
     assert (unloaded.model_name, unloaded.isUnloaded) == ("pair", True)
     stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(repository_name="pair"))
-    assert worker.shelf.asked == [
+    assert worker.layout.asked == [
         ("load", "pair", "{}"),
         ("load", "pair", None),
         ("unload", "pair", None),

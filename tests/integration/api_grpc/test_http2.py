@@ -308,11 +308,11 @@ def test_no_more_calls_after_the_last_goaway(models: Path) -> None:
         wait_until(lambda: mortal.begun("slow") == 1, CALL_SECONDS, "the run")
         mortal.call(mortal.server.drain)
         assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == frames.STREAM_MASK
-        late = raw.call(PAIR)  # it was on its way
-        assert raw.answer(late).status == 0
+        delayed = raw.call(PAIR)  # it was on its way
+        assert raw.answer(delayed).status == 0
         ping = raw.frames_until(frames.PING)
         raw.write(frame(frames.PING, frames.ACK, 0, ping.payload))
-        assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == late
+        assert int.from_bytes(raw.frames_until(frames.GOAWAY).payload[:4]) == delayed
         assert raw.answer(raw.call(PAIR)).reset == ErrorCode.REFUSED_STREAM
         assert raw.answer(waiting).status == 0
         assert raw.until_closed() is None

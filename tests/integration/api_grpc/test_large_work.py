@@ -21,7 +21,7 @@ from tests.integration.api_grpc.requests import pair, raw
 from tests.integration.api_grpc.worker import CALL_SECONDS, Worker
 
 COUNT = 100_000
-WORDS = [f"word {number}" for number in range(5000)]
+TEXTS = [f"word {number}" for number in range(5000)]
 NO_COMPRESSION, GZIP = grpc.Compression.NoCompression, grpc.Compression.Gzip
 
 
@@ -32,7 +32,7 @@ def typed() -> pb.ModelInferRequest:
 
 
 def texts() -> pb.ModelInferRequest:
-    return raw("identity_bytes", "x", "BYTES", [[word] for word in WORDS], id="texts")
+    return raw("identity_bytes", "x", "BYTES", [[word] for word in TEXTS], id="texts")
 
 
 def numbers() -> pb.ModelInferRequest:
@@ -43,7 +43,7 @@ def values(response: pb.ModelInferResponse) -> list[Any]:
     """What a response of one output holds."""
     data = response.raw_output_contents[0]
     if response.outputs[0].datatype == "BYTES":
-        return [word for word in WORDS if len(word).to_bytes(4, "little") + word.encode() in data]
+        return [word for word in TEXTS if len(word).to_bytes(4, "little") + word.encode() in data]
     found: list[Any] = np.frombuffer(data, "<i8").tolist()
     return found
 
@@ -108,7 +108,7 @@ def counted(own: Worker) -> Iterator[list[int]]:
     ("make", "expected", "compression", "jobs"),
     [
         (typed, list(range(COUNT)), NO_COMPRESSION, 1),
-        (texts, WORDS, NO_COMPRESSION, 2),
+        (texts, TEXTS, NO_COMPRESSION, 2),
         (numbers, list(range(COUNT)), NO_COMPRESSION, 0),
         (numbers, list(range(COUNT)), GZIP, 1),
         (typed, list(range(COUNT)), GZIP, 2),

@@ -32,8 +32,8 @@ def test_calls_under_way_outlive_a_drain(mortal: Worker) -> None:
         wait_until(lambda: mortal.begun("slow") == 1, CALL_SECONDS, "the call is under way")
         mortal.call(mortal.server.drain)
         own = [("grpc.use_local_subchannel_pool", 1)]  # else it may still share the first one's connection
-        with pytest.raises(grpc.RpcError), grpc.insecure_channel(mortal.address, options=own) as late:
-            Stub(late).ModelInfer(pair(), timeout=CALL_SECONDS)
+        with pytest.raises(grpc.RpcError), grpc.insecure_channel(mortal.address, options=own) as delayed:
+            Stub(delayed).ModelInfer(pair(), timeout=CALL_SECONDS)
         assert call.result(timeout=CALL_SECONDS).model_name == "slow"
         mortal.run(mortal.server.stop(10 * CALL_SECONDS))  # longer than the test waits for it
 

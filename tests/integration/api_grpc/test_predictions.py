@@ -237,19 +237,19 @@ RETRYING = """{"methodConfig": [{"name": [{"service": "inference.GRPCInferenceSe
 
 
 def test_a_full_queue_is_refused_so_that_clients_retry(worker: Worker) -> None:
-    crowd = 10_000
+    group = 10_000
     options = [("grpc.enable_retries", 1), ("grpc.service_config", RETRYING)]
     with grpc.insecure_channel(worker.address, options=options) as patient:
         held = worker.plane.route(("slow", ""), {})[0].limiter
-        worker.call(lambda: setattr(held, "in_system", held.in_system + crowd))
+        worker.call(lambda: setattr(held, "in_system", held.in_system + group))
         with pytest.raises(grpc.RpcError) as raised, grpc.insecure_channel(worker.address) as channel:
             Stub(channel).ModelInfer(slow(), timeout=CALL_SECONDS)
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        told = facts(raised.value.trailing_metadata())
-        assert told["retry-after"] == "1"
-        assert told["grpc-retry-pushback-ms"] == "1000"
-        assert told["penstock-model-version"] == "1"
-        threading.Timer(0.5, lambda: worker.call(lambda: setattr(held, "in_system", held.in_system - crowd))).start()
+        reported = facts(raised.value.trailing_metadata())
+        assert reported["retry-after"] == "1"
+        assert reported["grpc-retry-pushback-ms"] == "1000"
+        assert reported["penstock-model-version"] == "1"
+        threading.Timer(0.5, lambda: worker.call(lambda: setattr(held, "in_system", held.in_system - group))).start()
         assert Stub(patient).ModelInfer(slow(), timeout=CALL_SECONDS).model_name == "slow"
 
 

@@ -56,9 +56,9 @@ def test_answers_come_in_the_order_of_the_requests(stub: Stub) -> None:
     answers = [answer.infer_response for answer in stub.ModelStreamInfer(iter(sent), timeout=CALL_SECONDS)]
     assert [answer.id for answer in answers] == ["a", "b", "c", "d"]
     assert floats(answers[3]) == [6, 6, 6]
-    told = answers[1].parameters
-    assert told["penstock-model-version"].string_param == "2"
-    assert told["penstock-route"].string_param == "stable"
+    reported = answers[1].parameters
+    assert reported["penstock-model-version"].string_param == "2"
+    assert reported["penstock-route"].string_param == "stable"
 
 
 def test_more_requests_than_the_window_holds(stub: Stub) -> None:

@@ -80,13 +80,13 @@ def test_who_does_not_agree_on_h2_is_closed_and_told_once(
     assert [(one.levelname, one.name, one.exc_info) for one in said] == [("INFO", "penstock.grpc", None)]
 
 
-@pytest.mark.parametrize("words", [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""])
+@pytest.mark.parametrize("texts", [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""])
 def test_who_speaks_no_tls_is_closed_without_noise(
-    secure: Worker, certificate: tuple[str, str], words: bytes, caplog: pytest.LogCaptureFixture
+    secure: Worker, certificate: tuple[str, str], texts: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         with connected(secure) as plain:
-            plain.sendall(words)
+            plain.sendall(texts)
             plain.shutdown(socket.SHUT_WR)
             while plain.recv(1000):  # an alert, and the end
                 pass

@@ -74,9 +74,9 @@ def test_options_of_a_call(client: Any, coding: str | None) -> None:
 
 
 def test_classification(client: Any) -> None:
-    wish = triton.InferRequestedOutput("probabilities", class_count=2)
+    requested = triton.InferRequestedOutput("probabilities", class_count=2)
     rows = stated("x", "FP32", np.ones((3, 5), np.float32))
-    classes = client.infer("classifier", [rows], outputs=[wish]).as_numpy("probabilities")
+    classes = client.infer("classifier", [rows], outputs=[requested]).as_numpy("probabilities")
     assert classes.shape == (3, 2)
     assert classes[0, 0].count(b":") == 1
 

@@ -48,7 +48,7 @@ MODELS: dict[str, dict[str, Callable[[], onnx.ModelProto]]] = {
 CONFIG = {"name": "any", "backend": "onnxruntime", "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["3"]}]}
 
 
-class Shelf:
+class Layout:
     """A repository that knows one model and remembers what it was asked."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Shelf:
         """Remember it."""
         self._check("unload", model, None)
 
-    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
+    async def feedback(self, model: str, reported: Sequence[Feedback]) -> FeedbackResult:
         """Find nothing."""
         return FeedbackResult()
 
@@ -78,7 +78,7 @@ class Worker:
     def __init__(self, folder: Path, options: GrpcOptions, kind: Kind) -> None:
         self.kind = kind
         self.slot = Slot.in_process()
-        self.shelf = Shelf()
+        self.layout = Layout()
         self.address = ""
         self._folder = folder
         self._options = options
@@ -92,7 +92,7 @@ class Worker:
         self.run(self._start())
 
     async def _start(self) -> None:
-        self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self.shelf, 30_000_000_000)
+        self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), self.layout, 30_000_000_000)
         self.plane.publish(RoutingTable({name: self._entry(name) for name in MODELS} | _LOADING), self._blocks)
         self.plane.mark_ready()
         self.server = self.kind(self.plane, self._options)

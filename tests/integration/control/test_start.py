@@ -27,9 +27,9 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     def run(*arguments: str, code: int = 2) -> str:
         assert cli.run(["serve", *arguments]) == code
-        told = capsys.readouterr()
-        assert told.out == ""
-        lines = told.err.strip().splitlines()
+        reported = capsys.readouterr()
+        assert reported.out == ""
+        lines = reported.err.strip().splitlines()
         assert len(lines) == 1, lines
         return lines[0]
 

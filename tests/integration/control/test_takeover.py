@@ -22,8 +22,8 @@ def stack() -> Iterator[ExitStack]:
         yield opened
 
 
-def launch(stack: ExitStack, folder: Path, room: Path, *options: str) -> Server:
-    server = harness.launch(folder, room, *OPTIONS, *options)
+def launch(stack: ExitStack, folder: Path, workspace: Path, *options: str) -> Server:
+    server = harness.launch(folder, workspace, *OPTIONS, *options)
     stack.callback(server.kill)
     return server
 

@@ -66,13 +66,13 @@ def test_one_broken_model_does_not_stop_the_others(folder: Path, tmp_path: Path)
         infer(server)
         assert "broken" in server.log_text()
         assert "torn" in server.log_text()
-        told = {model["name"]: model for model in server.admin("GET", "/admin/v1/models").json()["models"]}
-        assert told["broken"]["versions"][0]["state"] == "UNAVAILABLE"
-        assert told["broken"]["versions"][0]["reason"]
-        assert told["torn"]["reason"]
-        assert told["logistic"]["versions"][0]["state"] == "READY"
-        assert told["logistic"]["versions"][0]["signature"]["inputs"][0]["datatype"] == "FP32"
-        assert server.admin("GET", "/admin/v1/models/broken").json() == told["broken"]
+        reported = {model["name"]: model for model in server.admin("GET", "/admin/v1/models").json()["models"]}
+        assert reported["broken"]["versions"][0]["state"] == "UNAVAILABLE"
+        assert reported["broken"]["versions"][0]["reason"]
+        assert reported["torn"]["reason"]
+        assert reported["logistic"]["versions"][0]["state"] == "READY"
+        assert reported["logistic"]["versions"][0]["signature"]["inputs"][0]["datatype"] == "FP32"
+        assert server.admin("GET", "/admin/v1/models/broken").json() == reported["broken"]
         index = server.rest("POST", "/v2/repository/index").json()
         assert {"broken", "torn"} <= {entry["name"] for entry in index if entry.get("state") == "UNAVAILABLE"}
         assert "broken" in server.admin("GET", "/").body.decode()

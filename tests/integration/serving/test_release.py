@@ -37,7 +37,7 @@ from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
 from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.harness import PATIENCE_S, reached
-from tests.integration.api_grpc.worker import Shelf
+from tests.integration.api_grpc.worker import Layout
 from tests.unit.serving.gated import Gated
 
 Story = Callable[["World"], Awaitable[None]]
@@ -48,7 +48,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.slot = Slot.in_process()
-        self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), Shelf(), 30_000_000_000)
+        self.plane = DataPlane(self.slot, lambda block: Totals.of([self.slot], block), Layout(), 30_000_000_000)
         self.gated: Gated
         self.seen: list[weakref.ref[Any]] = []
         self.ended: list[str] = []

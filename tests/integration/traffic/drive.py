@@ -93,10 +93,10 @@ class Asker:
         self._connection.request("POST", path, json.dumps(body), dict(headers or {}))
         answer = self._connection.getresponse()
         answer.read()
-        told = answer.headers["penstock-model-version"], answer.headers["penstock-route"], answer.status
-        self.seen[told] += 1
-        self.ids.append((answer.headers["x-request-id"], told[0]))
-        return told
+        reported = answer.headers["penstock-model-version"], answer.headers["penstock-route"], answer.status
+        self.seen[reported] += 1
+        self.ids.append((answer.headers["x-request-id"], reported[0]))
+        return reported
 
     def close(self) -> None:
         self._connection.close()
@@ -190,12 +190,12 @@ def until(server: Server, trial: Mapping[str, Any], *states: str, seconds: float
 
     try:
         wait_until(there, seconds, f"a rollout that is {' or '.join(states)}")
-    except AssertionError as late:
-        raise AssertionError(f"{late}: {json.dumps(last)}") from None
+    except AssertionError as delayed:
+        raise AssertionError(f"{delayed}: {json.dumps(last)}") from None
     return last
 
 
-def crown(server: Server, version: str, model: str = "m") -> None:
+def promote_champion(server: Server, version: str, model: str = "m") -> None:
     """Lead the champion somewhere."""
     reply = server.admin("PUT", f"/admin/v1/models/{model}/aliases/champion", {"version": version})
     assert reply.status == 200, reply
@@ -211,7 +211,7 @@ def serve(servers: Sequence[Server], last: str, graph: onnx.ModelProto) -> None:
     """Push a good version, the champion, and the last one to the first gateway; wait until each has the last one."""
     for version, model in ((GOOD, scorer()), (last, graph)):
         assert servers[0].push("m", version, model.SerializeToString()).status == 201
-    crown(servers[0], GOOD)
+    promote_champion(servers[0], GOOD)
     path = f"/v2/models/m/versions/{last}/ready"
     for server in servers:
         wait_until(partial(_is_ready, server, path), PATIENCE_S, "the versions")

@@ -11,7 +11,7 @@ import pytest
 
 from tests import harness, postgres
 from tests.harness import PATIENCE_S, Server, call, wait_until
-from tests.integration.traffic.drive import GOOD, crown, scorer
+from tests.integration.traffic.drive import GOOD, promote_champion, scorer
 from tests.integration.traffic.test_monitor import answer, csv, feedback, send, show, states
 from tests.postgres import Postgres
 from tests.unit.control.members import Member, lead
@@ -55,7 +55,7 @@ def gateways(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
             stack.callback(server.kill)
             servers.append(server)
         assert servers[0].push("m", GOOD, scorer().SerializeToString()).status == 201
-        crown(servers[0], GOOD)
+        promote_champion(servers[0], GOOD)
         for one in servers:
             wait_until(partial(serves, one), PATIENCE_S, "the version")
         yield servers
@@ -81,8 +81,8 @@ def test_a_killed_leader_costs_what_it_had_not_published_and_no_event_twice(thre
     for shift in (0.0,) * 4 + (0.6,) * 2:
         serve(three, generator, 300, shift)
     first = lead(three)
-    told = events(first)
-    assert len(told) == 1
+    reported = events(first)
+    assert len(reported) == 1
     first.count(REFERENCE, exchange(generator, 70, 0.6))  # published by nobody
     first.kill()
     left = [one for one in three if one is not first]
@@ -94,7 +94,7 @@ def test_a_killed_leader_costs_what_it_had_not_published_and_no_event_twice(thre
     second = lead(left)
     assert second.show()["rows"]["counted"] == 9 * 300
     assert second.show()["features"][0]["state"] == "drift"
-    assert events(second) == told
+    assert events(second) == reported
 
 
 def is_succeeded(members: list[Member]) -> bool:
@@ -115,16 +115,16 @@ def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: li
         send(one, GOOD, 800, shift=1.0)
         for number in range(10):
             label = answer(one, f"{one.ops} {number}")
-            told = {"id": f"{one.ops} {number}", "label": label}
-            wait_until(partial(is_joined, one, told), PATIENCE_S, "an answer that is remembered")
+            reported = {"id": f"{one.ops} {number}", "label": label}
+            wait_until(partial(is_joined, one, reported), PATIENCE_S, "an answer that is remembered")
     for one in gateways:
         wait_until(partial(drifts, one), PATIENCE_S, "the drift at each")
         wait_until(partial(has_labels, one, 20), PATIENCE_S, "the labels of both at each")
         wait_until(partial(sums_up, one, gateways, 2 * (600 + 800 + 10)), PATIENCE_S, "all rows of both at each")
         document = show(one, GOOD)
         assert (document["scope"], len(document["gateways"])) == ("fleet", 2)
-    events_told = gateways[0].admin("GET", "/admin/v1/events").json()["events"]
-    begun = [one["data"]["name"] for one in events_told if one["type"] == "io.penstock.drift.detected.v1"]
+    events_reported = gateways[0].admin("GET", "/admin/v1/events").json()["events"]
+    begun = [one["data"]["name"] for one in events_reported if one["type"] == "io.penstock.drift.detected.v1"]
     assert begun.count("f0") == 1
 
 
@@ -159,8 +159,8 @@ def test_two_real_gateways_learn_one_reference_of_the_rows_of_both(gateways: lis
     assert given["reason"] == "learned from 2000 rows of 2 gateways"
 
 
-def is_joined(at: Server, told: dict[str, Any]) -> bool:
-    return feedback(at, told) == (1, 0)
+def is_joined(at: Server, reported: dict[str, Any]) -> bool:
+    return feedback(at, reported) == (1, 0)
 
 
 def is_watched(at: Server) -> bool:

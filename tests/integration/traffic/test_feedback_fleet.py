@@ -21,14 +21,14 @@ OUTCOMES = ("joined", "unknown", "dropped", "expired", "doubled", "late")
 class Fleet:
     """Three gateways of which each can be started again on its home."""
 
-    def __init__(self, room: Path, url: str, stack: ExitStack) -> None:
-        self._room, self._stack = room, stack
+    def __init__(self, workspace: Path, url: str, stack: ExitStack) -> None:
+        self._workspace, self._stack = workspace, stack
         self._options = ("--registry", url, "--workers", "1")
-        self._env = {"PENSTOCK_BLOBS": str(room / "blobs")}
+        self._env = {"PENSTOCK_BLOBS": str(workspace / "blobs")}
         self.servers = {name: self._launch(name) for name in NAMES}
 
     def _launch(self, name: str) -> Server:
-        server = harness.launch(None, self._room / name, *self._options, env=self._env)
+        server = harness.launch(None, self._workspace / name, *self._options, env=self._env)
         self._stack.callback(server.kill)
         return server
 
@@ -67,7 +67,7 @@ def everywhere(fleet: Fleet) -> bool:
 
 def knows_others(fleet: Fleet) -> bool:
     probes = [{"id": "nobody's", "label": 1}]
-    return all(tell(server.http, probes).get("pending") for server in fleet.servers.values())
+    return all(send_feedback(server.http, probes).get("pending") for server in fleet.servers.values())
 
 
 class Reply:
@@ -92,7 +92,7 @@ def post(address: str, path: str, body: dict[str, Any]) -> Reply:
         connection.close()
 
 
-def tell(address: str, labels: list[dict[str, Any]]) -> dict[str, int]:
+def send_feedback(address: str, labels: list[dict[str, Any]]) -> dict[str, int]:
     """What the gateway says of labels that it takes."""
     answer = post(address, "/v2/models/m/feedback", {"feedback": labels})
     assert answer.status == 202, answer.body
@@ -111,15 +111,15 @@ def test_every_label_is_joined_behind_a_proxy_and_over_a_restart(fleet: Fleet, t
         ids = asked(address, 91)
         assert len(set(ids)) == 91
         labels = [{"id": one, "label": 1.0} for one in reversed(ids)]
-        said = [tell(address, labels[start : start + 1]) for start in range(61)]
+        said = [send_feedback(address, labels[start : start + 1]) for start in range(61)]
         assert [one["accepted"] for one in said] == [1] * 61
         assert sum(one["unmatched"] for one in said) == 0
         assert 0 < sum(one.get("pending", 0) for one in said) < 61  # some came to the gateway that had answered
         wait_until(lambda: (fleet.outcomes() - before)["joined"] == 61, PATIENCE_S, "every label at its gateway")
-    late = [tell(fleet.servers["a"].http, [one]) for one in labels[61:76]]
-    late += [tell(fleet.servers["b"].http, [one]) for one in labels[76:]]
+    delayed = [send_feedback(fleet.servers["a"].http, [one]) for one in labels[61:76]]
+    delayed += [send_feedback(fleet.servers["b"].http, [one]) for one in labels[76:]]
     fleet.restart("b")  # labels of its answers are on their way, and so are some that it took for others
-    assert sum(one["unmatched"] for one in late) == 0
+    assert sum(one["unmatched"] for one in delayed) == 0
     wait_until(lambda: total(fleet) == 91, PATIENCE_S, "the labels that came while a gateway was away")
     after = fleet.outcomes()
     assert (after["dropped"], after["expired"], after["late"]) == (0, 0, 0)

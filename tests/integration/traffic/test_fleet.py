@@ -10,7 +10,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import harness, postgres
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import GOOD, SAME, SLOW, Asker, ask_many, begin, champion, crown, look, scorer
+from tests.integration.traffic.drive import (
+    GOOD,
+    SAME,
+    SLOW,
+    Asker,
+    ask_many,
+    begin,
+    champion,
+    look,
+    promote_champion,
+    scorer,
+)
 from tests.integration.traffic.drive import traffic as calling
 from tests.postgres import Postgres
 
@@ -36,7 +47,7 @@ def fleet(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
         for version, graph in ((GOOD, scorer()), (SAME, scorer()), (SLOW, scorer(work=600))):
             assert servers[0].push("m", version, graph.SerializeToString()).status == 201
             if version == GOOD:
-                crown(servers[0], GOOD)
+                promote_champion(servers[0], GOOD)
         for server in servers:
             wait_until(lambda server=server: answering(server, SLOW), PATIENCE_S, "the versions")  # type: ignore[misc]
         yield servers

@@ -12,7 +12,18 @@ import pytest
 
 from tests import harness
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, begin, crown, look, models, patiently, until
+from tests.integration.traffic.drive import (
+    FEATURES,
+    GOOD,
+    SAME,
+    TURNED,
+    begin,
+    look,
+    models,
+    patiently,
+    promote_champion,
+    until,
+)
 
 ASKED: dict[str, Any] = {
     "steps": [5000, 10000],
@@ -24,7 +35,7 @@ ASKED: dict[str, Any] = {
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as running:
-        crown(running, GOOD)
+        promote_champion(running, GOOD)
         yield running
 
 
@@ -61,10 +72,10 @@ class Labeller:
     def close(self) -> None:
         self._connection.close()
 
-    def tell(self, *labels: list[dict[str, Any]]) -> None:
+    def send_feedback(self, *labels: list[dict[str, Any]]) -> None:
         """Feedback; all of it has to find its answer."""
-        told = [one for some in labels for one in some]
-        answer = patiently(lambda: self._server.rest("POST", "/v2/models/m/feedback", {"feedback": told}))
+        reported = [one for some in labels for one in some]
+        answer = patiently(lambda: self._server.rest("POST", "/v2/models/m/feedback", {"feedback": reported}))
         assert (answer.status, answer.json()["unmatched"]) == (202, 0), answer
 
 
@@ -81,7 +92,7 @@ def wrong(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_version_that_answers_worse_by_labels_is_rolled_back(server: Server, labeller: Labeller) -> None:
     trial = begin(server, to=TURNED, **ASKED)
     for _ in range(60):
-        labeller.tell(*labeller.ask(40).values())
+        labeller.send_feedback(*labeller.ask(40).values())
         time.sleep(0.2)  # labels count once their stretch of time is over
         if look(server, trial)["state"] != "running":
             break
@@ -96,9 +107,9 @@ def test_a_version_that_answers_worse_by_labels_is_rolled_back(server: Server, l
 def test_pins_and_late_batches_of_one_version_are_no_evidence(server: Server, labeller: Labeller) -> None:
     trial = begin(server, to=SAME, **ASKED)
     kept = labeller.ask(120)  # told later, and of one version only
-    labeller.tell(wrong(labeller.ask(60, SAME)[SAME]))  # pinned
+    labeller.send_feedback(wrong(labeller.ask(60, SAME)[SAME]))  # pinned
     for _ in range(5):
-        labeller.tell(*labeller.ask(40).values())
+        labeller.send_feedback(*labeller.ask(40).values())
 
     def counted() -> bool:
         return bool(evidence(server, trial)["n_canary"] > 60)
@@ -107,10 +118,10 @@ def test_pins_and_late_batches_of_one_version_are_no_evidence(server: Server, la
     before = evidence(server, trial)
     assert before["effect"] == 0.0
     time.sleep(5)  # so that they are older than all that came at once
-    labeller.tell(wrong(kept[SAME]))
+    labeller.send_feedback(wrong(kept[SAME]))
     waiting = time.monotonic() + 15
     while time.monotonic() < waiting:
-        labeller.tell(*labeller.ask(4).values())
+        labeller.send_feedback(*labeller.ask(4).values())
         time.sleep(0.5)
     after = evidence(server, trial)
     assert after["effect"] == 0.0, json.dumps(after)

@@ -30,9 +30,9 @@ def fleet(tmp_path: Path) -> Iterator[list[Server]]:
         yield servers
 
 
-def told(server: Server, room: Path) -> dict[str, Any]:
+def reported(server: Server, workspace: Path) -> dict[str, Any]:
     """The fleet, as the command line shows it."""
-    done = harness.run_command("fleet", "--url", server.ops, "--json", folder=room)
+    done = harness.run_command("fleet", "--url", server.ops, "--json", folder=workspace)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -46,11 +46,11 @@ def leader(server: Server) -> tuple[str, int]:
 def test_a_frozen_leader_is_replaced_and_does_no_harm_when_it_wakes(fleet: list[Server], tmp_path: Path) -> None:
     served = [[GOOD, BREAKING]] * 2
     wait_until(
-        lambda: [sorted(one["serves"].get("m", ())) for one in told(fleet[0], tmp_path)["gateways"]] == served,
+        lambda: [sorted(one["serves"].get("m", ())) for one in reported(fleet[0], tmp_path)["gateways"]] == served,
         PATIENCE_S,
         "both gateways with both versions",
     )
-    before = told(fleet[0], tmp_path)
+    before = reported(fleet[0], tmp_path)
     assert before["leader"] in {one["id"] for one in before["gateways"]}
     leads = [metric(server, "penstock_leader") for server in fleet]
     assert sorted(leads) == [0, 1]

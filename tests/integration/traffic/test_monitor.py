@@ -23,8 +23,8 @@ BATCHES = count()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("monitor")
-    with harness.running(models(room / "models"), room, "--workers", "2") as running:
+    workspace = tmp_path_factory.mktemp("monitor")
+    with harness.running(models(workspace / "models"), workspace, "--workers", "2") as running:
         policy = {"monitor": {"live_reference_rows": 1000, "live_reference_seconds": 1, "window_seconds": 20}}
         reply = running.admin("PUT", "/admin/v1/models/m/policy", policy)
         assert reply.status == 200, reply
@@ -112,15 +112,15 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
     assert metric(server, "penstock_drift_state", version=GOOD, feature="f0") == 1
     assert metric(server, "penstock_drift_alarms_total", version=GOOD) >= 1
     events = server.admin("GET", "/admin/v1/events").json()["events"]
-    told = next(one for one in events if one["type"] == "io.penstock.drift.detected.v1")
-    assert (told["subject"], told["data"]["name"]) == (f"models/m/versions/{GOOD}", "f0")
-    assert told["data"]["moved"]
-    assert "f0" in told["data"]["columns"]
-    assert told["data"]["since"] is not None
-    assert told["data"]["log_e"] > 0
+    reported = next(one for one in events if one["type"] == "io.penstock.drift.detected.v1")
+    assert (reported["subject"], reported["data"]["name"]) == (f"models/m/versions/{GOOD}", "f0")
+    assert reported["data"]["moved"]
+    assert "f0" in reported["data"]["columns"]
+    assert reported["data"]["since"] is not None
+    assert reported["data"]["log_e"] > 0
     log = server.log_text()
-    assert f"model m version {GOOD}: {told['data']['message']}" in log
-    assert told["data"]["message"].startswith("f0 drifts from its reference since 20")
+    assert f"model m version {GOOD}: {reported['data']['message']}" in log
+    assert reported["data"]["message"].startswith("f0 drifts from its reference since 20")
     assert document["latency"]["count"] > 0
     assert 0 < document["latency"]["p50"] <= document["latency"]["p99"] <= document["latency"]["p999"]
 
@@ -147,8 +147,8 @@ def test_one_client_is_no_reference_and_another_can_be_asked_for(server: Server,
     [entry] = [one for one in entries if one["action"] == "reference.relearn"]
     assert entry["reason"] == "a new season"
     events = server.admin("GET", "/admin/v1/events").json()["events"]
-    [told] = [one for one in events if one["type"] == "io.penstock.reference.relearned.v1"]
-    assert told["data"]["reference"] == before["digest"]
+    [reported] = [one for one in events if one["type"] == "io.penstock.reference.relearned.v1"]
+    assert reported["data"]["reference"] == before["digest"]
     learn(server, SAME)
     assert show(server, SAME)["reference"]["digest"] != before["digest"]
 
@@ -208,9 +208,9 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
     models(tmp_path / "models")
     graph = tmp_path / "models" / "m" / GOOD / "model.onnx"
     push = ("models", "push", "m", str(graph), "--version", "1", "--reference", str(tmp_path / "train.csv"), "--json")
-    by_hand = harness.run_command(*push, folder=tmp_path)
-    assert by_hand.returncode == 0, by_hand.stderr
-    digest = json.loads(by_hand.stdout)["reference"]["digest"]
+    manually = harness.run_command(*push, folder=tmp_path)
+    assert manually.returncode == 0, manually.stderr
+    digest = json.loads(manually.stdout)["reference"]["digest"]
     with harness.running(None, tmp_path, "--workers", "1") as running:
         wait_until(lambda: show(running, "1")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert show(running, "1")["reference"]["digest"] == digest
@@ -222,15 +222,15 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
         names = [f"c{index}" for index in range(FEATURES)]
         card = {"summary": "a model", "features": dict.fromkeys(names, "a number")}
         (tmp_path / "card.json").write_text(json.dumps(card))
-        named = (*push[:4], "--version", "3", *push[6:], "--card", str(tmp_path / "card.json"), "--url", running.ops)
-        third = harness.run_command(*named, folder=tmp_path, seconds=60)
+        keywords = (*push[:4], "--version", "3", *push[6:], "--card", str(tmp_path / "card.json"), "--url", running.ops)
+        third = harness.run_command(*keywords, folder=tmp_path, seconds=60)
         assert third.returncode == 0, third.stderr
         wait_until(lambda: show(running, "3")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert [one["name"] for one in show(running, "3")["features"]] == names
 
 
-def feedback(server: Server, *told: dict[str, Any]) -> tuple[int, int]:
-    reply = server.rest("POST", "/v2/models/m/feedback", {"feedback": list(told)})
+def feedback(server: Server, *reported: dict[str, Any]) -> tuple[int, int]:
+    reply = server.rest("POST", "/v2/models/m/feedback", {"feedback": list(reported)})
     assert reply.status == 202, reply
     found = reply.json()
     return found["accepted"], found["unmatched"]
@@ -252,9 +252,9 @@ def test_labels_outlive_every_process(tmp_path: Path) -> None:
     first = harness.launch(folder, tmp_path, "--workers", "2")
     try:
         truth = {f"r{number}": answer(first, f"r{number}") for number in range(40)}
-        told = [{"id": one, "label": label} for one, label in truth.items()]
-        assert feedback(first, *told[:20], {"id": "nobody", "label": 1}) == (21, 1)
-        assert feedback(first, told[0]) == (1, 0)
+        reported = [{"id": one, "label": label} for one, label in truth.items()]
+        assert feedback(first, *reported[:20], {"id": "nobody", "label": 1}) == (21, 1)
+        assert feedback(first, reported[0]) == (1, 0)
         assert show(first, GOOD)["performance"]["outcomes"] == {"joined": 20, "doubled": 1}
         answer(first, "batch", rows=3)
         assert feedback(first, {"id": "batch", "label": [0, None, 1]}) == (1, 0)
@@ -263,7 +263,7 @@ def test_labels_outlive_every_process(tmp_path: Path) -> None:
         first.kill()
     with harness.running(folder, tmp_path, "--workers", "1") as second:
         wrong = {"id": "r39", "label": 1 - truth["r39"], "timestamp": "2999-01-01T00:00:00Z"}
-        assert feedback(second, *told[20:39], {"id": "batch", "label": [0, 1]}, told[0], wrong) == (22, 1)
+        assert feedback(second, *reported[20:39], {"id": "batch", "label": [0, 1]}, reported[0], wrong) == (22, 1)
         performance = show(second, GOOD)["performance"]
         assert performance["labels"] == 22 + 19 + 1
         assert performance["outcomes"] == {"joined": 20, "doubled": 2, "late": 1}
@@ -319,9 +319,9 @@ def test_promises_are_held_against_what_was_counted(server: Server, tmp_path: Pa
     policy = {name: part for name, part in before.items() if name in ("monitor", "capture")}
     slo = {"latency_p99_ms": 0.001, "error_ratio": 0.5}
     assert server.admin("PUT", "/admin/v1/models/m/policy", {**policy, "slo": slo}).status == 200
-    told = show(server, GOOD)["slo"]
-    assert (told["latency_p99_ms"]["met"], told["error_ratio"]["met"]) == (False, True)
-    assert told["error_ratio"] == {"objective": 0.5, "value": 0.0, "met": True}
+    reported = show(server, GOOD)["slo"]
+    assert (reported["latency_p99_ms"]["met"], reported["error_ratio"]["met"]) == (False, True)
+    assert reported["error_ratio"] == {"objective": 0.5, "value": 0.0, "met": True}
     shown = harness.run_command("monitor", "m", "--version", GOOD, "--url", server.ops, folder=tmp_path)
     assert "latency_p99_ms" in shown.stdout
     assert "not met" in shown.stdout

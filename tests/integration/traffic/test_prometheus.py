@@ -86,8 +86,8 @@ def differences(address: str, document: dict[str, Any]) -> dict[tuple[str, str],
         for measure, tolerance in RULE_TOLERANCES.items():
             numbers = asked(address, f"penstock:{kind}:{measure}5m")
             for one in document[f"{kind}s"]:
-                told = numbers.get(("m", GOOD, one["name"]), math.inf)
-                found[measure, one["name"]] = abs(told - one[measure]) / tolerance
+                reported = numbers.get(("m", GOOD, one["name"]), math.inf)
+                found[measure, one["name"]] = abs(reported - one[measure]) / tolerance
     return found
 
 
@@ -103,9 +103,9 @@ def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None
     with ExitStack() as stack:
         servers = []
         for number in range(3):
-            room = tmp_path / str(number)
-            room.mkdir()
-            one = stack.enter_context(harness.running(models(room / "models"), room, "--workers", "1"))
+            workspace = tmp_path / str(number)
+            workspace.mkdir()
+            one = stack.enter_context(harness.running(models(workspace / "models"), workspace, "--workers", "1"))
             made = call(one.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
             assert made.status == 201, made
             servers.append(one)

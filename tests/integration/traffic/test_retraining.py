@@ -17,7 +17,7 @@ import pytest
 from tests import harness
 from tests.harness import PATIENCE_S, Server, call, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, champion, crown, models, traffic
+from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, champion, models, promote_champion, traffic
 from tests.integration.traffic.test_monitor import csv, send, show
 
 SECRET = b"not for everybody"
@@ -73,7 +73,7 @@ def set_policy(server: Server, **policy: Any) -> None:
 def give_reference(server: Server) -> None:
     made = call(server.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
     assert made.status == 201, made
-    crown(server, GOOD)
+    promote_champion(server, GOOD)
     wait_until(lambda: show(server, GOOD)["reference"] is not None, PATIENCE_S, "the reference")
 
 
@@ -127,8 +127,8 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
         log = home / "events.jsonl"
         wait_until(log.exists, PATIENCE_S, "the file")
         assert [json.loads(line)["id"] for line in log.read_text().splitlines()] == [event["id"]]
-        told = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
-        assert event["id"] in {one["id"] for one in told}
+        reported = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
+        assert event["id"] in {one["id"] for one in reported}
         assert metric(server, "penstock_retraining_requests_total", rule="drifted", outcome="requested") == 1
         wait_until(lambda: metric(server, "penstock_outbox_pending", model="m") == 0, PATIENCE_S, "an empty outbox")
 
@@ -136,12 +136,12 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
             "retrain", "m", "--reason", "because", "--url", server.ops, "--json", folder=tmp_path
         )
         assert asked.returncode == 0, asked.stderr
-        by_hand = json.loads(asked.stdout)
-        assert set(by_hand["sinks"]) == {"hook", "log", "train"}
+        manually = json.loads(asked.stdout)
+        assert set(manually["sinks"]) == {"hook", "log", "train"}
         wait_until((tmp_path / "rows.parquet").exists, PATIENCE_S, "the command's work")
         wait_until((tmp_path / "trained.json").exists, PATIENCE_S, "the command's work")
         trained = json.loads((tmp_path / "trained.json").read_text())
-        assert (trained["id"], trained["data"]["reason"]) == (by_hand["event"], "because")
+        assert (trained["id"], trained["data"]["reason"]) == (manually["event"], "because")
         wait_until(lambda: len(hook.got) == 2, PATIENCE_S, "the second event")
         deliveries = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
         wait_until(
@@ -205,8 +205,8 @@ def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path)
         assert "the command ended with 3" in shown.stdout
         assert "no rows" in shown.stdout
         events = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
-        [told] = [one["data"] for one in events if one["type"] == "io.penstock.delivery.failed.v1"]
-        assert (told["sink"], told["output"]) == ("train", ["no rows"])
+        [reported] = [one["data"] for one in events if one["type"] == "io.penstock.delivery.failed.v1"]
+        assert (reported["sink"], reported["output"]) == ("train", ["no rows"])
         assert under_way(server) is None
         training(tmp_path)
         assert server.admin("POST", "/admin/v1/models/m/retrain", {}).status == 201
@@ -268,8 +268,8 @@ def test_what_cannot_be_asked(plain: Server, path: str, body: dict[str, Any], st
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("retraining")
-    with harness.running(models(room / "models"), room, "--workers", "1") as running:
+    workspace = tmp_path_factory.mktemp("retraining")
+    with harness.running(models(workspace / "models"), workspace, "--workers", "1") as running:
         yield running
 
 
@@ -289,7 +289,7 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
     push = ("models", "push", "m", str(first), "--version", "1", "--reference", str(tmp_path / "train.csv"))
     assert harness.run_command(*push, folder=tmp_path).returncode == 0
     with harness.running(None, tmp_path, "--workers", "1") as server:
-        crown(server, "1")
+        promote_champion(server, "1")
         wait_until(lambda: show(server, "1")["reference"] is not None, PATIENCE_S, "the reference")
         set_policy(
             server,
@@ -307,26 +307,26 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
         assert (begun["to"], begun["created_by"]) == ("2", "rules")
         with traffic(server):
             wait_until(lambda: champion(server) == "2", PATIENCE_S, "the promotion")
-        told = [one["type"] for one in server.admin("GET", "/admin/v1/events?model=m").json()["events"]]
+        reported = [one["type"] for one in server.admin("GET", "/admin/v1/events?model=m").json()["events"]]
         wanted = ["drift.detected.v1", "retraining.requested.v1", "rollout.finished.v1"]
-        places = [told.index(f"io.penstock.{one}") for one in wanted]
+        places = [reported.index(f"io.penstock.{one}") for one in wanted]
         assert places == sorted(places)
 
 
 def answer_and_label(server: Server, rows: int) -> None:
     """Rows that the version in charge answers, each told to be right."""
     generator = np.random.default_rng(8)
-    told = []
+    reported = []
     for number in range(rows // 20):
         data = generator.normal(size=(20, FEATURES))
         tensor = {"name": "x", "shape": [20, FEATURES], "datatype": "FP32", "data": data.ravel().tolist()}
         reply = server.rest("POST", "/v2/models/m/infer", {"id": f"r{number}", "inputs": [tensor]})
         [scores] = [one["data"] for one in reply.json()["outputs"] if one["name"] == "y"]
         labels = np.array(scores).reshape(20, 3).argmax(axis=1).tolist()
-        told.append({"id": f"r{number}", "label": labels})
+        reported.append({"id": f"r{number}", "label": labels})
     path = "/v2/models/m/feedback"
     wait_until(
-        lambda: server.rest("POST", path, {"feedback": told}).json().get("unmatched") == 0,
+        lambda: server.rest("POST", path, {"feedback": reported}).json().get("unmatched") == 0,
         PATIENCE_S,
         "the labels to be joined",
     )
@@ -346,7 +346,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
 
     push("1", GOOD)
     with harness.running(None, tmp_path, "--workers", "1") as server:
-        crown(server, "1")
+        promote_champion(server, "1")
         exam = {
             "metric": "accuracy",
             "min_rows": 60,
@@ -391,8 +391,8 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         assert "passed" in done.stdout
         with traffic(server):
             wait_until(lambda: champion(server) == "3", PATIENCE_S, "the promotion")
-        told = [one["type"].removeprefix("io.penstock.") for one in events(server)]
-        assert [one for one in told if one.startswith("candidate.")] == [
+        reported = [one["type"].removeprefix("io.penstock.") for one in events(server)]
+        assert [one for one in reported if one.startswith("candidate.")] == [
             "candidate.refused.v1",
             "candidate.passed.v1",
             "candidate.approved.v1",

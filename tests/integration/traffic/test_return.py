@@ -11,7 +11,7 @@ import numpy as np
 
 from tests import harness
 from tests.harness import PATIENCE_S, Server, call, is_alive, wait_until
-from tests.integration.traffic.drive import BREAKING, FEATURES, GOOD, begin, crown, look, models, until
+from tests.integration.traffic.drive import BREAKING, FEATURES, GOOD, begin, look, models, promote_champion, until
 
 OPTIONS = ("--workers", "2", "--drain-delay", "0.1")
 SOUND, FAR = -1.0, 5.0
@@ -63,7 +63,7 @@ def test_harm_and_drift_of_meanwhile_are_acted_upon_without_another_request(tmp_
     first = harness.launch(folder, tmp_path, *OPTIONS)
     second: Server | None = None
     try:
-        crown(first, GOOD)
+        promote_champion(first, GOOD)
         path = f"/admin/v1/models/m/versions/{GOOD}/reference"
         assert call(first.ops, "PUT", path, reference()).status == 201
         trial = begin(first, to=BREAKING, steps=[5000, 10_000], min_step_seconds=300, guards=["errors"])
@@ -95,7 +95,7 @@ def test_a_worker_that_ended_while_nobody_watched_is_known_to_have_ended(tmp_pat
     first = harness.launch(folder, tmp_path, *OPTIONS)
     second: Server | None = None
     try:
-        crown(first, GOOD)
+        promote_champion(first, GOOD)
         trial = begin(first, to=BREAKING, steps=[5000, 10_000], min_step_seconds=300, guards=["errors"])
         kill_control(first)
         os.kill(first.workers[0], signal.SIGKILL)

@@ -21,9 +21,9 @@ from tests.integration.traffic.drive import (
     Asker,
     begin,
     champion,
-    crown,
     look,
     models,
+    promote_champion,
     scorer,
     traffic,
     until,
@@ -44,10 +44,10 @@ def prometheus_port() -> int:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, prometheus_port: int) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("rollouts")
+    workspace = tmp_path_factory.mktemp("rollouts")
     env = {"PENSTOCK_PROMETHEUS__URL": f"http://127.0.0.1:{prometheus_port}"}
-    zoo.place(models(room / "models"), "untouched", {GOOD: scorer()})
-    with harness.running(room / "models", room, *OPTIONS, env=env) as running:
+    zoo.place(models(workspace / "models"), "untouched", {GOOD: scorer()})
+    with harness.running(workspace / "models", workspace, *OPTIONS, env=env) as running:
         yield running
 
 
@@ -58,7 +58,7 @@ def server(shared: Server) -> Server:
         if one["state"] in ("running", "paused", "held"):
             assert shared.admin("POST", f"{ROLLOUTS}/{one['id']}/abort", {"reason": "over"}).status == 200
     assert shared.admin("DELETE", ROUTE).status in (200, 404)
-    crown(shared, GOOD)
+    promote_champion(shared, GOOD)
     return shared
 
 
@@ -108,10 +108,10 @@ def test_a_bad_version_is_rolled_back_by_itself(
     wait_until(lambda: {asker.ask()[0] for _ in range(30)} == {GOOD}, PATIENCE_S, "the stable version alone")
     asker.close()
     entries = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
-    told = next(
+    reported = next(
         entry for entry in entries if entry["action"] == "rollout.roll_back" and trial["id"] in entry["subject"]
     )
-    assert told["after"]["evidence"][guilty]["verdict"] == "fail"
+    assert reported["after"]["evidence"][guilty]["verdict"] == "fail"
 
 
 def kill_control(server: Server) -> None:
@@ -126,7 +126,7 @@ WEIGHTS = {"first step": 1000, "second step": 5000}
 def reach(server: Server, stage: str) -> dict[str, Any]:
     """Bring the model that is called after a stage there; its rollout."""
     model = stage.replace(" ", "-")
-    crown(server, GOOD, model)
+    promote_champion(server, GOOD, model)
     steps = [1000, {"weight": 5000, "approval": True}, 10000]  # nothing goes on behind the test's back
     slow = stage in ("first step", "paused")
     trial = begin(server, model, to=SAME, steps=steps, min_step_seconds=300 if slow else 0.5)

@@ -21,8 +21,8 @@ from tests.integration.traffic.drive import (
     TURNED,
     Asker,
     ask_many,
-    crown,
     models,
+    promote_champion,
     set_route,
 )
 
@@ -33,9 +33,9 @@ REQUEST = {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    room = tmp_path_factory.mktemp("routes")
-    with harness.running(models(room / "models"), room, "--workers", str(WORKERS)) as running:
-        crown(running, GOOD)
+    workspace = tmp_path_factory.mktemp("routes")
+    with harness.running(models(workspace / "models"), workspace, "--workers", str(WORKERS)) as running:
+        promote_champion(running, GOOD)
         yield running
 
 
@@ -162,9 +162,9 @@ def test_changes_compare_and_set_and_are_audited(server: Server) -> None:
     assert stale.status == 409
     assert server.admin("GET", ROUTE).json()["split"] == {GOOD: 5000, SAME: 5000}
     entries = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
-    told = next(entry for entry in entries if entry["reason"] == "first")
-    assert (told["actor"], told["action"], told["subject"]) == ("ann", "route.set", "models/m/route")
-    assert told["after"]["split"] == {GOOD: 10_000}
+    reported = next(entry for entry in entries if entry["reason"] == "first")
+    assert (reported["actor"], reported["action"], reported["subject"]) == ("ann", "route.set", "models/m/route")
+    assert reported["after"]["split"] == {GOOD: 10_000}
     assert entries[-1]["before"]["split"] == {GOOD: 10_000}
 
 
@@ -241,8 +241,8 @@ def test_rewards_reach_the_worker_that_answered(server: Server) -> None:
         asker.ask()
     asker.close()
     other = Asker(server)  # feedback goes to whichever worker: it has to find the one that answered
-    told = [{"id": call_id, "reward": 1.0 if version == SAME else 0.0} for call_id, version in asker.ids]
-    answer = server.rest("POST", "/v2/models/m/feedback", {"feedback": [*told, {"id": "nobody's", "reward": 1}]})
+    reported = [{"id": call_id, "reward": 1.0 if version == SAME else 0.0} for call_id, version in asker.ids]
+    answer = server.rest("POST", "/v2/models/m/feedback", {"feedback": [*reported, {"id": "nobody's", "reward": 1}]})
     assert (answer.status, answer.json()) == (202, {"accepted": 201, "unmatched": 1})
     other.close()
     versions = Counter(version for _, version in asker.ids)

@@ -73,17 +73,17 @@ def asked(server: Server, model: str, values: Sequence[float]) -> Any:
 
 def together(server: Server, model: str) -> list[tuple[int, Any]]:
     """What callers are answered who all ask at once, again and again."""
-    told: list[tuple[int, Any]] = []
+    reported: list[tuple[int, Any]] = []
 
     def ask(number: int) -> None:
-        told.extend((number, asked(server, model, row(number))) for _ in range(CALLS))
+        reported.extend((number, asked(server, model, row(number))) for _ in range(CALLS))
 
     callers = [threading.Thread(target=ask, args=[number]) for number in range(CALLERS)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    return told
+    return reported
 
 
 def counts(server: Server, model: str) -> tuple[int, int]:
@@ -101,9 +101,9 @@ def batching(server: Server, model: str) -> str:
 def test_nobody_gets_what_others_made_of_it(server: Server, name: str, kind: str) -> None:
     model = f"{name}_{kind}"
     alone = {number: asked(server, model, row(number)) for number in range(CALLERS)}
-    told = together(server, model)
-    assert len(told) == CALLERS * CALLS
-    assert [(number, answer) for number, answer in told if answer != pytest.approx(alone[number], rel=1e-5)] == []
+    reported = together(server, model)
+    assert len(reported) == CALLERS * CALLS
+    assert [(number, answer) for number, answer in reported if answer != pytest.approx(alone[number], rel=1e-5)] == []
     inferences, executions = counts(server, model)
     assert inferences == executions
 
@@ -209,8 +209,8 @@ def test_a_shared_run_that_was_wrong_is_found_sooner_or_later_and_ends_sharing(s
     wait_until(lambda: metric in server.admin("GET", "/metrics").body.decode(), PATIENCE_S, metric)
 
     def kinds() -> list[str]:
-        told = server.admin("GET", f"/admin/v1/events?model={model}").json()["events"]
-        return [event["type"] for event in told]
+        reported = server.admin("GET", f"/admin/v1/events?model={model}").json()["events"]
+        return [event["type"] for event in reported]
 
     wait_until(lambda: "io.penstock.joint_run.mismatched.v1" in kinds(), PATIENCE_S, "the event")
     for verb in ("unload", "load"):

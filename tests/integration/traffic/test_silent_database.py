@@ -10,7 +10,7 @@ import pytest
 
 from tests import harness, postgres
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import GOOD, SAME, ask_many, crown, scorer
+from tests.integration.traffic.drive import GOOD, SAME, ask_many, promote_champion, scorer
 from tests.postgres import Postgres
 
 ROUTE = "/admin/v1/models/m/route"
@@ -54,7 +54,7 @@ def gateway(tmp_path: Path) -> Iterator[tuple[Server, Postgres]]:
         try:
             for version in (GOOD, SAME):
                 assert server.push("m", version, scorer().SerializeToString()).status == 201
-            crown(server, GOOD)
+            promote_champion(server, GOOD)
             assert server.admin("GET", ROUTE).status == 200
             yield server, database
         finally:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests import harness
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import GOOD, SAME, begin, crown, look, models, traffic, until
+from tests.integration.traffic.drive import GOOD, SAME, begin, look, models, promote_champion, traffic, until
 
 SECRET = b"a secret of the webhook"
 QUERY = 'sum(rate(errors_total{app="shop"}[1m]))'
@@ -87,8 +87,8 @@ def waits(server: Server, trial: Any, *parts: str) -> dict[str, Any]:
 
     try:
         wait_until(there, PATIENCE_S, "what is waited for")
-    except AssertionError as late:
-        raise AssertionError(f"{late}: {parts} in {json.dumps(last)}") from None
+    except AssertionError as delayed:
+        raise AssertionError(f"{delayed}: {parts} in {json.dumps(last)}") from None
     return last
 
 
@@ -98,7 +98,7 @@ def test_a_step_waits_for_a_webhook_and_a_query(tmp_path: Path) -> None:
         options = ("--workers", "1")
         env = {"PENSTOCK_PROMETHEUS__URL": address}
         with harness.running(models(tmp_path / "models"), tmp_path, *options, env=env) as server, traffic(server):
-            crown(server, GOOD)
+            promote_champion(server, GOOD)
             (tmp_path / "home" / "hook.key").write_bytes(SECRET)
             sinks = {
                 "hook": {"webhook": {"url": f"{address}/gate", "secret_file": "hook.key"}},

@@ -16,9 +16,9 @@ from tests.integration.traffic.drive import (
     GOOD,
     SECONDS,
     begin,
-    crown,
     look,
     models,
+    promote_champion,
     set_route,
     until,
 )
@@ -31,7 +31,7 @@ BAD = 5.0
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as running:
-        crown(running, GOOD)
+        promote_champion(running, GOOD)
         yield running
 
 

@@ -4,13 +4,13 @@ import subprocess
 from pathlib import Path
 
 from tests import harness
-from tests.integration.traffic.drive import GOOD, SAME, crown, models, traffic
+from tests.integration.traffic.drive import GOOD, SAME, models, promote_champion, traffic
 
 
 def test_watching_says_what_happens_next_and_when_a_step_begins(tmp_path: Path) -> None:
     options = ("--workers", "1")
     with harness.running(models(tmp_path / "models"), tmp_path, *options) as server, traffic(server):
-        crown(server, GOOD)
+        promote_champion(server, GOOD)
         asked = ["rollout", "start", "m", "--to", SAME, "--guard", "errors", "--min-step-seconds", "1"]
         command = [*harness.COMMAND, *asked, "--steps", "1000,5000,10000", "--watch", "--url", server.ops]
         lines, splits = [], []

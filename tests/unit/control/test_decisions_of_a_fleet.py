@@ -126,14 +126,14 @@ def test_rules_see_the_same_of_one_gateway_and_of_three(
         for request in asked:
             gateways.answer(*request)
         monitor = VersionMonitor(REFERENCE, POLICY, region_counts(REFERENCE, POLICY, gateways.sum()), 0.0)
-        told: list[object] = []
+        reported: list[object] = []
         for number, (parts, shift) in enumerate(looks, 1):
             for index, (worker, rows) in enumerate(parts):
                 gateways.count(worker, rows, shift, 10 * number + index)
             counts = gateways.sum()
-            told += monitor.evaluate(region_counts(REFERENCE, POLICY, counts), number * 5.0)
-            told.append(_shown(monitor, counts))
-        found.append(told)
+            reported += monitor.evaluate(region_counts(REFERENCE, POLICY, counts), number * 5.0)
+            reported.append(_shown(monitor, counts))
+        found.append(reported)
     assert _first_difference(found[0], found[1]) is None
 
 
@@ -158,7 +158,7 @@ def test_performance_is_the_same_of_one_gateway_and_of_three(wrong: list[float],
     """Labels come at any gateway: accuracy, and the changes that are told as ``performance.degraded``."""
     found = []
     for gateways in (1, 3):
-        generator, performance, told, seq = np.random.default_rng(seed), FleetPerformance(), [], 0
+        generator, performance, reported, seq = np.random.default_rng(seed), FleetPerformance(), [], 0
         for number, share in enumerate(wrong):
             rows: list[list[LabelledRow]] = [[] for _ in range(gateways)]
             for at in range(300):
@@ -169,6 +169,6 @@ def test_performance_is_the_same_of_one_gateway_and_of_three(wrong: list[float],
             for index, part in enumerate(rows):
                 seq += 1
                 batches.append(LabelBatch(seq, str(seq), *KEY, str(index), len(part), pack_rows(part)))
-            told += performance.learn(batches, None, POLICY, 60.0 * number)
-        found.append((told, performance.document))
+            reported += performance.learn(batches, None, POLICY, 60.0 * number)
+        found.append((reported, performance.document))
     assert found[0] == found[1]

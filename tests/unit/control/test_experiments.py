@@ -42,7 +42,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     world = World(tmp_path)
-    world.crown("1")
+    world.promote_champion("1")
     return Bench(world)
 
 

@@ -147,8 +147,8 @@ def watcher(tmp_path: Path) -> Watcher:
 def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
     reference = trained()
     assert watcher.watch() == WatchSpec(learn=LearnSpec(5000, 100, 10.0, 0.5), answers=str(watcher.folder / ANSWERS))
-    told = watcher.give(reference)
-    assert (told["digest"], told["rows"], told["source"]) == (reference.digest, 20_000, "training")
+    reported = watcher.give(reference)
+    assert (reported["digest"], reported["rows"], reported["source"]) == (reference.digest, 20_000, "training")
     watch = watcher.watch()
     assert (watch.digest, watch.learn, watch.offset) == (reference.digest, LearnSpec(), 0)
     assert reference_in(_json(Path(watch.path))) == reference
@@ -177,9 +177,9 @@ def test_a_change_is_found_named_and_over_again(watcher: Watcher) -> None:
     assert watcher.send(reference, 40) == []  # the first look is where counting begins
     for _ in range(20):
         assert watcher.send(reference, 40) == []
-    calm = watcher.show()
-    assert {one["state"] for one in (*calm["features"], *calm["outputs"])} == {"ok"}
-    assert calm["reference"] == {"source": "training", "digest": reference.digest, "rows": 20_000, "small": False}
+    quiet = watcher.show()
+    assert {one["state"] for one in (*quiet["features"], *quiet["outputs"])} == {"ok"}
+    assert quiet["reference"] == {"source": "training", "digest": reference.digest, "rows": 20_000, "small": False}
     changes: list[tuple[str, bool]] = []
     for _ in range(12):
         changes += watcher.send(reference, 40, shift=1.0)
@@ -220,29 +220,29 @@ def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_
         [looking] = [one for one in watcher.monitoring.tasks if one.name == "drift"]
     for _ in range(3):
         asyncio.run(looking.attempt())
-    told = drifts(watcher)
-    assert told
-    assert len(told) == len({one["id"] for one in told}) == len({one["data"]["message"] for one in told})
+    reported = drifts(watcher)
+    assert reported
+    assert len(reported) == len({one["id"] for one in reported}) == len({one["data"]["message"] for one in reported})
 
 
-@pytest.mark.parametrize("told_before", [False, True])
+@pytest.mark.parametrize("reported_before", [False, True])
 def test_a_kill_between_a_change_and_its_event_loses_nothing_and_tells_it_once(
-    told_before: bool, watcher: Watcher
+    reported_before: bool, watcher: Watcher
 ) -> None:
     """SIGKILL once the evidence is written down, before its event is, or right after it was told."""
     reference = trained()
     watcher.give(reference)
     watcher.send(reference, 40)
     assert ("x[0]", True) in watcher.send(reference, 4000, 2.0)
-    if told_before:
+    if reported_before:
         asyncio.run(looking(watcher).attempt())
-    assert bool(drifts(watcher)) is told_before
+    assert bool(drifts(watcher)) is reported_before
     for _ in range(2):
         watcher.open()
         for _ in range(2):
             asyncio.run(looking(watcher).attempt())
-    told = drifts(watcher)
-    assert [one["data"]["name"] for one in told].count("x[0]") == 1
+    reported = drifts(watcher)
+    assert [one["data"]["name"] for one in reported].count("x[0]") == 1
     watcher.world.clock.now += 11  # the evidence is written down again, without events
     asyncio.run(looking(watcher).attempt())
     assert _json(watcher.folder / "evidence.json")["events"] == []
@@ -282,19 +282,19 @@ def test_odd_values_are_violations(watcher: Watcher) -> None:
         "unseen": 0,
         "constant": 0,
     }
-    told: dict[tuple[str, tuple[str, ...]], float] = {}
+    reported: dict[tuple[str, tuple[str, ...]], float] = {}
     for one in watcher.monitoring.readings():
         if isinstance(one, PointBatch):
-            told |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
+            reported |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
         elif isinstance(one, Point):
-            told[one.metric.name, one.labels] = one.value
-    assert told["quality_violations_total", ("m", "1", "x[0]", "missing")] == 2
-    assert told["feature_bin_total", ("m", "1", "x[2]", "(above)")] == 1
-    assert told["monitor_rows_total", ("m", "1")] == 4
+            reported[one.metric.name, one.labels] = one.value
+    assert reported["quality_violations_total", ("m", "1", "x[0]", "missing")] == 2
+    assert reported["feature_bin_total", ("m", "1", "x[2]", "(above)")] == 1
+    assert reported["monitor_rows_total", ("m", "1")] == 4
     assert sum(
-        value for (name, labels), value in told.items() if name == "feature_reference_ratio" and labels[2] == "x[0]"
+        value for (name, labels), value in reported.items() if name == "feature_reference_ratio" and labels[2] == "x[0]"
     ) == pytest.approx(1)
-    assert any(name == "output_bin_total" and labels[2] == "y.top" for name, labels in told)
+    assert any(name == "output_bin_total" and labels[2] == "y.top" for name, labels in reported)
 
 
 def gathered(watcher: Watcher, rows: int, version: str = "2") -> None:
@@ -302,8 +302,10 @@ def gathered(watcher: Watcher, rows: int, version: str = "2") -> None:
     given, answered = COLUMNS[0](inputs), COLUMNS[1](outputs)
     assert given is not None
     assert answered is not None
-    told = {"model": "m", "version": version, "names": NAMES}
-    watcher.monitoring.gathered({**told, "inputs": rows_out([given]), "outputs": rows_out([concatenate([answered])])})
+    reported = {"model": "m", "version": version, "names": NAMES}
+    watcher.monitoring.gathered(
+        {**reported, "inputs": rows_out([given]), "outputs": rows_out([concatenate([answered])])}
+    )
 
 
 def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(watcher: Watcher) -> None:
@@ -343,9 +345,15 @@ def test_a_learned_reference_takes_probabilities_at_their_word(watcher: Watcher)
         inputs: list[RowValues], outputs: list[RowValues], confidence: ConfidenceHistogram | None, _: int
     ) -> None:
         names = [[*side.numbers, *side.labels] for side in columns]
-        told = {"model": "m", "version": "2", "names": names, "inputs": rows_out(inputs), "outputs": rows_out(outputs)}
+        reported = {
+            "model": "m",
+            "version": "2",
+            "names": names,
+            "inputs": rows_out(inputs),
+            "outputs": rows_out(outputs),
+        }
         sure = None if confidence is None else asdict(confidence)
-        watcher.monitoring.gathered(json.loads(json.dumps({**told, "confidence": sure})))
+        watcher.monitoring.gathered(json.loads(json.dumps({**reported, "confidence": sure})))
 
     asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"live_reference_rows": 600}}, ME))
     gathering = BaselineCollector(columns, LearnSpec(600), learned, lambda: 0.0, lambda *_: None)
@@ -443,8 +451,8 @@ def test_a_fleets_false_alarms_are_shared_by_gateways_and_versions(watcher: Watc
         watcher.watch(version)
     watcher.give(reference)
     watcher.send(reference, 100)
-    told = watcher.show()["multiplicity"]
-    assert told == {
+    reported = watcher.show()["multiplicity"]
+    assert reported == {
         "tests": {"drift": 6, "quality": 3, "slices": 0},
         "rows_between_false_alarms": 100_000,
         "false_alarms_per_day": part,
@@ -460,8 +468,8 @@ def test_a_fleets_false_alarms_are_shared_by_gateways_and_versions(watcher: Watc
 
 
 def test_a_policy_holds_and_is_kept(watcher: Watcher) -> None:
-    told = asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"sample": 0.5}}, ME))
-    assert told["monitor"]["sample"] == 0.5
+    reported = asyncio.run(watcher.monitoring.set_policy("m", {"monitor": {"sample": 0.5}}, ME))
+    assert reported["monitor"]["sample"] == 0.5
     watcher.give(trained())
     assert watcher.watch().sample == 0.5
     watcher.open()
@@ -685,16 +693,16 @@ def test_the_parts_of_a_fleet_are_never_more_than_the_whole(daily: float, versio
 
 
 def remember(
-    watcher: Watcher, ids: list[str], chances: list[float], version: str = "1", by_split: bool = False
+    watcher: Watcher, ids: list[str], probabilities: list[float], version: str = "1", by_split: bool = False
 ) -> None:
-    p = np.array(chances, "<f4")
+    p = np.array(probabilities, "<f4")
     found = answers_of([Tensor("y", "FP32", np.stack([1 - p, p], axis=1))])
     assert found is not None
     AnswerWriter(watcher.folder / ANSWERS, "m", version).add(ids, [1] * len(ids), found, [by_split] * len(ids))
 
 
-def take(watcher: Watcher, *told: Feedback) -> int:
-    return asyncio.run(watcher.monitoring.labels.take("m", told)).unmatched
+def take(watcher: Watcher, *reported: Feedback) -> int:
+    return asyncio.run(watcher.monitoring.labels.take("m", reported)).unmatched
 
 
 def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -> None:
@@ -703,16 +711,16 @@ def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -
     assert take(watcher, Feedback("a", 1), Feedback("b", 0), Feedback("nobody", 1), Feedback("c", reward=0.5)) == 1
     assert take(watcher, Feedback("a", 1)) == 0
     labels = watcher.monitoring.labels
-    told = watcher.show()["performance"]
-    assert (told["labels"], told["accuracy"], told["outcomes"]) == (2, 0.5, {"joined": 2, "doubled": 1})
+    reported = watcher.show()["performance"]
+    assert (reported["labels"], reported["accuracy"], reported["outcomes"]) == (2, 0.5, {"joined": 2, "doubled": 1})
     readings = {(one.metric.name, one.labels): one.value for one in labels.readings() if isinstance(one, Point)}
     assert readings["labels_total", ("m", "", "unknown")] == 1
     assert readings["performance_ratio", ("m", "1", "accuracy")] == 0.5
     watcher.monitoring.close()
     watcher.open()
     assert take(watcher, Feedback("c", 0)) == 0
-    told = watcher.show()["performance"]
-    assert (told["labels"], told["accuracy"]) == (3, pytest.approx(2 / 3))
+    reported = watcher.show()["performance"]
+    assert (reported["labels"], reported["accuracy"]) == (3, pytest.approx(2 / 3))
 
 
 def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None:
@@ -765,12 +773,12 @@ def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
     generator = np.random.default_rng(3)
 
     def send(start: int, rows: int, flipped: float) -> None:
-        chances = generator.beta(1.2, 1.2, rows)
-        came = (generator.random(rows) < chances) ^ (generator.random(rows) < flipped)
+        probabilities = generator.beta(1.2, 1.2, rows)
+        came = (generator.random(rows) < probabilities) ^ (generator.random(rows) < flipped)
         ids = [f"r{start + index}" for index in range(rows)]
-        remember(watcher, ids, chances.tolist())
-        told = [Feedback(one, bool(label)) for one, label in zip(ids, came, strict=True)]
-        assert asyncio.run(_taken(watcher, told)) == 0
+        remember(watcher, ids, probabilities.tolist())
+        reported = [Feedback(one, bool(label)) for one, label in zip(ids, came, strict=True)]
+        assert asyncio.run(_taken(watcher, reported)) == 0
 
     send(0, 1000, 0.0)
     send(1000, 600, 0.5)
@@ -782,8 +790,8 @@ def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
     assert fallen["data"]["recent_error"] > fallen["data"]["baseline_error"]
 
 
-async def _taken(watcher: Watcher, told: list[Feedback]) -> int:
-    unknown = await watcher.monitoring.labels.take("m", told)
+async def _taken(watcher: Watcher, reported: list[Feedback]) -> int:
+    unknown = await watcher.monitoring.labels.take("m", reported)
     for _ in range(20):
         await asyncio.sleep(0.01)  # events are written on a thread
     return unknown.unmatched
@@ -871,8 +879,8 @@ def test_a_reference_is_learned_anew_on_request(watcher: Watcher) -> None:
         watcher.world.clock,
     )
     asyncio.run(other.start())
-    told = asyncio.run(watcher.monitoring.relearn("m", "1", ME))
-    assert (told["version"], told["reference"], told["learning"]["rows"]) == ("1", None, 1000)
+    reported = asyncio.run(watcher.monitoring.relearn("m", "1", ME))
+    assert (reported["version"], reported["reference"], reported["learning"]["rows"]) == ("1", None, 1000)
     assert watcher.show("1")["reference"] is None
     assert watcher.watch("1").learn == LearnSpec(500, 100, 10.0, 0.5)
     asyncio.run(other.start())  # another gateway hears of it

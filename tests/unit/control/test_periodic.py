@@ -29,7 +29,7 @@ from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point
 from tests.harness import PATIENCE_S
 
-CHANCES = st.floats(0, 1)
+PROBABILITIES = st.floats(0, 1)
 COUNTS = st.integers(0, 10_000)
 
 
@@ -92,7 +92,7 @@ def test_pauses_double_up_to_the_longest(failures: int, pause: float) -> None:
     assert backoff_s(failures, FIRST_S, LONGEST_S, 0.0) == pause
 
 
-@given(COUNTS, st.floats(0.01, 100), st.floats(0.01, 1000), CHANCES)
+@given(COUNTS, st.floats(0.01, 100), st.floats(0.01, 1000), PROBABILITIES)
 def test_a_pause_is_bounded_and_never_shrinks_with_failures(
     failures: int, first: float, longest: float, chance: float
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_failing_task_is_tried_at_longer_intervals(failures: int, interval: fl
     assert interval_s(failures, interval, 0.5) == pytest.approx(pause)
 
 
-@given(COUNTS, st.floats(0.01, 10_000), CHANCES)
+@given(COUNTS, st.floats(0.01, 10_000), PROBABILITIES)
 def test_an_interval_has_jitter_and_an_end(failures: int, interval: float, chance: float) -> None:
     pause = interval_s(failures, interval, chance)
     assert interval * (1 - JITTER) * 0.999 <= pause <= max(interval, SLOWEST_S) * (1 + JITTER) * 1.001
@@ -173,8 +173,8 @@ def test_an_exception_is_logged_once_with_its_trace_until_it_changes_or_is_over(
     world = World(6)
     caplog.set_level(logging.INFO, "penstock.control")
     world.run(world.task(raising(ValueError("a"), ValueError("a"), ValueError("b"), None, ValueError("b"))))
-    told = [(one.message, one.exc_info is not None) for one in caplog.records]
-    assert told == [
+    reported = [(one.message, one.exc_info is not None) for one in caplog.records]
+    assert reported == [
         ("task work failed: ValueError: a", True),
         ("task work failed: ValueError: b", True),
         ("task work succeeds again", False),

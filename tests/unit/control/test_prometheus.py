@@ -66,9 +66,9 @@ def test_what_is_no_answer(ask: PrometheusClient, query: str) -> None:
         ask(query)
 
 
-@pytest.mark.parametrize(("query", "told"), [("several", "2 series; .*max"), ("endless", "more than .*max")])
-def test_several_series_are_no_answer(ask: PrometheusClient, query: str, told: str) -> None:
-    with pytest.raises(NotReady, match=told):
+@pytest.mark.parametrize(("query", "reported"), [("several", "2 series; .*max"), ("endless", "more than .*max")])
+def test_several_series_are_no_answer(ask: PrometheusClient, query: str, reported: str) -> None:
+    with pytest.raises(NotReady, match=reported):
         ask(query)
 
 

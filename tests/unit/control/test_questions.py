@@ -110,21 +110,21 @@ def pools() -> Iterator[dict[str, BlockingPool]]:
 
 def test_silent_ones_hold_up_nobody_of_another_kind(pools: dict[str, BlockingPool]) -> None:
     """Each has a real thread; none of those that are silent answers before the end."""
-    over, heard = threading.Event(), threading.Event()
+    over, received = threading.Event(), threading.Event()
 
     def silent() -> float:
         over.wait(PATIENCE_S)
         return 1.0
 
     def answering() -> float:
-        heard.set()
+        received.set()
         return 200.0
 
     questions = GateQueries(pools)
     for number in range(2 * THREADS[QUERIES]):
         questions.take_or_start(QUERIES, (str(number),), silent, 60.0)
     questions.take_or_start(WEBHOOKS, ("other",), answering, 60.0)
-    assert heard.wait(PATIENCE_S)
+    assert received.wait(PATIENCE_S)
     over.set()
 
 
@@ -134,8 +134,8 @@ def test_one_that_finds_no_thread_in_its_time_is_never_asked() -> None:
     questions.take_or_start(QUERIES, ("silent",), lambda: float(over.wait(PATIENCE_S)), 60.0)
     questions.take_or_start(QUERIES, ("other",), lambda: asked.append(1), 5.0)
     clock.now += 5.0
-    late = questions.take_or_start(QUERIES, ("other",), lambda: asked.append(1), 5.0)
-    assert late == QueryResult(None, "it has not answered within 5 s")
+    delayed = questions.take_or_start(QUERIES, ("other",), lambda: asked.append(1), 5.0)
+    assert delayed == QueryResult(None, "it has not answered within 5 s")
     over.set()
     pool.close(30.0)
     assert asked == []

@@ -41,7 +41,7 @@ def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room", "gone"),
+    ("workspace", "gone"),
     [
         (RetentionLimit(100.0), []),
         (RetentionLimit(25.0), ["c"]),
@@ -53,9 +53,9 @@ def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
         (RetentionLimit(100.0, size=0, young_s=15.0), ["c", "b"]),
     ],
 )
-def test_what_is_overdue_is_the_oldest(room: RetentionLimit, gone: list[str]) -> None:
+def test_what_is_overdue_is_the_oldest(workspace: RetentionLimit, gone: list[str]) -> None:
     entries = [StoredEntry("a", 10.0, 1), StoredEntry("c", 30.0, 3), StoredEntry("b", 20.0, 2)]
-    assert overdue(entries, room) == gone
+    assert overdue(entries, workspace) == gone
 
 
 ENTRIES = st.lists(

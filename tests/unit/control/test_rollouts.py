@@ -73,7 +73,7 @@ def traffic(fleet: FakeFleet, weight: int, bad: float = 0.0, ms: float = 1.0, to
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     made = World(tmp_path)
-    made.crown("1")
+    made.promote_champion("1")
     return made
 
 
@@ -88,10 +88,10 @@ def test_a_good_version_is_walked_up_and_crowned(world: World) -> None:
     assert world.split() is None  # the alias alone decides again
     actions = [entry.action for entry in world.store.audit("m", limit=100)]
     assert actions[-4:] == ["rollout.advance", "alias.move", "rollout.promote", "rollout.promote"]
-    told = world.traffic.events()[-1]
-    assert (told["type"], told["subject"]) == ("io.penstock.rollout.finished.v1", "models/m/versions/2")
-    assert told["data"]["state"] == "promoted"
-    assert told["data"]["evidence"]["errors"]["verdict"] == "pass"
+    reported = world.traffic.events()[-1]
+    assert (reported["type"], reported["subject"]) == ("io.penstock.rollout.finished.v1", "models/m/versions/2")
+    assert reported["data"]["state"] == "promoted"
+    assert reported["data"]["evidence"]["errors"]["verdict"] == "pass"
     assert world.traffic.open_trials() == []
 
 
@@ -184,10 +184,10 @@ def test_labels_that_wait_for_the_other_version_are_shown(world: World) -> None:
         world.fleet.label("1", 5)
         world.clock.now += STEP_S
         gateway.step()
-    told = gateway.look(trial)
-    assert told["labels"]["waiting"] == {"1": 15, "2": 0}  # the first were of before the step
+    reported = gateway.look(trial)
+    assert reported["labels"]["waiting"] == {"1": 15, "2": 0}  # the first were of before the step
     console = Console(width=160, record=True, file=StringIO())
-    console.print(render(told))
+    console.print(render(reported))
     assert "15 of version 1" in console.export_text()
 
 
@@ -575,15 +575,15 @@ def test_what_is_measured(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
     gateway.step()
-    told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
-    assert told["rollout_state", ("m", "2", "running")] == 1
-    assert told["rollout_state", ("m", "2", "paused")] == 0
-    assert told["rollout_log_evidence", ("m", "2", "errors")] == 0.0
+    reported = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+    assert reported["rollout_state", ("m", "2", "running")] == 1
+    assert reported["rollout_state", ("m", "2", "paused")] == 0
+    assert reported["rollout_log_evidence", ("m", "2", "errors")] == 0.0
     gateway.act(trial, "abort")
     gateway.step()
-    told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
-    assert told["rollout_state", ("m", "2", "running")] == 0
-    assert told["rollout_state", ("m", "2", "rolled_back")] == 1
+    reported = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+    assert reported["rollout_state", ("m", "2", "running")] == 0
+    assert reported["rollout_state", ("m", "2", "rolled_back")] == 1
 
 
 def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) -> None:
@@ -620,13 +620,13 @@ def test_a_move_that_a_rollout_overrides_names_what_has_to_end(world: World) -> 
         world.store.aliases.move("m", "champion", "3", ME, in_registry=False)
 
 
-@pytest.mark.parametrize(("crowned", "to", "warned"), [(False, "3", True), (False, "2", False), (True, "3", False)])
+@pytest.mark.parametrize(("promoted", "to", "warned"), [(False, "3", True), (False, "2", False), (True, "3", False)])
 def test_a_rollout_of_what_answers_anyway_says_that_it_stays(
-    tmp_path: Path, crowned: bool, to: str, warned: bool
+    tmp_path: Path, promoted: bool, to: str, warned: bool
 ) -> None:
     world = World(tmp_path)
-    if crowned:
-        world.crown("1")
+    if promoted:
+        world.promote_champion("1")
     gateway = Gateway(world)
     trial = gateway.begin(to=to, **{"from": "1"})
     assert any("no champion is set, so version '3' answers" in one for one in trial["warnings"]) == warned
@@ -649,7 +649,7 @@ def test_a_rollout_of_what_answers_anyway_says_that_it_stays(
 def test_a_last_step_without_a_control_says_that_it_waits_for_a_person(
     world: World, asked: dict[str, Any], names: str
 ) -> None:
-    world.crown("1")
+    world.promote_champion("1")
     trial = Gateway(world).begin(**{"guards": ["errors", "latency"], **asked})
     assert [f"compare {names} with" in one for one in trial["warnings"]] == [True] * bool(names)
 
@@ -657,7 +657,7 @@ def test_a_last_step_without_a_control_says_that_it_waits_for_a_person(
 def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
     gateway = Gateway(world)
     gateway.pass_time(gateway.begin(), "rolled_back", bad=0.5)
-    world.crown("3")
+    world.promote_champion("3")
     routes = RouteAdmin(world.store, world.traffic, world.fleet)
     assert asyncio.run(routes.route("m"))["answers"] == "version 3 answers: alias 'champion'"
 
@@ -665,12 +665,12 @@ def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
 def test_a_route_says_who_answers_and_why(world: World) -> None:
     routes = RouteAdmin(world.store, world.traffic, world.fleet)
     trial = Gateway(world).begin()
-    told = asyncio.run(routes.route("m"))["answers"]
-    assert told == f"version 1 90 %, version 2 10 %: rollout {trial['id']} decides"
+    reported = asyncio.run(routes.route("m"))["answers"]
+    assert reported == f"version 1 90 %, version 2 10 %: rollout {trial['id']} decides"
     Gateway(world).act(trial, "abort")
     asyncio.run(routes.set_route("m", {"split": {"2": 10_000}}, ME))
-    told = asyncio.run(routes.route("m"))["answers"]
-    assert told == "version 2 100 %: the route decides; alias 'champion' (version 1) has no effect meanwhile"
+    reported = asyncio.run(routes.route("m"))["answers"]
+    assert reported == "version 2 100 %: the route decides; alias 'champion' (version 1) has no effect meanwhile"
 
 
 @pytest.mark.parametrize("broken", [{}, {"rollout": {"spec": {"to": "2", "guards": ["a new one"]}}}, {"rollout": 7}])
@@ -709,9 +709,9 @@ def test_a_rollout_of_another_form_that_is_over_hides_no_other(world: World) -> 
 def test_a_gateway_that_saw_nothing_of_a_rollout_measures_the_same(world: World) -> None:
     first, second = Gateway(world, "a"), Gateway(world, "b", FakeFleet(world.store, world.clock))
     first.act(first.begin(), "abort")
-    late = Gateway(world, "c", FakeFleet(world.store, world.clock))
+    delayed = Gateway(world, "c", FakeFleet(world.store, world.clock))
     seen = []
-    for gateway in (first, second, late):
+    for gateway in (first, second, delayed):
         for _ in range(20):
             gateway.step()
         points = [one for one in gateway.rollouts.readings() if isinstance(one, Point)]
@@ -728,9 +728,9 @@ def test_every_gateway_measures_the_same_state(world: World) -> None:
     first.act(trial, "abort")
     for gateway in (first, second):
         gateway.step()
-        told = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
-        assert told["rollout_state", ("m", "2", "running")] == 0
-        assert told["rollout_state", ("m", "2", "rolled_back")] == 1
+        reported = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+        assert reported["rollout_state", ("m", "2", "running")] == 0
+        assert reported["rollout_state", ("m", "2", "rolled_back")] == 1
 
 
 @pytest.mark.parametrize(("load", "guard"), [({"bad": 0.2}, "error_ratio"), ({"ms": 50.0}, "latency_p99")])
@@ -798,9 +798,9 @@ def test_a_step_waits_for_a_webhook_a_query_and_labels(world: World) -> None:
     labels = "5 more labels of the canary's answers at this step"
     assert go_on()["waiting_for"][0] == labels
     assert hook.events == []  # others are asked when nothing else is missing
-    told = ["webhook 'hook' to answer 200 (it answered 503)", "query 'up' to be == 1 (it is 0)"]
+    reported = ["webhook 'hook' to answer 200 (it answered 503)", "query 'up' to be == 1 (it is 0)"]
     waiting = go_on(labels=1)
-    assert (waiting["state"], waiting["step"], waiting["waiting_for"]) == ("running", 0, told)
+    assert (waiting["state"], waiting["step"], waiting["waiting_for"]) == ("running", 0, reported)
     assert len({event["id"] for event in hook.events}) == 1
     assert len(hook.events) <= 16  # every two seconds
     hook.status, values["up"] = 200, 1.0
@@ -830,8 +830,8 @@ def test_progress_says_when_a_step_has_begun(world: World) -> None:
         traffic(world.fleet, 1000)
         world.clock.now += STEP_S
         gateway.step()
-    told = gateway.look(trial)
-    assert (told["in_place"], told["progress"][0]) == (True, "at 10 %")
+    reported = gateway.look(trial)
+    assert (reported["in_place"], reported["progress"][0]) == (True, "at 10 %")
 
 
 @pytest.mark.parametrize("state", ["running", "paused"])
@@ -847,9 +847,9 @@ def test_a_canary_that_ends_workers_is_rolled_back_though_nothing_can_be_counted
         world.fleet.lost["1"] += 5
         world.clock.now += STEP_S
         gateway.step()
-    told = gateway.look(trial)
-    assert (told["state"], told["worker_losses"]) == (state, 2)
-    assert "workers that ended with its calls in hand: 2; at 3 it is rolled back" in told["progress"]
+    reported = gateway.look(trial)
+    assert (reported["state"], reported["worker_losses"]) == (state, 2)
+    assert "workers that ended with its calls in hand: 2; at 3 it is rolled back" in reported["progress"]
     successor = Gateway(world)
     successor.step()
     assert successor.look(trial)["worker_losses"] == 2

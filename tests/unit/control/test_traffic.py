@@ -38,14 +38,14 @@ def test_what_holds_without_a_route(reconciler: Reconciler) -> None:
         False,
         0,
     )
-    reconciler.world.crown("1")
+    reconciler.world.promote_champion("1")
     assert reconciler.show()["split"] == {"1": 10_000}
     with pytest.raises(NotFound):
         asyncio.run(reconciler.traffic.route("nobody"))
 
 
 def test_the_champion_is_the_stable_one(reconciler: Reconciler) -> None:
-    reconciler.world.crown("2")
+    reconciler.world.promote_champion("2")
     assert reconciler.set({"split": {"1": 9000, "2": 1000}})["stable"] == "2"
     assert reconciler.set({"split": {"1": 9000, "3": 1000}})["stable"] == "1"
 
@@ -121,7 +121,7 @@ def test_the_weights_that_are_measured_are_those_that_hold(able: set[str], weigh
 def arrange(reconciler: Reconciler, champion: str, route: dict[str, int]) -> None:
     """Give the model an alias and a split, where there are any."""
     if champion:
-        reconciler.world.crown(champion)
+        reconciler.world.promote_champion(champion)
     if route:
         reconciler.set({"split": route})
 
@@ -187,7 +187,7 @@ def test_while_a_worker_is_replaced_the_others_answer(
 
 
 def test_what_is_set_is_shown_though_nobody_answers(reconciler: Reconciler) -> None:
-    reconciler.world.crown("1")
+    reconciler.world.promote_champion("1")
     reconciler.world.fleet.ill = set("123")
     assert (reconciler.show()["split"], reconciler.show()["answers"]) == (
         {"1": 10_000},
@@ -196,16 +196,16 @@ def test_what_is_set_is_shown_though_nobody_answers(reconciler: Reconciler) -> N
 
 
 def test_a_champion_that_is_only_mirrored_to_has_no_effect(reconciler: Reconciler) -> None:
-    reconciler.world.crown("3")
+    reconciler.world.promote_champion("3")
     reconciler.set({"split": {"1": 10_000}, "shadow": [{"version": "3", "percent": 10}]})
     assert reconciler.show()["answers"].endswith("; alias 'champion' (version 3) has no effect meanwhile")
 
 
 def test_what_a_shadow_did(reconciler: Reconciler) -> None:
     reconciler.world.fleet.mirror("2", 10, disagreements=4)
-    told = asyncio.run(reconciler.traffic.shadow("m", "2"))
-    assert (told["mirrored"], told["pairs"], told["disagreements"], told["samples"]) == (10, 10, 4, [])
-    assert told["flip_ratio"] is None
+    reported = asyncio.run(reconciler.traffic.shadow("m", "2"))
+    assert (reported["mirrored"], reported["pairs"], reported["disagreements"], reported["samples"]) == (10, 10, 4, [])
+    assert reported["flip_ratio"] is None
     with pytest.raises(NotFound):
         asyncio.run(reconciler.traffic.shadow("m", "9"))
 
@@ -213,9 +213,9 @@ def test_what_a_shadow_did(reconciler: Reconciler) -> None:
 def test_events_are_kept_once_each_and_read_page_by_page(reconciler: Reconciler) -> None:
     for key in ("a", "a", "b", "c"):
         reconciler.world.traffic.emit("m", TrialEvent("test.v1", "models/m", key, {"key": key}))
-    told = asyncio.run(reconciler.traffic.events("m", None, 2))
-    assert [one["data"]["key"] for one in told] == ["b", "c"]
-    later = asyncio.run(reconciler.traffic.events(None, told[0]["sequence"], 10))
+    reported = asyncio.run(reconciler.traffic.events("m", None, 2))
+    assert [one["data"]["key"] for one in reported] == ["b", "c"]
+    later = asyncio.run(reconciler.traffic.events(None, reported[0]["sequence"], 10))
     assert [one["data"]["key"] for one in later] == ["c"]
     assert asyncio.run(reconciler.traffic.events("nobody", None, 10)) == []
     assert len({one["id"] for one in asyncio.run(reconciler.traffic.events("m", None, 10))}) == 3

@@ -62,7 +62,7 @@ class Gateway:
 
 def begun(folder: Path, gateways: int) -> tuple[list[Gateway], Document]:
     world = World(folder)
-    world.crown("1")
+    world.promote_champion("1")
     world.traffic.set_route("m", lambda _: route_in(STICKY), ME)
     found = [Gateway(world, name) for name in "abc"[:gateways]]
     asked = {"to": "2", "steps": [5000, 10_000], "min_step_seconds": 3600, "alpha": 1e-9, "guards": ["errors"]}
@@ -136,7 +136,7 @@ def test_every_unit_that_comes_while_votes_are_taken_is_counted_once(
 
 def test_a_bandits_votes_are_taken_from_its_first_look_on(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.crown("1")
+    world.promote_champion("1")
     experiments = Experiments(world.traffic, world.fleet, "a", world.fleet.labels, world.clock)
     world.fleet.decorate = experiments.decorate
     asked = {"arms": {"1": 5000, "2": 5000}, "sticky": "header:x-user"}
@@ -156,7 +156,7 @@ def test_a_bandits_votes_are_taken_from_its_first_look_on(tmp_path: Path) -> Non
 @pytest.mark.parametrize("sticky", [True, False])
 def test_only_sticky_splits_of_trials_take_votes(tmp_path: Path, sticky: bool) -> None:
     world = World(tmp_path)
-    world.crown("1")
+    world.promote_champion("1")
     if sticky:
         world.traffic.set_route("m", lambda _: route_in(STICKY), ME)
     gateway = Gateway(world, "a")

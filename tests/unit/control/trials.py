@@ -161,7 +161,7 @@ class World:
         found = self.store.model("m").aliases.get("champion")
         return None if found is None else found.version
 
-    def crown(self, version: str) -> None:
+    def promote_champion(self, version: str) -> None:
         """Move the alias."""
         self.store.aliases.move("m", "champion", version, ME, in_registry=False)
         asyncio.run(self.fleet.serve_changes())

@@ -82,9 +82,9 @@ def test_rows_of_the_same_size(raw: bytes, count: int, rows: list[bytes]) -> Non
 def test_a_tensor_is_described_in_json() -> None:
     numbers = Tensor("x", "FP32", np.array([[1.5, math.nan, -math.inf]], "<f4"))
     assert numbers.to_json() == {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1.5, "nan", "-inf"]}
-    words = Tensor("w", "BYTES", texts("short", "long" * 1000)).to_json()["data"]
-    assert words[0] == "short"
-    assert len(words[1]) < 1000
+    text_values = Tensor("w", "BYTES", texts("short", "long" * 1000)).to_json()["data"]
+    assert text_values[0] == "short"
+    assert len(text_values[1]) < 1000
     assert Tensor("n", "INT8", np.array([1, -2], "i1")).to_json()["data"] == [1, -2]
 
 

@@ -123,7 +123,7 @@ def test_a_fleet_s_false_alarms_are_divided_among_gateways_and_versions() -> Non
     assert FleetAlarms().to_api(0)["false_alarms_per_day"] is None
 
 
-WORDS = st.sampled_from(
+TEXTS = st.sampled_from(
     [
         *("monitor", "capture", "slo", "sinks", "triggers", "retraining", "sample", "slices", "mask", "gates"),
         *(
@@ -146,13 +146,13 @@ WORDS = st.sampled_from(
     ]
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 400) | st.floats() | st.text(max_size=3) | WORDS,
-    lambda one: st.lists(one, max_size=3) | st.dictionaries(WORDS | st.text(max_size=3), one, max_size=4),
+    st.none() | st.booleans() | st.integers(-3, 400) | st.floats() | st.text(max_size=3) | TEXTS,
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(TEXTS | st.text(max_size=3), one, max_size=4),
     max_leaves=15,
 )
-CONDITIONS = st.dictionaries(WORDS, JSON | st.dictionaries(WORDS, JSON), min_size=1, max_size=1)
+CONDITIONS = st.dictionaries(TEXTS, JSON | st.dictionaries(TEXTS, JSON), min_size=1, max_size=1)
 TRIGGERS = st.fixed_dictionaries({"name": st.just("t"), "when": CONDITIONS | JSON}, optional={"until": CONDITIONS})
-DOCUMENTS = st.dictionaries(WORDS, JSON, max_size=5) | st.fixed_dictionaries(
+DOCUMENTS = st.dictionaries(TEXTS, JSON, max_size=5) | st.fixed_dictionaries(
     {}, optional={"triggers": st.lists(TRIGGERS, max_size=2), "retraining": JSON, "sinks": JSON, "monitor": JSON}
 )
 

@@ -77,18 +77,18 @@ def test_a_timeout_of_the_function_is_its_own() -> None:
 
 def test_a_late_call_is_abandoned_and_its_thread_is_busy_until_it_returns() -> None:
     async def act(pool: BlockingPool, hanging: Hanging) -> None:
-        late = 0
+        delayed = 0
         while not hanging.begun.acquire(blocking=False):  # a busy machine may not begin a call within its deadline
             with pytest.raises(NotReady, match=r"the neighbour did not answer within 0\.01 s"):
                 await pool.call(hanging, deadline_s=SHORT_S)
-            late += 1
-        await becomes(pool, running=1, abandoned=1, late=late)
+            delayed += 1
+        await becomes(pool, running=1, abandoned=1, delayed=delayed)
         with pytest.raises(NotReady):
             await pool.call(int, deadline_s=SHORT_S)  # no thread is free
         assert counts(pool)["waiting"] == 0
         hanging.go.set()
         assert await pool.call(str, 1) == "1"
-        await becomes(pool, running=0, abandoned=0, late=late + 1)
+        await becomes(pool, running=0, abandoned=0, delayed=delayed + 1)
 
     with pool_of(1) as (pool, hanging):
         asyncio.run(act(pool, hanging))
@@ -167,7 +167,7 @@ def test_an_abandoned_call_outlives_the_loop_that_asked(caplog: pytest.LogCaptur
 
 @given(st.integers(1, 4), st.integers(0, 4), st.integers(0, 12))
 def test_never_more_than_the_threads_run_and_never_more_than_the_room_waits(
-    threads: int, room: int, calls: int
+    threads: int, capacity: int, calls: int
 ) -> None:
     async def act(pool: BlockingPool, hanging: Hanging) -> None:
         tasks = []
@@ -175,16 +175,16 @@ def test_never_more_than_the_threads_run_and_never_more_than_the_room_waits(
             tasks.append(asyncio.create_task(pool.call(hanging, number)))
             await asyncio.sleep(0)
             expected = min(len(tasks), threads)
-            await becomes(pool, running=expected, waiting=min(len(tasks) - expected, room))
+            await becomes(pool, running=expected, waiting=min(len(tasks) - expected, capacity))
         hanging.go.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
-        fit = min(calls, threads + room)
+        fit = min(calls, threads + capacity)
         assert answers[:fit] == list(range(fit))
         assert all(isinstance(one, NotReady) for one in answers[fit:])
         assert counts(pool)["full"] == calls - fit
         await becomes(pool, running=0, waiting=0)
 
-    with pool_of(threads, room) as (pool, hanging):
+    with pool_of(threads, capacity) as (pool, hanging):
         asyncio.run(act(pool, hanging))
 
 

@@ -15,15 +15,15 @@ class Database:
     """Takes events while it is there; one that was taken and whose answer was lost is taken again."""
 
     def __init__(self) -> None:
-        self.away, self.loses, self.told = False, False, dict[str, TrialEvent]()
+        self.away, self.loses, self.reported = False, False, dict[str, TrialEvent]()
 
-    async def tell(self, model: str, event: TrialEvent) -> None:
+    async def emit_event(self, model: str, event: TrialEvent) -> None:
         await asyncio.sleep(0)
         if self.away:
             raise NotReady("away")
         if event.key == "odd":
             raise InvalidInput("no such event")
-        self.told.setdefault(f"{model} {event.key}", event)
+        self.reported.setdefault(f"{model} {event.key}", event)
         if self.loses:
             raise NotReady("no answer")
 
@@ -43,23 +43,23 @@ def test_events_wait_for_the_database_and_are_told_once(
     tmp_path: Path, database: Database, fails: str, replaced: bool
 ) -> None:
     file = tmp_path / "events.json"
-    queue = EventQueue(database.tell, file)
+    queue = EventQueue(database.emit_event, file)
     setattr(database, fails, True)
     for key in ("1", "2"):
         asyncio.run(queue.add("m", event(key)))
     setattr(database, fails, False)
-    queue = EventQueue(database.tell, file) if replaced else queue
+    queue = EventQueue(database.emit_event, file) if replaced else queue
     asyncio.run(queue.flush())
-    assert list(database.told) == ["m 1", "m 2"]
-    database.told.clear()
-    asyncio.run(EventQueue(database.tell, file).flush())
-    assert not database.told
+    assert list(database.reported) == ["m 1", "m 2"]
+    database.reported.clear()
+    asyncio.run(EventQueue(database.emit_event, file).flush())
+    assert not database.reported
 
 
 def test_a_database_that_stays_away_is_told_of_once(
     tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = EventQueue(database.tell, tmp_path / "events.json")
+    queue = EventQueue(database.emit_event, tmp_path / "events.json")
     for away in (True, True, True, False, True, True):
         database.away = away
         asyncio.run(queue.add("m", event("1")))
@@ -67,13 +67,13 @@ def test_a_database_that_stays_away_is_told_of_once(
 
 
 def test_events_that_come_while_others_are_told_are_told_too(tmp_path: Path, database: Database) -> None:
-    queue = EventQueue(database.tell, tmp_path / "events.json")
+    queue = EventQueue(database.emit_event, tmp_path / "events.json")
 
     async def many() -> None:
         await asyncio.gather(*(queue.add("m", event(str(number))) for number in range(9)))
 
     asyncio.run(many())
-    assert list(database.told) == [f"m {number}" for number in range(9)]
+    assert list(database.reported) == [f"m {number}" for number in range(9)]
 
 
 def test_the_oldest_are_given_up_and_counted(
@@ -81,28 +81,28 @@ def test_the_oldest_are_given_up_and_counted(
 ) -> None:
     monkeypatch.setattr(event_queue, "MOST_WAITING", 3)
     database.away = True
-    queue = EventQueue(database.tell, tmp_path / "events.json")
+    queue = EventQueue(database.emit_event, tmp_path / "events.json")
     for number in range(5):
         asyncio.run(queue.add("m", event(str(number))))
     database.away = False
     asyncio.run(queue.flush())
-    assert (list(database.told), queue.given_up) == (["m 2", "m 3", "m 4"], 2)
+    assert (list(database.reported), queue.given_up) == (["m 2", "m 3", "m 4"], 2)
 
 
 def test_one_that_is_refused_holds_up_no_other(tmp_path: Path, database: Database) -> None:
-    queue = EventQueue(database.tell, tmp_path / "events.json")
+    queue = EventQueue(database.emit_event, tmp_path / "events.json")
     database.away = True
     for key in ("odd", "1"):
         asyncio.run(queue.add("m", event(key)))
     database.away = False
     asyncio.run(queue.flush())
-    assert (list(database.told), queue.given_up) == (["m 1"], 1)
+    assert (list(database.reported), queue.given_up) == (["m 1"], 1)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[["m", {"odd": 1}]]'])
 def test_a_file_of_another_form_is_no_event(tmp_path: Path, database: Database, text: str) -> None:
     file = tmp_path / "events.json"
     file.write_text(text)
-    queue = EventQueue(database.tell, file)
+    queue = EventQueue(database.emit_event, file)
     asyncio.run(queue.add("m", event("1")))
-    assert list(database.told) == ["m 1"]
+    assert list(database.reported) == ["m 1"]

@@ -64,7 +64,7 @@ class Gateway:
             writer.add(list(ids), [1] * len(ids), answers, [True] * len(ids))
             writer.close()
 
-    def tell(self, *ids: str, model: str = "m") -> FeedbackResult:
+    def send_feedback(self, *ids: str, model: str = "m") -> FeedbackResult:
         return asyncio.run(self.labels.take(model, [Feedback(one, 1) for one in ids]))
 
     def look(self) -> None:
@@ -124,8 +124,8 @@ def test_labels_are_joined_where_the_answer_was_given(
     with gateways(tmp_path, database, clocks, 0.0, 0.0, 0.0) as (first, second, third):
         first.answer(monkeypatch, "a1", "a2")
         third.answer(monkeypatch, "c1")
-        assert second.tell("a1", "c1", "nobody's") == FeedbackResult(unmatched=0, pending=3)
-        assert first.tell("a2", "c1") == FeedbackResult(unmatched=0, pending=1)
+        assert second.send_feedback("a1", "c1", "nobody's") == FeedbackResult(unmatched=0, pending=3)
+        assert first.send_feedback("a2", "c1") == FeedbackResult(unmatched=0, pending=1)
         for one in (first, second, third):
             one.look()
         assert first.outcomes() == {"joined": 2}
@@ -142,7 +142,7 @@ def test_a_gateway_that_is_away_finds_its_labels_when_it_is_back(
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
         first.answer(monkeypatch, "a1")
         first.labels.close()
-        assert second.tell("a1") == FeedbackResult(0, 1)
+        assert second.send_feedback("a1") == FeedbackResult(0, 1)
         until_settled(clocks, [second])
         assert waiting(database) == 1
         again = Gateway(first.home, database, clocks)
@@ -155,7 +155,7 @@ def test_what_an_answer_was_written_down_after_is_looked_for_again(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
-        second.tell("a1")
+        second.send_feedback("a1")
         first.look()
         first.answer(monkeypatch, "a1")  # a worker writes it down a moment later
         first.look()
@@ -172,8 +172,8 @@ def test_labels_have_the_age_at_which_they_came(
         first.answer(monkeypatch, "a1")
         first.answer(monkeypatch, "a2", version="2")
         clocks.sleep(3.0)
-        assert first.tell("a1") == FeedbackResult()  # one version's come here
-        assert second.tell("a2") == FeedbackResult(0, 1)  # the other's there
+        assert first.send_feedback("a1") == FeedbackResult()  # one version's come here
+        assert second.send_feedback("a2") == FeedbackResult(0, 1)  # the other's there
         clocks.sleep(1.5)
         first.look()
         clocks.sleep(20.0)
@@ -188,9 +188,9 @@ def test_what_is_too_old_or_already_known_is_told_so_where_it_belongs(
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
         first.answer(monkeypatch, "old", "new")
         clocks.sleep(3590.0)
-        second.tell("new")
+        second.send_feedback("new")
         clocks.sleep(20.0)  # what came in time is in time, whenever it is taken
-        second.tell("old")
+        second.send_feedback("old")
         first.look()
         assert first.outcomes() == {"joined": 1, "late": 1}
 
@@ -205,12 +205,12 @@ def test_a_model_whose_labels_cannot_be_taken_holds_back_no_other(
         first.answer(monkeypatch, *bad, model="bad")
         first.answer(monkeypatch, *good)
         for one in bad:
-            second.tell(one, model="bad")
+            second.send_feedback(one, model="bad")
         first.failing = {"bad"}
         first.look()
         clocks.sleep(SETTLED_S + 1)
         for ids in (good[:6], good[6:]):
-            second.tell("nobody's", *ids)
+            second.send_feedback("nobody's", *ids)
             first.look()
         assert first.outcomes() == {"joined": 8}
         until_settled(clocks, (first, second))
@@ -226,7 +226,7 @@ def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0) as (first,):
-        assert first.tell("b0") == FeedbackResult(1, 0)  # alone
+        assert first.send_feedback("b0") == FeedbackResult(1, 0)  # alone
         (tmp_path / "new").mkdir()
         labels = FeedbackMonitor(
             tmp_path / "new", tmp_path / "new.json", lambda key: (None, MonitorPolicy()), _emit, first.now
@@ -236,7 +236,7 @@ def test_labels_of_a_gateway_that_began_a_moment_ago_wait_for_it(
         answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]], "<f4"))])
         assert answers is not None
         AnswerWriter(tmp_path / "new" / ANSWERS, "m", "1").add(["b1"], [1], answers)
-        assert first.tell("b1") == FeedbackResult(0, 1)
+        assert first.send_feedback("b1") == FeedbackResult(0, 1)
         until_settled(clocks, [first])
         assert waiting(database) == 1
         asyncio.run(spool.step())
@@ -249,10 +249,10 @@ def test_a_model_takes_no_more_room_than_it_leaves_free(
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, _):
         monkeypatch.setattr(feedback_spool, "MOST_BYTES", 10_000)
-        told = [f"x{one}" for one in range(200)]
-        most = first.tell(*told).pending
-        assert first.tell(*told).pending == 0
-        assert 0 < first.tell(*told, model="n").pending <= most / 2 + 1
+        reported = [f"x{one}" for one in range(200)]
+        most = first.send_feedback(*reported).pending
+        assert first.send_feedback(*reported).pending == 0
+        assert 0 < first.send_feedback(*reported, model="n").pending <= most / 2 + 1
 
 
 def test_room_and_time_are_bounded(
@@ -262,20 +262,20 @@ def test_room_and_time_are_bounded(
         first.answer(monkeypatch, "a1")
         first.labels.close()
         monkeypatch.setattr(feedback_spool, "MOST_BYTES", 500)
-        assert second.tell("a1", "a2", "a3") == FeedbackResult(unmatched=1, pending=2)
+        assert second.send_feedback("a1", "a2", "a3") == FeedbackResult(unmatched=1, pending=2)
         assert second.outcomes("") == {"dropped": 1}
         monkeypatch.setattr(feedback_spool, "MOST_BYTES", MOST_BYTES)
         clocks.sleep(WAIT_S - 5)
         second.look()
         assert waiting(database) == 2
         clocks.sleep(10)
-        second.tell("b1")  # the other is not forgotten yet, as far as this one knows
+        second.send_feedback("b1")  # the other is not forgotten yet, as far as this one knows
         clocks.sleep(feedback.STAMPED_S)
         second.look()
         assert waiting(database) == 0
         assert second.outcomes("") == {"dropped": 1, "expired": 2, "unknown": 1}
         assert second.spool.others is False
-        assert second.tell("b2") == FeedbackResult(1, 0)  # nobody else is there to ask
+        assert second.send_feedback("b2") == FeedbackResult(1, 0)  # nobody else is there to ask
 
 
 def test_many_calls_are_written_down_together(tmp_path: Path, database: Database, clocks: Clocks) -> None:
@@ -284,9 +284,9 @@ def test_many_calls_are_written_down_together(tmp_path: Path, database: Database
         put = FeedbackStore.put
 
         class Counted(FeedbackStore):
-            def put(self, told: Sequence[tuple[str, Document, int]]) -> None:
-                calls.append(len(told))
-                put(self, told)
+            def put(self, reported: Sequence[tuple[str, Document, int]]) -> None:
+                calls.append(len(reported))
+                put(self, reported)
 
         spool = first.labels.connect_spool(Counted(database, lambda: clocks.database))
 
@@ -301,29 +301,29 @@ def test_many_calls_are_written_down_together(tmp_path: Path, database: Database
 def test_what_cannot_be_made_durable_is_not_acknowledged(
     tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: FeedbackStore, told: object) -> None:
+    def refuse(self: FeedbackStore, reported: object) -> None:
         raise NotReady("the database is away")
 
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
         first.answer(monkeypatch, "a1")
         monkeypatch.setattr(FeedbackStore, "put", refuse)
         with pytest.raises(NotReady, match="away"):
-            second.tell("a1")
-        assert first.tell("a1") == FeedbackResult()  # those that belong here need no database
+            second.send_feedback("a1")
+        assert first.send_feedback("a1") == FeedbackResult()  # those that belong here need no database
 
 
 @pytest.mark.parametrize(
-    "told", [None, [1], {"id": "b1", "label": 1, "newer": 2}, {"id": 7}, {"id": "b1", "at": "now"}]
+    "reported", [None, [1], {"id": "b1", "label": 1, "newer": 2}, {"id": 7}, {"id": "b1", "at": "now"}]
 )
 def test_labels_of_a_newer_gateway_hold_back_no_other(
-    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, told: object
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch, reported: object
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
         first.answer(monkeypatch, "a1")
         with database.writing() as connection:
             row = {"model": "m", "at": clocks.database, "size": 9}
-            connection.execute(schema.feedback.insert().values(**row, told=sa.literal(told, sa.JSON)))
-        assert second.tell("a1") == FeedbackResult(unmatched=0, pending=1)
+            connection.execute(schema.feedback.insert().values(**row, reported=sa.literal(reported, sa.JSON)))
+        assert second.send_feedback("a1") == FeedbackResult(unmatched=0, pending=1)
         first.look()
         assert first.outcomes() == {"joined": 1}
         until_settled(clocks, (first, second))
@@ -354,9 +354,9 @@ class Joiner:
         self.joined: list[str] = []
         self.counts: dict[str, int] = {}
 
-    async def join(self, model: str, told: Sequence[Feedback]) -> list[bool | None]:
-        self.joined += [one.id for one in told if one.id in self.known]
-        return [one.id in self.known for one in told]
+    async def join(self, model: str, reported: Sequence[Feedback]) -> list[bool | None]:
+        self.joined += [one.id for one in reported if one.id in self.known]
+        return [one.id in self.known for one in reported]
 
     def count(self, model: str, outcome: str, number: int) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + number
@@ -368,8 +368,8 @@ def spool(database: Database, clocks: Clocks, name: str, joiner: Joiner) -> Feed
 
 
 def test_a_spool_gives_each_label_to_the_gateway_that_knows_its_answer(database: Database, clocks: Clocks) -> None:
-    mine, theirs = Joiner("a"), Joiner("b")
-    here, there = spool(database, clocks, "here", mine), spool(database, clocks, "there", theirs)
+    own, foreign = Joiner("a"), Joiner("b")
+    here, there = spool(database, clocks, "here", own), spool(database, clocks, "there", foreign)
 
     async def act() -> None:
         for one in (here, there):
@@ -385,8 +385,8 @@ def test_a_spool_gives_each_label_to_the_gateway_that_knows_its_answer(database:
             await one.step()
 
     asyncio.run(act())
-    assert (mine.joined, theirs.joined) == ([], ["b"])
-    assert mine.counts.get("unknown", 0) + theirs.counts.get("unknown", 0) == 1
+    assert (own.joined, foreign.joined) == ([], ["b"])
+    assert own.counts.get("unknown", 0) + foreign.counts.get("unknown", 0) == 1
     assert waiting(database) == 0
     for one in (here, there):
         one.pool.close()

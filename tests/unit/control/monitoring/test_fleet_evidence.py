@@ -56,8 +56,8 @@ def serve(members: list[Member], generator: np.random.Generator, rows: int, shif
 
 
 def events(member: Member) -> list[tuple[str, Any]]:
-    told = member.world.traffic.events("m", 0, 1000)
-    return [(one["type"], one["data"].get("columns")) for one in told if "drift" in one["type"]]
+    reported = member.world.traffic.events("m", 0, 1000)
+    return [(one["type"], one["data"].get("columns")) for one in reported if "drift" in one["type"]]
 
 
 def test_three_gateways_say_to_the_row_what_one_with_all_rows_says(tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_refere
 
     drift(0.6)
     first = lead(members)
-    told = first.show()["alarms"]
-    assert told > 0
-    assert counts() == {first.name: told}
+    reported = first.show()["alarms"]
+    assert reported > 0
+    assert counts() == {first.name: reported}
     restarted = next(one for one in members if one is not first)
     restarted.open()
     assert measured(restarted, "drift_alarms_total") in ([], [0.0])
@@ -165,17 +165,17 @@ def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_refere
     second = lead(members)
     assert second is not first
     again = second.show()["alarms"]
-    assert again > told
-    assert counts() == {first.name: told, second.name: again - told}
+    assert again > reported
+    assert counts() == {first.name: reported, second.name: again - reported}
     second.give(trained(seed=3), POLICY)
     for one in members:
         one.refresh()
         one.step()
-    assert counts() == {first.name: told, second.name: again - told}
+    assert counts() == {first.name: reported, second.name: again - reported}
     second.open()
     for one in members:
         one.step()
-    assert counts() == {first.name: told, second.name: again - told}
+    assert counts() == {first.name: reported, second.name: again - reported}
 
 
 def test_latencies_of_all_gateways_are_one(tmp_path: Path, clock: Clock) -> None:
@@ -197,8 +197,8 @@ def test_another_gateway_goes_on_with_the_evidence_and_tells_nothing_twice(tmp_p
     for shift in (0.0, 0.0, 0.6, 0.6):
         serve(members, generator, 300, shift)
     first = lead(members)
-    told = events(first)
-    assert [kind.split(".")[-2] for kind, _ in told] == ["detected"]
+    reported = events(first)
+    assert [kind.split(".")[-2] for kind, _ in reported] == ["detected"]
     first.kill()
     left = [one for one in members if one is not first]
     for _ in range(4):
@@ -207,7 +207,7 @@ def test_another_gateway_goes_on_with_the_evidence_and_tells_nothing_twice(tmp_p
     shown = second.show()
     assert shown["features"][0]["state"] == "drift"
     assert shown["rows"]["counted"] == 8 * 300
-    assert events(second) == told
+    assert events(second) == reported
 
 
 def test_what_a_gateway_had_published_stays_when_it_ends(tmp_path: Path, clock: Clock) -> None:
@@ -255,8 +255,8 @@ def label(members: list[Member], generator: np.random.Generator, rows: int, wron
 
 
 def degraded(member: Member) -> list[Any]:
-    told = member.world.traffic.events("m", 0, 1000)
-    return [(one["data"]["what"], one["data"].get("since_label")) for one in told if "performance" in one["type"]]
+    reported = member.world.traffic.events("m", 0, 1000)
+    return [(one["data"]["what"], one["data"].get("since_label")) for one in reported if "performance" in one["type"]]
 
 
 def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Path) -> None:
@@ -278,14 +278,14 @@ def test_another_gateway_learns_from_the_labels_and_tells_of_no_change_twice(tmp
     for wrong in (0.1,) * 4 + (0.6,):
         label(members, generator, 300, wrong)
     first = lead(members)
-    told, shown = degraded(first), first.monitoring.describe("m", "1")["performance"]
-    assert told
+    reported, shown = degraded(first), first.monitoring.describe("m", "1")["performance"]
+    assert reported
     first.kill()
     second = next(one for one in members if one is not first)
     for _ in range(2):
         second.step()
     assert second.monitoring.describe("m", "1")["performance"] == shown
-    assert degraded(second) == told
+    assert degraded(second) == reported
 
 
 def test_labels_that_are_not_kept_any_more_still_count(tmp_path: Path, clock: Clock) -> None:
@@ -377,8 +377,8 @@ def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, 
         writer = AnswerWriter(one.home / ANSWERS, "m", "1")
         for index in range(number):
             writer.add([f"{one.name}{index}"], [1], answers)
-        told = [Feedback(f"{one.name}{index}", 1) for index in range(number)]
-        asyncio.run(one.monitoring.labels.take("m", [*told, told[0]]))  # and one of them twice
+        reported = [Feedback(f"{one.name}{index}", 1) for index in range(number)]
+        asyncio.run(one.monitoring.labels.take("m", [*reported, reported[0]]))  # and one of them twice
     for one in (*members, members[0]):
         one.step()
     first = lead(members)
@@ -401,8 +401,8 @@ def test_labels_that_cannot_be_read_are_left_out_and_the_rest_decides(tmp_path: 
     for wrong in (0.1,) * 3 + (0.6,):
         label(members, generator, 300, wrong)
     first = lead(members)
-    told = first.monitoring.describe("m", "1")
-    assert (told["performance"]["labels"], told["performance"]["unreadable"]) == (1300, 7)
+    reported = first.monitoring.describe("m", "1")
+    assert (reported["performance"]["labels"], reported["performance"]["unreadable"]) == (1300, 7)
     assert "problem" not in first.show()
     assert degraded(first)
     left_out = Point(LABELS, ("m", "1", "unreadable"), 7)
@@ -411,4 +411,4 @@ def test_labels_that_cannot_be_read_are_left_out_and_the_rest_decides(tmp_path: 
     second = next(one for one in members if one is not first)
     for _ in range(2):
         second.step()
-    assert second.monitoring.describe("m", "1")["performance"] == told["performance"]
+    assert second.monitoring.describe("m", "1")["performance"] == reported["performance"]

@@ -43,10 +43,10 @@ def learned(performance: FleetPerformance, parts: Sequence[Sequence[LabelBatch]]
 def test_many_gateways_say_what_one_says(gateways: int) -> None:
     stretches = [rows(400, 0.02 if number < 5 else 0.4, number * 400.0) for number in range(10)]
     one, many = FleetPerformance(), FleetPerformance()
-    told = learned(one, [batches(part, 1, number) for number, part in enumerate(stretches, 1)])
+    reported = learned(one, [batches(part, 1, number) for number, part in enumerate(stretches, 1)])
     again = learned(many, [batches(part, gateways, 1 + number * gateways) for number, part in enumerate(stretches)])
-    assert told
-    assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in told]
+    assert reported
+    assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in reported]
     assert one.document is not None
     assert many.document == one.document
     assert one.document["labels"] == 4000
@@ -66,14 +66,14 @@ def test_a_batch_that_is_read_again_teaches_nothing() -> None:
 def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
     parts = [batches(rows(400, 0.02 if number < 5 else 0.4, number * 400.0), 2, 1 + 2 * number) for number in range(10)]
     whole = FleetPerformance()
-    told = learned(whole, parts)
+    reported = learned(whole, parts)
     first = FleetPerformance()
     before = learned(first, parts[:8])
     second = FleetPerformance(*first.export_state())
     after = learned(second, [[one for part in parts[:8] for one in part]])
     assert after == []
     after += second.learn([*parts[8], *parts[9]], None, POLICY, 10 * LOOK_S)
-    assert [one.what for one in (*before, *after)].count("errors") == [one.what for one in told].count("errors")
+    assert [one.what for one in (*before, *after)].count("errors") == [one.what for one in reported].count("errors")
     assert second.export_state() == (20, 4000)
 
 
@@ -89,10 +89,10 @@ def test_a_batch_that_cannot_be_read_is_left_out_and_said(caplog: pytest.LogCapt
     sound, spoilt = FleetPerformance(), FleetPerformance()
     parts = [batches(part, 1, 2 * number) for number, part in enumerate(stretches, 1)]
     odd = [LabelBatch(2 * number + 1, f"odd {number}", "m", "1", "b", 7, b"of a newer release") for number in range(3)]
-    told = learned(sound, parts)
-    assert told
+    reported = learned(sound, parts)
+    assert reported
     again = learned(spoilt, [odd[:1], [odd[1], *parts[0]], *parts[1:], odd[2:], odd[2:]])
-    assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in told]
+    assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in reported]
     assert spoilt.document is not None
     assert (sound.unreadable, spoilt.unreadable) == (0, 14)
     [said] = [one.message for one in caplog.records if "cannot be read" in one.message]

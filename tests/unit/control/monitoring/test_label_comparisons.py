@@ -9,7 +9,7 @@ DAY_S = 86_400.0
 VERSIONS = ("1", "2")
 
 
-class Room:
+class Setup:
     """One comparison of two versions; ``now`` is the clock."""
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class Room:
 
 @pytest.mark.parametrize("jump_s", [-DAY_S, -3600.0, 0.0, 3600.0, DAY_S])
 def test_labels_count_soon_whatever_the_clock_does(jump_s: float) -> None:
-    room = Room()
+    setup = Setup()
     for _ in range(5):
-        room.reward(10)
-        room.now += 1.0
-        room.compared()
-    room.now += jump_s
+        setup.reward(10)
+        setup.now += 1.0
+        setup.compared()
+    setup.now += jump_s
     for _ in range(5):
-        room.compared()
-        room.reward(10)
-        room.now += 1.0
-    room.now += 10.0
-    assert room.compared() == 180  # the first were of answers before the beginning
+        setup.compared()
+        setup.reward(10)
+        setup.now += 1.0
+    setup.now += 10.0
+    assert setup.compared() == 180  # the first were of answers before the beginning

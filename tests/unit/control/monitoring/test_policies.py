@@ -39,12 +39,12 @@ def policies(world: World, pool: BlockingPool) -> Policies:
 
 def test_what_is_set_is_stored_and_holds_at_once(policies: Policies, world: World) -> None:
     assert policies.of("m") == USUAL
-    told = asyncio.run(policies.set("m", SHORT, ME))
+    reported = asyncio.run(policies.set("m", SHORT, ME))
     assert policies.of("m").window_s == 60
-    assert told["revision"] == world.store.model("m").revision
+    assert reported["revision"] == world.store.model("m").revision
     assert policies.document("m")["monitor"]["window_seconds"] == 60
     with pytest.raises(Conflict):
-        asyncio.run(policies.set("m", LONG, ME, if_revision=told["revision"] - 1))
+        asyncio.run(policies.set("m", LONG, ME, if_revision=reported["revision"] - 1))
     with pytest.raises(InvalidInput):
         asyncio.run(policies.set("m", {"monitor": {"window_seconds": "soon"}}, ME))
     assert policies.of("m").window_s == 60

@@ -27,14 +27,16 @@ def test_a_drift_is_told_with_column_time_and_evidence() -> None:
 
 def test_an_alarm_before_the_window_has_rows_says_nothing_of_sizes() -> None:
     found: dict[str, Any] = {"since": 0.0, "log_e": 12.0, "log_e_threshold": 11.7, "psi_threshold": None, "moved": []}
-    told = sentence(DriftChange(SLICE, "age where shop is north", True, found), ["age where shop is north"])
-    assert told == "age where shop is north drifts from its reference with log evidence 12.0 (an alarm needs 11.7)"
+    reported = sentence(DriftChange(SLICE, "age where shop is north", True, found), ["age where shop is north"])
+    assert reported == "age where shop is north drifts from its reference with log evidence 12.0 (an alarm needs 11.7)"
 
 
 def test_values_that_are_not_sound_and_ends() -> None:
     found = {"kind": "out_of_range", "since": None, "log_e": 15.0, "log_e_threshold": 14.5}
-    told = sentence(DriftChange(QUALITY, "age", True, found), ["age"])
-    assert told == "age has more out of range values than its reference with log evidence 15.0 (an alarm needs 14.5)"
+    reported = sentence(DriftChange(QUALITY, "age", True, found), ["age"])
+    assert (
+        reported == "age has more out of range values than its reference with log evidence 15.0 (an alarm needs 14.5)"
+    )
     assert sentence(DriftChange(QUALITY, "age", False, found), []) == "age is sound again"
     many = [f"c{index}" for index in range(10)]
     assert sentence(DriftChange(DRIFT, "age", False, found), many) == (

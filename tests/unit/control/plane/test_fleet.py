@@ -40,8 +40,8 @@ def test_gateways_are_seen_by_each_other_and_leave(database: Database) -> None:
         asyncio.run(member.step())
     shown = asyncio.run(second.document())
     assert (shown["asked"], shown["leader"], shown["term"]) == ("b", "a", 1)
-    told = [(one["id"], one["state"], one["leads"], one["revision"], one["serves"]) for one in shown["gateways"]]
-    assert told == [("a", "alive", True, 7, {"m": ["1"]}), ("b", "alive", False, 7, {"m": ["1"]})]
+    reported = [(one["id"], one["state"], one["leads"], one["revision"], one["serves"]) for one in shown["gateways"]]
+    assert reported == [("a", "alive", True, 7, {"m": ["1"]}), ("b", "alive", False, 7, {"m": ["1"]})]
     asyncio.run(first.stop())
     assert [one["id"] for one in asyncio.run(second.document())["gateways"]] == ["b"]
 

@@ -16,7 +16,7 @@ from penstock.telemetry.readings import Point
 from tests.counted import count_success
 
 ONE, TWO = ("m", "1"), ("m", "2")
-LEDGER = ControllerState(blocks={ONE: 1, TWO: 2})
+STATE = ControllerState(blocks={ONE: 1, TWO: 2})
 SERIES_S = 60.0
 
 
@@ -34,38 +34,38 @@ class World:
         return desired, {slot: WorkerReport(10 + slot, 5 if applied else 4, dict(statuses)) for slot in range(2)}
 
     def departed(self, *versions: str, applied: bool = True) -> Sequence[VersionKey]:
-        return list(self.counters.departed_versions(LEDGER, *self.desired(*versions, applied=applied)))
+        return list(self.counters.departed_versions(STATE, *self.desired(*versions, applied=applied)))
 
 
 def test_a_version_is_counted_over_all_slots_and_one_without_a_block_by_nothing() -> None:
     world = World()
     for slot in world.slots:
         count_success(slot.block(1), 0, 1, 10, 1, 1, 1, 1)
-    assert world.counters.totals(LEDGER, ONE).outcome_count(succeeded=True) == 2
-    assert world.counters.totals(LEDGER, ("m", "9")).outcome_count(succeeded=True) == 0
+    assert world.counters.totals(STATE, ONE).outcome_count(succeeded=True) == 2
+    assert world.counters.totals(STATE, ("m", "9")).outcome_count(succeeded=True) == 0
 
 
 def test_a_worker_that_ends_is_counted_for_the_versions_whose_calls_it_had_once() -> None:
     world = World()
     world.slots[0].block(1).set_in_flight(3)
     for _ in range(2):
-        world.counters.note_loss(LEDGER, 0, 77)
-    world.counters.note_loss(LEDGER, 1, 78)  # it had no calls in hand
+        world.counters.note_loss(STATE, 0, 77)
+    world.counters.note_loss(STATE, 1, 78)  # it had no calls in hand
     assert (world.counters.losses(ONE), world.counters.losses(TWO)) == (1, 0)
 
 
 def test_the_next_process_goes_on_with_what_this_one_kept() -> None:
     world = World()
     world.slots[0].block(1).set_in_flight(3)
-    world.counters.note_loss(LEDGER, 0, 77)
+    world.counters.note_loss(STATE, 0, 77)
     world.counters.note_restart("died")
     world.counters.note_load(ONE, succeeded=False)
     kept = json.loads(json.dumps(world.counters.out()))
     after = VersionCounters(world.slots, kept, SERIES_S, lambda: world.now)
-    after.note_loss(LEDGER, 0, 77)  # the same worker
+    after.note_loss(STATE, 0, 77)  # the same worker
     assert after.losses(ONE) == 1
-    told = [one for one in after.readings(LEDGER, [], {ONE}) if isinstance(one, Point)]
-    values = {(one.metric, one.labels): one.value for one in told}
+    reported = [one for one in after.readings(STATE, [], {ONE}) if isinstance(one, Point)]
+    values = {(one.metric, one.labels): one.value for one in reported}
     assert values[metrics.WORKER_RESTARTS, ("died",)] == 1
     assert values[metrics.MODEL_LOADS, (*ONE, "failed")] == 1
     after.retain(ControllerState(blocks={TWO: 2}))
@@ -83,18 +83,18 @@ def test_a_block_is_taken_back_once_its_version_is_gone_for_long_and_nobody_answ
     world.slots[1].block(2).set_in_flight(0)
     assert world.departed("1", applied=False) == []
     assert world.departed("1") == [TWO]
-    assert world.counters.reported_versions(LEDGER, *world.desired("1")) == {ONE}
+    assert world.counters.reported_versions(STATE, *world.desired("1")) == {ONE}
 
 
 def test_while_nothing_is_desired_yet_no_block_is_taken_back() -> None:
     world = World()
     world.now += 10 * SERIES_S
-    assert list(world.counters.departed_versions(LEDGER, Desired(), {})) == []
+    assert list(world.counters.departed_versions(STATE, Desired(), {})) == []
 
 
 def test_versions_give_their_blocks_away_at_once_only_where_none_is_left() -> None:
     world = World()
-    assert list(world.counters.reusable(LEDGER, *world.desired("1"))) == []
+    assert list(world.counters.reusable(STATE, *world.desired("1"))) == []
     full = ControllerState(blocks={ONE: 1, TWO: 2, **{("n", str(block)): block for block in range(3, BLOCKS)}})
     reusable = world.counters.reusable(full, *world.desired("1"))
     assert len(reusable) == BLOCKS - 2
@@ -106,14 +106,14 @@ def test_a_cleared_block_counts_nothing_and_what_its_version_refused_stays_with_
     world.slots[0].block(1).count_shed(0)
     count_success(world.slots[0].block(1), 0, 1, 10, 1, 1, 1, 1)
     before = _shed(world)
-    world.counters.clear(LEDGER, 1)
-    assert world.counters.totals(LEDGER, ONE).outcome_count(succeeded=True) == 0
+    world.counters.clear(STATE, 1)
+    assert world.counters.totals(STATE, ONE).outcome_count(succeeded=True) == 0
     assert (before, _shed(world)) == (1, 1)
 
 
 def _shed(world: World) -> float:
-    told = world.counters.readings(LEDGER, [], {ONE, TWO})
-    points = [one for one in told if isinstance(one, Point) and one.metric is metrics.SHED]
+    reported = world.counters.readings(STATE, [], {ONE, TWO})
+    points = [one for one in reported if isinstance(one, Point) and one.metric is metrics.SHED]
     return next(one.value for one in points if one.labels == ("m", SHED_REASONS[0]))
 
 

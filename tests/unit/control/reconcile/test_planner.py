@@ -87,8 +87,8 @@ def test_no_two_versions_ever_share_a_block(rounds: list[list[tuple[str, str]]])
         assert len(used) == len(set(used))
         assert all(1 <= block <= last for block in used)
         assert len(set(state.blocks.values())) == len(state.blocks)
-        told = sum(len(model.versions) + len(model.unavailable) for model in planned.desired.models)
-        assert told == len(set(wanted))
+        reported = sum(len(model.versions) + len(model.unavailable) for model in planned.desired.models)
+        assert reported == len(set(wanted))
 
 
 def test_the_tag_changes_with_content_configuration_and_attempt() -> None:

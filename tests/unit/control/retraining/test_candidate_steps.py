@@ -13,11 +13,11 @@ from penstock.core.desired import Desired
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.policies import policy_in
 from penstock.registry.records import AdmissionReport, Author, Content, Document, ModelRecord, VersionRecord
-from tests.unit.control.retraining.test_rules import Room
+from tests.unit.control.retraining.test_rules import Setup
 from tests.unit.control.trials import ME
 
 
-class Pushed(Room):
+class Pushed(Setup):
     """Version 2 answers by its alias, 3 was pushed after the request for training, 1 before; ``bytes`` is how large
     3 is, ``begun`` the rollouts, ``refusal`` why none can begin."""
 
@@ -26,7 +26,7 @@ class Pushed(Room):
         self.refusal = ""
         super().__init__(folder)
         self.policy = policy_in({"retraining": {"auto_rollout": {"steps": [10_000]}, **retraining}}, schedule_in)
-        self.world.crown("2")
+        self.world.promote_champion("2")
         self.act(lambda: self.rules.ask("m", {}, ME))
 
     async def begin_as_leader(self, _model: str, document: Document, by: Author) -> Document:
@@ -65,73 +65,73 @@ class Pushed(Room):
 
 
 def test_the_version_that_came_of_a_request_is_rolled_out_once(tmp_path: Path) -> None:
-    room = Pushed(tmp_path)
-    assert room.go() == [("2", "3")]
-    assert (room.begun[0]["by"], room.begun[0]["steps"]) == ("rules", [10_000])
-    assert room.go() == [("2", "3")]
-    assert room.state() == [("3", "passed")]
+    setup = Pushed(tmp_path)
+    assert setup.go() == [("2", "3")]
+    assert (setup.begun[0]["by"], setup.begun[0]["steps"]) == ("rules", [10_000])
+    assert setup.go() == [("2", "3")]
+    assert setup.state() == [("3", "passed")]
 
 
 def test_what_is_not_ready_waits(tmp_path: Path) -> None:
-    room = Pushed(tmp_path)
-    room.world.fleet.loading = {"3"}
-    assert room.go() == []
-    assert room.read == 0
-    room.world.fleet.loading = set()
-    assert room.go() == [("2", "3")]
+    setup = Pushed(tmp_path)
+    setup.world.fleet.loading = {"3"}
+    assert setup.go() == []
+    assert setup.read == 0
+    setup.world.fleet.loading = set()
+    assert setup.go() == [("2", "3")]
 
 
 def test_what_does_not_pass_its_gates_is_not_rolled_out(tmp_path: Path) -> None:
-    room = Pushed(tmp_path, gates={"max_bytes": 10})
-    room.bytes = 11
-    assert room.go() == []
-    assert room.state() == [("3", "refused")]
-    assert "io.penstock.candidate.refused.v1" in {one["type"] for one in room.world.traffic.events("m")}
+    setup = Pushed(tmp_path, gates={"max_bytes": 10})
+    setup.bytes = 11
+    assert setup.go() == []
+    assert setup.state() == [("3", "refused")]
+    assert "io.penstock.candidate.refused.v1" in {one["type"] for one in setup.world.traffic.events("m")}
 
 
 def test_an_exam_that_is_asked_for_is_not_left_out_while_a_version_is_not_served(tmp_path: Path) -> None:
-    room = Pushed(tmp_path, gates={"held_out": {"metric": "accuracy"}})
+    setup = Pushed(tmp_path, gates={"held_out": {"metric": "accuracy"}})
 
     def without_the_new_one(desired: Desired) -> Desired:
         model = desired.models[0]
         served = tuple(one for one in model.versions if one.version != "3")
         return replace(desired, models=(replace(model, versions=served),))
 
-    room.world.fleet.decorate = without_the_new_one
-    room.world.fleet.renew()
-    assert room.go() == []
-    [shown] = room.act(lambda: room.rules.candidates.to_api("m"))
+    setup.world.fleet.decorate = without_the_new_one
+    setup.world.fleet.renew()
+    assert setup.go() == []
+    [shown] = setup.act(lambda: setup.rules.candidates.to_api("m"))
     assert [one["reasons"] for one in shown["candidates"]] == [["its exam waits until versions 3 and 2 are served"]]
-    assert "io.penstock.candidate.passed.v1" not in {one["type"] for one in room.world.traffic.events("m")}
+    assert "io.penstock.candidate.passed.v1" not in {one["type"] for one in setup.world.traffic.events("m")}
 
 
 def test_a_person_agrees_first_where_the_policy_wants_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    room = Pushed(tmp_path, approval=True)
-    assert room.go() == []
-    assert room.state() == [("3", "waits_for_approval")]
+    setup = Pushed(tmp_path, approval=True)
+    assert setup.go() == []
+    assert setup.state() == [("3", "waits_for_approval")]
     assert caplog.text.count("waits for a person's approval") == 1
-    room.act(lambda: room.rules.candidates.approve("m", "3", ME))
-    assert room.go() == [("2", "3")]
+    setup.act(lambda: setup.rules.candidates.approve("m", "3", ME))
+    assert setup.go() == [("2", "3")]
 
 
 def test_a_rollout_that_cannot_begin_is_tried_again_and_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room = Pushed(tmp_path)
-    room.refusal = "another rollout is open"
-    assert room.go() == room.go() == []
+    setup = Pushed(tmp_path)
+    setup.refusal = "another rollout is open"
+    assert setup.go() == setup.go() == []
     assert caplog.text.count("another rollout is open") == 1
-    room.refusal = ""
-    assert room.go() == [("2", "3")]
+    setup.refusal = ""
+    assert setup.go() == [("2", "3")]
 
 
 def test_what_cannot_be_approved(tmp_path: Path) -> None:
-    room = Pushed(tmp_path)
+    setup = Pushed(tmp_path)
     with pytest.raises(NotFound):
-        room.act(lambda: room.rules.candidates.approve("m", "9", ME))
+        setup.act(lambda: setup.rules.candidates.approve("m", "9", ME))
     with pytest.raises(NotFound):
-        room.act(lambda: room.rules.candidates.to_api("n"))
+        setup.act(lambda: setup.rules.candidates.to_api("n"))
     (tmp_path / "other").mkdir()
-    quiet = Room(tmp_path / "other")
+    quiet = Setup(tmp_path / "other")
     with pytest.raises(Conflict):
         quiet.act(lambda: quiet.rules.candidates.approve("m", "3", ME))

@@ -23,10 +23,10 @@ from penstock.registry.stores.outbox import Outbox
 from tests.harness import PATIENCE_S
 from tests.unit.control.trials import World
 
-LATE = "2027-01-01T00:00:00+00:00"
+DELAYED = "2027-01-01T00:00:00+00:00"
 
 
-class Room:
+class Setup:
     """Candidates over a real database; ``marks`` is what each exam finds, ``tries`` what exams were told."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ class Room:
         return set()
 
     def _record(self, _: str) -> ModelRecord:
-        record = VersionRecord("m", "1", Content("sha256:0", 1, "onnx", ()), LATE, "me", report=AdmissionReport())
+        record = VersionRecord("m", "1", Content("sha256:0", 1, "onnx", ()), DELAYED, "me", report=AdmissionReport())
         return ModelRecord("m", 1, versions=dict.fromkeys(("1", "2", "3"), record))
 
     def step(self, version: str) -> Document:
@@ -90,67 +90,67 @@ class Room:
 
 
 def test_every_exam_counts_and_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room(tmp_path, monkeypatch)
-    assert room.step("2")["state"] == "refused"
-    room.open()
-    again = room.step("2")
-    assert (again["state"], again["reasons"]) == ("refused", room.step("2")["reasons"])
-    assert room.tries == [1]  # what the process before found is remembered
-    room.marks = 0.9
-    assert room.step("3")["state"] == "waits_for_approval"
-    assert room.tries == [1, 2]
-    room.open()
-    assert room.step("3")["state"] == "waits_for_approval"
-    assert room.tries == [1, 2]
+    setup = Setup(tmp_path, monkeypatch)
+    assert setup.step("2")["state"] == "refused"
+    setup.open()
+    again = setup.step("2")
+    assert (again["state"], again["reasons"]) == ("refused", setup.step("2")["reasons"])
+    assert setup.tries == [1]  # what the process before found is remembered
+    setup.marks = 0.9
+    assert setup.step("3")["state"] == "waits_for_approval"
+    assert setup.tries == [1, 2]
+    setup.open()
+    assert setup.step("3")["state"] == "waits_for_approval"
+    assert setup.tries == [1, 2]
 
 
 def test_an_exam_whose_process_ended_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room(tmp_path, monkeypatch)
-    room.marks = RuntimeError("killed half way")
-    assert room.step("2")["state"] == "waiting"
-    room.open()
-    room.marks = 0.5
-    assert room.step("2")["state"] == "refused"
-    assert room.tries == [1, 2]
+    setup = Setup(tmp_path, monkeypatch)
+    setup.marks = RuntimeError("killed half way")
+    assert setup.step("2")["state"] == "waiting"
+    setup.open()
+    setup.marks = 0.5
+    assert setup.step("2")["state"] == "refused"
+    assert setup.tries == [1, 2]
 
 
 def test_what_rules_write_meanwhile_does_not_lose_an_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room(tmp_path, monkeypatch)
-    leader = room.candidates._leader
+    setup = Setup(tmp_path, monkeypatch)
+    leader = setup.candidates._leader
     commit = leader.commit
 
-    def late(model: str, revision: int, document: Document, *more: Any, **named: Any) -> int:
+    def delayed(model: str, revision: int, document: Document, *more: Any, **keywords: Any) -> int:
         monkeypatch.setattr(leader, "commit", commit)
-        kept, now = room.outbox.rule_state(model)
+        kept, now = setup.outbox.rule_state(model)
         commit(model, now, {**kept, "requests": [5.0]})
-        return commit(model, revision, document, *more, **named)
+        return commit(model, revision, document, *more, **keywords)
 
-    monkeypatch.setattr(leader, "commit", late)
-    assert room.step("2")["state"] == "refused"
-    standing = rule_state_in(room.outbox.rule_state("m")[0])
-    assert (standing.requests, standing.exams.count) == ((5.0,), 1)
+    monkeypatch.setattr(leader, "commit", delayed)
+    assert setup.step("2")["state"] == "refused"
+    version_state = rule_state_in(setup.outbox.rule_state("m")[0])
+    assert (version_state.requests, version_state.exams.count) == ((5.0,), 1)
 
 
 def test_a_database_that_is_away_makes_it_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room(tmp_path, monkeypatch)
+    setup = Setup(tmp_path, monkeypatch)
 
     def away(*_: Any) -> None:
         raise NotReady("the database is away")
 
-    monkeypatch.setattr(room.outbox, "rule_state", away)
+    monkeypatch.setattr(setup.outbox, "rule_state", away)
     verdict = asyncio.run(
-        room.candidates._after_exam(
-            room.world.fleet.desired.models[0],
-            module.CandidateVerdict(room.policy.limits.gates, "1", 0.0),
+        setup.candidates._after_exam(
+            setup.world.fleet.desired.models[0],
+            module.CandidateVerdict(setup.policy.limits.gates, "1", 0.0),
             "2",
-            room.policy.limits.gates.held_out or pytest.fail("no exam"),
+            setup.policy.limits.gates.held_out or pytest.fail("no exam"),
         )
     )
-    assert (verdict.waits, room.tries) == (True, [])
+    assert (verdict.waits, setup.tries) == (True, [])
 
 
 def test_exams_hold_up_no_step_of_other_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, go, under_way = Room(tmp_path, monkeypatch), threading.Event(), threading.Semaphore(0)
+    setup, go, under_way = Setup(tmp_path, monkeypatch), threading.Event(), threading.Semaphore(0)
 
     def hang(*_: Any, **__: Any) -> Exam:
         under_way.release()
@@ -159,16 +159,16 @@ def test_exams_hold_up_no_step_of_other_models(tmp_path: Path, monkeypatch: pyte
 
     async def act() -> None:
         monkeypatch.setattr(module, "run_exam", hang)
-        spec, versions = room.world.fleet.desired.models[0], room._record("m").versions
+        spec, versions = setup.world.fleet.desired.models[0], setup._record("m").versions
         for version in ("2", "3"):
-            room.candidates._has_passed(spec, versions, version, "1", room.policy.limits.gates)
+            setup.candidates._has_passed(spec, versions, version, "1", setup.policy.limits.gates)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(module.EXAMS):
                 await asyncio.to_thread(under_way.acquire)
-            await room.candidates.step(spec, "1")  # both threads of exams are taken, and it needs none of them
-            assert len((await room.candidates.to_api("m"))["candidates"]) == 0
+            await setup.candidates.step(spec, "1")  # both threads of exams are taken, and it needs none of them
+            assert len((await setup.candidates.to_api("m"))["candidates"]) == 0
             go.set()
-            await asyncio.gather(*room.candidates._exams.values())
+            await asyncio.gather(*setup.candidates._exams.values())
 
     asyncio.run(act())
-    room.candidates.close()
+    setup.candidates.close()

@@ -30,7 +30,7 @@ T = TypeVar("T")
 KIND = "retraining.requested.v1"
 
 
-class Room:
+class Setup:
     """A dispatcher of one model with one sink; ``fails`` is how often writing the end of a delivery fails, ``unheard``
     how often its beginning is written and nobody hears of it. Another gateway sends all that is due when this one is
     about to make the call of the outbox named ``overtaken_at``."""
@@ -118,7 +118,7 @@ class Room:
         with self.world.database.reading() as connection:
             return float(connection.execute(sa.text("select min(due) from outbox")).scalar_one())
 
-    def told(self) -> list[Document]:
+    def reported(self) -> list[Document]:
         events = self.world.traffic.events("m")
         return [one["data"] for one in events if one["type"].endswith("delivery.failed.v1")]
 
@@ -136,52 +136,52 @@ def counted(folder: Path, *lines: str) -> SinkSpec:
 
 
 def test_a_training_that_fails_is_run_once_and_told_with_its_output(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path, "print('no rows')", "raise SystemExit(3)"))
-    room.ask("a")
+    setup = Setup(tmp_path, counted(tmp_path, "print('no rows')", "raise SystemExit(3)"))
+    setup.ask("a")
     for _ in range(3):
-        room.step()
-        room.world.clock.now += 3600
+        setup.step()
+        setup.world.clock.now += 3600
     assert runs(tmp_path) == 1
-    assert room.states() == [("dead", 1)]
-    [told] = room.told()
-    assert (told["model"], told["version"], told["rule"], told["sink"]) == ("m", "1", "r", "train")
-    assert told["reason"] == "the command ended with 3; its last output:"
-    assert told["output"] == ["no rows"]
-    assert room.outbox.deliveries("m")[0]["error"].endswith("no rows")
-    room.outbox.replay("m", Author("me", "again"))
-    room.step()
+    assert setup.states() == [("dead", 1)]
+    [reported] = setup.reported()
+    assert (reported["model"], reported["version"], reported["rule"], reported["sink"]) == ("m", "1", "r", "train")
+    assert reported["reason"] == "the command ended with 3; its last output:"
+    assert reported["output"] == ["no rows"]
+    assert setup.outbox.deliveries("m")[0]["error"].endswith("no rows")
+    setup.outbox.replay("m", Author("me", "again"))
+    setup.step()
     assert runs(tmp_path) == 2
-    assert len(room.told()) == 2
+    assert len(setup.reported()) == 2
 
 
 def test_a_training_waits_for_room_on_the_disk_however_long_it_takes(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
-    room.lacking = [OSError(errno.ENOSPC, "No space left on device")] * (MOST_ATTEMPTS + 1)
-    room.request("a")
-    while room.lacking:
-        room.step()
-        assert room.states() == [("pending", 0)]
-        assert "No space left" in room.outbox.deliveries("m")[0]["error"]
-        room.world.clock.now += PUT_OFF_S[1]
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.lacking = [OSError(errno.ENOSPC, "No space left on device")] * (MOST_ATTEMPTS + 1)
+    setup.request("a")
+    while setup.lacking:
+        setup.step()
+        assert setup.states() == [("pending", 0)]
+        assert "No space left" in setup.outbox.deliveries("m")[0]["error"]
+        setup.world.clock.now += PUT_OFF_S[1]
     assert not runs(tmp_path)
-    room.step()
+    setup.step()
     assert runs(tmp_path) == 1
-    assert room.states() == [("sent", 1)]
-    assert not room.told()
+    assert setup.states() == [("sent", 1)]
+    assert not setup.reported()
 
 
 def test_a_disk_that_stays_read_only_is_tried_ever_less_and_told_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room, due = Room(tmp_path, counted(tmp_path)), []
-    room.lacking = [OSError(errno.EROFS, "Read-only file system")] * 12
-    room.ask("a")
+    setup, due = Setup(tmp_path, counted(tmp_path)), []
+    setup.lacking = [OSError(errno.EROFS, "Read-only file system")] * 12
+    setup.ask("a")
     with caplog.at_level(logging.INFO):
-        while room.lacking:
-            room.step()
-            due.append(room.due() - room.world.clock.now)
-            room.world.clock.now += PUT_OFF_S[1]
-        room.step()
+        while setup.lacking:
+            setup.step()
+            due.append(setup.due() - setup.world.clock.now)
+            setup.world.clock.now += PUT_OFF_S[1]
+        setup.step()
     assert runs(tmp_path) == 1
     for failures, pause in enumerate(due):
         whole = min(PUT_OFF_S[1], PUT_OFF_S[0] * 2**failures)
@@ -196,14 +196,14 @@ def test_a_disk_that_stays_read_only_is_tried_ever_less_and_told_of_once(
 def test_a_sink_that_is_away_is_told_of_once_and_each_event_that_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room = Room(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
+    setup = Setup(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
     for key in "ab":
-        room.ask(key)
+        setup.ask(key)
     with caplog.at_level(logging.INFO):
         for _ in range(2 * MOST_ATTEMPTS):
-            room.step()
-            room.world.clock.now += 3600
-    assert [state for state, _ in room.states()] == ["dead", "dead"]
+            setup.step()
+            setup.world.clock.now += 3600
+    assert [state for state, _ in setup.states()] == ["dead", "dead"]
     lines = [record.getMessage() for record in caplog.records if "sink train" in record.getMessage()]
     assert [("given up" in line, "does not have" in line) for line in lines] == [
         (False, True),
@@ -213,132 +213,132 @@ def test_a_sink_that_is_away_is_told_of_once_and_each_event_that_is_given_up(
 
 
 def test_what_is_remembered_of_a_sink_goes_with_it(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
-    room.lacking = [OSError(errno.EROFS, "Read-only file system")]
-    room.ask("a")
-    room.step()
-    assert room.dispatcher._not_started == {("m", "train"): 1}
-    room.sinks.clear()
-    room.step()
-    assert room.dispatcher._not_started == {}
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.lacking = [OSError(errno.EROFS, "Read-only file system")]
+    setup.ask("a")
+    setup.step()
+    assert setup.dispatcher._not_started == {("m", "train"): 1}
+    setup.sinks.clear()
+    setup.step()
+    assert setup.dispatcher._not_started == {}
 
 
 def test_a_training_that_could_not_be_started_runs_once_there_is_room(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
-    room.ask("a")
-    [delivery] = room.outbox.due()
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.ask("a")
+    [delivery] = setup.outbox.due()
     event = tmp_path / "retraining" / delivery.event["id"] / "event.json"
     event.parent.mkdir(parents=True)
     event.symlink_to("/dev/full")
-    room.step()
-    assert room.states() == [("pending", 0)]
+    setup.step()
+    assert setup.states() == [("pending", 0)]
     event.unlink()
-    room.world.clock.now += 60
-    room.step()
+    setup.world.clock.now += 60
+    setup.step()
     assert runs(tmp_path) == 1
-    assert room.states() == [("sent", 1)]
+    assert setup.states() == [("sent", 1)]
 
 
 def test_an_event_without_data_is_given_up_as_others_are(tmp_path: Path) -> None:
-    room = Room(tmp_path, command("raise SystemExit(3)"))
-    room.ask("a")
-    with room.world.database.writing() as connection:
+    setup = Setup(tmp_path, command("raise SystemExit(3)"))
+    setup.ask("a")
+    with setup.world.database.writing() as connection:
         connection.execute(sa.text("update events set data = 'null'"))
-    room.step()
-    assert room.states() == [("dead", 1)]
-    [told] = room.told()
-    assert (told["model"], told["version"]) == ("m", None)
+    setup.step()
+    assert setup.states() == [("dead", 1)]
+    [reported] = setup.reported()
+    assert (reported["model"], reported["version"]) == ("m", None)
 
 
 def test_a_request_whose_training_failed_is_over_until_it_is_run_again(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
-    room.request("a")
-    room.step()
-    assert room.under_way() is None
-    room.outbox.replay("m", Author("me", "again"))
-    assert room.under_way() is not None
-    room.step()
-    assert (runs(tmp_path), room.under_way()) == (2, None)
-    room.request("b")
-    room.sinks = {"train": counted(tmp_path)}
-    room.step()
-    assert room.under_way() is not None  # it ended well: its version is awaited
+    setup = Setup(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
+    setup.request("a")
+    setup.step()
+    assert setup.under_way() is None
+    setup.outbox.replay("m", Author("me", "again"))
+    assert setup.under_way() is not None
+    setup.step()
+    assert (runs(tmp_path), setup.under_way()) == (2, None)
+    setup.request("b")
+    setup.sinks = {"train": counted(tmp_path)}
+    setup.step()
+    assert setup.under_way() is not None  # it ended well: its version is awaited
 
 
 def test_a_request_goes_on_while_another_training_may_bring_a_version(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
-    room.sinks["other"] = counted(tmp_path)
-    room.request("a", "train", "other")
-    room.step()
-    assert (sorted(state for state, _ in room.states()), runs(tmp_path)) == (["dead", "sent"], 2)
-    assert room.under_way() is not None
-    room.sinks["other"] = room.sinks["train"]
-    room.request("b", "train", "other")
-    room.step()
-    assert room.under_way() is None
+    setup = Setup(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
+    setup.sinks["other"] = counted(tmp_path)
+    setup.request("a", "train", "other")
+    setup.step()
+    assert (sorted(state for state, _ in setup.states()), runs(tmp_path)) == (["dead", "sent"], 2)
+    assert setup.under_way() is not None
+    setup.sinks["other"] = setup.sinks["train"]
+    setup.request("b", "train", "other")
+    setup.step()
+    assert setup.under_way() is None
 
 
 def test_the_failed_training_of_an_older_request_ends_no_newer_one(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
-    room.request("a")
-    [older] = room.outbox.due()
-    room.request("b")
-    room.outbox.mark_dead(older, "it failed", TrialEvent("delivery.failed.v1", "models/m", "1", {}), [])
-    assert room.under_way() is not None
+    setup = Setup(tmp_path, counted(tmp_path, "raise SystemExit(3)"))
+    setup.request("a")
+    [older] = setup.outbox.due()
+    setup.request("b")
+    setup.outbox.mark_dead(older, "it failed", TrialEvent("delivery.failed.v1", "models/m", "1", {}), [])
+    assert setup.under_way() is not None
 
 
 def test_a_training_that_a_gateway_left_unfinished_is_not_run_by_the_next(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
-    room.ask("a")
-    room.outbox.begin(room.outbox.due()[0])  # and then the gateway ended
-    room.open()
-    room.step()
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.ask("a")
+    setup.outbox.begin(setup.outbox.due()[0])  # and then the gateway ended
+    setup.open()
+    setup.step()
     assert runs(tmp_path) == 0
-    assert room.states() == [("dead", 2)]
-    assert "before it was done" in room.told()[0]["reason"]
+    assert setup.states() == [("dead", 2)]
+    assert "before it was done" in setup.reported()[0]["reason"]
 
 
 def test_events_come_in_order_and_each_once(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
+    setup = Setup(tmp_path, counted(tmp_path))
     for key in "abc":
-        room.ask(key)
-    room.step()
-    assert (runs(tmp_path), room.states()) == (3, [("sent", 1)] * 3)
+        setup.ask(key)
+    setup.step()
+    assert (runs(tmp_path), setup.states()) == (3, [("sent", 1)] * 3)
 
 
 def test_what_became_of_a_delivery_is_written_as_soon_as_the_database_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WRITE_AGAIN_S", (0.0, 0.0))
-    room = Room(tmp_path, counted(tmp_path))
-    room.ask("a")
-    room.fails = 3
-    room.step()
-    assert (runs(tmp_path), room.states(), room.fails) == (1, [("sent", 1)], 0)
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.ask("a")
+    setup.fails = 3
+    setup.step()
+    assert (runs(tmp_path), setup.states(), setup.fails) == (1, [("sent", 1)], 0)
 
 
 def test_a_command_whose_beginning_was_not_answered_runs_once(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
-    room.ask("a")
-    room.lead()
-    room.unheard = 2
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.ask("a")
+    setup.lead()
+    setup.unheard = 2
     for _ in range(2):
-        room.step()
-        assert (runs(tmp_path), room.states()) == (0, [("pending", 1)])
-    room.step()
-    assert (runs(tmp_path), room.states(), room.told()) == (1, [("sent", 1)], [])
+        setup.step()
+        assert (runs(tmp_path), setup.states()) == (0, [("pending", 1)])
+    setup.step()
+    assert (runs(tmp_path), setup.states(), setup.reported()) == (1, [("sent", 1)], [])
 
 
 def test_a_command_whose_beginning_was_not_answered_is_left_alone_in_a_later_term(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
-    room.ask("a")
-    room.lead()
-    room.unheard = 1
-    room.step()
-    room.lead()  # another gateway may have begun it, and run it, in the term between
-    room.step()
-    assert (runs(tmp_path), [state for state, _ in room.states()]) == (0, ["dead"])
-    assert "led no more" in room.told()[0]["reason"]
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.ask("a")
+    setup.lead()
+    setup.unheard = 1
+    setup.step()
+    setup.lead()  # another gateway may have begun it, and run it, in the term between
+    setup.step()
+    assert (runs(tmp_path), [state for state, _ in setup.states()]) == (0, ["dead"])
+    assert "led no more" in setup.reported()[0]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -351,15 +351,15 @@ def test_a_command_whose_beginning_was_not_answered_is_left_alone_in_a_later_ter
     ],
 )
 def test_a_command_runs_once_whenever_another_gateway_takes_over(
-    tmp_path: Path, at: str, fails: bool, state: str, told: int
+    tmp_path: Path, at: str, fails: bool, state: str, reported: int
 ) -> None:
-    room = Room(tmp_path, counted(tmp_path, f"raise SystemExit({int(fails)})"))
-    room.ask("a")
-    room.overtaken_at = at
+    setup = Setup(tmp_path, counted(tmp_path, f"raise SystemExit({int(fails)})"))
+    setup.ask("a")
+    setup.overtaken_at = at
     for _ in range(3):
-        room.step()
-    assert (room.overtaken_at, runs(tmp_path), len(room.told())) == ("", 1, told)
-    assert [one for one, _ in room.states()] == [state]
+        setup.step()
+    assert (setup.overtaken_at, runs(tmp_path), len(setup.reported())) == ("", 1, reported)
+    assert [one for one, _ in setup.states()] == [state]
 
 
 @pytest.mark.parametrize(
@@ -368,24 +368,24 @@ def test_a_command_runs_once_whenever_another_gateway_takes_over(
 def test_what_another_gateway_sent_stays_sent(tmp_path: Path, at: str, statuses: list[int]) -> None:
     with receiving() as hook:
         hook.answers = [(status, {}) for status in statuses]
-        room = Room(tmp_path, SinkSpec("webhook", {"url": hook.url}))
-        room.ask("a")
-        room.overtaken_at = at
+        setup = Setup(tmp_path, SinkSpec("webhook", {"url": hook.url}))
+        setup.ask("a")
+        setup.overtaken_at = at
         for _ in range(3):
-            room.step()
-            room.world.clock.now += 3600
-        assert (room.overtaken_at, room.states(), room.told()) == ("", [("sent", 1)], [])
+            setup.step()
+            setup.world.clock.now += 3600
+        assert (setup.overtaken_at, setup.states(), setup.reported()) == ("", [("sent", 1)], [])
         assert len({one["id"] for one in hook.events()}) == 1
 
 
 def test_a_message_is_tried_again_until_it_is_given_up(tmp_path: Path) -> None:
-    room = Room(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
-    room.ask("a")
+    setup = Setup(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
+    setup.ask("a")
     for _ in range(MOST_ATTEMPTS + 2):
-        room.step()
-        room.world.clock.now += 3600
-    assert room.states() == [("dead", MOST_ATTEMPTS)]
-    assert room.told()[0]["kind"] == "webhook"
+        setup.step()
+        setup.world.clock.now += 3600
+    assert setup.states() == [("dead", MOST_ATTEMPTS)]
+    assert setup.reported()[0]["kind"] == "webhook"
 
 
 class Hanging:
@@ -413,38 +413,38 @@ def test_calls_that_hang_beyond_their_deadline_take_the_places_of_one_sink_only(
     tmp_path: Path, hanging: Hanging
 ) -> None:
     with receiving() as hook:
-        room = Room(tmp_path, SinkSpec("hanging", {}))
-        room.ask("a")
-        taken = room.step_until_taken(hanging)
+        setup = Setup(tmp_path, SinkSpec("hanging", {}))
+        setup.ask("a")
+        taken = setup.step_until_taken(hanging)
         for _ in range(3):
-            room.step()
-            room.world.clock.now += 3600
-        assert (hanging.begun, room.states()) == (AT_ONE_SINK, [("pending", taken)])
-        room.sinks["hook"] = SinkSpec("webhook", {"url": hook.url})
-        room.request("b", "hook")
-        room.step()
+            setup.step()
+            setup.world.clock.now += 3600
+        assert (hanging.begun, setup.states()) == (AT_ONE_SINK, [("pending", taken)])
+        setup.sinks["hook"] = SinkSpec("webhook", {"url": hook.url})
+        setup.request("b", "hook")
+        setup.step()
         assert len(hook.events()) == 1
         hanging.go.set()
-        room.dispatcher.close()  # waits for calls under way
-        room.open()
-        room.step()
-        assert room.states().count(("sent", taken + 1)) == 1
+        setup.dispatcher.close()  # waits for calls under way
+        setup.open()
+        setup.step()
+        assert setup.states().count(("sent", taken + 1)) == 1
 
 
 def test_a_sink_that_answers_again_has_its_places_back(tmp_path: Path, hanging: Hanging) -> None:
-    room = Room(tmp_path, SinkSpec("hanging", {}))
-    room.ask("a")
-    taken = room.step_until_taken(hanging)
+    setup = Setup(tmp_path, SinkSpec("hanging", {}))
+    setup.ask("a")
+    taken = setup.step_until_taken(hanging)
     hanging.go.set()
-    asyncio.run(reached(lambda: all(job.returned for _, job in room.dispatcher._overdue)))
-    room.step()
-    assert room.states() == [("sent", taken + 1)]
+    asyncio.run(reached(lambda: all(job.returned for _, job in setup.dispatcher._overdue)))
+    setup.step()
+    assert setup.states() == [("sent", taken + 1)]
 
 
 def test_a_sink_that_the_policy_no_longer_has_gets_nothing(tmp_path: Path) -> None:
-    room = Room(tmp_path, counted(tmp_path))
-    room.ask("a")
-    room.sinks.clear()
-    room.step()
-    assert room.states() == [("dead", 1)]
-    assert room.told()[0]["kind"] is None
+    setup = Setup(tmp_path, counted(tmp_path))
+    setup.ask("a")
+    setup.sinks.clear()
+    setup.step()
+    assert setup.states() == [("dead", 1)]
+    assert setup.reported()[0]["kind"] is None

@@ -44,20 +44,20 @@ class Tally:
 class Fleet:
     """Gateways of which the first, "a", leads; while it waits the others do a step."""
 
-    def __init__(self, room: Path, database: Database) -> None:
-        self._room, self._database = room, database
-        self.blobs = FolderBlobs(room / "blobs")
+    def __init__(self, workspace: Path, database: Database) -> None:
+        self._workspace, self._database = workspace, database
+        self.blobs = FolderBlobs(workspace / "blobs")
         self.requests, self.gateways = RowRequestStore(database), GatewayStore(database)
         self.members: dict[str, RowAnswers] = {}
         self.pauses = 0
         self.meanwhile: Callable[[], None] = self.step
-        rows = FleetRows(self.requests, self.gateways, lambda: self.blobs, "a", room / "a", self._pause)
-        self.source = RowSource(room / "a", rows)
+        rows = FleetRows(self.requests, self.gateways, lambda: self.blobs, "a", workspace / "a", self._pause)
+        self.source = RowSource(workspace / "a", rows)
         self.join("a")
 
     def join(self, name: str, blobs: FolderBlobs | None = None) -> RowAnswers:
-        home, shared = self._room / name, blobs or self.blobs
-        member = RowAnswers(self.requests, lambda: shared, name, home, self._room / "blobs" / "incoming")
+        home, shared = self._workspace / name, blobs or self.blobs
+        member = RowAnswers(self.requests, lambda: shared, name, home, self._workspace / "blobs" / "incoming")
         self.gateways.beat(GatewayDescription(name, "host", "1", 0.0, 0, {}, home_name(home)))
         self.members[name] = member
         return member
@@ -78,22 +78,22 @@ class Fleet:
 
     def keep(self, name: str, *ids: str, label: float | None = None) -> None:
         """Let a gateway capture these requests, of one row each."""
-        home, folder = self._room / name, self._room / name / CAPTURES
+        home, folder = self._workspace / name, self._workspace / name / CAPTURES
         writer = CaptureWriter(folder, TARGET, (Columns((), True), Columns((), True)), ())
         answers = AnswerWriter(home / ANSWERS, *TARGET)
         for one in ids:
             x, y = Tensor("x", "FP32", np.full((1, 2), len(one), np.float32)), np.array([[0.25, 0.75]], np.float32)
             outputs = [Tensor("y", "FP32", y)]
             writer.write([AnsweredRequest(one, "split", [x], outputs)], Tally())
-            told = answers_of(outputs)
-            assert told is not None
-            answers.add([one], [1], told)
+            reported = answers_of(outputs)
+            assert reported is not None
+            answers.add([one], [1], reported)
         writer.close()
         if label is not None:
             AnswerStore(home / ANSWERS).take("m", [Feedback(one, label) for one in ids], 1e9, 1e12)
 
     def table(self, share: float = 0.0) -> tuple[list[str], Any]:
-        file = self._room / "rows.parquet"
+        file = self._workspace / "rows.parquet"
         gathered = self.source.table(RowSelection(*TARGET, share), file)
         return (parquet.read_table(file).column("id").to_pylist() if gathered.rows else []), gathered
 
@@ -129,13 +129,13 @@ def test_rows_of_all_come_gateway_by_gateway_and_nothing_is_left(fleet: Fleet) -
     assert fleet.requests.open("b") == ([], set())
     fleet.step()
     assert fleet.leftovers() == []
-    assert [one for one in fleet._room.iterdir() if is_scratch(one.name)] == []
+    assert [one for one in fleet._workspace.iterdir() if is_scratch(one.name)] == []
 
 
 def test_rows_of_a_fleet_without_any_are_no_file(fleet: Fleet) -> None:
     fleet.join("b")
     assert fleet.table()[0] == []
-    assert not (fleet._room / "rows.parquet").exists()
+    assert not (fleet._workspace / "rows.parquet").exists()
 
 
 def test_labels_come_along_and_held_out_rows_stay_apart(fleet: Fleet) -> None:
@@ -144,7 +144,7 @@ def test_labels_come_along_and_held_out_rows_stay_apart(fleet: Fleet) -> None:
     for name in "ab":
         fleet.keep(name, *ids[name], label=1.0)
     trained, _ = fleet.table(0.5)
-    assert set(parquet.read_table(fleet._room / "rows.parquet").column("label").to_pylist()) == {1.0}
+    assert set(parquet.read_table(fleet._workspace / "rows.parquet").column("label").to_pylist()) == {1.0}
     found, gathered = fleet.source.labelled(RowSelection(*TARGET, 0.5, for_exam=True))
     assert found is not None
     assert gathered.rows == len(found.labels) == 40 - len(trained)

@@ -19,7 +19,7 @@ CLASSES = np.asarray(zoo.weights(FEATURES, 3, scale=2.0))
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VersionSpec]:
-    room = tmp_path_factory.mktemp("graphs")
+    workspace = tmp_path_factory.mktemp("graphs")
     graphs = {
         "good": scorer(),
         "turned": scorer(-1.0),
@@ -28,8 +28,8 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, VersionSpec]
         "fixed": zoo.affine(1.0, 0.0, (2, FEATURES)),
     }
     for name, graph in graphs.items():
-        zoo.save(graph, room / f"{name}.onnx")
-    return {name: VersionSpec(name, str(room / f"{name}.onnx")) for name in graphs}
+        zoo.save(graph, workspace / f"{name}.onnx")
+    return {name: VersionSpec(name, str(workspace / f"{name}.onnx")) for name in graphs}
 
 
 def rows(number: int = 300, **shift: float) -> LabelledRows:

@@ -23,7 +23,7 @@ from tests.unit.control.trials import ME, World
 DRIFTING = {"name": "x", "state": "drift", "psi": 1.0, "since": 1.0, "psi_threshold": 0.1, "rows": 9, "moved": []}
 
 
-class Room:
+class Setup:
     """The rules of a model of three versions; ``drifts`` is what the monitor says of those that answer."""
 
     can_judge = True
@@ -82,27 +82,27 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(tmp_path)
+def setup(tmp_path: Path) -> Setup:
+    return Setup(tmp_path)
 
 
-def test_a_rule_asks_once_and_the_request_is_under_way(room: Room) -> None:
-    asked = room.step()
+def test_a_rule_asks_once_and_the_request_is_under_way(setup: Setup) -> None:
+    asked = setup.step()
     assert asked.in_flight is not None
     assert asked.in_flight.version == "3"
-    assert asked.in_flight.event == room.world.traffic.events("m")[0]["id"]
-    assert room.step(60).in_flight == asked.in_flight
-    kinds = [one["type"].removeprefix("io.penstock.") for one in room.world.traffic.events("m")]
+    assert asked.in_flight.event == setup.world.traffic.events("m")[0]["id"]
+    assert setup.step(60).in_flight == asked.in_flight
+    kinds = [one["type"].removeprefix("io.penstock.") for one in setup.world.traffic.events("m")]
     assert kinds == ["retraining.requested.v1"]
-    assert Point(metrics.RETRAINING_REQUESTS, ("m", "r", RuleOutcome.REQUESTED), 1) in list(room.rules.readings())
+    assert Point(metrics.RETRAINING_REQUESTS, ("m", "r", RuleOutcome.REQUESTED), 1) in list(setup.rules.readings())
 
 
 @pytest.mark.parametrize(("retraining", "pinned"), [({"auto_rollout": {}}, "3"), ({"approval": True}, "3"), ({}, None)])
-@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("manually", [False, True])
 def test_a_version_that_is_decided_on_does_not_answer_when_it_is_pushed(
-    room: Room, retraining: Document, pinned: str | None, by_hand: bool
+    setup: Setup, retraining: Document, pinned: str | None, manually: bool
 ) -> None:
-    room.policy = policy_in(
+    setup.policy = policy_in(
         {
             "triggers": [{"name": "r", "when": {"drift": {}}, "send": ["log"]}],
             "sinks": {"log": {"file": {"path": "events.jsonl"}}},
@@ -110,46 +110,46 @@ def test_a_version_that_is_decided_on_does_not_answer_when_it_is_pushed(
         },
         schedule_in,
     )
-    if by_hand:
-        room.act(lambda: room.rules.ask("m", {}, ME))
+    if manually:
+        setup.act(lambda: setup.rules.ask("m", {}, ME))
     else:
-        room.step()
-    champion = room.world.store.model("m").aliases.get(CHAMPION)
+        setup.step()
+    champion = setup.world.store.model("m").aliases.get(CHAMPION)
     assert (champion.version if champion else None) == pinned
 
 
-def test_whoever_decides_who_answers_already_still_does(room: Room) -> None:
-    room.world.crown("2")
-    room.step()
-    assert room.world.store.model("m").aliases[CHAMPION].version == "2"
+def test_whoever_decides_who_answers_already_still_does(setup: Setup) -> None:
+    setup.world.promote_champion("2")
+    setup.step()
+    assert setup.world.store.model("m").aliases[CHAMPION].version == "2"
 
 
-def test_a_restart_of_workers_leaves_the_request_and_its_approvals(room: Room) -> None:
-    asked = room.step().in_flight
-    room.act(lambda: room.rules.candidates.approve("m", "2", ME))
+def test_a_restart_of_workers_leaves_the_request_and_its_approvals(setup: Setup) -> None:
+    asked = setup.step().in_flight
+    setup.act(lambda: setup.rules.candidates.approve("m", "2", ME))
     for loading, ill in (({"3"}, set()), (set(), {"3"}), ({"1", "2", "3"}, set()), ({"3"}, {"2"}), (set(), set())):
-        room.world.fleet.loading, room.world.fleet.ill = loading, ill
-        after = room.step()
+        setup.world.fleet.loading, setup.world.fleet.ill = loading, ill
+        after = setup.step()
         assert (after.in_flight, after.approved) == (asked, ("2",)), (loading, ill)
 
 
-def test_a_takeover_leaves_the_request_and_its_approvals(room: Room) -> None:
-    asked = room.step().in_flight
-    room.act(lambda: room.rules.candidates.approve("m", "2", ME))
-    room.open()
-    room.world.fleet.loading = {"1", "2", "3"}
-    after = room.step()
+def test_a_takeover_leaves_the_request_and_its_approvals(setup: Setup) -> None:
+    asked = setup.step().in_flight
+    setup.act(lambda: setup.rules.candidates.approve("m", "2", ME))
+    setup.open()
+    setup.world.fleet.loading = {"1", "2", "3"}
+    after = setup.step()
     assert (after.in_flight, after.approved) == (asked, ("2",))
 
 
-def test_a_request_ends_when_another_version_is_to_answer_and_does(room: Room) -> None:
-    room.step()
-    room.drifts = False
-    room.world.crown("2")
-    room.world.fleet.loading = {"2"}
-    assert room.step().in_flight is not None
-    room.world.fleet.loading = set()
-    assert room.step().in_flight is None
+def test_a_request_ends_when_another_version_is_to_answer_and_does(setup: Setup) -> None:
+    setup.step()
+    setup.drifts = False
+    setup.world.promote_champion("2")
+    setup.world.fleet.loading = {"2"}
+    assert setup.step().in_flight is not None
+    setup.world.fleet.loading = set()
+    assert setup.step().in_flight is None
 
 
 BURNING = policy_in(
@@ -162,47 +162,49 @@ BURNING = policy_in(
 
 
 @pytest.mark.parametrize("takeovers", [(), (15,), range(30)])
-def test_a_burn_rate_asks_when_both_windows_burn_whoever_leads_meanwhile(room: Room, takeovers: Container[int]) -> None:
-    room.drifts, room.policy = False, BURNING
+def test_a_burn_rate_asks_when_both_windows_burn_whoever_leads_meanwhile(
+    setup: Setup, takeovers: Container[int]
+) -> None:
+    setup.drifts, setup.policy = False, BURNING
     answered = failed = 0
     for _ in range(60):  # all is well, then a fifth of all requests fails
         answered += 100
-        room.requests = {"answered": answered, "failed": failed, "slow": 0}
-        assert room.step(10).in_flight is None
+        setup.requests = {"answered": answered, "failed": failed, "slow": 0}
+        assert setup.step(10).in_flight is None
     steps = 0
-    while room.step(10).in_flight is None:
+    while setup.step(10).in_flight is None:
         answered, failed, steps = answered + 100, failed + 20, steps + 1
-        room.requests = {"answered": answered, "failed": failed, "slow": 0}
+        setup.requests = {"answered": answered, "failed": failed, "slow": 0}
         if steps in takeovers:
-            room.open()
+            setup.open()
         assert steps < 60
     assert steps == 30  # half of the long window at twice the rate
-    [event] = room.world.traffic.events("m")
+    [event] = setup.world.traffic.events("m")
     assert event["data"]["conditions"][0]["statistic"] == "burn rate of error_ratio"
 
 
-def test_what_burn_rates_look_back_on_is_bounded_and_of_one_version(room: Room) -> None:
-    room.drifts, room.policy = False, BURNING
+def test_what_burn_rates_look_back_on_is_bounded_and_of_one_version(setup: Setup) -> None:
+    setup.drifts, setup.policy = False, BURNING
     for _ in range(200):
-        room.step(10)
-    assert len(room.outbox.requests_over_time(("m", "3"), 0.0)) <= 103  # the window, in steps of 6 s
-    room.world.crown("2")
-    room.step(10)
-    assert not room.outbox.requests_over_time(("m", "3"), 0.0)
-    assert len(room.outbox.requests_over_time(("m", "2"), 0.0)) == 1
+        setup.step(10)
+    assert len(setup.outbox.requests_over_time(("m", "3"), 0.0)) <= 103  # the window, in steps of 6 s
+    setup.world.promote_champion("2")
+    setup.step(10)
+    assert not setup.outbox.requests_over_time(("m", "3"), 0.0)
+    assert len(setup.outbox.requests_over_time(("m", "2"), 0.0)) == 1
 
 
-def test_people_ask_whatever_the_rules_say(room: Room) -> None:
-    room.drifts = False
-    [told] = room.act(lambda: room.rules.ask("m", {}, Author("me", "a new season")))
-    assert (told["version"], told["sinks"]) == ("3", ["log"])
-    [event] = room.world.traffic.events("m")
+def test_people_ask_whatever_the_rules_say(setup: Setup) -> None:
+    setup.drifts = False
+    [reported] = setup.act(lambda: setup.rules.ask("m", {}, Author("me", "a new season")))
+    assert (reported["version"], reported["sinks"]) == ("3", ["log"])
+    [event] = setup.world.traffic.events("m")
     assert (event["data"]["rule"], event["data"]["reason"]) == (MANUAL, "a new season")
-    assert room.kept().in_flight is not None
+    assert setup.kept().in_flight is not None
     for model, document, fault in (
         ("m", {"moon": 1}, InvalidInput),
         ("m", {"version": "9"}, NotFound),
         ("n", {}, NotFound),
     ):
         with pytest.raises(fault):
-            room.act(lambda model=model, document=document: room.rules.ask(model, document, ME))
+            setup.act(lambda model=model, document=document: setup.rules.ask(model, document, ME))

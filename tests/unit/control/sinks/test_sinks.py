@@ -64,8 +64,8 @@ def test_a_webhook_is_a_cloudevent_and_signed(hook: Receiver, around: SinkContex
     sent("webhook", around, url=hook.url, mode="binary")
     _, headers, body = hook.got[1]
     assert json.loads(body) == EVENT["data"]
-    told = {key.removeprefix("ce-"): value for key, value in headers.items() if key.startswith("ce-")}
-    assert told == {key: str(value) for key, value in EVENT.items() if key not in ("data", "datacontenttype")}
+    reported = {key.removeprefix("ce-"): value for key, value in headers.items() if key.startswith("ce-")}
+    assert reported == {key: str(value) for key, value in EVENT.items() if key not in ("data", "datacontenttype")}
 
 
 def test_airflow_is_asked_by_a_run_id_that_tells_repeats(hook: Receiver, around: SinkContext) -> None:
@@ -114,9 +114,9 @@ def test_refusals(
     hook: Receiver, around: SinkContext, answer: tuple[int, dict[str, str]], after_s: float, final: bool
 ) -> None:
     hook.answers = [answer]
-    with pytest.raises(SinkFault, match=str(answer[0])) as told:
+    with pytest.raises(SinkFault, match=str(answer[0])) as reported:
         sent("webhook", around, url=hook.url)
-    assert (told.value.after_s, told.value.final) == (after_s, final)
+    assert (reported.value.after_s, reported.value.final) == (after_s, final)
     assert hook.got == []  # nobody was redirected to
 
 
@@ -137,13 +137,13 @@ def test_a_file_gets_a_line_for_each(around: SinkContext) -> None:
 
 
 def test_a_line_that_is_cut_short_spoils_no_other(around: SinkContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, write, room = around.home / "all.jsonl", os.write, [7]
+    path, write, workspace = around.home / "all.jsonl", os.write, [7]
     path.write_text('{"torn": ')  # by a process that ended
 
     def short(file: int, data: bytes) -> int:
-        if not room[0]:
+        if not workspace[0]:
             raise OSError(errno.ENOSPC, "No space left on device")
-        taken, room[0] = data[: room[0]], max(0, room[0] - len(data))
+        taken, workspace[0] = data[: workspace[0]], max(0, workspace[0] - len(data))
         return write(file, taken)
 
     with monkeypatch.context() as full:
@@ -162,12 +162,12 @@ def test_a_gateway_that_others_reach_leaves_its_home_alone(tmp_path: Path, path:
     (tmp_path / "elsewhere").write_text("")
     reached = SinkContext(tmp_path / "home", trusted=False)
     for kind, values in (("file", {"path": path}), ("webhook", {"url": "http://127.0.0.1:1", "secret_file": path})):
-        with pytest.raises(SinkFault, match="out of the gateway's home") as told:
+        with pytest.raises(SinkFault, match="out of the gateway's home") as reported:
             sent(kind, reached, **values)
-        assert told.value.final
-    with pytest.raises(SinkFault, match="commands are run only") as told:
+        assert reported.value.final
+    with pytest.raises(SinkFault, match="commands are run only") as reported:
         sent("command", reached, argv=["true"])
-    assert told.value.final
+    assert reported.value.final
     sent("file", reached, path="inside.jsonl")
 
 
@@ -180,9 +180,9 @@ def test_a_command_gets_the_event_and_its_output_is_kept(around: SinkContext) ->
 
 
 def test_a_command_that_cannot_be_run_is_not_tried_again(around: SinkContext) -> None:
-    with pytest.raises(SinkFault, match="cannot be run: No such file") as told:
+    with pytest.raises(SinkFault, match="cannot be run: No such file") as reported:
         sent("command", around, argv=["/nothing/here"])
-    assert told.value.final
+    assert reported.value.final
 
 
 def test_a_command_is_started_or_not_whatever_descriptors_there_are(around: SinkContext) -> None:
@@ -219,11 +219,11 @@ def test_a_command_that_is_done_stays_done_where_its_output_cannot_be_kept(aroun
 
 def test_a_command_that_fails_is_told_with_its_last_lines(around: SinkContext) -> None:
     script = "print('\\n'.join(f'line {n}' for n in range(100))); raise SystemExit(3)"
-    with pytest.raises(SinkFault, match="the command ended with 3; its last output:") as told:
+    with pytest.raises(SinkFault, match="the command ended with 3; its last output:") as reported:
         sent("command", around, argv=[sys.executable, "-c", script])
-    assert told.value.output.splitlines() == [f"line {number}" for number in range(80, 100)]
-    assert str(told.value).endswith("line 99")
-    assert told.value.final
+    assert reported.value.output.splitlines() == [f"line {number}" for number in range(80, 100)]
+    assert str(reported.value).endswith("line 99")
+    assert reported.value.final
     with pytest.raises(SinkFault, match="ended with 4, without output"):
         sent("command", around, argv=[sys.executable, "-c", "raise SystemExit(4)"])
 
@@ -277,9 +277,9 @@ def test_a_command_that_closes_its_output_is_waited_for(around: SinkContext) -> 
 
 def test_an_output_that_is_no_text_is_told_as_one(around: SinkContext) -> None:
     script = r"import os; os.write(1, b'a\0b\xff\n'); raise SystemExit(3)"
-    with pytest.raises(SinkFault) as told:
+    with pytest.raises(SinkFault) as reported:
         sent("command", around, argv=[sys.executable, "-c", script])
-    assert told.value.output == "a\ufffdb\ufffd"
+    assert reported.value.output == "a\ufffdb\ufffd"
 
 
 @pytest.mark.parametrize("chunks", [[b"abc"], [b"0123456789"] * 3, [b"x" * 1000, b"the end"], [b"y"] * 100])

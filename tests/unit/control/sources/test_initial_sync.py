@@ -13,7 +13,7 @@ from penstock.control.sources.initial_sync import PATIENCE_S, InitialSync
 from penstock.core.errors import InvalidInput, NotReady
 
 HERE = SourceModel("m", {"1": MaterializedVersion("/m/1", "a")})
-LATE = [SourceModel("m", {}, {"1": ARRIVING}), SourceModel("m", {}, {"1": BEING_EXAMINED})]
+DELAYED = [SourceModel("m", {}, {"1": ARRIVING}), SourceModel("m", {}, {"1": BEING_EXAMINED})]
 
 
 class Script:
@@ -46,7 +46,7 @@ def test_a_source_that_cannot_offer_anything_is_told(fault: Exception) -> None:
 
 def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCaptureFixture) -> None:
     away = [NoModelsYet("it cannot be reached", f"it cannot be reached: attempt {number}") for number in range(3)]
-    first = InitialSync(Script(*away, RuntimeError("a bug"), RuntimeError("a bug"), [LATE[0]], [LATE[1]], [HERE]))
+    first = InitialSync(Script(*away, RuntimeError("a bug"), RuntimeError("a bug"), [DELAYED[0]], [DELAYED[1]], [HERE]))
 
     async def run() -> None:
         assert await first.at_start() is None
@@ -67,7 +67,7 @@ def test_it_waits_for_a_source_and_for_what_arrives_there(caplog: pytest.LogCapt
 
 def test_what_never_comes_to_rest_is_not_waited_for_for_ever() -> None:
     now = 0.0
-    offers = [[HERE, LATE[0]]] * 3
+    offers = [[HERE, DELAYED[0]]] * 3
     first = InitialSync(Script(NoModelsYet("empty"), *offers), lambda: now)
 
     async def run() -> None:
@@ -77,6 +77,6 @@ def test_what_never_comes_to_rest_is_not_waited_for_for_ever() -> None:
         now += PATIENCE_S - 1
         assert await first.again() is None
         now += 1
-        assert await first.again() == [HERE, LATE[0]]
+        assert await first.again() == [HERE, DELAYED[0]]
 
     asyncio.run(run())

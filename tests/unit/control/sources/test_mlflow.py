@@ -29,14 +29,14 @@ from penstock.registry.records import AliasRecord, Author, Content, Document, Mo
 from tests.harness import PATIENCE_S
 
 
-def record(version: str, source: str = SOURCE, standing: VersionState = VersionState.ADMITTED) -> VersionRecord:
+def record(version: str, source: str = SOURCE, state: VersionState = VersionState.ADMITTED) -> VersionRecord:
     content = Content("sha256:aa", 1, "onnx", ())
-    return VersionRecord("m", version, content, "2026", "x", standing, {"source": source} if source else {})
+    return VersionRecord("m", version, content, "2026", "x", state, {"source": source} if source else {})
 
 
 def model(*versions: VersionRecord, **aliases: str) -> dict[str, ModelRecord]:
-    standing = {alias: AliasRecord(alias, version) for alias, version in aliases.items()}
-    return {"m": ModelRecord("m", 1, {one.version: one for one in versions}, standing)}
+    state = {alias: AliasRecord(alias, version) for alias, version in aliases.items()}
+    return {"m": ModelRecord("m", 1, {one.version: one for one in versions}, state)}
 
 
 ONE, TWO = MlflowVersion("m", "1"), MlflowVersion("m", "2", aliases=("champion",))
@@ -60,11 +60,11 @@ CASES: dict[str, tuple[list[MlflowVersion], dict[str, ModelRecord], list[MlflowV
         [TWO],
         DropAlias("m", "champion"),
     ),
-    "an alias of ours": ([ONE], model(record("1"), mine="1"), [ONE], None),
+    "an alias of ours": ([ONE], model(record("1"), own="1"), [ONE], None),
     "a version gone there": ([ONE], model(record("1"), record("2")), [ONE], RetireVersion("m", "2")),
     "a version gone there, with an alias": ([ONE], model(record("1"), record("2"), champion="2"), [ONE], None),
     "a version of ours": ([ONE], model(record("1"), record("2", source="")), [ONE], None),
-    "a version retired here": ([TWO], model(record("2", standing=VersionState.RETIRED)), [], None),
+    "a version retired here": ([TWO], model(record("2", state=VersionState.RETIRED)), [], None),
 }
 
 

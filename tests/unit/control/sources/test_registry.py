@@ -26,11 +26,11 @@ from penstock.registry.stores.snapshot import RegistrySnapshot
 from tests.harness import PATIENCE_S
 
 
-def record(version: str, standing: VersionState = VersionState.ADMITTED) -> VersionRecord:
+def record(version: str, state: VersionState = VersionState.ADMITTED) -> VersionRecord:
     digest = f"sha256:{version * 64}"
     content = Content(digest, 3, "onnx", (FileRecord("model.onnx", version * 64, 3),))
     facts = {"probes": {"form": 1, "cases": []}, "memory_bytes": 9}
-    return VersionRecord("m", version, content, "2026", "ann", standing, {"tags": {"a": 1}}, AdmissionReport("", facts))
+    return VersionRecord("m", version, content, "2026", "ann", state, {"tags": {"a": 1}}, AdmissionReport("", facts))
 
 
 class FakeStore:
@@ -56,7 +56,7 @@ class FakeStore:
         self.model, self.number = model, self.number + 1
 
 
-class FakeShelf:
+class FakeLayout:
     """Lays out at once, or never, or when it is told to."""
 
     def __init__(self) -> None:
@@ -75,9 +75,9 @@ class FakeShelf:
 
 class World:
     def __init__(self, tmp_path: Path, *versions: str) -> None:
-        self.store, self.shelf, self.now = FakeStore(*versions), FakeShelf(), 100.0
+        self.store, self.layout, self.now = FakeStore(*versions), FakeLayout(), 100.0
         self.file = tmp_path / "last.json"
-        self.source = RegistrySource(RegistrySnapshot(self.store, self.file), self.shelf, lambda: self.now)
+        self.source = RegistrySource(RegistrySnapshot(self.store, self.file), self.layout, lambda: self.now)
 
 
 def test_every_admitted_version_is_offered_with_its_name(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_every_admitted_version_is_offered_with_its_name(tmp_path: Path) -> None
         assert placed.files == (("1", "1" * 64),)
         assert (placed.root, placed.digest, placed.memory_bytes) == ("/blobs", "sha256:" + "1" * 64, 9)
         await world.source.scan(settled_only=True)
-        assert sorted(world.shelf.placed) == ["1", "2"]  # each once
+        assert sorted(world.layout.placed) == ["1", "2"]  # each once
 
     asyncio.run(run())
 
@@ -111,7 +111,7 @@ def test_only_what_is_wanted_is_fetched(tmp_path: Path) -> None:
         aliases = {"old": AliasRecord("old", "1")}
         world.store.change(replace(world.store.model, settings=settings, aliases=aliases))
         await world.source.scan(settled_only=False)
-        assert sorted(world.shelf.placed) == ["1", "3"]
+        assert sorted(world.layout.placed) == ["1", "3"]
 
     asyncio.run(run())
 
@@ -119,10 +119,10 @@ def test_only_what_is_wanted_is_fetched(tmp_path: Path) -> None:
 def test_a_content_on_its_way_is_told_and_not_waited_for(tmp_path: Path) -> None:
     async def run() -> None:
         world = World(tmp_path, "1")
-        world.shelf.gate.clear()
+        world.layout.gate.clear()
         (found,) = await world.source.scan(settled_only=True)
         assert found.broken == {"1": FETCHING}
-        world.shelf.gate.set()
+        world.layout.gate.set()
         (found,) = await world.source.scan(settled_only=False)
         assert set(found.versions) == {"1"}
         await world.source.close()
@@ -133,10 +133,10 @@ def test_a_content_on_its_way_is_told_and_not_waited_for(tmp_path: Path) -> None
 def test_what_cannot_be_laid_out_says_why_and_is_tried_again_later(tmp_path: Path) -> None:
     async def run() -> None:
         world = World(tmp_path, "1", "2")
-        world.shelf.refuse = {"1": DataLoss("it is damaged"), "2": RuntimeError("a bug")}
+        world.layout.refuse = {"1": DataLoss("it is damaged"), "2": RuntimeError("a bug")}
         (found,) = await world.source.scan(settled_only=False)
         assert found.broken == {"1": "it is damaged", "2": "its content cannot be put on this machine"}
-        world.shelf.refuse = {}
+        world.layout.refuse = {}
         (found,) = await world.source.scan(settled_only=False)
         assert len(found.broken) == 2
         world.now += RETRY_S + 1
@@ -149,11 +149,11 @@ def test_what_cannot_be_laid_out_says_why_and_is_tried_again_later(tmp_path: Pat
 def test_the_last_picture_outlives_its_database(tmp_path: Path) -> None:
     store = FakeStore("1", "2")
     file = tmp_path / "last.json"
-    picture = RegistrySnapshot(store, file)
-    models = picture.models()
+    stored_snapshot = RegistrySnapshot(store, file)
+    models = stored_snapshot.models()
     store.away = True
-    assert picture.models() == models
-    assert picture.problem == "the database is away"
+    assert stored_snapshot.models() == models
+    assert stored_snapshot.problem == "the database is away"
     later = RegistrySnapshot(store, file)
     assert later.models() == models
     store.away = False
@@ -201,7 +201,7 @@ def test_a_content_that_no_version_has_any_more_is_forgotten_so_that_it_is_laid_
         await world.source.scan(settled_only=False)
         world.store.change(both)  # collection has deleted the folder meanwhile
         await world.source.scan(settled_only=False)
-        assert sorted(world.shelf.placed) == ["1", "2", "2"]
+        assert sorted(world.layout.placed) == ["1", "2", "2"]
 
     asyncio.run(run())
 
@@ -213,7 +213,7 @@ def test_a_model_that_is_tried_again_is_laid_out_again(tmp_path: Path) -> None:
         (found,) = await world.source.scan(settled_only=False, retry="m")
         assert set(found.versions) == {"1"}
         await world.source.scan(settled_only=False, retry="other")
-        assert world.shelf.placed == ["1", "1"]
+        assert world.layout.placed == ["1", "1"]
 
     asyncio.run(run())
 
@@ -221,14 +221,14 @@ def test_a_model_that_is_tried_again_is_laid_out_again(tmp_path: Path) -> None:
 def test_failures_of_contents_that_no_version_has_are_forgotten(tmp_path: Path) -> None:
     async def run() -> None:
         world = World(tmp_path, "1")
-        world.shelf.refuse["1"] = NotReady("away")
+        world.layout.refuse["1"] = NotReady("away")
         await world.source.scan(settled_only=False)
         both = world.store.model
         world.store.change(replace(both, versions={"1": record("1", VersionState.RETIRED)}))
         await world.source.scan(settled_only=False)
         world.store.change(both)
         await world.source.scan(settled_only=False)
-        assert world.shelf.placed == ["1", "1"]  # at once, not after the pause of the failure before
+        assert world.layout.placed == ["1", "1"]  # at once, not after the pause of the failure before
 
     asyncio.run(run())
 
@@ -263,7 +263,7 @@ class SlowStore(FakeStore):
 
 def slow_world(tmp_path: Path) -> tuple[World, SlowStore]:
     world, store = World(tmp_path, "1"), SlowStore("1")
-    world.source = RegistrySource(RegistrySnapshot(store, world.file), world.shelf, lambda: world.now)
+    world.source = RegistrySource(RegistrySnapshot(store, world.file), world.layout, lambda: world.now)
     world.source._reads._deadline_s = 0.01
     return world, store
 

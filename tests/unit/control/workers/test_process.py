@@ -11,11 +11,11 @@ from tests.harness import PATIENCE_S, wait_until
 def test_whoever_watches_the_descriptor_is_told_before_it_goes() -> None:
     child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     process = WorkerProcess(child.pid, child)
-    told: list[int] = []
-    process.before_close = lambda: told.append(os.fstat(process.pidfd).st_size)  # fails once it is closed
+    reported: list[int] = []
+    process.before_close = lambda: reported.append(os.fstat(process.pidfd).st_size)  # fails once it is closed
     wait_until(process.ended, PATIENCE_S, "the end of the process")
     assert process.close() == "exit 3"
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 def test_a_process_tells_the_processor_time_that_it_has_used() -> None:

@@ -107,11 +107,11 @@ class Ends:
         channel.publish(Desired(1))  # before that, a channel has nothing to say
         return channel
 
-    async def feedback(self, model: str, told: Sequence[Feedback]) -> FeedbackResult:
-        self.asked.append(("feedback", model, ",".join(one.id for one in told)))
+    async def feedback(self, model: str, reported: Sequence[Feedback]) -> FeedbackResult:
+        self.asked.append(("feedback", model, ",".join(one.id for one in reported)))
         if fault := self.answer(model):
             raise fault
-        return FeedbackResult(sum(not one.id.startswith(model) for one in told), pending=1)
+        return FeedbackResult(sum(not one.id.startswith(model) for one in reported), pending=1)
 
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append(("load", model, config or ""))
@@ -285,7 +285,7 @@ def test_strangers_are_not_listened_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         [Feedback(f"{number:0512}", ["\U0001f600" * 1024] * 4) for number in range(1500)],
         [Feedback("a", [1.5] * 200_000), Feedback("b", ["\x00" * 1000] * 900)],
@@ -293,16 +293,16 @@ def test_strangers_are_not_listened_to(tmp_path: Path) -> None:
     ],
     ids=["texts", "long", "many"],
 )
-def test_large_feedback_goes_in_pieces_that_fit_a_line(told: list[Feedback], tmp_path: Path) -> None:
-    pieces = list(feedback_pieces(told))
+def test_large_feedback_goes_in_pieces_that_fit_a_line(reported: list[Feedback], tmp_path: Path) -> None:
+    pieces = list(feedback_pieces(reported))
     assert len(pieces) > 1
     assert max(len(json.dumps(piece)) for piece in pieces) < LINE_BYTES - 1000
-    assert [one for piece in pieces for one in feedback_in(piece)] == told
+    assert [one for piece in pieces for one in feedback_in(piece)] == reported
 
     async def act(ends: Ends) -> None:
         link = ends.link()
         await ends.until(lambda: bool(ends.wanted))
-        assert (await link.feedback("none of them", told)).unmatched == len(told)
+        assert (await link.feedback("none of them", reported)).unmatched == len(reported)
         assert len(ends.asked) == len(pieces)
 
     between(tmp_path, act)

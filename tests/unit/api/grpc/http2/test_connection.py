@@ -288,10 +288,10 @@ class Impatient(Recorder):
 @on_loop
 async def test_requests_have_to_be_whole_in_time_each_in_its_own() -> None:
     session = Session(kind=Impatient)
-    late, whole, later = session.open(1), session.open(3, ends=True), session.open(5)
-    await asyncio.wait_for(late.was_expired.wait(), PATIENCE_S)
+    delayed, whole, later = session.open(1), session.open(3, ends=True), session.open(5)
+    await asyncio.wait_for(delayed.was_expired.wait(), PATIENCE_S)
     await asyncio.wait_for(later.was_expired.wait(), PATIENCE_S)
-    assert (late.events, later.events, whole.events) == (["reset"], ["reset"], ["end"])
+    assert (delayed.events, later.events, whole.events) == (["reset"], ["reset"], ["end"])
     assert session.resets() == {1: ErrorCode.CANCEL, 5: ErrorCode.CANCEL}
 
 

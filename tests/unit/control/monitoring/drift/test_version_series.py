@@ -41,7 +41,7 @@ class World:
         return VersionSeries(KEY, self.monitor, carried)
 
 
-def told(series: VersionSeries, metric: Metric) -> dict[tuple[str, ...], float]:
+def reported(series: VersionSeries, metric: Metric) -> dict[tuple[str, ...], float]:
     """The values of one metric by what follows the version in their labels."""
     [found] = [one for one in series.readings() if one.metric is metric and isinstance(one, PointBatch)]
     assert all(labels[:2] == KEY for labels in found.labels)
@@ -51,15 +51,15 @@ def told(series: VersionSeries, metric: Metric) -> dict[tuple[str, ...], float]:
 def test_rows_are_told_of_by_column_and_bin() -> None:
     world = World(trained(rows=2000))
     series = world.series()
-    assert set(told(series, metrics.FEATURE_BINS).values()) == {0}
+    assert set(reported(series, metrics.FEATURE_BINS).values()) == {0}
     world.count(40)
-    bins = told(series, metrics.FEATURE_BINS)
+    bins = reported(series, metrics.FEATURE_BINS)
     columns = {name for name, _ in bins}
     assert columns == {one.bins.name for one in world.reference.inputs}
     assert {sum(count for (name, _), count in bins.items() if name == column) for column in columns} == {40}
-    assert told(series, metrics.MONITOR_ROWS) == {(): 40}
-    assert max(told(series, metrics.FEATURE_BELOW).values()) == 40
-    assert set(told(series, metrics.DRIFT_STATE).values()) == {0}
+    assert reported(series, metrics.MONITOR_ROWS) == {(): 40}
+    assert max(reported(series, metrics.FEATURE_BELOW).values()) == 40
+    assert set(reported(series, metrics.DRIFT_STATE).values()) == {0}
     assert len({one.metric for one in series.readings()}) == len(list(series.readings()))
 
 
@@ -70,9 +70,9 @@ def test_counters_go_on_where_those_of_the_reference_before_ended_and_shares_do_
     after = World(trained(seed=5, rows=2000))
     series = after.series(carried)
     assert series.before == carried
-    assert told(series, metrics.MONITOR_ROWS) == {(): 40}
+    assert reported(series, metrics.MONITOR_ROWS) == {(): 40}
     after.count(10)
-    assert told(series, metrics.MONITOR_ROWS) == {(): 50}
+    assert reported(series, metrics.MONITOR_ROWS) == {(): 50}
     names = {metric for metric, _ in carried}
     kinds = {one.metric.name: one.metric.kind for one in series.readings()}
     assert {kinds[name] for name in names} == {MetricType.COUNTER}
@@ -87,12 +87,12 @@ def test_the_verdict_of_all_gateways_takes_the_place_of_this_ones() -> None:
     series = world.series()
     name = world.reference.inputs[0].bins.name
     series.summary = {"columns": {name: ("drift", 12.5)}, "alarms": 3}
-    states, evidence = told(series, metrics.DRIFT_STATE), told(series, metrics.DRIFT_LOG_EVIDENCE)
+    states, evidence = reported(series, metrics.DRIFT_STATE), reported(series, metrics.DRIFT_LOG_EVIDENCE)
     assert {column for (column,), state in states.items() if state} == {name}
     assert evidence[name,] == 12.5
-    assert told(series, metrics.DRIFT_ALARMS) == {(): 3}
+    assert reported(series, metrics.DRIFT_ALARMS) == {(): 3}
 
 
 def test_only_so_many_columns_are_told_of() -> None:
     world = World(trained(rows=2000))
-    assert len(told(world.series(), metrics.DRIFT_STATE)) == len(world.reference.features) <= MOST_MEASURED
+    assert len(reported(world.series(), metrics.DRIFT_STATE)) == len(world.reference.features) <= MOST_MEASURED

@@ -44,9 +44,9 @@ def test_rows_are_unpacked_as_they_were() -> None:
 
 def test_only_as_many_rows_are_packed_as_there_is_room_for() -> None:
     whole = rows(4000)
-    room = len(pack(whole)[1]) // 3
-    number, packed = pack(whole, room)
-    assert len(packed) <= room
+    capacity = len(pack(whole)[1]) // 3
+    number, packed = pack(whole, capacity)
+    assert len(packed) <= capacity
     assert 250 <= number == len(unpack(packed)) <= 1000
     assert pack(rows(1), 10) == (0, b"")
 

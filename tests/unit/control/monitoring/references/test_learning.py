@@ -32,7 +32,7 @@ ENOUGH = 1000
 Exchange = tuple[list[Tensor], list[Tensor]]
 
 
-def told(key: VersionKey, rows: Exchange, seen: int | None = None) -> Message:
+def reported(key: VersionKey, rows: Exchange, seen: int | None = None) -> Message:
     """What a worker tells of rows that it has gathered."""
     given, answered = COLUMNS[0](rows[0]), COLUMNS[1](rows[1])
     assert given is not None
@@ -77,7 +77,7 @@ class Learner:
         )
 
     def gather(self, key: VersionKey, rows: int, shift: float = 0.0, seen: int | None = None) -> None:
-        self.learning.gathered(told(key, exchange(np.random.default_rng(rows), rows, shift), seen))
+        self.learning.gathered(reported(key, exchange(np.random.default_rng(rows), rows, shift), seen))
 
     def learn(self) -> dict[VersionKey, int]:
         asyncio.run(self.learning.step())
@@ -117,7 +117,7 @@ def test_enough_rows_are_a_reference_at_once_and_fewer_after_a_while(learner: Le
 
 def test_a_gateway_alone_learns_of_all_its_rows_one_worker_below_the_other(learner: Learner) -> None:
     """As it was before gateways learned together: more rows than are asked for, too, and probabilities."""
-    parts = [told(ONE, exchange(np.random.default_rng(seed), 700)) for seed in range(2)]
+    parts = [reported(ONE, exchange(np.random.default_rng(seed), 700)) for seed in range(2)]
     for part in parts:
         part["confidence"] = {"classes": 2, "counts": [35] * 20, "right": []}
         learner.learning.gathered(part)
