@@ -24,6 +24,8 @@ class Refusal(Protocol):
 def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
     """Runs `penstock serve` in this process; gives the one line it ends with."""
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    for port in ("HTTP", "GRPC", "OPS"):  # the default ones may be somebody else's, such as the demo's
+        monkeypatch.setenv(f"PENSTOCK_{port}_PORT", "0")
 
     def run(*arguments: str, code: int = 2) -> str:
         assert cli.run(["serve", *arguments]) == code
