@@ -144,13 +144,12 @@ def fresh_environment(wheel: Path, folder: Path) -> Path:
     return folder / "bin"
 
 
-def assert_serves(installed: Path, request_path: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_serves(installed: Path, request_path: str, folder: Path) -> None:
     """The installed command tells its version, serves a model and answers a prediction."""
     printed = run(installed / "penstock", "version", folder=folder).stdout
     assert printed.rstrip().endswith(f"request path {request_path}")
     zoo.build_tiny(folder / "models")
-    monkeypatch.setattr(harness, "COMMAND", [str(installed / "penstock")])
-    with harness.running(folder / "models", folder) as server:
+    with harness.running(folder / "models", folder, program=[str(installed / "penstock")]) as server:
         x = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
         reply = server.rest("POST", "/v2/models/identity_fp32/infer", {"inputs": [x]})
         assert reply.status == 200, reply.json()
@@ -203,22 +202,18 @@ def test_the_metadata_is_what_an_index_accepts(plain: Path) -> None:
     assert "Typing :: Typed" in (metadata.classifiers or ())
 
 
-def test_a_plain_wheel_serves_from_a_fresh_environment(
-    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert_serves(fresh_environment(plain, tmp_path / "fresh"), "interpreted", tmp_path, monkeypatch)
+def test_a_plain_wheel_serves_from_a_fresh_environment(plain: Path, tmp_path: Path) -> None:
+    assert_serves(fresh_environment(plain, tmp_path / "fresh"), "interpreted", tmp_path)
 
 
-def test_a_compiled_wheel_serves_from_a_fresh_environment(
-    unpacked: Path, backend: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_wheel_serves_from_a_fresh_environment(unpacked: Path, backend: ModuleType, tmp_path: Path) -> None:
     if because := backend.obstacle():
         pytest.skip(because)
     wheel = wheel_of(unpacked, tmp_path / "compiled", {})
     assert wheel.name.endswith(f"-{sysconfig.get_platform().replace('-', '_')}.whl")
     modules = {name.partition(".")[0].replace("/", ".") for name in names_in(wheel) if name.endswith(".so")}
     assert set(FEW) <= modules
-    assert_serves(fresh_environment(wheel, tmp_path / "fresh"), "compiled", tmp_path, monkeypatch)
+    assert_serves(fresh_environment(wheel, tmp_path / "fresh"), "compiled", tmp_path)
 
 
 @pytest.mark.slow
