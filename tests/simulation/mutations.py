@@ -255,7 +255,7 @@ def an_experiment_forgets_what_it_has_counted(patch: Patch) -> None:
         patch.setattr(module, "known_until", lambda *_: -1.0)
 
 
-@breaks("the_leader_tells_the_sum")
+@breaks("the_leader_reports_the_sum")
 def the_leader_reports_its_own_share(patch: Patch) -> None:
     def read(self: FleetEvidence, shapes: Mapping[VersionKey, CountsLayout]) -> dict[VersionKey, VersionCounts]:
         return sum_published(

@@ -342,7 +342,7 @@ def test_a_command_whose_beginning_was_not_answered_is_left_alone_in_a_later_ter
 
 
 @pytest.mark.parametrize(
-    ("at", "fails", "state", "told"),
+    ("at", "fails", "state", "reported"),
     [
         ("begin", False, "sent", 0),  # the other one ran it
         ("begin", True, "dead", 1),
