@@ -60,7 +60,7 @@ TABLES: Mapping[str, str] = {
     "labelled": "while a gateway serves the version, the newest ones",
     "row_requests": "while the gateway that leads gathers captured rows, 10 minutes more where it ended",
     "row_answers": "as long as their requests; the files lie in the blobs as long, an hour more where both ended",
-    "gathered": "until a reference is learned of them: half a minute after the first gateway has handed in, as a rule",
+    "gathered": "until a reference is learned of them: usually half a minute after the first gateway contributes",
     "outbox": "until sent or given up, then retention.deliveries_days or retention.dead_deliveries_days",
 }
 """Every table of the database, and how long its rows stay."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 WAIT_S = 20.0
-"""Gateways that serve a version are waited for that long after the first one has handed in rows."""
+"""How long (seconds) the decision waits for other gateways after the first contribution."""
 
 SILENT_S = 15.0
-"""A gateway that was not heard of for that long is not waited for."""
+"""The decision does not wait for a gateway without a heartbeat for that long (seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,9 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class GatheringState:
-    """Where a version stands: what each gateway has handed in, how long each gateway that serves the version was not
-    heard of (``serving``, seconds), how long ago (seconds) the first one handed in, and whether it has a reference."""
+    """The snapshot for one version: the contribution of each gateway, the age of the last heartbeat of each gateway
+    that serves the version (``serving``, seconds), the age of the first contribution (``age_s``, seconds), and whether
+    the version has a reference."""
 
     contributions: Mapping[str, Contribution]
     serving: Mapping[str, float]
@@ -33,7 +34,7 @@ class GatheringState:
     has_reference: bool = False
 
     def without(self, gateway: str) -> "GatheringState":
-        """The same without what a gateway has handed in."""
+        """The same without the contribution of a gateway."""
         return replace(
             self,
             contributions={name: contribution for name, contribution in self.contributions.items() if name != gateway},
