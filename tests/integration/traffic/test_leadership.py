@@ -4,7 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def leader(server: Server) -> tuple[str, int]:
     return found["leader"] or "", found["term"]
 
 
+def answers_alone(asker: Asker, version: str) -> bool:
+    """Whether a version answers each of 20 requests."""
+    return {asker.ask()[0] for _ in range(20)} == {version}
+
+
 def test_a_frozen_leader_is_replaced_and_does_no_harm_when_it_wakes(fleet: list[Server], tmp_path: Path) -> None:
     served = [[GOOD, BREAKING]] * 2
     wait_until(
@@ -70,7 +76,5 @@ def test_a_frozen_leader_is_replaced_and_does_no_harm_when_it_wakes(fleet: list[
     ask_many(frozen, 100)
     assert until(frozen, trial, "rolled_back")["state"] == "rolled_back"
     for server in fleet:
-        asker = Asker(server)
-        wait_until(lambda one=asker: one.ask()[0] == GOOD, PATIENCE_S, "the version before")  # type: ignore[misc]
-        assert {asker.ask()[0] for _ in range(20)} == {GOOD}
-        asker.close()
+        with closing(Asker(server)) as asker:
+            wait_until(partial(answers_alone, asker, GOOD), PATIENCE_S, "the version before alone")

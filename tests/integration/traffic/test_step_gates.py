@@ -25,11 +25,11 @@ class Outside(ThreadingHTTPServer):
 
     daemon_threads = True
     status, value = 503, ""
-    release = threading.Event()
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.events: list[tuple[dict[str, Any], bool]] = []
+        self.release = threading.Event()
 
 
 class Handler(BaseHTTPRequestHandler):

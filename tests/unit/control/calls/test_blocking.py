@@ -17,6 +17,8 @@ from penstock.telemetry.readings import Point
 from tests.harness import PATIENCE_S, reached
 
 SHORT_S = 0.01
+OVERDUE = "late"
+"""The reason of a refusal in the metric."""
 
 
 @pytest.fixture(autouse=True)
@@ -82,13 +84,13 @@ def test_a_late_call_is_abandoned_and_its_thread_is_busy_until_it_returns() -> N
             with pytest.raises(NotReady, match=r"the neighbour did not answer within 0\.01 s"):
                 await pool.call(hanging, deadline_s=SHORT_S)
             delayed += 1
-        await becomes(pool, running=1, abandoned=1, delayed=delayed)
+        await becomes(pool, running=1, abandoned=1, **{OVERDUE: delayed})
         with pytest.raises(NotReady):
             await pool.call(int, deadline_s=SHORT_S)  # no thread is free
         assert counts(pool)["waiting"] == 0
         hanging.go.set()
         assert await pool.call(str, 1) == "1"
-        await becomes(pool, running=0, abandoned=0, delayed=delayed + 1)
+        await becomes(pool, running=0, abandoned=0, **{OVERDUE: delayed + 1})
 
     with pool_of(1) as (pool, hanging):
         asyncio.run(act(pool, hanging))

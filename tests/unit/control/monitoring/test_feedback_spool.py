@@ -321,8 +321,8 @@ def test_labels_of_a_newer_gateway_hold_back_no_other(
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
         first.answer(monkeypatch, "a1")
         with database.writing() as connection:
-            row = {"model": "m", "at": clocks.database, "size": 9}
-            connection.execute(schema.feedback.insert().values(**row, reported=sa.literal(reported, sa.JSON)))
+            row = {"model": "m", "at": clocks.database, "size": 9, "told": sa.literal(reported, sa.JSON)}
+            connection.execute(schema.feedback.insert().values(**row))
         assert second.send_feedback("a1") == FeedbackResult(unmatched=0, pending=1)
         first.look()
         assert first.outcomes() == {"joined": 1}
