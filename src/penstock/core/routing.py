@@ -330,11 +330,6 @@ class SplitTable:
         hashed.update(sticky)
         return int.from_bytes(hashed.digest(), "big")
 
-    @property
-    def is_divided(self) -> bool:
-        """Whether it makes a difference which point a request has."""
-        return bool(self._ends)
-
     def at(self, hashed: int) -> Any:
         """Who answers a sticky value with this hash."""
         return self._targets[bisect_right(self._ends, hashed * POINTS >> 64)]

@@ -68,11 +68,10 @@ def test_who_answers_without_a_route(champion: str | None, able: set[str], versi
 def test_a_hash_finds_who_its_value_finds() -> None:
     points = SplitTable("m", SPLIT, {"1": "a", "2": "b"})
     values = [str(number).encode() for number in range(200)]
-    assert points.is_divided
     assert [points.at(points.hash_value(value)) for value in values] == [points.pick(value) for value in values]
     assert {points.pick(value) for value in values} == {"a", "b"}
     whole = SplitTable("m", route_in({"split": {"1": POINTS}}), {"1": "a"})
-    assert (whole.is_divided, whole.pick(None), whole.at(7)) == (False, "a", "a")
+    assert (whole.pick(None), whole.at(7)) == ("a", "a")
 
 
 STATES = {"1": VersionState.READY, "2": VersionState.LOADING, "3": VersionState.UNAVAILABLE}

@@ -418,22 +418,24 @@ def test_what_is_merely_late_or_unknown_is_let_pass(sent: bytes) -> None:
     check()
 
 
+def session_before_preface() -> Session:
+    """A session whose client has sent nothing yet."""
+    session = Session()
+    session.connection = Http2Connection(session.server, 100, AGE_NS, session.memory)
+    session.connection.connection_made(cast(asyncio.Transport, session.transport))
+    return session
+
+
 @on_loop
 async def test_settings_come_first() -> None:
-    session = Session()
-    fresh = Http2Connection(session.server, 100, AGE_NS, session.memory)
-    fresh.connection_made(cast(asyncio.Transport, session.transport))
-    session.connection = fresh
+    session = session_before_preface()
     session.send(frames.PREFACE, PING)
     assert goaway(session.read()) == (ErrorCode.PROTOCOL_ERROR, "the first frame has to be SETTINGS")
 
 
 @on_loop
 async def test_what_is_not_http2_is_told_so() -> None:
-    session = Session()
-    fresh = Http2Connection(session.server, 100, AGE_NS, session.memory)
-    fresh.connection_made(cast(asyncio.Transport, session.transport))
-    session.connection = fresh
+    session = session_before_preface()
     session.send(b"GET / HTTP/1.1\r\n\r\n")
     found = goaway(session.read())
     assert found is not None
