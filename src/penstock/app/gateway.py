@@ -85,10 +85,12 @@ def serve(settings: Settings) -> None:
     _check_ready_file(settings.ready_file)
     try:
         repositories = repositories_of(settings)
-        place = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
+        location = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
         host = ports.resolve(settings.host)
-        homes = directory.open_homes(place.home, directory.bases(os.environ, os.geteuid()))
-        models = _served_text(settings, identity(repositories)) if repositories else f"{place.database} {place.blobs}"
+        homes = directory.open_homes(location.home, directory.bases(os.environ, os.geteuid()))
+        models = (
+            _served_text(settings, identity(repositories)) if repositories else f"{location.database} {location.blobs}"
+        )
         opening = open_instance(homes, _worker_options(settings, host), models, __version__)
         with opening.given_up_on_failure():
             if not opening.adopted:  # adopted workers keep serving even if their files are gone
@@ -101,13 +103,13 @@ def serve(settings: Settings) -> None:
     except directory.RuntimeUnavailable as fault:
         raise StartFailed(str(fault)) from None
     set_up(settings.log_level, "control")
-    if place.hides_contents and not repositories:
+    if location.hides_contents and not repositories:
         log.warning(_OWN_BLOBS)
     load_plugins()
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            runner.run(GatewayProcess(settings, opening, place, repositories, ops).run())
+            runner.run(GatewayProcess(settings, opening, location, repositories, ops).run())
     except Fault as fault:
         raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
 
@@ -198,17 +200,17 @@ class GatewayProcess:
         self,
         settings: Settings,
         opening: AcquiredInstance,
-        place: RegistryLocation,
+        location: RegistryLocation,
         repositories: Sequence[SourceRepository],
         ops: socket.socket,
     ) -> None:
         self._settings = settings
         self._opening = opening
-        self._place = place
+        self._place = location
         self._ops_socket = ops
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = str(ports.address_of(ops))
-        self._models = Models(settings, place, repositories)
+        self._models = Models(settings, location, repositories)
         self._plane = ControlPlane(
             opening.instance,
             opening.options,

@@ -52,9 +52,11 @@ class Models:
     The database library is imported by the first scan, on a thread, while the workers start.
     """
 
-    def __init__(self, settings: Settings, place: RegistryLocation, repositories: Sequence[SourceRepository]) -> None:
+    def __init__(
+        self, settings: Settings, location: RegistryLocation, repositories: Sequence[SourceRepository]
+    ) -> None:
         self._settings = settings
-        self._place = place
+        self._place = location
         self._repositories = repositories
         if repositories and settings.mlflow is not None:
             raise InvalidInput(
@@ -161,7 +163,7 @@ class Models:
             raise RuntimeError
         from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 
-        records, place = self._parts.store, self._place
+        records, location = self._parts.store, self._place
         database, references = records.connections, MonitorStore(records.connections)
         keeping = retention_of(self._settings.retention)
 
@@ -174,8 +176,8 @@ class Models:
         return Janitor(
             keeping,
             RetentionStore(database),
-            AuditArchives(database, lambda: open_blobs(place), place.incoming),
-            HomeFiles(place.home, keeping, time.time, shared),
+            AuditArchives(database, lambda: open_blobs(location), location.incoming),
+            HomeFiles(location.home, keeping, time.time, shared),
             TrafficStore(database).acquire_leadership,
             needed,
             reconciler.offered_versions,

@@ -91,14 +91,14 @@ class TrafficServices:
 
 
 def open_traffic_services(
-    settings: Settings, place: RegistryLocation, parts: RegistryAdminServices, plane: ControlPlane, instance: Path
+    settings: Settings, location: RegistryLocation, parts: RegistryAdminServices, plane: ControlPlane, instance: Path
 ) -> TrafficServices:
     """Build the services of a gateway; ``instance`` is the directory that its processes share."""
     records, connections, gateway = parts.store, parts.store.connections, instance.name
     connections.lease.gateway = gateway
-    store, user = TrafficStore(connections), (place.home, is_loopback(settings.host))
-    monitoring = _monitoring(settings, place, connections, plane, instance)
-    labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(place, connections, gateway)
+    store, user = TrafficStore(connections), (location.home, is_loopback(settings.host))
+    monitoring = _monitoring(settings, location, connections, plane, instance)
+    labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(location, connections, gateway)
     rollouts = _rollouts(settings, user, store, plane, gateway, monitoring)
     outbox, revision = Outbox(connections, store), lambda: parts.snapshot.revision
     return TrafficServices(
@@ -116,7 +116,7 @@ def open_traffic_services(
 
 
 def _monitoring(
-    settings: Settings, place: RegistryLocation, connections: Connections, plane: ControlPlane, instance: Path
+    settings: Settings, location: RegistryLocation, connections: Connections, plane: ControlPlane, instance: Path
 ) -> Monitoring:
     """Build the monitor, which shares evidence and feedback with other gateways of a shared registry."""
     monitor = settings.monitor
@@ -124,12 +124,12 @@ def _monitoring(
         MonitorStore(connections),
         TrafficStore(connections),
         plane,
-        place.home,
+        location.home,
         instance / "monitor.json",
         alarms=FleetAlarms(monitor.false_alarms_per_day, monitor.gateways),
-        evidence=(EvidenceStore(connections), instance.name) if place.is_shared else None,
+        evidence=(EvidenceStore(connections), instance.name) if location.is_shared else None,
         budget=AnswerBudget(monitor.model_answers_bytes, monitor.answers_bytes),
-        feedback=FeedbackStore(connections) if place.is_shared else None,
+        feedback=FeedbackStore(connections) if location.is_shared else None,
     )
 
 
@@ -155,16 +155,16 @@ def _rollouts(
     )
 
 
-def _rows(place: RegistryLocation, connections: Connections, gateway: str) -> "_RowServices":
+def _rows(location: RegistryLocation, connections: Connections, gateway: str) -> "_RowServices":
     """Return the captured rows of this gateway, or of its fleet if the registry is shared."""
     from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 
-    if not place.is_shared:
-        return _RowServices(RowSource(place.home))
-    requests, blobs = RowRequestStore(connections), cache(partial(open_blobs, place))
-    fleet = FleetRows(requests, GatewayStore(connections), blobs, gateway, place.home)
-    answers = RowAnswers(requests, blobs, gateway, place.home, place.incoming)
-    return _RowServices(RowSource(place.home, fleet), answers, partial(home_name, place.home), answers.wake)
+    if not location.is_shared:
+        return _RowServices(RowSource(location.home))
+    requests, blobs = RowRequestStore(connections), cache(partial(open_blobs, location))
+    fleet = FleetRows(requests, GatewayStore(connections), blobs, gateway, location.home)
+    answers = RowAnswers(requests, blobs, gateway, location.home, location.incoming)
+    return _RowServices(RowSource(location.home, fleet), answers, partial(home_name, location.home), answers.wake)
 
 
 def leadership_of(connections: Connections) -> Leadership:

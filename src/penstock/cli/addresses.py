@@ -40,9 +40,9 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str:
     Raises:
         typer.Exit: the settings are invalid.
     """
-    found = settings()
-    ports = {"http": found.http_port, "grpc": found.grpc_port, "ops": found.ops_port}
-    return f"{EVERYWHERE.get(found.host, found.host)}:{ports[port]}"
+    options = settings()
+    ports = {"http": options.http_port, "grpc": options.grpc_port, "ops": options.ops_port}
+    return f"{EVERYWHERE.get(options.host, options.host)}:{ports[port]}"
 
 
 def address_of(url: str) -> str:
@@ -57,14 +57,14 @@ def address_of(url: str) -> str:
     return matched[1]
 
 
-def registry_location(found: Settings) -> RegistryLocation:
+def registry_location(options: Settings) -> RegistryLocation:
     """Return the location of the registry in the settings.
 
     Raises:
         typer.Exit: the location is invalid.
     """
     try:
-        return location_of(found.registry, found.home, found.blobs)
+        return location_of(options.registry, options.home, options.blobs)
     except InvalidInput as fault:
         fail(str(fault), ExitCode.USAGE)
 
@@ -81,12 +81,12 @@ def running_gateway(location: RegistryLocation, by_settings: bool) -> str | None
     return address if _answers(address) else None
 
 
-def may_use_configured_port(found: Settings) -> bool:
+def may_use_configured_port(options: Settings) -> bool:
     """Whether the gateway at the configured ops address is the one that is meant.
 
     A home or registry in the settings means that one, not another gateway that has the default port.
     """
-    explicit = found.model_fields_set
+    explicit = options.model_fields_set
     return "ops_port" in explicit or not explicit & {"home", "registry"}
 
 

@@ -30,8 +30,8 @@ class AdminApiClient:
 
     def models(self) -> list[Document]:
         """See ``RegistryClient``."""
-        found: list[Document] = self._call("GET", "/models").get("models", [])
-        return found
+        models: list[Document] = self._call("GET", "/models").get("models", [])
+        return models
 
     def model(self, name: str) -> Document:
         """See ``RegistryClient``."""
@@ -134,8 +134,8 @@ class AdminApiClient:
 
     def trials(self, model: str, kind: str) -> list[Document]:
         """Return a model's trials, newest first."""
-        found: list[Document] = self._call("GET", _path(model, kind)).get(kind, [])
-        return found
+        trials: list[Document] = self._call("GET", _path(model, kind)).get(kind, [])
+        return trials
 
     def trial(self, model: str, kind: str, trial_id: str) -> Document:
         """Return one trial."""
@@ -195,8 +195,8 @@ class AdminApiClient:
         asked: dict[str, str | int] = {"limit": limit}
         asked |= {"model": model} if model else {}
         asked |= {} if after is None else {"after": after}
-        found: list[Document] = self._call("GET", f"/events?{urlencode(asked)}").get("events", [])
-        return found
+        events: list[Document] = self._call("GET", f"/events?{urlencode(asked)}").get("events", [])
+        return events
 
     def fleet(self) -> Document:
         """All gateways, and which of them leads."""

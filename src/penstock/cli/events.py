@@ -30,8 +30,8 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="Print each CloudEvent as a line of JSON.")] = False,
 ) -> None:
     """Show the newest events, oldest first."""
-    with gateway(url, registry) as found:
-        batch = found.events(model, None, limit)
+    with gateway(url, registry) as client:
+        batch = client.events(model, None, limit)
         if not follow and not as_json:
             table = table_of("Seq", "When", "What", "Subject", "Reason")
             for item in batch:
@@ -46,7 +46,7 @@ def events(
             if not follow:
                 return
             time.sleep(POLL_S)
-            batch = found.events(model, last, BATCH)
+            batch = client.events(model, last, BATCH)
 
 
 def _cells(event: Document) -> tuple[str, ...]:

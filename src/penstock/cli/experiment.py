@@ -44,40 +44,40 @@ def start(
     specification: Document = {"arms": weights(arms, "--arms"), "mode": mode, "floor": least_weight, "reason": reason}
     if sticky:
         specification["sticky"] = sticky
-    with gateway(url, registry) as found:
-        started = found.begin(name, KIND, specification)
+    with gateway(url, registry) as client:
+        started = client.begin(name, KIND, specification)
     print_json(started) if as_json else say(f"started experiment {started['id']} of {name}")
 
 
 def status(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show the newest experiment, with the mean reward of each arm and its confidence sequence."""
-    with gateway(url, registry) as found:
-        known = found.trials(name, KIND)
-    if not known:
+    with gateway(url, registry) as client:
+        experiments = client.trials(name, KIND)
+    if not experiments:
         fail(f"model '{name}' has no experiment", ExitCode.NOT_FOUND)
     if as_json:
-        print_json(known[0])
+        print_json(experiments[0])
         return
     console = data_console()
-    console.print(f"{name}  {known[0]['mode']}  {known[0]['state']}")
+    console.print(f"{name}  {experiments[0]['mode']}  {experiments[0]['state']}")
     table = table_of("Arm", "Weight", "Requests", "Rewards", "Mean", "0 to 1", "Age of rewards")
-    for arm, item in known[0]["arms"].items():
+    for arm, item in experiments[0]["arms"].items():
         mean = "" if item["mean"] is None else f"{item['mean']:.3f}"
         counts = f"{item['weight'] / 100:g} %", str(item["requests"]), str(item["rewards"])
-        interval = _interval(item["low"], item["high"], arm == known[0]["best"])
+        interval = _interval(item["low"], item["high"], arm == experiments[0]["best"])
         table.add_row(arm, *counts, mean, interval, label_delay(item["label_delay_seconds"]))
     console.print(table)
-    if known[0]["best"]:
-        say(f"the best arm is version {known[0]['best']}")
+    if experiments[0]["best"]:
+        say(f"the best arm is version {experiments[0]['best']}")
 
 
 def stop(name: Name, reason: ReasonOption = "", url: Url = None, registry: Where = None) -> None:
     """Stop the newest experiment and restore the previous route."""
-    with gateway(url, registry) as found:
-        known = found.trials(name, KIND)
-        if not known:
+    with gateway(url, registry) as client:
+        experiments = client.trials(name, KIND)
+        if not experiments:
             fail(f"model '{name}' has no experiment", ExitCode.NOT_FOUND)
-        after = found.act(name, KIND, known[0]["id"], "stop", reason)
+        after = client.act(name, KIND, experiments[0]["id"], "stop", reason)
     say(f"experiment {after['id']} of {name} is {after['state']}")
 
 

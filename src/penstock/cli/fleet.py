@@ -20,22 +20,22 @@ def register(app: typer.Typer) -> None:
 
 def fleet(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show the gateways of the fleet."""
-    with gateway(url, registry) as found:
-        known = found.fleet()
+    with gateway(url, registry) as client:
+        document = client.fleet()
     if as_json:
-        print_json(known)
+        print_json(document)
         return
     table = table_of(*HEADINGS)
-    for item in known["gateways"]:
-        table.add_row(*cells(item, known))
+    for item in document["gateways"]:
+        table.add_row(*cells(item, document))
     data_console().print(table)
 
 
-def cells(one: Document, fleet: Document) -> tuple[str, ...]:
+def cells(gateway: Document, fleet: Document) -> tuple[str, ...]:
     """Return a gateway's row: the lag is in registry revisions, and Ready lists models and their versions."""
-    started = date_of(datetime.fromtimestamp(one["started"], UTC).isoformat())
-    leads = f"term {fleet['term']}" if one["leads"] else ""
-    ready = " ".join(f"{model}:{','.join(versions)}" for model, versions in one["serves"].items())
-    lag = str(max(0, fleet["revision"] - one["revision"]))
-    seen = f"{one['silent_seconds']:.0f} s ago"
-    return one["id"], one["host"], one["version"], started, seen, one["state"], leads, lag, ready
+    started = date_of(datetime.fromtimestamp(gateway["started"], UTC).isoformat())
+    leads = f"term {fleet['term']}" if gateway["leads"] else ""
+    ready = " ".join(f"{model}:{','.join(versions)}" for model, versions in gateway["serves"].items())
+    lag = str(max(0, fleet["revision"] - gateway["revision"]))
+    last_seen = f"{gateway['silent_seconds']:.0f} s ago"
+    return gateway["id"], gateway["host"], gateway["version"], started, last_seen, gateway["state"], leads, lag, ready

@@ -123,10 +123,10 @@ class LocalRegistry:
         with _as_call_failed(), scratch_file(temporary_folder(), "reference") as path:
             with path.open("wb") as file:
                 file.writelines(upload_chunks(data, on_progress))
-            found = self._registry.store.model(model).versions[version]
-            folder, graph = self._registry.layout.materialize(found.content, found.rewrite)
-            features = card_features(found.metadata.get("card"))
-            document = profile_file(path, graph, found.content.config, folder, features)
+            stored = self._registry.store.model(model).versions[version]
+            folder, graph = self._registry.layout.materialize(stored.content, stored.rewrite)
+            features = card_features(stored.metadata.get("card"))
+            document = profile_file(path, graph, stored.content.config, folder, features)
             reference = reference_in(document)
             record = ReferenceRecord(model, version, reference.digest, reference.source)
             store = MonitorStore(self._registry.store.connections)

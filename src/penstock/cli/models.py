@@ -52,10 +52,10 @@ def push(
         training = None if reference is None else upload(reference)
     except (BadModel, OSError) as fault:
         fail(str(fault), ExitCode.USAGE)
-    with _registry(url, registry) as found, progress(f"{name}:{version}") as on_progress:
-        pushed = found.push(name, version, data, metadata, reason, on_progress)
+    with _registry(url, registry) as client, progress(f"{name}:{version}") as on_progress:
+        pushed = client.push(name, version, data, metadata, reason, on_progress)
         if training is not None:
-            pushed["reference"] = found.set_reference(name, version, training, on_progress)
+            pushed["reference"] = client.set_reference(name, version, training, on_progress)
     if as_json:
         print_json(pushed)
         return
@@ -65,8 +65,8 @@ def push(
 
 def listed(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """List models with their versions, aliases and states."""
-    with _registry(url, registry) as found:
-        models = found.models()
+    with _registry(url, registry) as client:
+        models = client.models()
     if as_json:
         print_json({"models": models})
         return
@@ -96,8 +96,8 @@ def show(
 ) -> None:
     """Show a model, or one version with its card, metadata, signature and admission report."""
     model, _, version = name.partition(":")
-    with _registry(url, registry) as found:
-        document = found.model(model)
+    with _registry(url, registry) as client:
+        document = client.model(model)
     if not version:
         print_json(document) if as_json else show_model(document)
         return
@@ -122,8 +122,8 @@ def alias(
     as_json: AsJson = False,
 ) -> None:
     """Point an alias at a ready version."""
-    with _registry(url, registry) as found:
-        _show_move(found.alias(name, alias, version, expect, reason, force), as_json)
+    with _registry(url, registry) as client:
+        _show_move(client.alias(name, alias, version, expect, reason, force), as_json)
 
 
 def unalias(
@@ -136,8 +136,8 @@ def unalias(
     as_json: AsJson = False,
 ) -> None:
     """Delete an alias."""
-    with _registry(url, registry) as found:
-        _show_move(found.drop_alias(name, alias, reason, force), as_json)
+    with _registry(url, registry) as client:
+        _show_move(client.drop_alias(name, alias, reason, force), as_json)
 
 
 def rollback(
@@ -150,8 +150,8 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Move an alias back to its previous version."""
-    with _registry(url, registry) as found:
-        _show_move(found.rollback(name, alias, reason, force), as_json)
+    with _registry(url, registry) as client:
+        _show_move(client.rollback(name, alias, reason, force), as_json)
 
 
 def retire(
@@ -164,15 +164,15 @@ def retire(
 ) -> None:
     """Take a version out of service permanently; its name cannot be used again."""
     model, version = _split(name)
-    with _registry(url, registry) as found:
-        document = found.retire(model, version, reason, force)
+    with _registry(url, registry) as client:
+        document = client.retire(model, version, reason, force)
     print_json(document) if as_json else say(f"{name} is retired")
 
 
 def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Check the digest of every stored content; exit 8 if one has changed."""
-    with _registry(url, registry) as found, progress("verifying") as on_progress:
-        findings = found.verify(on_progress)
+    with _registry(url, registry) as client, progress("verifying") as on_progress:
+        findings = client.verify(on_progress)
     if as_json:
         print_json({"ok": not findings, "findings": findings})
     for finding in [] if as_json else findings:
@@ -198,8 +198,8 @@ def export(
     model, version = _split(name)
     sweep(file.parent)
     with replace_file(file) as scratch:
-        with _registry(url, registry) as found, progress(name) as on_progress, scratch.open("wb") as written:
-            digest = found.export(model, version, written.write, on_progress)
+        with _registry(url, registry) as client, progress(name) as on_progress, scratch.open("wb") as written:
+            digest = client.export(model, version, written.write, on_progress)
         if hash_file(scratch) != digest:
             fail(
                 f"the bytes of {name} do not match its digest; check the registry: penstock models verify",
@@ -226,8 +226,8 @@ def configured(
 ) -> None:
     """Show or change which versions of a model are served, and how they are replaced."""
     changes = {"versions": versions, "transition": transition, "keep_warm_seconds": keep_warm}
-    with _registry(url, registry) as found:
-        document = found.configure(name, {key: value for key, value in changes.items() if value is not None}, reason)
+    with _registry(url, registry) as client:
+        document = client.configure(name, {key: value for key, value in changes.items() if value is not None}, reason)
     if as_json:
         print_json(document)
         return
@@ -237,8 +237,8 @@ def configured(
 
 def collect(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Delete stored contents that no version needs."""
-    with _registry(url, registry) as found:
-        deleted = found.collect()
+    with _registry(url, registry) as client:
+        deleted = client.collect()
     print_json({"deleted": deleted}) if as_json else say(f"deleted {len(deleted)} contents")
 
 

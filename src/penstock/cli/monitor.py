@@ -49,16 +49,16 @@ def monitor(
         raise typer.Exit(_self_test(streams, as_json))
     if not name:
         fail("no model given; name one, or test the monitor with --self-test", ExitCode.USAGE)
-    with gateway(url, registry) as found:
+    with gateway(url, registry) as client:
 
         def look() -> Group:
-            return render(name, found.monitor(name, version))
+            return render(name, client.monitor(name, version))
 
         if relearn:
-            _print_relearning(found.relearn(name, version, reason), as_json)
+            _print_relearning(client.relearn(name, version, reason), as_json)
             return
         if as_json:
-            print_json(found.monitor(name, version))
+            print_json(client.monitor(name, version))
             return
         if not watch:
             data_console().print(look())
@@ -85,7 +85,7 @@ def _self_test(streams: int, as_json: bool) -> int:
     """Print the delays of detection and the false alarms; return 1 if a case misses its limits."""
     from penstock.monitor.selftest import CASES, case_result, rows_of, run
 
-    found = []
+    findings = []
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("streams", total=len(CASES) * streams)
         for case in CASES:
@@ -93,19 +93,19 @@ def _self_test(streams: int, as_json: bool) -> int:
             for seed in range(streams):
                 outcomes.append(run(case, seed, unchanged_rows=rows_of(case)))
                 bars.advance(task)
-            found.append(case_result(case, outcomes))
+            findings.append(case_result(case, outcomes))
     if as_json:
-        print_json([{**asdict(item), "case": item.case.name, "holds": item.holds} for item in found])
+        print_json([{**asdict(item), "case": item.case.name, "holds": item.holds} for item in findings])
     else:
         table = table_of("Case", "Streams", "False alarms", "in rows", "Found", "after rows", "asked", "Holds")
-        for item in found:
+        for item in findings:
             asked = f"<= {item.case.within}" if item.case.within else f"<= 1 in {item.budget:.0f}"
             delay = "" if item.mean_delay is None else f"{item.mean_delay:.0f}"
             hits = "" if item.case.within is None else f"{item.found} of {item.streams}"
             alarms = (str(item.streams), str(item.false_alarms), str(item.unchanged_rows))
             table.add_row(item.case.name, *alarms, hits, delay, asked, "yes" if item.holds else "NO")
         data_console().print(table)
-    return ExitCode.OK if all(item.holds for item in found) else ExitCode.FAILURE
+    return ExitCode.OK if all(item.holds for item in findings) else ExitCode.FAILURE
 
 
 def render(model: str, document: Document) -> Group:
@@ -140,26 +140,26 @@ def _percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def _version(one: Document) -> list[Any]:
+def _version(version: Document) -> list[Any]:
     """Return the text for one version."""
-    reference, latency = one["reference"], one["latency"]
+    reference, latency = version["reference"], version["latency"]
     learning = "no reference yet; it is learned from the first rows"
     parts: list[Any] = [
         Text(learning if reference is None else _reference(reference)),
-        *(Text(f"wider thresholds: {reason['why']}", style="dim") for reason in one.get("widened", [])),
+        *(Text(f"wider thresholds: {reason['why']}", style="dim") for reason in version.get("widened", [])),
         Text(f"p50 {latency['p50']:.3g} ms, p99 {latency['p99']:.3g} ms, {latency['count']} requests"),
-        *_objectives(one.get("slo", {})),
-        *_performance(one["performance"]),
+        *_objectives(version.get("slo", {})),
+        *_performance(version["performance"]),
     ]
     if reference is None:
         return parts
     table = table_of("", "State", "reference", "now", "evidence", "PSI", "KS", "Rows", "Missing", "Out of range")
-    joint = [one["joint"]] if one["joint"] else []
-    for side, features in (("out", one["outputs"]), ("in", one["features"]), ("", joint)):
+    joint = [version["joint"]] if version["joint"] else []
+    for side, features in (("out", version["outputs"]), ("in", version["features"]), ("", joint)):
         for feature in features:
-            table.add_row(*_row(side, feature, one["rows_between_false_alarms"]))
-    bounds = [Text(_multiplicity(one["multiplicity"]), style="dim")] if "multiplicity" in one else []
-    return [*parts, table, *bounds, *(Text(line, style="red") for line in _problems(one))]
+            table.add_row(*_row(side, feature, version["rows_between_false_alarms"]))
+    bounds = [Text(_multiplicity(version["multiplicity"]), style="dim")] if "multiplicity" in version else []
+    return [*parts, table, *bounds, *(Text(line, style="red") for line in _problems(version))]
 
 
 def _multiplicity(tests: Document) -> str:
@@ -188,9 +188,9 @@ def _objectives(slo: Document) -> list[Text]:
     lines = []
     for name, objective in slo.items():
         verdict = {None: "no requests yet", True: "met", False: "not met"}[objective["met"]]
-        shown = "" if objective["value"] is None else f"{objective['value']:.4g} of "
+        measured = "" if objective["value"] is None else f"{objective['value']:.4g} of "
         lines.append(
-            Text(f"{name} {shown}{objective['objective']:g}: {verdict}", style="red" * (objective["met"] is False))
+            Text(f"{name} {measured}{objective['objective']:g}: {verdict}", style="red" * (objective["met"] is False))
         )
     return lines
 
@@ -204,16 +204,16 @@ def _performance(performance: Document) -> list[Text]:
         band = f"{estimated['low']:.3f} to {estimated['high']:.3f}"
         parts.append(f"estimated accuracy {estimated['accuracy']:.3f} ({band}, {basis})")
     if performance.get("windowed"):
-        shown = [f"{name} {value:.3f}" for name, value in performance["windowed"].items() if value is not None]
-        parts.append(f"{performance['labels']} labels: {', '.join(shown)}")
+        metrics = [f"{name} {value:.3f}" for name, value in performance["windowed"].items() if value is not None]
+        parts.append(f"{performance['labels']} labels: {', '.join(metrics)}")
         parts += [f"{part}: {performance[part]['state']}" for part in ("concept", "gap")]
     return [Text(", ".join(parts))] if parts else []
 
 
-def _problems(one: Document) -> list[str]:
+def _problems(document: Document) -> list[str]:
     """Return lines on invalid values and drifting slices."""
-    lines = [f"{bad['name']}: {bad['kind']} {bad['rates'][bad['kind']]:.2%}" for bad in one["quality"]["violated"]]
-    for key, values in one["slices"].items():
+    lines = [f"{bad['name']}: {bad['kind']} {bad['rates'][bad['kind']]:.2%}" for bad in document["quality"]["violated"]]
+    for key, values in document["slices"].items():
         for value, state in values.items():
             lines += [f"where {key} is {value}: {column['name']} drifts" for column in state["drifting"]]
     return lines

@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show a model's policy."""
-    with gateway(url, registry) as found:
-        document = found.policy(name)
+    with gateway(url, registry) as client:
+        document = client.policy(name)
     _print(document, as_json)
 
 
@@ -39,8 +39,8 @@ def set_(
 ) -> None:
     """Replace a model's policy."""
     document = _read(file)
-    with gateway(url, registry) as found:
-        after = found.set_policy(name, {**document, "reason": reason})
+    with gateway(url, registry) as client:
+        after = client.set_policy(name, {**document, "reason": reason})
     _print(after, as_json)
 
 

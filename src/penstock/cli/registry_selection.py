@@ -15,14 +15,14 @@ def open_registry(url: str | None, registry: str | None) -> RegistryClient:
     """
     if url is not None:
         return AdminApiClient(address_of(url))
-    found = settings(registry)
-    location = registry_location(found)
-    address = running_gateway(location, by_settings=registry is None and may_use_configured_port(found))
+    options = settings(registry)
+    location = registry_location(options)
+    address = running_gateway(location, by_settings=registry is None and may_use_configured_port(options))
     if address:
         return AdminApiClient(address)
     from penstock.cli.local_registry import LocalRegistry
 
-    return LocalRegistry(location, found)
+    return LocalRegistry(location, options)
 
 
 def open_gateway(url: str | None, registry: str | None) -> AdminApiClient:
@@ -33,8 +33,10 @@ def open_gateway(url: str | None, registry: str | None) -> AdminApiClient:
     """
     if url is not None:
         return AdminApiClient(address_of(url))
-    found = settings(registry)
-    address = running_gateway(registry_location(found), by_settings=registry is None and may_use_configured_port(found))
+    options = settings(registry)
+    address = running_gateway(
+        registry_location(options), by_settings=registry is None and may_use_configured_port(options)
+    )
     if address is None:
         raise CallFailed(
             "no gateway is running; start one with: penstock serve, or pass its address with --url",

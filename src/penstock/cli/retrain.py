@@ -35,17 +35,17 @@ def retrain(
     """Request retraining of a model, whatever its rules decide."""
     if deliveries + replay + candidates + (approve is not None) > 1:
         fail("use only one of --deliveries, --replay, --candidates and --approve", ExitCode.USAGE)
-    with gateway(url, registry) as found:
+    with gateway(url, registry) as client:
         if approve is not None:
-            answer = found.approve(name, approve, reason)
+            answer = client.approve(name, approve, reason)
         elif candidates:
-            answer = found.candidates(name)
+            answer = client.candidates(name)
         elif deliveries:
-            answer = found.deliveries(name)
+            answer = client.deliveries(name)
         elif replay:
-            answer = found.replay(name, reason)
+            answer = client.replay(name, reason)
         else:
-            answer = found.retrain(name, version, reason)
+            answer = client.retrain(name, version, reason)
     if as_json:
         print_json(answer)
     elif "candidates" in answer:

@@ -89,12 +89,12 @@ def start(
         asked["steps"] = _steps_in(steps)
     if guard:
         asked["guards"] = [_guard(item) for item in guard]
-    with gateway(url, registry) as found:
-        started = found.begin(name, KIND, asked)
+    with gateway(url, registry) as client:
+        started = client.begin(name, KIND, asked)
         for warning in started.get("warnings", []):
             say(warning)
         if watch:
-            _watch(found, name, started["id"])
+            _watch(client, name, started["id"])
             return
     if as_json:
         print_json(started)
@@ -111,12 +111,12 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show the weights of a rollout, its evidence, and how many requests it still needs."""
-    with gateway(url, registry) as found:
-        trial_id = _which(found, name, which)
+    with gateway(url, registry) as client:
+        trial_id = _which(client, name, which)
         if watch and not as_json:
-            _watch(found, name, trial_id)
+            _watch(client, name, trial_id)
             return
-        document = found.trial(name, KIND, trial_id)
+        document = client.trial(name, KIND, trial_id)
     print_json(document) if as_json else data_console().print(render(document))
 
 
@@ -150,26 +150,26 @@ def abort(name: Name, which: Which = None, reason: ReasonOption = "", url: Url =
 
 
 def _act(verb: str, name: str, which: str | None, reason: str, url: str | None, registry: str | None) -> None:
-    with gateway(url, registry) as found:
-        after = found.act(name, KIND, _which(found, name, which), verb, reason)
+    with gateway(url, registry) as client:
+        after = client.act(name, KIND, _which(client, name, which), verb, reason)
     weight = f"{after['weight'] / 100:g} %"
     say(f"rollout {after['id']} of {name} is {after['state']}; version {after['to']} has a weight of {weight}")
 
 
-def _which(found: AdminApiClient, name: str, which: str | None) -> str:
+def _which(client: AdminApiClient, name: str, which: str | None) -> str:
     if which is not None:
         return which
-    known = found.trials(name, KIND)
-    if not known:
+    rollouts = client.trials(name, KIND)
+    if not rollouts:
         fail(f"model '{name}' has no rollout; start one with: penstock rollout start {name} --to V", ExitCode.NOT_FOUND)
-    return str(known[0]["id"])
+    return str(rollouts[0]["id"])
 
 
 def _steps_in(text: str) -> list[Any]:
     if not text.lstrip().startswith("["):
         return [_step(item.strip()) for item in text.split(",")]
-    found: list[Any] = _json_in("--steps", text)
-    return found
+    steps: list[Any] = _json_in("--steps", text)
+    return steps
 
 
 def _step(text: str) -> int | Document:
@@ -200,21 +200,21 @@ def _json_in(option: str, text: str) -> Any:
         fail(f"{option}: not valid JSON: {error}", ExitCode.USAGE)
 
 
-def _watch(found: AdminApiClient, name: str, trial_id: str) -> None:
+def _watch(client: AdminApiClient, name: str, trial_id: str) -> None:
     """Show a rollout until it ends; without a terminal, print a line for each change."""
     console = Console()
-    document = found.trial(name, KIND, trial_id)
+    document = client.trial(name, KIND, trial_id)
     if not console.is_terminal:
-        _follow(found, name, document)
+        _follow(client, name, document)
         return
     with Live(render(document), console=console, auto_refresh=False) as live:
         while document["state"] in OPEN:
             time.sleep(LOOK_S)
-            document = found.trial(name, KIND, trial_id)
+            document = client.trial(name, KIND, trial_id)
             live.update(render(document), refresh=True)
 
 
-def _follow(found: AdminApiClient, name: str, document: Document) -> None:
+def _follow(client: AdminApiClient, name: str, document: Document) -> None:
     reporter = Reporter()
     while True:
         for line in reporter.lines(document, time.monotonic()):
@@ -222,7 +222,7 @@ def _follow(found: AdminApiClient, name: str, document: Document) -> None:
         if document["state"] not in OPEN:
             return
         time.sleep(LOOK_S)
-        document = found.trial(name, KIND, document["id"])
+        document = client.trial(name, KIND, document["id"])
 
 
 def render(rollout: Document) -> Any:

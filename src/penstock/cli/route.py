@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
 
 def show(name: Name, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show a model's route; without one, the version that answers."""
-    with gateway(url, registry) as found:
-        _print_route(name, found.route(name), as_json)
+    with gateway(url, registry) as client:
+        _print_route(name, client.route(name), as_json)
 
 
 def set_(
@@ -59,16 +59,16 @@ def set_(
     if shadow:
         pairs = [_pair(item, "--shadow") for text in shadow for item in text.split(",")]
         route["shadow"] = [{"version": version, "percent": _number(share)} for version, share in pairs]
-    with gateway(url, registry) as found:
-        _print_route(name, found.set_route(name, route, expect), as_json)
+    with gateway(url, registry) as client:
+        _print_route(name, client.set_route(name, route, expect), as_json)
 
 
 def drop(
     name: Name, reason: ReasonOption = "", url: Url = None, registry: Where = None, as_json: AsJson = False
 ) -> None:
     """Delete a model's route: its champion, or its newest ready version, answers again."""
-    with gateway(url, registry) as found:
-        _print_route(name, found.drop_route(name, reason), as_json)
+    with gateway(url, registry) as client:
+        _print_route(name, client.drop_route(name, reason), as_json)
 
 
 def shadow(
@@ -79,8 +79,8 @@ def shadow(
 ) -> None:
     """Show the results of a shadow version and the number of differing answers (--json: with samples)."""
     model, _, version = name.partition(":")
-    with gateway(url, registry) as found:
-        document = found.shadow(model, version)
+    with gateway(url, registry) as client:
+        document = client.shadow(model, version)
     if as_json:
         print_json(document)
         return

@@ -34,5 +34,5 @@ def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def request_path() -> str:
     """Return "compiled" or "interpreted": how the modules of the request path were built; see deploy/backend.py."""
-    found = find_spec("penstock.serving.loop_batcher")
-    return "compiled" if found is not None and str(found.origin).endswith(".so") else "interpreted"
+    spec = find_spec("penstock.serving.loop_batcher")
+    return "compiled" if spec is not None and str(spec.origin).endswith(".so") else "interpreted"

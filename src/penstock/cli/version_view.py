@@ -11,9 +11,9 @@ ROWS = "independent_rows"
 SHOWN_CLASSES = 20
 
 
-def reason_suffix(one: Document) -> str:
+def reason_suffix(version: Document) -> str:
     """Return the reason of a state after a colon; "" for none."""
-    return f": {one['reason']}" if one["reason"] else ""
+    return f": {version['reason']}" if version["reason"] else ""
 
 
 def show_model(model: Document) -> None:
@@ -37,20 +37,20 @@ def show_model(model: Document) -> None:
     console.print(table)
 
 
-def show_version(model: str, one: Document) -> None:
+def show_version(model: str, version: Document) -> None:
     """Print one version."""
     console = data_console()
-    console.print(f"{model}:{one['version']}  {one['state']}{reason_suffix(one)}")
-    facts = {"digest": one["digest"], "size": size_text(one["size"]), "pushed": date_of(one["created_at"])}
-    facts |= {"by": one["created_by"], "aliases": ", ".join(one["aliases"])}
+    console.print(f"{model}:{version['version']}  {version['state']}{reason_suffix(version)}")
+    facts = {"digest": version["digest"], "size": size_text(version["size"]), "pushed": date_of(version["created_at"])}
+    facts |= {"by": version["created_by"], "aliases": ", ".join(version["aliases"])}
     for name, value in facts.items():
         if value:
             console.print(f"  {name}: {value}")
     for side in ("inputs", "outputs"):
-        for spec in (one["signature"] or {}).get(side, []):
+        for spec in (version["signature"] or {}).get(side, []):
             console.print(f"  {side[:-1]}: {spec['name']} {spec['datatype']} {spec['shape']}")
-    admission = _admission_texts(one["admission"] or {})
-    for title, section in (("card", one["card"]), ("metadata", one["metadata"]), ("admission", admission)):
+    admission = _admission_texts(version["admission"] or {})
+    for title, section in (("card", version["card"]), ("metadata", version["metadata"]), ("admission", admission)):
         if section:
             console.print(f"{title}:")
             for name, value in section.items():

@@ -52,20 +52,20 @@ def written(document: dict[str, Any]) -> str:
 
 def lines_of(file: Path) -> dict[str, int]:
     """Return the line of each value of a YAML or JSON file, by its path in error texts (``triggers[0].when``)."""
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
 
     def walk(node: yaml.Node | None, path: str) -> None:
         if node is None:
             return
-        found[path] = node.start_mark.line + 1
+        lines[path] = node.start_mark.line + 1
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 below = f"{path}.{key.value}" if path else str(key.value)
                 walk(value, below)
-                found[below] = key.start_mark.line + 1
+                lines[below] = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 walk(value, f"{path}[{index}]")
 
     walk(yaml.compose(file.read_text(), yaml.SafeLoader), "")
-    return found
+    return lines

@@ -165,8 +165,8 @@ class KeyedWork(Generic[Key]):
 
     def record_failure(self, key: Key, error: Exception) -> None:
         """Record and log the failure of a key, and back off."""
-        known, problem = self._attempts.get(key, RetryState()), describe(error)
-        self._attempts[key] = known.after_failure(problem, self._task.clock(), self._limits, self._task.chance())
+        state, problem = self._attempts.get(key, RetryState()), describe(error)
+        self._attempts[key] = state.after_failure(problem, self._task.clock(), self._limits, self._task.chance())
         self._task.failures += 1
         self._problem_log.report(key, f"{self._what} {_key_text(key)}: {problem}", error)
 
@@ -277,9 +277,9 @@ class PeriodicTask:
         self.failures += 1
         self._in_a_row += 1
         text = describe(error)
-        known = isinstance(error, Fault)
+        is_fault = isinstance(error, Fault)
         self._problem_log.report(
-            self.name, f"{self._meanwhile if known else f'task {self.name} failed'}: {text}", error
+            self.name, f"{self._meanwhile if is_fault else f'task {self.name} failed'}: {text}", error
         )
 
     def _record_success(self) -> None:

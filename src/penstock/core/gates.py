@@ -170,12 +170,16 @@ def _exceeds_text(what: str, value: Any, limit: float | None, unit: str) -> str:
 def _implausible_answers(candidate: CandidateFacts, champion: CandidateFacts | None) -> list[str]:
     """What is implausible in the answers to the synthetic inputs of the admission: text, no probabilities, or another
     shape where the champion's answer differs."""
-    other = {} if champion is None else {(case, name): one for case, name, one in _answers(champion)}
+    other = {} if champion is None else {(case, name): answer for case, name, answer in _answers(champion)}
     reasons = []
     for case, name, own in _answers(candidate):
         expected = other.get((case, name))
         known = expected is not None
-        if any(isinstance(one, str) for one in own["sample"]) and not (known and _has_text(expected)) and _numeric(own):
+        if (
+            any(isinstance(value, str) for value in own["sample"])
+            and not (known and _has_text(expected))
+            and _numeric(own)
+        ):
             reasons.append(f"for {case} its output '{name}' contains a value that is not a number")
         elif expected is not None and own["shape"] != expected["shape"]:
             reasons.append(f"for {case} its output '{name}' has the shape {own['shape']}, not {expected['shape']}")

@@ -81,8 +81,8 @@ def draw_counts(contributions: Mapping[str, Contribution], most: int) -> dict[st
     return taken | _apportion(left, most - sum(taken.values()))
 
 
-def _quota(one: Contribution, among: Mapping[str, Contribution], rows: int) -> float:
-    return rows * _weight(one) / sum(_weight(other) for other in among.values())
+def _quota(contribution: Contribution, among: Mapping[str, Contribution], rows: int) -> float:
+    return rows * _weight(contribution) / sum(_weight(other) for other in among.values())
 
 
 def _apportion(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ REQUEST_ID: Final = b"x-request-id"
 """Header fields that set a call's timeout and id."""
 
 
-def admit(found: RouteDecision, fields: Fields) -> Priority:
+def admit(decision: RouteDecision, fields: Fields) -> Priority:
     """Return the class of a request, if the version has capacity for it; called before decoding.
 
     Raises:
@@ -24,7 +24,7 @@ def admit(found: RouteDecision, fields: Fields) -> Priority:
         Overloaded: the version has no capacity for this class.
     """
     priority = priority_of(fields) if CLASS in fields else DEFAULT
-    if (fault := found[0].admission_error(priority)) is not None:
+    if (fault := decision[0].admission_error(priority)) is not None:
         raise fault
     return priority
 
@@ -46,13 +46,13 @@ def field_timeout_ns(fields: Fields) -> int | None:
 
 def build_call(
     plane: DataPlane,
-    found: RouteDecision,
+    decision: RouteDecision,
     transport: Protocol,
     priority: Priority,
     fields: Fields,
     began_ns: int,
     body_id: str,
-    given: list[Tensor] | bytes,
+    inputs: list[Tensor] | bytes,
     requested: list[RequestedOutput] | None,
     body_timeout_ns: int | None,
     transport_timeout_ns: int | None = None,
@@ -70,6 +70,6 @@ def build_call(
     else:
         timeouts = (body_timeout_ns, field_timeout_ns(fields), transport_timeout_ns)
         deadline = deadline_ns(began_ns, timeouts, plane.default_timeout_ns)
-    loaded, route, observers = found
+    loaded, route, observers = decision
     call_id = body_id or request_id("", fields) or new_id()
-    return InferCall(loaded, route, transport, call_id, given, requested, deadline, began_ns, observers, priority)
+    return InferCall(loaded, route, transport, call_id, inputs, requested, deadline, began_ns, observers, priority)

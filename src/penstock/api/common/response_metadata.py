@@ -28,10 +28,10 @@ class MadeOncePerVersion(Generic[Parts]):
 
     def get(self, loaded: Servable) -> Parts:
         """What was made of a version."""
-        found = self._made.get(loaded)
-        if found is None:
+        value = self._made.get(loaded)
+        if value is None:
             entries = self._plane.routing_table.models.values()
             served = {route[0] for entry in entries for route in entry.routes.values()}
             self._made = {version: parts for version, parts in self._made.items() if version in served}
-            found = self._made[loaded] = self._make(loaded)
-        return found
+            value = self._made[loaded] = self._make(loaded)
+        return value

@@ -51,10 +51,10 @@ def array_of(
         if len(values) != count:
             raise _wrong_count(name, datatype, shape, count, str(len(values)))
         return _array(name, datatype, values).reshape(shape)
-    found = TypedContents(name, datatype, FIELDS[datatype], message, work.pause).array(spans, count)
-    if len(found) != count:
-        raise _wrong_count(name, datatype, shape, count, "more" if len(found) > count else str(len(found)))
-    return found.reshape(shape)
+    array = TypedContents(name, datatype, FIELDS[datatype], message, work.pause).array(spans, count)
+    if len(array) != count:
+        raise _wrong_count(name, datatype, shape, count, "more" if len(array) > count else str(len(array)))
+    return array.reshape(shape)
 
 
 def _wrong_count(name: str, datatype: str, shape: tuple[int, ...], count: int, got: str) -> InvalidInput:
@@ -73,15 +73,15 @@ def fill(contents: pb.InferTensorContents, tensor: Tensor) -> None:
 
 def encode_texts(texts: list[Any], pause: PauseWork) -> list[bytes]:
     """Elements of a BYTES tensor as bytes, with a pause now and then."""
-    found: list[bytes] = []
+    pieces: list[bytes] = []
     size = 0
     for text in texts:
-        found.append(text.encode() if isinstance(text, str) else bytes(text))
-        size += len(found[-1])
+        pieces.append(text.encode() if isinstance(text, str) else bytes(text))
+        size += len(pieces[-1])
         if size > BYTE_SLICE:
             size = 0
             pause()
-    return found
+    return pieces
 
 
 def _values(item: pb.ModelInferRequest.InferInputTensor, field: str) -> list[Any]:

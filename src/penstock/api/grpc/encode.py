@@ -200,14 +200,14 @@ class GrpcAnswerTemplate:
     def _description(self, tensors: list[Tensor]) -> bytes:
         """The outputs of an answer without their values."""
         key = tuple([(tensor.name, tensor.datatype, tensor.data.shape) for tensor in tensors])
-        found = self._descriptions.get(key)
-        if found is None:
+        description = self._descriptions.get(key)
+        if description is None:
             response = pb.ModelInferResponse()
             for name, datatype, shape in key:
                 response.outputs.add(name=name, datatype=datatype, shape=shape)
-            found = response.SerializeToString()
-            self._descriptions.put(key, found, 2 * len(found))
-        return found
+            description = response.SerializeToString()
+            self._descriptions.put(key, description, 2 * len(description))
+        return description
 
 
 def _typed_output(call: InferCall, index: int, tensor: Tensor, work: RequestWork) -> Parts:

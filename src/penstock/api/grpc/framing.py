@@ -170,10 +170,10 @@ class MessageReader:
         return flag == 1, message
 
     def _next_large(self, large: BytesIO) -> tuple[bool, bytes]:
-        found = self._flag == 1, large.getvalue()  # the buffer itself
+        message = self._flag == 1, large.getvalue()  # the buffer itself
         self._large = None
         self._begin_large()
-        return found
+        return message
 
 
 def inflate(data: bytes, encoding: str, max_bytes: int, pause: PauseWork | None) -> bytes:

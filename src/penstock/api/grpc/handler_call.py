@@ -122,7 +122,7 @@ class HandlerCall(Http2Stream):
         """The next message, None after the last."""
         self._is_reading = True
         try:
-            while (found := self._next()) is None:
+            while (outcome := self._next()) is None:
                 if self.local_closed or (self.remote_closed and not self._messages):
                     return None
                 if self.remote_closed:
@@ -131,7 +131,7 @@ class HandlerCall(Http2Stream):
                 await self._wake.wait()
         finally:
             self._is_reading = False
-        is_compressed, message = found
+        is_compressed, message = outcome
         return await self._inflate(message) if is_compressed else message
 
     async def _inflate(self, message: bytes) -> bytes:

@@ -173,8 +173,8 @@ class InferRequest:
 
     def _laid_out(self, raw: bytes, layout: RequestLayout) -> InferCall:
         """The call of a message that is laid out as one before."""
-        found = self._admit(layout.id(raw), layout.target)
-        return self._make_call(layout.tensors(raw, found[0].signature.row), layout.requested, layout.timeout_ns)
+        decision = self._admit(layout.id(raw), layout.target)
+        return self._make_call(layout.tensors(raw, decision[0].signature.row), layout.requested, layout.timeout_ns)
 
     def _take(self, message: ParsedRequest) -> None:
         """Keep a message that was parsed, and find who answers it."""
@@ -185,9 +185,9 @@ class InferRequest:
     def _admit(self, body_id: str, target: Target) -> RouteDecision:
         """Find the version that answers, if it has capacity for the request's class."""
         self.call_id = body_id or request_id("", self.fields) or new_id()
-        self.found = found = self._shared.plane.route(target, self.fields)
-        self._priority = admit(found, self.fields)
-        return found
+        self.found = decision = self._shared.plane.route(target, self.fields)
+        self._priority = admit(decision, self.fields)
+        return decision
 
     def _parsed_message(self) -> ParsedRequest:
         if self._parsed is None:
@@ -196,10 +196,10 @@ class InferRequest:
 
     def _tensors(self, pause: PauseWork | None) -> InferMessage:
         """What the parsed message says; on any thread, but only on the event loop without a ``pause``."""
-        plane, message, found = self._shared.plane, self._parsed_message(), self.found
-        if found is None:
+        plane, message, decision = self._shared.plane, self._parsed_message(), self.found
+        if decision is None:
             raise Internal("the request failed")
-        return infer_message(message, found[0].signature, plane.regions, RequestWork(plane.limits, pause))
+        return infer_message(message, decision[0].signature, plane.regions, RequestWork(plane.limits, pause))
 
     def _with_tensors(self, message: InferMessage) -> InferCall:
         self._shared.layouts.learn(self._parsed_message(), message)
@@ -209,7 +209,7 @@ class InferRequest:
         return self._make_call(message.tensors, message.requested, message.timeout_ns)
 
     def _make_call(
-        self, given: list[Tensor] | bytes, requested: list[RequestedOutput] | None, timeout_ns: int | None
+        self, inputs: list[Tensor] | bytes, requested: list[RequestedOutput] | None, timeout_ns: int | None
     ) -> InferCall:
         if self.found is None:
             raise Internal("the request failed")
@@ -221,7 +221,7 @@ class InferRequest:
             self.fields,
             self.began_ns,
             self.call_id,
-            given,
+            inputs,
             requested,
             timeout_ns,
             self._timeout_ns,

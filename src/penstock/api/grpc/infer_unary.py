@@ -208,8 +208,8 @@ class UnaryInferStream(Http2Stream):
 
     def _facts(self) -> bytes:
         """Return the header fields of version and route, if known, and request id."""
-        found = self._request.found
-        fields = b"" if found is None else self._shared.versions.get(found[0]).facts[found[1]]
+        decision = self._request.found
+        fields = b"" if decision is None else self._shared.versions.get(decision[0]).facts[decision[1]]
         return fields + _id_field(self._request.own_id())
 
 

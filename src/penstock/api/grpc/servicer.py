@@ -74,14 +74,14 @@ class InferenceServicer:
         )
 
     def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        known = self._plane.queries.metadata(request.name, request.version)
+        metadata = self._plane.queries.metadata(request.name, request.version)
         return pb.ModelMetadataResponse(
-            name=known.name,
-            versions=known.versions,
-            platform=known.platform,
-            inputs=map(_tensor_metadata, known.inputs),
-            outputs=map(_tensor_metadata, known.outputs),
-            properties=known.properties,
+            name=metadata.name,
+            versions=metadata.versions,
+            platform=metadata.platform,
+            inputs=map(_tensor_metadata, metadata.inputs),
+            outputs=map(_tensor_metadata, metadata.outputs),
+            properties=metadata.properties,
         )
 
     def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:

@@ -54,7 +54,7 @@ class TypedContents:
                 text that is not UTF-8.
             TooLarge: a text is too long, or there are too many parts.
         """
-        found: list[Array] = []
+        pieces: list[Array] = []
         texts: list[str] = []
         count = 0
         for kind, start, stop in self._values(spans):
@@ -62,13 +62,13 @@ class TypedContents:
                 texts.append(text_from_bytes(self._name, count, self._message[start:stop]))
                 count += 1
             else:
-                found.append(self._read_packed(kind, start, stop, most - count))
-                count += len(found[-1])
+                pieces.append(self._read_packed(kind, start, stop, most - count))
+                count += len(pieces[-1])
             if count > most:
                 break
         if self._datatype == "BYTES":
             return self._texts(texts)
-        whole = found[0] if len(found) == 1 else np.concatenate([np.empty(0, self._type()), *found])
+        whole = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self._type()), *pieces])
         return self._in_range(whole)
 
     def _values(self, spans: list[Span]) -> Iterator[tuple[int, int, int]]:
@@ -107,7 +107,7 @@ class TypedContents:
         return np.frombuffer(self._message, fixed, (stop - start) // size, start)
 
     def _varints(self, start: int, stop: int, most: int) -> Array:
-        found: list[Array] = []
+        pieces: list[Array] = []
         count, at = 0, start
         while at < stop and count <= most:
             end = min(stop, at + BYTE_SLICE)
@@ -115,11 +115,11 @@ class TypedContents:
             values, size = _read_varints(window)
             if not size:
                 raise not_a_request()
-            found.append(self._interpret(values))
+            pieces.append(self._interpret(values))
             count += len(values)
             at += size
             self._pause()
-        return found[0] if len(found) == 1 else np.concatenate([np.empty(0, self._type()), *found])
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self._type()), *pieces])
 
     def _interpret(self, values: Array) -> Array:
         """What varints mean in the field: a truth value, or the lowest bits, as many as it has."""
@@ -138,11 +138,11 @@ class TypedContents:
         return values.astype(kind)
 
     def _texts(self, texts: list[str]) -> Array:
-        found = np.empty(len(texts), object)
+        values = np.empty(len(texts), object)
         for start in range(0, len(texts), TEXT_SLICE):
-            found[start : start + TEXT_SLICE] = texts[start : start + TEXT_SLICE]
+            values[start : start + TEXT_SLICE] = texts[start : start + TEXT_SLICE]
             self._pause()
-        return found
+        return values
 
     def _step(self, size: int) -> None:
         self._steps += min(size, BYTE_SLICE) + BYTE_SLICE // TEXT_SLICE
@@ -164,7 +164,9 @@ def _read_varints(window: Array) -> tuple[Array, int]:
     if longest > MAX_VARINT:
         return np.empty(0, np.uint64), 0
     values = np.zeros(len(ends), np.uint64)
-    for place in range(longest):
-        there = lengths > place
-        values[there] |= (window[starts[there] + place].astype(np.uint64) & np.uint64(127)) << np.uint64(7 * place)
+    for position in range(longest):
+        there = lengths > position
+        values[there] |= (window[starts[there] + position].astype(np.uint64) & np.uint64(127)) << np.uint64(
+            7 * position
+        )
     return values, int(ends[-1]) + 1

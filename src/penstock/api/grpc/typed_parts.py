@@ -57,14 +57,14 @@ def _varints(values: Array, pause: PauseWork) -> Parts:
 def _pack_varints(values: Array) -> bytes:
     """Integers as varints one after the other; negative ones have the 64 bits of their two's complement."""
     left: Array = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64)
-    found = np.empty((len(left), MAX_VARINT), np.uint8)
+    encoded = np.empty((len(left), MAX_VARINT), np.uint8)
     lengths = np.ones(len(left), np.intp)
-    for place in range(MAX_VARINT):
-        found[:, place] = left & np.uint64(127)
+    for position in range(MAX_VARINT):
+        encoded[:, position] = left & np.uint64(127)
         left = left >> np.uint64(7)
         longer = left != 0
         if not longer.any():
             break
-        found[longer, place] |= 128
+        encoded[longer, position] |= 128
         lengths += longer
-    return found[np.arange(MAX_VARINT) < lengths[:, None]].tobytes()
+    return encoded[np.arange(MAX_VARINT) < lengths[:, None]].tobytes()

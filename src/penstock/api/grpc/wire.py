@@ -190,7 +190,7 @@ class _WireParser:
         contents: list[Span] = []
         self._contents.append(contents)
         self._grow(start - tag)
-        kept: list[bytes] = []
+        pieces: list[bytes] = []
         at = start
         while at < stop:
             number, kind, value, end = read_field(message, at, stop)
@@ -201,9 +201,9 @@ class _WireParser:
                 check_parts(self._parts)
             else:
                 self._grow(end - at)
-                kept.append(message[at:end])
+                pieces.append(message[at:end])
             at = end
-        whole = b"".join(kept)
+        whole = b"".join(pieces)
         self._kept.append(b"\x2a" + varint(len(whole)) + whole)
 
     def _keep(self, start: int, stop: int) -> None:

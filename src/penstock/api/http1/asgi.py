@@ -265,5 +265,5 @@ class AsgiExchange(Exchange):
             raise RuntimeError("the length of the response differs from its content-length")
 
 
-def _address(found: object) -> tuple[str, int] | None:
-    return (str(found[0]), int(found[1])) if isinstance(found, tuple) else None
+def _address(address: object) -> tuple[str, int] | None:
+    return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None

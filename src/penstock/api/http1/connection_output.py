@@ -201,17 +201,17 @@ class Http1Output(RequestSink):
         if self.is_lost:
             return True
         reader = self._reader
-        kept = self._working + self._stored
+        held = self._working + self._stored
         if self._transport.is_writing_paused:
-            kept += self._transport.unsent_bytes()
+            held += self._transport.unsent_bytes()
         if len(reader.unparsed) > UNCOUNTED_BYTES:
-            kept += len(reader.unparsed)
+            held += len(reader.unparsed)
         if reader.exchange is not None and not reader.exchange.streams:
-            kept += reader.exchange.size
-        more = kept - self._kept
+            held += reader.exchange.size
+        more = held - self._kept
         if more > 0 and not self._table.memory.take(more):
             return False
         if more < 0:
             self._table.memory.give_back(-more)
-        self._kept = kept
+        self._kept = held
         return True

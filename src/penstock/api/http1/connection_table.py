@@ -97,9 +97,9 @@ class ConnectionTable:
         Raises:
             HeadError: it is invalid, or the application refuses it.
         """
-        known = self.heads.get(data)
-        if known is not None:
-            return known
+        cached = self.heads.get(data)
+        if cached is not None:
+            return cached
         head = read_head(data)
         if self.application.route(head) and _is_repeatable(head):
             self.heads.put(data, head, head.size)

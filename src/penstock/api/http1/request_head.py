@@ -111,8 +111,8 @@ def read_head(data: bytes) -> Http1RequestHead:
 
 def blank_lines(data: bytes, at: int) -> int:
     """Where the empty lines end that begin at ``at``; they are allowed before a request."""
-    found = _BLANK_LINES.match(data, at)
-    return at if found is None else found.end()
+    match = _BLANK_LINES.match(data, at)
+    return at if match is None else match.end()
 
 
 def check_start(data: bytes, at: int) -> re.Match[bytes] | None:
@@ -155,10 +155,10 @@ def _path(method: bytes, target: bytes) -> tuple[bytes, bytes]:
 
 
 def _without_authority(target: bytes) -> bytes:
-    found = _ABSOLUTE.fullmatch(target)
-    if found is None or not _HOST.fullmatch(found[1]):
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None or not _HOST.fullmatch(match[1]):
         raise HeadError(400, "the request target must be a path, or an http or https URL without user and fragment")
-    return found[2]
+    return match[2]
 
 
 def _check_host(fields: dict[bytes, bytes], http10: bool) -> None:

@@ -138,10 +138,10 @@ class Endpoints:
 
     async def _all_statistics(self, _: Request) -> Response:
         """All statistics, and the metadata of a model called "stats", which has the same path."""
-        found = {"model_stats": [statistics_document(statistic) for statistic in self._plane.queries.statistics()]}
+        document = {"model_stats": [statistics_document(statistic) for statistic in self._plane.queries.statistics()]}
         with suppress(NotFound, NotReady):
-            found |= metadata_document(self._plane.queries.metadata("stats"))
-        return json_response(found)
+            document |= metadata_document(self._plane.queries.metadata("stats"))
+        return json_response(document)
 
     async def _index(self, request: Request) -> Response:
         body = decode_body(await self._bodies.read(request), _IndexBody)
@@ -164,8 +164,8 @@ class Endpoints:
         return json_response({})
 
     async def _regions(self, request: Request) -> Response:
-        found = self._plane.regions.status(request.path_params.get("region", ""))
-        return json_response([asdict(item) for item in found])
+        status = self._plane.regions.status(request.path_params.get("region", ""))
+        return json_response([asdict(item) for item in status])
 
     async def _register(self, request: Request) -> Response:
         self._plane.regions.path_or_raise()

@@ -68,9 +68,9 @@ class BodyDecoder:
         """
         if header_length is None:
             if signature.all_floats and len(body) <= self._flat_bytes:
-                found = self._flat_floats(body, signature)
-                if found is not None:
-                    return found
+                flat = self._flat_floats(body, signature)
+                if flat is not None:
+                    return flat
             return self._decode(body, b"", signature, RequestWork(self._limits, pause))
         if header_length == 0:
             return InferBody(
@@ -81,9 +81,9 @@ class BodyDecoder:
                 f"inference-header-content-length is {header_length}, but the body has {len(body)} bytes"
             )
         header = body[:header_length]
-        known = self._headers.get(header)
-        if known is not None and len(body) == header_length + known.size:
-            return known.body(body, header_length, signature.row)
+        header_layout = self._headers.get(header)
+        if header_layout is not None and len(body) == header_length + header_layout.size:
+            return header_layout.body(body, header_length, signature.row)
         return self._decode(header, memoryview(body)[header_length:], signature, RequestWork(self._limits, pause))
 
     def _flat_floats(self, body: bytes, signature: Signature) -> InferBody | None:
@@ -130,7 +130,7 @@ class BodyDecoder:
             self._learn(header, found, len(binary))
         return found
 
-    def _to_infer_body(self, request: RequestFields, given: list[Tensor] | bytes, signature: Signature) -> InferBody:
+    def _to_infer_body(self, request: RequestFields, inputs: list[Tensor] | bytes, signature: Signature) -> InferBody:
         parameters, outputs = request.parameters, request.outputs
         all_binary, nulls, timeout_ns = False, False, None
         if parameters:
@@ -139,7 +139,7 @@ class BodyDecoder:
             timeout_ns = request_rules.timeout_ns(parameter_value(parameters, "timeout", 0))
             nulls = allows_nulls(parameters)
         requested, binary = self._requested(outputs, all_binary, signature) if outputs else (None, all_binary)
-        return InferBody(request.id or "", given, requested, binary, timeout_ns, nulls)
+        return InferBody(request.id or "", inputs, requested, binary, timeout_ns, nulls)
 
     def _requested(
         self, outputs: list[JsonOutput], all_binary: bool, signature: Signature
@@ -154,17 +154,17 @@ class BodyDecoder:
             binary.append(all_binary if flag is None else flag)
         return requested, binary
 
-    def _learn(self, header: bytes, found: InferBody, size: int) -> None:
+    def _learn(self, header: bytes, body: InferBody, size: int) -> None:
         """Remember a header whose tensors are all binary and of datatypes that need no look at their values."""
-        tensors = found.given
-        if isinstance(tensors, bytes) or found.id or any(item.into is not None for item in found.requested or ()):
+        tensors = body.given
+        if isinstance(tensors, bytes) or body.id or any(item.into is not None for item in body.requested or ()):
             return
         inputs, offset = [], 0
         for tensor in tensors:
             data = tensor.data
             inputs.append((tensor.name, tensor.datatype, NUMPY_TYPES[tensor.datatype], data.size, offset, data.shape))
             offset += data.nbytes
-        known = KnownHeader(size, tuple(inputs), found.requested, found.binary, found.timeout_ns, found.nulls)
+        known = KnownHeader(size, tuple(inputs), body.requested, body.binary, body.timeout_ns, body.nulls)
         self._headers.put(header, known, len(header))
 
 

@@ -7,15 +7,15 @@ from penstock.monitor.counters.totals import Totals
 from penstock.serving.server_queries import IndexEntry, ModelMetadata, VersionStatistics
 
 
-def metadata_document(found: ModelMetadata) -> dict[str, Any]:
+def metadata_document(metadata: ModelMetadata) -> dict[str, Any]:
     """The metadata of a model, or of one version."""
     return {
-        "name": found.name,
-        "versions": found.versions,
-        "platform": found.platform,
-        "inputs": [_tensor_document(spec) for spec in found.inputs],
-        "outputs": [_tensor_document(spec) for spec in found.outputs],
-        **({"properties": found.properties} if found.properties else {}),
+        "name": metadata.name,
+        "versions": metadata.versions,
+        "platform": metadata.platform,
+        "inputs": [_tensor_document(spec) for spec in metadata.inputs],
+        "outputs": [_tensor_document(spec) for spec in metadata.outputs],
+        **({"properties": metadata.properties} if metadata.properties else {}),
     }
 
 

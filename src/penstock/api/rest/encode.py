@@ -68,9 +68,9 @@ class RestAnswerTemplate:
             LargeWork: it has to be encoded on a thread.
         """
         if call.batch_result is not None and (binary is True or binary is False):
-            found = self._joint_answer(call, call.batch_result, binary)
-            if found is not None:
-                return found
+            joint = self._joint_answer(call, call.batch_result, binary)
+            if joint is not None:
+                return joint
         return self._own_answer(call, binary, nulls, pause)
 
     def _joint_answer(self, call: InferCall, joint: BatchResult, binary: bool) -> tuple[bytes, int | None, Tail] | None:
@@ -164,8 +164,10 @@ class RestAnswerTemplate:
             if start:
                 parts.append(b",")
                 work.pause()
-            some = flat[start : start + step]
-            piece = _json_texts(some.tolist(), work.pause) if texts else json_data(_slice(tensor, some), nulls)[1:-1]
+            values = flat[start : start + step]
+            piece = (
+                _json_texts(values.tolist(), work.pause) if texts else json_data(_slice(tensor, values), nulls)[1:-1]
+            )
             parts.append(piece)
             left -= len(piece)
             if left < 0:
@@ -223,27 +225,27 @@ def _json_texts(texts: list[str], pause: PauseWork) -> bytes:
     """Texts as the elements of a JSON list, with pauses in long ones and between them."""
     if sum(map(len, texts)) <= BYTE_SLICE:
         return orjson.dumps(texts)[1:-1]
-    found: list[bytes] = []
+    pieces: list[bytes] = []
     size = 0
     for text in texts:
         if len(text) > BYTE_SLICE:
-            found.append(_json_text(text, pause))
+            pieces.append(_json_text(text, pause))
         else:
-            found.append(orjson.dumps(text))
+            pieces.append(orjson.dumps(text))
             size += len(text)
         if size > BYTE_SLICE:
             size = 0
             pause()
-    return b",".join(found)
+    return b",".join(pieces)
 
 
 def _json_text(text: str, pause: PauseWork) -> bytes:
     """A long text as a JSON string, in slices."""
-    found: list[bytes] = []
+    pieces: list[bytes] = []
     for start in range(0, len(text), BYTE_SLICE):
-        found.append(orjson.dumps(text[start : start + BYTE_SLICE])[1:-1])
+        pieces.append(orjson.dumps(text[start : start + BYTE_SLICE])[1:-1])
         pause()
-    return b'"%b"' % b"".join(found)
+    return b'"%b"' % b"".join(pieces)
 
 
 def _put(into: RegionSpan, tensor: Tensor, work: RequestWork | None) -> int:

@@ -65,7 +65,7 @@ def _seconds(timestamp: str | float | None) -> float:
     if not isinstance(timestamp, str):
         return float(timestamp or 0.0)
     try:
-        found = datetime.fromisoformat(timestamp)
+        moment = datetime.fromisoformat(timestamp)
     except ValueError:
         raise InvalidInput("a timestamp is an ISO 8601 time, or seconds since 1970") from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -19,14 +19,14 @@ class InferBody:
     def __init__(
         self,
         call_id: str,
-        given: list[Tensor] | bytes,
+        inputs: list[Tensor] | bytes,
         requested: list[RequestedOutput] | None,
         binary: list[bool] | bool,
         timeout_ns: int | None,
         nulls: bool,
     ) -> None:
         self.id = call_id
-        self.given = given
+        self.given = inputs
         self.requested = requested
         self.binary = binary
         self.timeout_ns = timeout_ns

@@ -156,22 +156,22 @@ class InferHandler:
     def decode(self, exchange: InferExchange) -> InferCall | None:
         """The call of a complete request, ready to run; None if it was refused, nobody waits for it, or it is decoded
         on a thread."""
-        found: RouteDecision | None = None
+        decision: RouteDecision | None = None
         try:
             if exchange.connection.is_lost:
                 raise Cancelled("the client closed the connection")
             fields = exchange.head.fields
-            found = self.plane.route(exchange.target, fields)
-            priority = admit(found, fields)
+            decision = self.plane.route(exchange.target, fields)
+            priority = admit(decision, fields)
             raw, exchange.body = exchange.body, b""
             try:
-                body = self._read(fields, raw, found[0].signature, None)
+                body = self._read(fields, raw, decision[0].signature, None)
             except LargeWork:
-                self._decode_on_thread(exchange, found, priority, raw)
+                self._decode_on_thread(exchange, decision, priority, raw)
                 return None
-            return self._call(exchange, found, priority, body)
+            return self._call(exchange, decision, priority, body)
         except Exception as error:  # a defect must not end the connection
-            self._refuse(exchange, found, fault_of(error))
+            self._refuse(exchange, decision, fault_of(error))
         return None
 
     def _read(self, fields: Fields, raw: bytes, signature: Signature, pause: PauseWork | None) -> InferBody:
@@ -191,14 +191,16 @@ class InferHandler:
         """The limits of a body that is held in both forms while it is inflated."""
         return self.plane.limits.within(self.plane.memory.limit - len(raw))
 
-    def _decode_on_thread(self, exchange: InferExchange, found: RouteDecision, priority: Priority, raw: bytes) -> None:
+    def _decode_on_thread(
+        self, exchange: InferExchange, decision: RouteDecision, priority: Priority, raw: bytes
+    ) -> None:
         """Have a body read that takes long; raises ``Overloaded`` or ``OverBudget``."""
-        fields, loaded, plane = exchange.head.fields, found[0], self.plane
+        fields, loaded, plane = exchange.head.fields, decision[0], self.plane
         inflated = min(len(raw) * MAX_RATIO, self._inflation_limits(raw).max_body_bytes) if _ENCODING in fields else 0
         if not plane.memory.take(inflated):
             raise OverBudget("the worker has no memory left to inflate the body; try again later")
         work = partial(self._read, fields, raw, loaded.signature, Pacer().pause)
-        done = partial(self._on_decoded, exchange, found, priority, inflated)
+        done = partial(self._on_decoded, exchange, decision, priority, inflated)
         try:
             exchange.job = plane.offload.submit(work, done, len(raw) + inflated)
         except Overloaded:
@@ -209,7 +211,7 @@ class InferHandler:
     def _on_decoded(
         self,
         exchange: InferExchange,
-        found: RouteDecision,
+        decision: RouteDecision,
         priority: Priority,
         inflated: int,
         body: InferBody | None,
@@ -221,18 +223,18 @@ class InferHandler:
         try:
             if body is None:
                 raise error or Internal("the request failed")
-            exchange.call = call = self._call(exchange, found, priority, body)
+            exchange.call = call = self._call(exchange, decision, priority, body)
             self.plane.batcher.submit(exchange, exchange, call)
         except Exception as fault:  # a defect must not end the connection
-            self._refuse(exchange, found, fault_of(fault))
+            self._refuse(exchange, decision, fault_of(fault))
         finally:
-            found[0].release()
+            decision[0].release()
 
-    def _call(self, exchange: InferExchange, found: RouteDecision, priority: Priority, body: InferBody) -> InferCall:
+    def _call(self, exchange: InferExchange, decision: RouteDecision, priority: Priority, body: InferBody) -> InferCall:
         exchange.binary, exchange.nulls = body.binary, body.nulls
         call = build_call(
             self.plane,
-            found,
+            decision,
             _REST,
             priority,
             exchange.head.fields,
@@ -317,26 +319,26 @@ class InferHandler:
 
     # Refusals.
 
-    def refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> bytes:
+    def refusal(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> bytes:
         """The answer to a request that never became a call, counted."""
         lines = b""
-        if found is not None:
+        if decision is not None:
             body_id = request_id("", exchange.head.fields)
-            lines = self._parts.get(found[0]).fields[found[1]] + _id_line(body_id or new_id())
-        self.plane.record_rejected(found, _REST, fault.kind, exchange.began_ns)
+            lines = self._parts.get(decision[0]).fields[decision[1]] + _id_line(body_id or new_id())
+        self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns)
         return self._failure(exchange, fault, lines)
 
-    def _refuse(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
+    def _refuse(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> None:
         if fault.kind == Overloaded.kind:
-            self.plane.batcher.reject_later(partial(self._send_refusal, exchange, found, fault_of(fault)))
+            self.plane.batcher.reject_later(partial(self._send_refusal, exchange, decision, fault_of(fault)))
         else:
-            self._send_refusal(exchange, found, fault)
+            self._send_refusal(exchange, decision, fault)
 
-    def _send_refusal(self, exchange: InferExchange, found: RouteDecision | None, fault: Fault) -> None:
+    def _send_refusal(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> None:
         if exchange.connection.is_lost:
-            self.plane.record_rejected(found, _REST, fault.kind, exchange.began_ns)
+            self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns)
         else:
-            exchange.connection.answer(exchange, self.refusal(exchange, found, fault))
+            exchange.connection.answer(exchange, self.refusal(exchange, decision, fault))
 
     def _failure(self, exchange: InferExchange, fault: Fault, lines: bytes) -> bytes:
         lines += field_lines(fault_fields(fault)) + self._cors.answer_lines(exchange.head.fields)

@@ -178,8 +178,8 @@ class _NumberSlices(_Slices):
 
     def _nested_as_stated(self, text: bytes, first: int, stop: int) -> bool:
         """Whether each list begins and ends where the shape says; ``text`` holds the elements from ``first`` on."""
-        shown = text.translate(_VALUES, SPACE)
-        if any(wrong in shown for wrong in _MISPLACED):
+        digits = text.translate(_VALUES, SPACE)
+        if any(wrong in digits for wrong in _MISPLACED):
             return False
         structure = np.frombuffer(text.translate(None, _NOT_STRUCTURE), np.uint8)
         elements = np.cumsum(structure == 0x2C)
@@ -204,9 +204,9 @@ class _TextSlices(_Slices):
         at = 0
         while True:
             quote = data.find(b'"', at)
-            gap, place = data[at : quote if quote >= 0 else len(data)], self.filled + len(texts)
-            plain = gap == b"," and place % self.sizes[0]
-            if not plain and gap.translate(None, SPACE) != self._separator(place):
+            gap, index = data[at : quote if quote >= 0 else len(data)], self.filled + len(texts)
+            plain = gap == b"," and index % self.sizes[0]
+            if not plain and gap.translate(None, SPACE) != self._separator(index):
                 raise _irregular(self.name, self.shape)
             if quote < 0:
                 break
@@ -224,11 +224,11 @@ class _TextSlices(_Slices):
     def _read(self, texts: list[bytes]) -> None:
         self.add(_values(self.name, self.datatype, b"[%b]" % b",".join(texts), 1))
 
-    def _separator(self, place: int) -> bytes:
+    def _separator(self, index: int) -> bytes:
         """What stands before the element at ``place``, or after the last."""
-        edges = sum(place % size == 0 for size in self.sizes)
-        if place == 0:
+        edges = sum(index % size == 0 for size in self.sizes)
+        if index == 0:
             return b"[" * len(self.sizes)
-        if place == self.count:
+        if index == self.count:
             return b"]" * len(self.sizes)
         return b"]" * edges + b"," + b"[" * edges

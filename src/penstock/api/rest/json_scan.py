@@ -107,9 +107,9 @@ class _Scan:
         closing = re.compile(rb"(?<!\])\](?:[ \t\r\n]*+\]){%d}" % (depth - 1))
         while at < stop:
             upto = min(stop, at + window)
-            found = closing.search(body, at, upto)
-            if found is not None:
-                return found.end()
+            match = closing.search(body, at, upto)
+            if match is not None:
+                return match.end()
             passed = len(body[at:upto].rstrip(_ENDING)) if upto < stop else window
             window = BYTE_SLICE // depth if passed else 2 * window  # an end may be longer than what was looked at
             at += passed
@@ -118,16 +118,16 @@ class _Scan:
 
     def _list_start_before(self, quote: int) -> int:
         """Where the list begins whose first element is the string at ``quote``; -1 if it is none."""
-        body, at, found = self._body, quote - 1, -1
+        body, at, start = self._body, quote - 1, -1
         while at >= self._kept:
             byte = body[at]
             if byte == _OPEN:
-                found = at
+                start = at
             elif byte not in SPACE:
                 break
             at -= 1
             self._count_step()
-        return found
+        return start
 
     def _texts(self, opening: int, quote: int) -> int:
         """A list of texts: taken out if it is long; where it ends."""
@@ -202,8 +202,8 @@ def string_end(body: bytes, quote: int, pause: PauseWork) -> int:
     if end < 0 or body[end - 1] != _BACKSLASH:
         return -1 if end < 0 else end + 1
     while at < len(body):
-        found = _INSIDE.match(body, at, at + BYTE_SLICE)
-        end = at if found is None else found.end()
+        match = _INSIDE.match(body, at, at + BYTE_SLICE)
+        end = at if match is None else match.end()
         if end == at:
             return end + 1 if body[end] == _QUOTE else -1
         at = end

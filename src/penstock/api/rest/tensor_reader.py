@@ -119,8 +119,8 @@ class TensorReader:
         if item.data is NO_DATA:
             raise InvalidInput(f"input '{item.name}' has no data")
         data = bytes(item.data)
-        if self._cut is not None and (place := self._cut.place(data)) >= 0:
-            start, stop = self._cut.lists[place]
+        if self._cut is not None and (index := self._cut.place(data)) >= 0:
+            start, stop = self._cut.lists[index]
             self._used += 1
             data = self._text[start:stop]
         self._count_text(item, len(data))

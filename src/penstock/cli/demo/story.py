@@ -231,14 +231,14 @@ class DemoStory:
         plain = not (self.console.encoding or "").lower().startswith("utf")
         lines = [("", [pictures.digit(self.digits.test_rows[index], plain) for index in chosen]), ("version", [])]
         lines += [
-            (f"{version} by {protocol}", [verdict(found[index]) for index in chosen])
-            for (version, protocol), found in answers.items()
+            (f"{version} by {protocol}", [verdict(answer[index]) for index in chosen])
+            for (version, protocol), answer in answers.items()
         ]
         self.title("Predictions for held-out digits")
         self.console.print(pictures.side_by_side([f"truth: {truth}" for truth in truths], lines))
-        for (version, protocol), found in answers.items():
-            share = float(np.mean(found.argmax(axis=1) == self.digits.test_labels))
-            self.console.print(f"version {version} by {protocol}: {share:.1%} of {len(found)} held-out digits right")
+        for (version, protocol), answer in answers.items():
+            share = float(np.mean(answer.argmax(axis=1) == self.digits.test_labels))
+            self.console.print(f"version {version} by {protocol}: {share:.1%} of {len(answer)} held-out digits right")
 
     def ask(self, client: Client, protocol: str, version: str) -> Array:
         """Return the probabilities [rows, classes] of one version for all held-out digits."""

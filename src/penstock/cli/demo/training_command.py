@@ -50,9 +50,9 @@ def main(ops: str) -> None:
 def read_rows(file: Path) -> DigitRows:
     """Return the captured rows with a label, split into training and held-out rows."""
     table = read_table(file)
-    known = np.isfinite(table["label"])
-    pixels: Array = np.stack(table[INPUT].tolist()).astype(np.float32)[known]
-    labels = table["label"][known].astype(int)
+    labelled = np.isfinite(table["label"])
+    pixels: Array = np.stack(table[INPUT].tolist()).astype(np.float32)[labelled]
+    labels = table["label"][labelled].astype(int)
     held_out = np.arange(len(labels)) % HELD_OUT == 0
     return DigitRows(pixels[~held_out], labels[~held_out], pixels[held_out], labels[held_out])
 

@@ -82,8 +82,8 @@ class BlockingPool:
             NotReady: too many calls wait, the deadline is over, or the pool is closed. A late call that was begun goes
                 on: what it changes may still take effect.
         """
-        found: T = await self.result(self.submit(lambda: function(*arguments)), deadline_s)
-        return found
+        result: T = await self.result(self.submit(lambda: function(*arguments)), deadline_s)
+        return result
 
     async def result(self, job: BlockingCall, deadline_s: float | None = None) -> Any:
         """What a call that was submitted returns or raises; as ``call``."""

@@ -61,9 +61,9 @@ class _Deadline:
     def connect(self, address: tuple[str, int], wait_s: float, *_: object) -> socket.socket:
         """A connection to the first address of a name that takes one, as ``socket.create_connection`` makes it."""
         failed = OSError("the name has no address")
-        for place in self._resolve(*address):
+        for candidate in self._resolve(*address):
             try:
-                return self._connect(place, wait_s)
+                return self._connect(candidate, wait_s)
             except OSError as error:
                 failed = error
         raise failed
@@ -89,8 +89,8 @@ class _Deadline:
             raise TimeoutError("timed out")
         return left
 
-    def _connect(self, place: SocketAddress, wait_s: float) -> socket.socket:
-        family, kind, protocol, where = place
+    def _connect(self, candidate: SocketAddress, wait_s: float) -> socket.socket:
+        family, kind, protocol, where = candidate
         opened = socket.socket(family, kind, protocol)
         try:
             opened.settimeout(min(wait_s, self._left_s()))
@@ -111,21 +111,21 @@ class _Deadline:
     def _resolve(self, host: str, port: int) -> list[SocketAddress]:
         if not _resolvers.acquire(timeout=self._left_s()):
             raise TimeoutError("names are not resolved")
-        found: Future[list[SocketAddress]] = Future()
+        addresses: Future[list[SocketAddress]] = Future()
         try:
-            threading.Thread(target=_resolve, args=(host, port, found), name="resolver", daemon=True).start()
+            threading.Thread(target=_resolve, args=(host, port, addresses), name="resolver", daemon=True).start()
         except RuntimeError as error:  # no thread can be started
             _resolvers.release()
             raise OSError(str(error)) from None
-        return found.result(self._left_s())
+        return addresses.result(self._left_s())
 
 
-def _resolve(host: str, port: int, found: "Future[list[SocketAddress]]") -> None:
+def _resolve(host: str, port: int, addresses: "Future[list[SocketAddress]]") -> None:
     try:
-        known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        found.set_result([(family, kind, protocol, where) for family, kind, protocol, _, where in known])
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses.set_result([(family, kind, protocol, where) for family, kind, protocol, _, where in resolved])
     except Exception as error:
-        found.set_exception(error)
+        addresses.set_exception(error)
     finally:
         _resolvers.release()
 

@@ -40,32 +40,32 @@ class Experiments(TrialController):
         champion = record.aliases.get(CHAMPION)
         stable = stable_of(spec.arms, None if champion is None else champion.version)
         first = {"stage": NOT_CONVERGED, "at": self.clock(), **self._requests_by_arm(record.name, spec.arms)}
-        seen = {self.gateway: first}  # what was counted before does not belong to it
-        kept = _ExperimentDocument(
-            experiments.start_experiment(spec, self.clock()), record.route, None, stable, trial_id, seen
+        observations = {self.gateway: first}  # what was counted before does not belong to it
+        stored = _ExperimentDocument(
+            experiments.start_experiment(spec, self.clock()), record.route, None, stable, trial_id, observations
         )
-        kept = replace(kept, route=kept.stage_route(record.route))
-        return TrialChange(kept.to_document(), route=kept.route)
+        stored = replace(stored, route=stored.stage_route(record.route))
+        return TrialChange(stored.to_document(), route=stored.route)
 
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
         """See ``TrialController``: an experiment can be paused, resumed and stopped."""
-        kept = _ExperimentDocument.parse(trial.document)
-        present = kept.experiment.state
+        document = _ExperimentDocument.parse(trial.document)
+        present = document.experiment.state
         states = {"pause": ExperimentState.PAUSED, "resume": ExperimentState.RUNNING, "stop": ExperimentState.STOPPED}
         if verb not in states:
             raise NotFound("an experiment can be paused, resumed or stopped")
-        if not kept.experiment.is_open:
+        if not document.experiment.is_open:
             raise Conflict("the experiment is over")
         if states[verb] is present:
             raise Conflict(f"the experiment is {present.value} already")
         why = reason or f"{verb} on request"
-        after = replace(kept.experiment, state=states[verb], reason=why, stage=kept.experiment.stage + 1)
+        after = replace(document.experiment, state=states[verb], reason=why, stage=document.experiment.stage + 1)
         return partial(_next_change, trial, after)
 
     def current_route(self, trial: Trial) -> tuple[RouteSpec | None, int]:
         """See ``TrialController``."""
-        kept = _ExperimentDocument.parse(trial.document)
-        return kept.route, kept.experiment.stage
+        document = _ExperimentDocument.parse(trial.document)
+        return document.route, document.experiment.stage
 
     def own_counts(self, trial: Trial) -> Document:
         """See ``TrialController``."""
@@ -81,12 +81,12 @@ class Experiments(TrialController):
 
     async def conduct(self, trial: Trial, observed: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``TrialController``."""
-        kept = _ExperimentDocument.parse(trial.document)
-        before = kept.experiment
-        after = _add_observations(before, kept.observations, observed)
-        seen = _last_observations(kept.observations, observed, before.stage)
+        document = _ExperimentDocument.parse(trial.document)
+        before = document.experiment
+        after = _add_observations(before, document.observations, observed)
+        observations = _last_observations(document.observations, observed, before.stage)
         weights = experiments.decide(after, self.clock(), trial.revision) if acknowledged else None
-        written = replace(trial, document=replace(kept, experiment=after, observations=seen).to_document())
+        written = replace(trial, document=replace(document, experiment=after, observations=observations).to_document())
         try:
             if weights is not None:
                 shares = ", ".join(f"{arm} {weight / 100:g} %" for arm, weight in weights.items())
@@ -96,7 +96,7 @@ class Experiments(TrialController):
                 by = Author(CONTROLLER, moved.reason)
                 await self.run_on_thread(self.leader.change, written, partial(_next_change, written, moved), "move", by)
                 self.background.start(trial.model)
-            elif after != before or stages_of(seen) != stages_of(kept.observations):
+            elif after != before or stages_of(observations) != stages_of(document.observations):
                 await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("experiment %s of %s: %s", trial.id, trial.model, conflict)
@@ -175,19 +175,19 @@ def _add_observations(
 
 def _last_observations(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> dict[str, Document]:
     """The last observation of each gateway; one that has had the weights of this stage has had them."""
-    found = {}
+    observations = {}
     for gateway, observation in now.items():
         had = stage in (observation["stage"], before.get(gateway, observation)["stage"])
-        found[gateway] = {**without_strata(observation), "stage": stage if had else observation["stage"]}
-    return found
+        observations[gateway] = {**without_strata(observation), "stage": stage if had else observation["stage"]}
+    return observations
 
 
 def _next_change(trial: Trial, after: Experiment, record: ModelRecord) -> TrialChange:
     """What changes together when weights move or a person asks for something."""
-    kept = replace(_ExperimentDocument.parse(trial.document), experiment=after)
-    kept = replace(kept, route=kept.stage_route(record.route))
+    document = replace(_ExperimentDocument.parse(trial.document), experiment=after)
+    document = replace(document, route=document.stage_route(record.route))
     event = None
     if not after.is_open:
         subject, data = f"models/{trial.model}", {"experiment": trial.id, **experiments.experiment_document(after)}
         event = TrialEvent("experiment.finished.v1", subject, trial.id, data)
-    return TrialChange(kept.to_document(), after.is_open, kept.route, event=event)
+    return TrialChange(document.to_document(), after.is_open, document.route, event=event)

@@ -69,10 +69,10 @@ def evidence_step(
     next observation.
     """
     differences = [
-        found
+        difference
         for gateway, later in now.items()
         if later["stage"] == stage and (earlier := before.get(gateway)) is not None and earlier["stage"] == stage
-        if (found := _difference(earlier, later)) is not None
+        if (difference := _difference(earlier, later)) is not None
     ]
     canary = _total([difference["canary"] for difference in differences])
     control = _total([difference["control"] for difference in differences])
@@ -125,22 +125,22 @@ def known_until(observation: Document | None, stage: int) -> float:
 def new_strata(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> list[Stratum]:
     """Return the strata of a stage that closed between two observations, over all gateways; a stratum belongs to one
     gateway, which joins the labels of its own answers."""
-    found = []
+    strata = []
     for gateway, observation in sorted(now.items()):
         known_s, labels = known_until(before.get(gateway), stage), observation.get("labels")
         if labels is not None and labels["stage"] == stage:
-            found += [stratum_in(stratum) for stratum in labels["strata"] if stratum["closed_s"] > known_s]
-    return found
+            strata += [stratum_in(stratum) for stratum in labels["strata"] if stratum["closed_s"] > known_s]
+    return strata
 
 
 def waiting_labels_out(observed: Mapping[str, Document]) -> dict[str, Any]:
     """Labels that are no evidence yet, over all gateways, as people are shown them: how many of each version wait for
     those of the others or for their time, and how many found none."""
-    known = [labels for observation in observed.values() if (labels := observation.get("labels")) is not None]
+    reported = [labels for observation in observed.values() if (labels := observation.get("labels")) is not None]
     waiting: Counter[str] = Counter()
-    for labels in known:
+    for labels in reported:
         waiting.update(labels["waiting"])
-    return {"waiting": dict(waiting), "unmatched": sum(labels["unmatched"] for labels in known)}
+    return {"waiting": dict(waiting), "unmatched": sum(labels["unmatched"] for labels in reported)}
 
 
 def _labelled(
@@ -173,16 +173,16 @@ def _not_finite(arm: Arm) -> tuple[float, float]:
 
 
 def _difference(before: Document, now: Document) -> dict[str, Any] | None:
-    found: dict[str, Any] = {}
+    difference: dict[str, Any] = {}
     for side in ("canary", "control"):
         old, new = before[side], now[side]
         numbers = {name: _minus(new[name], old[name]) for name in COUNTED}
         outputs = [_minus(later, earlier) for later, earlier in zip(new["outputs"], old["outputs"], strict=False)]
         if any(value < 0 for values in (*numbers.values(), *outputs) for value in values):
             return None
-        found[side] = {**numbers, "outputs": outputs}
-    found["pairs"] = _minus(now["pairs"], before["pairs"])
-    return None if min(found["pairs"]) < 0 else found
+        difference[side] = {**numbers, "outputs": outputs}
+    difference["pairs"] = _minus(now["pairs"], before["pairs"])
+    return None if min(difference["pairs"]) < 0 else difference
 
 
 def _minus(now: Sequence[float], before: Sequence[float]) -> list[float]:

@@ -71,10 +71,10 @@ class Rollouts(TrialController):
 
     def _parse(self, trial: Trial) -> "_RolloutDocument":
         """A trial's document, parsed once for each time that it was read: a step asks for it again and again."""
-        known = self._parsed.get(trial.model)
-        if known is None or known[0] is not trial.document:
-            known = self._parsed[trial.model] = trial.document, _RolloutDocument.parse(trial.document)
-        return known[1]
+        parsed = self._parsed.get(trial.model)
+        if parsed is None or parsed[0] is not trial.document:
+            parsed = self._parsed[trial.model] = trial.document, _RolloutDocument.parse(trial.document)
+        return parsed[1]
 
     def first_change(
         self, document: Document, statuses: Mapping[str, VersionStatus], record: ModelRecord, trial_id: str
@@ -94,12 +94,12 @@ class Rollouts(TrialController):
         if others := sorted(weighed.keys() - {spec.control, spec.to}):
             raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
         losses = {self.gateway: self.fleet.losses(record.name, spec.to)}
-        kept = _RolloutDocument(
+        stored = _RolloutDocument(
             start_rollout(spec, self.clock()), record.route, record.route, leads, trial_id, {}, losses
         )
         if not spec.dry_run:
-            kept = replace(kept, route=kept.stage_route(record.route))
-        return TrialChange(kept.to_document(), route=kept.route, keep_route=spec.dry_run)
+            stored = replace(stored, route=stored.stage_route(record.route))
+        return TrialChange(stored.to_document(), route=stored.route, keep_route=spec.dry_run)
 
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
         """See ``TrialController``; also raises ``Refused`` for a promotion of a version that is not ready."""
@@ -110,15 +110,15 @@ class Rollouts(TrialController):
 
     def current_route(self, trial: Trial) -> tuple[RouteSpec | None, int]:
         """See ``TrialController``."""
-        kept = self._parse(trial)
-        return kept.route, kept.rollout.stage
+        document = self._parse(trial)
+        return document.route, document.rollout.stage
 
     def own_counts(self, trial: Trial) -> Document:
         """See ``TrialController``."""
-        kept = self._parse(trial)
-        spec, arms = kept.rollout.spec, {}
+        document = self._parse(trial)
+        spec, arms = document.rollout.spec, {}
         for side, version in (("canary", spec.to), ("control", spec.control)):
-            outputs = self.fleet.outputs(trial.model, version) if kept.counts_outputs else 0
+            outputs = self.fleet.outputs(trial.model, version) if document.counts_outputs else 0
             arms[side] = observations.arm_counts(self.fleet.totals(trial.model, version), outputs)
         own = {"losses": self.fleet.losses(trial.model, spec.to)}
         return {"pairs": observations.shadow_pairs(self.fleet.totals(trial.model, spec.to)), **own, **arms}
@@ -134,34 +134,36 @@ class Rollouts(TrialController):
 
     async def conduct(self, trial: Trial, observed: Mapping[str, Document], acknowledged: bool) -> None:
         """See ``TrialController``."""
-        kept, now = self._parse(trial), self.clock()
-        ready = self.is_able(trial.model, kept.rollout.spec.to)
-        before = replace(kept, rollout=note_in_place(note_ready(kept.rollout, ready, now), acknowledged))
+        document, now = self._parse(trial), self.clock()
+        ready = self.is_able(trial.model, document.rollout.spec.to)
+        before = replace(document, rollout=note_in_place(note_ready(document.rollout, ready, now), acknowledged))
         after = self._add_evidence(trial, before, observed)
         after = replace(after, answers=self._gates.answers(trial, after, now))
         action = decide(RolloutSnapshot(after, now, ready, acknowledged))
         known, lost = (
-            observations.last_of_stage(kept.observations, observed, kept.rollout.stage),
-            {**_losses(observed), **kept.losses},
+            observations.last_of_stage(document.observations, observed, document.rollout.stage),
+            {**_losses(observed), **document.losses},
         )
-        written = replace(trial, document=replace(kept, rollout=after, observations=known, losses=lost).to_document())
+        written = replace(
+            trial, document=replace(document, rollout=after, observations=known, losses=lost).to_document()
+        )
         try:
             if action is not None:
                 await self._perform(written, after, action)
-            elif after != kept.rollout or kept.has_changed(known, lost):
+            elif after != document.rollout or document.has_changed(known, lost):
                 self.newest[trial.model] = await self.run_on_thread(self.leader.keep, trial, written.document)
         except Conflict as conflict:
             log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
             if action is not None and action.kind is RolloutActionKind.PROMOTE:
                 await self._hold(written, after, str(conflict))
 
-    def _add_evidence(self, trial: Trial, kept: "_RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
+    def _add_evidence(self, trial: Trial, document: "_RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
         """The rollout with what the gateways have counted, and the workers they have lost, since the last step."""
-        rollout, lost = kept.rollout, _losses(observed)
-        versions, sticky = (rollout.spec.to, rollout.spec.control), bool(kept.route and kept.route.sticky)
-        step = observations.evidence_step(kept.observations, observed, rollout.stage, versions, sticky)
+        rollout, lost = document.rollout, _losses(observed)
+        versions, sticky = (rollout.spec.to, rollout.spec.control), bool(document.route and document.route.sticky)
+        step = observations.evidence_step(document.observations, observed, rollout.stage, versions, sticky)
         step = replace(step, batch=replace(step.batch, values=self._gates.values(trial, rollout)))
-        after = note_losses(rollout, sum(lost.values()) - sum(kept.losses.get(item, lost[item]) for item in lost))
+        after = note_losses(rollout, sum(lost.values()) - sum(document.losses.get(item, lost[item]) for item in lost))
         return after if step.empty else add_batch(after, step.batch, step.requests, sticky or rollout.spec.dry_run)
 
     async def _perform(self, trial: Trial, rollout: Rollout, action: RolloutAction) -> None:
@@ -186,8 +188,8 @@ class Rollouts(TrialController):
 
     def to_api(self, trial: Trial) -> Document:
         """See ``TrialController``."""
-        kept = self._parse(trial)
-        rollout = kept.rollout
+        document = self._parse(trial)
+        rollout = document.rollout
         seconds = seconds_needed(rollout, self.clock()) if rollout.state is RolloutState.RUNNING else None
         needed = None if seconds is None else round(seconds, 1)
         waits = waiting_for(rollout, guard_verdicts(rollout), self.clock()) if rollout.state in OPEN else []
@@ -196,23 +198,23 @@ class Rollouts(TrialController):
         labels = (
             {}
             if self.comparison_terms(trial) is None
-            else {"labels": observations.waiting_labels_out(kept.observations)}
+            else {"labels": observations.waiting_labels_out(document.observations)}
         )
         notes = {"waiting_for": waits, "progress": progress(rollout, self.clock())}
-        notes["warnings"] = self._warnings(trial.model, kept)
+        notes["warnings"] = self._warnings(trial.model, document)
         return {**self.common_fields(trial), **rollout_document(rollout), "needed_seconds": needed, **notes, **labels}
 
-    def _warnings(self, model: str, kept: "_RolloutDocument") -> list[str]:
+    def _warnings(self, model: str, document: "_RolloutDocument") -> list[str]:
         """What an operator should know of an open rollout: that it is not promoted by itself, or that its end would
         not take the version's traffic away."""
-        spec = kept.rollout.spec
-        if kept.rollout.state not in OPEN or spec.dry_run:
+        spec = document.rollout.spec
+        if document.rollout.state not in OPEN or spec.dry_run:
             return []
-        return [*_hold_back_warning(spec), *self._champion_warning(model, kept)]
+        return [*_hold_back_warning(spec), *self._champion_warning(model, document)]
 
-    def _champion_warning(self, model: str, kept: "_RolloutDocument") -> list[str]:
-        spec = kept.rollout.spec
-        if kept.base is not None or kept.champion is not None:
+    def _champion_warning(self, model: str, document: "_RolloutDocument") -> list[str]:
+        spec = document.rollout.spec
+        if document.base is not None or document.champion is not None:
             return []
         statuses = of_model(self.fleet.statuses(), model)
         if serving_version(None, None, statuses.values()) != spec.to:
@@ -225,13 +227,13 @@ class Rollouts(TrialController):
 
     def readings(self) -> Iterator[Reading]:
         """The state and the evidence of each model's newest rollout, as of the last step."""
-        known = {(status.model, status.version) for status in self.fleet.statuses()}
+        served = {(status.model, status.version) for status in self.fleet.statuses()}
         for trial in self.newest.values():
             try:
                 rollout = self._parse(trial).rollout
             except UNREADABLE:
                 continue  # a newer gateway's: what it means is not known here
-            if not trial.open and (trial.model, rollout.spec.to) not in known:
+            if not trial.open and (trial.model, rollout.spec.to) not in served:
                 continue  # the version is gone
             for state in RolloutState:
                 yield Point(metrics.ROLLOUT_STATE, (trial.model, rollout.spec.to, state.value), rollout.state is state)
@@ -250,14 +252,14 @@ def _hold_back_warning(spec: RolloutSpec) -> list[str]:
 
 def _next_change(trial: Trial, after: Rollout, record: ModelRecord) -> TrialChange:
     """What changes together when a rollout goes from one state to the next."""
-    kept = _RolloutDocument.parse(trial.document)
-    before, kept = kept.rollout, replace(kept, rollout=after)
+    document = _RolloutDocument.parse(trial.document)
+    before, document = document.rollout, replace(document, rollout=after)
     event = None if after.state in OPEN else _finished_event(trial, after)
     if after.spec.dry_run or (after.state in OPEN and after.stage == before.stage):
-        return TrialChange(kept.to_document(), open=after.state in OPEN, keep_route=True, event=event)
-    kept = replace(kept, route=kept.stage_route(record.route))
-    promotion = (kept.champion, after.spec.to) if after.state is RolloutState.PROMOTED else None
-    return TrialChange(kept.to_document(), after.state in OPEN, kept.route, champion=promotion, event=event)
+        return TrialChange(document.to_document(), open=after.state in OPEN, keep_route=True, event=event)
+    document = replace(document, route=document.stage_route(record.route))
+    promotion = (document.champion, after.spec.to) if after.state is RolloutState.PROMOTED else None
+    return TrialChange(document.to_document(), after.state in OPEN, document.route, champion=promotion, event=event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +287,9 @@ class _RolloutDocument:
             document.get("losses", {}),
         )
 
-    def has_changed(self, seen: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
+    def has_changed(self, observed: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
         """Whether gateways have got as far as another stage, or are new."""
-        return observations.stages_of(seen) != observations.stages_of(self.observations) or losses != self.losses
+        return observations.stages_of(observed) != observations.stages_of(self.observations) or losses != self.losses
 
     def to_document(self) -> Document:
         return {
@@ -316,12 +318,12 @@ class _RolloutDocument:
             return None if base is None else _promoted_route(base, spec.to, present)
         split = {spec.control: POINTS - weight, spec.to: weight}
         mirrored = (ShadowSpec(spec.to, rollout.mirrored),) if rollout.mirrored else ()
-        kept = () if base is None else tuple(item for item in base.shadow if item.version != spec.to)
+        shadow = () if base is None else tuple(item for item in base.shadow if item.version != spec.to)
         return RouteSpec(
             split,
             "" if base is None else base.sticky,
             () if base is None else base.rules,
-            (*kept, *mirrored),
+            (*shadow, *mirrored),
             spec.control,
             lay_out(split, () if present is None else present.ranges),
             self.salt,

@@ -169,10 +169,10 @@ class RouteAdmin:
         self._pool.close()
 
     def _statuses(self, model: str) -> Mapping[str, VersionStatus]:
-        found = {status.version: status for status in self._fleet.statuses() if status.model == model}
-        if not found:
+        statuses = {status.version: status for status in self._fleet.statuses() if status.model == model}
+        if not statuses:
             raise unknown_model(model)
-        return found
+        return statuses
 
 
 def _champion(record: ModelRecord) -> str | None:

@@ -89,7 +89,7 @@ class StepGates:
 
     def values(self, trial: Trial, rollout: Rollout) -> dict[str, float]:
         """New answers to the queries of ``promql`` guards."""
-        found = {}
+        values = {}
         for query in [guard.query for guard in rollout.spec.guards if guard.query]:
             reply = self._query((trial.id, "guard", query), query)
             if reply is not None and reply.fault:
@@ -97,8 +97,8 @@ class StepGates:
             elif reply is not None:
                 self._problem_log.clear((trial.id, query))
                 if reply.value is not None and math.isfinite(reply.value):
-                    found[query] = reply.value
-        return found
+                    values[query] = reply.value
+        return values
 
     def answers(self, trial: Trial, rollout: Rollout, now: float) -> tuple[GateAnswer, ...]:
         """What the gates of the present step last said; none is asked while the step waits for something else."""
@@ -106,8 +106,8 @@ class StepGates:
         if rollout.state is not RolloutState.RUNNING or rollout.step < 0 or waits:
             return ()
         gates = rollout.spec.steps[rollout.step].gates
-        known = {answer.gate: answer for answer in rollout.answers}
-        answers = [self._evaluate(trial, rollout, gate, now) or known.get(gate.name) for gate in gates]
+        previous = {answer.gate: answer for answer in rollout.answers}
+        answers = [self._evaluate(trial, rollout, gate, now) or previous.get(gate.name) for gate in gates]
         return tuple(answer for answer in answers if answer is not None)
 
     def _evaluate(self, trial: Trial, rollout: Rollout, gate: Gate, now: float) -> GateAnswer | None:

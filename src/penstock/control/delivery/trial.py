@@ -189,10 +189,12 @@ class TrialController(ABC):
         Raises:
             NotFound: no such model.
         """
-        found = await self.run_on_thread(self.store.trials, model, self.kind, deadline_s=READ_S)
-        if not found and not of_model(self.fleet.statuses(), model):
+        trials = await self.run_on_thread(self.store.trials, model, self.kind, deadline_s=READ_S)
+        if not trials and not of_model(self.fleet.statuses(), model):
             raise unknown_model(model)
-        return [shown async for trial in with_turns(found) if (shown := self._to_api_if_readable(trial)) is not None]
+        return [
+            document async for trial in with_turns(trials) if (document := self._to_api_if_readable(trial)) is not None
+        ]
 
     def _readable(self, trial: Trial) -> Trial:
         """The trial; raises ``Refused`` where its document is of another form."""
@@ -244,8 +246,8 @@ class TrialController(ABC):
 
     async def step(self) -> None:
         """Store this gateway's observations; as the leader, also move each trial forward by at most one step."""
-        found: list[Trial] = await self.run_on_thread(self.store.open_trials)
-        trials = [trial for trial in found if trial.kind == self.kind]
+        all_trials: list[Trial] = await self.run_on_thread(self.store.open_trials)
+        trials = [trial for trial in all_trials if trial.kind == self.kind]
         self.newest |= {trial.model: trial for trial in trials}
         await self._note_closed({trial.id for trial in trials})
         self._convergences = {
@@ -297,10 +299,10 @@ class TrialController(ABC):
         self._steps += 1
         if not ended and self._steps % NEWEST_STEPS != 1:
             return
-        found: dict[str, tuple[str, int]] = await self.run_on_thread(self.store.newest, self.kind)
-        for model, (trial_id, revision) in found.items():
-            known = self.newest.get(model)
-            if known is None or (known.id, known.revision) != (trial_id, revision):
+        newest: dict[str, tuple[str, int]] = await self.run_on_thread(self.store.newest, self.kind)
+        for model, (trial_id, revision) in newest.items():
+            previous = self.newest.get(model)
+            if previous is None or (previous.id, previous.revision) != (trial_id, revision):
                 self.newest[model] = await self._find(model, trial_id)
 
     def _is_acknowledged(self, trial: Trial, observed: Iterable[Document]) -> bool:
@@ -318,8 +320,8 @@ class TrialController(ABC):
         terms = self.comparison_terms(trial)
         if terms is None:
             return None
-        known = trial.document["seen"].get(self.gateway)
-        return self.labels.closed_strata(trial.id, terms.stage, known_until(known, terms.stage))
+        observation = trial.document["seen"].get(self.gateway)
+        return self.labels.closed_strata(trial.id, terms.stage, known_until(observation, terms.stage))
 
     def _converged_stage(self, trial: Trial) -> int:
         """Return the stage whose weights all workers here have had for ``SETTLE_S``, else ``NOT_CONVERGED``."""
@@ -329,13 +331,13 @@ class TrialController(ABC):
         if served != route or not self.fleet.is_applied():
             self._convergences.pop(trial.id, None)
             return NOT_CONVERGED
-        known = self._convergences.get(trial.id)
-        if known is None or known.stage != stage:
+        convergence = self._convergences.get(trial.id)
+        if convergence is None or convergence.stage != stage:
             before = _stage_of(trial.document["seen"].get(self.gateway))
-            known = self._convergences[trial.id] = _Convergence(stage, now - SETTLE_S if before == stage else now)
+            convergence = self._convergences[trial.id] = _Convergence(stage, now - SETTLE_S if before == stage else now)
             if (terms := self.comparison_terms(trial)) is not None:
                 self.labels.start(terms)
-        return stage if now - known.since >= SETTLE_S else NOT_CONVERGED
+        return stage if now - convergence.since >= SETTLE_S else NOT_CONVERGED
 
     def is_able(self, model: str, version: str) -> bool:
         """Whether a version answers, or is on its way to."""

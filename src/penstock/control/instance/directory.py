@@ -47,8 +47,8 @@ def private(path: Path) -> Path:
         OSError: it cannot be made.
     """
     path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError(errno.EPERM, "not a directory of this user alone", str(path))
     return path
 
@@ -60,17 +60,17 @@ def open_homes(home: Path, places: Sequence[Path]) -> list[Path]:
         RuntimeUnavailable: none can.
     """
     digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]
-    found, refusals = [], []
-    for place in places:
-        if len(os.fsencode(place)) > BASE_BYTES:
+    homes, refusals = [], []
+    for path in places:
+        if len(os.fsencode(path)) > BASE_BYTES:
             continue
         try:
-            found.append(private(private(place) / digest))
+            homes.append(private(private(path) / digest))
         except OSError as error:
-            refusals.append(f"{place}: {error.strerror}")
-    if not found:
+            refusals.append(f"{path}: {error.strerror}")
+    if not homes:
         raise RuntimeUnavailable(f"no private runtime directory can be made ({'; '.join(refusals)})")
-    return found
+    return homes
 
 
 @contextmanager

@@ -30,9 +30,9 @@ async def retire(instance: Instance, patience_s: float) -> None:
 
 
 def _workers(instance: Instance) -> list[WorkerProcess]:
-    found = []
+    workers = []
     for path in instance.slots():
         file = SlotFile(path, writable=False)
-        found.append(adopt(file))
+        workers.append(adopt(file))
         file.close()
-    return [worker for worker in found if worker is not None]
+    return [worker for worker in workers if worker is not None]

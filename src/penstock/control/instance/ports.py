@@ -34,11 +34,11 @@ def resolve(host: str) -> str:
         PortUnavailable: the name means no address of this machine's.
     """
     try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
         text = f"'{host}' is not a host name or address; choose another with --host"
         raise PortUnavailable(text, usage=True) from None
-    return str(found[0][4][0])
+    return str(addresses[0][4][0])
 
 
 def reserve(address: Address, option: str, shared_already: bool = False) -> socket.socket:

@@ -185,8 +185,8 @@ class FeedbackMonitor:
 
     def document(self, key: VersionKey) -> Document:
         """Return the performance document of a version, by its labels."""
-        known = self._versions.get(key)
-        performance = known.document if known is not None and known.document else NO_LABELS
+        state = self._versions.get(key)
+        performance = state.document if state is not None and state.document else NO_LABELS
         return {**performance, "outcomes": self.outcomes(key)}
 
     def outcomes(self, key: VersionKey) -> dict[str, int]:
@@ -196,9 +196,9 @@ class FeedbackMonitor:
 
     def forget(self, key: VersionKey) -> None:
         """Drop the performance of a version, whose reference has changed; its stored labels are replayed."""
-        known = self._versions.get(key)
-        if known is not None:
-            known.performance, known.replayed = None, False
+        state = self._versions.get(key)
+        if state is not None:
+            state.performance, state.replayed = None, False
 
     def limit_files(self, served: Callable[[], Sequence[VersionKey]], capture_bytes: Callable[[], int]) -> None:
         """Keep the files of ``served`` versions alone from now on, and at most ``capture_bytes`` of captures."""
@@ -223,8 +223,8 @@ class FeedbackMonitor:
             yield Point(metrics.LABELS, (model, version, outcome), count)
         for model, count in list(self._dropped.items()):
             yield Point(metrics.ANSWERS_DROPPED, (model,), count)
-        for key, known in list(self._versions.items()):  # the thread may add to them
-            for name, value in known.values.items():
+        for key, state in list(self._versions.items()):  # the thread may add to them
+            for name, value in state.values.items():
                 metric = metrics.PERFORMANCE_RATIO if name in RATIOS else metrics.PERFORMANCE_VALUE
                 yield Point(metric, (*key, name), value)
 
@@ -247,11 +247,11 @@ class FeedbackMonitor:
         for row in taken.joined:
             by_version.setdefault(row.version, []).append(row)
         for version, rows in by_version.items():
-            known = self._versions.setdefault((model, version), _FeedbackState(self._clock()))
-            if known.performance is None:
-                known.performance = Performance(*self._terms((model, version)))
+            state = self._versions.setdefault((model, version), _FeedbackState(self._clock()))
+            if state.performance is None:
+                state.performance = Performance(*self._terms((model, version)))
             self._outcomes[model, version, "joined"] += len(rows)
-            changes += [((model, version), change) for change in known.learn(rows, self._clock())]
+            changes += [((model, version), change) for change in state.learn(rows, self._clock())]
         self.comparisons.take(model, taken.joined, taken.rewards)
         self._share(model, taken.joined)
         for outcome, versions in (
@@ -269,14 +269,14 @@ class FeedbackMonitor:
 
     def _performance(self, key: VersionKey) -> None:
         """Replay labels from before this process, or from before the version's reference."""
-        known = self._versions.setdefault(key, _FeedbackState(self._clock()))
-        if known.replayed:
+        state = self._versions.setdefault(key, _FeedbackState(self._clock()))
+        if state.replayed:
             return
-        known.replayed = True
+        state.replayed = True
         rows = self._store.labelled(*key, REPLAYED)
         if rows:
-            known.performance = Performance(*self._terms(key))
-            known.replay(rows)
+            state.performance = Performance(*self._terms(key))
+            state.replay(rows)
 
     def _sweep(self, versions: Sequence[VersionKey], capture_bytes: int) -> None:
         horizons = [self._watched(key)[1].horizon_s for key in versions]

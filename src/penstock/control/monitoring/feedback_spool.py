@@ -216,11 +216,11 @@ class FeedbackSpool:
         """By sequence number, whether each item belongs to an answer here; None if unknown or not stored."""
         came = self._clock()
         read = {row.seq: _to_feedback(row, came - max(0.0, now - row.at)) for row in rows}
-        known = {seq: item for seq, item in read.items() if item is not None}
-        joined: list[bool | None] = [None] * len(known)
+        messages = {seq: item for seq, item in read.items() if item is not None}
+        joined: list[bool | None] = [None] * len(messages)
         with self._keyed.isolated(model):
-            joined = await self._join_local(model, list(known.values()))
-        return {**dict.fromkeys(read, False), **dict(zip(known, joined, strict=True))}
+            joined = await self._join_local(model, list(messages.values()))
+        return {**dict.fromkeys(read, False), **dict(zip(messages, joined, strict=True))}
 
     async def _finish(self, reader: str, look: FeedbackBatch, joined_by_seq: Mapping[int, bool | None]) -> None:
         """Remove joined feedback, and store how far this gateway has read."""
@@ -254,7 +254,7 @@ def _to_feedback(waiting: WaitingFeedback, came_at: float) -> Feedback | None:
     """Feedback with its time of arrival by this machine's clock; None if its format is that of another release, and it
     waits for a gateway that can read it."""
     try:
-        known = isinstance(waiting.document["id"], str) and isinstance(waiting.document.get("at", 0), int | float)
-        return replace(Feedback(**waiting.document), came_at=came_at) if known else None
+        is_valid = isinstance(waiting.document["id"], str) and isinstance(waiting.document.get("at", 0), int | float)
+        return replace(Feedback(**waiting.document), came_at=came_at) if is_valid else None
     except (AttributeError, KeyError, TypeError):
         return None

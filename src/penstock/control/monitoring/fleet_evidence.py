@@ -208,36 +208,36 @@ class FleetEvidence:
             raise
 
     async def _evaluate(self, key: VersionKey, counts: VersionCounts, labels: Sequence[LabelBatch]) -> None:
-        known, now = self._versions.get(key), self._store.now()
-        if known is None or known.shape.id != counts.shape.id:
-            known = await self._open_version(key, counts, now)
+        version, now = self._versions.get(key), self._store.now()
+        if version is None or version.shape.id != counts.shape.id:
+            version = await self._open_version(key, counts, now)
             labels = await self._run(self._store.labels_of, *key)
-        known.counts = counts
+        version.counts = counts
         reference, policy = self._watched.terms(key)
-        if reference is not None and known.monitor is not None:
-            known.monitor = self._evaluate_rows(key, known, known.monitor, reference, policy, now)
-        learned = await self._run(known.performance.learn, labels, reference, policy, now)
-        self._versions[key] = known  # only now: a version that starts without its labels would never learn them
-        known.events += [self._watched.performance_event_of(key, item) for item in learned]
-        alarms = 0 if known.monitor is None else known.monitor.alarms
-        if known.events or alarms != known.alarms or now - known.concluded_at >= KEEP_S:
-            await self._conclude(key, known, alarms, now)
+        if reference is not None and version.monitor is not None:
+            version.monitor = self._evaluate_rows(key, version, version.monitor, reference, policy, now)
+        learned = await self._run(version.performance.learn, labels, reference, policy, now)
+        self._versions[key] = version  # only now: a version that starts without its labels would never learn them
+        version.events += [self._watched.performance_event_of(key, item) for item in learned]
+        alarms = 0 if version.monitor is None else version.monitor.alarms
+        if version.events or alarms != version.alarms or now - version.concluded_at >= KEEP_S:
+            await self._conclude(key, version, alarms, now)
 
     def _evaluate_rows(
         self,
         key: VersionKey,
-        known: _FleetVersion,
+        version: _FleetVersion,
         monitor: VersionMonitor,
         reference: Reference,
         policy: MonitorPolicy,
         now: float,
     ) -> VersionMonitor:
         """Return the monitor after a look; a new one if counts have become fewer."""
-        counted = region_counts(reference, policy, known.counts)
+        counted = region_counts(reference, policy, version.counts)
         if not counted.covers(monitor.last):
             monitor = resume_monitor(reference, policy, counted, now, monitor.export_state())
         monitor.policy = policy
-        known.events += [self._watched.event_of(key, item, monitor) for item in monitor.evaluate(counted, now)]
+        version.events += [self._watched.event_of(key, item, monitor) for item in monitor.evaluate(counted, now)]
         return monitor
 
     async def _open_version(self, key: VersionKey, counts: VersionCounts, now: float) -> _FleetVersion:
@@ -257,33 +257,33 @@ class FleetEvidence:
         version.alarms = 0 if monitor is None else monitor.alarms
         return version
 
-    async def _conclude(self, key: VersionKey, known: _FleetVersion, alarms: int, now: float) -> None:
-        monitor, document = known.monitor, self._document(key, known)
-        emitted = self._emitted_with(known, alarms)
+    async def _conclude(self, key: VersionKey, version: _FleetVersion, alarms: int, now: float) -> None:
+        monitor, document = version.monitor, self._document(key, version)
+        emitted = self._emitted_with(version, alarms)
         summary = {**_summary(monitor), EMITTED: emitted}
         evidence = {
             "rows": None if monitor is None else monitor.export_state(),
-            "labels": known.performance.export_state(),
+            "labels": version.performance.export_state(),
         }
-        verdict = VersionVerdict(known.shape.id, known.revision + 1, evidence, summary, document)
-        await self._run(self._store.conclude, key, verdict, tuple(known.events))
-        known.revision, known.concluded_at = verdict.revision, now
-        known.alarms, known.emitted = alarms, emitted
-        known.events.clear()
+        verdict = VersionVerdict(version.shape.id, version.revision + 1, evidence, summary, document)
+        await self._run(self._store.conclude, key, verdict, tuple(version.events))
+        version.revision, version.concluded_at = verdict.revision, now
+        version.alarms, version.emitted = alarms, emitted
+        version.events.clear()
         self._summaries[key] = summary
 
-    def _emitted_with(self, known: _FleetVersion, alarms: int) -> dict[str, int]:
+    def _emitted_with(self, version: _FleetVersion, alarms: int) -> dict[str, int]:
         """Return the number of alarms that each living gateway has emitted, including those of this verdict."""
-        living = {name: number for name, number in known.emitted.items() if name in known.counts.gateways}
-        own = known.emitted.get(self._gateway, 0) + max(0, alarms - known.alarms)
+        living = {name: number for name, number in version.emitted.items() if name in version.counts.gateways}
+        own = version.emitted.get(self._gateway, 0) + max(0, alarms - version.alarms)
         return {**living, self._gateway: own} if own else living
 
-    def _document(self, key: VersionKey, known: _FleetVersion) -> Document:
-        counts = known.counts
-        performance = {**(known.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
-        if known.performance.unreadable:
-            performance["unreadable"] = known.performance.unreadable
-        document = self._watched.document_of(key, known.monitor, counts.totals, performance)
+    def _document(self, key: VersionKey, version: _FleetVersion) -> Document:
+        counts = version.counts
+        performance = {**(version.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
+        if version.performance.unreadable:
+            performance["unreadable"] = version.performance.unreadable
+        document = self._watched.document_of(key, version.monitor, counts.totals, performance)
         return {**document, "gateways": list(counts.gateways)}
 
 

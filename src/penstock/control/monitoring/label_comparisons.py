@@ -61,8 +61,8 @@ class _Comparison:
 
     def out(self) -> Document:
         strata = [asdict(stratum) for stratum in self.strata]
-        kept = {"began_at": self.began_at, "matching": self.matching.export_state(), "strata": strata}
-        return {"terms": asdict(self.terms), "given_up": self.given_up, **kept}
+        document = {"began_at": self.began_at, "matching": self.matching.export_state(), "strata": strata}
+        return {"terms": asdict(self.terms), "given_up": self.given_up, **document}
 
 
 class LabelComparisons:
@@ -76,8 +76,8 @@ class LabelComparisons:
     def start(self, terms: ComparisonTerms) -> None:
         """Compare answers from now on, unless the same terms are being compared."""
         with self._lock:
-            known = self._comparisons.get(terms.trial)
-            if known is None or known.terms != terms:
+            comparison = self._comparisons.get(terms.trial)
+            if comparison is None or comparison.terms != terms:
                 self._comparisons[terms.trial] = _Comparison(terms, self._clock(), LabelMatching(terms.versions))
 
     def retain(self, signal: ComparedSignal, trials: Collection[str]) -> None:
@@ -124,13 +124,13 @@ class LabelComparisons:
         with self._lock:
             return [comparison.out() for comparison in self._comparisons.values()]
 
-    def restore(self, kept: Sequence[Mapping[str, Any]]) -> None:
+    def restore(self, documents: Sequence[Mapping[str, Any]]) -> None:
         """Continue with the values of ``out``.
 
         Raises:
             KeyError: the format is unknown (also ``TypeError`` and ``ValueError``).
         """
-        for values in kept:
+        for values in documents:
             saved = values["terms"]
             terms = ComparisonTerms(
                 **{**saved, "signal": ComparedSignal(saved["signal"]), "versions": tuple(saved["versions"])}

@@ -95,8 +95,8 @@ class Publisher:
     def _note(self, changed: Mapping[VersionKey, VersionCounts]) -> None:
         now, noted = self._store.now(), dict(self._publications)
         for key, counts in changed.items():
-            tried, known = pack_counts(key, self._gateway, counts), noted.get(key)
-            noted[key] = Publication(tried, now) if known is None else replace(known, tried=tried)
+            tried, previous = pack_counts(key, self._gateway, counts), noted.get(key)
+            noted[key] = Publication(tried, now) if previous is None else replace(previous, tried=tried)
         notes = [[*key, item.out()] for key, item in noted.items()]
         write_atomically(self._notes, json.dumps(notes))
         self._publications = noted

@@ -291,10 +291,10 @@ class Monitoring:
 
     async def _refresh(self) -> None:
         """Read references and policies from the database, or from the local index while it is unreachable."""
-        known = await self._stored_state()
-        digests = {(model, version): digest for model, version, digest in known["references"]}
+        stored = await self._stored_state()
+        digests = {(model, version): digest for model, version, digest in stored["references"]}
         changed = await self._references.take_over(digests)
-        if self._policies.take_over(known["policies"]) or changed:
+        if self._policies.take_over(stored["policies"]) or changed:
             self._workers.renew()
 
     async def _stored_state(self) -> Document:
@@ -307,9 +307,9 @@ class Monitoring:
 
     def _read(self) -> Document:
         index = [[reference.model, reference.version, reference.digest] for reference in self._store.references()]
-        known: Document = {"references": index, "policies": self._store.policies()}
-        self._files.write_index(known)
-        return known
+        stored: Document = {"references": index, "policies": self._store.policies()}
+        self._files.write_index(stored)
+        return stored
 
     async def _evaluate(self) -> None:
         self._detection.evaluate()
@@ -362,9 +362,9 @@ class Monitoring:
             pool.close()
 
 
-def captured_readings(key: VersionKey, kept: Mapping[str, int]) -> Iterator[Reading]:
+def captured_readings(key: VersionKey, counts: Mapping[str, int]) -> Iterator[Reading]:
     """Yield the capture metrics of a version, if it captured anything."""
-    if any(kept.values()):
-        yield Point(metrics.CAPTURED, key, kept["captured"])
-        yield Point(metrics.CAPTURED_BYTES, key, kept["bytes"])
-        yield Point(metrics.CAPTURE_DROPPED, key, kept["dropped"])
+    if any(counts.values()):
+        yield Point(metrics.CAPTURED, key, counts["captured"])
+        yield Point(metrics.CAPTURED_BYTES, key, counts["bytes"])
+        yield Point(metrics.CAPTURE_DROPPED, key, counts["dropped"])

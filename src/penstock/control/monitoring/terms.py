@@ -55,8 +55,8 @@ class WatchTerms:
         The result is empty while a version has no reference, whose columns are unknown.
         """
         references = [self.references.get(key) for key in self.served() if key[0] == model]
-        known = [reference for reference in references if reference is not None]
-        if not known or len(known) < len(references):
+        available = [reference for reference in references if reference is not None]
+        if not available or len(available) < len(references):
             return {}
         parts = {"features": "inputs", "outputs": "outputs", "any": "features"}
-        return {scope: max(len(getattr(item, part)) for item in known) for scope, part in parts.items()}
+        return {scope: max(len(getattr(item, part)) for item in available) for scope, part in parts.items()}

@@ -79,8 +79,8 @@ class WatchSpecs:
         return replace(watch, path=path, digest=region.digest, offset=region.offset, size=region.size)
 
     def _region(self, key: VersionKey, reference: Reference, keys: tuple[str, ...]) -> CounterRegion | None:
-        known, digest = self._regions.get(key), self._terms.references.digest(key) or ""
+        assigned, digest = self._regions.get(key), self._terms.references.digest(key) or ""
         region = self._regions.assign(key, digest, RegionLayout.of(reference, keys).size, keys, self._terms.served())
-        if region is not None and region != known:
+        if region is not None and region != assigned:
             self._detection.forget(key)
         return region

@@ -129,12 +129,12 @@ class ControlPlane:
         if not self._first.reason:
             self.reconciler.step()
 
-    def _serve_first(self, found: Sequence[SourceModel] | None) -> None:
+    def _serve_first(self, models: Sequence[SourceModel] | None) -> None:
         """Serve the first models; while there are none, adopted workers keep what they serve."""
-        if found is None:
+        if models is None:
             self.reconciler.wait(self._first.reason, publish=not self._adopted)
         else:
-            self.reconciler.begin(found)
+            self.reconciler.begin(models)
 
     async def wait_ready(self) -> None:
         """Wait until the gateway is ready and every worker, also an adopted one, has applied the desired state."""
@@ -297,14 +297,14 @@ class ControlPlane:
     def readings(self) -> Iterator[Reading]:
         """All metrics now."""
         living = self._living()
-        known = self.counters.reported_versions(self.reconciler.state, self.desired, self.reports)
-        yield from metrics.of_versions(self._readings(living, known), known)
+        versions = self.counters.reported_versions(self.reconciler.state, self.desired, self.reports)
+        yield from metrics.of_versions(self._readings(living, versions), versions)
 
     def _living(self) -> list[Slot]:
         return [slot for slot, process in zip(self._slots, self._supervisor.processes(), strict=True) if process]
 
-    def _readings(self, living: Sequence[Slot], known: Collection[VersionKey]) -> Iterator[Reading]:
-        yield from self.counters.readings(self.reconciler.state, living, known)
+    def _readings(self, living: Sequence[Slot], versions: Collection[VersionKey]) -> Iterator[Reading]:
+        yield from self.counters.readings(self.reconciler.state, living, versions)
         yield from metrics.workers(self._slots, living)
         yield from metrics.states(self.statuses())
         yield from metrics.contents(self.reconciler.desired, self.reconciler.materialized_version)

@@ -108,15 +108,15 @@ def fleet_out(fleet: FleetStatus, asked: str) -> Document:
     }
 
 
-def _gateway_out(seen: GatewayHeartbeat, leader: str | None) -> Document:
-    item = seen.gateway
+def _gateway_out(heartbeat: GatewayHeartbeat, leader: str | None) -> Document:
+    item = heartbeat.gateway
     return {
         "id": item.id,
         "host": item.host,
         "version": item.release,
         "started": item.started,
-        "silent_seconds": round(seen.silent_s, 3),
-        "state": "silent" if seen.silent_s > SILENT_S else "alive",
+        "silent_seconds": round(heartbeat.silent_s, 3),
+        "state": "silent" if heartbeat.silent_s > SILENT_S else "alive",
         "leads": item.id == leader,
         "revision": item.revision,
         "serves": item.serves,

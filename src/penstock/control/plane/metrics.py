@@ -85,7 +85,7 @@ def worker_readings(
     slots: Sequence[Slot],
     living: Sequence[Slot],
     blocks: Mapping[VersionKey, int],
-    known: Collection[VersionKey] | None = None,
+    versions: Collection[VersionKey] | None = None,
     tally: ControlCounters | None = None,
 ) -> Iterator[Reading]:
     """What the workers counted; ``living`` are the slots whose worker lives, the only ones whose gauges hold.
@@ -93,7 +93,7 @@ def worker_readings(
     Series end with their version: only the ``known`` ones are reported (all of ``blocks`` for None). The counters of a
     model go on: what versions that are gone have refused stays in them, also that of the ``tally``.
     """
-    reported = blocks.keys() if known is None else blocks.keys() & set(known)
+    reported = blocks.keys() if versions is None else blocks.keys() & set(versions)
     models = {UNKNOWN[0], *(model for model, _ in reported)}
     for key, block in {UNKNOWN: 0, **{key: blocks[key] for key in sorted(reported)}}.items():
         totals = Totals.of(slots, block)
@@ -202,11 +202,11 @@ def traffic(
     desired: Desired, statuses: Iterable[VersionStatus], totals: Callable[[str, str], Totals]
 ) -> Iterator[Reading]:
     """How routes divide the requests, as far as the versions can answer, and what became of mirrored ones."""
-    known = list(statuses)
+    versions = list(statuses)
     for model in desired.models:
         if model.route is not None:
             champion = model.aliases.get(CHAMPION)
-            able = able_versions((item for item in known if item.model == model.name), model.route, champion)
+            able = able_versions((item for item in versions if item.model == model.name), model.route, champion)
             for version, weight in effective(model.route, champion, able).items():
                 yield Point(metrics.TRAFFIC_WEIGHT, (model.name, version), weight / POINTS)
         for spec in model.versions:
@@ -219,10 +219,10 @@ def traffic(
             yield Point(metrics.SHADOW_DISAGREEMENTS, key, shadow["disagreements"])
 
 
-def control_readings(tally: ControlCounters, known: Collection[VersionKey] | None = None) -> Iterator[Reading]:
+def control_readings(tally: ControlCounters, versions: Collection[VersionKey] | None = None) -> Iterator[Reading]:
     """What the control process counted itself; loads of the ``known`` versions (all for None)."""
     for key, count in tally.loads.items():
-        if known is None or key[:2] in known:
+        if versions is None or key[:2] in versions:
             yield Point(metrics.MODEL_LOADS, key, count)
     for reason in ("died", "frozen", "stuck"):
         yield Point(metrics.WORKER_RESTARTS, (reason,), tally.restarts[reason])

@@ -75,17 +75,17 @@ class ModelView:
         try:
             return await self._reads.call(self._snapshot.models)
         except NotReady as fault:
-            if (known := self._snapshot.last_known(str(fault))) is not None:
-                return known
+            if (records := self._snapshot.last_known(str(fault))) is not None:
+                return records
             if not self._in_folder:
                 raise
             return []  # a folder's models are known without the database
 
     def _statuses(self) -> dict[str, dict[str, VersionStatus]]:
-        found: dict[str, dict[str, VersionStatus]] = {}
+        statuses_of: dict[str, dict[str, VersionStatus]] = {}
         for status in self._serving.statuses():
-            found.setdefault(status.model, {})[status.version] = status
-        return found
+            statuses_of.setdefault(status.model, {})[status.version] = status
+        return statuses_of
 
     def before_newest(self, model: str) -> str | None:
         """The newest ready version before the newest one, whether that is being loaded just now or not.
@@ -130,9 +130,9 @@ class ModelView:
             raise Refused(f"version '{version}' of model '{model}' is not ready: {because}")
 
     def _document(self, name: str, record: ModelRecord | None, statuses: Mapping[str, VersionStatus]) -> Document:
-        shown = {version: self._display(status) for version, status in statuses.items() if version}
+        displays = {version: self._display(status) for version, status in statuses.items() if version}
         problem = (self._reconciler.detail(name, "") or statuses[""].reason) if "" in statuses else ""
-        document = model_document(record or ModelRecord(name, 0), shown, problem)
+        document = model_document(record or ModelRecord(name, 0), displays, problem)
         if (untaken := self._mlflow_problems(name)) and "problem" not in document:
             document["problem"] = f"not taken over from MLflow: {'; '.join(untaken)}"
         return document

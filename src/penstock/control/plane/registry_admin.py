@@ -162,8 +162,8 @@ class RegistryAdmin:
         await self._reconciler.refresh()
         await self._reconciler.wait_loaded(model, version, self._parts.load_s)
         document = await self.model(model)
-        shown = next(item for item in document["versions"] if item["version"] == version)
-        return shown | {
+        pushed = next(item for item in document["versions"] if item["version"] == version)
+        return pushed | {
             "model": model,
             "revision": document["revision"],
         }, before is None or version not in before.versions

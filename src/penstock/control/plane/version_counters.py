@@ -72,11 +72,11 @@ class VersionCounters:
         return self._departures.reported()
 
     def readings(
-        self, state: ControllerState, living: Sequence[Slot], known: Collection[VersionKey]
+        self, state: ControllerState, living: Sequence[Slot], versions: Collection[VersionKey]
     ) -> Iterator[Reading]:
         """The metrics by version and by model; ``living`` are the slots whose worker is alive."""
-        yield from metrics.worker_readings(self._slots, living, state.blocks, known, self._tally)
-        yield from metrics.control_readings(self._tally, known)
+        yield from metrics.worker_readings(self._slots, living, state.blocks, versions, self._tally)
+        yield from metrics.control_readings(self._tally, versions)
 
     # Blocks.
 
@@ -97,8 +97,8 @@ class VersionCounters:
         """Such versions that were removed so long ago that their metrics have ended."""
         if not desired.revision:  # adopted workers may serve versions that this process has not read yet
             return ()
-        known = self.reported_versions(state, desired, reports)
-        return self._idle(state, desired, reports, known) if state.blocks.keys() - known else ()
+        reported = self.reported_versions(state, desired, reports)
+        return self._idle(state, desired, reports, reported) if state.blocks.keys() - reported else ()
 
     def _idle(
         self,

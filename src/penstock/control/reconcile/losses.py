@@ -33,9 +33,9 @@ class WorkerLosses:
             self._last[slot] = pid
             self._counts.update(versions)
 
-    def forget(self, kept: Collection[VersionKey]) -> None:
+    def forget(self, versions: Collection[VersionKey]) -> None:
         """Forget all versions but these."""
-        self._counts = Counter({key: count for key, count in self._counts.items() if key in kept})
+        self._counts = Counter({key: count for key, count in self._counts.items() if key in versions})
 
     def of_version(self, key: VersionKey) -> int:
         """How many workers died with calls of a version in flight."""

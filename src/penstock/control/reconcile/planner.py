@@ -110,7 +110,7 @@ class ReconcilePlan:
 
 
 def plan(
-    models: Sequence[SourceModel], state: ControllerState, last_block: int, seen: ObservedState = ObservedState()
+    models: Sequence[SourceModel], state: ControllerState, last_block: int, observed: ObservedState = ObservedState()
 ) -> ReconcilePlan:
     """Plan the desired state for these models.
 
@@ -118,8 +118,8 @@ def plan(
     versions (no worker serves or counts them) are allocated again.
     """
     ordered = sorted(models, key=lambda item: item.name)
-    aliases = {model.name: _aliases(model, state, seen) for model in ordered if model.aliases}
-    warm = {key: until for model in ordered for key, until in _warm(model, state, aliases, seen.now).items()}
+    aliases = {model.name: _aliases(model, state, observed) for model in ordered if model.aliases}
+    warm = {key: until for model in ordered for key, until in _warm(model, state, aliases, observed.now).items()}
     wanted = {
         model.name: (
             *choose_versions(model, state, aliases),
@@ -128,7 +128,7 @@ def plan(
         for model in ordered
     }
     keys = frozenset((name, version) for name, versions in wanted.items() for version in versions)
-    blocks = _BlockAllocator(dict(state.blocks), last_block, [key for key in seen.reusable if key not in keys])
+    blocks = _BlockAllocator(dict(state.blocks), last_block, [key for key in observed.reusable if key not in keys])
     specs = tuple(_model(model, wanted[model.name], state, aliases.get(model.name, {}), blocks) for model in ordered)
     desired = Desired(state.revision + 1, specs)
     revised = replace(
@@ -137,16 +137,18 @@ def plan(
     return ReconcilePlan(desired, revised, tuple(blocks.cleared))
 
 
-def _aliases(model: SourceModel, state: ControllerState, seen: ObservedState) -> dict[str, str]:
+def _aliases(model: SourceModel, state: ControllerState, observed: ObservedState) -> dict[str, str]:
     """The target of each alias: its version, or the previous one until every worker has the new one ready."""
     before = state.aliases.get(model.name, {})
-    return {alias: _alias_target(model, before.get(alias), version, seen) for alias, version in model.aliases.items()}
+    return {
+        alias: _alias_target(model, before.get(alias), version, observed) for alias, version in model.aliases.items()
+    }
 
 
-def _alias_target(model: SourceModel, before: str | None, version: str, seen: ObservedState) -> str:
+def _alias_target(model: SourceModel, before: str | None, version: str, observed: ObservedState) -> str:
     if before is None or before not in model.versions or model.transition != AVAILABILITY:
         return version
-    return version if (model.name, version) in seen.ready else before
+    return version if (model.name, version) in observed.ready else before
 
 
 def _warm(

@@ -119,10 +119,10 @@ class Reconciler:
         """The controller state that belongs to the present desired state."""
         return self._state
 
-    def begin(self, found: Sequence[SourceModel]) -> None:
+    def begin(self, models: Sequence[SourceModel]) -> None:
         """Publish the first desired state."""
         self._waiting_for = ""
-        self._found = {model.name: self._as_configured(model) for model in found}
+        self._found = {model.name: self._as_configured(model) for model in models}
         self._publish(self._state)
 
     def wait(self, reason: str, publish: bool) -> None:
@@ -134,25 +134,25 @@ class Reconciler:
 
     def materialized_version(self, model: str, version: str) -> MaterializedVersion | None:
         """The content of a version, None if the source has no such version."""
-        found = self._found.get(model)
-        return None if found is None else found.versions.get(version)
+        source = self._found.get(model)
+        return None if source is None else source.versions.get(version)
 
     def offered_versions(self) -> set[VersionKey]:
         """Every version that the source has."""
-        return {(found.name, version) for found in self._found.values() for version in found.versions}
+        return {(source.name, version) for source in self._found.values() for version in source.versions}
 
     def rejection_reason(self, model: str, version: str) -> str:
         """Why the newest content of a version is rejected, "" if it is accepted."""
-        found = self._found.get(model)
-        why = "" if found is None else found.refused.get(version, "")
-        if found is not None and why:
-            why = found.details.get(version, why)
+        source = self._found.get(model)
+        why = "" if source is None else source.refused.get(version, "")
+        if source is not None and why:
+            why = source.details.get(version, why)
         return f"its newest content is rejected: {why}" if why else ""
 
     def detail(self, model: str, version: str) -> str:
         """The full reason why a version (or, "", the model) is not served; "" where the public reason is complete."""
-        found = self._found.get(model)
-        return "" if found is None else found.details.get("" if found.problem else version, "")
+        source = self._found.get(model)
+        return "" if source is None else source.details.get("" if source.problem else version, "")
 
     def on_report(self) -> None:
         """Handle a new report, a new connection or the end of one."""
@@ -216,18 +216,18 @@ class Reconciler:
         with self._take_turn():
             async with self._turn:
                 async with self._look:
-                    found = await self._find(model)
+                    source = await self._find(model)
                     configs = {name: text for name, text in self._state.configs.items() if name != model}
                     if config is not None:
-                        found = await asyncio.to_thread(override_config, found, config)
+                        source = await asyncio.to_thread(override_config, source, config)
                         configs[model] = config
-                    self._refuse_problem(found)
-                    self._found[model] = found
+                    self._refuse_problem(source)
+                    self._found[model] = source
                     self._publish(self._state_for_retry(replace(self._state, configs=configs), model))
                 await self._wait_until_loaded(model)
-                if found.refused:
+                if source.refused:
                     raise InvalidInput(
-                        "; ".join(_refusal(model, version, why) for version, why in found.refused.items())
+                        "; ".join(_refusal(model, version, why) for version, why in source.refused.items())
                     )
 
     async def unload(self, model: str) -> None:
@@ -276,7 +276,7 @@ class Reconciler:
 
     def _has_been_tried(self, model: str, version: str) -> bool:
         specs = [spec for spec in self.desired.models if spec.name == model]
-        for spec in (item for found in specs for item in found.versions if item.version == version):
+        for spec in (item for source in specs for item in source.versions if item.version == version):
             return status.version_tried(model, spec, self._fleet.reports, self._fleet.workers)
         return (
             any(version in spec.unavailable for spec in specs) or self.materialized_version(model, version) is not None
@@ -305,13 +305,13 @@ class Reconciler:
             if self._fatal[case] == FATAL_LOADS:
                 self._quarantine((version.model, version.version))
 
-    def _refuse_problem(self, found: SourceModel) -> None:
-        if not found.problem:
+    def _refuse_problem(self, source: SourceModel) -> None:
+        if not source.problem:
             return
-        if found.name not in self._found:  # known from now on, although only by its problem
-            self._found[found.name] = found
+        if source.name not in self._found:  # known from now on, although only by its problem
+            self._found[source.name] = source
             self._publish(self._state)
-        raise InvalidInput(_refusal(found.name, "", found.problem))
+        raise InvalidInput(_refusal(source.name, "", source.problem))
 
     def _quarantine(self, key: VersionKey) -> None:
         log.error("model %s version %s is quarantined: %d workers died while they loaded it", *key, FATAL_LOADS)
@@ -337,9 +337,9 @@ class Reconciler:
             scanned = await self._source.scan(settled_only=False, retry=model)
         except InvalidInput:
             scanned = []  # the folder holds no model any more
-        for found in scanned:
-            if found.name == model:
-                return found
+        for source in scanned:
+            if source.name == model:
+                return source
         raise unknown_model(model)
 
     def _publish_if_new(self) -> None:
@@ -355,8 +355,8 @@ class Reconciler:
         self._fleet.publish(self.desired)
 
     def _make_plan(self, state: ControllerState) -> ReconcilePlan:
-        seen = ObservedState(self._clock(), self._ready(), self._fleet.reusable(state))
-        planned = plan(list(self._found.values()), state, self._last_block, seen)
+        observed = ObservedState(self._clock(), self._ready(), self._fleet.reusable(state))
+        planned = plan(list(self._found.values()), state, self._last_block, observed)
         desired = self.decorate(planned.desired)
         return replace(planned, desired=replace(desired, waiting=bool(self._waiting_for)))
 

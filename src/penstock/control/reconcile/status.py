@@ -66,11 +66,11 @@ def known_versions(desired: Desired, reports: Iterable[WorkerReport]) -> set[tup
 
 def model_statuses(model: ModelSpec, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
     """The status of every known version of a model, oldest version first; the version is "" for a model without."""
-    known = [
+    statuses = [
         VersionStatus(model.name, version, ReadyState.UNAVAILABLE, why) for version, why in model.unavailable.items()
     ]
     served = [version_status(model.name, spec, reports, workers) for spec in model.versions]
-    return sorted(known + served, key=lambda status: sort_key(status.version))
+    return sorted(statuses + served, key=lambda status: sort_key(status.version))
 
 
 def version_status(model: str, spec: VersionSpec, reports: Mapping[int, WorkerReport], workers: int) -> VersionStatus:

@@ -161,8 +161,8 @@ class Candidates:
         """
         if version not in {item.version for item in self._spec(model).versions}:
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
-        kept, revision = await self._run(self._outbox.rule_state, model)
-        state = rule_state_in(kept)
+        stored, revision = await self._run(self._outbox.rule_state, model)
+        state = rule_state_in(stored)
         if state.in_flight is None:
             raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
         if version not in state.approved:
@@ -264,9 +264,9 @@ class Candidates:
         """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
         try:
             exams = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0]).exams
-            known = exams.result(version, verdict.against, _fingerprint(verdict.gates))
-            if known is not None:
-                return replace(verdict, reasons=known)
+            result = exams.result(version, verdict.against, _fingerprint(verdict.gates))
+            if result is not None:
+                return replace(verdict, reasons=result)
             specs = {item.version: item for item in spec.versions}
             if not specs.keys() >= {version, verdict.against}:
                 return replace(
@@ -309,8 +309,8 @@ class Candidates:
             Conflict: it changed under every try.
         """
         for _ in range(TRIES):
-            kept, revision = await self._run(self._outbox.rule_state, model)
-            state = rule_state_in(kept)
+            stored, revision = await self._run(self._outbox.rule_state, model)
+            state = rule_state_in(stored)
             after = replace(state, exams=change(state.exams))
             try:
                 await self._run(self._leader.commit, model, revision, rule_state_out(after))

@@ -174,7 +174,7 @@ class Dispatcher:
             if delivery.attempts > 1 or term is None or self._unanswered.get(delivery.seq) != term:
                 raise SinkFault(UNFINISHED, final=True)
             delivery = replace(delivery, attempts=0, begun=True)
-        self._unanswered = {seq: known for seq, known in self._unanswered.items() if known == term}
+        self._unanswered = {seq: asked_term for seq, asked_term in self._unanswered.items() if asked_term == term}
         self._unanswered[delivery.seq] = term
         begun: Delivery = await self._run(self._outbox.begin, delivery)
         self._unanswered.pop(delivery.seq, None)

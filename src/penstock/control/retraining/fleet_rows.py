@@ -76,8 +76,8 @@ class FleetRows:
 
     def call_roll(self) -> GatewaySelection:
         """The gateways to ask; raises ``NotReady``."""
-        seen = self._gateways.fleet().gateways
-        members = [GatewayShare(item.gateway.id, item.gateway.home, item.silent_s) for item in seen]
+        gateways = self._gateways.fleet().gateways
+        members = [GatewayShare(item.gateway.id, item.gateway.home, item.silent_s) for item in gateways]
         return select_gateways(members, self._gateway, home_name(self._home))
 
     @contextmanager

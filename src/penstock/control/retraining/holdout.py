@@ -93,11 +93,11 @@ def compare(
 
     whole = np.ones(len(rows.labels), np.bool_)
     slices = {name: marks(where) for name, where in _slices(asked.columns, rows.inputs, names).items()}
-    found = Exam(marks(whole), slices, noised, broken, tries=tries)
+    exam = Exam(marks(whole), slices, noised, broken, tries=tries)
     if champion is None:
-        return found
+        return exam
     advantage = _advantage(asked, rows, candidate, champion, spent(asked.alpha, tries))
-    return replace(found, advantage=advantage, same=_are_same(candidate, champion))
+    return replace(exam, advantage=advantage, same=_are_same(candidate, champion))
 
 
 def _are_same(candidate: Answers, champion: Answers) -> bool:
@@ -118,8 +118,12 @@ def _advantage(
     groups = np.unique(rows.units(), return_inverse=True)[1] % GROUPS
     whole = _ahead_by(asked, rows, candidate, champion, np.ones(len(groups), np.bool_))
     without = [_ahead_by(asked, rows, candidate, champion, groups != item) for item in np.unique(groups)]
-    known = [item for item in without if item is not None]
-    return jackknife_advantage(whole, known, level) if whole is not None and 2 < len(known) == len(without) else None
+    advantages = [item for item in without if item is not None]
+    return (
+        jackknife_advantage(whole, advantages, level)
+        if whole is not None and 2 < len(advantages) == len(without)
+        else None
+    )
 
 
 def _ahead_by(
@@ -134,7 +138,7 @@ def _run_version(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -
     config, request, response = folder / "config.json", folder / "rows.npz", folder / "answers.npz"
     config.write_text(version.config)
     arrays: dict[str, Any] = {
-        one.name: one.data.astype(str) if one.data.dtype == object else one.data for one in inputs
+        tensor.name: tensor.data.astype(str) if tensor.data.dtype == object else tensor.data for tensor in inputs
     }
     np.savez(request, **arrays)
     own = version.folder or str(Path(version.path).parent)
@@ -209,22 +213,22 @@ def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[st
     rows = watched(inputs)
     if rows is None:
         return {}
-    found: dict[str, NDArray[np.bool_]] = {}
+    slices: dict[str, NDArray[np.bool_]] = {}
     for column in columns:
         if column in watched.numbers:
-            found |= _number_slices(column, rows.numbers[:, watched.numbers.index(column)])
+            slices |= _number_slices(column, rows.numbers[:, watched.numbers.index(column)])
         elif column in watched.labels:
             values = np.array([str(label) for label in rows.labels[watched.labels.index(column)]])
-            found |= {f"{column} is {item}": values == item for item in np.unique(values)[:MOST_VALUES].tolist()}
+            slices |= {f"{column} is {item}": values == item for item in np.unique(values)[:MOST_VALUES].tolist()}
         else:
             raise Refused(f"the gates name a column '{column[:64]}' that the inputs do not have")
-    return found
+    return slices
 
 
 def _number_slices(column: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
-    known = np.unique(values[np.isfinite(values)])
-    if len(known) <= MOST_VALUES:
-        return {f"{column} is {item:g}": values == item for item in known.tolist()}
+    distinct = np.unique(values[np.isfinite(values)])
+    if len(distinct) <= MOST_VALUES:
+        return {f"{column} is {item:g}": values == item for item in distinct.tolist()}
     low, middle, high = np.quantile(values[np.isfinite(values)], [0.25, 0.5, 0.75]).tolist()
     edges = [-np.inf, low, middle, high, np.inf]
     return {

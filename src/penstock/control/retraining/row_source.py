@@ -72,16 +72,16 @@ class RowSource:
         """The newest held-out rows that labels came for; raises ``NotReady`` and ``OSError`` as ``table``."""
         roll = self._roll()
         if self._fleet is None or not roll.asked:
-            found = labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
-            return found, AvailableRows(_number(found), {}, dict(roll.missing))
+            rows = labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
+            return rows, AvailableRows(_number(rows), {}, dict(roll.missing))
         with (
             scratch_folder(temporary_folder(), "exam") as scratch,
             self._fleet.collect(roll, selection, MOST_OF_EXAM, scratch) as handed,
         ):
             merge = RowMerge(handed.parts, MOST_OF_EXAM)
             newest_first = sorted(merge.records(), key=lambda item: -float(item.head["at"]))
-            found = labelled_rows(newest_first, MOST_OF_EXAM.rows)
-            return found, AvailableRows(_number(found), dict(merge.rows), handed.missing)
+            rows = labelled_rows(newest_first, MOST_OF_EXAM.rows)
+            return rows, AvailableRows(_number(rows), dict(merge.rows), handed.missing)
 
     def _roll(self) -> GatewaySelection:
         return GatewaySelection((), {}) if self._fleet is None else self._fleet.call_roll()

@@ -153,8 +153,8 @@ class Retraining:
         """
         commit = partial(self._outbox.commit, pin=_pinned_version(self._monitor.policy_of(model), flight.version))
         for _ in range(REQUEST_TRIES):
-            kept, revision = await self._run(self._outbox.rule_state, model)
-            before = rule_state_in(kept)
+            stored, revision = await self._run(self._outbox.rule_state, model)
+            before = rule_state_in(stored)
             recent = tuple(at for at in before.requests if flight.at - at < DAY_S)
             after = rule_state_out(replace(before, requests=(*recent, flight.at), in_flight=flight, failed=None))
             with suppress(Conflict):  # the rules may be written at the same moment
@@ -208,9 +208,9 @@ class Retraining:
         if version is None or not self._monitor.can_judge:
             return None
         policy, snapshot = self._monitor.policy_of(spec.name), await self._snapshot(spec, version)
-        kept, revision = await self._run(self._outbox.rule_state, spec.name)
-        known = self._last.get(spec.name)
-        before = known[1] if known is not None and known[0] == revision else rule_state_in(kept)
+        stored, revision = await self._run(self._outbox.rule_state, spec.name)
+        previous = self._last.get(spec.name)
+        before = previous[1] if previous is not None and previous[0] == revision else rule_state_in(stored)
         after, action = decide(policy.triggers, policy.limits, before, snapshot)
         event = None if action is None or not action.sends else _event(action, snapshot)
         after = _with_event_id(after, before, event)

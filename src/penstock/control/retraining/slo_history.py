@@ -29,8 +29,8 @@ class CountStore(Protocol):
 class SloHistories:
     """Of one gateway while it leads; each version's begins anew. ``run`` runs what blocks on a thread."""
 
-    def __init__(self, kept: CountStore, run: Run) -> None:
-        self._kept = kept
+    def __init__(self, store: CountStore, run: Run) -> None:
+        self._kept = store
         self._run = run
         self._known: dict[str, tuple[tuple[Any, ...], History]] = {}
 
@@ -60,14 +60,14 @@ class SloHistories:
     ) -> History:
         longest, step_s = max(long for long, _ in windows), min(short for _, short in windows) / STEPS
         shape = (key[1], longest, step_s, slow_ms)
-        known = self._known.get(key[0])
-        if known is None or known[0] != shape:
+        cached = self._known.get(key[0])
+        if cached is None or cached[0] != shape:
             history = History(longest, step_s)
             for counts in await self._run(self._kept.requests_over_time, key, slow_ms):
                 if counts.at <= now:  # else by a clock that was set back
                     history.add(counts)
-            known = self._known[key[0]] = shape, history
-        return known[1]
+            cached = self._known[key[0]] = shape, history
+        return cached[1]
 
     def forget_others(self, models: set[str]) -> None:
         """Forget all other models: what is needed of them again is written down."""

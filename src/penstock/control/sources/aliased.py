@@ -33,15 +33,15 @@ class AliasedFolder:
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
         """Every model of the folder, with its aliases; raises the faults of the folder."""
         scan = self._contents.scan(settled_only, retry)
-        found, records = await asyncio.gather(scan, self._records())
-        return [_with_aliases(model, records[model.name]) if model.name in records else model for model in found]
+        models, records = await asyncio.gather(scan, self._records())
+        return [_with_aliases(model, records[model.name]) if model.name in records else model for model in models]
 
     async def _records(self) -> Mapping[str, ModelRecord]:
         try:
-            found = await self._reads.call(self._snapshot.models)
+            records = await self._reads.call(self._snapshot.models)
         except Fault as fault:
-            if (known := self._snapshot.last_known(str(fault))) is not None:
-                return {record.name: record for record in known}
+            if (last := self._snapshot.last_known(str(fault))) is not None:
+                return {record.name: record for record in last}
             self._problem_log.report(
                 ALIASES,
                 f"the models of the folder are served without aliases, as the database cannot be read: {fault}",
@@ -49,7 +49,7 @@ class AliasedFolder:
             )
             return {}
         self._problem_log.clear(ALIASES)
-        return {record.name: record for record in found}
+        return {record.name: record for record in records}
 
 
 def _with_aliases(model: SourceModel, record: ModelRecord) -> SourceModel:

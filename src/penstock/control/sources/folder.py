@@ -163,11 +163,11 @@ class FolderContents:
                 raise
             raise NoModelsYet(str(fault), fault.detail) from None
         look = _FolderScan()
-        found = [(holding, model) for holding in holdings for model in holding.models]
+        pairs = [(holding, model) for holding in holdings for model in holding.models]
         homes: dict[str, list[str]] = {}
-        for holding, model in found:
+        for holding, model in pairs:
             homes.setdefault(model.name, []).append(holding.tree.name)
-        for holding, model in found:
+        for holding, model in pairs:
             self._take_model(look, holding, model, homes[model.name])
         look.models = list({model.name: model for model in look.models}.values())
         self._log_problems(look.models)
@@ -226,16 +226,16 @@ class FolderContents:
 
     def _notice(self, version: _FolderVersion, now: float, settled_only: bool) -> None:
         """Start the examination of a version if one is due."""
-        seen = self._seen.get(version.key)
-        if seen is None or seen.tag != version.tag:
-            seen = self._seen[version.key] = _ScannedVersion(version.tag, now)
+        scanned = self._seen.get(version.key)
+        if scanned is None or scanned.tag != version.tag:
+            scanned = self._seen[version.key] = _ScannedVersion(version.tag, now)
         offer = self._offers.setdefault(version.key, _OfferedVersion(problem=FaultReason(ARRIVING)))
         if (offer.placed is not None and offer.tag == version.tag) or version.key in self._tasks:
             return
-        if settled_only and (now - seen.since < self._settle_s or now < offer.again):
+        if settled_only and (now - scanned.since < self._settle_s or now < offer.again):
             return
-        if (known := self._verdicts.of(version.tag)) is not None and self._is_there(known):
-            self._judge(version.tag, version, known)
+        if (verdict := self._verdicts.of(version.tag)) is not None and self._is_there(verdict):
+            self._judge(version.tag, version, verdict)
             return
         offer.problem = FaultReason(BEING_EXAMINED)
         task = self._tasks[version.key] = asyncio.create_task(self._examine(version))
@@ -247,15 +247,15 @@ class FolderContents:
 
     async def _reconsider(self, version: _FolderVersion) -> None:
         """Have a version examined again if it was rejected, or if its copy is damaged."""
-        known = self._verdicts.of(version.tag)
-        if known is not None and (not known.report.admitted or not await self._pool.call(is_intact, known.piece)):
+        verdict = self._verdicts.of(version.tag)
+        if verdict is not None and (not verdict.report.admitted or not await self._pool.call(is_intact, verdict.piece)):
             self._verdicts.forget(version.tag)
             self._offers.pop(version.key, None)
 
     async def _examine(self, version: _FolderVersion) -> None:
         offer = self._offers.setdefault(version.key, _OfferedVersion())
         try:
-            found = await self._verdict(version)
+            verdict = await self._verdict(version)
         except (NotReady, Overloaded) as fault:
             offer.problem, offer.again = fault.reason, self._clock() + RETRY_S
             text = "model {} version {} cannot be examined now, and is tried again: {}".format(
@@ -266,10 +266,10 @@ class FolderContents:
             self._problem_log.report(version.key, "model {} version {} cannot be examined".format(*version.key), error)
             offer.problem, offer.again = FaultReason("it cannot be examined"), self._clock() + RETRY_S
         else:
-            if found is not None:  # else its files changed meanwhile, and the next scan starts over
-                self._seen[version.key] = replace(self._seen[version.key], tag=found.tag)
-                self._verdicts.keep(found.tag, found.verdict)
-                self._judge(found.tag, version, found.verdict)
+            if verdict is not None:  # else its files changed meanwhile, and the next scan starts over
+                self._seen[version.key] = replace(self._seen[version.key], tag=verdict.tag)
+                self._verdicts.keep(verdict.tag, verdict.verdict)
+                self._judge(verdict.tag, version, verdict.verdict)
 
     async def _verdict(self, version: _FolderVersion) -> "_VersionVerdict | None":
         """The verdict of admission on a version; None if its files changed meanwhile."""
@@ -298,8 +298,8 @@ class FolderContents:
         subject = await self._pool.call(work.take_rest, plan)
         piece = await self._pool.call(work.finish)
         content = _content(piece, version)
-        known = self._verdicts.report_on(content)
-        report = known or plan.completed(await self._admission.examine(subject))
+        cached = self._verdicts.report_on(content)
+        report = cached or plan.completed(await self._admission.examine(subject))
         if (await self._pool.call(self._version, version.version, version.source)).tag != followed.tag:
             return None
         if report.admitted:

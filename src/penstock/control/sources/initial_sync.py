@@ -48,7 +48,7 @@ class InitialSync:
         A model that never settles does not stop the others: the wait ends after ``PATIENCE_S``.
         """
         try:
-            found = await self._source.scan(settled_only=True)
+            models = await self._source.scan(settled_only=True)
         except Fault as fault:
             self._wait(fault)
             return None
@@ -58,11 +58,11 @@ class InitialSync:
             return None
         now = self._clock()
         began = self._found_at = now if self._found_at is None else self._found_at
-        if any(map(is_passing, found)) and now - began < PATIENCE_S:
+        if any(map(is_passing, models)) and now - began < PATIENCE_S:
             self.reason = _BEING_EXAMINED
             return None
         self.reason = ""
-        return found
+        return models
 
     def _wait(self, fault: Fault) -> None:
         """Remember the reason, and log it once for as long as it is the same."""

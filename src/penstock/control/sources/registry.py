@@ -99,17 +99,17 @@ class RegistrySource:
         except NotReady as fault:
             if self._seen:
                 raise
-            known = await self._reads.call(self._snapshot.last_stored, str(fault))
-            if known is not None:
-                return known
+            models = await self._reads.call(self._snapshot.last_stored, str(fault))
+            if models is not None:
+                return models
             return await self._reads.call(self._snapshot.models, deadline_s=OPENING_S)
 
     def _readable(self, models: Sequence[ModelRecord]) -> Sequence[ModelRecord]:
         """The models; one whose report has a form unknown to this release keeps its last readable record."""
         if models is not self._seen:
             self._seen = models
-            found = {model.name: self._check_model(model) for model in models}
-            self._known = {name: model for name, model in found.items() if model is not None}
+            readable = {model.name: self._check_model(model) for model in models}
+            self._known = {name: model for name, model in readable.items() if model is not None}
         return list(self._known.values())
 
     def _check_model(self, model: ModelRecord) -> ModelRecord | None:
@@ -131,7 +131,7 @@ class RegistrySource:
         keys = {model.name: {_content_key(record) for record in _admitted(model)} for model in models}
         again = keys.get(retry, set())
         wanted = set().union(*keys.values()) - again
-        self._placed = {key: place for key, place in self._placed.items() if key in wanted}
+        self._placed = {key: location for key, location in self._placed.items() if key in wanted}
         self._failures = {key: failure for key, failure in self._failures.items() if key in wanted}
 
     async def place(self, record: VersionRecord) -> None:
@@ -186,9 +186,9 @@ class RegistrySource:
         versions, broken = {}, {}
         wanted = {record.version for record in _needed_versions(model)}
         for record in _admitted(model):
-            place = self._placed.get(_content_key(record))
-            if place is not None:
-                versions[record.version] = _materialized(record, *place)
+            location = self._placed.get(_content_key(record))
+            if location is not None:
+                versions[record.version] = _materialized(record, *location)
             elif record.version in wanted:
                 failed = self._failures.get(_content_key(record))
                 broken[record.version] = failed.reason if failed else FETCHING

@@ -102,8 +102,8 @@ def desired_in(values: Message) -> Desired:
 def _model_in(values: Message) -> ModelSpec:
     versions = tuple(_version_in(version) for version in values["versions"])
     route = None if values["route"] is None else stored_in(values["route"])
-    known = (values["name"], versions, values["aliases"], values["unavailable"], values["transition"])
-    return ModelSpec(*known, route, values["vote_round"])
+    fields = (values["name"], versions, values["aliases"], values["unavailable"], values["transition"])
+    return ModelSpec(*fields, route, values["vote_round"])
 
 
 def _version_in(values: Message) -> VersionSpec:

@@ -237,8 +237,8 @@ class Supervisor:
 
     def adopt(self, index: int, process: Process) -> None:
         """Watch a worker that a previous control process started."""
-        place = self._watches[index]
-        place.process, place.spawned_ns = process, self._clock()
+        watch = self._watches[index]
+        watch.process, watch.spawned_ns = process, self._clock()
 
     def processes(self) -> list[Process | None]:
         """The living worker of each slot."""
@@ -246,8 +246,8 @@ class Supervisor:
 
     def responsive(self, index: int) -> bool:
         """Whether the slot's worker is alive, has taken its slot over and has not missed several heartbeats."""
-        seen = self._watches[index].observe(index)
-        return seen.alive and seen.settled and seen.silent_ns < 4 * PERIOD_NS
+        observed = self._watches[index].observe(index)
+        return observed.alive and observed.settled and observed.silent_ns < 4 * PERIOD_NS
 
     def retire(self) -> None:
         """Replace no worker from now on: the workers are about to be stopped."""
@@ -263,53 +263,53 @@ class Supervisor:
     def step(self) -> None:
         """Check all slots once and perform every action that is due."""
         now = self._clock()
-        for place in self._watches:
-            used = 0 if place.process is None else place.process.processor_ns()
-            place.heartbeat = track(place.heartbeat, place.slot.heartbeat_ns, now, now - self._looked_ns, used)
+        for watch in self._watches:
+            used = 0 if watch.process is None else watch.process.processor_ns()
+            watch.heartbeat = track(watch.heartbeat, watch.slot.heartbeat_ns, now, now - self._looked_ns, used)
         self._looked_ns = now
         while action := decide(self._observe(), now, self._limits, self._spawning):
             self._perform(action, now)
 
     def _observe(self) -> list[SlotObservation]:
-        return [place.observe(index) for index, place in enumerate(self._watches)]
+        return [watch.observe(index) for index, watch in enumerate(self._watches)]
 
     def _perform(self, action: SupervisorAction, now_ns: int) -> None:
-        place = self._watches[action.index]
+        watch = self._watches[action.index]
         match action:
             case Spawn(index):
-                self._fill(index, place, now_ns)
+                self._fill(index, watch, now_ns)
             case Kill(index, reason):
                 log.warning("worker %d is %s; it is killed", index, reason)
-                place.reason = reason
-                if place.process is not None:
-                    place.process.kill()
+                watch.reason = reason
+                if watch.process is not None:
+                    watch.process.kill()
             case Reap():
-                self._reap(action.index, place, now_ns)
+                self._reap(action.index, watch, now_ns)
 
-    def _fill(self, index: int, place: _WatchedWorker, now_ns: int) -> None:
-        place.reason, place.spawned_ns, place.heartbeat = None, now_ns, Heartbeat()
+    def _fill(self, index: int, watch: _WatchedWorker, now_ns: int) -> None:
+        watch.reason, watch.spawned_ns, watch.heartbeat = None, now_ns, Heartbeat()
         try:
-            place.process = self._spawn(index)
+            watch.process = self._spawn(index)
         except OSError as error:
             self._problem_log.report(index, f"worker {index} cannot be started, and is tried again: {error.strerror}")
-            self._put_off(place, now_ns)
+            self._put_off(watch, now_ns)
         else:
             self._problem_log.clear(index)
 
-    def _put_off(self, place: _WatchedWorker, now_ns: int) -> None:
-        quick = now_ns - place.spawned_ns < self._limits.quick
-        place.quick_deaths = place.quick_deaths + 1 if quick else 0
-        place.retry_ns = now_ns + delay_ns(place.quick_deaths, self._limits)
+    def _put_off(self, watch: _WatchedWorker, now_ns: int) -> None:
+        quick = now_ns - watch.spawned_ns < self._limits.quick
+        watch.quick_deaths = watch.quick_deaths + 1 if quick else 0
+        watch.retry_ns = now_ns + delay_ns(watch.quick_deaths, self._limits)
 
-    def _reap(self, index: int, place: _WatchedWorker, now_ns: int) -> None:
-        if place.process is None:
+    def _reap(self, index: int, watch: _WatchedWorker, now_ns: int) -> None:
+        if watch.process is None:
             return
-        pid, how = place.process.pid, place.process.close()
-        place.process = None
+        pid, how = watch.process.pid, watch.process.close()
+        watch.process = None
         if not self._spawning:
             return
-        self._put_off(place, now_ns)
+        self._put_off(watch, now_ns)
         log.warning(
-            "worker %d (pid %d) ended (%s); it is replaced in %.1f s", index, pid, how, (place.retry_ns - now_ns) / 1e9
+            "worker %d (pid %d) ended (%s); it is replaced in %.1f s", index, pid, how, (watch.retry_ns - now_ns) / 1e9
         )
-        self._lost(index, pid, place.reason or RestartReason.DIED)
+        self._lost(index, pid, watch.reason or RestartReason.DIED)

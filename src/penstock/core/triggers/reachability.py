@@ -155,11 +155,11 @@ def _exclude(together: Sequence[Condition], path: str) -> list[str]:
     low = [part for part in limits if part.values["below"] is not None and part.values["above"] is None]
     high = [part for part in limits if part.values["above"] is not None and part.values["below"] is None]
     return [
-        f"'{path}.all' can never hold: '{one.values['metric']}' cannot be below {one.values['below']:g} and above "
+        f"'{path}.all' can never hold: '{limit.values['metric']}' cannot be below {limit.values['below']:g} and above "
         f"{other.values['above']:g}"
-        for one in low
+        for limit in low
         for other in high
-        if _same_metric(one, other) and one.values["below"] <= other.values["above"]
+        if _same_metric(limit, other) and limit.values["below"] <= other.values["above"]
     ]
 
 

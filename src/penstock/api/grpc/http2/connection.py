@@ -158,10 +158,10 @@ class Http2Connection(ControlFrames):
     def _stuck(self, now_ns: int) -> list[Http2Stream]:
         """Return the streams whose answers the client does not read."""
         before, queue = now_ns - STUCK_NS, self._queue
-        found = [item for item in queue.blocked.values() if item.waits_since_ns < before]
+        stuck = [item for item in queue.blocked.values() if item.waits_since_ns < before]
         if queue.closed_since_ns and queue.closed_since_ns < before:
-            found += list(queue.ready.values())
-        return found
+            stuck += list(queue.ready.values())
+        return stuck
 
     # Reading.
 

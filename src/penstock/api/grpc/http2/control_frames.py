@@ -25,10 +25,10 @@ class ControlFrames(RequestInput):
     def _reset_frame(self, _: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
-        found = transition(self.streams.state(number), StreamEvent.RST_STREAM)
+        outcome = transition(self.streams.state(number), StreamEvent.RST_STREAM)
         stream = self._live.get(number)
-        if found.verdict != FrameVerdict.ACCEPT or stream is None:
-            self._on_unaccepted(found, number, 1.0)
+        if outcome.verdict != FrameVerdict.ACCEPT or stream is None:
+            self._on_unaccepted(outcome, number, 1.0)
             return
         self.limits.stream_reset(self.last_received_ns - stream.began_ns, self.last_received_ns)
         self._forget(stream, StreamState.RESET_REMOTE)
@@ -100,11 +100,11 @@ class ControlFrames(RequestInput):
         self._fill_soon()
 
     def _open_stream_window(self, number: int, increment: int) -> None:
-        found = transition(self.streams.state(number), StreamEvent.WINDOW_UPDATE)
+        outcome = transition(self.streams.state(number), StreamEvent.WINDOW_UPDATE)
         stream = self._live.get(number)
-        if found.verdict != FrameVerdict.ACCEPT or stream is None:
-            if found.verdict != FrameVerdict.IGNORE:
-                self._on_unaccepted(found, number, 1.0)
+        if outcome.verdict != FrameVerdict.ACCEPT or stream is None:
+            if outcome.verdict != FrameVerdict.IGNORE:
+                self._on_unaccepted(outcome, number, 1.0)
         elif not increment:
             self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
         elif not self._queue.grow_stream(stream, increment, self.last_received_ns):

@@ -161,13 +161,13 @@ class HeaderBlock:
             value = block[at] & mask
             if value < mask:
                 return value, at + 1
-            for place in range(1, MAX_INTEGER_BYTES + 1):
-                if at + place >= len(block):
+            for length in range(1, MAX_INTEGER_BYTES + 1):
+                if at + length >= len(block):
                     break
-                byte = block[at + place]
-                value += (byte & 0x7F) << 7 * (place - 1)
+                byte = block[at + length]
+                value += (byte & 0x7F) << 7 * (length - 1)
                 if byte < 0x80:
-                    return value, at + place + 1
+                    return value, at + length + 1
             else:
                 raise no_header_block()
         if self._is_whole:

@@ -48,9 +48,9 @@ class RequestInput(Http2Output):
 
     def _headers_frame(self, flags: int, number: int, block: bytes) -> None:
         event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
-        found = transition(self.streams.state(number), event)
-        if found.verdict == FrameVerdict.CONNECTION_ERROR:
-            raise Http2ConnectionError(found.code, "HEADERS came for a stream that cannot have any")
+        outcome = transition(self.streams.state(number), event)
+        if outcome.verdict == FrameVerdict.CONNECTION_ERROR:
+            raise Http2ConnectionError(outcome.code, "HEADERS came for a stream that cannot have any")
         if flags & frames.END_HEADERS:
             self._begin_decoding(number, flags, block)
         else:
@@ -109,13 +109,13 @@ class RequestInput(Http2Output):
         """Act on a decoded field block."""
         event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
         state = self.streams.state(number)
-        found = transition(state, event)
-        if found.verdict != FrameVerdict.ACCEPT:
-            self._on_unaccepted(found, number, 1.0)
+        outcome = transition(state, event)
+        if outcome.verdict != FrameVerdict.ACCEPT:
+            self._on_unaccepted(outcome, number, 1.0)
         elif state == StreamState.IDLE:
-            self._begin_decoded(number, found.state)
+            self._begin_decoded(number, outcome.state)
         else:
-            self._trailers(self._live[number], found.state)
+            self._trailers(self._live[number], outcome.state)
 
     def _begin_decoded(self, number: int, state: StreamState) -> None:
         try:
@@ -187,10 +187,10 @@ class RequestInput(Http2Output):
         self._count_received(size)
         stream = self._live.get(number)
         state = self.streams.state(number) if stream is None else stream.state
-        found = transition(state, StreamEvent.DATA_END if ends else StreamEvent.DATA)
+        outcome = transition(state, StreamEvent.DATA_END if ends else StreamEvent.DATA)
         content = frames.remove_padding(flags, payload) if flags & frames.PADDED else payload
-        if found.verdict != FrameVerdict.ACCEPT or stream is None:
-            self._on_unaccepted(found, number, DATA_AFTER_RESET_COST if content else 1.0)
+        if outcome.verdict != FrameVerdict.ACCEPT or stream is None:
+            self._on_unaccepted(outcome, number, DATA_AFTER_RESET_COST if content else 1.0)
             return
         if content:
             self.limits.data_frames_received += 1
@@ -209,7 +209,7 @@ class RequestInput(Http2Output):
         if content:
             stream.on_data(content)
         if ends:
-            self._complete(stream, found.state)
+            self._complete(stream, outcome.state)
 
     def _complete(self, stream: Http2Stream, state: StreamState) -> None:
         """Complete a request."""
@@ -227,20 +227,20 @@ class RequestInput(Http2Output):
         if increment:
             self.send(frames.window_update(0, increment))
 
-    def _on_unaccepted(self, found: StateTransition, number: int, cost: float) -> None:
+    def _on_unaccepted(self, outcome: StateTransition, number: int, cost: float) -> None:
         """Handle a frame that the state of its stream does not allow."""
-        if found.verdict == FrameVerdict.CONNECTION_ERROR:
-            raise Http2ConnectionError(found.code, "a frame came for a stream that cannot have it")
-        if found.verdict == FrameVerdict.IGNORE:
+        if outcome.verdict == FrameVerdict.CONNECTION_ERROR:
+            raise Http2ConnectionError(outcome.code, "a frame came for a stream that cannot have it")
+        if outcome.verdict == FrameVerdict.IGNORE:
             self.limits.control_frame(cost, self.last_received_ns)
-            self.streams.end(number, found.state)
+            self.streams.end(number, outcome.state)
             return
         stream = self._live.get(number)
         if stream is not None:
-            self._stream_error(stream, found.code)
+            self._stream_error(stream, outcome.code)
             return
         self.limits.stream_malformed(self.last_received_ns)
-        self._reset_unopened(number, found.code)
+        self._reset_unopened(number, outcome.code)
 
     def _stream_error(self, stream: Http2Stream, code: ErrorCode) -> None:
         """Reset a stream after an error of the client."""

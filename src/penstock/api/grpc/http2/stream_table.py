@@ -55,9 +55,9 @@ class StreamTable:
             self._resets.pop(stream_id, None)
 
     def _past(self, stream_id: int) -> StreamState:
-        found = self._resets.get(stream_id)
-        if found is not None:
-            return found
+        reset = self._resets.get(stream_id)
+        if reset is not None:
+            return reset
         if stream_id <= self._forgotten_id:
             return StreamState.RESET_LOCAL
         if any(after < stream_id < before for after, before in self._gaps):

@@ -57,8 +57,8 @@ class DriftDetection:
         self._due: KeyedWork[VersionKey] = KeyedWork(task, "drift is not judged of")
         self._clock = clock
         self._event_of = event_of
-        kept = read_evidence(file)
-        self._kept, self._events = kept.versions, list(kept.events)
+        snapshot = read_evidence(file)
+        self._kept, self._events = snapshot.versions, list(snapshot.events)
         self.series = MonitorSeries({key: item.carried for key, item in self._kept.items()})
         self._monitors: dict[VersionKey, VersionMonitor] = {}
         self._kept_at = 0.0
@@ -124,16 +124,18 @@ class DriftDetection:
         self, key: VersionKey, reference: Reference, policy: MonitorPolicy, counted: RegionCounts, now: float
     ) -> VersionMonitor:
         """Return a monitor that continues with the evidence of the previous process."""
-        kept = self._kept.pop(key, None)
-        same = kept is not None and kept.digest == self._terms.references.digest(key)
-        return resume_monitor(reference, policy, counted, now, kept.evidence if kept is not None and same else None)
+        snapshot = self._kept.pop(key, None)
+        same = snapshot is not None and snapshot.digest == self._terms.references.digest(key)
+        return resume_monitor(
+            reference, policy, counted, now, snapshot.evidence if snapshot is not None and same else None
+        )
 
     def write_evidence(self) -> None:
         """Write the evidence to the file, for the next process."""
         self.series.is_unsaved = False
         digest, before = self._terms.references.digest, self.series.before
-        kept = {
+        snapshot = {
             key: VersionEvidence(digest(key), monitor.export_state(), before(key))
             for key, monitor in self._monitors.items()
         }
-        write_evidence(self._file, EvidenceSnapshot(kept, tuple(self._events)))
+        write_evidence(self._file, EvidenceSnapshot(snapshot, tuple(self._events)))

@@ -54,7 +54,7 @@ def read_evidence(file: Path) -> EvidenceSnapshot:
         return EvidenceSnapshot({})
 
 
-def write_evidence(file: Path, kept: EvidenceSnapshot) -> None:
+def write_evidence(file: Path, snapshot: EvidenceSnapshot) -> None:
     """Write the evidence of all versions and its events; a failed write is ignored."""
     versions = [
         {
@@ -64,8 +64,8 @@ def write_evidence(file: Path, kept: EvidenceSnapshot) -> None:
             "evidence": item.evidence,
             "carried": carried_out(item.carried),
         }
-        for (model, version), item in kept.versions.items()
+        for (model, version), item in snapshot.versions.items()
     ]
-    events = [[model, asdict(event)] for model, event in kept.events]
+    events = [[model, asdict(event)] for model, event in snapshot.events]
     with suppress(OSError):
         write_atomically(file, json.dumps({"versions": versions, "events": events}))

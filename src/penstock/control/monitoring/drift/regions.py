@@ -50,9 +50,9 @@ class CounterRegions:
 
         None if too few cells are free. Versions that are not ``served`` lose their region.
         """
-        known = self._in_use.get(key)
-        if known is not None and (known.digest, known.size, known.keys) == (digest, size, keys):
-            return known
+        assigned = self._in_use.get(key)
+        if assigned is not None and (assigned.digest, assigned.size, assigned.keys) == (digest, size, keys):
+            return assigned
         kept = {item: region for item, region in self._in_use.items() if item != key and (item in served or not served)}
         # Cells in use until now are assigned last: workers write to them until they receive the new desired state.
         offset = free_offset(self._in_use.values(), size)

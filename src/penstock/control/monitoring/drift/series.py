@@ -22,15 +22,15 @@ class MonitorSeries:
 
     def of(self, key: VersionKey, monitor: VersionMonitor) -> VersionSeries:
         """Return the series of a version with this monitor; counters of an earlier reference are carried over."""
-        known = self._series.get(key)
-        if known is not None and known.monitor is monitor:
-            return known
-        carried = self._carried.pop(key, None) if known is None else known.carried()
+        labels = self._series.get(key)
+        if labels is not None and labels.monitor is monitor:
+            return labels
+        carried = self._carried.pop(key, None) if labels is None else labels.carried()
         self.is_unsaved = True
         series = self._series[key] = VersionSeries(key, monitor, carried)
         return series
 
     def before(self, key: VersionKey) -> Carried:
         """Return the values of a version's counters before its present reference."""
-        known = self._series.get(key)
-        return self._carried.get(key, {}) if known is None else known.before
+        labels = self._series.get(key)
+        return self._carried.get(key, {}) if labels is None else labels.before

@@ -30,12 +30,12 @@ class ReferenceFiles:
             return document
         return None
 
-    def write_index(self, known: Document) -> None:
+    def write_index(self, index: Document) -> None:
         """Write the contents of the database; a failed write is ignored."""
         with suppress(OSError):
             self.make_folder()
-            if not self._index.exists() or self._index.read_text() != json.dumps(known):
-                write_atomically(self._index, json.dumps(known))
+            if not self._index.exists() or self._index.read_text() != json.dumps(index):
+                write_atomically(self._index, json.dumps(index))
 
     def read_index(self) -> Document:
         """Read the last contents of the database; empty if unreadable."""

@@ -60,11 +60,11 @@ class RowSubmission:
     def add_message(self, message: Message) -> None:
         """Add a worker's rows of a version without a reference; a requested message may have none."""
         key = message["model"], message["version"]
-        known = self._gathered.setdefault(key, _SubmittedRows(self._clock()))
-        known.messages += 1
+        submitted = self._gathered.setdefault(key, _SubmittedRows(self._clock()))
+        submitted.messages += 1
         if (rows := gathered_in(message)) is not None:
-            known.parts.append(rows)
-            known.seen += message.get("seen", len(rows))  # an older worker does not send the number
+            submitted.parts.append(rows)
+            submitted.seen += message.get("seen", len(rows))  # an older worker does not send the number
 
     def forget(self, key: VersionKey) -> None:
         """Drop the rows of a version."""
@@ -111,26 +111,30 @@ class RowSubmission:
 
     def _count_sampled(self, key: VersionKey) -> int:
         """Return the number of requests that rows were sampled from: by the workers' messages, or by the counters."""
-        known, total = self._gathered.get(key), self._total(key)
-        return max(0 if known is None else known.seen, total - self._answered_before.get(key, total))
+        submitted, total = self._gathered.get(key), self._total(key)
+        return max(0 if submitted is None else submitted.seen, total - self._answered_before.get(key, total))
 
     def _is_wanted(self, key: VersionKey, gathering: GatheringState | None) -> bool:
         if key in self._present:
             self.forget(key)  # not earlier: rows are gathered once
             return False
-        known = self._gathered[key]
+        submitted = self._gathered[key]
         is_there = gathering is not None and self._store.gateway in gathering.contributions
-        if is_there and self._submitted.get(key, known.total) == known.total:
+        if is_there and self._submitted.get(key, submitted.total) == submitted.total:
             return False
-        return self._is_ready(known, self._policies.of(key[0]).live_rows, gathering is not None)
+        return self._is_ready(submitted, self._policies.of(key[0]).live_rows, gathering is not None)
 
-    def _is_ready(self, known: _SubmittedRows, enough: int, is_asked: bool) -> bool:
-        is_complete = is_asked and known.messages >= self._workers.workers
-        return known.total >= enough or is_complete or (known.total > 0 and self._clock() - known.since >= LEARNING_S)
+    def _is_ready(self, submitted: _SubmittedRows, enough: int, is_asked: bool) -> bool:
+        is_complete = is_asked and submitted.messages >= self._workers.workers
+        return (
+            submitted.total >= enough
+            or is_complete
+            or (submitted.total > 0 and self._clock() - submitted.since >= LEARNING_S)
+        )
 
     async def _submit(self, key: VersionKey) -> None:
-        known = self._gathered[key]
-        total, parts = known.total, tuple(known.parts)
+        submitted = self._gathered[key]
+        total, parts = submitted.total, tuple(submitted.parts)
         number, packed = await self._pool.call(_pack, parts) if parts else (0, b"")
         await self._pool.call(self._store.submit, key, Contribution(number, self._count_sampled(key)), packed)
         self._submitted[key] = total
