@@ -83,13 +83,13 @@ def plan_runs(keys: Sequence[Hashable], rows: Sequence[int], most_rows: int) -> 
     a call of more rows, or of none, goes alone."""
     runs: list[list[int]] = []
     filling: dict[Hashable, tuple[list[int], int]] = {}
-    for place, (key, number) in enumerate(zip(keys, rows, strict=True)):
+    for index, (key, number) in enumerate(zip(keys, rows, strict=True)):
         begun = filling.get(key)
         if begun is not None and number and begun[1] + number <= most_rows:
-            begun[0].append(place)
+            begun[0].append(index)
             filling[key] = begun[0], begun[1] + number
             continue
-        run = [place]
+        run = [index]
         runs.append(run)
         if number:
             filling[key] = run, number
@@ -161,19 +161,19 @@ class _GatheredCalls:
 def _gather(keys: Sequence[Hashable], rows: Sequence[int], of: BatchRules) -> _GatheredCalls:
     largest = of.preferred[-1] if of.preferred else of.most_rows
     total = rows[0]
-    found = _GatheredCalls([0], 1 if total in of.preferred else 0, total >= largest)
-    for place in range(1, len(keys)):
+    gathered = _GatheredCalls([0], 1 if total in of.preferred else 0, total >= largest)
+    for index in range(1, len(keys)):
         if total >= of.most_rows:
             break
-        longer = total + rows[place]
-        if not rows[place] or keys[place] != keys[0] or longer > of.most_rows:
-            found.closed = True  # one waits behind them that cannot join
+        longer = total + rows[index]
+        if not rows[index] or keys[index] != keys[0] or longer > of.most_rows:
+            gathered.closed = True  # one waits behind them that cannot join
             continue
-        if longer > largest and not found.preferred:
-            found.preferred = len(found.places)
-        found.places.append(place)
+        if longer > largest and not gathered.preferred:
+            gathered.preferred = len(gathered.places)
+        gathered.places.append(index)
         total = longer
-        found.closed = found.closed or total >= largest
+        gathered.closed = gathered.closed or total >= largest
         if total in of.preferred:
-            found.preferred = len(found.places)
-    return found
+            gathered.preferred = len(gathered.places)
+    return gathered

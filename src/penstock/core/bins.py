@@ -86,7 +86,7 @@ class FeatureBins:
     def constants(self) -> tuple[int, ...]:
         """The places of single values that come again and again among others."""
         single = self._single()
-        return () if all(single) else tuple(place + 1 for place, item in enumerate(single) if item)
+        return () if all(single) else tuple(index + 1 for index, item in enumerate(single) if item)
 
     def _single(self) -> list[bool]:
         edges = np.asarray(self.edges, float)
@@ -110,7 +110,7 @@ class FeatureBins:
         """The same without values, which may be a caller's words."""
         if self.kind is FeatureKind.NUMERIC:
             return self.labels()
-        return [f"value {place}" for place in range(len(self.values))] + self.labels()[-3:]
+        return [f"value {number}" for number in range(len(self.values))] + self.labels()[-3:]
 
 
 def numeric_bins(name: str, values: Floats, most: int = BINS) -> FeatureBins:
@@ -184,7 +184,7 @@ class CategoricalBinFinder:
         self._missing = bins.missing
         self._places: Mapping[str, int] = {
             **dict.fromkeys(bins.known, rest),
-            **{value: place for place, value in enumerate(bins.values)},
+            **{value: index for index, value in enumerate(bins.values)},
         }
         small = [self._places.get(str(number), self._unseen) for number in range(SMALL_NUMBERS)]
         self._small = np.array(small, np.intp)
@@ -193,8 +193,8 @@ class CategoricalBinFinder:
         """The place of every value."""
         if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
             if len(values) and values.min() >= 0 and values.max() < SMALL_NUMBERS:
-                found: Places = self._small[values]
-                return found
+                places: Places = self._small[values]
+                return places
             values = values.tolist()
         labels = (label(value) for value in values)
         return np.array(

@@ -20,8 +20,8 @@ class BoundedCache(Generic[Key, Value]):
 
     def get(self, key: Key) -> Value | None:
         """Return the value of a key, None if it is not cached."""
-        found = self._entries.get(key)
-        return None if found is None else found[0]
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
 
     def put(self, key: Key, value: Value, size: int) -> None:
         """Cache a value of ``size`` bytes, including its key; a value larger than the cache is not cached."""
@@ -35,6 +35,6 @@ class BoundedCache(Generic[Key, Value]):
 
     def drop(self, key: Key) -> None:
         """Remove a key if it is cached."""
-        found = self._entries.pop(key, None)
-        if found is not None:
-            self.size -= found[1]
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.size -= entry[1]

@@ -41,13 +41,13 @@ def top_classes(
             "ask for the values themselves"
         )
     rows = data.reshape(data.shape[0] if batching else 1, -1) if data.size else np.empty((0, 0), data.dtype)
-    kept = min(count, rows.shape[1])
-    if kept * len(rows) > max_texts:
+    classes = min(count, rows.shape[1])
+    if classes * len(rows) > max_texts:
         raise TooLarge(
-            f"classification of output '{name}' would give {kept * len(rows)} strings, over the limit of {max_texts} "
-            "(limits.max_text_elements); ask for fewer classes or rows"
+            f"classification of output '{name}' would give {classes * len(rows)} strings, over the limit of "
+            f"{max_texts} (limits.max_text_elements); ask for fewer classes or rows"
         )
-    order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :kept]
+    order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :classes]
     values = np.take_along_axis(rows, order, axis=1).ravel()
     texts = _texts(values, order.ravel(), labels, pause).reshape(order.shape)
     return Tensor(name, "BYTES", texts if batching else texts.reshape(-1))

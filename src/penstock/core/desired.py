@@ -131,12 +131,12 @@ def serving_version(
     This is intent: a version that is being loaded, as after a worker's restart, keeps its place. Which versions answer
     at this moment say ``able_versions`` and ``routing.effective``.
     """
-    known = {status.version: status.state for status in statuses if status.version}
+    states = {status.version: status.state for status in statuses if status.version}
     chosen = route.stable if route is not None else champion
-    if chosen in known:
+    if chosen in states:
         return chosen
-    rest = known.keys() - {but}
-    sound = {version for version in rest if known[version] is not ReadyState.UNAVAILABLE}
+    rest = states.keys() - {but}
+    sound = {version for version in rest if states[version] is not ReadyState.UNAVAILABLE}
     return max(sound or rest, key=sort_key, default=None)
 
 
@@ -146,7 +146,7 @@ def able_versions(statuses: Iterable[VersionStatus], route: RouteSpec | None, ch
     A version that ``route`` or ``champion`` chose was ready before, so while it is being loaded, as after one worker's
     restart, the others answer with it; where no version is ready, that holds for all that are being loaded.
     """
-    known = {status.version: status.state for status in statuses if status.state is not ReadyState.UNAVAILABLE}
+    states = {status.version: status.state for status in statuses if status.state is not ReadyState.UNAVAILABLE}
     chosen = {champion, *(route.receivers() if route is not None else ())}
-    ready = {version for version, state in known.items() if state is ReadyState.READY or version in chosen}
-    return ready or set(known)
+    ready = {version for version, state in states.items() if state is ReadyState.READY or version in chosen}
+    return ready or set(states)

@@ -30,15 +30,15 @@ class Exams:
 
         None where there was none, or it did not end.
         """
-        found = self.results.get(version) if against == self.against else None
-        return None if found is None or found.gates != gates else found.reasons
+        result = self.results.get(version) if against == self.against else None
+        return None if result is None or result.gates != gates else result.reasons
 
     def begun(self, version: str, against: str, gates: str) -> "Exams":
         """With one more exam, and without those against another champion."""
         before = self if against == self.against else Exams(against)
         others = [(item, result) for item, result in before.results.items() if item != version]
-        kept = dict(others[-MOST_REMEMBERED + 1 :])
-        return Exams(against, before.count + 1, {**kept, version: ExamResult(gates)})
+        previous = dict(others[-MOST_REMEMBERED + 1 :])
+        return Exams(against, before.count + 1, {**previous, version: ExamResult(gates)})
 
     def with_result(self, version: str, against: str, reasons: Sequence[str]) -> "Exams":
         """Return the exams with the result of one; unchanged where it did not begin against this champion."""

@@ -121,14 +121,14 @@ def start_experiment(spec: ExperimentSpec, now: float) -> Experiment:
 
 def add_rewards(experiment: Experiment, strata: Iterable[Stratum], requests: Mapping[str, int]) -> Experiment:
     """The experiment with further requests of each arm, and rewards that all arms got at the same age."""
-    known, counted, ages = dict(experiment.rewards), dict(experiment.requests), dict(experiment.ages)
+    rewards, counted, ages = dict(experiment.rewards), dict(experiment.requests), dict(experiment.ages)
     for stratum in strata:
         for arm, sums in stratum.sums.items():
-            known[arm] = known.get(arm, Mean()).with_values(*sums)
+            rewards[arm] = rewards.get(arm, Mean()).with_values(*sums)
             ages[stratum.age] = ages.get(stratum.age, 0) + sums[0]
     for arm, count in requests.items():
         counted[arm] = counted.get(arm, 0) + count
-    return replace(experiment, rewards=known, requests=counted, ages=ages)
+    return replace(experiment, rewards=rewards, requests=counted, ages=ages)
 
 
 def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | None:
@@ -161,10 +161,10 @@ def bounded_weights(shares: Mapping[str, float], min_weight: int, max_weight: in
     left = POINTS - min_weight * len(shares)
     while left > 0 and free:
         total = sum(shares[arm] for arm in free)
-        given = {arm: left * (shares[arm] / total if total else 1 / len(free)) for arm in free}
-        full = {arm for arm in free if weights[arm] + given[arm] >= max_weight}
+        additions = {arm: left * (shares[arm] / total if total else 1 / len(free)) for arm in free}
+        full = {arm for arm in free if weights[arm] + additions[arm] >= max_weight}
         if not full:
-            for arm, amount in given.items():
+            for arm, amount in additions.items():
                 weights[arm] += int(amount)
             break
         for arm in full:
@@ -212,12 +212,12 @@ def experiment_document(experiment: Experiment) -> dict[str, Any]:
             "label_delay_seconds": delay,
         }
     best = max(arms, key=lambda arm: arms[arm]["low"])
-    known = all(arms[best]["low"] > item["high"] for arm, item in arms.items() if arm != best)
+    is_best = all(arms[best]["low"] > item["high"] for arm, item in arms.items() if arm != best)
     return {
         **spec_out(spec),
         "state": experiment.state.value,
         "arms": arms,
-        "best": best if known else None,
+        "best": best if is_best else None,
         "reason": experiment.reason,
     }
 

@@ -21,8 +21,8 @@ class CandidateFacts:
     @property
     def metrics(self) -> Document:
         """The metrics that were pushed with it."""
-        found = self.metadata.get("metrics")
-        return found if isinstance(found, Mapping) else {}
+        metrics = self.metadata.get("metrics")
+        return metrics if isinstance(metrics, Mapping) else {}
 
 
 LESS_IS_BETTER = frozenset({"mae", "rmse", "log_loss", "error_rate"})
@@ -174,10 +174,10 @@ def _implausible_answers(candidate: CandidateFacts, champion: CandidateFacts | N
     reasons = []
     for case, name, own in _answers(candidate):
         expected = other.get((case, name))
-        known = expected is not None
+        has_expected = expected is not None
         if (
             any(isinstance(value, str) for value in own["sample"])
-            and not (known and _has_text(expected))
+            and not (has_expected and _has_text(expected))
             and _numeric(own)
         ):
             reasons.append(f"for {case} its output '{name}' contains a value that is not a number")
@@ -250,13 +250,14 @@ def _wins(asked: HoldoutGate, exam: Exam, candidate: float, champion: float) -> 
 
 def _bound(exam: Exam) -> str:
     """What is certain of the difference, in words."""
-    found = exam.advantage
-    if exam.same or found is None:
+    advantage = exam.advantage
+    if exam.same or advantage is None:
         return ""
     text = (
-        f", and it is certain to be ahead by {found.lower:.4f} only (at {1 - found.level:.2%}, candidate {exam.tries}"
+        f", and it is certain to be ahead by {advantage.lower:.4f} only "
+        f"(at {1 - advantage.level:.2%}, candidate {exam.tries}"
     )
-    return text + ("" if found.rows is None else f", {found.rows} rows answered differently") + ")"
+    return text + ("" if advantage.rows is None else f", {advantage.rows} rows answered differently") + ")"
 
 
 def _slice_reasons(asked: HoldoutGate, name: str, marks: ExamScores) -> list[str]:

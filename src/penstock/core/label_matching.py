@@ -110,26 +110,26 @@ class LabelMatching:
         self.closed_s = max(self.closed_s, now_s)
         due = [(cell.closes_s, cell.level, cell.age, cell.index) for cell in self._cells]
         heapq.heapify(due)
-        found = []
+        closed = []
         while due and due[0][0] <= self.closed_s:
             closes_s, level, age, index = heapq.heappop(due)
             cell = StratumCell(age, level, index)
             sums = self._cells.pop(cell)
             if len(sums) == len(self.versions):
-                found.append(Stratum(closes_s, age, sums))
+                closed.append(Stratum(closes_s, age, sums))
                 continue
             wider = self._widen(cell, sums)
             if wider is not None:
                 heapq.heappush(due, (wider.closes_s, wider.level, wider.age, wider.index))
-        return found
+        return closed
 
     def waiting(self) -> dict[str, int]:
         """How many labels of each version wait for others, or for their time."""
-        found = dict.fromkeys(self.versions, 0)
+        waiting = dict.fromkeys(self.versions, 0)
         for sums in self._cells.values():
             for version, (count, _, _) in sums.items():
-                found[version] += count
-        return found
+                waiting[version] += count
+        return waiting
 
     def _widen(self, cell: StratumCell, sums: Mapping[str, Sums]) -> StratumCell | None:
         """Give the labels of a cell to the one around it; that cell, if it was not there before."""
@@ -137,10 +137,10 @@ class LabelMatching:
         if wider is None:
             self.unmatched += sum(count for count, _, _ in sums.values())
             return None
-        known = wider in self._cells
+        existing = wider in self._cells
         for version, item in sums.items():
             self._add(wider, version, item)
-        return None if known else wider
+        return None if existing else wider
 
     def _add(self, cell: StratumCell, version: str, more: Sums) -> None:
         sums = self._cells.setdefault(cell, {})
@@ -161,12 +161,12 @@ class LabelMatching:
     @classmethod
     def from_state(cls, values: Mapping[str, Any]) -> "LabelMatching":
         """A matching from what was kept."""
-        found = cls(values["versions"])
-        found.closed_s, found.unmatched = values["closed_s"], values["unmatched"]
+        matching = cls(values["versions"])
+        matching.closed_s, matching.unmatched = values["closed_s"], values["unmatched"]
         for age, level, index, sums in values["cells"]:
             for version, (count, total, squares) in sums.items():
-                found._add(StratumCell(age, level, index), version, (count, total, squares))
-        return found
+                matching._add(StratumCell(age, level, index), version, (count, total, squares))
+        return matching
 
 
 def add_sums(one: Sums, other: Sums) -> Sums:
@@ -185,8 +185,8 @@ def delay_out(ages: Mapping[int, int]) -> dict[str, float] | None:
 
 
 def _indices_reaching(counted: Iterable[tuple[int, int]], rank: float) -> Iterator[int]:
-    seen = 0
+    covered = 0
     for age, count in counted:
-        seen += count
-        if seen >= rank:
+        covered += count
+        if covered >= rank:
             yield age

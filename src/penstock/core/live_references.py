@@ -88,11 +88,11 @@ def _quota(contribution: Contribution, among: Mapping[str, Contribution], rows: 
 def _apportion(left: Mapping[str, Contribution], rows: int) -> dict[str, int]:
     """Divide ``rows`` by the largest remainders of the gateways' quotas."""
     quotas = {name: _quota(item, left, rows) for name, item in left.items()}
-    given = {name: int(quota) for name, quota in quotas.items()}
-    by_remainder = sorted(quotas, key=lambda name: given[name] - quotas[name])
-    for name in by_remainder[: rows - sum(given.values()) if given else 0]:
-        given[name] += 1
-    return {name: number for name, number in given.items() if number}
+    apportioned = {name: int(quota) for name, quota in quotas.items()}
+    by_remainder = sorted(quotas, key=lambda name: apportioned[name] - quotas[name])
+    for name in by_remainder[: rows - sum(apportioned.values()) if apportioned else 0]:
+        apportioned[name] += 1
+    return {name: number for name, number in apportioned.items() if number}
 
 
 def _weight(contribution: Contribution) -> int:

@@ -20,12 +20,12 @@ def objectives_document(
     """Each promise (``latency_p99_ms``, ``error_ratio``) with what was seen (None without requests), and whether it is
     kept; ``outcomes`` counts requests by how they ended, of which callers' mistakes are left out."""
     number, failed = count_answered(outcomes)
-    seen = {
+    measured = {
         "latency_p99_ms": p99_ms if number else None,
         "error_ratio": round(failed / number, 6) if number else None,
     }
     document = {}
     for name, objective in promised.items():
-        value = seen.get(name)
+        value = measured.get(name)
         document[name] = {"objective": objective, "value": value, "met": None if value is None else value <= objective}
     return document

@@ -39,10 +39,10 @@ class OutputDifference:
 
 def compare(primary: Sequence[Tensor], shadow: Sequence[Tensor]) -> OutputDifference:
     """Compare answers output by output; answers of another form disagree."""
-    found = OutputDifference(disagrees=len(primary) != len(shadow))
+    difference = OutputDifference(disagrees=len(primary) != len(shadow))
     for one, other in zip(primary, shadow, strict=False):
-        found = found.plus(_compare(one, other))
-    return found
+        difference = difference.plus(_compare(one, other))
+    return difference
 
 
 def _compare(one: Tensor, other: Tensor) -> OutputDifference:

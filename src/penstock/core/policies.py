@@ -136,12 +136,12 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
     return MonitorPolicy(**values, rules={word: document[word] for word in RULES if document.get(word)})
 
 
-def _section(document: Document, name: str, known: set[str], faults: list[str]) -> Document:
+def _section(document: Document, name: str, keys: set[str], faults: list[str]) -> Document:
     stated = document.get(name, {})
     if not isinstance(stated, dict):
         faults.append(f"'{name}' must be an object")
         return {}
-    faults += [f"'{name}.{word}' is not a setting" for word in sorted(set(stated) - known)]
+    faults += [f"'{name}.{word}' is not a setting" for word in sorted(set(stated) - keys)]
     return stated
 
 

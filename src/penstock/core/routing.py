@@ -88,8 +88,8 @@ def route_in(document: Document, before: RouteSpec | None = None, champion: str 
     sticky = _header(document.get("sticky") or "", "sticky", faults) if document.get("sticky") else ""
     rules = _rules(document.get("rules"), faults)
     shadow = _shadows(document.get("shadow"), faults)
-    known = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set", "answers"}
-    faults += [f"'{name}' is not a field of a route" for name in sorted(set(document) - known)]
+    keys = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set", "answers"}
+    faults += [f"'{name}' is not a field of a route" for name in sorted(set(document) - keys)]
     stable = document.get("stable")
     if stable is not None and stable not in split:
         faults.append("'stable' must be a version of the split")
@@ -113,8 +113,8 @@ def route_out(route: RouteSpec) -> dict[str, Any]:
 
 def stored_out(route: RouteSpec) -> dict[str, Any]:
     """A route with everything that has to be kept."""
-    kept = {"salt": route.salt, "watched": route.watched}
-    return {**route_out(route), "ranges": [list(item) for item in route.ranges], **kept}
+    stored = {"salt": route.salt, "watched": route.watched}
+    return {**route_out(route), "ranges": [list(item) for item in route.ranges], **stored}
 
 
 def stored_in(values: Document) -> RouteSpec:
@@ -237,11 +237,11 @@ def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Ran
     shrinks gives its last points up; a version that grows takes the first that are free.
     """
     lacking = {version: split[version] for version in sorted(split, key=sort_key)}
-    kept: list[_Run] = []
+    runs: list[_Run] = []
     for length, version in _runs(before):
-        kept += _keep_points(length, version, lacking)
+        runs += _keep_points(length, version, lacking)
     filled: list[_Run] = []
-    for length, version in kept:
+    for length, version in runs:
         filled += [(length, version)] if version else _fill_points(length, lacking)
     return _ranges(filled)
 
@@ -258,10 +258,10 @@ def _runs(ranges: Iterable[Range]) -> Iterator[_Run]:
 
 def _keep_points(length: int, version: str, lacking: dict[str, int]) -> list[_Run]:
     """What a version keeps of a run of its points by what it still lacks, and the free points after that."""
-    kept = min(length, lacking.get(version, 0))
-    if kept:
-        lacking[version] -= kept
-    return [run for run in ((kept, version), (length - kept, "")) if run[0]]
+    length_kept = min(length, lacking.get(version, 0))
+    if length_kept:
+        lacking[version] -= length_kept
+    return [run for run in ((length_kept, version), (length - length_kept, "")) if run[0]]
 
 
 def _fill_points(length: int, lacking: dict[str, int]) -> list[_Run]:

@@ -85,8 +85,8 @@ class RequestProgress:
 
 def missing_gateways(asked: Sequence[str], progress: RequestProgress) -> dict[str, str] | None:
     """Why gateways that were asked give nothing; None while there is something to wait for."""
-    found = {item: _reason_missing(item, progress) for item in asked if item not in progress.answered}
-    return None if "" in found.values() else found
+    missing = {item: _reason_missing(item, progress) for item in asked if item not in progress.answered}
+    return None if "" in missing.values() else missing
 
 
 def _reason_missing(gateway: str, progress: RequestProgress) -> str:
@@ -118,8 +118,8 @@ def even_amounts(amounts: Mapping[str, RowAmount], most: RowAmount) -> dict[str,
 
 
 def _even_shares(wanted: Mapping[str, int], most: int) -> dict[str, int]:
-    given, left = dict[str, int](), most
+    shares, left = dict[str, int](), most
     for number, name in enumerate(sorted(wanted, key=lambda name: (wanted[name], name))):
-        given[name] = min(wanted[name], left // (len(wanted) - number))
-        left -= given[name]
-    return given
+        shares[name] = min(wanted[name], left // (len(wanted) - number))
+        left -= shares[name]
+    return shares

@@ -157,10 +157,10 @@ class Signature:
         Raises:
             InvalidInput: there is no such input, or it takes another datatype, rank or dimension.
         """
-        found = self._inputs.get(name)
-        if found is None:
+        checks = self._inputs.get(name)
+        if checks is None:
             raise InvalidInput(f"unknown input '{shorten(name)}'; the model takes {_list_specs(self.inputs)}")
-        spec, expected, rank, fixed = found
+        spec, expected, rank, fixed = checks
         if datatype not in NUMPY_TYPES:
             raise unknown_datatype(name, datatype)
         if datatype != expected or len(shape) != rank:
@@ -180,13 +180,13 @@ class Signature:
                 the inputs disagree on the batch size or another dimension of one name, or it is over the bound.
         """
         feeds: Feeds = {}
-        known = self._inputs
+        specs = self._inputs
         rows, elements, batching = 1, 0, self.batching
         for tensor in tensors:
             name, data = tensor.name, tensor.data
-            if name not in known:
+            if name not in specs:
                 raise InvalidInput(f"unknown input '{shorten(name)}'; the model takes {_list_specs(self.inputs)}")
-            spec, datatype, rank, fixed = known[name]
+            spec, datatype, rank, fixed = specs[name]
             shape = data.shape
             if tensor.datatype != datatype or len(shape) != rank:
                 raise _mismatch(spec, tensor.datatype, shape)
@@ -201,7 +201,7 @@ class Signature:
                 rows = shape[0]
             elements += data.size
             feeds[name] = data
-        if len(feeds) != len(known) or len(tensors) != len(feeds):
+        if len(feeds) != len(specs) or len(tensors) != len(feeds):
             self._check_all_once(tensors)
         if self._adapts:
             self._adapt(feeds, rows)
@@ -217,12 +217,12 @@ class Signature:
                 feeds[name] = _reshape(feeds[name], graph_shape, self.batching)
 
     def _check_all_once(self, tensors: Sequence[Tensor]) -> None:
-        given = [tensor.name for tensor in tensors]
-        for name in given:
-            if given.count(name) > 1:
-                raise InvalidInput(f"input '{name}' is given {given.count(name)} times; expected it once")
+        names = [tensor.name for tensor in tensors]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidInput(f"input '{name}' is given {names.count(name)} times; expected it once")
         for spec in self.inputs:
-            if spec.name not in given and not spec.optional:
+            if spec.name not in names and not spec.optional:
                 raise InvalidInput(f"missing input {spec.describe()}")
 
 

@@ -53,14 +53,14 @@ def sinks_in(stated: Any, faults: list[str]) -> dict[str, SinkSpec]:
     if not isinstance(stated, dict) or len(stated) > MOST_SINKS:
         faults.append(f"'sinks' must be an object of at most {MOST_SINKS}")
         return {}
-    found = {}
+    sinks = {}
     for name, item in stated.items():
         spec = _sink(item, f"sinks.{name}", faults)
         if not isinstance(name, str) or not NAME.fullmatch(name):
             faults.append(f"'sinks.{str(name)[:64]}' is not a valid name for a sink")
         elif spec is not None:
-            found[name] = spec
-    return found
+            sinks[name] = spec
+    return sinks
 
 
 def _sink(stated: Any, path: str, faults: list[str]) -> SinkSpec | None:

@@ -83,8 +83,8 @@ def _json_value(value: Any) -> Any:
 
 def shape_text(shape: Sequence[int]) -> str:
     """A shape as the error messages write it: ``[-1, 30]``; of a long one the beginning."""
-    shown = [str(dim) if -MAX_ELEMENTS <= dim <= MAX_ELEMENTS else "..." for dim in shape[:MAX_SHOWN]]
-    return "[" + ", ".join([*shown, "..."] if len(shape) > MAX_SHOWN else shown) + "]"
+    sizes = [str(dim) if -MAX_ELEMENTS <= dim <= MAX_ELEMENTS else "..." for dim in shape[:MAX_SHOWN]]
+    return "[" + ", ".join([*sizes, "..."] if len(shape) > MAX_SHOWN else sizes) + "]"
 
 
 def element_count(name: str, shape: Sequence[int]) -> int:
@@ -120,9 +120,9 @@ def numpy_type(name: str, datatype: str) -> np.dtype[Any]:
 
 def unknown_datatype(name: str, datatype: str) -> InvalidInput:
     """The protocol knows no such datatype."""
-    known = ", ".join(NUMPY_TYPES)
+    datatypes = ", ".join(NUMPY_TYPES)
     return InvalidInput(
-        f"tensor '{shorten(name)}' has the unknown datatype '{shorten(datatype)}'; expected one of {known}"
+        f"tensor '{shorten(name)}' has the unknown datatype '{shorten(datatype)}'; expected one of {datatypes}"
     )
 
 

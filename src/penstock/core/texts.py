@@ -46,7 +46,7 @@ def shorten(text: str) -> str:
 
 def escape_terminal(document: str) -> str:
     """A JSON document with everything escaped that could steer a terminal; it means the same."""
-    return _ILLEGIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+    return _ILLEGIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
 
 
 def legible(text: str) -> str:

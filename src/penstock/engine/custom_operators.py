@@ -20,9 +20,9 @@ def shared_library() -> str:
         files = metadata.files(PACKAGE) or ()
     except metadata.PackageNotFoundError:
         files = ()
-    found = [file for file in files if file.name.startswith(_LIBRARY) and file.suffix in (".so", ".pyd")]
-    if not found:
+    libraries = [file for file in files if file.name.startswith(_LIBRARY) and file.suffix in (".so", ".pyd")]
+    if not libraries:
         raise LoadFailed(
             f"its configuration asks for {PACKAGE}, which is not installed; pip install 'penstock[extensions]'"
         )
-    return str(found[0].locate())
+    return str(libraries[0].locate())

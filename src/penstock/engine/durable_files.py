@@ -43,11 +43,11 @@ def sync(path: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Have a folder on the disk with everything below it; links are left out."""
-    for place, _, names in os.walk(folder):
-        for path in (Path(place, name) for name in names):
+    for directory, _, names in os.walk(folder):
+        for path in (Path(directory, name) for name in names):
             if path.is_file() and not path.is_symlink():
                 sync(path)
-        sync(Path(place))
+        sync(Path(directory))
 
 
 def move_folder(source: Path, target: Path) -> bool:

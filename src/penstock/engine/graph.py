@@ -153,13 +153,13 @@ def is_sized_by_inputs(graph: GraphInterface, batching: bool) -> bool:
 
 def _symbolic_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[TensorPosition]]:
     """The places of each name that the graph gives to more than one free dimension of its inputs."""
-    found: dict[str, list[TensorPosition]] = {}
+    positions: dict[str, list[TensorPosition]] = {}
     for tensor, spec in zip(tensors, specs, strict=True):
         if spec.graph_shape is None and len(spec.shape) == len(tensor.shape):
             for axis, dim in enumerate(tensor.shape):
                 if isinstance(dim, str) and dim not in _NAMELESS:
-                    found.setdefault(dim, []).append((tensor.name, axis))
-    return {dim: places for dim, places in found.items() if len(places) > 1}
+                    positions.setdefault(dim, []).append((tensor.name, axis))
+    return {dim: places for dim, places in positions.items() if len(places) > 1}
 
 
 def _specs(
@@ -169,8 +169,8 @@ def _specs(
     if len(by_name) != len(stated):
         raise LoadFailed(f"the configuration states an {role} twice")
     for name in by_name.keys() - {tensor.name for tensor in tensors}:
-        known = ", ".join(f"'{tensor.name}'" for tensor in tensors) or "none"
-        raise LoadFailed(f"the configuration states the {role} '{name}', but the graph's {role}s are: {known}")
+        names = ", ".join(f"'{tensor.name}'" for tensor in tensors) or "none"
+        raise LoadFailed(f"the configuration states the {role} '{name}', but the graph's {role}s are: {names}")
     return tuple(_spec(role, tensor, by_name.get(tensor.name), batched) for tensor in tensors)
 
 
@@ -213,13 +213,13 @@ def _check_fits(role: str, tensor: GraphTensor, shape: Shape) -> None:
 
 
 def _check_reshape(role: str, stated: TensorOptions) -> None:
-    seen, inner = stated.dims, stated.reshape or ()
-    free = seen.count(-1)
+    dims, inner = stated.dims, stated.reshape or ()
+    free = dims.count(-1)
     if free != inner.count(-1) or free > 1:
         raise LoadFailed(f"the reshape of {role} '{stated.name}' may have one free dimension, on both sides")
-    if abs(prod(seen)) != abs(prod(inner)):
+    if abs(prod(dims)) != abs(prod(inner)):
         raise LoadFailed(
-            f"the reshape of {role} '{stated.name}' from {shape_text(seen)} to {shape_text(inner)} changes its size"
+            f"the reshape of {role} '{stated.name}' from {shape_text(dims)} to {shape_text(inner)} changes its size"
         )
 
 

@@ -20,10 +20,10 @@ def read_memory(root: Path = Path("/")) -> int:
 
 def read_group_limits(root: Path) -> list[int]:
     """The memory limits (bytes) of this process's control groups and all groups above them."""
-    found: list[int] = []
+    limits: list[int] = []
     for folder in group_folders(text_of(root / "proc/self/cgroup"), "memory"):
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             text = text_of(root / folder / name).strip()
             if text.isdecimal() and int(text) > 0:  # the word "max" stands for no limit
-                found.append(int(text))
-    return found
+                limits.append(int(text))
+    return limits

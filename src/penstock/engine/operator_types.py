@@ -24,9 +24,9 @@ def result_types(domain: str, operator: str, index: int, given: Callable[[int], 
     }
     if variable not in allowed:
         return frozenset({variable})
-    same = (given(place) for place, formal in enumerate(schema.inputs) if formal.typeStr == variable)
-    known = next((types for types in same if types is not None), allowed[variable])
-    return known & allowed[variable]
+    same = (given(position) for position, formal in enumerate(schema.inputs) if formal.typeStr == variable)
+    declared = next((types for types in same if types is not None), allowed[variable])
+    return declared & allowed[variable]
 
 
 def _formal(formals: Sequence[Any], index: int) -> Any:
@@ -37,9 +37,9 @@ def _formal(formals: Sequence[Any], index: int) -> Any:
 @cache
 def _schemas() -> dict[tuple[str, str], Any]:
     """The newest declaration of every operator, by domain and name."""
-    found: dict[tuple[str, str], Any] = {}
+    schemas: dict[tuple[str, str], Any] = {}
     for schema in runtime.get_all_operator_schema():
         key = (schema.domain, schema.name)
-        if key not in found or found[key].since_version < schema.since_version:
-            found[key] = schema
-    return found
+        if key not in schemas or schemas[key].since_version < schema.since_version:
+            schemas[key] = schema
+    return schemas

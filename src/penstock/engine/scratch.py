@@ -134,8 +134,8 @@ def sweep(folder: Path) -> int:
 def sweep_below(root: Path) -> int:
     """The same for a folder and all folders below it."""
     gone = 0
-    for place, folders, files in os.walk(root):
-        gone += sum(_swept(Path(place, name)) for name in (*folders, *files) if is_scratch(name))
+    for directory, folders, files in os.walk(root):
+        gone += sum(_swept(Path(directory, name)) for name in (*folders, *files) if is_scratch(name))
         folders[:] = [name for name in folders if not is_scratch(name) and name != CONTENTS]
     return gone
 

@@ -117,7 +117,7 @@ def _names_loop(window: bytes) -> bool:
     places = np.flatnonzero((array[:-1] == 0x22) & (array[1:] == 0x04))
     if places.size > _FEW:
         return any(name in window for name in _LOOPS)
-    return any(window[place : place + 6] in _LOOPS for place in places.tolist())
+    return any(window[start : start + 6] in _LOOPS for start in places.tolist())
 
 
 def session_settings(options: SessionOptions, intra_op_threads: int) -> Any:
@@ -208,10 +208,10 @@ def large_runner(session: Any, options: SessionOptions) -> RunSession | None:
         LoadFailed: as ``runner``.
     """
     graph = read_graph(session)
-    given = graph.inputs + graph.overridable
-    if any(tensor.type == "tensor(string)" for tensor in given):
+    inputs = graph.inputs + graph.overridable
+    if any(tensor.type == "tensor(string)" for tensor in inputs):
         return None
-    wide = {tensor.name for tensor in given if tensor.type == "tensor(bfloat16)"}
+    wide = {tensor.name for tensor in inputs if tensor.type == "tensor(bfloat16)"}
 
     def run(outputs: Sequence[str], feeds: dict[str, Array], run_options: Any) -> list[Array]:
         values = {name: _value(array, name in wide) for name, array in feeds.items()}

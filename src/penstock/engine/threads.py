@@ -45,13 +45,13 @@ def cores(affinity: int, quotas: Iterable[float]) -> int:
 
 def read_quotas(root: Path) -> list[float]:
     """The quotas (cores) of this process's control groups and all groups above them."""
-    found: list[float | None] = []
+    quotas: list[float | None] = []
     for folder in group_folders(text_of(root / "proc/self/cgroup"), "cpu"):
-        found.append(quota_v2(text_of(root / folder / "cpu.max")))
-        found.append(
+        quotas.append(quota_v2(text_of(root / folder / "cpu.max")))
+        quotas.append(
             quota_v1(text_of(root / folder / "cpu.cfs_quota_us"), text_of(root / folder / "cpu.cfs_period_us"))
         )
-    return [quota for quota in found if quota is not None]
+    return [quota for quota in quotas if quota is not None]
 
 
 def group_folders(groups: str, controller: str) -> list[PurePosixPath]:

@@ -56,16 +56,16 @@ class AnswerIndex:
             return _places(self._read(0, self._size), keys)
         first = np.maximum(np.searchsorted(self._steps, keys, side="left") - 1, 0) * STEP
         last = np.searchsorted(self._steps, keys, side="right") * STEP
-        found: dict[int, NDArray[np.intp]] = {}
+        places_of: dict[int, NDArray[np.intp]] = {}
         handle = self._open()
         try:
             for index in range(len(keys)):
                 part = self._part(handle, int(first[index]), int(last[index] - first[index]))
                 if (places := _places(part, keys[index : index + 1]).get(0)) is not None:
-                    found[index] = places
+                    places_of[index] = places
         finally:
             os.close(handle)
-        return found
+        return places_of
 
     def _read(self, first: int, count: int) -> Entries:
         handle = self._open()
@@ -88,5 +88,5 @@ class AnswerIndex:
 def _places(entries: Entries, keys: Keys) -> dict[int, NDArray[np.intp]]:
     low = np.searchsorted(entries["key"], keys, side="left")
     high = np.searchsorted(entries["key"], keys, side="right")
-    found = np.flatnonzero(high > low)
-    return {int(key): np.sort(entries["place"][low[key] : high[key]]).astype(np.intp) for key in found}
+    rows = np.flatnonzero(high > low)
+    return {int(key): np.sort(entries["place"][low[key] : high[key]]).astype(np.intp) for key in rows}

@@ -149,15 +149,15 @@ class AnswerSegment:
         """
         if self._index is not None:
             return
-        found, filled = [self._keys], self.filled
+        keys, filled = [self._keys], self.filled
         while filled < CAPACITY:
             ahead = self.read(filled, AHEAD)["key"]  # a part at a time, to bound the memory
             more = ahead[: int(np.argmin(ahead != 0))] if (ahead == 0).any() else ahead
-            found.append(more.copy())
+            keys.append(more.copy())
             filled += len(more)
             if len(more) < AHEAD:
                 break
-        self._keys, self.filled = np.concatenate(found), filled
+        self._keys, self.filled = np.concatenate(keys), filled
         if self.filled == CAPACITY:
             with suppress(OSError):  # on a full disk the keys stay in memory until an index can be written
                 self._write_index()

@@ -91,15 +91,15 @@ class AnswerStore:
 
     def labels(self, model: str, version: str, ids: Sequence[str]) -> dict[str, list[float]]:
         """Return the labels of these requests by id, row by row, NaN for a row without a label."""
-        keys, found = keys_of(model, ids), dict[str, list[float]]()
+        keys, labels = keys_of(model, ids), dict[str, list[float]]()
         for segment in self._readable(model):
             if segment.version == version:
                 for index, places in segment.places(keys).items():
                     records = segment.at(places)
                     records = records[_last(records) :]
                     values = np.where((records["marks"] & LABELLED) > 0, records["label"], np.nan)
-                    found.setdefault(ids[index], values.tolist())
-        return found
+                    labels.setdefault(ids[index], values.tolist())
+        return labels
 
     def sweep(self, now: float, horizon_s: float, budget: AnswerBudget) -> Counter[str]:
         """Delete answers that are too old for any label, and the oldest ones over the budget.
@@ -170,11 +170,11 @@ def _join(segment: AnswerSegment, places: NDArray[np.intp], item: Feedback, now:
     Raises:
         OSError: it cannot be stored; nothing is counted then.
     """
-    result, known = JoinResult.empty(), item.at or item.came_at or now
+    result, at = JoinResult.empty(), item.at or item.came_at or now
     records = segment.at(places)
     first = _last(records)
     places, records = places[first:], records[first:]
-    if known - float(records["at"][0]) > horizon_s:
+    if at - float(records["at"][0]) > horizon_s:
         result.expired.append(segment.version)
         return result
     if item.reward is not None:
@@ -182,7 +182,7 @@ def _join(segment: AnswerSegment, places: NDArray[np.intp], item: Feedback, now:
     labels = item.label if isinstance(item.label, list) else [item.label]
     for index, label in enumerate(labels[: len(records)]):
         if label is not None:
-            _set_label(segment.version, records[index : index + 1], label, known, result)
+            _set_label(segment.version, records[index : index + 1], label, at, result)
     result.joined = [replace(row, came_at=item.came_at) for row in result.joined]
     if result.joined or result.rewards:
         segment.write(places, records)
@@ -199,7 +199,7 @@ def _set_reward(version: str, record: Records, item: Feedback, reward: float, re
     result.rewards.append(RewardedAnswer(version, reward, float(record["at"][0]), by_split, item.came_at))
 
 
-def _set_label(version: str, record: Records, label: Any, known: float, result: JoinResult) -> None:
+def _set_label(version: str, record: Records, label: Any, at: float, result: JoinResult) -> None:
     if record["marks"][0] & LABELLED:
         result.duplicates.append(version)
         return
@@ -207,7 +207,7 @@ def _set_label(version: str, record: Records, label: Any, known: float, result: 
     if token is None:
         result.unusable.append(version)
         return
-    record["label"], record["label_at"] = token, known
+    record["label"], record["label_at"] = token, at
     record["marks"] |= LABELLED
     result.joined.append(_labelled_row(version, record[0]))
 

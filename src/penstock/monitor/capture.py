@@ -145,15 +145,15 @@ def _text(value: Any) -> str:
 
 def segments(folder: Path, model: str, version: str) -> list[Path]:
     """Return the segments of a version, oldest first."""
-    found = folder.glob(f"{prefix_of(model)}@{version}@*{SUFFIX}")
-    return sorted(found, key=lambda path: path.name.rsplit("@", 1)[1])
+    files = folder.glob(f"{prefix_of(model)}@{version}@*{SUFFIX}")
+    return sorted(files, key=lambda path: path.name.rsplit("@", 1)[1])
 
 
 def sweep(folder: Path, most_bytes: int) -> int:
     """Delete the oldest segments over the budget, and return the bytes that are left."""
-    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name.rsplit("@", 1)[1], reverse=True)
+    files = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.name.rsplit("@", 1)[1], reverse=True)
     total = 0
-    for path in found:
+    for path in files:
         size = path.stat().st_size
         if total + size > most_bytes:
             path.unlink(missing_ok=True)
@@ -178,8 +178,8 @@ class CapturedRequest:
     @property
     def labels(self) -> Sequence[float]:
         """The labels of its rows, empty before ``with_labels``."""
-        found: Sequence[float] = self.head.get("labels", ())
-        return found
+        labels: Sequence[float] = self.head.get("labels", ())
+        return labels
 
     @property
     def rows(self) -> int:
@@ -197,7 +197,7 @@ class CapturedRequest:
 
     def arrays(self) -> dict[str, dict[str, Array]]:
         """Return the tensors by name, separately for ``inputs`` and ``outputs``."""
-        found: dict[str, dict[str, Array]] = {"inputs": {}, "outputs": {}}
+        arrays: dict[str, dict[str, Array]] = {"inputs": {}, "outputs": {}}
         at = 0
         for entry in self.head["tensors"]:
             if entry["datatype"] == "BYTES":
@@ -207,8 +207,8 @@ class CapturedRequest:
                 count = int(np.prod(entry["shape"], dtype=np.int64))
                 array = np.frombuffer(self.body, dtype, count, at).reshape(entry["shape"])
                 at += array.nbytes
-            found[entry["side"]][entry["name"]] = array
-        return found
+            arrays[entry["side"]][entry["name"]] = array
+        return arrays
 
 
 def records(path: Path) -> Iterator[tuple[CapturedRequest, RowAmount]]:

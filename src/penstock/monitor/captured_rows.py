@@ -41,13 +41,13 @@ class RowSelection:
     share: float = 0.0
     for_exam: bool = False
 
-    def select(self, found: Sequence[RecordWithAmount], answers: AnswerStore) -> list[RecordWithAmount]:
+    def select(self, records: Sequence[RecordWithAmount], answers: AnswerStore) -> list[RecordWithAmount]:
         """Return the selected records with their labels."""
-        held = is_held_out(self.model, [record.id for record, _ in found], self.share).tolist()
-        chosen = [counted for counted, is_held in zip(found, held, strict=True) if is_held == self.for_exam]
+        held = is_held_out(self.model, [record.id for record, _ in records], self.share).tolist()
+        chosen = [counted for counted, is_held in zip(records, held, strict=True) if is_held == self.for_exam]
         ids = [record.id for record, _ in chosen]
-        known = answers.labels(self.model, self.version, ids) if ids else {}
-        labelled = [(record.with_labels(known.get(record.id, ())), amount) for record, amount in chosen]
+        labels = answers.labels(self.model, self.version, ids) if ids else {}
+        labelled = [(record.with_labels(labels.get(record.id, ())), amount) for record, amount in chosen]
         return [counted for counted in labelled if counted[0].labels or not self.for_exam]
 
 
@@ -104,10 +104,10 @@ class CapturedRows:
         return selection.select(list(records(path)), self._answers)
 
 
-def _newest_within(found: Iterable[RecordWithAmount], total: RowAmount, most: RowAmount) -> Iterator[CapturedRequest]:
+def _newest_within(records: Iterable[RecordWithAmount], total: RowAmount, most: RowAmount) -> Iterator[CapturedRequest]:
     """Yield the last records within ``most`` of records that amount to ``total``."""
     left = total
-    for record, amount in found:
+    for record, amount in records:
         if left.is_within(most):
             yield record
         left -= amount
@@ -134,8 +134,8 @@ class RowMerge:
     def records(self) -> Iterator[CapturedRequest]:
         """Yield the merged records; call it once."""
         for part in self._parts:
-            found = islice(records(part.file), 1, None)  # the first record names the owner of the file
-            for record in _newest_within(found, part.amount, self._shares[part.gateway]):
+            unread = islice(records(part.file), 1, None)  # the first record names the owner of the file
+            for record in _newest_within(unread, part.amount, self._shares[part.gateway]):
                 self.rows[part.gateway] += record.rows
                 yield record
 
@@ -154,13 +154,13 @@ class LabelledRows:
         return np.arange(len(self.labels)) if self.requests is None else self.requests
 
 
-def labelled_rows(found: Iterable[CapturedRequest], most: int) -> LabelledRows | None:
+def labelled_rows(requests: Iterable[CapturedRequest], most: int) -> LabelledRows | None:
     """Return the rows of the requests that have a label for each row and the same form as the first such request, up to
     ``most`` rows or a little more; None if there are none."""
     parts: list[tuple[Mapping[str, Array], Sequence[float]]] = []
     datatypes: dict[str, str] = {}
     total = 0
-    for record in found:
+    for record in requests:
         if total >= most:
             break
         inputs, labels = record.arrays()["inputs"], record.labels
@@ -178,13 +178,13 @@ def _concatenate(
     parts: Sequence[tuple[Mapping[str, Array], Sequence[float]]], datatypes: Mapping[str, str]
 ) -> LabelledRows | None:
     truth = np.concatenate([np.asarray(labels, np.float64) for _, labels in parts])
-    known = np.isfinite(truth)
+    labelled = np.isfinite(truth)
     tensors = [
-        Tensor(name, datatypes[name], np.concatenate([inputs[name] for inputs, _ in parts])[known])
+        Tensor(name, datatypes[name], np.concatenate([inputs[name] for inputs, _ in parts])[labelled])
         for name in parts[0][0]
     ]
     requests = np.repeat(np.arange(len(parts)), [len(labels) for _, labels in parts])
-    return LabelledRows(tensors, truth[known], requests[known]) if known.any() else None
+    return LabelledRows(tensors, truth[labelled], requests[labelled]) if labelled.any() else None
 
 
 def _has_form(inputs: Mapping[str, Array], first: Mapping[str, Array], rows: int) -> bool:

@@ -73,11 +73,11 @@ class ColumnPanel:
         panel = self.detector
         panel.watch(panel.batch(fresh), look.inflation, look.now, look.onset_probability)
         self._rows += [float(np.sum(counts)) for counts in fresh]
-        found, log_m, since, recent = panel.alarm(look.budget), panel.log_m, panel.since, panel.recent
-        if found:
+        alarm, log_m, since, recent = panel.alarm(look.budget), panel.log_m, panel.since, panel.recent
+        if alarm:
             self.alarms += 1
             panel.restart()
-        alarmed = {index for index in found if is_change(index, recent[index])}
+        alarmed = {index for index in alarm if is_change(index, recent[index])}
         over = self._recoveries.find_recovered(
             self.changed(), alarmed, fresh, self._usual, self._tolerance, look.inflation, look.budget
         )

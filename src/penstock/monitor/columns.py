@@ -82,11 +82,11 @@ class Columns:
 
     def __call__(self, tensors: Sequence[Tensor]) -> RowValues | None:
         """Return the rows of a request or an answer, None if a tensor is missing or has another form."""
-        found = {tensor.name: tensor.data for tensor in tensors}
+        arrays = {tensor.name: tensor.data for tensor in tensors}
         numbers: list[Floats] = []
         labels: list[Array | Sequence[Any]] = []
         for column in self._columns:
-            data = found.get(column.tensor)
+            data = arrays.get(column.tensor)
             if data is None:
                 return None
             if data.ndim == 2 and self.batching:

@@ -33,8 +33,8 @@ def confidence_of(scores: Floats) -> Floats | None:
         return None
     if scores.shape[1] > 1 and (np.abs(scores.sum(axis=1) - 1) > 1e-3).any():
         return None
-    found: Floats = scores[:, -1] if scores.shape[1] <= 2 else scores.max(axis=1)
-    return found
+    confidence: Floats = scores[:, -1] if scores.shape[1] <= 2 else scores.max(axis=1)
+    return confidence
 
 
 def score_bins(probabilities: Floats) -> Places:

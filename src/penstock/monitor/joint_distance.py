@@ -65,8 +65,8 @@ def _row_left_out(bins: FeatureBins, distances: Floats, directions: int) -> Plac
 
 
 def _places_of(bins: FeatureBins, values: Floats) -> Places:
-    found: Places = NumericBinFinder([bins])(values[:, None])[:, 0]
-    return found
+    places: Places = NumericBinFinder([bins])(values[:, None])[:, 0]
+    return places
 
 
 def distance(numbers: Floats, middle: Floats, directions: Floats) -> Floats:
@@ -79,5 +79,5 @@ def distance(numbers: Floats, middle: Floats, directions: Floats) -> Floats:
 def round_distances(distances: Floats) -> Floats:
     """Round away the last digits, which depend on the number of rows in a matrix product: if columns have few values,
     many rows lie at the same distance, and so do edges of bins."""
-    found: Floats = np.round(distances, DIGITS)
-    return found
+    rounded: Floats = np.round(distances, DIGITS)
+    return rounded

@@ -50,17 +50,17 @@ def column_document(column: ColumnWindow) -> Document:
     }
 
 
-def _effects(found: EffectSizes) -> Document:
+def _effects(sizes: EffectSizes) -> Document:
     return {
-        "psi": round(found.psi, 9),
-        "psi_threshold": _threshold(found.psi_threshold),
-        "js": round(found.js, 6),
-        "hellinger": round(found.hellinger, 6),
-        "ks": round(found.ks, 6),
-        "ks_threshold": _threshold(found.ks_threshold),
-        "wasserstein": round(found.wasserstein, 6),
-        "chi_square": round(found.chi_square, 4),
-        "chi_square_threshold": round(found.chi_square_threshold, 4),
+        "psi": round(sizes.psi, 9),
+        "psi_threshold": _threshold(sizes.psi_threshold),
+        "js": round(sizes.js, 6),
+        "hellinger": round(sizes.hellinger, 6),
+        "ks": round(sizes.ks, 6),
+        "ks_threshold": _threshold(sizes.ks_threshold),
+        "wasserstein": round(sizes.wasserstein, 6),
+        "chi_square": round(sizes.chi_square, 4),
+        "chi_square_threshold": round(sizes.chi_square_threshold, 4),
     }
 
 
@@ -69,13 +69,13 @@ def _threshold(value: float) -> float | None:
 
 
 def _total(counts: Sequence[int], places: Sequence[int]) -> int:
-    return int(sum(counts[place] for place in places))
+    return int(sum(counts[index] for index in places))
 
 
 def _bins(column: ColumnWindow) -> Document:
     labels = column.feature.bins.labels()
     return {
-        "moved": [{"bin": labels[place], "change": round(change, 4)} for place, change in column.scores.moved],
+        "moved": [{"bin": labels[index], "change": round(change, 4)} for index, change in column.scores.moved],
         "bins": labels,
         "counts": column.counts,
         "reference_counts": np.rint(column.usual).astype(int).tolist(),
@@ -95,8 +95,8 @@ def quality_document(
     usual, and ``odd`` the number of requests of an unexpected form.
     """
     totals = dict.fromkeys(KINDS, 0)
-    for feature, found in zip(features, counts, strict=True):
-        for kind, number in violations(feature, found).items():
+    for feature, counted in zip(features, counts, strict=True):
+        for kind, number in violations(feature, counted).items():
             totals[kind] += number
     rows = max(map(sum, counts), default=0)
     violated = [
@@ -104,9 +104,9 @@ def quality_document(
             "name": feature.bins.name,
             "kind": kind,
             "since": state.since,
-            "rates": rates(counts_by_kind(feature, found)),
+            "rates": rates(counts_by_kind(feature, counted)),
         }
-        for feature, found, state, kind in zip(features, counts, states, kinds, strict=True)
+        for feature, counted, state, kind in zip(features, counts, states, kinds, strict=True)
         if state.state is ColumnPhase.DRIFT
     ]
     return {

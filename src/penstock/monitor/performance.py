@@ -188,11 +188,11 @@ def metrics_of(rows: Sequence[LabelledRow]) -> dict[str, float]:
     return performance.overall()
 
 
-def estimate_out(found: Estimate | None) -> Document | None:
+def estimate_out(estimated: Estimate | None) -> Document | None:
     """Return an estimate as JSON values."""
-    if found is None:
+    if estimated is None:
         return None
-    return {name: _round(value) if isinstance(value, float) else value for name, value in asdict(found).items()}
+    return {name: _round(value) if isinstance(value, float) else value for name, value in asdict(estimated).items()}
 
 
 def _task(row: LabelledRow) -> str:
@@ -290,24 +290,24 @@ class _RiverMetrics:
         return self._read(self._windows)
 
     def prequential(self) -> dict[str, float]:
-        found = self._read(self._all)
+        values = self._read(self._all)
         if self.task == CLASSIFICATION and self._labels > 1:
             # Kappa temporal (Zliobaite et al., 2015): how much better than repeating the label before.
             baseline = self._same / (self._labels - 1)
-            found["last_label_accuracy"] = baseline
+            values["last_label_accuracy"] = baseline
             if baseline < 1:
-                found["kappa_temporal"] = (found["accuracy"] - baseline) / (1 - baseline)
-        return found
+                values["kappa_temporal"] = (values["accuracy"] - baseline) / (1 - baseline)
+        return values
 
     def _read(self, metrics: dict[str, Any]) -> dict[str, float]:
         is_binary = self._classes <= {0.0, 1.0}
         left_out = set() if is_binary else {"f1", "roc_auc"}
         if not self._scored:
             left_out |= {"log_loss", "roc_auc"}
-        found = {name: float(metric.get()) for name, metric in metrics.items() if name not in left_out}
+        values = {name: float(metric.get()) for name, metric in metrics.items() if name not in left_out}
         if self.task == CLASSIFICATION:
-            found["error_rate"] = 1 - found["accuracy"]
-        return found
+            values["error_rate"] = 1 - values["accuracy"]
+        return values
 
 
 class _Errors:

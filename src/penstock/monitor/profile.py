@@ -98,8 +98,8 @@ def _truth(table: Table, label: str, features: Sequence[str], rows: int) -> Arra
     """
     if label and (label not in table or table[label].shape != (rows,)):
         raise InvalidInput(f"the data has no column '{label[:64]}' of labels")
-    found = [name for name in ((label,) if label else LABEL_NAMES) if name in table and name not in features]
-    return table[found[0]] if found and table[found[0]].shape == (rows,) else None
+    columns = [name for name in ((label,) if label else LABEL_NAMES) if name in table and name not in features]
+    return table[columns[0]] if columns and table[columns[0]].shape == (rows,) else None
 
 
 class _PredictionQuality:

@@ -39,17 +39,17 @@ def build(
     answers, answer_places = ((), []) if outputs is None else features_of(names[1], outputs)
     slices = _slices(features, (*features, *answers), [*places, *answer_places])
     joint = joint_of(inputs.numbers)
-    found = Reference(source, len(inputs), features, answers, joint, slices=slices)
+    reference = Reference(source, len(inputs), features, answers, joint, slices=slices)
     distances = [] if joint is None else [joint_places(joint, inputs.numbers)]
-    return _with_variation(found, [*places, *answer_places, *distances], times)
+    return _with_variation(reference, [*places, *answer_places, *distances], times)
 
 
 def _with_variation(reference: Reference, places: Sequence[Places], times: Floats | None) -> Reference:
     """Add the variation of each column over time: by the hours of its rows, or else by their order."""
     features = reference.features
     variation = [
-        seasonal_variation(chunk_places(place, feature.bins.width))
-        for place, feature in zip(places, features, strict=True)
+        seasonal_variation(chunk_places(column, feature.bins.width))
+        for column, feature in zip(places, features, strict=True)
     ]
     if not any(variation):
         return reference
@@ -60,7 +60,7 @@ def _with_variation(reference: Reference, places: Sequence[Places], times: Float
         )
     which = hours_of(times, hours)
     counted = [
-        _by_hour(place, which, feature.bins.width, hours) for place, feature in zip(places, features, strict=True)
+        _by_hour(column, which, feature.bins.width, hours) for column, feature in zip(places, features, strict=True)
     ]
     return _with_features(reference, [replace(item, hours=by) for item, by in zip(features, counted, strict=True)])
 
@@ -82,20 +82,20 @@ def _slices(
 ) -> tuple[ReferenceSlice, ...]:
     """Return the counts of all columns for each value of each input that has few values."""
     total = sum(feature.bins.width for feature in features)
-    found: list[ReferenceSlice] = []
+    slices: list[ReferenceSlice] = []
     cells = 0
     for feature, own in zip(inputs, places, strict=False):
         width = feature.bins.width
-        if not is_key(feature.bins) or len(found) >= MOST_KEYS or cells + width * total > MOST_SLICE_CELLS:
+        if not is_key(feature.bins) or len(slices) >= MOST_KEYS or cells + width * total > MOST_SLICE_CELLS:
             continue
         cells += width * total
-        chosen = [own == place for place in range(width)]
+        chosen = [own == index for index in range(width)]
         counts = [
             tuple(count for item, at in zip(features, places, strict=True) for count in counts_of(at[rows], item.bins))
             for rows in chosen
         ]
-        found.append(ReferenceSlice(feature.bins.name, tuple(counts)))
-    return tuple(found)
+        slices.append(ReferenceSlice(feature.bins.name, tuple(counts)))
+    return tuple(slices)
 
 
 def is_key(bins: FeatureBins) -> bool:

@@ -24,20 +24,20 @@ JOINT = "(joint)"
 def distinct_names(names: tuple[Sequence[str], Sequence[str]]) -> list[str]:
     """Return distinct names of inputs, which also differ from the outputs and the joint distance: metrics and events
     identify a column by its name."""
-    taken, found = {*names[1], JOINT}, []
+    taken, distinct = {*names[1], JOINT}, []
     for name in names[0]:
         tries = (name, *(f"{name} (input{number})" for number in ("", *range(2, len(names[0]) + 2))))
         chosen = next(item for item in tries if item not in taken)
         taken.add(chosen)
-        found.append(chosen)
-    return found
+        distinct.append(chosen)
+    return distinct
 
 
 def features_of(names: Sequence[str], rows: RowValues) -> tuple[tuple[Feature, ...], list[Places]]:
     """Return the columns of these rows, and the places [rows] of each one's values."""
     width = rows.numbers.shape[1]
     numeric = [numeric_bins(name, rows.numbers[:, index]) for index, name in enumerate(names[:width])]
-    features, found = [], []
+    features, arrays = [], []
     if numeric:
         places = NumericBinFinder(numeric)(rows.numbers)
         for index, bins in enumerate(numeric):
@@ -46,12 +46,12 @@ def features_of(names: Sequence[str], rows: RowValues) -> tuple[tuple[Feature, .
             moments = (float(finite.mean()), float(finite.std())) if len(finite) else (0.0, 0.0)
             own = leave_range_out(bins, column, places[:, index])
             features.append(Feature(bins, counts_of(own, bins), *moments))
-            found.append(own)
+            arrays.append(own)
     for name, values in zip(names[width:], rows.labels, strict=True):
         bins = categorical_bins(name, values)
-        found.append(CategoricalBinFinder(bins)(values))
-        features.append(Feature(bins, counts_of(found[-1], bins)))
-    return tuple(features), found
+        arrays.append(CategoricalBinFinder(bins)(values))
+        features.append(Feature(bins, counts_of(arrays[-1], bins)))
+    return tuple(features), arrays
 
 
 def leave_range_out(bins: FeatureBins, column: Floats, places: Places) -> Places:
@@ -63,12 +63,12 @@ def leave_range_out(bins: FeatureBins, column: Floats, places: Places) -> Places
     finite = column[np.isfinite(column)]
     if len(bins.edges) - 1 <= MOST_DISCRETE and len(np.unique(finite)) <= MOST_DISCRETE:
         return places
-    found = places.copy()
-    for end, place in zip((finite.min(), finite.max()), bins.out_of_range, strict=True):
+    moved = places.copy()
+    for end, out_bin in zip((finite.min(), finite.max()), bins.out_of_range, strict=True):
         at = np.flatnonzero(column == end)
         if len(at) == 1:
-            found[at] = place
-    return found
+            moved[at] = out_bin
+    return moved
 
 
 def counts_of(places: Any, bins: FeatureBins) -> tuple[int, ...]:

@@ -63,13 +63,13 @@ class RowAutocorrelation:
         inverts that.
         """
         squares, products = self._sums[:, 0], self._sums[:, 1]
-        some = squares > 1e-9 * self._rows[:, None]
-        ratio = np.divide(products, squares, out=np.zeros_like(squares), where=some)
+        varies = squares > 1e-9 * self._rows[:, None]
+        ratio = np.divide(products, squares, out=np.zeros_like(squares), where=varies)
         estimate, stretch_share = ratio, (self._stretches / np.maximum(self._rows, 1.0))[:, None]
         for _ in range(_ROUNDS):
             bounded = np.clip(estimate, 0.0, MOST)
             bias = np.minimum(0.5, stretch_share * (1 + bounded) / (1 - bounded))
-            estimate = np.where(some, ratio * (1 - bias) + bias, 0.0)
+            estimate = np.where(varies, ratio * (1 - bias) + bias, 0.0)
         noise = NOISE / np.sqrt(np.maximum(self._rows, 1.0))[:, None]
         per_worker = np.where(estimate > noise, np.minimum(estimate, 1.0), 0.0).max(axis=0)
         overall: Floats = per_worker / (1 / workers + per_worker * (1 - 1 / workers))

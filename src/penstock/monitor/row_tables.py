@@ -39,10 +39,10 @@ def write_table(batches: Iterable[Sequence[CapturedRequest]], selection: RowSele
     return total
 
 
-def in_batches(found: Iterable[CapturedRequest], size: int = SEGMENT_BYTES) -> Iterator[list[CapturedRequest]]:
+def in_batches(requests: Iterable[CapturedRequest], size: int = SEGMENT_BYTES) -> Iterator[list[CapturedRequest]]:
     """Yield the records in batches of about ``size`` bytes of tensors."""
     batch, held = list[CapturedRequest](), 0
-    for record in found:
+    for record in requests:
         batch.append(record)
         held += len(record.body) + 1  # so that a batch of records without tensors ends as well
         if held >= size:

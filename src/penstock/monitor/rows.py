@@ -145,15 +145,15 @@ class RowCounter:
         self._cells[2] += rows
 
     def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], share: float) -> None:
-        cells, seen = self._cells, rows_of(inputs)
-        cells[0] += seen
+        cells, size = self._cells, rows_of(inputs)
+        cells[0] += size
         if share < 1:
-            chosen = np.flatnonzero(np.random.default_rng().random(seen) < share)
-            cells[2] += seen - len(chosen) if share < self._sample else 0
+            chosen = np.flatnonzero(np.random.default_rng().random(size) < share)
+            cells[2] += size - len(chosen) if share < self._sample else 0
             if not len(chosen):
                 return
             if self._inputs.batching:
-                inputs, outputs = _select(inputs, chosen, seen), _select(outputs, chosen, seen)
+                inputs, outputs = _select(inputs, chosen, size), _select(outputs, chosen, size)
         rows = self._inputs(inputs)
         if rows is None:
             cells[3] += 1
@@ -241,9 +241,9 @@ class ConstantSurplus:
         for owner, index in enumerate(layout.constants):
             feature = reference.inputs[index]
             constants = list(feature.bins.constants)
-            places += [layout.places[index] + place for place in constants]
+            places += [layout.places[index] + position for position in constants]
             owners += [owner] * len(constants)
-            expected.append(sum([feature.counts[place] for place in constants]) / max(1, feature.rows))
+            expected.append(sum([feature.counts[position] for position in constants]) / max(1, feature.rows))
         self._cells: Signed = cells.view(np.int64)
         self._state: NDArray[np.float64] = cells[layout.surpluses : layout.size].view(np.float64).reshape(SURPLUS, -1)
         self._places = np.array(places, np.intp)
@@ -253,19 +253,19 @@ class ConstantSurplus:
         self._seen = self._constants()
 
     def _constants(self) -> NDArray[np.float64]:
-        seen = self._cells[self._places].astype(np.float64)
-        return np.asarray(np.bincount(self._owners, seen, len(self._expected)), np.float64)
+        counts = self._cells[self._places].astype(np.float64)
+        return np.asarray(np.bincount(self._owners, counts, len(self._expected)), np.float64)
 
     def update(self) -> None:
         """Take the rows that were counted since the last call."""
-        rows, seen = int(self._cells[1]), self._constants()
+        rows, counts = int(self._cells[1]), self._constants()
         if rows == self._rows:
             return
         now, highest, total = self._state
-        now[:] = np.maximum(now + (seen - self._seen) - self._expected * (rows - self._rows), 0.0)
+        now[:] = np.maximum(now + (counts - self._seen) - self._expected * (rows - self._rows), 0.0)
         total += np.maximum(now - highest, 0.0)
         highest[:] = np.where(now > 0, np.maximum(highest, now), 0.0)
-        self._rows, self._seen = rows, seen
+        self._rows, self._seen = rows, counts
 
 
 class _FeatureCells:

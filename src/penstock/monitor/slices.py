@@ -85,9 +85,9 @@ class Slices:
     def document(self, now: RegionCounts, base: RegionCounts) -> Document:
         """Return each watched value of each key with its rows in the window and the columns that drift there; ``now``
         and ``base`` are the counts at the end and the start of the window."""
-        found: Document = {}
+        document: Document = {}
         if not self._values:
-            return found
+            return document
         counts = self._counts(now, base)
         width, changed, log_m = len(self._widths), set(self._panel.changed()), self._panel.detector.log_m
         for index, (key, value) in enumerate(self._values):
@@ -102,10 +102,10 @@ class Slices:
                 if column in changed
             ]
             name = self._keys[key].key
-            found.setdefault(name, {})[self._labels[name][value]] = {
+            document.setdefault(name, {})[self._labels[name][value]] = {
                 "rows": int(counts[columns.start].sum()),
                 "state": ColumnPhase.DRIFT.value if drifting else ColumnPhase.OK.value,
                 "log_e": round(max(0.0, float(log_m[columns.start : columns.stop].max())), 3),
                 "drifting": drifting,
             }
-        return found
+        return document

@@ -117,8 +117,8 @@ def inputs_of(
     carded = [name for name in table if name in card]
     stated = list(graph) if len(graph) == width else carded if len(card) == len(carded) == width else []
     columns = _select(table, spec, stated, labels)
-    known = stated or (list(card) if len(card) == width else _header(columns))
-    return TableInputs([_tensor(table, spec, columns)], tuple(known))
+    names = stated or (list(card) if len(card) == width else _header(columns))
+    return TableInputs([_tensor(table, spec, columns)], tuple(names))
 
 
 def _width(spec: TensorSpec) -> int:
@@ -190,8 +190,8 @@ def times_of(table: Table, name: str, features: Collection[str], rows: int) -> F
     Raises:
         InvalidInput: the column was named, and is missing or holds no times.
     """
-    found = [column for column in ((name,) if name else TIME_NAMES) if column in table and column not in features]
-    times = _seconds(table[found[0]], rows) if found else None
+    candidates = [column for column in ((name,) if name else TIME_NAMES) if column in table and column not in features]
+    times = _seconds(table[candidates[0]], rows) if candidates else None
     if name and times is None:
         raise InvalidInput(f"the data has no column '{name[:64]}' of times (ISO 8601, or seconds since the epoch)")
     return times
@@ -215,8 +215,8 @@ def _seconds(column: Array, rows: int) -> Floats | None:
 
 
 def _epoch(text: str) -> float:
-    found = datetime.fromisoformat(text.strip())
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    moment = datetime.fromisoformat(text.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _typed(values: Array, spec: TensorSpec) -> Array:

@@ -49,31 +49,31 @@ class UnitVotes:
         self._minute = minute
         self.live: frozenset[int] = frozenset()
 
-    def answer(self, tag: int, place: int) -> int:
+    def answer(self, tag: int, index: int) -> int:
         """Record an answer to a unit, and return whether it counts and whether it may be judged (``COUNTS``,
         ``JUDGED``)."""
         minute = self._minute()
-        own, marks, count = self._counts_of(tag, place, minute)
+        own, marks, count = self._counts_of(tag, index, minute)
         if own < 0 or count >= MOST_A_MINUTE:
             return 0
-        self._own[place] = tag << 16 | minute << 8 | (own + 1) * _ONE | marks | _JUDGED
+        self._own[index] = tag << 16 | minute << 8 | (own + 1) * _ONE | marks | _JUDGED
         return COUNTS if marks & _JUDGED else COUNTS | JUDGED
 
-    def failure(self, tag: int, place: int) -> bool:
+    def failure(self, tag: int, index: int) -> bool:
         """Record a failed request of a unit, and return whether it counts."""
         minute = self._minute()
-        own, marks, _ = self._counts_of(tag, place, minute)
+        own, marks, _ = self._counts_of(tag, index, minute)
         if own < 0 or marks & _FAILED:
             return False
-        self._own[place] = tag << 16 | minute << 8 | own * _ONE | marks | _FAILED
+        self._own[index] = tag << 16 | minute << 8 | own * _ONE | marks | _FAILED
         return True
 
-    def _counts_of(self, tag: int, place: int, minute: int) -> tuple[int, int, int]:
+    def _counts_of(self, tag: int, index: int, minute: int) -> tuple[int, int, int]:
         """Return how often this worker counted the unit in this minute (-1: the place belongs to another round, or the
         round is not open), its marks, and how often all workers counted it."""
         if tag not in self.live:
             return -1, 0, 0
-        entry = self._own[place]
+        entry = self._own[index]
         held = entry >> 16
         if held != tag:
             if held in self.live:
@@ -82,7 +82,7 @@ class UnitVotes:
         own = count = entry >> 2 & _COUNT if entry >> 8 & 0xFF == minute else 0
         marks = entry & (_FAILED | _JUDGED)
         for table in self._others:
-            other = table[place]
+            other = table[index]
             if other >> 16 == tag:
                 marks |= other & (_FAILED | _JUDGED)
                 if other >> 8 & 0xFF == minute:

@@ -181,11 +181,11 @@ class VersionMonitor:
 
     def _score(self, index: int) -> EffectSizes:
         feature = self._features[index]
-        found = scores(
+        sizes = scores(
             self._seasons.usual[index].tolist(), self._counts(index), feature.bins.edges, feature.std, self.correlation
         )
         # PSI is about twice the nats
-        return replace(found, psi_threshold=found.psi_threshold + 2 * feature.seasonal_variation)
+        return replace(sizes, psi_threshold=sizes.psi_threshold + 2 * feature.seasonal_variation)
 
     # The state that outlives the process.
 
@@ -315,8 +315,8 @@ class VersionMonitor:
 
     def evidence(self) -> list[float]:
         """Return the natural logarithm of the evidence since the last alarm that each column has changed."""
-        found: list[float] = np.maximum(self._drift.detector.log_m, 0.0).tolist()
-        return found
+        evidence: list[float] = np.maximum(self._drift.detector.log_m, 0.0).tolist()
+        return evidence
 
     def distances(self) -> tuple[list[float], list[float]]:
         """Return the PSI and the Jensen-Shannon distance of each column's window (see ``effect_sizes.scores``)."""

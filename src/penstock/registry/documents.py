@@ -29,48 +29,48 @@ class VersionDisplay:
     report: AdmissionReport | None = None
 
 
-def model_document(record: ModelRecord, shown: Mapping[str, VersionDisplay], problem: str = "") -> Document:
+def model_document(record: ModelRecord, displays: Mapping[str, VersionDisplay], problem: str = "") -> Document:
     """Return the document of a model; ``shown`` has the status of its versions, ``problem`` says why none of them can
     be served ("" = they can)."""
-    names = sorted({*record.versions, *shown}, key=sort_key)
+    names = sorted({*record.versions, *displays}, key=sort_key)
     return (
         {
             "name": record.name,
             "revision": record.revision,
             "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
             "settings": settings_out(record.settings),
-            "versions": [_version(record, version, shown.get(version)) for version in names],
+            "versions": [_version(record, version, displays.get(version)) for version in names],
         }
         | ({"reason": problem} if problem else {})
         | ({"problem": record.problem} if record.problem else {})
     )
 
 
-def _version(model: ModelRecord, version: str, shown: VersionDisplay | None) -> Document:
+def _version(model: ModelRecord, version: str, display: VersionDisplay | None) -> Document:
     record = model.versions.get(version)
-    report = record.report if record else shown.report if shown else None
+    report = record.report if record else display.report if display else None
     metadata = dict(record.metadata) if record else {}
-    state, reason = _state(record, shown)
+    state, reason = _state(record, display)
     return {
         "version": version,
         "state": state,
         "reason": reason,
-        "digest": record.content.digest if record else (shown.digest or None) if shown else None,
+        "digest": record.content.digest if record else (display.digest or None) if display else None,
         "size": record.content.size if record else None,
         "created_at": record.created_at if record else None,
         "created_by": record.created_by if record else None,
         "aliases": sorted(alias.alias for alias in model.aliases.values() if alias.version == version),
-        "signature": (shown.signature if shown else None) or (report.facts.get("signature") if report else None),
+        "signature": (display.signature if display else None) or (report.facts.get("signature") if report else None),
         "card": metadata.pop("card", None),
         "metadata": metadata,
         "admission": _admission(report),
     }
 
 
-def _state(record: VersionRecord | None, shown: VersionDisplay | None) -> tuple[str, str]:
+def _state(record: VersionRecord | None, display: VersionDisplay | None) -> tuple[str, str]:
     if record is not None and record.state is VersionState.RETIRED:
         return RETIRED, ""
-    return (shown.state, shown.reason) if shown is not None else ("UNAVAILABLE", LEFT_OUT)
+    return (display.state, display.reason) if display is not None else ("UNAVAILABLE", LEFT_OUT)
 
 
 def _admission(report: AdmissionReport | None) -> Document | None:

@@ -204,10 +204,10 @@ class Registry:
         """
         record = self.store.model(model)
         alias = record.aliases.get(version)
-        found = record.versions.get(alias.version if alias else version)
-        if found is None:
+        stored = record.versions.get(alias.version if alias else version)
+        if stored is None:
             raise NotFound(f"model '{model}' has no version '{version}'")
-        return found
+        return stored
 
     def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
         """Return a file with exactly the bytes that were pushed, and the version.

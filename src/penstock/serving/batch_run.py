@@ -46,9 +46,9 @@ def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None
     if len(calls) > 1:
         now = monotonic_ns()
         if all(now < call.deadline_ns and not call.abandoned for call in calls):
-            found = _run_jointly(model, calls, interrupt)
-            if found is not None:
-                return found
+            outcomes = _run_jointly(model, calls, interrupt)
+            if outcomes is not None:
+                return outcomes
     return [_run_one(model, call, interrupt) for call in calls]
 
 
@@ -120,24 +120,24 @@ def _batch_outcomes(calls: Sequence[InferCall], arrays: list[Array]) -> list[Out
     if fault is not None:
         return [fault] * len(calls)
     result = BatchResult(arrays)
-    for place, call in enumerate(calls):
-        call.batch_result, call.place, call.output_bytes = result, place, size
+    for index, call in enumerate(calls):
+        call.batch_result, call.place, call.output_bytes = result, index, size
     return [result] * len(calls)
 
 
 def _split_outputs(calls: Sequence[InferCall], names: list[str], arrays: list[Array]) -> list[Outcome]:
     """The rows of each call, of the outputs that it asks for."""
     whole = dict(zip(names, arrays, strict=True))
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     start = 0
     for call in calls:
         stop = start + call.rows
         try:
-            found.append(_requested_tensors(call, [whole[name][start:stop] for name in call.prepared[1]]))
+            outcomes.append(_requested_tensors(call, [whole[name][start:stop] for name in call.prepared[1]]))
         except Exception as error:  # of this call alone
-            found.append(fault_of(error))
+            outcomes.append(fault_of(error))
         start = stop
-    return found
+    return outcomes
 
 
 def _requested_tensors(call: InferCall, arrays: list[Array]) -> list[Tensor]:

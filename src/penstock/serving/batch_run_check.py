@@ -109,9 +109,9 @@ def compare_alone(
     for (start, end), alone in zip(spans, apart, strict=True):
         own = start + (np.arange(sum(rows)) - start) % (end - start)
         copies = model.run(_part(feeds, own), names)
-        for place, output in enumerate(outputs):
-            if output.dtype.kind not in "fc" and len(copies[place]) == len(output):
-                alone[place] = copies[place][start:end]
+        for index, output in enumerate(outputs):
+            if output.dtype.kind not in "fc" and len(copies[index]) == len(output):
+                alone[index] = copies[index][start:end]
     return output_difference(outputs, apart, rows, rough=True)
 
 

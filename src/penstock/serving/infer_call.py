@@ -216,8 +216,8 @@ class InferCall:
         if self._outputs is None:
             if self.batch_result is None:
                 return []
-            place = self.place
-            self._outputs = self.loaded.tensors([array[place : place + 1] for array in self.batch_result.arrays])
+            index = self.place
+            self._outputs = self.loaded.tensors([array[index : index + 1] for array in self.batch_result.arrays])
         return self._outputs
 
     @outputs.setter

@@ -58,9 +58,9 @@ class InlineExecutor:
         made = 0
         for number, places in enumerate(runs, 1):
             first = calls[places[0]]
-            made += self._run([calls[place] for place in places])
+            made += self._run([calls[index] for index in places])
             if first.ran_ns > until_ns or made > OUTPUT_BYTES:
-                return [calls[place] for places in runs[number:] for place in places]
+                return [calls[index] for places in runs[number:] for index in places]
         return ()
 
     def note_run(self, call: InferCall) -> None:
@@ -76,10 +76,10 @@ class InlineExecutor:
 
     def _run_each(self, calls: Sequence[InferCall], until_ns: int) -> Sequence[InferCall]:
         made = 0
-        for place, call in enumerate(calls, 1):
+        for number, call in enumerate(calls, 1):
             made += self._run([call])
             if call.ran_ns > until_ns or made > OUTPUT_BYTES:
-                return calls[place:]
+                return calls[number:]
         return ()
 
     def _run(self, calls: Sequence[InferCall]) -> int:

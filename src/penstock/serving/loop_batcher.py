@@ -217,8 +217,8 @@ class LoopBatcher:
         for least in reversed(Priority):
             if least > priority and limiter.waiting[least]:
                 entries = self._waiting[loaded]
-                place = max([place for place, entry in enumerate(entries) if entry[2].priority == least])
-                entry = entries.pop(place)
+                index = max([index for index, entry in enumerate(entries) if entry[2].priority == least])
+                entry = entries.pop(index)
                 entry[2].fault = limiter.rejection(PREEMPTED, monotonic_ns())
                 self._leave(entry[2])
                 self._finished.append(entry)

@@ -187,11 +187,11 @@ def model_entry(
             stable = _stable(spec.route, loaded, default)
             router = Router(spec.name, spec.route, loaded, stable, loop, votes, spec.vote_round)
             routes[""] = router.default
-    known = {
+    unavailable = {
         version: VersionStatus(spec.name, version, ReadyState.UNAVAILABLE, reason)
         for version, reason in spec.unavailable.items()
     }
-    return ModelEntry(spec.name, ready, routes, {**known, **statuses}, spec.aliases, router)
+    return ModelEntry(spec.name, ready, routes, {**unavailable, **statuses}, spec.aliases, router)
 
 
 def _stable(route: RouteSpec, loaded: Mapping[str, LoadedVersion], default: LoadedVersion) -> LoadedVersion:

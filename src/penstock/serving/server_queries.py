@@ -141,7 +141,7 @@ class ServerQueries:
             NotReady: the version is not loaded.
         """
         if not model:
-            return [found for entry in self._routing_table.models.values() for found in self._statistics(entry)]
+            return [statistic for entry in self._routing_table.models.values() for statistic in self._statistics(entry)]
         if not version:
             return list(self._statistics(self._routing_table.entry(model)))
         loaded = self._routing_table.find((model, version))[0]

@@ -60,12 +60,12 @@ class RegionSpan:
         """
         handle = self._open_segment(os.O_RDONLY)
         try:
-            found = os.pread(handle, self.size, self.region.offset + self.offset)
+            read = os.pread(handle, self.size, self.region.offset + self.offset)
         finally:
             os.close(handle)
-        if len(found) < self.size:
+        if len(read) < self.size:
             raise self._truncated_fault()
-        return found
+        return read
 
     def put(self, output: str, raw: bytes) -> None:
         """Write an output's raw bytes to the beginning of the span.
@@ -207,10 +207,10 @@ class SharedRegions:
     def _refresh(self, file: Path) -> None:
         """Read again what another worker has changed."""
         try:
-            found = file.stat()
+            status = file.stat()
         except FileNotFoundError:
             return
-        read = found.st_mtime_ns, found.st_ino
+        read = status.st_mtime_ns, status.st_ino
         if read != self._read:
             self._regions = {load["name"]: SharedRegion(**load) for load in json.loads(file.read_text())}
             self._read = read

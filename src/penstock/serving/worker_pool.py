@@ -276,7 +276,7 @@ class WorkerPool:
             entries.clear()  # not kept while this thread waits
             self._changed.wait((until_ns - now) / 1e9)
             return None
-        batch = Batch([entries[place] for place in places], chosen)
+        batch = Batch([entries[index] for index in places], chosen)
         for entry in batch.entries:
             entry.batch = batch
             queue.remove(entry)

@@ -40,11 +40,11 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
 
 def _evidence(rollout: Rollout, guard: GuardSpec, state: GuardState) -> Document:
     """A guard's evidence; what waits to be compared is counted too."""
-    found = evidence_out(guard, state, rollout.guard_alpha)
+    document = evidence_out(guard, state, rollout.guard_alpha)
     canary, control = waiting_counts(rollout.waiting.get(_COUNTS_OF.get(guard.metric, ""), ((), ())))
     if guard.metric in ABSOLUTE:
         control = 0
-    return {**found, "n_canary": found["n_canary"] + canary, "n_control": found["n_control"] + control}
+    return {**document, "n_canary": document["n_canary"] + canary, "n_control": document["n_control"] + control}
 
 
 _COUNTS_OF = {

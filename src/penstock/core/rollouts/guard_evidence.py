@@ -211,10 +211,10 @@ def _quantile_bin(counts: Sequence[float], share: float) -> int | None:
     total = sum(counts)
     if total * TAIL < 1:
         return None
-    seen = 0.0
+    covered = 0.0
     for index, count in enumerate(counts):
-        seen += count
-        if seen >= share * total:
+        covered += count
+        if covered >= share * total:
             return index
     return None
 
@@ -230,22 +230,22 @@ def _outputs(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float
     a, b = batch.outputs
     if not sum(a) or not sum(b):
         return state
-    harm, known = state.tail, state.harm  # the bets lie beside the counts they are made by
-    for canary, control in parts(known, np.asarray(a, float), np.asarray(b, float)):
-        gained = _chosen_bins(known)
+    harm, bets = state.tail, state.harm  # the bets lie beside the counts they are made by
+    for canary, control in parts(bets, np.asarray(a, float), np.asarray(b, float)):
+        gained = _chosen_bins(bets)
         if gained is not None:
-            harm = _bet_on(gained, harm, known, (canary, control), guard.limit)
-        recent = with_recent(known, canary)
-        sums = _sum(known.canary, canary), _sum(known.control, control)
-        known = replace(known, canary=sums[0], control=sums[1], recent=recent)
-    return replace(state, harm=known, tail=harm, health=distance_below(state.health, a, b, guard.limit))
+            harm = _bet_on(gained, harm, bets, (canary, control), guard.limit)
+        recent = with_recent(bets, canary)
+        sums = _sum(bets.canary, canary), _sum(bets.control, control)
+        bets = replace(bets, canary=sums[0], control=sums[1], recent=recent)
+    return replace(state, harm=bets, tail=harm, health=distance_below(state.health, a, b, guard.limit))
 
 
 def _bet_on(
-    gained: NDArray[np.bool_], harm: Evidence, known: Evidence, batch: tuple[Counts, Counts], limit: float
+    gained: NDArray[np.bool_], harm: Evidence, bets: Evidence, batch: tuple[Counts, Counts], limit: float
 ) -> Evidence:
     """A bet that more of the canary's outputs than of the control's lie in these bins, by more than the limit."""
-    canary, control, recent = (_split_counts(item, gained) for item in (known.canary, known.control, known.recent))
+    canary, control, recent = (_split_counts(item, gained) for item in (bets.canary, bets.control, bets.recent))
     before = replace(harm, canary=canary, control=control, recent=recent)
     return rate_exceeds(before, _split_counts(batch[0], gained), _split_counts(batch[1], gained), limit, any_onset=True)
 
@@ -254,8 +254,8 @@ def _chosen_bins(evidence: Evidence) -> NDArray[np.bool_] | None:
     canary, control = np.asarray(evidence.recent), np.asarray(evidence.control)
     if not canary.sum() or not control.sum():
         return None
-    found: NDArray[np.bool_] = canary * control.sum() > control * canary.sum()
-    return found
+    chosen: NDArray[np.bool_] = canary * control.sum() > control * canary.sum()
+    return chosen
 
 
 def _split_counts(counts: Sequence[float] | Counts, chosen: NDArray[np.bool_]) -> tuple[float, float]:

@@ -112,10 +112,10 @@ def requests_to_pass(state: GuardState) -> int | None:
     """How many more of what a guard counts its health test will take if the evidence grows as it has since it began;
     None while it does not grow."""
     test = state.health
-    seen = test.n_canary - test.begun_at
-    if test.log_e <= 0 or seen <= 0:
+    requests = test.n_canary - test.begun_at
+    if test.log_e <= 0 or requests <= 0:
         return None
-    return max(1, math.ceil(seen * (math.log(1 / HEALTH_ALPHA) - test.log_e) / test.log_e))
+    return max(1, math.ceil(requests * (math.log(1 / HEALTH_ALPHA) - test.log_e) / test.log_e))
 
 
 def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str, Any]:
@@ -141,9 +141,9 @@ def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str,
 def _runs_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
     """The same of the times of runs."""
     test = state.run_harm
-    known = test.n_canary and test.n_control
+    has_counts = test.n_canary and test.n_control
     return {
-        "run_effect": round(_ratio(guard, test), 6) if known else None,
+        "run_effect": round(_ratio(guard, test), 6) if has_counts else None,
         "run_log_e": round(test.log_e, 4),
         "run_n_canary": test.n_canary,
         "run_n_control": test.n_control,

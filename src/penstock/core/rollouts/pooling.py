@@ -37,9 +37,9 @@ def enough(weight: int) -> int:
 def pool_counts(waiting: WaitingPairs, batch: EvidenceBatch, weight: int) -> tuple[EvidenceBatch, WaitingPairs]:
     """Return the counts that are enough for a batch at this weight, and those that keep waiting."""
     least = enough(weight)
-    found = {name: _add_pairs(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
-    held = {name: counts for name, counts in found.items() if sum(waiting_counts(counts)) < least}
-    closed = {name: counts for name, counts in found.items() if name not in held}
+    pairs = {name: _add_pairs(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
+    held = {name: counts for name, counts in pairs.items() if sum(waiting_counts(counts)) < least}
+    closed = {name: counts for name, counts in pairs.items() if name not in held}
     return _with_counts(batch, closed), {name: counts for name, counts in held.items() if any(waiting_counts(counts))}
 
 
@@ -59,9 +59,9 @@ def _counts(batch: EvidenceBatch) -> WaitingPairs:
     }
 
 
-def _with_counts(batch: EvidenceBatch, found: WaitingPairs) -> EvidenceBatch:
+def _with_counts(batch: EvidenceBatch, pairs: WaitingPairs) -> EvidenceBatch:
     """The batch with these counts, and none of those that are not among them."""
-    counts = {**_counts(_NOTHING), **found}
+    counts = {**_counts(_NOTHING), **pairs}
     return replace(
         batch,
         errors=counts["errors"],

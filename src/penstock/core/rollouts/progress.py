@@ -26,12 +26,12 @@ def progress(rollout: Rollout, now: float) -> list[str]:
 
 def _step_text(rollout: Rollout) -> str:
     if rollout.step < 0:
-        place = f"mirroring {rollout.spec.shadow:g} % of the requests to version '{rollout.spec.to}'"
+        position = f"mirroring {rollout.spec.shadow:g} % of the requests to version '{rollout.spec.to}'"
     elif rollout.in_place:
-        place = f"at {rollout.weight / 100:g} %"
+        position = f"at {rollout.weight / 100:g} %"
     else:
-        place = f"{rollout.weight / 100:g} % begins as soon as every worker has the weights"
-    return place if rollout.state is RolloutState.RUNNING else f"paused {place} ({rollout.reason})"
+        position = f"{rollout.weight / 100:g} % begins as soon as every worker has the weights"
+    return position if rollout.state is RolloutState.RUNNING else f"paused {position} ({rollout.reason})"
 
 
 def _guards(rollout: Rollout) -> Iterator[str]:

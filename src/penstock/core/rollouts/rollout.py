@@ -186,8 +186,8 @@ def guard_verdicts(rollout: Rollout) -> dict[str, GuardVerdict]:
 def requests_needed(rollout: Rollout) -> int | None:
     """How many more canary requests the slowest guard will take, None if that is not known."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
-    found = [requests_needed_by(guard, state, rollout.guard_alpha) for guard, state in pairs]
-    return max((item for item in found if item is not None), default=None)
+    needed = [requests_needed_by(guard, state, rollout.guard_alpha) for guard, state in pairs]
+    return max((item for item in needed if item is not None), default=None)
 
 
 def seconds_needed(rollout: Rollout, now: float) -> float | None:

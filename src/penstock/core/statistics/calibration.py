@@ -169,8 +169,8 @@ class GapWatch:
         inflation = 1 + SAFETY_FACTOR * (self._dependence.inflation() - 1)
         if self._dependence.bursts() < BURSTS:
             inflation = max(inflation, UNKNOWN)
-        found: list[float] = inflations_of_bets(self._dependence.rate, inflation, -np.array(BETS)).tolist()
-        return found
+        divisors: list[float] = inflations_of_bets(self._dependence.rate, inflation, -np.array(BETS)).tolist()
+        return divisors
 
 
 def _add_onset(log_m: float, begun: float = 1.0) -> float:

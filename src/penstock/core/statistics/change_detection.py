@@ -69,8 +69,8 @@ def sampling_error(counts: ArrayLike, columns: int = 1) -> float:
     all columns together are then within what is allowed, but for one reference in a hundred. Where places have few
     rows the tail is heavier, for the observed counts stand in the denominators.
     """
-    found = np.asarray(counts, float)
-    rows, used = max(1.0, float(found.sum())), max(1, int((found > 0).sum()))
+    totals = np.asarray(counts, float)
+    rows, used = max(1.0, float(totals.sum())), max(1, int((totals > 0).sum()))
     z = NormalDist().inv_cdf(1 - REFERENCES_OFF / max(1, columns))
     return (1 + min(MOST_FOR_FEW, FEW_A_PLACE * used / rows)) * chi_square_quantile(used, z) / rows
 
@@ -125,11 +125,11 @@ class ChangeDetector:
 
     def batch(self, counts: Sequence[ArrayLike]) -> Counts:
         """Each feature's counts as the matrix that ``watch`` takes."""
-        found = np.zeros(self._shares.shape)
-        for row, count in zip(found, counts, strict=True):
+        matrix = np.zeros(self._shares.shape)
+        for row, count in zip(matrix, counts, strict=True):
             filled = np.asarray(count, float)
             row[: len(filled)] = filled
-        return found
+        return matrix
 
     def watch(self, batch: Counts, inflation: float, now: float, onset_probability: float = 1.0) -> None:
         """Take one more batch of counts [features, places].
@@ -140,20 +140,20 @@ class ChangeDetector:
         alarms at a threshold is the sum of rows times their ``onset_probability`` over the threshold at most.
         """
         rows = batch.sum(axis=1)
-        seen = rows > 0
-        if not seen.any():
+        observed = rows > 0
+        if not observed.any():
             return
         log_begun = np.log(np.maximum(rows, 1.0)) + math.log(onset_probability)
         worth, weight = batch / inflation, rows / inflation
         for bet, decay in enumerate(DECAYS):
             gain = self._gain(self._recent[bet], worth, weight)
-            self._log_m[bet] = np.where(seen, np.logaddexp(self._log_m[bet], log_begun) + gain, self._log_m[bet])
-            fresh = seen & (self._risen[bet] <= 0)
+            self._log_m[bet] = np.where(observed, np.logaddexp(self._log_m[bet], log_begun) + gain, self._log_m[bet])
+            fresh = observed & (self._risen[bet] <= 0)
             self._since[bet] = np.where(fresh, now, self._since[bet])
-            self._risen[bet] = np.where(seen, np.maximum(self._risen[bet] + gain, 0.0), self._risen[bet])
-            kept = decay**weight
-            share = (1 - kept) / ((1 - decay) * np.maximum(weight, 1e-9))
-            self._recent[bet] = self._recent[bet] * kept[:, None] + worth * share[:, None]
+            self._risen[bet] = np.where(observed, np.maximum(self._risen[bet] + gain, 0.0), self._risen[bet])
+            discount = decay**weight
+            share = (1 - discount) / ((1 - decay) * np.maximum(weight, 1e-9))
+            self._recent[bet] = self._recent[bet] * discount[:, None] + worth * share[:, None]
 
     def _gain(self, recent: Counts, worth: Counts, weight: Counts) -> Counts:
         """The log likelihood ratios [features] of a batch worth so many rows, less what is allowed."""
@@ -186,8 +186,8 @@ class ChangeDetector:
         psi = ((p - r) * np.log(p / r)).sum(axis=1)
         middle = (p + r) / 2
         js = (p * np.log(p / middle) + r * np.log(r / middle)).sum(axis=1) / 2
-        some = rows > 0
-        return np.where(some, psi, 0.0).tolist(), np.where(some, np.sqrt(np.maximum(js, 0.0)), 0.0).tolist()
+        has_rows = rows > 0
+        return np.where(has_rows, psi, 0.0).tolist(), np.where(has_rows, np.sqrt(np.maximum(js, 0.0)), 0.0).tolist()
 
     def export_state(self) -> dict[str, list[Any]]:
         """The evidence as JSON values."""

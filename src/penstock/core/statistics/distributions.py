@@ -13,8 +13,8 @@ SMOOTHING = 0.5
 
 def shares(counts: ArrayLike) -> Counts:
     """The reference's probabilities, none of them zero."""
-    found = np.asarray(counts, float) + SMOOTHING
-    return np.asarray(found / found.sum(), float)
+    smoothed = np.asarray(counts, float) + SMOOTHING
+    return np.asarray(smoothed / smoothed.sum(), float)
 
 
 def total_variation(a: Sequence[float], b: Sequence[float]) -> float:

@@ -83,7 +83,7 @@ def scores(
         math.sqrt(-math.log(0.005) / 2 * (crossing_inflation(correlation) / rows + 1 / m)),
         chi_square,
         _quantile(degrees, rows, m, correlation) / (1 / rows + 1 / m),
-        tuple((int(place), float(change[place])) for place in order),
+        tuple((int(index), float(change[index])) for index in order),
     )
 
 

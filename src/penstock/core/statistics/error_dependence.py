@@ -64,8 +64,8 @@ class ErrorAutocorrelation:
     def rate(self) -> float:
         """The share of errors, estimated as Krichevsky and Trofimov do."""
         pairs = self.counts[0]
-        found: float = (float(pairs[:, 1].sum()) + 0.5) / (float(pairs.sum()) + 1)
-        return found
+        rate: float = (float(pairs[:, 1].sum()) + 0.5) / (float(pairs.sum()) + 1)
+        return rate
 
     def bursts(self) -> float:
         """Independent runs of errors: runs among labels that are as far apart as it takes to forget each other."""
@@ -78,8 +78,8 @@ class ErrorAutocorrelation:
     def correlation(self, spacing: int) -> float:
         """How much more often an error follows an error, ``spacing`` labels later, than it follows a right answer."""
         (a, b), (c, d) = self.counts[LAGS.index(spacing)].tolist()
-        found: float = (d + 0.5) / (c + d + 1) - (b + 0.5) / (a + b + 1)
-        return found
+        correlation: float = (d + 0.5) / (c + d + 1) - (b + 0.5) / (a + b + 1)
+        return correlation
 
     def spacing(self) -> tuple[int, float]:
         """The smallest spacing at which a Markov chain describes the errors well, and the inflation (>= 1) to take for
@@ -142,8 +142,8 @@ def _correlations(counts: Floats) -> list[float]:
     rows = np.maximum(counts.sum(axis=(1, 2)), 1.0)
     before, now = counts[:, 1, :].sum(axis=1) / rows, counts[:, :, 1].sum(axis=1) / rows
     spread = np.sqrt(np.maximum(before * (1 - before) * now * (1 - now), 1e-12))
-    found: list[float] = ((counts[:, 1, 1] / rows - before * now) / spread).tolist()
-    return found
+    correlations: list[float] = ((counts[:, 1, 1] / rows - before * now) / spread).tolist()
+    return correlations
 
 
 def _excess_inflation(correlations: list[float], standard_error: float, errors: float) -> float:

@@ -72,8 +72,8 @@ class StartSums:
 
     def total(self) -> Floats:
         """Of all phases together [bets]."""
-        found: Floats = self.m.sum(axis=0)
-        return found
+        total: Floats = self.m.sum(axis=0)
+        return total
 
 
 class RateWatch:
@@ -146,8 +146,8 @@ class RateWatch:
         probabilities = np.clip(after, 1e-6, 1 - 1e-6)
         before = self._dependence.before(self.spacing, block)
         table = -np.log1p(probabilities[:, None] * np.expm1(tilts))
-        found: Floats = table[before] + block[:, None] * tilts
-        return found
+        gains: Floats = table[before] + block[:, None] * tilts
+        return gains
 
     def evidence(self) -> float:
         """The weighted mean of the tilts' statistics."""

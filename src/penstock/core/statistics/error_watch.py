@@ -64,8 +64,8 @@ class ErrorWatch:
         changes, whole = [], len(self._pending) - len(self._pending) % BLOCK
         for start in range(0, whole, BLOCK):
             block = slice(start, start + BLOCK)
-            found = self._step(self._split(np.array(self._pending[block])), sum(self._begun[block]) / BLOCK)
-            changes += [] if found is None else [found]
+            result = self._step(self._split(np.array(self._pending[block])), sum(self._begun[block]) / BLOCK)
+            changes += [] if result is None else [result]
         del self._pending[:whole], self._begun[:whole]
         return changes
 

@@ -106,10 +106,10 @@ def onset_weight(requests: float) -> float:
 def with_recent(evidence: Evidence, a: Counts) -> tuple[float, ...]:
     """The canary's counts of late, with those of one more batch."""
     rows = float(a.sum())
-    kept = math.exp(-rows / MEMORY)
-    share = (1 - kept) * MEMORY / rows if rows else 0.0
+    discount = math.exp(-rows / MEMORY)
+    share = (1 - discount) * MEMORY / rows if rows else 0.0
     before = np.asarray(evidence.recent) if evidence.recent else np.zeros(len(a))
-    recent: list[float] = (before * kept + a * share).tolist()
+    recent: list[float] = (before * discount + a * share).tolist()
     return tuple(recent)
 
 
@@ -152,13 +152,13 @@ def _are_whole(counts: Counts) -> bool:
 
 
 def _deal(draw: np.random.Generator, counts: Counts, shares: Sequence[float]) -> list[Counts]:
-    left, total, found, dealt = counts.astype(np.int64), int(counts.sum()), [], 0
+    left, total, parts, dealt = counts.astype(np.int64), int(counts.sum()), [], 0
     for share in shares:
         size = round(share * total) - dealt
         part = draw.multivariate_hypergeometric(left, size, method="marginals")
         left, dealt = left - part, dealt + size
-        found.append(part.astype(float))
-    return found
+        parts.append(part.astype(float))
+    return parts
 
 
 def evidence_in(values: Mapping[str, Any]) -> Evidence:

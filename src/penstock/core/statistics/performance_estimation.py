@@ -59,7 +59,7 @@ def calibration_curve(counts: Sequence[int], right: Sequence[int] = ()) -> Calib
     return CalibrationCurve(middles, probabilities, errors, calibrated=True)
 
 
-def estimate(classes: int, counts: ArrayLike, known: CalibrationCurve) -> Estimate | None:
+def estimate(classes: int, counts: ArrayLike, curve: CalibrationCurve) -> Estimate | None:
     """The performance that ``counts`` rows of each bin of probability let expect; None without rows.
 
     The bins are of the second class's probability where there are two classes, else of the greatest one.
@@ -68,16 +68,16 @@ def estimate(classes: int, counts: ArrayLike, known: CalibrationCurve) -> Estima
     rows = float(c.sum())
     if not rows:
         return None
-    g = known.probabilities
+    g = curve.probabilities
     two = classes == 2
-    second = known.middles >= 0.5
+    second = curve.middles >= 0.5
     right = np.where(second, g, 1 - g) if two else g
     accuracy = float((c * right).sum()) / rows
-    variance = float((c * right * (1 - right)).sum() + ((c * known.errors) ** 2).sum()) / rows**2
+    variance = float((c * right * (1 - right)).sum() + ((c * curve.errors) ** 2).sum()) / rows**2
     reach = BAND * math.sqrt(variance)
     low, high = max(0.0, accuracy - reach), min(1.0, accuracy + reach)
     if not two:
-        return Estimate(int(rows), accuracy, low, high, known.calibrated)
+        return Estimate(int(rows), accuracy, low, high, curve.calibrated)
     hits, missed = float((c * g)[second].sum()), float((c * g)[~second].sum())
     positive = float(c[second].sum())
     return Estimate(
@@ -85,7 +85,7 @@ def estimate(classes: int, counts: ArrayLike, known: CalibrationCurve) -> Estima
         accuracy,
         low,
         high,
-        known.calibrated,
+        curve.calibrated,
         f1=2 * hits / (positive + hits + missed) if positive + hits + missed else None,
         precision=hits / positive if positive else None,
         recall=hits / (hits + missed) if hits + missed else None,

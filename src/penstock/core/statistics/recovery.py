@@ -138,9 +138,9 @@ class Recovery:
 
     def _compute(self) -> None:
         self._computed_at = float(self._rows[0])
-        found = evidence(self._counts, self._usual, self._margins / self._rows, self._worth / self._rows)
-        self.log_e = float(np.where(self._rows >= SHORTEST, found, -math.inf).max())
-        hopeless = np.flatnonzero((found < HOPELESS) & (self._rows >= SHORTEST))
+        log_e = evidence(self._counts, self._usual, self._margins / self._rows, self._worth / self._rows)
+        self.log_e = float(np.where(self._rows >= SHORTEST, log_e, -math.inf).max())
+        hopeless = np.flatnonzero((log_e < HOPELESS) & (self._rows >= SHORTEST))
         if len(hopeless):
             self._drop(hopeless)
             self._computed_at = float(self._rows[0]) if len(self._rows) else 0.0
@@ -159,9 +159,9 @@ def evidence(counts: Counts, usual: Counts, margins: Counts, worth: Counts) -> C
 def _distance_log_ratio(counts: Counts, share: Counts, margins: Counts, worth: Counts) -> Counts:
     """The log ratio of the densities of the distance; rare places count as one."""
     rows, rare = counts.sum(axis=1), share < RARE
-    found = _pool_rare(counts / rows[:, None], rare)
+    pooled = _pool_rare(counts / rows[:, None], rare)
     degrees = np.count_nonzero(_pool_rare(share, rare), axis=1) - 1.0
-    distance = 4 * rows * ((np.sqrt(found) - np.sqrt(_pool_rare(share, rare))) ** 2).sum(axis=1)
+    distance = 4 * rows * ((np.sqrt(pooled) - np.sqrt(_pool_rare(share, rare))) ** 2).sum(axis=1)
     spread, off = 1 + rows / worth, 2 * rows * margins
     half = np.maximum(degrees, 1.0) / 2
     near = -half * np.log(spread) + distance / 2 * (1 - 1 / spread)
@@ -185,8 +185,8 @@ def _log_0f1(b: Counts, z: Counts) -> Counts:
 
 def _rare_log_e(counts: Counts, share: Counts, margins: Counts, worth: Counts) -> Counts:
     """The least log e-value of all rare places, each against a share at or above its ceiling."""
-    some = (share < RARE).any(axis=0)
-    rows, share, own = counts.sum(axis=1)[:, None], share[:, some], counts[:, some]
+    is_rare = (share < RARE).any(axis=0)
+    rows, share, own = counts.sum(axis=1)[:, None], share[:, is_rare], counts[:, is_rare]
     prior, others = share * worth[:, None], (1 - share) * worth[:, None]
     near = log_gamma_ratio(prior, own) + log_gamma_ratio(others, rows - own) - log_gamma_ratio(prior + others, rows)
     most = np.maximum(own / rows, _share_ceilings(share, margins))

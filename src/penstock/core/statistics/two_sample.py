@@ -113,8 +113,10 @@ def _shift_up(theta: Counts, bins: int) -> Counts:
 
 
 def _log_ratio(counts: Counts, theta: Counts, null: Counts) -> float:
-    seen = counts > 0
-    return float(np.sum(counts[seen] * np.log(np.maximum(theta[seen], TINY) / np.maximum(null[seen], TINY))))
+    observed = counts > 0
+    return float(
+        np.sum(counts[observed] * np.log(np.maximum(theta[observed], TINY) / np.maximum(null[observed], TINY)))
+    )
 
 
 def isotonic(values: Counts, weights: Counts) -> Counts:

@@ -89,19 +89,21 @@ def evaluate(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory
     """Whether a condition holds now; ``memory`` is what its rule remembers."""
     match condition.word:
         case "all":
-            found = [evaluate(part, snapshot, memory) for part in condition.parts]
-            return ConditionResult(all(item.holds for item in found), _evidence(found))
+            results = [evaluate(part, snapshot, memory) for part in condition.parts]
+            return ConditionResult(all(item.holds for item in results), _evidence(results))
         case "any":
-            found = [evaluate(part, snapshot, memory) for part in condition.parts]
-            return ConditionResult(any(item.holds for item in found), _evidence([item for item in found if item.holds]))
+            results = [evaluate(part, snapshot, memory) for part in condition.parts]
+            return ConditionResult(
+                any(item.holds for item in results), _evidence([item for item in results if item.holds])
+            )
         case "not":
             return ConditionResult(not evaluate(condition.parts[0], snapshot, memory).holds)
         case word:
             return SIMPLE[word](condition, snapshot, memory)
 
 
-def _evidence(found: Sequence[ConditionResult]) -> tuple[Document, ...]:
-    return tuple(item for part in found for item in part.evidence)
+def _evidence(results: Sequence[ConditionResult]) -> tuple[Document, ...]:
+    return tuple(item for part in results for item in part.evidence)
 
 
 def _drift(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
@@ -135,16 +137,16 @@ def _drifting_slices(monitor: Document) -> list[Document]:
     return [
         {"name": f"{column['name']} where {key} is {value}", "state": "drift", **column}
         for key, values in (monitor.get("slices") or {}).items()
-        for value, found in values.items()
-        for column in found["drifting"]
+        for value, states in values.items()
+        for column in states["drifting"]
     ]
 
 
 def _performance(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:
     values, performance = condition.values, snapshot.monitor.get("performance") or {}
     estimated = values["source"] == "estimated"
-    known = performance.get("estimated" if estimated else "windowed") or {}
-    value, labels = known.get(values["metric"]), snapshot.labels
+    metrics = performance.get("estimated" if estimated else "windowed") or {}
+    value, labels = metrics.get(values["metric"]), snapshot.labels
     if value is None or (not estimated and labels < values["min_labels"]):
         return ConditionResult(False)
     fallen = None if values["fallen_by"] is None else memory.best.get(values["metric"], value) - value
@@ -168,7 +170,7 @@ def _concept(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> 
 
 
 def _quality(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> ConditionResult:
-    quality, found = snapshot.monitor.get("quality") or {}, []
+    quality, violations = snapshot.monitor.get("quality") or {}, []
     for word, kind in QUALITY_LIMITS.items():
         limit = condition.values[word]
         for item in (snapshot.monitor.get("features") or []) if limit is not None else ():
@@ -176,10 +178,10 @@ def _quality(condition: Condition, snapshot: VersionSnapshot, _: RuleMemory) -> 
             rows = item.get("rows") or 0
             if rows >= condition.values["min_rows"] and number / rows > limit:
                 evidence = {"statistic": f"{kind} ratio", "feature": item["name"], "value": round(number / rows, 6)}
-                found.append({**evidence, "threshold": limit, "rows": rows})
+                violations.append({**evidence, "threshold": limit, "rows": rows})
     if condition.values["violated"]:
-        found += [{"statistic": "violated", **item} for item in quality.get("violated") or ()]
-    return ConditionResult(bool(found), tuple(found))
+        violations += [{"statistic": "violated", **item} for item in quality.get("violated") or ()]
+    return ConditionResult(bool(violations), tuple(violations))
 
 
 def _schedule(condition: Condition, snapshot: VersionSnapshot, memory: RuleMemory) -> ConditionResult:

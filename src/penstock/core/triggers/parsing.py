@@ -26,16 +26,16 @@ def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str], schedule_i
     if not isinstance(stated, list) or len(stated) > MOST_TRIGGERS:
         faults.append(f"'triggers' must be a list of at most {MOST_TRIGGERS}")
         return ()
-    found = [
+    triggers = [
         item
         for index, each in enumerate(stated)
         if (item := _trigger(each, f"triggers[{index}]", sinks, faults, schedule_in))
     ]
-    names = [item.name for item in found]
+    names = [item.name for item in triggers]
     faults += [
         f"two triggers are called '{name}'" for name in sorted({item for item in names if names.count(item) > 1})
     ]
-    return tuple(found)
+    return tuple(triggers)
 
 
 _TRIGGER_FIELDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "send", "dry_run"}
@@ -74,8 +74,8 @@ def condition_in(
 ) -> Condition | None:
     """A condition from what an operator wrote; None, and faults, where it is none."""
     if not isinstance(stated, dict) or len(stated) != 1 or depth > DEEPEST:
-        known = ", ".join(("all", "any", "not", *SIMPLE))
-        faults.append(f"'{path}' must be an object with one of {known}")
+        kinds = ", ".join(("all", "any", "not", *SIMPLE))
+        faults.append(f"'{path}' must be an object with one of {kinds}")
         return None
     word, values = next(iter(stated.items()))
     if word in ("all", "any"):

@@ -82,15 +82,15 @@ def _reasons_never(condition: Condition, path: str, watched: MonitoringCoverage)
             always = _always_holds(condition.parts[0])
             return [f"'{path}.not' can never hold: what it denies always holds"] if always else []
         case "any":
-            found = _parts(condition, path, watched)
-            return [fault for part in found for fault in part] if all(found) else []
+            reasons = _parts(condition, path, watched)
+            return [fault for part in reasons for fault in part] if all(reasons) else []
         case "all":
-            found = _parts(condition, path, watched)
-            return [fault for part in found for fault in part] + _contradictions(condition, path)
+            reasons = _parts(condition, path, watched)
+            return [fault for part in reasons for fault in part] + _contradictions(condition, path)
         case word:
             return [
-                f"'{path}.{word}{place}' can never hold: {why}"
-                for place, why in _reasons_unreachable(condition, watched)
+                f"'{path}.{word}{suffix}' can never hold: {why}"
+                for suffix, why in _reasons_unreachable(condition, watched)
             ]
 
 
@@ -197,9 +197,9 @@ def _drift(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[
 def _performance(condition: Condition, watched: MonitoringCoverage) -> Iterator[tuple[str, str]]:
     values = condition.values
     estimated = values["source"] == "estimated"
-    known = ESTIMATED if estimated else REALISED
-    if values["metric"] not in known:
-        yield ".metric", f"the metrics are {', '.join(sorted(known))}"
+    metrics = ESTIMATED if estimated else REALISED
+    if values["metric"] not in metrics:
+        yield ".metric", f"the metrics are {', '.join(sorted(metrics))}"
         return
     if estimated and not watched.rows:
         yield "", "no row is counted with 'monitor.sample' 0"

@@ -126,8 +126,8 @@ def _step(
 ) -> tuple[RuleMemory, RuleAction | None]:
     if memory.version not in ("", snapshot.version):
         memory = replace(memory, best={})  # nothing falls from what another version reached
-    found = evaluate(trigger.when, snapshot, memory)
-    over = not found.holds if trigger.until is None else evaluate(trigger.until, snapshot, memory).holds
+    result = evaluate(trigger.when, snapshot, memory)
+    over = not result.holds if trigger.until is None else evaluate(trigger.until, snapshot, memory).holds
     memory = replace(
         memory,
         looked=_looked_until(memory.looked, snapshot.schedule_time),
@@ -136,16 +136,16 @@ def _step(
         best=_best_values(trigger, memory, snapshot),
     )
     if memory.state is RulePhase.OK:
-        if not found.holds:
+        if not result.holds:
             return memory, None
         memory = replace(memory, state=RulePhase.PENDING, since=snapshot.now, times=0, reported="")
-    elif not found.holds if memory.state is RulePhase.PENDING else over and not found.holds:
+    elif not result.holds if memory.state is RulePhase.PENDING else over and not result.holds:
         return replace(memory, state=RulePhase.OK, since=0.0, times=0, reported=""), None
     if memory.state is RulePhase.PENDING and snapshot.now - memory.since >= trigger.for_s:
         memory = replace(memory, state=RulePhase.FIRING)
-    if memory.state is not RulePhase.FIRING or not found.holds:
+    if memory.state is not RulePhase.FIRING or not result.holds:
         return memory, None
-    return _ask(trigger, limits, state, memory, snapshot, found)
+    return _ask(trigger, limits, state, memory, snapshot, result)
 
 
 def _looked_until(before: float, now: float) -> float:
@@ -159,12 +159,12 @@ def _ask(
     state: RuleState,
     memory: RuleMemory,
     snapshot: VersionSnapshot,
-    found: ConditionResult,
+    result: ConditionResult,
 ) -> tuple[RuleMemory, RuleAction | None]:
     outcome = _outcome(trigger, limits, state, memory, snapshot)
     if outcome is None or (outcome is not RuleOutcome.REQUESTED and memory.reported == outcome):
         return memory, None
-    action = RuleAction(trigger, outcome, memory.since, memory.times, found.evidence)
+    action = RuleAction(trigger, outcome, memory.since, memory.times, result.evidence)
     if outcome in (RuleOutcome.REQUESTED, RuleOutcome.DRY_RUN):
         after = replace(memory, asked=snapshot.now, times=memory.times + 1, reported=outcome, labels=snapshot.labels)
         return after, action
@@ -200,10 +200,10 @@ def _best_values(trigger: Trigger, memory: RuleMemory, snapshot: VersionSnapshot
     for leaf in trigger.when.leaves():
         if leaf.word == "performance" and leaf.values["fallen_by"] is not None:
             name = leaf.values["metric"]
-            known = (performance.get("estimated" if leaf.values["source"] == "estimated" else "windowed") or {}).get(
+            value = (performance.get("estimated" if leaf.values["source"] == "estimated" else "windowed") or {}).get(
                 name
             )
             enough = leaf.values["source"] == "estimated" or snapshot.labels >= leaf.values["min_labels"]
-            if known is not None and enough:
-                best[name] = max(best.get(name, known), known)
+            if value is not None and enough:
+                best[name] = max(best.get(name, value), value)
     return best

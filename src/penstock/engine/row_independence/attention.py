@@ -44,10 +44,10 @@ def packed_attention(op: Operation) -> list[GraphValue]:
 
 
 def _common_rows(op: Operation, *indices: int) -> RowAxis | None:
-    found = {rows_at(op.tensor(index), 0) for index in indices}
-    if len(found) > 1:
+    rows = {rows_at(op.tensor(index), 0) for index in indices}
+    if len(rows) > 1:
         raise NotProven("attends to what is not of the same rows")
-    return next(iter(found))
+    return next(iter(rows))
 
 
 def _check_lines(op: Operation, index: int, rows: RowAxis | None) -> None:

@@ -17,7 +17,7 @@ def broadcast(values: Sequence[GraphValue], fresh: Fresh) -> GraphValue:
     """
     rank = max(value.rank for value in values)
     rows = _common_rows(values, rank)
-    dims = [_dimension([_from_left(value, place, rank) for value in values], fresh) for place in range(rank)]
+    dims = [_dimension([_from_left(value, axis, rank) for value in values], fresh) for axis in range(rank)]
     if rows is None:
         return GraphValue(tuple(dims))
     for value in values:
@@ -29,16 +29,16 @@ def broadcast(values: Sequence[GraphValue], fresh: Fresh) -> GraphValue:
 
 def _common_rows(values: Sequence[GraphValue], rank: int) -> RowAxis | None:
     """Where the rows of the result lie."""
-    found = {value.rows.at(value.rows.axis + rank - value.rank) for value in values if value.rows is not None}
-    if len(found) > 1:
+    rows = {value.rows.at(value.rows.axis + rank - value.rank) for value in values if value.rows is not None}
+    if len(rows) > 1:
         raise NotProven("combines values whose rows lie along different axes, so that a row meets others")
-    return next(iter(found), None)
+    return next(iter(rows), None)
 
 
-def _from_left(value: GraphValue, place: int, rank: int) -> SymbolicSize:
+def _from_left(value: GraphValue, axis: int, rank: int) -> SymbolicSize:
     """The dimension at a place of the result; missing ones are 1."""
-    place -= rank - value.rank
-    return ONE if place < 0 else value.shape[place]
+    axis -= rank - value.rank
+    return ONE if axis < 0 else value.shape[axis]
 
 
 def _dimension(sizes: Sequence[SymbolicSize], fresh: Fresh) -> SymbolicSize:

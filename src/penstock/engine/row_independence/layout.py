@@ -44,7 +44,7 @@ def reshape(op: Operation) -> list[GraphValue]:
     value, target = op.tensor(0), op.shape_input(1)
     if value.rows is None and (target.elements is None or None in target.elements):
         return [_of_unknown_shape(op, target)]
-    wanted = [_stated_size(op, value, place, size) for place, size in enumerate(op.sizes(1))]
+    wanted = [_stated_size(op, value, axis, size) for axis, size in enumerate(op.sizes(1))]
     return [regroup(value, wanted, op.fresh())]
 
 
@@ -55,12 +55,12 @@ def _of_unknown_shape(op: Operation, target: GraphValue) -> GraphValue:
     return fixed([op.fresh() for _ in range(target.shape[0].number)])
 
 
-def _stated_size(op: Operation, value: GraphValue, place: int, size: SymbolicSize | None) -> SymbolicSize | None:
+def _stated_size(op: Operation, value: GraphValue, axis: int, size: SymbolicSize | None) -> SymbolicSize | None:
     """One dimension of the target; None for the one that follows from the others."""
     if size is None or (size.names and size.factor < 0):
         raise NotProven("has a target shape of which a dimension is not known")
     if size.number == 0 and not op.flag("allowzero"):
-        return value.shape[place] if place < value.rank else _unknown_size()
+        return value.shape[axis] if axis < value.rank else _unknown_size()
     return None if size.number == -1 else size
 
 
@@ -74,30 +74,30 @@ def regroup(value: GraphValue, wanted: Sequence[SymbolicSize | None], spare: Sym
     Raises:
         NotProven: the rows would not stay whole, or it is not known.
     """
-    known = product([size for size in wanted if size is not None])
-    free = product(value.shape).divided_by(known)
+    stated = product([size for size in wanted if size is not None])
+    free = product(value.shape).divided_by(stated)
     if value.rows is None:
-        if known.counts_rows:
+        if stated.counts_rows:
             raise NotProven("gives a constant a shape that counts the rows")
         return fixed([size or free or spare for size in wanted])
     dims = [size or free or spare for size in wanted]
-    if None in wanted and free is None and not known.counts_rows:
+    if None in wanted and free is None and not stated.counts_rows:
         raise NotProven("may cut a row: its size is not a multiple of what the target shape holds")
-    places = [place for place, size in enumerate(dims) if size.counts_rows]
+    places = [axis for axis, size in enumerate(dims) if size.counts_rows]
     if len(places) != 1:
         raise NotProven("has a target shape that fixes the number of rows")
     rows = _regroup_rows(value, value.rows, dims, places[0])
     return laid_out(dims, rows)
 
 
-def _regroup_rows(value: GraphValue, rows: RowAxis, dims: Sequence[SymbolicSize], place: int) -> RowAxis:
+def _regroup_rows(value: GraphValue, rows: RowAxis, dims: Sequence[SymbolicSize], axis: int) -> RowAxis:
     before = product(list(value.shape[: rows.axis])) * rows.outer
-    outer = before.divided_by(product(list(dims[:place])))
-    width = dims[place].divided_by(ROWS)
+    outer = before.divided_by(product(list(dims[:axis])))
+    width = dims[axis].divided_by(ROWS)
     inner = None if outer is None or width is None else width.divided_by(outer)
     if outer is None or inner is None:
         raise NotProven("cuts rows, or mixes them with what lies before them")
-    return RowAxis(place, outer, inner)
+    return RowAxis(axis, outer, inner)
 
 
 def flatten(op: Operation) -> list[GraphValue]:
@@ -151,8 +151,8 @@ def unsqueeze(op: Operation) -> list[GraphValue]:
     added = {axis_in(axis, rank) for axis in axes}
     kept = [axis for axis in range(rank) if axis not in added]
     dims = [ONE] * rank
-    for place, size in zip(kept, value.shape, strict=True):
-        dims[place] = size
+    for axis, size in zip(kept, value.shape, strict=True):
+        dims[axis] = size
     return [laid_out(dims, None if value.rows is None else value.rows.at(kept[value.rows.axis]))]
 
 

@@ -47,10 +47,10 @@ def _result_rows(one: GraphValue, other: GraphValue, batch: GraphValue) -> RowAx
         for value in (one, other)
         if value.rows is not None and value.rows.axis >= value.rank - 2
     ]
-    found = [*in_matrix, *([] if batch.rows is None else [batch.rows])]
-    if len(found) > 1:
+    axes = [*in_matrix, *([] if batch.rows is None else [batch.rows])]
+    if len(axes) > 1:
         raise NotProven("multiplies every row with every other")
-    return next(iter(found), None)
+    return next(iter(axes), None)
 
 
 def _without_added(value: GraphValue, front: bool, back: bool) -> GraphValue:
@@ -60,9 +60,9 @@ def _without_added(value: GraphValue, front: bool, back: bool) -> GraphValue:
     if back:
         del dims[-1]
     if front:
-        place = value.rank - 2
-        del dims[place]
-        rows = rows.at(rows.axis - 1) if rows is not None and rows.axis > place else rows
+        axis = value.rank - 2
+        del dims[axis]
+        rows = rows.at(rows.axis - 1) if rows is not None and rows.axis > axis else rows
     return laid_out(dims, rows)
 
 
@@ -131,17 +131,17 @@ def einsum(op: Operation) -> list[GraphValue]:
     operands, result = _letters(op.text("equation", ""), len(op.values))
     values = op.tensors()
     sizes: dict[str, SymbolicSize] = {}
-    found: dict[str, RowAxis] = {}
+    row_axes: dict[str, RowAxis] = {}
     for letters, value in zip(operands, values, strict=True):
         if value.rank != len(letters):
             raise NotProven("has an equation that does not fit its operands")
         sizes |= dict(zip(letters, value.shape, strict=True))
         if value.rows is not None:
-            found[letters[value.rows.axis]] = value.rows
-    if not found:
+            row_axes[letters[value.rows.axis]] = value.rows
+    if not row_axes:
         return [GraphValue(tuple(sizes[letter] for letter in result))]
-    _check_row_letter(operands, result, values, found)
-    letter, rows = next(iter(found.items()))
+    _check_row_letter(operands, result, values, row_axes)
+    letter, rows = next(iter(row_axes.items()))
     return [laid_out([sizes[item] for item in result], rows.at(result.index(letter)))]
 
 
@@ -154,14 +154,14 @@ def _letters(equation: str, operands: int) -> tuple[list[str], str]:
 
 
 def _check_row_letter(
-    operands: Sequence[str], result: str, values: Sequence[GraphValue], found: dict[str, RowAxis]
+    operands: Sequence[str], result: str, values: Sequence[GraphValue], row_axes: dict[str, RowAxis]
 ) -> None:
-    if len(found) > 1:
+    if len(row_axes) > 1:
         raise NotProven("multiplies every row with every other")
-    letter = next(iter(found))
+    letter = next(iter(row_axes))
     if result.count(letter) != 1:
         raise NotProven("sums over the rows")
     for letters, value in zip(operands, values, strict=True):
         expected = 0 if value.rows is None else 1
-        if letters.count(letter) != expected or (expected and value.rows != found[letter].at(letters.index(letter))):
+        if letters.count(letter) != expected or (expected and value.rows != row_axes[letter].at(letters.index(letter))):
             raise NotProven("combines the rows with other places of the same letter")

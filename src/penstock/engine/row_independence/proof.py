@@ -41,40 +41,40 @@ def prove(graph: PlainGraph) -> RowProof:
     Holds for runs whose inputs agree in the shapes of their rows. Otherwise the proof names an operator that could not
     be passed: rows may be independent all the same.
     """
-    known: Known = dict(_constants(graph))
+    values: Known = dict(_constants(graph))
     for item in graph.inputs:
-        known[item.name] = _input_value(item)
+        values[item.name] = _input_value(item)
     for node in graph.nodes:
-        known |= _follow_node(node, graph, known)
-    faults = [fault for output in graph.outputs if (fault := _fault(output, known.get(output.name))) is not None]
+        values |= _follow_node(node, graph, values)
+    faults = [fault for output in graph.outputs if (fault := _fault(output, values.get(output.name))) is not None]
     if not faults:
         return RowProof(True)
-    return replace(faults[0].proof, rows_vary=_rows_vary(graph, known))
+    return replace(faults[0].proof, rows_vary=_rows_vary(graph, values))
 
 
-def _fault(output: GraphOutput, found: GraphValue | _UnprovenValue | None) -> _UnprovenValue | None:
+def _fault(output: GraphOutput, value: GraphValue | _UnprovenValue | None) -> _UnprovenValue | None:
     """Why an output is not proven, None if it is."""
-    if isinstance(found, _UnprovenValue):
-        return found
-    if found is not None and found.padding is not None:
+    if isinstance(value, _UnprovenValue):
+        return value
+    if value is not None and value.padding is not None:
         return _UnprovenValue(RowProof(False, f"output '{_shorten(output.name)}' is padded to the longest of all rows"))
-    if found is not None and found.rows == RowAxis(0):
+    if value is not None and value.rows == RowAxis(0):
         return None
     return _UnprovenValue(
         RowProof(False, f"output '{_shorten(output.name)}' does not have one row for each row of the inputs")
     )
 
 
-def _rows_vary(graph: PlainGraph, known: Known) -> bool:
+def _rows_vary(graph: PlainGraph, values: Known) -> bool:
     """Whether an output may have more or fewer rows than the inputs: it is known to, or the data decide on its size and
     its first dimension does not have the name that the inputs' has."""
     names = {item.rows_name for item in graph.inputs} - {""}
     for output in graph.outputs:
-        found = known.get(output.name)
-        if isinstance(found, _UnprovenValue):
-            if found.by_data and output.rows_name not in names:
+        value = values.get(output.name)
+        if isinstance(value, _UnprovenValue):
+            if value.by_data and output.rows_name not in names:
                 return True
-        elif found is None or found.rows != RowAxis(0) or found.padding is not None:
+        elif value is None or value.rows != RowAxis(0) or value.padding is not None:
             return True
     return False
 
@@ -97,9 +97,9 @@ def _size_of_axis(name: str, axis: int, dim: int | None) -> SymbolicSize:
     return SymbolicSize(1, (f"{name}@{axis}",)) if dim is None else SymbolicSize(dim)
 
 
-def _follow_node(node: Node, graph: PlainGraph, known: Known) -> Known:
+def _follow_node(node: Node, graph: PlainGraph, facts: Known) -> Known:
     """What an operator gives for what is known of its inputs."""
-    values = [known.get(name) if name else None for name in node.inputs]
+    values = [facts.get(name) if name else None for name in node.inputs]
     broken = [value for value in values if isinstance(value, _UnprovenValue)]
     if broken:
         by_data = (not node.domain and node.op_type in BY_DATA) or any(item.by_data for item in broken)
@@ -129,9 +129,9 @@ def _apply_rule(node: Node, graph: PlainGraph, values: list[GraphValue | None]) 
         if node.domain not in STANDARD or not all(value is None or _is_constant(value) for value in values):
             raise
         results = []
-    given = dict(zip(node.outputs, results, strict=False))
+    by_name = dict(zip(node.outputs, results, strict=False))
     spare = UNKNOWN if all(value is None or _is_constant(value) for value in values) else _no_rule(node)
-    return {name: given.get(name, spare) for name in node.outputs if name}
+    return {name: by_name.get(name, spare) for name in node.outputs if name}
 
 
 def _no_rule(node: Node) -> _UnprovenValue:
@@ -144,8 +144,8 @@ def _is_constant(value: GraphValue) -> bool:
 
 def _results(op: Operation) -> list[GraphValue]:
     node = op.node
-    if not node.domain and is_followed(op.values) and (found := compute_elements(op)) is not None:
-        return found
+    if not node.domain and is_followed(op.values) and (elements := compute_elements(op)) is not None:
+        return elements
     rule = RULES.get((node.domain, node.op_type))
     if not node.domain and node.op_type in BY_DATA:
         raise ShapeDependsOnData

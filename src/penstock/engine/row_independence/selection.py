@@ -126,8 +126,8 @@ def concatenate(op: Operation) -> list[GraphValue]:
 
 def _sum(sizes: Sequence[SymbolicSize]) -> SymbolicSize | None:
     numbers = [size.number for size in sizes]
-    known = [number for number in numbers if number is not None]
-    return SymbolicSize(sum(known)) if len(known) == len(numbers) else None
+    fixed = [number for number in numbers if number is not None]
+    return SymbolicSize(sum(fixed)) if len(fixed) == len(numbers) else None
 
 
 def pad(op: Operation) -> list[GraphValue]:
@@ -137,10 +137,10 @@ def pad(op: Operation) -> list[GraphValue]:
     op.single(2)
     axes = [axis_in(axis, value.rank) for axis in (op.numbers(3) if op.has(3) else range(value.rank))]
     dims = list(value.shape)
-    for place, axis in enumerate(axes):
-        added = amounts[place] + amounts[place + len(axes)]
+    for index, axis in enumerate(axes):
+        added = amounts[index] + amounts[index + len(axes)]
         if value.rows is not None and axis == value.rows.axis:
-            _check_unpadded(amounts[place], amounts[place + len(axes)])
+            _check_unpadded(amounts[index], amounts[index + len(axes)])
         elif added:
             number = dims[axis].number
             dims[axis] = op.fresh() if number is None else SymbolicSize(number + added)

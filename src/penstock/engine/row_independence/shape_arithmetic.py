@@ -88,10 +88,10 @@ def _target_rank(op: Operation) -> int:
 
 def _product(op: Operation) -> GraphValue | None:
     """ReduceProd of a whole vector."""
-    known = [size for size in op.sizes(0) if size is not None]
-    if len(known) != len(op.sizes(0)) or op.shape_input(0).rank != 1 or op.flag("noop_with_empty_axes"):
+    fixed = [size for size in op.sizes(0) if size is not None]
+    if len(fixed) != len(op.sizes(0)) or op.shape_input(0).rank != 1 or op.flag("noop_with_empty_axes"):
         return None
-    return whole_numbers([product(known)], scalar=not op.stated_flag("keepdims", default=True))
+    return whole_numbers([product(fixed)], scalar=not op.stated_flag("keepdims", default=True))
 
 
 def _where(op: Operation) -> GraphValue | None:

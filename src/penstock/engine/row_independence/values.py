@@ -87,9 +87,9 @@ class GraphValue:
     @property
     def numbers(self) -> tuple[int, ...] | None:
         """The elements, None unless all of them are numbers."""
-        found = [None if element is None else element.number for element in self.elements or ()]
-        known = [item for item in found if item is not None]
-        return tuple(known) if self.elements is not None and len(known) == len(found) else None
+        numbers = [None if element is None else element.number for element in self.elements or ()]
+        fixed = [item for item in numbers if item is not None]
+        return tuple(fixed) if self.elements is not None and len(fixed) == len(numbers) else None
 
     @property
     def is_single(self) -> bool:

@@ -84,10 +84,10 @@ class Totals:
         """Return the number of requests and quantiles of their durations in milliseconds (see ``quantile_ns``)."""
         buckets = [sum(column) for column in zip(*(item.buckets for _, _, item in self.durations()), strict=True)]
         total = sum(buckets)
-        found: dict[str, float | int] = {"count": total}
+        quantiles: dict[str, float | int] = {"count": total}
         for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
-            found[name] = round(quantile_ns(buckets, share * total) / 1e6, 4) if total else 0.0
-        return found
+            quantiles[name] = round(quantile_ns(buckets, share * total) / 1e6, 4) if total else 0.0
+        return quantiles
 
     def slower_than(self, limit_ms: float) -> int:
         """Return the number of requests that took longer; the bucket of the limit is interpolated as a quantile is."""

@@ -163,7 +163,7 @@ def _size(subject: ExaminedContent) -> int:
         sizes = subject.graph.stat().st_size
         if subject.weights is not None:
             files = (path.lstat() for path in islice(subject.weights.rglob("*"), MOST_FILES))
-            sizes += sum(found.st_size for found in files if stat.S_ISREG(found.st_mode))
+            sizes += sum(status.st_size for status in files if stat.S_ISREG(status.st_mode))
     return sizes
 
 
@@ -226,14 +226,14 @@ def _machine() -> str:
 def _spawn() -> "subprocess.Popen[bytes]":
     """Start an interpreter with a small environment, and one thread for each library; raises ``NotReady``."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    kept = {name: os.environ[name] for name in (*_KEPT, *locales.VARIABLES) if name in os.environ}
+    variables = {name: os.environ[name] for name in (*_KEPT, *locales.VARIABLES) if name in os.environ}
     try:
         return subprocess.Popen(
             [sys.executable, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**kept, **single, "ORT_DISABLE_TELEMETRY": "1"},
+            env={**variables, **single, "ORT_DISABLE_TELEMETRY": "1"},
             start_new_session=True,
             bufsize=0,
         )

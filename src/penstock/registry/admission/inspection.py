@@ -166,19 +166,19 @@ def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
         raise Refused(
             "the graph names weights outside of its folder", f"the weights lie at {location[:LONGEST_REASON]!r}"
         )
-    place = graph.parent
+    path = graph.parent
     for part in parts:
-        place = place / part
-        _refuse_link(place, filename)
-    found = place.lstat()
-    if not stat.S_ISREG(found.st_mode):
+        path = path / part
+        _refuse_link(path, filename)
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
         raise Refused(f"the graph names weights that are no plain file: {filename}")
-    if found.st_nlink != 1:
+    if status.st_nlink != 1:
         raise Refused(f"the graph names weights that have another name elsewhere (a hard link): {filename}")
-    if not place.resolve().is_relative_to(folder.resolve()):
+    if not path.resolve().is_relative_to(folder.resolve()):
         raise Refused(f"the graph names weights outside of its folder: {filename}")
     offset, length = _whole_number(entries.get("offset", "0")), _whole_number(entries.get("length", "0"))
-    if offset + length > found.st_size:
+    if offset + length > status.st_size:
         raise Refused(f"the graph names weights beyond the end of their file: {filename}")
 
 
@@ -188,9 +188,9 @@ def _shown_filename(location: str) -> str:
     return repr(name[:LONGEST_NAME]) if is_readable(name) else "its name is not readable"
 
 
-def _refuse_link(place: Path, filename: str) -> None:
+def _refuse_link(path: Path, filename: str) -> None:
     try:
-        mode = place.lstat().st_mode
+        mode = path.lstat().st_mode
     except (OSError, ValueError):
         raise Refused(f"the graph names weights that are not there: {filename}") from None
     if stat.S_ISLNK(mode):

@@ -25,10 +25,10 @@ def describe_locales() -> str:
 
 
 def _entries(folder: Path) -> list[str]:
-    found = []
+    entries = []
     with suppress(OSError):
         for entry in sorted(folder.iterdir()):
             facts = entry.stat()
             is_archive = stat.S_ISREG(facts.st_mode)
-            found.append(f"{entry.name} {facts.st_size} {facts.st_mtime_ns}" if is_archive else entry.name)
-    return found
+            entries.append(f"{entry.name} {facts.st_size} {facts.st_mtime_ns}" if is_archive else entry.name)
+    return entries

@@ -77,10 +77,10 @@ class Bucket:
         now = datetime.now(UTC)
         with self._translating_errors():
             for page in self._obstore.list(self._store, prefix or None):
-                for found in page:
-                    age = (now - found["last_modified"]).total_seconds()
-                    tag = found.get("e_tag") or found["last_modified"].isoformat()
-                    yield BlobObject(found["path"], found["size"], tag, age)
+                for item in page:
+                    age = (now - item["last_modified"]).total_seconds()
+                    tag = item.get("e_tag") or item["last_modified"].isoformat()
+                    yield BlobObject(item["path"], item["size"], tag, age)
 
     def size(self, key: str) -> int:
         """Return the size of an object in bytes."""
@@ -161,8 +161,8 @@ class BucketBlobs:
 
     def stored(self) -> Iterator[tuple[str, float]]:
         """See ``Blobs``."""
-        for found in self._bucket.objects("sha256/"):
-            yield PREFIX + found.key.rpartition("/")[2], found.age_s
+        for item in self._bucket.objects("sha256/"):
+            yield PREFIX + item.key.rpartition("/")[2], item.age_s
 
     def _download(self, digest: str) -> None:
         with IncomingFile(self._incoming, LARGEST) as incoming:

@@ -125,21 +125,21 @@ class FolderBlobs:
 
     def keep(self, incoming: Path, digest: str) -> None:
         """See ``BlobStore``."""
-        place = self._place(digest)
+        path = self._place(digest)
         with translating_errors():
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             incoming.chmod(0o400)
-            incoming.replace(place)  # also replaces a damaged content
-            for folder in (place.parent, place.parent.parent, self._root.parent):
+            incoming.replace(path)  # also replaces a damaged content
+            for folder in (path.parent, path.parent.parent, self._root.parent):
                 sync(folder)
 
     def fetch(self, digest: str) -> Path:
         """See ``BlobStore``."""
-        place = self._place(digest)
+        path = self._place(digest)
         with translating_errors():
-            if not place.is_file():
+            if not path.is_file():
                 raise DataLoss(GONE)
-        return place
+        return path
 
     def check(self, digest: str) -> None:
         """See ``BlobStore``."""

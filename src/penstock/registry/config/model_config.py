@@ -124,9 +124,9 @@ def _from_json(text: str) -> pb.ModelConfig:
 
 def _unparsable(error: Exception) -> InvalidInput:
     line = str(error).splitlines()[0][:LONGEST_LINE] if str(error) else "nested too deeply"
-    place = _PLACE.match(line)
-    if place is not None:  # the parser quotes the whole line, which may contain paths
-        line = f"line {place[1]}, column {place[2]}: {line[place.end() :]}"
+    match = _PLACE.match(line)
+    if match is not None:  # the parser quotes the whole line, which may contain paths
+        line = f"line {match[1]}, column {match[2]}: {line[match.end() :]}"
     readable = line.replace("inference.", "").encode("ascii", "replace").decode()
     return InvalidInput(f"the model configuration does not parse: {readable}")
 

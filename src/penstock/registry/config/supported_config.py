@@ -95,13 +95,13 @@ def options_of(config: pb.ModelConfig, files: ModelFiles) -> ModelOptions:
 
 
 def _refuse_foreign(config: pb.ModelConfig) -> None:
-    for field, value, known in (
+    for field, value, supported in (
         ("platform", config.platform, ("", PLATFORM)),
         ("backend", config.backend, ("", BACKEND)),
         ("runtime", config.runtime, _RUNTIMES),
     ):
-        if value not in known:
-            raise InvalidInput(f"{field} '{value}' cannot be served; expected '{known[1]}'")
+        if value not in supported:
+            raise InvalidInput(f"{field} '{value}' cannot be served; expected '{supported[1]}'")
 
 
 _UNOFFERED: tuple[tuple[str, Callable[[pb.ModelConfig], bool]], ...] = (

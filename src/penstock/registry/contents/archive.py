@@ -116,13 +116,13 @@ def _unpack(file: IO[bytes], into: Path, limit: int) -> Iterator[FileRecord]:
     compressed = file.read(2) == _GZIP
     file.seek(0)
     stream = gzip.GzipFile(fileobj=file) if compressed else file
-    seen: set[str] = set()
+    names: set[str] = set()
     try:
         with tarfile.open(fileobj=_Bounded(stream, limit), mode="r|") as archive:
             for member in archive:
-                if len(seen) >= MOST_FILES:
+                if len(names) >= MOST_FILES:
                     raise Refused(f"the tar holds more than {MOST_FILES} entries")
-                name = _safe_name(member, seen)
+                name = _safe_name(member, names)
                 if member.isdir():
                     continue
                 data = archive.extractfile(member)
@@ -152,7 +152,7 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _safe_name(member: tarfile.TarInfo, seen: set[str]) -> str:
+def _safe_name(member: tarfile.TarInfo, names: set[str]) -> str:
     """Return the normalized name of a member.
 
     Raises:
@@ -169,18 +169,18 @@ def _safe_name(member: tarfile.TarInfo, seen: set[str]) -> str:
     if len(parts) > DEEPEST or not all(_PART.fullmatch(part) for part in parts):
         raise Refused("the tar holds a name that is too long, too deep or has unreadable characters")
     name = "/".join(parts)
-    if name in seen or (not name and not member.isdir()):
+    if name in names or (not name and not member.isdir()):
         raise Refused("the tar holds a name twice")
-    seen.add(name)
+    names.add(name)
     return name
 
 
 def _write(data: IO[bytes], into: Path, name: str, size: int) -> FileRecord:
-    place = into / PurePosixPath(name)
+    path = into / PurePosixPath(name)
     hashed = hashlib.sha256()
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = place.open("xb")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = path.open("xb")
     except (FileExistsError, NotADirectoryError):
         raise Refused("the tar holds a name both as a file and as a folder") from None
     with file, translating_errors():
@@ -189,7 +189,7 @@ def _write(data: IO[bytes], into: Path, name: str, size: int) -> FileRecord:
             file.write(chunk)
         file.flush()
         os.fchmod(file.fileno(), 0o400)
-    if place.stat().st_size != size:
+    if path.stat().st_size != size:
         raise Refused("the tar ends in the middle of a file")
     return FileRecord(name, hashed.hexdigest(), size)
 

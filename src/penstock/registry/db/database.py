@@ -95,14 +95,14 @@ def fault_of(error: exc.SQLAlchemyError) -> Fault | None:
         return NotReady(BUSY)
     original = error.orig if isinstance(error, exc.DBAPIError) else None
     if isinstance(original, sqlite3.DatabaseError):
-        known = _SQLITE_FAULTS.get(getattr(original, "sqlite_errorcode", 0) & _PRIMARY)
+        fault = _SQLITE_FAULTS.get(getattr(original, "sqlite_errorcode", 0) & _PRIMARY)
     elif original is not None:
-        known = _POSTGRES_FAULTS.get(getattr(original, "sqlstate", None) or "")
-        if known is None and isinstance(error, exc.OperationalError | exc.InterfaceError):
-            known = (NotReady, AWAY)
+        fault = _POSTGRES_FAULTS.get(getattr(original, "sqlstate", None) or "")
+        if fault is None and isinstance(error, exc.OperationalError | exc.InterfaceError):
+            fault = (NotReady, AWAY)
     else:
-        known = None
-    return None if known is None else known[0](known[1])
+        fault = None
+    return None if fault is None else fault[0](fault[1])
 
 
 @contextmanager

@@ -42,10 +42,10 @@ def read_models(connection: sa.Connection) -> list[ModelRecord]:
 
 
 def _by_model(connection: sa.Connection, table: sa.Table) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+    grouped: dict[str, list[Row]] = {}
     for row in connection.execute(sa.select(table)):
-        found.setdefault(row.model, []).append(row)
-    return found
+        grouped.setdefault(row.model, []).append(row)
+    return grouped
 
 
 def _model_in(row: Row, versions: Sequence[Row], aliases: Sequence[Row], routes: Sequence[Row]) -> ModelRecord:
@@ -64,7 +64,7 @@ def _problem(error: Exception) -> str:
     return f"its records have a form that this release does not know ({type(error).__name__}: {error})"
 
 
-def read_model(connection: sa.Connection, name: str, known: ModelRecord | None = None) -> ModelRecord:
+def read_model(connection: sa.Connection, name: str, record: ModelRecord | None = None) -> ModelRecord:
     """Return one model, or ``known`` itself if the model is still at its revision.
 
     Raises:
@@ -74,8 +74,8 @@ def read_model(connection: sa.Connection, name: str, known: ModelRecord | None =
     row = connection.execute(sa.select(schema.models).where(schema.models.c.name == name)).first()
     if row is None:
         raise unknown_model(name)
-    if known is not None and known.revision == row.revision:
-        return known
+    if record is not None and record.revision == row.revision:
+        return record
     try:
         return _model_in(row, *(_rows_of(connection, table, name) for table in _TABLES))
     except UNKNOWN_FORM as error:

@@ -85,7 +85,7 @@ def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[
         _refuse_other_windows(node, scope)
     if not hazard.applies(node, scope):
         return None
-    places = [place for place in hazard.inputs if _may_be_empty(node, place, hazard, scope)]
+    places = [index for index in hazard.inputs if _may_be_empty(node, index, hazard, scope)]
     if not places:
         return None
     if build.opset < _OPSET:
@@ -96,16 +96,16 @@ def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> list[
     result = onnx.NodeProto()
     result.CopyFrom(node)
     tests: list[onnx.NodeProto] = []
-    for place in places:
-        tests += _test_dimensions(node.input[place], hazard, build)
-        result.input[place] = tests[-1].name
+    for index in places:
+        tests += _test_dimensions(node.input[index], hazard, build)
+        result.input[index] = tests[-1].name
     return [*tests, result]
 
 
-def _may_be_empty(node: onnx.NodeProto, place: int, hazard: _Hazard, scope: GraphScope) -> bool:
-    if place >= len(node.input) or not node.input[place]:
+def _may_be_empty(node: onnx.NodeProto, index: int, hazard: _Hazard, scope: GraphScope) -> bool:
+    if index >= len(node.input) or not node.input[index]:
         return False
-    dims = scope.find(node.input[place]).dims
+    dims = scope.find(node.input[index]).dims
     if dims is None:
         return True
     return any(not dims[item] for item in (hazard.places or range(len(dims))) if item < len(dims))

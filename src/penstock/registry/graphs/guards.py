@@ -92,8 +92,8 @@ def _check_functions(model: onnx.ModelProto, rules: Mapping[str, GuardRule]) -> 
     Raises:
         Refused: one of them needs a guard.
     """
-    found = _Guards(inliner.inline_local_functions(model), rules)
-    if found.number > _Guards(model, rules).number:
+    guards = _Guards(inliner.inline_local_functions(model), rules)
+    if guards.number > _Guards(model, rules).number:
         raise Refused(
             "a function of the graph has an operator that can end the process that runs it for some inputs; inline the "
             "functions with onnx.inliner.inline_local_functions, so that admission can put a test before it"
@@ -119,12 +119,12 @@ class _Guards:
     ) -> dict[int, list[onnx.NodeProto]]:
         """Return the replacements of nodes by index; ``typed`` is the same graph with the types of its values."""
         scope = GraphScope(typed, outer)
-        found: dict[int, list[onnx.NodeProto]] = {}
-        for index, (node, known) in enumerate(zip(graph.node, typed.node, strict=True)):
-            instead = self._guard(node, scope) or self._guard_nested(node, known, scope)
+        replacements: dict[int, list[onnx.NodeProto]] = {}
+        for index, (node, typed_node) in enumerate(zip(graph.node, typed.node, strict=True)):
+            instead = self._guard(node, scope) or self._guard_nested(node, typed_node, scope)
             if instead is not None:
-                found[index] = instead
-        return found
+                replacements[index] = instead
+        return replacements
 
     def _guard(self, node: onnx.NodeProto, scope: GraphScope) -> list[onnx.NodeProto] | None:
         operator = (domain_of(node), node.op_type)
@@ -141,12 +141,12 @@ class _Guards:
         result = onnx.NodeProto()
         result.CopyFrom(node)
         is_changed = False
-        for inner, known in zip(inner_graphs(result), inner_graphs(typed), strict=True):
-            if found := self._replacements(inner, known, scope):
-                nodes = [item for index, before in enumerate(inner.node) for item in found.get(index, [before])]
-                kept = onnx.GraphProto(node=nodes)
+        for inner, typed_inner in zip(inner_graphs(result), inner_graphs(typed), strict=True):
+            if replacements := self._replacements(inner, typed_inner, scope):
+                nodes = [item for index, before in enumerate(inner.node) for item in replacements.get(index, [before])]
+                rebuilt = onnx.GraphProto(node=nodes)
                 del inner.node[:]
-                inner.MergeFrom(kept)
+                inner.MergeFrom(rebuilt)
                 is_changed = True
         return [result] if is_changed else None
 

@@ -42,11 +42,11 @@ def _decimals(name: str, build: NodeBuilder) -> onnx.NodeProto:
     return build.node("Cast", name, to=TensorProto.FLOAT)
 
 
-def _product(place: int, of_input: bool = False) -> ElementCount:
+def _product(index: int, of_input: bool = False) -> ElementCount:
     """Return a count by the product of a size's elements, with ``of_input`` times the elements of the first input."""
 
     def count(node: onnx.NodeProto, build: NodeBuilder) -> Nodes:
-        size = _decimals(node.input[place], build)
+        size = _decimals(node.input[index], build)
         nodes = [size, build.node("ReduceProd", size.name, keepdims=0)]
         if of_input:
             number = build.node("Size", node.input[0])
@@ -89,8 +89,8 @@ def _guard(node: onnx.NodeProto, scope: GraphScope, build: NodeBuilder) -> Nodes
     """Return an operator with a test of its result's size before it; None if a request does not affect the size, or the
     operator set has no test."""
     sized = _SIZED[node.op_type]
-    there = [place for place in sized.sizes if place < len(node.input) and node.input[place]]
-    if build.opset < _OPSET or not any(scope.find(node.input[place]).may_be_of_a_request() for place in there):
+    there = [index for index in sized.sizes if index < len(node.input) and node.input[index]]
+    if build.opset < _OPSET or not any(scope.find(node.input[index]).may_be_of_a_request() for index in there):
         return None
     kind = scope.find(node.input[there[0]]).type
     if kind not in _TYPES:

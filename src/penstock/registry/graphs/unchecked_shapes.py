@@ -28,10 +28,10 @@ def _reject(node: onnx.NodeProto, scope: GraphScope, _: NodeBuilder) -> None:
     if node.op_type == "Inverse":
         _refuse_other_than_squares(node, scope)
         return
-    for place in _OF_THE_MODEL[node.op_type]:
-        if place < len(node.input) and node.input[place] and scope.find(node.input[place]).is_brought():
+    for index in _OF_THE_MODEL[node.op_type]:
+        if index < len(node.input) and node.input[index] and scope.find(node.input[index]).is_brought():
             raise Refused(
-                f"{label_of(node)} does not check the shape of its input {place}, and ends the process for some; "
+                f"{label_of(node)} does not check the shape of its input {index}, and ends the process for some; "
                 "make that input a constant of the model"
             )
 

@@ -147,8 +147,8 @@ class ScopedValue:
             return None
         inputs = self.read_by(maker)
 
-        def given(place: int) -> Types | None:
-            return inputs[place].types(depth + 1) if place < len(inputs) else None
+        def given(index: int) -> Types | None:
+            return inputs[index].types(depth + 1) if index < len(inputs) else None
 
         return result_types(domain_of(maker), maker.op_type, list(maker.output).index(self.name), given)
 
@@ -173,13 +173,13 @@ class ScopedValue:
 
     def may_be_of_a_request(self) -> bool:
         """Return whether its elements may depend on elements of an input of the whole graph, not on its shape only."""
-        waiting, seen = [self], set()
+        waiting, visited = [self], set()
         while waiting:
             value = waiting.pop()
             key = id(value.home), value.name
-            if key in seen or value.name in value.home.constants:
+            if key in visited or value.name in value.home.constants:
                 continue
-            seen.add(key)
+            visited.add(key)
             maker = value.producer
             if maker is None or any(inner_graphs(maker)):
                 return True

@@ -35,13 +35,13 @@ def cut_zipmaps(model: onnx.ModelProto) -> tuple[GraphChanges, ZipMapLabels]:
         Refused: an output is a map and cannot become a tensor; the message says why.
     """
     graph = model.graph
-    found = {output.name: _zipmap_of(graph, output.name) for output in graph.output if _is_map_list(output)}
-    if not found:
+    zipmaps = {output.name: _zipmap_of(graph, output.name) for output in graph.output if _is_map_list(output)}
+    if not zipmaps:
         return GraphChanges(), {}
-    for output in found:
+    for output in zipmaps:
         _refuse_readers(graph, output)
-    labels = {output: _labels(output, graph.node[index]) for output, index in found.items()}
-    return _changes(model, found, labels), labels
+    labels = {output: _labels(output, graph.node[index]) for output, index in zipmaps.items()}
+    return _changes(model, zipmaps, labels), labels
 
 
 def _is_map_list(value: Any) -> bool:
@@ -90,18 +90,18 @@ def _labels(output: str, node: Any) -> list[str]:
     return labels
 
 
-def _changes(model: onnx.ModelProto, found: Mapping[str, int], labels: ZipMapLabels) -> GraphChanges:
+def _changes(model: onnx.ModelProto, zipmaps: Mapping[str, int], labels: ZipMapLabels) -> GraphChanges:
     graph = model.graph
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info if _has_rank(value)}
     nodes, outputs = {}, {}
     for index, output in enumerate(graph.output):
-        if output.name in found:
-            zipmap = graph.node[found[output.name]]
+        if output.name in zipmaps:
+            zipmap = graph.node[zipmaps[output.name]]
             dims = [None, len(labels[output.name])]
-            given = dims[1:] if ranks.get(zipmap.input[0]) == 1 else dims
-            outputs[index] = helper.make_tensor_value_info(output.name, TensorProto.FLOAT, given)
+            sizes = dims[1:] if ranks.get(zipmap.input[0]) == 1 else dims
+            outputs[index] = helper.make_tensor_value_info(output.name, TensorProto.FLOAT, sizes)
             identity = helper.make_node("Identity", zipmap.input, zipmap.output, name=zipmap.name)
-            nodes[found[output.name]] = [identity]
+            nodes[zipmaps[output.name]] = [identity]
     return GraphChanges(nodes, outputs, {CLASS_LABELS: json.dumps(labels)})
 
 

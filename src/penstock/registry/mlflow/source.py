@@ -60,13 +60,13 @@ class MlflowSource:
         """
         client = self._connected()
         with _translating_errors():
-            found = [
+            wanted = [
                 (model.name, dict(model.aliases or {}))
                 for model in _all(client.search_registered_models)
                 if not self._models or model.name in self._models
             ]
-            self._pass_over(frozenset(name for name, _ in found if not is_model_name(name)))
-            fit = [(name, aliases) for name, aliases in found if name not in self._unfit]
+            self._pass_over(frozenset(name for name, _ in wanted if not is_model_name(name)))
+            fit = [(name, aliases) for name, aliases in wanted if name not in self._unfit]
             return [version for name, aliases in fit for version in self._versions(client, name, aliases)]
 
     def _pass_over(self, unfit: frozenset[str]) -> None:

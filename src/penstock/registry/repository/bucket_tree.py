@@ -31,33 +31,33 @@ class BucketTree:
     def refresh(self) -> None:
         """See ``Tree``."""
         objects: dict[str, BlobObject] = {}
-        for found in self._bucket.objects():
+        for item in self._bucket.objects():
             if len(objects) >= MOST_OBJECTS:
                 raise InvalidInput(f"the model bucket holds more than {MOST_OBJECTS} objects below its prefix")
-            if _is_plain(found.key):
-                objects[found.key] = found
+            if _is_plain(item.key):
+                objects[item.key] = item
         self._objects, self._folders = objects, _folders(objects.values())
 
     def entries(self, folder: str) -> Sequence[TreeEntry]:
         """See ``Tree``."""
-        found = self._folders.get(folder, {})
-        return [found[name] for name in sorted(found)]
+        entries = self._folders.get(folder, {})
+        return [entries[name] for name in sorted(entries)]
 
     def read(self, path: str, what: str) -> str:
         """See ``Tree``."""
-        found = self._find_object(path, what)
-        key = (path, found.tag)
+        item = self._find_object(path, what)
+        key = (path, item.tag)
         text = self._texts.get(key)
         if text is None:
-            text = self._fetch(path, found, what)
-            self._texts.put(key, text, found.size)
+            text = self._fetch(path, item, what)
+            self._texts.put(key, text, item.size)
         return text
 
-    def _fetch(self, path: str, found: BlobObject, what: str) -> str:
-        if found.size > MAX_TEXT_BYTES:
+    def _fetch(self, path: str, item: BlobObject, what: str) -> str:
+        if item.size > MAX_TEXT_BYTES:
             raise InvalidInput(f"{what} is longer than {MAX_TEXT_BYTES} bytes")
         try:
-            return b"".join(self._bucket.read(path, found.size, found.tag)).decode("utf-8-sig")
+            return b"".join(self._bucket.read(path, item.size, item.tag)).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise InvalidInput(f"{what} is not UTF-8 text") from None
         except NotFound:
@@ -65,16 +65,16 @@ class BucketTree:
 
     def copy(self, path: str, target: Path, limit: int) -> None:
         """See ``Tree``."""
-        found = self._find_object(path, "the file")
-        if found.size > limit:
+        item = self._find_object(path, "the file")
+        if item.size > limit:
             raise TooLarge(f"the model's files are longer than admission allows ({limit} bytes left)")
         with translating_errors(), target.open("xb") as file:
             try:
-                for piece in self._bucket.read(path, found.size, found.tag):
+                for piece in self._bucket.read(path, item.size, item.tag):
                     file.write(piece)
             except NotFound:
                 raise NotReady("a file was deleted while it was fetched; try again later") from None
-            if file.tell() != found.size:
+            if file.tell() != item.size:
                 raise NotReady("a file was not fetched completely; try again later")
             os.fchmod(file.fileno(), 0o400)
 
@@ -93,11 +93,9 @@ def _is_plain(key: str) -> bool:
 def _folders(objects: Iterable[BlobObject]) -> dict[str, dict[str, TreeEntry]]:
     """Return the entries of each folder; an object with the name of a folder only stands for the folder."""
     folders: dict[str, dict[str, TreeEntry]] = {}
-    for found in objects:
-        folder, _, name = found.key.rpartition("/")
-        folders.setdefault(folder, {}).setdefault(
-            name, TreeEntry(name, is_folder=False, tag=f"{found.size}-{found.tag}")
-        )
+    for item in objects:
+        folder, _, name = item.key.rpartition("/")
+        folders.setdefault(folder, {}).setdefault(name, TreeEntry(name, is_folder=False, tag=f"{item.size}-{item.tag}"))
         while folder:
             folder, _, name = folder.rpartition("/")
             folders.setdefault(folder, {})[name] = TreeEntry(name, is_folder=True)

@@ -149,33 +149,33 @@ class RepositoryCopies:
 
     def find(self, content: str) -> Path | None:
         """Return the folder of a content and renew its time to live, None if there is none."""
-        place = self._folder / content
+        path = self._folder / content
         try:
-            os.utime(place)
+            os.utime(path)
         except OSError:
             return None
-        return place
+        return path
 
     def sweep(self, offered: Collection[str]) -> None:
         """Delete copies that have not been offered for ``KEPT_S``."""
         with suppress(OSError):
-            for place in self._folder.iterdir():
-                if self._is_over(place, offered):
-                    shutil.rmtree(place, ignore_errors=True)
+            for path in self._folder.iterdir():
+                if self._is_over(path, offered):
+                    shutil.rmtree(path, ignore_errors=True)
 
-    def _is_over(self, place: Path, offered: Collection[str]) -> bool:
-        kept = place.name in offered or is_scratch(place.name) or not place.is_dir()
-        return not kept and self._age(place) > KEPT_S
+    def _is_over(self, path: Path, offered: Collection[str]) -> bool:
+        is_needed = path.name in offered or is_scratch(path.name) or not path.is_dir()
+        return not is_needed and self._age(path) > KEPT_S
 
     def _forget_others(self) -> None:
         """Delete the copies of repositories that are no longer served."""
-        for place in self._all.iterdir():
-            if place != self._folder and self._age(place) > FORGOTTEN_S and (handle := _lock_folder(place)) is not None:
-                shutil.rmtree(place, ignore_errors=True)
+        for path in self._all.iterdir():
+            if path != self._folder and self._age(path) > FORGOTTEN_S and (handle := _lock_folder(path)) is not None:
+                shutil.rmtree(path, ignore_errors=True)
                 os.close(handle)
 
-    def _age(self, place: Path) -> float:
-        return self._clock() - place.stat().st_mtime
+    def _age(self, path: Path) -> float:
+        return self._clock() - path.stat().st_mtime
 
 
 def _lock_folder(folder: Path) -> int | None:
@@ -223,24 +223,24 @@ class _CopyingPreparer:
     def finish(self) -> PreparedVersion:
         """See ``VersionPreparer``."""
         with translating_errors():
-            found = sorted(path for path in self._scratch.rglob("*") if path.is_file())
-        files = tuple((str(path.relative_to(self._scratch)), _hex(path)) for path in found)
+            paths = sorted(path for path in self._scratch.rglob("*") if path.is_file())
+        files = tuple((str(path.relative_to(self._scratch)), _hex(path)) for path in paths)
         content = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]
         graph = str(self._graph.relative_to(self._scratch))
         return PreparedVersion(self._scratch, graph, MODEL, files, self._digest, content)
 
     def keep(self, piece: PreparedVersion) -> PreparedVersion:
         """See ``VersionPreparer``."""
-        place = self._scratch.with_name(piece.content)
-        kept = replace(piece, root=place)
+        path = self._scratch.with_name(piece.content)
+        copied = replace(piece, root=path)
         with translating_errors(), self._keeping:
-            if not move_folder(self._scratch, place):  # there is a copy with the same bytes, perhaps of another version
-                if is_intact(kept):
-                    os.utime(place)
-                    return kept
-                shutil.rmtree(place)
-                move_folder(self._scratch, place)
-        return kept
+            if not move_folder(self._scratch, path):  # there is a copy with the same bytes, perhaps of another version
+                if is_intact(copied):
+                    os.utime(path)
+                    return copied
+                shutil.rmtree(path)
+                move_folder(self._scratch, path)
+        return copied
 
     def close(self) -> None:
         """See ``VersionPreparer``."""

@@ -58,14 +58,14 @@ def models_in(tree: FileTree) -> list[FoundModel]:
         NotReady: it cannot be reached.
     """
     tree.refresh()
-    found: dict[str, FoundModel] = {}
+    models: dict[str, FoundModel] = {}
     for model in _each(tree):
         twice = FaultReason(f"the model exists twice, as a file and as a folder; {_LAYOUTS}")
-        is_duplicate = model.name in found
-        found[model.name] = FoundModel(model.name, model.folder, problem=twice) if is_duplicate else model
-    if all(model.problem == _NO_VERSION and not model.config for model in found.values()):
+        is_duplicate = model.name in models
+        models[model.name] = FoundModel(model.name, model.folder, problem=twice) if is_duplicate else model
+    if all(model.problem == _NO_VERSION and not model.config for model in models.values()):
         raise InvalidInput(f"the model folder holds no model; {_LAYOUTS}")
-    return [found[name] for name in sorted(found)]
+    return [models[name] for name in sorted(models)]
 
 
 def one_model(tree: FileTree, name: str, file: str = "") -> FoundModel:
@@ -106,8 +106,8 @@ def _each(tree: FileTree) -> Iterator[FoundModel]:
 def _misnamed_model(tree: FileTree, name: str, entry: TreeEntry) -> FoundModel:
     """Return the problem of an entry without a valid model name; a folder without a graph is no model anyway."""
     holds_graph = not entry.is_folder or _from_folder(tree, name, entry.name).problem != _NO_VERSION
-    shown = legible(name.encode("utf-8", "replace").decode())
-    return FoundModel(shown, entry.name, problem=_NO_NAME if holds_graph else _NO_VERSION)
+    text = legible(name.encode("utf-8", "replace").decode())
+    return FoundModel(text, entry.name, problem=_NO_NAME if holds_graph else _NO_VERSION)
 
 
 def _from_file(name: str, entry: TreeEntry) -> FoundModel:
@@ -140,11 +140,11 @@ def _with_versions(
     for entry in folders:
         broken.pop(entry.name, None)
         problem = entry.problem or _refuse_lookalike(entry.name, folders)
-        found = problem or _graph(tree, below(model.folder, entry.name), filename)
-        if isinstance(found, FaultReason):
-            broken[entry.name] = found
+        graph = problem or _graph(tree, below(model.folder, entry.name), filename)
+        if isinstance(graph, FaultReason):
+            broken[entry.name] = graph
         else:
-            versions[entry.name] = found
+            versions[entry.name] = graph
     misnamed = _misnamed_versions(tree, model.folder, entries, (_WARMUP_FOLDER, "" if folders else _HUB_FOLDER))
     if folders:
         notes = _stray(entries)
@@ -156,11 +156,11 @@ def _without_versions(tree: FileTree, model: FoundModel, entries: Sequence[TreeE
     """Complete a model without version folders: its graph is in its folder, or in Hugging Face's folder ``onnx``."""
     hub = any(entry.name == _HUB_FOLDER and entry.is_folder for entry in entries)
     places = [model.folder, *([below(model.folder, _HUB_FOLDER)] if hub else [])]
-    tried = [_graph(tree, place, filename) for place in places]
+    tried = [_graph(tree, path, filename) for path in places]
     broken = {version: why for version, why in model.broken.items() if version != ONLY_VERSION}
-    for found in tried:
-        if not isinstance(found, FaultReason):
-            return replace(model, versions={ONLY_VERSION: found}, broken=broken)
+    for graph in tried:
+        if not isinstance(graph, FaultReason):
+            return replace(model, versions={ONLY_VERSION: graph}, broken=broken)
     reasons = [why for why in tried if isinstance(why, FaultReason) and why is not _MISSING]
     problem = reasons[0] if reasons else next(iter(model.broken.values()), _NO_VERSION)
     return replace(model, problem=problem)
@@ -200,10 +200,12 @@ def _refuse_lookalike(version: str, folders: Sequence[TreeEntry]) -> FaultReason
 
 
 def _misnamed_versions(
-    tree: FileTree, folder: str, entries: Sequence[TreeEntry], known: Sequence[str]
+    tree: FileTree, folder: str, entries: Sequence[TreeEntry], versions: Sequence[str]
 ) -> dict[str, FaultReason]:
     """Return the folders that hold a graph and have no valid version name, except ``known`` ones."""
-    others = [entry for entry in entries if entry.is_folder and not is_version(entry.name) and entry.name not in known]
+    others = [
+        entry for entry in entries if entry.is_folder and not is_version(entry.name) and entry.name not in versions
+    ]
     rule = "a version begins with a digit, as in 1 or 1.4.0, then letters, digits and ._+-; rename the folder"
     return {
         legible(entry.name): FaultReason(rule)

@@ -59,8 +59,8 @@ class LocalTree:
     def entries(self, folder: str) -> Sequence[TreeEntry]:
         """See ``Tree``."""
         try:
-            with os.scandir(self.root / folder) as found:
-                names = sorted(entry.name for entry in found if not entry.name.startswith("."))
+            with os.scandir(self.root / folder) as entries:
+                names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
         except OSError as error:
             self._check(error)
             return []

@@ -60,15 +60,15 @@ class FileTree(Protocol):
 def find(tree: FileTree, path: str) -> TreeEntry | None:
     """Return the entry at a path, None without one; no part of a path may lead up."""
     folder = ""
-    found: TreeEntry | None = None
+    entry: TreeEntry | None = None
     for part in PurePosixPath(path).parts:
-        if found is not None and not found.is_folder:
+        if entry is not None and not entry.is_folder:
             return None
-        found = next((entry for entry in tree.entries(folder) if entry.name == part), None)
-        if found is None:
+        entry = next((item for item in tree.entries(folder) if item.name == part), None)
+        if entry is None:
             return None
         folder = below(folder, part)
-    return found
+    return entry
 
 
 def below(folder: str, name: str) -> str:

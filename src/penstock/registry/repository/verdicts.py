@@ -48,8 +48,8 @@ class VerdictCache:
 
     def report_on(self, content: str) -> AdmissionReport | None:
         """Return the report on these bytes with this configuration, None without one."""
-        found = self.of(content)
-        return None if found is None else found.report
+        verdict = self.of(content)
+        return None if verdict is None else verdict.report
 
     def keep(self, tag: str, verdict: CopyVerdict) -> None:
         """Save a verdict; if it cannot be written, remember it in this process only."""
@@ -65,8 +65,8 @@ class VerdictCache:
 
     def forget(self, tag: str) -> None:
         """Delete the verdict on files in this state, and that on their bytes, so that they are examined again."""
-        found = self.of(tag)
-        for name in (tag, *([] if found is None else [found.content])):
+        verdict = self.of(tag)
+        for name in (tag, *([] if verdict is None else [verdict.content])):
             self._known.pop(name, None)
             with suppress(OSError):
                 self._file(name).unlink()
@@ -89,5 +89,5 @@ def _verdict_out(verdict: CopyVerdict) -> dict[str, Any]:
 def _verdict_in(values: Mapping[str, Any]) -> CopyVerdict:
     piece = values["piece"]
     files: Files = tuple((path, digest) for path, digest in piece["files"])
-    kept = PreparedVersion(**{**piece, "root": Path(piece["root"]), "files": files})
-    return CopyVerdict(AdmissionReport(**values["report"]), kept, values["content"])
+    version = PreparedVersion(**{**piece, "root": Path(piece["root"]), "files": files})
+    return CopyVerdict(AdmissionReport(**values["report"]), version, values["content"])

@@ -127,10 +127,10 @@ class AliasStore:
 
 
 def _refuse_retired(model: ModelRecord, version: str) -> None:
-    known = model.versions.get(version)
-    if known is None:
+    record = model.versions.get(version)
+    if record is None:
         raise NotFound(f"model '{model.name}' has no version '{version}'")
-    if known.state is VersionState.RETIRED:
+    if record.state is VersionState.RETIRED:
         raise Refused(f"version '{version}' of model '{model.name}' was retired")
 
 

@@ -57,15 +57,15 @@ class ArchivedAudit:
     def _find(self, name: str) -> AuditArchive:
         """Return an archive by the numbers in its name."""
         numbers = name.split("-")
-        found = None
+        row = None
         if len(numbers) == 2 and all(text.isascii() and text.isdecimal() and len(text) < 19 for text in numbers):
             table, (first, last) = schema.audit_archives, map(int, numbers)
             with self._database.reading() as connection:
                 query = sa.select(table).where(table.c.first == first, table.c.last == last)
-                found = connection.execute(query).one_or_none()
-        if found is None:
+                row = connection.execute(query).one_or_none()
+        if row is None:
             raise NotFound(f"the audit has no archive '{name[:60]}'; list them with: penstock audit --archives")
-        return _archive(found)
+        return _archive(row)
 
 
 def _archive(row: Any) -> AuditArchive:

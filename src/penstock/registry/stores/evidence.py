@@ -140,9 +140,9 @@ class EvidenceStore:
         table = schema.counts
         silent = (table.c.gateway != ENDED, table.c.at < self.now() - RETIRED_S)
         with self._leader.recording() as connection:
-            found = connection.execute(sa.select(table).where(*silent).with_for_update()).all()
+            ended = connection.execute(sa.select(table).where(*silent).with_for_update()).all()
             by_key: dict[VersionKey, list[PublishedCounts]] = {}
-            for row in found:
+            for row in ended:
                 by_key.setdefault((row.model, row.version), []).append(_published_counts(row))
             for key, rows in sorted(by_key.items()):
                 self._merge(connection, key, rows, merge)
@@ -166,8 +166,8 @@ class EvidenceStore:
         table = schema.labelled
         with self._database.writing() as connection:  # one at a time, so that whoever reads by number misses none
             ids = [batch.id for batch in batches]
-            known = set(connection.execute(sa.select(table.c.id).where(table.c.id.in_(ids))).scalars())
-            rows = [_values(batch, _LABELLED) for batch in batches if batch.id not in known]
+            stored = set(connection.execute(sa.select(table.c.id).where(table.c.id.in_(ids))).scalars())
+            rows = [_values(batch, _LABELLED) for batch in batches if batch.id not in stored]
             if rows:
                 connection.execute(table.insert(), rows)
 
@@ -189,8 +189,8 @@ class EvidenceStore:
     def last_label(self) -> int:
         """Return the number of the last batch, 0 before the first."""
         with self._database.reading() as connection:
-            found: int | None = connection.execute(sa.select(sa.func.max(schema.labelled.c.seq))).scalar()
-        return found or 0
+            last: int | None = connection.execute(sa.select(sa.func.max(schema.labelled.c.seq))).scalar()
+        return last or 0
 
     def trim_labels(self, most: int) -> None:
         """Delete the oldest batches of versions that have more labelled rows than ``most`` in newer ones."""
@@ -257,8 +257,8 @@ class EvidenceStore:
                 for row in connection.execute(sa.select(counts.c.model, counts.c.version).where(counts.c.gateway != ""))
             }
             for table in (counts, schema.verdicts, schema.labelled):
-                known = connection.execute(sa.select(table.c.model, table.c.version).distinct())
-                for model, version in {(row.model, row.version) for row in known} - living - versions:
+                stored = connection.execute(sa.select(table.c.model, table.c.version).distinct())
+                for model, version in {(row.model, row.version) for row in stored} - living - versions:
                     connection.execute(table.delete().where(table.c.model == model, table.c.version == version))
 
 

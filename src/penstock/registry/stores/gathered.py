@@ -57,14 +57,14 @@ class GatheredStore:
         columns = [table.c[name] for name in ("model", "version", "gateway", "number", "answered", "at")]
         learned = sa.exists().where(references.c.model == table.c.model, references.c.version == table.c.version)
         with self._database.reading() as connection:
-            found = connection.execute(sa.select(*columns, learned.label("has_reference"))).all()
-            if not found:
+            submitted = connection.execute(sa.select(*columns, learned.label("has_reference"))).all()
+            if not submitted:
                 return {}
             silent = (database_now(connection) - gateways.c.seen).label("silent_s")
-            seen = connection.execute(sa.select(gateways.c.id, gateways.c.serves, silent)).all()
-        keys = {(row.model, row.version) for row in found}
-        rows = {key: [row for row in found if (row.model, row.version) == key] for key in keys}
-        return {key: self._gathering(rows[key], _serving(key, seen)) for key in sorted(keys)}
+            heartbeats = connection.execute(sa.select(gateways.c.id, gateways.c.serves, silent)).all()
+        keys = {(row.model, row.version) for row in submitted}
+        rows = {key: [row for row in submitted if (row.model, row.version) == key] for key in keys}
+        return {key: self._gathering(rows[key], _serving(key, heartbeats)) for key in sorted(keys)}
 
     def _gathering(self, rows: Sequence[Any], serving: Mapping[str, float]) -> GatheringState:
         contributions = {row.gateway: Contribution(row.number, row.answered) for row in rows}
@@ -76,10 +76,10 @@ class GatheredStore:
         """Return the packed rows of a gateway of a version, None without any."""
         table = schema.gathered
         with self._database.reading() as connection:
-            found: bytes | None = connection.execute(
+            rows: bytes | None = connection.execute(
                 sa.select(table.c.rows).where(*_where(table, key, gateway))
             ).scalar()
-        return found
+        return rows
 
     def discard(self, key: VersionKey) -> None:
         """Delete the gathered rows of a version; raises ``NotLeading`` unless this gateway leads."""
@@ -97,5 +97,5 @@ def _where(table: sa.Table, key: VersionKey, gateway: str | None = None) -> list
     return of_version if gateway is None else [*of_version, table.c.gateway == gateway]
 
 
-def _serving(key: VersionKey, seen: Sequence[Any]) -> dict[str, float]:
-    return {row.id: float(row.silent_s) for row in seen if key[1] in row.serves.get(key[0], ())}
+def _serving(key: VersionKey, heartbeats: Sequence[Any]) -> dict[str, float]:
+    return {row.id: float(row.silent_s) for row in heartbeats if key[1] in row.serves.get(key[0], ())}

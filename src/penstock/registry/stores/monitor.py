@@ -57,8 +57,8 @@ class MonitorStore:
         table = schema.references
         query = sa.select(table.c.document).where(table.c.model == model, table.c.version == version)
         with self._database.reading() as connection:
-            found: Document | None = connection.execute(query).scalar()
-        return found
+            document: Document | None = connection.execute(query).scalar()
+        return document
 
     def set_reference(self, record: ReferenceRecord, document: Document, by: Author) -> int:
         """Set the reference of a version, and return the model's revision; a live one never replaces another."""

@@ -225,7 +225,7 @@ class Outbox:
 
     def _end_request(self, connection: sa.Connection, delivery: Delivery) -> None:
         event = str(delivery.event["id"])
-        self._change_rule_state(connection, delivery.model, lambda kept: without_request(kept, event))
+        self._change_rule_state(connection, delivery.model, lambda state: without_request(state, event))
 
     @staticmethod
     def _change_rule_state(
@@ -265,7 +265,7 @@ class Outbox:
             number = connection.execute(table.update().where(table.c.model == model, waits).values(**values)).rowcount
             if not number:
                 raise NotFound(f"model '{model}' has no dead or waiting deliveries")
-            self._change_rule_state(connection, model, lambda kept: with_request(kept, events))
+            self._change_rule_state(connection, model, lambda state: with_request(state, events))
             self._journal.record_change(connection, model, "outbox.replay", "outbox", by, None, {"deliveries": number})
         return number
 

@@ -123,21 +123,21 @@ class RetentionStore:
             versions.c["standing"] == VersionState.ADMITTED.value,
         )
         due = (table.c.used_at < before, ~admitted)
-        found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
-        for model, version, digest in found:
+        rows = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
+        for model, version, digest in rows:
             with self._leader.writing() as connection:
                 item = (table.c.model == model, table.c.version == version)
                 if connection.execute(table.delete().where(*item, *due)).rowcount:
                     subject, was = f"versions/{version}/reference", {"digest": digest}
                     self._journal.record_change(connection, model, "reference.forget", subject, BY, was, None)
-        return len(found)
+        return len(rows)
 
     def retired_versions(self, before: float) -> int:
         """Delete records of versions that were retired before a time; their contents were deleted long before."""
         table = schema.versions
         due = (table.c["standing"] == VersionState.RETIRED.value, table.c.retired_at < before)
-        found = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
-        for model, version, digest in found:
+        rows = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
+        for model, version, digest in rows:
             with self._leader.writing() as connection:
                 item = (table.c.model == model, table.c.version == version)
                 if connection.execute(table.delete().where(*item, *due)).rowcount:
@@ -145,15 +145,15 @@ class RetentionStore:
                     self._journal.record_change(
                         connection, model, "version.forget", f"versions/{version}", BY, was, None
                     )
-        return len(found)
+        return len(rows)
 
     def _delete(self, key: sa.Column[Any], *due: sa.ColumnElement[bool]) -> int:
         """Delete the rows of the first ``BATCH`` keys that are due."""
-        found = [row[0] for row in self._read(sa.select(key).where(*due).distinct().order_by(key).limit(BATCH))]
-        if not found:
+        keys = [row[0] for row in self._read(sa.select(key).where(*due).distinct().order_by(key).limit(BATCH))]
+        if not keys:
             return 0
         with self._leader.writing() as connection:
-            return connection.execute(key.table.delete().where(key.in_(found), *due)).rowcount
+            return connection.execute(key.table.delete().where(key.in_(keys), *due)).rowcount
 
     def _read(self, query: sa.Select[Any]) -> list[Any]:
         with self._database.reading() as connection:

@@ -69,9 +69,9 @@ class RowRequestStore:
         with self._database.reading() as connection:
             now = database_now(connection)
             left_s = connection.execute(sa.select(requests.c.deadline - now).where(requests.c.id == request)).scalar()
-            seen = connection.execute(sa.select(gateways.c.id, (now - gateways.c.seen).label("silent_s"))).all()
+            heartbeats = connection.execute(sa.select(gateways.c.id, (now - gateways.c.seen).label("silent_s"))).all()
             answers = _answers(connection, request)
-        silent_s = {row.id: max(0.0, float(row.silent_s)) for row in seen}
+        silent_s = {row.id: max(0.0, float(row.silent_s)) for row in heartbeats}
         return RowRequestState(
             answers, RequestProgress({answer.gateway for answer in answers}, silent_s, float(left_s or 0.0))
         )

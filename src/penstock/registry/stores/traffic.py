@@ -261,8 +261,8 @@ class TrafficStore:
         """Point ``champion`` at the version that answers, unless a route decides or the alias exists: without it the
         next pushed version would answer at once."""
         record = read_model_or_new(connection, model)
-        found = record.versions.get(version)  # versions of a folder are not in the registry
-        retired = found is not None and found.state is VersionState.RETIRED
+        stored = record.versions.get(version)  # versions of a folder are not in the registry
+        retired = stored is not None and stored.state is VersionState.RETIRED
         if record.route is None and CHAMPION not in record.aliases and not retired:
             self._journal.move_alias(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by)
 
@@ -345,8 +345,8 @@ def _at(record: ModelRecord, revision: int | None) -> ModelRecord:
 def _refuse_retired(record: ModelRecord, route: RouteSpec | None) -> None:
     """Refuse a route to versions that were retired since the caller last read the registry; raises ``Refused``."""
     for version in () if route is None else sorted({*route.receivers(), route.stable}):
-        known = record.versions.get(version)
-        if known is not None and known.state is VersionState.RETIRED:
+        stored = record.versions.get(version)
+        if stored is not None and stored.state is VersionState.RETIRED:
             raise Refused(f"version '{version}' of model '{record.name}' was retired; choose another one")
 
 

@@ -130,10 +130,10 @@ class VersionStore:
         with self._database.writing() as connection:
             record = read_model(connection, model)
             compare_revision(record, if_revision)
-            known = record.versions.get(version)
-            if known is None:
+            stored = record.versions.get(version)
+            if stored is None:
                 raise NotFound(f"model '{model}' has no version '{version}'")
-            if known.state is VersionState.RETIRED:
+            if stored.state is VersionState.RETIRED:
                 return record.revision
             _refuse_needed(record, version)
             if not force and (needs := needed_by_trials(connection, model).get(version)):
@@ -144,7 +144,7 @@ class VersionStore:
                 .where(table.c.model == model, table.c.version == version)
                 .values({"standing": VersionState.RETIRED.value, "retired_at": self._clock()})
             )
-            before, after = {"standing": known.state.value}, {"standing": VersionState.RETIRED.value}
+            before, after = {"standing": stored.state.value}, {"standing": VersionState.RETIRED.value}
             return self._journal.record_change(
                 connection, model, "version.retire", f"versions/{version}", by, before, after
             )

@@ -38,9 +38,9 @@ class BaselineRows:
 
     __slots__ = ("answered", "bins", "classes", "client", "given")
 
-    def __init__(self, client: int, given: RowValues, answered: RowValues, bins: Any, classes: int) -> None:
+    def __init__(self, client: int, inputs: RowValues, answered: RowValues, bins: Any, classes: int) -> None:
         self.client = client
-        self.given = given
+        self.given = inputs
         self.answered = answered
         self.bins = bins
         self.classes = classes
@@ -112,8 +112,8 @@ class BaselineCollector:
             return
         self._done = True
         samples, self._samples = self._samples, []
-        given, answered = [sample.given for sample in samples], [sample.answered for sample in samples]
-        self._learned(given, answered, _confidence(samples), self._seen)
+        inputs, answered = [sample.given for sample in samples], [sample.answered for sample in samples]
+        self._learned(inputs, answered, _confidence(samples), self._seen)
 
     def wake(self) -> None:
         """Look once the time is over; a timer may come a little too soon."""
@@ -142,19 +142,19 @@ class BaselineCollector:
             return
         if len(places) < sum(sizes):
             inputs, outputs = _rows_at(inputs, places), _rows_at(outputs, places)
-        given, answered = self._inputs(inputs), self._outputs(outputs)
-        if given is None or answered is None or len(given) != len(places) or len(answered) != len(places):
+        input_values, answered = self._inputs(inputs), self._outputs(outputs)
+        if input_values is None or answered is None or len(input_values) != len(places) or len(answered) != len(places):
             return
         if self._began < 0:
             self._began = self._clock()
             self._schedule_publication()
         bins, classes = self._confidence_bins(outputs)
         for candidate in candidates:
-            self._add(candidate, given, answered, bins, classes)
+            self._add(candidate, input_values, answered, bins, classes)
 
     def _candidates(self, calls: Sequence[InferCall], sizes: Sequence[int]) -> tuple[list[SampledRequest], list[int]]:
         """The calls that may be gathered, and the places of the rows that they may give."""
-        found: list[SampledRequest] = []
+        candidates: list[SampledRequest] = []
         places: list[int] = []
         first = 0
         for call, size in zip(calls, sizes, strict=True):
@@ -166,10 +166,10 @@ class BaselineCollector:
             is_drawn = free < min(size, self._of_request) and self._is_drawn()
             if size and (free > 0 or is_drawn):
                 start = len(places)
-                places += [first + place for place in _spread(size, self._of_request)]
-                found.append(SampledRequest(client, is_drawn, start, len(places)))
+                places += [first + index for index in _spread(size, self._of_request)]
+                candidates.append(SampledRequest(client, is_drawn, start, len(places)))
             first += size
-        return found, places
+        return candidates, places
 
     def _free_rows(self, client: int) -> int:
         """Rows that a client may still give."""
@@ -184,7 +184,7 @@ class BaselineCollector:
         rows."""
         index = random.randrange(len(self._samples))
         if self._clients[client] + rows > self._of_client and self._samples[index].client != client:
-            own = [place for place, sample in enumerate(self._samples) if sample.client == client]
+            own = [index for index, sample in enumerate(self._samples) if sample.client == client]
             if not own:
                 return
             index = random.choice(own)
@@ -194,7 +194,7 @@ class BaselineCollector:
         self._clients[left.client] -= len(left.given)
 
     def _add(
-        self, sampled_request: SampledRequest, given: RowValues, answered: RowValues, bins: Any, classes: int
+        self, sampled_request: SampledRequest, inputs: RowValues, answered: RowValues, bins: Any, classes: int
     ) -> None:
         """Keep a request, as far as there is still space."""
         if sampled_request.is_drawn:
@@ -205,7 +205,7 @@ class BaselineCollector:
         part = slice(sampled_request.start, sampled_request.start + rows)
         own = None if bins is None else bins[part]
         self._samples.append(
-            BaselineRows(sampled_request.client, _part(given, part), _part(answered, part), own, classes)
+            BaselineRows(sampled_request.client, _part(inputs, part), _part(answered, part), own, classes)
         )
         self._rows += rows
         self._clients[sampled_request.client] += rows
@@ -225,9 +225,9 @@ class BaselineCollector:
 
 
 def _wake(collector: "weakref.ref[BaselineCollector]") -> None:
-    found = collector()
-    if found is not None:
-        found.wake()
+    living = collector()
+    if living is not None:
+        living.wake()
 
 
 def _all_have(rows: int, tensors: Sequence[Tensor]) -> bool:

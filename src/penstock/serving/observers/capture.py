@@ -20,8 +20,10 @@ class Capture:
         """Write a random share of these calls."""
         chosen = [call for call in calls if random() < self._share]
         if chosen:
-            seen = [AnsweredRequest(item.id, ROUTE_NAMES[item.route], item.tensors, item.outputs) for item in chosen]
-            self._writer.write(seen, self._tally)
+            requests = [
+                AnsweredRequest(item.id, ROUTE_NAMES[item.route], item.tensors, item.outputs) for item in chosen
+            ]
+            self._writer.write(requests, self._tally)
 
     def close(self) -> None:
         """Close the writer; call ``take`` no more."""

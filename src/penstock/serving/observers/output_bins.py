@@ -45,14 +45,14 @@ class OutputBinCounter:
         answered, self._outputs = self._outputs, []
         batching = self._info.signature.batching
         most = MAX_CELLS // len(answered)
-        found: dict[int, list[np.ndarray]] = {}
+        counted: dict[int, list[np.ndarray]] = {}
         for tensors in answered:
             for tensor in tensors:
                 index = self._names.get(tensor.name)
                 if index is not None:
                     rows = some_rows(tensor.data, batching, most)
-                    found.setdefault(index, []).append(bins_of(rows, batching))
-        for index, bins in found.items():
+                    counted.setdefault(index, []).append(bins_of(rows, batching))
+        for index, bins in counted.items():
             self._info.block.count_outputs(index, np.concatenate(bins))
 
 

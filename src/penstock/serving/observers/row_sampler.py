@@ -104,9 +104,9 @@ class RowSampler:
             asyncio.get_running_loop().call_later(self._pause, self._begin)
         self._offered += 1
         self._rows += call.rows
-        place = len(self._calls) if self._offered <= MAX_CALLS else int(random() * self._offered)
-        if place < MAX_CALLS:
-            self._keep(place, call)
+        index = len(self._calls) if self._offered <= MAX_CALLS else int(random() * self._offered)
+        if index < MAX_CALLS:
+            self._keep(index, call)
 
     def flush(self) -> None:
         """Count and keep at once what waits."""
@@ -128,17 +128,17 @@ class RowSampler:
             if end is not None:
                 end.close()
 
-    def _keep(self, place: int, call: InferCall) -> None:
+    def _keep(self, index: int, call: InferCall) -> None:
         """Hold a call in a place of the batch, instead of the one that has it."""
         size = call.input_bytes + call.output_bytes
         if not self._memory.take_spare(size):
             return
-        if place >= len(self._calls):
+        if index >= len(self._calls):
             self._calls.append(call)
             self._sizes.append(size)
             return
-        self._memory.give_back(self._sizes[place])
-        self._calls[place], self._sizes[place] = call, size
+        self._memory.give_back(self._sizes[index])
+        self._calls[index], self._sizes[index] = call, size
 
     def _begin(self) -> None:
         if self._offered > MAX_CALLS:
@@ -190,10 +190,10 @@ class RowSampler:
         if len(calls) == 1 and sizes[0] > MOST_ROWS and self._batching:
             sizes = [MOST_ROWS]
             outputs = [Tensor(output.name, output.datatype, output.data[:MOST_ROWS]) for output in outputs]
-        found = answers_of(outputs, self._batching)
-        if found is not None and len(found.values) == sum(sizes):
+        answers = answers_of(outputs, self._batching)
+        if answers is not None and len(answers.values) == sum(sizes):
             by_split = [call.series < SPLIT_SERIES and call.judged for call in calls]
-            self._answers.add([call.id for call in calls], sizes, found, by_split)
+            self._answers.add([call.id for call in calls], sizes, answers, by_split)
 
     def _group_alike(
         self, calls: Sequence[InferCall]
@@ -209,13 +209,13 @@ class RowSampler:
 
 def _calls_within_time(calls: list[InferCall]) -> list[InferCall]:
     """As many calls as can be counted without holding the loop up, and always the first."""
-    kept, cells = calls[:1], sum([tensor.data.size for call in calls[:1] for tensor in call.tensors])
+    calls_kept, cells = calls[:1], sum([tensor.data.size for call in calls[:1] for tensor in call.tensors])
     for call in calls[1:]:
         size = sum([tensor.data.size for tensor in call.tensors])
         if cells + size <= MAX_CELLS:
-            kept.append(call)
+            calls_kept.append(call)
             cells += size
-    return kept
+    return calls_kept
 
 
 def _row_cells(call: InferCall) -> int:
@@ -233,8 +233,8 @@ def _some_rows(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[Seq
     if step < 2 or rows < 2 or any(tensor.data.shape[:1] != (rows,) for tensor in (*inputs, *outputs)):
         return inputs, outputs, 0
     first = int(random() * min(step, rows))
-    kept = -(-(rows - first) // step)
-    return _rows_from(inputs, first, step), _rows_from(outputs, first, step), rows - kept
+    rows_kept = -(-(rows - first) // step)
+    return _rows_from(inputs, first, step), _rows_from(outputs, first, step), rows - rows_kept
 
 
 def _rows_from(tensors: Sequence[Tensor], first: int, step: int) -> list[Tensor]:

@@ -10,10 +10,10 @@ class UnitVote:
 
     __slots__ = ("_place", "_tag", "_votes")
 
-    def __init__(self, votes: UnitVotes, tag: int, place: int) -> None:
+    def __init__(self, votes: UnitVotes, tag: int, index: int) -> None:
         self._votes = votes
         self._tag = tag
-        self._place = place
+        self._place = index
 
     def offer(self, call: InferCall) -> None:
         """Note in a call whether it counts."""
