@@ -1,6 +1,9 @@
-"""One successful request in a block of counters, as tests count it: with a run of its own, or in another one's."""
+"""Successful requests in a block of counters, as tests count them: each with a run of its own, or in another one's."""
+
+from collections.abc import Callable
 
 from penstock.monitor.counters.block_writer import NOT_COUNTED, BlockWriter
+from penstock.monitor.counters.layout import LAST_MS_AT, Cells
 
 
 def count_success(
@@ -9,3 +12,15 @@ def count_success(
     """Count a request and its run; durations in nanoseconds, ``run_rows`` is ``NOT_COUNTED`` in another one's run."""
     block.add_request(series, total, decode, queue, True)
     block.add_run(series, run_rows, run, encode, run_rows != NOT_COUNTED, True)
+
+
+def count_alike(cells: Cells, number: int, count: Callable[[], None]) -> None:
+    """Count so many requests that are all alike: once through ``count``, and what that added again for each other."""
+    if number < 1:
+        return
+    before, last_ms = cells.copy(), cells[LAST_MS_AT]
+    count()
+    added = cells - before
+    added[LAST_MS_AT] = 0
+    cells += added * (number - 1)
+    assert cells[LAST_MS_AT] >= last_ms

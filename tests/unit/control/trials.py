@@ -23,7 +23,7 @@ from penstock.registry.db.database import open_database
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import VersionStore
-from tests.counted import count_success
+from tests.counted import count_alike, count_success
 from tests.leases import leading
 
 VERSIONS = ("1", "2", "3")
@@ -121,16 +121,15 @@ class FakeFleet:
     ) -> None:
         """Count requests that the split sent to a version, and how long they and their runs took."""
         block, series = self.slot.block(int(version)), (Route.CANARY if canary else Route.STABLE) * len(PROTOCOL_NAMES)
-        for _ in range(good):
-            count_success(block, series, 1, int(ms * MS), 1000, 0, int(run_ms * MS), 1000)
-        for _ in range(bad):
-            block.count_failure(series, OUTCOME_INDEX["internal"], int(ms * MS), attributed=True)
+        cells, total, run = self.slot.read(int(version)), int(ms * MS), int(run_ms * MS)
+        count_alike(cells, good, lambda: count_success(block, series, 1, total, 1000, 0, run, 1000))
+        internal = OUTCOME_INDEX["internal"]
+        count_alike(cells, bad, lambda: block.count_failure(series, internal, total, attributed=True))
 
     def mirror(self, version: str, pairs: int, disagreements: int = 0) -> None:
         """Count compared shadow requests."""
         block = self.slot.block(int(version))
-        for _ in range(pairs):
-            block.count_mirrored()
+        count_alike(self.slot.read(int(version)), pairs, block.count_mirrored)
         block.add_shadow("pairs", pairs)
         block.add_shadow("disagreements", disagreements)
 

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import pytest
 import sqlalchemy as sa
 
+from penstock.control.calls import blocking
 from penstock.control.retraining import dispatcher as module
-from penstock.control.retraining.dispatcher import AT_ONE_SINK, MOST_ATTEMPTS, PUT_OFF_S, Dispatcher
+from penstock.control.retraining.dispatcher import AT_ONE_SINK, MOST_ATTEMPTS, PUT_OFF_S, SEND_S, Dispatcher
 from penstock.control.sinks import SinkContext, plugins
 from penstock.core.errors import NotReady
 from penstock.core.sinks import SinkSpec
@@ -28,6 +29,8 @@ from tests.unit.control.trials import World
 
 T = TypeVar("T")
 KIND = "retraining.requested.v1"
+HANGING_S = 0.1
+"""Deadline of calls that hang, and of no others."""
 
 
 class Setup:
@@ -104,10 +107,12 @@ class Setup:
         """Send until calls hang at all places of a sink; how many attempts that took (a call that a busy machine does
         not begin within its deadline takes no place)."""
         attempts = 0
-        while hanging.begun < AT_ONE_SINK:
-            self.step()
-            self.world.clock.now += 3600
-            attempts += 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(blocking, "DEADLINE_FACTOR", HANGING_S / SEND_S)
+            while hanging.begun < AT_ONE_SINK:
+                self.step()
+                self.world.clock.now += 3600
+                attempts += 1
         return attempts
 
     def states(self) -> list[tuple[str, int]]:
@@ -403,7 +408,6 @@ class Hanging:
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     found = Hanging()
-    monkeypatch.setattr(module, "SEND_S", 0.2)
     monkeypatch.setitem(plugins._SENDERS, "hanging", found)
     yield found
     found.go.set()

@@ -1,0 +1,61 @@
+"""Databases of unit tests: each new one is a copy of one that was migrated, and is not forced to the disk."""
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.registry.db import database
+from penstock.registry.db.database import open_database
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ready_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Migrate one database with what opens each, the first time one is needed, and copy it from then on."""
+    template = Template(tmp_path_factory.mktemp("template") / "registry.db", database._migrate_if_old)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_migrate_if_old", template.fill)
+        yield
+
+
+class Template:
+    """The content of a migrated database, which ``migrate`` makes at ``path``."""
+
+    def __init__(self, path: Path, migrate: Callable[[sa.Engine], None]) -> None:
+        self._path = path
+        self._migrate = migrate
+        self._content = b""
+        self._identity = b""
+
+    def fill(self, engine: sa.Engine) -> None:
+        """Bring the tables of a database to the present version: copy them where it is a new file."""
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _trust_the_system)
+            if str(engine.url.database) != str(self._path):
+                self._copy(Path(str(engine.url.database)))
+        self._migrate(engine)
+
+    def _copy(self, path: Path) -> None:
+        if path.stat().st_size == 0:
+            self._build()
+            other = path.with_name(f"{path.name}.{uuid.uuid4()}")
+            other.touch(mode=0o600)
+            other.write_bytes(self._content.replace(self._identity, str(uuid.uuid4()).encode()))
+            other.replace(path)
+
+    def _build(self) -> None:
+        if self._content:
+            return
+        open_database(f"sqlite:///{self._path}", 60.0).close()
+        connection = sqlite3.connect(self._path)
+        self._identity = str(connection.execute("SELECT id FROM registry").fetchone()[0]).encode()
+        connection.close()
+        self._content = self._path.read_bytes()
+
+
+def _trust_the_system(connection: sqlite3.Connection, _record: object) -> None:
+    """Leave writes to the operating system: no unit test takes its power away."""
+    connection.execute("PRAGMA synchronous = OFF")
