@@ -153,3 +153,11 @@ def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
     assert file.owner() == 0
     assert file.acquire()
     file.close()
+
+
+def test_a_lock_that_is_let_go_soon_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = directory.try_lock(tmp_path / "lock")
+    assert held is not None
+    monkeypatch.setattr(directory.time, "sleep", lambda _: os.close(held))
+    with directory.hold_lock(tmp_path / "lock"):
+        assert directory.try_lock(tmp_path / "lock") is None

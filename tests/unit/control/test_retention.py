@@ -15,6 +15,7 @@ from penstock.app.retention import retention_of
 from penstock.config.sections import RetentionSettings
 from penstock.control import retention
 from penstock.control.retention import (
+    AUDIT_ARCHIVES,
     DAY_S,
     MOST_FILES,
     HomeFiles,
@@ -24,6 +25,7 @@ from penstock.control.retention import (
     RetentionLimits,
     StoredEntry,
     overdue,
+    row_batches,
 )
 from penstock.core.errors import NotReady
 from penstock.engine.scratch import temporary_folder
@@ -209,3 +211,13 @@ def test_what_hangs_does_not_hold_the_rest(tmp_path: Path, database: Database) -
     assert traffic.events() == []
     go.set()
     made.close()
+
+
+def test_audit_archives_are_kept_for_ever_where_no_limit_is_set(tmp_path: Path, database: Database) -> None:
+    store = RetentionStore(database)
+    archives = AuditArchives(database, lambda: FolderBlobs(tmp_path / "blobs"), tmp_path / "incoming")
+    names = {
+        limit: [name for name, _ in row_batches(RetentionLimits(audit_archive_s=limit), store, archives, 1e9)]
+        for limit in (0.0, DAY_S)
+    }
+    assert names[DAY_S] == [*names[0.0], AUDIT_ARCHIVES]

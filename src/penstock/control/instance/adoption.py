@@ -61,12 +61,13 @@ def _is_same(orphan: Orphan, wanted: RequestedInstance) -> bool:
 
 
 def _shares_port(orphan: Orphan, wanted: RequestedInstance) -> bool:
-    if orphan.options is None:
-        return False
-    hosts = {orphan.options.host, wanted.host}
-    if len(hosts) > 1 and not hosts & ANY_HOST:
+    if orphan.options is None or not _shares_host(orphan.options.host, wanted.host):
         return False
     return bool({wanted.http_port, wanted.grpc_port} & held_ports(orphan))
+
+
+def _shares_host(held: str, wanted: str) -> bool:
+    return held == wanted or not ANY_HOST.isdisjoint((held, wanted))
 
 
 def held_ports(orphan: Orphan) -> set[int]:

@@ -1,12 +1,22 @@
 """Ports that are held for the workers and kept from strangers."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from penstock.control.instance.ports import Address, PortUnavailable, address_of, listen, reserve, resolve, share
+from penstock.control.instance.ports import (
+    Address,
+    PortUnavailable,
+    address_of,
+    listen,
+    reserve,
+    resolve,
+    share,
+    unavailable,
+)
 
 
 @pytest.fixture
@@ -64,3 +74,8 @@ def test_hosts_that_mean_nothing_here() -> None:
         resolve("no such host")
     with pytest.raises(PortUnavailable, match="not an address of this machine"):
         reserve(Address("192.0.2.1", 0), "--http-port")
+
+
+def test_a_port_that_needs_more_rights_is_refused_with_the_option_that_chooses_another() -> None:
+    fault = unavailable(Address("127.0.0.1", 80), "--http-port", PermissionError(errno.EACCES, "denied"))
+    assert str(fault) == "port 80 on 127.0.0.1 needs more rights; choose another with --http-port"

@@ -9,6 +9,7 @@ from penstock.control.monitoring import event_queue
 from penstock.control.monitoring.event_queue import EventQueue
 from penstock.core.errors import InvalidInput, NotReady
 from penstock.registry.stores.traffic import TrialEvent
+from tests.harness import reached
 
 
 class Database:
@@ -106,3 +107,26 @@ def test_a_file_of_another_form_is_no_event(tmp_path: Path, database: Database, 
     queue = EventQueue(database.emit_event, file)
     asyncio.run(queue.add("m", event("1")))
     assert list(database.reported) == ["m 1"]
+
+
+def test_an_event_that_is_given_up_while_it_is_emitted_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_queue, "MOST_WAITING", 1)
+    emitted: list[str] = []
+    release = asyncio.Event()
+
+    async def emit(_: str, change: TrialEvent) -> None:
+        emitted.append(change.key)
+        await release.wait()
+
+    async def act() -> None:
+        queue = EventQueue(emit, tmp_path / "events.json")
+        first = asyncio.create_task(queue.add("m", event("1")))
+        await reached(lambda: emitted == ["1"])
+        await queue.add("m", event("2"))  # there is no space for both
+        release.set()
+        await first
+        assert (emitted, queue.given_up) == (["1", "2"], 1)
+
+    asyncio.run(act())

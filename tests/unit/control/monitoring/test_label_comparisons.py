@@ -43,3 +43,12 @@ def test_labels_count_soon_whatever_the_clock_does(jump_s: float) -> None:
         setup.now += 1.0
     setup.now += 10.0
     assert setup.compared() == 180  # the first were of answers before the beginning
+
+
+def test_labels_of_another_model_are_not_compared() -> None:
+    setup = Setup()
+    setup.now += 1.0
+    rewards = [RewardedAnswer(version, 1.0, setup.now - 0.5, True, setup.now) for version in VERSIONS]
+    setup.comparisons.take("n", (), rewards)
+    setup.now += 60.0
+    assert setup.compared() == 0

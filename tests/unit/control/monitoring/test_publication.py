@@ -15,6 +15,7 @@ from penstock.control.monitoring.publication import (
     add_ended,
     layout_id,
     pack,
+    pack_counts,
     sum_published,
     unpack,
 )
@@ -249,3 +250,15 @@ def test_notes_of_another_form_say_nothing(store: EvidenceStore, tmp_path: Path,
     notes.write_text(text)
     Publisher(store, "a", notes).publish({KEY: counts(10)})
     assert total(store)[0] == 10
+
+
+def test_counts_beyond_a_publication_without_a_reference_are_all_cells() -> None:
+    later = counts(9, requests=3)
+    beyond = later.since(VersionCounts(CountsLayout(), np.zeros(0, np.uint64), 0, counts(0, requests=1).block))
+    assert beyond.cells.tolist() == later.cells.tolist()
+    assert beyond.totals.outcome_count(True) == 2
+
+
+def test_published_counts_of_a_version_that_is_not_served_are_left_out() -> None:
+    rows = [pack_counts(key, "a", counts(2)) for key in (KEY, ("m", "2"))]
+    assert set(sum_published(rows, {KEY: SHAPE})) == {KEY}

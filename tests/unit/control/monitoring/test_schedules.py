@@ -71,3 +71,8 @@ def test_every_nickname_is_a_schedule(text: str) -> None:
 def test_what_is_no_schedule(text: str, fault: str) -> None:
     with pytest.raises(InvalidInput, match=fault):
         schedule_in(text)
+
+
+def test_a_schedule_whose_time_never_comes_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="no time of the schedule ever comes"):
+        schedule_in("0 0 */29 2 1#5")  # a fifth Monday in February that is its first or its thirtieth day

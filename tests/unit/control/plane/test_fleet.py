@@ -98,3 +98,14 @@ def test_a_database_that_hangs_holds_neither_the_task_nor_who_asks(
     assert asyncio.run(member.document())["asked"] == "a"
     go.set()
     member.close()
+
+
+def test_a_gateway_that_is_asked_for_rows_looks_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, looks = GatewayStore(database), list[int]()
+    member = FleetMember(store, "a", "1.0", lambda: 7, lambda: READY, rows_asked=lambda: looks.append(1))
+    asyncio.run(member.step())
+    assert looks == []
+    monkeypatch.setattr(store, "beat", lambda _: True)
+    asyncio.run(member.step())
+    assert looks == [1]
+    member.close()

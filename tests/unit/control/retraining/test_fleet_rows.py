@@ -1,6 +1,7 @@
 """Captured rows of a fleet over a real database and real files: what is asked, handed over, merged and deleted."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,42 @@ def test_nothing_is_asked_of_the_database_while_nobody_asks_for_rows(
     monkeypatch.setattr(RowRequestStore, "open", asked)
     asyncio.run(fleet.members["a"].step())
     assert not GatewayStore(fleet._database).beat(GatewayDescription("a", "host", "1", 0.0, 0, {}))
+
+
+def test_rows_that_nobody_waits_for_any_more_are_deleted_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.join("b")
+    fleet.keep("b", "b1")
+    fleet.requests.ask(RowRequest("r1", "a", *TARGET, 0.0, False, RowAmount(9, 999)))
+    keep = fleet.blobs.keep
+
+    def keep_late(path: Path, digest: str) -> None:
+        keep(path, digest)
+        fleet.requests.close("r1")
+
+    monkeypatch.setattr(fleet.blobs, "keep", keep_late)
+    with caplog.at_level(logging.INFO):
+        fleet.step()
+    assert "captured rows of model m were wanted for too short a time" in caplog.text
+    fleet.step()
+    assert fleet.leftovers() == []
+
+
+def test_a_file_that_differs_from_what_was_handed_over_is_missing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.join("b")
+    fleet.keep("a", "a1")
+    fleet.keep("b", "b1")
+    fetch = fleet.blobs.fetch
+
+    def torn(digest: str) -> Path:
+        copy = fleet._workspace / "torn"
+        copy.write_bytes(fetch(digest).read_bytes()[:-1])
+        return copy
+
+    monkeypatch.setattr(fleet.blobs, "fetch", torn)
+    rows, gathered = fleet.table()
+    assert rows == ["a1"]
+    assert set(gathered.missing) == {"b"}

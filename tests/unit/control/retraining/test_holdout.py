@@ -1,16 +1,18 @@
 """Exams with real graphs in real processes: who is better, on which slices, under noise, and who cannot be examined."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from penstock.control.retraining.holdout import run_exam
+from penstock.control.retraining.row_source import RowSource
 from penstock.core.desired import VersionSpec
 from penstock.core.errors import Refused
 from penstock.core.gates import HoldoutGate
 from penstock.core.tensors import Tensor
-from penstock.monitor.captured_rows import LabelledRows
+from penstock.monitor.captured_rows import LabelledRows, RowSelection
 from tests import zoo
 from tests.integration.traffic.drive import FEATURES, scorer
 
@@ -97,3 +99,9 @@ def test_who_cannot_be_examined(
 ) -> None:
     with pytest.raises(Refused, match=reason):
         run_exam(asked(**more), rows(), versions[candidate], versions["good"])
+
+
+def test_held_out_rows_of_a_gateway_that_is_alone_are_its_own(tmp_path: Path) -> None:
+    found, gathered = RowSource(tmp_path).labelled(RowSelection("m", "1", 0.5, for_exam=True))
+    assert found is None
+    assert gathered.document() == {"rows": 0}

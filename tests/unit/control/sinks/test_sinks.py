@@ -388,3 +388,19 @@ def test_what_would_begin_after_the_end_ends_at_once() -> None:
     with sleeping() as second, commands.running(second.pid):
         assert second.wait(PATIENCE_S) == -signal.SIGKILL
     commands.end()  # nothing runs any more
+
+
+def test_a_kubeflow_run_is_of_the_newest_version_where_none_is_named(hook: Receiver, around: SinkContext) -> None:
+    sent("kubeflow", around, url=hook.url, pipeline="p1")
+    run = json.loads(hook.got[0][2])
+    assert run["pipeline_version_reference"] == {"pipeline_id": "p1"}
+    assert "experiment_id" not in run
+
+
+def test_no_rows_are_gathered_where_no_command_may_run(tmp_path: Path) -> None:
+    def gather(event: Any, folder: Path) -> None:
+        raise AssertionError(folder)
+
+    context = SinkContext(tmp_path, trusted=False, gather=gather)
+    assert context.with_rows(EVENT) is context
+    assert list(tmp_path.iterdir()) == []

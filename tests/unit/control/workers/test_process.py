@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from penstock.control.workers.process import WorkerProcess
+from penstock.control.workers.process import WorkerProcess, adopt
+from penstock.control.workers.slots import SlotFile
 from tests.harness import PATIENCE_S, wait_until
 
 
@@ -26,3 +28,25 @@ def test_a_process_tells_the_processor_time_that_it_has_used() -> None:
     wait_until(process.ended, PATIENCE_S, "the end of the process")
     process.close()
     assert process.processor_ns() == 0
+
+
+class Owned(SlotFile):
+    """A slot whose owner changes between two looks."""
+
+    def __init__(self, *owners: int) -> None:
+        self._owners = iter(owners)
+
+    def owner(self) -> int:
+        return next(self._owners)
+
+
+def test_an_owner_that_ends_while_it_is_adopted_is_none() -> None:
+    open_before = pidfds()
+    assert adopt(Owned(os.getpid(), os.getppid())) is None
+    assert pidfds() <= open_before
+
+
+def pidfds() -> set[str]:
+    """The descriptors of processes that this process has open."""
+    links = {path.name: path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    return {name for name, path in links.items() if "pidfd" in str(path.readlink())}

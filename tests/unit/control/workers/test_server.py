@@ -363,3 +363,7 @@ def test_a_line_has_room_for_a_thousand_models() -> None:
     labels = "x" * 4000
     many = tuple(ModelSpec(f"m{n}", (VersionSpec("1", "/m", "/m", labels, n, "t"),)) for n in range(1000))
     assert len(json.dumps(desired_out(Desired(1, many)))) < LINE_BYTES / 2
+
+
+def test_no_feedback_is_no_message() -> None:
+    assert list(feedback_pieces([])) == []

@@ -1,7 +1,11 @@
 """The metrics of one version's monitor: one series for each column and bin, and counters that never fall."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 
+from penstock.control.monitoring.drift.evidence_file import read_evidence
 from penstock.control.monitoring.drift.version_series import (
     MOST_MEASURED,
     Carried,
@@ -96,3 +100,11 @@ def test_the_verdict_of_all_gateways_takes_the_place_of_this_ones() -> None:
 def test_only_so_many_columns_are_told_of() -> None:
     world = World(trained(rows=2000))
     assert len(reported(world.series(), metrics.DRIFT_STATE)) == len(world.reference.features) <= MOST_MEASURED
+
+
+def test_evidence_of_a_release_without_events_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "evidence.json"
+    file.write_text(json.dumps([{"model": "m", "version": "1", "digest": "d", "evidence": {"x": 1.5}}]))
+    found = read_evidence(file)
+    assert (set(found.versions), found.events) == ({KEY}, ())
+    assert found.versions[KEY].digest == "d"

@@ -95,3 +95,10 @@ def test_one_of_an_unknown_form_holds_up_no_other(kept: Kept, world: World) -> N
     assert kept.references.problem(ONE) == ""
     assert kept.take_over(v1=reference.digest, v2=reference.digest)
     assert kept.references.get(ONE) == reference
+
+
+def test_one_that_is_gone_from_the_database_meanwhile_is_not_taken_over(kept: Kept) -> None:
+    kept.take_over(v1="sha256:gone")
+    assert ONE not in kept.references
+    assert kept.references.problem(ONE) == ""
+    assert kept.changed == []
