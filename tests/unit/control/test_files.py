@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def test_a_slot_is_shared_memory(tmp_path: Path) -> None:
 OWNER = """
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from penstock.control.workers.slots import SlotFile
@@ -158,6 +160,6 @@ def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
 def test_a_lock_that_is_let_go_soon_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = directory.try_lock(tmp_path / "lock")
     assert held is not None
-    monkeypatch.setattr(directory.time, "sleep", lambda _: os.close(held))
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(held))
     with directory.hold_lock(tmp_path / "lock"):
         assert directory.try_lock(tmp_path / "lock") is None

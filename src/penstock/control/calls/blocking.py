@@ -91,13 +91,13 @@ class BlockingPool:
         waiter: asyncio.Future[Any] = asyncio.wrap_future(job.future)
         try:
             await asyncio.wait({waiter}, timeout=limit)
-            if waiter.done():
-                return waiter.result()
         finally:
-            if not waiter.done():
+            if is_late := not waiter.done():
                 self.abandon(job)
                 waiter.cancel()
-        raise NotReady(f"{self._subject} did not answer within {limit:g} s; try again later")
+        if is_late:
+            raise NotReady(f"{self._subject} did not answer within {limit:g} s; try again later")
+        return waiter.result()
 
     def close(self, wait_s: float = CLOSE_S) -> None:
         """Refuse what waits and what is still to come, and give calls under way a moment (seconds) to end. Blocks."""

@@ -215,3 +215,21 @@ def test_what_ends_programs_ends_only_the_call(fault: BaseException) -> None:
 
 def _cancelled() -> None:
     raise asyncio.CancelledError
+
+
+def test_a_call_that_has_returned_cannot_be_abandoned() -> None:
+    with pool_of(1) as (pool, _):
+        job = pool.submit(int)
+        assert job.future.result(PATIENCE_S) == 0
+        pool.abandon(job)  # its caller looks too late
+        assert counts(pool)["abandoned"] == 0
+
+
+def test_a_pool_that_closes_leaves_alone_what_callers_have_cancelled() -> None:
+    with pool_of(1) as (pool, hanging):
+        pool.submit(hanging)
+        assert hanging.begun.acquire(timeout=PATIENCE_S)
+        waiting = pool.submit(int)
+        waiting.future.cancel()
+        pool.close(0.0)
+        assert waiting.future.cancelled()

@@ -45,8 +45,12 @@ class Gateway:
         slots.create(self.instance.slot(0))
         self.processes: list[WorkerProcess] = []
         self.source = FakeSource(found("m", "1"))
+        self.plane = self.new_plane()
+
+    def new_plane(self, look_s: float = 0.0) -> ControlPlane:
+        """As another control process has it."""
         options = WorkerOptions("127.0.0.1", 0, 0, freeze_s=PATIENCE_S, drain_delay_s=0, drain_timeout_s=PATIENCE_S)
-        self.plane = ControlPlane(self.instance, options, self.source, self._spawn, look_s=0.0)
+        return ControlPlane(self.instance, options, self.source, self._spawn, look_s)
 
     def _spawn(self, index: int) -> WorkerProcess:
         child = subprocess.Popen([sys.executable, "-c", WORKER, str(self.instance.slot(index))])

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from penstock.control.calls.blocking import BlockingPool
+from penstock.control.plane import registry_admin
 from penstock.control.plane.model_view import ModelView
 from penstock.control.plane.registry_admin import RegistryAdmin, RegistryAdminServices
 from penstock.control.reconcile import status
@@ -15,7 +17,7 @@ from penstock.control.reconcile.planner import ControllerState
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.core.desired import VersionStatus
-from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Refused, Unsupported
+from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Overloaded, Refused, Unsupported
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db.database import open_database
 from penstock.registry.location import location_of
@@ -222,5 +224,58 @@ def test_models_are_shown_as_last_read_while_the_database_is_away(tmp_path: Path
             await folder.model("n")
         assert (await gateway.admin.identity())["writable"]
         reads.close()
+
+    at(tmp_path, act)
+
+
+def test_no_more_versions_are_pushed_at_a_time_than_there_are_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_admin, "PUSHES", 1)
+
+    async def act(gateway: Gateway) -> None:
+        begun, release = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            begun.set()
+            await release.wait()
+            yield b"1"
+
+        first = asyncio.create_task(gateway.admin.push("m", "1", slow(), {}, ANN))
+        await begun.wait()
+        with pytest.raises(Overloaded, match="1 versions are being pushed already"):
+            await gateway.push("2")
+        release.set()
+        await first
+        assert (await gateway.push("2"))[1]  # its place is free again
+
+    at(tmp_path, act)
+
+
+def test_a_gateway_that_serves_a_folder_takes_no_versions(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        parts = replace(gateway.admin._parts, registry=None, source=None)
+        folder = RegistryAdmin(parts, gateway.reconciler, gateway)
+        with pytest.raises(Unsupported, match="this gateway serves a folder"):
+            await folder.push("m", "1", chunks_of(b"1"), {}, ANN)
+        folder.close()
+
+    at(tmp_path, act)
+
+
+async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def test_only_a_version_that_is_ready_can_answer(tmp_path: Path) -> None:
+    async def act(gateway: Gateway) -> None:
+        gateway.fleet.answer = lambda _, version: "it does not fit" if version == "2" else ""
+        await gateway.push("1")
+        assert (await gateway.push("2"))[0]["state"] == "UNAVAILABLE"
+        view = gateway.admin.view
+        view.refuse_unready("m", "1")
+        for model, version, fault in (("n", "1", NotFound), ("m", "9", NotFound), ("m", "2", Refused)):
+            with pytest.raises(fault):
+                view.refuse_unready(model, version)
 
     at(tmp_path, act)

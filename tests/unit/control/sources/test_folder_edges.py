@@ -1,13 +1,14 @@
 """What the admission of a folder's versions may end with: a bug, an early refusal, files that change meanwhile."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from penstock.control.sources.folder import RETRY_S
-from penstock.core.errors import DataLoss
+from penstock.core.errors import DataLoss, InvalidInput
 from penstock.registry.records import AdmissionReport, ExaminedContent, PreparationPlan
 from tests.unit.control.sources.test_folder import Admission, World, put
 
@@ -95,4 +96,44 @@ def test_files_that_change_while_they_are_examined_are_examined_anew(world: Worl
     admission.on_plan, admission.on_examine = plan, change
     assert set(world.scan()["m"].versions) == {"1"}
     assert admission.examined[-1] == b"changed twice"
+    world.close()
+
+
+def test_files_that_change_during_the_examination_do_not_get_its_verdict(world: World, tmp_path: Path) -> None:
+    admission = scripted(world)
+    changes = iter([b"no"])
+
+    def change() -> None:
+        if (graph := next(changes, None)) is not None:
+            put(tmp_path / "models", "m", graph)
+
+    admission.on_examine = change
+    assert world.scan()["m"].broken == {"1": "it says no"}
+    world.close()
+
+
+def test_models_of_a_repository_that_went_away_stay_and_requests_for_them_are_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    put(first, "m")
+    put(second, "n")
+    world = World(tmp_path, first, second)
+    before = world.scan()
+    shutil.rmtree(first)
+    assert world.scan() == before
+    with pytest.raises(InvalidInput, match="does not exist"):
+        world.scan(retry="m")
+    for retry in ("n", "unknown"):  # what is not of that repository is served as before
+        assert world.scan(retry=retry) == before
+    world.close()
+
+
+def test_models_are_served_in_place_where_no_copy_can_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path / "models", "m")
+    (tmp_path / "copies").write_text("no folder")
+    world = World(tmp_path, tmp_path / "models")
+    placed = world.scan()["m"].versions["1"]
+    assert Path(placed.path) == tmp_path / "models" / "m" / "1" / "model.onnx"
+    assert caplog.text.count("models cannot be copied and are served in place") == 1
     world.close()
