@@ -92,10 +92,10 @@ class BlockingPool:
         try:
             await asyncio.wait({waiter}, timeout=limit)
         finally:
-            if is_late := not waiter.done():
+            if is_overdue := not waiter.done():
                 self.abandon(job)
                 waiter.cancel()
-        if is_late:
+        if is_overdue:
             raise NotReady(f"{self._subject} did not answer within {limit:g} s; try again later")
         return waiter.result()
 

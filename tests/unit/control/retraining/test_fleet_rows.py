@@ -238,11 +238,11 @@ def test_rows_that_nobody_waits_for_any_more_are_deleted_again(
     fleet.requests.ask(RowRequest("r1", "a", *TARGET, 0.0, False, RowAmount(9, 999)))
     keep = fleet.blobs.keep
 
-    def keep_late(path: Path, digest: str) -> None:
+    def keep_slowly(path: Path, digest: str) -> None:
         keep(path, digest)
         fleet.requests.close("r1")
 
-    monkeypatch.setattr(fleet.blobs, "keep", keep_late)
+    monkeypatch.setattr(fleet.blobs, "keep", keep_slowly)
     with caplog.at_level(logging.INFO):
         fleet.step()
     assert "captured rows of model m were wanted for too short a time" in caplog.text
