@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.harness import PATIENCE_S
 
 LAST_LINE = "Serving until Ctrl-C."
@@ -57,39 +59,7 @@ def text_of(file: Path) -> str:
     return ""
 
 
-def test_once_runs_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "penstock", "demo", "--once"],
-        capture_output=True,
-        text=True,
-        timeout=3 * PATIENCE_S,  # a whole story
-        env=environment(tmp_path),
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    accuracies = re.findall(r"^version (\d) by (\w+): (\S+)% of 540 held-out digits right$", done.stdout, re.MULTILINE)
-    assert [found[:2] for found in accuracies] == [("1", "rest"), ("1", "grpc"), ("2", "rest"), ("2", "grpc")]
-    assert all(float(share) > 93 for _, _, share in accuracies)
-    assert done.stdout.count("equal") == 6
-    assert "DIFFERENT" not in done.stdout
-    assert re.search(
-        r"^promoted: errors pass after \d+, latency pass after \d+, outputs pass after \d+", done.stdout, re.MULTILINE
-    )
-    assert re.search(r"^rolled_back: .*outputs fail after \d+ canary requests$", done.stdout, re.MULTILINE)
-    steps = (
-        r"drift: row",
-        r"rule digits-drifted requests retraining: e-SR \d+ .at least 1., new labels \d+ .at least 1200.",
-        r"version 4 on \d+ held-out rows: 9\d\.\d% against [3-5]\d\.\d%; it may be rolled out",
-        r"rollout of version 4: promoted",
-    )
-    places = [re.search(rf"^ *[\d.]+ s  {step}", done.stdout, re.MULTILINE) for step in steps]
-    assert all(places), done.stdout
-    assert [one.start() for one in places if one] == sorted(one.start() for one in places if one)
-    assert "\x1b" not in done.stdout  # no colour where nobody looks
-    assert leftovers(tmp_path) == []
-
-
-def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> None:
+def test_it_tells_the_whole_story_and_serves_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> None:
     with ExitStack() as stack:
         for port in (8000, 8001, 8002):  # taken, here or by somebody else: the demo has to find others
             held = stack.enter_context(socket.socket())
@@ -100,25 +70,92 @@ def test_it_stays_up_with_commands_that_work_until_ctrl_c(tmp_path: Path) -> Non
                 held.listen()
         process = stack.enter_context(started(tmp_path))
         story = story_of(process, LAST_LINE)
-        commands = re.findall(r"^  (.+)$", story.partition("Commands to try while the gateway runs")[2], re.MULTILINE)
-        assert len(commands) == 12
-        for command in commands:
-            done = subprocess.run(
-                command,
-                shell=True,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE_S,
-                env=environment(tmp_path),
-                check=False,
-            )
-            assert done.returncode == 0, (command, done)
-            assert done.stdout.strip(), command
-            assert '"error"' not in done.stdout, (command, done)
+        check_story(story)
+        try_commands(story, tmp_path)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 0, (tmp_path / "stderr").read_text()
     assert leftovers(tmp_path) == []
     assert "is taken; using a free one instead" in (tmp_path / "stderr").read_text()
+
+
+def check_story(story: str) -> None:
+    """Every step of the story has gone as it is told."""
+    accuracies = re.findall(r"^version (\d) by (\w+): (\S+)% of 540 held-out digits right$", story, re.MULTILINE)
+    assert [found[:2] for found in accuracies] == [("1", "rest"), ("1", "grpc"), ("2", "rest"), ("2", "grpc")]
+    assert all(float(share) > 93 for _, _, share in accuracies)
+    assert story.count("equal") == 6
+    assert "DIFFERENT" not in story
+    assert re.search(
+        r"^promoted: errors pass after \d+, latency pass after \d+, outputs pass after \d+", story, re.MULTILINE
+    )
+    assert re.search(r"^rolled_back: .*outputs fail after \d+ canary requests$", story, re.MULTILINE)
+    steps = (
+        r"drift: row",
+        r"rule digits-drifted requests retraining: e-SR \d+ .at least 1., new labels \d+ .at least 1200.",
+        r"version 4 on \d+ held-out rows: 9\d\.\d% against [3-5]\d\.\d%; it may be rolled out",
+        r"rollout of version 4: promoted",
+    )
+    places = [re.search(rf"^ *[\d.]+ s  {step}", story, re.MULTILINE) for step in steps]
+    assert all(places), story
+    assert [one.start() for one in places if one] == sorted(one.start() for one in places if one)
+    assert "\x1b" not in story  # no colour where nobody looks
+
+
+def try_commands(story: str, folder: Path) -> None:
+    """The commands at the end of the story work while the gateway runs."""
+    commands = re.findall(r"^  (.+)$", story.partition("Commands to try while the gateway runs")[2], re.MULTILINE)
+    assert len(commands) == 12
+    for command in commands:
+        done = subprocess.run(
+            command,
+            shell=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env=environment(folder),
+            check=False,
+        )
+        assert done.returncode == 0, (command, done)
+        assert done.stdout.strip(), command
+        assert '"error"' not in done.stdout, (command, done)
+
+
+def once(folder: Path, *program: str) -> subprocess.CompletedProcess[str]:
+    """Run a demo that ends by itself."""
+    command = [sys.executable, *program, "demo", "--once"]
+    seconds = 3 * PATIENCE_S  # a whole story
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds, env=environment(folder), check=False
+    )
+
+
+LONG_STEPS = ("load", "roll_out_the_good", "roll_out_the_bad", "close_the_loop")
+"""Their end is not the end of the demo, and the test of the whole story runs them."""
+
+SHORT = f"""
+from penstock import cli
+from penstock.cli.demo.story import DemoStory
+for step in {LONG_STEPS}:
+    assert callable(getattr(DemoStory, step))
+    setattr(DemoStory, step, lambda *_: None)
+cli.main()
+"""
+
+
+def test_once_ends_by_itself(tmp_path: Path) -> None:
+    done = once(tmp_path, "-c", SHORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("The gateway has drained and stopped.\n")
+    assert LAST_LINE not in done.stdout
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_once_tells_the_whole_story_and_ends_by_itself(tmp_path: Path) -> None:
+    done = once(tmp_path, "-m", "penstock")
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_story(done.stdout)
+    assert leftovers(tmp_path) == []
 
 
 def test_an_interrupt_in_the_middle_stops_the_gateway_too(tmp_path: Path) -> None:
