@@ -20,7 +20,7 @@ from tests import haproxy, harness, postgres, s3, zoo
 from tests.faults import story, train_candidate
 from tests.faults.story import CALLERS, MODEL, ROWS, Answer, Caller, Evidence, Gateways, Request, together, until
 from tests.harness import PATIENCE_S, Server, wait_until
-from tests.integration.traffic.drive import champion, promote_champion
+from tests.integration.traffic.drive import ERRORS, PAUSE_S, champion, promote_champion
 from tests.integration.traffic.test_retraining import Receiver, receiving
 from tests.postgres import Postgres
 
@@ -69,7 +69,7 @@ def policy(hook: Receiver, runs: Path) -> dict[str, Any]:
         "retraining": {
             "gates": {"held_out": {"metric": "accuracy", "by": 0.02, "min_rows": 60, "share": 0.3}},
             "approval": True,
-            "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]},
+            "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [ERRORS]},
         },
         "sinks": {
             "hook": {"webhook": {"url": hook.url}},
@@ -368,7 +368,7 @@ def asking(callers: Sequence[Caller]) -> Iterator[None]:
     over = threading.Event()
 
     def work(caller: Caller) -> None:
-        while not over.is_set():
+        while not over.wait(PAUSE_S):
             caller.ask(drifted=True)
         caller.close()
 

@@ -72,7 +72,7 @@ def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path
             assert server.admin("PUT", "/admin/v1/models/m/policy", policy(hook)).status == 200
             query = {"query": gates.QUERY, "operator": "<", "limit": 0.5}
             steps = [{"weight": 5000, "query": query}, 10_000]
-            trial = begin(server, to=SAME, guards=["errors"], steps=steps)
+            trial = begin(server, to=SAME, steps=steps)
             with traffic(server, threads=1) as [asker]:
                 wait_until(lambda: asked(tmp_path / "home" / "events.jsonl") == 1, PATIENCE_S, "the rule asks")
                 waiting = gates.waits(server, trial, "Prometheus")

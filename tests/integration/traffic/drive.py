@@ -60,6 +60,12 @@ def scorer(sign: float = 1.0, work: int = 0, breaks: bool = False) -> onnx.Model
     return zoo.model(nodes, inputs, outputs, numbers)
 
 
+PAUSE_S = 0.005
+"""Between two requests of a caller: verdicts wait for the gateway, and more requests would only cost processor time."""
+
+ERRORS = {"metric": "errors", "max_increase": 0.05}
+"""What a version that is promoted is held to: some hundred requests prove this bound, and thousands the default."""
+
 GOOD, SAME, SLOW, TURNED, BREAKING = "1", "2", "3", "4", "5"
 
 
@@ -123,11 +129,11 @@ def ask_many(
 
 @contextmanager
 def traffic(*servers: Server, threads: int = 3, model: str = "m") -> Iterator[list[Asker]]:
-    """Callers that ask without pause, for the time of a block."""
+    """Callers that ask again and again, for the time of a block."""
     askers, over = [Asker(server, seed, model) for server in servers for seed in range(threads)], threading.Event()
 
     def work(asker: Asker) -> None:
-        while not over.is_set():
+        while not over.wait(PAUSE_S):
             asker.ask()
         asker.close()
 
@@ -153,7 +159,7 @@ def set_route(server: Server, **route: Any) -> dict[str, Any]:
 
 def begin(server: Server, model: str = "m", **asked: Any) -> dict[str, Any]:
     """Start a rollout with quick steps."""
-    usual = {"steps": [1000, 5000, 10000], "min_step_seconds": 0.5}
+    usual = {"steps": [1000, 5000, 10000], "min_step_seconds": 0.5, "guards": [ERRORS]}
     reply = server.admin("POST", f"/admin/v1/models/{model}/rollouts", {**usual, **asked})
     assert reply.status == 201, reply
     found: dict[str, Any] = reply.json()

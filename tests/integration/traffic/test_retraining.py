@@ -17,7 +17,17 @@ import pytest
 from tests import harness
 from tests.harness import PATIENCE_S, Server, call, wait_until
 from tests.integration.control.watch import metric
-from tests.integration.traffic.drive import FEATURES, GOOD, SAME, TURNED, champion, models, promote_champion, traffic
+from tests.integration.traffic.drive import (
+    ERRORS,
+    FEATURES,
+    GOOD,
+    SAME,
+    TURNED,
+    champion,
+    models,
+    promote_champion,
+    traffic,
+)
 from tests.integration.traffic.test_monitor import csv, send, show
 
 SECRET = b"not for everybody"
@@ -295,9 +305,7 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
             server,
             capture={"sample": 0.5},
             triggers=[{"name": "drifted", "when": {"drift": {}}, "send": ["train"]}],
-            retraining={
-                "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]}
-            },
+            retraining={"auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [ERRORS]}},
             sinks={"train": {"command": {"argv": [sys.executable, str(train), str(second)], "timeout_seconds": 60}}},
         )
         send(server, "1", 1200, shift=1.5)
@@ -360,7 +368,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
             retraining={
                 "gates": {"held_out": exam},
                 "approval": True,
-                "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [{"metric": "errors"}]},
+                "auto_rollout": {"steps": [5000, 10_000], "min_step_seconds": 1, "guards": [ERRORS]},
             },
         )
         path = "/admin/v1/models/m/candidates"

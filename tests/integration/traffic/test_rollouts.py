@@ -14,6 +14,7 @@ from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import (
     BREAKING,
+    ERRORS,
     GOOD,
     SAME,
     SLOW,
@@ -33,6 +34,7 @@ from tests.ports import free_port
 OPTIONS = ("--workers", "2")
 ROUTE = "/admin/v1/models/m/route"
 ROLLOUTS = "/admin/v1/models/m/rollouts"
+QUALITY = {"metric": "quality", "max_increase": 0.05}
 LATENCY = {"metric": "latency", "max_ratio": 2.0}
 """Tests share their machine with others: a wide bound keeps noise from being a verdict."""
 
@@ -64,10 +66,16 @@ def server(shared: Server) -> Server:
 
 def test_a_good_version_is_promoted_by_itself(server: Server) -> None:
     with traffic(server) as askers:
-        trial = begin(server, to=SAME, guards=["errors", LATENCY, "outputs", "quality"], reason="a better one")
-        weights = set()
-        while (state := look(server, trial))["state"] == "running":
-            weights.add(state["weight"])
+        trial = begin(server, to=SAME, guards=[ERRORS, LATENCY, "outputs", QUALITY], reason="a better one")
+        weights, state = set(), trial
+
+        def is_over() -> bool:
+            nonlocal state
+            state = look(server, trial)
+            weights.update([state["weight"]] if state["state"] == "running" else [])
+            return bool(state["state"] != "running")
+
+        wait_until(is_over, PATIENCE_S, "the end of the rollout")
         assert state["state"] == "promoted", json.dumps(state)
         assert weights <= {1000, 5000, 9500}  # until promotion, the control keeps its hold-back
         assert champion(server) == SAME

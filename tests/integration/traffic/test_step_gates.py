@@ -116,9 +116,7 @@ def test_a_step_waits_for_a_webhook_and_a_query(tmp_path: Path) -> None:
                 "query": {"query": QUERY, "operator": "<", "limit": 0.5},
             }
             quick = {"webhook": {"sink": "silent", "timeout_seconds": 0.5}}
-            trial = begin(
-                server, to=SAME, guards=["errors"], steps=[{"weight": 5000, **gates}, {"weight": 9000, **quick}]
-            )
+            trial = begin(server, to=SAME, steps=[{"weight": 5000, **gates}, {"weight": 9000, **quick}])
             state = waits(server, trial, "webhook 'hook' to answer 200 (it answered 503)", "(it gives no value)")
             assert (state["state"], state["step"]) == ("running", 0)
             assert "webhook 'hook' to answer 200 (it answered 503)" in " ".join(state["progress"])
