@@ -50,7 +50,7 @@ def wait_until(check: Callable[[], bool], seconds: float, what: str | Callable[[
         if time.monotonic() - began > seconds:
             raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(pause)
-        pause = min(1.2 * pause, 0.1)  # what takes long is not asked so often: the answers cost processor time
+        pause = min(1.2 * pause, 0.3)  # what takes long is not asked so often: the answers cost processor time
 
 
 async def reached(check: Callable[[], bool]) -> None:
