@@ -243,7 +243,12 @@ class MlflowSync:
         finally:
             self._looking = False
         if wanted:
-            self._before = wanted
+            self._before = [*wanted, *self._pending_drops()]
+
+    def _pending_drops(self) -> list[MlflowVersion]:
+        """The aliases whose removal has failed, as MLflow had them: their removal is tried again."""
+        failed = [action for action in self._keyed.put_off() if isinstance(action, DropAlias)]
+        return [MlflowVersion(action.model, "", aliases=(action.alias,)) for action in failed]
 
     async def _start_next(self, wanted: Sequence[MlflowVersion], tried: set[SyncAction]) -> bool:
         """Do one thing, or begin it; False where there is nothing to be done now."""

@@ -86,6 +86,7 @@ class World:
         self.here: dict[str, ModelRecord] = {}
         self.done: list[str] = []
         self.refuse: set[str] = set()
+        self.is_busy = True
         self.now = 0.0
         self.graph = tmp_path / "model.onnx"
         self.graph.write_bytes(b"graph")
@@ -120,7 +121,13 @@ class World:
         return {}
 
     async def drop_alias(self, model: str, alias: str, by: Author) -> Document:
-        raise Conflict("busy")
+        if self.is_busy:
+            raise Conflict("busy")
+        known = self.here[model]
+        left = {name: record for name, record in known.aliases.items() if name != alias}
+        self.here[model] = replace(known, aliases=left)
+        self.done.append(f"drop {alias}")
+        return {}
 
     async def retire(self, model: str, version: str, by: Author) -> Document:
         known = self.here[model]
@@ -322,3 +329,23 @@ def test_a_signed_webhook_is_known() -> None:
 def test_any_other_webhook_is_refused(headers: dict[str, str], now: float) -> None:
     with pytest.raises(InvalidInput):
         verify_mlflow(headers, b"{}", b"key", now)
+
+
+def test_an_empty_answer_of_mlflow_forgets_nothing_and_a_lost_alias_is_dropped(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path)
+        mirror = MlflowSync(world, world, lambda: list(world.here.values()), 30.0, lambda: world.now)
+        world.there = [TWO]
+        await mirror.step()
+        world.there = []
+        await mirror.step()
+        assert set(world.here["m"].versions) == {"2"}
+        world.there = [replace(TWO, aliases=())]
+        await mirror.step()
+        assert mirror.problems("m") == ["alias champion of model m: busy"]
+        world.is_busy = False
+        world.now += 3601
+        await mirror.step()
+        assert world.done[-1] == "drop champion"
+
+    asyncio.run(run())
