@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 from penstock.control.monitoring.feedback import FeedbackMonitor
+from penstock.core.errors import NotReady
 from penstock.core.policies import MonitorPolicy
 from penstock.core.tensors import Tensor
 from penstock.core.versions import VersionKey
+from penstock.monitor.answer_budget import AnswerBudget
 from penstock.monitor.answer_segments import ANSWERS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import CAPTURES, SUFFIX
-from penstock.monitor.feedback import Feedback, FeedbackResult
+from penstock.monitor.feedback import Feedback, FeedbackResult, JoinResult
 from penstock.monitor.performance import PerformanceChange
+from penstock.telemetry import metrics
+from penstock.telemetry.readings import Point
 
 IDS = [f"id-{number}" for number in range(20)]
 PASSED_S = 400.0
@@ -161,3 +165,44 @@ def test_answers_alone_load_nothing_that_only_labels_need(tmp_path: Path) -> Non
     AnswerWriter(tmp_path / ANSWERS, "m", "1").add(["first"], [1], answers)
     said = subprocess.run([sys.executable, "-c", LOADED, str(tmp_path)], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "['1'] False"
+
+
+def test_labels_that_could_not_be_joined_are_to_be_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = FeedbackMonitor(tmp_path, tmp_path / "labels.json", lambda key: (None, MonitorPolicy()), _emit)
+
+    def unreadable(_: AnswerStore, _model: str, feedback: list[Feedback], *__: object) -> JoinResult:
+        return JoinResult([], [], [], [], [], [], list(feedback))
+
+    monkeypatch.setattr(AnswerStore, "take", unreadable)
+    try:
+        with pytest.raises(NotReady, match="1 labels could not be joined now; send them again later"):
+            asyncio.run(labels.take("m", [Feedback("a", 1)]))
+    finally:
+        labels.close()
+
+
+def test_a_new_reference_replays_stored_labels_and_dropped_answers_are_counted(tmp_path: Path) -> None:
+    now = time.time()
+    labels = FeedbackMonitor(
+        tmp_path,
+        tmp_path / "labels.json",
+        lambda key: (None, MonitorPolicy()),
+        _emit,
+        clock=lambda: now,
+        budget=AnswerBudget(0, 0),
+    )
+    labels.limit_files(lambda: [("m", "1")], lambda: 1 << 20)
+    answers = answers_of([Tensor("p", "FP64", np.array([[0.1, 0.9]]))])
+    assert answers is not None
+    AnswerWriter(tmp_path / ANSWERS, "m", "1").add(["a"], [1], answers)
+    try:
+        asyncio.run(labels.take("m", [Feedback("a", 1)]))
+        before = labels.document(("m", "1"))
+        labels.forget(("m", "1"))
+        labels.forget(("m", "9"))  # nothing is known of it
+        asyncio.run(labels.step())
+        assert labels.document(("m", "1"))["labels"] == before["labels"]
+        dropped = [reading for reading in labels.readings() if reading.metric is metrics.ANSWERS_DROPPED]
+        assert [reading.labels for reading in dropped if isinstance(reading, Point)] == [("m",)]
+    finally:
+        labels.close()

@@ -12,7 +12,15 @@ from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.desired import Desired
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.policies import policy_in
-from penstock.registry.records import AdmissionReport, Author, Content, Document, ModelRecord, VersionRecord
+from penstock.registry.records import (
+    AdmissionReport,
+    Author,
+    Content,
+    Document,
+    ModelRecord,
+    VersionRecord,
+    VersionState,
+)
 from tests.unit.control.retraining.test_rules import Setup
 from tests.unit.control.trials import ME
 
@@ -135,3 +143,28 @@ def test_what_cannot_be_approved(tmp_path: Path) -> None:
     quiet = Setup(tmp_path / "other")
     with pytest.raises(Conflict):
         quiet.act(lambda: quiet.rules.candidates.approve("m", "3", ME))
+
+
+def test_a_second_approval_of_a_version_is_no_second_event(tmp_path: Path) -> None:
+    setup = Pushed(tmp_path, approval=True)
+    for _ in range(2):
+        setup.act(lambda: setup.rules.candidates.approve("m", "3", ME))
+    kinds = [event["type"] for event in setup.world.traffic.events("m")]
+    assert kinds.count("io.penstock.candidate.approved.v1") == 1
+
+
+def test_a_verdict_goes_with_its_version(tmp_path: Path) -> None:
+    setup = Pushed(tmp_path, gates={"max_bytes": 10})
+    setup.bytes = 11
+    setup.go()
+    assert setup.state() == [("3", "refused")]
+    retired = replace(setup._version("3"), state=VersionState.RETIRED)
+
+    async def judge_another() -> None:
+        versions = {"2": setup._version("2"), "3": retired}
+        await setup.rules.candidates._judge(
+            setup.world.fleet.desired.models[0], versions, "2", "1", setup.policy.limits.gates
+        )
+
+    asyncio.run(judge_another())
+    assert "3" not in {version for version, _ in setup.state()}

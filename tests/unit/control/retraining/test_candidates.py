@@ -12,7 +12,7 @@ from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining import candidates as module
 from penstock.control.retraining.candidates import Candidates
 from penstock.control.retraining.row_source import AvailableRows, RowSource
-from penstock.core.errors import NotReady
+from penstock.core.errors import Conflict, NotReady
 from penstock.core.gates import Exam, ExamScores
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.tensors import Tensor
@@ -172,3 +172,38 @@ def test_exams_hold_up_no_step_of_other_models(tmp_path: Path, monkeypatch: pyte
 
     asyncio.run(act())
     setup.candidates.close()
+
+
+def test_an_exam_waits_for_enough_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(tmp_path, monkeypatch)
+    monkeypatch.setattr(RowSource, "labelled", lambda *_: (None, AvailableRows(0, {}, {})))
+    found = setup.step("2")
+    assert (found["state"], setup.tries) == ("waiting", [])
+    assert "0 held-out rows have one" in found["reasons"][0]
+
+
+def test_an_exam_that_cannot_be_counted_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(tmp_path, monkeypatch)
+
+    def conflict(*_: Any, **__: Any) -> int:
+        raise Conflict("the rules were written meanwhile")
+
+    monkeypatch.setattr(setup.candidates._leader, "commit", conflict)
+    found = setup.step("2")
+    assert (found["state"], setup.tries) == ("waiting", [])
+    assert found["reasons"] == ["the exam could not be counted; it is tried again"]
+
+
+def test_an_exam_under_way_ends_with_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(tmp_path, monkeypatch)
+
+    async def act() -> None:
+        spec, versions = setup.world.fleet.desired.models[0], setup._record("m").versions
+        setup.candidates._has_passed(spec, versions, "2", "1", setup.policy.limits.gates)
+        [exam] = setup.candidates._exams.values()
+        setup.candidates.close()
+        with pytest.raises(asyncio.CancelledError):
+            await exam
+        assert setup.tries == []
+
+    asyncio.run(act())

@@ -2,10 +2,13 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from penstock.core.errors import NotFound, NotReady
+from penstock.control.retraining.row_source import AvailableRows
+from penstock.core.errors import Conflict, NotFound, NotReady
+from penstock.core.policies import MonitorPolicy
 from penstock.telemetry import metrics
 from tests.unit.control.plane.test_metrics import points
 from tests.unit.control.retraining.test_rules import Setup
@@ -47,3 +50,50 @@ def test_its_threads_end_with_it(asked: Setup) -> None:
     asked.rules.close()
     with pytest.raises(NotReady, match="the gateway is stopping"):
         asked.act(partial(asked.rules.deliveries, "m"))
+
+
+def test_a_request_that_loses_against_the_rules_every_time_is_refused(
+    asked: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = asked.kept()
+
+    def conflict(*_: Any, **__: Any) -> int:
+        raise Conflict("the rules were written meanwhile")
+
+    monkeypatch.setattr(asked.outbox, "commit", conflict)
+    with pytest.raises(Conflict, match="the rules of the model are moving; try again"):
+        asked.act(partial(asked.rules.ask, "m", {}, ME))
+    assert asked.kept() == before
+
+
+def test_only_the_gateway_that_leads_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(setup.outbox, "acquire_leadership", lambda: False)
+        assert setup.step().in_flight is None
+    assert setup.step().in_flight is not None
+
+
+def test_without_rules_the_database_is_not_asked_who_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: Any) -> bool:
+        raise AssertionError
+
+    setup = Setup(tmp_path)
+    setup.policy = MonitorPolicy()
+    monkeypatch.setattr(setup.outbox, "acquire_leadership", asked)
+    setup.act(setup.rules.judge_all)
+
+
+def test_rows_that_a_fleet_handed_over_are_an_event_of_the_one_that_leads(
+    asked: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = {"id": "e1", "data": {"model": "m", "version": "3"}}
+    gathered = AvailableRows(0, {}, {})
+    monkeypatch.setattr(asked.rules._rows, "table", lambda *_: gathered)
+    assert asked.rules._gather(event, asked.folder) is None
+    gathered = AvailableRows(7, {"a": 3, "b": 4}, {})
+    found = asked.rules._gather(event, asked.folder)
+    assert found is not None
+    assert found.coverage["rows"] == 7
+    events = [item for item in asked.world.traffic.events("m") if item["type"] == "io.penstock.retraining.rows.v1"]
+    assert [(item["data"]["event"], item["data"]["rows"]) for item in events] == [("e1", 7)]

@@ -1,6 +1,7 @@
 """The socket between the planes at its edges: too many requests, nobody who answers, and what is said anew."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,65 @@ def test_what_was_said_before_there_was_a_channel_is_said_to_the_first(tmp_path:
         await ends.until(lambda: ends.channel.signatures == {("m", "1"): {"inputs": []}})
 
     between(tmp_path, act)
+
+
+def test_a_worker_that_connects_before_anything_is_published_waits_for_it(tmp_path: Path) -> None:
+    async def act(ends: Ends) -> None:
+        await ends.channel.close()
+        ends.channel = Channel(
+            ends.path, lambda *_: True, ends, Listeners(lambda: None, lambda *_: None, lambda *_: None)
+        )
+        await ends.channel.start()
+        ends.link()
+        await ends.until(lambda: 0 in ends.channel.reports)
+        assert ends.wanted == []
+        ends.channel.publish(Desired(7))
+        await ends.until(lambda: ends.wanted == [Desired(7)])
+
+    between(tmp_path, act)
+
+
+def test_a_message_of_a_newer_worker_is_passed_over(tmp_path: Path) -> None:
+    async def act(ends: Ends) -> None:
+        link = ends.link()
+        await ends.until(lambda: bool(ends.wanted))
+        assert link._outbox is not None
+        link._outbox.put("new", {"type": "of a newer release"})
+        link.describe("m", "1", {"inputs": []})
+        await ends.until(lambda: ends.channel.signatures == {("m", "1"): {"inputs": []}})
+        assert ends.parted == []
+
+    between(tmp_path, act)
+
+
+def test_a_worker_that_connects_anew_is_not_parted_with_its_old_connection(tmp_path: Path) -> None:
+    async def act(ends: Ends) -> None:
+        ends.link()
+        await ends.until(lambda: 0 in ends.channel.reports)
+        first = ends.channel.reports[0]
+        ends.link()
+        await ends.until(lambda: ends.channel.reports[0] is not first)
+        ends.tasks[0].cancel()
+        await ends.until(lambda: len(ends.channel._conversations) == 1)
+        assert 0 in ends.channel.reports
+        assert ends.parted == []
+
+    between(tmp_path, act)
+
+
+def test_a_full_disk_is_said_to_whoever_asks_for_a_model(tmp_path: Path) -> None:
+    async def act(ends: Ends) -> None:
+        async def full(model: str, config: str | None) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        ends.load = full  # type: ignore[method-assign]
+        link = ends.link()
+        await ends.until(lambda: bool(ends.wanted))
+        with pytest.raises(NotReady):
+            await link.load("m", None)
+
+    between(tmp_path, act)
+
+
+def test_a_channel_that_was_never_opened_closes(tmp_path: Path) -> None:
+    asyncio.run(Ends(tmp_path).channel.close())
