@@ -97,8 +97,8 @@ class Offenders:
     def run(self, seconds: float) -> list[threading.Thread]:
         """Begin."""
         threads = [threading.Thread(target=self._offend, daemon=True) for _ in range(OFFENDERS)]
-        for one in threads:
-            one.start()
+        for thread in threads:
+            thread.start()
         threading.Timer(seconds, self._stop.set).start()
         return threads
 
@@ -173,23 +173,23 @@ def main(arguments: argparse.Namespace) -> int:
         table.add_row("none", f"{quiet.latencies.p50:.2f}", f"{quiet.latencies.p99:.2f}", "1.00", str(quiet.errors))
         for name, piece in {**HTTP2, **HTTP1}.items():
             http2 = name in HTTP2
-            some = Offenders(
+            offenders = Offenders(
                 server.addresses["grpc" if http2 else "http"], _PREFACE if http2 else b"", piece, name != "slow readers"
             )
-            threads = some.run(arguments.seconds)
+            threads = offenders.run(arguments.seconds)
             window = _good(server, arguments.seconds, cores)
             grown = (server.rss_bytes() - memory) / 2**20
-            for one in threads:
-                one.join()
+            for thread in threads:
+                thread.join()
             failed += window.errors
             p99 = window.latencies.p99
-            lived = f"{np.median(some.lived):.2f}" if some.lived else ""
+            lived = f"{np.median(offenders.lived):.2f}" if offenders.lived else ""
             cells = (
                 f"{window.latencies.p50:.2f}",
                 f"{p99:.2f}",
                 f"{p99 / quiet.latencies.p99:.2f}",
                 str(window.errors),
             )
-            table.add_row(name, *cells, f"{grown:.0f}", str(len(some.lived)), lived, str(some.open))
+            table.add_row(name, *cells, f"{grown:.0f}", str(len(offenders.lived)), lived, str(offenders.open))
     console.print(table)
     return 1 if failed else 0

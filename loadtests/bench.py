@@ -54,9 +54,9 @@ class Plan:
 
     def contenders(self, model: BenchModel, number: int = 0) -> list[Contender]:
         """Who takes part, in the order of that round: every second one goes backwards."""
-        all_of = [*contenders(model), *(one for one in peers() if one.server in self.beside)]
-        some = [one for one in all_of if one.server not in self.without]
-        return some[::-1] if number % 2 else some
+        all_of = [*contenders(model), *(peer for peer in peers() if peer.server in self.beside)]
+        chosen = [contender for contender in all_of if contender.server not in self.without]
+        return chosen[::-1] if number % 2 else chosen
 
     def steps(self) -> int:
         """How many windows that makes."""
@@ -126,14 +126,14 @@ def run(plan: Plan, step: Step) -> tuple[list[Measurement], list[ServerFacts]]:
     facts: list[ServerFacts] = []
     for number in range(plan.rounds):
         for model in plan.models:
-            some = plan.contenders(model, number)
-            with all_running(some, model, halves()[0]) as servers:
-                some = [one for one in some if one.server in servers]
+            chosen = plan.contenders(model, number)
+            with all_running(chosen, model, halves()[0]) as servers:
+                chosen = [contender for contender in chosen if contender.server in servers]
                 bout = Bout(number, model, servers)
-                for contender in some:
+                for contender in chosen:
                     bout.warm_up(contender)
                 for load in plan.loads:
-                    for contender in some:
+                    for contender in chosen:
                         step(f"round {number + 1}, {model.name}, {load.name}: {contender.name}")
                         measurements.append(bout.measure(load, contender))
                 facts += bout.facts()

@@ -158,4 +158,4 @@ class GrpcCaller(Caller):
 
 def failed(ended: Sequence[Ended]) -> list[Ended]:
     """The calls that did not end well."""
-    return [one for one in ended if one.failure is not None]
+    return [call for call in ended if call.failure is not None]

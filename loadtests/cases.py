@@ -27,13 +27,13 @@ def autoregression(noise: Floats, last: Floats, correlation: float) -> tuple[Flo
     lags = np.arange(BLOCK)[:, None] - np.arange(BLOCK)
     weights = np.where(lags >= 0, (1 - correlation**2) ** 0.5 * correlation ** np.maximum(lags, 0), 0.0)
     fading = correlation ** np.arange(1.0, BLOCK + 1)[:, None]
-    found = np.empty_like(noise)
+    series = np.empty_like(noise)
     for start in range(0, len(noise), BLOCK):
         rows = noise[start : start + BLOCK]
         many = len(rows)
-        found[start : start + many] = weights[:many, :many] @ rows + fading[:many] * last
-        last = found[start + many - 1]
-    return found, last
+        series[start : start + many] = weights[:many, :many] @ rows + fading[:many] * last
+        last = series[start + many - 1]
+    return series, last
 
 
 def add_stream_arguments(parser: argparse.ArgumentParser, seed: int) -> None:
@@ -51,8 +51,8 @@ def report(heads: Sequence[str], rows: Sequence[Sequence[str]], holds: Sequence[
     table = Table(box=None)
     for head in (*heads, "holds"):
         table.add_column(head)
-    for row, one in zip(rows, holds, strict=True):
-        table.add_row(*row, "yes" if one else "NO")
+    for row, hold in zip(rows, holds, strict=True):
+        table.add_row(*row, "yes" if hold else "NO")
     Console(width=None if Console().is_terminal else WIDTH).print(table)
     return 0 if holds and all(holds) else 1
 
@@ -60,4 +60,4 @@ def report(heads: Sequence[str], rows: Sequence[Sequence[str]], holds: Sequence[
 def write_figures(path: Path | None, findings: Sequence[Any]) -> None:
     """Write findings, which are dataclasses, to a JSON file, where one is wanted."""
     if path is not None:
-        path.write_text(json.dumps([asdict(one) for one in findings], indent=1))
+        path.write_text(json.dumps([asdict(finding) for finding in findings], indent=1))

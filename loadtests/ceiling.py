@@ -168,13 +168,13 @@ class LoopBatcher:
         for start in range(0, len(ready), self._most):
             self._answer(ready[start : start + self._most])
 
-    def _answer(self, some: list[tuple[Writes, Floats]]) -> None:
-        if len(some) == 1:
-            transport, rows = some[0]
+    def _answer(self, calls: list[tuple[Writes, Floats]]) -> None:
+        if len(calls) == 1:
+            transport, rows = calls[0]
             transport.write(self._encode(self._run(rows)))
             return
-        outputs = self._run(np.concatenate([rows for _, rows in some]))
-        for index, (transport, _) in enumerate(some):
+        outputs = self._run(np.concatenate([rows for _, rows in calls]))
+        for index, (transport, _) in enumerate(calls):
             transport.write(self._encode([values[index : index + 1] for values in outputs]))
 
 
@@ -319,7 +319,7 @@ def _grpc_encoder(model: BenchModel) -> Encode:
         if not pieces:
             pieces.extend(_grpc_pieces(model, outputs))
         return b"".join(
-            [part for pair in zip(pieces, [one.tobytes() for one in outputs], strict=True) for part in pair]
+            [part for pair in zip(pieces, [output.tobytes() for output in outputs], strict=True) for part in pair]
         )
 
     return encode

@@ -143,12 +143,12 @@ def _write_binary(model: BenchModel, rows: Floats) -> Call:
 
 def _read_binary(_: BenchModel, headers: Mapping[str, str], body: bytes) -> Arrays:
     at = int(headers["inference-header-content-length"])
-    found: Arrays = {}
+    arrays: Arrays = {}
     for output in json.loads(body[:at])["outputs"]:
         size = output["parameters"]["binary_data_size"]
-        found[output["name"]] = _raw(output["datatype"], output["shape"], body[at : at + size])
+        arrays[output["name"]] = _raw(output["datatype"], output["shape"], body[at : at + size])
         at += size
-    return found
+    return arrays
 
 
 def _raw(datatype: str, shape: Any, data: bytes) -> NDArray[Any]:

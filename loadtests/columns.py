@@ -109,19 +109,19 @@ def lasting(case: Lasting, seed: int) -> Reported:
     generator, shift = np.random.default_rng(seed), [0.0]
 
     def draw(rows: int) -> Floats:
-        found = generator.standard_normal((rows, case.columns))
-        found[:, 0] += shift[0]
-        return found
+        numbers = generator.standard_normal((rows, case.columns))
+        numbers[:, 0] += shift[0]
+        return numbers
 
     watched = Watched(draw, case.reference_rows)
     detected, cleared, after = 0, 0, None
     for rows, size in ((STABLE_ROWS, 0.0), *case.shifts):
         shift[0] = size
-        for seen in range(case.look_rows, rows + 1, case.look_rows):
+        for rows_seen in range(case.look_rows, rows + 1, case.look_rows):
             for change in watched.look(case.look_rows):
                 if change.about == DRIFT and change.feature == "x[0]":
                     detected, cleared = detected + change.begins, cleared + (not change.begins)
-                    after = None if change.begins else seen
+                    after = None if change.begins else rows_seen
     return Reported(detected, cleared, after)
 
 
@@ -178,7 +178,7 @@ class Following:
         return f"autocorrelation {self.correlation:g}, windows of {self.window}"
 
 
-FOLLOWING = tuple(Following(one, window) for one in (0.0, 0.3, 0.6, 0.9) for window in (1000, 5000))
+FOLLOWING = tuple(Following(correlation, window) for correlation in (0.0, 0.3, 0.6, 0.9) for window in (1000, 5000))
 EFFECTS = ("psi", "ks", "chi_square")
 
 
@@ -199,10 +199,10 @@ class _Following:
         self.follows = False
 
     def __call__(self, rows: int) -> Floats:
-        found = self._generator.standard_normal((rows, len(self._last)))
+        numbers = self._generator.standard_normal((rows, len(self._last)))
         if self.follows:
-            found, self._last = autoregression(found, self._last, self._correlation)
-        return found
+            numbers, self._last = autoregression(numbers, self._last, self._correlation)
+        return numbers
 
 
 def following(case: Following, seed: int) -> Exceeded:
@@ -233,9 +233,9 @@ class Finding:
 
 def find_lasting(case: Lasting, streams: Sequence[Reported]) -> Finding:
     """Add a case's streams up: 95 of 100 have to be right in all."""
-    right = [one for one in streams if one.detected == 1 and one.cleared == case.cleared]
-    detected, cleared = sum(one.detected for one in streams), sum(one.cleared for one in streams)
-    after = sorted(one.cleared_after for one in right if one.cleared_after is not None)
+    right = [stream for stream in streams if stream.detected == 1 and stream.cleared == case.cleared]
+    detected, cleared = sum(stream.detected for stream in streams), sum(stream.cleared for stream in streams)
+    after = sorted(stream.cleared_after for stream in right if stream.cleared_after is not None)
     shown = f"{len(right)} right, {detected} detected, {cleared} cleared"
     if case.cleared and after:
         shown += f", after {sum(after) / len(after):.0f} rows on average, {after[-1]} at most"
@@ -247,14 +247,14 @@ def find_small(case: Small, alarms: Sequence[int]) -> Finding:
     """Add a case's streams up: no more alarms than the budget's rows and chance (3 standard deviations) allow."""
     rows, budget = case.rows * len(alarms), MonitorPolicy().budget
     allowed = rows / budget + 3 * (rows / budget) ** 0.5
-    shown = f"{sum(alarms)} alarms in {rows} rows, in {sum(one > 0 for one in alarms)} streams"
+    shown = f"{sum(alarms)} alarms in {rows} rows, in {sum(alarm > 0 for alarm in alarms)} streams"
     return Finding(case.name, len(alarms), f"<= 1 in {budget:.0f}", shown, sum(alarms) <= allowed)
 
 
 def find_following(case: Following, exceeded: Sequence[Exceeded]) -> Finding:
     """Add a case's streams up: one window in a hundred may be above, and chance (3 standard deviations)."""
-    windows = sum(one.windows for one in exceeded)
-    shares = {name: sum(one.above[name] for one in exceeded) / windows for name in EFFECTS}
+    windows = sum(stream.windows for stream in exceeded)
+    shares = {name: sum(stream.above[name] for stream in exceeded) / windows for name in EFFECTS}
     shown = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
     most = 0.01 + 3 * (0.01 / windows) ** 0.5
     return Finding(case.name, len(exceeded), "<= 1 %", f"{shown} of {windows}", max(shares.values()) <= most)
@@ -267,7 +267,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _chosen(arguments: argparse.Namespace, cases: Sequence[Case]) -> list[Case]:
-    return [one for one in cases if arguments.only in one.name]
+    return [case for case in cases if arguments.only in case.name]
 
 
 def _ran(
@@ -279,17 +279,19 @@ def _ran(
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every case and print what was asked and what came out; 1 if something does not hold."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     with ProcessPoolExecutor(arguments.processes) as pool:
         if arguments.what in (None, "lasting"):
-            found += [find_lasting(one, _ran(pool, arguments, lasting, one)) for one in _chosen(arguments, LASTING)]
+            findings += [
+                find_lasting(case, _ran(pool, arguments, lasting, case)) for case in _chosen(arguments, LASTING)
+            ]
         if arguments.what in (None, "small"):
-            found += [find_small(one, _ran(pool, arguments, small, one)) for one in _chosen(arguments, SMALL)]
+            findings += [find_small(case, _ran(pool, arguments, small, case)) for case in _chosen(arguments, SMALL)]
         if arguments.what in (None, "following"):
-            found += [
-                find_following(one, _ran(pool, arguments, following, one)) for one in _chosen(arguments, FOLLOWING)
+            findings += [
+                find_following(case, _ran(pool, arguments, following, case)) for case in _chosen(arguments, FOLLOWING)
             ]
     heads = ("case", "streams", "asked", "found")
-    rows = [(one.name, str(one.streams), one.asked, one.found) for one in found]
-    write_figures(arguments.json, found)
-    return report(heads, rows, [one.holds for one in found])
+    rows = [(finding.name, str(finding.streams), finding.asked, finding.found) for finding in findings]
+    write_figures(arguments.json, findings)
+    return report(heads, rows, [finding.holds for finding in findings])

@@ -35,8 +35,12 @@ _BEYOND = frozenset({"large"})
 
 def contenders(model: BenchModel) -> list[Contender]:
     """Everybody, in the order of the first round."""
-    some = _everybody(model)
-    return [one for one in some if one.server not in ("inline grpc", "batched grpc")] if model.name in _BEYOND else some
+    everybody = _everybody(model)
+    return (
+        [contender for contender in everybody if contender.server not in ("inline grpc", "batched grpc")]
+        if model.name in _BEYOND
+        else everybody
+    )
 
 
 def _everybody(model: BenchModel) -> list[Contender]:
@@ -123,12 +127,12 @@ _COMMANDS: dict[str, Command] = {
 
 
 @contextmanager
-def all_running(some: Sequence[Contender], model: BenchModel, cores: Sequence[int]) -> Iterator[dict[str, Server]]:
+def all_running(wanted: Sequence[Contender], model: BenchModel, cores: Sequence[int]) -> Iterator[dict[str, Server]]:
     """Start the servers of these contenders beside each other: one that is not asked anything costs nothing. Servers of
     others that do not start are left out, with a word."""
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
-        for name in dict.fromkeys(contender.server for contender in some):
+        for name in dict.fromkeys(contender.server for contender in wanted):
             try:
                 servers[name] = stack.enter_context(running(_COMMANDS[name](model, len(cores)), cores))
             except RuntimeError as failure:

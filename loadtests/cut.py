@@ -84,10 +84,10 @@ def main(arguments: argparse.Namespace) -> int:
         steps = max(1, round(_TRIED * arguments.takes_ms / 1000 / served.whole_s(BINARY)))
     with _serving(steps) as served:
         for codec in (BINARY, GRPC):
-            whole_s, found = served.whole_s(codec), served.cut(codec, arguments.timeout_ms, arguments.calls)
+            whole_s, durations = served.whole_s(codec), served.cut(codec, arguments.timeout_ms, arguments.calls)
             cells = [f"{whole_s * 1000:.0f}"]
-            for some in zip(*found, strict=True):
-                cells += [f"{statistics.median(some) * 1000:.1f}", f"{max(some) * 1000:.1f}"]
+            for durations_of in zip(*durations, strict=True):
+                cells += [f"{statistics.median(durations_of) * 1000:.1f}", f"{max(durations_of) * 1000:.1f}"]
             table.add_row(codec.name, *cells)
     Console(width=100).print(table)
     return 0
@@ -112,16 +112,16 @@ class _Served:
         call = codec.write(_CHAIN, np.ones((_ROWS, _WIDE), np.float32))
         address, kind = self._server.addresses["grpc" if codec.grpc else "http"], Http2Wire if codec.grpc else Http1Wire
         wire = kind(address, call.path, {**call.headers, **headers}, call.body, 1)
-        found = [cut(wire, self._workers, _AT_MOST_S) for _ in range(calls)]
+        durations = [cut(wire, self._workers, _AT_MOST_S) for _ in range(calls)]
         wire.close()
-        return found
+        return durations
 
 
 @contextmanager
 def _serving(steps: int) -> Iterator[_Served]:
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
-        place = Path(folder, "chain", "1")
-        place.mkdir(parents=True)
-        onnx.save(chain(steps), place / "model.onnx")
+        model_folder = Path(folder, "chain", "1")
+        model_folder.mkdir(parents=True)
+        onnx.save(chain(steps), model_folder / "model.onnx")
         with running(penstock(Path(folder), "--workers", "1"), halves()[0]) as server:
             yield _Served(server)

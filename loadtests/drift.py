@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every case and print what was asked and what came out; 1 if something does not hold."""
-    console, found = Console(stderr=True), []
+    console, results = Console(stderr=True), []
     with ProcessPoolExecutor(arguments.processes) as pool:
         for index, case in enumerate(CASES):
             if arguments.only not in case.name:
@@ -36,28 +36,28 @@ def main(arguments: argparse.Namespace) -> int:
             seeds = range(arguments.seed * (index + 1), arguments.seed * (index + 1) + arguments.streams)
             jobs = pool.map(partial(_run, index, arguments.budget), seeds, chunksize=5)
             outcomes = list(track(jobs, case.name, total=arguments.streams, console=console))
-            found.append(case_result(case, outcomes, arguments.budget))
-    Console(width=None if Console().is_terminal else 200).print(_table(found))
+            results.append(case_result(case, outcomes, arguments.budget))
+    Console(width=None if Console().is_terminal else 200).print(_table(results))
     if arguments.json:
-        figures = [{**asdict(one), "case": one.case.name, "holds": one.holds} for one in found]
+        figures = [{**asdict(result), "case": result.case.name, "holds": result.holds} for result in results]
         arguments.json.write_text(json.dumps(figures, indent=1))
-    return 0 if found and all(one.holds for one in found) else 1
+    return 0 if results and all(result.holds for result in results) else 1
 
 
 def _run(index: int, budget: float, seed: int) -> StreamResult:
     return run(CASES[index], seed, budget, rows_of(CASES[index]))
 
 
-def _table(found: list[CaseResult]) -> Table:
+def _table(results: list[CaseResult]) -> Table:
     table = Table(box=None)
     for head in ("case", "false alarms", "in rows", "found", "mean delay", "asked", "holds"):
         table.add_column(head)
-    for one in found:
-        asked = f"<= {one.case.within} rows" if one.case.within else f"<= 1 in {one.budget:.0f}"
-        delay = "" if one.mean_delay is None else f"{one.mean_delay:.0f}"
-        hits = f"{one.found} of {one.streams}" if one.case.within else ""
-        holds = "yes" if one.holds else "NO"
-        table.add_row(one.case.name, str(one.false_alarms), str(one.unchanged_rows), hits, delay, asked, holds)
+    for result in results:
+        asked = f"<= {result.case.within} rows" if result.case.within else f"<= 1 in {result.budget:.0f}"
+        delay = "" if result.mean_delay is None else f"{result.mean_delay:.0f}"
+        hits = f"{result.found} of {result.streams}" if result.case.within else ""
+        holds = "yes" if result.holds else "NO"
+        table.add_row(result.case.name, str(result.false_alarms), str(result.unchanged_rows), hits, delay, asked, holds)
     return table
 
 

@@ -110,8 +110,8 @@ def errors(case: Case, rate: float, rows: int, generator: np.random.Generator) -
 def _chain(rate: float, correlation: float, rows: int, generator: np.random.Generator) -> Floats:
     uniform, found, wrong = generator.random(rows).tolist(), np.zeros(rows), bool(generator.random() < rate)
     again, anew = rate + correlation * (1 - rate), rate * (1 - correlation)
-    for index, one in enumerate(uniform):
-        wrong = one < (again if wrong else anew)
+    for index, number in enumerate(uniform):
+        wrong = number < (again if wrong else anew)
         found[index] = wrong
     return found
 
@@ -143,7 +143,7 @@ class _Gap:
 
     def take(self, found: Sequence[float]) -> None:
         """Some more errors."""
-        self.alarms += sum(self._watch.add(self._chance, not one) is True for one in found)
+        self.alarms += sum(self._watch.add(self._chance, not is_right) is True for is_right in found)
 
 
 def _watch(case: Case) -> ErrorWatch | _Gap:
@@ -187,11 +187,11 @@ class Finding:
 
 def find(case: Case, outcomes: Sequence[Outcome], stable_labels: int | None = None) -> Finding:
     """Add a case's streams up."""
-    alarms = sum(one.alarms for one in outcomes)
+    alarms = sum(outcome.alarms for outcome in outcomes)
     allowed = len(outcomes) * (stable_labels or case.stable_labels) * SHARE / MonitorPolicy().budget
     if case.after is None:
         return Finding(case, len(outcomes), alarms, allowed)
-    delays: list[int | None] = [*sorted(one.delay for one in outcomes if one.delay is not None)]
+    delays: list[int | None] = [*sorted(outcome.delay for outcome in outcomes if outcome.delay is not None)]
     delays += [None] * (len(outcomes) - len(delays))
     return Finding(
         case, len(outcomes), alarms, allowed, delays[len(delays) // 2], delays[int(0.9 * (len(delays) - 1) + 0.999)]
@@ -205,7 +205,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every case and print what was asked and what came out; 1 if something does not hold."""
-    console, found = Console(stderr=True), []
+    console, findings = Console(stderr=True), []
     with ProcessPoolExecutor(arguments.processes) as pool:
         for index, case in enumerate(CASES):
             if arguments.only not in case.name:
@@ -213,14 +213,16 @@ def main(arguments: argparse.Namespace) -> int:
             first = arguments.seed + 1000 * index
             seeds = range(first, first + arguments.streams)
             outcomes = pool.map(partial(run, case), seeds, chunksize=5)
-            found.append(find(case, list(track(outcomes, case.name, len(seeds), console=console))))
+            findings.append(find(case, list(track(outcomes, case.name, len(seeds), console=console))))
     heads, rows = ("case", "streams", "alarms", "allowed", "median labels", "0.9 quantile", "asked"), []
-    for one in found:
-        asked = "the budget" if one.case.after is None else f"median <= {one.case.within}"
+    for finding in findings:
+        asked = "the budget" if finding.case.after is None else f"median <= {finding.case.within}"
         delays = [
-            "" if one.case.after is None else "never" if value is None else str(value)
-            for value in (one.median, one.most)
+            "" if finding.case.after is None else "never" if value is None else str(value)
+            for value in (finding.median, finding.most)
         ]
-        rows.append((one.case.name, str(one.streams), str(one.alarms), f"{one.allowed:.1f}", *delays, asked))
-    write_figures(arguments.json, found)
-    return report(heads, rows, [one.holds for one in found])
+        rows.append(
+            (finding.case.name, str(finding.streams), str(finding.alarms), f"{finding.allowed:.1f}", *delays, asked)
+        )
+    write_figures(arguments.json, findings)
+    return report(heads, rows, [finding.holds for finding in findings])

@@ -111,13 +111,15 @@ def measure(url: str, notes: Path, gateways: int, models: int, columns: int, ste
     simulated = [Simulated(reference, models, seed) for seed in range(gateways)]
     database = open_database(url, 30.0)
     leading = FleetEvidence(EvidenceStore(database), "gateway-0", simulated[0], _on_this_thread, notes / "0")
-    others = [Publisher(EvidenceStore(database), f"gateway-{one}", notes / str(one)) for one in range(1, gateways)]
+    others = [
+        Publisher(EvidenceStore(database), f"gateway-{number}", notes / str(number)) for number in range(1, gateways)
+    ]
     publications, used_by_each, looks, cpu = [], [], [], []
     for _ in range(steps):
-        for one in simulated:
-            one.count(20)
-        for publisher, one in zip(others, simulated[1:], strict=True):
-            counts = one.own_counts()
+        for gateway in simulated:
+            gateway.count(20)
+        for publisher, gateway in zip(others, simulated[1:], strict=True):
+            counts = gateway.own_counts()
             began, used = time.perf_counter(), time.process_time()
             publisher.publish(counts)
             publications.append(time.perf_counter() - began)

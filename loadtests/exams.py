@@ -106,10 +106,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run every case and print what was asked and what came out; 1 if something does not hold."""
     seeds = range(arguments.seed, arguments.seed + arguments.streams)
-    found = [find(case, seeds) for case in track(CASES, "exams", console=Console(stderr=True))]
+    findings = [find(case, seeds) for case in track(CASES, "exams", console=Console(stderr=True))]
     rows = []
-    for one in found:
-        asked = f">= {one.case.least:.0%}" if one.case.least else f"<= {one.case.most:.0%}" if one.case.most < 1 else ""
-        rows.append((one.case.name, f"{one.passed:.1%}", asked))
-    write_figures(arguments.json, found)
-    return report(("candidates", "passed", "asked"), rows, [one.case.holds(one.passed) for one in found])
+    for finding in findings:
+        asked = (
+            f">= {finding.case.least:.0%}"
+            if finding.case.least
+            else f"<= {finding.case.most:.0%}"
+            if finding.case.most < 1
+            else ""
+        )
+        rows.append((finding.case.name, f"{finding.passed:.1%}", asked))
+    write_figures(arguments.json, findings)
+    return report(("candidates", "passed", "asked"), rows, [finding.case.holds(finding.passed) for finding in findings])

@@ -166,8 +166,8 @@ class Drill:
         for caller in callers:
             await caller.close()
         counted = self._gateway.counters()[0] - before
-        self.found.faults += [f"failed without a kill: {one.failure}" for one in failed(ended)]
-        if counted != Counter(one.protocol for one in ended):
+        self.found.faults += [f"failed without a kill: {call.failure}" for call in failed(ended)]
+        if counted != Counter(call.protocol for call in ended):
             self.found.faults.append(f"with nothing in flight {len(ended)} calls were counted as {dict(counted)}")
 
 
@@ -175,8 +175,8 @@ def miscounted(ended: Sequence[Ended], counted: Counter[str]) -> list[str]:
     """A call that failed here may have been counted as a success, when its answer was lost with the worker."""
     faults = []
     for protocol in ("rest", "grpc"):
-        lost = sum(one.protocol == protocol for one in failed(ended))
-        good = sum(one.protocol == protocol for one in ended) - lost
+        lost = sum(call.protocol == protocol for call in failed(ended))
+        good = sum(call.protocol == protocol for call in ended) - lost
         if not good <= counted[protocol] <= good + lost:
             faults.append(f"{protocol}: {good} succeeded, {lost} failed, but {counted[protocol]} were counted")
     return faults
@@ -184,23 +184,27 @@ def miscounted(ended: Sequence[Ended], counted: Counter[str]) -> list[str]:
 
 def misplaced(ended: Sequence[Ended], kills: Sequence[Kill]) -> list[str]:
     """Failures other than those of calls the dead worker had in hand."""
-    faults = [f"{one.protocol}: {one.failure}" for one in failed(ended) if not isinstance(one.failure, Lost | Hanging)]
-    faults += [f"{one.protocol}: a call hung" for one in failed(ended) if isinstance(one.failure, Hanging)]
-    lost = [one for one in failed(ended) if isinstance(one.failure, Lost)]
-    faults += [f"{one.protocol}: failed beside every kill: {one.failure}" for one in lost if not _excused(one, kills)]
+    faults = [
+        f"{call.protocol}: {call.failure}" for call in failed(ended) if not isinstance(call.failure, Lost | Hanging)
+    ]
+    faults += [f"{call.protocol}: a call hung" for call in failed(ended) if isinstance(call.failure, Hanging)]
+    lost = [call for call in failed(ended) if isinstance(call.failure, Lost)]
+    faults += [
+        f"{call.protocol}: failed beside every kill: {call.failure}" for call in lost if not _excused(call, kills)
+    ]
     for number, kill in enumerate(kills, 1):
-        calls = sum(one.protocol == "grpc" and _during(one, kill) for one in lost)
+        calls = sum(call.protocol == "grpc" and _during(call, kill) for call in lost)
         if calls > len(kill.grpc_ports):
             faults.append(f"kill {number}: {calls} gRPC calls failed on {len(kill.grpc_ports)} connections")
     return faults
 
 
-def _excused(one: Ended, kills: Iterable[Kill]) -> bool:
-    return any(_during(one, kill) and (not one.port or one.port in kill.rest_ports) for kill in kills)
+def _excused(call: Ended, kills: Iterable[Kill]) -> bool:
+    return any(_during(call, kill) and (not call.port or call.port in kill.rest_ports) for kill in kills)
 
 
-def _during(one: Ended, kill: Kill) -> bool:
-    return one.began <= kill.at + _SETTLE_S and one.ended >= kill.at
+def _during(call: Ended, kill: Kill) -> bool:
+    return call.began <= kill.at + _SETTLE_S and call.ended >= kill.at
 
 
 def slow(kills: Sequence[Kill], back_within_s: float) -> list[str]:
@@ -214,28 +218,30 @@ def slow(kills: Sequence[Kill], back_within_s: float) -> list[str]:
     return faults
 
 
-def show(console: Console, found: Findings) -> None:
+def show(console: Console, findings: Findings) -> None:
     """Print the findings."""
     table = Table(title="workers killed under load", title_justify="left", box=SIMPLE_HEAD)
     for head in ("", "calls", "failed", "counted", "p50 ms", "p99 ms", "slowest ms", "last failure after kill ms"):
         table.add_column(head, justify="right" if head else "left")
     for protocol in ("rest", "grpc"):
-        table.add_row(protocol, *_cells([one for one in found.ended if one.protocol == protocol], found, protocol))
+        table.add_row(
+            protocol, *_cells([call for call in findings.ended if call.protocol == protocol], findings, protocol)
+        )
     console.print(table)
-    noticed = [kill.noticed_s for kill in found.kills if kill.noticed_s is not None]
-    back = [kill.back_s for kill in found.kills if kill.back_s is not None]
-    console.print(f"{len(found.kills)} kills; noticed within {max(noticed, default=0) * 1000:.0f} ms", end=", ")
+    noticed = [kill.noticed_s for kill in findings.kills if kill.noticed_s is not None]
+    back = [kill.back_s for kill in findings.kills if kill.back_s is not None]
+    console.print(f"{len(findings.kills)} kills; noticed within {max(noticed, default=0) * 1000:.0f} ms", end=", ")
     console.print(f"capacity back within {max(back, default=0):.2f} s")
-    for text, count in Counter(found.faults).items():
+    for text, count in Counter(findings.faults).items():
         console.print(f"WRONG: {text}" + (f" ({count} times)" if count > 1 else ""), markup=False)
 
 
-def _cells(calls: Sequence[Ended], found: Findings, protocol: str) -> list[str]:
-    good = np.array([(one.ended - one.began) * 1e6 for one in calls if one.failure is None]).astype(np.int64)
+def _cells(calls: Sequence[Ended], findings: Findings, protocol: str) -> list[str]:
+    good = np.array([(call.ended - call.began) * 1e6 for call in calls if call.failure is None]).astype(np.int64)
     latencies, lost = Latencies.of(good), failed(calls)
-    delays = [one.ended - kill.at for one in lost for kill in found.kills if _during(one, kill)]
+    delays = [call.ended - kill.at for call in lost for kill in findings.kills if _during(call, kill)]
     times = (latencies.p50, latencies.p99, max(good, default=0) / 1000, max(delays, default=0) * 1000)
-    counts = (len(calls), len(lost), found.counted[protocol])
+    counts = (len(calls), len(lost), findings.counted[protocol])
     return [*(f"{count:,}" for count in counts), *(f"{value:.3g}" for value in times)]
 
 
@@ -258,6 +264,6 @@ def main(arguments: argparse.Namespace) -> int:
         Progress(console=Console(stderr=True)) as progress,
     ):
         drill = Drill(Gateway(server, arguments.workers), ReferenceCalls(model), arguments.back_within)
-        found = asyncio.run(drill.run(arguments.seconds, arguments.every, progress))
-    show(console, found)
-    return 1 if found.faults else 0
+        findings = asyncio.run(drill.run(arguments.seconds, arguments.every, progress))
+    show(console, findings)
+    return 1 if findings.faults else 0

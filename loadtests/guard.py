@@ -40,42 +40,44 @@ class Fallen:
     seen: float
 
 
-def fallen(kept: Mapping[str, float], seen: Mapping[str, float]) -> list[Fallen]:
+def fallen(recorded: Mapping[str, float], measured: Mapping[str, float]) -> list[Fallen]:
     """Ratios that have fallen by more than they may; one that is not kept cannot fall."""
     return [
-        Fallen(name, kept[name], ratio)
-        for name, ratio in seen.items()
-        if name in kept and ratio < kept[name] * (1 - MAY_FALL)
+        Fallen(name, recorded[name], ratio)
+        for name, ratio in measured.items()
+        if name in recorded and ratio < recorded[name] * (1 - MAY_FALL)
     ]
 
 
 def ratios(model: BenchModel, rounds: int, seconds: float) -> dict[str, float]:
     """Throughput with each codec as a part of the throughput of the batching ceiling: medians over the rounds."""
     repository(model)
-    reference, found = ReferenceCalls(model), dict[str, list[float]]()
+    reference, ratios_of = ReferenceCalls(model), dict[str, list[float]]()
     names = {f"{server} {codec}" for server in ("penstock", "batched") for codec in CODECS}
-    some = {one.name: one for one in contenders(model) if one.name in names}
-    with all_running(list(some.values()), model, halves()[0]) as servers:
+    contenders_of = {contender.name: contender for contender in contenders(model) if contender.name in names}
+    with all_running(list(contenders_of.values()), model, halves()[0]) as servers:
 
-        def rate(one: Contender) -> float:
-            address = one.address(servers[one.server])
+        def rate(contender: Contender) -> float:
+            address = contender.address(servers[contender.server])
             return closed_loop(
-                one.codec,
-                one.codec.write(model, model.rows(1)),
+                contender.codec,
+                contender.codec.write(model, model.rows(1)),
                 address,
                 connections=_CONNECTIONS,
                 seconds=seconds,
                 cores=halves()[1],
-                answer_bytes=reference.check(one.codec, address) + _GRPC_PREFIX,
+                answer_bytes=reference.check(contender.codec, address) + _GRPC_PREFIX,
             ).rate
 
         for number in range(rounds + 1):
             for codec in CODECS:
-                pair = (some[f"batched {codec}"], some[f"penstock {codec}"])
-                rates = {one.server: rate(one) for one in (pair if number % 2 else pair[::-1])}
+                pair = (contenders_of[f"batched {codec}"], contenders_of[f"penstock {codec}"])
+                rates = {contender.server: rate(contender) for contender in (pair if number % 2 else pair[::-1])}
                 if number:  # the first round warms up
-                    found.setdefault(f"{model.name} {codec}", []).append(rates["penstock"] / rates[f"batched {codec}"])
-    return {name: statistics.median(some_of) for name, some_of in found.items()}
+                    ratios_of.setdefault(f"{model.name} {codec}", []).append(
+                        rates["penstock"] / rates[f"batched {codec}"]
+                    )
+    return {name: statistics.median(some_of) for name, some_of in ratios_of.items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,23 +90,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure and compare; 1 where a ratio has fallen."""
     h2load.require()
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    seen: dict[str, float] = {}
+    recorded = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    measured: dict[str, float] = {}
     for name in GUARDED:
         found = ratios(MODELS[name], arguments.rounds, arguments.seconds)
-        if fallen(kept, found) and not arguments.keep:
+        if fallen(recorded, found) and not arguments.keep:
             again = ratios(MODELS[name], arguments.rounds, arguments.seconds)
             found = {case: max(ratio, again[case]) for case, ratio in found.items()}
-        seen |= found
+        measured |= found
     console, table = Console(), Table(box=SIMPLE_HEAD)
     for head in ("", "of the ceiling", "was"):
         table.add_column(head)
-    for name, ratio in seen.items():
-        table.add_row(name, f"{ratio:.2f}", f"{kept[name]:.2f}" if name in kept else "")
+    for name, ratio in measured.items():
+        table.add_row(name, f"{ratio:.2f}", f"{recorded[name]:.2f}" if name in recorded else "")
     console.print(table)
     if arguments.keep:
-        KEPT.write_text(json.dumps({name: round(ratio, 3) for name, ratio in seen.items()}, indent=1) + "\n")
+        KEPT.write_text(json.dumps({name: round(ratio, 3) for name, ratio in measured.items()}, indent=1) + "\n")
         return 0
-    for one in fallen(kept, seen):
-        console.print(f"{one.name} has fallen from {one.kept:.2f} to {one.seen:.2f} of the ceiling", style="red")
-    return 1 if fallen(kept, seen) else 0
+    for fall in fallen(recorded, measured):
+        console.print(f"{fall.name} has fallen from {fall.kept:.2f} to {fall.seen:.2f} of the ceiling", style="red")
+    return 1 if fallen(recorded, measured) else 0

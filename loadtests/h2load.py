@@ -81,7 +81,7 @@ def _read(output: str, log: Path, slack: int | None, answer_bytes: int) -> Windo
 
 
 def _numbers(pattern: re.Pattern[str], output: str) -> tuple[int, ...]:
-    found = pattern.search(output)
-    if found is None:
+    match = pattern.search(output)
+    if match is None:
         raise RuntimeError(f"h2load said something unexpected:\n{output[-1000:]}")
-    return tuple(int(number) for number in found.groups())
+    return tuple(int(number) for number in match.groups())

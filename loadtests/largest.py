@@ -115,11 +115,11 @@ def typed_data(datatype: str, size: int, limits: RequestLimits) -> tuple[int, by
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value > 127:
-        found.append(value & 127 | 128)
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])
 
 
 def _length_delimited(number: int, payload: bytes) -> bytes:

@@ -77,7 +77,7 @@ class Results:
         own = self._of(model, load.name, contender.name)
         if not own:
             return None
-        rates = [one.window.rate for one in own]
+        rates = [measurement.window.rate for measurement in own]
         return Row(
             model=model,
             load=load.name,
@@ -85,23 +85,31 @@ class Results:
             rate=statistics.median(rates),
             rate_min=min(rates),
             rate_max=max(rates),
-            p50=_median(own, lambda one: one.window.latencies.p50),
-            p99=_median(own, lambda one: one.window.latencies.p99),
-            p999=_median(own, lambda one: one.window.latencies.p999),
-            samples=min(one.window.latencies.count for one in own),
-            cpu_us=_median(own, lambda one: one.cpu_us),
+            p50=_median(own, lambda measurement: measurement.window.latencies.p50),
+            p99=_median(own, lambda measurement: measurement.window.latencies.p99),
+            p999=_median(own, lambda measurement: measurement.window.latencies.p999),
+            samples=min(measurement.window.latencies.count for measurement in own),
+            cpu_us=_median(own, lambda measurement: measurement.cpu_us),
             to_inline=self._ratio(own, load, contender.inline),
             to_batched=self._ratio(own, load, contender.batched),
-            errors=sum(one.window.errors for one in own),
+            errors=sum(measurement.window.errors for measurement in own),
         )
 
     def _of(self, model: str, load: str, contender: str) -> list[Measurement]:
-        return [one for one in self._all if (one.model, one.load, one.contender) == (model, load, contender)]
+        return [
+            measurement
+            for measurement in self._all
+            if (measurement.model, measurement.load, measurement.contender) == (model, load, contender)
+        ]
 
     def _ratio(self, own: Sequence[Measurement], load: Load, ceiling: str) -> float | None:
-        by_round = {one.round: one for one in self._of(own[0].model, load.name, ceiling)}
+        by_round = {measurement.round: measurement for measurement in self._of(own[0].model, load.name, ceiling)}
         value: Callable[[Measurement], float] = _p50 if load.connections == 1 else _rate
-        ratios = [value(one) / value(by_round[one.round]) for one in own if one.round in by_round]
+        ratios = [
+            value(measurement) / value(by_round[measurement.round])
+            for measurement in own
+            if measurement.round in by_round
+        ]
         return statistics.median(ratios) if ratios and load.connections else None
 
 
@@ -114,4 +122,4 @@ def _rate(one: Measurement) -> float:
 
 
 def _median(some: Iterable[Measurement], value: Callable[[Measurement], float]) -> float:
-    return statistics.median(value(one) for one in some)
+    return statistics.median(value(measurement) for measurement in some)

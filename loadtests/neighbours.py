@@ -72,7 +72,7 @@ class _Client(Client):
 @contextmanager
 def neighbours(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[int]) -> Iterator[Neighbours]:
     """Send beside what is done inside; the result is filled afterwards."""
-    found = Neighbours()
+    result = Neighbours()
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder:
         spec: dict[str, Any] = {"result": str(Path(folder, "result.json"))}
         for codec, key in ((BINARY, "http"), (GRPC, "grpc")):
@@ -90,13 +90,13 @@ def neighbours(model: BenchModel, addresses: Mapping[str, str], cores: Sequence[
         with pinned(cores):
             process = subprocess.Popen([sys.executable, "-m", "loadtests.neighbours", json.dumps(spec)])
         try:
-            yield found
+            yield result
             process.send_signal(signal.SIGTERM)
             if process.wait(_END_S):
                 raise RuntimeError("the neighbours' client failed; its message is above")
             said = json.loads(Path(spec["result"]).read_text())
-            found.errors = said.pop("errors")
-            found.seen = {kind: Latencies.of(np.array(some, np.int64)) for kind, some in said.items()}
+            result.errors = said.pop("errors")
+            result.seen = {kind: Latencies.of(np.array(some, np.int64)) for kind, some in said.items()}
         finally:
             process.kill()
 

@@ -133,6 +133,7 @@ def measured(server: Server, sink: Sink, arguments: argparse.Namespace, cores: l
         "in_order": int(first == sorted(first)),
         "seconds_until_all_arrived": time.monotonic() - began,
         "memory_mib": (most - memory) / (1 << 20),
-        "rate": statistics.median(one.rate for one in out) / statistics.median(one.rate for one in up),
-        "p99": statistics.median(one.latencies.p99 for one in out) / statistics.median(one.latencies.p99 for one in up),
+        "rate": statistics.median(window.rate for window in out) / statistics.median(window.rate for window in up),
+        "p99": statistics.median(window.latencies.p99 for window in out)
+        / statistics.median(window.latencies.p99 for window in up),
     }

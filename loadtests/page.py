@@ -32,8 +32,8 @@ def chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
         f'<rect width="100%" height="100%" fill="white"/><text x="8" y="18" font-size="14">{escape(title)}</text>',
     ]
-    for place, (name, value) in enumerate(bars):
-        y = 30 + place * (_BAR + _GAP)
+    for index, (name, value) in enumerate(bars):
+        y = 30 + index * (_BAR + _GAP)
         width = max(1, round(longest * value / most))
         parts.append(
             f'<text x="{_LABEL - 6}" y="{y + 12}" text-anchor="end">{escape(name)}</text>'
@@ -64,14 +64,14 @@ def page(report: Mapping[str, Any], pictures: Iterable[tuple[str, str]]) -> str:
         *[f"![{title}](pictures/{file})" for title, file in pictures],
         "",
     ]
-    for model, some in groupby(report["medians"], key=lambda row: row["model"]):
+    for model, group in groupby(report["medians"], key=lambda row: row["model"]):
         lines += [f"## {model}", ""]
-        for load, rows in groupby(list(some), key=lambda row: row["load"]):
+        for load, rows in groupby(list(group), key=lambda row: row["load"]):
             lines += _table(load, list(rows))
     lines += ["## Starts and memory", "", "| server | model | start s | RSS MiB |", "|---|---|---|---|"]
-    ordered = sorted(report["servers"], key=lambda one: (one["model"], one["server"]))
-    for (model, server), some in groupby(ordered, key=lambda one: (one["model"], one["server"])):
-        last = list(some)[-1]
+    ordered = sorted(report["servers"], key=lambda row: (row["model"], row["server"]))
+    for (model, server), group in groupby(ordered, key=lambda row: (row["model"], row["server"])):
+        last = list(group)[-1]
         lines.append(f"| {server} | {model} | {last['start_s']:.2f} | {last['rss_bytes'] / 2**20:,.0f} |")
     return "\n".join(lines) + "\n"
 
@@ -115,8 +115,8 @@ def main(arguments: argparse.Namespace) -> int:
     folder = arguments.docs / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
-    for model, some in groupby(report["medians"], key=lambda row: row["model"]):
-        bars = [(row["contender"], row["rate"]) for row in some if row["load"] == PEAK]
+    for model, rows in groupby(report["medians"], key=lambda row: row["model"]):
+        bars = [(row["contender"], row["rate"]) for row in rows if row["load"] == PEAK]
         title, file = f"{model}: requests per second, 32 connections", f"bench-{model}.svg"
         (folder / file).write_text(chart(title, sorted(bars, key=lambda bar: -bar[1])))
         pictures.append((title, file))

@@ -86,8 +86,8 @@ def _installed() -> Tool:
 def _tool(path: Path, libraries: Sequence[Path]) -> Tool:
     if not path.exists():
         raise Unavailable(f"perf_analyzer is not at {path}")
-    known = [os.environ.get("LD_LIBRARY_PATH", ""), *map(str, libraries)]
-    return Tool(path, {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, known))})
+    paths = [os.environ.get("LD_LIBRARY_PATH", ""), *map(str, libraries)]
+    return Tool(path, {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, paths))})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -136,10 +136,10 @@ def write_ready(path: str, port: int) -> None:
 
 def tree(pid: int) -> list[int]:
     """The process and all that descend from it."""
-    found = [pid]
-    for parent in found:
-        found.extend(_children(parent))
-    return found
+    pids = [pid]
+    for parent in pids:
+        pids.extend(_children(parent))
+    return pids
 
 
 def _children(pid: int) -> list[int]:

@@ -38,8 +38,8 @@ _PACKAGES = (
 
 def show(console: Console, rows: Sequence[Row], facts: Sequence[ServerFacts]) -> None:
     """One table for each model and load, and one of the servers."""
-    for (model, load), some in groupby(rows, key=lambda row: (row.model, row.load)):
-        console.print(_table(f"{model}, {load}", list(some)))
+    for (model, load), group in groupby(rows, key=lambda row: (row.model, row.load)):
+        console.print(_table(f"{model}, {load}", list(group)))
     console.print(_servers(facts))
     console.print(
         "p50/inline, req/s/inline, .../batched: median over the rounds of the ratio to that ceiling in the round"
@@ -85,9 +85,9 @@ def _servers(facts: Sequence[ServerFacts]) -> Table:
         table.add_column(head)
     ordered = sorted(facts, key=lambda fact: (fact.model, fact.server))
     for (model, server), group in groupby(ordered, key=lambda fact: (fact.model, fact.server)):
-        some = list(group)
-        start = statistics.median(fact.start_s for fact in some)
-        memory = statistics.median(fact.rss_bytes for fact in some) / 2**20
+        measurements = list(group)
+        start = statistics.median(fact.start_s for fact in measurements)
+        memory = statistics.median(fact.rss_bytes for fact in measurements) / 2**20
         table.add_row(server, model, f"{start:.2f}", f"{memory:,.0f}")
     return table
 
@@ -107,7 +107,7 @@ def write(
         "plan": asdict(plan),
         "medians": [asdict(row) for row in rows],
         "servers": [asdict(fact) for fact in facts],
-        "measurements": [asdict(one) for one in measurements],
+        "measurements": [asdict(measurement) for measurement in measurements],
     }
     path.write_text(json.dumps(content, indent=1, default=str) + "\n")
     return path
@@ -134,10 +134,10 @@ def _machine() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "h2load": h2load.require(), "request path": request_path()}
+    versions = {"python": platform.python_version(), "h2load": h2load.require(), "request path": request_path()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = ""
-    return found
+            versions[name] = ""
+    return versions

@@ -92,8 +92,8 @@ class Stream:
         given = COLUMNS[0](self._rows(times)[0])
         if given is None:
             raise RuntimeError
-        known = times if self._case.knows == "hours" else None
-        return build(([*COLUMNS[0].numbers], []), given, None, TRAINING, known)
+        times_known = times if self._case.knows == "hours" else None
+        return build(([*COLUMNS[0].numbers], []), given, None, TRAINING, times_known)
 
     def _rows(self, times: Floats) -> tuple[list[Tensor], list[Tensor]]:
         x = self._generator.standard_normal((len(times), FEATURES))
@@ -157,10 +157,10 @@ class Finding:
 
 def find(case: Case, outcomes: Sequence[Outcome]) -> Finding:
     """Add a case's streams up."""
-    alarms = sum(one.alarms for one in outcomes) / len(outcomes)
+    alarms = sum(outcome.alarms for outcome in outcomes) / len(outcomes)
     if not case.shift:
         return Finding(case, len(outcomes), alarms)
-    delays = [one.delay for one in outcomes if one.delay is not None and one.delay <= case.within]
+    delays = [outcome.delay for outcome in outcomes if outcome.delay is not None and outcome.delay <= case.within]
     return Finding(case, len(outcomes), alarms, len(delays) / len(outcomes), sum(delays) / max(1, len(delays)))
 
 
@@ -172,7 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every case and print what was asked and what came out; 1 if something does not hold."""
-    console, found = Console(stderr=True), []
+    console, findings = Console(stderr=True), []
     with ProcessPoolExecutor(arguments.processes) as pool:
         for index, case in enumerate(CASES):
             if arguments.only not in case.name:
@@ -183,12 +183,12 @@ def main(arguments: argparse.Namespace) -> int:
                     pool.map(partial(run, case, look_s=arguments.look), seeds), case.name, len(seeds), console=console
                 )
             )
-            found.append(find(case, outcomes))
+            findings.append(find(case, outcomes))
     heads, rows = ("case", "streams", "alarms a stream", "found in time", "mean rows", "asked"), []
-    for one in found:
-        asked = f"<= {one.case.most_alarms:g} alarm" if not one.case.shift else f"<= {one.case.within} rows"
-        rate = "" if one.found is None else f"{one.found:.1%}"
-        delay = "" if one.delay is None else f"{one.delay:.0f}"
-        rows.append((one.case.name, str(one.streams), f"{one.alarms:.3f}", rate, delay, asked))
-    write_figures(arguments.json, found)
-    return report(heads, rows, [one.holds for one in found])
+    for finding in findings:
+        asked = f"<= {finding.case.most_alarms:g} alarm" if not finding.case.shift else f"<= {finding.case.within} rows"
+        rate = "" if finding.found is None else f"{finding.found:.1%}"
+        delay = "" if finding.delay is None else f"{finding.delay:.0f}"
+        rows.append((finding.case.name, str(finding.streams), f"{finding.alarms:.3f}", rate, delay, asked))
+    write_figures(arguments.json, findings)
+    return report(heads, rows, [finding.holds for finding in findings])

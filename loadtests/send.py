@@ -35,9 +35,9 @@ def send(request: Request, addresses: Mapping[str, str], timeout_s: float) -> En
     )
 
 
-def is_expected(one: Largest, ended: Ended) -> bool:
+def is_expected(largest: Largest, ended: Ended) -> bool:
     """Whether a request that was sent alone ended as it has to."""
-    if not one.is_legal:
+    if not largest.is_legal:
         return ended in TOO_LARGE
     return ended in (200, 202, grpc.StatusCode.OK)
 
@@ -66,12 +66,12 @@ def _send_grpc(request: Request, address: str, timeout_s: float) -> grpc.StatusC
             if request.path == STREAM_METHOD:
                 stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(request.path)
                 answers = list(stream(iter(request.bodies), timeout=timeout_s, metadata=metadata))
-                return _worst([pb.ModelStreamInferResponse.FromString(one).error_message for one in answers])
+                return _worst([pb.ModelStreamInferResponse.FromString(answer).error_message for answer in answers])
             infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(request.path)
             infer(request.bodies[0], timeout=timeout_s, metadata=metadata, compression=request.coding)
         except grpc.RpcError as failure:
-            found: grpc.StatusCode = failure.code()
-            return found
+            code: grpc.StatusCode = failure.code()
+            return code
     return grpc.StatusCode.OK
 
 

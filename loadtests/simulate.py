@@ -136,10 +136,10 @@ def whole(canary: float, control: float, seed: int, bad_from: int = -1) -> tuple
     return rollout.state.value, now
 
 
-def summary(found: list[int | None]) -> Outcome:
+def summary(stopped_at: list[int | None]) -> Outcome:
     """Many runs of a case together."""
-    stops = [one for one in found if one is not None]
-    return Outcome(len(stops) / len(found), float(np.mean(stops)) if stops else None)
+    stops = [stop for stop in stopped_at if stop is not None]
+    return Outcome(len(stops) / len(stopped_at), float(np.mean(stops)) if stops else None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,8 +157,8 @@ def main(arguments: argparse.Namespace) -> int:
         for index, case in enumerate(CASES):
             seeds = range(arguments.seed + 100_000 * index, arguments.seed + 100_000 * index + arguments.runs)
             jobs = pool.map(partial(_run, index), seeds, chunksize=5)
-            found = list(track(jobs, case.name, total=arguments.runs, console=console))
-            outcomes[case.name] = summary(found)
+            stopped_at = list(track(jobs, case.name, total=arguments.runs, console=console))
+            outcomes[case.name] = summary(stopped_at)
     table = Table(box=None)
     for head in ("case", "rolled back", "canary requests", "asked", "holds"):
         table.add_column(head)
@@ -170,7 +170,10 @@ def main(arguments: argparse.Namespace) -> int:
         table.add_row(case.name, f"{outcome.rolled_back:.2%}", requests, asked, holds)
     Console().print(table)
     if arguments.json:
-        figures = {name: {"rolled_back": one.rolled_back, "requests": one.requests} for name, one in outcomes.items()}
+        figures = {
+            name: {"rolled_back": outcome.rolled_back, "requests": outcome.requests}
+            for name, outcome in outcomes.items()
+        }
         arguments.json.write_text(json.dumps(figures, indent=1))
     return 0 if all(outcomes[case.name].holds(case) for case in CASES) else 1
 

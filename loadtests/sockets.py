@@ -32,23 +32,23 @@ def peers(pid: int, port: int) -> set[int]:
 
 
 def _table() -> list[_Socket]:
-    found = []
+    rows = []
     for name in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(name).read_text().splitlines()[1:]:
             fields = line.split()
             local, remote = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
-            found.append(_Socket(fields[3], local, remote, fields[9]))
-    return found
+            rows.append(_Socket(fields[3], local, remote, fields[9]))
+    return rows
 
 
 def _inodes(pid: int) -> set[str]:
     """The inodes of a process's sockets; none once it has ended."""
-    found = set()
+    inodes = set()
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             target = str(entry.readlink())
             if target.startswith("socket:["):
-                found.add(target[8:-1])
+                inodes.add(target[8:-1])
     except OSError:
-        return found
-    return found
+        return inodes
+    return inodes

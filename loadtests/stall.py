@@ -56,10 +56,10 @@ def stalls(address: str) -> dict[float, int]:
     summed = Counter[float]()
     for edge, count in _BUCKET.findall(metrics(address)):
         summed[float(edge)] += int(float(count))
-    found, below = {}, 0
+    percentiles, below = {}, 0
     for edge in sorted(summed):
-        found[edge], below = summed[edge] - below, summed[edge]
-    return found
+        percentiles[edge], below = summed[edge] - below, summed[edge]
+    return percentiles
 
 
 def longest(before: Mapping[float, int], after: Mapping[float, int]) -> float:
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 where a worker was replaced, an answer is not as it has to be, or the loop stood still."""
-    kinds = [one for one in largest(RequestLimits()) if arguments.only in one.kind]
+    kinds = [request for request in largest(RequestLimits()) if arguments.only in request.kind]
     with TemporaryDirectory(prefix="penstock-loadtests-") as folder, _serving(Path(folder)) as server:
         run = _Run(server)
         run.phase("alone", lambda: time.sleep(arguments.alone_s))
@@ -125,34 +125,34 @@ class _Run:
 
     def in_turn(self, kinds: Sequence[Largest]) -> None:
         """Each kind by itself."""
-        for one in kinds:
-            request = one.build()
+        for kind in kinds:
+            request = kind.build()
             before, began = self._stalls(), time.monotonic()
-            ended = self._send(one, lambda request=request: send(request, self._server.addresses, _TIMEOUT_S))  # type: ignore[misc]
+            ended = self._send(kind, lambda request=request: send(request, self._server.addresses, _TIMEOUT_S))  # type: ignore[misc]
             took_s = time.monotonic() - began
             stall = longest(before, self._stalls())
-            if not is_expected(one, ended):
-                self._faults.append(f"{one.kind} ended with {ended}")
+            if not is_expected(kind, ended):
+                self._faults.append(f"{kind.kind} ended with {ended}")
             style = "red" if stall > MAX_STALL_S else ""
-            self._kinds.add_row(one.kind, _name(ended), f"{took_s:.1f}", f"{stall * 1000:.0f}", style=style)
+            self._kinds.add_row(kind.kind, _name(ended), f"{took_s:.1f}", f"{stall * 1000:.0f}", style=style)
 
     def together(self, kinds: Sequence[Largest], clients: int) -> None:
         """Some at a time, in a random order; some may be rejected for lack of capacity."""
         order = random.Random(1).sample(list(kinds), len(kinds))
         with ThreadPoolExecutor(clients) as pool:
-            for one, ended in zip(order, pool.map(self._one_of_many, order), strict=True):
+            for request, ended in zip(order, pool.map(self._one_of_many, order), strict=True):
                 self._together[_name(ended)] += 1
-                if not is_expected(one, ended) and ended not in REFUSED:
-                    self._faults.append(f"{one.kind} ended with {ended} beside others")
+                if not is_expected(request, ended) and ended not in REFUSED:
+                    self._faults.append(f"{request.kind} ended with {ended} beside others")
 
-    def _one_of_many(self, one: Largest) -> Ended:
-        return self._send(one, lambda: send(one.build(), self._server.addresses, _TIMEOUT_S))
+    def _one_of_many(self, request: Largest) -> Ended:
+        return self._send(request, lambda: send(request.build(), self._server.addresses, _TIMEOUT_S))
 
-    def _send(self, one: Largest, work: Callable[[], Ended]) -> Ended:
+    def _send(self, request: Largest, work: Callable[[], Ended]) -> Ended:
         try:
             return work()
         except OSError as failure:
-            self._faults.append(f"{one.kind}: {failure!r}")
+            self._faults.append(f"{request.kind}: {failure!r}")
             return 0
 
     def _stalls(self) -> dict[float, int]:
@@ -190,11 +190,17 @@ class _Run:
                 self._faults.append(f"{name}: the event loop stood still for up to {stall * 1000:.0f} ms")
             if found.errors:
                 self._faults.append(f"{name}: {found.errors} small requests failed")
-            for kind, some in found.seen.items():
-                ratio = some.p99 / alone.seen[kind].p99
+            for kind, latencies in found.seen.items():
+                ratio = latencies.p99 / alone.seen[kind].p99
                 if ratio > MAX_RATIO:
                     self._faults.append(f"{name}: p99 of {kind} is {ratio:.2f} times what it is alone")
-                cells = [f"{some.p50:.2f}", f"{some.p99:.2f}", f"{ratio:.2f}", f"{some.p999:.2f}", str(found.errors)]
+                cells = [
+                    f"{latencies.p50:.2f}",
+                    f"{latencies.p99:.2f}",
+                    f"{ratio:.2f}",
+                    f"{latencies.p999:.2f}",
+                    str(found.errors),
+                ]
                 table.add_row(name, f"{stall * 1000:.0f}", kind, *cells)
         return table
 

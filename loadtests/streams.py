@@ -111,13 +111,13 @@ def report(path: Path) -> Report:
             at = start + len(rows)
             changes = monitor.evaluate(RegionCounts.of(reference, [cells]), number * LOOK_ROWS / ROWS_A_SECOND)
             changes_seen += [
-                (at, f"{one.about}: {one.feature} {'begins' if one.begins else 'ends'}") for one in changes
+                (at, f"{change.about}: {change.feature} {'begins' if change.begins else 'ends'}") for change in changes
             ]
             joined = _joined(answered, y[start : start + LOOK_ROWS])
             falls = performance.learn(joined)
-            changes_seen += [(at, f"performance: {one.what} {'begins' if one.begins else 'ends'}") for one in falls]
-            right += [one.right for one in joined]
-            others.see(rows.astype(np.float64), [one.right for one in joined], at)
+            changes_seen += [(at, f"performance: {fall.what} {'begins' if fall.begins else 'ends'}") for fall in falls]
+            right += [joined_row.right for joined_row in joined]
+            others.see(rows.astype(np.float64), [joined_row.right for joined_row in joined], at)
             if number % max(1, len(starts) // 10) == len(starts) // 10 - 1 and (found := monitor.estimate()):
                 estimates.append((found.accuracy, found.low, found.high))
         document = performance.document()
@@ -153,8 +153,8 @@ class _Others:
 
     def see(self, rows: Floats, right: Sequence[bool], at: int) -> None:
         for alarms, detector in self._detectors:
-            for one in right:
-                detector.update(int(not one))
+            for is_right in right:
+                detector.update(int(not is_right))
                 if detector.drift_detected:
                     alarms.rows.append(at)
         self._window.append(rows)
@@ -177,8 +177,8 @@ class _Others:
     def alarms(self) -> list[Alarms]:
         """Each with its rows; the tests also say of how many."""
         looks = self._windows * len(self._names)
-        for one in (self._ks, self._psi):
-            one.name = f"{one.name} ({looks} tests)"
+        for detector in (self._ks, self._psi):
+            detector.name = f"{detector.name} ({looks} tests)"
         return [*(alarms for alarms, _ in self._detectors), self._ks, self._psi]
 
 
@@ -233,24 +233,22 @@ whose neighbours are most alike, so a drift of another one is reported later tha
 """
 
 
-def as_markdown(found: Report) -> str:
+def as_markdown(report: Report) -> str:
     """A report as Markdown."""
-    lines = [f"## {found.name}", "", f"{found.rows} rows; accuracy on the training data {found.trained:.3f}."]
-    lines += [
-        f"Repeating the last label is right {found.repeat:.3f} of the time; variance inflation {found.inflation:.1f}.",
-        "",
-    ]
+    lines = [f"## {report.name}", "", f"{report.rows} rows; accuracy on the training data {report.trained:.3f}."]
+    repeat, inflation = f"{report.repeat:.3f}", f"{report.inflation:.1f}"
+    lines += [f"Repeating the last label is right {repeat} of the time; variance inflation {inflation}.", ""]
     lines += ["| tenth | " + " | ".join(str(number + 1) for number in range(10)) + " |", "|---" * 11 + "|"]
-    lines += ["| realised accuracy | " + " | ".join(f"{one:.3f}" for one in found.accuracy) + " |"]
-    shown = [f"{one:.3f}" for one, _, _ in found.estimated] + [""] * (10 - len(found.estimated))
-    lines += ["| estimated at its end, last 1000 rows | " + " | ".join(shown) + " |", ""]
+    lines += ["| realised accuracy | " + " | ".join(f"{accuracy:.3f}" for accuracy in report.accuracy) + " |"]
+    estimates = [f"{estimate:.3f}" for estimate, _, _ in report.estimated] + [""] * (10 - len(report.estimated))
+    lines += ["| estimated at its end, last 1000 rows | " + " | ".join(estimates) + " |", ""]
     lines += ["| who | alarms | at rows (of the stream, the first ones) |", "|---|---|---|"]
     for about in ("drift", "quality", "performance: errors", "performance: gap"):
-        begins = [(at, what) for at, what in found.monitor if what.startswith(about) and what.endswith("begins")]
+        begins = [(at, what) for at, what in report.monitor if what.startswith(about) and what.endswith("begins")]
         first = ", ".join(f"{at} ({_short(what)})" for at, what in begins[:5])
         lines.append(f"| monitor, {about} | {len(begins)} | {first} |")
-    for one in found.alarms:
-        lines.append(f"| {one.name} | {len(one.rows)} | {', '.join(map(str, one.rows[:5]))} |")
+    for alarm in report.alarms:
+        lines.append(f"| {alarm.name} | {len(alarm.rows)} | {', '.join(map(str, alarm.rows[:5]))} |")
     return "\n".join([*lines, ""])
 
 

@@ -134,12 +134,12 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
             time.sleep(AFTER_S)
             memory.append(sum(map(rss, gateway["workers"])))
         stop.set()
-        seen = [answers.get(timeout=CALL_S) for _ in callers]
+        calls = [answers.get(timeout=CALL_S) for _ in callers]
         for caller in callers:
             caller.join(CALL_S)
         time.sleep(1.0)
         final = sum(map(rss, gateway["workers"]))
-    return findings(seen, windows, memory, final)
+    return findings(calls, windows, memory, final)
 
 
 @contextmanager
@@ -163,33 +163,33 @@ def running(folder: Path, workers: int) -> Iterator[dict[str, Any]]:
         shutil.rmtree(folder)
 
 
-def findings(seen: list[Calls], windows: list[tuple[float, float]], memory: list[int], final: int) -> dict[str, Any]:
+def findings(calls: list[Calls], windows: list[tuple[float, float]], memory: list[int], final: int) -> dict[str, Any]:
     """The figures of a drill."""
-    faults = [fault for calls in seen for fault in calls.faults]
+    faults = [fault for calls in calls for fault in calls.faults]
     return {
         "swaps": len(windows),
-        "calls": sum(len(calls.due) for calls in seen),
+        "calls": sum(len(calls.due) for calls in calls),
         "failed_or_wrong": len(faults),
         "faults": sorted(set(faults))[:5],
-        "versions": sorted({version for calls in seen for version in calls.versions}),
+        "versions": sorted({version for calls in calls for version in calls.versions}),
         "swap_seconds_median": statistics.median(end - start - AFTER_S for start, end in windows),
         "rss_first_mib": memory[0] / 2**20,
         "rss_last_mib": memory[-1] / 2**20,
         "rss_at_rest_mib": final / 2**20,
         "rss_last_to_first": memory[-1] / memory[0],
         "milliseconds": {
-            kind: compared([calls for calls in seen if calls.protocol == kind], windows) for kind in ("rest", "grpc")
+            kind: compared([calls for calls in calls if calls.protocol == kind], windows) for kind in ("rest", "grpc")
         },
     }
 
 
-def compared(seen: list[Calls], windows: list[tuple[float, float]]) -> dict[str, Any]:
+def compared(calls: list[Calls], windows: list[tuple[float, float]]) -> dict[str, Any]:
     """Latencies (ms) of the calls that were due in a swap, of all others, and the one to the other."""
-    due = np.concatenate([calls.due for calls in seen])
-    seconds = np.concatenate([calls.seconds for calls in seen])
+    due = np.concatenate([calls.due for calls in calls])
+    seconds = np.concatenate([calls.seconds for calls in calls])
     starts, ends = np.array(windows).T
-    place = np.searchsorted(starts, due, side="right") - 1
-    swapping = (place >= 0) & (due < ends[np.maximum(place, 0)])
+    index = np.searchsorted(starts, due, side="right") - 1
+    swapping = (index >= 0) & (due < ends[np.maximum(index, 0)])
     figures: dict[str, Any] = {"calls_in_swaps": int(swapping.sum())}
     for quantile in (50, 90, 99, 99.9):
         steady = np.percentile(seconds[(due >= starts[0] - 2.0) & ~swapping], quantile) * 1e3
@@ -205,6 +205,6 @@ def compared(seen: list[Calls], windows: list[tuple[float, float]]) -> dict[str,
 def main(arguments: argparse.Namespace) -> int:
     """Run the drill and print what was found."""
     console = Console(stderr=True)
-    found = run(arguments, console)
-    print(json.dumps({"load_average": os.getloadavg()[0], **found}, indent=2))
-    return 1 if found["failed_or_wrong"] else 0
+    findings = run(arguments, console)
+    print(json.dumps({"load_average": os.getloadavg()[0], **findings}, indent=2))
+    return 1 if findings["failed_or_wrong"] else 0

@@ -92,19 +92,19 @@ def main(arguments: argparse.Namespace) -> int:
         server_cores, client_cores = halves()
         cores = [*server_cores, *client_cores[:-1]]
         with running(penstock(models, "--workers", "1"), cores) as server:
-            found = measured(server, arguments, client_cores[-1:])
-    show(console, found)
+            figures = measured(server, arguments, client_cores[-1:])
+    show(console, figures)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"micro": micro, "settings": found}, indent=1))
-    kept = all(found[one.name]["rate"] >= one.rate for one in SETTINGS)
-    return 0 if kept and sum(micro.values()) <= 3 else 1
+        arguments.json.write_text(json.dumps({"micro": micro, "settings": figures}, indent=1))
+    holds = all(figures[setting.name]["rate"] >= setting.rate for setting in SETTINGS)
+    return 0 if holds and sum(micro.values()) <= 3 else 1
 
 
 def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) -> dict[str, dict[str, float]]:
     """Each setting's medians: rate and p99 over those of the plain windows around it, and what became of mirrors."""
     gateway = AdminApiClient(server.addresses["ops"])
-    rates: dict[str, list[float]] = {one.name: [] for one in SETTINGS}
-    p99s: dict[str, list[float]] = {one.name: [] for one in SETTINGS}
+    rates: dict[str, list[float]] = {setting.name: [] for setting in SETTINGS}
+    p99s: dict[str, list[float]] = {setting.name: [] for setting in SETTINGS}
     window(server, gateway, PLAIN, {}, arguments, cores)  # warm
     turns = [setting for _ in range(arguments.rounds) for setting in SETTINGS]
     for setting in track(turns, "measuring", console=Console(stderr=True)):
@@ -113,16 +113,16 @@ def measured(server: Server, arguments: argparse.Namespace, cores: list[int]) ->
         after = window(server, gateway, PLAIN, setting.headers, arguments, cores)
         rates[setting.name].append(2 * with_it.rate / (before.rate + after.rate))
         p99s[setting.name].append(2 * with_it.latencies.p99 / (before.latencies.p99 + after.latencies.p99))
-    found = {}
+    figures = {}
     for setting in SETTINGS:
-        found[setting.name] = {
+        figures[setting.name] = {
             "rate": statistics.median(rates[setting.name]),
             "p99": statistics.median(p99s[setting.name]),
         }
-        for one in setting.route.get("shadow", []):
-            counts = accounted(gateway, one["version"])
-            found[setting.name] |= {word: counts[word] for word in ("mirrored", "pairs", "missed", "dropped")}
-    return found
+        for shadow in setting.route.get("shadow", []):
+            counts = accounted(gateway, shadow["version"])
+            figures[setting.name] |= {word: counts[word] for word in ("mirrored", "pairs", "missed", "dropped")}
+    return figures
 
 
 def window(
@@ -139,7 +139,7 @@ def window(
     row = [round(value, 4) for value in np.linspace(-1, 1, FEATURES).tolist()]
     body = json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": row}]}).encode()
     call = Call("/v2/models/m/infer", body, {"content-type": "application/json", **headers})
-    found = closed_loop(
+    window = closed_loop(
         JSON,
         call,
         server.addresses["http"],
@@ -148,9 +148,9 @@ def window(
         cores=cores,
         answer_bytes=0,
     )
-    if found.errors:
-        raise SystemExit(f"{found.errors} of {found.done} answers were errors")
-    return found
+    if window.errors:
+        raise SystemExit(f"{window.errors} of {window.done} answers were errors")
+    return window
 
 
 def accounted(gateway: AdminApiClient, version: str) -> dict[str, float]:
@@ -170,9 +170,11 @@ def show(console: Console, found: Mapping[str, Mapping[str, float]]) -> None:
     table = Table(box=None)
     for head in ("setting", "rate", "p99", "mirrored", "pairs", "missed", "dropped"):
         table.add_column(head, justify="left" if head == "setting" else "right")
-    for name, one in found.items():
-        counts = [f"{one[word]:,.0f}" if word in one else "" for word in ("mirrored", "pairs", "missed", "dropped")]
-        table.add_row(name, f"{one['rate']:.3f}", f"{one['p99']:.3f}", *counts)
+    for name, figures in found.items():
+        counts = [
+            f"{figures[word]:,.0f}" if word in figures else "" for word in ("mirrored", "pairs", "missed", "dropped")
+        ]
+        table.add_row(name, f"{figures['rate']:.3f}", f"{figures['p99']:.3f}", *counts)
     console.print(table)
 
 

@@ -50,7 +50,7 @@ class Case:
     most: float
 
 
-def outputs(classes: int, distance: float, one: bool, rows: int, seed: int) -> float:
+def outputs(classes: int, distance: float, single: bool, rows: int, seed: int) -> float:
     """After how many canary rows a guard passes outputs that differ by so much; infinity if it does not in ``rows``.
 
     The control's classes are equally frequent. The canary has less of ``one`` class and more of all others, or less of
@@ -58,7 +58,7 @@ def outputs(classes: int, distance: float, one: bool, rows: int, seed: int) -> f
     """
     generator, guard, state = np.random.default_rng(seed), GuardSpec("outputs", LIMIT), GuardState()
     usual = np.full(classes, 1 / classes)
-    fewer = np.arange(classes) < (1 if one else classes // 2)
+    fewer = np.arange(classes) < (1 if single else classes // 2)
     other = usual + np.where(fewer, -distance / fewer.sum(), distance / (classes - fewer.sum()))
     for number in range(1, rows // CANARY + 1):
         counts = generator.multinomial(CANARY, other).tolist(), generator.multinomial(CONTROL, usual).tolist()
@@ -98,24 +98,23 @@ def width(rate: float, rows: int, seed: int) -> float:
     total = float(np.random.default_rng(seed).binomial(rows, rate))
     if total < LEAST_REWARDS:
         return 0.0
-    found = confidence(Mean(rows, total, total), ALPHA)
+    bounds = confidence(Mean(rows, total, total), ALPHA)
     rho = (-2 * math.log(ALPHA) + math.log(1 - 2 * math.log(ALPHA))) / 1000
     spread = 2 * (rows * rho + 1) / (rows * rows * rho) * math.log(math.sqrt(rows * rho + 1) / ALPHA)
-    return (found.high - found.low) / (2 * math.sqrt(total / rows * (1 - total / rows) * spread))
+    return (bounds.high - bounds.low) / (2 * math.sqrt(total / rows * (1 - total / rows) * spread))
 
 
 def _outputs() -> list[Case]:
-    found = []
+    cases = []
     for classes in (3, 10, 30):
         for distance in (LIMIT, 0.12):
-            for one in (True, False) if distance * classes <= 1 else (False,):
-                name = (
-                    f"outputs, {classes} classes, {distance:g} apart, {'one class' if one else 'half of the classes'}"
-                )
-                run = partial(outputs, classes, distance, one, 10_000)
-                found.append(Case(name, "<= 5 % pass in 10,000 rows", run, -math.inf, 0.05))
+            for single in (True, False) if distance * classes <= 1 else (False,):
+                changed = "one class" if single else "half of the classes"
+                name = f"outputs, {classes} classes, {distance:g} apart, {changed}"
+                run = partial(outputs, classes, distance, single, 10_000)
+                cases.append(Case(name, "<= 5 % pass in 10,000 rows", run, -math.inf, 0.05))
     run = partial(outputs, 10, 0.0, False, 10_000)
-    return [*found, Case("outputs, 10 classes, the same", "pass in 2,000 rows", run, 2000, 0.05)]
+    return [*cases, Case("outputs, 10 classes, the same", "pass in 2,000 rows", run, 2000, 0.05)]
 
 
 RATES = (0.001, 0.01, 0.1, 0.3, 0.5)
@@ -149,15 +148,15 @@ class Finding:
     holds: bool
 
 
-def find(case: Case, found: Sequence[float]) -> Finding:
+def find(case: Case, values: Sequence[float]) -> Finding:
     """Add a case's streams up; shares of chance (but no others) may be above by 3 standard deviations."""
     if case.limit == -math.inf:  # what is asked is that nothing is found
-        above = sum(math.isfinite(one) for one in found) / len(found)
+        above = sum(math.isfinite(value) for value in values) / len(values)
     else:
-        above = sum(one > case.limit for one in found) / len(found)
-    most = case.most + 3 * math.sqrt(case.most * (1 - case.most) / len(found))
-    ordered = sorted(found)
-    return Finding(case.name, case.asked, len(found), above, ordered[len(found) // 2], ordered[-1], above <= most)
+        above = sum(value > case.limit for value in values) / len(values)
+    most = case.most + 3 * math.sqrt(case.most * (1 - case.most) / len(values))
+    ordered = sorted(values)
+    return Finding(case.name, case.asked, len(values), above, ordered[len(values) // 2], ordered[-1], above <= most)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,17 +166,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every case and print what was asked and what came out; 1 if something does not hold."""
-    console, found = Console(stderr=True), []
+    console, findings = Console(stderr=True), []
     with ProcessPoolExecutor(arguments.processes) as pool:
         for index, case in enumerate(CASES):
             if arguments.only in case.name:
                 seeds = range(arguments.seed + 1000 * index, arguments.seed + 1000 * index + arguments.streams)
                 jobs = pool.map(case.run, seeds, chunksize=5)
-                found.append(find(case, list(track(jobs, case.name, len(seeds), console=console))))
+                findings.append(find(case, list(track(jobs, case.name, len(seeds), console=console))))
     heads = ("case", "streams", "asked", "above", "median", "greatest")
     rows = [
-        (one.name, str(one.streams), one.asked, f"{one.above:.1%}", f"{one.median:.4g}", f"{one.greatest:.4g}")
-        for one in found
+        (
+            finding.name,
+            str(finding.streams),
+            finding.asked,
+            f"{finding.above:.1%}",
+            f"{finding.median:.4g}",
+            f"{finding.greatest:.4g}",
+        )
+        for finding in findings
     ]
-    write_figures(arguments.json, found)
-    return report(heads, rows, [one.holds for one in found])
+    write_figures(arguments.json, findings)
+    return report(heads, rows, [finding.holds for finding in findings])

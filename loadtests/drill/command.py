@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not chosen:
         print("no kind has that name; there are: " + ", ".join(kind.name for kind in KINDS), file=sys.stderr)
         return 2
-    console, found = Console(stderr=True), []
+    console, outcomes = Console(stderr=True), []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(chosen))
@@ -38,28 +38,28 @@ def main(arguments: argparse.Namespace) -> int:
             def report(part: str, name: str = kind.name) -> None:
                 progress.update(task, description=f"{name}: {part}")
 
-            found.append(drill(kind, report))
+            outcomes.append(drill(kind, report))
             progress.advance(task)
     if arguments.json:
-        print(json.dumps([outcome.out() for outcome in found], indent=1))
+        print(json.dumps([outcome.out() for outcome in outcomes], indent=1))
     else:
-        show(Console(), found)
-    return 0 if all(outcome.right for outcome in found) else 1
+        show(Console(), outcomes)
+    return 0 if all(outcome.right for outcome in outcomes) else 1
 
 
-def show(console: Console, found: list[Outcome]) -> None:
+def show(console: Console, outcomes: list[Outcome]) -> None:
     """Print a table of what came of each kind."""
     table = Table(box=SIMPLE_HEAD)
     for head in ("canary", "Penstock", "right", "harmed", "requests", "s", "Argo's template", "Flagger's template"):
         table.add_column(head, justify="right" if head in ("harmed", "requests", "s") else "left")
-    for one in found:
-        ended, right = STATE_LABELS.get(one.ended, one.ended), "yes" if one.right else "NO"
-        numbers = str(one.harmed), str(one.requests), f"{one.seconds:.0f}"
-        table.add_row(one.kind, ended, right, *numbers, _template(one.argo), _template(one.flagger))
+    for outcome in outcomes:
+        ended, right = STATE_LABELS.get(outcome.ended, outcome.ended), "yes" if outcome.right else "NO"
+        numbers = str(outcome.harmed), str(outcome.requests), f"{outcome.seconds:.0f}"
+        table.add_row(outcome.kind, ended, right, *numbers, _template(outcome.argo), _template(outcome.flagger))
     console.print(table)
-    for one in found:
-        if not one.right:
-            console.print(f"{one.kind}: {one.ended}: {one.reason}; {'; '.join(one.faults)}")
+    for outcome in outcomes:
+        if not outcome.right:
+            console.print(f"{outcome.kind}: {outcome.ended}: {outcome.reason}; {'; '.join(outcome.faults)}")
 
 
 def _template(decided: tuple[str, int]) -> str:

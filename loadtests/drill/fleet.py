@@ -36,7 +36,7 @@ class Fleet:
         except BaseException:
             self._stack.close()
             raise
-        self._names = {one: one.fleet()["asked"] for one in self._gateways}
+        self._names = {gateway: gateway.fleet()["asked"] for gateway in self._gateways}
         self._turn = itertools.cycle(self._gateways)
         self._frozen: Gateway | None = None
 
@@ -55,7 +55,7 @@ class Fleet:
         return self._able().admin(method, path, body)
 
     def _able(self) -> Gateway:
-        return next(one for one in self._gateways if not one.killed and one is not self._frozen)
+        return next(gateway for gateway in self._gateways if not gateway.killed and gateway is not self._frozen)
 
     def lose_leader(self, kill: bool) -> None:
         """Freeze the leader until another gateway leads, and let it go on; then, if asked to, kill that one."""
@@ -74,7 +74,7 @@ class Fleet:
     def _leader(self) -> Gateway | None:
         """The gateway that holds the lease; None while nobody does."""
         leader = self._able().fleet()["leader"]
-        return next((one for one, name in self._names.items() if name == leader), None)
+        return next((gateway for gateway, name in self._names.items() if name == leader), None)
 
     def stop(self) -> None:
         """End both, and the database."""
@@ -83,7 +83,9 @@ class Fleet:
 
 def _serves(gateway: Gateway, versions: set[str]) -> bool:
     status, document = gateway.admin("GET", "")
-    return status == 200 and versions <= {one["version"] for one in document["versions"] if one["state"] == "READY"}
+    return status == 200 and versions <= {
+        version["version"] for version in document["versions"] if version["state"] == "READY"
+    }
 
 
 def until(check: Callable[[], bool], seconds: float, what: str) -> None:

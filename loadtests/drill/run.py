@@ -112,8 +112,8 @@ class _Drill:
             self._mark(state)
             self._disturb(state)
             time.sleep(LOOK_S)
-            status, found = self._gateway.admin("GET", f"/rollouts/{state['id']}")
-            state = found if status < UNREADY[0] - 9 else state
+            status, rollout = self._gateway.admin("GET", f"/rollouts/{state['id']}")
+            state = rollout if status < UNREADY[0] - 9 else state
         return state
 
     def _mark(self, state: dict[str, Any]) -> None:
@@ -136,19 +136,19 @@ class _Drill:
 
     def _outcome(self, ended: str, reason: str, began: float, seen_before: int) -> Outcome:
         now = time.monotonic()
-        seen = self._plan.seen[seen_before:]
-        counts = intervals(seen, began, min(now, self._last_step_at or now), INTERVAL_S)
-        harmed = sum(one.harmed for one in seen)
+        answers = self._plan.seen[seen_before:]
+        counts = intervals(answers, began, min(now, self._last_step_at or now), INTERVAL_S)
+        harmed = sum(answer.harmed for answer in answers)
         decided = templates.argo(counts), templates.flagger(counts)
         facts = self._kind.name, self._kind.bad, self._kind.ends, ended, reason
-        return Outcome(*facts, harmed, len(seen), round(now - began, 1), *decided, tuple(self._left_wrong(ended)))
+        return Outcome(*facts, harmed, len(answers), round(now - began, 1), *decided, tuple(self._left_wrong(ended)))
 
     def _left_wrong(self, ended: str) -> list[str]:
         """What the rollout has left otherwise than it should: the champion, a route, who answers."""
         status, model = self._gateway.admin("GET", "")
         if status != 200:
             return [f"the model cannot be read: {model}"]
-        champion = next((one["version"] for one in model["versions"] if "champion" in one["aliases"]), "")
+        champion = next((version["version"] for version in model["versions"] if "champion" in version["aliases"]), "")
         wanted = CANARY if ended == "promoted" else CONTROL
         faults = [] if champion == wanted else [f"the champion is {champion}, not {wanted}"]
         _, route = self._gateway.admin("GET", "/route")

@@ -53,8 +53,8 @@ class Interval:
 def argo(intervals: Sequence[Interval]) -> tuple[str, int]:
     """What the template of Argo Rollouts does, and after how many intervals."""
     failures = 0
-    for number, one in enumerate(_extended(intervals, ARGO_INTERVALS), 1):
-        failures += one.requests > 0 and one.success < ARGO_LEAST
+    for number, interval in enumerate(_extended(intervals, ARGO_INTERVALS), 1):
+        failures += interval.requests > 0 and interval.success < ARGO_LEAST
         if failures > ARGO_FAILURES:
             return ROLLED_BACK, number
     return (PROMOTED, ARGO_INTERVALS) if intervals else (UNDECIDED, 0)
@@ -63,8 +63,8 @@ def argo(intervals: Sequence[Interval]) -> tuple[str, int]:
 def flagger(intervals: Sequence[Interval]) -> tuple[str, int]:
     """What the template of Flagger does, and after how many intervals."""
     passed = failed = 0
-    for number, one in enumerate(_extended(intervals, MOST), 1):
-        good = one.requests > 0 and one.success >= FLAGGER_LEAST and one.p99_ms <= FLAGGER_MS
+    for number, interval in enumerate(_extended(intervals, MOST), 1):
+        good = interval.requests > 0 and interval.success >= FLAGGER_LEAST and interval.p99_ms <= FLAGGER_MS
         passed, failed = passed + good, failed + (not good)
         if failed >= FLAGGER_THRESHOLD:
             return ROLLED_BACK, number

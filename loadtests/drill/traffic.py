@@ -131,9 +131,9 @@ class Clients:
             else:
                 self._labels.append((name, truth))
 
-    def _note(self, one: Answered) -> None:
+    def _note(self, answer: Answered) -> None:
         with self._lock:
-            self._plan.seen.append(one)
+            self._plan.seen.append(answer)
 
     def _garble(self, _: int) -> None:
         """A client that sends nothing but what cannot be answered."""
@@ -188,15 +188,15 @@ def _class_of(content: bytes) -> int:
         return -1
 
 
-def intervals(seen: Sequence[Answered], began: float, ended: float, length_s: float) -> list[Interval]:
+def intervals(answers: Sequence[Answered], began: float, ended: float, length_s: float) -> list[Interval]:
     """The canary's counts by interval between two moments; a request that nobody answered counts as the canary's where
     its row was marked."""
-    own = [one for one in seen if one.version == CANARY or (not one.version and one.marked)]
+    own = [answer for answer in answers if answer.version == CANARY or (not answer.version and answer.marked)]
     found, start = [], began
     while start + length_s <= ended:
-        part = [one for one in own if start <= one.at < start + length_s]
-        bad = sum(one.status == 0 or one.status >= http.client.INTERNAL_SERVER_ERROR for one in part)
-        p99 = float(np.quantile([one.seconds for one in part], 0.99)) * 1000 if part else 0.0
+        part = [answer for answer in own if start <= answer.at < start + length_s]
+        bad = sum(answer.status == 0 or answer.status >= http.client.INTERNAL_SERVER_ERROR for answer in part)
+        p99 = float(np.quantile([answer.seconds for answer in part], 0.99)) * 1000 if part else 0.0
         found.append(Interval(len(part), bad, round(p99, 1)))
         start += length_s
     return found

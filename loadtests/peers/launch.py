@@ -168,8 +168,13 @@ def main() -> int:
         place = Place(python_of(arguments.peer), Path(folder), http_port, grpc_port, spare, arguments.threads)
         start = _STARTS[arguments.peer](model, place)
         paths = os.pathsep.join([str(place.bin), os.environ["PATH"]])
-        given = {"PYTHONPATH": str(Path.cwd()), "PATH": paths, **_facts(model, arguments.threads), **start.environment}
-        process = subprocess.Popen(start.command, env={**os.environ, **given}, start_new_session=True)
+        environment = {
+            "PYTHONPATH": str(Path.cwd()),
+            "PATH": paths,
+            **_facts(model, arguments.threads),
+            **start.environment,
+        }
+        process = subprocess.Popen(start.command, env={**os.environ, **environment}, start_new_session=True)
         try:
             return _accompany(process, start, place, Path(arguments.ready_file))
         finally:

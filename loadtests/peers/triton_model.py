@@ -18,12 +18,12 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """One run, and each request its rows."""
         model = self.held.model
-        rows = [pb_utils.get_input_tensor_by_name(one, model.input).as_numpy() for one in requests]
+        rows = [pb_utils.get_input_tensor_by_name(request, model.input).as_numpy() for request in requests]
         outputs, start, found = self.held.run(np.concatenate(rows)), 0, []
-        for one in rows:
-            stop = start + len(one)
+        for row in rows:
+            stop = start + len(row)
             tensors = [
-                pb_utils.Tensor(name, values[start:stop].reshape(len(one), -1)) for name, values in outputs.items()
+                pb_utils.Tensor(name, values[start:stop].reshape(len(row), -1)) for name, values in outputs.items()
             ]
             found.append(pb_utils.InferenceResponse(output_tensors=tensors))
             start = stop
