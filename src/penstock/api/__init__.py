@@ -1,1 +1,1 @@
-"""The transports: wire words to domain words and back, nothing else."""
+"""The transports: they translate between the wire and the domain, and do nothing else."""

@@ -38,17 +38,17 @@ Attempt = Callable[[Feeds], list[Array]]
 
 
 class RowsDiffer(Exception):
-    """A trial in which rows got other answers together than alone; the text says how, after "in a trial"."""
+    """A trial in which rows got different answers together than alone; the text says how, after "in a trial"."""
 
 
 def refusal(graph: GraphInterface, signature: Signature, options: ModelOptions, proof: RowProof) -> str:
     """Why no trial can make runs of several calls of a model right, "" if one can."""
     if not signature.batching:
-        return "its inputs and outputs do not all have a free first dimension for the rows"
+        return "not all of its inputs and outputs have a free first dimension for the rows"
     if signature.max_batch_size == 1:
         return "its configuration states max_batch_size 1"
     if options.independent_rows is False:
-        return "its configuration says that rows depend on one another"
+        return "its configuration says that rows depend on each other"
     replaced = {tensor.name for tensor in graph.overridable} & {spec.name for spec in signature.inputs}
     if options.independent_rows:
         return f"an output need not have one row for each row of the inputs: {proof.reason}" if proof.rows_vary else ""
@@ -61,7 +61,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> RunCost:
     """What runs of several rows take.
 
     Raises:
-        RowsDiffer: rows got other answers together than alone, or not one each, or there are no synthetic rows.
+        RowsDiffer: rows got different answers together than alone, or not one each, or there are no synthetic rows.
     """
     rows = min(rows, signature.max_batch_size or rows)
     began_ns = time.perf_counter_ns()
@@ -136,7 +136,7 @@ def output_difference(
             _is_same(whole[end - number : end], part, rough)
             for part, number, end in zip(parts, rows, ends, strict=True)
         ):
-            return "rows got other answers together than alone"
+            return "rows got different answers together than alone"
     return ""
 
 

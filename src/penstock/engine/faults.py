@@ -123,17 +123,17 @@ def run_fault(error: Exception) -> Fault:
     if isinstance(error, UnicodeDecodeError):
         return Internal("the model gave text that is not UTF-8; a BYTES output must be UTF-8")
     if isinstance(error, UnicodeEncodeError):
-        return InvalidInput("a BYTES element holds a lone surrogate, which is no Unicode text")
+        return InvalidInput("a BYTES element holds a lone surrogate, which is not valid Unicode")
     text = plain_text(error)
     if _NOT_A_NUMBER.search(str(error).strip()):
-        sentence = "a BYTES element is text that is no number, where the model needs one"
+        sentence = "a BYTES element is not a number, but the model needs one"
         return InvalidInput(sentence, _detail(sentence, error))
     if _EMPTY.search(str(error)):
         sentence = "the model cannot take these shapes: an operator of its graph got a dimension of size 0"
         return InvalidInput(sentence, _detail(sentence, error))
     if _TOO_MANY.search(str(error)):
         sentence = (
-            f"the request's values ask an operator of the model for more than {MOST_ELEMENTS} elements; ask for less"
+            f"the request's values ask an operator of the model for over {MOST_ELEMENTS} elements; send smaller values"
         )
         return TooLarge(sentence, _detail(sentence, error))
     if _ZERO_DIVISOR.search(str(error)):

@@ -192,9 +192,7 @@ def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowPr
     refusal = batch_trial.refusal(graph, signature, options, proof)
     has_loop = contains_loop(path)
     if refusal or has_loop:
-        model.sharing = BatchSharing(
-            False, refusal or "a loop in its graph makes the time of a run a matter of the data"
-        )
+        model.sharing = BatchSharing(False, refusal or "a loop in its graph makes the time of a run depend on the data")
     if not has_loop:
         _measure(model, lambda feeds: _attempt(run, names, feeds), bound, None if refusal else proof)
     return model
@@ -214,7 +212,7 @@ def _measure(model: Model, attempt: batch_trial.Attempt, bound: BoundInputs, pro
 def _try_sharing(model: Model, attempt: batch_trial.Attempt, proof: RowProof) -> None:
     """Try whether rows get the same answers together as alone, and measure the cost of a batch run."""
     if model.run_ns is None or model.run_ns > LONGEST_TRIAL_RUN_NS:
-        model.sharing = BatchSharing(False, "a run is so long that nothing would be gained")
+        model.sharing = BatchSharing(False, "its runs are too long to gain from sharing")
         return
     try:
         rows = TRIAL_ROWS if model.run_ns <= INLINE_BUDGET_NS else FEW_TRIAL_ROWS

@@ -168,7 +168,7 @@ def _plain_runner(session: Any) -> RunSession:
     wide_inputs = {tensor.name for tensor in graph.inputs + graph.overridable if tensor.type == "tensor(bfloat16)"}
     wide_outputs = {tensor.name for tensor in graph.outputs if tensor.type == "tensor(bfloat16)"}
     if wide_outputs and any(tensor.type == "tensor(string)" for tensor in graph.inputs):
-        raise LoadFailed("the graph takes BYTES and gives BF16; ONNX Runtime cannot run the two together from Python")
+        raise LoadFailed("the graph takes BYTES and returns BF16; ONNX Runtime cannot run the two together from Python")
     if wide_inputs or wide_outputs:
         return _BfloatRunner(session, wide_inputs, wide_outputs)
     # The bound method below `InferenceSession.run` skips its checks of names, which `Signature.bind` has

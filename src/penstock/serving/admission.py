@@ -23,7 +23,7 @@ QUEUE_FULL, DEADLINE, PREEMPTED, MEMORY = range(len(SHED_REASONS))
 
 TEXTS: Final = {
     QUEUE_FULL: "the queue of this model is full; try again later",
-    PREEMPTED: "a more urgent call took its place in the queue of this model; try again later",
+    PREEMPTED: "a request of higher priority took the place in the queue of this model; try again later",
 }
 
 SETTLE_NS: Final = 2_000_000_000

@@ -55,7 +55,7 @@ def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None
 def _run_one(model: Model, call: InferCall, interrupt: RunInterrupt | None) -> Outcome:
     call.started_ns = monotonic_ns()
     if call.abandoned:
-        return Cancelled("the caller went away")
+        return Cancelled("the client closed the connection")
     if call.started_ns >= call.deadline_ns:
         return DeadlineExceeded("the deadline passed while waiting")
     call.run_began = True

@@ -94,9 +94,7 @@ class LoadedVersion(Servable):
         self.check = self._model.batch_cost = None
         if self._model.single_threaded is not None:
             self._model.single_threaded.batch_cost = None
-        self.sharing = BatchSharing(
-            False, f"{difference}, in a run that was repeated; unload and load the model to try anew"
-        )
+        self.sharing = BatchSharing(False, f"{difference}, in a repeated run; unload and load the model to try again")
         parameters = {**self.config.get("parameters", {}), BATCHING: {"string_value": self.sharing.text}}
         self.config = {**self.config, "parameters": parameters}
         self._set_batch_rules()

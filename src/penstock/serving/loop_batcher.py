@@ -293,7 +293,7 @@ class LoopBatcher:
         """Return the calls that are not abandoned; the others end here."""
         for entry in entries:
             if entry[2].abandoned:
-                entry[2].fault = Cancelled("the caller went away")
+                entry[2].fault = Cancelled("the client closed the connection")
                 self._leave(entry[2])
                 self._finished.append(entry)
         return [entry for entry in entries if not entry[2].abandoned]

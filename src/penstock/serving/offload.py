@@ -54,7 +54,7 @@ class OffloadedJob:
         """Do the work; on any thread, never raises."""
         work = self._work
         if work is None:
-            return None, Cancelled("the caller went away")
+            return None, Cancelled("the client closed the connection")
         try:
             return work(), None
         except Exception as error:

@@ -99,7 +99,7 @@ class RegionSpan:
         )
 
     def _unusable(self) -> Fault:
-        return InvalidInput(f"the segment of shared memory region '{self.region.name}' cannot be used; create it anew")
+        return InvalidInput(f"the segment of shared memory region '{self.region.name}' cannot be used; create it again")
 
 
 class SharedRegions:
@@ -196,7 +196,7 @@ class SharedRegions:
         size = os.fstat(handle).st_size
         os.close(handle)
         if region.offset + region.byte_size > size:
-            raise InvalidInput(f"the shared memory has {size} bytes; the region would end beyond them")
+            raise InvalidInput(f"the shared memory has {size} bytes; the region would end after them")
 
     def _allows(self, key: str) -> bool:
         name = key.removeprefix("/")

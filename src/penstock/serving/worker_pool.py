@@ -141,7 +141,7 @@ class WorkerPool:
 
     def _without_memory(self, call: InferCall) -> Fault:
         """The error of a call whose input does not fit into memory."""
-        text = "the server holds as much for its callers as it may; try again later"
+        text = "the server has no memory left for the request; try again later"
         fault = self._memory.refusal(call.input_bytes, text)
         if isinstance(fault, OverBudget):
             call.loaded.block.count_shed(MEMORY)
@@ -149,7 +149,7 @@ class WorkerPool:
 
     def cancel(self, entry: QueuedCall) -> None:
         """Cancel a call, and stop its run unless other calls share it."""
-        self._end(entry, Cancelled("the caller went away"))
+        self._end(entry, Cancelled("the client closed the connection"))
 
     def close(self) -> None:
         """Let the threads end once the queue is empty; on the event loop, after the last call was queued."""

@@ -55,19 +55,19 @@ def test_the_owners_word_takes_the_place_of_a_proof(tmp_path: Path) -> None:
 def test_the_owners_word_against_sharing_outweighs_a_proof(tmp_path: Path) -> None:
     model = loaded(tmp_path, DOUBLED, PROVEN, independent_rows=False)
     assert model.batch_cost is None
-    assert model.sharing.text == "every request runs alone: its configuration says that rows depend on one another"
+    assert model.sharing.text == "every request runs alone: its configuration says that rows depend on each other"
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_of_the_load_tests_share_runs(name: str) -> None:
     repository(MODELS[name])
     model = load(MODELS[name].file, ModelOptions(), 1, proof_of(MODELS[name].file))
-    too_long_here = model.sharing.reason == "a run is so long that nothing would be gained"
+    too_long_here = model.sharing.reason == "its runs are too long to gain from sharing"
     assert model.sharing.shared or (name == "cnn" and too_long_here), model.sharing
 
 
 NO_ROWS = "an output did not have one row for each row of the inputs"
-OTHER_ROWS = "rows got other answers together than alone"
+OTHER_ROWS = "rows got different answers together than alone"
 
 
 @pytest.mark.parametrize(

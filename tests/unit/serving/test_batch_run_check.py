@@ -83,7 +83,7 @@ def test_a_difference_is_reported(tmp_path: Path) -> None:
     rows = np.array([[1, 2, 3], [4e9, 5, 6]], np.float32)
     bench.check.take(model, ["y"], {"x": rows}, model.run({"x": rows}, ["y"]), [1, 1])
     bench.work.pop()()
-    assert bench.mismatches == ["rows got other answers together than alone"]
+    assert bench.mismatches == ["rows got different answers together than alone"]
     model.close()
     bench.check.take(model, ["y"], {"x": rows}, [rows], [1, 1])
     bench.work.pop()()  # unloaded meanwhile: nothing to compare
@@ -109,7 +109,7 @@ def test_labels_that_tip_over_with_the_size_of_a_run_are_no_difference(mixes: bo
     alone = [model.run({"x": feeds["x"][row : row + 1]}, ["a", "b"])[1][0] for row in range(3)]
     assert alone != outputs[1].tolist()
     difference = compare_alone(model, ["a", "b"], feeds, outputs, [1, 1, 1])
-    assert difference == ("rows got other answers together than alone" if mixes else "")
+    assert difference == ("rows got different answers together than alone" if mixes else "")
 
 
 def call_of(version: LoadedVersion, row: list[float]) -> InferCall:
@@ -142,7 +142,7 @@ def test_a_difference_ends_shared_runs_of_the_version(tmp_path: Path, caplog: py
         assert not version.sharing.shared
         assert version.config["parameters"]["mine"] == {"string_value": "1"}
         mismatches = version.config["parameters"][BATCHING]["string_value"]
-        assert mismatches.startswith("every request runs alone: rows got other answers together than alone")
+        assert mismatches.startswith("every request runs alone: rows got different answers together than alone")
         assert f"model m version 1: {mismatches}" in caplog.text
         for _ in range(3 * EVERY):
             assert run_together(version, rows)[0] == rows[0]

@@ -1,1 +1,1 @@
-"""What both transports of the data plane share: rules of requests, the making of calls, caches and text safety."""
+"""Code that both transports of the data plane share: rules of requests, the request builder, caches and text safety."""

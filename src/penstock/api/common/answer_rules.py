@@ -1,4 +1,4 @@
-"""Rules of answers that are the same in JSON and protobuf: the form in which each output was asked for."""
+"""Rules of answers that are the same in JSON and protobuf: the form that the caller requested for each output."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ INLINE_RANKED: Final = 1 << 14
 
 
 def in_asked_form(call: InferCall, index: int, work: RequestWork) -> Tensor:
-    """An output as its caller asked for it: the values that the model gave, or the classes that they are.
+    """Return an output in the requested form: the values of the model, or its classes.
 
     Raises:
         InvalidInput: classes are asked for of an output that is no number.

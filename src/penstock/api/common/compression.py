@@ -1,4 +1,4 @@
-"""zlib for both transports: inflated no further than a limit allows, in pieces, and deflated where that pays.
+"""zlib for both transports: inflates in pieces and within a limit, and deflates answers that become smaller.
 
 zlib releases the GIL while it works, so on a thread none of this holds an event loop up.
 """
@@ -18,10 +18,10 @@ DEFLATE: Final = zlib.MAX_WBITS
 
 LEVEL: Final = 1
 PIECE: Final = 1 << 18
-"""Bytes that are inflated or deflated at a time."""
+"""Bytes to inflate or deflate at a time."""
 
 INPUT_PIECE: Final = 1 << 14
-"""Compressed bytes that are looked at at a time; what they inflate to may be a thousand times as much."""
+"""Compressed bytes to inflate at a time; the output may be a thousand times as large."""
 
 MAX_RATIO: Final = 1032
 """How many times as large zlib's data can become at most."""
@@ -31,21 +31,20 @@ MAX_MEMBERS: Final = 1 << 14
 for some 64 KiB."""
 
 INLINE_MEMBERS: Final = 16
-"""Members that are inflated on the event loop."""
+"""Maximum number of members to inflate on the event loop."""
 
 WORTH: Final = 0.9
-"""A first piece that does not shrink to this share says that the rest will not either: floats hardly do."""
+"""If the first piece does not shrink to this share, the rest is not compressed: floats hardly shrink."""
 
 
 class NotInflatable(Exception):
-    """The data is not what its format says, or ends early."""
+    """The data does not match its format, or ends early."""
 
 
 def inflate(
     data: bytes, format_bits: int, too_large: TooLarge, limit: int, members: bool, pause: PauseWork | None
 ) -> bytes:
-    """The plain data; ``members`` says that several may follow each other, as gzip allows. Without a ``pause`` this is
-    the event loop, and long data is declined.
+    """Return the plain data; with ``members``, several may follow each other, as gzip allows.
 
     Raises:
         NotInflatable: it is broken.
@@ -84,7 +83,7 @@ def inflate(
 
 
 def _check_members(begun: int, pause: PauseWork | None) -> None:
-    """Refuse a member after ``begun`` others if that is too much."""
+    """Refuse another member after ``begun`` ones if that exceeds a limit."""
     if pause is None and begun >= INLINE_MEMBERS:
         raise LargeWork
     if begun >= MAX_MEMBERS:
@@ -92,7 +91,7 @@ def _check_members(begun: int, pause: PauseWork | None) -> None:
 
 
 def _piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, bytes]:
-    """The next plain bytes, ``most`` at most, and the data that is left."""
+    """Return the next plain bytes, at most ``most``, and the remaining data."""
     try:
         plain = engine.decompress(data, most)
     except zlib.error:
@@ -101,8 +100,7 @@ def _piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, b
 
 
 def deflate(parts: Parts, format_bits: int, pause: PauseWork | None) -> list[bytes] | None:
-    """An answer compressed, in pieces; None where that hardly makes it smaller. Without a ``pause`` this is the event
-    loop, and a long answer is declined.
+    """Compress an answer in pieces; return None if that hardly makes it smaller.
 
     Raises:
         LargeWork: it has to be deflated on a thread.

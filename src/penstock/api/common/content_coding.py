@@ -1,4 +1,4 @@
-"""Content codings of HTTP bodies: gzip and deflate, and which of them a client likes best."""
+"""Content codings of HTTP bodies: gzip and deflate, and the choice of the one that a client prefers."""
 
 from typing import Final
 
@@ -41,12 +41,12 @@ def inflate(
 
 
 def encode_body(parts: Parts, coding: bytes, pause: PauseWork | None) -> list[bytes] | None:
-    """A body in a coding that ``preferred_coding`` returned; see ``api.common.compression.deflate``."""
+    """Return a body in a coding that ``preferred_coding`` returned; see ``api.common.compression.deflate``."""
     return compression.deflate(parts, FORMATS[coding], pause)
 
 
 def preferred_coding(accept_encoding: bytes) -> bytes:
-    """The coding an Accept-Encoding header likes best, b"" for none (RFC 9110 §12.5.3; ties go to gzip)."""
+    """Return the coding that an Accept-Encoding header prefers, b"" for none (RFC 9110 §12.5.3; ties go to gzip)."""
     weights: dict[bytes, float] = {}
     for item in accept_encoding.lower().split(b","):
         coding, _, parameters = item.partition(b";")

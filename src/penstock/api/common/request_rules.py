@@ -9,7 +9,7 @@ from penstock.core.texts import shorten
 from penstock.serving.shared_memory import RegionSpan, SharedRegions
 
 MAX_PARAMETERS: Final = 1000
-"""Parameters of a request, an input or an output."""
+"""Maximum number of parameters of a request, an input or an output."""
 
 RESERVED: Final = "triton_"
 """Prefix of parameters that callers must not send."""
@@ -25,14 +25,14 @@ def check_parameters(names: Iterable[str], count: int, allowed: str = "") -> Non
 
 
 def timeout_ns(stated: Any) -> int | None:
-    """The request parameter ``timeout`` (microseconds, 0 = none stated) in nanoseconds; raises ``InvalidInput``."""
+    """Return the request parameter ``timeout`` (microseconds, 0 = none) in nanoseconds; raises ``InvalidInput``."""
     if type(stated) is not int or stated < 0:
         raise InvalidInput("the parameter 'timeout' must be a whole number of microseconds")
     return stated * 1000 or None
 
 
 def classes(name: str, stated: Any) -> int:
-    """The number of classes that an output is asked for, 0 for its values; raises ``InvalidInput``."""
+    """Return the number of classes requested for an output, 0 for its values; raises ``InvalidInput``."""
     if type(stated) is not int or stated < 0:
         raise InvalidInput(f"classification of output '{shorten(name)}' must be a whole number of classes")
     return stated
@@ -51,7 +51,7 @@ def span(name: str, region: Any, offset: Any, size: Any, elsewhere: bool, region
     if type(region) is not str or type(offset) is not int or type(size) is not int:
         raise InvalidInput(f"the shared memory of '{shorten(name)}' needs a region and a number of bytes")
     if elsewhere:
-        raise InvalidInput(f"'{shorten(name)}' is asked for in shared memory and in another way; expected one of them")
+        raise InvalidInput(f"'{shorten(name)}' is requested in shared memory and in another form; request one of them")
     return regions.span(region, offset, size)
 
 
@@ -76,6 +76,6 @@ class NameCheck:
     def output(self, name: str) -> None:
         """The next output that is asked for; raises ``InvalidInput``."""
         if name in self._seen:
-            raise InvalidInput(f"output '{shorten(name)}' is asked for twice")
+            raise InvalidInput(f"output '{shorten(name)}' is requested twice")
         self._signature.output(name)
         self._seen.add(name)

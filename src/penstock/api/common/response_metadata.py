@@ -1,4 +1,6 @@
-"""What is the same in every answer of one version: made once for each loaded version, forgotten when it is unloaded."""
+"""Values that are the same in every answer of a version: built once for each loaded version, dropped when it is
+unloaded.
+"""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -8,18 +10,18 @@ from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import Servable
 
 MODEL_VERSION, ROUTE, REQUEST_ID = "penstock-model-version", "penstock-route", "x-request-id"
-"""Fields of every answer to a prediction: who answered, why, and which request it was."""
+"""Header fields of every answer to a prediction: the version, the reason, and the request id."""
 
 Parts = TypeVar("Parts")
 
 
 def answered_by(loaded: Servable, route: Route) -> tuple[tuple[str, str], tuple[str, str]]:
-    """The version that answers, and the reason why it does."""
+    """Return the version that answers, and the reason."""
     return (MODEL_VERSION, loaded.identity.version), (ROUTE, ROUTE_NAMES[route])
 
 
 class MadeOncePerVersion(Generic[Parts]):
-    """Something that is made of a version when it first answers."""
+    """Caches a value that is built for a version when it first answers."""
 
     def __init__(self, plane: DataPlane, make: Callable[[Servable], Parts]) -> None:
         self._plane = plane
@@ -27,7 +29,7 @@ class MadeOncePerVersion(Generic[Parts]):
         self._made: dict[Servable, Parts] = {}
 
     def get(self, loaded: Servable) -> Parts:
-        """What was made of a version."""
+        """Return the value of a version."""
         value = self._made.get(loaded)
         if value is None:
             entries = self._plane.routing_table.models.values()

@@ -1,17 +1,18 @@
-"""Request ids as header fields and metadata: what HTTP does not allow there is percent-encoded, in the same way on
-both transports."""
+"""Request ids as header fields and metadata: both transports percent-encode the characters that HTTP does not allow."""
 
 from typing import Final
 from urllib.parse import quote
 
 MAX_ID: Final = 1024
-"""Characters of a request id in a field; a longer one comes back in the body alone, as clients bound what they read."""
+"""Maximum characters of a request id in a header field; a longer id is only in the body, because clients limit header
+fields.
+"""
 
 _SAFE: Final = " !#$&'()*+,/:;=?@[]~"
 
 
 def id_text(call_id: str) -> str:
-    """A request id as a field has it, "" for one that is too long for a field."""
+    """Return a request id as a field value, "" for one that is too long."""
     if len(call_id) > MAX_ID:
         return ""
     text = call_id if call_id.isascii() and call_id.isprintable() else quote(call_id, safe=_SAFE)

@@ -1,4 +1,4 @@
-"""The work that one request asks of the codecs: held against the limits, and kept off the event loop if it is long."""
+"""The work of one request in the codecs: checks the limits, and keeps long work off the event loop."""
 
 from typing import Final
 
@@ -8,19 +8,19 @@ from penstock.core.slices import PauseWork, no_pause
 from penstock.core.texts import shorten
 
 INLINE_TEXTS: Final = 2048
-"""Elements of text that are decoded or encoded on the event loop."""
+"""Maximum text elements to decode or encode on the event loop."""
 
 INLINE_NUMBERS: Final = 1 << 15
-"""Numbers that are converted one by one, or written as text, on the event loop."""
+"""Maximum numbers to convert one by one, or to write as text, on the event loop."""
 
 INLINE_JSON: Final = 1 << 16
-"""Bytes of JSON that are parsed on the event loop."""
+"""Maximum bytes of JSON to parse on the event loop."""
 
 INLINE_BYTES: Final = 1 << 20
-"""Bytes that are copied, or looked at one by one in C, on the event loop."""
+"""Maximum bytes to copy, or to examine one by one in C, on the event loop."""
 
 INLINE_INFLATED: Final = 1 << 17
-"""Bytes that are inflated or deflated on the event loop."""
+"""Maximum bytes to inflate or deflate on the event loop."""
 
 
 class LargeWork(Exception):
@@ -31,7 +31,7 @@ class LargeWork(Exception):
 
 
 class RequestWork:
-    """What one request, or one answer, has asked for so far.
+    """The work of one request, or of one answer, so far.
 
     With a ``pause`` the codec runs on a thread and pauses between slices; without one it runs on the event loop and
     raises ``LargeWork`` where that would take more than about 2 ms.
@@ -47,7 +47,7 @@ class RequestWork:
         self._numbers = 0
 
     def texts(self, name: str, count: int) -> None:
-        """``count`` more elements of BYTES tensors; raises ``TooLarge`` or ``LargeWork``."""
+        """Count ``count`` more elements of BYTES tensors; raises ``TooLarge`` or ``LargeWork``."""
         self._texts += count
         most = self.limits.max_text_elements
         if self._texts > most:
@@ -59,7 +59,7 @@ class RequestWork:
             raise LargeWork
 
     def text_bytes(self, name: str, size: int) -> None:
-        """``size`` more bytes that are the elements of a BYTES tensor of a request; raises ``TooLarge``."""
+        """Count ``size`` more bytes of BYTES elements of a request; raises ``TooLarge``."""
         self._text_bytes += size
         most = self.limits.max_text_bytes
         if self._text_bytes > most:
@@ -69,7 +69,7 @@ class RequestWork:
             )
 
     def add_typed(self, name: str, count: int) -> None:
-        """``count`` more numbers in typed lists; raises ``TooLarge`` or ``LargeWork``."""
+        """Count ``count`` more numbers in typed lists; raises ``TooLarge`` or ``LargeWork``."""
         most = self.limits.max_elements
         if self._numbers + count > most:
             raise TooLarge(
@@ -79,18 +79,18 @@ class RequestWork:
         self.numbers(count)
 
     def numbers(self, count: int) -> None:
-        """``count`` more numbers that are converted one by one; raises ``LargeWork``."""
+        """Count ``count`` more numbers to convert one by one; raises ``LargeWork``."""
         self._numbers += count
         if self.inline and self._numbers > INLINE_NUMBERS:
             raise LargeWork
 
     def add_copied(self, size: int) -> None:
-        """``size`` bytes are copied, or looked at one by one in C; raises ``LargeWork``."""
+        """Count ``size`` more bytes to copy, or to examine one by one in C; raises ``LargeWork``."""
         if self.inline and size > INLINE_BYTES:
             raise LargeWork
 
     def add_json(self, size: int) -> None:
-        """``size`` bytes of JSON are parsed; raises ``TooLarge`` or ``LargeWork``."""
+        """Count ``size`` more bytes of JSON to parse; raises ``TooLarge`` or ``LargeWork``."""
         if size > self.limits.max_json_bytes:
             raise json_too_large(self.limits)
         if self.inline and size > INLINE_JSON:
@@ -98,12 +98,12 @@ class RequestWork:
 
 
 def body_too_large(most: int, setting: str) -> TooLarge:
-    """A request has more bytes than ``setting`` allows, plain or inflated."""
+    """Return the error of a request with more bytes than ``setting`` allows, plain or inflated."""
     return TooLarge(f"the request is over the limit of {most} bytes ({setting}); send less at a time")
 
 
 def json_too_large(limits: RequestLimits) -> TooLarge:
-    """A request has more JSON than it may."""
+    """Return the error of a request with too much JSON."""
     return TooLarge(
         f"the JSON of the request is over the limit of {limits.max_json_bytes} bytes (limits.max_json_bytes); "
         f"send its tensors as binary data, of which a body may have {limits.max_body_bytes} bytes"
@@ -111,7 +111,7 @@ def json_too_large(limits: RequestLimits) -> TooLarge:
 
 
 def output_too_large(limits: RequestLimits) -> TooLarge:
-    """An answer is larger than it may be."""
+    """Return the error of an answer that is too large."""
     return TooLarge(
         f"the answer is over the limit of {limits.max_output_bytes} bytes ({limits.max_output_setting}); "
         "ask for fewer rows or outputs"

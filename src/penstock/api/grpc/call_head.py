@@ -1,4 +1,4 @@
-"""What the header block of a gRPC call says: its deadline, its compression, and why it may have to be refused."""
+"""Reads the header block of a gRPC call: its deadline, its compression, and reasons to refuse it."""
 
 from typing import Final
 
@@ -13,7 +13,8 @@ _ENCODINGS: Final = ("identity", "gzip", "deflate")
 
 
 class CallHead(Http2RequestHead):
-    """A call: its time limit, how its messages are compressed, and which compressions its caller takes.
+    """The head of a call: its time limit, the compression of its messages, and the compressions that its caller
+    accepts. A request that is refused has an ``http_status`` (it is not gRPC) or a ``fault``.
 
     One that cannot be taken has an ``http_status`` (it is no gRPC) or a ``fault``.
     """
@@ -30,7 +31,7 @@ class CallHead(Http2RequestHead):
 
 
 def call_head(head: Http2RequestHead) -> CallHead:
-    """The call that a request is."""
+    """Return the head of the call in a request."""
     call = CallHead(head)
     if call.http_status:
         return call
@@ -48,7 +49,7 @@ def call_head(head: Http2RequestHead) -> CallHead:
 
 
 def _http_status(head: Http2RequestHead) -> int:
-    """What is answered to a request that is no gRPC; 0 for a call."""
+    """Return the HTTP status for a request that is not gRPC; 0 for a call."""
     if head.too_large and not is_grpc(head.fields.get(b"content-type", b"")):
         return 431
     if head.method != b"POST":
@@ -57,19 +58,19 @@ def _http_status(head: Http2RequestHead) -> int:
 
 
 def is_grpc(content_type: bytes) -> bool:
-    """Whether a content type is that of gRPC with protobuf messages; gRPC-Web and other formats are answered 415."""
+    """Whether a content type is gRPC with protobuf messages; gRPC-Web and other formats get status 415."""
     return content_type.partition(b";")[0].strip().lower() in (b"application/grpc", b"application/grpc+proto")
 
 
 def _encoding(head: Http2RequestHead) -> str:
     encoding = _text(head.fields, b"grpc-encoding") or "identity"
     if encoding not in _ENCODINGS:
-        raise UnsupportedEncoding(f"the compression '{encoding[:32]}' is unknown here")
+        raise UnsupportedEncoding(f"the compression '{encoding[:32]}' is not supported")
     return encoding
 
 
 def timeout_ns(text: bytes) -> int:
-    """Nanoseconds of a grpc-timeout; raises ``ValueError``."""
+    """Return a grpc-timeout in nanoseconds; raises ``ValueError``."""
     digits = text[:-1]
     if not digits.isdigit() or len(digits) > MAX_TIMEOUT_DIGITS or text[-1] not in _UNITS:
         raise ValueError

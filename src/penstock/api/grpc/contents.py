@@ -1,4 +1,4 @@
-"""The typed form of tensors (InferTensorContents): which field carries which datatype, in and out."""
+"""Typed contents of tensors (InferTensorContents): the field of each datatype, for requests and answers."""
 
 from typing import Any, Final
 
@@ -72,7 +72,7 @@ def fill(contents: pb.InferTensorContents, tensor: Tensor) -> None:
 
 
 def encode_texts(texts: list[Any], pause: PauseWork) -> list[bytes]:
-    """Elements of a BYTES tensor as bytes, with a pause now and then."""
+    """Return the elements of a BYTES tensor as bytes; pauses between slices."""
     pieces: list[bytes] = []
     size = 0
     for text in texts:

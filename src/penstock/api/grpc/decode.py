@@ -1,4 +1,4 @@
-"""Infer requests of the V2 gRPC protocol, raw and typed, to tensors and the outputs that are asked for."""
+"""Decodes infer requests of the V2 gRPC protocol, raw and typed, to tensors and requested outputs."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,7 +16,7 @@ from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.shared_memory import RegionSpan, SharedRegions
 
 CLOSING: Final = "triton_enable_empty_final_response"
-"""The one request parameter with the reserved prefix that callers may send; it matters to streams only."""
+"""The only request parameter with the reserved prefix that callers may send; only streams use it."""
 
 Parameters = Mapping[str, pb.InferParameter]
 Input = pb.ModelInferRequest.InferInputTensor
@@ -24,7 +24,7 @@ Output = pb.ModelInferRequest.InferRequestedOutputTensor
 
 
 class InferMessage:
-    """A decoded request; ``typed`` says that it used typed contents, ``closing`` that it wants an empty last answer."""
+    """A decoded request; ``typed``: it used typed contents; ``closing``: it requests an empty last answer."""
 
     __slots__ = ("closing", "requested", "tensors", "timeout_ns", "typed")
 
@@ -46,7 +46,7 @@ class InferMessage:
 def infer_message(
     parsed: ParsedRequest, signature: Signature, regions: SharedRegions, work: RequestWork
 ) -> InferMessage:
-    """Tensors, outputs and parameters of a parsed request.
+    """Return the tensors, outputs and parameters of a parsed request.
 
     Raises:
         InvalidInput: anything about the request contradicts the protocol or the signature.
@@ -62,13 +62,13 @@ def infer_message(
 
 
 def value_of(parameter: pb.InferParameter | pb.ModelRepositoryParameter) -> Any:
-    """The value of a parameter, None if it states none."""
+    """Return the value of a parameter, None if it has none."""
     choice = parameter.WhichOneof("parameter_choice")
     return None if choice is None else getattr(parameter, choice)
 
 
 class _Tensors:
-    """The inputs of one request on their way to tensors; each is held against the signature before its data is read."""
+    """Decodes the inputs of one request; checks each against the signature before it reads the data."""
 
     __slots__ = (
         "_contents",
@@ -96,7 +96,7 @@ class _Tensors:
         self._used = 0  # entries of the raw contents
 
     def read(self) -> list[Tensor]:
-        """All of them, in their order."""
+        """Return all inputs, in order."""
         names, tensors = NameCheck(self._signature), []
         if self._raw:
             carried = sum([1 for item in self._request.inputs if not _is_shared(item)])
@@ -136,7 +136,7 @@ class _Tensors:
         return array_of(item, count, self._message, spans, self._work)
 
     def _count_text(self, item: Input, size: int) -> None:
-        """Note the size of the data of an input, if it is text."""
+        """Count the size of the data of an input, if it is text."""
         if item.datatype == "BYTES":
             self._work.text_bytes(item.name, size)
             self._text_bytes = size
@@ -145,7 +145,7 @@ class _Tensors:
         return bool(item.HasField("contents") if self._contents is None else self._contents[index])
 
     def _next_raw(self, index: int, item: Input) -> bytes | memoryview:
-        """The entry of the raw contents that belongs to an input; those in shared memory have none."""
+        """Return the next entry of the raw contents; inputs in shared memory have none."""
         if self._has_contents(index, item) and (self._contents is not None or item.contents.ByteSize()):
             raise InvalidInput(f"input '{item.name}' has typed contents beside raw_input_contents; expected one form")
         raw = self._raw[self._used]
@@ -156,7 +156,7 @@ class _Tensors:
 
 
 def _span(item: Input | Output, regions: SharedRegions) -> RegionSpan | None:
-    """The shared memory that a tensor's parameters name, None for none."""
+    """Return the shared memory that a tensor's parameters name, None for none."""
     if not _is_shared(item):
         return None
     parameters = item.parameters
@@ -186,7 +186,7 @@ def _requested_outputs(outputs: Any, signature: Signature, regions: SharedRegion
 
 
 def _parameters(parameters: Parameters) -> tuple[int | None, bool]:
-    """The time limit in nanoseconds, and whether a closing answer is wanted; what we do not know is ignored.
+    """Return the time limit in nanoseconds, and whether a closing answer is requested; unknown parameters are ignored.
 
     ``sequence_*``, ``priority``, ``headers`` and ``binary_data_output`` are known to the protocol and change
     nothing here: no model keeps state between requests, and answers have one form.

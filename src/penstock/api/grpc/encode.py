@@ -1,4 +1,4 @@
-"""Tensors to the answers of the V2 gRPC protocol, unary and streamed."""
+"""Encodes tensors to answers of the V2 gRPC protocol, unary and streamed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -24,10 +24,10 @@ FINAL: Final = "triton_final_response"
 
 MAX_DESCRIPTIONS: Final = 256
 MAX_DESCRIPTION_BYTES: Final = 1 << 20
-"""Descriptions of outputs that are remembered, and their bytes: callers choose which outputs and how many rows."""
+"""Maximum number of cached output descriptions, and their bytes: callers choose which outputs and how many rows."""
 
 SMALL: Final = 2048
-"""Elements of the outputs of an answer that is written at once: nothing of it can take long."""
+"""Maximum elements of the outputs of an answer that is encoded in one step."""
 
 _OUTPUTS: Final = 5
 """The field of a ModelInferResponse that holds the outputs."""
@@ -44,7 +44,7 @@ Description = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
 def infer_response(call: InferCall, typed: bool, work: RequestWork) -> pb.ModelInferResponse:
-    """The answer to a call that has its outputs.
+    """Return the answer to a call that has its outputs.
 
     Raw, unless ``typed`` asks for the other form and every output has it: an answer has one form only, so a
     single FP16 or BF16 output makes all of it raw.
@@ -80,7 +80,7 @@ def infer_response(call: InferCall, typed: bool, work: RequestWork) -> pb.ModelI
 def _describe(
     output: pb.ModelInferResponse.InferOutputTensor, tensor: Tensor, into: RegionSpan | None, work: RequestWork
 ) -> None:
-    """An output but for its contents; what belongs into shared memory is put there."""
+    """Describe an output without its contents; write the values to shared memory if requested."""
     output.name, output.datatype = tensor.name, tensor.datatype
     output.shape.extend(tensor.data.shape)
     if into is None:
@@ -96,7 +96,7 @@ def _describe(
 
 
 def answer_parameters(parameters: Mapping[str, pb.InferParameter]) -> bytes:
-    """The parameters of an answer, as bytes that may follow its other fields."""
+    """Return the parameters of an answer, as bytes that may follow its other fields."""
     response = pb.ModelInferResponse()
     for name, value in parameters.items():
         response.parameters[name].CopyFrom(value)
@@ -104,7 +104,7 @@ def answer_parameters(parameters: Mapping[str, pb.InferParameter]) -> bytes:
 
 
 class GrpcAnswerTemplate:
-    """Serialised answers of one version, made of parts that repeat: names, and what outputs of a shape are called."""
+    """Builds serialised answers of one version from cached parts: names, and descriptions of outputs by shape."""
 
     __slots__ = ("_begin", "_descriptions", "_limits")
 
@@ -114,10 +114,7 @@ class GrpcAnswerTemplate:
         self._limits = limits
 
     def answer(self, call: InferCall, typed: bool, pause: PauseWork | None = None) -> Payload:
-        """The answer to a call that has its outputs, with the prefix it has on the wire; the message and what is raised
-        are those of ``infer_response``. Large outputs are not copied into it. Without a ``pause`` it is encoded on the
-        event loop, as far as that is short.
-        """
+        """Return the framed answer to a call that has its outputs; content and errors as ``infer_response``."""
         if typed and pause is None:
             return add_prefix(infer_response(call, typed, RequestWork(self._limits, None)).SerializeToString())
         if typed and pause is not None:
@@ -159,7 +156,7 @@ class GrpcAnswerTemplate:
         return b"".join(parts) if work is None else in_parts(parts, size)
 
     def _typed_answer(self, call: InferCall, pause: PauseWork) -> Payload:
-        """The typed answer to a call, for any size of it: protobuf would hold the GIL for as long as it writes."""
+        """Return the typed answer to a call of any size: protobuf would hold the GIL while it writes."""
         work = RequestWork(self._limits, pause)
         tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
         if not all(tensor.datatype in FIELDS for tensor in tensors):
@@ -175,7 +172,7 @@ class GrpcAnswerTemplate:
         return in_parts(parts, size)
 
     def _work(self, call: InferCall, pause: PauseWork | None) -> RequestWork | None:
-        """What keeps the work on a larger answer bounded; None where none is needed."""
+        """Return the limits for a larger answer; None if none are needed."""
         elements = 0
         for tensor in call.outputs:
             elements += tensor.data.size
@@ -186,8 +183,9 @@ class GrpcAnswerTemplate:
         return None
 
     def _rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
-        """What follows the id in the answers of a joint run, row by row; nothing where rows differ in size or are
-        large."""
+        """Return the bytes after the id in the answers of a batch run, by row; none if rows differ in size or are
+        large.
+        """
         columns = []
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
@@ -198,7 +196,7 @@ class GrpcAnswerTemplate:
         return [b"".join((described, *row)) for row in zip(*columns, strict=True)]
 
     def _description(self, tensors: list[Tensor]) -> bytes:
-        """The outputs of an answer without their values."""
+        """Return the description of the outputs without values."""
         key = tuple([(tensor.name, tensor.datatype, tensor.data.shape) for tensor in tensors])
         description = self._descriptions.get(key)
         if description is None:
@@ -211,7 +209,7 @@ class GrpcAnswerTemplate:
 
 
 def _typed_output(call: InferCall, index: int, tensor: Tensor, work: RequestWork) -> Parts:
-    """An output with its typed contents, unless it is put into shared memory."""
+    """Return an output with typed contents, unless it is in shared memory."""
     into = None if call.requested is None else call.requested[index].into
     head = pb.ModelInferResponse.InferOutputTensor()
     _describe(head, tensor, into, work)
@@ -225,19 +223,19 @@ def _typed_output(call: InferCall, index: int, tensor: Tensor, work: RequestWork
 
 
 def _is_plain(call: InferCall) -> bool:
-    """Whether every output is asked for as the model gives it."""
+    """Whether every output is requested in its plain form."""
     return call.requested is None or not any(item.classes or item.into is not None for item in call.requested)
 
 
 def _places(call: InferCall) -> frozenset[int]:
-    """The outputs that belong into shared memory."""
+    """Return the indices of the outputs that go to shared memory."""
     if call.requested is None:
         return frozenset()
     return frozenset(index for index, item in enumerate(call.requested) if item.into is not None)
 
 
 def _region_outputs(call: InferCall, tensors: list[Tensor], work: RequestWork) -> bytes:
-    """The outputs of an answer without their values, and where in shared memory they have been put."""
+    """Return the outputs without values, after writing those that go to shared memory."""
     response = pb.ModelInferResponse()
     for index, tensor in enumerate(tensors):
         into = None if call.requested is None else call.requested[index].into
@@ -250,8 +248,7 @@ NOT_FINAL: Final = answer_parameters({FINAL: pb.InferParameter(bool_param=False)
 
 
 def stream_message(answer: Payload, more: Sequence[bytes], closing: bytes = b"") -> Payload:
-    """The message of a stream that holds an answer and more fields of it, and the message that follows it, if one
-    does; all with the prefix of the wire."""
+    """Return the message of a stream for an answer, and the closing message if one follows; both framed."""
     size = size_of(answer) - PREFIX + sum(map(len, more))
     head = b"\x12" + varint(size)
     prefix = b"\x00" + (len(head) + size).to_bytes(4)
@@ -259,7 +256,7 @@ def stream_message(answer: Payload, more: Sequence[bytes], closing: bytes = b"")
 
 
 def closing_answer(call: InferCall) -> bytes:
-    """The empty message, framed, that follows the answer of a request which asked for one."""
+    """Return the framed, empty message that follows the answer of a request that asks for one."""
     identity = call.loaded.identity
     last = pb.ModelInferResponse(model_name=identity.model, model_version=identity.version, id=call.id)
     last.parameters[FINAL].bool_param = True
@@ -267,7 +264,7 @@ def closing_answer(call: InferCall) -> bytes:
 
 
 def stream_refusal(fault: Fault, call_id: str) -> bytes:
-    """The message, framed, that answers a failed request of a stream and leaves the stream open."""
+    """Return the framed message for a failed request of a stream; the stream stays open."""
     refusal = pb.ModelStreamInferResponse(error_message=sentence(fault))
     refusal.infer_response.id = call_id
     return add_prefix(refusal.SerializeToString())

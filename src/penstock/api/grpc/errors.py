@@ -1,4 +1,4 @@
-"""Which gRPC status each fault becomes, and the text that its caller gets; a test proves the table complete."""
+"""The gRPC status of each error, and the text for its caller; a test checks that the table is complete."""
 
 from math import ceil
 from typing import Final
@@ -22,17 +22,17 @@ They travel as trailers only: a gRPC client no longer retries by itself once it 
 """
 
 MAX_DETAILS: Final = 1000
-"""Characters of one refusal; longer texts, made of a caller's own long words, would not fit into the trailers."""
+"""Maximum characters of an error text; longer ones, built from a caller's own text, do not fit into the trailers."""
 
 
 def sentence(fault: Fault) -> str:
-    """The text that a caller gets for a fault."""
+    """Return the text of an error for the caller."""
     text = str(fault)
     return text if len(text) <= MAX_DETAILS else text[: MAX_DETAILS - 3] + "..."
 
 
 def retry_hints(fault: Fault) -> Metadata:
-    """Trailers that say when another attempt is welcome."""
+    """Return the trailers that say when to retry."""
     if not isinstance(fault, Overloaded):
         return ()
     pushback_ms = max(1, ceil(fault.retry_after_s * 1000))

@@ -1,4 +1,4 @@
-"""gRPC messages on the wire: a prefix of five bytes, and the message, which may be compressed."""
+"""gRPC messages on the wire: a prefix of five bytes, then the message, which may be compressed."""
 
 from io import BytesIO
 from typing import Final
@@ -13,31 +13,31 @@ PREFIX: Final = 5
 """Bytes before each message: whether it is compressed, and its length."""
 
 LARGE: Final = 1 << 16
-"""Bytes of a message that is not copied once it is whole."""
+"""Minimum bytes of a message that is not copied when it is complete."""
 
 FORMATS: Final = {"gzip": GZIP, "deflate": DEFLATE}
-"""What messages may be compressed with, by the names of ``grpc-encoding``."""
+"""Compressions of messages, by the names of ``grpc-encoding``."""
 
 
 def in_parts(parts: Parts, size: int) -> Payload:
-    """Parts of ``size`` bytes in all, put together unless that is large: then it is sent as it lies, without a copy."""
+    """Return parts of ``size`` bytes in all, joined unless they are large."""
     return b"".join(parts) if size < LARGE else merge_small(parts)
 
 
 def without_prefix(message: Payload) -> Parts:
-    """The parts of one message, framed, after its prefix."""
+    """Return the parts of one framed message without its prefix."""
     if isinstance(message, bytes):
         return (memoryview(message)[PREFIX:],)
     return (memoryview(message[0])[PREFIX:], *message[1:])
 
 
 def add_prefix(message: bytes) -> bytes:
-    """A message with its prefix."""
+    """Return a message with its prefix."""
     return b"\x00" + len(message).to_bytes(4) + message
 
 
 def compress(message: Payload, encoding: str, pause: PauseWork | None) -> Payload:
-    """A framed message, compressed and framed anew, or as it is where that hardly makes it smaller.
+    """Compress a framed message; return it unchanged if that hardly makes it smaller. ``encoding`` is gzip or deflate.
 
     ``encoding`` is gzip or deflate. Without a ``pause`` this is the event loop; ``LargeWork`` declines long messages.
     """
@@ -49,7 +49,7 @@ def compress(message: Payload, encoding: str, pause: PauseWork | None) -> Payloa
 
 
 class MessageBuffer:
-    """The data of a unary call as it comes; it is copied once, when it comes, and not again."""
+    """Buffers the data of a unary call; copies it once."""
 
     __slots__ = ("_first", "_rest")
 
@@ -58,7 +58,7 @@ class MessageBuffer:
         self._rest: BytesIO | None = None  # all but the prefix, once there is more than one piece
 
     def add(self, data: bytes) -> None:
-        """The next piece."""
+        """Add the next piece."""
         if self._rest is not None:
             self._rest.write(data)
         elif len(self._first) < PREFIX:
@@ -70,7 +70,7 @@ class MessageBuffer:
             self._first = self._first[:PREFIX]
 
     def message(self, encoding: str, max_bytes: int, pause: PauseWork | None) -> bytes:
-        """The one message of the call. Without a ``pause`` this is the event loop.
+        """Return the only message of the call. Without a ``pause``, the caller is the event loop.
 
         Raises:
             Internal: there is none, or more than one, or it is not as it says.
@@ -80,16 +80,16 @@ class MessageBuffer:
         first = self._first
         data = first[PREFIX:] if self._rest is None else self._rest.getvalue()  # the buffer itself
         if len(first) < PREFIX or _length(first) != len(data) or first[0] > 1:
-            raise Internal("the call does not bring exactly one message")
+            raise Internal("the call must have exactly one message")
         return inflate(data, encoding, max_bytes, pause) if first[0] else data
 
     def clear(self) -> None:
-        """Keep nothing of what has come."""
+        """Drop all data."""
         self._first, self._rest = b"", None
 
 
 def _length(prefix: bytes) -> int:
-    """The length that a message's prefix states."""
+    """Return the length in a message's prefix."""
     return prefix[1] << 24 | prefix[2] << 16 | prefix[3] << 8 | prefix[4]
 
 
@@ -131,7 +131,7 @@ class MessageReader:
         self._begin_large()
 
     def _begin_large(self) -> None:
-        """Give the message that comes next its buffer, if it is a large one."""
+        """Allocate a buffer for the next message if it is large."""
         data = self._data
         if self._large is not None or len(data) < PREFIX or data[0] > 1:
             return
@@ -145,7 +145,7 @@ class MessageReader:
             del data[:stop]
 
     def next(self) -> tuple[bool, bytes] | None:
-        """The next message, and whether it is compressed; None while it is not whole.
+        """Return the next message, and whether it is compressed; None while it is incomplete.
 
         Raises:
             Internal: it is not as it says.
@@ -177,9 +177,9 @@ class MessageReader:
 
 
 def inflate(data: bytes, encoding: str, max_bytes: int, pause: PauseWork | None) -> bytes:
-    """A compressed message; raises as ``MessageBuffer.message`` does."""
+    """Inflate a compressed message; raises the errors of ``MessageBuffer.message``."""
     if encoding not in FORMATS:
-        raise Internal("the message is compressed, and the call does not say how")
+        raise Internal("the message is compressed, but the call has no grpc-encoding")
     try:
         return compression.inflate(
             data, FORMATS[encoding], message_too_large(max_bytes), max_bytes, members=False, pause=pause
@@ -189,15 +189,15 @@ def inflate(data: bytes, encoding: str, max_bytes: int, pause: PauseWork | None)
 
 
 def message_too_large(max_bytes: int) -> TooLarge:
-    """A message is longer than it may be."""
+    """Return the error of a message that is too large."""
     return TooLarge(f"the message is over the limit of {max_bytes} bytes; send less at a time")
 
 
 def no_memory() -> OverBudget:
-    """There is no memory for an answer that is made."""
-    return OverBudget("there is no memory to keep the answer until its client takes it; try again later")
+    """Return the error of an answer that does not fit into memory."""
+    return OverBudget("the server has no memory left for the answer; try again later")
 
 
 def messages_too_large() -> Overloaded:
-    """All unfinished messages together are longer than they may be."""
-    return Overloaded("too many large messages are under way; send fewer at a time")
+    """Return the error of incomplete messages that are too large together."""
+    return Overloaded("the server receives too many large messages at the same time; send fewer at a time")

@@ -1,4 +1,4 @@
-"""The calls of every method but ModelInfer on our own HTTP/2: a task for each, which is the method's ``ServerCall``."""
+"""Calls of every method except ModelInfer: one task for each call, which is the method's ``ServerCall``."""
 
 import asyncio
 import logging
@@ -31,9 +31,9 @@ from penstock.serving.data_plane import DataPlane
 log = logging.getLogger(__name__)
 
 AHEAD_BYTES: Final = 512 << 10
-"""Bytes of whole messages that may wait for the method before the peer's window stays closed."""
+"""Maximum bytes of complete messages that wait for the method before the peer's window stays closed."""
 
-NO_METHOD: Final = "this server has no such method"
+NO_METHOD: Final = "the method is unknown"
 
 
 class HandlerCall(Http2Stream):
@@ -109,24 +109,24 @@ class HandlerCall(Http2Stream):
 
     @property
     def fields(self) -> Mapping[bytes, bytes]:
-        """The call's metadata."""
+        """Return the call's metadata."""
         return self.head.fields
 
     @property
     def deadline_ns(self) -> int | None:
-        """When the caller stops waiting."""
+        """Return the deadline of the caller."""
         timeout_ns = self._call_head.timeout_ns
         return None if timeout_ns is None else self.began_ns + timeout_ns
 
     async def read(self) -> bytes | None:
-        """The next message, None after the last."""
+        """Return the next message, None after the last."""
         self._is_reading = True
         try:
             while (outcome := self._next()) is None:
                 if self.local_closed or (self.remote_closed and not self._messages):
                     return None
                 if self.remote_closed:
-                    raise Internal("the last message of the call is not whole")
+                    raise Internal("the last message of the call is incomplete")
                 self._wake.clear()
                 await self._wake.wait()
         finally:
@@ -135,7 +135,7 @@ class HandlerCall(Http2Stream):
         return await self._inflate(message) if is_compressed else message
 
     async def _inflate(self, message: bytes) -> bytes:
-        """A compressed message; a thread inflates a large one."""
+        """Inflate a compressed message; a large one on a thread."""
         encoding, most = self._call_head.encoding, self._max_message_bytes
         try:
             return inflate(message, encoding, most, None)
@@ -160,12 +160,11 @@ class HandlerCall(Http2Stream):
         return message
 
     async def write(self, message: bytes) -> None:
-        """Send a message, and wait until it is on its way."""
+        """Send a message, and wait until it is written."""
         await self.write_framed(add_prefix(message))
 
     async def write_framed(self, messages: Payload) -> None:
-        """Send messages that have their prefixes, and wait until they are on their way; raises ``OverBudget`` where
-        there is no memory to keep them."""
+        """Send framed messages, and wait until they are written; raises ``OverBudget`` without memory for them."""
         self._send_head()
         if not self.local_closed:
             if not self.io.send_data(self, messages):
@@ -222,15 +221,15 @@ class HandlerCall(Http2Stream):
 
 
 class HttpErrorStream(Http2Stream):
-    """A request of HTTP/2 that is no call of gRPC's."""
+    """A request over HTTP/2 that is not a gRPC call."""
 
     __slots__ = ()
 
     def on_data(self, data: bytes) -> None:
-        """Nobody reads it."""
+        """Ignore data."""
 
     def on_end(self) -> None:
-        """Its answer is on its way already."""
+        """Do nothing: the answer is queued already."""
 
     def on_reset(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: no work is open."""

@@ -147,7 +147,7 @@ class InferStream:
         if has_memory:
             self.shared.plane.batcher.enqueue(request, None)
         else:
-            request.refuse(OverBudget("the server holds as many requests as its memory allows; try again later"))
+            request.refuse(OverBudget("the server has no memory left for another request; try again later"))
 
     async def _wait_for_window(self) -> None:
         self._lighter.clear()
@@ -325,4 +325,4 @@ class StreamedRequest:
 
 
 def _no_memory() -> OverBudget:
-    return OverBudget("the server holds as many answers as its memory allows; try again later")
+    return OverBudget("the server has no memory left for another answer; try again later")

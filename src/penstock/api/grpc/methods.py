@@ -72,7 +72,7 @@ async def only_message(call: ServerCall) -> bytes:
     """The request of a call that brings one; raises ``Fault``."""
     raw = await call.read()
     if raw is None:
-        raise Internal("the call does not bring exactly one message")
+        raise Internal("the call must have exactly one message")
     return raw
 
 

@@ -230,7 +230,7 @@ class _WireParser:
 def check_parts(number: int) -> None:
     """Raises ``TooLarge`` if typed contents come in more parts than they may."""
     if number > MAX_PARTS:
-        raise TooLarge(f"typed contents come in more than {MAX_PARTS} parts; pack them into one, or send raw contents")
+        raise TooLarge(f"the typed contents have more than {MAX_PARTS} parts; pack them into one, or send raw contents")
 
 
 _ONE_BYTE: Final = [bytes((number,)) for number in range(128)]

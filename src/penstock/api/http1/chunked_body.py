@@ -118,7 +118,7 @@ class ChunkedBody:
     def _wait_for_line(self, data: bytes, at: int) -> int:
         """Wait for the end of a line; refuse a complete but invalid one."""
         if data.find(b"\n", at) >= 0:
-            raise HeadError(400, "the chunks of the body cannot be read")
+            raise HeadError(400, "the chunks of the body are not valid")
         size = len(data) - at
         if size > MAX_LINE or size > self._overhead + 32:
             raise HeadError(431, "the request's header fields are too large")

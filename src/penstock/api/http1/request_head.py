@@ -20,7 +20,7 @@ _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([^#]*)")
 _LENGTH_DIGITS: Final = 18
 
-_NOT_A_REQUEST: Final = "this is not a valid HTTP request"
+_NOT_A_REQUEST: Final = "the request is not valid HTTP"
 
 
 class HeadError(Exception):
@@ -101,7 +101,7 @@ def read_head(data: bytes) -> Http1RequestHead:
     except httptools.HttpParserUpgrade:
         pass  # an offer to speak another protocol, which is declined by answering in this one
     except httptools.HttpParserInvalidMethodError:
-        raise HeadError(501, "this method is not known here") from None
+        raise HeadError(501, "the method is unknown") from None
     except httptools.HttpParserError:
         raise HeadError(400, _NOT_A_REQUEST) from None
     if not grammar.whole:
@@ -127,7 +127,7 @@ def check_start(data: bytes, at: int) -> re.Match[bytes] | None:
             raise HeadError(400, _NOT_A_REQUEST)
         return None
     if line[3] not in (b"1.1", b"1.0"):
-        raise HeadError(400, "this version of HTTP is not known here; send HTTP/1.1")
+        raise HeadError(400, "the HTTP version is not supported; send HTTP/1.1")
     return line
 
 
@@ -143,13 +143,13 @@ def _join_repeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def _path(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     """Path and query of a request target in any of the forms of RFC 9112 section 3.2."""
     if method == b"CONNECT":
-        raise HeadError(400, "this is no proxy; it offers no CONNECT")
+        raise HeadError(400, "CONNECT is not supported: this server is not a proxy")
     if target == b"*" and method == b"OPTIONS":
         return target, b""
     if not target.startswith(b"/"):
         target = _without_authority(target)
     if b"#" in target:
-        raise HeadError(400, "a request target has no fragment")
+        raise HeadError(400, "the request target must not have a fragment")
     path, _, query = target.partition(b"?")
     return path or b"/", query
 
@@ -167,7 +167,7 @@ def _check_host(fields: dict[bytes, bytes], http10: bool) -> None:
         if not http10:
             raise HeadError(400, "the request has no Host field")
     elif not _HOST.fullmatch(host):
-        raise HeadError(400, "the request needs one Host field with a host and, if need be, a port")
+        raise HeadError(400, "the request needs exactly one Host field, with a host and optionally a port")
 
 
 def _length(fields: dict[bytes, bytes], http10: bool) -> int:
@@ -175,7 +175,9 @@ def _length(fields: dict[bytes, bytes], http10: bool) -> int:
     stated = fields.get(b"content-length")
     if coding is not None:
         if stated is not None or http10:
-            raise HeadError(400, "the length of the body is stated in a way that can be read differently")
+            raise HeadError(
+                400, "transfer-encoding is not allowed in HTTP/1.0 or beside content-length; send one of them"
+            )
         _check_chunked(coding.lower())
         return CHUNKED
     if stated is None:
@@ -191,7 +193,7 @@ def _check_chunked(coding: bytes) -> None:
     codings = [item.strip() for item in coding.split(b",")]
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
         raise HeadError(400, "the transfer coding of a request must be chunked")
-    raise HeadError(501, "no transfer coding but chunked is known here; use content-encoding to compress")
+    raise HeadError(501, "the only supported transfer coding is chunked; use content-encoding to compress")
 
 
 def _is_kept_alive(fields: dict[bytes, bytes], http10: bool) -> bool:
@@ -207,5 +209,5 @@ def _expects_continue(fields: dict[bytes, bytes]) -> bool:
     if expected is None:
         return False
     if expected.lower() != b"100-continue":
-        raise HeadError(417, "the only expectation that can be met is 100-continue")
+        raise HeadError(417, "the only supported expectation is 100-continue")
     return True

@@ -147,7 +147,7 @@ _SCHEMAS: dict[str, Schema] = {
                     "required": ["id"],
                     "properties": {
                         "id": {"type": "string"},
-                        "label": {"description": "The truth; of a batch, a list with one for each row."},
+                        "label": {"description": "The true value; for a batch, a list with one value per row."},
                         "reward": {"type": "number", "minimum": 0, "maximum": 1},
                         "timestamp": {"type": ["string", "number"]},
                     },
@@ -160,8 +160,8 @@ _SCHEMAS: dict[str, Schema] = {
         "required": ["accepted", "unmatched"],
         "properties": {
             "accepted": {"type": "integer"},
-            "unmatched": {"description": "Belong to no answer that is remembered.", "type": "integer"},
-            "pending": {"description": "Wait for the gateway that gave the answer.", "type": "integer"},
+            "unmatched": {"description": "Feedback whose answer is not stored.", "type": "integer"},
+            "pending": {"description": "Feedback that waits for the gateway that gave the answer.", "type": "integer"},
         },
     },
     "Empty": {"type": "object"},
@@ -180,9 +180,9 @@ _ERRORS = {
 def document(version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     paths: dict[str, Any] = {
-        "/v2": _get("serverMetadata", "What this server is and can", "ServerMetadata"),
-        "/v2/health/live": _get("serverLive", "Whether the server is up", "Live"),
-        "/v2/health/ready": _get("serverReady", "Whether the server takes requests", "Ready"),
+        "/v2": _get("serverMetadata", "The server's name, version and extensions", "ServerMetadata"),
+        "/v2/health/live": _get("serverLive", "Whether the server is live", "Live"),
+        "/v2/health/ready": _get("serverReady", "Whether the server is ready", "Ready"),
         "/v2/models": _get("models", "The names of all models", "Models"),
         "/v2/models/stats": _get("allStatistics", "Counts of every served version", "Statistics"),
         "/v2/repository/index": _post("repositoryIndex", "Every version and its state", "IndexRequest", "Index"),
@@ -214,7 +214,7 @@ def document(version: str) -> dict[str, Any]:
             "title": "Penstock",
             "version": version,
             "summary": "Open Inference Protocol V2, with the binary tensor extension",
-            "description": "Every infer answer names the version that spoke and why in the headers "
+            "description": "Every answer to an infer request names its version and the reason in the headers "
             "penstock-model-version and penstock-route. The header penstock-timeout-ms states a deadline.",
         },
         "paths": paths,

@@ -31,7 +31,7 @@ class BodyReader:
         """The plain body of a request, of at most ``most`` bytes.
 
         Raises:
-            Cancelled: the caller went away.
+            Cancelled: the client closed the connection.
             InvalidInput: its content coding is unknown or broken.
             OverBudget: there is no memory to inflate it.
             TooLarge: it is over ``most``.
@@ -44,7 +44,7 @@ class BodyReader:
                     raise TooLarge(f"the body is over the limit of {most} bytes; send less at a time")
                 parts.append(part)
         except ClientDisconnect:
-            raise Cancelled("the caller went away") from None
+            raise Cancelled("the client closed the connection") from None
         coding = request.headers.get("content-encoding", "")
         return await self._inflate(b"".join(parts), coding.encode("latin-1"), most)
 

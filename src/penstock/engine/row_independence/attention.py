@@ -27,7 +27,7 @@ def multi_head_attention(op: Operation) -> list[GraphValue]:
     op.absent(6, 7, 8, 9)
     query, value = op.tensor(0), op.tensor(2)
     if (query.rank, value.rank) != (3, 3):
-        raise NotProven("takes its inputs in a layout for which there is no rule")
+        raise NotProven("takes its inputs in a layout without a rule")
     return [laid_out([*query.shape[:2], value.shape[2]], rows)]
 
 
@@ -46,7 +46,7 @@ def packed_attention(op: Operation) -> list[GraphValue]:
 def _common_rows(op: Operation, *indices: int) -> RowAxis | None:
     rows = {rows_at(op.tensor(index), 0) for index in indices}
     if len(rows) > 1:
-        raise NotProven("attends to what is not of the same rows")
+        raise NotProven("attends to values of other rows")
     return next(iter(rows))
 
 
@@ -54,7 +54,7 @@ def _check_lines(op: Operation, index: int, rows: RowAxis | None) -> None:
     """A mask with a line for each row; masks of other ranks mean lengths, in several forms."""
     mask = op.tensor(index)
     if mask.rank != 2 or rows_at(mask, 0) != rows:
-        raise NotProven("has a mask that is not that of the rows")
+        raise NotProven("has a mask that does not belong to the rows")
 
 
 def _check_mask(op: Operation, index: int, rows: RowAxis | None) -> None:
@@ -65,7 +65,7 @@ def _check_mask(op: Operation, index: int, rows: RowAxis | None) -> None:
     own = mask.rank == 4 and mask.rows == rows
     shared = mask.rows is None and (mask.rank < 4 or mask.shape[0] == ONE)
     if not own and not shared:
-        raise NotProven("has a mask that is not that of the rows")
+        raise NotProven("has a mask that does not belong to the rows")
 
 
 def rotary_embedding(op: Operation) -> list[GraphValue]:
@@ -73,7 +73,7 @@ def rotary_embedding(op: Operation) -> list[GraphValue]:
     value = op.tensor(0)
     op.require_fixed(1, 2)
     if not op.has(3) or rows_at(op.tensor(3), 0) != rows_at(value, 0):
-        raise NotProven("turns by positions that are not those of the rows")
+        raise NotProven("rotates by positions that do not belong to the rows")
     return [GraphValue(value.dims, value.rows)]
 
 
@@ -81,7 +81,7 @@ def skip_layer_normalization(op: Operation) -> list[GraphValue]:
     """com.microsoft SkipLayerNormalization and its simplified form: over the last axis of a sum."""
     value, skip = op.tensor(0), op.tensor(1)
     if skip.rows != value.rows or (value.rows is not None and (value.rank != 3 or value.rows.axis == 2)):
-        raise NotProven("adds what is not of the same rows, or normalises over them")
+        raise NotProven("adds a value of other rows, or normalises over the rows")
     if skip.rank != value.rank:
         raise NotProven("adds a value of another rank")
     op.require_fixed(2, 3, 4)

@@ -22,7 +22,7 @@ def broadcast(values: Sequence[GraphValue], fresh: Fresh) -> GraphValue:
         return GraphValue(tuple(dims))
     for value in values:
         if value.rows is None and _from_left(value, rows.axis, rank) != ONE:
-            raise NotProven("combines the rows with a value that may have one element for each of them")
+            raise NotProven("combines the rows with a value that may have one element per row")
     dims[rows.axis] = rows.size
     return GraphValue(tuple(dims), rows)
 
@@ -31,7 +31,7 @@ def _common_rows(values: Sequence[GraphValue], rank: int) -> RowAxis | None:
     """Where the rows of the result lie."""
     rows = {value.rows.at(value.rows.axis + rank - value.rank) for value in values if value.rows is not None}
     if len(rows) > 1:
-        raise NotProven("combines values whose rows lie along different axes, so that a row meets others")
+        raise NotProven("combines values whose rows lie along different axes, which mixes rows")
     return next(iter(rows), None)
 
 

@@ -11,7 +11,7 @@ def lines(op: Operation) -> tuple[SymbolicSize, RowAxis | None]:
     """The first dimension of a matrix, along which the rows lie; a vector would be one line made of all rows."""
     value = op.tensor(0)
     if value.rank != 2:
-        raise NotProven("takes a value that is no matrix, as one line")
+        raise NotProven("takes a value that is not a matrix as one row")
     return value.shape[0], rows_at(value, 0)
 
 
@@ -39,7 +39,7 @@ def _check_scores(op: Operation) -> None:
     """Refuse what leaves out the second score of two classes, though there is a place for it in each line: what the
     runtime writes for a line then lies in the lines of others."""
     if op.text("post_transform", "NONE") == "PROBIT":
-        raise NotProven("may write its scores into the lines of others (post_transform PROBIT)")
+        raise NotProven("may write the scores of a row into other rows (post_transform PROBIT)")
 
 
 def _listed(op: Operation, name: str) -> SymbolicSize:

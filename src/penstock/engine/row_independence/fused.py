@@ -21,7 +21,7 @@ def fused_convolution(op: Operation) -> list[GraphValue]:
     """FusedConv: a convolution, to which something of the same rows may be added."""
     results = convolution(op)
     if op.has(3) and op.tensor(3).rows != results[0].rows:
-        raise NotProven("adds what is not of the same rows")
+        raise NotProven("adds a value of other rows")
     return results
 
 
@@ -31,7 +31,7 @@ def quantized_pool(op: Operation) -> list[GraphValue]:
     op.single(1, 2, 3, 4)
     rows_at(value, 0)
     if op.flag("channels_last"):
-        raise NotProven("has its channels last, for which there is no rule")
+        raise NotProven("has its channels last, and there is no rule for that layout")
     return [laid_out([*value.shape[:2], *[ONE] * (value.rank - 2)], value.rows)]
 
 
@@ -40,9 +40,9 @@ def quantized_concatenation(op: Operation) -> list[GraphValue]:
     values = [op.tensor(index) for index in range(2, len(op.values), 3)]
     op.single(0, 1, *[index for index in range(2, len(op.values)) if (index - 2) % 3])
     if len({value.rows for value in values}) > 1 or len({value.rank for value in values}) > 1:
-        raise NotProven("puts rows beside what does not belong to them")
+        raise NotProven("concatenates rows with a value of other rows")
     axis = axis_in(op.integer("axis", 0), values[0].rank)
-    crosses(values[0], [axis], "puts values one after the other along")
+    crosses(values[0], [axis], "concatenates values along")
     dims = list(values[0].shape)
     dims[axis] = op.fresh()
     return [laid_out(dims, values[0].rows)]

@@ -114,7 +114,7 @@ def grid_sample(op: Operation) -> list[GraphValue]:
     """GridSample, with a grid for each row."""
     value, grid = op.tensor(0), op.tensor(1)
     if rows_at(value, 0) != rows_at(grid, 0):
-        raise NotProven("samples rows by a grid that is not theirs")
+        raise NotProven("samples rows by a grid of other rows")
     return [laid_out([*value.shape[:2], *grid.shape[1:-1]], value.rows)]
 
 
@@ -144,7 +144,7 @@ def resize(op: Operation) -> list[GraphValue]:
 def upsample(op: Operation) -> list[GraphValue]:
     """Upsample of operator sets before 10."""
     if op.version < 9:
-        raise NotProven("is of an operator set that is too old")
+        raise NotProven("belongs to an operator set that is too old")
     return _scale(op, op.tensor(0), 1)
 
 
@@ -167,4 +167,4 @@ def _resized_axes(op: Operation, value: GraphValue) -> Sequence[int]:
 
 def _check_kept(kept: bool) -> None:
     if not kept:
-        raise NotProven("makes more or fewer rows of them")
+        raise NotProven("changes the number of rows")

@@ -34,7 +34,7 @@ def transpose(op: Operation) -> list[GraphValue]:
     value = op.tensor(0)
     order = [axis_in(axis, value.rank) for axis in op.integers("perm") or range(value.rank - 1, -1, -1)]
     if sorted(order) != list(range(value.rank)):
-        raise NotProven("has an order of axes that does not fit its input")
+        raise NotProven("has an order of axes that does not match its input")
     rows = None if value.rows is None else value.rows.at(order.index(value.rows.axis))
     return [laid_out([value.shape[axis] for axis in order], rows)]
 
@@ -51,14 +51,14 @@ def reshape(op: Operation) -> list[GraphValue]:
 def _of_unknown_shape(op: Operation, target: GraphValue) -> GraphValue:
     """A fixed value whose shape is a vector of known length."""
     if target.counts_rows or target.shape[0].number is None:
-        raise NotProven("gives a constant a shape that counts the rows, or is not known")
+        raise NotProven("gives a constant a shape that depends on the number of rows or is not known")
     return fixed([op.fresh() for _ in range(target.shape[0].number)])
 
 
 def _stated_size(op: Operation, value: GraphValue, axis: int, size: SymbolicSize | None) -> SymbolicSize | None:
     """One dimension of the target; None for the one that follows from the others."""
     if size is None or (size.names and size.factor < 0):
-        raise NotProven("has a target shape of which a dimension is not known")
+        raise NotProven("has a target shape with an unknown dimension")
     if size.number == 0 and not op.flag("allowzero"):
         return value.shape[axis] if axis < value.rank else _unknown_size()
     return None if size.number == -1 else size
@@ -78,11 +78,11 @@ def regroup(value: GraphValue, wanted: Sequence[SymbolicSize | None], spare: Sym
     free = product(value.shape).divided_by(stated)
     if value.rows is None:
         if stated.counts_rows:
-            raise NotProven("gives a constant a shape that counts the rows")
+            raise NotProven("gives a constant a shape that depends on the number of rows")
         return fixed([size or free or spare for size in wanted])
     dims = [size or free or spare for size in wanted]
     if None in wanted and free is None and not stated.counts_rows:
-        raise NotProven("may cut a row: its size is not a multiple of what the target shape holds")
+        raise NotProven("may split a row: its size is not a multiple of the target shape's")
     places = [axis for axis, size in enumerate(dims) if size.counts_rows]
     if len(places) != 1:
         raise NotProven("has a target shape that fixes the number of rows")
@@ -96,7 +96,7 @@ def _regroup_rows(value: GraphValue, rows: RowAxis, dims: Sequence[SymbolicSize]
     width = dims[axis].divided_by(ROWS)
     inner = None if outer is None or width is None else width.divided_by(outer)
     if outer is None or inner is None:
-        raise NotProven("cuts rows, or mixes them with what lies before them")
+        raise NotProven("splits rows, or mixes them with the axes before them")
     return RowAxis(axis, outer, inner)
 
 
@@ -113,7 +113,7 @@ def flatten(op: Operation) -> list[GraphValue]:
 def _flatten_padded(value: GraphValue, axis: int) -> GraphValue:
     """A padded value as a matrix whose padding is still at the end of each line: one sequence of texts for each row."""
     if axis != 1 or value.rows != RowAxis(0) or any(size != ONE for size in value.shape[1:-1]):
-        raise NotProven("puts texts behind the padding of others, which is as long as the longest of all rows needs")
+        raise NotProven("puts texts after padding whose length depends on the longest row")
     return replace(value, dims=(value.shape[0], value.shape[-1]))
 
 
@@ -132,7 +132,7 @@ def squeeze(op: Operation) -> list[GraphValue]:
 
 def _squeeze_ones(value: GraphValue) -> GraphValue:
     if value.rows is not None or any(size.number is None for size in value.shape):
-        raise NotProven("drops every dimension of 1, and so that of a single row")
+        raise NotProven("drops every dimension of 1, and with it that of a single row")
     return fixed([size for size in value.shape if size != ONE])
 
 
@@ -172,13 +172,13 @@ def _expanded_rows(value: GraphValue, have: Sequence[SymbolicSize], want: Sequen
     if value.rows is not None:
         axis = value.rows.axis + len(have) - value.rank
         if set(counting) - {axis} or want[axis] not in (ONE, value.rows.size):
-            raise NotProven("is expanded along the rows, or to their number elsewhere")
+            raise NotProven("is expanded along the rows, or to their number along another axis")
         return value.rows.at(axis)
     if not counting:
         return None
     width = want[counting[0]].divided_by(ROWS)
     if len(counting) > 1 or have[counting[0]] != ONE or width is None:
-        raise NotProven("gives each row a place of its own in a constant")
+        raise NotProven("gives each row its own position in a constant")
     return RowAxis(counting[0], ONE, width)
 
 
@@ -198,7 +198,7 @@ def tile(op: Operation) -> list[GraphValue]:
         return [laid_out(_tile_dims(op, value, times), value.rows)]
     axis = counting[0]
     if value.rows is not None or counting[1:] or times[axis] != ROWS:
-        raise NotProven("repeats a value as often as there are rows, along several axes")
+        raise NotProven("repeats a value once per row along several axes")
     return [laid_out(_tile_dims(op, value, times), RowAxis(axis, ONE, value.shape[axis]))]
 
 
@@ -217,7 +217,7 @@ def constant_of_shape(op: Operation) -> list[GraphValue]:
         return [fixed(dims)]
     width = dims[counting[0]].divided_by(ROWS)
     if len(counting) > 1 or width is None:
-        raise NotProven("makes a constant whose shape counts the rows twice")
+        raise NotProven("makes a constant whose shape has the number of rows twice")
     return [laid_out(dims, RowAxis(counting[0], ONE, width))]
 
 

@@ -60,7 +60,7 @@ class Operation:
         """An input that must be the same for all rows."""
         value = self.tensor(index)
         if value.rows is not None:
-            raise NotProven(f"takes an input ({index}) from the rows that must be the same for all of them")
+            raise NotProven(f"takes input {index} from the rows, but it must be the same for all rows")
         return value
 
     def require_fixed(self, *indices: int) -> None:
@@ -73,13 +73,13 @@ class Operation:
         """Refuse if one of these inputs is there."""
         for index in indices:
             if self.has(index):
-                raise NotProven(f"has the optional input {index}, for which there is no rule")
+                raise NotProven(f"has the optional input {index}, and there is no rule for it")
 
     def single(self, *indices: int) -> None:
         """Refuse unless these inputs, where they are there, are fixed and have one element."""
         for index in indices:
             if self.has(index) and not self.fixed(index).is_single:
-                raise NotProven(f"has an input ({index}) of several elements that may lie along the rows")
+                raise NotProven(f"has input {index} with several elements, which may lie along the rows")
 
     def shape_input(self, index: int) -> GraphValue:
         """An input that states a shape or part of one; it may count the rows."""
@@ -92,21 +92,21 @@ class Operation:
         """The elements of a shape input."""
         elements = self.shape_input(index).elements
         if elements is None:
-            raise NotProven(f"has a shape input ({index}) whose value is not known")
+            raise NotProven(f"has shape input {index} with an unknown value")
         return elements
 
     def numbers(self, index: int) -> tuple[int, ...]:
         """The elements of a fixed input that must be numbers."""
         numbers = self.fixed(index).numbers
         if numbers is None:
-            raise NotProven(f"has an input ({index}) whose value is not known")
+            raise NotProven(f"has input {index} with an unknown value")
         return numbers
 
     def integer(self, name: str, default: int) -> int:
         """A whole-number attribute."""
         value = self.node.attributes.get(name, default)
         if not isinstance(value, int):
-            raise NotProven(f"has an attribute {name} that is no whole number")
+            raise NotProven(f"has the attribute {name}, which is not a whole number")
         return value
 
     def flag(self, name: str) -> bool:
@@ -117,7 +117,7 @@ class Operation:
         """An attribute that is 0 or 1; runtimes differ in what others mean."""
         value = self.integer(name, int(default))
         if value not in (0, 1):
-            raise NotProven(f"has an attribute {name} that is neither 0 nor 1")
+            raise NotProven(f"has the attribute {name}, which is neither 0 nor 1")
         return value == 1
 
     def integers(self, name: str) -> tuple[int, ...] | None:
@@ -127,14 +127,14 @@ class Operation:
         value = self.node.attributes[name]
         numbers = tuple(item for item in value if isinstance(item, int)) if isinstance(value, tuple) else None
         if numbers is None or numbers != value:
-            raise NotProven(f"has an attribute {name} that is no list of whole numbers")
+            raise NotProven(f"has the attribute {name}, which is not a list of whole numbers")
         return numbers
 
     def text(self, name: str, default: str) -> str:
         """A text attribute."""
         value = self.node.attributes.get(name, default)
         if not isinstance(value, str):
-            raise NotProven(f"has an attribute {name} that is no text")
+            raise NotProven(f"has the attribute {name}, which is not a text")
         return value
 
     def fresh(self) -> SymbolicSize:
@@ -145,13 +145,13 @@ class Operation:
     def _present_input(self, index: int) -> GraphValue:
         value = self._given_input(index)
         if value.padding is not None:
-            raise NotProven("takes texts that are padded to the longest of all rows")
+            raise NotProven("takes texts that are padded to the longest row")
         return value
 
     def _given_input(self, index: int) -> GraphValue:
         value = self.values[index] if index < len(self.values) else None
         if value is None:
-            raise NotProven(f"lacks its input {index}")
+            raise NotProven(f"has no input {index}")
         self._looked_at.add(index)
         return value
 
@@ -203,7 +203,7 @@ def rows_at(value: GraphValue, axis: int) -> RowAxis | None:
         NotProven: they lie along another.
     """
     if value.rows is not None and value.rows.axis != axis:
-        raise NotProven(f"takes its rows along the axis {value.rows.axis} instead of {axis}")
+        raise NotProven(f"has its rows along axis {value.rows.axis} instead of {axis}")
     return value.rows
 
 

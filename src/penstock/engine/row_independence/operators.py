@@ -135,7 +135,7 @@ ATTRIBUTES: Mapping[tuple[str, str], frozenset[str]] = {
 """The attributes that an operator may have, where the file's checker does not know it."""
 
 _BY_RANGE = "quantises by the range of all rows"
-_BY_BRANCH = "has a graph of its own, whose course may depend on other rows"
+_BY_BRANCH = "contains a graph whose control flow may depend on other rows"
 
 REASONS: Mapping[tuple[str, str], str] = {
     **{("", name): _BY_BRANCH for name in ("If", "Loop", "Scan", "SequenceMap")},

@@ -94,7 +94,7 @@ def general_product(op: Operation) -> list[GraphValue]:
         return [result]
     added = broadcast([result, op.tensor(2)], op.fresh)
     if added.rows != result.rows or (added.rows is not None and added.rank != 2):
-        raise NotProven("adds rows to what does not hold them")
+        raise NotProven("adds rows to a value without rows")
     return [added]
 
 
@@ -134,7 +134,7 @@ def einsum(op: Operation) -> list[GraphValue]:
     row_axes: dict[str, RowAxis] = {}
     for letters, value in zip(operands, values, strict=True):
         if value.rank != len(letters):
-            raise NotProven("has an equation that does not fit its operands")
+            raise NotProven("has an equation that does not match its operands")
         sizes |= dict(zip(letters, value.shape, strict=True))
         if value.rows is not None:
             row_axes[letters[value.rows.axis]] = value.rows

@@ -57,7 +57,7 @@ def _fault(output: GraphOutput, value: GraphValue | _UnprovenValue | None) -> _U
     if isinstance(value, _UnprovenValue):
         return value
     if value is not None and value.padding is not None:
-        return _UnprovenValue(RowProof(False, f"output '{_shorten(output.name)}' is padded to the longest of all rows"))
+        return _UnprovenValue(RowProof(False, f"output '{_shorten(output.name)}' is padded to the longest row"))
     if value is not None and value.rows == RowAxis(0):
         return None
     return _UnprovenValue(
@@ -105,13 +105,13 @@ def _follow_node(node: Node, graph: PlainGraph, facts: Known) -> Known:
         by_data = (not node.domain and node.op_type in BY_DATA) or any(item.by_data for item in broken)
         return dict.fromkeys(filter(None, node.outputs), _UnprovenValue(broken[0].proof, by_data))
     if any(name and value is None for name, value in zip(node.inputs, values, strict=True)):
-        return _unproven(node, "takes a value that no rule has seen")
+        return _unproven(node, "takes a value that no rule covers")
     try:
         return _apply_rule(node, graph, [value for value in values if not isinstance(value, _UnprovenValue)])
     except NotProven as error:
         return _unproven(node, str(error), isinstance(error, ShapeDependsOnData))
     except (ValueError, IndexError, TypeError, ArithmeticError):  # a graph that the runtime would not take either
-        return _unproven(node, "has inputs or attributes that do not fit together")
+        return _unproven(node, "has inputs or attributes that do not match")
 
 
 def _apply_rule(node: Node, graph: PlainGraph, values: list[GraphValue | None]) -> Known:
@@ -135,7 +135,7 @@ def _apply_rule(node: Node, graph: PlainGraph, values: list[GraphValue | None]) 
 
 
 def _no_rule(node: Node) -> _UnprovenValue:
-    return _UnprovenValue(_reason(node, "has a result for which there is no rule"))
+    return _UnprovenValue(_reason(node, "has a result without a rule"))
 
 
 def _is_constant(value: GraphValue) -> bool:
@@ -153,7 +153,7 @@ def _results(op: Operation) -> list[GraphValue]:
         raise NotProven(REASONS.get((node.domain, node.op_type), "is not known to answer each row by itself"))
     results = list(rule(op))
     if op.has_unread_input:
-        raise NotProven("has an input for which there is no rule")
+        raise NotProven("has an input without a rule")
     return results
 
 
@@ -167,14 +167,14 @@ def _check_known(node: Node, functions: frozenset[tuple[str, str]]) -> None:
         raise Nondeterministic("draws random numbers")
     allowed = ATTRIBUTES.get((node.domain, node.op_type))
     if allowed is not None and not node.attributes.keys() <= allowed:
-        raise NotProven("has an attribute for which there is no rule")
+        raise NotProven("has an attribute without a rule")
 
 
 def _version(node: Node, opsets: Mapping[str, int]) -> int:
     first, last = OPERATOR_SETS.get(node.domain, (1, 0))
     version = opsets.get(node.domain, 0)
     if not first <= version <= last:
-        raise NotProven(f"is of an operator set ({node.domain or 'ai.onnx'} {version}) for which there are no rules")
+        raise NotProven(f"belongs to an operator set ({node.domain or 'ai.onnx'} {version}) without rules")
     return version
 
 

@@ -13,7 +13,7 @@ def recurrent(cell_state: bool) -> OperatorRule:
     def rule(op: Operation) -> list[GraphValue]:
         value = op.tensor(0)
         if op.flag("layout"):
-            raise NotProven("has a layout for which there is no rule")
+            raise NotProven("has a layout without a rule")
         rows = rows_at(value, _ROWS_AXIS)
         op.require_fixed(1, 2, 3, 7)
         _check_lengths(op, rows)
@@ -27,12 +27,12 @@ def recurrent(cell_state: bool) -> OperatorRule:
 def _check_lengths(op: Operation, rows: RowAxis | None) -> None:
     lengths = op.tensor(4).rows if op.has(4) else rows
     if rows != (None if lengths is None else lengths.at(_ROWS_AXIS)):
-        raise NotProven("has lengths that are not those of the rows")
+        raise NotProven("has lengths that do not belong to the rows")
 
 
 def _check_state(op: Operation, index: int, rows: RowAxis | None) -> None:
     if op.has(index) and op.tensor(index).rows != rows:
-        raise NotProven("begins with a state that is not that of the rows")
+        raise NotProven("begins with a state that does not belong to the rows")
 
 
 def _results(op: Operation, value: GraphValue, rows: RowAxis | None, states: int) -> list[GraphValue]:

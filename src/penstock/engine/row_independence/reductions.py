@@ -97,7 +97,7 @@ def layer_normalization(op: Operation) -> list[GraphValue]:
     crosses(value, range(axis, value.rank), "normalises over")
     for index in (1, 2):
         if op.has(index) and op.fixed(index).rank > value.rank - axis:
-            raise NotProven("scales by a value of more dimensions than it normalises over")
+            raise NotProven("scales by a value with more dimensions than it normalises over")
     statistics = reduce_axes(value, list(range(axis, value.rank)), keep=True)
     return [GraphValue(value.dims, value.rows), statistics, statistics]
 

@@ -30,7 +30,7 @@ def gather_elements(op: Operation) -> list[GraphValue]:
     """GatherElements, with an index for each place of the rows."""
     data, indices = op.tensor(0), op.tensor(1)
     if data.rows != indices.rows:
-        raise NotProven("looks the rows up by their places")
+        raise NotProven("looks rows up by their position")
     crosses(data, [axis_in(op.integer("axis", 0), data.rank)], _CHOOSES)
     return [GraphValue(indices.dims, indices.rows)]
 
@@ -41,11 +41,11 @@ def gather_nd(op: Operation) -> list[GraphValue]:
     together, depth = op.integer("batch_dims", 0), indices.shape[-1].number
     crosses(indices, [indices.rank - 1], "looks up by")
     if depth is None or together < 0:
-        raise NotProven("looks up by indices of unknown depth")
+        raise NotProven("looks values up by indices of unknown depth")
     if data.rows is not None and (data.rows != indices.rows or data.rows.axis >= together):
-        raise NotProven("looks the rows up by their places")
+        raise NotProven("looks rows up by their position")
     if indices.rows is not None and data.rows is None and indices.rows.axis < together:
-        raise NotProven("looks the rows up by their places")
+        raise NotProven("looks rows up by their position")
     return [laid_out([*indices.shape[:-1], *data.shape[together + depth :]], indices.rows)]
 
 
@@ -53,7 +53,7 @@ def scatter_elements(op: Operation) -> list[GraphValue]:
     """ScatterElements, where data, indices and updates are of the same rows."""
     data, indices, updates = (op.tensor(index) for index in range(3))
     if not data.rows == indices.rows == updates.rows:
-        raise NotProven("writes rows by their places")
+        raise NotProven("writes rows by their position")
     crosses(data, [axis_in(op.integer("axis", 0), data.rank)], "writes along")
     return [GraphValue(data.dims, data.rows)]
 
@@ -67,7 +67,7 @@ def slice_rows(op: Operation) -> list[GraphValue]:
         if value.rows is not None and cut.axis == value.rows.axis:
             _check_whole(cut, value.rows)
         elif any(bound is not None and bound.counts_rows for bound in (cut.start, cut.end, cut.step)):
-            raise NotProven("takes as much of a row as there are rows")
+            raise NotProven("takes a part of each row whose size is the number of rows")
         else:
             dims[cut.axis] = _length(cut, dims[cut.axis]) or op.fresh()
     return [laid_out(dims, value.rows)]
@@ -78,7 +78,7 @@ def _check_whole(cut: SliceBounds, rows: RowAxis) -> None:
         cut.end is not None and cut.end.number is not None and cut.end.number >= TO_THE_END
     )
     if cut.start != SymbolicSize(0) or cut.step != ONE or not reaches:
-        raise NotProven("takes some of the rows by their places")
+        raise NotProven("takes some of the rows by their position")
 
 
 def _length(cut: SliceBounds, size: SymbolicSize) -> SymbolicSize | None:
@@ -117,8 +117,8 @@ def concatenate(op: Operation) -> list[GraphValue]:
     rank = values[0].rank
     axis = axis_in(op.integer("axis", 1 if op.version < 4 else 0), rank)
     if len({value.rows for value in values}) > 1 or any(value.rank != rank for value in values):
-        raise NotProven("puts rows beside what does not belong to them")
-    crosses(values[0], [axis], "puts values one after the other along")
+        raise NotProven("concatenates rows with a value of other rows")
+    crosses(values[0], [axis], "concatenates values along")
     dims = list(values[0].shape)
     dims[axis] = _sum([value.shape[axis] for value in values]) or op.fresh()
     return [laid_out(dims, values[0].rows)]
@@ -149,7 +149,7 @@ def pad(op: Operation) -> list[GraphValue]:
 
 def _check_unpadded(before: int, after: int) -> None:
     if before or after:
-        raise NotProven("adds to the rows, or takes some away")
+        raise NotProven("adds or removes rows")
 
 
 def one_hot(op: Operation) -> list[GraphValue]:
@@ -170,7 +170,7 @@ def reverse_sequences(op: Operation) -> list[GraphValue]:
     value, lengths = op.tensor(0), op.tensor(1)
     axis = axis_in(op.integer("batch_axis", 1), value.rank)
     if rows_at(value, axis) is None or lengths.rows is None or lengths.rows.at(axis) != value.rows:
-        raise NotProven("reverses sequences that are not those of the rows")
+        raise NotProven("reverses sequences that do not belong to the rows")
     return [GraphValue(value.dims, value.rows)]
 
 
@@ -178,7 +178,7 @@ def feature_vector(op: Operation) -> list[GraphValue]:
     """FeatureVectorizer: matrices with a line for each row, side by side."""
     values = op.tensors()
     if any(value.rank != 2 for value in values) or len({rows_at(value, 0) for value in values}) > 1:
-        raise NotProven("puts rows beside what does not belong to them")
+        raise NotProven("concatenates rows with a value of other rows")
     return [laid_out([values[0].shape[0], op.fresh()], values[0].rows)]
 
 

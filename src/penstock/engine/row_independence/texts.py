@@ -22,7 +22,7 @@ def tokens(op: Operation) -> list[GraphValue]:
     """Tokenizer of com.microsoft: the pieces of each text along a new last axis. Marks for the ends of a text are left
     out if no text of the run has a piece."""
     if op.flag("mark"):
-        raise NotProven("marks the ends of a row's text only if a row of the run has a token")
+        raise NotProven("marks the ends of a row's text only if some row of the run has a token")
     return [_pad(op, op.text("pad_value", ""))]
 
 
@@ -42,9 +42,9 @@ def tfidf_vectorizer(op: Operation) -> list[GraphValue]:
     changes nothing if it is part of no term."""
     value = op.padded_tensor(0)
     if value.rank != 2:
-        raise NotProven("takes a value that is no matrix, as one line")
+        raise NotProven("takes a value that is not a matrix as one row")
     if value.padding is not None and value.padding in _pool(op):
-        raise NotProven("counts the text that rows are padded with")
+        raise NotProven("counts the text that pads the rows")
     return [laid_out([value.shape[0], op.fresh()], rows_at(value, 0))]
 
 
@@ -52,5 +52,5 @@ def _pool(op: Operation) -> tuple[int | float | str, ...]:
     """The texts that terms are made of."""
     pool = op.node.attributes.get("pool_strings")
     if not isinstance(pool, tuple):
-        raise NotProven("has no list of the texts that it counts")
+        raise NotProven("does not list the texts that it counts")
     return pool

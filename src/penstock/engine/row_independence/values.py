@@ -32,7 +32,7 @@ class RowAxis:
 
     def __post_init__(self) -> None:
         if self.outer.counts_rows or self.inner.counts_rows:
-            raise NotProven("has a dimension that counts the rows twice")
+            raise NotProven("has a dimension with the number of rows twice")
 
     @property
     def size(self) -> SymbolicSize:
@@ -125,5 +125,5 @@ def axis_in(axis: int, rank: int) -> int:
         NotProven: there is no such axis.
     """
     if not -rank <= axis < rank:
-        raise NotProven(f"names the axis {axis} of a value of rank {rank}")
+        raise NotProven(f"names axis {axis} of a value with rank {rank}")
     return axis % rank

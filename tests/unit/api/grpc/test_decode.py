@@ -202,7 +202,7 @@ def test_requested_outputs() -> None:
     request.outputs.add(name="a").parameters["classification"].int64_param = 3
     assert decoded(request).requested == [RequestedOutput("b"), RequestedOutput("a", 3)]
     request.outputs.add(name="b")
-    assert refusal(request) == "output 'b' is asked for twice"
+    assert refusal(request) == "output 'b' is requested twice"
 
 
 @pytest.mark.parametrize("stated", [{"int64_param": -1}, {"string_param": "2"}, {"bool_param": True}, {}])

@@ -1,1 +1,1 @@
-"""gRPC over HTTP/2 of our own, on the worker's event loop."""
+"""gRPC over HTTP/2, implemented on the worker's event loop."""

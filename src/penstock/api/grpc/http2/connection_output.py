@@ -1,4 +1,6 @@
-"""What a connection sends: frames at the end of each turn, data as windows and memory allow, and how streams end."""
+"""The sending side of a connection: frames at the end of each turn, data as windows and memory allow, and the ends of
+streams.
+"""
 
 import asyncio
 from time import monotonic_ns
@@ -16,20 +18,20 @@ from penstock.api.grpc.http2.stream_state import StreamState
 from penstock.api.grpc.http2.stream_table import StreamTable
 
 FILL_BYTES: Final = 256 << 10
-"""Queued data that is written in one turn of the loop."""
+"""Maximum queued data to write in one turn of the loop."""
 
 MAX_BUFFERED_BYTES: Final = 2 << 20
 """What the transport may hold for a client that does not read, before we read nothing more of it either. Data waits in
 the queue; this is what is not flow-controlled: field blocks and control frames."""
 
 STALLED_NS: Final = 1_000_000_000
-"""A reader that has not opened its stream's window for so long has paused."""
+"""Time after which a reader that does not open its stream's window counts as paused."""
 
 DROPPED_PER_TURN: Final = 32
-"""Streams that are ended at once when their connection ends; the others follow in later turns."""
+"""Maximum streams to end at once when their connection ends; the others end in later turns."""
 
 TIMER_S: Final = 0.001
-"""Timers are no finer than that."""
+"""Resolution of the timer."""
 
 NEVER_NS: Final = 1 << 62
 NOT_RETIRING: Final = 0
@@ -88,12 +90,12 @@ class Http2Output(StreamIo):
     # Writing.
 
     def send(self, data: bytes | memoryview) -> None:
-        """Write at the end of this turn of the loop, together with whatever else there is."""
+        """Write at the end of this turn of the loop, together with other frames."""
         self._flush_soon()
         self._out.append(data)
 
     def _send_control(self, data: bytes) -> None:
-        """Write what answers a frame of the client's."""
+        """Write the answer to a control frame of the client."""
         self.limits.control_frame_queued()
         self.send(data)
 
@@ -128,7 +130,7 @@ class Http2Output(StreamIo):
             transport.pause_reading()
 
     def _on_sent(self, stream: Http2Stream) -> None:
-        """All data of a stream is on its way."""
+        """Note that all data of a stream is written."""
         if stream.end_frame is not None:
             self._finish(stream)
             return
@@ -158,7 +160,7 @@ class Http2Output(StreamIo):
         return True
 
     def _fits(self, stream: Http2Stream, size: int) -> bool:
-        """Whether an answer of this size can leave at once, in one frame."""
+        """Whether an answer of this size can be written immediately, in one frame."""
         queue = self._queue
         return (
             size <= queue.frame_bytes
@@ -179,7 +181,7 @@ class Http2Output(StreamIo):
         return False
 
     def send_head(self, stream: Http2Stream, block: bytes) -> None:
-        """The first field block of an answer."""
+        """Send the first field block of an answer."""
         self.send(frame(frames.HEADERS, frames.END_HEADERS, stream.id, block))
 
     def send_data(self, stream: Http2Stream, data: Payload) -> bool:
@@ -193,7 +195,7 @@ class Http2Output(StreamIo):
         return True
 
     def send_trailers(self, stream: Http2Stream, block: bytes) -> None:
-        """The last field block of an answer, after all of its data; the stream is over then."""
+        """Send the last field block of an answer after all of its data, and end the stream."""
         last = frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream.id, block)
         if stream.unsent_bytes:
             stream.end_frame = last
@@ -246,7 +248,7 @@ class Http2Output(StreamIo):
     # Deadlines.
 
     def _expires(self, stream: Http2Stream) -> None:
-        """Have a stream looked at when it expires; one timer stands for all streams of the connection."""
+        """Check a stream when it expires; one timer serves all streams of the connection."""
         if stream.expires_ns < self._expires_ns:
             self._set_timer(stream.expires_ns)
 
@@ -257,7 +259,7 @@ class Http2Output(StreamIo):
         self._timer = self.loop.call_later(max(TIMER_S, (when_ns - monotonic_ns()) / 1e9), self._expire)
 
     def _expire(self) -> None:
-        """End requests that are not whole in time, and calls whose answer could not be admitted in time."""
+        """End requests that are incomplete after their deadline, and calls whose answer was not admitted in time."""
         now, self._expires_ns, self._timer = monotonic_ns(), NEVER_NS, None
         next_ns = NEVER_NS
         for stream in list(self._live.values()):
@@ -273,7 +275,7 @@ class Http2Output(StreamIo):
     # Ends.
 
     def _finish(self, stream: Http2Stream) -> None:
-        """An answer is on its way as a whole."""
+        """Note that an answer is complete."""
         stream.local_closed = True
         self.limits.answers += 1
         if stream.remote_closed:
@@ -283,7 +285,7 @@ class Http2Output(StreamIo):
             self._forget(stream, StreamState.RESET_LOCAL)
 
     def reset(self, stream: Http2Stream, code: ErrorCode) -> None:
-        """End a stream without an answer, or in the middle of it."""
+        """End a stream without an answer, or within it."""
         if stream.id not in self._live:
             return
         closed = stream.remote_closed
@@ -294,7 +296,7 @@ class Http2Output(StreamIo):
             stream.on_reset()
 
     def _forget(self, stream: Http2Stream, state: StreamState) -> None:
-        """A stream is over, in this state."""
+        """Close a stream in this state."""
         stream.state = state
         self.streams.end(stream.id, state)
         self._release(stream)
@@ -302,7 +304,7 @@ class Http2Output(StreamIo):
             self.loop.call_soon(self._close_if_done)
 
     def _release(self, stream: Http2Stream) -> None:
-        """Let go of what a stream keeps."""
+        """Release the memory of a stream."""
         if stream.unsent_bytes or stream.end_frame is not None:
             self._queue.remove(stream)
         if stream.drained is not None:
@@ -312,7 +314,9 @@ class Http2Output(StreamIo):
         self.answers.release(stream)
 
     def retire(self) -> None:
-        """Send the client away without a loss: requests that are on the wire when it hears of it are still taken."""
+        """Retire the connection without loss: requests that the client sends before it receives the GOAWAY are still
+        answered.
+        """
         if self._retiring == NOT_RETIRING and not self._input_closed:
             self._retiring = ANNOUNCED
             self.send(frames.goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + frame(frames.PING, 0, 0, RETIRING))
@@ -325,7 +329,7 @@ class Http2Output(StreamIo):
             self._close_if_done()
 
     def dismiss(self) -> None:
-        """End an idle connection; what its client may be sending just now is safe to be sent elsewhere."""
+        """Close an idle connection; requests that the client sends now can be retried elsewhere."""
         if self._transport is not None and not self._input_closed:
             self._retiring = RETIRED
             self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
@@ -333,7 +337,7 @@ class Http2Output(StreamIo):
             self.loop.call_later(2.0, self.abort)
 
     def _fail(self, code: ErrorCode, reason: str) -> None:
-        """The client has broken the rules of the connection: say so, and close."""
+        """Report a connection error to the client, and close."""
         self._input_closed = True
         self.send(frames.goaway(self.streams.last_id, code, reason))
         self.flush()
@@ -351,7 +355,7 @@ class Http2Output(StreamIo):
         self._drop(streams)
 
     def _drop(self, streams: list[Http2Stream]) -> None:
-        """End some of these, and the others in later turns: there may be a thousand."""
+        """End some of these streams, and the others in later turns: there may be a thousand."""
         for _ in range(min(DROPPED_PER_TURN, len(streams))):
             stream = streams.pop()
             self._release(stream)

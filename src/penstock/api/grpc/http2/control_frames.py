@@ -12,7 +12,7 @@ from penstock.api.grpc.http2.stream_state import FrameVerdict, StreamEvent, Stre
 
 
 class ControlFrames(RequestInput):
-    """The side of a connection that handles the frames that do not come with every request."""
+    """The side of a connection that handles all frames other than HEADERS and DATA."""
 
     def __init__(self, owner: OutputOwner, max_streams: int, memory: MemoryLimit) -> None:
         super().__init__(owner, max_streams, memory)
@@ -24,7 +24,7 @@ class ControlFrames(RequestInput):
 
     def _reset_frame(self, _: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM must have four bytes")
         outcome = transition(self.streams.state(number), StreamEvent.RST_STREAM)
         stream = self._live.get(number)
         if outcome.verdict != FrameVerdict.ACCEPT or stream is None:
@@ -38,13 +38,13 @@ class ControlFrames(RequestInput):
 
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
         if number:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "settings are the connection's")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "SETTINGS was sent on a stream")
         if flags & frames.ACK:
             if payload:
-                raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of settings has no payload")
+                raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a SETTINGS acknowledgement has a payload")
             return
         if len(payload) % 6:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a setting has six bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "the length of SETTINGS is not a multiple of six")
         self._has_settings = True
         self.limits.control_frame(1 + len(payload) // 60, self.last_received_ns)
         for at in range(0, len(payload), 6):
@@ -57,13 +57,13 @@ class ControlFrames(RequestInput):
             self._first_window(value)
         elif key == frames.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_BYTES <= value <= frames.MAX_FRAME_BYTES:
-                raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "no frame can be so large")
+                raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of range")
             self._queue.frame_bytes = value
         elif key == frames.ENABLE_PUSH and value > 1:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH must be 0 or 1")
 
     def _first_window(self, value: int) -> None:
-        """A change holds for streams under way too (RFC 9113 section 6.9.2)."""
+        """Apply a change of the initial window, which holds for open streams too (RFC 9113 section 6.9.2)."""
         fits = value <= frames.MAX_WINDOW
         change, self._queue.stream_window = value - self._queue.stream_window, value
         if fits and change:
@@ -74,9 +74,9 @@ class ControlFrames(RequestInput):
 
     def _ping(self, flags: int, number: int, payload: bytes) -> None:
         if number:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a ping is the connection's")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "PING was sent on a stream")
         if len(payload) != 8:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a ping has eight bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PING must have eight bytes")
         if not flags & frames.ACK:
             self.limits.control_frame(1, self.last_received_ns)
             self._send_control(frame(frames.PING, frames.ACK, 0, payload))
@@ -87,14 +87,14 @@ class ControlFrames(RequestInput):
 
     def _window_update(self, _: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE must have four bytes")
         self.limits.data_frames_sent = self._queue.frames_sent + self._direct_frames
         self.limits.window_update()
         increment = int.from_bytes(payload) & frames.STREAM_MASK
         if number:
             self._open_stream_window(number, increment)
         elif not increment:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a window is opened by nothing")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE has an increment of 0")
         elif not self._queue.grow_connection(increment, self.last_received_ns):
             raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
         self._fill_soon()
@@ -113,14 +113,14 @@ class ControlFrames(RequestInput):
             self.answers.resume(stream)
 
     def _goaway(self, _flags: int, number: int, _payload: bytes) -> None:
-        """The client begins no more requests."""
+        """Note that the client opens no more requests."""
         if number:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "GOAWAY is the connection's")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "GOAWAY was sent on a stream")
         self.limits.control_frame(1, self.last_received_ns)
 
     def _priority(self, _: int, number: int, payload: bytes) -> None:
         if not number:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a priority is a stream's")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "PRIORITY was sent on stream 0")
         self.limits.priority()
         if len(payload) == 5:
             return
@@ -128,10 +128,10 @@ class ControlFrames(RequestInput):
         if stream is not None:
             self._stream_error(stream, ErrorCode.FRAME_SIZE_ERROR)
         elif number > self.streams.last_id:  # a stream that has not begun cannot be reset
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a priority has five bytes")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY must have five bytes")
 
     def _push_promise(self, _flags: int, _number: int, _payload: bytes) -> None:
-        raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "clients do not push")
+        raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE was sent by a client")
 
     def _unknown(self, _flags: int, _number: int, _payload: bytes) -> None:
         self.limits.control_frame(1, self.last_received_ns)

@@ -1,10 +1,10 @@
-"""Flow control (RFC 9113 sections 5.2 and 6.9): how much either side may send, on a connection and on a stream."""
+"""Flow control (RFC 9113 sections 5.2 and 6.9): how much each side may send, on a connection and on a stream."""
 
 from penstock.api.grpc.http2.frames import MAX_WINDOW
 
 
 class ReceiveWindow:
-    """What the peer may send: ``size`` bytes, of which ``outstanding`` have come and are not given back yet.
+    """The window for the peer: ``size`` bytes, of which ``outstanding`` were received and are not returned yet.
 
     Giving back waits until it is worth a frame: half of the window of a stream, say.
     """
@@ -17,14 +17,14 @@ class ReceiveWindow:
         self.outstanding = 0
 
     def receive(self, size: int) -> bool:
-        """Count ``size`` bytes that have come, padding included; False if the peer was not allowed to send them."""
+        """Count ``size`` received bytes, including padding; return False if they exceed the window."""
         if self.outstanding + size > self._size:
             return False
         self.outstanding += size
         return True
 
     def replenish(self) -> int:
-        """Give back what has come; the increment to announce, 0 as long as that is not worth a frame."""
+        """Return received bytes to the window; return the increment to announce, 0 while it is too small."""
         increment = self.outstanding
         if increment < self._threshold:
             return 0
@@ -33,7 +33,7 @@ class ReceiveWindow:
 
 
 class SendWindow:
-    """What may be sent: ``available`` bytes, which are negative after the peer has made its first window smaller."""
+    """The window for this side: ``available`` bytes, negative after the peer has reduced its initial window."""
 
     __slots__ = ("available",)
 
@@ -41,7 +41,7 @@ class SendWindow:
         self.available = available
 
     def grow(self, increment: int) -> bool:
-        """Add ``increment`` bytes, less than none where the peer takes some back; False if the window gets too large.
+        """Add ``increment`` bytes, negative if the peer reduces it; return False if the window gets too large.
 
         A window that got too large ends its stream, or its connection, so what it holds then is of no use.
         """
@@ -49,5 +49,5 @@ class SendWindow:
         return self.available <= MAX_WINDOW
 
     def take(self, size: int) -> None:
-        """Count ``size`` bytes that are sent; they are at most ``available``."""
+        """Count ``size`` sent bytes; they are at most ``available``."""
         self.available -= size

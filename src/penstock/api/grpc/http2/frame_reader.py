@@ -1,4 +1,4 @@
-"""From bytes to frames: the connection preface, frame headers, and frames that come in pieces. Without I/O."""
+"""Splits received bytes into frames: the connection preface, frame headers, and frames in pieces. Without I/O."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _UNPACK: Final = FRAME_HEADER.unpack_from
 
 
 class FrameReader:
-    """Finds the frames in what a peer sends; holds at most one incomplete frame, in one buffer.
+    """Finds the frames in received bytes; holds at most one incomplete frame, in one buffer.
 
     ``feed`` takes bytes as they come, ``advance`` goes to the next whole frame. Then ``kind``, ``flags`` and
     ``stream_id`` are the frame's, and its payload is ``data[start:stop]``.
@@ -36,19 +36,19 @@ class FrameReader:
 
     @property
     def has_preface(self) -> bool:
-        """Whether the client's connection preface has come as a whole."""
+        """Whether the client's connection preface is complete."""
         return self._preface_bytes == len(PREFACE)
 
     @property
     def has_more(self) -> bool:
-        """Whether there are bytes that ``advance`` has not looked at."""
+        """Whether there are bytes after the current frame."""
         return self._at < len(self.data) or len(self._rest) > 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes.
 
         Raises:
-            Http2ConnectionError: they are no connection preface, or a frame is larger than was announced.
+            Http2ConnectionError: they are no connection preface, or a frame is larger than MAX_FRAME_SIZE.
         """
         if self._preface_bytes < len(PREFACE):
             data = self._preface(data)
@@ -61,7 +61,7 @@ class FrameReader:
             self.data, self._at = data, 0
 
     def advance(self) -> bool:
-        """Go to the next frame; False if no whole one has come.
+        """Go to the next frame; return False if none is complete.
 
         Raises:
             Http2ConnectionError: it is larger than was announced.
@@ -81,15 +81,15 @@ class FrameReader:
         return True
 
     def skip_to(self, stop: int) -> None:
-        """The bytes of ``data`` before ``stop`` are taken, as a frame that was looked at ahead of ``advance``."""
+        """Skip the bytes of ``data`` before ``stop``: a frame that was handled ahead of ``advance``."""
         self._at = stop
 
     def payload(self) -> bytes:
-        """The payload of the frame."""
+        """Return the payload of the frame."""
         return self.data[self.start : self.stop]
 
     def _preface(self, data: bytes) -> bytes:
-        """What follows the preface in these bytes."""
+        """Return the bytes after the preface."""
         expected = PREFACE[self._preface_bytes :]
         if data[: len(expected)] != expected[: len(data)]:
             raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2 with prior knowledge")
@@ -97,7 +97,7 @@ class FrameReader:
         return data[len(expected) :]
 
     def _next_piece(self) -> bool:
-        """Go on behind a frame that came in pieces, or keep an incomplete one."""
+        """Continue after a frame in pieces, or keep an incomplete one."""
         left = self.data[self._at :]
         if self._rest:
             self.data, self._at, self._rest = left + self._rest, 0, b""
@@ -108,7 +108,7 @@ class FrameReader:
         return False
 
     def _complete(self, data: bytes) -> None:
-        """Add to the incomplete frame what belongs to it."""
+        """Complete the incomplete frame."""
         partial, taken = self._partial, 0
         if len(partial) < FRAME_HEADER_BYTES:
             taken = FRAME_HEADER_BYTES - len(partial)
@@ -126,4 +126,4 @@ class FrameReader:
 
     def _check_size(self, size: int) -> None:
         if size > self._max_frame_bytes:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than was announced")
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "a frame is larger than MAX_FRAME_SIZE")

@@ -1,4 +1,4 @@
-"""HTTP/2 frames (RFC 9113 section 6): the numbers of the wire, frames as bytes, and the two kinds of errors."""
+"""HTTP/2 frames (RFC 9113 section 6): constants, frames as bytes, and the two kinds of errors."""
 
 from enum import IntEnum
 from struct import Struct
@@ -12,10 +12,10 @@ FRAME_HEADER_BYTES: Final = 9
 STREAM_MASK: Final = 0x7FFFFFFF
 MAX_WINDOW: Final = 0x7FFFFFFF
 DEFAULT_WINDOW: Final = 65_535
-"""Bytes that may be sent on a connection, and on a stream, before the peer states anything else."""
+"""Initial windows of a connection and of a stream (RFC 9113 section 6.9.2)."""
 
 DEFAULT_FRAME_BYTES: Final = 16_384
-"""Payload of the largest frame, before the peer states anything else."""
+"""Initial maximum payload of a frame."""
 
 MAX_FRAME_BYTES: Final = (1 << 24) - 1
 
@@ -59,7 +59,7 @@ class ErrorCode(IntEnum):
 
 
 class Http2ConnectionError(Exception):
-    """The peer has broken a rule in a way that ends the connection (RFC 9113 section 5.4.1)."""
+    """An error of the peer that ends the connection (RFC 9113 section 5.4.1)."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(reason)
@@ -67,7 +67,7 @@ class Http2ConnectionError(Exception):
 
 
 class Http2StreamError(Exception):
-    """The peer has broken a rule in a way that ends one stream (RFC 9113 section 5.4.2)."""
+    """An error of the peer that ends one stream (RFC 9113 section 5.4.2)."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(reason)
@@ -75,32 +75,32 @@ class Http2StreamError(Exception):
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
-    """One frame."""
+    """Return a frame."""
     return FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def settings(values: dict[int, int]) -> bytes:
-    """A SETTINGS frame."""
+    """Return a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in values.items()))
 
 
 def window_update(stream: int, more: int) -> bytes:
-    """A WINDOW_UPDATE frame."""
+    """Return a WINDOW_UPDATE frame."""
     return frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4))
 
 
 def reset(stream: int, code: ErrorCode) -> bytes:
-    """A RST_STREAM frame."""
+    """Return a RST_STREAM frame."""
     return frame(RST_STREAM, 0, stream, code.to_bytes(4))
 
 
 def goaway(last: int, code: ErrorCode, reason: str = "") -> bytes:
-    """A GOAWAY frame."""
+    """Return a GOAWAY frame."""
     return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
 
 
 def remove_padding(flags: int, payload: bytes, has_priority: bool = False) -> bytes:
-    """The content of a DATA or HEADERS frame, without padding and priority; ``has_priority`` says it may have one.
+    """Return the content of a DATA or HEADERS frame without padding and, if ``has_priority``, without priority.
 
     Raises:
         Http2ConnectionError: the padding is longer than the frame, or the frame too short for its fields.

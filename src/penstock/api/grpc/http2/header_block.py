@@ -1,4 +1,4 @@
-"""Where the fields of a header block begin and end (RFC 7541 section 6), so that large blocks are decoded in slices.
+"""Finds the boundaries of fields in a header block (RFC 7541 section 6), so that large blocks are decoded in slices.
 
 A block of a few kilobytes can stand for thousands of fields. Cut between two of them, the pieces mean one after the
 other what the whole means; that bounds what is decoded at a time, and how much of a block that is too large is kept.
@@ -10,7 +10,7 @@ from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError
 
 FIELDS_PER_SLICE: Final = 64
 SLICE_BYTES: Final = 4096
-"""A slice ends once it has as many bytes."""
+"""Bytes after which a slice ends."""
 
 MAX_INTEGER_BYTES: Final = 5
 
@@ -18,11 +18,11 @@ _INDEXED: Final = 0x80
 _INCREMENTAL: Final = 0x40
 _SIZE_UPDATE: Final = 0x20
 _MISSING: Final = -1
-"""Where something ends whose length has not come."""
+"""The end of an item whose length was not received yet."""
 
 
 class HeaderBlock:
-    """A header block that is cut into slices of whole fields; more of it may come while it is.
+    """A header block that is split into slices of whole fields; more bytes may be appended.
 
     A string of more than ``max_string_bytes``, as it is encoded, is left out, as decoding it would take long: ``slice``
     gives instead what has the same effect on the dynamic table, where it would have no place, and ``has_huge`` is set.
@@ -55,7 +55,7 @@ class HeaderBlock:
 
     @property
     def is_open(self) -> bool:
-        """Whether more of it is to come."""
+        """Whether more bytes follow."""
         return not self._is_whole
 
     @property
@@ -64,14 +64,15 @@ class HeaderBlock:
         return self._is_whole and self._at >= len(self._block) and not self._skipped and not self._skips_value
 
     def append(self, more: bytes, is_whole: bool) -> None:
-        """Go on with what came; less than a field is left of what came before."""
+        """Append received bytes; less than a field of the earlier ones is left."""
         self._block = self._block[self._at :] + more
         self._at = 0
         self._is_whole = is_whole
         self.is_starved = False
 
     def slice(self, table_bytes: int) -> bytes:
-        """The next slice, in a form that any decoder takes; ``table_bytes`` is the dynamic table's maximum size.
+        """Return the next slice, in a form that any decoder accepts; ``table_bytes`` is the dynamic table's maximum
+        size.
 
         Raises:
             Http2ConnectionError: the block ends within a field, or changes the table's size after a field.
@@ -99,11 +100,11 @@ class HeaderBlock:
         return block[start:at]
 
     def _is_huge(self, at: int, stop: int) -> bool:
-        """Whether a field is left out; of one whose value has not begun, the name alone may be reason enough."""
+        """Whether a field is omitted; a long name alone may be the reason."""
         return (len(self._block) if stop == _MISSING else stop) - at > self._max_string_bytes
 
     def _placeholder(self, at: int, stop: int, table_bytes: int) -> bytes:
-        """What stands for a field that is left out, of which not all may have come."""
+        """Return the replacement of an omitted field, which may be incomplete."""
         block, first = self._block, self._block[at]
         self.has_huge = True
         if stop == _MISSING:
@@ -116,7 +117,7 @@ class HeaderBlock:
         return clear_table(table_bytes) if first & _INCREMENTAL else b""
 
     def _skip(self) -> None:
-        """Go on behind what is left out, as far as that has come."""
+        """Skip an omitted field, as far as it was received."""
         taken = min(self._skipped, len(self._block) - self._at)
         self._skipped -= taken
         self._at += taken
@@ -131,7 +132,7 @@ class HeaderBlock:
         self.is_starved = self._skipped > 0 or self._skips_value
 
     def _field_end(self, at: int) -> int:
-        """Where a field ends, which may be behind what has come; _MISSING where its length has not come."""
+        """Return the end of a field, which may be after the received bytes; _MISSING without its length."""
         first = self._block[at]
         if first & _INDEXED:
             self._has_field = True
@@ -155,7 +156,7 @@ class HeaderBlock:
         return start + size
 
     def _integer(self, at: int, mask: int) -> tuple[int, int]:
-        """An integer (RFC 7541 section 5.1), and where it ends; _MISSING where not all of it has come."""
+        """Return an integer (RFC 7541 section 5.1) and its end; _MISSING if it is incomplete."""
         block = self._block
         if at < len(block):
             value = block[at] & mask
@@ -176,7 +177,7 @@ class HeaderBlock:
 
 
 def clear_table(table_bytes: int) -> bytes:
-    """What empties a dynamic table: its size becomes nothing, and then what it was."""
+    """Return the bytes that empty a dynamic table: they set its size to 0, and then back."""
     if table_bytes < 0x1F:
         return bytes((_SIZE_UPDATE, _SIZE_UPDATE | table_bytes))
     parts, rest = bytearray((_SIZE_UPDATE, _SIZE_UPDATE | 0x1F)), table_bytes - 0x1F
@@ -188,5 +189,5 @@ def clear_table(table_bytes: int) -> bytes:
 
 
 def no_header_block() -> Http2ConnectionError:
-    """What came cannot be decoded, and neither can anything after it."""
-    return Http2ConnectionError(ErrorCode.COMPRESSION_ERROR, "this is no header block")
+    """Return the error of a block that cannot be decoded; later blocks cannot be either."""
+    return Http2ConnectionError(ErrorCode.COMPRESSION_ERROR, "the header block is not valid HPACK")

@@ -1,4 +1,4 @@
-"""Header blocks of one connection: decoded by HPACK (RFC 7541), and remembered by their bytes where that is sound.
+"""Decodes the header blocks of one connection by HPACK (RFC 7541), and caches them by their bytes where that is sound.
 
 The blocks of one client repeat. A block that leaves the dynamic table as it is means the same the next time, until the
 table changes. What one connection sends is never used for another.
@@ -14,17 +14,17 @@ from penstock.api.grpc.http2.header_block import HeaderBlock, no_header_block
 from penstock.api.grpc.http2.request_head import Field, Http2RequestHead, request_head
 
 MAX_BLOCKS: Final = 32
-"""Blocks that are remembered."""
+"""Maximum number of cached blocks."""
 
 MAX_BLOCK_BYTES: Final = 4096
-"""Size of the largest block that is remembered."""
+"""Maximum bytes of a cached block."""
 
 FIELD_OVERHEAD: Final = 32
-"""What a field counts beside its bytes (RFC 9113 section 6.5.2)."""
+"""Overhead of a field in the size of a field list (RFC 9113 section 6.5.2)."""
 
 _UNLIMITED: Final = 1 << 31
 _KEPT: Final = (b":method", b":path", b":scheme", b":authority", b"content-type")
-"""What is kept of a field list that is too large, so that it can be answered."""
+"""Fields to keep of a field list that is too large, so that the request can be answered."""
 
 
 _set_maxsize: Final[Callable[[HeaderTable, int], None]] = vars(HeaderTable)["maxsize"].fset
@@ -72,7 +72,7 @@ class HeaderDecoder:
         self.too_large = False
 
     def begin(self, block: bytes, is_whole: bool = True) -> None:
-        """Go on with the next block; the one before it is done. One that is not ``is_whole`` is large."""
+        """Begin the next block; the previous one must be done. A block that is not ``is_whole`` is large."""
         self._bytes = block
         self._block = HeaderBlock(block, self._max_list_bytes, is_whole)
         self._changes = self._table.changes
@@ -81,11 +81,11 @@ class HeaderDecoder:
         self.too_large = False
 
     def append(self, more: bytes, is_whole: bool) -> None:
-        """Take more of a block that was begun before it was whole; all that could be decoded of it has been."""
+        """Append to a block that was begun before it was complete; all of its complete fields are decoded."""
         self._block.append(more, is_whole)
 
     def step(self) -> int:
-        """Decode some fields of the block, and say how many.
+        """Decode some fields of the block, and return their number.
 
         Raises:
             Http2ConnectionError: it is no header block.
@@ -104,12 +104,12 @@ class HeaderDecoder:
 
     @property
     def is_open(self) -> bool:
-        """Whether the block goes on."""
+        """Whether more of the block follows."""
         return self._block.is_open
 
     @property
     def is_starved(self) -> bool:
-        """Whether the block has to go on before there is another step."""
+        """Whether the next step needs more of the block."""
         return self._block.is_starved
 
     @property
@@ -118,7 +118,7 @@ class HeaderDecoder:
         return self._block.is_done
 
     def request(self) -> Http2RequestHead:
-        """The request that the block describes.
+        """Return the request in the block.
 
         Raises:
             Http2StreamError: the request is malformed.
@@ -131,7 +131,7 @@ class HeaderDecoder:
         return head
 
     def fields(self) -> list[Field]:
-        """The fields of the block, not all of them if it is ``too_large``."""
+        """Return the fields of the block; incomplete if it is ``too_large``."""
         return self._fields
 
     def _add(self, name: bytes, value: bytes) -> None:

@@ -1,13 +1,15 @@
-"""Header blocks of answers: literals without indexing (RFC 7541 section 6.2.2), so that none depends on another."""
+"""Encodes header blocks of answers as literals without indexing (RFC 7541 section 6.2.2), so that blocks are
+independent.
+"""
 
 from typing import Final
 
 STATUS_OK: Final = b"\x88"
-"""``:status 200``, of the static table."""
+"""``:status 200`` in the static table."""
 
 
 def literal(name: bytes, value: bytes) -> bytes:
-    """One field."""
+    """Return one field."""
     return b"\x00" + _text(name) + _text(value)
 
 
@@ -24,5 +26,5 @@ def _text(text: bytes) -> bytes:
 
 
 def status(code: int) -> bytes:
-    """``:status`` with any code."""
+    """Return ``:status`` with any code."""
     return literal(b":status", str(code).encode())

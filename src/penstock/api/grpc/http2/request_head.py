@@ -1,4 +1,4 @@
-"""What the header block of a request says (RFC 9113 section 8.3), and which field lists are no request at all."""
+"""Validates the header block of a request (RFC 9113 section 8.3)."""
 
 import re
 from typing import Final
@@ -10,7 +10,7 @@ Field = tuple[bytes, bytes]
 FieldList = tuple[Field, ...]
 
 NO_LENGTH: Final = -1
-"""The ``content_length`` of a request that states none."""
+"""The ``content_length`` of a request without one."""
 
 MAX_LENGTH_DIGITS: Final = 18
 _PSEUDO: Final = frozenset({b":method", b":path", b":scheme", b":authority"})
@@ -47,7 +47,7 @@ class Http2RequestHead:
 
 
 def request_head(fields: list[Field], too_large: bool = False) -> Http2RequestHead:
-    """The request that a decoded header block describes.
+    """Return the request in a decoded header block.
 
     Raises:
         Http2StreamError: the request is malformed (RFC 9113 section 8.1.1).
@@ -77,12 +77,12 @@ def check_trailers(fields: list[Field]) -> None:
 
 
 def _split(fields: list[Field]) -> tuple[Fields, list[Field]]:
-    """The pseudo-header fields, and the others with their values trimmed."""
+    """Return the pseudo-header fields, and the others with trimmed values."""
     pseudo: Fields = {}
     plain: list[Field] = []
     for name, value in fields:
         if _BAD_VALUE.search(value):
-            raise malformed_request(f"the value of {name!r} has a character that no value may have")
+            raise malformed_request(f"the value of {name!r} has an invalid character")
         if name[:1] == b":":
             if plain or name in pseudo:
                 raise malformed_request(f"{name!r} is out of place")
@@ -93,12 +93,12 @@ def _split(fields: list[Field]) -> tuple[Fields, list[Field]]:
 
 
 def _check_value(name: bytes, value: bytes) -> bytes:
-    """The value of a field, without the white space around it, which gRPC lets servers strip."""
+    """Return the value of a field without surrounding white space, which gRPC allows servers to strip."""
     if not _NAME.fullmatch(name):
-        raise malformed_request(f"{name!r} is no field name")
+        raise malformed_request(f"{name!r} is not a field name")
     value = value.strip(b" \t")
     if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
-        raise malformed_request(f"{name!r} has no place in HTTP/2")
+        raise malformed_request(f"{name!r} is not allowed in HTTP/2")
     return value
 
 
@@ -108,10 +108,10 @@ def _content_length(fields: list[Field]) -> int:
         return NO_LENGTH
     value = stated.pop()
     if stated or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
-        raise malformed_request("the content length is no number")
+        raise malformed_request("the content length is not a number")
     return int(value)
 
 
 def malformed_request(reason: str) -> Http2StreamError:
-    """A request breaks a rule of HTTP (RFC 9113 section 8.1.1)."""
+    """Return the error of a request that breaks a rule of HTTP (RFC 9113 section 8.1.1)."""
     return Http2StreamError(ErrorCode.PROTOCOL_ERROR, reason)

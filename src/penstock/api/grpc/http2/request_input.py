@@ -50,7 +50,7 @@ class RequestInput(Http2Output):
         event = StreamEvent.HEADERS_END if flags & frames.END_STREAM else StreamEvent.HEADERS
         outcome = transition(self.streams.state(number), event)
         if outcome.verdict == FrameVerdict.CONNECTION_ERROR:
-            raise Http2ConnectionError(outcome.code, "HEADERS came for a stream that cannot have any")
+            raise Http2ConnectionError(outcome.code, "HEADERS is not allowed in the state of this stream")
         if flags & frames.END_HEADERS:
             self._begin_decoding(number, flags, block)
         else:
@@ -59,7 +59,7 @@ class RequestInput(Http2Output):
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._gathering is None or self._gathering[0] != number:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "a field block is continued that has not begun")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without an open field block")
         if not self._headers.is_open:
             self._continuations += 1
             self.limits.continuation(self._continuations)
@@ -222,7 +222,7 @@ class RequestInput(Http2Output):
     def _count_received(self, size: int) -> None:
         """Count bytes against the connection's window and replenish it; streams have their own windows."""
         if not self._receive.receive(size):
-            raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "more came than the connection's window")
+            raise Http2ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "the client sent more data than the window allows")
         increment = self._receive.replenish()
         if increment:
             self.send(frames.window_update(0, increment))
@@ -230,7 +230,7 @@ class RequestInput(Http2Output):
     def _on_unaccepted(self, outcome: StateTransition, number: int, cost: float) -> None:
         """Handle a frame that the state of its stream does not allow."""
         if outcome.verdict == FrameVerdict.CONNECTION_ERROR:
-            raise Http2ConnectionError(outcome.code, "a frame came for a stream that cannot have it")
+            raise Http2ConnectionError(outcome.code, "the frame is not allowed in the state of this stream")
         if outcome.verdict == FrameVerdict.IGNORE:
             self.limits.control_frame(cost, self.last_received_ns)
             self.streams.end(number, outcome.state)

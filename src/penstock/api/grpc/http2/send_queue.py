@@ -1,4 +1,4 @@
-"""What waits to be sent on a connection: data of answers in turns of one frame, as far as flow control allows."""
+"""The unsent data of a connection: streams take turns, one frame each, as flow control allows."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from penstock.api.grpc.http2.frames import FRAME_HEADER
 from penstock.api.grpc.http2.stream import Http2Stream
 
 MAX_PAYLOAD: Final = 64 << 10
-"""Bytes of the largest DATA frame we send, however large a peer allows: streams take turns."""
+"""Maximum bytes of a DATA frame, even if the peer allows more: streams take turns."""
 
 
 class SendQueue:
@@ -38,7 +38,7 @@ class SendQueue:
         self._place(stream, now_ns)
 
     def remove(self, stream: Http2Stream) -> None:
-        """Forget what a stream has to send."""
+        """Drop the unsent data of a stream."""
         self.ready.pop(stream.id, None)
         self.blocked.pop(stream.id, None)
         stream.unsent.clear()
@@ -67,26 +67,27 @@ class SendQueue:
         return done
 
     def partly_sent_bytes(self) -> int:
-        """What was handed over of the answers that wait, as far as the transport may still have it; all of each such
-        answer is in the memory's account."""
+        """Return the bytes of waiting answers that were handed to the transport; the memory budget counts whole
+        answers.
+        """
         waiting = (*self.ready.values(), *self.blocked.values())
         return sum([max(0, item.reserved_bytes - item.unsent_bytes) for item in waiting])
 
     def grow_connection(self, increment: int, now_ns: int) -> bool:
-        """The peer opens the connection's window; False if it gets too large."""
+        """Open the connection's window; return False if it gets too large."""
         fits = self.window.grow(increment)
         self._note_connection(now_ns)
         return fits
 
     def grow_stream(self, stream: Http2Stream, increment: int, now_ns: int) -> bool:
-        """The peer opens a stream's window, or takes some of it back; False if it gets too large."""
+        """Open a stream's window, or reduce it; return False if it gets too large."""
         fits = stream.send_window.grow(increment)
         if stream.id in self.ready or stream.id in self.blocked:
             self._place(stream, now_ns)
         return fits
 
     def _place(self, stream: Http2Stream, now_ns: int) -> None:
-        """Into the place that the stream's window gives it, at the end of the line."""
+        """Add a stream to the end of the list that matches its window."""
         if stream.send_window.available <= 0:
             self.ready.pop(stream.id, None)
             if stream.id not in self.blocked:
@@ -97,7 +98,7 @@ class SendQueue:
             self.ready[stream.id] = stream
 
     def _send_frame(self, stream: Http2Stream, out: list[bytes | memoryview]) -> int:
-        """One DATA frame of a stream; the bytes in it."""
+        """Add one DATA frame of a stream; return its bytes."""
         part = stream.unsent[0]
         size = min(self.window.available, stream.send_window.available, self.frame_bytes, MAX_PAYLOAD, len(part))
         out.append(FRAME_HEADER.pack(size << 8 | frames.DATA, 0, stream.id))

@@ -1,4 +1,4 @@
-"""One stream of a connection, as the application sees it: what comes of a request, and what may be sent in answer."""
+"""One stream of a connection, as the application sees it: the request as it arrives, and the calls that answer it."""
 
 import asyncio
 
@@ -9,15 +9,16 @@ from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.stream_state import StreamState, is_remote_closed
 
 REQUEST_NS = 60_000_000_000
-"""A request has to be whole within this time, unless its stream says otherwise."""
+"""Default time in which a request must be complete."""
 
 
 class StreamIo:
-    """What a stream may ask of its connection; all of it on the connection's event loop."""
+    """The calls of a stream to its connection; all on the connection's event loop."""
 
     def respond(self, stream: "Http2Stream", head: bytes, message: Payload, trailers: bytes) -> bool:
-        """Send a whole answer: two header blocks, and the data between them; False, with nothing sent, where there is
-        no memory to keep it until the peer takes it."""
+        """Send a complete answer: two header blocks, and the data between them; return False, with nothing sent, if
+        there is no memory for it.
+        """
         raise NotImplementedError
 
     def send_head(self, stream: "Http2Stream", block: bytes) -> None:
@@ -25,7 +26,7 @@ class StreamIo:
         raise NotImplementedError
 
     def send_data(self, stream: "Http2Stream", data: Payload) -> bool:
-        """Send data as soon as flow control allows; False, with nothing sent, where there is no memory to keep it."""
+        """Send data as soon as flow control allows; return False, with nothing sent, if there is no memory for it."""
         raise NotImplementedError
 
     def send_trailers(self, stream: "Http2Stream", block: bytes) -> None:
@@ -37,7 +38,7 @@ class StreamIo:
         raise NotImplementedError
 
     async def wait_sent(self, stream: "Http2Stream") -> None:
-        """Wait until all data of a stream is on its way, or the stream is closed."""
+        """Wait until all data of a stream is written, or the stream is closed."""
         raise NotImplementedError
 
     def admit_answer(self, stream: "Http2Stream", size: int, deadline_ns: int) -> bool:
@@ -49,27 +50,28 @@ class StreamIo:
         raise NotImplementedError
 
     def hold(self, stream: "Http2Stream", size: int) -> bool:
-        """Take memory for ``size`` more bytes of an unfinished request; False if there is none left.
+        """Reserve memory for ``size`` more bytes of an incomplete request; return False if there is none. The first
+        kilobyte of a request is always allowed.
 
         The first kilobyte of a request is kept without memory where there is none.
         """
         raise NotImplementedError
 
     def let_go(self, stream: "Http2Stream", size: int) -> None:
-        """Give back memory of ``hold``; what a stream still has is given back when it is closed."""
+        """Release memory of ``hold``; the rest is released when the stream is closed."""
         raise NotImplementedError
 
     def replenish(self, stream: "Http2Stream") -> None:
-        """Let the peer send as many bytes again as have come on the stream."""
+        """Return the received bytes of the stream to the peer's window."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """End the whole connection at once, after an error of our own."""
+        """End the whole connection after a defect."""
         raise NotImplementedError
 
 
 class Http2Stream:
-    """A request and its answer; subclasses say what becomes of it. Times are of ``time.monotonic_ns``.
+    """A request and its answer; subclasses implement its handling. Times are of ``time.monotonic_ns``.
 
     No method of a subclass may raise. ``on_data`` and ``on_end`` may still be called once ``local_closed`` is set. The
     attributes below the line are the connection's own.
@@ -121,11 +123,11 @@ class Http2Stream:
 
     @property
     def remote_closed(self) -> bool:
-        """Whether the peer has sent all of the request."""
+        """Whether the client has sent the complete request."""
         return is_remote_closed(self.state)
 
     def on_request(self, data: bytes) -> None:
-        """The whole data of a request at once, which has no other."""
+        """Receive the whole data of a request at once."""
         self.on_data(data)
         if not self.local_closed:
             self.on_end()

@@ -1,4 +1,4 @@
-"""The states of a stream (RFC 9113 section 5.1), as a table: what each frame means in each of them.
+"""The states of a stream (RFC 9113 section 5.1) as a table: the effect of each frame in each state.
 
 The table is the only place that knows this. A stream here belongs to a server that never pushes, so the reserved
 states do not exist; ``closed`` is three states, as what may still come depends on how a stream was closed.
@@ -11,25 +11,26 @@ from penstock.api.grpc.http2.frames import ErrorCode
 
 
 class StreamState(IntEnum):
-    """Where a stream is; the order matters to ``is_remote_closed`` alone."""
+    """The state of a stream; only ``is_remote_closed`` relies on the order."""
 
     IDLE = 0
     OPEN = 1
     HALF_CLOSED_LOCAL = 2
-    """We have sent END_STREAM, the peer has not."""
+    """The server has sent END_STREAM, the client has not."""
     RESET_LOCAL = 3
-    """We have reset it before the peer ended it: what the peer had sent until it heard of that still comes."""
+    """The server has reset it before the client ended it: frames that the client sent before it knew may still arrive.
+    """
     HALF_CLOSED_REMOTE = 4
     CLOSED = 5
-    """The peer has ended it, and so have we."""
+    """Both sides have ended it."""
     RESET_REMOTE = 6
-    """The peer has reset it."""
+    """The client has reset it."""
     SKIPPED = 7
-    """It never began and never can: a later one has, or its number is not a client's."""
+    """It never began and never can: a later one exists, or the number is not a client's."""
 
 
 class StreamEvent(IntEnum):
-    """What changes the state: a frame that came, or one that is sent."""
+    """Events that change the state: frames received or sent."""
 
     HEADERS = 0
     HEADERS_END = 1
@@ -43,17 +44,17 @@ class StreamEvent(IntEnum):
 
 
 class FrameVerdict(IntEnum):
-    """What becomes of a frame."""
+    """How to handle a frame."""
 
     ACCEPT = 0
     IGNORE = 1
-    """It is late: counted, and of no effect but on compression and flow control."""
+    """It is late: counted, and without effect except on compression and flow control."""
     STREAM_ERROR = 2
     CONNECTION_ERROR = 3
 
 
 class StateTransition:
-    """What one event means in one state."""
+    """The effect of an event in a state."""
 
     __slots__ = ("code", "state", "verdict")
 
@@ -78,7 +79,7 @@ def _ignore(state: StreamState) -> StateTransition:
 
 
 def _table() -> list[StateTransition]:
-    """The whole table, by ``state * len(StreamEvent) + event``."""
+    """Return the whole table, indexed by ``state * len(StreamEvent) + event``."""
     idle = StateTransition(_S.IDLE, FrameVerdict.CONNECTION_ERROR, ErrorCode.PROTOCOL_ERROR)
     rules: dict[tuple[StreamState, StreamEvent], StateTransition] = {}
 
@@ -142,10 +143,10 @@ _EVENTS: Final = len(StreamEvent)
 
 
 def transition(state: StreamState, event: StreamEvent) -> StateTransition:
-    """What an event means in a state."""
+    """Return the effect of an event in a state."""
     return TRANSITIONS[state * _EVENTS + event]
 
 
 def is_remote_closed(state: StreamState) -> bool:
-    """Whether the peer has ended or reset its side, so that no more of the request can come."""
+    """Whether the client has ended or reset its side, so that no more of the request can arrive."""
     return state >= StreamState.HALF_CLOSED_REMOTE

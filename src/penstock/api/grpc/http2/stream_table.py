@@ -6,15 +6,15 @@ from penstock.api.grpc.http2.stream import Http2Stream
 from penstock.api.grpc.http2.stream_state import StreamState
 
 MAX_RESETS: Final = 1024
-"""Maximum of reset streams whose side of the reset is remembered."""
+"""Maximum number of reset streams to remember."""
 
 MAX_GAPS: Final = 64
-"""Gaps in the numbers of streams that are remembered; gRPC clients leave none."""
+"""Maximum number of gaps in stream numbers to remember; gRPC clients leave none."""
 
 
 class StreamTable:
-    """Streams by their numbers. A stream that is over is remembered only if it was reset; any other has ended on both
-    sides, or never began.
+    """Streams by number. A closed stream is remembered only if it was reset; every other one ended on both sides, or
+    never began.
 
     Once there are more resets than are remembered, the older ones are taken for our own: what still comes of those is
     let pass, and no peer is punished for a frame that was on its way.
@@ -28,7 +28,7 @@ class StreamTable:
         self._gaps: list[tuple[int, int]] = []
 
     def state(self, stream_id: int) -> StreamState:
-        """The state of any stream."""
+        """Return the state of any stream."""
         stream = self.live.get(stream_id)
         if stream is not None:
             return stream.state
@@ -37,13 +37,13 @@ class StreamTable:
         return StreamState.IDLE if stream_id > self.last_id else self._past(stream_id)
 
     def begin(self, stream_id: int) -> None:
-        """A request has begun with this number, which no stream had before; those below can begin no more."""
+        """Begin a request with this new number; lower numbers can no longer begin."""
         if stream_id > self.last_id + 2 and len(self._gaps) < MAX_GAPS:
             self._gaps.append((self.last_id, stream_id))
         self.last_id = stream_id
 
     def end(self, stream_id: int, state: StreamState) -> None:
-        """A stream is over, in this last state; also called when the state of one that is over changes."""
+        """Close a stream in this state; also called when the state of a closed stream changes."""
         self.live.pop(stream_id, None)
         if state in (StreamState.RESET_LOCAL, StreamState.RESET_REMOTE):
             self._resets[stream_id] = state
