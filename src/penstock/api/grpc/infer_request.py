@@ -1,4 +1,4 @@
-"""One ModelInferRequest on its way from a message to its call, the same for unary calls and for requests of a stream.
+"""One ModelInferRequest from message to call, for unary calls and for requests of a stream.
 
 What would hold the event loop, of reading a message and of writing its answer, is done on a thread.
 """
@@ -26,31 +26,31 @@ from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.routing_table import Fields, RouteDecision, Target
 
 EARLY_NS: Final = 1_000_000
-"""A call cancelled this close before its deadline was cancelled by the deadline: the two clocks differ a little."""
+"""A call cancelled this close before its deadline counts as a missed deadline: the two clocks differ a little."""
 
 Encode = Callable[[PauseWork], Payload]
 Load = Callable[[PauseWork], bytes]
-"""Gives the message of a request; on a thread, with pauses."""
+"""Returns the message of a request; on a thread, with pauses."""
 
 _GRPC: Final = Transport.GRPC
 
 
 class InferOwner(RequestSource, Protocol):
-    """Whose request it is: the loop batcher's source of it, which sends the answer or the refusal."""
+    """The owner of a request: the loop batcher's source of it, which sends the answer or the refusal."""
 
     @property
     def is_gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether nobody waits for the answer."""
 
     def on_read(self, call: InferCall) -> None:
-        """The call of a message that a thread has read; it is to be submitted. Raises ``Fault``."""
+        """Submit the call of a message that a thread has read. Raises ``Fault``."""
 
     def refuse(self, fault: Fault) -> None:
-        """There is no call, for this reason."""
+        """Refuse the request with this error."""
 
 
 class InferRequest:
-    """What is known of one request; lives on the event loop, but for the work it has threads do.
+    """The state of one request; lives on the event loop, except for its work on threads.
 
     ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
     ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
@@ -97,7 +97,7 @@ class InferRequest:
     # From a message to a call.
 
     def read(self, raw: bytes) -> InferCall:
-        """The call that a message is; raises ``Fault``, or ``LargeWork``, where ``read_on_thread`` is to go on."""
+        """Return the call of a message; raises ``Fault``, or ``LargeWork`` to continue with ``read_on_thread``."""
         layout = self._shared.layouts.find(raw)
         if layout is not None:
             return self._laid_out(raw, layout)
@@ -105,8 +105,7 @@ class InferRequest:
         return self._with_tensors(self._tensors(None))
 
     def read_on_thread(self, owner: InferOwner, load: Load, size: int, inflated_bytes: int) -> None:
-        """Have a thread go on with reading: it loads and parses the message, or decodes the tensors of one that is
-        parsed. The message has ``size`` bytes, and ``inflated_bytes`` at most once it is inflated (0: it is not)."""
+        """Continue to read on a thread: it loads and parses the message, or decodes the tensors of a parsed one."""
         if self._parsed is None:
             work = partial(self._parse, load, Pacer().pause)
             self._submit(owner, work, self._on_parsed, size, inflated_bytes)
@@ -136,7 +135,7 @@ class InferRequest:
     def _on_work(
         self, owner: InferOwner, then: Callable[[Any], InferCall], result: Any, error: Exception | None
     ) -> None:
-        """A thread has read: go on with the call, if somebody waits for it."""
+        """Continue with the call after a thread has read, if somebody waits for it."""
         held, self._job = self.found, None
         self._free_memory()
         try:
@@ -157,7 +156,7 @@ class InferRequest:
         self._inflating = 0
 
     def _parse(self, load: Load, pause: PauseWork) -> tuple[bytes, RequestLayout | None, ParsedRequest | None]:
-        """The message, and how it is laid out or what is in it; on a thread."""
+        """Return the message, and its layout or content; on a thread."""
         raw = load(pause)
         layout = self._shared.layouts.find(raw)
         return raw, layout, parse_request(raw, pause) if layout is None else None
@@ -172,12 +171,12 @@ class InferRequest:
         return self._with_tensors(self._tensors(None))
 
     def _laid_out(self, raw: bytes, layout: RequestLayout) -> InferCall:
-        """The call of a message that is laid out as one before."""
+        """Return the call of a message with a known layout."""
         decision = self._admit(layout.id(raw), layout.target)
         return self._make_call(layout.tensors(raw, decision[0].signature.row), layout.requested, layout.timeout_ns)
 
     def _take(self, message: ParsedRequest) -> None:
-        """Keep a message that was parsed, and find who answers it."""
+        """Keep a parsed message, and find the version that answers."""
         request = message.request
         self._parsed = message
         self._admit(request.id, (request.model_name, request.model_version))
@@ -195,7 +194,7 @@ class InferRequest:
         return self._parsed
 
     def _tensors(self, pause: PauseWork | None) -> InferMessage:
-        """What the parsed message says; on any thread, but only on the event loop without a ``pause``."""
+        """Decode the parsed message; on any thread, but without a ``pause`` only on the event loop."""
         plane, message, decision = self._shared.plane, self._parsed_message(), self.found
         if decision is None:
             raise Internal("the request failed")
@@ -232,15 +231,15 @@ class InferRequest:
     # From a call to its answer.
 
     def enqueue(self, owner: InferOwner, call: InferCall) -> None:
-        """Have the call run on a thread."""
+        """Run the call on a thread."""
         self.cancel = call.loaded.enqueue(call, partial(self._shared.plane.batcher.finish, owner, None))
 
     def release_call(self) -> None:
-        """Keep nothing of the call while its answer is sent."""
+        """Drop the call while its answer is sent."""
         self.submitted = self.cancel = None
 
     def encode_on_thread(self, owner: InferOwner, call: InferCall, encode: Encode) -> bool:
-        """Have a thread write the answer; False, and the call has a fault, if too much waits for the threads."""
+        """Encode the answer on a thread; if too much waits for the threads, return False and set the call's fault."""
         try:
             work = partial(encode, Pacer().pause)
             self._job = self._shared.plane.offload.submit(work, partial(self._deliver, owner, call), call.output_bytes)
@@ -252,7 +251,7 @@ class InferRequest:
         return True
 
     def _deliver(self, owner: InferOwner, call: InferCall, answer: Payload | None, error: Exception | None) -> None:
-        """A thread has written the answer: count and send it."""
+        """Count and send an answer that a thread has encoded."""
         self._job = self.submitted = None
         if error is not None:
             call.fail(error)
@@ -262,7 +261,7 @@ class InferRequest:
     # Ends.
 
     def abandon(self) -> bool:
-        """Nobody waits for it any more; whether it is over, and counted, or its call still comes back."""
+        """Cancel it; return whether it is over and counted, or whether its call still comes back."""
         if self._job is not None:
             self._job.cancel()
         call = self.submitted
@@ -276,9 +275,9 @@ class InferRequest:
         return False
 
     def own_id(self) -> str:
-        """Its id, or the one that its fields state, or else a new one."""
+        """Return its id, else the id in its fields, else a new one."""
         return self.call_id or request_id("", self.fields) or new_id()
 
     def reject(self, outcome: str) -> None:
-        """Count it as one that never became a call."""
+        """Count it as rejected before it became a call."""
         self._shared.plane.record_rejected(self.found, _GRPC, outcome, self.began_ns)

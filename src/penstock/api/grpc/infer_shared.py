@@ -57,7 +57,7 @@ class InferContext:
         )
 
     def expected_answer_bytes(self, raw: bytes) -> int:
-        """How large the answer to a message may be; see ``AnswerSizes``."""
+        """Return the expected size of the answer to a message; see ``AnswerSizes``."""
         target = target_of(raw)
         route = None if target is None else self.plane.routing_table.routes.get(target)
         return UNKNOWN if route is None else self.versions.get(route[0]).sizes.expected(len(raw))

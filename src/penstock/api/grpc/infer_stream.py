@@ -26,7 +26,7 @@ STATUS_WANTED: Final = b"triton_grpc_error"
 """Call metadata that, when "true", asks a stream to end with a real status at its first error."""
 
 TURN_BYTES: Final = 512 << 10
-"""Bytes of requests that one stream reads in one turn of the event loop."""
+"""Maximum bytes of requests that a stream reads in one turn of the event loop."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class InferStreams:
         self._open: set[InferStream] = set()
 
     def method(self) -> Method:
-        """ModelStreamInfer."""
+        """Return the method ModelStreamInfer."""
         return Method(self._handle, streams_request=True, max_message_bytes=self._shared.max_message_bytes)
 
     async def _handle(self, call: ServerCall) -> None:
@@ -53,7 +53,7 @@ class InferStreams:
             self._open.discard(stream)
 
     def drain(self) -> None:
-        """Read no more requests from any stream; each ends once its last request is answered."""
+        """Read no more requests from any stream; each ends when its last request is answered."""
         for stream in self._open:
             stream.drain()
 
@@ -92,7 +92,7 @@ class InferStream:
             raise self._take_fault()
 
     def drain(self) -> None:
-        """Read no more; the stream ends once its last request is answered."""
+        """Read no more; the stream ends when its last request is answered."""
         if self._reader is None or self._read_all:
             return
         self._fault = NotReady("the server is stopping; open another stream")
@@ -101,13 +101,13 @@ class InferStream:
             self._reader.cancel()
 
     def on_answered(self, request: "StreamedRequest") -> None:
-        """A request has its answer."""
+        """Note that a request has its answer."""
         request.held = self._window.set_answer_size(request.held, size_of(request.answer))
         self._answered.set()
         self._lighter.set()
 
     def _take_fault(self) -> Fault:
-        """Why the stream ends; kept here no longer, or it would keep the stream alive through its traceback."""
+        """Return the reason why the stream ends, and drop it: its traceback would keep the stream alive."""
         fault, self._fault = self._fault, None
         return fault or Internal("the request failed")
 
@@ -166,7 +166,7 @@ class InferStream:
                 self._lighter.set()
 
     async def _next_answered(self) -> "StreamedRequest | None":
-        """The next request in order once it is answered, None when no more will come."""
+        """Return the next request in order when it is answered, None when no more follow."""
         while True:
             if self._requests and self._requests[0].is_answered:
                 return self._requests.popleft()
@@ -238,7 +238,7 @@ class StreamedRequest:
         return b""
 
     def _encode(self, call: InferCall, pause: PauseWork | None) -> Payload:
-        """The messages of the answer, framed; on any thread, but only on the event loop without a ``pause``."""
+        """Encode the answer as framed messages; on any thread, but without a ``pause`` only on the event loop."""
         version = self._stream.shared.versions.get(call.loaded)
         answer, parameters = version.template.answer(call, self._request.typed, pause), version.parameters[call.route]
         if self._request.closing:
@@ -268,7 +268,7 @@ class StreamedRequest:
         self._stream.shared.plane.batcher.submit(self, None, call)
 
     def refuse(self, fault: Fault) -> None:
-        """There is no call."""
+        """Refuse the request: there is no call."""
         if fault.kind == Overloaded.kind:
             self._stream.shared.plane.batcher.reject_later(partial(self._reject, fault_of(fault)))
         else:
@@ -291,14 +291,15 @@ class StreamedRequest:
     # As one of its stream's.
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """Note that nobody waits for it."""
         self.is_gone = True
         if self.is_answered or self._request.abandon():
             self.release()
 
     def hold(self, size: int) -> bool:
-        """Hold so many bytes of the worker's memory, no more and no less; False, with nothing changed, where there are
-        not so many."""
+        """Hold exactly this number of bytes of the worker's memory; return False, with nothing changed, if there is not
+        enough.
+        """
         memory, more = self._stream.shared.plane.memory, size - self._taken
         if more > 0 and not memory.take(more):
             return False
@@ -308,18 +309,18 @@ class StreamedRequest:
         return True
 
     def take_answer(self) -> Payload:
-        """The answer, whose memory is the caller's to count from now on."""
+        """Return the answer; the caller counts its memory from now on."""
         answer = self.answer
         self.release()
         return answer
 
     def take_fault(self) -> Fault:
-        """Why there is no answer; kept here no longer."""
+        """Return the error, and drop it here."""
         fault, self.fault = self.fault, None
         return fault or Internal("the request failed")
 
     def release(self) -> None:
-        """Give back what it has of the worker's memory."""
+        """Release its memory."""
         self._raw, self.answer = b"", b""
         self.hold(0)
 

@@ -1,4 +1,4 @@
-"""Remembers how the bytes of requests are laid out, so that the next request of the kind need not be parsed."""
+"""Caches the layout of requests by their bytes, so that similar requests need not be parsed."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,13 +15,13 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.requested_outputs import RequestedOutput
 
 MAX_LENGTHS: Final = 256
-"""Lengths of messages that are remembered; clients choose them, so their number is bounded."""
+"""Maximum number of message lengths to cache; clients choose them."""
 
 MAX_ALIKE: Final = 8
-"""Layouts of messages of one length: different models, parameters or names may come to the same length."""
+"""Maximum number of layouts for one length: different models, parameters or names may have the same length."""
 
 MAX_LAYOUT: Final = 4096
-"""Bytes before the first value of a message that is remembered."""
+"""Maximum bytes before the first value of a cached message."""
 
 _ID: Final = b"\x1a"
 """The tag of ``id``, the third field."""
@@ -29,9 +29,10 @@ _ID: Final = b"\x1a"
 
 @dataclass(slots=True)
 class RequestLayout:
-    """What requests have in common that differ in their ids and the values of their tensors only: everything up to the
-    id, which ends at ``id_stop``, from there to the first value, ``heads`` between the values by their places, and what
-    all of it says."""
+    """The common part of requests that differ only in their ids and tensor values: everything up to the id, which ends
+    at ``id_stop``, from there to the first value, ``heads`` between the values by their positions, and the decoded
+    content.
+    """
 
     start: bytes
     id_stop: int
@@ -42,10 +43,10 @@ class RequestLayout:
     requested: list[RequestedOutput] | None
     timeout_ns: int | None
     row: RowForm | None = None
-    """The row that the one input was found to be, so that the next request of the version need not be compared."""
+    """The row of the only input, so that the next request of the version need not be compared."""
 
     def fits(self, raw: bytes) -> bool:
-        """Whether a message of the same length is laid out so."""
+        """Whether a message of the same length has this layout."""
         id_start, id_stop = len(self.start), self.id_stop
         if not raw.startswith(self.start) or not raw.startswith(self.middle, id_stop):
             return False
@@ -57,11 +58,11 @@ class RequestLayout:
         return True
 
     def id(self, raw: bytes) -> str:
-        """The id of a request that is laid out so, "" without one."""
+        """Return the id of a request with this layout, "" without one."""
         return raw[len(self.start) : self.id_stop].decode()
 
     def tensors(self, raw: bytes, row: RowForm | None) -> list[Tensor] | bytes:
-        """The tensors of a request that is laid out so, or the bytes of its one row (see ``Signature.row``)."""
+        """Return the tensors of a request with this layout, or the bytes of its only row (see ``Signature.row``)."""
         if row is not None and (row is self.row or row.is_only_input(self.inputs)):
             self.row = row
             return raw[self.heads[0][1] :]
@@ -72,7 +73,7 @@ class RequestLayout:
 
 
 class LayoutCache:
-    """The layouts of one server, by the lengths of their messages, the latest first."""
+    """The layouts of one server, by length of the message, newest first."""
 
     def __init__(self) -> None:
         self._known: BoundedCache[int, list[RequestLayout]] = BoundedCache(
@@ -80,7 +81,7 @@ class LayoutCache:
         )
 
     def find(self, raw: bytes) -> RequestLayout | None:
-        """The layout of a message, None if it is another one than its likes before it."""
+        """Return the layout of a message, None if it is unknown."""
         alike = self._known.get(len(raw))
         if alike is not None:
             for layout in alike:
@@ -89,7 +90,7 @@ class LayoutCache:
         return None
 
     def learn(self, parsed: ParsedRequest, message: InferMessage) -> None:
-        """Remember how a request was laid out, if its values come last and may be anything."""
+        """Cache the layout of a request, if its values come last and any values are valid."""
         layout = _layout(parsed, message)
         if layout is None:
             return
@@ -99,7 +100,7 @@ class LayoutCache:
 
 
 def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | None:
-    """How a request is laid out; None where another one of its length might mean something else by its values."""
+    """Return the layout of a request; None if the values of another one could change its meaning."""
     request, raw, tensors = parsed.request, parsed.message, message.tensors
     if message.typed or message.closing or not tensors or len(parsed.raw_contents) != len(tensors):
         return None
@@ -132,8 +133,9 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | Non
 
 
 def _values(raw: bytes, at: int, count: int) -> list[tuple[int, int, int]] | None:
-    """The entries of raw_input_contents: where each one's tag, value and end are; None unless they are the last fields
-    of the message, there are ``count``, and none of the first fields comes again."""
+    """Return the entries of raw_input_contents as the positions of tag, value and end; None unless they are the last
+    fields of the message, there are ``count``, and no earlier field is repeated.
+    """
     found: list[tuple[int, int, int]] = []
     while at < len(raw):
         number, kind, start, end = read_field(raw, at, len(raw))

@@ -1,4 +1,4 @@
-"""What a method of a service is: a coroutine over one call, which reads and writes messages as raw bytes."""
+"""A method of a service: a coroutine over one call, which reads and writes messages as raw bytes."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +14,7 @@ Request = TypeVar("Request", bound=Message)
 
 
 class ServerCall(Protocol):
-    """A call as its method sees it; a ``Fault`` that the method raises becomes the call's status.
+    """A call as its method sees it; a ``Fault`` that the method raises becomes the status of the call.
 
     ``fields`` is the metadata by lower-case name, of a name given twice the last value; ``deadline_ns``
     (``time.monotonic_ns``) is the caller's, None without one.
@@ -22,34 +22,35 @@ class ServerCall(Protocol):
 
     @property
     def fields(self) -> Mapping[bytes, bytes]:
-        """The call's metadata."""
+        """Return the call's metadata."""
 
     @property
     def deadline_ns(self) -> int | None:
-        """When the caller stops waiting."""
+        """Return the deadline of the caller."""
 
     async def read(self) -> bytes | None:
-        """The next message, None after the last.
+        """Return the next message, None after the last.
 
         Raises:
             Fault: what came is no message, or too large a one.
         """
 
     async def write(self, message: bytes) -> None:
-        """Send a message, and wait until it is on its way."""
+        """Send a message, and wait until it is written."""
 
     async def write_framed(self, messages: Payload) -> None:
-        """Send messages that have their prefixes, and wait until they are on their way."""
+        """Send framed messages, and wait until they are written."""
 
 
 MAX_MESSAGE_BYTES: Final = 1 << 20
-"""Bytes of a message that holds no tensors: it is parsed at once, on the event loop."""
+"""Maximum bytes of a message without tensors: it is parsed in one step on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How the calls of one method are answered; ``streams_request`` allows a call to go on asking for as long as it
-    likes, and each of its messages may have ``max_message_bytes``."""
+    """How one method is answered; ``streams_request`` allows a call without a time limit for its request, and each
+    message may have ``max_message_bytes``.
+    """
 
     handle: Callable[[ServerCall], Awaitable[None]]
     streams_request: bool = False
@@ -57,7 +58,7 @@ class Method:
 
 
 def parse_message(kind: type[Request], raw: bytes) -> Request:
-    """One message.
+    """Parse one message.
 
     Raises:
         InvalidInput: the bytes are something else.
@@ -69,7 +70,7 @@ def parse_message(kind: type[Request], raw: bytes) -> Request:
 
 
 async def only_message(call: ServerCall) -> bytes:
-    """The request of a call that brings one; raises ``Fault``."""
+    """Return the request of a call with one message; raises ``Fault``."""
     raw = await call.read()
     if raw is None:
         raise Internal("the call must have exactly one message")
@@ -77,7 +78,7 @@ async def only_message(call: ServerCall) -> bytes:
 
 
 def unary(kind: type[Request], answer: Callable[[Request], Message | Awaitable[Message]]) -> Method:
-    """The method that answers one request of a kind with one message; ``answer`` raises faults."""
+    """Return the method that answers one request with one message; ``answer`` raises faults."""
 
     async def handle(call: ServerCall) -> None:
         response = answer(parse_message(kind, await only_message(call)))

@@ -1,4 +1,4 @@
-"""Server reflection, v1alpha and v1: tools such as grpcurl ask the server for its own protocol."""
+"""Server reflection, v1alpha and v1, for tools such as grpcurl."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -16,13 +16,13 @@ from penstock.api.grpc.methods import Method, ServerCall
 from penstock.proto import grpc_service_pb2, model_config_pb2
 
 REFLECTION_SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-"""The two differ in their names only, so one implementation answers for both."""
+"""The two differ only in their names, so one implementation serves both."""
 
 METHOD: Final = "ServerReflectionInfo"
 
 
 def reflection_method() -> Method:
-    """The one method of either service."""
+    """Return the method of either service."""
     servicer = aio.ReflectionServicer((INFERENCE_SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES), pool=_pool())
 
     async def handle(call: ServerCall) -> None:
@@ -41,7 +41,7 @@ async def _requests(call: ServerCall) -> AsyncIterator[reflection_pb2.ServerRefl
 
 
 def _request(raw: bytes) -> reflection_pb2.ServerReflectionRequest:
-    """A request; bytes that are none become an empty one, which is answered as an invalid argument."""
+    """Return a request; invalid bytes become an empty request, which gets an invalid argument error."""
     try:
         return reflection_pb2.ServerReflectionRequest.FromString(raw)
     except DecodeError:
@@ -49,7 +49,7 @@ def _request(raw: bytes) -> reflection_pb2.ServerReflectionRequest:
 
 
 def _pool() -> DescriptorPool:
-    """Everything this server speaks, in one pool; the libraries keep theirs apart."""
+    """Return all services of this server in one pool; the libraries keep separate ones."""
     pool = DescriptorPool()
     for module in (model_config_pb2, grpc_service_pb2, health_pb2, reflection_pb2):
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
@@ -58,6 +58,6 @@ def _pool() -> DescriptorPool:
 
 
 def _v1_description() -> FileDescriptorProto:
-    """The v1 description, made from the v1alpha one."""
+    """Return the v1 description, built from the v1alpha one."""
     described = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
     return text_format.Parse(str(described).replace("v1alpha", "v1"), FileDescriptorProto())

@@ -5,20 +5,20 @@ from typing import Any, Final
 from penstock.api.grpc.http2.header_encoding import STATUS_OK, literal
 
 GRPC: Final = STATUS_OK + literal(b"content-type", b"application/grpc")
-"""What every answer's header block begins with."""
+"""The beginning of every answer's header block."""
 
 ACCEPTS: Final = literal(b"grpc-accept-encoding", b"identity,gzip,deflate")
 OK: Final = literal(b"grpc-status", b"0")
-"""The trailers of a call that went well."""
+"""The trailers of a successful call."""
 
 
 def failed_trailers(status: int, message: str) -> bytes:
-    """The trailers of a call that did not go well."""
+    """Return the trailers of a failed call."""
     return literal(b"grpc-status", str(status).encode()) + literal(b"grpc-message", percent(message))
 
 
 def percent(text: str) -> bytes:
-    """A text as gRPC's status messages are written: what is not printable ASCII, and per cent signs, encoded."""
+    """Percent-encode a text as a gRPC status message: everything except printable ASCII, and percent signs."""
     raw = text.encode("utf-8", "replace")
     if raw.isascii() and raw.decode().isprintable() and b"%" not in raw:
         return raw
@@ -26,5 +26,5 @@ def percent(text: str) -> bytes:
 
 
 def metadata(pairs: Any) -> bytes:
-    """Metadata of an answer; what is no text is of a name in ``-bin``, which nobody here sends."""
+    """Return metadata of an answer; binary values would need a name in ``-bin``, which is not used here."""
     return b"".join(literal(name.encode("ascii"), str(value).encode("latin-1", "replace")) for name, value in pairs)

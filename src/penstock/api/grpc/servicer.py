@@ -1,4 +1,4 @@
-"""The protocol's cold calls: health, metadata, configuration, statistics, repository, and what is not offered."""
+"""The unary calls of the protocol except ModelInfer: health, metadata, configuration, statistics, repository."""
 
 from collections.abc import Iterator
 
@@ -24,17 +24,17 @@ NOT_OFFERED: dict[type[Message], str] = {
     pb.TraceSettingRequest: "trace settings are not offered over the protocol",
     pb.LogSettingsRequest: "log settings are not offered over the protocol",
 }
-"""Calls of the protocol this server refuses, and the sentence it refuses them with."""
+"""Unsupported calls of the protocol, and their error texts."""
 
 
 class InferenceServicer:
-    """Answers every unary call but ModelInfer from what the data plane knows."""
+    """Answers every unary call except ModelInfer from the state of the data plane."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
 
     def methods(self) -> dict[str, Method]:
-        """The calls by name."""
+        """Return the calls by name."""
         return {
             "ServerLive": unary(pb.ServerLiveRequest, self._server_live),
             "ServerReady": unary(pb.ServerReadyRequest, self._server_ready),
@@ -61,7 +61,7 @@ class InferenceServicer:
         return pb.ServerReadyResponse(ready=self._plane.ready())
 
     def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """An unknown model is not ready; clients poll this while they wait for one to appear."""
+        """An unknown model is not ready: clients poll this while they wait for a model to appear."""
         try:
             ready = self._plane.queries.model_ready(request.name, request.version)
         except NotFound:
@@ -139,7 +139,7 @@ def _cuda_regions(request: pb.CudaSharedMemoryStatusRequest) -> pb.CudaSharedMem
 
 
 def _cuda_unregister(_: pb.CudaSharedMemoryUnregisterRequest) -> pb.CudaSharedMemoryUnregisterResponse:
-    """There is never a region to forget; clients ask for it before they register theirs."""
+    """Succeed without effect: clients unregister all regions before they register theirs."""
     return pb.CudaSharedMemoryUnregisterResponse()
 
 
@@ -148,7 +148,7 @@ def _refuse_method(request: Message) -> Message:
 
 
 def _model_name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
-    """The model meant: KServe's clients state it as field 1, where others name a repository."""
+    """Return the model: KServe's clients send it as field 1, where others send a repository."""
     name: str = request.model_name or request.repository_name
     if not name:
         raise InvalidInput("model_name is empty; expected the model to load or unload")

@@ -1,4 +1,4 @@
-"""What the gRPC server offers: every method by the path of its calls. ModelInfer is apart, in ``infer_unary``."""
+"""All services of the gRPC server: every method by its path, except ModelInfer (see ``infer_unary``)."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +16,7 @@ INFER: Final = f"/{INFERENCE_SERVICE}/ModelInfer"
 
 @dataclass(frozen=True, slots=True)
 class GrpcOptions:
-    """Bounds and habits of the server; a compressed message counts as what it inflates to."""
+    """Options of the server; a compressed message counts with its inflated size."""
 
     max_message_bytes: int = 64 << 20
     max_connections: int = 4096  # at a time; beyond them idle ones are closed, or else the newcomer
@@ -31,7 +31,7 @@ class GrpcOptions:
 
 
 def methods(plane: DataPlane, streams: InferStreams, health: Health) -> dict[str, Method]:
-    """The methods of all services by path."""
+    """Return the methods of all services by path."""
     inference = InferenceServicer(plane).methods() | {"ModelStreamInfer": streams.method()}
     services = {INFERENCE_SERVICE: inference, HEALTH_SERVICE: health.methods()}
     services |= {service: {REFLECTION_METHOD: reflection_method()} for service in REFLECTION_SERVICES}

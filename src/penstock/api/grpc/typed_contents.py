@@ -1,4 +1,4 @@
-"""Typed contents of a large message to arrays, without a parser: packed numbers are viewed, varints read in slices."""
+"""Decodes typed contents of large messages to arrays without a parser: packed numbers as views, varints in slices."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -20,21 +20,21 @@ NAMES: Final = {
     7: "fp64_contents",
     8: "bytes_contents",
 }
-"""The fields of InferTensorContents by their numbers."""
+"""The fields of InferTensorContents by number."""
 
 _NUMBERS: Final = {name: number for number, name in NAMES.items()}
 _FIXED: Final = {6: "<f4", 7: "<f8"}
-"""Types of the fields whose elements have a fixed size."""
+"""Types of fields with elements of a fixed size."""
 
 _VARINTS: Final = {1: "?", 2: "<i4", 3: "<i8", 4: "<u4", 5: "<u8"}
-"""Types of the fields whose elements are varints."""
+"""Types of fields with varints."""
 
 MAX_VARINT: Final = 10
-"""Bytes of the longest varint."""
+"""Maximum bytes of a varint."""
 
 
 class TypedContents:
-    """Reads the contents of one input: of the field that its datatype has, and of no other."""
+    """Reads the contents of one input, only from the field of its datatype."""
 
     def __init__(self, name: str, datatype: str, field: str, message: bytes, pause: PauseWork) -> None:
         self._name = name
@@ -47,7 +47,7 @@ class TypedContents:
         self._parts = 0
 
     def array(self, spans: list[Span], most: int) -> Array:
-        """All elements, or some more than ``most`` where there are more.
+        """Return all elements, or some more than ``most`` if there are more.
 
         Raises:
             InvalidInput: another datatype's field, numbers that are not packed or outside the datatype's range, or
@@ -72,7 +72,7 @@ class TypedContents:
         return self._in_range(whole)
 
     def _values(self, spans: list[Span]) -> Iterator[tuple[int, int, int]]:
-        """Wire type and place of each value of the field; many numbers may be packed in one."""
+        """Return the wire type and position of each value of the field; one value may hold many packed numbers."""
         for begin, stop in spans:
             at = begin
             while at < stop:
@@ -93,7 +93,7 @@ class TypedContents:
         return _FIXED.get(self._number) or _VARINTS[self._number]
 
     def _read_packed(self, kind: int, start: int, stop: int, most: int) -> Array:
-        """The numbers of one packed value; more than ``most`` are not all read."""
+        """Return the numbers of one packed value; of more than ``most``, some are not read."""
         if kind != BYTES:
             raise InvalidInput(
                 f"the typed contents of input '{self._name}' are not packed; pack them, or send raw_input_contents"
@@ -122,7 +122,7 @@ class TypedContents:
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, self._type()), *pieces])
 
     def _interpret(self, values: Array) -> Array:
-        """What varints mean in the field: a truth value, or the lowest bits, as many as it has."""
+        """Convert varints to the field's type: a truth value, or the lowest bits."""
         if self._number == 1:
             return values.astype(np.bool_)
         kind = np.dtype(_VARINTS[self._number])
@@ -152,7 +152,9 @@ class TypedContents:
 
 
 def _read_varints(window: Array) -> tuple[Array, int]:
-    """The varints of some bytes as 64-bit numbers, and the bytes of those that are whole; none if one is too long."""
+    """Return the varints in some bytes as 64-bit numbers, and the bytes of the complete ones; none if one is
+    too long.
+    """
     ends = np.flatnonzero(window < 128)
     if len(ends) == len(window):
         return window.astype(np.uint64), len(window)

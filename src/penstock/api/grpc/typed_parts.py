@@ -1,4 +1,4 @@
-"""Typed contents of large answers, written without protobuf: numbers are viewed or packed in slices, on a thread."""
+"""Encodes typed contents of large answers without protobuf: numbers are viewed, or packed in slices on a thread."""
 
 from typing import Final
 
@@ -13,12 +13,11 @@ from penstock.core.tensors import Array, Tensor, raw_of
 
 _NUMBERS: Final = {name: number for number, name in NAMES.items()}
 _AS_THEY_LIE: Final = frozenset({"BOOL", "FP32", "FP64"})
-"""Datatypes whose elements are the same bytes in packed typed contents as in raw ones."""
+"""Datatypes with the same bytes in packed typed contents as in raw ones."""
 
 
 def contents_of(tensor: Tensor, pause: PauseWork) -> Parts:
-    """The message InferTensorContents that holds a tensor, of a datatype that is in ``FIELDS``; nothing for one without
-    elements. As protobuf would write it; large numbers of a fixed size are not copied."""
+    """Return the message InferTensorContents for a tensor of a datatype in ``FIELDS``; empty without elements."""
     number = _NUMBERS[FIELDS[tensor.datatype]]
     if not tensor.data.size:
         return []
@@ -32,7 +31,7 @@ def contents_of(tensor: Tensor, pause: PauseWork) -> Parts:
 
 
 def delimit(number: int, parts: Parts) -> Parts:
-    """A field of these bytes: its tag and length, and the parts."""
+    """Return a field of these bytes: its tag and length, and the parts."""
     return [varint(number << 3 | BYTES) + varint(sum(map(len, parts))), *parts]
 
 
@@ -55,7 +54,7 @@ def _varints(values: Array, pause: PauseWork) -> Parts:
 
 
 def _pack_varints(values: Array) -> bytes:
-    """Integers as varints one after the other; negative ones have the 64 bits of their two's complement."""
+    """Return integers as consecutive varints; negative ones have the 64 bits of their two's complement."""
     left: Array = values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64)
     encoded = np.empty((len(left), MAX_VARINT), np.uint8)
     lengths = np.ones(len(left), np.intp)

@@ -1,5 +1,4 @@
-"""ModelInferRequest on the wire: a large message is taken apart by its fields, so that its tensors are neither parsed
-nor copied with the rest.
+"""Parses ModelInferRequest: large messages are split into fields, so that tensors are neither parsed nor copied.
 
 What is left, names, shapes and parameters, is short and is parsed as any message is. Tags and lengths are varints; see
 the encoding chapter of the Protocol Buffers documentation for the rules.
@@ -15,23 +14,23 @@ from penstock.core.slices import TEXT_SLICE, PauseWork
 from penstock.proto import grpc_service_pb2 as pb
 
 SMALL_MESSAGE: Final = 1 << 16
-"""Bytes of a message that is parsed as it is."""
+"""Maximum bytes of a message to parse directly."""
 
 INLINE_FIELDS: Final = 256
-"""Fields of a larger message that is taken apart on the event loop."""
+"""Maximum number of fields of a larger message to split on the event loop."""
 
 MAX_DESCRIPTION: Final = 1 << 18
-"""Bytes of a message beside the contents of its tensors: names, shapes and parameters."""
+"""Maximum bytes of a message without the contents of its tensors: names, shapes and parameters."""
 
 MAX_RAW_CONTENTS: Final = 4096
-"""Entries of raw_input_contents."""
+"""Maximum entries of raw_input_contents."""
 
 MAX_PARTS: Final = 4096
 """Parts that the typed contents of a message come in, and the packed numbers of one input. Each takes memory of its
 own, also if it is empty; serializers write one of either."""
 
 MAX_NAME: Final = 1024
-"""Bytes of a name that is looked for before its message is parsed."""
+"""Maximum bytes of a name to find before the message is parsed."""
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types."""
@@ -43,7 +42,7 @@ CONTENTS: Final = 5
 """The field of an input with its typed contents."""
 
 Span = tuple[int, int]
-"""Where something begins and ends in a message."""
+"""Begin and end of a part of a message."""
 
 
 class ParsedRequest:
@@ -69,8 +68,7 @@ class ParsedRequest:
 
 
 def parse_request(message: bytes, pause: PauseWork | None, small_bytes: int = SMALL_MESSAGE) -> ParsedRequest:
-    """Parse one message; one of more than ``small_bytes`` is taken apart. Without a ``pause`` this is the event loop,
-    and messages of very many fields are declined.
+    """Parse one message; one of more than ``small_bytes`` is split into fields.
 
     Raises:
         InvalidInput: the bytes are something else.
@@ -91,12 +89,12 @@ def _request(message: bytes) -> pb.ModelInferRequest:
 
 
 def not_a_request() -> InvalidInput:
-    """The bytes are no ModelInferRequest."""
+    """Return the error of bytes that are not a ModelInferRequest."""
     return InvalidInput("the message is not a valid ModelInferRequest")
 
 
 def read_varint(message: bytes, at: int, stop: int) -> tuple[int, int]:
-    """A number and where it ends; raises ``InvalidInput``."""
+    """Return a number and its end; raises ``InvalidInput``."""
     value = shift = 0
     while at < stop:
         byte = message[at]
@@ -111,7 +109,8 @@ def read_varint(message: bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 def read_field(message: bytes, at: int, stop: int) -> tuple[int, int, int, int]:
-    """A field's number, its wire type, and where its value begins and ends; raises ``InvalidInput``.
+    """Return a field's number, wire type, and the begin and end of its value; raises ``InvalidInput``. The value of a
+    field of bytes excludes its length. Groups, which are obsolete, are refused.
 
     The value of a field of bytes is what follows its length. Groups, which nobody sends any more, are refused.
     """
@@ -134,8 +133,9 @@ def read_field(message: bytes, at: int, stop: int) -> tuple[int, int, int, int]:
 
 
 def target_of(message: bytes) -> tuple[str, str] | None:
-    """Return the model and version at the beginning of a message, "" for a missing one; None if that needs a full
-    parse."""
+    """Return the model and version at the beginning of a message, "" for a missing one; None if it needs a
+    full parse.
+    """
     texts, at = ["", ""], 0
     try:
         for position in range(2):
@@ -153,7 +153,7 @@ def target_of(message: bytes) -> tuple[str, str] | None:
 
 
 class _WireParser:
-    """One pass over the fields of a message and of its large inputs."""
+    """Reads the fields of a message and of its large inputs in one pass."""
 
     __slots__ = ("_contents", "_fields", "_kept", "_message", "_parts", "_pause", "_raw", "_size")
 
@@ -185,7 +185,7 @@ class _WireParser:
         return ParsedRequest(_request(b"".join(self._kept)), message, self._raw, self._contents)
 
     def _input(self, tag: int, start: int, stop: int) -> None:
-        """An input: all of it but the contents is kept."""
+        """Keep all fields of an input except its contents."""
         message = self._message
         contents: list[Span] = []
         self._contents.append(contents)
@@ -228,7 +228,7 @@ class _WireParser:
 
 
 def check_parts(number: int) -> None:
-    """Raises ``TooLarge`` if typed contents come in more parts than they may."""
+    """Raise ``TooLarge`` if typed contents have more parts than the limit."""
     if number > MAX_PARTS:
         raise TooLarge(f"the typed contents have more than {MAX_PARTS} parts; pack them into one, or send raw contents")
 
@@ -237,7 +237,7 @@ _ONE_BYTE: Final = [bytes((number,)) for number in range(128)]
 
 
 def varint(number: int) -> bytes:
-    """A length as protobuf writes it."""
+    """Return a length as protobuf writes it."""
     if number < 128:
         return _ONE_BYTE[number]
     parts = bytearray()

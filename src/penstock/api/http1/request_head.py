@@ -1,4 +1,4 @@
-"""The head of an HTTP/1.1 request: httptools reads its grammar, and RFC 9110 and 9112 decide what it means.
+"""Parses the head of an HTTP/1.1 request: httptools reads its grammar, and RFC 9110 and 9112 decide what it means.
 
 A head is read whole, in one piece and by a parser of its own, so that no state of one request reaches the next. The
 framing of its body is decided here, from the fields alone; where httptools and these rules disagree, it is refused.
@@ -10,7 +10,7 @@ from typing import Final
 import httptools
 
 CHUNKED: Final = -1
-"""The length of a body that comes in chunks."""
+"""The length of a chunked body."""
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _START_LINE: Final = re.compile(rb"(" + _TOKEN + rb"+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
@@ -24,7 +24,7 @@ _NOT_A_REQUEST: Final = "the request is not valid HTTP"
 
 
 class HeadError(Exception):
-    """A head that is refused: ``status`` and one sentence; the connection ends with the answer."""
+    """A refused head: ``status`` and one sentence; the connection ends with the answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -71,23 +71,23 @@ class Http1RequestHead:
 
 
 class _HeadCallbacks:
-    """What httptools finds in a head."""
+    """Collects what httptools finds in a head."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[bytes, bytes]] = []
         self.whole = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field; httptools leaves white space behind its value."""
+        """Add a field; httptools keeps white space after its value."""
         self.pairs.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """The empty line."""
+        """Note the end of the fields."""
         self.whole = True
 
 
 def read_head(data: bytes) -> Http1RequestHead:
-    """The head in ``data``, which ends with its empty line.
+    """Parse the head in ``data``, which ends with its empty line.
 
     Raises:
         HeadError: it is none, or breaks a rule.
@@ -110,7 +110,7 @@ def read_head(data: bytes) -> Http1RequestHead:
 
 
 def blank_lines(data: bytes, at: int) -> int:
-    """Where the empty lines end that begin at ``at``; they are allowed before a request."""
+    """Return the end of the empty lines at ``at``; they are allowed before a request."""
     match = _BLANK_LINES.match(data, at)
     return at if match is None else match.end()
 
@@ -141,7 +141,7 @@ def _join_repeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _path(method: bytes, target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request target in any of the forms of RFC 9112 section 3.2."""
+    """Return path and query of a request target in any of the forms of RFC 9112 section 3.2."""
     if method == b"CONNECT":
         raise HeadError(400, "CONNECT is not supported: this server is not a proxy")
     if target == b"*" and method == b"OPTIONS":

@@ -137,7 +137,7 @@ class Endpoints:
         )
 
     async def _all_statistics(self, _: Request) -> Response:
-        """All statistics, and the metadata of a model called "stats", which has the same path."""
+        """Return all statistics, and the metadata of a model called "stats", which has the same path."""
         document = {"model_stats": [statistics_document(statistic) for statistic in self._plane.queries.statistics()]}
         with suppress(NotFound, NotReady):
             document |= metadata_document(self._plane.queries.metadata("stats"))

@@ -1,4 +1,6 @@
-"""What the REST port answers: infer requests by the infer handler, every other path by the ASGI application."""
+"""The application of the REST port: infer requests go to the infer handler, every other path to the ASGI
+application.
+"""
 
 from typing import Final
 
@@ -10,18 +12,18 @@ from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.infer_handler import InferExchange, InferHandler, infer_target
 
 _VARYING: Final = frozenset({b"x-request-id", b"traceparent"})
-"""Fields that differ from request to request: heads with them hardly come twice."""
+"""Fields that differ from request to request: heads with them are rarely repeated."""
 
 
 class _EmptyAnswer(Exchange):
-    """A request that is answered with fields alone."""
+    """A request that is answered with header fields alone."""
 
     def __init__(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, lines: bytes) -> None:
         super().__init__(connection, head, began_ns)
         self._lines = lines
 
     def begin(self) -> None:
-        """Answer it."""
+        """Send the answer."""
         lines = self._lines + self.connection.last_fields(self)
         self.connection.answer(self, b"%b%b\r\n" % (STATUS_LINES[204], lines))
 
@@ -35,12 +37,12 @@ class RestApplication(HttpApplication):
         self._cors = cors
 
     def route(self, head: Http1RequestHead) -> bool:
-        """Note the target of an infer request in ``head.route``; whether the head may be remembered."""
+        """Set the target of an infer request in ``head.route``; return whether the head may be cached."""
         head.route = infer_target(head.path) if head.method == b"POST" else None
         return head.route is not None and _VARYING.isdisjoint(head.fields)
 
     def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
-        """The exchange that a request begins."""
+        """Return the exchange of a request."""
         target = head.route
         if target is not None:
             return InferExchange(connection, head, began_ns, self._infer, target)
@@ -53,5 +55,5 @@ class RestApplication(HttpApplication):
         return AsgiExchange(connection, head, began_ns, self._asgi, self._cors.answer_lines(head.fields))
 
     def stop(self) -> None:
-        """End what is still worked on."""
+        """Cancel all open work."""
         self._asgi.cancel()

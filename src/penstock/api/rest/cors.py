@@ -8,23 +8,23 @@ from typing import Final
 
 ANY: Final = "*"
 MAX_AGE_S: Final = 600
-"""Seconds that a browser may remember a permission."""
+"""Seconds that a browser may cache a permission."""
 
 EXPOSED: Final = "inference-header-content-length, penstock-model-version, penstock-route, retry-after, x-request-id"
-"""Fields of answers that pages may read beside those that they always may."""
+"""Fields of answers that pages may read, in addition to those that they always may."""
 
 Fields = Mapping[bytes, bytes]
 
 
 class CorsPolicy:
-    """What pages of the ``origins`` may do; ``*`` stands for any origin."""
+    """The permissions of pages of the ``origins``; ``*`` stands for any origin."""
 
     def __init__(self, origins: Sequence[str] = ()) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
         self._takes_any = ANY in origins
 
     def answer_lines(self, fields: Fields) -> bytes:
-        """Lines that let the page that asks read the answer; none where no page asks, or it may not."""
+        """Return the lines that allow the page to read the answer; none without an allowed origin."""
         origin = fields.get(b"origin")
         if origin is None or not self._origins:
             return b""
@@ -33,7 +33,7 @@ class CorsPolicy:
         return b"%baccess-control-expose-headers: %b\r\n" % (self._allowed_origin(origin), EXPOSED.encode())
 
     def preflight_lines(self, fields: Fields) -> bytes | None:
-        """Lines of the answer to a browser that asks before it sends a request; None where this is no such question.
+        """Return the lines that answer a preflight request; None if it is not one.
 
         Without the lines that allow it, the browser does not send the request.
         """

@@ -1,4 +1,4 @@
-"""Infer requests of the V2 REST protocol, JSON and binary tensor extension, to tensors."""
+"""Decodes infer requests of the V2 REST protocol, JSON and binary tensor extension, to tensors."""
 
 from functools import lru_cache
 from math import prod
@@ -29,13 +29,13 @@ from penstock.serving.requested_outputs import RequestedOutput
 from penstock.serving.shared_memory import SharedRegions
 
 MAX_PACKED: Final = 4096
-"""Longer lists go through NumPy, which needs no argument for each element."""
+"""Minimum length of a list that NumPy converts, which needs no argument for each element."""
 
 MAX_HEADERS: Final = 256
-"""JSON parts of binary requests that are remembered; clients choose them, so their number is bounded."""
+"""Maximum number of cached JSON parts of binary requests; clients choose them."""
 
 MAX_HEADER: Final = 4096
-"""Bytes of the longest that is remembered."""
+"""Maximum bytes of a cached JSON part."""
 
 _CODES: Final = {"FP32": "f", "FP64": "d"}
 _FLOATS: Final = {name: NUMPY_TYPES[name] for name in ("FP32", "FP64")}
@@ -46,7 +46,7 @@ _decode_flat = msgspec.json.Decoder(FlatRequest).decode
 
 
 class BodyDecoder:
-    """Decodes the bodies of infer requests, and remembers the JSON parts of binary ones."""
+    """Decodes the bodies of infer requests, and caches the JSON parts of binary ones."""
 
     def __init__(self, limits: RequestLimits, regions: SharedRegions) -> None:
         self._limits = limits
@@ -57,8 +57,7 @@ class BodyDecoder:
     def decode(
         self, body: bytes, header_length: int | None, signature: Signature, pause: PauseWork | None = None
     ) -> InferBody:
-        """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent. Without a
-        ``pause`` it is decoded on the event loop, as far as that is short.
+        """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent.
 
         Raises:
             InvalidInput: anything about the body contradicts the protocol or the signature.
@@ -87,7 +86,9 @@ class BodyDecoder:
         return self._decode(header, memoryview(body)[header_length:], signature, RequestWork(self._limits, pause))
 
     def _flat_floats(self, body: bytes, signature: Signature) -> InferBody | None:
-        """The commonest request in one pass: flat lists of FP32 or FP64. None for any other, faulty ones included."""
+        """Decode the most common request in one pass: flat lists of FP32 or FP64. Return None for any other, including
+        invalid ones.
+        """
         row = signature.row
         try:
             request = _decode_flat(body)
@@ -155,7 +156,7 @@ class BodyDecoder:
         return requested, binary
 
     def _learn(self, header: bytes, body: InferBody, size: int) -> None:
-        """Remember a header whose tensors are all binary and of datatypes that need no look at their values."""
+        """Cache a header if all of its tensors are binary and of datatypes whose values need no check."""
         tensors = body.given
         if isinstance(tensors, bytes) or body.id or any(item.into is not None for item in body.requested or ()):
             return
@@ -178,7 +179,9 @@ def _parse_request(text: bytes) -> JsonRequest:
 
 
 def _pack_floats(item: FlatFloats) -> bytes:
-    """The list as raw little-endian floats; unlike a NumPy cast, packing refuses what FP32 cannot hold."""
+    """Return the list as raw little-endian floats; unlike a NumPy cast, packing refuses values outside the range of
+    FP32.
+    """
     count = len(item.data)
     if count > MAX_PACKED:
         raise OverflowError
@@ -186,7 +189,7 @@ def _pack_floats(item: FlatFloats) -> bytes:
 
 
 def _raw_tensor(body: bytes, signature: Signature, work: RequestWork) -> Tensor:
-    """The one tensor of a request without a JSON part: the model's only input, shaped after its signature.
+    """Return the tensor of a request without a JSON part: the model's only input, with the shape of its signature.
 
     Raises:
         InvalidInput: the model has another number of inputs, the shape is not determined by the byte count,
@@ -207,7 +210,7 @@ def _raw_tensor(body: bytes, signature: Signature, work: RequestWork) -> Tensor:
 
 
 def _infer_shape(shape: Shape, count: int, batching: bool, described: str) -> Shape:
-    """The shape that ``count`` elements have; the batch is one row unless it is the only free dimension."""
+    """Return the shape of ``count`` elements; the batch is one row unless it is the only free dimension."""
     dims = list(shape)
     free = [index for index, dim in enumerate(dims) if dim < 0]
     if batching and len(free) > 1:

@@ -8,7 +8,7 @@ from penstock.serving.server_queries import IndexEntry, ModelMetadata, VersionSt
 
 
 def metadata_document(metadata: ModelMetadata) -> dict[str, Any]:
-    """The metadata of a model, or of one version."""
+    """Return the metadata of a model, or of one version."""
     return {
         "name": metadata.name,
         "versions": metadata.versions,
@@ -24,7 +24,7 @@ def _tensor_document(spec: TensorSpec) -> dict[str, Any]:
 
 
 def index_line(line: IndexEntry) -> dict[str, str]:
-    """A line of the repository index; what is empty is left out."""
+    """Return a line of the repository index; empty values are omitted."""
     facts = {"name": line.name, "version": line.version, "state": line.state, "reason": line.reason}
     return {key: value for key, value in facts.items() if value}
 
@@ -34,7 +34,7 @@ def _duration(count: int, nanoseconds: int) -> dict[str, int]:
 
 
 def statistics_document(version_statistics: VersionStatistics) -> dict[str, Any]:
-    """The statistics of a version; durations are in nanoseconds."""
+    """Return the statistics of a version; durations are in nanoseconds."""
     totals = version_statistics.totals
     return {
         "name": version_statistics.model,

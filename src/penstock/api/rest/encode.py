@@ -1,4 +1,4 @@
-"""Tensors to the answer of the V2 REST protocol: JSON, or JSON followed by binary tensors."""
+"""Encodes tensors to the answer of the V2 REST protocol: JSON, or JSON followed by binary tensors."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,10 +17,10 @@ from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.shared_memory import RegionSpan
 
 MAX_SHAPES: Final = 256
-"""Shapes whose text a template keeps; clients choose shapes, so their number is bounded."""
+"""Maximum number of cached shape texts; clients choose shapes."""
 
 SMALL: Final = 2048
-"""Elements of the outputs of an answer that is written at once: nothing of it can take long."""
+"""Maximum elements of the outputs of an answer that is encoded in one step."""
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 _FLOATS: Final = frozenset({"FP32", "FP64"})
@@ -29,7 +29,7 @@ Tail = Sequence[bytes | memoryview]
 
 
 def json_string(text: str) -> bytes:
-    """A JSON string literal.
+    """Return a JSON string literal.
 
     Raises:
         InvalidInput: the text holds lone surrogates, which UTF-8 cannot carry.
@@ -41,7 +41,7 @@ def json_string(text: str) -> bytes:
 
 
 class RestAnswerTemplate:
-    """What every answer of one version has in common, written once.
+    """The common parts of all answers of one version, encoded once.
 
     An answer is ``prefix``, the id, then for each output its head up to the shape, the shape, and the data.
     """
@@ -74,7 +74,7 @@ class RestAnswerTemplate:
         return self._own_answer(call, binary, nulls, pause)
 
     def _joint_answer(self, call: InferCall, joint: BatchResult, binary: bool) -> tuple[bytes, int | None, Tail] | None:
-        """A row of what was written for all calls of a run; None where each has to be written by itself."""
+        """Return a row of the encoded answers of a batch run; None if each answer needs its own encoding."""
         if not binary:
             texts: list[bytes] | None = joint.encoded_cache.get("json")
             if texts is None:
@@ -130,7 +130,7 @@ class RestAnswerTemplate:
         return self._join_body(parts, tail)
 
     def _join_body(self, parts: list[bytes], tail: Tail) -> tuple[bytes, int | None, Tail]:
-        """The answer, its parts joined as far as they are small."""
+        """Return the answer, its small parts joined."""
         size, tail_size = sum(map(len, parts)), sum(map(len, tail))
         if size + tail_size > self._limits.max_output_bytes:
             raise output_too_large(self._limits)
@@ -149,7 +149,7 @@ class RestAnswerTemplate:
         return raw_of(tensor.datatype, tensor.data, work.pause, self._limits.max_output_bytes)
 
     def _add_json(self, parts: list[bytes], tensor: Tensor, nulls: bool, work: RequestWork) -> None:
-        """The data of an output that may be large, in slices."""
+        """Add the data of an output that may be large, in slices."""
         if not tensor.data.size:
             parts.append(json_data(tensor, nulls))
             return
@@ -175,9 +175,9 @@ class RestAnswerTemplate:
         parts.append(b"]")
 
     def _json_rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
-        """What follows the id in the JSON answers of a joint run, row by row; none where rows have to be written one
-        by one: because one of them may have no JSON form, their shape has more than two dimensions, or they are
-        large."""
+        """Return the bytes after the id in the JSON answers of a batch run, by row; none if rows need separate
+        encoding: a row may have no JSON form, the shape has more than two dimensions, or the rows are large.
+        """
         between, columns = b',"outputs":[', []
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if array.ndim > 2 or not array.size or spec.datatype in RAW_ONLY or spec.datatype == "BYTES":
@@ -196,8 +196,9 @@ class RestAnswerTemplate:
         return [form % row for row in zip(*columns, strict=True)]
 
     def _raw_rows(self, call: InferCall, joint: BatchResult) -> tuple[bytes, list[bytes]]:
-        """What follows the id in the JSON part of every answer of a joint run, and the raw outputs row by row; none
-        where they differ in size or are large."""
+        """Return the bytes after the id in the JSON part of a batch run's answers, and the raw outputs by row; none if
+        rows differ in size or are large.
+        """
         text, rows = b',"outputs":[', []
         for spec, array in zip(call.loaded.signature.outputs, joint.arrays, strict=True):
             if spec.datatype == "BYTES" or array.nbytes > INLINE_BYTES:
@@ -217,12 +218,12 @@ class RestAnswerTemplate:
 
 
 def _slice(tensor: Tensor, values: Array) -> Tensor:
-    """Some of a tensor's values."""
+    """Return a tensor with some of the values."""
     return Tensor(tensor.name, tensor.datatype, values)
 
 
 def _json_texts(texts: list[str], pause: PauseWork) -> bytes:
-    """Texts as the elements of a JSON list, with pauses in long ones and between them."""
+    """Return texts as the elements of a JSON list, with pauses in long ones and between them."""
     if sum(map(len, texts)) <= BYTE_SLICE:
         return orjson.dumps(texts)[1:-1]
     pieces: list[bytes] = []
@@ -240,7 +241,7 @@ def _json_texts(texts: list[str], pause: PauseWork) -> bytes:
 
 
 def _json_text(text: str, pause: PauseWork) -> bytes:
-    """A long text as a JSON string, in slices."""
+    """Return a long text as a JSON string, in slices."""
     pieces: list[bytes] = []
     for start in range(0, len(text), BYTE_SLICE):
         pieces.append(orjson.dumps(text[start : start + BYTE_SLICE])[1:-1])
@@ -249,7 +250,7 @@ def _json_text(text: str, pause: PauseWork) -> bytes:
 
 
 def _put(into: RegionSpan, tensor: Tensor, work: RequestWork | None) -> int:
-    """Put an output into shared memory; its bytes."""
+    """Write an output to shared memory; return its bytes."""
     if work is None:
         raw = to_raw(tensor.datatype, tensor.data)
     elif work.inline and tensor.data.nbytes > INLINE_BYTES:
@@ -261,7 +262,7 @@ def _put(into: RegionSpan, tensor: Tensor, work: RequestWork | None) -> int:
 
 
 def _region_parameters(into: RegionSpan, size: int) -> dict[str, str | int]:
-    """The parameters of an output in shared memory."""
+    """Return the parameters of an output in shared memory."""
     parameters: dict[str, str | int] = {"shared_memory_region": into.region.name, "shared_memory_byte_size": size}
     return parameters | ({"shared_memory_offset": into.offset} if into.offset else {})
 
@@ -271,7 +272,8 @@ def _head(name: str, datatype: str) -> bytes:
 
 
 def json_data(tensor: Tensor, nulls: bool = False) -> bytes:
-    """The flat JSON list of a tensor's elements, row-major; floats in the shortest form that reads back the same.
+    """Return the flat JSON list of a tensor's elements, row-major; floats in the shortest form that reads back the
+    same.
 
     Raises:
         InvalidInput: the tensor has no JSON form, or holds NaN or infinity where these may not be null.

@@ -17,7 +17,7 @@ LABEL_CHARACTERS = 1024
 """Maximum characters of a text label."""
 
 ID_CHARACTERS = 512
-"""Characters of an id that identify an answer."""
+"""Maximum characters of an id that identify an answer."""
 
 
 class _Feedback(msgspec.Struct):
@@ -61,7 +61,7 @@ def _check(feedback: _Feedback) -> Feedback:
 
 
 def _seconds(timestamp: str | float | None) -> float:
-    """A time in seconds since the epoch or as ISO 8601, 0 for none."""
+    """Return a time in seconds since the epoch, from a number or ISO 8601; 0 for none."""
     if not isinstance(timestamp, str):
         return float(timestamp or 0.0)
     try:

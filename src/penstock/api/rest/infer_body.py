@@ -1,4 +1,4 @@
-"""A decoded infer request, and a header that is repeated from request to request."""
+"""A decoded infer request, and a cached header of repeated requests."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class InferBody:
 
 @dataclass(slots=True)
 class KnownHeader:
-    """What the JSON part of a binary request says; the next one with the same need not be parsed."""
+    """The content of the JSON part of a binary request; the next request with the same part need not be parsed."""
 
     size: int
     inputs: tuple[InputLayout, ...]
@@ -44,10 +44,10 @@ class KnownHeader:
     timeout_ns: int | None
     nulls: bool
     row: RowForm | None = None
-    """The row that the one input was found to be, so that the next request of the version need not be compared."""
+    """The row of the only input, so that the next request of the version need not be compared."""
 
     def body(self, raw: bytes, header_length: int, row: RowForm | None) -> InferBody:
-        """A request with this header."""
+        """Return the body of a request with this header."""
         if row is not None and (row is self.row or row.is_only_input(self.inputs)):
             self.row = row
             return InferBody("", raw[header_length:], self.requested, self.binary, self.timeout_ns, self.nulls)

@@ -1,4 +1,4 @@
-"""Infer requests over REST: body to call, call to answer; what would hold the event loop is done on a thread."""
+"""Infer requests over REST: body to call, and call to answer; long work runs on a thread."""
 
 import logging
 import re
@@ -34,7 +34,7 @@ from penstock.serving.routing_table import RouteDecision, Target
 log = logging.getLogger("penstock.rest")
 
 MAX_TARGETS: Final = 4096
-"""Infer paths whose model and version are remembered."""
+"""Maximum number of cached infer paths."""
 
 _INFER: Final = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
 _JSON: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -46,7 +46,7 @@ _REST: Final = Transport.REST
 
 Fields = Mapping[bytes, bytes]
 Encoded = tuple[bytes, bytes, Tail]
-"""The first lines of an answer, its body, and what follows that."""
+"""The first lines of an answer, its body, and the parts after it."""
 
 
 class InferExchange(Exchange):
@@ -69,18 +69,18 @@ class InferExchange(Exchange):
         self._handler = handler
 
     def begin(self) -> None:
-        """Have it decoded at the end of this turn of the loop."""
+        """Schedule it for the end of this turn of the loop."""
         self._handler.plane.batcher.enqueue(self, self)
 
     def body_fault(self, size: int) -> Fault | None:
-        """JSON that is too long need not come to its end to be refused; compressed JSON is measured inflated."""
+        """Refuse JSON that is too long before it is complete; compressed JSON is measured inflated."""
         limits, fields = self._handler.plane.limits, self.head.fields
         if size <= limits.max_json_bytes or _JSON_LENGTH in fields or _ENCODING in fields:
             return None
         return json_too_large(limits)
 
     def timeout_ns(self, default_ns: int) -> int:
-        """How long the request may take: what it states, else the default."""
+        """Return the time limit of the request: its own, else the default."""
         try:
             stated = field_timeout_ns(self.head.fields)
         except InvalidInput:
@@ -104,17 +104,17 @@ class InferExchange(Exchange):
     # Called by the batcher, with this exchange.
 
     def decode(self, _: object) -> InferCall | None:
-        """The call of a complete request, None if it was refused or is decoded on a thread."""
+        """Return the call of a complete request, None if it was refused or is decoded on a thread."""
         self.call = self._handler.decode(self)
         return self.call
 
     def enqueue(self, _: object, call: InferCall) -> None:
-        """Have the call run on a thread, whose pool counts its input from now on; it is answered when it comes back."""
+        """Run the call on a thread; its pool counts the input from now on."""
         self.connection.release_body(self)
         self.cancel = call.loaded.enqueue(call, partial(self._handler.plane.batcher.finish, self, self))
 
     def encode(self, _: object, call: InferCall) -> Answer | None:
-        """The answer to a call that has its outputs or its fault, None if it is encoded on a thread."""
+        """Return the answer to a call that has its outputs or its fault, None if it is encoded on a thread."""
         self.call = self.cancel = None
         return b"" if self.connection.is_lost else self._handler.encode(self, call)
 
@@ -139,7 +139,7 @@ class ResponseParts:
             b"penstock-model-version: %b\r\npenstock-route: %b\r\n" % (identity.version.encode(), name.encode())
             for name in ROUTE_NAMES
         )
-        """The lines that say who answered, by ``Route``."""
+        """The lines that name the version and the route, by ``Route``."""
 
 
 class InferHandler:
@@ -154,8 +154,9 @@ class InferHandler:
     # Body to call.
 
     def decode(self, exchange: InferExchange) -> InferCall | None:
-        """The call of a complete request, ready to run; None if it was refused, nobody waits for it, or it is decoded
-        on a thread."""
+        """Return the call of a complete request, ready to run; None if it was refused, nobody waits for it, or it is
+        decoded on a thread.
+        """
         decision: RouteDecision | None = None
         try:
             if exchange.connection.is_lost:
@@ -175,7 +176,7 @@ class InferHandler:
         return None
 
     def _read(self, fields: Fields, raw: bytes, signature: Signature, pause: PauseWork | None) -> InferBody:
-        """Inflate and decode a body; on any thread, but only on the event loop without a ``pause``."""
+        """Inflate and decode a body; on any thread, but without a ``pause`` only on the event loop."""
         json_length = _json_length(fields) if _JSON_LENGTH in fields else None
         if _ENCODING in fields:
             limits = self._inflation_limits(raw)
@@ -188,13 +189,13 @@ class InferHandler:
         return self._decoder.decode(raw, json_length, signature, pause)
 
     def _inflation_limits(self, raw: bytes) -> RequestLimits:
-        """The limits of a body that is held in both forms while it is inflated."""
+        """Return the limits of a body that is held in both forms while it is inflated."""
         return self.plane.limits.within(self.plane.memory.limit - len(raw))
 
     def _decode_on_thread(
         self, exchange: InferExchange, decision: RouteDecision, priority: Priority, raw: bytes
     ) -> None:
-        """Have a body read that takes long; raises ``Overloaded`` or ``OverBudget``."""
+        """Decode a large body on a thread; raises ``Overloaded`` or ``OverBudget``."""
         fields, loaded, plane = exchange.head.fields, decision[0], self.plane
         inflated = min(len(raw) * MAX_RATIO, self._inflation_limits(raw).max_body_bytes) if _ENCODING in fields else 0
         if not plane.memory.take(inflated):
@@ -217,7 +218,7 @@ class InferHandler:
         body: InferBody | None,
         error: Exception | None,
     ) -> None:
-        """A thread has read a body: go on with its call."""
+        """Continue with the call after a thread has decoded the body."""
         exchange.job = None
         self.plane.memory.give_back(inflated)
         try:
@@ -250,8 +251,9 @@ class InferHandler:
     # Call to answer.
 
     def encode(self, exchange: InferExchange, call: InferCall) -> Answer | None:
-        """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault. None if
-        it is encoded on a thread."""
+        """Return the answer to a call that has its outputs or its fault; None if it is encoded on a thread. If encoding
+        fails, the answer is the error.
+        """
         if call.fault is None:
             try:
                 return self._full_answer(exchange, call, self._encode(exchange, call, None))
@@ -262,7 +264,7 @@ class InferHandler:
         return self._fault_answer(exchange, call)
 
     def _encode(self, exchange: InferExchange, call: InferCall, pause: PauseWork | None) -> Encoded:
-        """Encode and compress an answer; on any thread, but only on the event loop without a ``pause``."""
+        """Encode and compress an answer; on any thread, but without a ``pause`` only on the event loop."""
         fields = exchange.head.fields
         content, json_length, tail = self._parts.get(call.loaded).template.answer(
             call, exchange.binary, exchange.nulls, pause
@@ -300,7 +302,7 @@ class InferHandler:
     def _deliver(
         self, exchange: InferExchange, call: InferCall, encoded: Encoded | None, error: Exception | None
     ) -> None:
-        """A thread has encoded an answer: count and send it."""
+        """Count and send an answer that a thread has encoded."""
         exchange.job = None
         try:
             if encoded is None:
@@ -313,14 +315,14 @@ class InferHandler:
         call.loaded.release()
 
     def _fault_answer(self, exchange: InferExchange, call: InferCall) -> bytes:
-        """The answer to a call that has a fault."""
+        """Return the answer to a call that has a fault."""
         lines = self._parts.get(call.loaded).fields[call.route] + _id_line(call.id)
         return self._failure(exchange, call.fault or Internal("the request failed"), lines)
 
     # Refusals.
 
     def refusal(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> bytes:
-        """The answer to a request that never became a call, counted."""
+        """Return the answer to a request that was refused before it became a call, and count it."""
         lines = b""
         if decision is not None:
             body_id = request_id("", exchange.head.fields)
@@ -348,7 +350,7 @@ class InferHandler:
 
 @lru_cache(maxsize=MAX_TARGETS)
 def infer_target(path: bytes) -> Target | None:
-    """The model and version that an infer path names, None for any other path."""
+    """Return the model and version in an infer path, None for any other path."""
     match = _INFER.fullmatch(path)
     if match is None:
         return None
@@ -364,6 +366,6 @@ def _json_length(fields: Fields) -> int:
 
 
 def _id_line(call_id: str) -> bytes:
-    """A request id as a field; none where it is too long for one."""
+    """Return a request id as a field; empty if it is too long."""
     text = id_text(call_id)
     return b"x-request-id: %b\r\n" % text.encode() if text else b""

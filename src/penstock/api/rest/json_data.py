@@ -1,4 +1,4 @@
-"""The data of an input in JSON to an array: short lists at once, long ones in slices with pauses between."""
+"""Converts the data of an input in JSON to an array: short lists at once, long ones in slices with pauses."""
 
 from functools import lru_cache
 from typing import Any, Final
@@ -19,23 +19,23 @@ _JSON_ITEM: Final[dict[str, Any]] = {
     "BYTES": str,
     **{f"{sign}INT{bits}": int for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }
-"""What an element is in JSON; null is NaN, as JSON has no number for it."""
+"""The JSON form of an element; null is NaN, because JSON has no number for it."""
 
 WHOLE: Final = 2 * JSON_SLICE
-"""Bytes of data that are decoded at once."""
+"""Bytes of data to decode at once."""
 
 _NO_BRACKETS: Final = bytes.maketrans(b"[]", b"  ")
 _NOT_VALUES: Final = b"[], \t\r\n"
 _VALUES: Final = bytes.maketrans(bytes(set(range(256)) - set(_NOT_VALUES)), b"v" * (256 - len(_NOT_VALUES)))
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[],"))
 _MISPLACED: Final = (b"]v", b"v[", b"][", b"[]")
-"""What cannot be in a list of values: an element before its list or after it, and lists without elements."""
+"""Invalid sequences in a list of values: an element before or after its list, and lists without elements."""
 
 
 def array_of(
     name: str, datatype: str, shape: tuple[int, ...], count: int, data: bytes, pause: PauseWork = no_pause
 ) -> Array:
-    """An array of ``count`` elements, flat in ``data`` or nested to ``shape``; the datatype has a JSON form.
+    """Return an array of ``count`` elements, flat in ``data`` or nested to ``shape``; the datatype has a JSON form.
 
     Raises:
         InvalidInput: another number of elements, another nesting, or a value that the datatype does not have.
@@ -65,7 +65,7 @@ def _irregular(name: str, shape: tuple[int, ...]) -> InvalidInput:
 
 
 def _parse_array(name: str, datatype: str, shape: tuple[int, ...], data: bytes, depth: int) -> Array:
-    """Flat or nested data; nested data must have the stated shape itself."""
+    """Parse flat or nested data; nested data must have exactly the stated shape."""
     values = _values(name, datatype, data, depth)
     try:
         array = _convert(name, datatype, values if depth else [values])
@@ -90,7 +90,7 @@ def _values(name: str, datatype: str, data: bytes, depth: int) -> Any:
 
 
 def _convert(name: str, datatype: str, values: list[Any]) -> Array:
-    """Values as the datatype has them; raises ``ValueError`` where lists differ in length."""
+    """Convert values to the datatype; raises ``ValueError`` if lists differ in length."""
     try:
         with np.errstate(over="raise"):
             return np.array(values, NUMPY_TYPES[datatype])
@@ -99,7 +99,7 @@ def _convert(name: str, datatype: str, values: list[Any]) -> Array:
 
 
 def _nesting_depth(data: bytes) -> int:
-    """How many lists open at the beginning of the data (0 for a bare scalar)."""
+    """Return the number of lists that open at the beginning of the data (0 for a bare scalar)."""
     depth = 0
     for byte in data[:BYTE_SLICE]:
         if byte == 0x5B:
@@ -120,7 +120,7 @@ def _decoder(datatype: str, depth: int) -> Any:
 
 
 class _Slices:
-    """A long list that is read slice by slice into one array; ``dims`` is how it is nested."""
+    """Reads a long list slice by slice into one array; ``dims`` is its nesting."""
 
     def __init__(self, name: str, datatype: str, shape: tuple[int, ...], dims: tuple[int, ...], count: int) -> None:
         self.name = name
@@ -136,7 +136,7 @@ class _Slices:
             self.sizes.append(size)
 
     def add(self, values: list[Any]) -> None:
-        """The next elements."""
+        """Add the next elements."""
         stop = self.filled + len(values)
         if stop > self.count:
             raise _wrong_count(self.name, self.datatype, self.shape, "more")
@@ -144,17 +144,17 @@ class _Slices:
         self.filled = stop
 
     def all_elements(self) -> Array:
-        """All elements."""
+        """Return all elements."""
         if self.filled != self.count:
             raise _wrong_count(self.name, self.datatype, self.shape, str(self.filled))
         return self.found
 
 
 class _NumberSlices(_Slices):
-    """Of numbers or truth values: cut at commas, read without brackets, and the brackets compared with the shape."""
+    """Reads numbers or truth values: splits at commas, drops the brackets, and compares them with the shape."""
 
     def read(self, data: bytes, pause: PauseWork) -> Array:
-        """All elements; raises ``InvalidInput``."""
+        """Return all elements; raises ``InvalidInput``."""
         at = 0
         while at < len(data):
             stop = len(data)
@@ -177,7 +177,7 @@ class _NumberSlices(_Slices):
             raise _irregular(self.name, self.shape)
 
     def _nested_as_stated(self, text: bytes, first: int, stop: int) -> bool:
-        """Whether each list begins and ends where the shape says; ``text`` holds the elements from ``first`` on."""
+        """Whether each list begins and ends where the shape requires; ``text`` holds the elements from ``first`` on."""
         digits = text.translate(_VALUES, SPACE)
         if any(wrong in digits for wrong in _MISPLACED):
             return False
@@ -196,10 +196,10 @@ class _NumberSlices(_Slices):
 
 
 class _TextSlices(_Slices):
-    """Of texts: cut between strings, and what stands between them compared with the shape."""
+    """Reads texts: splits between strings, and compares the bytes between them with the shape."""
 
     def read(self, data: bytes, pause: PauseWork) -> Array:
-        """All elements; raises ``InvalidInput``."""
+        """Return all elements; raises ``InvalidInput``."""
         texts: list[bytes] = []
         at = 0
         while True:
@@ -225,7 +225,7 @@ class _TextSlices(_Slices):
         self.add(_values(self.name, self.datatype, b"[%b]" % b",".join(texts), 1))
 
     def _separator(self, index: int) -> bytes:
-        """What stands before the element at ``place``, or after the last."""
+        """Return the bytes before the element at ``index``, or after the last."""
         edges = sum(index % size == 0 for size in self.sizes)
         if index == 0:
             return b"[" * len(self.sizes)

@@ -1,4 +1,4 @@
-"""Takes long lists out of a large JSON request without parsing them, in slices that a thread can pause between.
+"""Removes long lists from a large JSON request without parsing them, in slices with pauses in between.
 
 What is left, the skeleton, is short and is parsed as any request is; each list is replaced by a text that only this
 process knows, and is decoded piece by piece (``json_data``). Whatever is no valid JSON is found by one of the two.
@@ -13,10 +13,10 @@ from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork
 from penstock.core.tensors import MAX_RANK
 
 MIN_LIST: Final = 2048
-"""Bytes of the shortest list that is taken out."""
+"""Minimum bytes of a list to remove."""
 
 MAX_SKELETON: Final = 1 << 20
-"""Bytes of everything but these lists: names, shapes, parameters and short lists."""
+"""Maximum bytes without these lists: names, shapes, parameters and short lists."""
 
 SPACE: Final = b" \t\r\n"
 _QUOTE: Final = 0x22
@@ -32,7 +32,7 @@ _ENDING: Final = b"]" + SPACE
 
 
 class JsonSkeleton:
-    """A JSON text whose long lists are elsewhere: ``text`` is the rest, ``lists`` where they begin and end."""
+    """A JSON text without its long lists: ``text`` is the rest, ``lists`` the positions of the lists."""
 
     __slots__ = ("lists", "text")
 
@@ -41,14 +41,14 @@ class JsonSkeleton:
         self.lists = lists
 
     def place(self, value: bytes) -> int:
-        """The number of the list that a value of the skeleton stands for, -1 for a value of its own."""
+        """Return the number of the list that a value of the skeleton stands for, -1 for an ordinary value."""
         if len(value) < len(_MARK) + 2 or value[1 : 1 + len(_MARK)] != _MARK:
             return -1
         return int(value[1 + len(_MARK) : -1])
 
 
 def skeleton(body: bytes, pause: PauseWork, max_texts: int) -> JsonSkeleton:
-    """Take the long lists of numbers and of texts out.
+    """Remove the long lists of numbers and of texts.
 
     Raises:
         InvalidInput: a string or a list does not end.
@@ -58,7 +58,7 @@ def skeleton(body: bytes, pause: PauseWork, max_texts: int) -> JsonSkeleton:
 
 
 class _Scan:
-    """One pass over a text, from string to string: between them there are numbers and structure only."""
+    """Scans a text once, from string to string: between strings are only numbers and structure."""
 
     __slots__ = ("_body", "_kept", "_lists", "_max_texts", "_parts", "_pause", "_size", "_steps")
 
@@ -87,7 +87,7 @@ class _Scan:
         return JsonSkeleton(b"".join(self._parts), self._lists)
 
     def _structure(self, start: int, stop: int) -> int:
-        """Numbers and structure between two strings: a long list in them is taken out; where to go on."""
+        """Scan numbers and structure between two strings, and remove a long list in them; return where to continue."""
         if stop - start < MIN_LIST:
             return stop
         opening = _OPENING.search(self._body, start, stop)
@@ -99,8 +99,9 @@ class _Scan:
         return stop
 
     def _end_of_numbers(self, depth: int, start: int, stop: int) -> int:
-        """Where a nested list ends: at as many brackets in a row as it began with; -1 if it does not, or is deeper than
-        the data of a tensor can be. The search looks at a byte ``MAX_RANK`` times at most."""
+        """Return the end of a nested list, after as many closing brackets in a row as it began with; -1 if there is
+        none, or if it is nested too deeply for a tensor.
+        """
         if depth > MAX_RANK:
             return -1
         body, at, window = self._body, start, BYTE_SLICE // depth
@@ -117,7 +118,7 @@ class _Scan:
         return -1
 
     def _list_start_before(self, quote: int) -> int:
-        """Where the list begins whose first element is the string at ``quote``; -1 if it is none."""
+        """Return the start of the list whose first element is the string at ``quote``; -1 if there is none."""
         body, at, start = self._body, quote - 1, -1
         while at >= self._kept:
             byte = body[at]
@@ -130,7 +131,7 @@ class _Scan:
         return start
 
     def _texts(self, opening: int, quote: int) -> int:
-        """A list of texts: taken out if it is long; where it ends."""
+        """Scan a list of texts, and remove it if it is long; return its end."""
         body, at = self._body, quote
         depth, count = body.count(b"[", opening, quote), 0
         while depth:
@@ -160,7 +161,7 @@ class _Scan:
         return at
 
     def _string(self, quote: int) -> int:
-        """Where the string ends that begins at ``quote``."""
+        """Return the end of the string that begins at ``quote``."""
         self._count_step()
         end = string_end(self._body, quote, self._pause)
         if end < 0:
@@ -195,8 +196,9 @@ class _Scan:
 
 
 def string_end(body: bytes, quote: int, pause: PauseWork) -> int:
-    """Where a JSON string ends, after its closing quote; -1 if it does not. With a pause after each slice of a string
-    that has escapes."""
+    """Return the end of a JSON string, after its closing quote; -1 without one. Pauses after each slice of a string
+    with escapes.
+    """
     at = quote + 1
     end = body.find(b'"', at)
     if end < 0 or body[end - 1] != _BACKSLASH:

@@ -1,4 +1,4 @@
-"""Shortens long white space between the tokens of a large JSON text, where it means nothing, before the text is cut."""
+"""Shortens long white space between the tokens of a large JSON text before it is split."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ from penstock.api.rest.json_scan import SPACE, string_end
 from penstock.core.slices import BYTE_SLICE, TEXT_SLICE, PauseWork
 
 LONG_SPACE: Final = 128
-"""Bytes of white space from which on it is shortened."""
+"""Minimum bytes of white space to shorten."""
 
 _LONG: Final = re.compile(rb"[ \t\r\n]{%d,}" % LONG_SPACE)
 _STRIDE: Final = 8
@@ -17,7 +17,7 @@ _SAMPLES: Final = b" " * (LONG_SPACE // _STRIDE - 1)
 
 
 def without_long_space(text: bytes, pause: PauseWork) -> bytes:
-    """The text with one space for each long white space outside of strings; it means the same."""
+    """Return the text with one space for each long white space outside of strings; the meaning is the same."""
     if not _may_have_long_space(text, pause):
         return text
     parts: list[bytes] = []
@@ -38,7 +38,7 @@ def without_long_space(text: bytes, pause: PauseWork) -> bytes:
 
 
 def _may_have_long_space(text: bytes, pause: PauseWork) -> bool:
-    """Looks at every eighth byte, which is much faster than to look at all; false alarms cost no more than time."""
+    """Check every eighth byte, which is much faster than checking all; a false alarm only costs time."""
     for start in range(0, len(text), _PIECE):
         if _SAMPLES in text[start : start + _PIECE + LONG_SPACE : _STRIDE].translate(_BLANKS):
             return True

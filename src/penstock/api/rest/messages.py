@@ -1,4 +1,4 @@
-"""The JSON of the V2 REST protocol's infer requests, as far as it is read at once."""
+"""The JSON messages of the V2 REST protocol's infer requests, for msgspec."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ Parameters = dict[str, Any]
 
 
 class JsonInput(msgspec.Struct, gc=False):
-    """One input tensor: its data, if it is not elsewhere, as it was written."""
+    """One input tensor, and its data in the original JSON unless it is binary or in shared memory."""
 
     name: str
     shape: list[int]
@@ -21,14 +21,14 @@ class JsonInput(msgspec.Struct, gc=False):
 
 
 class JsonOutput(msgspec.Struct, gc=False):
-    """An output that is asked for."""
+    """A requested output."""
 
     name: str
     parameters: Parameters | None = None
 
 
 class RequestFields(msgspec.Struct, kw_only=True, gc=False):
-    """What a request says beside its inputs."""
+    """The fields of a request without its inputs."""
 
     outputs: list[JsonOutput] | None = None
     id: str | None = None
@@ -42,7 +42,7 @@ class JsonRequest(RequestFields, gc=False):
 
 
 class FlatFloats(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The commonest input: a flat list of floats, and nothing else."""
+    """The most common input: a flat list of floats without parameters."""
 
     name: str
     shape: Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=MAX_ELEMENTS)]], msgspec.Meta(max_length=MAX_RANK)]
@@ -51,6 +51,6 @@ class FlatFloats(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class FlatRequest(RequestFields, gc=False):
-    """A request with such inputs alone."""
+    """A request with only such inputs."""
 
     inputs: list[FlatFloats]

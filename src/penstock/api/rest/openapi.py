@@ -1,4 +1,4 @@
-"""The OpenAPI description of the REST front, and a page that shows it without anything from outside."""
+"""The OpenAPI description of the REST port, and a page that shows it without external content."""
 
 from typing import Any
 
@@ -178,7 +178,7 @@ _ERRORS = {
 
 
 def document(version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+    """Return the OpenAPI 3.1 document."""
     paths: dict[str, Any] = {
         "/v2": _get("serverMetadata", "The server's name, version and extensions", "ServerMetadata"),
         "/v2/health/live": _get("serverLive", "Whether the server is live", "Live"),

@@ -10,7 +10,7 @@ from penstock.serving.shared_memory import RegionSpan, SharedRegions
 
 
 def span_of(name: str, parameters: Parameters, regions: SharedRegions) -> RegionSpan | None:
-    """The shared memory that a tensor's parameters name, None for none."""
+    """Return the shared memory that a tensor's parameters name, None for none."""
     region = parameters.get("shared_memory_region")
     if region is None:
         return None
@@ -25,13 +25,13 @@ def span_of(name: str, parameters: Parameters, regions: SharedRegions) -> Region
 
 
 def parameter_value(parameters: Parameters, key: str, default: Any) -> Any:
-    """A parameter; null is as if it were not there, as clients write it whose messages have a field for each."""
+    """Return a parameter; null counts as absent, because some clients send a null for each field of a message."""
     value = parameters.get(key)
     return default if value is None else value
 
 
 def flag_of(parameters: Parameters, key: str, owner: str) -> bool | None:
-    """A truth value among the parameters of ``owner``, None where it does not say.
+    """Return a truth value among the parameters of ``owner``, None if it is absent.
 
     Raises:
         InvalidInput: it is none.

@@ -1,4 +1,4 @@
-"""The body of a request that brings no tensors: read within a bound, inflated, and parsed as JSON."""
+"""Reads the body of a request without tensors: within a limit, inflated, and parsed as JSON."""
 
 from functools import partial
 from typing import TypeVar
@@ -15,20 +15,20 @@ from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.offload import OffloadPool
 
 SMALL_BODY = 1 << 20
-"""Bytes of the body of a request that brings no data, such as for the index or for a load: more than any needs."""
+"""Maximum bytes of the body of a request without tensors, such as for the index or for a load."""
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
 class BodyReader:
-    """Reads bodies; what they are inflated to is taken from ``memory``, and ``offload`` inflates large ones."""
+    """Reads bodies; inflated bodies count against ``memory``, and ``offload`` inflates large ones."""
 
     def __init__(self, memory: MemoryBudget, offload: OffloadPool) -> None:
         self._memory = memory
         self._offload = offload
 
     async def read(self, request: Request, most: int = SMALL_BODY) -> bytes:
-        """The plain body of a request, of at most ``most`` bytes.
+        """Return the plain body of a request, of at most ``most`` bytes.
 
         Raises:
             Cancelled: the client closed the connection.
@@ -49,7 +49,7 @@ class BodyReader:
         return await self._inflate(b"".join(parts), coding.encode("latin-1"), most)
 
     async def _inflate(self, body: bytes, coding: bytes, most: int) -> bytes:
-        """A body without its content coding; a thread inflates a large one."""
+        """Remove the content coding of a body; a large one on a thread."""
         try:
             return inflate(body, coding, most, None)
         except LargeWork:
@@ -65,7 +65,7 @@ class BodyReader:
 
 
 def decode_body(body: bytes, kind: type[_Body]) -> _Body:
-    """A JSON body as the structure that it should be; an empty one is an empty object.
+    """Parse a JSON body into the expected structure; an empty body is an empty object.
 
     Raises:
         InvalidInput: it is no such structure.

@@ -1,4 +1,4 @@
-"""JSON responses, and those of errors."""
+"""JSON responses of the REST port, including errors."""
 
 import logging
 from http import HTTPStatus
@@ -17,7 +17,7 @@ log = logging.getLogger("penstock.rest")
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    """A response with a JSON body."""
+    """Return a response with a JSON body."""
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
@@ -45,4 +45,4 @@ async def _unexpected(_: Request, error: Exception) -> Response:
 
 
 HANDLERS: dict[Any, Any] = {Fault: _fault, HTTPException: _http_error, Exception: _unexpected}
-"""The response to each kind of error, as Starlette takes them."""
+"""The response to each kind of error, for Starlette."""

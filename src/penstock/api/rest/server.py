@@ -34,10 +34,10 @@ class RestServer:
         await self.http.start(sock)
 
     def drain(self) -> None:
-        """Accept nobody any more and let every connection end with its last answer."""
+        """Stop accepting; every connection ends with its last answer."""
         self.http.drain()
 
     async def stop(self, grace_s: float) -> None:
-        """Wait for what is under way, at most ``grace_s`` seconds, then end whatever is left."""
+        """Wait at most ``grace_s`` seconds for open requests, then end the remaining connections."""
         await self.http.stop(grace_s)
         self._application.stop()

@@ -56,7 +56,7 @@ class TensorReader:
         self._text_bytes = 0  # of the tensor that is read
 
     def read(self) -> list[Tensor]:
-        """All of them, in their order."""
+        """Return all inputs, in order."""
         names, tensors = NameCheck(self._signature), []
         for item in self._inputs:
             names.input(item.name)
@@ -127,7 +127,7 @@ class TensorReader:
         return array_of(item.name, item.datatype, shape, count, data, self._work.pause)
 
     def _count_text(self, item: JsonInput, size: int) -> None:
-        """Note the size of the data of an input, if it is text."""
+        """Count the size of the data of an input, if it is text."""
         if item.datatype == "BYTES":
             self._work.text_bytes(item.name, size)
             self._text_bytes = size

@@ -59,7 +59,7 @@ class RequestInput(Http2Output):
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._gathering is None or self._gathering[0] != number:
-            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without an open field block")
+            raise Http2ConnectionError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION for a field block that has not begun")
         if not self._headers.is_open:
             self._continuations += 1
             self.limits.continuation(self._continuations)
