@@ -1,4 +1,6 @@
-"""How many calls of one version may be in the system, by priority class, and the errors of those that may not enter."""
+"""Admission: how many calls of one version may be in the system, by priority class, and the errors of
+rejected calls.
+"""
 
 from collections.abc import Sized
 from time import monotonic_ns
@@ -27,10 +29,10 @@ TEXTS: Final = {
 }
 
 SETTLE_NS: Final = 2_000_000_000
-"""How long mirrored calls are left out after a call was rejected."""
+"""How long mirrored calls are skipped after a call was rejected."""
 
 MAX_WINDOWS: Final = 100
-"""Windows without calls after which a limit has grown back as far as it can."""
+"""Windows without calls after which a limit has grown back to its maximum."""
 
 
 class ConcurrencyLimiter:
@@ -78,7 +80,7 @@ class ConcurrencyLimiter:
 
     @property
     def limit(self) -> float:
-        """How many calls may be in the system now."""
+        """Return how many calls may be in the system now."""
         return self._limit.value
 
     def set_bounds(self, least: float, most: float) -> None:
@@ -86,17 +88,18 @@ class ConcurrencyLimiter:
         self._set_limit(ConcurrencyLimit(most, min(least, most), most, patient=self._patient))
 
     def enter(self) -> None:
-        """One more call is in the system."""
+        """Add a call to the system."""
         self.in_system += 1
         self._peak = max(self._peak, self.in_system)
 
     def has_capacity(self, priority: int) -> bool:
-        """Whether one more call of a class may enter."""
+        """Whether another call of a class may enter."""
         return self.in_system < self._class_limits[priority]
 
     def admission_error(self, priority: int) -> Overloaded | None:
-        """Why a call of a class need not even be decoded; None if there is capacity, or it may take the place of
-        another."""
+        """Return why a call of a class need not be decoded; None if there is capacity, or if it may replace another
+        call.
+        """
         if self.in_system < self._class_limits[priority] or self._count_less_urgent(priority):
             return None
         now = monotonic_ns()
@@ -104,7 +107,7 @@ class ConcurrencyLimiter:
         return self.rejection(QUEUE_FULL, now)
 
     def deadline_error(self, priority: int, deadline_ns: int, now_ns: int) -> Overloaded | None:
-        """The error of a call that would miss its deadline behind the calls ahead of it; None if it would not."""
+        """Return the error of a call that would miss its deadline after the calls ahead of it; None if it would not."""
         ahead = self.in_system - self.cancelled_running - self._count_less_urgent(priority)
         if not misses_deadline(ahead, self._servers, self._call_ns, self._run_ns, max(0, deadline_ns - now_ns)):
             return None
@@ -148,9 +151,9 @@ class ConcurrencyLimiter:
         self._block.set_limit(int(limit.value))
 
     def _count_less_urgent(self, priority: int) -> int:
-        """How many calls of less urgent classes wait."""
+        """Return the number of waiting calls of less urgent classes."""
         return sum(self.waiting[priority + 1 :]) + sum(map(len, self.queues[priority + 1 :]))
 
     def is_over_limit(self) -> bool:
-        """Whether more calls are in the system than the limit, so that waiting ones are rejected."""
+        """Whether more calls are in the system than the limit, so that waiting calls are rejected."""
         return self.in_system > self._limit.value

@@ -1,4 +1,4 @@
-"""Runs of one or several calls on a model: each call gets exactly its rows of the outputs it asked for, or a fault.
+"""Runs one or several calls on a model: each call gets exactly its rows of the outputs it requested, or an error.
 
 Calls share a run only if they have the same batch key, which is made of their inputs alone. The run asks for every
 output that one of them wants, and each call takes its own by name.
@@ -23,7 +23,7 @@ Outcome = list[Tensor] | BatchResult | Fault
 """The outcome of a call: its outputs, the batch run of which its outputs are a row, or its fault."""
 
 PACKED: Final = "packed row"
-"""The batch key of calls whose input is one packed row: the signature fixes all the rest."""
+"""The batch key of calls with one packed row: the signature determines everything else."""
 
 
 def batch_key(call: InferCall) -> Hashable:
@@ -68,7 +68,7 @@ def _run_one(model: Model, call: InferCall, interrupt: RunInterrupt | None) -> O
 
 
 def _feeds(calls: Sequence[InferCall]) -> Feeds:
-    """The feeds of a run of calls of one batch key."""
+    """Return the feeds of a run of calls with the same batch key."""
     first = calls[0]
     if isinstance(first.inputs, bytes):
         rows = [call.inputs for call in calls if isinstance(call.inputs, bytes)]  # all, as they have one batch key
@@ -79,7 +79,7 @@ def _feeds(calls: Sequence[InferCall]) -> Feeds:
 
 
 def _run_jointly(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None) -> list[Outcome] | None:
-    """One run for several calls; None if it cannot be, and each has to run by itself."""
+    """Run several calls in one run; return None if that is not possible and each must run alone."""
     began, rows = monotonic_ns(), sum([call.rows for call in calls])
     names = _union(calls)
     for call in calls:
@@ -106,7 +106,7 @@ def _run_jointly(model: Model, calls: Sequence[InferCall], interrupt: RunInterru
 
 
 def _union(calls: Sequence[InferCall]) -> list[str]:
-    """The outputs that at least one of the calls asks for, each once."""
+    """Return the outputs that at least one of the calls requests, each once."""
     first = calls[0].prepared[1]
     if all(call.prepared[1] is first for call in calls):
         return first
@@ -114,7 +114,7 @@ def _union(calls: Sequence[InferCall]) -> list[str]:
 
 
 def _batch_outcomes(calls: Sequence[InferCall], arrays: list[Array]) -> list[Outcome]:
-    """The outcome of calls of one row each that ask for all outputs: they are cut out of the run only where needed."""
+    """Return the outcomes of calls of one row each that request all outputs; rows are extracted only when needed."""
     size = sum([held_bytes(array) for array in arrays]) // len(calls)
     fault = _too_large(calls[0].loaded, size)
     if fault is not None:
@@ -126,7 +126,7 @@ def _batch_outcomes(calls: Sequence[InferCall], arrays: list[Array]) -> list[Out
 
 
 def _split_outputs(calls: Sequence[InferCall], names: list[str], arrays: list[Array]) -> list[Outcome]:
-    """The rows of each call, of the outputs that it asks for."""
+    """Return the rows of each call, of the outputs that it requests."""
     whole = dict(zip(names, arrays, strict=True))
     outcomes: list[Outcome] = []
     start = 0
@@ -141,7 +141,7 @@ def _split_outputs(calls: Sequence[InferCall], names: list[str], arrays: list[Ar
 
 
 def _requested_tensors(call: InferCall, arrays: list[Array]) -> list[Tensor]:
-    """The outputs as the call asked for them.
+    """Return the outputs in the requested form.
 
     Raises:
         TooLarge: they are larger than an answer may be.
@@ -158,7 +158,7 @@ def _too_large(info: VersionInfo, size: int) -> TooLarge | None:
 
 
 def output_too_large(size: int, limits: RequestLimits) -> TooLarge:
-    """The fault of a call whose outputs are larger than an answer may be, in bytes."""
+    """Return the error of a call whose outputs are larger than an answer may be, in bytes."""
     return TooLarge(
         f"the outputs are {size} bytes, over the limit of {limits.max_output_bytes}; ask for fewer rows or outputs, "
         f"or raise {limits.max_output_setting}"

@@ -1,4 +1,4 @@
-"""Repeats a shared run now and then, request by request and off the request path, and compares the answers.
+"""Repeats some batch runs, request by request and off the request path, and compares the answers.
 
 It is the last check on the independence of rows: behind the proof, or the owner's word, and the trial at loading.
 """
@@ -21,20 +21,20 @@ from penstock.engine.model import Model
 log = logging.getLogger("penstock.serving")
 
 EVERY: Final = 1000
-"""One in this many batch runs is repeated, at random."""
+"""One in this number of batch runs is repeated, at random."""
 
 PAUSE_NS: Final = 1_000_000_000
-"""A version's runs are repeated no more often than that: each takes as many runs as it had requests."""
+"""Minimum time between two repeated runs of a version: each takes as many runs as it had requests."""
 
 LARGEST_BYTES: Final = 16 << 20
-"""A run of more bytes, inputs and outputs together, is not kept to be repeated."""
+"""Maximum bytes of a run to repeat, inputs and outputs together."""
 
 Submit = Callable[[Callable[[], None]], object]
-"""Runs a piece of work on a thread of low priority."""
+"""Runs work on a thread of low priority."""
 
 
 class BatchRunCheck:
-    """One version's. ``is_due`` and ``take`` may be called by any thread; at most one run is kept at a time.
+    """The check of one version. ``is_due`` and ``take`` may be called by any thread; at most one run is kept at a time.
 
     ``on_mismatch`` is called with the difference of the answers, on the thread of low priority.
     """
@@ -55,7 +55,7 @@ class BatchRunCheck:
         self._not_before_ns = 0
 
     def is_due(self) -> bool:
-        """Count a shared run; whether it is to be repeated."""
+        """Count a batch run; return whether to repeat it."""
         self._left -= 1
         if self._left > 0:
             return False
@@ -93,7 +93,7 @@ class BatchRunCheck:
 def compare_alone(
     model: Model, names: Sequence[str], feeds: Feeds, outputs: Sequence[Array], rows: Sequence[int]
 ) -> str:
-    """How the outputs of a shared run differ from those of its calls alone, "" if they do not.
+    """Return how the outputs of a batch run differ from those of its calls alone, "" if they do not.
 
     Numbers may differ as those of runs of different sizes do. A label or another whole value may then tip over, which
     shows in a run of the same size that has nothing but the rows of its call.

@@ -1,4 +1,4 @@
-"""The one use-case object behind every transport: route, run, count; all other questions are ``queries``."""
+"""The use-case object of every transport: route, run, count; ``queries`` answers everything else."""
 
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -24,7 +24,7 @@ from penstock.serving.server_queries import ModelRepository, ServerQueries
 from penstock.serving.shared_memory import SharedRegions
 
 OFFLOAD_BODIES: Final = 4
-"""Bodies of the largest size that may wait for the threads of ``offload`` together."""
+"""Maximum bodies of the largest size that may wait for the threads of ``offload`` together."""
 
 _NOBODY: Final[tuple[CallObserver, ...]] = ()
 
@@ -33,7 +33,7 @@ NO_VERSION_BLOCK: Final = 0
 
 
 class WorkerPhase(Enum):
-    """Where a worker is in its life: a worker that drains never becomes ready again."""
+    """The phase of a worker: a worker that drains never becomes ready again."""
 
     STARTING = "starting"
     READY = "ready"
@@ -41,7 +41,7 @@ class WorkerPhase(Enum):
 
 
 class DataPlane:
-    """Everything a transport may ask of a worker; lives on the worker's event loop.
+    """The calls of a transport to a worker; lives on the worker's event loop.
 
     ``loop_utilisation`` is the share of time that the loop was busy lately, 0 to 1; the owner of the loop updates it.
     ``memory`` is the budget for what the worker holds for its callers, ``limits`` bounds one request, ``offload`` runs
@@ -86,8 +86,9 @@ class DataPlane:
     # Counting.
 
     def record_answered(self, calls: Sequence[InferCall]) -> None:
-        """Count calls that have their outputs or their faults, just before they are answered; those of one run
-        together."""
+        """Count calls that have their outputs or their faults, just before they are answered; calls of one run
+        together.
+        """
         now = monotonic_ns()
         runs: dict[tuple[Servable, int, int, bool], list[InferCall]] = {}
         for call in calls:
@@ -151,7 +152,7 @@ class DataPlane:
 
 
 def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:
-    """Count calls of one series that were run together and are answered together; ``alone``: one, and no other."""
+    """Count calls of one series that ran together and are answered together; ``alone``: a single call."""
     first, run_rows = calls[0], NOT_COUNTED
     series, counted, block = first.series, first.counted, first.loaded.block
     for call in calls:
@@ -170,7 +171,7 @@ def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:
 
 
 def _counts(observers: tuple[CallObserver, ...]) -> bool:
-    """Whether a failure counts; of a unit of a sticky split the first one does."""
+    """Whether a failure counts; for a unit of a sticky split, only the first one does."""
     for observer in observers:
         if isinstance(observer, UnitVote):
             return observer.failure()

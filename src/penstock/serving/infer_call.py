@@ -1,4 +1,4 @@
-"""One prediction on its way through a worker, and what it needs of the version that answers it."""
+"""One prediction on its way through a worker, and the interface of the version that answers it."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -31,24 +31,24 @@ class CallObserver(Interface):
     """Receives the calls that were answered."""
 
     def offer(self, call: "InferCall") -> None:
-        """Take a call that is about to be answered; on the event loop, quick, and never fails."""
+        """Take a call that is about to be answered; on the event loop, fast, and never raises."""
 
 
 class Sampler(CallObserver, Interface):
-    """The observer of all calls of a version, which works on them in batches."""
+    """The observer of all calls of a version, which handles them in batches."""
 
     def flush(self) -> None:
-        """Handle what waits, at once."""
+        """Handle waiting calls immediately."""
 
     def publish_baseline(self) -> None:
-        """Publish the rows that were gathered for a reference, however few."""
+        """Publish the rows that were collected for a reference, however few."""
 
     def close(self) -> None:
-        """Handle what waits, then take nothing more."""
+        """Handle waiting calls, then accept no more."""
 
 
 class Servable(VersionInfo, ABC):
-    """A version that runs calls, as the calls themselves, transports and the loop batcher see it.
+    """A version that runs calls, as seen by calls, transports and the loop batcher.
 
     All methods belong to the event loop. ``limiter`` counts the calls in the system, ``sampler`` sees every call that
     was answered, ``check`` some of the runs that calls shared.
@@ -64,19 +64,19 @@ class Servable(VersionInfo, ABC):
         self.check: BatchRunCheck | None = None
 
     def admission_error(self, priority: Priority) -> Overloaded | None:
-        """Why a call of a class is not worth decoding; None if there is capacity for it."""
+        """Return why a call of a class need not be decoded; None if there is capacity for it."""
         return self.limiter.admission_error(priority)
 
     @abstractmethod
     def prepare_inline(self, call: "InferCall") -> bool:
-        """Bind a call to the signature; whether it may run on the event loop. One that has a fault then is over.
+        """Bind a call to the signature; return whether it may run on the event loop.
 
         A call that may not is for ``enqueue``. Never raises.
         """
 
     @abstractmethod
     def run_inline(self, calls: Sequence["InferCall"], until_ns: int = NEVER_NS) -> Sequence["InferCall"]:
-        """Run calls that ``prepare_inline`` allowed, in runs of several where the model allows that.
+        """Run calls that ``prepare_inline`` allowed, in batch runs if the model allows that.
 
         Returns:
             The calls that are left once ``until_ns`` (``time.monotonic_ns``) has passed or their outputs are large;
@@ -93,11 +93,11 @@ class Servable(VersionInfo, ABC):
 
     @abstractmethod
     def hold(self, calls: int = 1) -> None:
-        """Count calls that are under way, which keep the version loaded."""
+        """Count open calls, which keep the version loaded."""
 
     @abstractmethod
     def release(self, calls: int = 1) -> None:
-        """Count calls that are under way no more."""
+        """Stop counting open calls."""
 
 
 Inputs = list[Tensor] | bytes
@@ -202,7 +202,7 @@ class InferCall:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """The inputs as tensors."""
+        """Return the inputs as tensors."""
         inputs = self.inputs
         if not isinstance(inputs, bytes):
             return inputs
@@ -212,7 +212,7 @@ class InferCall:
 
     @property
     def outputs(self) -> list[Tensor]:
-        """The outputs as tensors; none before the call has succeeded."""
+        """Return the outputs as tensors; none before the call has succeeded."""
         if self._outputs is None:
             if self.batch_result is None:
                 return []
@@ -226,14 +226,16 @@ class InferCall:
 
     @property
     def input_bytes(self) -> int:
-        """The size of the inputs."""
+        """Return the size of the inputs in bytes."""
         inputs = self.inputs
         return (
             len(inputs) if isinstance(inputs, bytes) else sum([item.data.nbytes + item.text_bytes for item in inputs])
         )
 
     def fail(self, error: Exception) -> None:
-        """End with a fault; an exception that is no fault is a bug, which is logged and answered as ``Internal``."""
+        """Fail the call; an exception that is not a ``Fault`` is a defect, which is logged and answered as
+        ``Internal``.
+        """
         self.fault = fault_of(error)
 
 
@@ -251,11 +253,11 @@ def fault_of(error: Exception) -> Fault:
 
 
 CLASS: Final = b"penstock-class"
-"""The header, and metadata key, with a request's class."""
+"""The header and metadata key of a request's priority class."""
 
 
 def priority_of(fields: Mapping[bytes, bytes]) -> Priority:
-    """Return the priority class that the headers of a request state; ``DEFAULT`` where they state none.
+    """Return the priority class in the headers of a request; ``DEFAULT`` if there is none.
 
     Raises:
         InvalidInput: there is no such class.
@@ -280,5 +282,5 @@ _NEXT: Final = count(1)
 
 
 def new_id() -> str:
-    """A request id for callers that brought none: unique to this process and its successors."""
+    """Return an id for a request without one: unique to this process and its successors."""
     return _PREFIX + hex(next(_NEXT))[2:]  # noqa: FURB116 - formatting takes twice as long

@@ -1,4 +1,4 @@
-"""Runs of one version on the event loop: which calls may run there, what shares a run, and for how long."""
+"""Runs calls of one version on the event loop: which calls may run there, which share a run, and for how long."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,15 +13,17 @@ from penstock.serving.infer_call import NEVER_NS, BatchResult, InferCall
 from penstock.serving.version_info import VersionInfo
 
 OUTPUT_BYTES: Final = 1 << 20
-"""Outputs of one version that a turn of the loop makes before it lets others go first."""
+"""Maximum bytes of outputs of one version in a turn of the loop before other versions run."""
 
 
 INPUT_BYTES: Final = 1 << 18
-"""Bytes of a call's inputs from which on it runs on a thread: a few texts may be long, and the runtime copies them."""
+"""Minimum bytes of a call's inputs to run on a thread: texts may be long, and the runtime copies them."""
 
 
 class InlineExecutor:
-    """One version's; lives on the event loop. ``gathers``: the configuration has calls wait for others on threads."""
+    """The executor of one version; lives on the event loop. ``gathers``: calls wait for others on threads by
+    configuration.
+    """
 
     def __init__(self, model: Model, info: VersionInfo, gathers: bool) -> None:
         self._model = model
@@ -32,7 +34,7 @@ class InlineExecutor:
         self._off_loop_until_ns = 0
 
     def allows(self, call: InferCall, elements: int, now_ns: int) -> bool:
-        """Whether a call of ``elements`` input elements may run on the loop now."""
+        """Whether a call with this number of input elements may run on the loop now."""
         return (
             now_ns >= self._off_loop_until_ns
             and not self._gathers
@@ -41,7 +43,7 @@ class InlineExecutor:
         )
 
     def run(self, calls: Sequence[InferCall], until_ns: int = NEVER_NS) -> Sequence[InferCall]:
-        """Run calls, together where the model's rows are independent.
+        """Run calls, together if the model's rows are independent.
 
         Returns:
             The calls that are left when ``until_ns`` (``time.monotonic_ns``) has passed or their outputs are many
@@ -64,7 +66,7 @@ class InlineExecutor:
         return ()
 
     def note_run(self, call: InferCall) -> None:
-        """Learn now and then from a run of one call, on the loop or on a thread, whether the version belongs here."""
+        """Learn from some runs of one call, on the loop or on a thread, whether the version runs on the loop."""
         self._runs += 1
         if self._runs % NOTE_EVERY or call.run_rows != call.rows or call.fault is not None:
             return
@@ -83,7 +85,7 @@ class InlineExecutor:
         return ()
 
     def _run(self, calls: Sequence[InferCall]) -> int:
-        """Run calls and give each its outcome; the bytes of their outputs."""
+        """Run calls and set the outcome of each; return the bytes of their outputs."""
         made = 0
         for call, outcome in zip(calls, batch_run.run(self._model, calls), strict=True):
             set_outcome(call, outcome)

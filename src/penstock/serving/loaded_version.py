@@ -1,4 +1,4 @@
-"""A version that is loaded and answers: its model, where its calls run, and who still uses it."""
+"""A loaded version that answers: its model, its executors, and the count of its users."""
 
 import asyncio
 import logging
@@ -31,10 +31,10 @@ from penstock.serving.worker_pool import WorkerPool
 log = logging.getLogger("penstock.serving")
 
 QUEUE_BOUND: Final = 1000
-"""Calls that may be in the system when the model's configuration states no bound."""
+"""Maximum calls in the system if the model's configuration states none."""
 
 PER_THREAD: Final = 256
-"""Calls that may wait for each thread as long as the queue does not only grow."""
+"""Maximum waiting calls for each thread while the queue does not only grow."""
 
 _NO_FEEDS: Final[Feeds] = {}
 
@@ -76,7 +76,7 @@ class LoadedVersion(Servable):
         self._idle: asyncio.Event | None = None  # set when the last call has ended
 
     def set_latency_slo(self, latency_ns: int) -> None:
-        """Keep shared runs on threads short enough for a promised latency (0 = none)."""
+        """Keep batch runs on threads short enough for a latency objective (0 = none)."""
         if latency_ns != self._latency_slo_ns:
             self._latency_slo_ns = latency_ns
             self._set_batch_rules()
@@ -102,7 +102,7 @@ class LoadedVersion(Servable):
         log.error("model %s version %s: %s", self.identity.model, self.identity.version, self.sharing.text)
 
     def sheds(self) -> bool:
-        """Whether calls were rejected lately, so that optional work should be skipped."""
+        """Whether calls were rejected recently, so that optional work should be skipped."""
         return monotonic_ns() < self.limiter.busy_until_ns
 
     # Calls.
@@ -136,7 +136,7 @@ class LoadedVersion(Servable):
         return partial(self._pool.cancel, entry)
 
     def _bind(self, call: InferCall) -> int:
-        """Give a call its feeds and the names of its outputs; its input elements.
+        """Set the feeds of a call and the names of its outputs; return its input elements.
 
         Raises:
             InvalidInput: it contradicts the signature.
@@ -168,13 +168,13 @@ class LoadedVersion(Servable):
     # Shadows.
 
     def as_shadow(self, load: LoadOf) -> ShadowExecutor:
-        """The executor with which this version answers once more what others have answered."""
+        """Return the executor with which this version answers mirrored requests."""
         if self.shadow is None:
             self.shadow = ShadowExecutor(self.identity, self.block, self.rerun, self.memory, load)
         return self.shadow
 
     def rerun(self, call: InferCall, interrupt: RunInterrupt) -> tuple[list[Tensor], int]:
-        """This version's outputs for another one's call, and the nanoseconds its model took; on any thread.
+        """Return this version's outputs for another version's call, and its model's nanoseconds; on any thread.
 
         Raises:
             Fault: it does not take these inputs, has no such outputs, or failed.
@@ -215,7 +215,7 @@ class LoadedVersion(Servable):
         self.limiter.set_bounds(*self._bounds(self._pool.rules))
 
     def release_memory(self) -> None:
-        """Give back what large runs left unused in the model's memory; on any thread."""
+        """Release unused memory of large runs in the model; on any thread."""
         self._model.release_memory()
 
     def _batch_rules(self) -> BatchRules:
@@ -226,7 +226,7 @@ class LoadedVersion(Servable):
         )
 
     def _bounds(self, batch_rules: BatchRules) -> tuple[float, float]:
-        """The least and the most calls in the system that the limit may come to."""
+        """Return the minimum and maximum of the limit of calls in the system."""
         bound = self.options.queue.max_queue_size or QUEUE_BOUND
         least = float(self._threads * (1 + 2 * batch_rules.most_rows))
         if self._short:
@@ -235,4 +235,4 @@ class LoadedVersion(Servable):
 
 
 def _cancel_nothing() -> None:
-    """Cancels what has ended already."""
+    """Do nothing: the call has ended."""

@@ -1,4 +1,4 @@
-"""The requests that one turn of the event loop brings, worked on together at its end.
+"""Handles the requests of one turn of the event loop together, at the end of the turn.
 
 They go through each stage together, which costs a fifth less than one after the other: the processor's caches keep
 the stage, and no socket is read or written in between. Calls of one version share a run where its rows are independent;
@@ -24,50 +24,51 @@ from penstock.serving.memory_budget import DEFAULT_MEMORY_BYTES, MemoryBudget
 log = logging.getLogger("penstock.serving")
 
 MAX_BYTES: Final = 1 << 19
-"""Bytes of inputs that are decoded in one turn, and bytes of outputs that are encoded."""
+"""Maximum bytes of inputs to decode in one turn, and of outputs to encode."""
 
 DECODE_NS: Final = 4_000_000
 ENCODE_NS: Final = 4_000_000
-"""What decoding and encoding may take of a turn."""
+"""Maximum time for decoding and encoding in a turn."""
 
 RUN_NS, ALL_RUNS_NS = 2_000_000, 10_000_000
-"""What the runs of one version, and those of all, may take of a turn."""
+"""Maximum time in a turn for the runs of one version, and for all runs."""
 
 DEADLINE_CHECK_CALLS: Final = 16
-"""Calls in the system from which on a call may miss its deadline in the queue."""
+"""Calls in the system above which a call may miss its deadline in the queue."""
 
 PUBLISHED_S: Final = 0.025
-"""How long the number of calls in the system stays published as it was at the beginning of their runs."""
+"""Time for which the published number of calls stays as it was at the beginning of their runs."""
 
 REJECT_S: Final = 0.001
-"""Rejections within that time are answered together: each by itself costs the runs beside it twice as much."""
+"""Rejections within this time are answered together: single answers cost the runs beside them twice as much."""
 
 
 class RequestSource(Protocol):
-    """Where requests come from, usually a connection; ``pending`` is what it knows of one of them."""
+    """The source of requests, usually a connection; ``pending`` identifies one of them."""
 
     def decode(self, pending: Any) -> InferCall | None:
-        """The call of a complete request; None if it was refused or is decoded elsewhere. Never raises."""
+        """Return the call of a complete request; None if it was refused or is decoded elsewhere. Never raises."""
 
     def enqueue(self, pending: Any, call: InferCall) -> None:
         """Run a call on a thread, and pass it to ``LoopBatcher.finish`` when it has its outputs or its fault."""
 
     def encode(self, pending: Any, call: InferCall) -> Any:
-        """The answer to a call that has its outputs or its fault; one that cannot be written becomes a fault.
+        """Return the answer to a call that has its outputs or its fault; if encoding fails, the answer is the error.
+        None if it is encoded elsewhere; see ``LoopBatcher.deliver``. Never raises.
 
         None if it is encoded elsewhere; ``LoopBatcher.deliver`` is for that. Never raises.
         """
 
     def write(self, pending: Any, call: InferCall, answer: Any) -> None:
-        """Send an answer, now or when those before it are sent; it is counted already."""
+        """Send an answer, now or when those before it are sent; it is already counted."""
 
     def abort(self) -> None:
-        """Close at once, because writing an answer failed unexpectedly."""
+        """Close immediately, because writing an answer failed unexpectedly."""
 
 
 LoopBatchEntry = tuple[RequestSource, Any, InferCall]
 Stalls = Callable[[int], None]
-"""Called with the nanoseconds that a turn has held the loop, of a millisecond or more."""
+"""Called with the nanoseconds of a turn that held the loop for a millisecond or more."""
 
 
 def _ignore_duration(_: int) -> None:
@@ -75,7 +76,7 @@ def _ignore_duration(_: int) -> None:
 
 
 class LoopBatcher:
-    """One worker's; lives on its event loop. ``record`` counts calls that are about to be answered."""
+    """The batcher of one worker; lives on its event loop. ``record`` counts calls that are about to be answered."""
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class LoopBatcher:
             self._decode_ns = (latest - began) // decoded
 
     def _admit(self, source: RequestSource, pending: Any, call: InferCall) -> None:
-        """Run a call in this turn or on a thread, or answer it at once if it has a fault."""
+        """Run a call in this turn or on a thread, or answer it immediately if it has a fault."""
         loaded = call.loaded
         if loaded.prepare_inline(call):
             if loaded.limiter.in_system and not self._may_wait(call):
@@ -200,8 +201,7 @@ class LoopBatcher:
             waiting.append(entry)
 
     def _may_wait(self, call: InferCall) -> bool:
-        """Whether a call may wait for its run, if necessary in the place of a less urgent one; otherwise set its
-        fault."""
+        """Whether a call may wait for its run, if necessary instead of a less urgent one; otherwise set its fault."""
         limiter, now = call.loaded.limiter, call.decoded_ns
         limiter.update(now)
         if not limiter.has_capacity(call.priority) and not self._evict(call.loaded, call.priority):
@@ -212,7 +212,9 @@ class LoopBatcher:
         return call.fault is None
 
     def _evict(self, loaded: Servable, priority: int) -> bool:
-        """Reject the newest waiting call of the least urgent class, if that is less urgent; whether there was one."""
+        """Reject the newest waiting call of the least urgent class, if that is less urgent; return whether there was
+        one.
+        """
         limiter = loaded.limiter
         for least in reversed(Priority):
             if least > priority and limiter.waiting[least]:
@@ -233,7 +235,7 @@ class LoopBatcher:
     # Running.
 
     def _run(self) -> None:
-        """Run what belongs on the loop, versions with few calls first, but for those that were left out before."""
+        """Run calls on the loop, versions with few calls first, except for those that were skipped before."""
         waiting, began = list(self._waiting.items()), monotonic_ns()
         if len(waiting) > 1:
             waiting.sort(key=self._precedence)
@@ -251,7 +253,7 @@ class LoopBatcher:
                 loaded.release()
 
     def _publish(self, loaded: Servable) -> None:
-        """Publish how many calls of a version are in the system, and for a while nothing less."""
+        """Publish the number of a version's calls in the system, and for a while nothing less."""
         loaded.limiter.publish()
         if not self._published:
             self._own_loop().call_later(PUBLISHED_S, self._publish_present)
@@ -263,7 +265,7 @@ class LoopBatcher:
         self._published.clear()
 
     def _run_some(self, loaded: Servable, entries: list[LoopBatchEntry]) -> list[LoopBatchEntry]:
-        """Run calls of one version for its share of the turn, and answer them; those that are left."""
+        """Run calls of one version for its share of the turn, and answer them; return the remaining calls."""
         began = monotonic_ns()
         limiter = loaded.limiter
         if limiter.waiting[DEFAULT] != len(entries):
@@ -301,7 +303,7 @@ class LoopBatcher:
     # Answering.
 
     def _answer(self) -> None:
-        """Encode, count and write what is finished; an answer is counted before its caller can read it."""
+        """Encode, count and write finished calls; an answer is counted before its caller can read it."""
         finished, began = self._finished, monotonic_ns()
         entries: list[LoopBatchEntry] = []
         answers: list[Any] = []
@@ -331,7 +333,7 @@ class LoopBatcher:
 
 
 CLOCK_EVERY: Final = 8
-"""The clock is read after so many answers."""
+"""Number of answers between two reads of the clock."""
 
 
 def _urgency(entry: LoopBatchEntry) -> int:

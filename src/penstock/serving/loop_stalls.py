@@ -5,14 +5,14 @@ from time import monotonic_ns
 from typing import Final
 
 STALL_NS: Final = 1_000_000
-"""Shorter times are no stall."""
+"""Minimum time of a stall."""
 
 CHECK_INTERVAL_NS: Final = 20_000_000
-"""Between two looks of the timer: whatever holds the loop for longer is seen, though up to that much less of it."""
+"""Interval of the timer: it sees every longer stall, but up to this time less of it."""
 
 
 class LoopStalls:
-    """One event loop's; ``record`` takes the nanoseconds of each stall.
+    """The stalls of one event loop; ``record`` takes the nanoseconds of each stall.
 
     The loop batcher reports its turns. Everything else that holds the loop, such as a callback or a thread that holds
     the interpreter, shows in the delay of a timer; of a delay that turns explain only the turns are recorded.

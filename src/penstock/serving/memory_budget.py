@@ -6,14 +6,14 @@ from penstock.core.errors import Fault, OverBudget, TooLarge
 from penstock.core.limits import MEMORY_SETTING
 
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
-"""The budget of what is given none."""
+"""The default budget."""
 
 TRIM_BYTES, BURST_BYTES = 16 << 20, 1 << 20
 """Bytes freed since the last trim that make another trim worth its time, and bytes freed between two checks up to which
 there is no burst."""
 
 SPARE_SHARE: Final = 2
-"""Mirrored calls and samples may bring what is used to the budget divided by this, so that they refuse no caller."""
+"""Mirrored calls and samples may use memory up to the budget divided by this, so that they refuse no caller."""
 
 BURST_SHARE: Final = 16
 """A burst is over, too, once what was freed between two looks is so small a share of all that was freed since the last
@@ -21,7 +21,7 @@ trim. So the heap is trimmed now and then under steady traffic, and as soon as a
 
 
 class MemoryBudget:
-    """One worker's budget; every method belongs to the worker's event loop.
+    """The budget of one worker; every method belongs to the worker's event loop.
 
     Code that keeps bytes for a caller calls ``take`` before it keeps them, and ``give_back`` once when it drops them.
     """
@@ -34,7 +34,7 @@ class MemoryBudget:
         self._freed = self._seen = 0  # bytes since the last trim, and those of them at the last look
 
     def take(self, size: int) -> bool:
-        """Reserve ``size`` bytes (0 or more); False, with nothing reserved, where they do not fit."""
+        """Reserve ``size`` bytes (0 or more); return False, with nothing reserved, if they do not fit."""
         used = self.used + size
         if used > self.limit:
             return False
@@ -42,7 +42,7 @@ class MemoryBudget:
         return True
 
     def refusal(self, size: int, text: str) -> Fault:
-        """The error of a request whose ``size`` bytes do not fit: for now, with ``text``, or never."""
+        """Return the error of a request whose ``size`` bytes do not fit: for now, with ``text``, or never."""
         if size <= self.limit:
             return OverBudget(text)
         return TooLarge(
@@ -51,16 +51,16 @@ class MemoryBudget:
         )
 
     def take_spare(self, size: int) -> bool:
-        """Reserve bytes that no caller waits for; only while at most half of the budget is used, with them."""
+        """Reserve bytes that no caller waits for; only while at most half of the budget is used, including them."""
         return (self.used + size) * SPARE_SHARE <= self.limit and self.take(size)
 
     def give_back(self, size: int) -> None:
-        """Return ``size`` bytes that ``take`` has reserved."""
+        """Release ``size`` bytes that ``take`` has reserved."""
         self.used -= size
         self._freed += size
 
     def note_freed(self, size: int) -> None:
-        """Note ``size`` bytes that were freed and never reserved here, such as the tensors of an answered call."""
+        """Note ``size`` freed bytes that were never reserved here, such as the tensors of an answered call."""
         self._freed += size
 
     def trim_due(self) -> bool:

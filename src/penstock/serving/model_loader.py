@@ -1,4 +1,6 @@
-"""Makes a worker serve what is desired: loads beside the old, publishes by one assignment, then unloads."""
+"""Makes a worker serve the desired state: loads new versions beside the old ones, swaps the routing table, then
+unloads.
+"""
 
 import asyncio
 import gc
@@ -51,8 +53,7 @@ it was, and out of how many requests the rows are."""
 
 
 class ModelLoader:
-    """Holds the loaded versions of one worker and applies desired states, one after the other; lives on the event
-    loop."""
+    """Holds the loaded versions of one worker and applies desired states in order; lives on the event loop."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class ModelLoader:
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, desired: Desired) -> None:
-        """Serve exactly this: new and changed versions are loaded first, then what is left over is unloaded."""
+        """Serve exactly this state: load new and changed versions first, then unload the rest."""
         async with self._one_at_a_time:
             wanted = {(model.name, item.version): item for model in desired.models for item in model.versions}
             for spec in desired.models:
@@ -105,15 +106,15 @@ class ModelLoader:
         self._plane.mark_ready()
 
     def shadows(self) -> list[ShadowExecutor]:
-        """The executors of versions that answer as shadows, or did."""
+        """Return the executors of versions that answer as shadows, or did."""
         return [loaded.shadow for loaded in self._loaded.values() if loaded.shadow is not None]
 
     async def release_memory(self) -> None:
-        """Give memory back to the system that large requests have left unused; off the event loop."""
+        """Release unused memory of large requests to the system; off the event loop."""
         await asyncio.get_running_loop().run_in_executor(None, _release_memory, list(self._loaded.values()))
 
     async def close(self) -> None:
-        """Count the rows of the last answers, then unload everything: each version once its last call has ended."""
+        """Count the rows of the last answers, then unload everything: each version after its last call."""
         for loaded in self._loaded.values():
             if loaded.sampler is not None:
                 loaded.sampler.flush()
@@ -128,14 +129,14 @@ class ModelLoader:
         self._normal_pool.shutdown(wait=False)
 
     def _keeps_available(self, desired: Desired, key: VersionKey) -> bool:
-        """Whether a version that should go is all that answers, because what should come cannot be loaded."""
+        """Whether a version to unload is the only one that answers, because its successor cannot be loaded."""
         spec = next((model for model in desired.models if model.name == key[0]), None)
         if spec is None or not spec.versions or spec.transition == RESOURCES:
             return False
         return not any((spec.name, version.version) in self._loaded for version in spec.versions)
 
     async def _unload_first(self, desired: Desired, model: ModelSpec) -> None:
-        """Unload what will not be served any more before anything new is loaded."""
+        """Unload versions that will not be served before anything new is loaded."""
         specs = {spec.version: spec for spec in model.versions}
         if not any(self._needs_loading(model.name, spec) for spec in specs.values()):
             return
@@ -229,7 +230,7 @@ class ModelLoader:
         return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names), time.monotonic, later)
 
     def _load_admitted(self, spec: VersionSpec, options: ModelOptions) -> Model:
-        """Load what was admitted, and nothing else: its files by their digests, its answers by what they were."""
+        """Load only admitted content: verify its files by digest, and its answers by those at admission."""
         for path, digest in spec.files:
             if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
                 raise DataLoss("its content does not match its digest")
@@ -280,7 +281,7 @@ def _release_memory(versions: Sequence[LoadedVersion]) -> None:
 
 
 def _log_refused_batching(model: str, spec: VersionSpec, options: ModelOptions, loaded: Model) -> None:
-    """Say why a version does not get the batching that its configuration asks for, and where its proof ended."""
+    """Log why a version does not get the batching that its configuration requests, and where its proof ended."""
     if options.asks_for_batching and not loaded.sharing.shared:
         node = f" (node '{spec.rows.node}')" if spec.rows.node and spec.rows.reason in loaded.sharing.reason else ""
         log.warning("model %s version %s asks for batching, but %s%s", model, spec.version, loaded.sharing.text, node)

@@ -1,4 +1,4 @@
-"""Threads for the work of requests that would hold the event loop: large decoding, encoding, inflating, deflating.
+"""Threads for work of requests that would hold the event loop: large decoding, encoding, inflating and deflating.
 
 Work that holds the GIL has to come in slices with pauses between (see ``core.slices``); what releases it, such as zlib,
 need not. Short work goes first, but no job waits for ever: a job is queued as if it had arrived later, by the
@@ -18,25 +18,25 @@ from penstock.core.errors import Cancelled, Overloaded
 from penstock.engine.threads import lower_priority
 
 THREADS: Final = 2
-"""One for work that holds the GIL, as two such would only wait for each other, and one beside it for zlib."""
+"""Two threads: one for work that holds the GIL, because two such would wait for each other, and one for zlib."""
 
 NICENESS: Final = 5
-"""Of the threads: the event loop comes first where both want the same core."""
+"""Niceness of the threads: the event loop comes first if both need the same core."""
 
 NS_PER_BYTE: Final = 50
-"""What a byte of work is taken to cost; only the order of jobs rests on it."""
+"""Assumed cost of a byte of work; it only affects the order of jobs."""
 
 Result = TypeVar("Result")
 
 OffloadedFunction = Callable[[], Any]
 Done = Callable[[Any, Exception | None], None]
-"""Called on the event loop with the result of the work and None, or None and what it raised."""
+"""Called on the event loop with the result of the work and None, or with None and its exception."""
 
 log = logging.getLogger("penstock.serving")
 
 
 class OffloadedJob:
-    """Work that was submitted; its methods belong to the event loop."""
+    """Submitted work; its methods belong to the event loop."""
 
     __slots__ = ("_done", "_work", "loop", "size")
 
@@ -47,7 +47,7 @@ class OffloadedJob:
         self.loop = loop
 
     def cancel(self) -> None:
-        """Cancel the job: work that has not begun is left out, and ``done`` gets ``Cancelled``."""
+        """Cancel the job: work that has not begun is skipped, and ``done`` gets ``Cancelled``."""
         self._work = None
 
     def run(self) -> tuple[Any, Exception | None]:
@@ -87,8 +87,8 @@ class OffloadPool:
         self._closed = False
 
     def submit(self, work: OffloadedFunction, done: Done, size: int) -> OffloadedJob:
-        """Have ``work`` done on a thread and ``done`` called with its result on this loop; ``size`` is the bytes it
-        goes through. A job larger than the bound is accepted while nothing else waits.
+        """Run ``work`` on a thread and call ``done`` with its result on this loop; ``size`` is the bytes that it
+        processes. A job larger than the bound is accepted if nothing else waits.
 
         Raises:
             Overloaded: the queue is full, or the threads have been stopped.
@@ -107,8 +107,7 @@ class OffloadPool:
         return job
 
     async def run(self, work: Callable[[], Result], size: int) -> Result:
-        """Wait for work on a thread; raises what the work raises, and what ``submit`` does. Cancelling the wait leaves
-        out work that has not begun."""
+        """Wait for work on a thread; raises as the work and ``submit`` do. Cancelling skips work that has not begun."""
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[Result] = loop.create_future()
         job = self.submit(work, partial(_set_outcome, finished), size)
@@ -119,7 +118,7 @@ class OffloadPool:
             del finished  # it refers to what is raised here, and that to this frame
 
     def close(self) -> None:
-        """Stop the threads, each after the job it works on; waiting jobs end with ``Overloaded``."""
+        """Stop the threads, each after its current job; waiting jobs end with ``Overloaded``."""
         with self._changed:
             self._closed = True
             left, self._jobs = self._jobs, []

@@ -1,4 +1,4 @@
-"""What a caller asks for of an answer: which outputs, in which form, and where to."""
+"""The outputs that a caller requests: which, in which form, and where to write them."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ from penstock.serving.shared_memory import RegionSpan
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """An output the caller asked for.
+    """A requested output. ``classes`` > 0 requests the classification extension's strings; ``into`` is its shared
+    memory.
 
     ``classes`` > 0 asks for the classification extension's strings; ``into`` says where in shared memory it belongs.
     """

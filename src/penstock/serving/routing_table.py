@@ -1,4 +1,4 @@
-"""The immutable table of what a worker serves; a request reads it once, a change replaces it whole."""
+"""The immutable table of a worker's versions and routes; a request reads it once, a change replaces it whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ from penstock.serving.observers.shadow import LoadOf, ShadowSampler
 from penstock.serving.observers.unit_vote import UnitVote
 
 RouteDecision = tuple[LoadedVersion, Route, tuple[CallObserver, ...]]
-"""The version that answers, the reason why it does, and the observers of its answers."""
+"""The version that answers, the reason, and the observers of its answers."""
 
 Target = tuple[str, str]
 """A model and a version, an alias or ""."""
 
 Fields = Mapping[bytes, bytes]
-"""Headers or metadata: names in lower case, and their values."""
+"""Headers or metadata by lower-case name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Router:
         self.reads = bool(self._rules or self._sticky)
 
     def pick(self, fields: Fields) -> RouteDecision:
-        """Decide for a request with these headers: the first rule that matches, else the split."""
+        """Decide for a request with these headers: the first matching rule, else the split."""
         for header, value, decision in self._rules:
             if fields.get(header) == value:
                 return decision
@@ -98,7 +98,7 @@ class Router:
 
 
 def tag_of(model: str, vote_round: str) -> int:
-    """Return a number from 1 to 65 535 for a round of votes; two rounds hardly ever have the same number."""
+    """Return a number from 1 to 65 535 for a round of votes; two rounds rarely have the same number."""
     said = repr((model, vote_round)).encode()
     return 1 + int.from_bytes(blake2b(said, digest_size=8).digest(), "big") % (TAGS - 1)
 
@@ -115,7 +115,7 @@ class ModelEntry:
     router: Router | None = None
 
     def refusal(self, asked: str) -> Fault:
-        """The fault of a request for this version or alias, which has no route."""
+        """Return the error of a request for this version or alias, which has no route."""
         version = self.aliases.get(asked, asked)
         if version and version not in self.statuses:
             return NotFound(f"model '{self.name}' has no version '{shorten(version)}'")
@@ -142,7 +142,7 @@ class RoutingTable:
         }
 
     def entry(self, model: str) -> ModelEntry:
-        """The entry of a model.
+        """Return the entry of a model.
 
         Raises:
             NotFound: no such model.
@@ -153,7 +153,7 @@ class RoutingTable:
         return entry
 
     def find(self, target: Target) -> RouteDecision:
-        """The decision for this model and version; "" is the stable version of the route, or the default.
+        """Return the decision for this model and version; "" is the stable version of the route, or the default.
 
         Raises:
             NotFound: no such model or version.
@@ -195,6 +195,8 @@ def model_entry(
 
 
 def _stable(route: RouteSpec, loaded: Mapping[str, LoadedVersion], default: LoadedVersion) -> LoadedVersion:
-    """The version that stands in for those that are not loaded: the stable one, else the heaviest, else the default."""
+    """Return the version that replaces versions that are not loaded: the stable one, else the heaviest, else the
+    default.
+    """
     version = stand_in(route, loaded)
     return default if version is None else loaded[version]

@@ -1,4 +1,6 @@
-"""The protocol's other questions: metadata, configuration, statistics, the index, loading and unloading, labels."""
+"""All other calls of the protocol: metadata, configuration, statistics, the index, loading and unloading, and
+labels.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -25,13 +27,13 @@ EXTENSIONS: Final = (
     "parameters",
     "statistics",
 )
-"""Protocol extensions that always work here."""
+"""Protocol extensions that are always available."""
 
 PLATFORM: Final = "onnxruntime_onnx"
 
 
 class ModelRepository(Protocol):
-    """Who loads and unloads models; the control plane does it for all workers."""
+    """Loads and unloads models; the control plane does it for all workers."""
 
     async def load(self, model: str, config: str | None) -> None:
         """Load or reload a model; ``config`` is a model configuration in JSON that replaces its own.
@@ -49,12 +51,12 @@ class ModelRepository(Protocol):
         """
 
     async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:
-        """Join feedback to the answers that are remembered; return how many entries found none."""
+        """Join feedback to stored answers; return the number of entries without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """The answer to the protocol's metadata call."""
+    """The response to the protocol's metadata call."""
 
     name: str
     versions: tuple[str, ...]
@@ -66,7 +68,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatistics:
-    """One version's counts over all workers."""
+    """The counts of one version over all workers."""
 
     model: str
     version: str
@@ -84,7 +86,7 @@ class IndexEntry:
 
 
 class ServerQueries:
-    """Answers from the routing table of now, the counters of all workers, and the control plane."""
+    """Answers from the current routing table, the counters of all workers, and the control plane."""
 
     def __init__(self, totals: ReadTotals, repository: ModelRepository, regions: SharedRegions) -> None:
         self._totals = totals
@@ -100,7 +102,7 @@ class ServerQueries:
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """Extensions of the protocol that work here, on both transports; tools switch features on by this list."""
+        """Return the available extensions of the protocol, on both transports; tools enable features by this list."""
         return (*EXTENSIONS, "system_shared_memory") if self._regions.is_enabled else EXTENSIONS
 
     def model_ready(self, model: str, version: str = "") -> bool:
@@ -116,7 +118,7 @@ class ServerQueries:
         return True
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
-        """Names, shapes and datatypes of a model.
+        """Return names, shapes and datatypes of a model.
 
         Raises:
             NotFound: no such model or version.
@@ -130,11 +132,11 @@ class ServerQueries:
         return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs, properties)
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
-        """The model's configuration in protobuf JSON form; raises as ``metadata`` does."""
+        """Return the model's configuration in protobuf JSON form; raises as ``metadata`` does."""
         return self._routing_table.find((model, version))[0].config
 
     def statistics(self, model: str = "", version: str = "") -> list[VersionStatistics]:
-        """Counts of every served version, or of one model, or of one version, over all workers.
+        """Return counts of every served version, or of one model, or of one version, over all workers.
 
         Raises:
             NotFound: no such model or version.
@@ -148,7 +150,7 @@ class ServerQueries:
         return [self._statistics_of(model, loaded.identity.version)]
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
-        """Every known model and version with its state."""
+        """Return every known model and version with its state."""
         lines = [line for entry in self._routing_table.models.values() for line in _index_lines(entry)]
         return [line for line in lines if line.state == ReadyState.READY] if ready_only else lines
 
@@ -160,13 +162,13 @@ class ServerQueries:
             raise type(fault)(f"failed to load '{shorten(model)}': {fault}") from None
 
     async def unload(self, model: str) -> None:
-        """See ``ModelRepository.unload``; a model that is not known is unloaded already."""
+        """See ``ModelRepository.unload``; an unknown model counts as unloaded."""
         with suppress(NotFound):
             await self._repository.unload(model)
 
     async def feedback(self, model: str, entries: Sequence[Feedback]) -> tuple[int, FeedbackResult]:
-        """Join labels and rewards to answers that any worker of any gateway gave: how many were accepted, and how many
-        of those belong to no answer that is remembered or wait for other gateways.
+        """Join labels and rewards to answers of any worker of any gateway; return how many were accepted, and how many
+        of those have no stored answer or wait for other gateways.
 
         Raises:
             NotFound: no such model.

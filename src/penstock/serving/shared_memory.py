@@ -1,4 +1,4 @@
-"""System shared memory that clients have registered: named regions of the segments that the operator allows.
+"""System shared memory that clients register: named regions of the segments that the operator allows.
 
 A client's key is checked against the names of the setting; nothing else is opened. Workers share what is registered
 through a file of the running instance. Segments are read and written through file descriptors and never mapped: a
@@ -22,10 +22,10 @@ from penstock.engine.durable_files import write_atomically
 SEGMENTS: Final = Path("/dev/shm")  # noqa: S108 - where the system keeps shared memory
 MAX_REGIONS: Final = 1024
 MAX_NAME: Final = 256
-"""Characters of a region's name."""
+"""Maximum characters of a region's name."""
 
 MAX_TENSOR_BYTES: Final = 64 << 20
-"""Bytes of one tensor in shared memory, unless ``SharedRegions`` gets another limit."""
+"""Default maximum of bytes of one tensor in shared memory."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _SEGMENT_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name must not hold the loop up
@@ -33,7 +33,7 @@ _SEGMENT_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe o
 
 @dataclass(frozen=True, slots=True)
 class SharedRegion:
-    """A part of a segment, as a client has registered it; ``offset`` and ``byte_size`` in bytes."""
+    """A part of a segment as registered by a client; ``offset`` and ``byte_size`` in bytes."""
 
     name: str
     key: str
@@ -53,7 +53,8 @@ class RegionSpan:
     size: int
 
     def read(self) -> bytes:
-        """A copy of the bytes: monitor and shadows look at inputs after the answer, when the caller writes the next.
+        """Return a copy of the bytes: monitor and shadows read inputs after the answer, when the caller writes the next
+        ones.
 
         Raises:
             InvalidInput: the segment is gone, or has become smaller.
@@ -103,8 +104,9 @@ class RegionSpan:
 
 
 class SharedRegions:
-    """The regions one worker knows; ``allowed`` are segments' names, of which those that end in ``*`` allow every name
-    that begins so, and ``file`` is where all workers keep what is registered. Both are needed, or it is off."""
+    """The regions of one worker; ``allowed`` are names of segments, where a ``*`` at the end allows every name with
+    this prefix, and ``file`` stores the registered regions for all workers. Without both, shared memory is off.
+    """
 
     def __init__(
         self, allowed: Sequence[str] = (), file: Path | None = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
@@ -152,7 +154,7 @@ class SharedRegions:
                 self._regions.clear()
 
     def status(self, name: str = "") -> list[SharedRegion]:
-        """What is registered: one region, or all; raises ``NotFound`` if there is none of that name."""
+        """Return one registered region, or all; raises ``NotFound`` if there is none with that name."""
         if self._file is not None:
             self._refresh(self._file)
         if name and name not in self._regions:
@@ -179,7 +181,7 @@ class SharedRegions:
         return RegionSpan(region, offset, size)
 
     def path_or_raise(self) -> Path:
-        """Where workers keep what is registered; raises ``Unsupported`` if shared memory is off."""
+        """Return the file of registered regions; raises ``Unsupported`` if shared memory is off."""
         if self._file is None:
             raise Unsupported("shared memory is not offered here; send tensor data in the request")
         return self._file
@@ -205,7 +207,7 @@ class SharedRegions:
     # What all workers know.
 
     def _refresh(self, file: Path) -> None:
-        """Read again what another worker has changed."""
+        """Read changes of other workers."""
         try:
             status = file.stat()
         except FileNotFoundError:
@@ -217,7 +219,7 @@ class SharedRegions:
 
     @contextmanager
     def _locked_update(self) -> Iterator[None]:
-        """One worker at a time changes what is registered."""
+        """Lock the file: one worker at a time changes the registered regions."""
         file = self.path_or_raise()
         with file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -234,7 +236,7 @@ class SharedRegions:
 
 
 def _open(key: str, mode: int) -> int:
-    """A descriptor of a segment; raises ``OSError`` if there is none, or if it is no plain memory."""
+    """Return a descriptor of a segment; raises ``OSError`` if there is none, or if it is not a regular file."""
     handle = os.open(SEGMENTS / key.removeprefix("/"), mode | _SEGMENT_FLAGS)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

@@ -1,4 +1,4 @@
-"""The facts of a loaded version that calls, encoders and observers need; they do not change while it is loaded."""
+"""The constant facts of a loaded version that calls, encoders and observers need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class VersionIdentity:
 
 
 class VersionInfo:
-    """One version: its names, its signature, the block of its counters, and how outputs get their names.
+    """The facts of one version: its names, signature, counter block, and the names of its outputs.
 
     ``most_rows`` is the largest number of rows whose outputs all fit into an answer, as far as the signature fixes
     their size.
@@ -43,7 +43,7 @@ class VersionInfo:
         self._datatypes = [spec.datatype for spec in signature.outputs]
 
     def names(self, requested: Sequence[RequestedOutput] | None) -> list[str]:
-        """The names of the outputs that were asked for, each once; all of them for None.
+        """Return the names of the requested outputs, each once; all of them for None.
 
         Raises:
             InvalidInput: the model has no such output.
@@ -55,18 +55,20 @@ class VersionInfo:
         return [item.name for item in requested]
 
     def output_bytes(self, rows: int, requested: Sequence[RequestedOutput] | None) -> int:
-        """What the outputs of so many rows take at least: those whose size the signature fixes, in bytes."""
+        """Return the minimum bytes of the outputs of this number of rows: those with a size fixed by the signature."""
         if requested is None:
             return rows * self.row_bytes
         specs = [self.signature.output(item.name) for item in requested]
         return rows * _row_bytes(specs, self.signature.batching)
 
     def tensors(self, arrays: Sequence[Array]) -> list[Tensor]:
-        """All outputs with their names and datatypes."""
+        """Return all outputs with their names and datatypes."""
         return list(map(Tensor, self.output_names, self._datatypes, arrays))
 
     def requested_tensors(self, requested: Sequence[RequestedOutput] | None, arrays: Sequence[Array]) -> list[Tensor]:
-        """The outputs that were asked for, of ``arrays`` in the order of ``names``; encoders give them other forms."""
+        """Return the requested outputs, from ``arrays`` in the order of ``names``; encoders convert them to other
+        forms.
+        """
         if requested is None:
             return self.tensors(arrays)
         datatypes = [self.signature.output(item.name).datatype for item in requested]
@@ -77,7 +79,7 @@ class VersionInfo:
 
 
 def _row_bytes(specs: Sequence[TensorSpec], batching: bool) -> int:
-    """What one row of these outputs takes; those of free size and of texts are left out."""
+    """Return the bytes of one row of these outputs; outputs of free size and texts are excluded."""
     total = 0
     for spec in specs:
         size = 0 if spec.datatype == "BYTES" else NUMPY_TYPES[spec.datatype].itemsize

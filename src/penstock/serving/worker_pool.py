@@ -1,4 +1,4 @@
-"""Threads for runs too long for the event loop: queues by class, calls that share runs, deadlines that are kept."""
+"""Threads for runs that are too long for the event loop: queues by class, batch runs, and deadlines."""
 
 import asyncio
 import threading
@@ -21,14 +21,14 @@ from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 
 SCANNED: Final = 256
-"""Calls of a queue that are looked at for one run."""
+"""Maximum calls of a queue to consider for one run."""
 
 OnOutcome = Callable[[InferCall, Outcome], None]
 """Called once, on the event loop, with the outcome of a call."""
 
 
 class Phase(Enum):
-    """The life of a pool: its threads start with the first call, and end once it is closed and its queue is empty."""
+    """The phases of a pool: its threads start with the first call, and end when it is closed and its queue is empty."""
 
     NEW = auto()
     RUNNING = auto()
@@ -36,7 +36,7 @@ class Phase(Enum):
 
 
 class Batch:
-    """The calls of one run, its parallelism, and the number of its calls that are still awaited."""
+    """The calls of one run, its parallelism, and the number of calls that are still awaited."""
 
     __slots__ = ("awaited", "entries", "interrupt", "parallelism")
 
@@ -48,7 +48,7 @@ class Batch:
 
 
 class QueuedCall:
-    """A call that waits for a thread or runs on one, in ``batch``; ``over`` once its caller has its outcome.
+    """A call that waits for a thread or runs on one, in ``batch``; ``over`` when its caller has the outcome.
 
     Then it lets go of whatever refers back to it, so that no cycle keeps the tensors of an answered request.
     """
@@ -140,7 +140,7 @@ class WorkerPool:
         return entry
 
     def _without_memory(self, call: InferCall) -> Fault:
-        """The error of a call whose input does not fit into memory."""
+        """Return the error of a call whose input does not fit into memory."""
         text = "the server has no memory left for the request; try again later"
         fault = self._memory.refusal(call.input_bytes, text)
         if isinstance(fault, OverBudget):
@@ -152,7 +152,7 @@ class WorkerPool:
         self._end(entry, Cancelled("the client closed the connection"))
 
     def close(self) -> None:
-        """Let the threads end once the queue is empty; on the event loop, after the last call was queued."""
+        """End the threads when the queue is empty; on the event loop, after the last call was queued."""
         with self._changed:
             self._phase = Phase.CLOSING
             self._changed.notify_all()
@@ -189,13 +189,15 @@ class WorkerPool:
         entry.complete(fault)
 
     def _leave(self, entry: QueuedCall) -> None:
-        """A call has left the system: it was never begun, or its run has ended."""
+        """Note that a call has left the system: it never began, or its run has ended."""
         self._limiter.in_system -= 1
         self._limiter.publish()
         self._memory.give_back(entry.size)
 
     def _evict_newest(self, priority: int, reason: int) -> bool:
-        """Reject the newest waiting call of the least urgent class, if that is less urgent; whether there was one."""
+        """Reject the newest waiting call of the least urgent class, if that is less urgent; return whether there was
+        one.
+        """
         with self._changed:  # a thread may be taking it
             queue = next(filter(None, reversed(self._queues[priority + 1 :])), None)
             if queue is None:
@@ -206,7 +208,7 @@ class WorkerPool:
         return True
 
     def _evict_excess(self) -> None:
-        """Reject what waits beyond a limit that was cut."""
+        """Reject waiting calls beyond a reduced limit."""
         while self._limiter.is_over_limit() and self._evict_newest(Priority.CRITICAL - 1, QUEUE_FULL):
             pass
 
@@ -228,7 +230,7 @@ class WorkerPool:
             batch = None  # an idle thread must not keep what it ran
 
     def _run(self, loop: asyncio.AbstractEventLoop, batch: Batch) -> bool:
-        """Run a batch and have its calls completed; return whether the loop still lives."""
+        """Run a batch and complete its calls; return whether the loop is still open."""
         model = self._model if batch.parallelism is Parallelism.MULTI_THREADED else self._single_threaded
         calls = [entry.call for entry in batch.entries]
         outcomes = batch_run.run(model, calls, batch.interrupt)
@@ -239,7 +241,7 @@ class WorkerPool:
         return True
 
     def _next_parallelism(self) -> Parallelism | None:
-        """How the next run goes that the waiting calls can make; None if there is none, or not yet."""
+        """Return the parallelism of the next run of the waiting calls; None if there is no run now."""
         waiting = sum(map(len, self._queues))
         if not waiting:
             return None
@@ -249,7 +251,7 @@ class WorkerPool:
         return parallelism(runs_waiting, self._multi_threaded_runs, self._single_threaded_runs, self._threads)
 
     def _next(self, ended: Parallelism | None) -> Batch | None:
-        """This thread's next batch, once there is one; None when the pool is closed and nothing waits."""
+        """Return this thread's next batch when there is one; None when the pool is closed and nothing waits."""
         with self._changed:
             if ended is not None:
                 self._count(ended, -1)
@@ -292,7 +294,7 @@ class WorkerPool:
             self._single_threaded_runs += change
 
     def _complete_batch(self, batch: Batch, calls: list[InferCall], outcomes: list[Outcome]) -> None:
-        """Complete the calls of a run, one after the other in one turn of the loop."""
+        """Complete the calls of a run in one turn of the loop."""
         entries, batch.entries = batch.entries, []
         first = calls[0]
         if not isinstance(outcomes[0], Fault):

@@ -46,6 +46,8 @@ def inflate(
 ) -> bytes:
     """Return the plain data; with ``members``, several may follow each other, as gzip allows.
 
+    Without a ``pause``, the caller is the event loop, and long data raises ``LargeWork``.
+
     Raises:
         NotInflatable: it is broken.
         TooLarge: ``too_large``, as soon as there are more than ``limit`` bytes; or there are too many members.
@@ -101,6 +103,8 @@ def _piece(engine: "zlib._Decompress", data: bytes, most: int) -> tuple[bytes, b
 
 def deflate(parts: Parts, format_bits: int, pause: PauseWork | None) -> list[bytes] | None:
     """Compress an answer in pieces; return None if that hardly makes it smaller.
+
+    Without a ``pause``, the caller is the event loop, and a long answer raises ``LargeWork``.
 
     Raises:
         LargeWork: it has to be deflated on a thread.

@@ -114,7 +114,11 @@ class GrpcAnswerTemplate:
         self._limits = limits
 
     def answer(self, call: InferCall, typed: bool, pause: PauseWork | None = None) -> Payload:
-        """Return the framed answer to a call that has its outputs; content and errors as ``infer_response``."""
+        """Return the framed answer to a call that has its outputs; content and errors as ``infer_response``.
+
+        Large outputs are not copied into it. Without a ``pause``, the caller is the event loop: a long answer raises
+        ``LargeWork``.
+        """
         if typed and pause is None:
             return add_prefix(infer_response(call, typed, RequestWork(self._limits, None)).SerializeToString())
         if typed and pause is not None:

@@ -105,7 +105,10 @@ class InferRequest:
         return self._with_tensors(self._tensors(None))
 
     def read_on_thread(self, owner: InferOwner, load: Load, size: int, inflated_bytes: int) -> None:
-        """Continue to read on a thread: it loads and parses the message, or decodes the tensors of a parsed one."""
+        """Continue to read on a thread: it loads and parses the message, or decodes the tensors of a parsed one.
+
+        The message has ``size`` bytes, and at most ``inflated_bytes`` when it is inflated (0: it is not compressed).
+        """
         if self._parsed is None:
             work = partial(self._parse, load, Pacer().pause)
             self._submit(owner, work, self._on_parsed, size, inflated_bytes)

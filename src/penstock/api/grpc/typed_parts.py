@@ -17,7 +17,10 @@ _AS_THEY_LIE: Final = frozenset({"BOOL", "FP32", "FP64"})
 
 
 def contents_of(tensor: Tensor, pause: PauseWork) -> Parts:
-    """Return the message InferTensorContents for a tensor of a datatype in ``FIELDS``; empty without elements."""
+    """Return the message InferTensorContents for a tensor of a datatype in ``FIELDS``; empty without elements.
+
+    The bytes are those of protobuf; large numbers of a fixed size are not copied.
+    """
     number = _NUMBERS[FIELDS[tensor.datatype]]
     if not tensor.data.size:
         return []

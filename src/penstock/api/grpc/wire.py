@@ -70,6 +70,8 @@ class ParsedRequest:
 def parse_request(message: bytes, pause: PauseWork | None, small_bytes: int = SMALL_MESSAGE) -> ParsedRequest:
     """Parse one message; one of more than ``small_bytes`` is split into fields.
 
+    Without a ``pause``, the caller is the event loop, and messages with very many fields raise ``LargeWork``.
+
     Raises:
         InvalidInput: the bytes are something else.
         TooLarge: the message is large, and not for its tensors.

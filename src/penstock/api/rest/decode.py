@@ -59,6 +59,8 @@ class BodyDecoder:
     ) -> InferBody:
         """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent.
 
+        Without a ``pause``, the caller is the event loop, and a long body raises ``LargeWork``.
+
         Raises:
             InvalidInput: anything about the body contradicts the protocol or the signature.
             TooLarge: it is over one of the limits.

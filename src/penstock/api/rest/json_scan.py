@@ -100,7 +100,7 @@ class _Scan:
 
     def _end_of_numbers(self, depth: int, start: int, stop: int) -> int:
         """Return the end of a nested list, after as many closing brackets in a row as it began with; -1 if there is
-        none, or if it is nested too deeply for a tensor.
+        none, or if it is nested too deeply for a tensor. The search reads each byte at most ``MAX_RANK`` times.
         """
         if depth > MAX_RANK:
             return -1

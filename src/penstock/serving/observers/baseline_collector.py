@@ -1,4 +1,4 @@
-"""Gathers rows of a version that has no reference, to learn one from: of many requests and clients, over a time."""
+"""Collects rows of a version without a reference, to learn one: from many requests and clients, over a period."""
 
 import random
 import weakref
@@ -20,21 +20,21 @@ Learned = Callable[[list[RowValues], list[RowValues], ConfidenceHistogram | None
 the rows are."""
 
 MAX_GATHERED_BYTES: Final = 4 << 20
-"""What gathered rows may take, however few they are."""
+"""Maximum bytes of collected rows, however few they are."""
 
 MOST_CLIENTS: Final = 4096
-"""Clients that are distinguished; all others count as one."""
+"""Maximum number of distinguished clients; all others count as one."""
 
 SHORTEST_WAIT_S: Final = 0.01
-"""Seconds between two looks at the clock."""
+"""Seconds between two reads of the clock."""
 
 NO_PROBABILITIES: Final = -1
 
 
 class BaselineRows:
-    """Rows of one request: who sent it, what it brought and was answered, and how sure the answers were: the bin of
-    each one's probability, below 0 where it has none, and the number of classes, ``NO_PROBABILITIES`` where none has
-    one."""
+    """Rows of one request: its client, inputs and outputs, and the confidence of the answers: the bin of each
+    probability, below 0 without one, and the number of classes, ``NO_PROBABILITIES`` if none has one.
+    """
 
     __slots__ = ("answered", "bins", "classes", "client", "given")
 
@@ -47,7 +47,7 @@ class BaselineRows:
 
 
 class SampledRequest:
-    """A request that may be gathered: its rows are those from ``start`` to ``stop`` of the chosen ones."""
+    """A request to sample: its rows are those from ``start`` to ``stop`` of the chosen ones."""
 
     __slots__ = ("client", "is_drawn", "start", "stop")
 
@@ -59,7 +59,7 @@ class SampledRequest:
 
 
 class BaselineCollector:
-    """Gathers rows of a version that has no reference, and publishes them once there are enough.
+    """Collects rows of a version without a reference, and publishes them when there are enough.
 
     One request, one client or one moment must not become what is usual. A request gives ``rows / requests`` rows at
     most, evenly out of all it has, and a client the ``share`` of all rows at most. Rows are published ``seconds``
@@ -94,20 +94,20 @@ class BaselineCollector:
         self._done = False
 
     def gather(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Take rows of these calls, whose tensors lie one below the other in ``inputs`` and ``outputs``."""
+        """Sample rows of these calls, whose tensors are stacked in ``inputs`` and ``outputs``."""
         if not self._done:
             self._take(calls, inputs, outputs)
         self.publish_if_enough()
 
     def publish_if_enough(self) -> None:
-        """Publish what was gathered, if it is enough."""
+        """Publish the collected rows if there are enough."""
         if self._done or self._rows < self._enough or len(self._samples) < self._requests:
             return
         if self._seconds_left() <= 0:
             self.publish_baseline()
 
     def publish_baseline(self) -> None:
-        """Publish what was gathered, however little, unless that was done before."""
+        """Publish the collected rows, however few, unless that was done before."""
         if self._done:
             return
         self._done = True
@@ -116,13 +116,13 @@ class BaselineCollector:
         self._learned(inputs, answered, _confidence(samples), self._seen)
 
     def wake(self) -> None:
-        """Look once the time is over; a timer may come a little too soon."""
+        """Check when the period is over; a timer may be a little early."""
         self.publish_if_enough()
         if self._seconds_left() > 0:
             self._schedule_publication()
 
     def _seconds_left(self) -> float:
-        """Seconds until rows may be published."""
+        """Return the seconds until rows may be published."""
         return self._seconds - (self._clock() - self._began)
 
     def _schedule_publication(self) -> None:
@@ -153,7 +153,7 @@ class BaselineCollector:
             self._add(candidate, input_values, answered, bins, classes)
 
     def _candidates(self, calls: Sequence[InferCall], sizes: Sequence[int]) -> tuple[list[SampledRequest], list[int]]:
-        """The calls that may be gathered, and the places of the rows that they may give."""
+        """Return the calls to sample, and the positions of their candidate rows."""
         candidates: list[SampledRequest] = []
         places: list[int] = []
         first = 0
@@ -172,16 +172,15 @@ class BaselineCollector:
         return candidates, places
 
     def _free_rows(self, client: int) -> int:
-        """Rows that a client may still give."""
+        """Return the number of rows that a client may still contribute."""
         return min(self._of_client - self._clients[client], self._enough - self._rows)
 
     def _is_drawn(self) -> bool:
-        """Whether a request takes the place of an earlier one."""
+        """Whether a request replaces an earlier one."""
         return bool(self._samples) and random.random() * self._seen < len(self._samples)
 
     def _remove_one(self, client: int, rows: int) -> None:
-        """Give up an earlier request, of the same client where the share of that client has no space for so many
-        rows."""
+        """Drop an earlier request, of the same client if that client's share has no space for the rows."""
         index = random.randrange(len(self._samples))
         if self._clients[client] + rows > self._of_client and self._samples[index].client != client:
             own = [index for index, sample in enumerate(self._samples) if sample.client == client]
@@ -196,7 +195,7 @@ class BaselineCollector:
     def _add(
         self, sampled_request: SampledRequest, inputs: RowValues, answered: RowValues, bins: Any, classes: int
     ) -> None:
-        """Keep a request, as far as there is still space."""
+        """Keep a request, as far as there is space."""
         if sampled_request.is_drawn:
             self._remove_one(sampled_request.client, sampled_request.stop - sampled_request.start)
         rows = min(sampled_request.stop - sampled_request.start, self._free_rows(sampled_request.client))
@@ -211,8 +210,9 @@ class BaselineCollector:
         self._clients[sampled_request.client] += rows
 
     def _confidence_bins(self, outputs: Sequence[Tensor]) -> tuple[Any, int]:
-        """The bin of each row's probability, below 0 where its scores are no probabilities, and the number of classes;
-        None where no row has some."""
+        """Return the bin of each row's probability, below 0 where the scores are not probabilities, and the number of
+        classes; None if no row has probabilities.
+        """
         scores = self._outputs.scores(outputs)
         if scores is None or scores.shape[1] < 2:
             return None, NO_PROBABILITIES
@@ -247,12 +247,12 @@ def _rows_at(tensors: Sequence[Tensor], places: Sequence[int]) -> list[Tensor]:
 
 
 def _part(rows: RowValues, part: slice) -> RowValues:
-    """Some rows, copied: what is kept must not hold what is not."""
+    """Return some rows as a copy: kept rows must not reference the others."""
     return RowValues(rows.numbers[part].copy(), tuple([np.asarray(column[part], object) for column in rows.labels]))
 
 
 def _confidence(samples: Sequence[BaselineRows]) -> ConfidenceHistogram | None:
-    """How sure all answers were together, None where some are no probabilities."""
+    """Return the confidence of all answers together, None if some are not probabilities."""
     if not samples or any(sample.classes == NO_PROBABILITIES for sample in samples):
         return None
     bins = np.concatenate([sample.bins for sample in samples])

@@ -1,4 +1,4 @@
-"""Keeps a share of the requests of a version as they were, with what was answered."""
+"""Captures a share of the requests of a version with their answers."""
 
 from collections.abc import Sequence
 from random import random
@@ -9,7 +9,7 @@ from penstock.serving.infer_call import InferCall
 
 
 class Capture:
-    """One version's; lives on the event loop. ``share`` of the calls it is shown are kept, each by chance."""
+    """The capture of one version; lives on the event loop. Keeps each offered call with the probability ``share``."""
 
     def __init__(self, writer: CaptureWriter, share: float, tally: CaptureCounters) -> None:
         self._writer = writer

@@ -1,4 +1,4 @@
-"""Counts what versions answer, for rollouts that compare it: in batches, after the answers are written."""
+"""Counts the outputs of versions for rollouts that compare them: in batches, after the answers are written."""
 
 import asyncio
 from random import random
@@ -13,17 +13,17 @@ from penstock.serving.infer_call import InferCall
 from penstock.serving.version_info import VersionInfo
 
 MAX_CALLS = 256
-"""Calls that are held back for counting at most; one turn of the loop does not bring more."""
+"""Maximum calls to hold for counting; one turn of the loop does not have more."""
 
 MAX_CELLS: Final = 100_000
-"""Numbers of each output that are looked at in one turn of the loop: of larger ones some rows are counted."""
+"""Maximum numbers of each output to count in one turn of the loop: of larger outputs, some rows are counted."""
 
 MAX_ROW_CELLS: Final = 1 << 20
-"""Numbers of a row beyond which it is not counted."""
+"""Maximum numbers of a row to count."""
 
 
 class OutputBinCounter:
-    """One version's; a ``CallObserver``."""
+    """Counts the outputs of one version; a ``CallObserver``."""
 
     __slots__ = ("_info", "_names", "_outputs")
 
@@ -57,8 +57,9 @@ class OutputBinCounter:
 
 
 def some_rows(output: Array, batching: bool, most: int) -> Array:
-    """Rows of an output at equal distances from a random one on, so many that they have about ``most`` numbers, and one
-    at least; none where a row is too large. The first axis is rows for models that batch, else all is one row."""
+    """Return evenly spaced rows of an output from a random one on, with about ``most`` numbers and at least one row;
+    none if a row is too large. The first axis is rows for models that batch; otherwise the whole output is one row.
+    """
     rows = len(output) if batching and output.ndim else 1
     if output.size > MAX_ROW_CELLS * rows:
         return output[:0] if output.ndim else output

@@ -27,26 +27,26 @@ from penstock.serving.observers.capture import Capture
 log = logging.getLogger("penstock.serving")
 
 PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.16
-"""Times between two batches: the usual one, and that of a worker with no time to spare."""
+"""Seconds between two batches: the usual interval, and that of a worker without spare time."""
 
 MAX_CALLS: Final = 64
-"""Calls of a batch: all of them up to some thousands a second."""
+"""Maximum calls of a batch: all calls up to some thousands a second."""
 
 MAX_CELLS: Final = 100_000
-"""Numbers of a batch's inputs, beyond which it keeps one call: what is counted of that is a sample of its rows."""
+"""Maximum numbers of a batch's inputs; above them it keeps one call, and counts a sample of its rows."""
 
 MAX_ROW_CELLS: Final = 1 << 20
-"""Numbers of one row of a call, in and out, beyond which the call is not counted."""
+"""Maximum numbers of one row of a call, in and out; a call above it is not counted."""
 
 
 class RowCollector(Protocol):
-    """Gathers rows that a reference is learned from."""
+    """Collects rows that a reference is learned from."""
 
     def gather(self, calls: Sequence[InferCall], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Take calls, and their inputs and outputs, one below the other."""
+        """Sample rows of calls, and their stacked inputs and outputs."""
 
     def publish_baseline(self) -> None:
-        """Publish what was gathered, however little."""
+        """Publish the collected rows, however few."""
 
 
 class RowObserver(Protocol):
@@ -70,8 +70,10 @@ class NullRowObserver:
 
 
 class RowSampler:
-    """One version's; lives on the event loop. ``batching`` says that the first axis of its tensors is rows; the
-    ``collector`` gathers rows that a reference is to be learned from."""
+    """The sampler of one version; lives on the event loop.
+
+    ``batching``: the first axis of its tensors is rows. The ``collector`` gathers rows to learn a reference from.
+    """
 
     def __init__(
         self,
@@ -109,19 +111,19 @@ class RowSampler:
             self._keep(index, call)
 
     def flush(self) -> None:
-        """Count and keep at once what waits."""
+        """Count and store waiting calls immediately."""
         self._divide()
         while self._work:
             self._work.pop(0)()
 
     def publish_baseline(self) -> None:
-        """Publish the rows that were gathered for a reference, however few."""
+        """Publish the rows that were collected for a reference, however few."""
         if self._collector is not None:
             self.flush()
             self._collector.publish_baseline()
 
     def close(self) -> None:
-        """Count what waits, then take nothing more."""
+        """Count waiting calls, then accept no more."""
         self.flush()
         self._closed = True
         for end in (self._answers, self._capture):
@@ -129,7 +131,7 @@ class RowSampler:
                 end.close()
 
     def _keep(self, index: int, call: InferCall) -> None:
-        """Hold a call in a place of the batch, instead of the one that has it."""
+        """Hold a call at an index of the batch, in place of the call that has it."""
         size = call.input_bytes + call.output_bytes
         if not self._memory.take_spare(size):
             return
@@ -156,7 +158,7 @@ class RowSampler:
             asyncio.get_running_loop().call_soon(self._run_next_piece)
 
     def _divide(self) -> None:
-        """Make pieces of work of what was offered."""
+        """Split the work on the offered calls into pieces."""
         calls, rows, size = self._calls, self._rows, sum(self._sizes)
         self._calls, self._sizes, self._offered, self._rows = [], [], 0, 0
         calls = _calls_within_time([call for call in calls if _row_cells(call) <= MAX_ROW_CELLS])
@@ -198,7 +200,7 @@ class RowSampler:
     def _group_alike(
         self, calls: Sequence[InferCall]
     ) -> Sequence[tuple[Sequence[InferCall], Sequence[Tensor], Sequence[Tensor]]]:
-        """Calls whose tensors lie one below the other; each by itself where they are not alike."""
+        """Group calls whose tensors can be stacked; others are groups of their own."""
         if len(calls) > 1 and self._batching:
             inputs = _stack([call.tensors for call in calls])
             outputs = None if inputs is None else _stack([call.outputs for call in calls])
@@ -208,7 +210,7 @@ class RowSampler:
 
 
 def _calls_within_time(calls: list[InferCall]) -> list[InferCall]:
-    """As many calls as can be counted without holding the loop up, and always the first."""
+    """Return as many calls as can be counted without a stall of the loop, and always the first."""
     calls_kept, cells = calls[:1], sum([tensor.data.size for call in calls[:1] for tensor in call.tensors])
     for call in calls[1:]:
         size = sum([tensor.data.size for tensor in call.tensors])
@@ -219,14 +221,15 @@ def _calls_within_time(calls: list[InferCall]) -> list[InferCall]:
 
 
 def _row_cells(call: InferCall) -> int:
-    """Numbers of a row of a call, in and out."""
+    """Return the numbers of a row of a call, in and out."""
     cells = sum([tensor.data.size for tensor in call.tensors]) + sum([tensor.data.size for tensor in call.outputs])
     return cells // max(1, call.rows)
 
 
 def _some_rows(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor], int]:
-    """Rows of one call, at equal distances from a random one on, so many that they can be counted at once; and the
-    number of the others."""
+    """Return evenly spaced rows of one call from a random one on, as many as can be counted in one step, and the number
+    of the others.
+    """
     cells = sum([tensor.data.size for tensor in (*inputs, *outputs)])
     step = -(-cells // MAX_CELLS)
     rows = rows_of(inputs)
@@ -249,7 +252,7 @@ def _safely(work: Callable[..., None], *arguments: Any) -> None:
 
 
 def _stack(requests: Sequence[Sequence[Tensor]]) -> Sequence[Tensor] | None:
-    """The same tensors of all requests one below the other; None where they are not the same."""
+    """Stack the same tensors of all requests; return None if they differ."""
     first = requests[0]
     names = [tensor.name for tensor in first]
     if any([tensor.name for tensor in request] != names for request in requests):

@@ -1,4 +1,4 @@
-"""Runs a version once more on what another one has answered, compares, and counts; callers never notice.
+"""Runs a shadow version on answered requests, compares the outputs, and counts; callers never notice.
 
 What is offered waits in a bounded queue for a thread of the shadow's own, and is dropped when the queue is full. Under
 load the thread holds itself back: what it costs the event loop stays a small share of the loop's time.
@@ -30,15 +30,15 @@ log = logging.getLogger("penstock.serving")
 
 MAX_WAITING = 64
 MAX_BYTES = 32 << 20
-"""What may wait for one shadow: requests, and bytes of their inputs and outputs."""
+"""Limits of the queue of one shadow: requests, and bytes of their inputs and outputs."""
 
 DEADLINE_NS = 2_000_000_000
-"""A shadow's run is stopped after that long, and one that would begin later than that after the answer is left out."""
+"""Time after which a shadow's run is stopped; a run that would begin this long after the answer is skipped."""
 
 LOOK_S = 0.1
 SAMPLES = 16
 SAMPLE_ELEMENTS = 4096
-"""Larger inputs and outputs are not kept as samples."""
+"""Maximum bytes of inputs and outputs to keep as samples."""
 
 IDLE_SHARE, BUSY_SHARE = 0.25, 0.005
 IDLE, BUSY = 0.25, 0.75
@@ -46,27 +46,27 @@ IDLE, BUSY = 0.25, 0.75
 than ``BUSY``; in between, in proportion."""
 
 HANDOVER_NS = 300_000
-"""What the thread costs a busy event loop each time besides: the interpreter goes there and back twice."""
+"""Extra cost of the thread on a busy event loop: the interpreter switches to it and back."""
 
 LONGEST_REST_S = 1.0
 
 LoadOf = Callable[[], float]
-"""How busy the event loop is, 0 to 1."""
+"""Returns how busy the event loop is, 0 to 1."""
 
 Rerun = Callable[[InferCall, RunInterrupt], tuple[list[Tensor], int]]
-"""The outputs of this version for another one's call, and the nanoseconds its model took."""
+"""Returns the outputs of this version for another version's call, and the nanoseconds its model took."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A request on which the two disagreed, with both answers, as JSON values."""
+    """A request with different answers of the two versions, as JSON values."""
 
     badness: float
     request: dict[str, Any]
 
 
 def share_at(load: float) -> float:
-    """What part of the time a shadow's thread may hold the interpreter when the event loop is this busy."""
+    """Return the share of the time that a shadow's thread may hold the interpreter when the event loop is this busy."""
     idle = min(1.0, max(0.0, (BUSY - load) / (BUSY - IDLE)))
     return BUSY_SHARE + (IDLE_SHARE - BUSY_SHARE) * idle
 
@@ -85,7 +85,7 @@ class ShadowSampler:
         self._sheds = sheds
 
     def offer(self, call: InferCall) -> None:
-        """Take a call by chance; it is dropped where the queue is full, or callers are being rejected."""
+        """Offer a random share of calls; a call is dropped if the queue is full, or while callers are rejected."""
         if self._share < 1.0 and random() >= self._share:
             return
         executor = self._executor
@@ -96,7 +96,7 @@ class ShadowSampler:
 
 
 class ShadowExecutor:
-    """One version's; ``offer`` belongs to the event loop, the rest of the work to a thread of its own.
+    """The executor of one shadow; ``offer`` belongs to the event loop, the rest of the work to a thread of its own.
 
     What waits for the thread counts in the worker's memory budget, inputs and outputs.
     """
@@ -125,7 +125,7 @@ class ShadowExecutor:
     # The event loop's side.
 
     def offer(self, call: InferCall) -> None:
-        """Take a call for a second run, or drop it; never waits and never fails."""
+        """Queue a call for a second run, or drop it; never waits and never raises."""
         self._return_memory()
         size = _size(call)
         if (
@@ -143,7 +143,7 @@ class ShadowExecutor:
         self._arrived.append(call)
 
     def close(self) -> None:
-        """Let the thread end; what still waits counts as missed."""
+        """End the thread; waiting calls count as missed."""
         self._closing = True
         self._pass_on()
         if (running := self._running) is not None:
@@ -151,7 +151,7 @@ class ShadowExecutor:
         self._queue.put(None)
 
     def worst(self) -> list[Disagreement]:
-        """The requests the two disagreed on most."""
+        """Return the requests with the largest differences."""
         self.changed = False
         return [sample for _, _, sample in sorted(self._worst, reverse=True)]
 
@@ -166,7 +166,7 @@ class ShadowExecutor:
             self._watch()
 
     def _watch(self) -> None:
-        """Stop a run that takes too long, and give back the memory of what has ended; again while anything is left."""
+        """Stop a run that takes too long, and release the memory of ended runs; repeat while any are left."""
         self._return_memory()
         running = self._running
         if running is not None and time.monotonic_ns() - running[0] > DEADLINE_NS:
@@ -201,7 +201,7 @@ class ShadowExecutor:
                 time.sleep(min(LONGEST_REST_S, cost * (1 / share_at(load) - 1) / 1e9))
 
     def _pair(self, call: InferCall, began: int) -> int:
-        """Run and compare one call; nanoseconds of it in which the interpreter was free, 0 if that is not known."""
+        """Run and compare one call; return its nanoseconds in which the interpreter was free, 0 if unknown."""
         block = self._block
         if self._closing or began - call.ran_ns > DEADLINE_NS:
             block.add_shadow("missed")

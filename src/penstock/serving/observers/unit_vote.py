@@ -1,12 +1,13 @@
-"""The vote of one request of a sticky split: whether it counts as evidence of a rollout or an experiment."""
+"""The vote of one request of a sticky split: whether it counts as evidence for a rollout or an experiment."""
 
 from penstock.monitor.unit_votes import COUNTS, JUDGED, UnitVotes
 from penstock.serving.infer_call import InferCall
 
 
 class UnitVote:
-    """One request's; a ``CallObserver``, to be called before the others. See ``UnitVotes`` for ``tag`` and
-    ``place``."""
+    """The vote of one request; a ``CallObserver``, called before the others. See ``UnitVotes`` for ``tag`` and
+    ``index``.
+    """
 
     __slots__ = ("_place", "_tag", "_votes")
 
@@ -16,10 +17,10 @@ class UnitVote:
         self._place = index
 
     def offer(self, call: InferCall) -> None:
-        """Note in a call whether it counts."""
+        """Set in a call whether it counts."""
         said = self._votes.answer(self._tag, self._place)
         call.counted, call.judged = bool(said & COUNTS), bool(said & JUDGED)
 
     def failure(self) -> bool:
-        """The request failed by the version's doing: whether that counts."""
+        """Return whether a failure by the version counts."""
         return self._votes.failure(self._tag, self._place)
