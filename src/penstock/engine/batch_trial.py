@@ -1,4 +1,4 @@
-"""Whether calls of several callers may share a run of a model, and what such a run takes.
+"""Whether calls of different callers may share a run of a model, and the cost of such a run.
 
 The graph proves it, or the model's owner says so; a trial with synthetic rows is a second check, never the proof.
 """
@@ -18,13 +18,13 @@ from penstock.engine import warmup
 from penstock.engine.graph import GraphInterface
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
-"""Matrix products of several rows add up in another order than those of one."""
+"""Relative tolerance: matrix products of several rows add up in a different order than those of one."""
 
 ROUGH = 1e-2
-"""Of the largest number of a row: with inputs of any size, what is left of large numbers may be that far off."""
+"""Tolerance relative to the largest number of a row: large numbers may cancel to results of about this size."""
 
 TRIAL_BUDGET_NS = 500_000_000
-"""What trials may take beyond the first one, as far as that foretells how long each takes."""
+"""Maximum time of the trials after the first one, as far as the first one predicts it."""
 
 MEASURING_BUDGET_NS = 250_000_000
 
@@ -34,7 +34,7 @@ HOW_TO_ALLOW = (
 )
 
 Attempt = Callable[[Feeds], list[Array]]
-"""Runs a graph for all its outputs."""
+"""Runs a graph for all of its outputs."""
 
 
 class RowsDiffer(Exception):
@@ -42,7 +42,7 @@ class RowsDiffer(Exception):
 
 
 def refusal(graph: GraphInterface, signature: Signature, options: ModelOptions, proof: RowProof) -> str:
-    """Why no trial can make runs of several calls of a model right, "" if one can."""
+    """Return why no trial can justify batch runs of a model, "" if one can."""
     if not signature.batching:
         return "not all of its inputs and outputs have a free first dimension for the rows"
     if signature.max_batch_size == 1:
@@ -58,7 +58,7 @@ def refusal(graph: GraphInterface, signature: Signature, options: ModelOptions, 
 
 
 def run_trial(attempt: Attempt, signature: Signature, rows: int) -> RunCost:
-    """What runs of several rows take.
+    """Return the cost of runs with several rows.
 
     Raises:
         RowsDiffer: rows got different answers together than alone, or not one each, or there are no synthetic rows.
@@ -118,7 +118,7 @@ def _split_rows(feeds: Feeds, rows: int) -> list[Feeds]:
 
 
 def _join_rows(apart: Sequence[Feeds]) -> Feeds:
-    """The rows of several in one; with large rows that costs more than the run."""
+    """Return several requests as one; for large rows, joining costs more than the run."""
     return {name: np.concatenate([item[name] for item in apart]) for name in apart[0]}
 
 

@@ -9,7 +9,7 @@ _LIBRARY = "_extensions_pydll."
 
 
 def shared_library() -> str:
-    """The library of the installed package, found by the package's own list of files.
+    """Return the path of the library in the installed package, from the package's own list of files.
 
     The package is not imported: that takes half a second, in which a worker could not answer requests.
 

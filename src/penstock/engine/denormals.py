@@ -19,14 +19,14 @@ from penstock.engine.faults import LoadFailed
 ENTRY = "session.set_denormal_as_zero"
 
 _FENV_BYTES = 64
-"""No less than the C library's ``fenv_t``."""
+"""At least the size of the C library's ``fenv_t``."""
 
 _CONTROL_BITS = {"x86_64": (28, 0x8040), "aarch64": (0, 1 << 24)}
-"""Where the control register lies in ``fenv_t``, and its bits that flush: MXCSR's FZ and DAZ, FPCR's FZ."""
+"""Offset of the control register in ``fenv_t``, and its flush bits: FZ and DAZ of MXCSR, FZ of FPCR."""
 
 
 class _FloatEnvironments:
-    """The floating-point environment as it was at the start, and the same one with denormal numbers as zero."""
+    """The floating-point environment of the start, and the same with denormal numbers as zero."""
 
     def __init__(self) -> None:
         library = ctypes.PyDLL(None)  # keeps the GIL: the calls take some nanoseconds
@@ -40,7 +40,7 @@ class _FloatEnvironments:
         self._usual, self._flushing = usual.raw, bytes(flushing)
 
     def set(self, flushing: bool) -> None:
-        """Change the environment of the present thread."""
+        """Change the environment of the current thread."""
         self._library.fesetenv(self._flushing if flushing else self._usual)
 
 
@@ -61,7 +61,8 @@ RunSession = Callable[[Sequence[str], dict[str, Array], Any], list[Array]]
 
 @contextmanager
 def around_session(options: SessionOptions) -> Iterator[None]:
-    """Around the making of a session: its pool starts as the options ask, the present thread ends as usual.
+    """Set the environment while a session is created: its pool starts as the options require, and the current thread is
+    restored at the end.
 
     Raises:
         LoadFailed: the options ask for what this machine cannot do.
@@ -78,7 +79,8 @@ def around_session(options: SessionOptions) -> Iterator[None]:
 
 
 def as_asked(run: RunSession, options: SessionOptions) -> RunSession:
-    """The same run, with denormal numbers as zero on the calling thread where the options ask for it.
+    """Return the same run, with denormal numbers as zero on the calling thread if the options require it. That costs
+    about a microsecond a run.
 
     That costs about a microsecond a run.
 

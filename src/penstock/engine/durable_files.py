@@ -1,4 +1,4 @@
-"""Files and folders that take their place as a whole: readers see the old or the new one, after a power loss too."""
+"""Replaces files and folders atomically: readers see the old or the new one, even after a power loss."""
 
 import errno
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 from penstock.engine.scratch import scratch_file
 
 EVERYBODY = 0o666
-"""The mode of ordinary files, from which the process's umask takes away."""
+"""The mode of ordinary files before the process's umask."""
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which takes its place when the block ends; removed if the block fails.
+    """Yield a file beside ``path`` that replaces it when the block ends; it is removed if the block fails.
 
     Raises:
         OSError: it cannot be written; what was at ``path`` stays.
@@ -27,13 +27,13 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text as a whole; raises ``OSError`` as ``replace_file``."""
+    """Replace a file's text atomically; raises ``OSError`` as ``replace_file``."""
     with replace_file(path) as scratch:
         scratch.write_text(text)
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on the disk."""
+    """Write a file's bytes, or a folder's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         os.fsync(handle)
@@ -42,7 +42,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have a folder on the disk with everything below it; links are left out."""
+    """Write a folder and everything below it to the disk; links are skipped."""
     for directory, _, names in os.walk(folder):
         for path in (Path(directory, name) for name in names):
             if path.is_file() and not path.is_symlink():

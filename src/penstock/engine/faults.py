@@ -1,4 +1,4 @@
-"""What ONNX Runtime's errors become: one sentence for callers, the whole text for operators, and whose fault it is."""
+"""Converts ONNX Runtime's errors: one sentence for callers, the full text for operators, and the responsible side."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,10 @@ from penstock.core.errors import Fault, Internal, InvalidInput, TooLarge
 from penstock.core.texts import without_paths
 
 LONGEST_TEXT = 300
-"""The longest text of the runtime that callers get, in characters."""
+"""Maximum characters of the runtime's text for callers."""
 
 LONGEST_DETAIL = 4000
-"""The longest text of the runtime that operators get, in characters."""
+"""Maximum characters of the runtime's text for operators."""
 
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _LOADING = re.compile(r"Load model from .*? failed:\s*", re.DOTALL)
@@ -26,13 +26,13 @@ _SOURCE = re.compile(
     r"|\b\w+\.(?:cc|h|cpp|hpp):\d+ \w+(?:\(\))? "
 )
 GUARD = "guard_"
-"""How the names of nodes begin that admission has put into a graph."""
+"""Prefix of the names of nodes that admission adds to a graph."""
 
 DIVISOR = "Divisor"
-"""What follows in the names of divisions whose divisors callers bring."""
+"""Suffix of the names of divisions whose divisors come from requests."""
 
 ELEMENTS = "Elements"
-"""What follows in the names of the tests of a result's size."""
+"""Suffix of the names of checks of a result's size."""
 
 MOST_ELEMENTS = 1 << 28
 """Elements of an operator's result whose size a request decides; more of them are over the default of
@@ -76,21 +76,20 @@ _NO_LOCALE = re.compile(r"construct locale with name:\s*([\w.@-]+?)(?=[:\s]|$)")
 
 
 class LoadFailed(Fault):
-    """A model file that cannot be served; the text says why, in words for the model's owner."""
+    """A model file that cannot be served; the text tells the model's owner why."""
 
     kind = "invalid"
 
 
 def load_fault(error: Exception, path: Path | None = None, has_extensions: bool = False) -> LoadFailed:
-    """The fault for an error met while the graph at ``path`` was opened; ``has_extensions`` says that operators of
-    onnxruntime-extensions were there."""
+    """Return the error of opening the graph at ``path``; ``has_extensions``: onnxruntime-extensions was loaded."""
     text = _advice(str(error), has_extensions) or plain_text(error, path)
     sentence = f"the graph cannot be loaded: {text}" if text else "the graph cannot be loaded by ONNX Runtime"
     return LoadFailed(sentence, _detail(sentence, error))
 
 
 def _advice(text: str, has_extensions: bool) -> str:
-    """What to do about a failure that is known, "" for others."""
+    """Return what to do about a known failure, "" for others."""
     if (unknown := _NO_OPERATOR.search(text)) is not None:
         return _unknown_operator(unknown[1], unknown[2], has_extensions)
     if (missing := _NO_LOCALE.search(text)) is not None:
@@ -117,7 +116,7 @@ def _unknown_operator(domain: str, operator: str, has_extensions: bool) -> str:
 
 
 def run_fault(error: Exception) -> Fault:
-    """The fault for an error met in a run: the caller's where the runtime found its values invalid, else ours."""
+    """Return the error of a run: the caller's if the runtime found its values invalid, else the server's."""
     if isinstance(error, Fault):
         return error
     if isinstance(error, UnicodeDecodeError):
@@ -147,18 +146,19 @@ def run_fault(error: Exception) -> Fault:
 
 
 def _detail(sentence: str, error: Exception) -> str:
-    """The sentence with all that the error says, where it says more."""
+    """Return the sentence with the full text of the error, if that is longer."""
     text = full_text(error)
     return f"{sentence} ({text})" if text and text not in sentence else ""
 
 
 def full_text(error: Exception) -> str:
-    """All that an error says, on one line and of bounded length."""
+    """Return the full text of an error, on one line and of bounded length."""
     return " ".join(str(error).split())[:LONGEST_DETAIL]
 
 
 def plain_text(error: Exception, path: Path | None = None) -> str:
-    """What an error says without paths, file names or the runtime's own code places; "" if nothing is left.
+    """Return the text of an error without paths, file names or source positions; "" if nothing is left. The error may
+    name the folder of ``path``, which may contain spaces; any other path ends at a space.
 
     ``path`` is a file whose folder the error may name; it may hold spaces, which end any other path.
     """

@@ -1,4 +1,4 @@
-"""From the graph's own inputs and outputs, and what a configuration states about them, to the signature served.
+"""Builds the served signature from a graph's inputs and outputs and from its configuration.
 
 The rules that decide whether a graph batches are only here.
 """
@@ -30,13 +30,13 @@ DATATYPES: dict[str, str] = {
     "tensor(bfloat16)": "BF16",
     "tensor(string)": "BYTES",
 }
-"""ONNX Runtime's type names that the protocol can carry."""
+"""ONNX Runtime's names of the types that the protocol supports."""
 
 CLASS_LABELS = "penstock.class_labels"
-"""Metadata of a graph: a JSON object with the names of the classes of each output that has some."""
+"""Graph metadata: a JSON object with the class names of outputs."""
 
 _NAMELESS = frozenset({"", "?", "*", "-1", "None"})
-"""What exporters write for a dimension of any size; two of them need not be equal."""
+"""Names that exporters write for a dimension of any size; two of them need not be equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,14 @@ class GraphTensor:
 
     @property
     def dims(self) -> Shape:
-        """The shape in the protocol's words: -1 for every dimension that is not a number."""
+        """Return the shape in the protocol's form: -1 for every dimension that is not a number."""
         return tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInterface:
-    """What a graph takes and gives; ``overridable`` are initialisers that callers may replace.
+    """The inputs and outputs of a graph; ``overridable`` are initialisers that callers may replace. ``labels`` are the
+    class names in its metadata, by output.
 
     ``labels`` are the names of the classes that its metadata states, by output.
     """
@@ -70,16 +71,17 @@ class GraphInterface:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def with_observed_shapes(self, shapes: Sequence[Sequence[Shape]]) -> "GraphInterface":
-        """The graph once runs have shown the shapes of every output: one shape for each run. A shape of another rank
-        was not true, nor is a fixed dimension that a run contradicts; exporters write 1 for the rows of labels."""
+        """Return the graph with the output shapes that runs have shown: one shape for each run. A run corrects a wrong
+        rank and a wrong fixed dimension; exporters write 1 for the rows of labels."""
         outputs = tuple(
             _with_observed(tensor, each) for tensor, each in zip(self.outputs, zip(*shapes, strict=True), strict=True)
         )
         return replace(self, outputs=outputs, ranks_known=True)
 
     def with_free_rows(self) -> "GraphInterface":
-        """The graph as if every output had a free first dimension: what it states of that is not known to be true
-        before a run. Only where the first dimension of every input is free."""
+        """Return the graph as if every output had a free first dimension: the stated one is not verified before a run.
+        Only if the first dimension of every input is free.
+        """
         if not self.inputs or any(tensor.dims[:1] != (-1,) for tensor in self.inputs):
             return self
         outputs = tuple(
@@ -102,7 +104,7 @@ def _with_observed(tensor: GraphTensor, shapes: Sequence[Shape]) -> GraphTensor:
 
 
 def labels_in(metadata: str) -> dict[str, tuple[str, ...]]:
-    """The names of classes in a graph's metadata, by output; nothing where it is not of their form."""
+    """Return the class names in a graph's metadata, by output; none if they have another form."""
     try:
         stated = json.loads(metadata or "{}")
     except (ValueError, RecursionError):
@@ -116,7 +118,7 @@ def labels_in(metadata: str) -> dict[str, tuple[str, ...]]:
 
 
 def signature_of(graph: GraphInterface, options: ModelOptions) -> Signature:
-    """The signature of a graph under a configuration; ``batching`` is what graph and configuration promise.
+    """Return the signature of a graph under a configuration; ``batching`` is what graph and configuration state.
 
     Raises:
         LoadFailed: an input or output is not a tensor the protocol can carry, or the configuration
@@ -142,7 +144,7 @@ def signature_of(graph: GraphInterface, options: ModelOptions) -> Signature:
 
 
 def is_sized_by_inputs(graph: GraphInterface, batching: bool) -> bool:
-    """Whether the shapes of the inputs decide how many elements each output has; otherwise their values may."""
+    """Whether the shapes of the inputs determine the number of elements of each output; otherwise their values may."""
     names = {dim for tensor in graph.inputs for dim in tensor.shape if isinstance(dim, str) and dim not in _NAMELESS}
     return all(
         isinstance(dim, int) or dim in names or (batching and axis == 0)
@@ -152,7 +154,7 @@ def is_sized_by_inputs(graph: GraphInterface, batching: bool) -> bool:
 
 
 def _symbolic_dims(tensors: Sequence[GraphTensor], specs: Sequence[TensorSpec]) -> dict[str, list[TensorPosition]]:
-    """The places of each name that the graph gives to more than one free dimension of its inputs."""
+    """Return the positions of each name that the graph gives to more than one free dimension of its inputs."""
     positions: dict[str, list[TensorPosition]] = {}
     for tensor, spec in zip(tensors, specs, strict=True):
         if spec.graph_shape is None and len(spec.shape) == len(tensor.shape):
@@ -238,7 +240,7 @@ def _require_batch_dimension(graph: GraphInterface, options: ModelOptions, input
 
 
 def _promises_batching(graph: GraphInterface, specs: Sequence[TensorSpec]) -> bool:
-    """Whether all first dimensions are free and may be one and the same: the batch."""
+    """Whether all first dimensions are free and may be the same: the batch."""
     shapes = [spec.shape if spec.graph_shape is None else spec.graph_shape for spec in specs]
     shapes += [spec.shape for spec in specs] + [tensor.dims for tensor in (*graph.inputs, *graph.outputs)]
     if not graph.inputs or any(shape[:1] != (-1,) for shape in shapes):

@@ -1,4 +1,4 @@
-"""The C library's heap: large blocks go back to the system when they are freed, the rest when asked.
+"""Settings of the C library's heap: large blocks are returned to the system when they are freed, the rest on request.
 
 It also decides when the kernel may use huge pages.
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 MMAP_BYTES: Final = 4 << 20
-"""Blocks of this size on are mapped one by one, so that freeing one gives it back and leaves no hole in the heap.
+"""Minimum size of blocks that are mapped one by one, so that freeing one returns it and leaves no hole in the heap.
 
 Left to itself glibc raises that size to 32 MiB; the holes of such blocks had to be trimmed in one go, which keeps every
 thread that allocates waiting: a quarter of a second for a gigabyte.
@@ -30,7 +30,7 @@ _loading = 0
 
 
 def set_up() -> None:
-    """Have large blocks mapped one by one, in small pages; once for each process, before it works."""
+    """Map large blocks one by one, in small pages; once for each process, before it works."""
     option = getattr(ctypes.CDLL(None), "mallopt", None)
     if option is not None:
         option(_M_MMAP_THRESHOLD, MMAP_BYTES)
@@ -40,7 +40,7 @@ def set_up() -> None:
 
 @contextmanager
 def huge_pages() -> Iterator[None]:
-    """Memory that is touched first in this block may lie in huge pages; on any thread, blocks may overlap.
+    """Allow huge pages for memory that is first touched in this block; on any thread, blocks may overlap.
 
     Weights gain by them: they are loaded and freed faster. Bodies, tensors and answers lose: the kernel clears two
     megabytes at a touch, and on some machines nothing else runs on that core for 5 to 10 ms.
@@ -60,14 +60,14 @@ def _count(change: int) -> None:
 
 
 def _allow_huge_pages(allowed: bool) -> None:
-    """Have the kernel follow the C library's request for huge pages (``glibc.malloc.hugetlb``), or not."""
+    """Set whether the kernel may use huge pages for the C library (``glibc.malloc.hugetlb``)."""
     control = getattr(ctypes.CDLL(None), "prctl", None)
     if control is not None:
         control(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)
 
 
 def trim_heap() -> None:
-    """Give freed memory back to the system; releases the GIL."""
+    """Return freed memory to the system; releases the GIL."""
     trimmed = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trimmed is not None:
         trimmed(0)

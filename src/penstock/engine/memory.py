@@ -1,4 +1,4 @@
-"""How much memory this process may use: what the machine has, cut down by its control groups and resource limits."""
+"""The memory that this process may use: the machine's, reduced by control groups and resource limits."""
 
 import os
 import resource
@@ -8,7 +8,8 @@ from penstock.engine.threads import group_folders, text_of
 
 
 def read_memory(root: Path = Path("/")) -> int:
-    """Bytes this process and those of its control group may use together; ``root`` is where ``proc`` and ``sys`` lie.
+    """Return the bytes that this process and those of its control group may use together; ``root`` is the parent of
+    ``proc`` and ``sys``.
 
     An address-space limit (``RLIMIT_AS``) holds for each process, and counts only where it is the smallest of all.
     """
@@ -19,7 +20,7 @@ def read_memory(root: Path = Path("/")) -> int:
 
 
 def read_group_limits(root: Path) -> list[int]:
-    """The memory limits (bytes) of this process's control groups and all groups above them."""
+    """Return the memory limits (bytes) of this process's control groups and all groups above them."""
     limits: list[int] = []
     for folder in group_folders(text_of(root / "proc/self/cgroup"), "memory"):
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):

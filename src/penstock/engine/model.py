@@ -27,19 +27,19 @@ from penstock.engine.session import (
 )
 
 TRIAL_ROWS, FEW_TRIAL_ROWS = 8, 4
-"""Rows that are answered together and apart, to see whether they may be joined; fewer where a run is long."""
+"""Rows to answer together and apart, to check whether they may be joined; fewer if a run is long."""
 
 LONGEST_TRIAL_RUN_NS: Final = 250_000_000
-"""A run longer than this is not tried together with others: it would gain nothing, and a load would take long."""
+"""Maximum time of a run to try together with others: above it, sharing gains nothing, and a load would take long."""
 
 TWICE_BYTES: Final = 256 << 20
-"""The largest model that is held twice in memory, for runs on one core and for such that are spread over several."""
+"""Maximum size of a model that is held twice in memory, for runs on one core and for runs on several."""
 
 LARGE_BYTES: Final = 1 << 20
-"""Outputs that a run on a thread may have, from which on they are not copied."""
+"""Minimum bytes of the outputs of a run on a thread that are not copied."""
 
 UNKNOWN_BYTES: Final = 1 << 62
-"""What is expected of outputs that the values of the inputs make as large as they like."""
+"""The expected size of outputs whose size depends on the values of the inputs."""
 
 __all__ = ["LoadFailed", "Model", "RunInterrupt", "load"]
 
@@ -73,7 +73,8 @@ class Model:
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
 
     def run(self, feeds: Feeds, outputs: Sequence[str], interrupt: RunInterrupt | None = None) -> list[Array]:
-        """The named outputs, in order, for arrays as ``Signature.bind`` gives them. Blocks; any thread may call it.
+        """Return the named outputs, in order, for arrays as ``Signature.bind`` gives them. Blocks; any thread may call
+        it.
 
         Raises:
             InvalidInput: a BYTES element is no Unicode text, or the graph cannot take these values.
@@ -92,11 +93,11 @@ class Model:
         return self._in_stated_shapes(outputs, results) if self._reshaped else results
 
     def learn_sizes(self, feeds: Feeds, results: Sequence[Array]) -> None:
-        """Learn from a run how large outputs are for inputs of a size."""
+        """Learn from a run the size of outputs for a size of inputs."""
         self._output_ratio = max(1.0, sum([array.nbytes for array in results]) / max(1, _input_bytes(feeds)))
 
     def _expected_bytes(self, feeds: Feeds) -> float:
-        """The expected bytes of the outputs of a run, in proportion to the bytes of its inputs."""
+        """Return the expected bytes of the outputs of a run, in proportion to the bytes of its inputs."""
         return _input_bytes(feeds) * self._output_ratio if self.sized_by_inputs else UNKNOWN_BYTES
 
     def _in_stated_shapes(self, outputs: Sequence[str], results: list[Array]) -> list[Array]:
@@ -108,14 +109,14 @@ class Model:
         ]
 
     def release_memory(self) -> None:
-        """Give back what large runs left unused in the sessions' memory arenas; computes nothing. Any thread."""
+        """Release unused memory of large runs in the sessions' arenas; computes nothing. Any thread."""
         with suppress(Exception):  # it always ends as a run that was stopped
             self._run([spec.name for spec in self.signature.outputs[:1]], {}, arena_release())
         if self.single_threaded is not None:
             self.single_threaded.release_memory()
 
     def close(self) -> None:
-        """Drop the session and give its memory back; runs under way end first, later ones fail."""
+        """Close the session and release its memory; open runs end first, later ones fail."""
         self._run, self._run_large = closed_run, None
         if self.single_threaded is not None:
             self.single_threaded.close()
@@ -131,7 +132,7 @@ def _declared_shape(array: Array, spec: TensorSpec, batching: bool) -> Array:
 
 
 Elsewhere = Callable[[Callable[[], "Model"]], "Model"]
-"""Does a piece of work on another thread, and waits for it."""
+"""Runs work on another thread, and waits for it."""
 
 
 def load(
@@ -169,7 +170,7 @@ def load(
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files of a version: weights may lie beside the graph."""
+    """Return the bytes of all files of a version: weights may be beside the graph."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -258,7 +259,7 @@ def _run_sample(
 def _shapes_of(
     graph: GraphInterface, run: RunSession, names: list[str], bound: BoundInputs, results: list[Array]
 ) -> list[list[Shape]]:
-    """The shapes of the outputs in the warm-up; and with twice the rows, where the graph may state them falsely."""
+    """Return the shapes of the outputs in the warm-up; and with twice the rows, if the graph may state them wrongly."""
     shapes = [[array.shape for array in results]]
     if graph.with_free_rows() != graph and bound.elements:
         with suppress(Fault, MemoryError):
@@ -267,7 +268,7 @@ def _shapes_of(
 
 
 def _follows_rows(run: RunSession, names: list[str], bound: BoundInputs, results: list[Array]) -> bool:
-    """Whether twice the rows give twice the rows: exports often promise a free batch size and hold a fixed one."""
+    """Whether twice the rows give twice the rows: exports often state a free batch size but hold a fixed one."""
     rows = next(iter(bound.feeds.values())).shape[0]
     if not rows:
         return True

@@ -1,4 +1,4 @@
-"""What ONNX Runtime's own declarations of operators say of the types of their results."""
+"""The types of operator results by ONNX Runtime's own declarations."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -11,7 +11,7 @@ Types = frozenset[str]
 
 
 def result_types(domain: str, operator: str, index: int, given: Callable[[int], Types | None]) -> Types | None:
-    """The types that a result of an operator may have, None where the runtime does not know the operator.
+    """Return the possible types of a result of an operator, None if the runtime does not know the operator.
 
     ``given`` returns the types that an input, counted from 0, may have, None where nothing is known of it.
     """
@@ -30,13 +30,13 @@ def result_types(domain: str, operator: str, index: int, given: Callable[[int], 
 
 
 def _formal(formals: Sequence[Any], index: int) -> Any:
-    """What is declared of a place; the last declaration stands for all that follow."""
+    """Return the declaration of a position; the last declaration holds for all that follow."""
     return formals[min(index, len(formals) - 1)]
 
 
 @cache
 def _schemas() -> dict[tuple[str, str], Any]:
-    """The newest declaration of every operator, by domain and name."""
+    """Return the newest declaration of every operator, by domain and name."""
     schemas: dict[tuple[str, str], Any] = {}
     for schema in runtime.get_all_operator_schema():
         key = (schema.domain, schema.name)

@@ -1,4 +1,4 @@
-"""The answers of a model to synthetic inputs: written down where it is admitted, compared where it is loaded.
+"""The answers of a model to synthetic inputs: recorded at admission, compared when it is loaded.
 
 The inputs are the same on every machine. Answers are compared bit by bit, and where that fails by samples within a
 tolerance, since another processor may round another way.
@@ -21,7 +21,7 @@ from penstock.engine.model import Model
 Document = dict[str, Any]
 
 FORM = 1
-"""Changes with the synthetic inputs: answers to others are not comparable."""
+"""The version of the synthetic inputs: answers to other versions are not comparable."""
 
 ROWS = 3
 SAMPLES = 16
@@ -34,7 +34,7 @@ class ProbeFailed(Exception):
 
 
 def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
-    """What the model answers, as JSON values; ``samples`` are those of its configuration.
+    """Return the model's answers as JSON values; ``samples`` are those of its configuration.
 
     Raises:
         ProbeFailed: it answers nothing.
@@ -56,7 +56,9 @@ def probe(model: Model, samples: Sequence[WarmupSample]) -> Document:
 
 
 def compare(expected: Document, model: Model, samples: Sequence[WarmupSample]) -> str:
-    """How the model's answers differ from those expected, "" if they do not; what cannot be compared is passed over."""
+    """Return how the model's answers differ from the expected ones, "" if they do not; incomparable answers are
+    skipped.
+    """
     if expected.get("form") != FORM:
         return ""
     wanted = {case["inputs"]: case for case in expected["cases"] if case["deterministic"]}
@@ -72,7 +74,7 @@ def compare(expected: Document, model: Model, samples: Sequence[WarmupSample]) -
 
 
 def synthetic_inputs(signature: Signature, samples: Sequence[WarmupSample]) -> Iterator[tuple[str, list[Tensor]]]:
-    """The synthetic inputs, each with its name."""
+    """Return the synthetic inputs, each with its name."""
     yield "zeros", warmup.default_tensors(signature)
     rows = (1, ROWS) if signature.batching and signature.max_batch_size != 1 else (1,)
     for count in rows:
@@ -102,7 +104,7 @@ def _describe(array: Array) -> Document:
 
 
 def _number(value: Any) -> Any:
-    """JSON has no infinity and no NaN."""
+    """Return a number as JSON, which has no infinity and no NaN."""
     return value if not isinstance(value, float) or np.isfinite(value) else str(value)
 
 

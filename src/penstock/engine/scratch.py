@@ -1,4 +1,4 @@
-"""Scratch files and folders: the only place that makes temporary files, and that deletes those of killed processes.
+"""Scratch files and folders: the only module that makes temporary files, and that deletes those of killed processes.
 
 The process that makes scratch holds its lock (``flock``) until it discards it. That distinguishes it from what a killed
 process left, in containers too, where process ids of others mean nothing. Its name is ``.NAME.<16 hex
@@ -19,7 +19,7 @@ from pathlib import Path
 log = logging.getLogger("penstock.engine")
 
 MOST_NAME = 40
-"""Characters of a name that its scratch has too: a file name has at most 255 bytes."""
+"""Maximum characters of a name that its scratch contains: a file name has at most 255 bytes."""
 
 CONTENTS = "sha256"
 """Folders of contents by digest, which may be many and hold no scratch."""
@@ -30,7 +30,7 @@ _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _DeleteFailures:
-    """Counts scratch that could not be deleted, and logs the reason once, until it is another one or over."""
+    """Counts scratch that could not be deleted, and logs each reason once."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -54,8 +54,8 @@ _failures = _DeleteFailures()
 
 
 class Scratch:
-    """A scratch file or folder at ``path``; ``handle`` is a descriptor that holds its lock. As a context manager it
-    gives the path, and discards what is still there at the end."""
+    """A scratch file or folder at ``path``; ``handle`` is a descriptor that holds its lock. The context manager yields
+    the path, and discards what is left at the end."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
@@ -69,7 +69,7 @@ class Scratch:
             view = view[os.write(self.handle, view) :]
 
     def discard(self) -> None:
-        """Delete it, unless it was moved elsewhere; never raises: what cannot be deleted is left to a sweep."""
+        """Delete it, unless it was moved elsewhere; never raises: the next sweep retries what cannot be deleted."""
         if not self._open:
             return
         self._open = False
@@ -89,7 +89,7 @@ class Scratch:
 
 
 def scratch_file(folder: Path, name: str, mode: int = 0o600) -> Scratch:
-    """A new, empty file in ``folder``, with ``name`` in its name.
+    """Create an empty file in ``folder``, with ``name`` in its name.
 
     Raises:
         OSError: it cannot be made.
@@ -104,7 +104,7 @@ def scratch_file(folder: Path, name: str, mode: int = 0o600) -> Scratch:
 
 
 def scratch_folder(folder: Path, name: str) -> Scratch:
-    """A new, empty folder for this user alone; raises as ``scratch_file``."""
+    """Create an empty folder that only this user can access; raises as ``scratch_file``."""
     while True:
         path = _path_of(folder, name)
         path.mkdir(mode=0o700)
@@ -117,22 +117,22 @@ def scratch_folder(folder: Path, name: str) -> Scratch:
 
 
 def temporary_folder() -> Path:
-    """The folder of this machine for temporary files."""
+    """Return the folder of this machine for temporary files."""
     return Path(tempfile.gettempdir())
 
 
 def is_scratch(name: str) -> bool:
-    """Whether a file or folder of this name is scratch."""
+    """Whether a file or folder with this name is scratch."""
     return _NAME.fullmatch(name) is not None
 
 
 def sweep(folder: Path) -> int:
-    """Delete scratch in a folder whose process is gone; how many. Never raises."""
+    """Delete scratch in a folder whose process has ended; return the number. Never raises."""
     return sum(_swept(path) for path in _list_files(folder) if is_scratch(path.name))
 
 
 def sweep_below(root: Path) -> int:
-    """The same for a folder and all folders below it."""
+    """Sweep a folder and all folders below it."""
     gone = 0
     for directory, folders, files in os.walk(root):
         gone += sum(_swept(Path(directory, name)) for name in (*folders, *files) if is_scratch(name))
@@ -141,7 +141,7 @@ def sweep_below(root: Path) -> int:
 
 
 def delete_failures() -> int:
-    """How often this process could not delete scratch."""
+    """Return how often this process could not delete scratch."""
     return _failures.count
 
 
@@ -162,7 +162,7 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _swept(path: Path) -> bool:
-    """Delete one, if it is this user's and its lock is free."""
+    """Delete one, if it belongs to this user and its lock is free."""
     try:
         handle = os.open(path, _LOOK)
     except OSError:  # gone meanwhile, or somebody else's

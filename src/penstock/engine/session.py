@@ -48,7 +48,7 @@ ort.set_default_logger_severity(_FATAL)
 
 
 class RunInterrupt:
-    """A handle by which another thread ends a run at its next node; once stopped it stays so."""
+    """Lets another thread end a run at its next node; once stopped, it stays stopped."""
 
     __slots__ = ("run_options",)
 
@@ -56,7 +56,7 @@ class RunInterrupt:
         self.run_options: Any = ort.RunOptions()
 
     def stop(self) -> None:
-        """End the run this was given to, now or as soon as it begins."""
+        """End the run, now or as soon as it begins."""
         self.run_options.terminate = True
 
     @property
@@ -66,7 +66,7 @@ class RunInterrupt:
 
 
 def arena_release() -> Any:
-    """Options of a run that computes nothing, and has the session give back what its memory arena does not use."""
+    """Return options of a run that computes nothing, and releases unused memory of the session's arena."""
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     options.terminate = True
@@ -74,7 +74,7 @@ def arena_release() -> Any:
 
 
 def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> Any:
-    """A session on the graph at ``path``, on the processor only, with this many threads inside one operator.
+    """Open a session on the graph at ``path``, on the processor only, with this many threads inside one operator.
 
     Raises:
         LoadFailed: the file is missing, no ONNX graph, or holds what this runtime or machine does not know.
@@ -112,7 +112,9 @@ def contains_loop(path: Path) -> bool:
 
 
 def _names_loop(window: bytes) -> bool:
-    """NumPy lets other threads run while it looks for the two bytes before a name of four; few places are left."""
+    """Find the bytes; NumPy releases the GIL while it finds the two bytes before a name of four letters, and few
+    positions remain.
+    """
     array = np.frombuffer(window, np.uint8)
     places = np.flatnonzero((array[:-1] == 0x22) & (array[1:] == 0x04))
     if places.size > _FEW:
@@ -121,7 +123,7 @@ def _names_loop(window: bytes) -> bool:
 
 
 def session_settings(options: SessionOptions, intra_op_threads: int) -> Any:
-    """The runtime's settings; the logs stay silent, since every failure is reported as a fault."""
+    """Return the runtime's settings; its logs are off, because every failure is reported as an error."""
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL
     settings.intra_op_num_threads = intra_op_threads
@@ -141,7 +143,7 @@ def session_settings(options: SessionOptions, intra_op_threads: int) -> Any:
 
 
 def read_graph(session: Any) -> GraphInterface:
-    """What the session's graph takes and gives."""
+    """Return the inputs and outputs of the session's graph."""
     return GraphInterface(
         _tensors(session.get_inputs()),
         _tensors(session.get_outputs()),
@@ -155,7 +157,7 @@ def _tensors(nodes: Sequence[Any]) -> tuple[GraphTensor, ...]:
 
 
 def runner(session: Any, options: SessionOptions) -> RunSession:
-    """The shortest way to run the session as its options ask.
+    """Return the fastest function that runs the session as its options require.
 
     Raises:
         LoadFailed: the graph mixes BYTES inputs with BF16 outputs, which the runtime's Python form cannot run.
@@ -178,7 +180,7 @@ def _plain_runner(session: Any) -> RunSession:
 
 
 class _BfloatRunner:
-    """Runs graphs with BF16 tensors, which have no NumPy type: they go in and out as their 16 bits."""
+    """Runs graphs with BF16 tensors, which have no NumPy type: they are passed as 16-bit numbers."""
 
     def __init__(self, session: Any, inputs: set[str], outputs: set[str]) -> None:
         self._session = session
@@ -200,9 +202,9 @@ class _BfloatRunner:
 
 
 def large_runner(session: Any, options: SessionOptions) -> RunSession | None:
-    """Runs the session with outputs that are not copied: the runtime would copy them with the GIL held, which stops the
-    event loop for a millisecond a megabyte. Dearer than ``runner`` by tens of microseconds; None for graphs that take
-    BYTES, which have no such form.
+    """Return a function that runs the session without a copy of the outputs: the runtime would copy them with the GIL
+    held, which stops the event loop for a millisecond a megabyte. It costs tens of microseconds more than ``runner``;
+    None for graphs that take BYTES, which have no such form.
 
     Raises:
         LoadFailed: as ``runner``.
@@ -229,7 +231,7 @@ def _value(array: Array, is_wide: bool) -> Any:
 
 
 class RuntimeMemory:
-    """The memory of a runtime's value as NumPy takes it; an array that is made of it keeps the value."""
+    """The memory of a runtime's value as NumPy uses it; an array made from it keeps the value."""
 
     def __init__(self, value: Any, shape: tuple[int, ...], kind: str) -> None:
         self._value = value
@@ -237,7 +239,7 @@ class RuntimeMemory:
 
 
 def _array(value: Any) -> Array:
-    """A value as an array: its own memory, but for texts, which are copied."""
+    """Return a value as an array over its own memory; texts are copied."""
     kind = _KINDS.get(value.element_type())
     if kind is None:
         array: Array = value.numpy()
@@ -247,5 +249,5 @@ def _array(value: Any) -> Array:
 
 
 def closed_run(_outputs: Sequence[str], _feeds: dict[str, Array], _run_options: Any) -> list[Array]:
-    """Takes the place of a closed model's run."""
+    """Replaces the run of a closed model: raises."""
     raise Internal("the model has been unloaded")

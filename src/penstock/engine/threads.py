@@ -1,4 +1,4 @@
-"""How many cores this process may use, and which of its threads come first where several want the same core.
+"""The cores that this process may use, and the priority of its threads.
 
 Cores are the affinity mask, cut down by the quotas of control groups. ONNX Runtime looks at neither, so thread counts
 are always set from here.
@@ -21,30 +21,33 @@ _MOUNT = PurePosixPath("sys/fs/cgroup")
 
 
 def lower_priority(niceness: int) -> None:
-    """Make the present thread nicer than it is: it runs when others do not want to, the more so the greater
-    ``niceness`` (1 to 19) is."""
+    """Lower the priority of the current thread: it runs when others are idle, more so with a greater ``niceness`` (1 to
+    19).
+    """
     thread = threading.get_native_id()
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + niceness))
 
 
 def background_pool(threads: int | None, name: str) -> ThreadPoolExecutor:
-    """Threads whose work comes after that of the event loops; ``None`` for the executor's own number of them."""
+    """Return a pool whose work comes after that of the event loops; ``None`` for the executor's own number of
+    threads.
+    """
     return ThreadPoolExecutor(threads, name, partial(lower_priority, BACKGROUND))
 
 
 def read_cores(root: Path = Path("/")) -> int:
-    """Whole cores this process may use, at least 1; ``root`` is where ``proc`` and ``sys`` lie."""
+    """Return the whole cores that this process may use, at least 1; ``root`` is the parent of ``proc`` and ``sys``."""
     return cores(len(os.sched_getaffinity(0)), read_quotas(root))
 
 
 def cores(affinity: int, quotas: Iterable[float]) -> int:
-    """Whole cores under the smallest of the limits: half a core is not one to plan a thread for."""
+    """Return the whole cores under the smallest of the limits: half a core does not justify a thread."""
     return max(1, int(min((affinity, *quotas))))
 
 
 def read_quotas(root: Path) -> list[float]:
-    """The quotas (cores) of this process's control groups and all groups above them."""
+    """Return the quotas (cores) of this process's control groups and all groups above them."""
     quotas: list[float | None] = []
     for folder in group_folders(text_of(root / "proc/self/cgroup"), "cpu"):
         quotas.append(quota_v2(text_of(root / folder / "cpu.max")))
@@ -76,13 +79,13 @@ def group_folders(groups: str, controller: str) -> list[PurePosixPath]:
 
 
 def quota_v2(text: str) -> float | None:
-    """Cores granted by a ``cpu.max`` file (``quota period``); ``None`` where there is no limit."""
+    """Return the cores in a ``cpu.max`` file (``quota period``); ``None`` without a limit."""
     quota, _, period = text.strip().partition(" ")
     return _ratio(quota, period or "100000")
 
 
 def quota_v1(quota: str, period: str) -> float | None:
-    """Cores granted by the files ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; ``None`` for no limit (-1)."""
+    """Return the cores in the files ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; ``None`` without a limit (-1)."""
     return _ratio(quota.strip(), period.strip())
 
 
@@ -93,7 +96,7 @@ def _ratio(quota: str, period: str) -> float | None:
 
 
 def text_of(path: Path) -> str:
-    """The text of a small file, empty where it cannot be read."""
+    """Return the text of a small file, empty if it cannot be read."""
     try:
         return path.read_text("ascii", "replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Warm-up: the tensors a model is run with before it counts as ready, and how long one such run takes."""
+"""Warm-up: the tensors that a model runs with before it is ready, and the time of such a run."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,14 +13,14 @@ from penstock.core.signature import Feeds, Signature, TensorSpec
 from penstock.core.tensors import NUMPY_TYPES, Array, Shape, Tensor, element_count, from_raw, numpy_type
 
 MAX_ELEMENTS = 1 << 28
-"""No tensor of a warm-up is larger than this."""
+"""Maximum bytes of a warm-up tensor."""
 
 MEASURED_RUNS = 7
 MEASURING_BUDGET_NS = 1_000_000_000
 
 
 def default_tensors(signature: Signature) -> list[Tensor]:
-    """The smallest request that fits: zeros or empty strings, 1 for every free dimension, nothing optional."""
+    """Return the smallest valid request: zeros or empty strings, 1 for every free dimension, no optional inputs."""
     return [_zeros(spec) for spec in signature.inputs if not spec.optional]
 
 
@@ -30,7 +30,7 @@ def _zeros(spec: TensorSpec) -> Tensor:
 
 
 def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
-    """The tensors of one configured sample.
+    """Return the tensors of one configured sample.
 
     Raises:
         InvalidInput: a shape is free or too large, or a data file does not fit it.
@@ -41,13 +41,16 @@ def sample_tensors(sample: WarmupSample, signature: Signature) -> list[Tensor]:
 
 
 def random_tensors(signature: Signature, rows: int) -> list[Tensor]:
-    """Synthetic numbers for ``rows`` rows (one request without rows, where the model does not batch); see
-    ``_random``."""
+    """Return synthetic numbers for ``rows`` rows (one request without rows, if the model does not batch); see
+    ``_random``.
+    """
     return filled_tensors(_required_inputs(signature, rows, 1))
 
 
 def _required_inputs(signature: Signature, rows: int, free: int) -> list[WarmupInput]:
-    """What every request has to bring, with so many rows, and ``free`` places along other free dimensions."""
+    """Return the inputs that every request must have, with this number of rows, and ``free`` along other free
+    dimensions.
+    """
     lead = 1 if signature.batching else 0
     return [
         WarmupInput(
@@ -85,7 +88,7 @@ def varied_tensors(signature: Signature, rows: int) -> Iterator[tuple[str, list[
 
 
 def _vary(entry: WarmupInput, sizes: Sequence[float]) -> Tensor:
-    """Numbers whose size is that of their row; whole ones below 2, 10 and 1000."""
+    """Return numbers of a different size in each row; whole ones below 2, 10 and 1000."""
     dtype = numpy_type(entry.name, entry.datatype)
     shape = _check_size(entry.name, entry.dims)
     generator = np.random.default_rng(1)
@@ -102,7 +105,7 @@ def _vary(entry: WarmupInput, sizes: Sequence[float]) -> Tensor:
 
 
 def filled_tensors(inputs: Iterable[WarmupInput]) -> list[Tensor]:
-    """Tensors of exactly the shapes that the inputs state.
+    """Return tensors of exactly the shapes that the inputs state.
 
     Raises:
         InvalidInput: one is too large.
@@ -130,7 +133,7 @@ def _fill(datatype: str, shape: Shape) -> Array:
 
 
 def _random(name: str, datatype: str, shape: Shape) -> Array:
-    """Numbers from 0 to 1, whole ones of them 0 or 1, so that look-ups by index stay inside their tables."""
+    """Return numbers from 0 to 1, whole ones 0 or 1, so that look-ups by index stay inside their tables."""
     dtype: np.dtype[Any] = numpy_type(name, datatype)
     generator = np.random.default_rng(0)
     if datatype == "BF16":
@@ -142,14 +145,14 @@ def _random(name: str, datatype: str, shape: Shape) -> Array:
 
 
 def repeat_rows(feeds: Feeds) -> Feeds:
-    """The same rows twice."""
+    """Return the rows twice."""
     return {name: np.concatenate((array, array)) for name, array in feeds.items()}
 
 
 def median_run_ns(
     run: Callable[[], object], budget_ns: int = MEASURING_BUDGET_NS, clock: Callable[[], int] = time.perf_counter_ns
 ) -> int:
-    """Median duration (nanoseconds) of a few runs, fewer where together they are over the budget; at least 1."""
+    """Return the median duration (nanoseconds) of a few runs, fewer if they exceed the time budget; at least 1."""
     durations: list[int] = []
     while len(durations) < MEASURED_RUNS and sum(durations) < budget_ns:
         began = clock()
