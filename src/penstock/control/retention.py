@@ -1,4 +1,4 @@
-"""The janitor: lets what grows go when its time is over, and names everything that grows.
+"""The janitor: deletes expired data, and lists everything that grows.
 
 The gateway that leads deletes rows, which all share; each gateway deletes its own files.
 """
@@ -24,13 +24,13 @@ PASS_S = 300.0
 """Time between two passes."""
 
 MOST_BATCHES = 20
-"""Batches of one kind in a pass; what is left waits for the next one."""
+"""Maximum batches of one kind in a pass; the rest waits for the next pass."""
 
 FILES_S = 300.0
-"""Deadline of one batch that deletes many files, or puts an archive into a bucket."""
+"""Deadline of one batch that deletes many files, or writes an archive to a bucket."""
 
 MOST_FILES = 1000
-"""Files and folders of one place that go in a pass."""
+"""Maximum files and folders of one place to delete in a pass."""
 
 ONE_EACH = "one for each model"
 TABLES: Mapping[str, str] = {
@@ -77,7 +77,7 @@ FOLDERS: Mapping[str, str] = {
     "answers": "the policy's horizon, and the limit for answers",
     "captures": "the policies' limit for captured rows",
 }
-"""Every folder of the home, and how long what is in it stays."""
+"""Every folder of the home, and how long its content stays."""
 
 FILES: Mapping[str, str] = {
     "registry.db": "the database",
@@ -87,12 +87,12 @@ FILES: Mapping[str, str] = {
     "last-*.json": "what a database last said, one for each database",
     "gateway.json": "while a gateway runs",
 }
-"""Every file of the home beside those folders."""
+"""Every other file of the home."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """How long what grows is kept, in seconds, and how much of it; see ``config.Retention``."""
+    """How long growing data is kept, in seconds, and how much of it; see ``config.Retention``."""
 
     events_s: float = 90 * DAY_S
     audit_s: float = 365 * DAY_S
@@ -110,17 +110,18 @@ class RetentionLimits:
 
 SCRATCH, COPIES, AUDIT, AUDIT_ARCHIVES = "scratch", "files", "audit", "audit archives"
 WITH_CONTENTS = (SCRATCH, COPIES, AUDIT, AUDIT_ARCHIVES)
-"""Batches that delete files, or ask the store of contents, which may take longer than rows."""
+"""Batches that delete files or call the content store, which may take longer than rows."""
 
 DeleteBatch = Callable[[], int]
-"""One short transaction; how many rows it took, 0 if nothing is left."""
+"""One short transaction; returns how many rows it deleted, 0 if nothing is left."""
 
 
 def row_batches(
     keeping: RetentionLimits, store: RetentionStore, archives: AuditArchives, now: float
 ) -> Iterator[tuple[str, DeleteBatch]]:
-    """What is to be done about the rows that all gateways share, and the name of each; ``now`` is the database's time
-    in seconds since the epoch."""
+    """Return the batches for rows that all gateways share, by name; ``now`` is the database's time in seconds since the
+    epoch.
+    """
     yield "deliveries", partial(store.deliveries, now - keeping.deliveries_s)
     yield "dead deliveries", partial(store.dead_deliveries, now - keeping.dead_deliveries_s)
     yield "events", partial(store.events, now - keeping.events_s)
@@ -139,7 +140,7 @@ def row_batches(
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """A file or folder that may go; ``age_s`` since it was last changed."""
+    """A file or folder that may be deleted; ``age_s`` since its last change."""
 
     name: str
     age_s: float
@@ -148,8 +149,9 @@ class StoredEntry:
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimit:
-    """How long entries are kept (``age_s``), how much of them (``size`` in bytes, None = any), and for how long one is
-    kept in any case (``young_s``)."""
+    """How long entries are kept (``age_s``), how much of them (``size`` in bytes, None = any), and how long each is
+    kept in any case (``young_s``).
+    """
 
     age_s: float
     size: int | None = None
@@ -159,7 +161,7 @@ class RetentionLimit:
 def overdue(
     entries: Iterable[StoredEntry], keep: RetentionLimit, needed: Callable[[str], bool] = lambda _: False
 ) -> list[str]:
-    """The names of the entries that have to go, oldest first, at most ``MOST_FILES``."""
+    """Return the names of the entries to delete, oldest first, at most ``MOST_FILES``."""
     candidates = sorted((entry for entry in entries if not needed(entry.name)), key=lambda item: -item.age_s)
     held, gone = sum(candidate.size for candidate in candidates), []
     for candidate in candidates:
@@ -172,15 +174,16 @@ def overdue(
 
 @dataclass(frozen=True, slots=True)
 class ReferencedDigests:
-    """What this gateway's copies are needed for: digests (hex) of contents and of references."""
+    """Digests (hex) of contents and references that this gateway's copies are needed for."""
 
     contents: Collection[str]
     references: Collection[str]
 
 
 class HomeFiles:
-    """The files of one gateway that nobody else deletes; ``clock`` gives seconds since the epoch, as files have it,
-    ``shared`` is what its processes share in memory. Blocks."""
+    """The files of one gateway that nobody else deletes; ``clock`` gives seconds since the epoch, ``shared`` is the
+    memory that its processes share. Blocks.
+    """
 
     def __init__(self, home: Path, keeping: RetentionLimits, clock: Callable[[], float], shared: Path) -> None:
         self._home = home
@@ -189,11 +192,11 @@ class HomeFiles:
         self._clock = clock
 
     def sweep_scratch(self) -> int:
-        """Delete what killed processes left; how many files and folders went."""
+        """Delete the scratch of killed processes; return the number of files and folders."""
         return sweep_below(self._home) + sweep_below(self._shared) + sweep(temporary_folder())
 
     def clear(self, needed: ReferencedDigests) -> int:
-        """Delete what is overdue; how many files and folders went."""
+        """Delete what is overdue; return the number of files and folders."""
         copies = RetentionLimit(self._keeping.copies_s)
         exports = RetentionLimit(self._keeping.exports_s, self._keeping.exports_bytes, DAY_S)
         contents, references = set(needed.contents), {*needed.references, "index"}
@@ -229,13 +232,14 @@ def _entries_below(folder: Path) -> Sequence[Path]:
 
 
 def _size(path: Path) -> int:
-    """Bytes that a folder takes on the disk."""
+    """Return the bytes of a folder on the disk."""
     return sum(item.lstat().st_blocks * 512 for item in path.rglob("*"))
 
 
 class Janitor:
-    """One gateway's. ``lead`` says whether it deletes the rows that all share; ``needed`` and ``served`` say what its
-    files are needed for, and which versions it has. ``lead`` and ``needed`` may block."""
+    """The janitor of one gateway. ``lead``: whether it deletes shared rows; ``needed`` and ``served`` return what its
+    files are needed for, and its versions. ``lead`` and ``needed`` may block.
+    """
 
     def __init__(
         self,
@@ -259,7 +263,7 @@ class Janitor:
         self.pools = (self._contents, self._rows)
 
     async def step(self) -> Mapping[str, int]:
-        """One pass; how much of each kind went.
+        """Run one pass; return the number of deletions of each kind.
 
         Raises:
             Exception: something failed, such as a database that is away; everything else was done nevertheless.
@@ -287,12 +291,12 @@ class Janitor:
                 faults.append(fault)
 
     def _own(self) -> list[tuple[str, DeleteBatch]]:
-        """What each gateway does, whether or not the database answers."""
+        """Run the part of every gateway, even without the database."""
         scratch = (SCRATCH, self._files.sweep_scratch)
         return [scratch, ("references in use", self._disk_use), (COPIES, self._clear)]
 
     async def _shared(self) -> list[tuple[str, DeleteBatch]]:
-        """What the gateway that leads does."""
+        """Run the part of the leader."""
         if not await self._rows.call(self._lead):
             return []
         return list(row_batches(self._keeping, self._store, self._archives, await self._rows.call(self._store.now)))
@@ -316,6 +320,6 @@ class Janitor:
         return gone
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         for pool in self.pools:
             pool.close()

@@ -1,1 +1,1 @@
-"""Calls into what may hang: bounded pools of threads with deadlines, and exchanges by HTTP that end in time."""
+"""Calls that may hang: bounded thread pools with deadlines, and HTTP exchanges that end in time."""

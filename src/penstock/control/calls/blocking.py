@@ -18,20 +18,20 @@ from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
 READ_S = 1.5
-"""Deadline of what a person reads through the admin API."""
+"""Deadline of reads for a person who uses the admin API."""
 
 CALL_S = 8.0
 """Deadline of other calls into the database: longer than its own limits, so that its own error comes first."""
 
 DEADLINE_FACTOR = 1.0
-"""Multiplies all deadlines: a test that shares its machine with others, and is not about deadlines, raises it."""
+"""Multiplies all deadlines; tests on a busy machine that are not about deadlines raise it."""
 
 MOST_WAITING = 64
 IDLE_S = 10.0
-"""A thread without work ends after that long."""
+"""Time after which an idle thread ends."""
 
 CLOSE_S = 0.25
-"""Calls under way get that long to end when a pool is closed; the process does not wait for the others."""
+"""Time for open calls to end when a pool is closed; the process does not wait for the others."""
 
 DATABASE = "the registry's database"
 STOPPING = "the gateway is stopping"
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class BlockingCall:
-    """One call: ``returned`` says that its function has, ``abandoned`` that nobody waits for it any more."""
+    """One call: ``returned``: its function has returned; ``abandoned``: nobody waits for it."""
 
     work: Callable[[], Any]
     future: "Future[Any]"
@@ -86,7 +86,7 @@ class BlockingPool:
         return result
 
     async def result(self, job: BlockingCall, deadline_s: float | None = None) -> Any:
-        """What a call that was submitted returns or raises; as ``call``."""
+        """Return what a submitted call returns, or raise what it raises; as ``call``."""
         limit = DEADLINE_FACTOR * (self._deadline_s if deadline_s is None else deadline_s)
         waiter: asyncio.Future[Any] = asyncio.wrap_future(job.future)
         try:
@@ -100,7 +100,7 @@ class BlockingPool:
         return waiter.result()
 
     def close(self, wait_s: float = CLOSE_S) -> None:
-        """Refuse what waits and what is still to come, and give calls under way a moment (seconds) to end. Blocks."""
+        """Refuse waiting and new calls, and wait a moment (seconds) for open calls to end. Blocks."""
         with self._changed:
             self._closed = True
             refused = list(self._waiting)
@@ -113,7 +113,7 @@ class BlockingPool:
             self._changed.wait_for(lambda: not self._running, wait_s)
 
     def readings(self) -> Iterator[Reading]:
-        """How many calls run, wait and are abandoned, and how many were refused."""
+        """Return how many calls run, wait and are abandoned, and how many were refused."""
         with self._changed:
             counts = {"running": self._running, "waiting": len(self._waiting), "abandoned": self._abandoned}
         for state, count in counts.items():
@@ -122,7 +122,7 @@ class BlockingPool:
             yield Point(metrics.BLOCKING_CALLS_REFUSED, (self.name, reason), self._refused[reason])
 
     def submit(self, work: Callable[[], Any]) -> BlockingCall:
-        """Begin a call whose caller looks at its future now and then, and abandons it when it is late.
+        """Begin a call whose caller polls its future, and abandons it when it is late.
 
         Raises:
             NotReady: too many calls wait, or the pool is closed.
@@ -142,7 +142,7 @@ class BlockingPool:
         return job
 
     def abandon(self, job: BlockingCall) -> None:
-        """Wait no longer for a call: one that was not begun never is, and its future is cancelled."""
+        """Stop waiting for a call: it does not begin if it has not yet, and its future is cancelled."""
         with self._changed:
             self._refused["late"] += 1
             if job in self._waiting:
@@ -160,7 +160,7 @@ class BlockingPool:
             self._perform(job)
 
     def _next(self) -> BlockingCall | None:
-        """What to do next; None where this thread is to end."""
+        """Return the next call; None if this thread is to end."""
         with self._changed:
             self._idle += 1
             self._changed.wait_for(lambda: self._waiting or self._closed, IDLE_S)
@@ -195,6 +195,6 @@ class BlockingPool:
 
 
 def pool_readings(pools: Iterable[BlockingPool]) -> Iterator[Reading]:
-    """The readings of several pools."""
+    """Return the readings of several pools."""
     for pool in pools:
         yield from pool.readings()

@@ -1,4 +1,4 @@
-"""Opens a URL with a deadline of the whole exchange: names, connections, the TLS handshake and the answer.
+"""Opens a URL with a deadline for the whole exchange: name resolution, connections, the TLS handshake and the answer.
 
 A server that sends a byte now and then, a name that is not resolved, or many addresses that say nothing hold no thread.
 """
@@ -15,23 +15,24 @@ from functools import partial
 from typing import Any
 
 WHOLE = 3.0
-"""How many waits for the other side one exchange takes at most."""
+"""The maximum time of an exchange, in waits for the other side."""
 
 RESOLVERS = 8
-"""Names that are resolved at a time: the system's resolver knows no deadline, so it has threads of its own."""
+"""Maximum concurrent name resolutions: the system's resolver has no deadline, so it has its own threads."""
 
 _resolvers = threading.BoundedSemaphore(RESOLVERS)
 
 SocketAddress = tuple[socket.AddressFamily, socket.SocketKind, int, Any]
-"""Where to connect to: family, kind, protocol and address."""
+"""An address to connect to: family, kind, protocol and address."""
 
 
 @contextmanager
 def exchanging(
     request: urllib.request.Request, wait_s: float, *handlers: urllib.request.BaseHandler
 ) -> Iterator[http.client.HTTPResponse]:
-    """The answer to a request, while the block reads it. Each wait takes ``wait_s`` at most, and the whole exchange
-    ``WHOLE`` times that: then the connection ends.
+    """Yield the answer to a request while the block reads it.
+
+    Each wait takes at most ``wait_s``, and the whole exchange ``WHOLE`` times that: then the connection ends.
 
     Raises:
         OSError, HTTPException, ValueError: as ``urllib`` does.
@@ -50,7 +51,7 @@ def exchanging(
 
 
 class _Deadline:
-    """The end of an exchange, and its connections, to be ended by another thread."""
+    """The deadline of an exchange, and its connections, which another thread ends."""
 
     def __init__(self, after_s: float) -> None:
         self._at = time.monotonic() + after_s
@@ -59,7 +60,7 @@ class _Deadline:
         self._over = False
 
     def connect(self, address: tuple[str, int], wait_s: float, *_: object) -> socket.socket:
-        """A connection to the first address of a name that takes one, as ``socket.create_connection`` makes it."""
+        """Connect to the first address of a name that accepts, as ``socket.create_connection`` does."""
         failed = OSError("the name has no address")
         for candidate in self._resolve(*address):
             try:
@@ -69,7 +70,7 @@ class _Deadline:
         raise failed
 
     def end(self) -> None:
-        """End all connections: whoever waits for one of them wakes."""
+        """End all connections, which wakes every thread that waits for one of them."""
         with self._lock:
             self._over = True
             for item in self._sockets:
@@ -77,7 +78,7 @@ class _Deadline:
                     item.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         with self._lock:
             for item in self._sockets:
                 item.close()
@@ -137,7 +138,7 @@ class _PlainConnection(http.client.HTTPConnection):
 
 
 class _SecureConnection(_PlainConnection, http.client.HTTPSConnection):
-    """The same over TLS: what it connects with comes next in the order of its bases."""
+    """A connection over TLS; the next base in the method resolution order connects."""
 
 
 class _PlainHandler(urllib.request.HTTPHandler):

@@ -1,1 +1,1 @@
-"""Delivery: routes, rollouts and experiments of this gateway, and what their evidence rests on."""
+"""Delivery: routes, rollouts and experiments of this gateway, and the counts behind their evidence."""

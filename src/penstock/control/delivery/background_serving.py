@@ -1,4 +1,4 @@
-"""Brings changes that are stored to the workers in the background: the steps of trials wait for no slow load."""
+"""Publishes stored changes to the workers in the background, so that steps of trials do not wait for a slow load."""
 
 import asyncio
 import logging
@@ -11,10 +11,10 @@ log = logging.getLogger("penstock.control")
 
 
 class ChangeServer(Protocol):
-    """What is asked of this gateway's workers."""
+    """The workers of this gateway, as this module needs them."""
 
     async def serve_changes(self) -> bool:
-        """Bring what was stored to the workers; whether all of them have it."""
+        """Publish stored changes to the workers; return whether all have applied them."""
 
 
 class BackgroundServing:
@@ -25,7 +25,7 @@ class BackgroundServing:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, model: str) -> None:
-        """Bring what was just stored for a model; what was begun for it before is given up."""
+        """Publish the newest change of a model; cancel its earlier task."""
         if (before := self._tasks.get(model)) is not None:
             before.cancel()  # it waits for weights that are out of date
         task = self._tasks[model] = asyncio.create_task(self._serve(model))
@@ -42,6 +42,6 @@ class BackgroundServing:
             del self._tasks[model]
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel all tasks."""
         for task in self._tasks.values():
             task.cancel()

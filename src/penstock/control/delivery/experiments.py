@@ -1,4 +1,4 @@
-"""Runs experiments: adds up the rewards of each arm, and lets a bandit's decision move the weights."""
+"""Runs experiments: sums the rewards of each arm, and adapts the weights if a bandit decides."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ WHOLE = 1
 
 
 class Experiments(TrialController):
-    """All experiments as this gateway sees them."""
+    """All experiments as seen by this gateway."""
 
     kind = EXPERIMENT
     signal = ComparedSignal.REWARD
@@ -144,7 +144,7 @@ class _ExperimentDocument:
         }
 
     def stage_route(self, present: RouteSpec | None) -> RouteSpec | None:
-        """The route of the present weights; the one before the experiment once that is over."""
+        """Return the route with the present weights; after the experiment, the previous route."""
         if not self.experiment.is_open:
             return self.base
         split = dict(self.experiment.weights)
@@ -162,7 +162,7 @@ class _ExperimentDocument:
 def _add_observations(
     experiment: Experiment, before: Mapping[str, Document], now: Mapping[str, Document]
 ) -> Experiment:
-    """The experiment with what the gateways have counted since; one whose counters began anew counts from now on."""
+    """Return the experiment with the gateways' new counts; a gateway whose counters restarted counts from now on."""
     requests: dict[str, int] = {}
     for gateway, observation in now.items():
         earlier = before.get(gateway)
@@ -174,7 +174,7 @@ def _add_observations(
 
 
 def _last_observations(before: Mapping[str, Document], now: Mapping[str, Document], stage: int) -> dict[str, Document]:
-    """The last observation of each gateway; one that has had the weights of this stage has had them."""
+    """Return the last observation of each gateway that has had the weights of this stage."""
     observations = {}
     for gateway, observation in now.items():
         had = stage in (observation["stage"], before.get(gateway, observation)["stage"])
@@ -183,7 +183,7 @@ def _last_observations(before: Mapping[str, Document], now: Mapping[str, Documen
 
 
 def _next_change(trial: Trial, after: Experiment, record: ModelRecord) -> TrialChange:
-    """What changes together when weights move or a person asks for something."""
+    """Return the changes of one transaction when weights change or a person acts."""
     document = replace(_ExperimentDocument.parse(trial.document), experiment=after)
     document = replace(document, route=document.stage_route(record.route))
     event = None

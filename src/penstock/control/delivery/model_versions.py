@@ -1,4 +1,4 @@
-"""Which versions of a model answer requests, read out of the statuses of all versions."""
+"""Finds the versions of a model that answer requests, from the statuses of all versions."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,12 +9,12 @@ from penstock.registry.records import ModelRecord
 
 
 def of_model(statuses: Iterable[VersionStatus], model: str) -> dict[str, VersionStatus]:
-    """A model's versions."""
+    """Return a model's versions."""
     return {status.version: status for status in statuses if status.model == model and status.version}
 
 
 def serving(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
-    """Which version is meant to answer requests that name none; see ``serving_version``."""
+    """Return the version that should answer requests without a version; see ``serving_version``."""
     champion = record.aliases.get(CHAMPION)
     return serving_version(record.route, None if champion is None else champion.version, statuses.values(), but)
 

@@ -17,14 +17,14 @@ Arm = dict[str, Any]
 Observation = dict[str, Any]
 
 COUNTED = ("errors", "requests", "latency", "runs")
-"""Counts of an arm that differences are taken of, beside its outputs."""
+"""Counts of an arm to take differences of, in addition to its outputs."""
 
 NOT_CONVERGED = -1
 """The stage of a gateway whose workers do not all have the present weights yet."""
 
 
 def arm_counts(totals: Totals, outputs: int) -> Arm:
-    """What a version did on the split's requests; ``outputs`` is how many of its outputs are counted."""
+    """Return a version's counts on the split's requests; ``outputs`` is the number of its counted outputs."""
     bad, good = totals.split_outcomes()
     return {
         "errors": [bad, good],
@@ -36,21 +36,21 @@ def arm_counts(totals: Totals, outputs: int) -> Arm:
 
 
 def shadow_pairs(totals: Totals) -> list[float]:
-    """A shadow's pairs that differ, and the others."""
+    """Return a shadow's pairs that differ, and the others."""
     shadow = totals.shadow()
     return [shadow["disagreements"], shadow["pairs"] - shadow["disagreements"]]
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceStep:
-    """The difference between two observations: what canary and control did, and each one's requests."""
+    """The difference between two observations: the counts of canary and control, and the requests of each."""
 
     batch: EvidenceBatch
     requests: tuple[int, int]
 
     @property
     def empty(self) -> bool:
-        """Whether nothing happened that a guard could use."""
+        """Whether no guard could use it."""
         batch = self.batch
         return not any(self.requests) and not sum(batch.disagreements) and not batch.labelled and not batch.values
 
@@ -117,7 +117,7 @@ def without_strata(observation: Observation) -> Observation:
 
 
 def known_until(observation: Document | None, stage: int) -> float:
-    """Until when the labels of a stage are known, in seconds since a gateway had its weights."""
+    """Return until when the labels of a stage are known, in seconds since a gateway had its weights."""
     labels = None if observation is None else observation.get("labels")
     return labels["upto"] if labels is not None and labels["stage"] == stage else -1.0
 
@@ -134,8 +134,9 @@ def new_strata(before: Mapping[str, Document], now: Mapping[str, Document], stag
 
 
 def waiting_labels_out(observed: Mapping[str, Document]) -> dict[str, Any]:
-    """Labels that are no evidence yet, over all gateways, as people are shown them: how many of each version wait for
-    those of the others or for their time, and how many found none."""
+    """Return the labels that are not evidence yet, over all gateways: how many of each version wait for those of the
+    others or for their time, and how many found none.
+    """
     reported = [labels for observation in observed.values() if (labels := observation.get("labels")) is not None]
     waiting: Counter[str] = Counter()
     for labels in reported:
@@ -165,7 +166,9 @@ def _first_output(canary: Arm, control: Arm) -> tuple[Sequence[float], Sequence[
 
 
 def _not_finite(arm: Arm) -> tuple[float, float]:
-    """Rows of the last counted output (scores, where the first is a label) that were not finite, and the others."""
+    """Return the rows of the last counted output (the scores, if the first is a label) that were not finite, and the
+    others.
+    """
     if not arm["outputs"]:
         return 0, 0
     bins = arm["outputs"][-1]

@@ -1,4 +1,4 @@
-"""Asks a Prometheus server what an expression gives now."""
+"""Queries a Prometheus server for the current value of an expression."""
 
 import http.client
 import json
@@ -17,13 +17,13 @@ _ONE = "let it give one value, by sum(...), max(...) or min(...)"
 
 
 class PrometheusClient:
-    """One server; its address comes from the configuration and nowhere else."""
+    """One server; its address comes only from the configuration."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
 
     def __call__(self, query: str) -> float | None:
-        """The value of an expression that gives one, None where it gives none.
+        """Return the value of an expression, None if it has none.
 
         The HTTP API's instant query (``/api/v1/query``). Blocks.
 

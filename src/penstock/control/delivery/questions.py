@@ -1,4 +1,4 @@
-"""Asks webhooks or Prometheus beside the loop of rollouts, so that a slow answer holds up nobody else."""
+"""Queries webhooks and Prometheus in the background of rollouts, so that a slow answer delays nothing else."""
 
 import logging
 import math
@@ -15,25 +15,25 @@ from penstock.core.errors import Fault, NotReady
 log = logging.getLogger("penstock.control")
 
 EVERY_S = 2.0
-"""Time between two times that the same question is asked."""
+"""Time between two queries of the same gate or guard."""
 
 QUERIES, WEBHOOKS = "Prometheus", "webhooks"
-"""The kinds of those who are asked; each has threads of its own."""
+"""The kinds of queries; each has its own threads."""
 
 THREADS = {QUERIES: 16, WEBHOOKS: 64}
 MOST_WAITING = 1000
-"""Questions of a kind that wait for a thread: 18 of each of 50 rollouts, all of them silent."""
+"""Maximum waiting queries of a kind: 18 for each of 50 rollouts without any answer."""
 
 FORGET_S = 300.0
 
 QueryKey = tuple[str, ...]
 Question = Callable[[], float | None]
-"""Blocks, and gives a number or none; raises ``Fault`` or ``SinkFault``."""
+"""Blocks, and returns a number or None; raises ``Fault`` or ``SinkFault``."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """What a question gave: a number, or none and why."""
+    """The result of a query: a number, or None and the reason."""
 
     value: float | None
     fault: str = ""
@@ -41,7 +41,7 @@ class QueryResult:
 
 @dataclass(slots=True)
 class _PendingQuery:
-    """A question that was asked: when (seconds of the clock), and its answer once there is one (None: it was read)."""
+    """An open query: when it began (seconds of the clock), and its answer when there is one (None: it was read)."""
 
     at: float
     job: BlockingCall | None
@@ -49,17 +49,17 @@ class _PendingQuery:
 
 
 class QueryPool(Protocol):
-    """The threads that questions are asked on; see ``blocking.BlockingPool``."""
+    """The thread pool of queries; see ``blocking.BlockingPool``."""
 
     def submit(self, work: Callable[[], Any]) -> BlockingCall:
         """Begin a call."""
 
     def abandon(self, job: BlockingCall) -> None:
-        """Wait no longer for it."""
+        """Stop waiting for it."""
 
 
 class GateQueries:
-    """Each question is asked now and then, and at most once at a time; ``clock`` gives monotonic seconds.
+    """Repeats each query at intervals, and at most once at a time; ``clock`` gives monotonic seconds.
 
     One thread, the event loop's, may call it. Those that find no thread in the pool of their kind wait for one, within
     their time.
@@ -71,7 +71,7 @@ class GateQueries:
         self._asked: dict[QueryKey, _PendingQuery] = {}
 
     def take_or_start(self, kind: str, key: QueryKey, question: Question, wait_s: float) -> QueryResult | None:
-        """A new answer to a question, each answer once; None while there is none. Asks where it is time to.
+        """Return a new answer to a query, each answer once; None while there is none. Begin the query when it is due.
 
         A question without an answer after ``wait_s`` has none; what comes later is dropped.
         """
@@ -87,12 +87,12 @@ class GateQueries:
         return _take_result(asked, pool, now, wait_s)
 
     def _forget_old(self, now: float) -> None:
-        """Forget questions that nobody has put for a while."""
+        """Forget queries that were not needed for a while."""
         self._asked = {key: item for key, item in self._asked.items() if now - item.at < FORGET_S}
 
 
 def asking_pools() -> dict[str, BlockingPool]:
-    """The threads of each kind, for one gateway."""
+    """Return the thread pool of each kind, for one gateway."""
     return {kind: BlockingPool(kind.lower(), most, kind, most_waiting=MOST_WAITING) for kind, most in THREADS.items()}
 
 

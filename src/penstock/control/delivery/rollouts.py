@@ -1,4 +1,4 @@
-"""Runs rollouts: adds up what gateways counted, lets the pure decision speak, and performs its one action."""
+"""Runs rollouts: sums the counts of the gateways, calls the pure decision, and performs its action."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -43,8 +43,9 @@ log = logging.getLogger("penstock.control")
 
 
 class Rollouts(TrialController):
-    """All rollouts as this gateway sees them; ``ask`` puts questions to Prometheus, None where none is configured;
-    ``slo`` gives a model's service-level objectives; ``webhooks`` are those that steps may ask."""
+    """All rollouts as seen by this gateway; ``ask`` queries Prometheus, None without one; ``slo`` returns a model's
+    service-level objectives; ``webhooks`` are those that steps may query.
+    """
 
     kind = ROLLOUT
     signal = ComparedSignal.WRONG
@@ -70,7 +71,7 @@ class Rollouts(TrialController):
         self._parsed: dict[str, tuple[Document, _RolloutDocument]] = {}
 
     def _parse(self, trial: Trial) -> "_RolloutDocument":
-        """A trial's document, parsed once for each time that it was read: a step asks for it again and again."""
+        """Parse a trial's document, once for each read: a step needs it several times."""
         parsed = self._parsed.get(trial.model)
         if parsed is None or parsed[0] is not trial.document:
             parsed = self._parsed[trial.model] = trial.document, _RolloutDocument.parse(trial.document)
@@ -158,7 +159,7 @@ class Rollouts(TrialController):
                 await self._hold(written, after, str(conflict))
 
     def _add_evidence(self, trial: Trial, document: "_RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
-        """The rollout with what the gateways have counted, and the workers they have lost, since the last step."""
+        """Return the rollout with the gateways' new counts and lost workers since the last step."""
         rollout, lost = document.rollout, _losses(observed)
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(document.route and document.route.sticky)
         step = observations.evidence_step(document.observations, observed, rollout.stage, versions, sticky)
@@ -176,14 +177,14 @@ class Rollouts(TrialController):
         self.background.start(trial.model)
 
     async def _hold(self, trial: Trial, rollout: Rollout, reason: str) -> None:
-        """The last step could not be taken, because somebody has moved the champion: people decide."""
+        """Pause the rollout: the last step failed because somebody has moved the champion, and a person must decide."""
         after = replace(rollout, state=RolloutState.PAUSED, reason=reason, step_at=self.clock())
         with suppress(Conflict):
             make = partial(_next_change, trial, after)
             await self.run_on_thread(self.leader.change, trial, make, "pause", Author(CONTROLLER, reason))
 
     async def versions_tried(self, model: str) -> set[str]:
-        """The versions that a rollout of a model was ever begun to."""
+        """Return the versions that a rollout of a model was ever begun to."""
         return await self.run_on_thread(self.store.rollout_targets, model)
 
     def to_api(self, trial: Trial) -> Document:
@@ -205,8 +206,9 @@ class Rollouts(TrialController):
         return {**self.common_fields(trial), **rollout_document(rollout), "needed_seconds": needed, **notes, **labels}
 
     def _warnings(self, model: str, document: "_RolloutDocument") -> list[str]:
-        """What an operator should know of an open rollout: that it is not promoted by itself, or that its end would
-        not take the version's traffic away."""
+        """Return warnings for an open rollout: that it is not promoted automatically, or that its end would not remove
+        the version's traffic.
+        """
         spec = document.rollout.spec
         if document.rollout.state not in OPEN or spec.dry_run:
             return []
@@ -226,7 +228,7 @@ class Rollouts(TrialController):
         return [f"{kept_on}, also if it is rolled back; {way}"]
 
     def readings(self) -> Iterator[Reading]:
-        """The state and the evidence of each model's newest rollout, as of the last step."""
+        """Yield the state and the evidence of each model's newest rollout, as of the last step."""
         served = {(status.model, status.version) for status in self.fleet.statuses()}
         for trial in self.newest.values():
             try:
@@ -251,7 +253,7 @@ def _hold_back_warning(spec: RolloutSpec) -> list[str]:
 
 
 def _next_change(trial: Trial, after: Rollout, record: ModelRecord) -> TrialChange:
-    """What changes together when a rollout goes from one state to the next."""
+    """Return the changes of one transaction when a rollout changes its state."""
     document = _RolloutDocument.parse(trial.document)
     before, document = document.rollout, replace(document, rollout=after)
     event = None if after.state in OPEN else _finished_event(trial, after)
@@ -288,7 +290,7 @@ class _RolloutDocument:
         )
 
     def has_changed(self, observed: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
-        """Whether gateways have got as far as another stage, or are new."""
+        """Whether gateways have reached another stage, or are new."""
         return observations.stages_of(observed) != observations.stages_of(self.observations) or losses != self.losses
 
     def to_document(self) -> Document:
@@ -305,11 +307,11 @@ class _RolloutDocument:
 
     @property
     def counts_outputs(self) -> bool:
-        """Whether outputs have to be counted."""
+        """Whether outputs must be counted."""
         return any(guard.metric in ("outputs", "quality") for guard in self.rollout.spec.guards)
 
     def stage_route(self, present: RouteSpec | None) -> RouteSpec | None:
-        """The route of the rollout's present stage; None where the champion alone decides again."""
+        """Return the route of the rollout's present stage; None if the champion alone decides again."""
         rollout, base = self.rollout, self.base
         spec, weight = rollout.spec, rollout.weight
         if rollout.ended_without_promotion:
@@ -332,7 +334,7 @@ class _RolloutDocument:
 
 
 def _promoted_route(base: RouteSpec, to: str, present: RouteSpec | None) -> RouteSpec:
-    """The route of before with the promoted version in the control's place."""
+    """Return the previous route with the promoted version in place of the control."""
     split = {to: POINTS}
     shadow = tuple(item for item in base.shadow if item.version != to)
     ranges = lay_out(split, () if present is None else present.ranges)
@@ -340,7 +342,7 @@ def _promoted_route(base: RouteSpec, to: str, present: RouteSpec | None) -> Rout
 
 
 def _apply_verb(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
-    """The rollout after what a person asked for."""
+    """Return the rollout after a verb of a person."""
     if rollout.state not in OPEN:
         raise Conflict(f"the rollout is over: {rollout.state.value}")
     why = reason or f"{verb} on request"
@@ -374,5 +376,5 @@ def _finished_event(trial: Trial, rollout: Rollout) -> TrialEvent:
 
 
 def _losses(observed: Mapping[str, Document]) -> dict[str, int]:
-    """How many workers each gateway has lost with calls of the versions in hand, since its instance began."""
+    """Return how many workers each gateway has lost with calls of the versions in flight, since its instance began."""
     return {gateway: observation.get("losses", 0) for gateway, observation in observed.items()}

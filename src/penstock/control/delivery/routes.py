@@ -1,4 +1,4 @@
-"""What people may do to a model's traffic through a gateway: its route, what its shadows disagreed on, and events."""
+"""The admin API for a model's traffic: its route, the results of its shadows, and events."""
 
 import logging
 from collections.abc import Mapping
@@ -26,27 +26,27 @@ MISMATCHED = "a run that requests shared was answered otherwise than the request
 
 
 class RouteWorkers(Protocol):
-    """What is asked of this gateway's workers."""
+    """The workers of this gateway, as routes need them."""
 
     @property
     def desired(self) -> Desired:
-        """What they are to serve."""
+        """Return the desired state."""
 
     def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
+        """Return every version of every model."""
 
     def totals(self, model: str, version: str) -> Totals:
-        """What a version was counted by."""
+        """Return the counts of a version."""
 
     def samples(self, model: str, version: str) -> list[Document]:
-        """The requests a shadow disagreed on most."""
+        """Return the requests with the largest disagreements of a shadow."""
 
     async def serve_changes(self) -> bool:
-        """Bring what was stored to the workers; whether all of them have it."""
+        """Publish stored changes to the workers; return whether all have applied them."""
 
 
 class RouteAdmin:
-    """One gateway's routes; every change takes who makes it and why."""
+    """The routes of one gateway; every change takes an actor and a reason."""
 
     def __init__(self, registry: VersionStore, store: TrafficStore, fleet: RouteWorkers) -> None:
         self._registry = registry
@@ -62,7 +62,7 @@ class RouteAdmin:
         self._keyed: KeyedWork[tuple[str, str, str]] = KeyedWork(self.task, "event that could not be written:")
 
     async def route(self, model: str) -> Document:
-        """A model's route; where none was set, what happens without one (``set`` says which).
+        """Return a model's route; without one, the default (``set`` says which).
 
         Raises:
             NotFound: no such model.
@@ -101,7 +101,7 @@ class RouteAdmin:
         return await self._to_api(model, revision)
 
     async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
-        """Take a model's route away: its champion, or its newest ready version, answers again."""
+        """Delete a model's route: its champion, or its newest ready version, answers again."""
         self._statuses(model)
         revision = await self._run(self._store.set_route, model, lambda _: None, by, if_revision)
         return await self._to_api(model, revision)
@@ -111,7 +111,9 @@ class RouteAdmin:
         return {**await self.route(model), "revision": revision, "acknowledged": acknowledged}
 
     async def shadow(self, model: str, version: str) -> Document:
-        """What a version did as a shadow here, and the requests it disagreed on most; raises ``NotFound``."""
+        """Return the results of a version as a shadow here, and the requests with the largest disagreements; raises
+        ``NotFound``.
+        """
         if version not in self._statuses(model):
             raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
         totals = self._fleet.totals(model, version).shadow()
@@ -123,11 +125,11 @@ class RouteAdmin:
         }
 
     async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """At most ``limit`` events in their order: the first after a sequence number, or the newest."""
+        """Return at most ``limit`` events in order: the first after a sequence number, or the newest."""
         return await self._run(self._store.events, model, after, limit, deadline_s=READ_S)
 
     async def step(self) -> None:
-        """Say it loudly when a version cannot answer that should, or can again, and when shared runs were wrong."""
+        """Log and record when a version that should answer cannot, or can again, and when batch runs were wrong."""
         self._pending |= {("route.degraded.v1", *key): DEGRADED for key in self._newly_degraded()}
         self._pending |= {("joint_run.mismatched.v1", *key): MISMATCHED for key in self._newly_mismatched()}
         for key in self._keyed.due(self._pending):
@@ -140,7 +142,7 @@ class RouteAdmin:
         await self._run(self._store.emit_once, model, TrialEvent(kind, f"models/{model}/versions/{version}", "", data))
 
     def _newly_degraded(self) -> list[tuple[str, str]]:
-        """Versions that have stopped answering since the last step."""
+        """Return the versions that have stopped answering since the last step."""
         states = {(status.model, status.version): status.state for status in self._fleet.statuses()}
         unable = {
             (model.name, version)
@@ -157,7 +159,7 @@ class RouteAdmin:
         return sorted(fresh)
 
     def _newly_mismatched(self) -> list[tuple[str, str]]:
-        """Versions with runs of several requests that were found to be answered wrong since the last look."""
+        """Return the versions with batch runs that were found to be wrong since the last look."""
         served = [(model.name, version.version) for model in self._fleet.desired.models for version in model.versions]
         counts = {key: self._fleet.totals(*key).joint_run_mismatches for key in served}
         fresh = [key for key, count in counts.items() if count > self._mismatches.get(key, count)]
@@ -165,7 +167,7 @@ class RouteAdmin:
         return fresh
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._pool.close()
 
     def _statuses(self, model: str) -> Mapping[str, VersionStatus]:
@@ -181,7 +183,7 @@ def _champion(record: ModelRecord) -> str | None:
 
 
 def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], running: Trial | None) -> str:
-    """Who answers requests without a version, and why, in one sentence."""
+    """Return which version answers requests without a version, and why, in one sentence."""
     champion = _champion(record)
     able = able_versions(statuses.values(), record.route, champion)
     if not able:

@@ -1,4 +1,4 @@
-"""Asks the webhooks and queries that rollouts wait for; what their answers mean is decided in the core."""
+"""Queries the webhooks and expressions that rollouts wait for; the core decides by their answers."""
 
 import logging
 import math
@@ -22,41 +22,43 @@ from penstock.registry.stores.traffic import SOURCE, Trial, TrialEvent, event_id
 log = logging.getLogger("penstock.control")
 
 MARGIN_S = 1.0
-"""What a webhook gets beside its own time, in which the wait for a silent one ends by itself and says why."""
+"""Time beyond a webhook's own timeout, which ends the wait for it and gives the reason."""
 
 QUERY_S = 10.0
-"""How long Prometheus may take to answer."""
+"""Timeout of a query to Prometheus."""
 
 GATE = "rollout.gate.v1"
 
 Ask = Callable[[str], float | None]
-"""What a PromQL expression gives now; blocks, and raises ``NotReady`` when nobody answers."""
+"""Returns the current value of a PromQL expression; blocks, and raises ``NotReady`` without an answer."""
 
 
 class Webhooks(Protocol):
-    """The webhooks that a model's steps may ask."""
+    """The webhooks that a model's steps may query."""
 
     def has(self, model: str, sink: str) -> bool:
-        """Whether a model's policy has a webhook of this name."""
+        """Whether a model's policy has a webhook with this name."""
 
     def ask(self, model: str, gate: WebhookGate, event: Document) -> float:
-        """The status that a webhook answers to an event; blocks, and raises ``SinkFault`` when there is none."""
+        """Return the status with which a webhook answers an event; blocks, and raises ``SinkFault`` without
+        an answer.
+        """
 
 
 class PolicyWebhooks:
-    """The webhooks among the sinks of models' policies; ``sinks_of`` gives a model's."""
+    """The webhooks among the sinks of policies; ``sinks_of`` returns those of a model."""
 
     def __init__(self, sinks_of: Callable[[str], Mapping[str, SinkSpec]], around: SinkContext) -> None:
         self._sinks_of = sinks_of
         self._around = around
 
     def has(self, model: str, sink: str) -> bool:
-        """Whether a model's policy has a webhook of this name."""
+        """Whether a model's policy has a webhook with this name."""
         spec = self._sinks_of(model).get(sink)
         return spec is not None and spec.kind == "webhook"
 
     def ask(self, model: str, gate: WebhookGate, event: Document) -> float:
-        """The status that a webhook answers to an event; blocks.
+        """Return the status with which a webhook answers an event; blocks.
 
         Raises:
             SinkFault: it does not answer, or the policy has none of this name any more.
@@ -68,7 +70,7 @@ class PolicyWebhooks:
 
 
 class StepGates:
-    """Who is asked for one gateway's rollouts; ``ask`` puts queries to Prometheus, None where none is configured."""
+    """The gates of one gateway's rollouts; ``ask`` queries Prometheus, None without one."""
 
     def __init__(self, ask: Ask | None, webhooks: Webhooks | None, questions: GateQueries) -> None:
         self._ask = ask
@@ -77,7 +79,7 @@ class StepGates:
         self._problem_log = ProblemLog()
 
     def missing(self, model: str, gates: tuple[Gate, ...]) -> list[str]:
-        """Why gates could never pass, in words."""
+        """Return why gates could never pass."""
         return [reason for gate in gates if (reason := self._missing(model, gate))]
 
     def _missing(self, model: str, gate: Gate) -> str:
@@ -88,7 +90,7 @@ class StepGates:
         return f"the policy of model '{model}' has no webhook '{gate.sink}' among its sinks"
 
     def values(self, trial: Trial, rollout: Rollout) -> dict[str, float]:
-        """New answers to the queries of ``promql`` guards."""
+        """Return new answers to the queries of ``promql`` guards."""
         values = {}
         for query in [guard.query for guard in rollout.spec.guards if guard.query]:
             reply = self._query((trial.id, "guard", query), query)
@@ -101,7 +103,9 @@ class StepGates:
         return values
 
     def answers(self, trial: Trial, rollout: Rollout, now: float) -> tuple[GateAnswer, ...]:
-        """What the gates of the present step last said; none is asked while the step waits for something else."""
+        """Return the last answers of the gates of the present step; none is queried while the step waits for something
+        else.
+        """
         waits = not rollout.in_place or waiting_inside(rollout, guard_verdicts(rollout), now)
         if rollout.state is not RolloutState.RUNNING or rollout.step < 0 or waits:
             return ()
@@ -130,7 +134,7 @@ class StepGates:
 
 
 def gate_event(trial: Trial, rollout: Rollout, now: float) -> dict[str, Any]:
-    """The CloudEvent that asks a webhook; its id is the same each time that the same step is asked about."""
+    """Return the CloudEvent for a webhook; its id is the same for each query of the same step."""
     data = {"rollout": trial.id, "model": trial.model, **rollout_document(rollout)}
     event = TrialEvent(GATE, f"models/{trial.model}/versions/{rollout.spec.to}", f"{trial.id} {rollout.stage}", data)
     return {

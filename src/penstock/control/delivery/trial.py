@@ -1,4 +1,4 @@
-"""What rollouts and experiments have in common: every gateway writes down what it counted, and the one that leads acts.
+"""The common part of rollouts and experiments: every gateway stores its counts, and the leader acts.
 
 All that a trial is lies in the database, so any gateway can go on where another one stopped. What is counted counts
 only while all of a gateway's workers have had the trial's present weights for a moment.
@@ -27,19 +27,19 @@ from penstock.registry.stores.traffic import TrafficStore, Trial, TrialChange
 
 STEP_S = 0.5
 SETTLE_S = 1.0
-"""What is counted in the first moment after a change of weights is left out: caches are cold, and answers under way."""
+"""Time after a change of weights that does not count: caches are cold, and earlier answers are still open."""
 
 SILENT_S = 10.0
-"""A gateway that wrote nothing for that long is not waited for."""
+"""Silence after which the leader does not wait for a gateway."""
 
 NEWEST_STEPS = 10
-"""After so many steps a gateway searches for trials that it has not read."""
+"""Number of steps after which a gateway searches for trials that it has not read."""
 
 UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, Fault)
-"""What is raised by a document of another form."""
+"""Exceptions for a document of an unknown format."""
 
 LONGEST_S = 5.0
-"""A trial that cannot be conducted is tried again at least that often."""
+"""Maximum interval between two attempts to conduct a failing trial."""
 
 TRIES = 20
 THREADS = 4
@@ -47,45 +47,46 @@ CONTROLLER = "controller"
 
 
 class TrialWorkers(Protocol):
-    """What is asked of this gateway's workers."""
+    """The workers of this gateway, as trials need them."""
 
     @property
     def desired(self) -> Desired:
-        """What they are to serve."""
+        """Return the desired state."""
 
     def is_applied(self) -> bool:
-        """Whether all of them do."""
+        """Whether all workers have applied it."""
 
     def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
+        """Return every version of every model."""
 
     def totals(self, model: str, version: str) -> Totals:
-        """What a version was counted by."""
+        """Return the counts of a version."""
 
     def losses(self, model: str, version: str) -> int:
-        """How many workers have ended while they had calls of a version in hand, since the instance began."""
+        """Return how many workers have ended with calls of a version in flight, since the instance began."""
 
     def outputs(self, model: str, version: str) -> int:
-        """How many outputs it has."""
+        """Return the number of outputs of a version."""
 
     async def serve_changes(self) -> bool:
-        """Bring what was stored to the workers; whether all of them have it."""
+        """Publish stored changes to the workers; return whether all have applied them."""
 
     def renew(self) -> None:
-        """Publish what has changed to the workers."""
+        """Publish changes to the workers."""
 
 
 @dataclass(slots=True)
 class _Convergence:
-    """Since when this gateway's workers have the weights of a stage (seconds since the epoch)."""
+    """The time since which this gateway's workers have the weights of a stage (seconds since the epoch)."""
 
     stage: int
     since: float
 
 
 class TrialController(ABC):
-    """All trials of one kind as this gateway sees them; ``gateway`` names its counters, ``labels`` match what its
-    answers are given, ``clock`` gives seconds since the epoch, by default the database's."""
+    """All trials of one kind as seen by this gateway; ``gateway`` names its counters, ``labels`` match the labels of
+    its answers, ``clock`` gives seconds since the epoch, by default the database's.
+    """
 
     kind: ClassVar[str]
     signal: ClassVar[ComparedSignal]
@@ -169,7 +170,7 @@ class TrialController(ABC):
         return await self._begin(self.store, model, document, by)
 
     async def begin_as_leader(self, model: str, document: Document, by: Author) -> Document:
-        """The same where the gateway that leads has decided it; raises ``NotLeading`` too."""
+        """Begin a trial that the leader has decided; also raises ``NotLeading``."""
         return await self._begin(self.leader, model, document, by)
 
     async def _begin(self, store: TrafficStore, model: str, document: Document, by: Author) -> Document:
@@ -184,7 +185,7 @@ class TrialController(ABC):
         return self.to_api(trial)
 
     async def list_trials(self, model: str) -> list[Document]:
-        """A model's trials, newest first.
+        """Return a model's trials, newest first.
 
         Raises:
             NotFound: no such model.
@@ -197,7 +198,7 @@ class TrialController(ABC):
         ]
 
     def _readable(self, trial: Trial) -> Trial:
-        """The trial; raises ``Refused`` where its document is of another form."""
+        """Return the trial; raises ``Refused`` if its document has an unknown format."""
         try:
             self.current_route(trial)
         except UNREADABLE as error:
@@ -206,14 +207,14 @@ class TrialController(ABC):
         return trial
 
     def _to_api_if_readable(self, trial: Trial) -> Document | None:
-        """A trial as the admin API shows it; None for one of another form, which a newer gateway has written."""
+        """Return a trial as the admin API shows it; None for an unknown format of a newer gateway."""
         try:
             return self.to_api(trial)
         except UNREADABLE:
             return None
 
     async def get_trial(self, model: str, trial_id: str) -> Document:
-        """One trial; raises ``NotFound``, or ``Refused`` if it is of another form."""
+        """Return one trial; raises ``NotFound``, or ``Refused`` if its format is unknown."""
         return self.to_api(self._readable(await self._find(model, trial_id)))
 
     async def act(self, model: str, trial_id: str, verb: str, by: Author) -> Document:
@@ -265,7 +266,7 @@ class TrialController(ABC):
                         await self._conduct(trial)
 
     def decorate(self, desired: Desired) -> Desired:
-        """The desired state with the rounds in which units of sticky splits vote here."""
+        """Add to the desired state the rounds in which units of sticky splits vote here."""
         models = tuple(
             replace(model, vote_round=self._vote_rounds[model.name]) if model.name in self._vote_rounds else model
             for model in desired.models
@@ -273,8 +274,9 @@ class TrialController(ABC):
         return replace(desired, models=models)
 
     def _open_votes(self, trials: Iterable[Trial]) -> None:
-        """Have this gateway's workers take votes in the stages for which the trial has stored an observation of this
-        gateway, and in no others: everything counted from then on becomes evidence."""
+        """Have the workers take votes in the stages for which the trial has stored an observation of this gateway, and
+        in no others: everything counted from then on becomes evidence.
+        """
         rounds: dict[str, str] = {}
         for trial in trials:
             with suppress(*UNREADABLE):  # noted where it is looked at
@@ -293,8 +295,7 @@ class TrialController(ABC):
         await self.conduct(trial, observed, self._is_acknowledged(trial, observed.values()))
 
     async def _note_closed(self, open_ids: set[str]) -> None:
-        """Bring up to date what this gateway shows of trials that are over: every gateway shows the same, also one that
-        began later, or saw none of it."""
+        """Update the closed trials that this gateway shows: every gateway shows the same, even one that began later."""
         ended = any(trial.open and trial.id not in open_ids for trial in self.newest.values())
         self._steps += 1
         if not ended and self._steps % NEWEST_STEPS != 1:
@@ -340,12 +341,12 @@ class TrialController(ABC):
         return stage if now - convergence.since >= SETTLE_S else NOT_CONVERGED
 
     def is_able(self, model: str, version: str) -> bool:
-        """Whether a version answers, or is on its way to."""
+        """Whether a version answers, or will soon."""
         status = of_model(self.fleet.statuses(), model).get(version)
         return status is not None and status.state is not ReadyState.UNAVAILABLE
 
     def common_fields(self, trial: Trial) -> Document:
-        """What every trial shows beside what is its own."""
+        """Return the fields that every trial shows."""
         return {
             "id": trial.id,
             "model": trial.model,
@@ -356,14 +357,14 @@ class TrialController(ABC):
         }
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self.background.close()
         for pool in self.pools:
             pool.close()
 
 
 async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:
-    """Trials one after the other, with a turn of the event loop for others in between: there may be hundreds."""
+    """Yield trials, with a turn of the event loop in between: there may be hundreds."""
     for trial in trials:
         await asyncio.sleep(0)
         yield trial
@@ -375,5 +376,5 @@ def _stage_of(observation: Document | None) -> int:
 
 
 def stored_route(stored: Any) -> RouteSpec | None:
-    """A route out of a trial's document."""
+    """Return the route in a trial's document."""
     return None if stored is None else stored_in(stored)

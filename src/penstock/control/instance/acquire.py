@@ -1,4 +1,4 @@
-"""How an instance comes to be: find what earlier ones left, hold the ports, and set the shared files up."""
+"""Acquires an instance: finds earlier ones, reserves the ports, and creates the shared files."""
 
 import errno
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger("penstock.control")
 
 @dataclass(slots=True)
 class AcquiredInstance:
-    """An instance this process controls, its ports held, and earlier instances that give way to it."""
+    """An instance that this process controls, its reserved ports, and earlier instances that it replaces."""
 
     instance: Instance
     options: WorkerOptions
@@ -30,7 +30,7 @@ class AcquiredInstance:
 
     @contextmanager
     def given_up_on_failure(self) -> Iterator[None]:
-        """If the block fails, leave everything as it was found."""
+        """Undo everything if the block fails."""
         try:
             yield
         except BaseException:
@@ -115,7 +115,7 @@ def _create(homes: Sequence[Path], options: WorkerOptions, mark: str) -> Instanc
 
 
 def _sweep(homes: Sequence[Path]) -> None:
-    """Give back the memory of other homes' instances that have neither control process nor workers."""
+    """Release the memory of other homes' instances without control process and workers."""
     for home in homes:
         for other in directory.neighbours(home):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What becomes of instances whose control process is gone: a pure choice, and the facts it rests on."""
+"""Decides what happens to instances without a control process: a pure choice, and its inputs."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,8 @@ ANY_HOST = {"0.0.0.0", "::"}
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """An instance without a control process; ``options`` is None when its directory is not complete.
+    """An instance without a control process; ``options`` is None if its directory is incomplete. ``alive``: some of its
+    workers live. ``serving``: none of them is draining.
 
     ``alive``: some of its workers live. ``serving``: and none of them is on its way out.
     """
@@ -27,7 +28,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class RequestedInstance:
-    """What the new control process was asked to run; port 0 takes any."""
+    """What the new control process was started to run; port 0 takes any."""
 
     fingerprint: str
     host: str
@@ -37,7 +38,7 @@ class RequestedInstance:
 
 @dataclass(frozen=True, slots=True)
 class AdoptionPlan:
-    """Indices of orphans: the one to go on with, those to replace, those to clear away; the others are left alone."""
+    """Indices of orphans: the one to adopt, those to replace, those to remove; the others are ignored."""
 
     adopt: int | None = None
     replace: tuple[int, ...] = ()
@@ -45,7 +46,7 @@ class AdoptionPlan:
 
 
 def choose(orphans: Sequence[Orphan], wanted: RequestedInstance) -> AdoptionPlan:
-    """Go on with the workers that do just what is wanted; replace those that only hold its ports."""
+    """Adopt the workers that do exactly what is requested; replace those that only hold its ports."""
     stale = tuple(index for index, orphan in enumerate(orphans) if not orphan.alive or orphan.options is None)
     rest = [(index, orphan) for index, orphan in enumerate(orphans) if index not in stale]
     adopt = next((index for index, item in rest if _is_same(item, wanted)), None)
@@ -71,12 +72,12 @@ def _shares_host(held: str, wanted: str) -> bool:
 
 
 def held_ports(orphan: Orphan) -> set[int]:
-    """The ports an orphan's workers listen on."""
+    """Return the ports that an orphan's workers listen on."""
     return set() if orphan.options is None else {orphan.options.http_port, orphan.options.grpc_port}
 
 
 def inspect(instance: Instance) -> Orphan:
-    """What is known of an instance whose lock this process holds."""
+    """Return the facts of an instance whose lock this process holds."""
     stored = instance.read("instance")
     alive, draining = False, False
     for path in instance.slots():

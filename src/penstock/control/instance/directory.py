@@ -24,15 +24,15 @@ from penstock.engine.scratch import temporary_folder
 
 LOCK_WAIT_S = 5.0
 BASE_BYTES = 64
-"""Longer bases are passed over: a socket's whole path must fit the kernel's 108 bytes."""
+"""Maximum length of a base folder: a socket's whole path must fit the kernel's 108 bytes."""
 
 
 class RuntimeUnavailable(Exception):
-    """There is no place to keep the shared files; the text says why."""
+    """There is no folder for the shared files; the text says why."""
 
 
 def bases(environ: Mapping[str, str], uid: int) -> list[Path]:
-    """Where runtime directories may lie, best first: in memory, the user's own, the temporary folder."""
+    """Return the folders for runtime directories, best first: in memory, the user's own, the temporary folder."""
     places = [Path("/dev/shm") / f"penstock-{uid}"]  # noqa: S108 - private() refuses whatever is not ours alone
     if session := environ.get("XDG_RUNTIME_DIR"):
         places.append(Path(session) / "penstock")
@@ -40,7 +40,7 @@ def bases(environ: Mapping[str, str], uid: int) -> list[Path]:
 
 
 def private(path: Path) -> Path:
-    """Make a directory that only this user may enter, or make sure that an existing one is such.
+    """Create a directory that only this user may enter, or check that an existing one is.
 
     Raises:
         PermissionError: it is a link, or belongs to somebody else, or others may enter it.
@@ -54,7 +54,7 @@ def private(path: Path) -> Path:
 
 
 def open_homes(home: Path, places: Sequence[Path]) -> list[Path]:
-    """The directories of one home, one below each base that can be trusted; best first.
+    """Return the directories of one home, one below each trusted base; best first.
 
     Raises:
         RuntimeUnavailable: none can.
@@ -75,7 +75,7 @@ def open_homes(home: Path, places: Sequence[Path]) -> list[Path]:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Hold a file's lock for the time of a block.
+    """Hold a file's lock while a block runs.
 
     Raises:
         RuntimeUnavailable: somebody else holds it for longer than a moment.
@@ -92,7 +92,7 @@ def hold_lock(path: Path) -> Iterator[None]:
 
 
 def try_lock(path: Path) -> int | None:
-    """An open descriptor that holds the file's lock, or None if another process holds it."""
+    """Return an open descriptor that holds the file's lock, or None if another process holds it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +103,7 @@ def try_lock(path: Path) -> int | None:
 
 
 class Instance:
-    """One instance's directory; ``lock`` is the descriptor that makes this process its control process."""
+    """The directory of one instance; ``lock`` is the descriptor that makes this process its control process."""
 
     def __init__(self, path: Path, lock: int | None = None) -> None:
         self.path = path
@@ -111,23 +111,23 @@ class Instance:
 
     @property
     def socket(self) -> Path:
-        """Where the control process listens for its workers."""
+        """Return the socket on which the control process listens for its workers."""
         return self.path / "control.sock"
 
     def slot(self, index: int) -> Path:
-        """A worker's counter file."""
+        """Return a worker's counter file."""
         return self.path / f"slot-{index}"
 
     def slots(self) -> list[Path]:
-        """Every counter file there is."""
+        """Return all counter files."""
         return sorted(self.path.glob("slot-*"))
 
     def write(self, name: str, document: Mapping[str, Any]) -> None:
-        """Store a JSON document, atomically."""
+        """Store a JSON document atomically."""
         write_atomically(self.path / f"{name}.json", json.dumps(document))
 
     def read(self, name: str) -> dict[str, Any]:
-        """A stored JSON document, empty if there is none or it is not readable."""
+        """Return a stored JSON document, empty if it is missing or unreadable."""
         try:
             document = json.loads((self.path / f"{name}.json").read_text())
         except (OSError, ValueError):
@@ -135,13 +135,13 @@ class Instance:
         return document if isinstance(document, dict) else {}
 
     def release(self) -> None:
-        """Stop being its control process; workers go on for their grace time."""
+        """Stop being its control process; workers continue for their grace time."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def remove(self) -> None:
-        """Delete the directory, and the home's with the last of its instances; nobody may be using it."""
+        """Delete the directory, and the home's with its last instance; no process may use it."""
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):
             self.path.parent.rmdir()
@@ -149,19 +149,19 @@ class Instance:
 
 
 def create(home: Path) -> Instance:
-    """A new, empty instance that this process controls; the home's lock must be held."""
+    """Create an empty instance that this process controls; the caller holds the home's lock."""
     path = private(private(home) / secrets.token_hex(4))
     return Instance(path, try_lock(path / "lock"))
 
 
 def abandoned(home: Path) -> list[Instance]:
-    """Instances without a control process, now controlled by this one; the home's lock must be held."""
+    """Return instances without a control process, now controlled by this one; the caller holds the home's lock."""
     locks = ((path, _lock_of(path)) for path in sorted(private(home).iterdir()) if path.is_dir())
     return [Instance(path, lock) for path, lock in locks if lock is not None]
 
 
 def neighbours(home: Path) -> list[Path]:
-    """The other homes of this user below the same base."""
+    """Return the other homes of this user below the same base."""
     return [path for path in sorted(home.parent.iterdir()) if path != home and path.is_dir() and not path.is_symlink()]
 
 

@@ -1,4 +1,4 @@
-"""The end of an instance that another one has replaced: its workers drain, then its directory goes."""
+"""Ends an instance that another one has replaced: its workers drain, then its directory is deleted."""
 
 import asyncio
 import logging
@@ -14,7 +14,9 @@ POLL_S = 0.05
 
 
 async def retire(instance: Instance, patience_s: float) -> None:
-    """Ask the workers to drain, end those that have not after ``patience_s`` seconds, and remove the instance."""
+    """Ask the workers to drain, kill those that have not ended after ``patience_s`` seconds, and remove the
+    instance.
+    """
     workers = _workers(instance)
     log.info("%d workers of an earlier control process are replaced", len(workers))
     for worker in workers:

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Everything a worker needs to know beside the desired state.
+    """The options of a worker, in addition to the desired state. ``threads`` is this worker's share of the cores.
 
     ``threads`` is this worker's share of the cores. ``memory_bytes`` bounds what it holds for its callers (None: a
     share of the machine's memory), ``max_connections`` the connections of each of its ports. ``deadline_s`` bounds a
@@ -45,18 +45,18 @@ class WorkerOptions:
 
 
 def options_out(options: WorkerOptions) -> dict[str, Any]:
-    """Options as JSON values."""
+    """Encode options as JSON values."""
     return asdict(options)
 
 
 def options_in(values: Mapping[str, Any]) -> WorkerOptions:
-    """Options from their JSON values."""
+    """Decode options from their JSON values."""
     certificate = values.get("certificate")
     listed = {name: tuple(values.get(name, ())) for name in ("shared_memory", "cors_origins")}
     return WorkerOptions(**{**values, **listed, "certificate": tuple(certificate) if certificate else None})
 
 
 def fingerprint(options: WorkerOptions, models: str, version: str) -> str:
-    """What must be equal for a control process to go on with the workers of another: all but the ports."""
+    """Return what must be equal for a control process to adopt the workers of another: everything except the ports."""
     rest = {name: value for name, value in asdict(options).items() if name not in {"http_port", "grpc_port"}}
     return hashlib.sha256(json.dumps([rest, models, version], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Addresses and their reservation: the control process holds the ports, workers listen on them together."""
+"""Addresses and their reservation: the control process holds the ports, workers share them to listen."""
 
 import errno
 import ipaddress
@@ -9,7 +9,7 @@ LISTEN_BACKLOG = 2048
 
 
 class PortUnavailable(Exception):
-    """An address cannot be had; the text is one clear line. ``usage``: the host as it was given means nothing here."""
+    """An address is unavailable; the text is one line. ``usage``: the host in the settings is invalid."""
 
     def __init__(self, message: str, usage: bool = False) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class Address:
 
 
 def resolve(host: str) -> str:
-    """The numeric form of a host to listen on.
+    """Return the numeric form of a host to listen on.
 
     Raises:
         PortUnavailable: the name means no address of this machine's.
@@ -42,7 +42,7 @@ def resolve(host: str) -> str:
 
 
 def reserve(address: Address, option: str, shared_already: bool = False) -> socket.socket:
-    """A bound socket that does not listen and lets this user's workers listen on its port (0 picks a free one).
+    """Return a bound socket that does not listen and lets this user's workers listen on its port (0 picks a free one).
 
     ``shared_already`` skips the search for strangers: our own workers listen there.
 
@@ -59,7 +59,7 @@ def reserve(address: Address, option: str, shared_already: bool = False) -> sock
 
 
 def listen(address: Address, option: str) -> socket.socket:
-    """A listening socket of this process alone.
+    """Return a listening socket of this process alone.
 
     Raises:
         PortUnavailable: as ``reserve``.
@@ -73,12 +73,12 @@ def listen(address: Address, option: str) -> socket.socket:
 
 
 def share(address: Address) -> socket.socket:
-    """A worker's socket on a reserved port, bound and not yet listening."""
+    """Return a worker's socket on a reserved port, bound and not yet listening."""
     return _bound(address, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
 
 
 def unavailable(address: Address, option: str, error: OSError) -> PortUnavailable:
-    """The line that says what to do about it."""
+    """Return the error line for an unavailable address."""
     if isinstance(error, PermissionError):
         return PortUnavailable(f"port {address.port} on {address.host} needs more rights; choose another with {option}")
     if error.errno == errno.EADDRNOTAVAIL:
@@ -88,18 +88,18 @@ def unavailable(address: Address, option: str, error: OSError) -> PortUnavailabl
 
 
 def address_of(sock: socket.socket) -> Address:
-    """Where a socket is bound."""
+    """Return the address of a socket."""
     host, port = sock.getsockname()[:2]
     return Address(host, port)
 
 
 def _probe(address: Address) -> None:
-    """Fails if anybody listens, or holds the port as we do: sharing needs the consent of both sides."""
+    """Fail if another process listens, or holds the port in the same way: sharing needs the consent of both sides."""
     _bound(address, socket.SO_REUSEADDR).close()
 
 
 def _bind(address: Address) -> socket.socket:
-    """Bound so that the probe of a like-minded process fails, unless a stranger's closed connections linger there."""
+    """Bind in a way that the probe of another gateway detects, unless closed connections of another program remain."""
     try:
         return _bound(address, socket.SO_REUSEPORT)
     except OSError:

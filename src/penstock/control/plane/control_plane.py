@@ -1,4 +1,4 @@
-"""The control plane of one instance: its workers, what they serve, and the queries of the ops plane."""
+"""The control plane of one instance: its workers, the desired state, and the queries of the ops plane."""
 
 import asyncio
 import logging

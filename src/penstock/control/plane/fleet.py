@@ -1,4 +1,4 @@
-"""The gateways of a fleet: this one says every few seconds that it lives, and any of them shows all."""
+"""The gateways of a fleet: each one stores a heartbeat every few seconds, and any of them shows all."""
 
 import socket
 import time
@@ -15,17 +15,17 @@ from penstock.registry.stores.gateways import FleetStatus, GatewayDescription, G
 
 BEAT_S = 5.0
 SILENT_S = 15.0
-"""A gateway that was silent for that long is shown as silent: it is frozen, cut off or ended."""
+"""Silence after which a gateway is shown as silent: it is frozen, cut off or ended."""
 
 THREADS = 2
-"""One for what this gateway says, one for who asks about all."""
+"""Two threads: one for this gateway's heartbeat, one for queries."""
 
 MOST_MODELS = 1000
-"""The most models that a gateway reports."""
+"""Maximum models that a gateway reports."""
 
 
 class FleetMember:
-    """One gateway's part: ``gateway`` is its id, ``release`` the Penstock it runs.
+    """The part of one gateway: ``gateway`` is its id, ``release`` its version of Penstock.
 
     ``revision`` and ``statuses`` say which revision of the registry it has seen, and what it serves; ``home``, which
     may block, what its home is called. ``rows_asked`` is called where captured rows of gateways are asked for.
@@ -56,7 +56,7 @@ class FleetMember:
         self.task = PeriodicTask("fleet", self.step, BEAT_S, meanwhile="other gateways take this one for silent")
 
     async def step(self) -> None:
-        """Say that this gateway lives; raises ``Fault`` while the database is away."""
+        """Store a heartbeat; raises ``Fault`` while the database is unreachable."""
         host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
         state = GatewayDescription(self._id, host, self._release, self._started, self._revision(), serves)
         try:
@@ -72,7 +72,7 @@ class FleetMember:
         return self._store.beat(replace(state, home=self._home()))
 
     async def document(self) -> Document:
-        """The fleet as the admin API shows it; raises ``NotReady``."""
+        """Return the fleet as the admin API shows it; raises ``NotReady``."""
         return fleet_out(await self._pool.call(self._store.fleet, deadline_s=READ_S), self._id)
 
     async def stop(self) -> None:
@@ -81,12 +81,12 @@ class FleetMember:
             await self._pool.call(self._store.leave, self._id, deadline_s=READ_S)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._pool.close()
 
 
 def ready_versions(statuses: Iterable[VersionStatus]) -> Document:
-    """The versions of each model that answer, of the first ``MOST_MODELS`` models by name."""
+    """Return the versions of each model that answer, of the first ``MOST_MODELS`` models by name."""
     ready: dict[str, list[str]] = {}
     for status in statuses:
         if status.version and status.state is ReadyState.READY:
@@ -95,7 +95,7 @@ def ready_versions(statuses: Iterable[VersionStatus]) -> Document:
 
 
 def fleet_out(fleet: FleetStatus, asked: str) -> Document:
-    """A fleet as JSON, as the gateway ``asked`` has it."""
+    """Return a fleet as JSON, from the view of the gateway ``asked``."""
     lease = fleet.lease
     holds = None if lease.is_free or not lease.holder else lease.holder
     return {

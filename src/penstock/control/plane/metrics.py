@@ -1,4 +1,4 @@
-"""From counters, states and tallies to the readings of the metric table."""
+"""Converts counters, states and tallies to readings of the metric table."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,39 +17,40 @@ from penstock.telemetry import metrics
 from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 UNKNOWN = ("_unknown", "")
-"""Model and version of requests that reached none."""
+"""The model and version of requests that reached none."""
 
 DEADLINE = "deadline"
-"""Requests whose deadline passed, beside the reasons of ``SHED_REASONS``."""
+"""The reason of requests whose deadline passed, beside ``SHED_REASONS``."""
 
 HEALTH = {DEAD: "it is dead", OVERDUE: "it is overdue"}
 
 
 @dataclass(slots=True)
 class ControlCounters:
-    """Counts the control process keeps itself: workers replaced by reason, loads by model, version and result, and what
-    models refused by versions whose blocks were given to others, by reason (``DEADLINE`` for a deadline)."""
+    """Counts of the control process: replaced workers by reason, loads by model, version and result, and requests that
+    versions refused before their blocks were given to others, by model and reason (``DEADLINE`` for a deadline).
+    """
 
     restarts: Counter[str] = field(default_factory=Counter)
     loads: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def keep_refused(self, slots: Sequence[Slot], model: str, block: int) -> None:
-        """Keep what a version refused, before its block is cleared: the counters of its model go on."""
+        """Keep the refused requests of a version before its block is cleared: the counters of its model continue."""
         shed, overdue = count_refused(slots, block)
         for reason, count in zip((*SHED_REASONS, DEADLINE), (*shed, overdue), strict=True):
             if count:
                 self.refused[model, reason] += count
 
     def forget(self, blocks: Collection[VersionKey]) -> None:
-        """Forget versions and models that have no block any more: their series have ended."""
+        """Forget versions and models without a block: their series have ended."""
         models = {model for model, _ in blocks}
         self.loads = Counter({key: count for key, count in self.loads.items() if key[:2] in blocks})
         self.refused = Counter({key: count for key, count in self.refused.items() if key[0] in models})
 
 
 def tally_out(tally: ControlCounters) -> dict[str, Any]:
-    """A tally as JSON values."""
+    """Encode a tally as JSON values."""
     return {
         "restarts": dict(tally.restarts),
         "loads": [[*key, count] for key, count in tally.loads.items()],
@@ -58,14 +59,14 @@ def tally_out(tally: ControlCounters) -> dict[str, Any]:
 
 
 def tally_in(values: Mapping[str, Any]) -> ControlCounters:
-    """A tally from its JSON values."""
+    """Decode a tally from its JSON values."""
     loads = {(model, version, result): count for model, version, result, count in values.get("loads", [])}
     gone = {(model, reason): count for model, reason, count in values.get("refused", [])}
     return ControlCounters(Counter(values.get("restarts", {})), Counter(loads), Counter(gone))
 
 
 def version_of(reading: Reading) -> VersionKey | None:
-    """The version that a reading is of, None if it is of none."""
+    """Return the version of a reading, None if it has none."""
     if reading.metric.labels[:2] != ("model", "version"):
         return None
     labels = next(iter(reading.labels), ()) if isinstance(reading, PointBatch) else reading.labels
@@ -73,8 +74,9 @@ def version_of(reading: Reading) -> VersionKey | None:
 
 
 def of_versions(readings: Iterable[Reading], reported: Collection[VersionKey]) -> Iterator[Reading]:
-    """The readings without those of versions that are not ``reported``: whoever counts for a version, its series end
-    with it."""
+    """Drop readings of versions that are not ``reported``: the series of a version end with it, whatever
+    counts them.
+    """
     for reading in readings:
         key = version_of(reading)
         if key is None or key in reported:
@@ -109,7 +111,7 @@ def _of_models(
     models: Collection[str],
     tally: ControlCounters,
 ) -> Iterator[Reading]:
-    """What is counted for each model, over all its versions."""
+    """Return the counts of each model, over all its versions."""
     lost = Counter({key: count for key, count in tally.refused.items() if key[0] in models})
     gauges: Counter[tuple[str, str]] = Counter()
     for (model, _), block in blocks.items():
@@ -130,8 +132,7 @@ def _of_models(
 
 
 def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
-    """What describes each worker as a process: its memory budget, how long its event loop answered nobody, and how its
-    tasks stand."""
+    """Return the readings of each worker process: its memory budget, the stalls of its event loop, and its tasks."""
     for index, slot in enumerate(slots):
         if slot in living:
             limit, used = slot.memory
@@ -146,13 +147,13 @@ def workers(slots: Sequence[Slot], living: Sequence[Slot]) -> Iterator[Reading]:
 
 
 def worker_tasks(index: int, slot: Slot) -> Iterator[tuple[str, TaskState]]:
-    """A worker's periodic tasks, by the names that metrics and probes give them."""
+    """Return a worker's periodic tasks by their names in metrics and probes."""
     for name, task in zip(TASK_NAMES, slot.tasks, strict=True):
         yield f"worker-{index}/{name}", task
 
 
 def worker_problems(slots: Sequence[Slot], living: Sequence[Slot]) -> dict[str, str]:
-    """Tasks of living workers that are dead or overdue, and which of the two."""
+    """Return the tasks of living workers that are dead or overdue, and which of the two."""
     tasks = [task for index, slot in enumerate(slots) if slot in living for task in worker_tasks(index, slot)]
     return {name: HEALTH[task.health] for name, task in tasks if task.health != WELL}
 
@@ -180,7 +181,7 @@ def _stages(key: VersionKey, totals: Totals) -> Iterator[Reading]:
 
 
 def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
-    """The state every version is in."""
+    """Return the state of every version."""
     for status in statuses:
         for state in ReadyState:
             labels = (status.model, status.version, state.value)
@@ -188,7 +189,7 @@ def states(statuses: Iterable[VersionStatus]) -> Iterator[Reading]:
 
 
 def contents(desired: Desired, placed: Callable[[str, str], MaterializedVersion | None]) -> Iterator[Reading]:
-    """The content of every version that should be served, and the memory its admission measured."""
+    """Return the content of every version that should be served, and the memory that its admission measured."""
     for model in desired.models:
         for spec in model.versions:
             content = placed(model.name, spec.version)
@@ -201,7 +202,9 @@ def contents(desired: Desired, placed: Callable[[str, str], MaterializedVersion 
 def traffic(
     desired: Desired, statuses: Iterable[VersionStatus], totals: Callable[[str, str], Totals]
 ) -> Iterator[Reading]:
-    """How routes divide the requests, as far as the versions can answer, and what became of mirrored ones."""
+    """Return how routes split the requests among the versions that can answer, and the outcomes of mirrored
+    requests.
+    """
     versions = list(statuses)
     for model in desired.models:
         if model.route is not None:
@@ -220,7 +223,7 @@ def traffic(
 
 
 def control_readings(tally: ControlCounters, versions: Collection[VersionKey] | None = None) -> Iterator[Reading]:
-    """What the control process counted itself; loads of the ``known`` versions (all for None)."""
+    """Return the counts of the control process; loads of the given ``versions`` (all for None)."""
     for key, count in tally.loads.items():
         if versions is None or key[:2] in versions:
             yield Point(metrics.MODEL_LOADS, key, count)

@@ -1,4 +1,4 @@
-"""Models as one gateway shows them: what the registry has recorded, together with what the workers serve."""
+"""The models as one gateway shows them: the registry's records joined with what the workers serve."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -15,21 +15,22 @@ from penstock.registry.stores.snapshot import RegistrySnapshot
 
 
 class ServingState(Protocol):
-    """What the gateway knows of the versions it serves."""
+    """What the gateway knows of the versions that it serves."""
 
     def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
+        """Return every version of every model."""
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
-        """A version's inputs and outputs, None until a worker has reported them."""
+        """Return a version's inputs and outputs, None until a worker has reported them."""
 
     async def serve_changes(self) -> bool:
-        """Bring what was stored to the workers; whether all of them have it."""
+        """Publish stored changes to the workers; return whether all have applied them."""
 
 
 class ModelView:
-    """The models of one gateway; ``reads`` runs the queries, and ``in_folder`` says that folders or buckets are served,
-    whose models are known without the database."""
+    """The models of one gateway; ``reads`` runs the queries; ``in_folder``: folders or buckets are served, whose models
+    are known without the database.
+    """
 
     def __init__(
         self,
@@ -47,11 +48,11 @@ class ModelView:
         self._mlflow_problems: Callable[[str], Sequence[str]] = lambda _: ()
 
     def show_mlflow_problems(self, problems: Callable[[str], Sequence[str]]) -> None:
-        """Show what could not be taken over of a model from now on."""
+        """Show from now on which versions of a model could not be copied from MLflow."""
         self._mlflow_problems = problems
 
     async def models(self) -> list[Document]:
-        """Every model, as the admin API shows it."""
+        """Return every model, as the admin API shows it."""
         records = {record.name: record for record in await self.records()}
         statuses = self._statuses()
         return [
@@ -59,7 +60,7 @@ class ModelView:
         ]
 
     async def model(self, name: str) -> Document:
-        """One model.
+        """Return one model.
 
         Raises:
             NotFound: no such model.
@@ -71,7 +72,7 @@ class ModelView:
         return self._document(name, record, statuses or {})
 
     async def records(self) -> list[ModelRecord]:
-        """Every model as the database has it; as it was last read, while that is away or silent."""
+        """Return every model as the database has it; while that is unreachable, as it was last read."""
         try:
             return await self._reads.call(self._snapshot.models)
         except NotReady as fault:
@@ -88,7 +89,7 @@ class ModelView:
         return statuses_of
 
     def before_newest(self, model: str) -> str | None:
-        """The newest ready version before the newest one, whether that is being loaded just now or not.
+        """Return the newest ready version before the newest one, even while that is being loaded.
 
         Raises:
             NotFound: no such model.
@@ -99,7 +100,7 @@ class ModelView:
         return before[-1] if before else None
 
     def ready(self, model: str) -> list[str]:
-        """The versions of a model that are ready, oldest first; raises ``NotFound``."""
+        """Return the ready versions of a model, oldest first; raises ``NotFound``."""
         statuses = self._statuses().get(model)
         if statuses is None:
             raise unknown_model(model)
@@ -107,7 +108,7 @@ class ModelView:
         return sorted(ready, key=sort_key)
 
     async def loadable(self, model: str) -> list[str]:
-        """Versions that are not loaded now and could be."""
+        """Return versions that are not loaded now and could be."""
         usable = [item for record in await self.records() if record.name == model for item in usable_versions(record)]
         unavailable = self._statuses().get(model, {})
         return [version for version in usable if version not in unavailable]
@@ -138,7 +139,7 @@ class ModelView:
         return document
 
     def _full_reason(self, status: VersionStatus) -> str:
-        """The full reason of a status, for operators."""
+        """Return the full reason of a status, for operators."""
         if not status.reason:
             return ""
         return self._reconciler.detail(status.model, status.version) or status.detail or status.reason

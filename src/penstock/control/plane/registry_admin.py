@@ -1,4 +1,4 @@
-"""What people and programs may do to the registry through a gateway: each change is stored, served and acknowledged."""
+"""The admin API for the registry through a gateway: each change is stored, published and acknowledged."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger("penstock.control")
 
 THREADS = 4
 PUSHES = 8
-"""Contents that are received or examined at a time; more are turned away."""
+"""Maximum contents to receive or examine at a time; more are refused."""
 
 CONTENTS_S = 3600.0
 """Deadline of one step with many contents, such as hashing a whole registry."""
@@ -39,12 +39,13 @@ for a request, and for trying it again, are longer than a caller should wait for
 
 
 Webhook = Callable[[Mapping[str, str], bytes], None]
-"""Takes a call of MLflow's: headers and body; raises faults."""
+"""Handles a call from MLflow: headers and body; raises faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryAdminServices:
-    """What a ``RegistryAdmin`` works with.
+    """The parts of a ``RegistryAdmin``. ``registry`` and ``source`` are None if folders and buckets are served;
+    ``repositories`` returns their state.
 
     ``registry`` and ``source`` are None where folders and buckets are served; ``repositories`` gives their state.
     """
@@ -60,12 +61,12 @@ class RegistryAdminServices:
 
 
 def sending_s(size: int) -> float:
-    """How long a store of contents is given for one of so many bytes."""
+    """Return the deadline for storing a content with this number of bytes."""
     return SILENT_S + size / SLOWEST
 
 
 class RegistryAdmin:
-    """One gateway's registry; every change takes who makes it and why."""
+    """The registry of one gateway; every change takes an actor and a reason."""
 
     def __init__(self, parts: RegistryAdminServices, reconciler: Reconciler, serving: ServingState) -> None:
         self._parts = parts
@@ -85,34 +86,34 @@ class RegistryAdmin:
         self._write_problem = problem
 
     def set_mlflow_webhook(self, webhook: Webhook) -> None:
-        """Have MLflow's calls handed over from now on."""
+        """Pass MLflow's calls to this function from now on."""
         self._webhook = webhook
 
     # Questions.
 
     async def models(self) -> list[Document]:
-        """Every model, as the admin API shows it."""
+        """Return every model, as the admin API shows it."""
         return await self.view.models()
 
     async def model(self, name: str) -> Document:
-        """One model; raises ``NotFound``."""
+        """Return one model; raises ``NotFound``."""
         return await self.view.model(name)
 
     async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """At most ``limit`` changes in the order they were made: the first after a sequence number, or the newest."""
+        """Return at most ``limit`` changes in order: the first after a sequence number, or the newest."""
         return [asdict(entry) for entry in await self._reads.call(self._parts.store.audit, model, after, limit)]
 
     async def audit_archives(self) -> list[Document]:
-        """The newest archives of the audit, oldest first."""
+        """Return the newest archives of the audit, oldest first."""
         return [archive_document(item) for item in await self._reads.call(self._parts.archived.list_archives)]
 
     async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Changes in an archive, as ``audit`` gives those in the database; raises as ``ArchivedAudit``."""
+        """Return changes in an archive, as ``audit``; raises as ``ArchivedAudit``."""
         entries = await self._contents.call(self._parts.archived.entries, name, model, after, limit)
         return [asdict(entry) for entry in entries]
 
     async def identity(self) -> Document:
-        """What registry this is, and why it cannot be changed if it cannot."""
+        """Return the registry's identity, and why it is read-only if it is."""
         away = self._parts.snapshot.problem
         identity = "" if away else await self._reads.call(self._parts.store.identity)
         problem = away or self._write_problem()
@@ -135,7 +136,8 @@ class RegistryAdmin:
         by: Author,
         if_revision: int | None = None,
     ) -> tuple[Document, bool]:
-        """Take a content in, examine it, make it a version and have it loaded; the model's version, and if it is new.
+        """Receive a content, examine it, store it as a version and have it loaded; return the model's version, and
+        whether it is new.
 
         Raises:
             InvalidInput: a name that cannot be.
@@ -190,7 +192,7 @@ class RegistryAdmin:
     async def retire(
         self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
-        """Take a version out of service for good; its name stays taken.
+        """Take a version out of service permanently; its name stays taken.
 
         Raises:
             NotFound: no such version.
@@ -203,7 +205,7 @@ class RegistryAdmin:
         return await self.model(model)
 
     async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
-        """A file with exactly the bytes that were pushed; raises ``NotFound``, ``Damaged`` or ``NotReady``."""
+        """Return a file with exactly the pushed bytes; raises ``NotFound``, ``Damaged`` or ``NotReady``."""
         registry = self._pushable()
         record = await self._reads.call(registry.version, model, version)
         limit_s = 2 * sending_s(record.content.size)  # it is fetched and checked
@@ -221,7 +223,7 @@ class RegistryAdmin:
         if_revision: int | None = None,
         force: bool = False,
     ) -> Document:
-        """Point an alias at a version that is ready, by compare-and-set; returns when every worker has it.
+        """Point an alias at a ready version, by compare-and-set; returns when every worker has it.
 
         Raises:
             InvalidInput: no alias name.
@@ -244,7 +246,7 @@ class RegistryAdmin:
     async def drop_alias(
         self, model: str, alias: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:
-        """Take an alias away.
+        """Delete an alias.
 
         Raises:
             NotFound: no such alias.
@@ -257,7 +259,7 @@ class RegistryAdmin:
     async def rollback(
         self, model: str, by: Author, alias: str = CHAMPION, if_revision: int | None = None, force: bool = False
     ) -> Document:
-        """Lead an alias back to the version before; without one, ``champion`` to the version before the newest.
+        """Move an alias back to its previous version; without one, ``champion`` to the version before the newest.
 
         Raises:
             NotFound: no such model.
@@ -287,7 +289,7 @@ class RegistryAdmin:
         }
 
     def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
-        """MLflow says that something changed: look at once.
+        """Handle a webhook of MLflow: synchronise now.
 
         Raises:
             Unsupported: no MLflow server is configured, or no secret to know its calls by.
@@ -300,12 +302,12 @@ class RegistryAdmin:
     # Settings, and the registry as a whole.
 
     async def settings(self, model: str) -> Document:
-        """How a model's versions come and go."""
+        """Return which versions of a model are served, and how they are replaced."""
         document = await self.model(model)
         return {**document["settings"], "revision": document["revision"]}
 
     async def configure(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
-        """Change how a model's versions come and go; what is not named stays.
+        """Change which versions of a model are served, and how they are replaced; other settings stay.
 
         Raises:
             InvalidInput: with every fault of the document.
@@ -320,7 +322,7 @@ class RegistryAdmin:
         return await self.settings(model)
 
     async def verify(self) -> AsyncIterator[Document]:
-        """Hash everything a version needs: progress (``done`` of ``total`` bytes), then ``findings`` at the end."""
+        """Hash everything a version needs: yields progress (``done`` of ``total`` bytes), then ``findings``."""
         registry = self._pushable()
         loop = asyncio.get_running_loop()
         progress: asyncio.Queue[Document] = asyncio.Queue()
@@ -335,22 +337,22 @@ class RegistryAdmin:
         yield {"findings": [asdict(finding) for finding in await work]}
 
     async def collect(self) -> list[str]:
-        """Delete contents that nobody needs; their digests."""
+        """Delete contents that no version needs; return their digests."""
         return await self._contents.call(self._pushable().collect)
 
     def readings(self) -> Iterator[Reading]:
-        """How busy the threads are that blocking calls run on."""
+        """Return the readings of the thread pools."""
         return pool_readings(self.pools)
 
     def close(self) -> None:
-        """Let the threads go; what they are doing ends by its own deadlines."""
+        """End the threads; open calls end by their own deadlines."""
         for pool in self.pools:
             pool.close()
 
     # Means.
 
     async def _serve_changes(self) -> bool:
-        """Bring what was stored to the workers; whether all of them have it."""
+        """Publish stored changes to the workers; return whether all have applied them."""
         return await self._serving.serve_changes()
 
     def _pushable(self) -> Registry:

@@ -1,1 +1,1 @@
-"""Asks for retraining, sends the requests, and takes the candidates through their gates."""
+"""Requests retraining, sends the requests, and evaluates the candidates by their gates."""

@@ -1,5 +1,6 @@
-"""Takes the version that came of a request for retraining through its gates and, where asked, a person's approval, to
-its rollout."""
+"""Evaluates the candidate of a retraining request by its gates, waits for approval if required, and starts
+its rollout.
+"""
 
 import asyncio
 import hashlib
@@ -30,62 +31,63 @@ from penstock.registry.stores.traffic import TrialEvent
 log = logging.getLogger("penstock.control")
 
 TRIES = 5
-"""Times that a record which others change as well is written."""
+"""Attempts to write a record that others change too."""
 
 AGAIN_S = 10.0
 FLEET_AGAIN_S = 30.0
-"""Until it is looked again whether enough labels have come, at this gateway alone or at all."""
+"""Interval between two checks whether enough labels have arrived, on this gateway alone or in all."""
 
 THREADS = 2
 EXAMS = 2
-"""Exams at a time, on threads of their own: they take minutes, and nothing else waits for them."""
+"""Maximum concurrent exams, on threads of their own: they take minutes, and nothing else waits for them."""
 
 EXAM_S = 3600.0
-"""Deadline of an exam with its wait for others; an exam bounds itself to minutes."""
+"""Deadline of an exam including its wait for others; an exam limits itself to minutes."""
 
 RULES = "rules"
-"""Who begins a rollout that nobody asked for by hand."""
+"""The actor of rollouts that start automatically."""
 
 
 class CandidateWorkers(Protocol):
-    """What is asked of this gateway's workers."""
+    """The workers of this gateway, as candidates need them."""
 
     @property
     def desired(self) -> Desired:
-        """What they are to serve."""
+        """Return the desired state."""
 
     def statuses(self) -> list[VersionStatus]:
-        """Every version of every model."""
+        """Return every version of every model."""
 
 
 class PolicySource(Protocol):
-    """Whoever knows the policies."""
+    """The source of policies."""
 
     def policy_of(self, model: str) -> MonitorPolicy:
-        """A model's policy."""
+        """Return a model's policy."""
 
     def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
-        """What a version's features are called."""
+        """Return the names of a version's features."""
 
 
 class RolloutStarter(Protocol):
-    """What is asked of rollouts."""
+    """Rollouts, as candidates need them."""
 
     async def begin_as_leader(self, model: str, document: Document, by: Author) -> Document:
-        """Start one that the gateway that leads has decided on."""
+        """Start a rollout as the leader."""
 
     async def versions_tried(self, model: str) -> set[str]:
-        """The versions that one of a model was ever begun to."""
+        """Return the versions that a rollout of the model was ever begun to."""
 
 
 ReadModel = Callable[[str], ModelRecord]
-"""A model as the registry has it; raises ``NotFound``."""
+"""Returns a model of the registry; raises ``NotFound``."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateVerdict:
-    """What is known of a candidate: the gates it was held to and the version it was compared with, why it may not be
-    rolled out, whether that may still change (``waits``), its exam, and the rows that there were for it."""
+    """The verdict on a candidate: its gates and the version it was compared with, why it may not be rolled out, whether
+    that may still change (``waits``), its exam, and the available rows.
+    """
 
     gates: Gates
     against: str
@@ -96,13 +98,13 @@ class CandidateVerdict:
     rows: AvailableRows | None = None
 
     def is_due(self, now: float) -> bool:
-        """Whether to look again, at a time (seconds since the epoch)."""
+        """Whether to check again at a time (seconds since the epoch)."""
         pause = FLEET_AGAIN_S if self.rows is not None and self.rows.of_fleet else AGAIN_S
         return self.waits and now - self.at >= pause
 
 
 class Candidates:
-    """One gateway's; ``rows`` has the captured rows, ``clock`` gives seconds since the epoch."""
+    """The candidates of one gateway; ``rows`` has the captured rows, ``clock`` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class Candidates:
     # What people ask for.
 
     async def to_api(self, model: str) -> Document:
-        """The request under way, and the versions that came of one; raises ``NotFound``."""
+        """Return the open request, and the candidates of earlier ones; raises ``NotFound``."""
         self._spec(model)
         state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
         flight, approval = state.in_flight, self._policies.policy_of(model).limits.approval
@@ -153,7 +155,7 @@ class Candidates:
         return {"model": model, "in_flight": under_way, "candidates": candidates}
 
     async def approve(self, model: str, version: str, by: Author) -> Document:
-        """Let a version be rolled out that passes its gates.
+        """Approve a version that passes its gates for rollout.
 
         Raises:
             NotFound: no such model or version.
@@ -176,7 +178,7 @@ class Candidates:
     # What happens by itself.
 
     async def step(self, spec: ModelSpec, answering: str | None) -> None:
-        """Take the version that came of a model's request one step on, where the policy wants that."""
+        """Move the candidate of a model's request one step forward, if the policy requires it."""
         limits = self._policies.policy_of(spec.name).limits
         if limits.auto_rollout is None or answering is None:
             return
@@ -198,7 +200,7 @@ class Candidates:
     async def _new_version(
         self, model: str, state: RuleState, answering: str, versions: Mapping[str, VersionRecord]
     ) -> str | None:
-        """The version that came of the model's request and that no rollout was begun to yet, None for none."""
+        """Return the candidate of the model's request without a rollout so far, None for none."""
         ready = {
             status.version
             for status in self._fleet.statuses()
@@ -214,7 +216,7 @@ class Candidates:
         return candidate_version(state, answering, pushed, await self._rollouts.versions_tried(model))
 
     async def _roll_out(self, model: str, document: Document, flight: InFlight) -> None:
-        """Begin a rollout to the version that came of a request."""
+        """Start a rollout to the candidate of a request."""
         by = Author(RULES, f"it came of the request of {datetime.fromtimestamp(flight.at, UTC):%F %T}")
         try:
             await self._rollouts.begin_as_leader(model, document, by)
@@ -222,7 +224,7 @@ class Candidates:
             self._complain(model, document["to"], str(fault))
 
     def close(self) -> None:
-        """Let the threads go; an exam under way ends by its own deadline."""
+        """End the threads; an open exam ends by its own deadline."""
         for task in self._exams.values():
             task.cancel()
         for pool in self.pools:
@@ -231,7 +233,7 @@ class Candidates:
     def _has_passed(
         self, spec: ModelSpec, versions: Mapping[str, VersionRecord], version: str, champion: str, gates: Gates
     ) -> bool:
-        """Whether a version has passed its gates; it is held to them meanwhile where nobody has done so yet."""
+        """Whether a version has passed its gates; evaluates them if that was not done yet."""
         key = (spec.name, version)
         verdict = self._verdicts.get(key)
         stale = verdict is None or (verdict.gates, verdict.against) != (gates, champion)
@@ -261,7 +263,7 @@ class Candidates:
     async def _after_exam(
         self, spec: ModelSpec, verdict: CandidateVerdict, version: str, asked: HoldoutGate
     ) -> CandidateVerdict:
-        """The verdict after an exam, where there are rows for one; what one said before this process is remembered."""
+        """Return the verdict after an exam, if there are rows for one; an exam of an earlier process is remembered."""
         try:
             exams = rule_state_in((await self._run(self._outbox.rule_state, spec.name))[0]).exams
             result = exams.result(version, verdict.against, _fingerprint(verdict.gates))
@@ -286,8 +288,9 @@ class Candidates:
     async def _run_exam(
         self, model: str, verdict: CandidateVerdict, pair: tuple[VersionSpec, VersionSpec], asked: HoldoutGate
     ) -> CandidateVerdict:
-        """The verdict after an exam of the first version against the second, by held-out rows with labels; one that
-        waits while there are too few."""
+        """Return the verdict after an exam of the first version against the second, by held-out rows with labels; one
+        that waits while there are too few.
+        """
         version, against = pair[0].version, pair[1].version
         selection = RowSelection(model, against, asked.share, for_exam=True)
         rows, gathered = await self._exam_pool.call(self._rows.labelled, selection)
@@ -303,7 +306,7 @@ class Candidates:
         return held
 
     async def _remember(self, model: str, change: Callable[[Exams], Exams]) -> Exams:
-        """Change what is remembered of a model's exams; the new state. Where others change it too it is tried again.
+        """Change a model's record of exams; return the new state. Conflicting changes are retried.
 
         Raises:
             Conflict: it changed under every try.
@@ -328,7 +331,9 @@ class Candidates:
         tries: int,
         names: Sequence[str],
     ) -> CandidateVerdict:
-        """The verdict after an exam of the candidate beside the champion; a candidate that cannot answer is refused."""
+        """Return the verdict after an exam of the candidate beside the champion; a candidate that cannot answer is
+        refused.
+        """
         try:
             exam = run_exam(asked, rows, *pair, tries=tries, names=names)
         except Refused as fault:
@@ -348,7 +353,7 @@ class Candidates:
             log.warning("an event could not be written: %s", fault)
 
     def _complain(self, model: str, version: str, reason: str) -> None:
-        """Say why a version is not rolled out, once."""
+        """Log why a version is not rolled out, once."""
         self._problem_log.report((model, version), f"model {model} version {version} is not rolled out: {reason}")
 
     def _spec(self, model: str) -> ModelSpec:

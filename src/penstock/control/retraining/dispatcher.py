@@ -1,4 +1,4 @@
-"""Sends the events of the outbox to their sinks, in order for each model and sink, beside each other otherwise."""
+"""Sends the events of the outbox to their sinks, in order for each model and sink, and concurrently otherwise."""
 
 import asyncio
 import logging
@@ -21,30 +21,31 @@ from penstock.registry.stores.traffic import TrialEvent
 log = logging.getLogger("penstock.control")
 
 SENDERS = 32
-"""Events that are sent at a time, and commands that run at a time beside them."""
+"""Maximum concurrent events, and commands in addition."""
 
 AT_ONE_SINK = 4
-"""Events that are sent to the same address at a time, calls that are late and go on among them: a silent one leaves the
-other places to the other sinks."""
+"""Maximum concurrent events to the same address, including late calls that continue: a silent one leaves capacity for
+other sinks.
+"""
 
 SEND_S = 300.0
-"""Deadline of one event; each kind of sink but commands has limits far below it."""
+"""Deadline of one event; every sink except commands has limits far below it."""
 
 MOST_COMMAND_S = 25 * 3600.0
-"""Deadline of one command; a policy ends it after a day at most."""
+"""Deadline of one command; a policy limits it to a day."""
 
 FIRST_S, LONGEST_S = 1.0, 300.0
 PUT_OFF_S = (30.0, 900.0)
-"""First and longest pause before a command is tried again that could not start for lack of space or descriptors."""
+"""First and longest pause before a retry of a command that could not start for lack of space or descriptors."""
 
 MOST_ATTEMPTS = 16
-"""Attempts after which a delivery is given up: some forty minutes."""
+"""Attempts after which a delivery is given up: about forty minutes."""
 
 GATHER_S = 900.0
-"""Deadline of the captured rows that a command gets, from all gateways."""
+"""Deadline for collecting the captured rows of a command, from all gateways."""
 
 WRITE_AGAIN_S = (1.0, 5.0)
-"""First and longest pause between two tries to write down what became of a delivery."""
+"""First and longest pause between two attempts to store the outcome of a delivery."""
 
 OUTBOX = "outbox"
 
@@ -56,8 +57,9 @@ UNFINISHED = (
 
 
 class Dispatcher:
-    """One gateway's; ``sinks`` gives those of a model's policy, ``run`` does what blocks on a thread, ``clock`` gives
-    seconds since the epoch. To be used on the event loop."""
+    """The dispatcher of one gateway; ``sinks`` returns those of a model's policy, ``run`` runs blocking calls on a
+    thread, ``clock`` gives seconds since the epoch. Belongs to the event loop.
+    """
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class Dispatcher:
         self._problem_log = ProblemLog()
 
     async def step(self) -> None:
-        """Begin to send what is due, but for what waits behind something that is being sent."""
+        """Begin to send due events, except those that wait for an earlier one."""
         self._not_started = {key: count for key, count in self._not_started.items() if key[1] in self._sinks(key[0])}
         for delivery in await self._run(self._outbox.due):
             key = (delivery.model, delivery.sink)
@@ -98,13 +100,13 @@ class Dispatcher:
         await asyncio.gather(*self._sending.values())
 
     def close(self) -> None:
-        """End the commands that run, and let the threads go."""
+        """End the running commands, and the threads."""
         self._context.commands.end()  # else the process would wait for them
         for pool in self.pools:
             pool.close()
 
     def _has_capacity(self, spec: SinkSpec | None) -> bool:
-        """Whether one more event may be sent to a sink; the next step tries the others again."""
+        """Whether another event may be sent to a sink; the next step tries the others again."""
         self._overdue = [(target, job) for target, job in self._overdue if not job.returned]
         targets = [*self._targets.values(), *(target for target, _ in self._overdue)]
         alike = [item for item in targets if _runs_once(item) == _runs_once(spec)]
@@ -115,7 +117,7 @@ class Dispatcher:
         self._targets.pop(key, None)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """Send one event, and whatever waits behind it."""
+        """Send one event, and the events that wait for it."""
         waiting = [delivery]
         while waiting and await self._send_one(waiting[0]):
             try:
@@ -124,7 +126,7 @@ class Dispatcher:
                 return  # the next step looks again
 
     async def _send_one(self, delivery: Delivery) -> bool:
-        """Whether a sink has an event now, and it is written down."""
+        """Send one event, and store the outcome; return whether the sink has it."""
         spec = self._sinks(delivery.model).get(delivery.sink)
         try:
             context = self._context
@@ -164,7 +166,7 @@ class Dispatcher:
                 self._overdue.append((spec, job))
 
     async def _begin(self, delivery: Delivery) -> Delivery:
-        """Write down that a command starts; what was begun before it is not started again.
+        """Record that a command starts; a command that has started before is not started again.
 
         A write that was not answered may have taken effect, or may still. Within one term nobody else can have begun
         the same delivery, so one that has is ours, and nothing was started yet.
@@ -181,7 +183,9 @@ class Dispatcher:
         return begun
 
     async def _with_rows(self, delivery: Delivery) -> SinkContext:
-        """What a command is run with; gathered before it is written down as begun, since it runs once."""
+        """Return the context of a command, with its rows; they are collected before its start is recorded, because it
+        runs once.
+        """
         context: SinkContext = await self._commands.call(self._context.with_rows, delivery.event, deadline_s=GATHER_S)
         return context
 
@@ -209,13 +213,14 @@ class Dispatcher:
         await self._write(partial(self._outbox.mark_failed, delivery, due, str(fault)))
 
     def _other_commands(self, delivery: Delivery) -> list[str]:
-        """Sinks of the model that train too, and may have the same event."""
+        """Return other sinks of the model that train too, and may have the same event."""
         sinks = self._sinks(delivery.model)
         return [name for name, spec in sinks.items() if _runs_once(spec) and name != delivery.sink]
 
     async def _write(self, write: Callable[[], None]) -> bool:
-        """Write down what became of a delivery, again and again until the database has it; False where it is not this
-        gateway's to say any more, and whoever leads finds the delivery as it stands."""
+        """Store the outcome of a delivery, and retry until the database has it; return False if this gateway may no
+        longer decide: the next leader finds the delivery unchanged.
+        """
         failures = 0
         while True:
             try:
@@ -239,7 +244,7 @@ def _runs_once(spec: SinkSpec | None) -> bool:
 
 
 def _dead_letter_event(spec: SinkSpec | None, delivery: Delivery, fault: SinkFault, now: float) -> TrialEvent:
-    """The event of a delivery that is not tried again."""
+    """Return the event of a delivery that is given up."""
     about: Mapping[str, Any] = delivery.event.get("data") or {}
     data = {
         "model": delivery.model,

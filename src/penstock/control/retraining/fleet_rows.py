@@ -1,4 +1,4 @@
-"""Asks the other gateways of a fleet for the rows that they have captured, and reads what they hand over.
+"""Requests captured rows from the other gateways of a fleet, and reads their answers.
 
 The gateway that leads writes a request into the database; every other one answers it (``row_answers``) with a file in
 the blobs that all share. A request is over when all that live have answered, or after ``WAIT_S``.
@@ -34,12 +34,12 @@ NOT_SHARED = "its rows cannot be read here; let 'blobs' be a bucket or a folder 
 
 
 def captured_at(home: Path) -> CapturedRows:
-    """What the gateway of this home has captured, for one thread."""
+    """Return the captured rows of this home's gateway, for one thread."""
     return CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
 
 
 def home_name(home: Path) -> str:
-    """The identity of the home, "" if it cannot be stored. Blocks."""
+    """Return the identity of the home, "" if it cannot be stored. Blocks."""
     try:
         return AnswerStore(home / ANSWERS).name()
     except OSError:
@@ -48,15 +48,15 @@ def home_name(home: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRows:
-    """What gateways have handed over, and why others have not."""
+    """The rows from the gateways, and why others are missing."""
 
     parts: tuple[ExportedRows, ...]
     missing: dict[str, str]
 
 
 class FleetRows:
-    """The part of the gateway that leads, which is called ``gateway`` and has captured what lies in ``home``. Blocks;
-    any thread may use it. ``pause`` waits for so many seconds."""
+    """The part of the leader, which is called ``gateway`` and has captured the rows in ``home``. Blocks; any
+    thread may use it. ``pause`` waits for so many seconds."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class FleetRows:
         self._pause = pause
 
     def call_roll(self) -> GatewaySelection:
-        """The gateways to ask; raises ``NotReady``."""
+        """Return the gateways to query; raises ``NotReady``."""
         gateways = self._gateways.fleet().gateways
         members = [GatewayShare(item.gateway.id, item.gateway.home, item.silent_s) for item in gateways]
         return select_gateways(members, self._gateway, home_name(self._home))
@@ -109,7 +109,7 @@ class FleetRows:
         return ExportedRows(self._gateway, file, amount)
 
     def _answers(self, request: str, roll: GatewaySelection) -> tuple[list[RowAnswer], dict[str, str]]:
-        """What the gateways that were asked have answered, once nobody is waited for, and why others have not."""
+        """Return the answers of the queried gateways, when none is awaited any longer, and why others are missing."""
         while True:
             look = self._requests.read_state(request)
             missing = missing_gateways(roll.asked, look.progress)
@@ -126,7 +126,7 @@ class FleetRows:
 
 
 def _read(blobs: BlobStore, answers: list[RowAnswer]) -> tuple[list[ExportedRows], dict[str, str]]:
-    """The files that were handed over, and why others cannot be read."""
+    """Return the readable files, and why others cannot be read."""
     parts, problems = list[ExportedRows](), dict[str, str]()
     for answer in answers:
         try:

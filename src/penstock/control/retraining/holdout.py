@@ -1,4 +1,4 @@
-"""Has two versions answer labelled held-out rows, in processes of their own, and compares their metrics."""
+"""Runs two versions on labelled held-out rows, in processes of their own, and compares their metrics."""
 
 import json
 import subprocess
@@ -27,17 +27,17 @@ from penstock.monitor.performance import metrics_of
 
 SECONDS = 120.0
 MOST_VALUES = 12
-"""Values of a column that are slices of their own; numbers of more values are cut into quarters."""
+"""Maximum values of a column that become slices; numbers with more values are split into quarters."""
 
 SEED = 20_261_121
 MODULE = "penstock.registry.admission.scoring"
 
 
 RATES = ("accuracy", "error_rate")
-"""Metrics that are shares of rows that are right, or wrong."""
+"""Metrics that are shares of right or wrong rows."""
 
 GROUPS = 20
-"""Groups of requests that are left out in turn to learn how far any other metric varies."""
+"""Groups of requests that are omitted in turn to estimate the variance of any other metric."""
 
 
 def run_exam(
@@ -48,8 +48,7 @@ def run_exam(
     tries: int = 1,
     names: Sequence[str] = (),
 ) -> Exam:
-    """How both versions answer the rows; ``tries`` candidates were examined against this champion, with this one.
-    ``names`` are those of the features; without any the candidate's graph is asked.
+    """Run both versions on the rows; ``tries`` candidates were examined against this champion, including this one.
 
     Blocks for as long as they take.
 
@@ -78,7 +77,7 @@ def compare(
     tries: int = 1,
     noised: float | None = None,
 ) -> Exam:
-    """The exam of the candidate's and the champion's answers (None where it gave none) to the rows; ``names`` are those
+    """Return the exam of the candidate's and the champion's answers (None without any) to the rows; ``names`` are those
     of the features, ``noised`` is the candidate's metric with noise on its inputs.
 
     Raises:
@@ -111,7 +110,7 @@ def _are_same(candidate: Answers, champion: Answers) -> bool:
 def _advantage(
     asked: HoldoutGate, rows: LabelledRows, candidate: Answers, champion: Answers, level: float
 ) -> Advantage | None:
-    """How far the candidate is ahead, None where a part of the rows has no such metric."""
+    """Return how far the candidate is ahead, None if a part of the rows has no such metric."""
     if asked.metric in RATES:
         pair = [[row.right for row in _labelled_rows(answers, rows.labels)] for answers in (candidate, champion)]
         return rate_advantage(pair[0], pair[1], rows.units().tolist(), level)
@@ -134,7 +133,7 @@ def _ahead_by(
 
 
 def _run_version(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -> tuple[Answers, list[str]]:
-    """What a version answers, and what it calls its features."""
+    """Return a version's answers, and the names of its features."""
     config, request, response = folder / "config.json", folder / "rows.npz", folder / "answers.npz"
     config.write_text(version.config)
     arrays: dict[str, Any] = {
@@ -166,7 +165,9 @@ def _tensor(name: str, data: Array) -> Tensor:
 
 
 def _with_noise(inputs: Sequence[Tensor], deviations: float) -> list[Tensor]:
-    """The inputs with normal noise on every floating number, in standard deviations of its column; always the same."""
+    """Return the inputs with normal noise on every floating number, in standard deviations of its column;
+    deterministic.
+    """
     draw = np.random.default_rng(SEED)
     noisy = []
     for item in inputs:
@@ -205,7 +206,7 @@ def _labelled_rows(
 
 
 def _slices(columns: Sequence[str], inputs: Sequence[Tensor], names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """Which rows belong to each value of these columns; raises ``Refused`` where there is no such column."""
+    """Return the rows of each value of these columns; raises ``Refused`` if there is no such column."""
     if not columns:
         return {}
     specs = [TensorSpec(item.name, item.datatype, (-1, *item.data.shape[1:])) for item in inputs]

@@ -1,4 +1,4 @@
-"""Hands the rows that this gateway has captured to the one that leads and asks for them."""
+"""Answers requests of the leader for the rows that this gateway has captured."""
 
 import logging
 from collections.abc import Callable
@@ -17,11 +17,13 @@ from penstock.registry.stores.row_requests import RowAnswer, RowRequest, RowRequ
 log = logging.getLogger("penstock.control")
 
 LOOK_S = 5.0
-"""What was handed over is looked after that often, while there is any; requests wake the task."""
+"""Interval of checks on answered requests, while there are any; new requests wake the task."""
 
 
 class RowAnswers:
-    """One gateway's; ``home`` has what it captured, ``incoming`` is a folder on the file system of local blobs."""
+    """The answers of one gateway; ``home`` has the captured rows, ``incoming`` is a folder on the file system of local
+    blobs.
+    """
 
     def __init__(
         self, requests: RowRequestStore, blobs: Callable[[], BlobStore], gateway: str, home: Path, incoming: Path
@@ -38,12 +40,12 @@ class RowAnswers:
         self.task = PeriodicTask("captured rows", self.step, LOOK_S, meanwhile="no captured rows are handed over")
 
     def wake(self) -> None:
-        """Somebody asks for captured rows: look at once. Any thread of the event loop's may call it."""
+        """Check for new requests now. Any thread of the event loop may call it."""
         self._wanted = True
         self.task.wake()
 
     async def step(self) -> None:
-        """Answer what is asked, and delete what is wanted no longer; does nothing while there is neither.
+        """Answer open requests, and delete what is not needed any longer; does nothing without any.
 
         Raises:
             NotReady: the database is away.
@@ -52,7 +54,7 @@ class RowAnswers:
             await self._pool.call(self._answer_open_requests)
 
     def close(self) -> None:
-        """Let the thread go."""
+        """End the thread."""
         self._pool.close()
 
     # On the thread.
@@ -74,7 +76,7 @@ class RowAnswers:
             log.info("captured rows of model %s were wanted for too short a time", request.model)
 
     def _write_rows(self, request: RowRequest) -> RowAnswer:
-        """What there is to say to a request; its file is in the blobs afterwards."""
+        """Return the answer to a request; its file is in the blobs afterwards."""
         try:
             return self._upload(request)
         except Fault as fault:

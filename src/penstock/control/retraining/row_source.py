@@ -1,4 +1,4 @@
-"""The captured rows that training and exams get: this gateway's where it is alone, otherwise those of all gateways."""
+"""The captured rows for training and exams: those of this gateway, or of all gateways of a fleet."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from penstock.monitor.row_tables import in_batches, require_parquet, write_table
 from penstock.registry.records import Document
 
 MOST_OF_TABLE = RowAmount(1_000_000, 1 << 30)
-"""Rows and bytes of all gateways together that a training command gets."""
+"""Maximum rows and bytes of all gateways together for a training command."""
 
 MOST_OF_EXAM = RowAmount(2000, 256 << 20)
-"""Rows of an exam, and bytes that are read for it from all gateways together; the newest are taken."""
+"""Maximum rows of an exam, and bytes to read for it from all gateways together; the newest are taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class AvailableRows:
-    """How many rows there are, in a fleet also of each gateway (``gateways``) and why others are ``missing``."""
+    """The number of available rows, in a fleet also by gateway (``gateways``), and why others are ``missing``."""
 
     rows: int
     gateways: dict[str, int]
@@ -34,21 +34,20 @@ class AvailableRows:
         return bool(self.gateways or self.missing)
 
     def document(self) -> Document:
-        """The same as JSON values."""
+        """Return it as JSON values."""
         coverage = {"gateways": self.gateways, "missing": self.missing} if self.of_fleet else {}
         return {"rows": self.rows, **coverage}
 
 
 class RowSource:
-    """What is captured in ``home``, and by the other gateways of a ``fleet``, if there is one. Blocks; any thread may
-    use it."""
+    """The captured rows of ``home``, and of the other gateways of a ``fleet``. Blocks; any thread may use it."""
 
     def __init__(self, home: Path, fleet: FleetRows | None = None) -> None:
         self._home = home
         self._fleet = fleet
 
     def table(self, selection: RowSelection, output: Path) -> AvailableRows:
-        """Write the rows for training as Parquet; there is no file without rows.
+        """Write the rows for training as Parquet; without rows there is no file.
 
         Raises:
             Unsupported: without the library that writes Parquet.
@@ -69,7 +68,7 @@ class RowSource:
             return AvailableRows(rows, dict(merge.rows), handed.missing)
 
     def labelled(self, selection: RowSelection) -> tuple[LabelledRows | None, AvailableRows]:
-        """The newest held-out rows that labels came for; raises ``NotReady`` and ``OSError`` as ``table``."""
+        """Return the newest held-out rows with labels; raises ``NotReady`` and ``OSError`` as ``table``."""
         roll = self._roll()
         if self._fleet is None or not roll.asked:
             rows = labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)

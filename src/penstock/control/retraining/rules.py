@@ -1,4 +1,4 @@
-"""Asks for retraining when a model's rules say so, and sends what was decided: one gateway of a fleet does, the leader.
+"""Requests retraining when a model's rules decide so, and sends the events; only the leader of a fleet does.
 
 A decision and its event are one transaction; sending goes on beside, at least once, in order for each model and sink.
 """
@@ -41,7 +41,7 @@ LOOK_S = 1.0
 THREADS = 4
 OVERDUE_S = 600.0
 LONGEST_S = 60.0
-"""Rules that cannot be judged are tried again at least that often."""
+"""Maximum interval between two attempts to evaluate failing rules."""
 
 REQUEST_TRIES = 3
 MANUAL = "(by hand)"
@@ -49,20 +49,20 @@ MOST_FEATURES = 5
 
 
 class MonitorView(Protocol):
-    """What is asked of the monitor."""
+    """The monitor, as the rules need it."""
 
     def policy_of(self, model: str) -> MonitorPolicy:
-        """A model's policy."""
+        """Return a model's policy."""
 
     def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
-        """What a version's features are called."""
+        """Return the names of a version's features."""
 
     @property
     def can_judge(self) -> bool:
-        """Whether what it says rests on the counts of all gateways."""
+        """Whether its verdicts rest on the counts of all gateways."""
 
     def describe(self, model: str, version: str) -> Document:
-        """What it says of a version."""
+        """Return the document of a version."""
 
 
 class Retraining:
@@ -112,7 +112,7 @@ class Retraining:
     # What people ask for.
 
     async def ask(self, model: str, document: Document, by: Author) -> Document:
-        """Ask for retraining, whatever the rules say; return the request and its sinks.
+        """Request retraining, whatever the rules decide; return the request and its sinks.
 
         Raises:
             NotFound: no such model or version.
@@ -127,7 +127,7 @@ class Retraining:
         return {"event": event_id(event), "model": model, "version": version, "sinks": sinks}
 
     def _asked_version(self, model: str, document: Document) -> str:
-        """The version that a request is for: the stated one, or the one that answers; raises as ``ask``."""
+        """Return the version of a request: the stated one, or the one that answers; raises as ``ask``."""
         odd = sorted(set(document) - {"version", "reason"})
         if odd:
             raise InvalidInput(f"'{odd[0]}' is no part of a request for retraining")
@@ -140,13 +140,13 @@ class Retraining:
         return version
 
     def _asked_sinks(self, model: str) -> list[str]:
-        """Where a request goes: where the model's rules send theirs, or else all of its sinks."""
+        """Return the sinks of a request: those of the model's rules, or else all sinks."""
         policy = self._monitor.policy_of(model)
         sinks = {item for trigger in policy.triggers if trigger.kind is TriggerKind.RETRAIN for item in trigger.send}
         return sorted(sinks) or sorted(policy.sinks)
 
     async def _request(self, model: str, flight: InFlight, event: TrialEvent, sinks: Sequence[str], by: Author) -> None:
-        """Store that a request is under way, together with its event.
+        """Store a request together with its event.
 
         Raises:
             Conflict: the rules were written under every try.
@@ -163,7 +163,7 @@ class Retraining:
         raise Conflict("the rules of the model are moving; try again")
 
     async def deliveries(self, model: str) -> Document:
-        """What became of a model's events on their way to sinks; raises ``NotFound``."""
+        """Return the deliveries of a model's events; raises ``NotFound``."""
         if not any(item.name == model for item in self._fleet.desired.models):
             raise unknown_model(model)
         problem = self._keyed.problem(model)
@@ -171,13 +171,13 @@ class Retraining:
         return {"deliveries": deliveries, **({"problem": problem} if problem else {})}
 
     async def replay(self, model: str, by: Author) -> Document:
-        """Try again what was given up; raises ``NotFound``."""
+        """Retry deliveries that were given up; raises ``NotFound``."""
         return {"deliveries": await self._run(self._outbox.replay, model, by)}
 
     # What happens by itself.
 
     async def judge_all(self) -> None:
-        """Decide for each model at most one thing, where this gateway leads."""
+        """Evaluate the rules of each model, if this gateway leads; at most one action for each."""
         ruled = {model.name: model for model in self._fleet.desired.models if self._is_ruled(model)}
         self._histories.forget_others(set(ruled))
         due = self._keyed.due(ruled)
@@ -196,14 +196,14 @@ class Retraining:
         return bool(policy.triggers) or policy.limits.auto_rollout is not None
 
     async def deliver_all(self) -> None:
-        """Begin to send what is due, where this gateway leads."""
+        """Begin to send due events, if this gateway leads."""
         self._pending = await self._run(self._outbox.pending)
         if not self._pending or not await self._run(self._outbox.acquire_leadership):
             return
         await self._dispatcher.step()
 
     async def judge(self, spec: ModelSpec) -> RuleAction | None:
-        """Let a model's rules do at most one thing."""
+        """Evaluate a model's rules; perform at most one action."""
         version = self._serving(spec)
         if version is None or not self._monitor.can_judge:
             return None
@@ -261,7 +261,7 @@ class Retraining:
         )
 
     def _gather(self, event: Document, folder: Path) -> RowFile | None:
-        """The rows captured of an event's version, with their labels; without those held out for exams."""
+        """Return the captured rows of an event's version, with their labels; without those held out for exams."""
         model, version = (str(event["data"].get(name, "")) for name in ("model", "version"))
         held_out, file = self._monitor.policy_of(model).limits.gates.held_out, folder / "rows.parquet"
         selection = RowSelection(model, version, 0.0 if held_out is None else held_out.share)
@@ -276,7 +276,7 @@ class Retraining:
         return RowFile(file, gathered.document()) if gathered.rows else None
 
     def readings(self) -> Iterator[Reading]:
-        """What became of rules, and how much waits to be sent."""
+        """Return the counts of rule decisions, and of waiting events."""
         models = {item.name for item in self._fleet.desired.models}
         for key, count in self._outcomes.items():
             if key[0] in models:
@@ -288,23 +288,23 @@ class Retraining:
 
     @property
     def pools(self) -> tuple[BlockingPool, ...]:
-        """What its blocking calls run on."""
+        """Return the pools of blocking calls."""
         return self._pool, *self.candidates.pools, *self._dispatcher.pools
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self.candidates.close()
         self._dispatcher.close()
         self._pool.close()
 
 
 def _pinned_version(policy: MonitorPolicy, version: str) -> str | None:
-    """The version that goes on answering until what comes of a request has been decided on."""
+    """Return the version that keeps answering until the candidate of a request is decided."""
     return version if policy.limits.decide_who_answers else None
 
 
 def _event(action: RuleAction, snapshot: VersionSnapshot) -> TrialEvent:
-    """The event of an action; its key is the rule, the start of its cause, and the number of requests for it."""
+    """Return the event of an action; its key is the rule, the start of its cause, and the number of requests for it."""
     data = {
         **_evidence(snapshot.monitor),
         "model": snapshot.model,
@@ -320,7 +320,7 @@ def _event(action: RuleAction, snapshot: VersionSnapshot) -> TrialEvent:
 
 
 def _with_event_id(after: RuleState, before: RuleState, event: TrialEvent | None) -> RuleState:
-    """The state after; a new request in it gets the id of its event."""
+    """Return the next state; a new request in it gets the id of its event."""
     flight = after.in_flight
     if event is None or flight is None or flight == before.in_flight:
         return after
@@ -328,7 +328,9 @@ def _with_event_id(after: RuleState, before: RuleState, event: TrialEvent | None
 
 
 def _evidence(monitor: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes along: window and reference, the columns that moved most, performance, what was captured."""
+    """Return the evidence of an event: window and reference, the columns with the largest changes, performance,
+    captured rows.
+    """
     performance = monitor.get("performance") or {}
     columns: Sequence[Mapping[str, Any]] = [*(monitor.get("features") or ()), *(monitor.get("outputs") or ())]
     top = sorted(columns, key=lambda item: -float(item["psi"]))[:MOST_FEATURES]

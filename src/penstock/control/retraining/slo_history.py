@@ -1,4 +1,4 @@
-"""What was counted of requests over time, of each model whose rules rest on burn rates of its objectives.
+"""The request counts over time of models whose rules use burn rates of objectives.
 
 Counts are written down as they are taken, so whoever leads next looks back on the same windows.
 """
@@ -11,23 +11,23 @@ from penstock.core.triggers.burn_rate import History, RequestCounts
 from penstock.core.versions import VersionKey
 
 STEPS = 10
-"""Counts within the shortest window."""
+"""Number of counts within the shortest window."""
 
 Run = Callable[..., Awaitable[Any]]
 
 
 class CountStore(Protocol):
-    """Where counts are written down; its methods block."""
+    """Stores counts; its methods block."""
 
     def requests_over_time(self, key: VersionKey, slow_ms: float) -> Sequence[RequestCounts]:
-        """What was written down of a version, oldest first; ``slow_ms`` says what was counted as slow."""
+        """Return the stored counts of a version, oldest first; ``slow_ms`` is the threshold of slow requests."""
 
     def note_requests(self, key: VersionKey, slow_ms: float, counts: RequestCounts, kept_s: float) -> None:
-        """Write counts of a version down, and delete what is older than ``kept_s`` or of the model's other versions."""
+        """Store counts of a version, and delete those older than ``kept_s`` or of the model's other versions."""
 
 
 class SloHistories:
-    """Of one gateway while it leads; each version's begins anew. ``run`` runs what blocks on a thread."""
+    """The histories of one gateway while it leads; each version's restarts. ``run`` runs blocking calls on a thread."""
 
     def __init__(self, store: CountStore, run: Run) -> None:
         self._kept = store
@@ -37,7 +37,7 @@ class SloHistories:
     async def add(
         self, key: VersionKey, policy: MonitorPolicy, monitor: Mapping[str, Any], now: float
     ) -> tuple[RequestCounts, ...]:
-        """The history of a version, with what its ``monitor`` says now added; empty where no rule asks for it.
+        """Add the present counts of ``monitor`` to the history of a version, and return it; empty if no rule needs it.
 
         Raises:
             NotReady: the counts could not be read or written down; nothing was added.
@@ -70,17 +70,17 @@ class SloHistories:
         return cached[1]
 
     def forget_others(self, models: set[str]) -> None:
-        """Forget all other models: what is needed of them again is written down."""
+        """Forget all other models: their counts are stored."""
         for gone in self._known.keys() - models:
             del self._known[gone]
 
     def forget(self) -> None:
-        """Forget all: another gateway leads, and writes on."""
+        """Forget all: another gateway leads."""
         self._known.clear()
 
 
 def _windows(policy: MonitorPolicy) -> list[tuple[float, float]]:
-    """The windows, long and short, that the rules of a policy look back on."""
+    """Return the windows, long and short, of the rules of a policy."""
     conditions = [item for rule in policy.triggers for item in (rule.when, rule.until) if item is not None]
     return [
         (leaf.values["long_seconds"], leaf.values["short_seconds"])

@@ -1,4 +1,4 @@
-"""Delivers events to webhooks, files, commands and message brokers; other packages bring sinks by these names."""
+"""Delivers events to webhooks, files, commands and message brokers; other packages add sinks by these names."""
 
 from penstock.control.sinks.base import NotStarted, RowFile, Sink, SinkContext, SinkFault
 

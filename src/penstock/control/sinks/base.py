@@ -1,5 +1,6 @@
-"""What every sink is given and what it raises: the context of the gateway, the fault of a delivery, and the protocol of
-sinks that other packages bring."""
+"""The interface of sinks: the context of the gateway, the error of a delivery, and the protocol of sinks in other
+packages.
+"""
 
 import errno
 import json
@@ -15,18 +16,19 @@ from typing import Any, Protocol
 from penstock.registry.records import Document
 
 WAIT_S = 10.0
-"""What one wait for the other side takes at most."""
+"""Maximum time of one wait for the other side."""
 
 RETRY_MOST_S = 3600.0
-"""A sink is asked again after this time at the latest, whatever it asks for."""
+"""Maximum time until a sink is tried again, whatever it asks for."""
 
 REASON_MOST = 4000
 STRUCTURED = "application/cloudevents+json; charset=utf-8"
 
 
 class SinkFault(Exception):
-    """A sink does not have an event; ``after_s`` is when it wants to be asked again, an hour at most, ``final`` that it
-    never does; ``output`` is what a command wrote last, and ``failed`` that what the event asked it for has ended."""
+    """A sink does not have an event; ``after_s`` is when to retry, an hour at most, ``final`` that no retry helps;
+    ``output`` is the last output of a command, and ``failed`` that the requested work has ended.
+    """
 
     def __init__(self, reason: str, after_s: float = 0.0, final: bool = False, output: str | None = None) -> None:
         super().__init__(reason[:REASON_MOST].replace("\0", "\ufffd"))  # PostgreSQL has no text with NUL
@@ -37,7 +39,7 @@ class SinkFault(Exception):
 
 
 class NotStarted(SinkFault):
-    """A command was not started, for want of something that comes back: this attempt does not count."""
+    """A command was not started, because of a lack that may end: this attempt does not count."""
 
 
 OUT_OF_RESOURCES = frozenset(
@@ -52,17 +54,17 @@ OUT_OF_RESOURCES = frozenset(
         errno.EROFS,
     )
 )
-"""What the machine lacks for a while; the command itself is not at fault."""
+"""Errors of a temporary lack on the machine; the command itself is not the cause."""
 
 
 def start_fault(what: str, error: OSError) -> SinkFault:
-    """The fault of a command that could not be started; it is final where the command is at fault."""
+    """Return the error of a command that could not be started; it is final if the command is the cause."""
     reason = f"{what}: {error.strerror}"
     return NotStarted(reason) if error.errno in OUT_OF_RESOURCES else SinkFault(reason, final=True, output="")
 
 
 class RunningCommands:
-    """The commands that run now, so that they end with the gateway; any thread may use it."""
+    """The running commands, so that they end with the gateway; any thread may use it."""
 
     def __init__(self) -> None:
         self._running: set[int] = set()
@@ -71,7 +73,7 @@ class RunningCommands:
 
     @contextmanager
     def running(self, leader: int) -> Iterator[None]:
-        """While the process group of this leader runs."""
+        """Register the process group of this leader while it runs."""
         with self._lock:
             self._running.add(leader)
             over = self._over
@@ -84,7 +86,7 @@ class RunningCommands:
                 self._running.discard(leader)
 
     def end(self) -> None:
-        """End them all, and those that would still begin."""
+        """End all running commands, and those that would still begin."""
         with self._lock:
             self._over = True
             for leader in self._running:
@@ -92,14 +94,14 @@ class RunningCommands:
 
 
 def end_group(leader: int) -> None:
-    """Kill a process group, if there is still one."""
+    """Kill a process group, if it exists."""
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
 class RowFile:
-    """Captured rows as a Parquet file, and their ``coverage``: how many there are, and of which gateways."""
+    """Captured rows as a Parquet file, and their ``coverage``: how many there are, and from which gateways."""
 
     path: Path
     coverage: Document
@@ -107,9 +109,10 @@ class RowFile:
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """What sinks need of the gateway: its home, whether paths and commands of a policy are its own user's, the commands
-    that run, and the ``rows`` that were captured of an event's version (None without). ``gather`` writes these into a
-    folder; it may wait for other gateways."""
+    """The gateway as sinks need it: its home, whether paths and commands of a policy belong to its own user, the
+    running commands, and the captured ``rows`` of an event's version (None without). ``gather`` writes them to a
+    folder; it may wait for other gateways.
+    """
 
     home: Path
     trusted: bool
@@ -118,11 +121,11 @@ class SinkContext:
     rows: RowFile | None = None
 
     def folder(self, event: Document) -> Path:
-        """Where the files of an event lie."""
+        """Return the folder for the files of an event."""
         return self.home / "retraining" / str(event["id"])
 
     def with_rows(self, event: Document) -> "SinkContext":
-        """The same with the rows of an event's version, for a command that may run. Blocks.
+        """Return a context with the rows of an event's version, for a command that may run. Blocks.
 
         Raises:
             Fault: they cannot be gathered now.
@@ -141,14 +144,14 @@ class Sink(Protocol):
     """A sink of another package, named as its entry point in the group ``penstock.sinks``."""
 
     fields: Mapping[str, tuple[type, bool]]
-    """Its settings, as ``core.sinks.FIELDS`` has them."""
+    """Its settings, in the form of ``core.sinks.FIELDS``."""
 
     def send(self, values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-        """Send one event, and return once the other side has it; raises ``SinkFault``. Any thread may call it."""
+        """Send one event, and return when the other side has it; raises ``SinkFault``. Any thread may call it."""
 
 
 def path_of(stated: str, context: SinkContext) -> Path:
-    """The path that a policy states, relative to the gateway's home.
+    """Return the path in a policy, relative to the gateway's home.
 
     Raises:
         SinkFault: it lies outside, where that is not allowed.
@@ -160,7 +163,7 @@ def path_of(stated: str, context: SinkContext) -> Path:
 
 
 def secret_of(stated: str, context: SinkContext) -> bytes:
-    """The content of a file with a secret; raises ``SinkFault``."""
+    """Return the content of a file with a secret; raises ``SinkFault``."""
     try:
         return path_of(stated, context).read_bytes().strip()
     except OSError as error:
@@ -168,5 +171,5 @@ def secret_of(stated: str, context: SinkContext) -> bytes:
 
 
 def json_bytes(document: Any) -> bytes:
-    """A document as compact JSON."""
+    """Return a document as compact JSON."""
     return json.dumps(document, separators=(",", ":")).encode()

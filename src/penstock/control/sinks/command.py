@@ -1,4 +1,4 @@
-"""Runs a command for an event, once: its last output is kept, and its process group ended with it or at its time."""
+"""Runs a command for an event, once: keeps its last output, and ends its process group with it or at its timeout."""
 
 import logging
 import os
@@ -18,22 +18,22 @@ log = logging.getLogger("penstock.control")
 
 COMMAND_S = 600.0
 OUTPUT_MOST = 1 << 20
-"""Bytes of a command's output that are kept: the last ones."""
+"""Maximum bytes of a command's output to keep: the last ones."""
 
 LINES_MOST, LINES_BYTES = 20, 3000
-"""The most last lines that a failure reports, and their most bytes."""
+"""Maximum last lines that a failure reports, and their maximum bytes."""
 
 READ_BYTES = 1 << 16
 
 LOOK_S = 0.5
-"""How often is looked whether a command has ended whose output somebody else holds open."""
+"""Interval of checks whether a command has ended whose output another process holds open."""
 
 LINGER_S = 2.0
-"""What is written by others to a command's output after its end is read for that long."""
+"""Time to read output that other processes write after a command's end."""
 
 
 class OutputTail:
-    """The last bytes of an output that may have no end; it never holds more than twice ``most`` of them."""
+    """The last bytes of an output without a known end; holds at most twice ``most`` bytes."""
 
     def __init__(self, most: int = OUTPUT_MOST) -> None:
         self._most = most
@@ -41,7 +41,7 @@ class OutputTail:
         self.dropped = 0
 
     def add(self, data: bytes) -> None:
-        """What came next."""
+        """Add output."""
         self._kept += data
         if len(self._kept) > 2 * self._most:
             self._drop()
@@ -52,20 +52,20 @@ class OutputTail:
         self.dropped += over
 
     def content(self) -> bytes:
-        """The bytes that are kept, after a line that says how many are not."""
+        """Return the kept bytes, after a line with the number of dropped ones."""
         self._drop()
         note = f"[{self.dropped} bytes before this were dropped]\n".encode() if self.dropped else b""
         return note + bytes(self._kept)
 
     def last_lines(self) -> str:
-        """The last lines, as text."""
+        """Return the last lines, as text."""
         text = bytes(self._kept[-LINES_BYTES:]).decode(errors="replace").replace("\0", "\ufffd").strip()
         return "\n".join(text.splitlines()[-LINES_MOST:])
 
 
 @dataclass(frozen=True, slots=True)
 class _RunningCommand:
-    """A command that was started, and what waits for its output."""
+    """A started command, and the reader of its output."""
 
     process: "subprocess.Popen[bytes]"
     selector: selectors.BaseSelector
@@ -95,7 +95,7 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
 
 @contextmanager
 def _start_command(argv: list[str], folder: Path, event: Document, context: SinkContext) -> Iterator[_RunningCommand]:
-    """Start a command; everything that may be lacking is taken before."""
+    """Start a command; everything that may be lacking is allocated before."""
     with ExitStack() as stack:
         try:
             environment, stdin = _prepare(folder, event, context)
@@ -119,7 +119,9 @@ def _start_command(argv: list[str], folder: Path, event: Document, context: Sink
 
 
 def _exit_code(running: _RunningCommand, context: SinkContext, output: OutputTail, deadline: float) -> int | None:
-    """None where its time was up (of the monotonic clock); what is left of its process group is ended in any case."""
+    """Return the exit code, None if its time was over (of the monotonic clock); the rest of its process group is ended
+    in any case.
+    """
     process = running.process
     with context.commands.running(process.pid):
         try:
@@ -130,7 +132,7 @@ def _exit_code(running: _RunningCommand, context: SinkContext, output: OutputTai
 
 
 def _write_output(path: Path, output: OutputTail) -> None:
-    """Write the output down; a finished command stays finished if the disk is full."""
+    """Store the output; a finished command stays finished if the disk is full."""
     try:
         path.write_bytes(output.content())
     except OSError as error:
@@ -144,7 +146,7 @@ def _command_fault(reason: str, output: OutputTail) -> SinkFault:
 
 
 def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[str, str], Path]:
-    """The command's environment, and the event as a file in its folder, with the coverage of its rows."""
+    """Return the command's environment, and write the event to a file in its folder, with the coverage of its rows."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, data, rows = folder / "event.json", event["data"], context.rows
     environment = {**os.environ, "PENSTOCK_EVENT": str(path), "PENSTOCK_MODEL": str(data.get("model", ""))}
@@ -156,8 +158,9 @@ def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[
 
 
 def _read(running: _RunningCommand, output: OutputTail, deadline: float) -> bool:
-    """Whether a command ends before the deadline (of the monotonic clock); processes that it leaves behind may hold its
-    output open for ever."""
+    """Return whether a command ends before the deadline (of the monotonic clock); its remaining processes may hold its
+    output open without end.
+    """
     pid, until = running.process.pid, deadline
     lingers = False
     while (left := until - time.monotonic()) > 0:
@@ -173,7 +176,7 @@ def _read(running: _RunningCommand, output: OutputTail, deadline: float) -> bool
 
 
 def _is_over(pid: int) -> bool:
-    """Whether a child has ended; it is not waited for."""
+    """Whether a child has ended, without waiting for it."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

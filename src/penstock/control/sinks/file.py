@@ -1,4 +1,4 @@
-"""Events to a file: one line of JSON each, synced."""
+"""Appends events to a file: one line of JSON each, synced."""
 
 import fcntl
 import os
@@ -23,7 +23,7 @@ def append_to_file(values: Mapping[str, Any], event: Document, context: SinkCont
 
 
 def _append(file: int, line: bytes) -> None:
-    """Append a line, whole or not at all; a part of one that a process left spoils no line after it."""
+    """Append a line, whole or not at all; a partial line of an ended process does not damage later ones."""
     size = os.fstat(file).st_size
     torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
     rest = b"\n" * torn + line

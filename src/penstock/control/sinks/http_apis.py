@@ -1,4 +1,4 @@
-"""Events to the HTTP APIs of workflow engines and of Alertmanager, each in its own words."""
+"""Sends events to the HTTP APIs of workflow engines and of Alertmanager, each in its own format."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from penstock.registry.records import Document
 
 
 def send_to_airflow(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """Triggers a DAG run of Airflow's REST API; its id is the event's, so that 409 means it is there already."""
+    """Trigger a DAG run of Airflow's REST API; its id is the event's, so 409 means that it exists already."""
     body: dict[str, Any] = {"dag_run_id": f"penstock-{event['id'][:32]}", "conf": event}
     newer = values.get("api", "v2") == "v2"
     if newer:
@@ -21,14 +21,14 @@ def send_to_airflow(values: Mapping[str, Any], event: Document, context: SinkCon
 
 
 def send_to_prefect(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """Creates a flow run of a deployment; the event's id is its idempotency key."""
+    """Create a flow run of a Prefect deployment; the event's id is its idempotency key."""
     body = {"parameters": {"event": event}, "idempotency_key": event["id"]}
     path = f"/deployments/{quote(values['deployment'], safe='')}/create_flow_run"
     post(values["url"].rstrip("/") + path, json_bytes(body), bearer(values, context))
 
 
 def send_to_github(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """A repository_dispatch event; its payload has one top-level key of the ten that are allowed."""
+    """Send a GitHub repository_dispatch event; its payload has one of the ten allowed top-level keys."""
     body = {"event_type": str(event["type"])[:100], "client_payload": {"event": event}}
     owner, name = values["repository"].split("/")
     url = values.get("url", "https://api.github.com").rstrip("/")
@@ -37,12 +37,14 @@ def send_to_github(values: Mapping[str, Any], event: Document, context: SinkCont
 
 
 def send_to_argo(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """A call of a webhook event source of Argo Events, whose body a sensor's triggers take apart."""
+    """Call a webhook event source of Argo Events, whose body a sensor's triggers read."""
     post(values["url"], json_bytes(event), bearer(values, context))
 
 
 def send_to_kubeflow(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """A run of a Kubeflow pipeline (API v2beta1), which has no key against repeats: its name holds the event's id."""
+    """Create a run of a Kubeflow pipeline (API v2beta1), which has no idempotency key: its name holds the
+    event's id.
+    """
     reference = {"pipeline_id": values["pipeline"]}
     if "version" in values:
         reference["pipeline_version_id"] = values["version"]
@@ -57,7 +59,7 @@ def send_to_kubeflow(values: Mapping[str, Any], event: Document, context: SinkCo
 
 
 def send_to_alertmanager(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """One alert of Alertmanager's API v2, named by the event's type; the same labels are the same alert."""
+    """Send one alert to Alertmanager's API v2, named by the event's type; the same labels are the same alert."""
     data = event["data"]
     labels = {"alertname": str(event["type"]), "model": str(data.get("model", "")), "rule": str(data.get("rule", ""))}
     labels |= {"version": str(data.get("version", "")), "event": str(event["id"])}

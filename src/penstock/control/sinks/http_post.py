@@ -1,4 +1,4 @@
-"""One POST to an HTTP server: no redirect is followed, and ``Retry-After`` is read as seconds or as a date."""
+"""Sends one POST to an HTTP server: follows no redirect, and reads ``Retry-After`` as seconds or as a date."""
 
 import http.client
 import time
@@ -18,14 +18,14 @@ RETRY_STATUSES = (429, 503)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An event goes where the policy says and nowhere else."""
+    """Refuses redirects: an event only goes to the address in the policy."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], done: tuple[int, ...] = ()) -> None:
-    """POST; statuses of ``done`` are as good as 2xx.
+    """Send a POST; statuses in ``done`` count like 2xx.
 
     Raises:
         SinkFault: the server does not answer, or refuses.
@@ -38,7 +38,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], done: tuple[int, ...
 
 
 def retry_after(stated: str, now: float) -> float:
-    """Seconds from ``now`` that a ``Retry-After`` field asks for, as a number or as a date; 0 where it is neither."""
+    """Return the seconds from ``now`` in a ``Retry-After`` field, a number or a date; 0 if it is neither."""
     if stated.isascii() and stated.isdigit():
         return float(stated)
     try:
@@ -49,7 +49,7 @@ def retry_after(stated: str, now: float) -> float:
 
 
 def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float) -> tuple[int, str]:
-    """The status of an answer and its ``Retry-After``; raises ``SinkFault`` where there is none.
+    """Return the status of an answer and its ``Retry-After``; raises ``SinkFault`` without an answer.
 
     Each wait takes ``wait_s`` at most, and the whole a few of them.
     """
@@ -68,7 +68,7 @@ def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float) -
 
 
 def bearer(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
-    """The ``authorization`` field where a policy states a token; raises ``SinkFault``."""
+    """Return the ``authorization`` field if a policy has a token; raises ``SinkFault``."""
     if "token_file" not in values:
         return {}
     return {"authorization": f"Bearer {secret_of(values['token_file'], context).decode(errors='replace')}"}

@@ -1,4 +1,4 @@
-"""Events to a JetStream stream of NATS (extra ``nats``)."""
+"""Publishes events to a JetStream stream of NATS (extra ``nats``)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,11 +8,13 @@ from penstock.control.sinks.base import STRUCTURED, WAIT_S, SinkContext, SinkFau
 from penstock.registry.records import Document
 
 WHOLE_S = 3 * WAIT_S
-"""What one message takes at most, with the connection and its handshakes."""
+"""Maximum time of one message, including connection and handshakes."""
 
 
 def publish_to_nats(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """A message of a JetStream stream, acknowledged by it; the event's id as message id lets it drop repeats."""
+    """Publish a message to a JetStream stream with acknowledgement; the event's id as message id lets the server drop
+    duplicates.
+    """
     try:
         import nats  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:

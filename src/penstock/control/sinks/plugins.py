@@ -1,4 +1,4 @@
-"""All kinds of sinks by their name: those that are built in, and those that other packages bring by entry points."""
+"""All kinds of sinks by name: built-in ones, and those of other packages by entry points."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from penstock.registry.records import Document
 log = logging.getLogger("penstock.control")
 
 GROUP = "penstock.sinks"
-"""The entry points that other packages bring sinks by."""
+"""The group of entry points for sinks of other packages."""
 
 _SENDERS: dict[str, Callable[[Mapping[str, Any], Document, SinkContext], None]] = {
     "webhook": send_to_webhook,
@@ -50,7 +50,7 @@ def send(spec: SinkSpec, event: Document, context: SinkContext) -> None:
 
 
 def load_plugins() -> None:
-    """Make the sinks of other packages known; log and skip those that cannot be loaded."""
+    """Load the sinks of other packages; log and skip those that cannot be loaded."""
     for entry in metadata.entry_points(group=GROUP):
         if entry.name in _SENDERS:
             continue  # a package cannot take the place of what is here

@@ -1,4 +1,4 @@
-"""Events to webhooks, as CloudEvents over HTTP, signed where the policy states a secret."""
+"""Sends events to webhooks, as CloudEvents over HTTP, signed if the policy has a secret."""
 
 import hashlib
 import hmac
@@ -12,7 +12,7 @@ from penstock.registry.records import Document
 
 
 def ask_webhook(values: Mapping[str, Any], event: Document, context: SinkContext, wait_s: float) -> int:
-    """The status that a webhook answers to an event; each wait for it takes ``wait_s`` at most. Blocks.
+    """Return the status with which a webhook answers an event; each wait takes at most ``wait_s``. Blocks.
 
     Raises:
         SinkFault: it does not answer, or its secret cannot be read.
@@ -21,12 +21,12 @@ def ask_webhook(values: Mapping[str, Any], event: Document, context: SinkContext
 
 
 def send_to_webhook(values: Mapping[str, Any], event: Document, context: SinkContext) -> None:
-    """POST the event."""
+    """Send the event by POST."""
     post(values["url"], *_message(values, event, context))
 
 
 def _message(values: Mapping[str, Any], event: Document, context: SinkContext) -> tuple[bytes, dict[str, str]]:
-    """The body that a webhook gets, and its headers, with a signature where a secret is stated."""
+    """Return the body and headers for a webhook, with a signature if there is a secret."""
     headers = {"content-type": STRUCTURED}
     body = json_bytes(event)
     if values.get("mode") == "binary":

@@ -1,4 +1,4 @@
-"""Keeps the registry like an MLflow server: a pure decision from both, and a thin loop that performs it.
+"""Mirrors an MLflow server into the registry: a pure decision from both, and a thin loop that performs it.
 
 MLflow only adds to what is here. Versions that people pushed are never touched, and what an operator retired stays so.
 """
@@ -24,27 +24,27 @@ from penstock.registry.records import Author, Document, ModelRecord, VersionStat
 log = logging.getLogger("penstock.control")
 
 RETRY_S = 3600.0
-"""What could not be done is tried again at least that often: each time, a version's files are fetched anew."""
+"""Maximum interval between two attempts of a failing action: each one downloads a version's files again."""
 
 OVERDUE_S = 3600.0
-"""One look may take many versions over."""
+"""Maximum versions to copy in one synchronisation."""
 
 LIST_S = 300.0
-"""Deadline of one look at all that MLflow has."""
+"""Deadline of one read of everything in MLflow."""
 
 DOWNLOADS = 4
-"""Versions that are taken over at a time: one that comes slowly, or never, leaves the other places to the others."""
+"""Maximum concurrent copies of versions: a slow one leaves capacity for the others."""
 
 BESIDE_S = 5.0
-"""A look that waits for versions under way ends after that long without one; they go on beside the looks."""
+"""Time after which a synchronisation stops waiting for open copies; they continue in the background."""
 
 DOWNLOAD_S = 3600.0
-"""Deadline of one call, for which a large version is downloaded; MLflow's client bounds each request itself."""
+"""Deadline of one call, which may download a large version; MLflow's client limits each request itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class PushVersion:
-    """Bring a version in."""
+    """Copy a version into the registry."""
 
     wanted: MlflowVersion
 
@@ -54,7 +54,7 @@ class PushVersion:
 
 @dataclass(frozen=True, slots=True)
 class MoveAlias:
-    """Lead an alias to where it leads in MLflow."""
+    """Point an alias at the version it has in MLflow."""
 
     model: str
     alias: str
@@ -67,7 +67,7 @@ class MoveAlias:
 
 @dataclass(frozen=True, slots=True)
 class DropAlias:
-    """Take an alias away that MLflow had at the last look and has no more."""
+    """Delete an alias that MLflow had at the last read and no longer has."""
 
     model: str
     alias: str
@@ -78,7 +78,7 @@ class DropAlias:
 
 @dataclass(frozen=True, slots=True)
 class RetireVersion:
-    """Take a version out of service that MLflow has no more."""
+    """Retire a version that MLflow no longer has."""
 
     model: str
     version: str
@@ -91,7 +91,7 @@ SyncAction = PushVersion | MoveAlias | DropAlias | RetireVersion
 
 
 def model_of(action: SyncAction) -> str:
-    """The model that an action is about."""
+    """Return the model of an action."""
     return action.wanted.model if isinstance(action, PushVersion) else action.model
 
 
@@ -166,39 +166,40 @@ def _retirements(wanted: Sequence[MlflowVersion], present: Mapping[str, ModelRec
 
 
 class MlflowServer(Protocol):
-    """The MLflow server; blocking."""
+    """The MLflow server; its methods block."""
 
     def wanted(self) -> list[MlflowVersion]:
-        """What it has."""
+        """Return its models and versions."""
 
     def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:
-        """The files of a version."""
+        """Download the files of a version."""
 
     def lineage(self, wanted: MlflowVersion) -> Document:
-        """Where a version comes from."""
+        """Return the origin of a version."""
 
 
 class AliasedRegistry(Protocol):
-    """What changes the registry."""
+    """Performs changes of the registry."""
 
     async def push(
         self, model: str, version: str, chunks: AsyncIterator[bytes], metadata: Document, by: Author
     ) -> tuple[Document, bool]:
-        """A new version."""
+        """Push a version."""
 
     async def alias(self, model: str, alias: str, version: str, by: Author, expected: str | None) -> Document:
         """Move an alias."""
 
     async def drop_alias(self, model: str, alias: str, by: Author) -> Document:
-        """Take an alias away."""
+        """Delete an alias."""
 
     async def retire(self, model: str, version: str, by: Author) -> Document:
-        """Take a version out of service."""
+        """Retire a version."""
 
 
 class MlflowSync:
-    """Looks at MLflow every ``poll_s`` seconds and does what follows; ``records`` gives what the registry has, and
-    raises ``NotReady`` while it is away. ``clock`` is monotonic, in seconds."""
+    """Reads MLflow every ``poll_s`` seconds and performs the resulting actions; ``records`` returns the registry's
+    records, and raises ``NotReady`` while it is unreachable.
+    """
 
     def __init__(
         self,
@@ -224,12 +225,11 @@ class MlflowSync:
         self._keyed: KeyedWork[SyncAction] = KeyedWork(self.task, "not taken over from MLflow:", (poll_s, RETRY_S))
 
     def wake(self) -> None:
-        """Look at once."""
+        """Synchronise now."""
         self.task.wake()
 
     async def step(self) -> None:
-        """Look once, and do everything that follows; what fails is put off by itself, and a version that comes slowly
-        goes on beside."""
+        """Synchronise once; a failing action is postponed alone, and a slow copy continues in the background."""
         wanted = await self._lists.call(self._source.wanted)
         tried: set[SyncAction] = set()
         self._looking = True
@@ -251,7 +251,7 @@ class MlflowSync:
         return [MlflowVersion(action.model, "", aliases=(action.alias,)) for action in failed]
 
     async def _start_next(self, wanted: Sequence[MlflowVersion], tried: set[SyncAction]) -> bool:
-        """Do one thing, or begin it; False where there is nothing to be done now."""
+        """Perform or begin one action; return False if there is none now."""
         action = await self._next(wanted, tried)
         if action is None:
             return False
@@ -269,14 +269,14 @@ class MlflowSync:
             self.task.wake()  # its aliases follow, and its place is free
 
     async def _wait_for_any(self) -> bool:
-        """Wait until one of the versions under way is taken over; False where none is, or all take long."""
+        """Wait until one open copy is complete; return False if there is none, or if all are slow."""
         if not self._pushing:
             return False
         done, _ = await asyncio.wait(self._pushing.values(), timeout=BESIDE_S, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
 
     def problems(self, model: str) -> list[str]:
-        """What could not be taken over of a model, and why."""
+        """Return what could not be copied of a model, and why."""
         return [f"{item}: {why}" for item, why in self._keyed.problems.items() if model_of(item) == model]
 
     async def _next(self, wanted: Sequence[MlflowVersion], tried: Collection[SyncAction]) -> SyncAction | None:
