@@ -239,7 +239,7 @@ def check_deliveries(gateway: Gateway) -> None:
         lambda: all(one["state"] != "pending" for one in deliveries(gateway)), PATIENCE_S, "the end of all deliveries"
     )
     dead = {(one["event"], one["sink"]): one for one in deliveries(gateway) if one["state"] == "dead"}
-    assert all(sink == "train" and "before it was done" in one["error"] for (_, sink), one in dead.items()), dead
+    assert all(sink == "train" and "before it finished" in one["error"] for (_, sink), one in dead.items()), dead
     for sink, got in gateway.got().items():
         ids = [one["id"] for one in got]
         if sink == "train":

@@ -276,7 +276,7 @@ class Janitor:
         except Exception as fault:
             faults.append(fault)
         if cleared := {name: number for name, number in gone.items() if number}:
-            log.info("let go: %s", ", ".join(f"{number} {name}" for name, number in cleared.items()))
+            log.info("deleted: %s", ", ".join(f"{number} {name}" for name, number in cleared.items()))
         if faults:
             raise faults[0]
         return cleared

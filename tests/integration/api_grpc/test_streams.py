@@ -251,7 +251,7 @@ def test_what_is_over_the_memory_is_an_answer(models: Path, carrier: Kind) -> No
         own.call(lambda: setattr(own.plane.memory, "limit", 100_000))
         sent = iter([pair(1, 1, 1), wide("large"), pair(2, 2, 2)])
         answers = list(Stub(channel).ModelStreamInfer(sent, timeout=CALL_SECONDS))
-        assert ["memory allows" in answer.error_message for answer in answers] == [False, True, False]
+        assert ["no memory left" in answer.error_message for answer in answers] == [False, True, False]
         assert answers[1].infer_response.id == "large"
         own.awaits({"over_budget": 1}, model="wide")
         wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")

@@ -125,7 +125,7 @@ def test_an_alias_moves_by_compare_and_set(store: VersionStore) -> None:
         store.add_version(version(name), BY)
     made = store.aliases.move("m", "champion", "1", BY, expected=None)
     assert (made.before, made.after, made.revision) == (None, "1", 4)
-    with pytest.raises(Conflict, match="leads to 1"):
+    with pytest.raises(Conflict, match="points to 1"):
         store.aliases.move("m", "champion", "2", BY, expected=None)
     with pytest.raises(Conflict, match="not 3"):
         store.aliases.move("m", "champion", "2", BY, expected="3")

@@ -123,7 +123,7 @@ def test_a_step_that_cannot_be_taken_leaves_nothing_behind(traffic: TrafficStore
     store.aliases.move("m", "champion", "1", BY)
     trial = traffic.begin("m", ROLLOUT, lambda _, __: given(SPLIT), BY)
     before = store.model("m"), store.audit("m"), traffic.trial("m", ROLLOUT, trial.id)
-    with pytest.raises(Conflict, match="leads to 1"):
+    with pytest.raises(Conflict, match="points to 1"):
         traffic.change(trial, lambda _: given(None, open=False, champion=("3", "2"), event=EVENT), "promote", BY)
     assert (store.model("m"), store.audit("m"), traffic.trial("m", ROLLOUT, trial.id)) == before
     assert traffic.events() == []

@@ -240,7 +240,7 @@ def test_a_training_that_ended_with_its_gateway_is_not_run_by_the_next(tmp_path:
     with harness.running(folder, tmp_path, "--workers", "1") as second:
         wait_until(lambda: states(second) == ["dead"], PATIENCE_S, "the word of it")
         shown = harness.run_command("retrain", "m", "--deliveries", "--url", second.ops, folder=tmp_path)
-        assert "nothing runs it again by itself" in shown.stdout
+        assert "it is not run again automatically" in shown.stdout
         assert runs.read_text() == "x"
 
 

@@ -85,7 +85,7 @@ def test_faults_are_said() -> None:
     assert questions.take_or_start(QUERIES, ("a",), failing(NotReady("nobody")), 5.0) == QueryResult(None, "nobody")
     assert questions.take_or_start(QUERIES, ("b",), failing(SinkFault("refused")), 5.0) == QueryResult(None, "refused")
     assert questions.take_or_start(QUERIES, ("c",), failing(KeyError("odd")), 5.0) == QueryResult(
-        None, "it could not be asked"
+        None, "the query failed"
     )
     assert questions.take_or_start(QUERIES, ("d",), lambda: None, 5.0) == QueryResult(None)
 

@@ -478,9 +478,9 @@ def test_a_champion_that_moved_meanwhile_is_not_overruled(world: World) -> None:
     trial = gateway.begin(**ERRORS)
     world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True)
     over = gateway.pass_time(trial, "paused")
-    assert "leads to 3" in over["reason"]
+    assert "points to 3" in over["reason"]
     assert world.champion() == "3"
-    with pytest.raises(Conflict, match="leads to 3"):
+    with pytest.raises(Conflict, match="points to 3"):
         gateway.act(trial, "promote")
 
 

@@ -135,9 +135,9 @@ def arrange(reconciler: Reconciler, champion: str, route: dict[str, int]) -> Non
             "2",
             {},
             "2",
-            "version 3 answers: alias 'champion' leads to 2, which is not ready, and it is the newest ready one",
+            "version 3 answers: alias 'champion' points to 2, which is not ready, and it is the newest ready one",
         ),
-        ("2", {}, "123", "nobody answers: no version is ready"),
+        ("2", {}, "123", "no version answers: none is ready"),
         ("1", {"1": 9000, "2": 1000}, "", "version 1 90 %, version 2 10 %: the route decides"),
         (
             "1",
@@ -157,7 +157,7 @@ def arrange(reconciler: Reconciler, champion: str, route: dict[str, int]) -> Non
             "1",
             "version 3 100 %: the route decides; version 3 answers for 1, which cannot",
         ),
-        ("3", {"1": 10_000}, "123", "nobody answers: no version is ready"),
+        ("3", {"1": 10_000}, "123", "no version answers: none is ready"),
     ],
 )
 def test_who_answers_is_said_as_it_is(
@@ -191,7 +191,7 @@ def test_what_is_set_is_shown_though_nobody_answers(reconciler: Reconciler) -> N
     reconciler.world.fleet.ill = set("123")
     assert (reconciler.show()["split"], reconciler.show()["answers"]) == (
         {"1": 10_000},
-        "nobody answers: no version is ready",
+        "no version answers: none is ready",
     )
 
 

@@ -158,7 +158,7 @@ def test_only_plain_segments_are_opened(kind: str, tmp_path: Path, regions: Shar
 
 @pytest.mark.parametrize(
     ("offset", "size", "why"),
-    [(0, 65, "end beyond"), (64, 1, "end beyond"), (1 << 62, 1 << 62, "end beyond"), (-1, 4, "offset"), (0, 0, "byte")],
+    [(0, 65, "end after"), (64, 1, "end after"), (1 << 62, 1 << 62, "end after"), (-1, 4, "offset"), (0, 0, "byte")],
 )
 def test_regions_lie_inside_their_segment(
     regions: SharedRegions, segment: Path, offset: int, size: int, why: str

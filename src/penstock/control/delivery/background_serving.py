@@ -35,7 +35,7 @@ class BackgroundServing:
         try:
             await self._fleet.serve_changes()
         except Fault as fault:
-            log.warning("a step of model '%s' is stored, and the next look at the registry serves it: %s", model, fault)
+            log.warning("a step of model '%s' is stored; the next scan of the registry serves it: %s", model, fault)
 
     def _note_served(self, model: str, task: "asyncio.Task[None]") -> None:
         if self._tasks.get(model) is task:

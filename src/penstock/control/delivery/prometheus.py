@@ -13,7 +13,7 @@ from penstock.core.errors import NotReady
 
 WAIT_S = 5.0
 MOST_BYTES = 1 << 20
-_ONE = "let it give one value, by sum(...), max(...) or min(...)"
+_ONE = "make it return one value with sum(...), max(...) or min(...)"
 
 
 class PrometheusClient:
@@ -50,5 +50,5 @@ def _value(body: bytes) -> float | None:
     if data["resultType"] == "scalar":
         return float(series[1])
     if len(series) > 1:
-        raise NotReady(f"the query gives {len(series)} series; {_ONE}")
+        raise NotReady(f"the query returns {len(series)} series; {_ONE}")
     return float(series[0]["value"][1]) if series else None

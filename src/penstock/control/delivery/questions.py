@@ -115,6 +115,6 @@ def _result_of(future: "Future[float | None]") -> QueryResult:
     except (Fault, SinkFault) as fault:
         return QueryResult(None, str(fault))
     except Exception:
-        log.exception("a question of a rollout failed")
-        return QueryResult(None, "it could not be asked")
+        log.exception("a query of a rollout failed")
+        return QueryResult(None, "the query failed")
     return QueryResult(None if value is None or math.isnan(value) else value)

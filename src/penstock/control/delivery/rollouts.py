@@ -88,7 +88,7 @@ class Rollouts(TrialController):
         for version in (spec.to, spec.control):
             refuse_unready(record.name, statuses, version)
         if any(guard.metric == "promql" for guard in spec.guards) and self._ask is None:
-            raise Refused("a guard asks Prometheus, but none is configured (prometheus.url)")
+            raise Refused("a guard queries Prometheus, but none is configured; set prometheus.url")
         if missing := self._gates.missing(record.name, tuple(gate for step in spec.steps for gate in step.gates)):
             raise Refused("; ".join(missing))
         weighed = {} if record.route is None else {v: w for v, w in record.route.split.items() if w}
@@ -221,11 +221,11 @@ class Rollouts(TrialController):
         statuses = of_model(self.fleet.statuses(), model)
         if serving_version(None, None, statuses.values()) != spec.to:
             return []
-        way = f"abort it, lead alias '{CHAMPION}' to version '{spec.control}', and start it again"
+        way = f"abort it, point alias '{CHAMPION}' to version '{spec.control}', and start it again"
         kept_on = (
             f"no champion is set, so version '{spec.to}' answers all requests as the newest one when the rollout ends"
         )
-        return [f"{kept_on}, also if it is rolled back; {way}"]
+        return [f"{kept_on}, even after a rollback; {way}"]
 
     def readings(self) -> Iterator[Reading]:
         """Yield the state and the evidence of each model's newest rollout, as of the last step."""

@@ -22,7 +22,7 @@ THREADS = 4
 LOOK_S = 0.5
 SAMPLES = 16
 DEGRADED = "it cannot answer; the stable version does"
-MISMATCHED = "a run that requests shared was answered otherwise than the requests alone; every request runs alone now"
+MISMATCHED = "a batch run gave different answers than its requests alone; every request now runs alone"
 
 
 class RouteWorkers(Protocol):
@@ -187,13 +187,13 @@ def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], run
     champion = _champion(record)
     able = able_versions(statuses.values(), record.route, champion)
     if not able:
-        return "nobody answers: no version is ready"
+        return "no version answers: none is ready"
     if record.route is not None:
         return _who_answers_by_route(record.route, champion, able, running)
     version = default_version(champion, able)
     if champion == version:
         return f"version {version} answers: alias '{CHAMPION}'"
-    lost = "" if champion is None else f"alias '{CHAMPION}' leads to {champion}, which is not ready, and "
+    lost = "" if champion is None else f"alias '{CHAMPION}' points to {champion}, which is not ready, and "
     return f"version {version} answers: {lost}it is the newest ready one"
 
 

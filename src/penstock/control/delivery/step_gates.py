@@ -84,7 +84,7 @@ class StepGates:
 
     def _missing(self, model: str, gate: Gate) -> str:
         if not isinstance(gate, WebhookGate):
-            return "a step asks Prometheus, but none is configured (prometheus.url)" if self._ask is None else ""
+            return "a step queries Prometheus, but none is configured; set prometheus.url" if self._ask is None else ""
         if self._webhooks is not None and self._webhooks.has(model, gate.sink):
             return ""
         return f"the policy of model '{model}' has no webhook '{gate.sink}' among its sinks"
@@ -120,7 +120,7 @@ class StepGates:
             reply = self._query(key, gate.query)
             return None if reply is None else judge_query(gate, reply.value, reply.fault)
         if self._webhooks is None:
-            return judge_webhook(gate, None, "no webhook can be asked")
+            return judge_webhook(gate, None, "no webhooks are available")
         question = partial(self._webhooks.ask, trial.model, gate, gate_event(trial, rollout, now))
         reply = self._questions.take_or_start(WEBHOOKS, key, question, gate.timeout_s + MARGIN_S)
         if reply is None:

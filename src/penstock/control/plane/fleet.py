@@ -53,7 +53,7 @@ class FleetMember:
         self.pools = (self._pool,)
         self._started = time.time()
         self.problem = ""
-        self.task = PeriodicTask("fleet", self.step, BEAT_S, meanwhile="other gateways take this one for silent")
+        self.task = PeriodicTask("fleet", self.step, BEAT_S, meanwhile="other gateways show this one as silent")
 
     async def step(self) -> None:
         """Store a heartbeat; raises ``Fault`` while the database is unreachable."""

@@ -357,5 +357,5 @@ class RegistryAdmin:
 
     def _pushable(self) -> Registry:
         if self._parts.registry is None:
-            raise Unsupported("this gateway serves a folder; start it without one to serve what is pushed")
+            raise Unsupported("this gateway serves a folder; start it without a folder to serve pushed models")
         return self._parts.registry

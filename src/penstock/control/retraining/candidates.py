@@ -320,7 +320,7 @@ class Candidates:
                 return after.exams
             except Conflict:
                 continue
-        raise Conflict("the exam could not be counted; it is tried again")
+        raise Conflict("the exam could not be counted; the next step retries it")
 
     @staticmethod
     def _compare(

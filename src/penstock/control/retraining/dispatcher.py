@@ -49,10 +49,10 @@ WRITE_AGAIN_S = (1.0, 5.0)
 
 OUTBOX = "outbox"
 
-NO_SINK = "the policy has no such sink any more"
+NO_SINK = "the policy no longer has this sink"
 UNFINISHED = (
-    "the command was started, and the gateway that ran it ended, or led no more, before it was done; "
-    "nothing runs it again by itself"
+    "the command was started, but its gateway ended or lost the lead before it finished; "
+    "it is not run again automatically: use penstock retrain NAME --replay"
 )
 
 
@@ -149,7 +149,7 @@ class Dispatcher:
         key = (delivery.model, delivery.sink)
         self._not_started.pop(key, None)
         if self._problem_log.clear(key):
-            log.info("sink %s of model %s takes events again", delivery.sink, delivery.model)
+            log.info("sink %s of model %s accepts events again", delivery.sink, delivery.model)
 
     async def _send(self, spec: SinkSpec | None, delivery: Delivery, context: SinkContext) -> None:
         if spec is None:
@@ -228,12 +228,10 @@ class Dispatcher:
             except (NotLeading, Superseded):
                 return False
             except Fault as fault:
-                self._problem_log.report(
-                    OUTBOX, f"what became of a delivery could not be written, it is tried again: {fault}"
-                )
+                self._problem_log.report(OUTBOX, f"the outcome of a delivery could not be stored; retrying: {fault}")
             else:
                 if self._problem_log.clear(OUTBOX):
-                    log.info("what became of deliveries is written again")
+                    log.info("outcomes of deliveries can be stored again")
                 return True
             failures += 1
             await asyncio.sleep(backoff_s(failures, *WRITE_AGAIN_S, random.random()))

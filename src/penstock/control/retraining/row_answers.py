@@ -73,7 +73,7 @@ class RowAnswers:
         if answer.digest:
             self._held[request.id] = answer.digest
         if not self._requests.answer(request.id, answer):
-            log.info("captured rows of model %s were wanted for too short a time", request.model)
+            log.info("a request for captured rows of model %s expired before it was answered", request.model)
 
     def _write_rows(self, request: RowRequest) -> RowAnswer:
         """Return the answer to a request; its file is in the blobs afterwards."""

@@ -130,7 +130,7 @@ class Retraining:
         """Return the version of a request: the stated one, or the one that answers; raises as ``ask``."""
         odd = sorted(set(document) - {"version", "reason"})
         if odd:
-            raise InvalidInput(f"'{odd[0]}' is no part of a request for retraining")
+            raise InvalidInput(f"'{odd[0]}' is not a field of a retraining request")
         spec = next((item for item in self._fleet.desired.models if item.name == model), None)
         if spec is None:
             raise unknown_model(model)
@@ -160,7 +160,7 @@ class Retraining:
             with suppress(Conflict):  # the rules may be written at the same moment
                 await self._run(commit, model, revision, after, event, sinks, by)
                 return
-        raise Conflict("the rules of the model are moving; try again")
+        raise Conflict("the rules of the model are changing; try again")
 
     async def deliveries(self, model: str) -> Document:
         """Return the deliveries of a model's events; raises ``NotFound``."""

@@ -79,16 +79,14 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
         SinkFault: it failed, which is final: a command is run again only where somebody asks for it.
     """
     if not context.trusted:
-        raise SinkFault(
-            "commands are run only where the gateway listens to its own machine alone", final=True, output=""
-        )
+        raise SinkFault("commands run only if the gateway listens on loopback", final=True, output="")
     timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
     folder = context.folder(event)
     with _start_command(list(values["argv"]), folder, event, context) as running:
         code = _exit_code(running, context, output, time.monotonic() + timeout_s)
     _write_output(folder / "output.txt", output)
     if code is None:
-        raise _command_fault(f"the command was ended after {timeout_s:g} s", output)
+        raise _command_fault(f"the command was killed after {timeout_s:g} s", output)
     if code:
         raise _command_fault(f"the command ended with {code}", output)
 

@@ -173,4 +173,6 @@ def _is_overridden(connection: sa.Connection, record: ModelRecord, alias: str, f
 def _compare_alias(alias: str, present: AliasRecord | None, expected: Expected) -> None:
     leads = None if present is None else present.version
     if not isinstance(expected, AnyVersion) and leads != expected:
-        raise Conflict(f"alias '{alias}' leads to {leads or 'nothing yet'}, not {expected or 'nothing'}; look again")
+        raise Conflict(
+            f"alias '{alias}' points to {leads or 'nothing yet'}, not {expected or 'nothing'}; read it again"
+        )

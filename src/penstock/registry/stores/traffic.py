@@ -253,7 +253,7 @@ class TrafficStore:
         if target == to:
             return
         if target != expected:
-            raise Conflict(f"alias '{CHAMPION}' leads to {target or 'nothing'}, not to {expected or 'nothing'}")
+            raise Conflict(f"alias '{CHAMPION}' points to {target or 'nothing'}, not to {expected or 'nothing'}")
         before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
         self._journal.move_alias(connection, record.name, present, AliasRecord(CHAMPION, to, before), "alias.move", by)
 

@@ -159,7 +159,7 @@ class MemoryRegistrar:
             raise NotFound(f"model '{model}' serves no version '{version}'")
         before = self.aliases.get((model, alias))
         if expected is not ANY and before != expected:
-            raise Conflict(f"alias '{alias}' leads to {before}")
+            raise Conflict(f"alias '{alias}' points to {before}")
         self.aliases[model, alias] = version
         return self._moved(model, alias, before, self._changed(model, "alias.move", alias, by))
 

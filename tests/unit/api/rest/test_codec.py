@@ -153,7 +153,7 @@ def test_binary_and_json_inputs_mix() -> None:
         (b'{"inputs":[],"parameters":{"non_finite":"nan"}}', "must be 'error' or 'null', got 'nan'"),
         (b'{"inputs":[],"parameters":{%b}}' % b",".join(b'"%d":1' % n for n in range(1001)), "has 1001 parameters"),
         (b'{"inputs":[],"outputs":[{"name":"q"}]}', "unknown output 'q'"),
-        (b'{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}', "asked for twice"),
+        (b'{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}', "requested twice"),
         (b'{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":-1}}]}', "whole number of classes"),
     ],
 )

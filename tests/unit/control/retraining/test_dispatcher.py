@@ -194,7 +194,7 @@ def test_a_disk_that_stays_read_only_is_tried_ever_less_and_told_of_once(
     lines = [record.getMessage() for record in caplog.records if "sink train" in record.getMessage()]
     assert [line.partition(" of model m ")[2].partition(":")[0] for line in lines] == [
         "does not have an event",
-        "takes events again",
+        "accepts events again",
     ]
 
 
@@ -300,7 +300,7 @@ def test_a_training_that_a_gateway_left_unfinished_is_not_run_by_the_next(tmp_pa
     setup.step()
     assert runs(tmp_path) == 0
     assert setup.states() == [("dead", 2)]
-    assert "before it was done" in setup.reported()[0]["reason"]
+    assert "before it finished" in setup.reported()[0]["reason"]
 
 
 def test_events_come_in_order_and_each_once(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_command_whose_beginning_was_not_answered_is_left_alone_in_a_later_ter
     setup.lead()  # another gateway may have begun it, and run it, in the term between
     setup.step()
     assert (runs(tmp_path), [state for state, _ in setup.states()]) == (0, ["dead"])
-    assert "led no more" in setup.reported()[0]["reason"]
+    assert "lost the lead" in setup.reported()[0]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_a_gateway_that_others_reach_leaves_its_home_alone(tmp_path: Path, path:
         with pytest.raises(SinkFault, match="out of the gateway's home") as reported:
             sent(kind, reached, **values)
         assert reported.value.final
-    with pytest.raises(SinkFault, match="commands are run only") as reported:
+    with pytest.raises(SinkFault, match="commands run only") as reported:
         sent("command", reached, argv=["true"])
     assert reported.value.final
     sent("file", reached, path="inside.jsonl")
@@ -245,7 +245,7 @@ def child_of(around: SinkContext) -> int:
 
 @pytest.mark.parametrize("options", ["{}", QUIET])
 def test_a_command_that_takes_too_long_ends_with_all_its_processes(around: SinkContext, options: str) -> None:
-    with pytest.raises(SinkFault, match=r"ended after 2 s; its last output:\nbegun"):
+    with pytest.raises(SinkFault, match=r"killed after 2 s; its last output:\nbegun"):
         sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "600", "0"], timeout_seconds=2)
     assert (around.home / "retraining" / EVENT["id"] / "output.txt").read_text() == "begun\n"
     wait_until(lambda: not is_alive(child_of(around)), PATIENCE_S, "the end of its child")

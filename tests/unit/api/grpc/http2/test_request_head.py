@@ -52,17 +52,17 @@ def test_what_is_a_request(fields: list[Field], too_large: bool) -> None:
         ([*POST, POST[0]], "out of place"),
         ([(b"a", b"1"), *POST], "out of place"),
         ([*POST, (b":authority", b"x"), (b"host", b"y")], "differ"),
-        ([*POST, (b"Name", b"1")], "no field name"),
-        ([*POST, (b"", b"1")], "no field name"),
-        ([*POST, (b"a b", b"1")], "no field name"),
-        ([*POST, (b"a", b"1\r\nb: 2")], "no value may have"),
-        ([*POST, (b"a", b"\0")], "no value may have"),
-        ([*POST, (b"connection", b"close")], "no place in HTTP/2"),
-        ([*POST, (b"transfer-encoding", b"chunked")], "no place in HTTP/2"),
-        ([*POST, (b"te", b"gzip")], "no place in HTTP/2"),
-        ([*POST, (b"content-length", b"1"), (b"content-length", b"2")], "no number"),
-        ([*POST, (b"content-length", b"-1")], "no number"),
-        ([*POST, (b"content-length", b"1" * 19)], "no number"),
+        ([*POST, (b"Name", b"1")], "is not a field name"),
+        ([*POST, (b"", b"1")], "is not a field name"),
+        ([*POST, (b"a b", b"1")], "is not a field name"),
+        ([*POST, (b"a", b"1\r\nb: 2")], "invalid character"),
+        ([*POST, (b"a", b"\0")], "invalid character"),
+        ([*POST, (b"connection", b"close")], "not allowed in HTTP/2"),
+        ([*POST, (b"transfer-encoding", b"chunked")], "not allowed in HTTP/2"),
+        ([*POST, (b"te", b"gzip")], "not allowed in HTTP/2"),
+        ([*POST, (b"content-length", b"1"), (b"content-length", b"2")], "not a number"),
+        ([*POST, (b"content-length", b"-1")], "not a number"),
+        ([*POST, (b"content-length", b"1" * 19)], "not a number"),
     ],
 )
 def test_what_is_no_request(fields: list[Field], reason: str) -> None:
@@ -76,7 +76,7 @@ def test_trailers_have_no_pseudo_header_fields() -> None:
     check_trailers(fields)
     with pytest.raises(Http2StreamError, match="pseudo-header"):
         check_trailers([(b":path", b"/a")])
-    with pytest.raises(Http2StreamError, match="no field name"):
+    with pytest.raises(Http2StreamError, match="is not a field name"):
         check_trailers([*fields, (b"A", b"1")])
     assert fields == [(b"grpc-status", b" 0 ")]  # they are checked, and left as they are
 
