@@ -76,7 +76,7 @@ _NO_LOCALE = re.compile(r"construct locale with name:\s*([\w.@-]+?)(?=[:\s]|$)")
 
 
 class LoadFailed(Fault):
-    """A model file that cannot be served; the text tells the model's owner why."""
+    """A model file that cannot be served; the text says why, for the model's owner."""
 
     kind = "invalid"
 
