@@ -20,7 +20,7 @@ from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.engine.model import Model
 from penstock.monitor.counters.slot import Slot
-from penstock.monitor.counters.totals import Totals
+from penstock.monitor.counters.totals import Totals, count_load
 from penstock.registry.config import model_config
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome
@@ -233,7 +233,7 @@ def test_the_least_urgent_give_way_when_there_is_no_capacity(model: Model) -> No
         assert [world.kind(call) for call in (first, *urgent[:3])] == ["ok"] * 4
         counted = Totals.of([world.slot], 1)
         assert counted.shed == dict(zip(SHED_REASONS, (3, 0, 3, 0), strict=True))
-        assert counted.concurrency_limit == 4
+        assert count_load([world.slot], 1)[1] == 4
 
     story(World(model, BatchRules(), bound=4), outcomes)
 
@@ -274,7 +274,7 @@ def test_a_queue_that_only_grows_is_cut(model: Model) -> None:
         assert all(world.kind(call) == "overloaded" for call in refused)
         assert not set(calls[:16]) & set(refused)  # who came first stays
         assert not world.loaded.sheds()  # that is another limiter's
-        assert Totals.of([world.slot], 1).concurrency_limit == 16
+        assert count_load([world.slot], 1)[1] == 16
         world.gated.gate.set()
         await world.all_ended(150)
 

@@ -77,8 +77,6 @@ class ConnectionTable:
         self.is_draining = False
         self.date_line = date_line(time())
         self.heads: BoundedCache[bytes, Http1RequestHead] = BoundedCache(MAX_HEADS, MAX_HEADS * LONGEST_HEAD)
-        self.refused = 0
-        self.evicted = 0
         self._connections: dict[TableEntry, None] = {}
         self._unfinished: dict[TableEntry, None] = {}
         self._headless: dict[TableEntry, None] = {}
@@ -114,7 +112,6 @@ class ConnectionTable:
             self.evict()
         more = len(self._connections) - limits.max_connections
         if more >= max(0, limits.reserved_connections):
-            self.refused += 1
             return REFUSED
         self._connections[connection] = None
         self._headless[connection] = None
@@ -126,7 +123,6 @@ class ConnectionTable:
         if victim is None:
             victim = next((item for item in islice(self._connections, EVICTION_SCAN) if item.is_idle()), None)
         if victim is not None:
-            self.evicted += 1
             self.remove(victim)
             victim.abort()
 

@@ -27,9 +27,8 @@ ANSWERED: Final = 3
 EXPECTED: Final = 0
 ARRIVING: Final = 1
 WHOLE: Final = 2
-DROPPED: Final = 3
-"""The states of the body of an exchange: the client sends it after "100 Continue"; parts of it arrive; it is complete;
-the request is refused and its body is dropped."""
+"""The states of the body of an exchange: the client sends it after "100 Continue"; parts of it arrive; it is
+complete."""
 
 
 class ConnectionIo:
@@ -128,7 +127,6 @@ class Exchange:
 
     def drop_body(self) -> None:
         """Drop the body of a request that will not run."""
-        self.body_state = DROPPED
         self.body = b""
         self._buffer = None
 

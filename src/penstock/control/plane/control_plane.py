@@ -70,11 +70,10 @@ class ControlPlane:
         self._spawn = spawn
         self._look_s = look_s
         self._ready_workers = ready_workers
-        self._begun = False
+        self._phase = status.GatewayPhase.STARTING
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
         self._departed: dict[int, WorkerReport] = {}
-        self._draining = False
         self._tasks = Tasks()
         self._first = InitialSync(source)
         self._adopted = False
@@ -141,7 +140,8 @@ class ControlPlane:
         await _wait_for(
             lambda: self.readiness().ready and status.is_applied(self.reconciler.desired, self.reports.values())
         )
-        self._begun = True
+        if self._phase is status.GatewayPhase.STARTING:
+            self._phase = status.GatewayPhase.SERVING
 
     async def stop(self) -> None:
         """Drain the workers, kill those that do not end in time, and remove the instance."""
@@ -154,7 +154,7 @@ class ControlPlane:
 
     def drain(self) -> None:
         """Be unready from now on, and ask the workers to drain."""
-        self._draining = True
+        self._phase = status.GatewayPhase.DRAINING
         self._supervisor.retire()
         for process in self._supervisor.processes():
             if process is not None:
@@ -162,7 +162,7 @@ class ControlPlane:
 
     async def stop_now(self) -> None:
         """Kill the remaining workers and remove the instance."""
-        self._draining = True
+        self._phase = status.GatewayPhase.DRAINING
         self._supervisor.retire()
         for process in self._supervisor.processes():
             if process is not None:
@@ -179,8 +179,11 @@ class ControlPlane:
         """Whether the gateway is ready, and why."""
         ready = [self._worker_ready(index) for index in range(self.workers)]
         waiting = "" if self._adopted else self._first.reason
-        needed = status.needed_workers(self._ready_workers, self.workers, self._begun)
-        return status.readiness(ready, self.statuses(), needed, self._draining, waiting)
+        needed = status.needed_workers(
+            self._ready_workers, self.workers, self._phase is not status.GatewayPhase.STARTING
+        )
+        is_draining = self._phase is status.GatewayPhase.DRAINING
+        return status.readiness(ready, self.statuses(), needed, is_draining, waiting)
 
     def _worker_ready(self, index: int) -> bool:
         """Whether a worker is alive, open for requests and connected."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from penstock.control.workers.server import WorkerReport
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
@@ -21,6 +22,14 @@ class Readiness:
     workers: int
     versions: Mapping[str, int]
     reason: str = ""
+
+
+class GatewayPhase(Enum):
+    """The phase of a gateway; it never goes back."""
+
+    STARTING = auto()
+    SERVING = auto()
+    DRAINING = auto()
 
 
 def needed_workers(ready_workers: int | None, configured: int, begun: bool) -> int:

@@ -197,11 +197,6 @@ class Totals:
         return self._cells[INFLIGHT_AT]
 
     @property
-    def concurrency_limit(self) -> int:
-        """Number of requests that may wait or run at a time."""
-        return self._cells[LIMIT_AT]
-
-    @property
     def shed(self) -> dict[str, int]:
         """Number of requests that were refused for lack of capacity, by ``SHED_REASONS``."""
         return dict(zip(SHED_REASONS, self._cells[SHED_AT : SHED_AT + len(SHED_REASONS)], strict=True))

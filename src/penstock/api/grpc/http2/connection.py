@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.answer_memory import MemoryLimit
-from penstock.api.grpc.http2.connection_output import MAX_BUFFERED_BYTES, OutputOwner
+from penstock.api.grpc.http2.connection_output import CLOSED, LOST, MAX_BUFFERED_BYTES, OPEN, OutputOwner
 from penstock.api.grpc.http2.control_frames import ControlFrames
 from penstock.api.grpc.http2.frame_reader import FrameReader
 from penstock.api.grpc.http2.frames import ErrorCode, Http2ConnectionError, frame
@@ -75,7 +75,7 @@ class Http2Connection(ControlFrames):
         self._transport = transport
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
-            self._input_closed = True
+            self._input_state = CLOSED
             self._server.alpn_missing()
             transport.close()
             return
@@ -91,7 +91,7 @@ class Http2Connection(ControlFrames):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all open streams."""
-        self._lost = self._input_closed = True
+        self._input_state = LOST
         self._memory.give_back(self._buffered_bytes)
         self._buffered_bytes = 0
         self._drop_streams()
@@ -120,7 +120,7 @@ class Http2Connection(ControlFrames):
         self._can_write = True
         self._memory.give_back(self._buffered_bytes)
         self._buffered_bytes = 0
-        if self._transport is not None and not self._lost:
+        if self._transport is not None and self._input_state != LOST:
             if not self._waits_for_turn:
                 self._transport.resume_reading()
             self._flush_soon()
@@ -167,7 +167,7 @@ class Http2Connection(ControlFrames):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes."""
-        if self._input_closed:
+        if self._input_state != OPEN:
             return
         self.last_received_ns = monotonic_ns()
         try:
@@ -181,7 +181,7 @@ class Http2Connection(ControlFrames):
     def _resume_work(self) -> None:
         """Continue with the frames left from the last turn of the loop."""
         self._waits_for_turn = False
-        if self._lost or self._input_closed or self._transport is None:
+        if self._input_state != OPEN or self._transport is None:
             return
         if self._can_write or self._transport.get_write_buffer_size() <= MAX_BUFFERED_BYTES:
             self._transport.resume_reading()
@@ -201,7 +201,7 @@ class Http2Connection(ControlFrames):
                 else:
                     self._frame(reader.kind, reader.flags, reader.stream_id, reader.payload())
                     left -= _WORK.get(reader.kind, FRAME_WORK)
-                if self._input_closed:
+                if self._input_state != OPEN:
                     return
         except Http2ConnectionError as error:
             self._fail(error.code, str(error))

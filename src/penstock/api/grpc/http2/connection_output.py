@@ -34,6 +34,13 @@ TIMER_S: Final = 0.001
 """Resolution of the timer."""
 
 NEVER_NS: Final = 1 << 62
+OPEN: Final = 0
+CLOSED: Final = 1
+"""Further input is ignored."""
+
+LOST: Final = 2
+"""The transport is gone."""
+
 NOT_RETIRING: Final = 0
 ANNOUNCED: Final = 1
 """The client was sent a GOAWAY for future streams."""
@@ -72,8 +79,7 @@ class Http2Output(StreamIo):
         self.streams = StreamTable()
         self._live = self.streams.live
         self.limits = AbuseLimits(max_streams, now)
-        self._lost = False
-        self._input_closed = False  # further input is ignored
+        self._input_state = OPEN
         self._retiring = NOT_RETIRING
         self._held_bytes = 0  # of incomplete requests
         self.answers = AnswerMemory(memory)
@@ -112,7 +118,7 @@ class Http2Output(StreamIo):
         """Write now: frames first, then queued data as far as windows, the transport and one turn allow."""
         out, self._out, self._flushes = self._out, [], False
         transport = self._transport
-        if transport is None or self._lost:
+        if transport is None or self._input_state == LOST:
             return
         if self._can_write and self._queue.can_fill():
             for stream in self._queue.fill(out, FILL_BYTES, monotonic_ns()):
@@ -317,20 +323,20 @@ class Http2Output(StreamIo):
         """Retire the connection without loss: requests that the client sends before it receives the GOAWAY are still
         answered.
         """
-        if self._retiring == NOT_RETIRING and not self._input_closed:
+        if self._retiring == NOT_RETIRING and self._input_state == OPEN:
             self._retiring = ANNOUNCED
             self.send(frames.goaway(frames.STREAM_MASK, ErrorCode.NO_ERROR) + frame(frames.PING, 0, 0, RETIRING))
             self.loop.call_later(1.0, self._on_retired)
 
     def _on_retired(self) -> None:
-        if self._retiring == ANNOUNCED and not self._input_closed:
+        if self._retiring == ANNOUNCED and self._input_state == OPEN:
             self._retiring = RETIRED
             self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
             self._close_if_done()
 
     def dismiss(self) -> None:
         """Close an idle connection; requests that the client sends now can be retried elsewhere."""
-        if self._transport is not None and not self._input_closed:
+        if self._transport is not None and self._input_state == OPEN:
             self._retiring = RETIRED
             self.send(frames.goaway(self.streams.last_id, ErrorCode.NO_ERROR))
             self._close_if_done()
@@ -338,7 +344,7 @@ class Http2Output(StreamIo):
 
     def _fail(self, code: ErrorCode, reason: str) -> None:
         """Report a connection error to the client, and close."""
-        self._input_closed = True
+        self._input_state = CLOSED
         self.send(frames.goaway(self.streams.last_id, code, reason))
         self.flush()
         self._drop_streams()
