@@ -187,7 +187,7 @@ def test_who_never_ends_its_handshake_keeps_nobody_out(
 def test_a_system_without_descriptors_is_logged_once_and_retried(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         sock = Bound(errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-        async with listening(sock=sock) as (server, address):
+        async with listening(sock=sock) as (_, address):
             assert (await ask(address, get())).startswith(b"HTTP/1.1 200")
             assert not sock.failures
             idle = await asyncio.open_connection(*address)
