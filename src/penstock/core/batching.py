@@ -6,13 +6,13 @@ from math import ceil
 from typing import Final
 
 BATCHING: Final = "batching"
-"""The parameter of a described configuration, and property of a model's metadata, that holds ``BatchSharing.text``."""
+"""The parameter of a configuration, and the property of a model's metadata, that holds ``BatchSharing.text``."""
 
 MOST_ROWS: Final = 64
-"""The most rows of a batch run; beyond that a run gains little and its callers wait."""
+"""Maximum rows of a batch run; above that, a run gains little and its callers wait."""
 
 WORTHWHILE: Final = 0.1
-"""A run takes on rows until what it costs by itself is this part of what they cost."""
+"""A run takes more rows until its fixed cost is this part of the cost of its rows."""
 
 OBJECTIVE_SHARE: Final = 0.5
 """A call may wait for one run before its own: each run may take half of the latency objective."""
@@ -20,23 +20,23 @@ OBJECTIVE_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RunCost:
-    """What a run takes: nanoseconds for itself, and for each row of it; fitted to measured runs."""
+    """The cost of a run: nanoseconds for the run itself, and for each row; fitted to measured runs."""
 
     base_ns: float
     row_ns: float
 
     def run_ns(self, rows: int) -> float:
-        """The expected time of a run of ``rows`` rows, in nanoseconds."""
+        """Return the expected time of a run of ``rows`` rows, in nanoseconds."""
         return self.base_ns + rows * self.row_ns
 
     def most_rows(self, budget_ns: float) -> int:
-        """The most rows of a run that stays within a budget, at least 1."""
+        """Return the most rows of a run that stays within a budget, at least 1."""
         if self.row_ns <= 0:
             return MOST_ROWS
         return max(1, min(MOST_ROWS, int((budget_ns - self.base_ns) / self.row_ns)))
 
     def worthwhile_rows(self) -> int:
-        """The rows beyond which a run gains little, at least 1."""
+        """Return the number of rows above which a run gains little, at least 1."""
         if self.base_ns >= WORTHWHILE * self.row_ns * MOST_ROWS:
             return MOST_ROWS
         return max(1, ceil(self.base_ns / (WORTHWHILE * self.row_ns)))
@@ -68,12 +68,12 @@ class BatchSharing:
 
     @property
     def text(self) -> str:
-        """Both in one sentence, for people."""
+        """Return both in one sentence, for people."""
         return f"{'requests share runs' if self.shared else 'every request runs alone'}: {self.reason}"
 
 
 def fit_cost(rows: int, one_ns: int, all_ns: int) -> RunCost:
-    """The cost of a model whose run took ``one_ns`` for one row and ``all_ns`` for ``rows`` (more than one)."""
+    """Return the cost of a model whose run took ``one_ns`` for one row and ``all_ns`` for ``rows`` (more than one)."""
     row_ns = max(0.0, (all_ns - one_ns) / (rows - 1))
     return RunCost(max(0.0, one_ns - row_ns), row_ns)
 

@@ -19,24 +19,24 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 BINS = 10
-"""Bins of equal probability."""
+"""Number of bins of equal probability."""
 
 MOST_DISCRETE = 16
 """A column with at most this many different numbers gets a bin for each."""
 
 MOST_VALUES = 20
-"""Values of a text that have a bin each."""
+"""Maximum values of a text with a bin each."""
 
 MOST_LISTED = 2000
-"""Infrequent values that are known by name; more make the rest and the unseen one bin."""
+"""Maximum infrequent values that are known by name; with more, the rest and the unseen share a bin."""
 
 
 SMALL_NUMBERS = 1024
-"""Whole numbers below this are looked up without being written out."""
+"""Whole numbers below this are found by a table."""
 
 
 class FeatureKind(StrEnum):
-    """What a feature holds."""
+    """The type of a feature."""
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
@@ -59,32 +59,32 @@ class FeatureBins:
 
     @property
     def width(self) -> int:
-        """How many places there are."""
+        """Return the number of places."""
         return len(self.edges) + 4 if self.kind is FeatureKind.NUMERIC else len(self.values) + 3
 
     @property
     def inner(self) -> slice:
-        """The places where what the reference had lies."""
+        """Return the places of values within the reference."""
         return slice(1, len(self.edges)) if self.kind is FeatureKind.NUMERIC else slice(0, len(self.values) + 1)
 
     @property
     def missing(self) -> int:
-        """The place of what is missing."""
+        """Return the place of missing values."""
         return self.width - 1
 
     @property
     def out_of_range(self) -> tuple[int, ...]:
-        """The places of numbers beyond everything the reference had, infinities apart."""
+        """Return the places of numbers beyond the range of the reference, without infinities."""
         return (0, len(self.edges)) if self.kind is FeatureKind.NUMERIC else ()
 
     @property
     def infinite(self) -> tuple[int, ...]:
-        """The places of infinities."""
+        """Return the places of infinities."""
         return (len(self.edges) + 1, len(self.edges) + 2) if self.kind is FeatureKind.NUMERIC else ()
 
     @property
     def constants(self) -> tuple[int, ...]:
-        """The places of single values that come again and again among others."""
+        """Return the places of single values that are frequent among others."""
         single = self._single()
         return () if all(single) else tuple(index + 1 for index, item in enumerate(single) if item)
 
@@ -95,11 +95,11 @@ class FeatureBins:
 
     @property
     def unseen(self) -> tuple[int, ...]:
-        """The place of values that the reference did not have."""
+        """Return the place of values that are not in the reference."""
         return () if self.kind is FeatureKind.NUMERIC else (len(self.values) + 1,)
 
     def labels(self) -> list[str]:
-        """Each place in words, for people."""
+        """Return a text for each place."""
         if self.kind is FeatureKind.CATEGORICAL:
             return [*self.values, "(rest)", "(unseen)", "(missing)"]
         pairs = zip(self.edges, self.edges[1:], self._single(), strict=False)
@@ -107,14 +107,14 @@ class FeatureBins:
         return ["(below)", *between, "(above)", "-inf", "+inf", "(missing)"]
 
     def public_labels(self) -> list[str]:
-        """The same without values, which may be a caller's words."""
+        """Return the texts without values, which may come from callers."""
         if self.kind is FeatureKind.NUMERIC:
             return self.labels()
         return [f"value {number}" for number in range(len(self.values))] + self.labels()[-3:]
 
 
 def numeric_bins(name: str, values: Floats, most: int = BINS) -> FeatureBins:
-    """Bins for numbers like these; infinite and missing ones do not count."""
+    """Return bins for numbers like these; infinite and missing ones are ignored."""
     finite = np.sort(values[np.isfinite(values)])
     if not len(finite):
         return FeatureBins(name, FeatureKind.NUMERIC, (0.0, 1.0))
@@ -131,13 +131,13 @@ def numeric_bins(name: str, values: Floats, most: int = BINS) -> FeatureBins:
 
 
 def _frequent_values(ordered: Floats, most: int) -> list[float]:
-    """Values that make up half a bin's share or more, each by itself."""
+    """Return values that make up half a bin's share or more by themselves."""
     values, counts = np.unique(ordered, return_counts=True)
     return [float(value) for value in values[counts >= len(ordered) / most / 2]]
 
 
 def categorical_bins(name: str, values: Iterable[Any]) -> FeatureBins:
-    """Bins for labels like these."""
+    """Return bins for labels like these."""
     counts = Counter(text for value in values if (text := label(value)) is not None)
     frequent = [value for value, _ in counts.most_common(MOST_VALUES)]
     rest = sorted(counts.keys() - set(frequent))
@@ -145,7 +145,7 @@ def categorical_bins(name: str, values: Iterable[Any]) -> FeatureBins:
 
 
 def label(value: Any) -> str | None:
-    """A label as text, None if it is missing."""
+    """Return a label as text, None if it is missing."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     text = str(value)
@@ -153,7 +153,7 @@ def label(value: Any) -> str | None:
 
 
 class NumericBinFinder:
-    """Places of many numeric features at once: rows [n, features] to places [n, features]."""
+    """Finds the places of many numeric features at once: rows [n, features] to places [n, features]."""
 
     def __init__(self, features: Sequence[FeatureBins]) -> None:
         longest = max((len(feature.edges) for feature in features), default=0)
@@ -164,7 +164,7 @@ class NumericBinFinder:
         self._ends = np.array([len(feature.edges) for feature in features], np.intp)
 
     def __call__(self, rows: Floats, finite: bool | None = None) -> Places:
-        """The place of every number; ``finite`` where it is known whether all are."""
+        """Return the place of every number; ``finite`` says whether all are finite, if known."""
         if rows.shape[1] == 1:
             places: Places = np.searchsorted(self._edges[:, 0, 0], rows, side="right")
         else:
@@ -177,7 +177,7 @@ class NumericBinFinder:
 
 
 class CategoricalBinFinder:
-    """Places of one categorical feature."""
+    """Finds the places of one categorical feature."""
 
     def __init__(self, bins: FeatureBins) -> None:
         rest, self._unseen = len(bins.values), len(bins.values) + 1
@@ -190,7 +190,7 @@ class CategoricalBinFinder:
         self._small = np.array(small, np.intp)
 
     def __call__(self, values: Iterable[Any]) -> Places:
-        """The place of every value."""
+        """Return the place of every value."""
         if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
             if len(values) and values.min() >= 0 and values.max() < SMALL_NUMBERS:
                 places: Places = self._small[values]

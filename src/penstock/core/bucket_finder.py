@@ -21,7 +21,7 @@ class BucketFinder:
         self._above: int = self._edges[0] if self._edges else _ABOVE_ALL
 
     def find(self, value: int) -> int:
-        """The bucket of a value, which is not negative: the first whose edge is not below it."""
+        """Return the bucket of a value, which is not negative: the first whose edge is not below it."""
         if not self._below < value <= self._above:
             self._search(value)
         return self._bucket

@@ -9,7 +9,7 @@ from penstock.core.slices import TEXT_SLICE, PauseWork, no_pause
 from penstock.core.tensors import Array, Tensor
 
 MAX_RANKED: Final = 1_000_000
-"""Values that are ranked for one answer, as in Triton."""
+"""Maximum values to rank for one answer, as in Triton."""
 
 
 def top_classes(
@@ -20,7 +20,7 @@ def top_classes(
     max_texts: int = MAX_RANKED,
     pause: PauseWork = no_pause,
 ) -> Tensor:
-    """The ``count`` largest values of each row of a numeric tensor, as a BYTES tensor of shape [rows, classes].
+    """Return the ``count`` largest values of each row of a numeric tensor, as a BYTES tensor of shape [rows, classes].
 
     A model that does not batch gives one row in all, of shape [classes]; ``count`` is capped at the number of classes.
     Equal values are in the order of their indices, NaN comes last. There is a pause after each slice of texts.
@@ -54,7 +54,7 @@ def top_classes(
 
 
 def _texts(values: Array, indices: Array, labels: tuple[str, ...], pause: PauseWork) -> Array:
-    """One string for each value, in slices."""
+    """Yield one string for each value, in slices."""
     form = "{:f}:{}" if values.dtype.kind == "f" else "{}:{}"
     texts = np.empty(len(values), object)
     for first in range(0, len(values), TEXT_SLICE):

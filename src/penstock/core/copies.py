@@ -1,4 +1,4 @@
-"""Large bytes put together while other threads run: NumPy copies without the GIL, which ``bytes.join`` often keeps."""
+"""Joins large bytes while other threads run: NumPy copies without the GIL, which ``bytes.join`` often keeps."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def join_parts(parts: Sequence[bytes | memoryview]) -> bytes:
-    """The parts as one; each is copied once, and no thread waits for that."""
+    """Return the joined parts; each is copied once, without the GIL."""
     size = sum([len(part) for part in parts])
     whole = BytesIO(bytes(size))  # zeros that take no memory before they are written over
     with whole.getbuffer() as view:

@@ -1,4 +1,4 @@
-"""What the control plane wants served and what a worker says of it: the plain values that cross between the planes."""
+"""The desired state, and the status that workers report: the plain values that cross between the planes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from penstock.core.versions import sort_key
 
 
 class ReadyState(StrEnum):
-    """State of one version, in the words of the protocol's repository index."""
+    """The state of one version, in the terms of the protocol's repository index."""
 
     LOADING = "LOADING"
     READY = "READY"

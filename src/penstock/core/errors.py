@@ -1,4 +1,4 @@
-"""The faults Penstock can answer with, named by meaning; transports map them to their own codes."""
+"""The errors of Penstock, named by meaning; transports map them to their own codes."""
 
 import errno
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class FaultReason:
 
     @property
     def full_text(self) -> str:
-        """The text for operators."""
+        """Return the text for operators."""
         return self.detail or self.text
 
 
 class Fault(Exception):
-    """A failure that is reported to a caller: one sentence that says what was expected.
+    """An error that is reported to a caller: one sentence that says what was expected.
 
     The text reaches callers as it is, so it never holds a path, a file name or a trace. ``detail`` is the whole reason
     for operators, where the text leaves something out ("" = it does not).
@@ -36,7 +36,7 @@ class Fault(Exception):
 
     @property
     def full_text(self) -> str:
-        """The whole reason, for logs and operators."""
+        """Return the whole reason, for logs and operators."""
         return self.detail or str(self)
 
     @property
@@ -64,7 +64,7 @@ class TooLarge(Fault):
 
 
 class Overloaded(Fault):
-    """There is no capacity for it now; ``retry_after_s`` says when to try again (seconds)."""
+    """There is no capacity now; ``retry_after_s`` says when to try again (seconds)."""
 
     kind = "overloaded"
 
@@ -87,59 +87,61 @@ class Unsupported(Fault):
 
 
 class UnsupportedEncoding(Unsupported):
-    """A compression this server does not know; the answer lists those it knows."""
+    """A compression that this server does not support; the answer lists the supported ones."""
 
 
 class NotReady(Fault):
-    """Known, but not able to answer now: loading, failed or unloaded."""
+    """The resource exists but cannot answer now: it is loading, failed or unloaded."""
 
     kind = "not_ready"
 
 
 class DeadlineExceeded(Fault):
-    """The caller's time ran out before an answer was ready."""
+    """The deadline passed before an answer was ready."""
 
     kind = "deadline"
 
 
 class Cancelled(Fault):
-    """The caller went away, so the answer is not needed."""
+    """The caller closed the connection, so the answer is not needed."""
 
     kind = "cancelled"
 
 
 class Conflict(Fault):
-    """The change rests on a state that has changed; read it again and repeat the change."""
+    """The change is based on an outdated state; read it again and repeat the change."""
 
     kind = "conflict"
 
 
 class AlreadyExists(Fault):
-    """The name is taken; choose another, or remove what has it."""
+    """The name is taken; choose another, or remove the existing one."""
 
     kind = "already_exists"
 
 
 class Refused(Fault):
-    """Understood, and rejected by a rule: a model not admitted, an alias onto a version that is not ready."""
+    """The request is understood, but a rule rejects it: a model not admitted, or an alias to a version that is not
+    ready.
+    """
 
     kind = "refused"
 
 
 class DataLoss(Fault):
-    """Stored bytes are not the ones their digest names, or are gone."""
+    """Stored bytes do not match their digest, or are missing."""
 
     kind = "damaged"
 
 
 class Internal(Fault):
-    """The server is at fault: a model that failed at run time, or a bug."""
+    """An error of the server: a model that failed at run time, or a defect."""
 
     kind = "internal"
 
 
 def unknown_model(model: str) -> NotFound:
-    """The error for a model that is not served; a long name is shortened, since the caller chose it."""
+    """Return the error for a model that is not served; a long name is shortened, because the caller chose it."""
     return NotFound(f"Request for unknown model '{shorten(model)}'")
 
 
@@ -159,7 +161,7 @@ _STORAGE = {
 
 
 def storage_fault(error: OSError) -> NotReady | None:
-    """What a failure of a disk or of descriptors means, without a path; None if it is another failure."""
+    """Return the error for a failure of a disk or of descriptors, without a path; None for another failure."""
     sentence = _STORAGE.get(error.errno or 0)
     return None if sentence is None else NotReady(sentence)
 
@@ -180,4 +182,4 @@ KINDS: tuple[type[Fault], ...] = (
     DataLoss,
     Internal,
 )
-"""Every fault there is; the transports' tables are tested against this list."""
+"""Every kind of error; tests compare the transports' tables with this list."""

@@ -1,11 +1,11 @@
-"""The candidates that were examined against one champion: many tries must not let one pass by luck, so all count."""
+"""The exams of candidates against one champion: all tries count, so that none passes by luck."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 MOST_REMEMBERED = 50
-"""Candidates whose exams are remembered by name; all of them count."""
+"""Maximum candidates whose exams are remembered by name; all of them count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Exams:
     results: Mapping[str, ExamResult] = field(default_factory=dict)
 
     def result(self, version: str, against: str, gates: str) -> tuple[str, ...] | None:
-        """The reasons that an exam of this version against this champion ended with, under these gates.
+        """Return the reasons that an exam of this version against this champion ended with, under these gates; None
+        without one.
 
         None where there was none, or it did not end.
         """
@@ -34,14 +35,14 @@ class Exams:
         return None if result is None or result.gates != gates else result.reasons
 
     def begun(self, version: str, against: str, gates: str) -> "Exams":
-        """With one more exam, and without those against another champion."""
+        """Return the exams with one more, and without those against another champion."""
         before = self if against == self.against else Exams(against)
         others = [(item, result) for item, result in before.results.items() if item != version]
         previous = dict(others[-MOST_REMEMBERED + 1 :])
         return Exams(against, before.count + 1, {**previous, version: ExamResult(gates)})
 
     def with_result(self, version: str, against: str, reasons: Sequence[str]) -> "Exams":
-        """Return the exams with the result of one; unchanged where it did not begin against this champion."""
+        """Return the exams with the result of one; unchanged if it did not begin against this champion."""
         if against != self.against or version not in self.results:
             return self
         result = replace(self.results[version], reasons=tuple(reasons))
@@ -49,7 +50,7 @@ class Exams:
 
 
 def exams_out(exams: Exams) -> dict[str, Any]:
-    """Exams as JSON values."""
+    """Encode exams as JSON values."""
     results = [
         [version, result.gates, None if result.reasons is None else list(result.reasons)]
         for version, result in exams.results.items()
@@ -58,7 +59,7 @@ def exams_out(exams: Exams) -> dict[str, Any]:
 
 
 def exams_in(values: Mapping[str, Any]) -> Exams:
-    """Exams from their JSON values."""
+    """Decode exams from their JSON values."""
     results = {
         version: ExamResult(gates, None if reasons is None else tuple(reasons))
         for version, gates, reasons in values.get("results", [])

@@ -1,4 +1,4 @@
-"""Experiments: several versions side by side, a reward for each answer, and weights that stay or follow the rewards."""
+"""Experiments: several versions are compared by a reward for each answer; weights are fixed or follow the rewards."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -17,24 +17,24 @@ ALPHA = 0.05
 MIN_WEIGHT = 500
 EVERY_S = 10.0
 LEAST_REWARDS = 20
-"""A bandit moves no weight before each arm has this many rewards."""
+"""Minimum rewards of each arm before a bandit changes weights."""
 
 DRAWS = 4000
 MOST_STEP = 2000
-"""A bandit moves no weight further than that at a time."""
+"""Maximum change of a weight by a bandit at a time."""
 
 Document = Mapping[str, Any]
 
 
 class WeightMode(StrEnum):
-    """Whether the weights stay as they are, or follow the rewards."""
+    """Whether the weights are fixed, or follow the rewards."""
 
     FIXED = "fixed"
     THOMPSON = "thompson"
 
 
 class ExperimentState(StrEnum):
-    """Where an experiment stands."""
+    """The state of an experiment."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -60,8 +60,9 @@ class ExperimentSpec:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment as it stands; ``stage`` counts changes of weight, ``moved_at`` is in seconds since the epoch,
-    ``ages`` how many rewards were of each class of age (see ``label_matching``)."""
+    """The state of an experiment; ``stage`` counts changes of weight, ``moved_at`` is in seconds since the epoch,
+    ``ages`` is the number of rewards of each class of age (see ``label_matching``).
+    """
 
     spec: ExperimentSpec
     weights: Mapping[str, int]
@@ -83,7 +84,7 @@ _KNOWN = {"arms", "sticky", "mode", "floor", "ceiling", "every_seconds", "alpha"
 
 
 def spec_in(document: Document) -> ExperimentSpec:
-    """What an operator asks for.
+    """Parse the specification from an operator.
 
     Raises:
         InvalidInput: with every fault of the document.
@@ -115,12 +116,12 @@ def spec_in(document: Document) -> ExperimentSpec:
 
 
 def start_experiment(spec: ExperimentSpec, now: float) -> Experiment:
-    """An experiment at its beginning."""
+    """Return an experiment at its beginning."""
     return Experiment(spec, dict(spec.arms), moved_at=now)
 
 
 def add_rewards(experiment: Experiment, strata: Iterable[Stratum], requests: Mapping[str, int]) -> Experiment:
-    """The experiment with further requests of each arm, and rewards that all arms got at the same age."""
+    """Return the experiment with further requests of each arm, and rewards that all arms got at the same age."""
     rewards, counted, ages = dict(experiment.rewards), dict(experiment.requests), dict(experiment.ages)
     for stratum in strata:
         for arm, sums in stratum.sums.items():
@@ -155,7 +156,7 @@ def decide(experiment: Experiment, now: float, seed: int) -> dict[str, int] | No
 
 
 def bounded_weights(shares: Mapping[str, float], min_weight: int, max_weight: int) -> dict[str, int]:
-    """Whole weights that sum to 10 000, as near the shares as the bounds allow."""
+    """Return whole weights that sum to 10 000, as near the shares as the bounds allow."""
     weights = dict.fromkeys(shares, min_weight)
     free = set(shares)
     left = POINTS - min_weight * len(shares)
@@ -223,7 +224,7 @@ def experiment_document(experiment: Experiment) -> dict[str, Any]:
 
 
 def spec_out(spec: ExperimentSpec) -> dict[str, Any]:
-    """What was asked for."""
+    """Encode the specification."""
     return {
         "arms": dict(spec.arms),
         "sticky": f"header:{spec.sticky}" if spec.sticky else None,
@@ -236,7 +237,7 @@ def spec_out(spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def experiment_out(experiment: Experiment) -> dict[str, Any]:
-    """Everything that has to be kept."""
+    """Encode the experiment for the store."""
     return {
         "spec": spec_out(experiment.spec),
         "weights": dict(experiment.weights),
@@ -251,7 +252,7 @@ def experiment_out(experiment: Experiment) -> dict[str, Any]:
 
 
 def experiment_in(values: Document) -> Experiment:
-    """An experiment from what was kept."""
+    """Decode an experiment from the store."""
     return Experiment(
         spec_in(values["spec"]),
         values["weights"],

@@ -1,4 +1,4 @@
-"""The gates of a retrained version before its rollout: pure checks of what is known of it, each with its reason."""
+"""The gates of a retrained version before its rollout: pure checks of its facts, each with its reason."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class CandidateFacts:
-    """What the registry knows of a version: its bytes, what it was pushed with, and what its admission measured."""
+    """The facts of a version in the registry: its size, its metadata, and the measurements of its admission."""
 
     size: int
     metadata: Document
@@ -20,16 +20,16 @@ class CandidateFacts:
 
     @property
     def metrics(self) -> Document:
-        """The metrics that were pushed with it."""
+        """Return the metrics that were pushed with it."""
         metrics = self.metadata.get("metrics")
         return metrics if isinstance(metrics, Mapping) else {}
 
 
 LESS_IS_BETTER = frozenset({"mae", "rmse", "log_loss", "error_rate"})
-"""Metrics of the monitor's that are the better the less they are."""
+"""Metrics of the monitor that are better if lower."""
 
 METRICS = frozenset({"accuracy", "macro_f1", "f1", "roc_auc", "r2"}) | LESS_IS_BETTER
-"""Metrics that can be had of labelled rows."""
+"""Metrics that can be computed from labelled rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class HoldoutGate:
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """Return 1 if more is better, -1 if less is."""
         return -1 if self.metric in LESS_IS_BETTER else 1
 
 
 @dataclass(frozen=True, slots=True)
 class ExamScores:
-    """The metric of both versions over the same rows; None where it is not known."""
+    """The metric of both versions over the same rows; None if it is unknown."""
 
     rows: int
     candidate: float | None
@@ -109,7 +109,7 @@ class Gates:
 
 
 def check_gates(gates: Gates, candidate: CandidateFacts, champion: CandidateFacts | None) -> list[str]:
-    """Why a version may not be rolled out, nothing if it may."""
+    """Return why a version may not be rolled out, nothing if it may."""
     facts = candidate.facts
     reasons = [
         _exceeds_text("it takes", candidate.size, gates.max_bytes, "bytes"),
@@ -159,7 +159,7 @@ def _beats(gates: Gates, value: Any, champion: Any) -> list[str]:
 
 
 def _exceeds_text(what: str, value: Any, limit: float | None, unit: str) -> str:
-    """Why a measure does not keep a limit, "" if it does; what was not measured keeps none."""
+    """Return why a measure exceeds a limit, "" if it does not; a missing measure exceeds every limit."""
     if limit is None:
         return ""
     if value is None:
@@ -202,8 +202,9 @@ def _has_text(output: Document | None) -> bool:
 
 
 def _are_probabilities(output: Document) -> bool:
-    """Whether an output looks like probabilities of classes: rows of several numbers from 0 to 1 that add up to 1; of a
-    long answer only the first numbers are known."""
+    """Whether an output looks like probabilities of classes: rows of several numbers from 0 to 1 that sum to 1; only
+    the first numbers of a long answer are known.
+    """
     shape, sample = output["shape"], output["sample"]
     if (
         len(shape) != 2
@@ -217,7 +218,7 @@ def _are_probabilities(output: Document) -> bool:
 
 
 def check_exam(asked: HoldoutGate, exam: Exam) -> list[str]:
-    """Why a version does not pass its exam, nothing if it does."""
+    """Return why a version does not pass its exam, nothing if it does."""
     whole, rows = exam.whole, exam.whole.rows
     if whole.candidate is None:
         return [f"its {asked.metric} cannot be computed from {rows} held-out rows"]
@@ -240,7 +241,7 @@ def check_exam(asked: HoldoutGate, exam: Exam) -> list[str]:
 
 
 def _wins(asked: HoldoutGate, exam: Exam, candidate: float, champion: float) -> bool:
-    """Whether the candidate is ahead by the margin beyond chance; the same answers are as good for certain."""
+    """Whether the candidate is ahead by the margin beyond chance; equal answers count as equally good."""
     if exam.same:
         return asked.by <= 0
     if exam.advantage is None:
@@ -249,7 +250,7 @@ def _wins(asked: HoldoutGate, exam: Exam, candidate: float, champion: float) -> 
 
 
 def _bound(exam: Exam) -> str:
-    """What is certain of the difference, in words."""
+    """Return the confidence bound of the difference as text."""
     advantage = exam.advantage
     if exam.same or advantage is None:
         return ""
@@ -280,7 +281,7 @@ _NUMBERS = ("max_bytes", "max_memory_bytes", "max_run_us", "max_slower")
 
 
 def gates_in(stated: Any, path: str, faults: list[str]) -> Gates:
-    """Gates from what an operator wrote; every fault is added to ``faults`` with the path of what is wrong."""
+    """Parse gates from an operator; every error is added to ``faults`` with its path."""
     if not isinstance(stated, dict):
         faults.append(f"'{path}' must be an object")
         return Gates()

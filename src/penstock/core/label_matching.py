@@ -19,23 +19,23 @@ from math import frexp
 from typing import Any
 
 FINEST_S = 1
-"""Seconds of answers that the shortest cell holds."""
+"""Seconds of answers in the shortest cell."""
 
 WIDEST_S = 1024
-"""Seconds of answers that the longest cell holds, where the labels are younger than that."""
+"""Seconds of answers in the longest cell, if the labels are younger than that."""
 
 OLDEST = 26
 """Classes of age: below a second, below 2, 4, 8 seconds, up to about a year."""
 
 Sums = tuple[int, float, float]
-"""How many values there were, their sum and the sum of their squares."""
+"""The number of values, their sum and the sum of their squares."""
 
 NOTHING: Sums = (0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class StratumCell:
-    """Labels of one class of ``age``, of answers in the stretch ``index`` of the length that belongs to ``level``."""
+    """Labels of one class of ``age``, of answers in the period ``index`` of the length of ``level``."""
 
     age: int
     level: int
@@ -43,17 +43,17 @@ class StratumCell:
 
     @property
     def length_s(self) -> int:
-        """Seconds of answers that it holds."""
+        """Return the seconds of answers that it holds."""
         return _finest_level(self.age) << self.level
 
     @property
     def closes_s(self) -> int:
-        """The moment from which no label can fall into it, in seconds since the beginning."""
+        """Return the time from which no label can fall into it, in seconds since the beginning."""
         return (self.index + 1) * self.length_s + age_limit_s(self.age)
 
     @property
     def wider(self) -> "StratumCell | None":
-        """The cell of twice the length around it, None for the longest."""
+        """Return the cell of twice the length around it, None for the longest."""
         if 2 * self.length_s > max(WIDEST_S, age_limit_s(self.age)):
             return None
         return StratumCell(self.age, self.level + 1, self.index // 2)
@@ -61,7 +61,7 @@ class StratumCell:
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """What the labels of one closed cell say of each version; every version has some."""
+    """The labels of one closed cell by version; every version has some."""
 
     closed_s: int
     age: int
@@ -69,12 +69,12 @@ class Stratum:
 
 
 def age_class(age_s: float) -> int:
-    """The class of an age in seconds: 0 below a second, else ``k`` from ``2**(k-1)`` to ``2**k``."""
+    """Return the class of an age in seconds: 0 below a second, else ``k`` from ``2**(k-1)`` to ``2**k``."""
     return max(0, frexp(age_s)[1])
 
 
 def age_limit_s(age: int) -> int:
-    """The age that labels of a class do not reach, in seconds."""
+    """Return the upper limit of the age of labels of a class, in seconds."""
     return 1 << age
 
 
@@ -83,7 +83,7 @@ def _finest_level(age: int) -> int:
 
 
 class LabelMatching:
-    """The labels of some versions that wait for those of the others; times are seconds since one beginning.
+    """Labels of several versions that wait for those of the others; times are seconds since one beginning.
 
     What ``close`` returns depends only on the labels and the time, not on the order or the calls in which they came.
     ``unmatched`` counts the labels that found no match. Memory is bounded: of each class a few cells are open.
@@ -96,7 +96,7 @@ class LabelMatching:
         self._cells: dict[StratumCell, dict[str, Sums]] = {}
 
     def add(self, version: str, answered_s: float, age_s: float, value: float) -> None:
-        """One value from 0 to 1 that labels a version's answer, and the age of the answer then (seconds).
+        """Add a value from 0 to 1 that labels a version's answer, with the age of the answer at that time (seconds).
 
         A label that is written down a moment late belongs where it would if it had come then.
         """
@@ -106,7 +106,7 @@ class LabelMatching:
             self._add(cell, version, (1, value, value * value))
 
     def close(self, now_s: float) -> list[Stratum]:
-        """The strata of all cells that have closed by now, in the order in which they closed."""
+        """Return the strata of all cells that have closed by now, in the order in which they closed."""
         self.closed_s = max(self.closed_s, now_s)
         due = [(cell.closes_s, cell.level, cell.age, cell.index) for cell in self._cells]
         heapq.heapify(due)
@@ -124,7 +124,7 @@ class LabelMatching:
         return closed
 
     def waiting(self) -> dict[str, int]:
-        """How many labels of each version wait for others, or for their time."""
+        """Return how many labels of each version wait for others, or for their time."""
         waiting = dict.fromkeys(self.versions, 0)
         for sums in self._cells.values():
             for version, (count, _, _) in sums.items():
@@ -132,7 +132,7 @@ class LabelMatching:
         return waiting
 
     def _widen(self, cell: StratumCell, sums: Mapping[str, Sums]) -> StratumCell | None:
-        """Give the labels of a cell to the one around it; that cell, if it was not there before."""
+        """Move the labels of a cell to the one around it; return that cell if it is new."""
         wider = cell.wider
         if wider is None:
             self.unmatched += sum(count for count, _, _ in sums.values())
@@ -149,7 +149,7 @@ class LabelMatching:
     # As it is kept.
 
     def export_state(self) -> dict[str, Any]:
-        """Everything that has to be kept, as JSON values."""
+        """Return the state as JSON values."""
         cells = [[cell.age, cell.level, cell.index, sums] for cell, sums in self._cells.items()]
         return {
             "versions": self.versions,
@@ -160,7 +160,7 @@ class LabelMatching:
 
     @classmethod
     def from_state(cls, values: Mapping[str, Any]) -> "LabelMatching":
-        """A matching from what was kept."""
+        """Restore the state."""
         matching = cls(values["versions"])
         matching.closed_s, matching.unmatched = values["closed_s"], values["unmatched"]
         for age, level, index, sums in values["cells"]:
@@ -170,13 +170,14 @@ class LabelMatching:
 
 
 def add_sums(one: Sums, other: Sums) -> Sums:
-    """The sums of both."""
+    """Return the sum of both."""
     return one[0] + other[0], one[1] + other[1], one[2] + other[2]
 
 
 def delay_out(ages: Mapping[int, int]) -> dict[str, float] | None:
-    """The ages of labels as people are shown them, in seconds, from how many were of each class: an upper bound of the
-    median, and of all; None where there are none."""
+    """Return the ages of labels in seconds, by the number of each class: an upper bound of the median, and of all; None
+    without labels.
+    """
     counted = sorted((age, count) for age, count in ages.items() if count)
     if not counted:
         return None

@@ -1,4 +1,4 @@
-"""The small closed sets every request is counted under: routes, protocols and outcomes."""
+"""The small closed sets that every request is counted by: routes, protocols and outcomes."""
 
 from enum import IntEnum
 
@@ -15,7 +15,7 @@ class Route(IntEnum):
 
 
 class Priority(IntEnum):
-    """What a caller says of a request's urgency (``penstock-class``): the first is served first and refused last."""
+    """The priority class of a request (``penstock-class``): the first is served first and refused last."""
 
     CRITICAL = 0
     DEFAULT = 1
@@ -27,7 +27,7 @@ PRIORITIES: dict[bytes, Priority] = {item.name.lower().encode(): item for item i
 
 
 class Protocol(IntEnum):
-    """The transport a request came by."""
+    """The transport of a request."""
 
     REST = 0
     GRPC = 1
@@ -96,9 +96,9 @@ GRPC_STATUS: dict[str, str] = {
     "damaged": "DATA_LOSS",
     "internal": "INTERNAL",
 }
-"""The name of the gRPC status of each outcome, and the ``code`` gRPC requests are counted under."""
+"""The gRPC status of each outcome, and the ``code`` of gRPC requests in metrics."""
 
 
 def code(protocol: str, outcome: str) -> str:
-    """What a request of this protocol is counted under in the ``code`` label."""
+    """Return the ``code`` label of a request with this protocol."""
     return GRPC_STATUS[outcome] if protocol == "grpc" else str(HTTP_STATUS[outcome])

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 LEASE_S = 6.0
-"""A leader that has not renewed its lease for that long is replaced."""
+"""Time without renewal after which a leader is replaced."""
 
 RENEW_S = LEASE_S / 3
 LOOK_S = 1.0
-"""A gateway that does not lead looks that often whether it has to."""
+"""Interval at which a gateway that does not lead checks the lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What the database says: who holds the lease, in which term (0: nobody ever did), and for how many seconds from
-    now by the database's clock."""
+    """The lease in the database: its holder, the term (0: nobody ever held it), and its remaining seconds by the
+    database's clock.
+    """
 
     holder: str = ""
     term: int = 0
@@ -25,12 +26,12 @@ class Lease:
 
     @property
     def is_free(self) -> bool:
-        """Whether anybody may take it. One that lasts longer than leases do is from before the clock was set back."""
+        """Whether anybody may acquire it. A lease longer than the maximum is from before the clock was set back."""
         return not 0 < self.left_s <= LEASE_S
 
 
 class LeaseAction(StrEnum):
-    """What a gateway does about the lease."""
+    """The action of a gateway on the lease."""
 
     ACQUIRE = "acquire"
     RENEW = "renew"
@@ -39,7 +40,7 @@ class LeaseAction(StrEnum):
 
 
 def decide(lease: Lease, gateway: str, term: int | None) -> LeaseAction:
-    """What a gateway does that leads in ``term``, or does not (None).
+    """Decide what a gateway does that leads in ``term``, or does not (None).
 
     The lease belongs to whoever acquired its term, however late: nobody else has led since. A gateway whose control
     process was replaced goes on at once, in a term of its own, so that the process before it can write nothing more.

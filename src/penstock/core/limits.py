@@ -1,21 +1,21 @@
-"""How much work one request may ask for: bounds that are held before the work begins."""
+"""Limits of the work of one request, which are checked before the work begins."""
 
 from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_BODY_SETTING: Final = "limits.max_body_bytes"
-"""The setting that bounds what is received."""
+"""The setting that limits received bytes."""
 
 MAX_OUTPUT_SETTING: Final = "limits.max_output_bytes"
-"""The setting that bounds an answer."""
+"""The setting that limits an answer."""
 
 MEMORY_SETTING: Final = "limits.memory_bytes"
-"""The setting that bounds what a worker holds for all of its callers."""
+"""The setting that limits what a worker holds for all of its callers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Bounds on one request and its answer; the settings below ``limits`` have the same names and defaults.
+    """Limits of one request and its answer; the settings below ``limits`` have the same names and defaults.
 
     ``max_body_bytes`` and ``max_json_bytes`` bound what is received, plain and inflated, ``max_output_bytes`` the
     encoded answer. ``max_elements`` bounds the elements of a typed list, ``max_text_elements`` and
@@ -34,7 +34,7 @@ class RequestLimits:
     max_output_setting: str = MAX_OUTPUT_SETTING
 
     def within(self, memory_bytes: int) -> "RequestLimits":
-        """These limits where there is memory for so many bytes at a time: what is larger will never fit."""
+        """Return the limits for this amount of memory: what is larger never fits."""
         limits = self
         if limits.max_body_bytes > memory_bytes:
             limits = replace(limits, max_body_bytes=memory_bytes, max_body_setting=MEMORY_SETTING)

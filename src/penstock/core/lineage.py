@@ -16,14 +16,14 @@ LONGEST_TEXT = 20_000
 LONGEST_WORD = 500
 MOST_ENTRIES = 200
 MOST_BYTES = 48 << 10
-"""All of a version's metadata as ASCII JSON: it travels in a header."""
+"""Maximum bytes of a version's metadata as ASCII JSON: it is sent in a header."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _KEY = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./:@ -]{0,127}")
 
 Check = Callable[[Any], str]
-"""What a value should be instead, "" if it is that."""
+"""Returns what a value should be, "" if it is valid."""
 
 
 def _text_check(longest: int) -> Check:
@@ -101,7 +101,7 @@ _GROUPS = ("parameters", "metrics", "frameworks", "tags")
 
 
 def metadata_of(document: Mapping[str, Any]) -> Document:
-    """A version's metadata, checked.
+    """Return a version's metadata after a check.
 
     Raises:
         InvalidInput: with every fault.
@@ -115,7 +115,7 @@ def metadata_of(document: Mapping[str, Any]) -> Document:
 
 
 def card_of(document: Mapping[str, Any]) -> Document:
-    """A model card, checked; it needs a summary.
+    """Return a model card after a check; it needs a summary.
 
     Raises:
         InvalidInput: with every fault.
@@ -126,7 +126,7 @@ def card_of(document: Mapping[str, Any]) -> Document:
 
 
 def card_features(card: Any) -> tuple[str, ...]:
-    """The features that a model card names, in its order; none where it names none, or is no card."""
+    """Return the features in a model card, in order; none if it names none, or is not a card."""
     features = card.get("features") if isinstance(card, Mapping) else None
     if not isinstance(features, Mapping):
         return ()
@@ -134,7 +134,7 @@ def card_features(card: Any) -> tuple[str, ...]:
 
 
 def metadata_of_pairs(pairs: Mapping[str, str]) -> Document:
-    """Metadata from pairs such as ``parameters.depth`` = ``4``; a key that is no field of its own is a tag.
+    """Parse metadata from pairs such as ``parameters.depth`` = ``4``; a key that is not a field becomes a tag.
 
     Raises:
         InvalidInput: with every fault.

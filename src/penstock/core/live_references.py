@@ -1,4 +1,5 @@
-"""When the rows that gateways have gathered of a version become its reference, and how many rows of each are taken.
+"""Decides when the rows that gateways have collected of a version become its reference, and how many rows of each are
+drawn.
 
 The rules live only here.
 """
@@ -7,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 WAIT_S = 20.0
-"""How long (seconds) the decision waits for other gateways after the first contribution."""
+"""Time (seconds) that the decision waits for other gateways after the first contribution."""
 
 SILENT_S = 15.0
-"""The decision does not wait for a gateway without a heartbeat for that long (seconds)."""
+"""Time (seconds) without a heartbeat after which the decision does not wait for a gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class GatheringState:
     has_reference: bool = False
 
     def without(self, gateway: str) -> "GatheringState":
-        """The same without the contribution of a gateway."""
+        """Return the state without the contribution of a gateway."""
         return replace(
             self,
             contributions={name: contribution for name, contribution in self.contributions.items() if name != gateway},
@@ -56,7 +57,7 @@ class DiscardContributions:
 
 
 def decide(gathering: GatheringState, most: int) -> LearnReference | DiscardContributions | None:
-    """What is to be done, None for nothing yet; ``most`` is how many rows a reference is made of."""
+    """Decide what to do, None for nothing yet; ``most`` is the number of rows of a reference."""
     if gathering.has_reference:
         return DiscardContributions()
     awaited = sorted(name for name, silent_s in gathering.serving.items() if silent_s <= SILENT_S)
@@ -68,8 +69,11 @@ def decide(gathering: GatheringState, most: int) -> LearnReference | DiscardCont
 
 
 def draw_counts(contributions: Mapping[str, Contribution], most: int) -> dict[str, int]:
-    """How many rows of each gateway are taken, ``most`` in all: in proportion to the requests that it has answered. A
-    gateway with fewer rows gives all of them, and the others share what it leaves. One that is alone gives all."""
+    """Return how many rows of each gateway are drawn, ``most`` in all.
+
+    The draw is in proportion to the requests that each has answered. A gateway with fewer rows gives all of them, and
+    the others share the rest. A single gateway gives all.
+    """
     left = {name: item for name, item in sorted(contributions.items()) if item.rows}
     if len(left) == 1:
         return {name: item.rows for name, item in left.items()}

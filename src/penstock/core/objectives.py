@@ -1,4 +1,4 @@
-"""Whether a version keeps what its policy promises: latency and errors, from what was counted."""
+"""Whether a version meets its objectives for latency and errors, from the counts of requests."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,7 @@ SERVER_FAILURES = frozenset({"internal", "damaged", "not_ready", "overloaded", "
 
 
 def count_answered(outcomes: Mapping[str, int]) -> tuple[int, int]:
-    """Of requests by how they ended: how many were answered or failed, and how many failed; callers' mistakes left
-    out."""
+    """Return how many requests were answered or failed, and how many failed, without callers' mistakes."""
     failed = sum(outcomes.get(item, 0) for item in SERVER_FAILURES)
     return outcomes.get("ok", 0) + failed, failed
 
@@ -17,8 +16,9 @@ def count_answered(outcomes: Mapping[str, int]) -> tuple[int, int]:
 def objectives_document(
     promised: Mapping[str, float], p99_ms: float | None, outcomes: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Each promise (``latency_p99_ms``, ``error_ratio``) with what was seen (None without requests), and whether it is
-    kept; ``outcomes`` counts requests by how they ended, of which callers' mistakes are left out."""
+    """Return each objective (``latency_p99_ms``, ``error_ratio``) with its measured value (None without requests), and
+    whether it is met; ``outcomes`` counts requests by outcome, of which callers' mistakes are ignored.
+    """
     number, failed = count_answered(outcomes)
     measured = {
         "latency_p99_ms": p99_ms if number else None,

@@ -1,4 +1,4 @@
-"""How one model is to be served: what a model configuration may set, as plain frozen values."""
+"""The options of a model that its configuration may set, as plain frozen values."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from penstock.core.versions import VersionPolicy
 
 @dataclass(frozen=True, slots=True)
 class TensorOptions:
-    """What the configuration states about one input or output; ``dims`` leave the batch dimension out."""
+    """The configuration of one input or output; ``dims`` exclude the batch dimension."""
 
     name: str
     datatype: str
@@ -31,7 +31,7 @@ class WarmupInput:
 
 @dataclass(frozen=True, slots=True)
 class WarmupSample:
-    """A request to run ``count`` times before a version counts as ready."""
+    """A request to run ``count`` times before a version is ready."""
 
     name: str
     inputs: tuple[WarmupInput, ...]
@@ -41,7 +41,7 @@ class WarmupSample:
 
 @dataclass(frozen=True, slots=True)
 class QueuePolicy:
-    """Bounds on waiting: entries, and a default time limit in nanoseconds (0 = none)."""
+    """Limits of the queue: entries, and a default time limit in nanoseconds (0 = none)."""
 
     max_queue_size: int = 0
     default_timeout_ns: int = 0
@@ -49,7 +49,8 @@ class QueuePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """ONNX Runtime settings a model may ask for; ``None`` leaves the choice to Penstock.
+    """ONNX Runtime settings of a model; ``None`` leaves the choice to Penstock. ``extensions`` loads the operators of
+    onnxruntime-extensions.
 
     ``extensions`` asks for the operators of onnxruntime-extensions.
     """

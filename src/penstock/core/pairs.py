@@ -1,4 +1,4 @@
-"""How far two answers to the same request are apart."""
+"""Compares two answers to the same request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from penstock.core.tensors import Array, Tensor
 
 RELATIVE = 1e-3
 ABSOLUTE = 1e-5
-"""Numbers this close are the same answer: ``|a - b| <= ABSOLUTE + RELATIVE * |b|``."""
+"""Tolerance within which numbers are equal: ``|a - b| <= ABSOLUTE + RELATIVE * |b|``."""
 
 MOST_CLASSES = 200
-"""A last axis of 2 to this many floats is scores of classes, and the greatest is the answer."""
+"""A last axis of 2 to this many floats holds scores of classes, and the greatest is the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputDifference:
-    """What was found: ``flips`` counts rows whose class or label is another; differences are of finite numbers."""
+    """The difference: ``flips`` counts rows with another class or label; differences are of finite numbers."""
 
     disagrees: bool = False
     flips: int = 0
@@ -27,7 +27,7 @@ class OutputDifference:
     max_abs: float = 0.0
 
     def plus(self, other: "OutputDifference") -> "OutputDifference":
-        """Both together; of flips the greater, as a label and its scores are one answer."""
+        """Return both together; the greater number of flips, because a label and its scores are one answer."""
         return OutputDifference(
             self.disagrees or other.disagrees,
             max(self.flips, other.flips),

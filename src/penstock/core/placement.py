@@ -1,23 +1,23 @@
-"""Where a run takes place: on the event loop, or on a thread of its own. A pure function of measured times."""
+"""Decides where a run takes place: on the event loop, or on a thread. A pure function of measured times."""
 
 from enum import Enum
 from typing import Final
 
 INLINE_BUDGET_NS: Final = 500_000
-"""A run expected to take longer than this leaves the loop; a thread hop costs about 75 µs."""
+"""A run expected to take longer than this runs on a thread; the switch costs about 75 µs."""
 
 LONG_NS: Final = 50_000_000
 """A run on the loop that took this long was placed wrongly, whatever the warm-up had measured. Far above the budget,
 as a busy machine makes short runs wait for a processor too."""
 
 PENALTY_NS: Final = 5_000_000_000
-"""For how long a version that held the loop up stays off it."""
+"""Time for which a version that held the loop stays off it."""
 
 MULTI_THREADED_FROM_NS: Final = 2_000_000
-"""A run at least this long on one thread is worth several intra-op threads."""
+"""Minimum time of a run on one thread that is worth several intra-op threads."""
 
 NOTE_EVERY: Final = 16
-"""The time of one in this many runs on the loop is noted."""
+"""One in this number of runs on the loop is timed."""
 
 STEP: Final = 1.05
 """The expected time of a run moves by that factor towards each one noted: it follows the median, and a run that had to
@@ -25,7 +25,7 @@ wait for a processor says no more than any other."""
 
 
 class Parallelism(Enum):
-    """Whether a run is spread over all cores or stays on one."""
+    """Whether a run uses all cores or one."""
 
     MULTI_THREADED = 1
     SINGLE_THREADED = 2
@@ -46,7 +46,7 @@ def parallelism(waiting: int, multi_threaded: int, single_threaded: int, cores: 
 
 
 def step_towards(expected_ns: float, seen_ns: float) -> float:
-    """The expected time of a run after one more was seen."""
+    """Return the expected time of a run after one more measurement."""
     return expected_ns * STEP if seen_ns > expected_ns else expected_ns / STEP
 
 

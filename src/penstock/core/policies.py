@@ -1,4 +1,4 @@
-"""What an operator wants watched of a model, and kept of its requests: the policy as it is stated and as it is used."""
+"""The policy of a model: what to monitor, capture and send, as stated and as applied."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -47,7 +47,7 @@ class MonitorPolicy:
 
     @property
     def objectives(self) -> Mapping[str, float]:
-        """The service-level objectives (``slo``) by name."""
+        """Return the service-level objectives (``slo``) by name."""
         stated: Mapping[str, float] = self.rules.get("slo", {})
         return stated
 
@@ -65,21 +65,21 @@ class FleetAlarms:
     gateways: int = 1
 
     def share_of(self, policy: MonitorPolicy, versions: int) -> MonitorPolicy:
-        """The policy of one of so many versions that a gateway serves, within the fleet's bound."""
+        """Return the policy of one of this number of versions that a gateway serves, within the fleet's bound."""
         if not self.daily:
             return policy
         part = self.daily / (self.gateways * max(1, versions))
         return replace(policy, daily=min(part, policy.daily) if policy.daily else part)
 
     def to_api(self, versions: int) -> dict[str, Any]:
-        """As people are shown it."""
+        """Return the policy for the admin API."""
         return {"false_alarms_per_day": self.daily or None, "gateways": self.gateways, "versions": versions}
 
 
 NO_FLEET_BOUND = FleetAlarms()
 
 RULES = ("slo", "triggers", "retraining", "sinks")
-"""Parts of a policy that are shown as they were written."""
+"""Parts of a policy that are returned as they were written."""
 
 _SLO = {"latency_p99_ms": 86_400_000.0, "error_ratio": 1.0}
 
@@ -107,7 +107,7 @@ _CAPTURE = {
 
 
 def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
-    """A policy from an operator's document; what is not stated is as usual. ``schedule_in`` reads schedules.
+    """Parse a policy from an operator's document; defaults fill what is missing. ``schedule_in`` parses schedules.
 
     Raises:
         InvalidInput: with every fault of the document.
@@ -188,7 +188,7 @@ def refuse_unreachable(policy: MonitorPolicy, columns: Mapping[str, int] | None 
 
 
 def policy_out(policy: MonitorPolicy) -> dict[str, Any]:
-    """A policy as operators see it."""
+    """Return a policy as operators see it."""
     monitor = {word: getattr(policy, name) for word, (name, *_) in _FIELDS.items()}
     capture = {word: getattr(policy, name) for word, (name, *_) in _CAPTURE.items()}
     return {

@@ -1,4 +1,4 @@
-"""Who may join a queue, and how many may be in it: pure rules over how long those before will take."""
+"""Rules of a queue: who may join it, and how long it may be, by the expected time of the calls ahead."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -6,13 +6,13 @@ from typing import Final
 from penstock.core.labels import Priority
 
 SMOOTHING: Final = 0.2
-"""The weight of the newest run in what a run is expected to take."""
+"""Weight of the newest run in the expected time of a run."""
 
 SHARES: Final = {Priority.CRITICAL: 1.0, Priority.DEFAULT: 1.0, Priority.BATCH: 0.5}
-"""The part of the limit up to which each class may fill a queue."""
+"""Part of the limit up to which each class may fill a queue."""
 
 WINDOW_NS: Final = 25_000_000
-"""How often a limit is thought over."""
+"""Interval of the updates of a limit."""
 
 USUAL_RUNS: Final = 7
 """At four fifths of what one thread can do, with even runs, one call in a hundred waits for about so many; where more
@@ -22,7 +22,7 @@ TOLERATED_TURNS, TOLERATED_NS = 4, 5_000_000
 """What a call may take under overload: twice what is usual, so many whole runs, or that long, whatever is longest."""
 
 GROWTH: Final = 1.05
-"""The factor by which a limit grows back in a window in which nobody was refused."""
+"""Factor by which a limit grows back in a window without refused calls."""
 
 RISING, WINDOWS_RISING = 1.1, 2
 """A queue that is longer by that factor in each of so many windows only grows, unless patient callers who came at the
@@ -33,13 +33,14 @@ PATIENT, PATIENT_OF_SHORT = 64, 512
 
 
 def update_expected_ns(expected_ns: float, ran_ns: float) -> float:
-    """What a run is expected to take after one more that took ``ran_ns``; without any before, what that one took."""
+    """Return the expected time of a run after one more that took ``ran_ns``; without any before, that time."""
     return float(ran_ns) if expected_ns <= 0 else expected_ns + SMOOTHING * (ran_ns - expected_ns)
 
 
 def expected_wait_ns(before: int, threads: int, call_ns: float) -> float:
-    """How long a call waits that ``before`` others wait or run before, each a thread's for ``call_ns``: nothing while a
-    thread is free."""
+    """Return the wait of a call behind ``before`` others that wait or run, each on a thread for ``call_ns``: 0 while a
+    thread is free.
+    """
     return before // threads * call_ns
 
 
@@ -50,7 +51,7 @@ def misses_deadline(before: int, threads: int, call_ns: float, run_ns: float, le
 
 
 def class_limits(limit: float) -> list[float]:
-    """The number of calls in the system below which one more of each priority class may enter, at least 1."""
+    """Return the number of calls in the system below which one more of each priority class may enter, at least 1."""
     return [max(1.0, limit * SHARES[priority]) for priority in Priority]
 
 
@@ -68,7 +69,9 @@ class ConcurrencyLimit:
 
 
 def tolerated_ns(call_ns: float, run_ns: float, threads: int) -> float:
-    """What a call may take under overload, where its share of a run takes ``call_ns`` and a run ``run_ns``."""
+    """Return the time that a call may take under overload, if its share of a run takes ``call_ns`` and a run
+    ``run_ns``.
+    """
     return max(TOLERATED_NS, 2 * (1 + USUAL_RUNS / threads) * call_ns, TOLERATED_TURNS * run_ns)
 
 

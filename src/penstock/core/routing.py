@@ -1,4 +1,4 @@
-"""Which version answers a request: routes as operators state them, and the pick; pure values and functions.
+"""Routes as operators state them, and the choice of the version for a request; pure values and functions.
 
 A route divides the points 0 to 9 999 among versions. A request's point is a keyed hash of its sticky header, or drawn
 anew where there is none; a changed split hands over only the points it has to, so nobody else moves.
@@ -17,7 +17,7 @@ from penstock.core.texts import is_readable
 from penstock.core.versions import is_version, sort_key
 
 POINTS = 10_000
-"""Weights are integers that sum to this."""
+"""The sum of all weights, which are integers."""
 
 MOST_VERSIONS = 32
 MOST_RULES = 32
@@ -28,15 +28,15 @@ _PREFIX = "header:"
 
 Document = Mapping[str, Any]
 Range = tuple[int, str]
-"""Where a version's points end (exclusive), and the version."""
+"""The end of a version's points (exclusive), and the version."""
 
 _Run = tuple[int, str]
-"""How many points in a row a version has, and the version; "" for none."""
+"""The length of a run of points, and its version; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingRule:
-    """Requests whose ``header`` is exactly ``equals`` go to ``version``, before the split is asked."""
+    """Requests whose ``header`` equals ``equals`` go to ``version``, before the split."""
 
     header: str
     equals: str
@@ -45,7 +45,7 @@ class RoutingRule:
 
 @dataclass(frozen=True, slots=True)
 class ShadowSpec:
-    """A version that answers ``percent`` of the requests once more, unseen by their callers."""
+    """A version that answers a copy of ``percent`` of the requests, unseen by their callers."""
 
     version: str
     percent: float
@@ -69,7 +69,7 @@ class RouteSpec:
     watched: bool = False
 
     def receivers(self) -> set[str]:
-        """Every version that gets requests by this route, mirrored ones included."""
+        """Return every version that gets requests by this route, including mirrored ones."""
         weighted = {version for version, weight in self.split.items() if weight}
         return weighted | {rule.version for rule in self.rules} | {item.version for item in self.shadow}
 
@@ -78,7 +78,7 @@ class RouteSpec:
 
 
 def route_in(document: Document, before: RouteSpec | None = None, champion: str | None = None) -> RouteSpec:
-    """A route from an operator's document; ``before`` keeps its points where the weights allow.
+    """Parse a route from an operator's document; ``before`` keeps its points where the weights allow.
 
     Raises:
         InvalidInput: with every fault of the document.
@@ -101,7 +101,7 @@ def route_in(document: Document, before: RouteSpec | None = None, champion: str 
 
 
 def route_out(route: RouteSpec) -> dict[str, Any]:
-    """A route as operators see it."""
+    """Return a route as operators see it."""
     return {
         "split": dict(route.split),
         "sticky": f"{_PREFIX}{route.sticky}" if route.sticky else None,
@@ -112,13 +112,13 @@ def route_out(route: RouteSpec) -> dict[str, Any]:
 
 
 def stored_out(route: RouteSpec) -> dict[str, Any]:
-    """A route with everything that has to be kept."""
+    """Encode a route for the store."""
     stored = {"salt": route.salt, "watched": route.watched}
     return {**route_out(route), "ranges": [list(item) for item in route.ranges], **stored}
 
 
 def stored_in(values: Document) -> RouteSpec:
-    """A route from what was kept."""
+    """Decode a route from the store."""
     return RouteSpec(
         dict(values["split"]),
         (values["sticky"] or "").removeprefix(_PREFIX),
@@ -200,20 +200,23 @@ def _list(stated: Any, where: str, most: int, faults: list[str]) -> list[Any]:
 
 
 def stable_of(split: Mapping[str, int], champion: str | None) -> str:
-    """Who answers for versions that cannot: the champion if the split knows it, else the heaviest, else the oldest."""
+    """Return the version that replaces versions that cannot answer: the champion if it is in the split, else the
+    heaviest, else the oldest.
+    """
     if champion is not None and champion in split:
         return champion
     return max(sorted(split, key=sort_key), key=lambda version: split[version], default="")
 
 
 def default_version(champion: str | None, able: Collection[str]) -> str | None:
-    """Who answers where there is no route: the champion if it is able to, else the newest version that is."""
+    """Return the version that answers without a route: the champion if it can, else the newest version that can."""
     return champion if champion in able else max(able, key=sort_key, default=None)
 
 
 def stand_in(route: RouteSpec, able: Collection[str]) -> str | None:
-    """Who answers for versions of a route that are not able to: the stable one, else the heaviest; None if none of the
-    split is able to."""
+    """Return the version that replaces versions that cannot answer: the stable one, else the heaviest; None if none of
+    the split can.
+    """
     if route.stable in able:
         return route.stable
     weighted = [version for version in sorted(route.split, key=sort_key) if version in able and route.split[version]]
@@ -221,8 +224,9 @@ def stand_in(route: RouteSpec, able: Collection[str]) -> str | None:
 
 
 def effective(route: RouteSpec, champion: str | None, able: Collection[str]) -> dict[str, int]:
-    """The points of every version of a route once those that are not able to answer have given theirs to the one that
-    stands in, or to the one that would answer without a route."""
+    """Return the points of every version of a route after those that cannot answer have given theirs to the
+    replacement, or to the version that would answer without a route.
+    """
     points = {version: weight if version in able else 0 for version, weight in route.split.items()}
     instead = stand_in(route, able) or default_version(champion, able)
     if instead is not None:
@@ -231,7 +235,7 @@ def effective(route: RouteSpec, champion: str | None, able: Collection[str]) -> 
 
 
 def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Range, ...]:
-    """The points of each version: those it had as far as its weight allows, and the ones others have to give up.
+    """Return the points of each version: its earlier ones as far as its weight allows, and points that others give up.
 
     The move from one split to the next is minimal: exactly as many points change hands as weights do. A version that
     shrinks gives its last points up; a version that grows takes the first that are free.
@@ -247,7 +251,7 @@ def lay_out(split: Mapping[str, int], before: Iterable[Range] = ()) -> tuple[Ran
 
 
 def _runs(ranges: Iterable[Range]) -> Iterator[_Run]:
-    """Ranges as lengths, up to the last point."""
+    """Return ranges as lengths, up to the last point."""
     begin = 0
     for end, version in ranges:
         yield end - begin, version
@@ -265,7 +269,7 @@ def _keep_points(length: int, version: str, lacking: dict[str, int]) -> list[_Ru
 
 
 def _fill_points(length: int, lacking: dict[str, int]) -> list[_Run]:
-    """Free points, given to those that lack some."""
+    """Assign free points to versions that lack some."""
     filled: list[_Run] = []
     for version, left in lacking.items():
         taken = min(length, left)
@@ -276,7 +280,7 @@ def _fill_points(length: int, lacking: dict[str, int]) -> list[_Run]:
 
 
 def _ranges(runs: Iterable[_Run]) -> tuple[Range, ...]:
-    """The ends of runs, those of one version side by side as one."""
+    """Return the ends of runs; adjacent runs of one version are joined."""
     ranges: list[Range] = []
     end = 0
     for length, version in runs:
@@ -292,7 +296,7 @@ def _owners(ranges: Iterable[Range]) -> list[str]:
 
 
 def moved_points(before: Iterable[Range], after: Iterable[Range]) -> int:
-    """How many points changed hands."""
+    """Return how many points changed their version."""
     return sum(one != other for one, other in zip(_owners(before), _owners(after), strict=True))
 
 
@@ -300,7 +304,7 @@ def moved_points(before: Iterable[Range], after: Iterable[Range]) -> int:
 
 
 class SplitTable:
-    """The split as one request asks it; ``targets`` maps a version to what answers for it."""
+    """The split as requests use it; ``targets`` maps a version to the one that answers for it."""
 
     __slots__ = ("_ends", "_last", "_salted", "_targets")
 
@@ -314,22 +318,22 @@ class SplitTable:
         self._salted = blake2b(digest_size=8, key=key)
 
     def pick(self, sticky: bytes | None) -> Any:
-        """Who answers: always the same for the same sticky value, any for None."""
+        """Return the version: always the same for the same sticky value, random for None."""
         if not self._ends:
             return self._last
         point = int(random() * POINTS) if sticky is None else self.point(sticky)
         return self._targets[bisect_right(self._ends, point)]
 
     def point(self, sticky: bytes) -> int:
-        """The point of a sticky value: its hash scaled down."""
+        """Return the point of a sticky value: its scaled hash."""
         return self.hash_value(sticky) * POINTS >> 64
 
     def hash_value(self, sticky: bytes) -> int:
-        """64 bits of a sticky value, keyed by model and experiment (BLAKE2b, RFC 7693)."""
+        """Return 64 bits of a sticky value, keyed by model and experiment (BLAKE2b, RFC 7693)."""
         hashed = self._salted.copy()  # cheaper than to begin with the key again
         hashed.update(sticky)
         return int.from_bytes(hashed.digest(), "big")
 
     def at(self, hashed: int) -> Any:
-        """Who answers a sticky value with this hash."""
+        """Return the version for a sticky value with this hash."""
         return self._targets[bisect_right(self._ends, hashed * POINTS >> 64)]

@@ -1,5 +1,5 @@
-"""Whose captured rows a fleet's training and exams get: which gateways are asked, how long they are waited for, and how
-much of each is taken.
+"""Selects the gateways whose captured rows training and exams use, how long to wait for them, and how many rows of
+each.
 
 The rules live only here.
 """
@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 SILENT_S = 15.0
-"""A gateway that was not heard of for that long is not asked, nor waited for any longer."""
+"""Silence after which a gateway is not queried and not awaited."""
 
 ENDED_S = 600.0
-"""A gateway that was silent for longer has ended; its rows are not waited for."""
+"""Silence after which a gateway has ended; its rows are not awaited."""
 
 WAIT_S = 120.0
-"""Gateways that live are waited for that long."""
+"""Time to wait for gateways that are alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RowAmount:
         return RowAmount(self.rows - other.rows, self.size - other.size)
 
     def is_within(self, most: "RowAmount") -> bool:
-        """Whether it is no more than that."""
+        """Whether it is within this limit."""
         return self.rows <= most.rows and self.size <= most.size
 
 
@@ -40,8 +40,9 @@ NOTHING = RowAmount()
 
 @dataclass(frozen=True, slots=True)
 class GatewayShare:
-    """A gateway: ``home`` names the files of captured rows that it has ("" is not known), ``silent_s`` is how long ago
-    it was heard of."""
+    """A gateway: ``home`` names its files of captured rows ("" if unknown), ``silent_s`` is the time since its last
+    heartbeat.
+    """
 
     id: str
     home: str
@@ -50,15 +51,16 @@ class GatewayShare:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySelection:
-    """The gateways that are asked, in the order of their names, and why the rows of others are missing."""
+    """The queried gateways by name, and why the rows of others are missing."""
 
     asked: tuple[str, ...]
     missing: Mapping[str, str]
 
 
 def select_gateways(members: Collection[GatewayShare], me: str, home: str) -> GatewaySelection:
-    """The gateways that the gateway ``me`` asks, which has the files of ``home``: of each other home one that is
-    alive."""
+    """Return the gateways that the gateway ``me`` queries, which has the files of ``home``: of each other home, one
+    that is alive.
+    """
     homes, asked = {home}, list[str]()
     others = sorted((member for member in members if member.id != me), key=lambda item: item.id)
     for other in others:
@@ -75,8 +77,9 @@ def select_gateways(members: Collection[GatewayShare], me: str, home: str) -> Ga
 
 @dataclass(frozen=True, slots=True)
 class RequestProgress:
-    """Where a request stands: who ``answered``, how long each gateway of the fleet has been silent (one that has left
-    is not there), and the seconds that are left until the deadline."""
+    """The progress of a request: the gateways that ``answered``, the silence of each gateway of the fleet (without
+    those that left), and the seconds until the deadline.
+    """
 
     answered: Collection[str]
     silent_s: Mapping[str, float]
@@ -84,13 +87,13 @@ class RequestProgress:
 
 
 def missing_gateways(asked: Sequence[str], progress: RequestProgress) -> dict[str, str] | None:
-    """Why gateways that were asked give nothing; None while there is something to wait for."""
+    """Return why queried gateways have no rows; None while there is something to wait for."""
     missing = {item: _reason_missing(item, progress) for item in asked if item not in progress.answered}
     return None if "" in missing.values() else missing
 
 
 def _reason_missing(gateway: str, progress: RequestProgress) -> str:
-    """Why a gateway is not waited for, "" where it may still answer."""
+    """Return why a gateway is not awaited, "" if it may still answer."""
     silent_s = progress.silent_s.get(gateway)
     if silent_s is None:
         return "it has left the fleet"
@@ -104,8 +107,9 @@ def _silent(seconds: float) -> str:
 
 
 def gateway_limit(most: RowAmount, gateways: int) -> RowAmount:
-    """How much one of so many gateways may hand over: twice an even share of the bytes, so that a busy one may use what
-    others leave."""
+    """Return how much one of this number of gateways may send: twice an even share of the bytes, so that a busy one may
+    use what others leave.
+    """
     return RowAmount(most.rows, min(most.size, 2 * most.size // max(1, gateways)))
 
 

@@ -37,18 +37,19 @@ class TensorSpec:
     labels: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """The sentence part every error uses: ``'x' FP32 [-1, 30]``."""
+        """Return the part of a sentence that every error uses: ``'x' FP32 [-1, 30]``."""
         return f"'{self.name}' {self.datatype} {shape_text(self.shape)}"
 
 
 LARGEST_ROW: Final = 4096
-"""Bytes of a row that is carried as they are; larger ones are not copied."""
+"""Maximum bytes of a packed row; larger ones are not copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowForm:
-    """The form of the commonest request, one row of a model's only input as raw bytes; ``pack`` makes them from
-    numbers."""
+    """The form of the most common request, one row of a model's only input as raw bytes; ``pack`` makes them from
+    numbers.
+    """
 
     name: str
     datatype: str
@@ -59,19 +60,19 @@ class RowForm:
     pack: Callable[..., bytes]
 
     def is_only_input(self, inputs: tuple[InputLayout, ...]) -> bool:
-        """Whether a request of these inputs brings such a row, and nothing else."""
+        """Whether a request of these inputs has such a row, and nothing else."""
         if len(inputs) != 1:
             return False
         name, datatype, _, _, _, shape = inputs[0]
         return shape == self.shape and name == self.name and datatype == self.datatype
 
     def feeds(self, rows: Sequence[bytes]) -> Feeds:
-        """What a run of these rows takes."""
+        """Return the feeds of a run of these rows."""
         raw = rows[0] if len(rows) == 1 else b"".join(rows)
         return {self.name: np.frombuffer(raw, self.dtype).reshape((len(rows), *self.shape[1:]))}
 
     def tensor(self, row: bytes) -> Tensor:
-        """One row as the tensor it is."""
+        """Return one row as a tensor."""
         return Tensor(self.name, self.datatype, np.frombuffer(row, self.dtype).reshape(self.shape))
 
 
@@ -87,7 +88,7 @@ def _row_form(inputs: Sequence[TensorSpec], batching: bool) -> RowForm | None:
 
 
 class BoundInputs:
-    """A request's arrays as the graph takes them: its rows (1 for a model that does not batch) and its elements."""
+    """A request's arrays in the graph's form: its rows (1 for a model that does not batch) and its elements."""
 
     __slots__ = ("elements", "feeds", "rows")
 
@@ -128,7 +129,7 @@ class Signature:
         self._adapts = bool(max_batch_size or self._reshaped or self._equal_dims)
 
     def row_form(self) -> RowForm:
-        """The form of packed rows; a transport makes packed rows only of a signature that has one.
+        """Return the form of packed rows; a transport makes packed rows only for a signature with one.
 
         Raises:
             ValueError: the signature has none.
@@ -138,7 +139,7 @@ class Signature:
         return self.row
 
     def output(self, name: str) -> TensorSpec:
-        """The output of that name.
+        """Return the output with this name.
 
         Raises:
             InvalidInput: the model has no such output.
@@ -173,7 +174,7 @@ class Signature:
         return spec
 
     def bind(self, tensors: Sequence[Tensor]) -> BoundInputs:
-        """The arrays to feed the graph, keyed by input name, each in the graph's shape.
+        """Return the arrays to feed the graph, keyed by input name, each in the graph's shape.
 
         Raises:
             InvalidInput: an input is unknown, doubled, missing, or of the wrong datatype, rank or dimension;
@@ -229,7 +230,7 @@ class Signature:
 def _to_compare(
     symbolic_dims: Mapping[str, Sequence[TensorPosition]], batching: bool
 ) -> list[tuple[str, list[TensorPosition]]]:
-    """The places to compare for each name; those of the batch dimension are compared anyway."""
+    """Return the positions to compare for each name; those of the batch dimension are compared anyway."""
     first = 1 if batching else 0
     kept = [(dim, [place for place in places if place[1] >= first]) for dim, places in symbolic_dims.items()]
     return [(dim, places) for dim, places in kept if len(places) > 1]
@@ -251,7 +252,7 @@ def _check_equal(dim: str, places: Sequence[TensorPosition], feeds: Feeds) -> No
 
 
 def _fixed_dims(shape: Shape) -> tuple[tuple[int, int], ...]:
-    """The dimensions that a tensor must have exactly, with their places."""
+    """Return the dimensions that a tensor must have exactly, with their positions."""
     return tuple((index, dim) for index, dim in enumerate(shape) if dim >= 0)
 
 
@@ -260,7 +261,7 @@ def _list_specs(specs: Iterable[TensorSpec]) -> str:
 
 
 def _mismatch(spec: TensorSpec, datatype: str, shape: Sequence[int]) -> InvalidInput:
-    """The sentence for a tensor that its input does not take."""
+    """Return the error for a tensor that its input does not accept."""
     if datatype != spec.datatype:
         return InvalidInput(f"input '{spec.name}' got {datatype}; expected {spec.describe()}")
     got = f"rank {len(shape)} {shape_text(shape)}" if len(shape) != len(spec.shape) else f"shape {shape_text(shape)}"

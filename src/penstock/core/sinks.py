@@ -1,4 +1,4 @@
-"""Where events are sent: what a policy states of each sink."""
+"""The sinks of a policy: where events are sent."""
 
 import re
 from collections.abc import Mapping
@@ -42,14 +42,14 @@ _CHOICES = {("webhook", "mode"): ("structured", "binary"), ("airflow", "api"): (
 
 @dataclass(frozen=True, slots=True)
 class SinkSpec:
-    """One sink: its kind, and its settings."""
+    """One sink: its kind and its settings."""
 
     kind: str
     values: Document
 
 
 def sinks_in(stated: Any, faults: list[str]) -> dict[str, SinkSpec]:
-    """The sinks of a policy; every fault is added to ``faults`` with the path of what is wrong."""
+    """Parse the sinks of a policy; every error is added to ``faults`` with its path."""
     if not isinstance(stated, dict) or len(stated) > MOST_SINKS:
         faults.append(f"'sinks' must be an object of at most {MOST_SINKS}")
         return {}

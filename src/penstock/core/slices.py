@@ -8,16 +8,16 @@ PauseWork = Callable[[], None]
 """Called between two slices of long work."""
 
 TEXT_SLICE: Final = 1024
-"""Elements of text in a slice: some 0.3 ms."""
+"""Elements of text in a slice: about 0.3 ms."""
 
 NUMBER_SLICE: Final = 1 << 14
-"""Numbers in a slice that are converted one by one: some 0.5 ms."""
+"""Numbers in a slice that are converted one by one: about 0.5 ms."""
 
 JSON_SLICE: Final = 1 << 14
-"""Bytes of JSON numbers in a slice: at most 8,192 numbers, some 0.6 ms."""
+"""Bytes of JSON numbers in a slice: at most 8,192 numbers, about 0.6 ms."""
 
 BYTE_SLICE: Final = 1 << 16
-"""Bytes in a slice that are looked at one by one in C."""
+"""Bytes in a slice that are examined one by one in C."""
 
 WORK_NS: Final = 500_000
 PAUSE_S: Final = 0.00002
@@ -28,7 +28,7 @@ def no_pause() -> None:
 
 
 class Pacer:
-    """The pauses of one piece of work on a thread of its own: a short sleep once it has worked for half a millisecond.
+    """The pauses of work on a thread of its own: a short sleep after half a millisecond of work.
 
     A sleep of no time at all would not do: the GIL would be taken back before a thread that waits for it has woken.
     """

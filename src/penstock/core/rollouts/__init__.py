@@ -1,1 +1,1 @@
-"""Rollouts: what is asked for, how one stands, the decision, and the forms it is stored and shown in."""
+"""Rollouts: the specification, the state, the decision, and the stored and public forms."""

@@ -1,5 +1,7 @@
-"""The decision: from a snapshot of a rollout to at most one action. Only here is it decided when a canary gets more or
-loses its traffic."""
+"""The decision of a rollout: from a snapshot to at most one action.
+
+Only this module decides when a canary gets more traffic, or loses it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +22,9 @@ from penstock.core.rollouts.waiting import waiting_for
 
 @dataclass(frozen=True, slots=True)
 class RolloutSnapshot:
-    """What a decision depends on: the rollout, the time, whether the canary answers, and since when the workers have
-    the present weights (None: not all of them)."""
+    """The input of a decision: the rollout, the time, whether the canary answers, and since when the workers have the
+    present weights (None: not all of them).
+    """
 
     rollout: Rollout
     now: float
@@ -30,7 +33,7 @@ class RolloutSnapshot:
 
 
 class RolloutActionKind(StrEnum):
-    """What is to be done."""
+    """The kinds of actions."""
 
     ADVANCE = "advance"
     PROMOTE = "promote"
@@ -41,14 +44,14 @@ class RolloutActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RolloutAction:
-    """One thing to do, and why."""
+    """An action, and its reason."""
 
     kind: RolloutActionKind
     reason: str
 
 
 UNREADY_S = 5.0
-"""A canary that cannot answer for that long is rolled back."""
+"""Time after which a canary that cannot answer is rolled back."""
 
 
 MOST_LOSSES = 3
@@ -115,7 +118,7 @@ def _deadline_passed(rollout: Rollout) -> RolloutAction:
 
 
 def apply_action(rollout: Rollout, action: RolloutAction, now: float) -> Rollout:
-    """The rollout after an action."""
+    """Return the rollout after an action."""
     if action.kind is RolloutActionKind.ADVANCE:
         return advance(rollout, rollout.step + 1, now, action.reason)
     state = {

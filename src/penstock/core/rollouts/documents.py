@@ -1,4 +1,4 @@
-"""A rollout as JSON values: for the admin API, and for the store."""
+"""Encodes a rollout as JSON values: for the admin API, and for the store."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +17,7 @@ Document = Mapping[str, Any]
 
 
 def rollout_document(rollout: Rollout) -> dict[str, Any]:
-    """What people are shown."""
+    """Return the rollout for the admin API."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return {
         **spec_out(rollout.spec),
@@ -39,7 +39,7 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
 
 
 def _evidence(rollout: Rollout, guard: GuardSpec, state: GuardState) -> Document:
-    """A guard's evidence; what waits to be compared is counted too."""
+    """Return a guard's evidence; counts that wait for comparison are included."""
     document = evidence_out(guard, state, rollout.guard_alpha)
     canary, control = waiting_counts(rollout.waiting.get(_COUNTS_OF.get(guard.metric, ""), ((), ())))
     if guard.metric in ABSOLUTE:
@@ -55,11 +55,11 @@ _COUNTS_OF = {
     "outputs": "outputs",
     "quality": "quality",
 }
-"""Which of a batch's counts a guard compares."""
+"""The counts of a batch that each guard compares."""
 
 
 def rollout_out(rollout: Rollout) -> dict[str, Any]:
-    """Everything that has to be kept."""
+    """Encode the rollout for the store."""
     return {
         "spec": spec_out(rollout.spec),
         "state": rollout.state.value,
@@ -83,7 +83,7 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
 
 
 def rollout_in(values: Document) -> Rollout:
-    """A rollout from what was kept."""
+    """Decode a rollout from the store."""
     return Rollout(
         spec_in(values["spec"], None),
         RolloutState(values["state"]),

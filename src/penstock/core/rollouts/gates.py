@@ -1,4 +1,4 @@
-"""What a step of a rollout waits for beside the guards: time, requests, labels, a person, a webhook, a query."""
+"""The gates of a step of a rollout beside its guards: time, requests, labels, approval, a webhook, a query."""
 
 import math
 import operator
@@ -14,11 +14,11 @@ from penstock.core.sinks import NAME
 
 MOST_STEPS = 32
 LEAST_REQUESTS = 30
-"""Canary requests that have to be seen at each step, whatever is known already."""
+"""Minimum canary requests at each step, whatever is known already."""
 
 MOST_REQUESTS = 1_000_000_000
 WEBHOOK_S = 10.0
-"""How long a webhook may take to answer."""
+"""Default timeout of a webhook."""
 
 MOST_WEBHOOK_S = 60.0
 OK = 200
@@ -35,25 +35,25 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class WebhookGate:
-    """A webhook that has to answer 200: the name of a webhook among the policy's sinks, and how long it may take."""
+    """A webhook that must answer 200: the name of a webhook among the policy's sinks, and its timeout."""
 
     sink: str
     timeout_s: float = WEBHOOK_S
 
     @property
     def name(self) -> str:
-        """What it is called where gates are listed."""
+        """Return its name in a list of gates."""
         return f"webhook '{self.sink}'"
 
     @property
     def condition(self) -> str:
-        """What it takes to pass, in words that follow its name."""
+        """Return the condition to pass, as text after its name."""
         return "to answer 200"
 
 
 @dataclass(frozen=True, slots=True)
 class QueryGate:
-    """A PromQL expression whose value has to compare with ``limit`` as ``operator`` (one of ``COMPARE``) says."""
+    """A PromQL expression whose value must compare with ``limit`` by ``operator`` (one of ``COMPARE``)."""
 
     query: str
     operator: str
@@ -61,12 +61,12 @@ class QueryGate:
 
     @property
     def name(self) -> str:
-        """What it is called where gates are listed."""
+        """Return its name in a list of gates."""
         return f"query '{self.query}'"
 
     @property
     def condition(self) -> str:
-        """What it takes to pass, in words that follow its name."""
+        """Return the condition to pass, as text after its name."""
         return f"to be {self.operator} {self.limit:g}"
 
 
@@ -75,7 +75,7 @@ Gate = WebhookGate | QueryGate
 
 @dataclass(frozen=True, slots=True)
 class GateAnswer:
-    """What a gate last answered: whether it lets the rollout step forward, and in words what it said."""
+    """The last answer of a gate: whether it lets the rollout step forward, and its text."""
 
     gate: str
     passed: bool
@@ -83,13 +83,15 @@ class GateAnswer:
 
 
 def judge_webhook(gate: WebhookGate, status: int | None, fault: str = "") -> GateAnswer:
-    """The answer of a webhook that gave a status, or none because of a fault."""
+    """Return the answer of a webhook that returned a status, or none because of an error."""
     said = fault or f"it answered {status}"
     return GateAnswer(gate.name, status == OK and not fault, said)
 
 
 def judge_query(gate: QueryGate, value: float | None, fault: str = "") -> GateAnswer:
-    """The answer of a query that gave a value, none, or none because of a fault: without a value it does not pass."""
+    """Return the answer of a query that returned a value, none, or none because of an error: without a value it does
+    not pass.
+    """
     if fault or value is None or math.isnan(value):
         return GateAnswer(gate.name, False, fault or "it gives no value")
     return GateAnswer(gate.name, COMPARE[gate.operator](value, gate.limit), f"it is {value:g}")
@@ -97,8 +99,9 @@ def judge_query(gate: QueryGate, value: float | None, fault: str = "") -> GateAn
 
 @dataclass(frozen=True, slots=True)
 class RolloutStep:
-    """One step: the canary's ``weight`` of 10 000, the canary requests and labels that have to be seen at it, whether a
-    person has to approve that it is left, and who else is asked."""
+    """One step: the canary's ``weight`` of 10 000, the minimum canary requests and labels, whether a person must
+    approve the next step, and its outside gates.
+    """
 
     weight: int
     min_requests: int = LEAST_REQUESTS
@@ -109,12 +112,12 @@ class RolloutStep:
 
     @property
     def gates(self) -> tuple[Gate, ...]:
-        """Who is asked outside."""
+        """Return the outside gates."""
         return tuple(gate for gate in (self.webhook, self.query) if gate is not None)
 
 
 def steps_in(stated: Any) -> tuple[RolloutStep, ...]:
-    """The steps from their JSON form: each a weight, or a weight with its gates.
+    """Parse the steps from their JSON form: each is a weight, or a weight with its gates.
 
     Raises:
         InvalidInput: they are none, or their weights do not grow.
@@ -191,7 +194,7 @@ def _query_in(stated: Any) -> QueryGate | None:
 
 
 def steps_out(steps: tuple[RolloutStep, ...]) -> list[Any]:
-    """The steps' JSON form: plain weights where there is nothing else to say."""
+    """Return the steps' JSON form: plain weights where a step has nothing else."""
     return [step.weight if step == RolloutStep(step.weight) else _step_out(step) for step in steps]
 
 

@@ -1,4 +1,4 @@
-"""How batches of counts become a guard's evidence: each guard tests for harm and for health, on its own counts."""
+"""Converts batches of counts to a guard's evidence: each guard tests for harm and for health, on its own counts."""
 
 import math
 from bisect import bisect_left
@@ -23,10 +23,10 @@ TAIL_SHARE, RUN_SHARE = 0.2, 0.3
 the rest is from the whole time of requests. The mean of e-values with these weights splits the guard's alpha."""
 
 SCARCE = 0.05
-"""The share of requests that had a run of their own below which runs are too few to say that a canary is healthy."""
+"""Minimum share of requests with a run of their own for the time of runs to prove that a canary is healthy."""
 
 LEAST_PROVEN = 1.2
-"""A canary passes the latency guard when it is proven to be less than that much slower, or less than its limit."""
+"""A canary passes the latency guard when it is proven to be less than this much slower, or less than its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,31 +87,32 @@ class GuardState:
 
     @property
     def failed_units(self) -> float:
-        """How many of the canary's units have failed at this step, at least; of requests that are units all."""
+        """Return the minimum number of the canary's units that have failed at this step; without sticky splits, every
+        request is a unit.
+        """
         failed = self.harm.canary[0] if self.harm.canary else 0.0
         return (failed - self.failed_before) / self.copies if self.copies else failed
 
     @property
     def has_runs(self) -> bool:
-        """Whether enough requests had a run of their own, so that the time of runs has to be shown to be healthy."""
+        """Whether enough requests had a run of their own, so that the time of runs must be shown to be healthy."""
         return self.run_harm.n_canary > SCARCE * self.harm.n_canary
 
     @property
     def passed(self) -> float:
-        """The greatest log e-value for health: where there are two tests, both have to fall, so it is the smaller."""
+        """Return the greatest log e-value for health: of two tests, the smaller, because both must reject."""
         return min(self.health.peak, self.run_health.peak) if self.has_runs else self.health.peak
 
 
 def observe(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, exposure: float = 1.0) -> GuardState:
-    """The evidence after one more batch; ``exposure`` is the share of the traffic that the canary gets if it passes."""
+    """Return the evidence after one more batch; ``exposure`` is the canary's share of the traffic if it passes."""
     after = _OBSERVE[guard.metric](guard, state, batch, exposure)
     after = replace(after, copies=max(state.copies, batch.copies))
     return replace(after, peak=max(state.peak, harm_now(guard, after)))
 
 
 def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
-    """The evidence as another step begins: the evidence of every request has to show again that the canary is
-    healthy."""
+    """Return the evidence at the beginning of the next step: every guard must show again that the canary is healthy."""
     if guard.metric in UNITS_FAIL:
         state = replace(state, failed_before=state.harm.canary[0] if state.harm.canary else 0.0)
     if guard.metric not in RENEWED:
@@ -121,11 +122,11 @@ def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
 
 RENEWED = ("errors", "latency", "quality")
 UNITS_FAIL = ("errors", "error_ratio")
-"""Guards that count failures: of a sticky split one of each unit."""
+"""Guards that count failures: in a sticky split, one of each unit."""
 
 
 def harm_now(guard: GuardSpec, state: GuardState) -> float:
-    """The log e-value against the canary at this moment."""
+    """Return the log e-value against the canary at this moment."""
     if guard.metric == "latency":
         tests = (state.harm, state.tail, state.run_harm)
         return average([test.log_e for test in tests], (1 - TAIL_SHARE - RUN_SHARE, TAIL_SHARE, RUN_SHARE))
@@ -154,7 +155,7 @@ def _compare(guard: GuardSpec, state: GuardState, a: Sequence[float], b: Sequenc
 
 
 def _performance(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
-    """Each stratum of labels is a batch of its own: only within one were both labelled alike."""
+    """Observe each stratum of labels as its own batch: only within one were both labelled alike."""
     for item in batch.labelled:
         ages = [*state.ages, *[0] * (item.age + 1 - len(state.ages))]
         ages[item.age] += round(sum(item.canary) + sum(item.control))
@@ -182,19 +183,19 @@ def _latency(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float
 def _test_slower(
     guard: GuardSpec, harm: Evidence, health: Evidence, a: Sequence[float], b: Sequence[float]
 ) -> tuple[Evidence, Evidence]:
-    """Both tests after one batch of times by fine bucket."""
+    """Return both tests after one batch of times by fine bucket."""
     proven = max(math.log2(guard.limit), math.log2(LEAST_PROVEN)) * FINE_PER_OCTAVE
     after = exceeds(harm, _shift_down(a, allowed_bins(guard)), b, any_onset=True)
     return after, _test_faster(health, _shift_down(a, int(proven + 1e-9)), b)
 
 
 def allowed_bins(guard: GuardSpec) -> int:
-    """How many fine buckets the canary may be slower."""
+    """Return by how many fine buckets the canary may be slower."""
     return math.ceil(math.log2(guard.limit) * FINE_PER_OCTAVE - 1e-9)
 
 
 def _test_faster(evidence: Evidence, a: Sequence[float], b: Sequence[float]) -> Evidence:
-    """For "the canary is nowhere below the control": the same test with the bins in reverse."""
+    """Test "the canary is nowhere below the control": the same test with the bins in reverse."""
     reversed_ = replace(evidence, canary=evidence.canary[::-1], control=evidence.control[::-1])
     after = exceeds(reversed_, list(a)[::-1], list(b)[::-1])
     return replace(after, canary=after.canary[::-1], control=after.control[::-1])
@@ -207,7 +208,7 @@ def _shift_down(counts: Sequence[float], bins: int) -> list[float]:
 
 
 def _quantile_bin(counts: Sequence[float], share: float) -> int | None:
-    """The first bin below which at least ``share`` of the counts lie; None while there are too few to say."""
+    """Return the first bin below which at least ``share`` of the counts lie; None while there are too few."""
     total = sum(counts)
     if total * TAIL < 1:
         return None
@@ -244,7 +245,7 @@ def _outputs(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float
 def _bet_on(
     gained: NDArray[np.bool_], harm: Evidence, bets: Evidence, batch: tuple[Counts, Counts], limit: float
 ) -> Evidence:
-    """A bet that more of the canary's outputs than of the control's lie in these bins, by more than the limit."""
+    """Bet that these bins have more of the canary's outputs than of the control's, by more than the limit."""
     canary, control, recent = (_split_counts(item, gained) for item in (bets.canary, bets.control, bets.recent))
     before = replace(harm, canary=canary, control=control, recent=recent)
     return rate_exceeds(before, _split_counts(batch[0], gained), _split_counts(batch[1], gained), limit, any_onset=True)
@@ -282,8 +283,9 @@ def _error_ratio(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: f
 
 
 def _latency_p99(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, _: float) -> GuardState:
-    """For "at most a hundredth of the canary's answers takes longer than the limit"; a bucket counts as longer only if
-    all of it is."""
+    """Test "at most a hundredth of the canary's answers takes longer than the limit"; a bucket counts as longer only if
+    all of it is.
+    """
     counts = batch.latency[0]
     if not counts:
         return state

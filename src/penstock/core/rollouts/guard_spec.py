@@ -1,4 +1,4 @@
-"""What a guard is asked to watch, and how much worse a canary may be; read from JSON with its fault named."""
+"""The specification of a guard: what it compares, and its limit; parsed from JSON."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class GuardSpec:
 
     @property
     def name(self) -> str:
-        """What it is called where several are listed."""
+        """Return its name in a list of guards."""
         return f"{self.metric}:{self.query}" if self.query else self.metric
 
     def default_increase(self, control_rate: float, exposure: float) -> float:
@@ -51,7 +51,7 @@ class GuardSpec:
 
 
 MOST_MARGIN = 0.2
-"""A canary that fails one time in five more than the control passes at no weight."""
+"""A canary whose error rate is higher than the control's by this passes at no weight."""
 
 TINY = 1e-6
 
@@ -67,21 +67,21 @@ _LIMITS = {
     "latency_p99": ("max_ms", 100.0, 0.01, 3_600_000.0),
 }
 ABSOLUTE = ("error_ratio", "latency_p99")
-"""Guards that hold the canary alone against a limit: they find harm without a control, and hold up no step."""
+"""Guards that compare the canary alone with a limit: they find harm without a control, and delay no step."""
 
 COMPARED = ("errors", "latency", "outputs", "quality", "performance")
-"""Guards that hold the canary against the control, so they pass only at steps that leave the control some traffic."""
+"""Guards that compare the canary with the control, so they pass only at steps that leave the control some traffic."""
 
 NAMES = (*_LIMITS, "promql")
 
 
 def limit_word(metric: str) -> str | None:
-    """The word of a metric's limit in a guard's JSON form; None for a metric without one."""
+    """Return the name of a metric's limit in a guard's JSON form; None for a metric without one."""
     return _LIMITS[metric][0] if metric in _LIMITS else None
 
 
 def guard_in(stated: Any) -> GuardSpec:
-    """A guard from its JSON form.
+    """Parse a guard from its JSON form.
 
     Raises:
         InvalidInput: it is none.
@@ -127,7 +127,7 @@ def _query_in(stated: Document) -> GuardSpec:
 
 
 def guard_out(guard: GuardSpec) -> dict[str, Any]:
-    """A guard's JSON form."""
+    """Return a guard's JSON form."""
     if guard.metric == "promql":
         bounds = {"min": guard.least, "max": guard.most}
         return {"metric": "promql", "query": guard.query} | {

@@ -26,19 +26,19 @@ SUSPICION = math.log(5)
 probability of a fifth at most."""
 
 LEAST_UNITS = 2
-"""The units of a sticky split that must fail at a step before a canary is called worse by its errors."""
+"""Units of a sticky split that must fail at a step before the canary's errors count as harm."""
 
 INTERVAL_ALPHA = 0.05
 """The probability that the interval of the ``performance`` guard is ever wrong."""
 
 PASSES = 3
-"""Evaluations in a row that a query has to be within, or out of, its bounds."""
+"""Consecutive evaluations in which a query must be within, or outside, its bounds."""
 
 Document = Mapping[str, Any]
 
 
 class GuardVerdict(StrEnum):
-    """What a guard says."""
+    """The verdict of a guard."""
 
     PASS = "pass"  # noqa: S105 - a verdict
     FAIL = "fail"
@@ -46,7 +46,7 @@ class GuardVerdict(StrEnum):
 
 
 def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> GuardVerdict:
-    """What the evidence says when ``alpha`` is this guard's part of the release's budget.
+    """Return the verdict of the evidence when ``alpha`` is this guard's part of the release's budget.
 
     What has failed stays so. What has passed does so only while nothing speaks against it at the moment.
     """
@@ -61,12 +61,12 @@ def verdict(guard: GuardSpec, state: GuardState, alpha: float) -> GuardVerdict:
 
 
 def _is_one_unit(guard: GuardSpec, state: GuardState) -> bool:
-    """Whether all that speaks against the canary may be one unit's doing, in a sticky split."""
+    """Whether one unit may have caused all of the harm, in a sticky split."""
     return guard.metric in UNITS_FAIL and state.copies > 0 and state.failed_units < LEAST_UNITS
 
 
 def effect(guard: GuardSpec, state: GuardState) -> float | None:
-    """How much worse the canary looks, in the unit of the guard's limit; None while nothing can be said."""
+    """Return how much worse the canary looks, in the unit of the guard's limit; None while it is unknown."""
     harm = state.harm
     if guard.metric == "promql":
         return state.value
@@ -82,7 +82,7 @@ def effect(guard: GuardSpec, state: GuardState) -> float | None:
 
 
 def _ratio(guard: GuardSpec, test: Evidence) -> float:
-    """How many times as long the canary takes, by the geometric means of both."""
+    """Return the ratio of the canary's time to the control's, by geometric means."""
     bins = _mean_bin(test.canary) - _mean_bin(test.control) + allowed_bins(guard)
     return float(2 ** (bins / FINE_PER_OCTAVE))
 
@@ -92,8 +92,9 @@ def _mean_bin(counts: Sequence[float]) -> float:
 
 
 def requests_needed_by(guard: GuardSpec, state: GuardState, alpha: float) -> int | None:
-    """How many more canary requests the verdict will take if the evidence grows as it has; None if that is not
-    known."""
+    """Return how many more canary requests the verdict needs if the evidence continues to grow at this rate; None if
+    unknown.
+    """
     if guard.metric == "promql" or guard.metric in ABSOLUTE:
         return None
     if verdict(guard, state, alpha) is not GuardVerdict.UNDECIDED:
@@ -119,7 +120,7 @@ def requests_to_pass(state: GuardState) -> int | None:
 
 
 def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str, Any]:
-    """What people are shown of a guard."""
+    """Return a guard for the admin API."""
     worst = effect(guard, state)
     return {
         "metric": guard.metric,
@@ -139,7 +140,7 @@ def evidence_out(guard: GuardSpec, state: GuardState, alpha: float) -> dict[str,
 
 
 def _runs_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
-    """The same of the times of runs."""
+    """Return the evidence of the times of runs for the admin API."""
     test = state.run_harm
     has_counts = test.n_canary and test.n_control
     return {
@@ -175,12 +176,12 @@ def _limit_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
 
 
 def state_out(state: GuardState) -> dict[str, Any]:
-    """A guard's evidence as JSON values."""
+    """Encode a guard's evidence as JSON values."""
     return asdict(state)
 
 
 def state_in(values: Document) -> GuardState:
-    """A guard's evidence from its JSON values."""
+    """Decode a guard's evidence from its JSON values."""
     harm, health, tail = (evidence_in(values[name]) for name in ("harm", "health", "tail"))
     run_harm, run_health = (evidence_in(values.get(name, {})) for name in ("run_harm", "run_health"))
     return GuardState(

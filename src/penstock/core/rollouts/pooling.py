@@ -1,4 +1,5 @@
-"""Holds counts back until they are expected to have requests of both versions, since only such strata can be compared.
+"""Holds counts back until both versions are expected to have requests in a stratum, because only such strata can be
+compared.
 
 A stratum with requests of one version says nothing about the difference, and where requests are rare every look would
 be such a stratum. The number of requests in all closes a stratum, whichever version they went to. So the split within
@@ -17,25 +18,26 @@ Pair = tuple[Sequence[float], Sequence[float]]
 """Counts of the canary and of the control, by bin."""
 
 WaitingPairs = Mapping[str, Pair]
-"""Counts that wait, by the name that a batch has for them."""
+"""Waiting counts, by their name in a batch."""
 
 POOLED = ("errors", "latency", "runs", "outputs", "quality")
 RARER = 3
-"""Requests that a stratum is expected to have of the version that gets fewer; one stratum in twenty has none."""
+"""Expected requests of the smaller version in a stratum; one stratum in twenty has none."""
 
 _NOTHING = EvidenceBatch()
 _NONE: Pair = ((), ())
 
 
 def enough(weight: int) -> int:
-    """How many requests of both versions together close a stratum; ``weight`` is the canary's, in points of 10,000. 0
-    where only one version gets requests."""
+    """Return how many requests of both versions together close a stratum; ``weight`` is the canary's, in points of
+    10,000.
+    """
     rarer = min(weight, POINTS - weight)
     return math.ceil(RARER * POINTS / rarer) if rarer > 0 else 0
 
 
 def pool_counts(waiting: WaitingPairs, batch: EvidenceBatch, weight: int) -> tuple[EvidenceBatch, WaitingPairs]:
-    """Return the counts that are enough for a batch at this weight, and those that keep waiting."""
+    """Return the counts that suffice for a batch at this weight, and those that keep waiting."""
     least = enough(weight)
     pairs = {name: _add_pairs(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
     held = {name: counts for name, counts in pairs.items() if sum(waiting_counts(counts)) < least}
@@ -44,8 +46,9 @@ def pool_counts(waiting: WaitingPairs, batch: EvidenceBatch, weight: int) -> tup
 
 
 def flush_counts(waiting: WaitingPairs) -> EvidenceBatch:
-    """What still waits, as a batch: weights are about to change, and counts of different weights are never one
-    stratum."""
+    """Return the waiting counts as a batch: weights are about to change, and a stratum never has counts of different
+    weights.
+    """
     return _with_counts(_NOTHING, waiting)
 
 
@@ -60,7 +63,7 @@ def _counts(batch: EvidenceBatch) -> WaitingPairs:
 
 
 def _with_counts(batch: EvidenceBatch, pairs: WaitingPairs) -> EvidenceBatch:
-    """The batch with these counts, and none of those that are not among them."""
+    """Return the batch with only these counts."""
     counts = {**_counts(_NOTHING), **pairs}
     return replace(
         batch,
@@ -73,7 +76,7 @@ def _with_counts(batch: EvidenceBatch, pairs: WaitingPairs) -> EvidenceBatch:
 
 
 def waiting_counts(counts: Pair) -> tuple[int, int]:
-    """How many of the canary and of the control wait."""
+    """Return how many of the canary and of the control wait."""
     return round(sum(counts[0])), round(sum(counts[1]))
 
 
@@ -86,10 +89,10 @@ def _sum(a: Sequence[float], b: Sequence[float]) -> Sequence[float]:
 
 
 def waiting_out(waiting: WaitingPairs) -> dict[str, Any]:
-    """Counts that wait as JSON values."""
+    """Encode waiting counts as JSON values."""
     return {name: [list(count) for count in counts] for name, counts in waiting.items()}
 
 
 def waiting_in(values: Mapping[str, Any]) -> WaitingPairs:
-    """Counts that wait from their JSON values."""
+    """Decode waiting counts from their JSON values."""
     return {name: (values[name][0], values[name][1]) for name in POOLED if name in values}

@@ -1,4 +1,4 @@
-"""What a rollout does now, what happens next, and what could stop it, in sentences for people."""
+"""Describes the state of a rollout, its next step, and what could stop it, in sentences."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from penstock.core.rollouts.rollout import OPEN, Rollout, RolloutState, guard_ve
 from penstock.core.rollouts.waiting import required_guards, waiting_beside_guards
 
 UNITS = {"disagreement": "mirrored requests", "performance": "labels"}
-"""What a guard counts, where that is not canary requests."""
+"""The unit that a guard counts, if it is not canary requests."""
 
 
 def progress(rollout: Rollout, now: float) -> list[str]:
@@ -68,7 +68,7 @@ def _query(state: GuardState) -> str:
 
 
 def rounded(count: int) -> int:
-    """A count to two digits: more of them would only claim to be known."""
+    """Return a count rounded to two digits, because more digits are not known."""
     digits = len(str(count)) - 2
     return count if digits <= 0 else round(count, -digits)
 

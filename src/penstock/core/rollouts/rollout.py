@@ -1,4 +1,4 @@
-"""How a rollout stands, and what becomes of it by evidence and by actions; every function returns a new value."""
+"""The state of a rollout, and its changes by evidence and by actions; every function returns a new value."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -17,11 +17,11 @@ RATIO_ALPHA = 0.001
 """The probability that a sound split is called unsound."""
 
 RATIO_SLACK = 0.002
-"""A canary's share may be off by that much before the split is called unsound."""
+"""Tolerated difference of a canary's share before the split is called unsound."""
 
 
 class RolloutState(StrEnum):
-    """Where a rollout stands."""
+    """The state of a rollout."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -31,7 +31,7 @@ class RolloutState(StrEnum):
 
 
 OPEN = (RolloutState.RUNNING, RolloutState.PAUSED)
-"""States that are not the end."""
+"""States that are not final."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Rollout:
 
     @property
     def weight(self) -> int:
-        """The canary's weight of 10 000; until promotion, the control keeps its hold-back."""
+        """Return the canary's weight of 10 000; until promotion, the control keeps its hold-back."""
         if self.state is RolloutState.PROMOTED:
             return POINTS
         if self.state not in OPEN or self.step < 0:
@@ -82,22 +82,22 @@ class Rollout:
 
     @property
     def ended_without_promotion(self) -> bool:
-        """Whether the traffic has to be what it was before the rollout began."""
+        """Whether the traffic must be restored to the state before the rollout."""
         return self.state in (RolloutState.ROLLED_BACK, RolloutState.INCONCLUSIVE)
 
     @property
     def mirrored(self) -> float:
-        """How much of the control's traffic is mirrored to the canary now, per cent."""
+        """Return how much of the control's traffic is mirrored to the canary now, in per cent."""
         return self.spec.shadow if self.step < 0 and self.state in OPEN else 0.0
 
     @property
     def guard_alpha(self) -> float:
-        """One guard's part of the budget."""
+        """Return one guard's part of the budget."""
         return self.spec.alpha / max(1, len(self.spec.guards))
 
 
 def start_rollout(spec: RolloutSpec, now: float) -> Rollout:
-    """A rollout at its beginning."""
+    """Return a rollout at its beginning."""
     step = -1 if spec.shadow else 0
     return Rollout(
         spec, step=step, began_at=now, step_at=now, guards=tuple(GuardState() for _ in spec.guards), deadline_from=now
@@ -105,7 +105,8 @@ def start_rollout(spec: RolloutSpec, now: float) -> Rollout:
 
 
 def add_batch(rollout: Rollout, batch: EvidenceBatch, requests: tuple[int, int], sticky: bool) -> Rollout:
-    """The rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this batch.
+    """Return the rollout with one more batch of evidence; ``requests`` are the canary's and the control's of this
+    batch.
 
     A sticky split is by user, not by request, so the numbers of requests do not show whether it is sound, and a unit's
     failures count once by each gateway. Few counts wait for more of them.
@@ -120,14 +121,14 @@ def add_batch(rollout: Rollout, batch: EvidenceBatch, requests: tuple[int, int],
 
 
 def _observe(rollout: Rollout, batch: EvidenceBatch) -> Rollout:
-    """The rollout whose guards have taken a batch in."""
+    """Return the rollout whose guards have observed a batch."""
     exposure = rollout.spec.exposure_after(rollout.step)
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return replace(rollout, guards=tuple(observe(guard, state, batch, exposure) for guard, state in pairs))
 
 
 def is_split_sound(rollout: Rollout) -> bool:
-    """Whether the split was what it should have been, as far as the evidence goes."""
+    """Whether the observed split matches the weights, as far as the evidence shows."""
     if rollout.ratio.peak < math.log(1 / RATIO_ALPHA):
         return True
     canary, control = rollout.ratio.n_canary, rollout.ratio.n_control
@@ -135,7 +136,7 @@ def is_split_sound(rollout: Rollout) -> bool:
 
 
 def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
-    """The rollout at another step; at each step, the tests of the split and of the canary's health start again."""
+    """Return the rollout at another step; at each step, the tests of the split and of the canary's health restart."""
     rollout = _observe(rollout, flush_counts(rollout.waiting))
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return replace(
@@ -155,43 +156,44 @@ def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
 
 
 def resume(rollout: Rollout, now: float, reason: str) -> Rollout:
-    """Resume a paused rollout at its step, with a deadline of its full length from now."""
+    """Return a resumed rollout at its step, with a new deadline of full length."""
     return replace(advance(replace(rollout, state=RolloutState.RUNNING), rollout.step, now, reason), deadline_from=now)
 
 
 def note_ready(rollout: Rollout, ready: bool, now: float) -> Rollout:
-    """The rollout with what is known of whether its canary answers."""
+    """Return the rollout with whether its canary answers."""
     if ready:
         return replace(rollout, unready_since=0.0) if rollout.unready_since else rollout
     return rollout if rollout.unready_since else replace(rollout, unready_since=now)
 
 
 def note_in_place(rollout: Rollout, acknowledged: bool) -> Rollout:
-    """The rollout with what is known of whether every worker has its weights."""
+    """Return the rollout with whether every worker has its weights."""
     return replace(rollout, in_place_stage=rollout.stage) if acknowledged else rollout
 
 
 def note_losses(rollout: Rollout, losses: int) -> Rollout:
-    """The rollout with how many workers are known to have ended with its canary's calls in hand: never fewer than were
-    known before."""
+    """Return the rollout with the number of workers that ended with its canary's calls in flight; it never
+    decreases.
+    """
     return replace(rollout, losses=max(rollout.losses, losses))
 
 
 def guard_verdicts(rollout: Rollout) -> dict[str, GuardVerdict]:
-    """Each guard's verdict, by its name."""
+    """Return each guard's verdict, by name."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     return {guard.name: verdict(guard, state, rollout.guard_alpha) for guard, state in pairs}
 
 
 def requests_needed(rollout: Rollout) -> int | None:
-    """How many more canary requests the slowest guard will take, None if that is not known."""
+    """Return how many more canary requests the slowest guard needs, None if unknown."""
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
     needed = [requests_needed_by(guard, state, rollout.guard_alpha) for guard, state in pairs]
     return max((item for item in needed if item is not None), default=None)
 
 
 def seconds_needed(rollout: Rollout, now: float) -> float | None:
-    """The seconds that those requests will take at the rate of this step, None if that is not known."""
+    """Return the seconds until those requests at the rate of this step, None if unknown."""
     missing, lasted = requests_needed(rollout), now - rollout.step_at
     if missing is None or rollout.requests == 0 or lasted <= 0:
         return None

@@ -1,4 +1,4 @@
-"""What a rollout is asked to do: versions, weights, guards and limits; read from JSON with every fault named."""
+"""The specification of a rollout: versions, weights, guards and limits; parsed from JSON with every error."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ HOLD_BACK = 500
 
 MOST_HOLD_BACK = 5000
 GUARDS = (GuardSpec("errors"), GuardSpec("latency", 1.2))
-"""The guards of a rollout that names none."""
+"""The default guards of a rollout."""
 
 Document = Mapping[str, Any]
 
@@ -44,17 +44,17 @@ class RolloutSpec:
     hold_back: int = HOLD_BACK
 
     def weight_at(self, step: int) -> int:
-        """The canary's weight at a step, of 10 000: the stated one, less what is held back for the control."""
+        """Return the canary's weight at a step, of 10 000: the stated one, less the hold-back for the control."""
         return min(self.steps[step].weight, POINTS - self.hold_back)
 
     def left_alone(self) -> list[str]:
-        """The guards that cannot pass at the last step, as it leaves the control no traffic to compare with."""
+        """Return the guards that cannot pass at the last step, because it leaves the control no traffic."""
         if self.weight_at(len(self.steps) - 1) < POINTS:
             return []
         return [guard.name for guard in self.guards if guard.metric in COMPARED]
 
     def exposure_after(self, step: int) -> float:
-        """The share of the traffic that the canary gets if it passes at a step."""
+        """Return the canary's share of the traffic if it passes at a step."""
         return self.steps[step + 1].weight / POINTS if step + 1 < len(self.steps) else 1.0
 
 
@@ -75,7 +75,7 @@ _KNOWN = {
 
 
 def spec_in(document: Document, control: str | None) -> RolloutSpec:
-    """What an operator asks for; ``control`` is who answers now and stands in for 'from'.
+    """Parse the specification from an operator; ``control`` is the version that answers now, the default of 'from'.
 
     Raises:
         InvalidInput: with every fault of the document.
@@ -177,7 +177,7 @@ def _guards(stated: Any, faults: list[str]) -> tuple[GuardSpec, ...]:
 
 
 def spec_out(spec: RolloutSpec) -> dict[str, Any]:
-    """What was asked for."""
+    """Encode the specification."""
     return {
         "to": spec.to,
         "from": spec.control,

@@ -1,4 +1,4 @@
-"""What the next step of a rollout still waits for, in words."""
+"""Lists what the next step of a rollout waits for, as texts."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from penstock.core.rollouts.rollout import Rollout
 
 
 def waiting_for(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: float) -> list[str]:
-    """What the next step of an open rollout still waits for, in words; nothing once it may begin."""
+    """Return what the next step of an open rollout waits for; nothing when it may begin."""
     guards = [f"guard '{name}' to pass" for name in _undecided_guards(rollout, verdicts)]
     return [*_missing_time(rollout, now), *guards, *_missing_counts(rollout), *_outside(rollout)]
 
@@ -22,13 +22,14 @@ def waiting_inside(rollout: Rollout, verdicts: Mapping[str, GuardVerdict], now: 
 
 
 def waiting_beside_guards(rollout: Rollout, now: float) -> list[str]:
-    """The same without the guards."""
+    """Return the list without the guards."""
     return [*_missing_time(rollout, now), *_missing_counts(rollout), *_outside(rollout)]
 
 
 def required_guards(rollout: Rollout, names: Mapping[str, GuardVerdict]) -> list[str]:
-    """The guards that have to pass: in the shadow stage what can be said without callers; absolute limits only find
-    harm."""
+    """Return the guards that must pass: in the shadow stage those that need no callers; absolute limits only
+    find harm.
+    """
     if rollout.step < 0:
         return [name for name in names if name == "disagreement"]
     return [name for name in names if name not in ABSOLUTE]
@@ -57,7 +58,7 @@ def _missing_counts(rollout: Rollout) -> list[str]:
 
 
 def _outside(rollout: Rollout) -> list[str]:
-    """What webhooks and queries have not let pass, each with what it last said."""
+    """Return the webhooks and queries that have not passed, each with its last answer."""
     if rollout.step < 0:
         return []
     return [text for gate in rollout.spec.steps[rollout.step].gates if (text := _gate_text(rollout, gate))]

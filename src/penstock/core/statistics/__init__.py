@@ -1,1 +1,1 @@
-"""Statistics of the monitor and of rollouts: tests that stay valid under repeated looks, and how large a change is."""
+"""Statistics of the monitor and of rollouts: tests that stay valid under repeated looks, and effect sizes."""

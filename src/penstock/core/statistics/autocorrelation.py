@@ -1,12 +1,12 @@
-"""What autocorrelation takes from the worth of rows."""
+"""The effect of autocorrelation on the information in rows."""
 
 import numpy as np
 
 MOST = 0.98
-"""Greater correlations are taken for this one."""
+"""Maximum correlation; greater ones are replaced by it."""
 
 MOST_CROSSING_LAGS = 400
-"""Lags beyond which neighbours at ``MOST`` have nothing in common."""
+"""Lags beyond which neighbours at ``MOST`` are uncorrelated."""
 
 
 def variance_inflation(correlation: float) -> float:

@@ -1,4 +1,4 @@
-"""Detects that answers are not as often right as their probabilities say, and the end of such a gap."""
+"""Detects that answers are right less or more often than their probabilities say, and the end of such a gap."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from penstock.core.statistics.error_dependence import BLOCK, ErrorAutocorrelatio
 from penstock.core.statistics.error_rates import BURSTS
 
 LEAST = 100
-"""Answers before which it is not said that there is no gap."""
+"""Minimum answers before the end of a gap."""
 
 TILTS = (-4.0, -2.0, -1.0, 1.0, 2.0)
 """Changes of the log-odds of being right that the gap's evidence bets on."""
@@ -23,14 +23,14 @@ BETS = (*TILTS, -MARGIN, MARGIN)
 """All bets, on a gap and on its end."""
 
 SAFETY_FACTOR = 1.5
-"""The measured inflation, less one, is multiplied by this."""
+"""Factor of the measured inflation above one."""
 
 UNKNOWN = 19.0
 """Inflation that is supposed at least while fewer than ``BURSTS`` runs of errors are known: that of a Markov chain
 whose neighbours correlate by 0.9."""
 
 GROWTH = 1.1
-"""The dependence of answers is measured again whenever their number has grown by this factor."""
+"""Growth of the number of answers after which their dependence is measured again."""
 
 
 class Gap:
@@ -49,7 +49,7 @@ class Gap:
         self.restart()
 
     def restart(self) -> None:
-        """Forget all evidence."""
+        """Discard all evidence."""
         self._logs = [-math.inf] * len(TILTS)
 
     def add(
@@ -67,7 +67,7 @@ class Gap:
 
     @property
     def log_e(self) -> float:
-        """The logarithm of the mean statistic."""
+        """Return the logarithm of the mean statistic."""
         top = max(self._logs)
         if not math.isfinite(top):
             return -math.inf
@@ -75,7 +75,7 @@ class Gap:
 
     @property
     def is_worse(self) -> bool:
-        """Whether most evidence says that answers are less often right than they should be."""
+        """Whether most evidence says that answers are right less often than they should be."""
         return TILTS[self._logs.index(max(self._logs))] < 0
 
 
@@ -120,7 +120,7 @@ class GapWatch:
 
     @property
     def log_e(self) -> float:
-        """The logarithm of the evidence that there is a gap, as it was when one began."""
+        """Return the logarithm of the evidence for a gap, as it was when one began."""
         return self._gap.log_e
 
     def add(self, probability: float, right: bool, onset_probability: float = 1.0) -> bool | None:
@@ -150,7 +150,7 @@ class GapWatch:
             self.state, self._recovery = ColumnPhase.OK, None
 
     def _learn(self, right: bool) -> None:
-        """How answers that were wrong follow each other; where that is known, nothing more of it during a gap."""
+        """Learn how wrong answers follow each other; if that is known, not during a gap."""
         self._block.append(int(not right))
         if len(self._block) < BLOCK:
             return
@@ -165,7 +165,7 @@ class GapWatch:
             self._inflations = self._gain_divisors()
 
     def _gain_divisors(self) -> list[float]:
-        """By what the gains of ``BETS`` are divided, by what is known of how errors follow each other."""
+        """Return the divisors of the gains of ``BETS``, by the known dependence of errors."""
         inflation = 1 + SAFETY_FACTOR * (self._dependence.inflation() - 1)
         if self._dependence.bursts() < BURSTS:
             inflation = max(inflation, UNKNOWN)
@@ -174,7 +174,7 @@ class GapWatch:
 
 
 def _add_onset(log_m: float, begun: float = 1.0) -> float:
-    """The logarithm of a sum to which one start of a change, or a part of one, is added."""
+    """Return the logarithm of a sum plus one start of a change, or a part of one."""
     return math.log(begun + math.exp(log_m)) if log_m < 30 else log_m
 
 

@@ -20,23 +20,23 @@ from penstock.core.statistics.distributions import SMOOTHING, Counts
 from penstock.core.statistics.special_functions import chi_square_quantile, log_gamma_ratio
 
 PRIOR = 20.0
-"""Rows of the reference that stand beside the rows seen lately."""
+"""Rows of the reference that are mixed with the recent rows."""
 
 DECAYS = (0.99, 0.999)
 """What is left of a row's part in the recent picture after one more row, of two bets: what rows looked like over some
 hundred rows finds a large change soon, and over a thousand, whose own error is smaller, a small one that lasts."""
 
 MIN_ONSET_PROBABILITY = 1e-12
-"""The share of rows at which a change may begin is this at least."""
+"""Minimum share of rows at which a change may begin."""
 
 DAY_S = 86_400.0
 
 NEGLIGIBLE = 0.004
-"""Differences of less than this (in nats a row) are none that matter."""
+"""Differences (in nats a row) below this do not matter."""
 
 
 REFERENCES_OFF = 0.01
-"""How many references may be further off by chance, in any of their columns, than is allowed."""
+"""Tolerated number of references that chance makes worse than allowed, over all of their columns."""
 
 FEW_A_PLACE, MOST_FOR_FEW = 6.0, 0.65
 """What places with few rows of the reference add to the quantile: the part ``FEW_A_PLACE * places / rows`` of it, this
@@ -55,7 +55,7 @@ def onset_probability(rows: int, passed_s: float, budget: float, daily: float) -
 
 
 def allowance(counts: ArrayLike, columns: int = 1) -> float:
-    """Nats a row that are allowed: what does not matter, and what the reference itself is off by chance."""
+    """Return the allowed nats a row: irrelevant differences, and the sampling error of the reference."""
     return NEGLIGIBLE + sampling_error(counts, columns)
 
 
@@ -86,7 +86,7 @@ class ChangeDetector:
         self.restart()
 
     def expect(self, references: Sequence[Counts], allowances: Sequence[float]) -> None:
-        """Hold what comes from now on against these references, of as many features and places as those before."""
+        """Use these references from now on, with the same numbers of features and places."""
         width = max((len(reference) for reference in references), default=1)
         self._used = np.array([len(reference) for reference in references], np.intp)[:, None] > np.arange(width)
         self._shares = np.ones((len(references), width))
@@ -100,7 +100,7 @@ class ChangeDetector:
         return len(self._shares)
 
     def restart(self) -> None:
-        """Forget all evidence."""
+        """Discard all evidence."""
         bets = (len(DECAYS), len(self._shares))
         self._log_m = np.full(bets, -math.inf)
         self._recent = np.zeros((len(DECAYS), *self._shares.shape))
@@ -108,12 +108,12 @@ class ChangeDetector:
 
     @property
     def log_m(self) -> Counts:
-        """The logarithms of the e-SR statistics [features], each the mean of its bets'."""
+        """Return the logarithms of the e-SR statistics [features], each the mean of its bets'."""
         return np.asarray(np.logaddexp.reduce(self._log_m, axis=0) - math.log(len(DECAYS)), float)
 
     @property
     def recent(self) -> Counts:
-        """What rows lately looked like [features, places], by the short memory."""
+        """Return the recent distribution of rows [features, places], by the short memory."""
         return np.asarray(self._recent[0], float)
 
     @property
@@ -124,7 +124,7 @@ class ChangeDetector:
         return np.asarray(self._since[best, np.arange(len(best))], float)
 
     def batch(self, counts: Sequence[ArrayLike]) -> Counts:
-        """Each feature's counts as the matrix that ``watch`` takes."""
+        """Return each feature's counts as the matrix for ``watch``."""
         matrix = np.zeros(self._shares.shape)
         for row, count in zip(matrix, counts, strict=True):
             filled = np.asarray(count, float)
@@ -156,7 +156,7 @@ class ChangeDetector:
             self._recent[bet] = self._recent[bet] * discount[:, None] + worth * share[:, None]
 
     def _gain(self, recent: Counts, worth: Counts, weight: Counts) -> Counts:
-        """The log likelihood ratios [features] of a batch worth so many rows, less what is allowed."""
+        """Return the log likelihood ratios [features] of a batch with this many effective rows, less the allowance."""
         expected = self._prior + recent
         cells = np.where(self._used, log_gamma_ratio(np.where(self._used, expected, 1.0), worth), 0.0)
         likelihood = cells.sum(axis=1) - log_gamma_ratio(expected.sum(axis=1), weight)  # of the rows, one by one
@@ -178,7 +178,7 @@ class ChangeDetector:
         return [index for index, item in enumerate(log_m.tolist()) if item >= math.log(budget)]
 
     def distances(self, windows: Counts) -> tuple[list[float], list[float]]:
-        """PSI and Jensen-Shannon distance of each feature's window [features, places], as ``scores`` has them."""
+        """Return PSI and Jensen-Shannon distance of each feature's window [features, places], as ``scores``."""
         rows = windows.sum(axis=1)
         smooth = np.where(self._used, windows + SMOOTHING, 1.0)
         p = np.where(self._used, smooth / (rows + SMOOTHING * self._used.sum(axis=1))[:, None], 1.0)
@@ -190,7 +190,7 @@ class ChangeDetector:
         return np.where(has_rows, psi, 0.0).tolist(), np.where(has_rows, np.sqrt(np.maximum(js, 0.0)), 0.0).tolist()
 
     def export_state(self) -> dict[str, list[Any]]:
-        """The evidence as JSON values."""
+        """Return the evidence as JSON values."""
         finite = np.where(np.isfinite(self._log_m), self._log_m, -1e9)
         return {
             "log_m": finite.tolist(),

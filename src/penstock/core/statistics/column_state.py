@@ -1,14 +1,14 @@
-"""What is said of one column from look to look."""
+"""The state of one column from look to look."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 LEAST_ROWS = 100
-"""Rows before which no state is reported."""
+"""Minimum rows before a state is reported."""
 
 
 class ColumnPhase(StrEnum):
-    """What is known of one column."""
+    """The possible states of a column."""
 
     OK = "ok"
     DRIFT = "drift"
@@ -17,14 +17,14 @@ class ColumnPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ColumnState:
-    """What is said of one feature; ``since`` is when a drift began, by the evidence."""
+    """The state of one feature; ``since`` is the beginning of a drift, by the evidence."""
 
     state: ColumnPhase = ColumnPhase.INSUFFICIENT_DATA
     since: float = 0.0
 
 
 def next_column_state(column: ColumnState, rows: float, alarmed: bool, since: float, over: bool) -> ColumnState:
-    """What is said after one more look, at which there was an alarm, or evidence that a drift is ``over``."""
+    """Return the state after one more look, with an alarm, or with evidence that a drift is ``over``."""
     if column.state is ColumnPhase.DRIFT:
         return ColumnState(ColumnPhase.OK) if over and not alarmed else column
     if alarmed:

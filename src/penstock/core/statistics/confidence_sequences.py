@@ -14,7 +14,7 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence sequence's interval at this moment."""
+    """The interval of a confidence sequence at this moment."""
 
     low: float
     high: float
@@ -22,24 +22,24 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """What is kept of a stream of values in [0, 1]: how many, their sum and the sum of their squares."""
+    """The statistics of a stream of values in [0, 1]: their number, sum and sum of squares."""
 
     count: int = 0
     total: float = 0.0
     squares: float = field(default=0.0)
 
     def with_values(self, count: int, total: float, squares: float) -> "Mean":
-        """With further values."""
+        """Return the statistics with further values."""
         return Mean(self.count + count, self.total + total, self.squares + squares)
 
     @property
     def value(self) -> float:
-        """The mean, one half while there is nothing."""
+        """Return the mean, one half without values."""
         return self.total / self.count if self.count else 0.5
 
     @property
     def variance(self) -> float:
-        """The variance, drawn to one quarter (the greatest there is) by one imagined value."""
+        """Return the variance, pulled to its maximum of one quarter by one imagined value."""
         spread = self.squares - self.total * self.total / self.count if self.count else 0.0
         return (max(0.0, spread) + 0.25) / (self.count + 1)
 
@@ -69,7 +69,7 @@ def confidence(mean: Mean, alpha: float) -> Interval:
 
 
 def log_evidence(n: int, total: float, mean: float) -> float:
-    """The logarithm of the evidence against a mean in (0, 1), by ``n`` values that sum to ``total``."""
+    """Return the logarithm of the evidence against a mean in (0, 1), by ``n`` values that sum to ``total``."""
     a, b = CONCENTRATION * mean, CONCENTRATION * (1 - mean)
     mixture = math.lgamma(a + total) - math.lgamma(a) + math.lgamma(b + n - total) - math.lgamma(b)
     mixture -= math.lgamma(CONCENTRATION + n) - math.lgamma(CONCENTRATION)
@@ -77,7 +77,7 @@ def log_evidence(n: int, total: float, mean: float) -> float:
 
 
 def _edge(inside: float, outside: float, excluded: Callable[[float], bool]) -> float:
-    """Where the interval ends between the observed mean and the end of the range."""
+    """Return the end of the interval between the observed mean and the end of the range."""
     if not excluded(outside):
         return outside
     for _ in range(HALVINGS):

@@ -14,7 +14,7 @@ NEGLIGIBLE_PSI = 0.02
 """A PSI that would not matter if it were known exactly."""
 
 FEW = 5.0
-"""Rows that have to be expected in a place for its square to be about that of a normal variable."""
+"""Expected rows in a place for its square to be about that of a normal variable."""
 
 
 @dataclass(frozen=True, slots=True)

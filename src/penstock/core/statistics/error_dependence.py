@@ -6,27 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 16
-"""Labels that are weighed together; however labels come, blocks are the same."""
+"""Labels that are processed together; blocks do not depend on how labels arrive."""
 
 SPACINGS = (1, 2, 4, 8, 16, 32, 64)
 LAGS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 FORGOTTEN = 0.15
-"""Correlation below which labels have forgotten each other."""
+"""Correlation below which labels count as independent."""
 
 REMAINS = 0.1
-"""Dependence (as inflation of a variance, less one) that may remain at a spacing which is chosen."""
+"""Dependence (inflation of a variance, less one) that may remain at the chosen spacing."""
 
 SAFETY_FACTOR = 3.0
-"""The measured excess is multiplied by this."""
+"""Factor of the measured excess."""
 
 SIGNIFICANT = 3.0
-"""Standard errors above which a correlation says how those at greater lags fall."""
+"""Standard errors above which a correlation determines the decay at greater lags."""
 
 MOST = 20.0
 
 MOST_OF_NEIGHBOURS = 0.9
-"""Correlation of neighbours at most that is supposed of few labels."""
+"""Maximum assumed correlation of neighbours while labels are few."""
 
 MOST_OF_BETS = 10_000.0
 _HALVINGS = 16
@@ -46,29 +46,29 @@ class ErrorAutocorrelation:
         self._history: LabelIndices = np.full(LAGS[-1], -1, np.intp)
 
     def before(self, spacing: int, block: LabelIndices) -> LabelIndices:
-        """The labels that lie ``spacing`` before each of the block [BLOCK], -1 where there is none."""
+        """Return the labels ``spacing`` before each of the block [BLOCK], -1 if there is none."""
         return np.concatenate([self._history, block])[LAGS[-1] - spacing : LAGS[-1] - spacing + BLOCK]
 
     def learn(self, block: LabelIndices) -> None:
-        """Take a block [BLOCK] into the counts, and remember it."""
+        """Count a block [BLOCK], and remember it."""
         past = np.concatenate([self._history, block])[_PLACES]
         pairs = (_ROWS + 2 * past + block)[past >= 0]
         self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
         self.remember(block)
 
     def remember(self, block: LabelIndices) -> None:
-        """Keep a block as what lies before the next."""
+        """Remember a block for the next one."""
         self._history = np.concatenate([self._history[BLOCK:], block])
 
     @property
     def rate(self) -> float:
-        """The share of errors, estimated as Krichevsky and Trofimov do."""
+        """Return the share of errors by the Krichevsky-Trofimov estimator."""
         pairs = self.counts[0]
         rate: float = (float(pairs[:, 1].sum()) + 0.5) / (float(pairs.sum()) + 1)
         return rate
 
     def bursts(self) -> float:
-        """Independent runs of errors: runs among labels that are as far apart as it takes to forget each other."""
+        """Return the number of independent runs of errors: runs among labels that are far enough apart."""
         rows = float(self.counts[0].sum())
         forgotten = max(FORGOTTEN, 2 / math.sqrt(max(1.0, rows)))
         lags = [index for index, correlation in enumerate(_correlations(self.counts)) if correlation < forgotten]
@@ -76,14 +76,17 @@ class ErrorAutocorrelation:
         return float(self.counts[index, 0, 1]) / LAGS[index]
 
     def correlation(self, spacing: int) -> float:
-        """How much more often an error follows an error, ``spacing`` labels later, than it follows a right answer."""
+        """Return how much more often an error follows an error, ``spacing`` labels later, than it follows a right
+        answer.
+        """
         (a, b), (c, d) = self.counts[LAGS.index(spacing)].tolist()
         correlation: float = (d + 0.5) / (c + d + 1) - (b + 0.5) / (a + b + 1)
         return correlation
 
     def spacing(self) -> tuple[int, float]:
-        """The smallest spacing at which a Markov chain describes the errors well, and the inflation (>= 1) to take for
-        what remains."""
+        """Return the smallest spacing at which a Markov chain describes the errors well, and the inflation (>= 1) for
+        the rest.
+        """
         correlations, rows = _correlations(self.counts), float(self.counts[0].sum())
         standard_error = 1 / math.sqrt(max(1.0, rows))
         left = [

@@ -1,4 +1,4 @@
-"""Whether a rate of errors is what it was, where errors may follow each other.
+"""Detects changes of a rate of errors, where errors may follow each other.
 
 See ADR 35 for the derivation. In short: labels are taken at a spacing of ``k``, which gives ``k`` interleaved streams
 (phases) that are watched beside each other. In each the errors are held to be a Markov chain of two states, so that the
@@ -27,26 +27,26 @@ NEGLIGIBLE = 0.0072
 """Nats a label, while labels are independent, that the smallest tilt gains from a change of its own size."""
 
 SMALLEST = 1.0
-"""The smallest tilt at most, however rare errors are."""
+"""Maximum of the smallest tilt, however rare errors are."""
 
 MARGIN = 0.6
 """Part of the smallest tilt within which errors are what they were: above one half, where that tilt begins to win."""
 
 BURSTS = 16
-"""Runs of errors before it is known how they follow each other; until then labels are taken at the widest spacing."""
+"""Runs of errors before their dependence is known; until then labels are taken at the widest spacing."""
 
 FAR = 0.3
-"""Correlation of labels at the widest spacing at most, as long as it has not been measured."""
+"""Maximum correlation of labels at the widest spacing, while it has not been measured."""
 
 UNMEASURED = 1.25
-"""Inflation of a variance that is supposed at the widest spacing until then."""
+"""Assumed inflation of a variance at the widest spacing until then."""
 
 SUSPICIOUS = 4.0
 """Evidence (nats) above which labels do not show how errors follow each other: a change of their rate looks like it."""
 
 GREATEST = 1e100
 GROWTH = 1.25
-"""Dependence is measured again whenever the number of labels has grown by this factor."""
+"""Growth of the number of labels after which dependence is measured again."""
 
 
 class StartSums:
@@ -56,7 +56,7 @@ class StartSums:
         self.m: Floats = np.zeros((spacing, bets))
 
     def respace(self, spacing: int) -> None:
-        """Go on with as much evidence in another number of phases."""
+        """Continue with as much evidence in another number of phases."""
         self.m = np.tile(self.total() / spacing, (spacing, 1))
 
     def take(self, at: int, factors: Floats, onset_probability: float = 1.0) -> None:
@@ -71,13 +71,13 @@ class StartSums:
         self.m[phases] = np.minimum(GREATEST, products[-1] * (self.m[phases] + starts))
 
     def total(self) -> Floats:
-        """Of all phases together [bets]."""
+        """Return the sum over all phases [bets]."""
         total: Floats = self.m.sum(axis=0)
         return total
 
 
 class RateWatch:
-    """One rate of errors; ``known`` are wrong and right answers that are known before any label."""
+    """One rate of errors; ``known`` are wrong and right answers from before any label."""
 
     def __init__(self, known: tuple[float, float]) -> None:
         self._known = known
@@ -93,32 +93,32 @@ class RateWatch:
         self._worse = True
 
     def usual(self) -> tuple[float, float]:
-        """Wrong answers and all answers that say what is usual."""
+        """Return the wrong answers and all answers of the usual rate."""
         return self._known[0] + self.wrong, sum(self._known) + self.rows
 
     @property
     def rate(self) -> float:
-        """The usual one, estimated as Krichevsky and Trofimov do."""
+        """Return the usual rate by the Krichevsky-Trofimov estimator."""
         wrong, rows = self.usual()
         return (wrong + 0.5) / (rows + 1)
 
     def bursts(self) -> float:
-        """Independent runs of errors by which it is known how they follow each other."""
+        """Return the number of independent runs of errors from which their dependence is known."""
         return self._dependence.bursts()
 
     def smallest(self) -> float:
-        """The smallest tilt."""
+        """Return the smallest tilt."""
         return min(SMALLEST, math.sqrt(2 * NEGLIGIBLE / (self.rate * (1 - self.rate))))
 
     def learn(self, block: LabelIndices) -> None:
-        """Take a block as usual, without weighing it."""
+        """Add a block to the usual rate, without a test."""
         self._dependence.learn(block)
         self._labels += BLOCK
         self.rows += BLOCK
         self.wrong += float(block.sum())
 
     def measure(self) -> None:
-        """Choose the spacing anew, if there is enough more to choose it by, and no sign of a change among it."""
+        """Choose the spacing again, if there are enough new labels, and no sign of a change among them."""
         suspicious = float(self._risen.max()) > SUSPICIOUS
         if self.rows < self._measure_at or suspicious or self.bursts() < BURSTS:
             return
@@ -129,7 +129,9 @@ class RateWatch:
             self._sums.respace(spacing)
 
     def watch(self, block: LabelIndices, onset_probability: float = 1.0) -> None:
-        """Weigh a block, of which a change may begin at the share ``onset_probability``, then take it as usual."""
+        """Test a block, in which a change may begin at the share ``onset_probability``, then add it to the
+        usual rate.
+        """
         gains = self._gains(block, self.smallest() * np.array(MULTIPLES)) / self.inflation
         self._sums.take(self._labels, np.exp(gains), onset_probability)
         fresh = self._risen <= 0
@@ -138,7 +140,7 @@ class RateWatch:
         self.learn(block)
 
     def _gains(self, block: LabelIndices, tilts: Floats) -> Floats:
-        """The logarithms of the factors [BLOCK, tilts]."""
+        """Return the logarithms of the factors [BLOCK, tilts]."""
         rate, correlation = self.rate, self._dependence.correlation(self.spacing)
         least = -0.99 * min(rate / (1 - rate), (1 - rate) / rate)
         correlation = max(least, correlation if self._measured else min(FAR, correlation))
@@ -150,23 +152,24 @@ class RateWatch:
         return gains
 
     def evidence(self) -> float:
-        """The weighted mean of the tilts' statistics."""
+        """Return the weighted mean of the tilts' statistics."""
         return float(self._sums.total() @ WEIGHTS)
 
     def top(self) -> tuple[int, bool]:
-        """Since which label (the middle of a block) the strongest evidence has been gathering, and whether it is for
-        more errors."""
+        """Return the label (the middle of a block) from which the strongest evidence grows, and whether it is for more
+        errors.
+        """
         top = int(self._risen.argmax())
         return int(self._since[top, 0]) + BLOCK // 2, MULTIPLES[top] > 0
 
     def begin(self, worse: bool) -> None:
-        """A change to more errors, or to fewer, has begun; labels since then are not usual."""
+        """Begin a change to more errors, or to fewer; labels since then are not usual."""
         _, self.rows, self.wrong = self._since[int(self._risen.argmax())].tolist()
         self._worse = worse
         self._recovery = StartSums(1, self.spacing)
 
     def watch_recovery(self, block: LabelIndices) -> None:
-        """Weigh a block as evidence that the change is over."""
+        """Test a block for the end of the change."""
         rate = self.rate
         worth = max(1.0, self.usual()[1] / self.inflation)
         standard_error = 1 / math.sqrt(worth * rate * (1 - rate))
@@ -177,10 +180,10 @@ class RateWatch:
         self._labels += BLOCK
 
     def recovered(self) -> float:
-        """The evidence that the change is over."""
+        """Return the evidence that the change is over."""
         return float(self._recovery.total()[0])
 
     def restart(self) -> None:
-        """Forget all evidence, but not what is usual."""
+        """Discard all evidence, but not the usual rate."""
         self._sums = StartSums(len(MULTIPLES), self.spacing)
         self._risen[:] = 0

@@ -11,19 +11,20 @@ from penstock.core.statistics.error_dependence import BLOCK, Floats, LabelIndice
 from penstock.core.statistics.error_rates import BURSTS, RateWatch
 
 BASELINE = 19 * BLOCK
-"""Labels that say what errors are usual before any are watched, where the reference does not."""
+"""Labels that set the usual errors before any are tested, if the reference does not."""
 
 MOST_WAITED = 20 * BASELINE
-"""Labels after which errors so few that nothing is known of how they follow each other are no reason to wait."""
+"""Labels after which errors that are too few to know their dependence do not delay the tests."""
 
 QUANTILES = (0.5, 0.8, 0.95)
-"""Errors that are numbers are watched as the rates at which they exceed these quantiles of the baseline."""
+"""Numeric errors are tested as the rates at which they exceed these quantiles of the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorChange:
-    """A change that begins, or is over (``begins`` False): since which label (from 0), to more errors or to fewer, and
-    the logarithm of the evidence."""
+    """A change that begins, or is over (``begins`` False): its first label (from 0), to more errors or to fewer, and
+    the logarithm of the evidence.
+    """
 
     begins: bool
     since: int
@@ -53,8 +54,9 @@ class ErrorWatch:
             self._edges, self._rates = [0.5], [RateWatch(known)]
 
     def take(self, errors: Sequence[float], onset_probability: float = 1.0) -> list[ErrorChange]:
-        """Take some more errors, finite numbers, at the share ``onset_probability`` of which a change may begin; what
-        has changed by them."""
+        """Add some more errors, finite numbers, of which a change may begin at the share ``onset_probability``; return
+        the changes.
+        """
         self._pending += errors
         self._begun += [onset_probability] * len(errors)
         if not self._rates:
@@ -70,7 +72,7 @@ class ErrorWatch:
         return changes
 
     def _set_usual(self, errors: Floats) -> None:
-        """What was gathered is what is usual."""
+        """Set the collected errors as the usual ones."""
         values = np.unique(errors)
         self._edges = [0.5]
         if not set(values.tolist()) <= {0.0, 1.0}:
@@ -83,7 +85,7 @@ class ErrorWatch:
         del self._pending[: len(errors)], self._begun[: len(errors)]
 
     def _split(self, errors: Floats) -> list[LabelIndices]:
-        """Which errors of a block exceed each edge."""
+        """Return which errors of a block exceed each edge."""
         return [(errors > edge).astype(np.intp) for edge in self._edges]
 
     def _step(self, blocks: Sequence[LabelIndices], onset_probability: float) -> ErrorChange | None:
@@ -124,18 +126,20 @@ class ErrorWatch:
         return self._labels >= MOST_WAITED or all(rate.bursts() >= BURSTS for rate in self._rates)
 
     def evidence(self) -> float:
-        """The e-SR statistic of all rates together: their mean."""
+        """Return the e-SR statistic of all rates together: their mean."""
         return sum(rate.evidence() for rate in self._rates) / len(self._rates) if self._rates else 0.0
 
     @property
     def rate(self) -> RateWatch | None:
-        """Of wrong answers; None where errors are numbers, or nothing is known yet."""
+        """Return the rate of wrong answers; None for numeric errors, or while it is unknown."""
         return self._rates[0] if self._edges == [0.5] else None
 
     def spacing(self) -> int:
-        """How many labels apart errors are compared, because they follow each other; 0 while nothing is watched."""
+        """Return the spacing in labels at which errors are compared, because they depend on each other; 0 without a
+        test.
+        """
         return max((rate.spacing for rate in self._rates), default=0)
 
     def baseline(self) -> int:
-        """Labels (and rows of the reference) that say what is usual."""
+        """Return the number of labels (and rows of the reference) in the usual rate."""
         return int(self._rates[0].usual()[1]) if self._rates else 0
