@@ -11,11 +11,12 @@ from penstock.control.delivery import trial as trial_module
 from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, NotFound, NotReady
 from penstock.core.rollouts.rollout import RolloutState
+from penstock.registry.records import Document
 from penstock.registry.stores.traffic import Trial, TrialChange
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point
-from tests.unit.control.test_rollouts import ASKED, Gateway, traffic
-from tests.unit.control.trials import ME, World
+from tests.unit.control.test_rollouts import ASKED, Gateway, Hook, traffic
+from tests.unit.control.trials import ME, World, at_once
 
 
 @pytest.fixture
@@ -112,3 +113,24 @@ def test_after_its_end_nothing_is_asked_of_the_database(gateway: Gateway) -> Non
     gateway.rollouts.close()
     with pytest.raises(NotReady, match="the gateway is stopping"):
         gateway.begin()
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason"),
+    [
+        ({"webhook": "hook"}, "webhook 'hook' to answer 200 (no webhooks are available)"),
+        ({"query": {"query": "up", "operator": "==", "limit": 1}}, "(no Prometheus is configured)"),
+    ],
+)
+def test_a_step_waits_where_a_new_process_has_nobody_to_ask(gateway: Gateway, gate: Document, reason: str) -> None:
+    world = gateway.world
+    ask = {"up": 0.0}.get
+    before = Gateway(world, ask=ask, webhooks=Hook(), questions=at_once(world.clock))
+    trial = before.begin(steps=[{"weight": 1000, **gate}, 10_000], guards=["errors"])
+    for _ in range(60):
+        traffic(world.fleet, 1000)
+        world.clock.now += STEP_S
+        gateway.step()
+    shown = gateway.look(trial)
+    assert (shown["state"], shown["step"]) == ("running", 0)
+    assert reason in shown["waiting_for"][0]

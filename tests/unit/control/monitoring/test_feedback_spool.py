@@ -446,3 +446,19 @@ def test_a_spool_whose_database_is_away_says_so_to_whoever_asks_and_goes_on(
 
     asyncio.run(act())
     here.pool.close()
+
+
+def test_labels_beyond_what_may_wait_for_the_database_are_refused(
+    tmp_path: Path, database: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback_spool, "MOST_QUEUED", 0)
+    with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, _):
+
+        async def both() -> list[int | BaseException]:
+            puts = [first.spool.put("m", [Feedback(name, 1)]) for name in "ab"]
+            return await asyncio.gather(*puts, return_exceptions=True)
+
+        stored, refused = asyncio.run(both())
+    assert stored == 1
+    assert isinstance(refused, NotReady)
+    assert waiting(database) == 1

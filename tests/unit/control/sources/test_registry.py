@@ -295,3 +295,37 @@ def test_a_gateway_starts_on_what_was_last_known_while_the_database_is_slow(tmp_
         await world.source.close()
 
     asyncio.run(run())
+
+
+def test_a_database_that_is_slow_at_the_first_start_is_waited_for(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        looks = iter([True, False])
+        models = world.store.models
+
+        def slow_once() -> list[ModelRecord]:
+            if next(looks, False):
+                raise NotReady("the database did not answer in time")
+            return models()
+
+        world.store.models = slow_once  # type: ignore[method-assign]
+        (found,) = await world.source.scan(settled_only=False)
+        assert set(found.versions) == {"1"}
+        await world.source.close()
+
+    asyncio.run(run())
+
+
+def test_a_content_on_its_way_is_given_up_at_the_end(tmp_path: Path) -> None:
+    async def run() -> None:
+        world = World(tmp_path, "1")
+        world.layout.gate.clear()
+        await world.source.scan(settled_only=True)
+        async with asyncio.timeout(PATIENCE_S):
+            closing = asyncio.create_task(world.source.close())
+            await asyncio.wait(world.source._tasks.values())
+            world.layout.gate.set()
+            await closing
+        assert all(task.cancelled() for task in world.source._tasks.values())
+
+    asyncio.run(run())

@@ -278,3 +278,13 @@ def test_rows_that_were_gathered_before_a_reference_are_not_handed_in_after_it(f
     assert first.store.gathered.open() == {}
     second.learn()  # it has not heard of the reference yet
     assert first.store.gathered.open() == {}
+
+
+def test_rows_that_cannot_be_read_are_left_out_and_no_reference_is_made_of_none(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(type(learner.store.gathered), "rows", lambda *_: b"no rows")
+    learner.gather(ONE, ENOUGH)
+    assert learner.learn() == {}
+    assert "model m version 1: gateway a is left out" in caplog.text
+    assert "no gateway has submitted rows that can be read" in caplog.text
