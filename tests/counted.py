@@ -10,8 +10,11 @@ def count_success(
     block: BlockWriter, series: int, run_rows: int, total: int, decode: int, queue: int, run: int, encode: int
 ) -> None:
     """Count a request and its run; durations in nanoseconds, ``run_rows`` is ``NOT_COUNTED`` in another one's run."""
+    if run_rows != NOT_COUNTED:
+        block.add_alone(series, run_rows, total, decode, queue, run, encode, True)
+        return
     block.add_request(series, total, decode, queue, True)
-    block.add_run(series, run_rows, run, encode, run_rows != NOT_COUNTED, True)
+    block.add_run(series, NOT_COUNTED, run, encode, True)
 
 
 def count_alike(cells: Cells, number: int, count: Callable[[], None]) -> None:

@@ -68,8 +68,11 @@ class RowForm:
 
     def feeds(self, rows: Sequence[bytes]) -> Feeds:
         """Return the feeds of a run of these rows."""
-        raw = rows[0] if len(rows) == 1 else b"".join(rows)
-        return {self.name: np.frombuffer(raw, self.dtype).reshape((len(rows), *self.shape[1:]))}
+        return {self.name: np.frombuffer(b"".join(rows), self.dtype).reshape((len(rows), *self.shape[1:]))}
+
+    def feed(self, row: bytes) -> Feeds:
+        """Return the feeds of a run of this row alone."""
+        return {self.name: np.ndarray(self.shape, self.dtype, row)}
 
     def tensor(self, row: bytes) -> Tensor:
         """Return one row as a tensor."""

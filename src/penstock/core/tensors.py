@@ -163,6 +163,8 @@ def to_raw(datatype: str, array: Array, pause: PauseWork = no_pause, most: int =
     """The raw little-endian row-major bytes of an array of ``NUMPY_TYPES[datatype]``; BYTES as ``bytes_to_raw``."""
     if datatype == "BYTES":
         return bytes_to_raw(array, pause, most)
+    if array.nbytes < LARGE and array.dtype is NUMPY_TYPES[datatype]:
+        return array.tobytes()
     contiguous = np.ascontiguousarray(array, NUMPY_TYPES[datatype])
     return contiguous.tobytes() if array.nbytes < LARGE else join_parts([contiguous.data.cast("B")])
 

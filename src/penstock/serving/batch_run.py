@@ -49,10 +49,11 @@ def run(model: Model, calls: Sequence[InferCall], interrupt: RunInterrupt | None
             outcomes = _run_jointly(model, calls, interrupt)
             if outcomes is not None:
                 return outcomes
-    return [_run_one(model, call, interrupt) for call in calls]
+    return [run_alone(model, call, interrupt) for call in calls]
 
 
-def _run_one(model: Model, call: InferCall, interrupt: RunInterrupt | None) -> Outcome:
+def run_alone(model: Model, call: InferCall, interrupt: RunInterrupt | None = None) -> Outcome:
+    """Run one call by itself, unless its deadline has passed or it is abandoned. Any thread; never raises."""
     call.started_ns = monotonic_ns()
     if call.abandoned:
         return Cancelled("the client closed the connection")
@@ -60,21 +61,25 @@ def _run_one(model: Model, call: InferCall, interrupt: RunInterrupt | None) -> O
         return DeadlineExceeded("the deadline passed while waiting")
     call.run_began = True
     try:
-        arrays = model.run(_feeds([call]), call.prepared[1], interrupt)
+        arrays = model.run(_own_feeds(call), call.prepared[1], interrupt)
         call.ran_ns = monotonic_ns()
         return _requested_tensors(call, arrays)
     except Exception as error:  # a bug must not take the connection down, nor end a thread
         return fault_of(error)
 
 
+def _own_feeds(call: InferCall) -> Feeds:
+    """The feeds of a run of one call."""
+    inputs = call.inputs
+    return call.loaded.signature.row_form().feed(inputs) if isinstance(inputs, bytes) else call.prepared[0]
+
+
 def _feeds(calls: Sequence[InferCall]) -> Feeds:
-    """Return the feeds of a run of calls with the same batch key."""
+    """Return the feeds of a run of several calls with the same batch key."""
     first = calls[0]
     if isinstance(first.inputs, bytes):
         rows = [call.inputs for call in calls if isinstance(call.inputs, bytes)]  # all, as they have one batch key
         return first.loaded.signature.row_form().feeds(rows)
-    if len(calls) == 1:
-        return first.prepared[0]
     return {name: np.concatenate([call.prepared[0][name] for call in calls]) for name in first.prepared[0]}
 
 

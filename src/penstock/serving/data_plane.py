@@ -98,13 +98,13 @@ class DataPlane:
             for observer in call.observers:
                 observer.offer(call)
             if call.run_rows == call.rows:  # a run that others share has more rows, or another call stands for it
-                _record_run([call], now, True)
+                _record_alone(call, now)
             else:
                 runs.setdefault((call.loaded, call.series, call.ran_ns, call.counted), []).append(call)
             if call.loaded.sampler is not None:
                 call.loaded.sampler.offer(call)
         for together in runs.values():
-            _record_run(together, now, False)
+            _record_run(together, now)
 
     def record_rejected(
         self, decision: RouteDecision | None, transport: Transport, outcome: str, began_ns: int
@@ -151,8 +151,23 @@ class DataPlane:
         return self._phase is WorkerPhase.READY
 
 
-def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:
-    """Count calls of one series that ran together and are answered together; ``alone``: a single call."""
+def _record_alone(call: InferCall, now_ns: int) -> None:
+    """Count a call that had a run to itself."""
+    began_ns, decoded_ns, started_ns, ran_ns = call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns
+    call.loaded.block.add_alone(
+        call.series,
+        call.rows,
+        now_ns - began_ns,
+        decoded_ns - began_ns,
+        started_ns - decoded_ns,
+        ran_ns - started_ns,
+        now_ns - ran_ns,
+        call.counted,
+    )
+
+
+def _record_run(calls: Sequence[InferCall], now_ns: int) -> None:
+    """Count calls of one series that ran together and are answered together."""
     first, run_rows = calls[0], NOT_COUNTED
     series, counted, block = first.series, first.counted, first.loaded.block
     for call in calls:
@@ -162,7 +177,7 @@ def _record_run(calls: Sequence[InferCall], now_ns: int, alone: bool) -> None:
         )
         if call.run_rows != NOT_COUNTED:
             run_rows = call.run_rows
-    block.add_run(series, run_rows, first.ran_ns - first.started_ns, now_ns - first.ran_ns, alone, counted)
+    block.add_run(series, run_rows, first.ran_ns - first.started_ns, now_ns - first.ran_ns, counted)
 
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:

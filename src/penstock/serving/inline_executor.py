@@ -49,8 +49,11 @@ class InlineExecutor:
             The calls that are left when ``until_ns`` (``time.monotonic_ns``) has passed or their outputs are many
             bytes; at least one run is made.
         """
+        if len(calls) == 1:
+            self._run_alone(calls[0])
+            return ()
         cost = self._model.batch_cost
-        if cost is None or len(calls) == 1:
+        if cost is None:
             return self._run_each(calls, until_ns)
         most = min(cost.most_rows(INLINE_BUDGET_NS), cost.worthwhile_rows())
         if most == 1:
@@ -79,7 +82,8 @@ class InlineExecutor:
     def _run_each(self, calls: Sequence[InferCall], until_ns: int) -> Sequence[InferCall]:
         made = 0
         for number, call in enumerate(calls, 1):
-            made += self._run([call])
+            self._run_alone(call)
+            made += call.output_bytes
             if call.ran_ns > until_ns or made > OUTPUT_BYTES:
                 return calls[number:]
         return ()
@@ -87,17 +91,25 @@ class InlineExecutor:
     def _run(self, calls: Sequence[InferCall]) -> int:
         """Run calls and set the outcome of each; return the bytes of their outputs."""
         made = 0
-        for call, outcome in zip(calls, batch_run.run(self._model, calls), strict=True):
-            set_outcome(call, outcome)
-            made += call.output_bytes
-        first = calls[0]
-        if first.fault is None:
-            if (
-                first.ran_ns - first.started_ns > LONG_NS
-            ):  # its time lies in its data, which no warm-up foresees: threads take over for a while
-                self._off_loop_until_ns = first.ran_ns + PENALTY_NS
-            self.note_run(first)
+        for index, outcome in enumerate(batch_run.run(self._model, calls)):
+            set_outcome(calls[index], outcome)
+            made += calls[index].output_bytes
+        self._note_place(calls[0])
         return made
+
+    def _run_alone(self, call: InferCall) -> None:
+        """Run a call by itself and give it its outcome: what a lone caller waits for, without a list on the way."""
+        set_outcome(call, batch_run.run_alone(self._model, call))
+        self._note_place(call)
+
+    def _note_place(self, call: InferCall) -> None:
+        """Learn from the first call of a run whether the version belongs on the loop."""
+        if call.fault is not None:
+            return
+        if call.ran_ns - call.started_ns > LONG_NS:
+            # its time lies in its data, which no warm-up foresees: threads take over for a while
+            self._off_loop_until_ns = call.ran_ns + PENALTY_NS
+        self.note_run(call)
 
 
 def set_outcome(call: InferCall, outcome: Outcome) -> None:

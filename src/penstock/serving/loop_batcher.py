@@ -319,8 +319,8 @@ class LoopBatcher:
             if not len(entries) % CLOCK_EVERY and monotonic_ns() - began > ENCODE_NS:
                 break
         self._record([call for _, _, call in entries])
-        for (source, pending, call), answer in zip(entries, answers, strict=True):
-            self._write(source, pending, call, answer)
+        for index, (source, pending, call) in enumerate(entries):
+            self._write(source, pending, call, answers[index])
         if size > MAX_BYTES:
             self._memory.note_freed(size)
 

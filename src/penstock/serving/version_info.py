@@ -63,7 +63,8 @@ class VersionInfo:
 
     def tensors(self, arrays: Sequence[Array]) -> list[Tensor]:
         """Return all outputs with their names and datatypes."""
-        return list(map(Tensor, self.output_names, self._datatypes, arrays))
+        names, datatypes = self.output_names, self._datatypes
+        return [Tensor(names[index], datatypes[index], array) for index, array in enumerate(arrays)]
 
     def requested_tensors(self, requested: Sequence[RequestedOutput] | None, arrays: Sequence[Array]) -> list[Tensor]:
         """Return the requested outputs, from ``arrays`` in the order of ``names``; encoders convert them to other

@@ -299,9 +299,9 @@ class WorkerPool:
         first = calls[0]
         if not isinstance(outcomes[0], Fault):
             self._limiter.note_run(first.ran_ns - first.started_ns, len(entries))
-        for entry, outcome in zip(entries, outcomes, strict=True):
+        for index, entry in enumerate(entries):
             self._leave(entry)
             if entry.over:
                 self._limiter.cancelled_running -= 1
             else:
-                entry.complete(outcome)
+                entry.complete(outcomes[index])

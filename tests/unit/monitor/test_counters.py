@@ -97,7 +97,7 @@ def test_runs_that_a_request_had_alone_are_compared_and_only_those_of_the_split(
     count_success(block, pinned, 1, 9_000_000, 1000, 0, 5_000_000, 1000)
     for _ in range(2):
         block.add_request(stable, 9_000_000, 0, 0, counted=True)
-    block.add_run(stable, 2, 5_000_000, 1000, alone=False, counted=True)
+    block.add_run(stable, 2, 5_000_000, 1000, counted=True)
     runs = Totals.of([slot], 1).split_runs()
     assert sum(runs) == 1
     assert FINE_EDGES_NS[runs.index(1) - 1] < 5_000_000 + RUN_BASE_NS <= FINE_EDGES_NS[runs.index(1)]
@@ -131,8 +131,8 @@ def test_a_writer_counts_into_its_own_cells_and_an_open_run_is_counted_at_its_en
     for _ in range(3):
         writer.add_request(series=0, total=10, decode=1, queue=2, counted=True)
     assert Totals(memory).outcome_count(succeeded=True) == 0
-    writer.add_run(series=0, run_rows=3, run=5, encode=4, alone=False, counted=True)
-    writer.add_run(series=0, run_rows=1, run=5, encode=4, alone=True, counted=True)  # nothing was added to this one
+    writer.add_run(series=0, run_rows=3, run=5, encode=4, counted=True)
+    writer.add_run(series=0, run_rows=1, run=5, encode=4, counted=True)  # nothing was added to this one
     totals = Totals(memory)
     assert totals.outcome_count(succeeded=True) == 3
     assert [(size, count) for size, count, *_ in totals.batches()] == [(1, 1), (3, 1)]

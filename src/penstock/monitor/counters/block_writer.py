@@ -76,6 +76,37 @@ class BlockWriter:
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0  # of the run that is being counted
         self._last_ms = 0
 
+    def add_alone(
+        self, series: int, rows: int, total: int, decode: int, queue: int, run: int, encode: int, counted: bool
+    ) -> None:
+        """Count one successful request that had a run of ``rows`` rows to itself; the rest is as in ``add_request``.
+
+        Rollouts compare only such runs, because the number of requests that share a run depends on the traffic of a
+        version.
+        """
+        cells, fine = self._cells, self._fine.find(total)
+        duration = DURATION_AT + series * LATENCY_CELLS
+        cells[REQUESTS_AT + series * OUTCOME_COUNT] += 1
+        cells[duration + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
+        cells[duration + LATENCY_CELLS - 1] += total
+        if counted and series < SPLIT_SERIES:
+            cells[COUNTED_AT] += 1
+            cells[FINE_AT + fine] += 1
+            cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
+        cells[DECODE_AT + self._decode.find(decode)] += 1
+        cells[DECODE_AT + LATENCY_CELLS - 1] += decode
+        cells[QUEUE_AT + self._queue.find(queue)] += 1
+        cells[QUEUE_AT + LATENCY_CELLS - 1] += queue
+        cells[RUN_AT + self._run.find(run)] += 1
+        cells[RUN_AT + LATENCY_CELLS - 1] += run
+        cells[ENCODE_AT + self._encode.find(encode)] += 1
+        cells[ENCODE_AT + LATENCY_CELLS - 1] += encode
+        cells[ROWS_AT + bisect_left(ROWS_EDGES, rows)] += 1
+        cells[ROWS_AT + ROWS_CELLS - 1] += rows
+        self._note_answer_time(time_ns() // 1_000_000)
+        if rows != 1:
+            self._batch(rows, decode, run, encode)
+
     def add_request(self, series: int, total: int, decode: int, queue: int, counted: bool) -> None:
         """Count one successful request of the run that the next ``add_run`` counts.
 
@@ -95,19 +126,15 @@ class BlockWriter:
         self._decode_ns += decode
         self._queue_ns += queue
 
-    def add_run(self, series: int, run_rows: int, run: int, encode: int, alone: bool, counted: bool) -> None:
+    def add_run(self, series: int, run_rows: int, run: int, encode: int, counted: bool) -> None:
         """Count the run of the requests that were added since the last call; they were encoded together.
 
         ``run_rows`` is the number of rows of the run, or ``NOT_COUNTED`` if requests of another series count it.
-        ``alone`` says that the run had one request. Rollouts compare only such runs, because the number of requests
-        that share a run depends on the traffic of a version.
         """
         cells, number, decode = self._cells, self._number, self._decode_ns
         cells[REQUESTS_AT + series * OUTCOME_COUNT] += number
         if counted and series < SPLIT_SERIES:
             cells[COUNTED_AT] += number
-            if alone:
-                cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
         cells[DURATION_AT + series * LATENCY_CELLS + LATENCY_CELLS - 1] += self._total_ns
         cells[DECODE_AT + LATENCY_CELLS - 1] += decode
         cells[QUEUE_AT + LATENCY_CELLS - 1] += self._queue_ns

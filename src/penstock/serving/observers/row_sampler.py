@@ -26,10 +26,10 @@ from penstock.serving.observers.capture import Capture
 
 log = logging.getLogger("penstock.serving")
 
-PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.16
+PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.32
 """Seconds between two batches: the usual interval, and that of a worker without spare time."""
 
-MAX_CALLS: Final = 64
+MAX_CALLS: Final = 128
 """Maximum calls of a batch: all calls up to some thousands a second."""
 
 MAX_CELLS: Final = 100_000

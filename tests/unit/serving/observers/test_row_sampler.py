@@ -15,7 +15,7 @@ from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers import row_sampler
-from penstock.serving.observers.row_sampler import MAX_CALLS, RowSampler
+from penstock.serving.observers.row_sampler import LONGEST_PAUSE_S, MAX_CALLS, PAUSE_S, RowSampler
 from tests.calls import answered
 
 
@@ -129,12 +129,14 @@ def test_a_fault_in_counting_is_noticed_by_nobody(caplog: pytest.LogCaptureFixtu
 def test_a_busy_worker_makes_bunches_less_often() -> None:
     async def run() -> None:
         watching = RowSampler(Counter())
-        for pause in (0.02, 0.04, 0.08, 0.16, 0.16):
+        doubled = [PAUSE_S * 2**times for times in range(1, 5)]
+        assert doubled[-1] == LONGEST_PAUSE_S
+        for pause in (*doubled, LONGEST_PAUSE_S):
             for number in range(2 * MAX_CALLS):
                 watching.offer(call(number))
             watching._begin()
             assert watching._pause == pytest.approx(pause)
-        for pause in (0.08, 0.04, 0.02, 0.01, 0.01):
+        for pause in (*doubled[-2::-1], PAUSE_S, PAUSE_S):
             watching.offer(call(1))
             watching._begin()
             assert watching._pause == pytest.approx(pause)
