@@ -54,8 +54,7 @@ class Simulated:
         block = next(iter(self._slots.values())).block(1)
         for _ in range(20):
             total = int(self._random.lognormal(13, 1))
-            block.add_request(0, total, total // 10, total // 10, True)
-            block.add_run(0, 1, total // 2, total // 10, True, True)
+            block.add_alone(0, 1, total, total // 10, total // 10, total // 2, total // 10, True)
         for cells in self._cells.values():
             cells[:2] += np.uint64(rows)
             for at, feature in zip(RegionLayout.of(self._reference).places, self._reference.features, strict=True):

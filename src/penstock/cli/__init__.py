@@ -28,7 +28,6 @@ VERBS = {
 }
 """Each verb's module in this package; it has a ``register(app)``, and only the requested verb is imported."""
 
-_USAGE = 2
 _INTERRUPTED = 130
 
 
