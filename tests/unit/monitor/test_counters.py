@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.counters.block_writer import NOT_COUNTED, BlockWriter
-from penstock.monitor.counters.layout import BLOCK_CELLS, STAGES
+from penstock.monitor.counters.layout import BLOCK_CELLS, FINE_CELLS, FINE_RUN_AT, LAST_MS_AT, SPLIT_SERIES, STAGES
 from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from tests.counted import count_success
@@ -137,6 +139,29 @@ def test_a_writer_counts_into_its_own_cells_and_an_open_run_is_counted_at_its_en
     assert totals.outcome_count(succeeded=True) == 3
     assert [(size, count) for size, count, *_ in totals.batches()] == [(1, 1), (3, 1)]
     assert {name: totals.stage(name).total for name in STAGES} == {"decode": 3, "queue": 6, "run": 15, "encode": 12}
+
+
+@given(
+    st.integers(0, len(PROTOCOL_NAMES) * len(Route) - 1),
+    st.integers(1, 200),
+    st.tuples(*[st.integers(0, 1 << 40)] * 5),
+    st.booleans(),
+)
+def test_a_request_that_had_a_run_to_itself_is_counted_as_one_of_a_run_of_one(
+    series: int, rows: int, times: tuple[int, int, int, int, int], counted: bool
+) -> None:
+    slot = Slot.in_process()
+    total, decode, queue, run, encode = times
+    slot.block(1).add_alone(series, rows, total, decode, queue, run, encode, counted)
+    shared = slot.block(2)
+    shared.add_request(series, total, decode, queue, counted)
+    shared.add_run(series, rows, run, encode, counted)
+    alone, together = slot.read(1).copy(), slot.read(2).copy()
+    split = counted and series < SPLIT_SERIES
+    assert alone[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS].sum() == split  # only such runs are compared
+    alone[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS] = 0
+    alone[LAST_MS_AT] = together[LAST_MS_AT]
+    assert (alone == together).all()
 
 
 def test_the_difference_of_two_blocks_added_to_the_first_is_the_second() -> None:

@@ -4,19 +4,26 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.api.common.answer_rules import in_asked_form
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.rest.encode import RestAnswerTemplate
-from penstock.core.errors import InvalidInput
+from penstock.core.errors import InvalidInput, TooLarge
 from penstock.core.limits import RequestLimits
+from penstock.core.options import ModelOptions
+from penstock.core.signature import Signature, TensorSpec
 from penstock.core.slices import no_pause
 from penstock.core.tensors import NUMPY_TYPES, RAW_ONLY, Tensor, to_raw
+from penstock.engine.model import Model
+from penstock.engine.session import closed_run
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
-from tests.unit.api.grpc.test_answer_template import alone, together, versions
+from penstock.serving.version_info import VersionIdentity
+from tests.unit.api.grpc.test_answer_template import alone, call_of, together, versions
 
 LIMITS = RequestLimits()
 REFUSED = "refused"
@@ -106,3 +113,15 @@ def test_any_answer_says_what_the_plain_one_says(
         expected = plain(call, form)
         for is_inline in (True, False):
             assert encoded(template, call, form, is_inline) == expected
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_an_answer_over_the_limit_is_refused_in_every_form(binary: bool) -> None:
+    specs = (TensorSpec("y", "FP32", (-1, 400)),)
+    model = Model(closed_run, Signature((), specs))
+    version = LoadedVersion(VersionIdentity("m", "1"), model, ModelOptions(), {}, Slot.in_process().block(1))
+    call = call_of(version, None, "id")
+    call.outputs = [Tensor("y", "FP32", np.zeros((1, 400), np.float32))]
+    template = RestAnswerTemplate("m", "1", specs, RequestLimits(max_output_bytes=1024))
+    with pytest.raises(TooLarge):
+        template.answer(call, binary)
