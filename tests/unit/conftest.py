@@ -42,9 +42,12 @@ class Template:
         if path.stat().st_size == 0:
             self._build()
             other = path.with_name(f"{path.name}.{uuid.uuid4()}")
-            other.touch(mode=0o600)
-            other.write_bytes(self._content.replace(self._identity, str(uuid.uuid4()).encode()))
-            other.replace(path)
+            try:
+                other.touch(mode=0o600)
+                other.write_bytes(self._content.replace(self._identity, str(uuid.uuid4()).encode()))
+                other.replace(path)
+            except OSError:  # the disk is full, or not to be written: the migration says so
+                other.unlink(missing_ok=True)
 
     def _build(self) -> None:
         if self._content:

@@ -46,7 +46,8 @@ def places_in_source() -> Iterator[str]:
     for file in SOURCE.rglob("*.py"):
         if (SOURCE / "cli") in file.parents:
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        text = file.read_text()
+        for node in ast.walk(ast.parse(text)) if "home" in text else ():
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and is_home(node.left):
                 if isinstance(node.right, ast.Constant):
                     yield str(node.right.value)

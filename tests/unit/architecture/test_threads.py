@@ -25,6 +25,8 @@ ALLOWED = {
 
 def starts(text: str, name: str) -> Iterator[str]:
     """Every function of a source text that may start a thread by itself."""
+    if not any(starter in text for starter in STARTERS):
+        return
     for function in ast.walk(ast.parse(text)):
         if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef):
             used = {_called(one.func) for one in ast.walk(function) if isinstance(one, ast.Call)}

@@ -29,6 +29,7 @@ from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import LabelBatch
+from tests.budgets import examples
 from tests.counted import count_success
 from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
 
@@ -107,7 +108,7 @@ def test_a_rollout_sees_the_same_of_one_gateway_and_of_three(stretches: list[lis
     assert sum(sum(one.requests) for one in found[1]) == sum(map(len, stretches))
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(100))
 @example([([(0, 3), (0, 80), (0, 80)], 0.0), ([(0, 61), (1, 80)], 0.0)], [])  # two of three gateways have no rows
 @given(
     st.lists(
@@ -152,7 +153,7 @@ def _shown(monitor: VersionMonitor, counts: VersionCounts) -> Document:
     return version_document(monitor, counts.totals, NO_LABELS, OBJECTIVES, {})
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(50))
 @given(st.lists(st.sampled_from([0.02, 0.5]), min_size=2, max_size=5), st.integers(0, 99))
 def test_performance_is_the_same_of_one_gateway_and_of_three(wrong: list[float], seed: int) -> None:
     """Labels come at any gateway: accuracy, and the changes that are told as ``performance.degraded``."""

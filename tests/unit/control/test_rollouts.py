@@ -42,8 +42,11 @@ class Gateway:
         return asyncio.run(self.rollouts.begin("m", {**ASKED, **changes}, ME))
 
     def step(self) -> None:
-        asyncio.run(self.fleet.serve_changes())
-        asyncio.run(self.rollouts.step())
+        async def serve_and_step() -> None:
+            await self.fleet.serve_changes()
+            await self.rollouts.step()
+
+        asyncio.run(serve_and_step())
 
     def act(self, trial: Document, verb: str) -> Document:
         return asyncio.run(self.rollouts.act("m", trial["id"], verb, ME))

@@ -9,8 +9,9 @@ from penstock.core.rollouts.guard_evidence import EvidenceBatch, GuardState, obs
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.guards import GuardVerdict, verdict
 from penstock.monitor.unit_votes import COUNTS, PLACES, UnitVotes
+from tests.budgets import THOROUGH
 
-STREAMS = [30, pytest.param(200, marks=pytest.mark.slow)]
+STREAMS = [30 if THOROUGH else 10, pytest.param(200, marks=pytest.mark.slow)]
 ALPHA = 0.01
 USERS, LOOKS = 200, 40
 REQUESTS = 2.0

@@ -1,8 +1,6 @@
 """What labels say of a version: metrics against their definitions, and changes that are found and over again."""
 
 import math
-import subprocess
-import sys
 from itertools import pairwise
 from typing import Any
 
@@ -18,35 +16,6 @@ from penstock.monitor.reference import TRAINING, Reference
 
 BUDGET = 100_000.0
 NAN = math.nan
-
-TWO_LOAD_RIVER = """
-import sys, threading
-import river.metrics, river.utils
-from penstock.monitor.performance import load_river
-second = threading.Thread(target=lambda: load_river().drift.ADWIN())
-failed = []
-threading.excepthook = lambda args: failed.append(args.exc_value)
-
-class Hold:
-    def find_spec(self, name, path=None, target=None):
-        if name == "river.drift.retrain":  # the last module of a package whose others are all there
-            second.start()
-            second.join(1)
-
-sys.meta_path.insert(0, Hold())
-load_river()
-second.join()
-sys.exit(str(failed[0]) if failed else 0)
-"""
-
-
-LOADED = """
-import sys
-from penstock.monitor.performance import load_river
-load_river()
-print([name for name in ("pandas", "sklearn", "river.drift.datasets") if name in sys.modules])
-from river.drift.datasets import AirlinePassengers
-"""
 
 
 def binary(rows: int, seed: int, flipped: float = 0.0) -> list[LabelledRow]:
@@ -206,13 +175,3 @@ def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
     assert found[1] == pytest.approx(found[0])
     share = 0.01 * 400 / 86_400 * BUDGET / 400
     assert found[2] == pytest.approx([one + math.log(share) for one in found[0]])
-
-
-def test_a_thread_that_needs_river_waits_for_the_one_that_imports_it() -> None:
-    done = subprocess.run([sys.executable, "-c", TWO_LOAD_RIVER], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_river_comes_without_its_data_sets_and_what_they_import() -> None:
-    said = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"

@@ -37,6 +37,10 @@ def exchange(generator: np.random.Generator, rows: int = 1, shift: float = 0.0) 
     )
 
 
+def row_of(tensor: Tensor, at: int) -> Tensor:
+    return Tensor(tensor.name, tensor.datatype, tensor.data[at : at + 1])
+
+
 def reference(rows: int = 2000, source: str = TRAINING) -> Reference:
     inputs, outputs = exchange(np.random.default_rng(0), rows)
     names = [*COLUMNS[0].numbers, *COLUMNS[0].labels], [*COLUMNS[1].numbers, *COLUMNS[1].labels]
@@ -203,11 +207,11 @@ def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> No
     counters = [RowCounter(found, one, COLUMNS, 1.0) for one in regions]
     generator = np.random.default_rng(8)
     before, last = RegionCounts.of(found, regions), np.zeros(FEATURES)
-    for _ in range(9000):
+    (_, colours), outputs = exchange(generator, rows := 9000)
+    for at, worker in enumerate(generator.integers(3, size=rows).tolist()):
         last = alike * last + np.sqrt(1 - alike**2) * generator.normal(size=FEATURES)
-        inputs, outputs = exchange(generator)
-        inputs[0] = Tensor("x", "FP32", last[None, :].astype("<f4"))
-        counters[generator.integers(3)].count([(inputs, outputs)])
+        tensors = [Tensor("x", "FP32", last[None, :].astype("<f4")), row_of(colours, at)]
+        counters[worker].count([(tensors, [row_of(one, at) for one in outputs])])
     after = RegionCounts.of(found, regions)
     assert after.workers == 3
     neighbours = RowAutocorrelation(before)

@@ -11,7 +11,7 @@ from penstock.core.rollouts.guards import evidence_out, state_in, state_out
 from penstock.core.rollouts.pooling import waiting_counts, waiting_in, waiting_out
 from penstock.core.rollouts.rollout import Rollout, RolloutState, is_split_sound, requests_needed
 from penstock.core.rollouts.spec import spec_in, spec_out
-from penstock.core.statistics.evidence import evidence_in
+from penstock.core.statistics.evidence import evidence_in, evidence_values
 
 Document = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ def rollout_out(rollout: Rollout) -> dict[str, Any]:
         "began_at": rollout.began_at,
         "step_at": rollout.step_at,
         "guards": [state_out(state) for state in rollout.guards],
-        "ratio": asdict(rollout.ratio),
+        "ratio": evidence_values(rollout.ratio),
         "requests": rollout.requests,
         "reason": rollout.reason,
         "unready_since": rollout.unready_since,

@@ -6,7 +6,7 @@ canary fails. ``health`` has the null hypothesis that it is worse than allowed: 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from enum import StrEnum
 from typing import Any
 
@@ -16,7 +16,7 @@ from penstock.core.rollouts.guard_evidence import UNITS_FAIL, GuardState, allowe
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec, guard_out
 from penstock.core.statistics.confidence_sequences import Mean, confidence
 from penstock.core.statistics.distributions import total_variation
-from penstock.core.statistics.evidence import Evidence, evidence_in
+from penstock.core.statistics.evidence import Evidence, evidence_in, evidence_values
 
 HEALTH_ALPHA = 0.05
 """The probability that a guard passes a canary that is worse than allowed."""
@@ -175,9 +175,13 @@ def _limit_out(guard: GuardSpec, state: GuardState) -> dict[str, Any]:
     return stated
 
 
+_FIELDS = tuple(field.name for field in fields(GuardState))
+
+
 def state_out(state: GuardState) -> dict[str, Any]:
     """Encode a guard's evidence as JSON values."""
-    return asdict(state)
+    values = ((name, getattr(state, name)) for name in _FIELDS)
+    return {name: evidence_values(value) if isinstance(value, Evidence) else value for name, value in values}
 
 
 def state_in(values: Document) -> GuardState:

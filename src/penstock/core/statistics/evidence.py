@@ -16,7 +16,7 @@ requests.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,14 @@ def _deal(draw: np.random.Generator, counts: Counts, shares: Sequence[float]) ->
         left, dealt = left - part, dealt + size
         parts.append(part.astype(float))
     return parts
+
+
+_FIELDS = tuple(field.name for field in fields(Evidence))
+
+
+def evidence_values(evidence: Evidence) -> dict[str, Any]:
+    """Encode evidence as JSON values; far faster than ``asdict``, which copies each number."""
+    return {name: getattr(evidence, name) for name in _FIELDS}
 
 
 def evidence_in(values: Mapping[str, Any]) -> Evidence:

@@ -2,10 +2,12 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.control.monitoring.label_batches import MOST_WAITING, LabelBatches, pack_rows, unpack_rows
+from penstock.control.monitoring import label_batches
+from penstock.control.monitoring.label_batches import LabelBatches, pack_rows, unpack_rows
 from penstock.monitor.answers import CLASS, SCORES
 from penstock.monitor.feedback import LabelledRow
 
@@ -53,9 +55,10 @@ def test_missing_scores_are_none() -> None:
     assert all(math.isnan(one) for one in found.scores)
 
 
-def test_of_too_many_rows_the_oldest_are_given_up_and_counted() -> None:
+def test_of_too_many_rows_the_oldest_are_given_up_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_batches, "MOST_WAITING", 20)
     waiting = LabelBatches("a")
-    waiting.add("m", [row("1", float(number)) for number in range(MOST_WAITING + 3)])
+    waiting.add("m", [row("1", float(number)) for number in range(20 + 3)])
     assert waiting.given_up == {"m": 3}
     (batch,) = waiting.batches()
     assert unpack_rows("1", batch.rows)[0].label == 3.0

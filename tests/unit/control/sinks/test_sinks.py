@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control.sinks import NotStarted, SinkContext, SinkFault, plugins
+from penstock.control.sinks import NotStarted, SinkContext, SinkFault, command, plugins
 from penstock.control.sinks.base import RunningCommands
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
@@ -254,14 +254,18 @@ def test_a_command_that_takes_too_long_ends_with_all_its_processes(around: SinkC
 @pytest.mark.parametrize("options", ["{}", QUIET])
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_command_is_over_when_its_process_ends_whatever_it_leaves(
-    around: SinkContext, options: str, code: int
+    around: SinkContext, options: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(command, "LINGER_S", 0.1)
     with pytest.raises(SinkFault, match="ended with 3") if code else nullcontext():
         sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "0", str(code)])
     wait_until(lambda: not is_alive(child_of(around)), PATIENCE_S, "the end of its child")
 
 
-def test_a_process_that_left_the_group_does_not_hold_a_command_up(around: SinkContext) -> None:
+def test_a_process_that_left_the_group_does_not_hold_a_command_up(
+    around: SinkContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "LINGER_S", 0.1)
     options = "{'start_new_session': True}"
     sent("command", around, argv=[sys.executable, "-c", LEAVES, options, "0", "0"])
     assert is_alive(child_of(around))

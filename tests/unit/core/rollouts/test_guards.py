@@ -23,6 +23,7 @@ from penstock.core.rollouts.guards import (
     state_out,
     verdict,
 )
+from tests.budgets import examples
 
 ALPHA = 0.005
 BINS = 60
@@ -99,11 +100,11 @@ def test_what_may_be_one_units_doing_is_no_harm(metric: str, gateways: int) -> N
 
 def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
     """At most alpha of the rollouts, over both times together: the e-values are averaged."""
-    guard, failed = GuardSpec("latency", 1.0), 0
-    for seed in range(40):
+    guard, failed, runs = GuardSpec("latency", 1.0), 0, examples(40)
+    for seed in range(runs):
         state = after(guard, times((20, 20), batches=30, seed=seed))
         failed += verdict(guard, state, 0.05) is GuardVerdict.FAIL
-    assert failed <= 4  # 2 are expected at most; the probability of more than 4 is 0.05
+    assert failed <= max(1, runs // 10)  # of 40, 2 are expected at most; the probability of more than 4 is 0.05
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.budgets import examples
 
 def test_a_confidence_sequence_holds_at_all_times() -> None:
     generator = np.random.default_rng(7)
-    missed, runs = 0, examples(100)
+    missed, runs = 0, examples(150)
     for _ in range(runs):
         mean = Mean()
         for value in generator.binomial(1, 0.3, 1000).tolist():

@@ -91,4 +91,4 @@ def delays(p_canary: float, before: int, runs: int, seed: int = 0) -> list[int]:
     ("p_canary", "before", "within"), [(0.02, 0, 600), (0.05, 0, 160), (0.02, 20_000, 1600), (0.05, 20_000, 400)]
 )
 def test_more_errors_are_found_soon_whenever_they_begin(p_canary: float, before: int, within: int) -> None:
-    assert float(np.mean(delays(p_canary, before, 80 if not before else 15))) <= within
+    assert float(np.mean(delays(p_canary, before, examples(15 if before else 80)))) <= within

@@ -13,14 +13,14 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 
 from penstock.engine.row_independence.proof import prove
 from penstock.registry.admission.plain_graph import read_plain
-from tests.budgets import examples
+from tests.budgets import THOROUGH, examples
 from tests.unit.engine.row_independence.random_graphs import random_graph
 from tests.unit.engine.row_independence.runs import apart, differs, feeds_for, together
 
 ROWS = (1, 3, 2, 5)
 """Shapes are made for one row and three; some graphs fail for others, and then every request runs by itself."""
 
-CORPUS = 300
+CORPUS = 300 if THOROUGH else 100
 
 graphs = st.builds(random_graph, st.integers(0, 1 << 40), st.integers(1, 14))
 
