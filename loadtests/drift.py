@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from penstock.monitor.selftest import BUDGET, CASES, CaseResult, StreamResult, case_result, rows_of, run
+from penstock.monitor.selftest import BUDGET, CASES, CaseResult, StreamResult, judge_case, rows_of, run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
             seeds = range(arguments.seed * (index + 1), arguments.seed * (index + 1) + arguments.streams)
             jobs = pool.map(partial(_run, index, arguments.budget), seeds, chunksize=5)
             outcomes = list(track(jobs, case.name, total=arguments.streams, console=console))
-            results.append(case_result(case, outcomes, arguments.budget))
+            results.append(judge_case(case, outcomes, arguments.budget))
     Console(width=None if Console().is_terminal else 200).print(_table(results))
     if arguments.json:
         figures = [{**asdict(result), "case": result.case.name, "holds": result.holds} for result in results]

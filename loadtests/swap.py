@@ -31,7 +31,7 @@ from rich.progress import track
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed, RestClient
 from penstock.cli.grpc_client import GrpcClient
-from penstock.cli.upload import upload
+from penstock.cli.upload import read_upload
 
 MODEL = "table"
 NUMBERS = 27_000_000
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         registry = AdminApiClient(gateway["ops"])
         for version in (1, 2):
             path = build(folder / f"{version}.onnx", version)
-            registry.push(MODEL, str(version), upload(path), {}, "", lambda _done, _total: None)
+            registry.push(MODEL, str(version), read_upload(path), {}, "", lambda _done, _total: None)
             path.unlink()
         registry.configure(MODEL, {"versions": "specific:1", "keep_warm_seconds": 0}, "")
         stop, answers = context.Event(), context.Queue()

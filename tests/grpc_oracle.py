@@ -13,7 +13,7 @@ from grpc import aio
 
 from penstock.api.common.parts import Payload, join_payload
 from penstock.api.common.work import RequestWork
-from penstock.api.grpc.decode import infer_message
+from penstock.api.grpc.decode import decode_message
 from penstock.api.grpc.encode import infer_response
 from penstock.api.grpc.errors import RETRYABLE, STATUS, retry_hints, sentence
 from penstock.api.grpc.framing import PREFIX
@@ -155,7 +155,7 @@ class Unary:
         priority = priority_of(fields)
         if (fault := loaded.admission_error(priority)) is not None:
             raise fault
-        infer = infer_message(message, loaded.signature, plane.regions, RequestWork(plane.limits, no_pause))
+        infer = decode_message(message, loaded.signature, plane.regions, RequestWork(plane.limits, no_pause))
         stated = fields.get(b"penstock-timeout-ms")
         if stated is not None and not stated.isdigit():
             raise InvalidInput("penstock-timeout-ms must be a whole number of milliseconds")

@@ -15,8 +15,8 @@ from unittest.mock import patch
 
 from penstock import __version__
 from penstock.api.common.work import INLINE_JSON, RequestWork
-from penstock.api.grpc.call_head import CallHead, call_head
-from penstock.api.grpc.decode import InferMessage, infer_message
+from penstock.api.grpc.call_head import CallHead, read_call_head
+from penstock.api.grpc.decode import InferMessage, decode_message
 from penstock.api.grpc.http2.frames import PREFACE, Http2ConnectionError, Http2StreamError
 from penstock.api.grpc.http2.header_cache import HeaderDecoder
 from penstock.api.grpc.http2_server import Http2Server
@@ -308,7 +308,7 @@ def message(data: bytes) -> None:
 
 def _message(data: bytes, signature: Signature, small_bytes: int = SMALL_MESSAGE) -> tuple[ParsedRequest, InferMessage]:
     message = parse_request(data, no_pause, small_bytes)
-    return message, infer_message(message, signature, SharedRegions(), RequestWork(RequestLimits(), no_pause))
+    return message, decode_message(message, signature, SharedRegions(), RequestWork(RequestLimits(), no_pause))
 
 
 def _said(message: ParsedRequest, found: InferMessage) -> tuple[list[tuple[str, bytes]], str]:
@@ -318,7 +318,7 @@ def _said(message: ParsedRequest, found: InferMessage) -> tuple[list[tuple[str, 
 def heads(data: bytes) -> None:
     """Header blocks of one connection, one after the other; the first byte of each is its length. A remembered block
     must say what a decoder says that remembers nothing."""
-    remembering, plain, at = HeaderDecoder(4096, call_head), HeaderDecoder(4096, call_head), 0
+    remembering, plain, at = HeaderDecoder(4096, read_call_head), HeaderDecoder(4096, read_call_head), 0
     while at < len(data):
         stop = at + 1 + data[at]
         block, at = data[at + 1 : stop], stop

@@ -21,7 +21,7 @@ PROBE_S = 2.0
 _ADDRESS = re.compile(r"(?:http://)?((?:\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+):[0-9]{1,5})/?")
 
 
-def settings(registry: str | None = None) -> Settings:
+def read_settings(registry: str | None = None) -> Settings:
     """Return the settings of the environment and its configuration file; ``registry`` overrides theirs.
 
     Raises:
@@ -40,7 +40,7 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str:
     Raises:
         typer.Exit: the settings are invalid.
     """
-    options = settings()
+    options = read_settings()
     ports = {"http": options.http_port, "grpc": options.grpc_port, "ops": options.ops_port}
     return f"{EVERYWHERE.get(options.host, options.host)}:{ports[port]}"
 
@@ -57,7 +57,7 @@ def address_of(url: str) -> str:
     return matched[1]
 
 
-def registry_location(options: Settings) -> RegistryLocation:
+def location_in(options: Settings) -> RegistryLocation:
     """Return the location of the registry in the settings.
 
     Raises:

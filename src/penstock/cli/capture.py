@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.addresses import registry_location, settings
+from penstock.cli.addresses import location_in, read_settings
 from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson, Where
 
@@ -32,7 +32,7 @@ def capture(
     name, colon, version = target.rpartition(":")
     if not colon or not name or not version:
         fail(f"'{target}' has no version; expected NAME:VERSION", ExitCode.USAGE)
-    home, selection = registry_location(settings(registry)).home, RowSelection(name, version)
+    home, selection = location_in(read_settings(registry)).home, RowSelection(name, version)
     captured = CapturedRows(home / CAPTURES, AnswerStore(home / ANSWERS))
     try:
         rows = write_table(captured.batches(selection), selection, output)

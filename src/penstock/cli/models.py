@@ -44,12 +44,12 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Push a version: examine it, store it, and serve it when every worker has loaded it."""
-    from penstock.cli.upload import BadModel, upload
+    from penstock.cli.upload import BadModel, read_upload
 
     metadata = _metadata(card, meta or [])
     try:
-        data = upload(file)
-        training = None if reference is None else upload(reference)
+        data = read_upload(file)
+        training = None if reference is None else read_upload(reference)
     except (BadModel, OSError) as fault:
         fail(str(fault), ExitCode.USAGE)
     with _registry(url, registry) as client, progress(f"{name}:{version}") as on_progress:

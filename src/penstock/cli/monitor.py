@@ -83,7 +83,7 @@ def _print_relearning(answer: Document, as_json: bool) -> None:
 
 def _self_test(streams: int, as_json: bool) -> int:
     """Print the delays of detection and the false alarms; return 1 if a case misses its limits."""
-    from penstock.monitor.selftest import CASES, case_result, rows_of, run
+    from penstock.monitor.selftest import CASES, judge_case, rows_of, run
 
     findings = []
     with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bars:
@@ -93,7 +93,7 @@ def _self_test(streams: int, as_json: bool) -> int:
             for seed in range(streams):
                 outcomes.append(run(case, seed, unchanged_rows=rows_of(case)))
                 bars.advance(task)
-            findings.append(case_result(case, outcomes))
+            findings.append(judge_case(case, outcomes))
     if as_json:
         print_json([{**asdict(item), "case": item.case.name, "holds": item.holds} for item in findings])
     else:

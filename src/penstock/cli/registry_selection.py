@@ -1,6 +1,6 @@
 """Selects the client of a registry: the admin API of a running gateway, or the registry itself where none runs."""
 
-from penstock.cli.addresses import address_of, may_use_configured_port, registry_location, running_gateway, settings
+from penstock.cli.addresses import address_of, location_in, may_use_configured_port, read_settings, running_gateway
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed
 from penstock.cli.console import ExitCode
@@ -15,8 +15,8 @@ def open_registry(url: str | None, registry: str | None) -> RegistryClient:
     """
     if url is not None:
         return AdminApiClient(address_of(url))
-    options = settings(registry)
-    location = registry_location(options)
+    options = read_settings(registry)
+    location = location_in(options)
     address = running_gateway(location, by_settings=registry is None and may_use_configured_port(options))
     if address:
         return AdminApiClient(address)
@@ -33,10 +33,8 @@ def open_gateway(url: str | None, registry: str | None) -> AdminApiClient:
     """
     if url is not None:
         return AdminApiClient(address_of(url))
-    options = settings(registry)
-    address = running_gateway(
-        registry_location(options), by_settings=registry is None and may_use_configured_port(options)
-    )
+    options = read_settings(registry)
+    address = running_gateway(location_in(options), by_settings=registry is None and may_use_configured_port(options))
     if address is None:
         raise CallFailed(
             "no gateway is running; start one with: penstock serve, or pass its address with --url",

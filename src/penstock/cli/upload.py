@@ -20,7 +20,7 @@ class Upload:
     chunks: Iterator[bytes]
 
 
-def upload(path: Path) -> Upload:
+def read_upload(path: Path) -> Upload:
     """Return the bytes to push for a graph (with the weights beside it), a tar, or a folder.
 
     Raises:

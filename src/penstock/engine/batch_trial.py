@@ -68,7 +68,7 @@ def run_trial(attempt: Attempt, signature: Signature, rows: int) -> RunCost:
     try:
         feeds = signature.bind(warmup.random_tensors(signature, rows)).feeds
         alone = _split_rows(feeds, rows)
-        difference = output_difference(attempt(feeds), [attempt(item) for item in alone], [1] * rows)
+        difference = describe_difference(attempt(feeds), [attempt(item) for item in alone], [1] * rows)
     except (Fault, MemoryError, ValueError):
         raise RowsDiffer("no synthetic rows were answered together") from None
     if difference:
@@ -100,7 +100,7 @@ def _try_variants(attempt: Attempt, signature: Signature, rows: int, each_ns: in
 
 def _variant_difference(attempt: Attempt, feeds: Feeds, parts: list[list[Array]]) -> str:
     try:
-        return output_difference(attempt(feeds), parts, [1] * len(parts), rough=True)
+        return describe_difference(attempt(feeds), parts, [1] * len(parts), rough=True)
     except (Fault, MemoryError, ValueError):
         return "rows that were answered alone failed together"
 
@@ -122,7 +122,7 @@ def _join_rows(apart: Sequence[Feeds]) -> Feeds:
     return {name: np.concatenate([item[name] for item in apart]) for name in apart[0]}
 
 
-def output_difference(
+def describe_difference(
     together: Sequence[Array], apart: Sequence[Sequence[Array]], rows: Sequence[int], rough: bool = False
 ) -> str:
     """Return how the outputs of a run differ from those of the runs of its parts, "" if they do not; ``rows`` are the

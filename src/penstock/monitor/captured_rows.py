@@ -154,7 +154,7 @@ class LabelledRows:
         return np.arange(len(self.labels)) if self.requests is None else self.requests
 
 
-def labelled_rows(requests: Iterable[CapturedRequest], most: int) -> LabelledRows | None:
+def select_labelled_rows(requests: Iterable[CapturedRequest], most: int) -> LabelledRows | None:
     """Return the rows of the requests that have a label for each row and the same form as the first such request, up to
     ``most`` rows or a little more; None if there are none."""
     parts: list[tuple[Mapping[str, Array], Sequence[float]]] = []

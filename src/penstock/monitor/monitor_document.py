@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.statistics.column_state import ColumnPhase, ColumnState
 from penstock.core.statistics.effect_sizes import EffectSizes
-from penstock.monitor.quality import KINDS, counts_by_kind, rates, violations
+from penstock.monitor.quality import KINDS, count_violations, counts_by_kind, rates
 from penstock.monitor.reference import Feature
 
 Document = dict[str, Any]
@@ -96,7 +96,7 @@ def quality_document(
     """
     totals = dict.fromkeys(KINDS, 0)
     for feature, counted in zip(features, counts, strict=True):
-        for kind, number in violations(feature, counted).items():
+        for kind, number in count_violations(feature, counted).items():
             totals[kind] += number
     rows = max(map(sum, counts), default=0)
     violated = [

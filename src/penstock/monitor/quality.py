@@ -63,7 +63,7 @@ class Violations:
         return violated
 
 
-def violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
+def count_violations(feature: Feature, counts: Sequence[int]) -> dict[str, int]:
     """Return the invalid values of one feature by kind; of constants only those beyond the reference's share."""
     usual, recent = counts_by_kind(feature, feature.counts), counts_by_kind(feature, counts)
     expected = usual[-1] / max(1.0, float(usual.sum())) * float(recent.sum())

@@ -188,7 +188,7 @@ class CaseResult:
         return few and self.mean_delay <= self.case.within + 2 * self.delay_error
 
 
-def case_result(case: SelfTestCase, outcomes: Sequence[StreamResult], budget: float = BUDGET) -> CaseResult:
+def judge_case(case: SelfTestCase, outcomes: Sequence[StreamResult], budget: float = BUDGET) -> CaseResult:
     """Return the finding of a case from the outcomes of its streams."""
     delays = [outcome.delay for outcome in outcomes if outcome.delay is not None]
     return CaseResult(

@@ -15,7 +15,7 @@ import numpy as np
 from penstock.core.errors import Fault
 from penstock.core.signature import Feeds
 from penstock.core.tensors import Array
-from penstock.engine.batch_trial import output_difference
+from penstock.engine.batch_trial import describe_difference
 from penstock.engine.model import Model
 
 log = logging.getLogger("penstock.serving")
@@ -103,7 +103,7 @@ def compare_alone(
     """
     spans = _spans(rows)
     apart = [model.run(_part(feeds, np.arange(*span)), names) for span in spans]
-    difference = output_difference(outputs, apart, rows, rough=True)
+    difference = describe_difference(outputs, apart, rows, rough=True)
     if not difference:
         return ""
     for (start, end), alone in zip(spans, apart, strict=True):
@@ -112,7 +112,7 @@ def compare_alone(
         for index, output in enumerate(outputs):
             if output.dtype.kind not in "fc" and len(copies[index]) == len(output):
                 alone[index] = copies[index][start:end]
-    return output_difference(outputs, apart, rows, rough=True)
+    return describe_difference(outputs, apart, rows, rough=True)
 
 
 def _spans(rows: Sequence[int]) -> list[tuple[int, int]]:

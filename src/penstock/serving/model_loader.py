@@ -38,7 +38,7 @@ from penstock.serving.observers.baseline_collector import BaselineCollector
 from penstock.serving.observers.capture import Capture
 from penstock.serving.observers.row_sampler import NullRowObserver, RowSampler
 from penstock.serving.observers.shadow import ShadowExecutor
-from penstock.serving.routing_table import LoopLoad, RoutingTable, model_entry
+from penstock.serving.routing_table import LoopLoad, RoutingTable, build_model_entry
 from penstock.serving.version_info import VersionIdentity
 
 log = logging.getLogger("penstock.serving")
@@ -260,7 +260,7 @@ class ModelLoader:
 
     def _publish(self, desired: Desired) -> None:
         models = {
-            spec.name: model_entry(spec, *self._of(spec), self._loop_load, self._votes) for spec in desired.models
+            spec.name: build_model_entry(spec, *self._of(spec), self._loop_load, self._votes) for spec in desired.models
         }
         tags = (entry.router.tag for entry in models.values() if entry.router is not None)
         self._votes.live = frozenset(tag for tag in tags if tag != CLOSED)

@@ -166,7 +166,7 @@ class RoutingTable:
         return decision
 
 
-def model_entry(
+def build_model_entry(
     spec: ModelSpec,
     loaded: Mapping[str, LoadedVersion],
     statuses: Mapping[str, VersionStatus],

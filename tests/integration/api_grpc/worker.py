@@ -23,7 +23,7 @@ from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.registry.admission.row_proof import proof_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
-from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
+from penstock.serving.routing_table import ModelEntry, RoutingTable, build_model_entry
 from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.grpc_oracle import OracleServer
@@ -112,7 +112,7 @@ class Worker:
             block = self.slot.block(self._blocks[name, version])
             served[version] = LoadedVersion(VersionIdentity(name, version), model, ModelOptions(), CONFIG, block)
             statuses[version] = VersionStatus(name, version, ReadyState.READY)
-        return model_entry(ModelSpec(name), served, statuses)
+        return build_model_entry(ModelSpec(name), served, statuses)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Await something on the worker's loop."""
@@ -166,7 +166,9 @@ class Worker:
         self._loop.close()
 
 
-_LOADING = {"loading": model_entry(ModelSpec("loading"), {}, {"1": VersionStatus("loading", "1", ReadyState.LOADING)})}
+_LOADING = {
+    "loading": build_model_entry(ModelSpec("loading"), {}, {"1": VersionStatus("loading", "1", ReadyState.LOADING)})
+}
 
 
 def build(folder: Path) -> Path:

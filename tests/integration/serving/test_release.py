@@ -33,7 +33,7 @@ from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
-from penstock.serving.routing_table import ModelEntry, RoutingTable, model_entry
+from penstock.serving.routing_table import ModelEntry, RoutingTable, build_model_entry
 from penstock.serving.version_info import VersionIdentity
 from tests import zoo
 from tests.harness import PATIENCE_S, reached
@@ -84,7 +84,7 @@ class World:
     def _entry(self, name: str, block: int, model: Model) -> ModelEntry:
         identity, counters = VersionIdentity(name, "1"), self.slot.block(block)
         loaded = LoadedVersion(identity, model, ModelOptions(), {}, counters, self.plane.memory)
-        return model_entry(ModelSpec(name), {"1": loaded}, {"1": VersionStatus(name, "1", ReadyState.READY)})
+        return build_model_entry(ModelSpec(name), {"1": loaded}, {"1": VersionStatus(name, "1", ReadyState.READY)})
 
     async def start(self) -> None:
         sock = socket.create_server(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ from loadtests.models import MODELS
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.options import ModelOptions, TensorOptions
 from penstock.engine import batch_trial
-from penstock.engine.batch_trial import output_difference
+from penstock.engine.batch_trial import describe_difference
 from penstock.engine.model import Model, load
 from penstock.registry.admission.row_proof import proof_of
 from tests.unit.engine.row_independence.cases import Case
@@ -177,12 +177,12 @@ WHOLE = np.concatenate(ROWS)
     ],
 )
 def test_runs_are_compared_row_by_row(change: Callable[[Any], Any], difference: str) -> None:
-    assert output_difference([change(WHOLE)], [[part] for part in ROWS], [1, 2]) == difference
+    assert describe_difference([change(WHOLE)], [[part] for part in ROWS], [1, 2]) == difference
 
 
 def test_parts_have_one_row_for_each_of_its_call() -> None:
-    assert output_difference([WHOLE], [[WHOLE[:2]], [WHOLE[2:]]], [1, 2]) == NO_ROWS
-    assert output_difference([np.array([np.nan, 1])], [[np.array([np.nan])], [np.array([1.0])]], [1, 1]) == ""
+    assert describe_difference([WHOLE], [[WHOLE[:2]], [WHOLE[2:]]], [1, 2]) == NO_ROWS
+    assert describe_difference([np.array([np.nan, 1])], [[np.array([np.nan])], [np.array([1.0])]], [1, 1]) == ""
     texts = np.array(["a", "b"], object)
-    assert output_difference([texts], [[texts[:1]], [texts[1:]]], [1, 1]) == ""
-    assert output_difference([texts], [[texts[1:]], [texts[:1]]], [1, 1]) == OTHER_ROWS
+    assert describe_difference([texts], [[texts[:1]], [texts[1:]]], [1, 1]) == ""
+    assert describe_difference([texts], [[texts[1:]], [texts[:1]]], [1, 1]) == OTHER_ROWS

@@ -17,7 +17,7 @@ from penstock.monitor.answer_segments import AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
 from penstock.monitor.answers import answers_of
 from penstock.monitor.capture import AnsweredRequest, CaptureWriter, records, segments, sweep
-from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowSelection, is_held_out, labelled_rows
+from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowSelection, is_held_out, select_labelled_rows
 from penstock.monitor.columns import input_columns, output_columns
 from penstock.monitor.feedback import Feedback
 from penstock.monitor.row_tables import write_table
@@ -59,7 +59,9 @@ def export(folder: Path, store: AnswerStore, target: tuple[str, str], output: Pa
 
 
 def labelled(folder: Path, store: AnswerStore, target: tuple[str, str], share: float, most: int) -> LabelledRows | None:
-    return labelled_rows(CapturedRows(folder, store).newest_first(RowSelection(*target, share, for_exam=True)), most)
+    return select_labelled_rows(
+        CapturedRows(folder, store).newest_first(RowSelection(*target, share, for_exam=True)), most
+    )
 
 
 def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:

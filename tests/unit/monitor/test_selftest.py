@@ -3,22 +3,22 @@
 import pytest
 
 from penstock.monitor import selftest
-from penstock.monitor.selftest import CASES, SelfTestCase, StreamResult, case_result, run
+from penstock.monitor.selftest import CASES, SelfTestCase, StreamResult, judge_case, run
 from tests.budgets import THOROUGH
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_case_holds(case: SelfTestCase) -> None:
-    found = case_result(case, [run(case, seed, unchanged_rows=1000) for seed in range(8 if THOROUGH else 3)])
+    found = judge_case(case, [run(case, seed, unchanged_rows=1000) for seed in range(8 if THOROUGH else 3)])
     assert found.holds, found
 
 
 def test_a_case_that_misses_its_limits_does_not_hold() -> None:
     shifted = next(case for case in CASES if case.within == 200)
     slow = [StreamResult(2000, 0, 900), StreamResult(2000, 0, 1000)]
-    assert not case_result(shifted, slow).holds
-    assert not case_result(shifted, [StreamResult(2000, 0, 100), StreamResult(2000, 0, None)]).holds
-    assert not case_result(CASES[0], [StreamResult(20_000, 4)]).holds
+    assert not judge_case(shifted, slow).holds
+    assert not judge_case(shifted, [StreamResult(2000, 0, 100), StreamResult(2000, 0, None)]).holds
+    assert not judge_case(CASES[0], [StreamResult(20_000, 4)]).holds
     nothing = SelfTestCase("a change that is none", lambda _, rows: rows, 100)
     assert run(nothing, 0, most=400).delay is None
 

@@ -30,7 +30,7 @@ class CallHead(Http2RequestHead):
         self.fault: Fault | None = None
 
 
-def call_head(head: Http2RequestHead) -> CallHead:
+def read_call_head(head: Http2RequestHead) -> CallHead:
     """Return the head of the call in a request."""
     call = CallHead(head)
     if call.http_status:

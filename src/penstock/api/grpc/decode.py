@@ -43,7 +43,7 @@ class InferMessage:
         self.closing = closing
 
 
-def infer_message(
+def decode_message(
     parsed: ParsedRequest, signature: Signature, regions: SharedRegions, work: RequestWork
 ) -> InferMessage:
     """Return the tensors, outputs and parameters of a parsed request.

@@ -11,7 +11,7 @@ from itertools import islice
 from time import monotonic_ns
 from typing import Any
 
-from penstock.api.grpc.call_head import CallHead, call_head
+from penstock.api.grpc.call_head import CallHead, read_call_head
 from penstock.api.grpc.handler_call import HandlerCall, HttpErrorStream
 from penstock.api.grpc.health import Health
 from penstock.api.grpc.http2.connection import Http2Connection
@@ -175,11 +175,11 @@ class Http2Server:
 
     def interpret(self, head: Http2RequestHead) -> Http2RequestHead:
         """See ``ConnectionOwner``."""
-        return call_head(head)
+        return read_call_head(head)
 
     def open_stream(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int) -> Http2Stream:
         """See ``ConnectionOwner``."""
-        call = head if isinstance(head, CallHead) else call_head(head)
+        call = head if isinstance(head, CallHead) else read_call_head(head)
         if call.path == INFER and not call.http_status:
             return UnaryInferStream(self._shared, io, stream_id, call, send_window)
         if call.http_status:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from penstock.api.common.parts import Payload
 from penstock.api.common.request_builder import admit, build_call, request_id
 from penstock.api.common.work import LargeWork, RequestWork
-from penstock.api.grpc.decode import InferMessage, infer_message
+from penstock.api.grpc.decode import InferMessage, decode_message
 from penstock.api.grpc.infer_shared import InferContext
 from penstock.api.grpc.layout_cache import RequestLayout
 from penstock.api.grpc.wire import ParsedRequest, parse_request
@@ -201,7 +201,7 @@ class InferRequest:
         plane, message, decision = self._shared.plane, self._parsed_message(), self.found
         if decision is None:
             raise Internal("the request failed")
-        return infer_message(message, decision[0].signature, plane.regions, RequestWork(plane.limits, pause))
+        return decode_message(message, decision[0].signature, plane.regions, RequestWork(plane.limits, pause))
 
     def _with_tensors(self, message: InferMessage) -> InferCall:
         self._shared.layouts.learn(self._parsed_message(), message)

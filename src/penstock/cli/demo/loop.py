@@ -15,7 +15,7 @@ from penstock.cli.demo.gateway import DemoGateway
 from penstock.cli.demo.traffic import CallingThread, RestTransport, drive
 from penstock.cli.demo.training import MODEL, SIDE, DigitRows
 from penstock.cli.demo.training_command import VERSION
-from penstock.cli.upload import upload
+from penstock.cli.upload import read_upload
 from penstock.core.tensors import Array
 
 ROWS_A_CALL = 3
@@ -101,7 +101,7 @@ class Loop:
         """Run every step and print events as they happen; return whether the new version answers in the end."""
         reference = folder / "train.npz"
         np.savez(reference, pixels=self.digits.train_rows, label=self.digits.train_labels)
-        self.registry.set_reference(MODEL, "2", upload(reference), lambda _done, _total: None)
+        self.registry.set_reference(MODEL, "2", read_upload(reference), lambda _done, _total: None)
         self.registry.set_policy(MODEL, policy(self.gateway.ops))
         self.say(f"version 2 has a reference of {len(self.digits.train_rows)} training rows; every request is captured")
         self.send_and_label()

@@ -38,7 +38,7 @@ from penstock.cli.demo.training import (
 from penstock.cli.grpc_client import GrpcClient
 from penstock.cli.rollout import render
 from penstock.cli.rollout_progress import OPEN
-from penstock.cli.upload import upload
+from penstock.cli.upload import read_upload
 from penstock.core.tensors import Array
 from penstock.core.versions import CHAMPION
 from penstock.engine.scratch import scratch_folder, temporary_folder
@@ -132,7 +132,7 @@ class DemoStory:
             write_version(folder, pipeline)
             lineage = metadata(recipe, self.digits, pipeline)
             pushed = registry.push(
-                MODEL, recipe.version, upload(folder), lineage, "the demo", lambda _done, _total: None
+                MODEL, recipe.version, read_upload(folder), lineage, "the demo", lambda _done, _total: None
             )
             admission = pushed["admission"]
             operators = ", ".join(sorted(admission["ops"]))
@@ -159,7 +159,7 @@ class DemoStory:
         folder, registry = self.folder / FAULTY, AdminApiClient(gateway.ops)
         write_version(folder, scaled_twice(pipelines["2"]))
         lineage = {"card": {"summary": "Handwritten digits, scaled twice"}}
-        registry.push(MODEL, FAULTY, upload(folder), lineage, "the demo", lambda _done, _total: None)
+        registry.push(MODEL, FAULTY, read_upload(folder), lineage, "the demo", lambda _done, _total: None)
         over = self.roll_out(gateway, FAULTY, ["errors", "latency:3", "outputs"])
         if over["state"] != "rolled_back":
             raise StoryFailed(f"version {FAULTY} should have been rolled back: {over['state']}, {over['reason']}")

@@ -16,7 +16,7 @@ from sklearn.neural_network import MLPClassifier
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document
 from penstock.cli.demo.training import INPUT, LABELS, MODEL, DigitRows, VersionRecipe, train, write_version
-from penstock.cli.upload import upload
+from penstock.cli.upload import read_upload
 from penstock.core.tensors import Array
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.tables import read_table
@@ -40,10 +40,11 @@ def main(ops: str) -> None:
     with scratch_folder(temporary_folder(), "training") as folder:
         write_version(Path(folder, "version"), pipeline)
         metadata = lineage(event, digits, accuracy)
-        gateway.push(MODEL, VERSION, upload(Path(folder, "version")), metadata, "retrained", lambda _done, _total: None)
+        files = read_upload(Path(folder, "version"))
+        gateway.push(MODEL, VERSION, files, metadata, "retrained", lambda _done, _total: None)
         rows = Path(folder, "rows.npz")
         np.savez(rows, pixels=digits.train_rows, label=digits.train_labels)
-        gateway.set_reference(MODEL, VERSION, upload(rows), lambda _done, _total: None)
+        gateway.set_reference(MODEL, VERSION, read_upload(rows), lambda _done, _total: None)
     print(f"trained on {len(digits.train_rows)} rows: {accuracy:.1%}")
 
 

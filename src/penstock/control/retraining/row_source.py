@@ -9,7 +9,7 @@ from penstock.core.errors import NotFound
 from penstock.core.row_shares import GatewaySelection, RowAmount
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.capture import CapturedRequest
-from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowMerge, RowSelection, labelled_rows
+from penstock.monitor.captured_rows import CapturedRows, LabelledRows, RowMerge, RowSelection, select_labelled_rows
 from penstock.monitor.row_tables import in_batches, require_parquet, write_table
 from penstock.registry.records import Document
 
@@ -71,7 +71,7 @@ class RowSource:
         """Return the newest held-out rows with labels; raises ``NotReady`` and ``OSError`` as ``table``."""
         roll = self._roll()
         if self._fleet is None or not roll.asked:
-            rows = labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
+            rows = select_labelled_rows(self._own().newest_first(selection), MOST_OF_EXAM.rows)
             return rows, AvailableRows(_number(rows), {}, dict(roll.missing))
         with (
             scratch_folder(temporary_folder(), "exam") as scratch,
@@ -79,7 +79,7 @@ class RowSource:
         ):
             merge = RowMerge(handed.parts, MOST_OF_EXAM)
             newest_first = sorted(merge.records(), key=lambda item: -float(item.head["at"]))
-            rows = labelled_rows(newest_first, MOST_OF_EXAM.rows)
+            rows = select_labelled_rows(newest_first, MOST_OF_EXAM.rows)
             return rows, AvailableRows(_number(rows), dict(merge.rows), handed.missing)
 
     def _roll(self) -> GatewaySelection:

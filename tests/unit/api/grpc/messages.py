@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as npst
 
 from penstock.api.common.work import RequestWork
 from penstock.api.grpc.contents import FIELDS
-from penstock.api.grpc.decode import InferMessage, infer_message
+from penstock.api.grpc.decode import InferMessage, decode_message
 from penstock.api.grpc.wire import SMALL_MESSAGE, ParsedRequest, parse_request
 from penstock.core.limits import RequestLimits
 from penstock.core.signature import Signature, TensorSpec
@@ -59,7 +59,7 @@ def read(
     """A message, parsed and decoded."""
     message = parse_request(raw, no_pause, small_bytes)
     work = RequestWork(RequestLimits(), no_pause)
-    return message, infer_message(message, signature or taking(message.request), SharedRegions(), work)
+    return message, decode_message(message, signature or taking(message.request), SharedRegions(), work)
 
 
 def raw_request(items: Sequence[Tensor], **fields: Any) -> pb.ModelInferRequest:

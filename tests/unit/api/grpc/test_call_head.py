@@ -2,12 +2,12 @@
 
 import pytest
 
-from penstock.api.grpc.call_head import CallHead, call_head, is_grpc, timeout_ns
+from penstock.api.grpc.call_head import CallHead, is_grpc, read_call_head, timeout_ns
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 
 
 def head(*fields: tuple[bytes, bytes], method: bytes = b"POST") -> CallHead:
-    made = call_head(Http2RequestHead(method, "/s/m", ((b"content-type", b"application/grpc"), *fields)))
+    made = read_call_head(Http2RequestHead(method, "/s/m", ((b"content-type", b"application/grpc"), *fields)))
     assert isinstance(made, CallHead)
     return made
 
@@ -56,4 +56,4 @@ def test_a_call_says_how_it_is_compressed_and_what_it_takes() -> None:
 
 def test_what_is_no_call() -> None:
     assert head(method=b"GET").http_status == 405
-    assert call_head(Http2RequestHead(b"POST", "/", ())).http_status == 415
+    assert read_call_head(Http2RequestHead(b"POST", "/", ())).http_status == 415

@@ -16,7 +16,7 @@ from tritonclient.grpc._utils import _get_inference_request
 from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc import typed_contents, wire
 from penstock.api.grpc.contents import FIELDS
-from penstock.api.grpc.decode import InferMessage, infer_message
+from penstock.api.grpc.decode import InferMessage, decode_message
 from penstock.api.grpc.wire import SMALL_MESSAGE, parse_request, target_of
 from penstock.api.rest.decode import BodyDecoder
 from penstock.core.errors import Fault, InvalidInput, TooLarge, Unsupported
@@ -56,7 +56,7 @@ def decode(
     small: int = SMALL_MESSAGE,
 ) -> InferMessage:
     work = RequestWork(limits or RequestLimits(), pause)
-    return infer_message(parse_request(raw, pause, small), signature, regions or SharedRegions(), work)
+    return decode_message(parse_request(raw, pause, small), signature, regions or SharedRegions(), work)
 
 
 def refusal(request: pb.ModelInferRequest) -> str:
