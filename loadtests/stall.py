@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -128,7 +129,7 @@ class _Run:
         for kind in kinds:
             request = kind.build()
             before, began = self._stalls(), time.monotonic()
-            ended = self._send(kind, lambda request=request: send(request, self._server.addresses, _TIMEOUT_S))  # type: ignore[misc]
+            ended = self._send(kind, partial(send, request, self._server.addresses, _TIMEOUT_S))
             took_s = time.monotonic() - began
             stall = longest(before, self._stalls())
             if not is_expected(kind, ended):

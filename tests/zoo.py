@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def sequence_out() -> onnx.ModelProto:
 
 
 FLAT: dict[str, Callable[[], onnx.ModelProto]] = {
-    **{f"identity_{name.lower()}": (lambda name=name: identity(name)) for name in ONNX_TYPES},  # type: ignore[misc]
+    **{f"identity_{name.lower()}": partial(identity, name) for name in ONNX_TYPES},
     "scalar": lambda: affine(2.0, 1.0, ()),
     "vector": lambda: affine(0.5, 0.25, ("n",)),
     "counted": lambda: identity("FP32", ("n", 3)),

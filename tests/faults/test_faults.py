@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_killed_worker_is_replaced_and_only_its_calls_are_lost(two: Server) ->
             time.sleep(1.0)
             victim = worker_pids(two)[0]
             os.kill(victim, signal.SIGKILL)
-            wait_until(lambda victim=victim: _whole_again(two, victim), PATIENCE_S, "two ready workers")  # type: ignore[misc]
+            wait_until(partial(_whole_again, two, victim), PATIENCE_S, "two ready workers")
         time.sleep(0.5)
     answered_only_well(load)
     assert sum(load.rest.lost.values()) <= 2 * 4 * 2  # a caller may meet the dying listener once more

@@ -60,9 +60,9 @@ def divide(dividend: int, divisor: int) -> pb.ModelInferRequest:
 
 def integers(response: pb.ModelInferResponse) -> Sequence[int]:
     """The INT32 values of the first output, raw."""
-    return np.frombuffer(response.raw_output_contents[0], np.int32).tolist()  # type: ignore[no-any-return]
+    return list(np.frombuffer(response.raw_output_contents[0], np.int32).tolist())
 
 
 def floats(response: pb.ModelInferResponse, output: int = 0) -> Sequence[float]:
     """The FP32 values of a raw output."""
-    return np.frombuffer(response.raw_output_contents[output], np.float32).tolist()  # type: ignore[no-any-return]
+    return list(np.frombuffer(response.raw_output_contents[output], np.float32).tolist())

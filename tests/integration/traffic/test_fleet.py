@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def fleet(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
             if version == GOOD:
                 promote_champion(servers[0], GOOD)
         for server in servers:
-            wait_until(lambda server=server: answering(server, SLOW), PATIENCE_S, "the versions")  # type: ignore[misc]
+            wait_until(partial(answering, server, SLOW), PATIENCE_S, "the versions")
         yield servers
 
 

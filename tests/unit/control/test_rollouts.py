@@ -66,6 +66,12 @@ class Gateway:
         raise AssertionError(self.look(trial))
 
 
+def points(gateway: Gateway) -> dict[tuple[str, tuple[str, ...]], float]:
+    """The values of the rollouts' metrics, by metric and labels."""
+    readings = [reading for reading in gateway.rollouts.readings() if isinstance(reading, Point)]
+    return {(point.metric.name, point.labels): point.value for point in readings}
+
+
 def traffic(fleet: FakeFleet, weight: int, bad: float = 0.0, ms: float = 1.0, total: int = 400) -> None:
     canary = total * weight // 10_000
     failed = math.ceil(canary * bad)
@@ -578,13 +584,13 @@ def test_what_is_measured(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
     gateway.step()
-    reported = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+    reported = points(gateway)
     assert reported["rollout_state", ("m", "2", "running")] == 1
     assert reported["rollout_state", ("m", "2", "paused")] == 0
     assert reported["rollout_log_evidence", ("m", "2", "errors")] == 0.0
     gateway.act(trial, "abort")
     gateway.step()
-    reported = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+    reported = points(gateway)
     assert reported["rollout_state", ("m", "2", "running")] == 0
     assert reported["rollout_state", ("m", "2", "rolled_back")] == 1
 
@@ -731,7 +737,7 @@ def test_every_gateway_measures_the_same_state(world: World) -> None:
     first.act(trial, "abort")
     for gateway in (first, second):
         gateway.step()
-        reported = {(point.metric.name, point.labels): point.value for point in gateway.rollouts.readings()}  # type: ignore[union-attr]
+        reported = points(gateway)
         assert reported["rollout_state", ("m", "2", "running")] == 0
         assert reported["rollout_state", ("m", "2", "rolled_back")] == 1
 

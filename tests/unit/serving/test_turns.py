@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -58,6 +59,9 @@ class World:
         self.source = Source()
         self.memory = MemoryBudget(1 << 30)
         self.batcher = LoopBatcher(self.counted.extend, self.memory, self.stalls.append)
+
+    def pass_time(self, ns: int) -> None:
+        self.now += ns
 
     def ask(self, *calls: InferCall | None) -> None:
         for call in calls:
@@ -316,7 +320,7 @@ def test_a_long_turn_shows_of_itself(world: World) -> None:
 
     async def scenario() -> None:
         for took in (STALL_NS - 1, STALL_NS, 7 * STALL_NS):
-            version.on_run = lambda took=took: setattr(world, "now", world.now + took)  # type: ignore[misc]
+            version.on_run = partial(world.pass_time, took)
             world.ask(call_of(version))
             await turn()
 

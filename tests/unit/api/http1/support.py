@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from penstock.api.http1.asgi import App, AsgiApplication
@@ -223,7 +224,7 @@ class Client:
     def say(self, *pieces: bytes) -> list[Reply]:
         """What is answered to this, interim answers included."""
         for piece in pieces:
-            self.server.turn(lambda said=piece: self.connection.data_received(said))  # type: ignore[misc]
+            self.server.turn(partial(self.connection.data_received, piece))
         return self.replies_read()
 
     def replies_read(self) -> list[Reply]:

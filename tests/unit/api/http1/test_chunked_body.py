@@ -96,7 +96,8 @@ def test_what_is_none(data: bytes) -> None:
 
 def test_a_chunk_over_the_limit_is_refused_by_its_size() -> None:
     for data in (b"ffffffffffffffff\r\n", b"7fffffff\r\n", b"65\r\n", coded(bytes(90)) + b"b\r\n"):
-        body, parts = ChunkedBody(100, 1000, HttpLimits().body_too_large), []  # type: ignore[var-annotated]
+        parts: list[memoryview] = []
+        body = ChunkedBody(100, 1000, HttpLimits().body_too_large)
         with pytest.raises(TooLarge):
             body.read(data.replace(b"0\r\n\r\n", b""), 0, parts)
         assert len(b"".join(parts)) <= 100
@@ -130,7 +131,8 @@ def test_extensions_and_trailer_fields_have_one_bound(data: bytes) -> None:
 
 def test_no_more_than_so_many_chunks_are_read_at_a_time() -> None:
     data = coded(*[b"ab"] * 5000)
-    body, parts = ChunkedBody(1 << 20, 100, HttpLimits().body_too_large), []  # type: ignore[var-annotated]
+    parts: list[memoryview] = []
+    body = ChunkedBody(1 << 20, 100, HttpLimits().body_too_large)
     at = steps = 0
     while not body.is_done:
         was = len(parts)

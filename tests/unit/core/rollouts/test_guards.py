@@ -58,7 +58,7 @@ def times(run: tuple[float, float], own: float = 1.0, batches: int = 60, seed: i
 
     def counts(middle: float, size: int) -> list[int]:
         drawn = np.clip(generator.normal(middle, 3, size).round(), 0, BINS - 1).astype(int)
-        return np.bincount(drawn, minlength=BINS).tolist()  # type: ignore[no-any-return]
+        return list(np.bincount(drawn, minlength=BINS).tolist())
 
     for _ in range(batches):
         latency = (counts(30, 20), counts(30, 180))

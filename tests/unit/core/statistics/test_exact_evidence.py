@@ -137,8 +137,8 @@ def test_a_batch_is_divided_into_parts_that_double(n_a: int, n_b: int, sizes: li
     canary, control = np.array([n_a - n_a // 3, n_a // 3], float), np.array([n_b // 2, n_b - n_b // 2], float)
     found = list(parts(Evidence(), canary, control))
     assert [int(a.sum()) for a, _ in found] == sizes
-    assert sum(a for a, _ in found).tolist() == canary.tolist()  # type: ignore[union-attr]
-    assert sum(b for _, b in found).tolist() == control.tolist()  # type: ignore[union-attr]
+    assert np.sum([a for a, _ in found], axis=0).tolist() == canary.tolist()
+    assert np.sum([b for _, b in found], axis=0).tolist() == control.tolist()
     total = 2 ** len(sizes) - 1
     ends = [round(n_b * (2 ** (at + 1) - 1) / total) for at in range(len(sizes))]
     assert np.cumsum([b.sum() for _, b in found]).tolist() == ends
