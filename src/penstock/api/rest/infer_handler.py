@@ -241,7 +241,7 @@ class InferHandler:
             exchange.head.fields,
             exchange.began_ns,
             body.id,
-            body.given,
+            body.inputs,
             body.requested,
             body.timeout_ns,
         )
