@@ -34,7 +34,7 @@ demo: $(RUNTIME) ## train, serve and predict on real data (ARGS=--once ends by i
 	@$(BIN)/penstock demo $(ARGS)
 
 # Tests wait for servers a third of their time: three processes keep two cores busy. Each takes whole files, which share
-# servers, the longest files first (tests/conftest.py). Unit tests wait for nothing, and go one by one to two processes.
+# servers, the longest files first (tests/conftest.py, tests/scheduling.py). Unit tests wait for nothing, and go one by one to two processes.
 # A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
 BY_FILE := --numprocesses 3 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 BY_TEST := --numprocesses 2 --max-worker-restart 0 --dist worksteal

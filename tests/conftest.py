@@ -4,11 +4,12 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from tests import harness, zoo
+from tests import harness, scheduling, zoo
 from tests.budgets import examples
 from tests.harness import Server
 
@@ -25,7 +26,18 @@ hypothesis.settings.register_profile(
 )
 
 TESTS = Path(__file__).parent
-LONGEST = ("faults", "integration/traffic", "docs", "integration", "demo", "loadtests", "simulation", "unit/control")
+LONGEST = (
+    "faults",
+    "integration/traffic",
+    "docs",
+    "demo",
+    "conformance",
+    "clients",
+    "integration",
+    "loadtests",
+    "simulation",
+    "unit/control",
+)
 SOURCE = TESTS.parent / "src"
 
 
@@ -46,6 +58,12 @@ def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of every later garbage collection, which it makes slow."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Take the project's own scheduler for whole files."""
+    return scheduling.scheduler(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def rank(path: str) -> int:
