@@ -62,7 +62,7 @@ def test_options_of_a_call(client: Any, coding: str | None) -> None:
         sequence_id=5,
         sequence_start=True,
         priority=2,
-        timeout=5_000_000,
+        timeout=60_000_000,
         client_timeout=CALL_SECONDS,
         headers={"x-any": "thing"},
         compression_algorithm=coding,

@@ -91,11 +91,12 @@ def wrong(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_a_version_that_answers_worse_by_labels_is_rolled_back(server: Server, labeller: Labeller) -> None:
     trial = begin(server, to=TURNED, **ASKED)
-    for _ in range(60):
+
+    def is_decided() -> bool:
         labeller.send_feedback(*labeller.ask(40).values())
-        time.sleep(0.2)  # labels count once their stretch of time is over
-        if look(server, trial)["state"] != "running":
-            break
+        return bool(look(server, trial)["state"] != "running")
+
+    wait_until(is_decided, PATIENCE_S, "a verdict")  # labels count once their stretch of time is over
     state = until(server, trial, "rolled_back", "promoted", "inconclusive")
     assert state["state"] == "rolled_back", json.dumps(state)
     found = state["evidence"]["performance"]

@@ -214,16 +214,14 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
     with harness.running(None, tmp_path, "--workers", "1") as running:
         wait_until(lambda: show(running, "1")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert show(running, "1")["reference"]["digest"] == digest
-        again = harness.run_command(
-            *push[:4], "--version", "2", *push[6:], "--url", running.ops, folder=tmp_path, seconds=60
-        )
+        again = harness.run_command(*push[:4], "--version", "2", *push[6:], "--url", running.ops, folder=tmp_path)
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["reference"]["rows"] == 400
         names = [f"c{index}" for index in range(FEATURES)]
         card = {"summary": "a model", "features": dict.fromkeys(names, "a number")}
         (tmp_path / "card.json").write_text(json.dumps(card))
         keywords = (*push[:4], "--version", "3", *push[6:], "--card", str(tmp_path / "card.json"), "--url", running.ops)
-        third = harness.run_command(*keywords, folder=tmp_path, seconds=60)
+        third = harness.run_command(*keywords, folder=tmp_path)
         assert third.returncode == 0, third.stderr
         wait_until(lambda: show(running, "3")["reference"] is not None, PATIENCE_S, "the reference in use")
         assert [one["name"] for one in show(running, "3")["features"]] == names
@@ -306,7 +304,7 @@ def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> Non
 
 
 def test_the_monitor_tests_itself(tmp_path: Path) -> None:
-    done = harness.run_command("monitor", "--self-test", "--streams", "2", "--json", folder=tmp_path, seconds=120)
+    done = harness.run_command("monitor", "--self-test", "--streams", "2", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stdout
     found = json.loads(done.stdout)
     assert [one["holds"] for one in found] == [True] * 6
