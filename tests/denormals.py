@@ -33,8 +33,10 @@ def denormals(model: onnx.ModelProto, feeds: Feeds) -> dict[str, int]:
 
 def _count(graph: onnx.GraphProto) -> dict[str, str]:
     """Adds outputs that count; their names by the name of what is counted."""
-    types = {one.name: one.type.tensor_type.elem_type for one in (*graph.value_info, *graph.input, *graph.output)}
-    types |= {one.name: one.data_type for one in graph.initializer}
+    types = {
+        tensor.name: tensor.type.tensor_type.elem_type for tensor in (*graph.value_info, *graph.input, *graph.output)
+    }
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     counters: dict[str, str] = {}
     for node in list(graph.node):
         for attribute in node.attribute:

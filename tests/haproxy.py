@@ -40,7 +40,7 @@ def running(folder: Path, servers: Mapping[str, str]) -> Iterator[str]:
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
     assert program, "install Debian's haproxy"
     address, config = f"127.0.0.1:{free_port()}", folder / "haproxy.cfg"
-    lines = [f"  server {name} {one} check inter 200ms fall 2 rise 1" for name, one in servers.items()]
+    lines = [f"  server {name} {server} check inter 200ms fall 2 rise 1" for name, server in servers.items()]
     config.write_text(SETTINGS.format(address=address, header=GATEWAY, servers="\n".join(lines)))
     process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
     try:

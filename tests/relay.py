@@ -37,10 +37,10 @@ class Relay:
         """End all connections and threads."""
         self._over = True
         self._open.set()
-        for one in (self._listener, *self._sockets):
+        for sock in (self._listener, *self._sockets):
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
         for thread in self._threads:
             thread.join(PATIENCE_S)
 

@@ -34,7 +34,7 @@ def described(response: Any) -> dict[str, Any]:
     return {
         "model": response.model_name,
         "id": response.id,
-        "outputs": {one.name: [one.datatype, one.as_numpy().tolist()] for one in outputs},
+        "outputs": {output.name: [output.datatype, output.as_numpy().tolist()] for output in outputs},
     }
 
 

@@ -175,7 +175,7 @@ def test_streams_and_health_pass(envoy: tuple[str, str]) -> None:
     with grpc.insecure_channel(envoy[0]) as channel:
         stub = GRPCInferenceServiceStub(channel)
         answers = stub.ModelStreamInfer(iter([request([float(index)]) for index in range(50)]), timeout=PATIENCE_S)
-        assert [answered(one.infer_response) for one in answers] == [[float(index)] for index in range(50)]
+        assert [answered(answer.infer_response) for answer in answers] == [[float(index)] for index in range(50)]
         assert stub.ServerReady(pb.ServerReadyRequest(), timeout=PATIENCE_S).ready
     wait_until(lambda: healthy(envoy[1]), PATIENCE_S, "a healthy gateway")
     assert statistic(envoy[1], "cluster.penstock.upstream_cx_protocol_error") <= 0

@@ -51,8 +51,8 @@ def segments() -> Iterator[list[Any]]:
         shared_memory.create_shared_memory_region(side, key, ROWS.nbytes) for side, key in zip("io", KEYS, strict=True)
     ]
     yield made
-    for one in made:
-        shared_memory.destroy_shared_memory_region(one)
+    for item in made:
+        shared_memory.destroy_shared_memory_region(item)
 
 
 def test_tensors_go_through_shared_memory_both_ways(
@@ -87,13 +87,13 @@ def test_parts_of_a_region_and_answers_that_travel(module: Any, client: Any, seg
 
 def test_texts(module: Any, client: Any, segments: list[Any]) -> None:
     texts = np.array([["a", "ä"], ["", "b" * 50]], object)
-    raw = b"".join(len(one.encode()).to_bytes(4, "little") + one.encode() for one in texts.ravel())
+    raw = b"".join(len(item.encode()).to_bytes(4, "little") + item.encode() for item in texts.ravel())
     shared_memory.set_shared_memory_region(segments[0], [np.frombuffer(raw, np.uint8)])
     client.register_system_shared_memory("i", KEYS[0], len(raw))
     given = module.InferInput("x", [2, 2], "BYTES")
     given.set_shared_memory("i", len(raw))
     answer = client.infer("words", [given])
-    assert [[one.decode() for one in row] for row in answer.as_numpy("y")] == texts.tolist()
+    assert [[item.decode() for item in row] for row in answer.as_numpy("y")] == texts.tolist()
 
 
 def test_what_is_registered_is_reported_and_forgotten(module: Any, client: Any, segments: list[Any]) -> None:

@@ -88,7 +88,7 @@ def test_health(client: Any) -> None:
 def test_metadata_and_configuration(http: Any, grpc: Any) -> None:
     assert http.get_server_metadata() == grpc.get_server_metadata(as_json=True)
     over_http, over_grpc = http.get_model_metadata("mixed"), grpc.get_model_metadata("mixed")
-    assert [one["name"] for one in over_http["inputs"]] == [one.name for one in over_grpc.inputs]
+    assert [item["name"] for item in over_http["inputs"]] == [item.name for item in over_grpc.inputs]
     assert http.get_model_config("batched")["max_batch_size"] == 4
     assert grpc.get_model_config("batched").config.max_batch_size == 4
     assert http.get_model_config("batched", "1")["name"] == "batched"
@@ -186,7 +186,7 @@ def test_compression(http: Any, grpc: Any, coding: str) -> None:
 
 def test_asynchronous_calls(http: Any, grpc: Any) -> None:
     waiting = [http.async_infer("mixed", mixed(triton_http)) for _ in range(8)]
-    assert all(one.get_result().as_numpy("next").tolist() == (KEY + 1).tolist() for one in waiting)
+    assert all(item.get_result().as_numpy("next").tolist() == (KEY + 1).tolist() for item in waiting)
     done: queue.Queue[Any] = queue.Queue()
     for _ in range(8):
         grpc.async_infer("mixed", mixed(triton_grpc), lambda result, error: done.put((result, error)))

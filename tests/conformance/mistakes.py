@@ -108,12 +108,12 @@ def shapes() -> Iterator[Mistake]:
 
 def amounts() -> Iterator[Mistake]:
     """Data that is shorter or longer than its shape."""
-    for datatype, one in (("FP32", 1.5), ("INT8", 1), ("BOOL", True), ("UINT64", 1), ("BYTES", "a")):
+    for datatype, item in (("FP32", 1.5), ("INT8", 1), ("BOOL", True), ("UINT64", 1), ("BYTES", "a")):
         model = f"identity_{datatype.lower()}"
-        yield wrong(f"too little {datatype}", 400, "x", model, stated("x", datatype, (2, 2), [one] * 3))
-        yield wrong(f"too much {datatype}", 400, "x", model, stated("x", datatype, (2, 2), [one] * 5))
+        yield wrong(f"too little {datatype}", 400, "x", model, stated("x", datatype, (2, 2), [item] * 3))
+        yield wrong(f"too much {datatype}", 400, "x", model, stated("x", datatype, (2, 2), [item] * 5))
         yield wrong(f"no {datatype}", 400, "x", model, stated("x", datatype, (2, 2), []))
-        yield wrong(f"data for an empty {datatype}", 400, "x", model, stated("x", datatype, (0, 2), [one]))
+        yield wrong(f"data for an empty {datatype}", 400, "x", model, stated("x", datatype, (0, 2), [item]))
 
 
 def parameters() -> Iterator[Mistake]:

@@ -94,9 +94,9 @@ def test_the_configuration_is_a_message(wire: Grpc) -> None:
     assert (config.name, config.backend, config.max_batch_size) == ("batched", "onnxruntime", 4)
     assert (config.input[0].name, list(config.input[0].dims)) == ("x", [3])
     assert config.HasField("dynamic_batching")
-    assert [one.name for one in config.model_warmup] == ["zeros", "noise", "file"]
+    assert [item.name for item in config.model_warmup] == ["zeros", "noise", "file"]
     derived = wire.stub.ModelConfig(pb.ModelConfigRequest(name="mixed"), timeout=PATIENCE_S).config
-    assert [one.name for one in derived.output] == ["doubled", "next", "positive"]
+    assert [item.name for item in derived.output] == ["doubled", "next", "positive"]
 
 
 # Forms of predictions.
@@ -196,9 +196,9 @@ def test_a_stream_answers_each_request_in_turn(wire: Grpc) -> None:
         message = wire.message(Ask("vector", [Input.of("x", "FP32", [number])], id=str(number)))
         messages.append(message)
     answers = streamed(wire, messages)
-    assert [one.infer_response.id for one in answers] == [str(number) for number in range(20)]
-    assert not any(one.error_message for one in answers)
-    values = [read_response(one.infer_response, {}).array("y").tolist() for one in answers]
+    assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(20)]
+    assert not any(answer.error_message for answer in answers)
+    values = [read_response(answer.infer_response, {}).array("y").tolist() for answer in answers]
     assert values == [[number * 0.5 + 0.25] for number in range(20)]
 
 
@@ -207,7 +207,7 @@ def test_a_mistake_does_not_end_the_stream(wire: Grpc) -> None:
     good = wire.message(Ask("vector", VECTOR.inputs, id="c"))
     failing = wire.message(Ask("gather", [Input.of("index", "INT64", [99])], id="d"))
     answers = streamed(wire, [wire.message(VECTOR), wrong, good, failing, good])
-    assert [one.error_message == "" for one in answers] == [True, False, True, False, True]
+    assert [answer.error_message == "" for answer in answers] == [True, False, True, False, True]
     assert "nobody" in answers[1].error_message
     assert answers[1].infer_response.id == "b"
     assert answers[4].infer_response.id == "c"
@@ -223,8 +223,8 @@ def test_a_stream_may_want_real_errors(wire: Grpc) -> None:
 def test_a_stream_may_want_a_closing_message(wire: Grpc) -> None:
     message = wire.message(VECTOR)
     message.parameters["triton_enable_empty_final_response"].bool_param = True
-    answers = [one.infer_response for one in streamed(wire, [message])]
-    flags = [one.parameters["triton_final_response"].bool_param for one in answers]
+    answers = [item.infer_response for item in streamed(wire, [message])]
+    flags = [answer.parameters["triton_final_response"].bool_param for answer in answers]
     assert flags[-1]
     assert read_response(answers[0], {}).array("y").tolist() == ANSWER
 
@@ -417,13 +417,13 @@ def test_reflection_describes_every_service(server: Server, wire: Grpc) -> None:
     names = {service.name for service in listed.list_services_response.service}
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
     file = FileDescriptorProto.FromString(described.file_descriptor_response.file_descriptor_proto[0])
-    [service] = [one for one in file.service if one.name == "GRPCInferenceService"]
+    [service] = [item for item in file.service if item.name == "GRPCInferenceService"]
     assert {method.name for method in service.method} >= {"ModelInfer", "ModelStreamInfer", "RepositoryModelLoad"}
 
 
 def test_typed_and_raw_give_the_same(server: Server) -> None:
     opened = [GrpcRaw(server), GrpcTyped(server)]
-    answers = [one.infer(Ask("mixed", [NUMBER, KEY])) for one in opened]
+    answers = [item.infer(Ask("mixed", [NUMBER, KEY])) for item in opened]
     oracle.assert_same(answers[0], {output.name: output.data for output in answers[1].outputs})
-    for one in opened:
-        one.close()
+    for item in opened:
+        item.close()

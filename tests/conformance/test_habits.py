@@ -40,12 +40,14 @@ def test_models_may_have_the_names_of_paths(name: str, habits: Server) -> None:
         answer = habits.rest("POST", path, {"inputs": [ROW]})
         assert answer.json()["outputs"][0]["data"] == ANSWER
     statistics = habits.rest("GET", f"/v2/models/{name}/stats").json()["model_stats"]
-    assert [(one["name"], one["inference_stats"]["success"]["count"]) for one in statistics] == [(name, 2)]
+    assert [(statistic["name"], statistic["inference_stats"]["success"]["count"]) for statistic in statistics] == [
+        (name, 2)
+    ]
 
 
 def test_all_statistics_hold_a_model_called_stats(habits: Server) -> None:
     found = habits.rest("GET", "/v2/models/stats").json()
-    assert {one["name"] for one in found["model_stats"]} == set(NAMES)
+    assert {stat["name"] for stat in found["model_stats"]} == set(NAMES)
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])

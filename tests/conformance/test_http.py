@@ -27,8 +27,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 Port = Callable[[Server], str]
 PORTS: dict[str, tuple[Port, str]] = {
-    "rest": (lambda one: one.http, "/v2/health/live"),
-    "ops": (lambda one: one.ops, "/livez"),
+    "rest": (lambda item: item.http, "/v2/health/live"),
+    "ops": (lambda item: item.ops, "/livez"),
 }
 
 RULES = {

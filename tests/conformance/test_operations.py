@@ -32,7 +32,7 @@ def scrape(server: Server) -> Samples:
 def total(samples: Samples, name: str, **labels: str) -> float:
     """The sum of a metric over all series with these labels."""
     wanted = set(labels.items())
-    return sum(value for (one, found), value in samples.items() if one == name and wanted <= found)
+    return sum(value for (item, found), value in samples.items() if item == name and wanted <= found)
 
 
 def test_probes_say_the_truth(pair_server: Server) -> None:
@@ -116,8 +116,8 @@ def test_histograms_are_whole_and_fine(pair_server: Server) -> None:
 def histogram(samples: Samples, name: str) -> list[tuple[list[tuple[float, float]], float]]:
     """The cumulative buckets and the count of each series."""
     grouped: dict[Labels, list[tuple[float, float]]] = {}
-    for (one, labels), value in samples.items():
-        if one == f"{name}_bucket":
+    for (item, labels), value in samples.items():
+        if item == f"{name}_bucket":
             rest = frozenset(pair for pair in labels if pair[0] != "le")
             grouped.setdefault(rest, []).append((float(dict(labels)["le"]), value))
     return [(sorted(buckets), samples[f"{name}_count", labels]) for labels, buckets in grouped.items()]

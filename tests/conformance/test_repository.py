@@ -203,8 +203,8 @@ def test_the_grpc_index_is_the_rest_index(own: Server, channel: Grpc) -> None:
     def asked() -> list[dict[str, str]]:
         answer = channel.stub.RepositoryIndex(messages.RepositoryIndexRequest(), timeout=PATIENCE_S)
         seen = [
-            {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
-            for one in answer.models
+            {"name": model.name, "version": model.version, "state": model.state, "reason": model.reason}
+            for model in answer.models
         ]
         return [{key: text for key, text in line.items() if text} for line in seen]
 
@@ -274,9 +274,9 @@ def test_counts_are_the_same_over_both_transports_and_all_paths(own: Server, cha
     of_pair = own.rest("GET", "/v2/models/pair/stats").json()["model_stats"]
     assert of_pair == [entry for entry in everything if entry["name"] == "pair"]
     answer = channel.stub.ModelStatistics(messages.ModelStatisticsRequest(name="pair"), timeout=PATIENCE_S)
-    seen = [(one.version, one.inference_count, one.inference_stats.success.ns) for one in answer.model_stats]
+    seen = [(stat.version, stat.inference_count, stat.inference_stats.success.ns) for stat in answer.model_stats]
     assert seen == [
-        (one["version"], one["inference_count"], one["inference_stats"]["success"]["ns"]) for one in of_pair
+        (item["version"], item["inference_count"], item["inference_stats"]["success"]["ns"]) for item in of_pair
     ]
 
 

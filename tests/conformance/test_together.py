@@ -48,12 +48,12 @@ def test_slow_models_do_not_hold_up_quick_ones(server: Server) -> None:
     transport = RestJson(server)
     with ThreadPoolExecutor(16) as pool:
         slow = [pool.submit(transport.infer, Ask("slow", [ONE])) for _ in range(16)]
-        wait_until(lambda: sum(one.done() for one in slow) >= 1, PATIENCE_S, "the first of them")
+        wait_until(lambda: sum(item.done() for item in slow) >= 1, PATIENCE_S, "the first of them")
         for _ in range(5):
             transport.infer(SAFE)
-        assert not all(one.done() for one in slow)
-        for one in slow:
-            assert one.result().model == "slow"
+        assert not all(item.done() for item in slow)
+        for item in slow:
+            assert item.result().model == "slow"
 
 
 def test_a_full_queue_turns_callers_away(transport: Transport) -> None:

@@ -97,7 +97,7 @@ def check_story(story: str) -> None:
     )
     places = [re.search(rf"^ *[\d.]+ s  {step}", story, re.MULTILINE) for step in steps]
     assert all(places), story
-    assert [one.start() for one in places if one] == sorted(one.start() for one in places if one)
+    assert [place.start() for place in places if place] == sorted(place.start() for place in places if place)
     assert "\x1b" not in story  # no colour where nobody looks
 
 

@@ -62,7 +62,7 @@ class Changes:
         """Without pause for the time of a block."""
         self._over.clear()
         works = (self.push_and_retire, self.route, self.retrain)
-        threads = [threading.Thread(target=self._work, args=(one, self.seed + n)) for n, one in enumerate(works)]
+        threads = [threading.Thread(target=self._work, args=(work, self.seed + n)) for n, work in enumerate(works)]
         self.seed += len(threads)
         for thread in threads:
             thread.start()
@@ -79,7 +79,7 @@ class Changes:
         begun = len(self.asked)
 
         def seen() -> bool:
-            return any(one.action == action and one.acknowledged >= acknowledged for one in self.asked[begun:])
+            return any(item.action == action and item.acknowledged >= acknowledged for item in self.asked[begun:])
 
         harness.wait_until(seen, PATIENCE_S, action)
 
@@ -127,7 +127,7 @@ class Changes:
         folder.mkdir(exist_ok=True)
         (folder / "model.onnx").write_bytes(graph)
         (folder / "config.pbtxt").write_text(f"max_batch_size: {number}")
-        return b"".join(pack({one.name: one for one in folder.iterdir()}))
+        return b"".join(pack({path.name: path for path in folder.iterdir()}))
 
     def _collect(self) -> None:
         self.ask(Change("", "collect"), "POST", "/admin/v1/registry/collect", {})
@@ -135,11 +135,11 @@ class Changes:
     def added(self) -> list[str]:
         """Versions whose push was acknowledged, and whose retirement was not answered."""
         with self._lock:
-            gone = {one.version for one in self.asked if one.action == "version.retire" and one.status is not None}
+            gone = {item.version for item in self.asked if item.action == "version.retire" and item.status is not None}
             return [
-                one.version
-                for one in self.asked
-                if one.action == "version.add" and one.acknowledged and one.version not in gone
+                item.version
+                for item in self.asked
+                if item.action == "version.add" and item.acknowledged and item.version not in gone
             ]
 
     def route(self, rng: random.Random) -> None:
@@ -172,7 +172,7 @@ class Changes:
             listed = Change("", "rollout.list")
             self.ask(listed, "GET", f"{MODEL}/rollouts", None)
             if listed.acknowledged:
-                for rollout in (one for one in listed.answer["rollouts"] if one["state"] in OPEN):
+                for rollout in (rollout for rollout in listed.answer["rollouts"] if rollout["state"] in OPEN):
                     self._end(rollout["id"], "abort")
 
     def _end(self, rollout: int, verb: str) -> None:
@@ -187,7 +187,9 @@ class Changes:
 
     def events(self) -> set[str]:
         """Those that requests for retraining were acknowledged with."""
-        return {one.answer["event"] for one in self.asked if one.action == "retraining.request" and one.acknowledged}
+        return {
+            item.answer["event"] for item in self.asked if item.action == "retraining.request" and item.acknowledged
+        }
 
 
 def audit_of(server: Server) -> list[dict[str, Any]]:

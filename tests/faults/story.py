@@ -128,7 +128,7 @@ class Caller:
 
     def label(self, answers: Sequence[Answer]) -> None:
         """Tell what should have been answered, until somebody takes it."""
-        reported = {"feedback": [{"id": one.request.id, "label": list(one.request.labels)} for one in answers]}
+        reported = {"feedback": [{"id": answer.request.id, "label": list(answer.request.labels)} for answer in answers]}
         while not self._reported(json.dumps(reported).encode()):
             time.sleep(0.05)
 
@@ -205,7 +205,7 @@ class Gateways:
 
     def other_than(self, name: str) -> Server:
         """Another one than this."""
-        return next(server for one, server in self.servers.items() if one != name)
+        return next(server for item, server in self.servers.items() if item != name)
 
     def id(self, name: str) -> str:
         """What the fleet calls one of them; another name once it is started again."""
@@ -232,12 +232,12 @@ def counted_rows(server: Server, version: str, scope: str) -> int:
 
 def columns(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What is shown of each input and output, and of all numbers together."""
-    return [one for one in (*shown["features"], *shown["outputs"], shown["joint"]) if one]
+    return [feature for feature in (*shown["features"], *shown["outputs"], shown["joint"]) if feature]
 
 
 def states(server: Server, version: str) -> dict[str, str]:
     """The verdict on each column."""
-    return {one["name"]: one["state"] for one in columns(monitor(server, version))}
+    return {column["name"]: column["state"] for column in columns(monitor(server, version))}
 
 
 def accuracy(server: Server, version: str) -> float:
@@ -264,12 +264,12 @@ class Evidence:
     def counted(self, version: str, gateway: str = "") -> RegionCounts:
         """What all gateways have published of a version, or one of them."""
         key = (MODEL, version)
-        rows = [one for one in self._store.published() if gateway in ("", one.gateway)]
+        rows = [row for row in self._store.published() if gateway in ("", row.gateway)]
         return region_counts(self.reference, MonitorPolicy(), sum_published(rows, {key: self._shape})[key])
 
     def requests(self, version: str, gateway: str) -> list[int]:
         """How many requests of each caller a gateway has published."""
-        [place] = [index for index, one in enumerate(self.reference.inputs) if one.bins.name == WHO]
+        [place] = [index for index, feature in enumerate(self.reference.inputs) if feature.bins.name == WHO]
         counts = self.counted(version, gateway).counts[place]
         edges = self.reference.inputs[place].bins.edges
         return [counts[int(np.searchsorted(edges, 1 + caller, "right"))] for caller in range(CALLERS)]
@@ -277,8 +277,8 @@ class Evidence:
     def labels(self, version: str) -> Counter[str]:
         """How many labelled rows each gateway has published."""
         found: Counter[str] = Counter()
-        for one in self._store.labels_of(MODEL, version):
-            found[one.gateway] += one.number
+        for batch in self._store.labels_of(MODEL, version):
+            found[batch.gateway] += batch.number
         return found
 
     def close(self) -> None:

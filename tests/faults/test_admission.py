@@ -132,7 +132,7 @@ def test_shapes_that_only_the_configuration_states(
     alone, stated_so = examined(ExaminedContent(graph), ExaminedContent(graph, config))
     assert "no shape for input 'x'" in alone.reason
     assert stated_so.admitted, stated_so.reason
-    assert [one["shape"] for side in stated_so.facts["signature"].values() for one in side] == [shape, shape]
+    assert [item["shape"] for side in stated_so.facts["signature"].values() for item in side] == [shape, shape]
 
 
 def test_a_shape_that_nobody_states_is_the_answers(tmp_path: Path) -> None:

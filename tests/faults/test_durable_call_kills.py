@@ -113,8 +113,8 @@ class Script:
 
     def _end_all(self) -> None:
         rollouts = self.gateway.server.admin("GET", f"{MODEL}/rollouts").json()["rollouts"]
-        for one in [one for one in rollouts if one["state"] in OPEN]:
-            self._abort(one["id"])
+        for rollout in [rollout for rollout in rollouts if rollout["state"] in OPEN]:
+            self._abort(rollout["id"])
 
     def _abort(self, rollout: str) -> None:
         reason, _ = self.changes.next("abort")
@@ -161,9 +161,9 @@ class Script:
 
     def end(self, verb: str) -> None:
         [rollout] = [
-            one
-            for one in self.gateway.server.admin("GET", f"{MODEL}/rollouts").json()["rollouts"]
-            if one["state"] in OPEN
+            rollout
+            for rollout in self.gateway.server.admin("GET", f"{MODEL}/rollouts").json()["rollouts"]
+            if rollout["state"] in OPEN
         ]
         reason, _ = self.changes.next(verb)
         change = Change(reason, f"rollout.{verb}", self._version())
@@ -200,7 +200,7 @@ class Script:
         return self.gateway.server.process.poll() is not None
 
     def _is_idle(self) -> bool:
-        return all(one["state"] != "pending" for one in deliveries(self.gateway))
+        return all(delivery["state"] != "pending" for delivery in deliveries(self.gateway))
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def points(gateway: Gateway) -> list[Point]:
         for step in script.steps:
             assert not script.perform(step)
         lines = [json.loads(line) for line in (gateway.workspace / "calls.txt").read_text().splitlines()]
-        passes.append({(one["step"], one["site"], one["number"]): None for one in lines})
+        passes.append({(line["step"], line["site"], line["number"]): None for line in lines})
     both = [key for key in passes[0] if key in passes[1]]
     found = [Point(*key, when) for key in both for when in ("before", "after")]
     kinds = {point.site.split(" ", 1)[0] for point in found}

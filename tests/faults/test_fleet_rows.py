@@ -67,8 +67,8 @@ class Fleet:
     def _ask(self, name: str) -> list[str]:
         asker, before = Asker(self.servers[name]), metric(self.servers[name], "penstock_captured_requests_total")
         ids = [f"{name}-{number}" for number in range(ASKED[name])]
-        for one in ids:
-            assert asker.ask({"x-request-id": one})[2] == 200
+        for id_ in ids:
+            assert asker.ask({"x-request-id": id_})[2] == 200
         asker.close()
         server, wanted = self.servers[name], before + len(ids)
         wait_until(
@@ -78,16 +78,18 @@ class Fleet:
 
     def _label(self) -> None:
         """Tell one gateway the labels of all, as a load balancer may."""
-        reported = [{"id": one, "label": 1} for ids in self.ids.values() for one in ids]
+        reported = [{"id": id_, "label": 1} for ids in self.ids.values() for id_ in ids]
         reply = self.servers["b"].rest("POST", "/v2/models/m/feedback", {"feedback": reported})
         assert reply.status == 202, reply
         wait_until(lambda: self._joined() == ASKED, PATIENCE_S, "the labels at the gateways that answered")
 
     def _joined(self) -> dict[str, float]:
-        return {name: metric(one, "penstock_labels_total", outcome="joined") for name, one in self.servers.items()}
+        return {
+            name: metric(server, "penstock_labels_total", outcome="joined") for name, server in self.servers.items()
+        }
 
     def held_out(self, *ids: str) -> set[str]:
-        return {one for one, out in zip(ids, is_held_out("m", ids, SHARE).tolist(), strict=True) if out}
+        return {id_ for id_, out in zip(ids, is_held_out("m", ids, SHARE).tolist(), strict=True) if out}
 
     def admin(self, name: str, path: str) -> Any:
         return self.servers[name].admin("GET", f"/admin/v1/{path}").json()
@@ -107,12 +109,12 @@ class Fleet:
 
     def events(self, name: str, kind: str) -> list[dict[str, Any]]:
         found = self.admin(name, "events?model=m")["events"]
-        return [one["data"] for one in found if one["type"] == f"io.penstock.{kind}.v1"]
+        return [item["data"] for item in found if item["type"] == f"io.penstock.{kind}.v1"]
 
     def leftovers(self) -> list[str]:
         """Objects of the bucket beside the contents of versions."""
         keys = self.bucket.call("GET", f"/{self.bucket.name}?list-type=2").decode().split("<Key>")[1:]
-        kept = {one["digest"].removeprefix("sha256:") for one in self.admin("a", "models/m")["versions"]}
+        kept = {version["digest"].removeprefix("sha256:") for version in self.admin("a", "models/m")["versions"]}
         return [key for key in keys if key.partition("<")[0].rpartition("/")[2] not in kept]
 
 
@@ -136,14 +138,14 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def test_rows_of_all_gateways_reach_training_and_judge_a_candidate(fleet: Fleet) -> None:
-    asked = {one for ids in fleet.ids.values() for one in ids}
+    asked = {id_ for ids in fleet.ids.values() for id_ in ids}
     wanted = asked - fleet.held_out(*asked)
     other = next(name for name in ASKED if name != fleet.leader())
     rows, event = fleet.retrain(other)
-    assert {one["id"] for one in rows} - wanted <= {one["id"] for one in rows if one["id"].startswith("probe-")}
-    own = [one for one in rows if one["id"] in wanted]
-    assert sorted(one["id"] for one in own) == sorted(wanted)
-    assert {one["label"] for one in own} == {1.0}
+    assert {row["id"] for row in rows} - wanted <= {row["id"] for row in rows if row["id"].startswith("probe-")}
+    own = [row for row in rows if row["id"] in wanted]
+    assert sorted(item["id"] for item in own) == sorted(wanted)
+    assert {item["label"] for item in own} == {1.0}
     reported = event["data"]["rows"]
     assert (reported["rows"], reported["missing"], set(reported["gateways"])) == (
         len(rows),
@@ -165,8 +167,8 @@ def test_rows_of_all_gateways_reach_training_and_judge_a_candidate(fleet: Fleet)
     lost = next(name for name in ASKED if name != fleet.leader())
     fleet.servers.pop(lost).kill()
     rows, event = fleet.retrain(next(iter(fleet.servers)))
-    left = {one for name in fleet.servers for one in fleet.ids[name]} & wanted
-    assert {one["id"] for one in rows if not one["id"].startswith("probe-")} == left
+    left = {id_ for name in fleet.servers for id_ in fleet.ids[name]} & wanted
+    assert {row["id"] for row in rows if not row["id"].startswith("probe-")} == left
     [reason] = event["data"]["rows"]["missing"].values()
     assert set(event["data"]["rows"]["missing"]) == {fleet.names[lost]}
     assert "silent" in reason

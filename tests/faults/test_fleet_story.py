@@ -90,15 +90,15 @@ class Side:
     def reported(self) -> Counter[tuple[str, str, str]]:
         """How often each thing was told of the version that answered before."""
         found: Counter[tuple[str, str, str]] = Counter()
-        for one in story.events(self.server):
-            kind, data = one["type"].removeprefix("io.penstock."), one["data"]
+        for event in story.events(self.server):
+            kind, data = event["type"].removeprefix("io.penstock."), event["data"]
             if kind in COMPARED:
-                found[kind, one["subject"], data.get("name") or data.get("rule", "")] += 1
+                found[kind, event["subject"], data.get("name") or data.get("rule", "")] += 1
         return found
 
     def kinds(self) -> Counter[str]:
         """How often each kind of event was told."""
-        return Counter(one["type"].removeprefix("io.penstock.") for one in story.events(self.server))
+        return Counter(event["type"].removeprefix("io.penstock.") for event in story.events(self.server))
 
     def rows(self) -> int:
         """The rows that were counted of the version that answered before."""
@@ -182,20 +182,20 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         stack.callback(evidence.close)
         callers = [Caller(number, address, weights()) for number in range(CALLERS)]
         copies = [Caller(number, single.address, weights()) for number in range(CALLERS)]
-        for one in (*callers, *copies):
-            stack.callback(one.close)
+        for item in (*callers, *copies):
+            stack.callback(item.close)
         yield Stage(fleet, single, gateways, database, evidence, callers, copies)
 
 
 def test_a_fleet_under_faults_does_what_a_single_gateway_does(stage: Stage) -> None:
     fleet, single, callers = stage.fleet, stage.single, stage.callers
     first = asked(callers, USUAL, meanwhile=partial(restart, stage.database), copies=stage.copies)
-    assert {one.gateway for one in first} == set(NAMES)
+    assert {item.gateway for item in first} == set(NAMES)
     for side in stage.sides:
         until(partial(has_rows, side, ROWS * len(first)), PATIENCE_S, "the first rows")
     killed, second = killed_meanwhile(stage)
     published = Counter(dict(enumerate(stage.evidence.requests(BEFORE, killed.id))))
-    published.subtract(one.request.caller for one in first if one.gateway == killed.name)
+    published.subtract(item.request.caller for item in first if item.gateway == killed.name)
     kept = kept_of(killed, callers, published, second)
     replay(single, kept)
     leader = stage.gateways.leader()
@@ -204,7 +204,7 @@ def test_a_fleet_under_faults_does_what_a_single_gateway_does(stage: Stage) -> N
         third = asked(callers, DRIFTED, drifted=True, copies=stage.copies)
         until(lambda: bool(fleet.hook.got), PATIENCE_S, "a request for retraining, by another leader")
 
-    assert {one.version for one in (*first, *second, *third)} == {BEFORE}
+    assert {item.version for item in (*first, *second, *third)} == {BEFORE}
     rows = ROWS * (len(first) + len(kept) + len(third))
     for side in stage.sides:
         until(partial(has_rows, side, rows), PATIENCE_S, f"{rows} rows")
@@ -218,7 +218,7 @@ def test_a_fleet_under_faults_does_what_a_single_gateway_does(stage: Stage) -> N
     promote(stage)
     for side in stage.sides:
         assert side.runs.read_text() == "run\n"
-        assert [one["type"] for one in side.hook.events()] == ["io.penstock.retraining.requested.v1"]
+        assert [event["type"] for event in side.hook.events()] == ["io.penstock.retraining.requested.v1"]
         assert reported_once(side, "candidate.passed.v1")
         assert reported_once(side, "rollout.finished.v1")
 
@@ -281,12 +281,12 @@ def kept_of(
     killed gateway answered, as many as it had published. It may have counted one more that its caller asked again."""
     left = Counter(published)
     found: list[Request] = []
-    for one in answers:
-        if one.gateway != killed.name or one.at > killed.at:
-            found.append(one.request)
-        elif left[one.request.caller] > 0:
-            left[one.request.caller] -= 1
-            found.append(one.request)
+    for answer in answers:
+        if answer.gateway != killed.name or answer.at > killed.at:
+            found.append(answer.request)
+        elif left[answer.request.caller] > 0:
+            left[answer.request.caller] -= 1
+            found.append(answer.request)
     for caller in callers:
         assert left[caller.number] <= len(caller.repeated)
         found += caller.repeated[: left[caller.number]]
@@ -295,7 +295,7 @@ def kept_of(
 
 def compare_labels(stage: Stage, killed: Killed, reported: int, replayed: int) -> None:
     """Each label that was taken counts once, but those that the killed gateway had joined and not published."""
-    most = ROWS * len([one for caller in stage.callers for one in caller.answers if one.at < killed.at])
+    most = ROWS * len([answer for caller in stage.callers for answer in caller.answers if answer.at < killed.at])
 
     def settled() -> bool:
         return stage.fleet.labels() == sum(stage.evidence.labels(BEFORE).values()) >= reported - most
@@ -339,12 +339,14 @@ def asked(
     Copies ask the same of the single gateway at the same time, so that both sides look at the same rows. Callers wait
     for each other after each step: one that is held up would change who asks how often.
     """
-    before = [len(one.answers) for one in callers]
+    before = [len(caller.answers) for caller in callers]
     step = threading.Barrier(len(callers), timeout=300)
-    works = [partial(ask, one, copies[one.number] if copies else None, number, drifted, step) for one in callers]
+    works = [
+        partial(ask, caller, copies[caller.number] if copies else None, number, drifted, step) for caller in callers
+    ]
     together([meanwhile, *works], 400)
-    found = [answer for one, start in zip(callers, before, strict=True) for answer in one.answers[start:]]
-    return sorted(found, key=lambda one: one.at)
+    found = [answer for caller, start in zip(callers, before, strict=True) for answer in caller.answers[start:]]
+    return sorted(found, key=lambda item: item.at)
 
 
 def ask(caller: Caller, copy: Caller | None, number: int, drifted: bool, step: threading.Barrier) -> None:
@@ -353,13 +355,13 @@ def ask(caller: Caller, copy: Caller | None, number: int, drifted: bool, step: t
         step.wait()
         answers = [caller.ask(drifted) for _ in range(start, min(number, start + STEP))]
         if copy is not None:
-            repeat(copy, [one.request for one in answers])
+            repeat(copy, [answer.request for answer in answers])
         caller.label(answers)
 
 
 def repeat(copy: Caller, requests: Sequence[Request]) -> None:
     """The same requests and labels once more."""
-    copy.label([one for one in map(copy.attempt, requests) if one is not None])
+    copy.label([item for item in map(copy.attempt, requests) if item is not None])
 
 
 @contextmanager
@@ -372,15 +374,15 @@ def asking(callers: Sequence[Caller]) -> Iterator[None]:
             caller.ask(drifted=True)
         caller.close()
 
-    running = [threading.Thread(target=work, args=(one,), daemon=True) for one in callers]
-    for one in running:
-        one.start()
+    running = [threading.Thread(target=work, args=(caller,), daemon=True) for caller in callers]
+    for item in running:
+        item.start()
     try:
         yield
     finally:
         over.set()
-        for one in running:
-            one.join(PATIENCE_S)
+        for item in running:
+            item.join(PATIENCE_S)
 
 
 def replay(single: Side, requests: Sequence[Request]) -> None:
@@ -393,4 +395,4 @@ def replay(single: Side, requests: Sequence[Request]) -> None:
 
 def bins_of(server: Server) -> dict[str, list[int]]:
     """The counts of each column by bin, of a window that has all rows in it."""
-    return {one["name"]: one["counts"] for one in story.columns(story.monitor(server, BEFORE))}
+    return {column["name"]: column["counts"] for column in story.columns(story.monitor(server, BEFORE))}

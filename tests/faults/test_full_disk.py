@@ -90,7 +90,7 @@ def assert_recovers(server: Server, workspace: Path) -> None:
     assert_reads_go_on(server)
     reported = workspace / "home" / "told.jsonl"
     events = server.admin("GET", "/admin/v1/events").json()["events"]
-    wanted = {one["id"] for one in events if "retraining" in one["type"]}
+    wanted = {event["id"] for event in events if "retraining" in event["type"]}
     assert len(wanted) == 2
     wait_until(lambda: reported.exists() and ids_in(reported) >= wanted, PATIENCE_S, "every event in the file")
     assert versions_of(server) == ["1", "2", "5"]
@@ -101,7 +101,7 @@ def ids_in(file: Path) -> set[str]:
 
 
 def versions_of(server: Server) -> list[str]:
-    return [one["version"] for one in server.admin("GET", MODEL).json()["versions"]]
+    return [version["version"] for version in server.admin("GET", MODEL).json()["versions"]]
 
 
 def fill(path: Path) -> None:

@@ -202,27 +202,29 @@ def check_changes(gateway: Gateway) -> None:
             assert count >= 1 or change.changed_nothing, change
         elif change.status is not None and change.status < 500:
             assert not count, change
-    versions = {one["version"]: one for one in model["versions"]}
+    versions = {version["version"]: version for version in model["versions"]}
     digests = {
-        one["subject"].rpartition("/")[2]: one["after"]["digest"] for one in audit if one["action"] == "version.add"
+        entry["subject"].rpartition("/")[2]: entry["after"]["digest"]
+        for entry in audit
+        if entry["action"] == "version.add"
     }
-    assert {version: one["digest"] for version, one in versions.items()} == digests
+    assert {version: item["digest"] for version, item in versions.items()} == digests
     for change in gateway.changes.asked:
         if change.action == "version.add" and change.acknowledged:
             assert digests[change.version] == change.answer["digest"]
-    retired = {one["subject"].rpartition("/")[2] for one in audit if one["action"] == "version.retire"}
-    assert {version for version, one in versions.items() if one["state"] == "RETIRED"} == retired
-    promoted = [one["after"] for one in audit if one["subject"].endswith("/aliases/champion")][-1]
+    retired = {entry["subject"].rpartition("/")[2] for entry in audit if entry["action"] == "version.retire"}
+    assert {version for version, item in versions.items() if item["state"] == "RETIRED"} == retired
+    promoted = [entry["after"] for entry in audit if entry["subject"].endswith("/aliases/champion")][-1]
     assert model["aliases"]["champion"] == promoted["version"]
-    routes = [one["after"] for one in audit if one["subject"] == "models/m/route"]
+    routes = [entry["after"] for entry in audit if entry["subject"] == "models/m/route"]
     route = gateway.server.admin("GET", f"{MODEL}/route").json()
     assert route["set"] == (bool(routes) and routes[-1] is not None)
     if route["set"]:
         assert route["split"] == routes[-1]["split"]
-    begun = {one["subject"].rpartition("/")[2] for one in audit if "/rollouts/" in one["subject"]}
+    begun = {entry["subject"].rpartition("/")[2] for entry in audit if "/rollouts/" in entry["subject"]}
     rollouts = gateway.server.admin("GET", f"{MODEL}/rollouts").json()["rollouts"]
-    assert {one["id"] for one in rollouts} <= begun
-    assert sum(one["state"] in OPEN for one in rollouts) <= 1
+    assert {rollout["id"] for rollout in rollouts} <= begun
+    assert sum(rollout["state"] in OPEN for rollout in rollouts) <= 1
 
 
 def deliveries(gateway: Gateway) -> list[dict[str, Any]]:
@@ -236,18 +238,24 @@ def check_deliveries(gateway: Gateway) -> None:
     """Each event is at each sink at least once, in order; commands ran once, or are told to be unfinished."""
     events = gateway.changes.events()
     wait_until(
-        lambda: all(one["state"] != "pending" for one in deliveries(gateway)), PATIENCE_S, "the end of all deliveries"
+        lambda: all(delivery["state"] != "pending" for delivery in deliveries(gateway)),
+        PATIENCE_S,
+        "the end of all deliveries",
     )
-    dead = {(one["event"], one["sink"]): one for one in deliveries(gateway) if one["state"] == "dead"}
-    assert all(sink == "train" and "before it finished" in one["error"] for (_, sink), one in dead.items()), dead
+    dead = {
+        (delivery["event"], delivery["sink"]): delivery
+        for delivery in deliveries(gateway)
+        if delivery["state"] == "dead"
+    }
+    assert all(sink == "train" and "before it finished" in item["error"] for (_, sink), item in dead.items()), dead
     for sink, got in gateway.got().items():
-        ids = [one["id"] for one in got]
+        ids = [item["id"] for item in got]
         if sink == "train":
             assert max(Counter(ids).values()) == 1
             assert events - set(ids) <= {event for event, at in dead if at == sink}
         else:
             assert events <= set(ids), sink
-        first = [one["sequence"] for index, one in enumerate(got) if one["id"] not in ids[:index]]
+        first = [item["sequence"] for index, item in enumerate(got) if item["id"] not in ids[:index]]
         assert first == sorted(first), sink
 
 
@@ -256,10 +264,12 @@ def left_over(gateway: Gateway) -> list[str]:
     files = [path for path in gateway.home.rglob("*") if path.is_file()]
     names = [str(path.relative_to(gateway.home)) for path in files]
     known = ("registry.db", "gateway.json", "last-", "log.jsonl", "references/", "retraining/", "answers/", "captures/")
-    blobs = {one["digest"].removeprefix("sha256:") for one in gateway.server.admin("GET", MODEL).json()["versions"]}
+    blobs = {
+        version["digest"].removeprefix("sha256:") for version in gateway.server.admin("GET", MODEL).json()["versions"]
+    }
     scratch = [name for name in names if any(map(is_scratch, Path(name).parts))]
     rest = [name for name in names if not name.startswith(known)]
-    return scratch + [one for one in rest if not any(blob in one for blob in blobs)]
+    return scratch + [item for item in rest if not any(blob in item for blob in blobs)]
 
 
 def check_leftovers(gateway: Gateway) -> None:
@@ -298,9 +308,9 @@ def kill_at_random(gateway: Gateway, points: int, seed: int) -> None:
             gateway.start_again()
     assert caller.succeeded > 100
     assert not caller.failed
-    acknowledged = Counter(one.action for one in gateway.changes.asked if one.acknowledged)
+    acknowledged = Counter(item.action for item in gateway.changes.asked if item.acknowledged)
     assert set(KINDS) <= set(acknowledged)
-    refused = [one for one in gateway.changes.asked if one.action == "version.add" and one.status == 422]
+    refused = [item for item in gateway.changes.asked if item.action == "version.add" and item.status == 422]
     assert not refused, refused[0].answer
     check(gateway)
 

@@ -112,7 +112,7 @@ def kill_over_and_over(workspace: Path, points: int, seed: int) -> tuple[int, in
     for _ in range(points):
         killed(workspace, rng.random() * 0.15)
     world = World(workspace)
-    decided = {one["id"] for one in _all(world)}
+    decided = {item["id"] for item in _all(world)}
 
     async def rest() -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -123,12 +123,12 @@ def kill_over_and_over(workspace: Path, points: int, seed: int) -> tuple[int, in
                 await asyncio.sleep(0.01)
 
     asyncio.run(rest())
-    decided |= {one["id"] for one in _all(world)}
+    decided |= {item["id"] for item in _all(world)}
     lines = (workspace / "events.jsonl").read_text().splitlines()
     got = [json.loads(line)["id"] for line in lines if line.endswith("}")]
     assert set(got) == decided  # a receiver that knows ids sees each exactly once
     order = [json.loads(line)["sequence"] for line in lines if line.endswith("}")]
-    first = [one for index, one in enumerate(order) if one not in order[:index]]
+    first = [item for index, item in enumerate(order) if item not in order[:index]]
     assert first == sorted(first)
     return len(decided), len(got) - len(decided)
 

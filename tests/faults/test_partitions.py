@@ -88,7 +88,7 @@ def test_a_leader_that_is_cut_off_is_replaced_and_does_no_harm_when_it_is_back(f
     for server in (first, second):
         wait_until(partial(answers_well, server), PATIENCE_S, "the version before")
         assert look(server, trial)["state"] == "rolled_back"
-    reported = [one["type"] for one in second.admin("GET", "/admin/v1/events?model=m").json()["events"]]
+    reported = [event["type"] for event in second.admin("GET", "/admin/v1/events?model=m").json()["events"]]
     assert reported.count("io.penstock.rollout.finished.v1") == 1
 
 

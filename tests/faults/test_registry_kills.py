@@ -100,7 +100,7 @@ def check(home: Path, acknowledged: list[list[str]]) -> None:
 def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[str]], began: float) -> None:
     models = {model.name: model for model in registry.store.models()}
     assert time.process_time() - began < OPEN_SECONDS
-    versions = {(name, v): one for name, model in models.items() for v, one in model.versions.items()}
+    versions = {(name, v): version for name, model in models.items() for v, version in model.versions.items()}
     for kind, model, version, *rest in acknowledged:
         record = versions[model, version]
         if kind == "version":

@@ -51,7 +51,7 @@ def asked(file: Path) -> int:
 def errors_of(server: Server) -> dict[str, str]:
     """Why sinks do not have an event."""
     reported = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
-    return {one["sink"]: one["error"] for one in reported if one["error"]}
+    return {item["sink"]: item["error"] for item in reported if item["error"]}
 
 
 def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path) -> None:

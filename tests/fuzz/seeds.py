@@ -88,7 +88,7 @@ def seeds() -> dict[str, list[bytes]]:
             WHOLE + settings + _call(1, _message()) + frames.reset(1, frames.ErrorCode.CANCEL),
         ],
         "json": [_json(), _json(data=[[1, 2, 3]]), _json(datatype="BYTES", data=["a", "b", "c"]), _json(shape=[0, 3])],
-        "binary": [len(one).to_bytes(2, "little") + one + raw for one, raw in (_binary(ROW.tobytes()), (b"", data))],
+        "binary": [len(item).to_bytes(2, "little") + item + raw for item, raw in (_binary(ROW.tobytes()), (b"", data))],
         "message": [_message(), _message(id="one"), _typed()],
         "heads": [
             *(bytes((len(block),)) + block for block in (_block(INFER), _block("/", (b"x-b-bin", b"AA==")))),

@@ -282,7 +282,7 @@ def _given(given: list[Tensor] | bytes, signature: Signature) -> list[tuple[Any,
             raise Found("a row for a model that has none")
         given = [signature.row.tensor(given)]
     signature.bind(given)
-    return [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in given]
+    return [(item.name, item.datatype, item.data.shape, item.data.tobytes()) for item in given]
 
 
 def message(data: bytes) -> None:
@@ -301,7 +301,11 @@ def message(data: bytes) -> None:
             known = layouts.find(data)
             if known is None:
                 continue
-            found = [(one.name, one.data.tobytes()) for one in known.tensors(data, None) if not isinstance(one, int)]
+            found = [
+                (tensor.name, tensor.data.tobytes())
+                for tensor in known.tensors(data, None)
+                if not isinstance(tensor, int)
+            ]
             if (found, known.id(data)) != _said(*whole):
                 raise Found("a layout says something else than its request")
 
@@ -312,7 +316,7 @@ def _message(data: bytes, signature: Signature, small_bytes: int = SMALL_MESSAGE
 
 
 def _said(message: ParsedRequest, found: InferMessage) -> tuple[list[tuple[str, bytes]], str]:
-    return [(one.name, one.data.tobytes()) for one in found.tensors], message.request.id
+    return [(tensor.name, tensor.data.tobytes()) for tensor in found.tensors], message.request.id
 
 
 def heads(data: bytes) -> None:

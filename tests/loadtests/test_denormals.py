@@ -27,7 +27,7 @@ def standard_feeds(path: Path) -> list[Feeds]:
 
 def meets(path: Path, feeds: list[Feeds]) -> list[dict[str, int]]:
     model = onnx.load(path)
-    return [denormals(model, one) for one in feeds]
+    return [denormals(model, feed) for feed in feeds]
 
 
 @pytest.fixture(scope="module")

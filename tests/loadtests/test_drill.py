@@ -31,7 +31,7 @@ GOOD, BAD = Interval(100, 0, 5.0), Interval(100, 20, 5.0)
     "name", ["errors at once", "crashing the worker", "identical", "errors late, a fleet's leader frozen"]
 )
 def test_bad_kinds_and_a_good_one(name: str) -> None:
-    kind = next(one for one in KINDS if one.name == name)
+    kind = next(kind for kind in KINDS if kind.name == name)
     outcome = drill(kind, lambda _: None)
     assert outcome.right, outcome
     assert (outcome.harmed > 0) is kind.bad

@@ -9,14 +9,14 @@ SHORT = {"worse by 1 point": 60, "equal": 60, "better by 3 points": 60, "one of 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_error_rates_hold_in_short(name: str) -> None:
-    [case] = [one for one in CASES if one.name == name]
+    [case] = [case for case in CASES if case.name == name]
     found = find(case, range(7100, 7100 + SHORT[name]))
     assert case.least - 0.05 <= found.passed <= case.most + 0.02
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one.name for one in CASES])
+@pytest.mark.parametrize("name", [case.name for case in CASES])
 def test_error_rates_hold(name: str) -> None:
-    [case] = [one for one in CASES if one.name == name]
+    [case] = [case for case in CASES if case.name == name]
     found = find(case, range(40_000, 40_200))
     assert case.least <= found.passed <= case.most + (0.03 if case.most == 0.1 else 0.0)

@@ -58,22 +58,22 @@ def test_every_codec_path_has_a_largest_request() -> None:
     expected |= {f"grpc answer {form} numbers" for form in ("raw", "typed")}
     for path in ("parameters", "header fields", "classification", "shared memory"):
         expected |= {f"rest {path}", f"grpc {path}"}
-    assert expected <= {one.kind for one in KINDS}
+    assert expected <= {kind.kind for kind in KINDS}
 
 
 @pytest.mark.parametrize("limits", [LIMITS, RequestLimits()], ids=["small", "default"])
 def test_feedback_is_no_more_than_is_taken(limits: RequestLimits) -> None:
-    [build] = [one.build for one in largest(limits) if one.kind == "rest feedback"]
+    [build] = [item.build for item in largest(limits) if item.kind == "rest feedback"]
     answers = json.loads(build().bodies[0])["feedback"]
     assert len(answers) <= MOST_FEEDBACK
-    assert sum(len(one["label"]) for one in answers) <= MOST_LABELS
+    assert sum(len(answer["label"]) for answer in answers) <= MOST_LABELS
 
 
 def test_kinds_have_names_of_their_own() -> None:
-    assert len({one.kind for one in KINDS}) == len(KINDS)
+    assert len({kind.kind for kind in KINDS}) == len(KINDS)
 
 
-@pytest.mark.parametrize("one", KINDS, ids=lambda one: one.kind)
+@pytest.mark.parametrize("one", KINDS, ids=lambda item: item.kind)
 def test_the_largest_requests_are_answered_and_larger_ones_refused(
     one: Largest, server: Server, addresses: dict[str, str]
 ) -> None:

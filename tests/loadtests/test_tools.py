@@ -116,7 +116,9 @@ def test_ratios_are_taken_round_by_round() -> None:
     load = Load("32 connections", 1.0, connections=32)
     rates = {"inline json": (100.0, 400.0, 40.0), "penstock json": (80.0, 300.0, 30.0)}
     measured = [_measured(number, name, rate) for name, some in rates.items() for number, rate in enumerate(some)]
-    row = Results(measured).row("tiny", load, next(one for one in contenders(TINY) if one.name == "penstock json"))
+    row = Results(measured).row(
+        "tiny", load, next(contender for contender in contenders(TINY) if contender.name == "penstock json")
+    )
     assert row is not None
     assert row.to_inline == 0.75
     assert row.to_batched is None
@@ -170,14 +172,14 @@ def _one_answer(connection: socket.socket, answer: bytes) -> None:
 def test_a_ratio_falls_when_it_is_a_tenth_lower(
     kept: dict[str, float], seen: dict[str, float], names: list[str]
 ) -> None:
-    assert [one.name for one in fallen(kept, seen)] == names
+    assert [item.name for item in fallen(kept, seen)] == names
 
 
 def test_a_report_becomes_a_page(tmp_path: Path) -> None:
     load = Load("32 connections", 1.0, connections=32)
     measured = [_measured(0, name, rate) for name, rate in (("batched json", 100.0), ("penstock json", 80.0))]
-    some = [one for one in contenders(TINY) if one.name in ("batched json", "penstock json")]
-    rows = [Results(measured).row("tiny", load, one) for one in some]
+    some = [contender for contender in contenders(TINY) if contender.name in ("batched json", "penstock json")]
+    rows = [Results(measured).row("tiny", load, item) for item in some]
     report = {
         "at": "2026-11-21",
         "commit": "c",
@@ -193,7 +195,7 @@ def test_a_report_becomes_a_page(tmp_path: Path) -> None:
     assert "| penstock json | 80 |" in text
     assert "| 0.80 |" in text
     chart = ElementTree.parse(tmp_path / "pictures" / "bench-tiny.svg").getroot()
-    assert "80" in [one.text for one in chart.iter() if one.tag.endswith("text")]
+    assert "80" in [item.text for item in chart.iter() if item.tag.endswith("text")]
 
 
 def test_nothing_is_asked_at_a_rate_of_nothing() -> None:

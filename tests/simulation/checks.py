@@ -46,7 +46,7 @@ class Checks:
 
     def check(self) -> None:
         """Check what always holds."""
-        invariants.one_leads_in_a_term(one.lease.term for one in self.gateways)
+        invariants.one_leads_in_a_term(gateway.lease.term for gateway in self.gateways)
         invariants.only_the_leader_writes(WRITTEN)
         invariants.failures_explain_themselves(FAILED)
         self._check_time()
@@ -119,7 +119,7 @@ class Checks:
     def _check_evidence(self, known: Set[VersionKey]) -> None:
         counted, labelled = self.state.counted(), self.state.labelled()
         answered = self._answered(self.gateways)
-        published = sum((one.published for one in self.gone), Counter[VersionKey]())
+        published = sum((item.published for item in self.gone), Counter[VersionKey]())
         kept = {key: answered[key] + published[key] for key in known}
         invariants.nothing_counts_twice(counted, self._answered([*self.gateways, *self.gone]))
         invariants.nothing_is_lost(counted, kept)
@@ -132,7 +132,7 @@ class Checks:
         self, known: Set[VersionKey], counted: dict[VersionKey, int], labelled: Counter[VersionKey]
     ) -> None:
         """The gateway that leads tells the sum."""
-        leader = next(one for one in self.gateways if one.lease.term is not None)
+        leader = next(gateway for gateway in self.gateways if gateway.lease.term is not None)
         for key in known:
             reported = leader.evidence.describe(key)
             found = (
@@ -148,13 +148,13 @@ class Checks:
 
     @staticmethod
     def _answered(gateways: Iterable[Gateway]) -> Counter[VersionKey]:
-        return sum((one.workers.answered for one in gateways), Counter[VersionKey]())
+        return sum((gateway.workers.answered for gateway in gateways), Counter[VersionKey]())
 
 
 def _retired(models: Iterable[ModelRecord]) -> set[VersionKey]:
     return {
         (model.name, name)
         for model in models
-        for name, one in model.versions.items()
-        if one.state is VersionState.RETIRED
+        for name, version in model.versions.items()
+        if version.state is VersionState.RETIRED
     }

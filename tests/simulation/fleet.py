@@ -92,7 +92,7 @@ class Workers:
     def restart_one(self, now: float) -> None:
         """One worker ends with calls in hand, and loads everything anew."""
         self.losses.update(
-            (model.name, one) for model in self.desired.models if model.route for one in model.route.split
+            (model.name, item) for model in self.desired.models if model.route for item in model.route.split
         )
         self.reloaded_at = now
 
@@ -121,7 +121,7 @@ class SimFleet:
     def statuses(self) -> list[VersionStatus]:
         """Every version of every model."""
         state = ReadyState.READY if self.is_applied() else ReadyState.LOADING
-        return [VersionStatus(m.name, one.version, state) for m in self.desired.models for one in m.versions]
+        return [VersionStatus(m.name, version.version, state) for m in self.desired.models for version in m.versions]
 
     def totals(self, model: str, version: str) -> Totals:
         """What a version was counted by."""
@@ -162,7 +162,7 @@ class SimFleet:
         self.workers.desired = self.decorate(Desired(self.desired.revision + 1, models))
 
     def _spec(self, record: ModelRecord) -> ModelSpec:
-        served = [name for name, one in record.versions.items() if one.state is VersionState.ADMITTED]
+        served = [name for name, version in record.versions.items() if version.state is VersionState.ADMITTED]
         versions = tuple(VersionSpec(name, "", block=self.workers.block((record.name, name))) for name in served)
-        aliases: Mapping[str, str] = {one.alias: one.version for one in record.aliases.values()}
+        aliases: Mapping[str, str] = {alias.alias: alias.version for alias in record.aliases.values()}
         return ModelSpec(record.name, versions, dict(aliases), route=record.route)

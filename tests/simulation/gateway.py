@@ -172,10 +172,10 @@ class Gateway:
             task.cancel()
         self.lease._term = None  # a process that is killed releases nothing
         written = self.evidence._publisher._written
-        self.published |= Counter({key: requests_of(one.totals) for key, one in written.items()})
+        self.published |= Counter({key: requests_of(item.totals) for key, item in written.items()})
         labels = self.evidence.labels
         while batches := labels.batches():
-            self._world.labels.lost |= {row.at for one in batches for row in unpack_rows(one.version, one.rows)}
+            self._world.labels.lost |= {row.at for batch in batches for row in unpack_rows(batch.version, batch.rows)}
             labels.forget_current()
         for closing in (self.rollouts, self.experiments, self.traffic, self.retraining):
             closing.close()

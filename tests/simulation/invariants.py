@@ -27,7 +27,7 @@ LEADERLESS_S = 25.0
 
 def admitted(model: ModelRecord) -> set[str]:
     """The versions that may serve."""
-    return {name for name, one in model.versions.items() if one.state is VersionState.ADMITTED}
+    return {name for name, version in model.versions.items() if version.state is VersionState.ADMITTED}
 
 
 # What is served.
@@ -40,7 +40,9 @@ def aliases_lead_to_versions(models: Iterable[ModelRecord]) -> None:
 
 
 def routes_are_whole(models: Iterable[ModelRecord]) -> None:
-    odd = {one.name: one.route.split for one in models if one.route and sum(one.route.split.values()) != POINTS}
+    odd = {
+        model.name: model.route.split for model in models if model.route and sum(model.route.split.values()) != POINTS
+    }
     assert not odd, f"weights do not sum to {POINTS}: {odd}"
 
 
@@ -94,13 +96,13 @@ REFUSALS = ("Conflict", "Refused", "NotFound", "InvalidInput")
 
 def what_was_acknowledged_is_written(asked: Iterable[Asked], audit: Audit) -> None:
     actors = {entry.actor for entry in audit.entries}
-    gone = [one for one in asked if one.outcome == "done" and one.what not in SILENT and one.actor not in actors]
+    gone = [item for item in asked if item.outcome == "done" and item.what not in SILENT and item.actor not in actors]
     assert not gone, f"acknowledged and gone: {gone}"
 
 
 def what_was_refused_is_not_written(asked: Iterable[Asked], audit: Audit) -> None:
     actors = {entry.actor for entry in audit.entries}
-    done = [one for one in asked if one.outcome in REFUSALS and one.actor in actors]
+    done = [item for item in asked if item.outcome in REFUSALS and item.actor in actors]
     assert not done, f"refused and done: {done}"
 
 
@@ -230,9 +232,9 @@ def the_leader_reports_the_sum(key: VersionKey, reported: tuple[int, int] | None
 
 
 def sent_events_have_arrived(deliveries: Iterable[Document], received: Mapping[str, int]) -> None:
-    for one in deliveries:
-        if one["state"] == SENT:
-            assert received.get(one["event"], 0), f"event {one['event']} counts as sent and never arrived"
+    for delivery in deliveries:
+        if delivery["state"] == SENT:
+            assert received.get(delivery["event"], 0), f"event {delivery['event']} counts as sent and never arrived"
 
 
 def events_arrive_in_order(model: str, arrived: Sequence[str], addressed: Sequence[str]) -> None:

@@ -78,7 +78,7 @@ class Monitoring:
     def own_counts(self) -> dict[VersionKey, VersionCounts]:
         """See ``Watched``: requests alone, as no version has a reference."""
         workers = self._fleet.workers
-        keys = [(model.name, one.version) for model in self._fleet.desired.models for one in model.versions]
+        keys = [(model.name, version.version) for model in self._fleet.desired.models for version in model.versions]
         nothing = np.zeros(0, np.uint64)
         return {
             key: VersionCounts(CountsLayout(), nothing, 0, workers.slot.read(workers.block(key)).copy()) for key in keys

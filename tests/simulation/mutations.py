@@ -68,7 +68,7 @@ def breaks(invariant: str, slow: bool = False) -> Callable[[Callable[[Patch], No
 @breaks("aliases_lead_to_versions")
 def to_retire_looks_at_no_alias(patch: Patch) -> None:
     refuse = versions._refuse_needed
-    patch.setattr(versions, "_refuse_needed", lambda record, one: refuse(replace(record, aliases={}), one))
+    patch.setattr(versions, "_refuse_needed", lambda record, item: refuse(replace(record, aliases={}), item))
 
 
 @breaks("routes_are_whole")
@@ -79,7 +79,7 @@ def the_weight_of_a_control_is_off_by_one(patch: Patch) -> None:
 @breaks("routes_lead_to_versions")
 def to_retire_looks_at_no_route(patch: Patch) -> None:
     refuse = versions._refuse_needed
-    patch.setattr(versions, "_refuse_needed", lambda record, one: refuse(replace(record, route=None), one))
+    patch.setattr(versions, "_refuse_needed", lambda record, item: refuse(replace(record, route=None), item))
     patch.setattr(versions, "needed_by_trials", lambda *_: {})
 
 
@@ -224,7 +224,7 @@ def a_batch_that_is_written_again_has_another_name(patch: Patch) -> None:
 
     def add_labels(self: EvidenceStore, batches: Sequence[LabelBatch]) -> None:
         add(self, batches)
-        add(self, [replace(one, id=uuid4().hex) for one in batches])
+        add(self, [replace(batch, id=uuid4().hex) for batch in batches])
 
     patch.setattr(EvidenceStore, "add_labels", add_labels)
 
@@ -234,7 +234,7 @@ def batches_are_all_of_one_version(patch: Patch) -> None:
     add = EvidenceStore.add_labels
 
     def add_labels(self: EvidenceStore, batches: Sequence[LabelBatch]) -> None:
-        add(self, [replace(one, model=batches[0].model, version=batches[0].version) for one in batches])
+        add(self, [replace(batch, model=batches[0].model, version=batches[0].version) for batch in batches])
 
     patch.setattr(EvidenceStore, "add_labels", add_labels)
 
@@ -259,7 +259,7 @@ def an_experiment_forgets_what_it_has_counted(patch: Patch) -> None:
 def the_leader_reports_its_own_share(patch: Patch) -> None:
     def read(self: FleetEvidence, shapes: Mapping[VersionKey, CountsLayout]) -> dict[VersionKey, VersionCounts]:
         return sum_published(
-            [one for one in self._store.published() if one.gateway == self._publisher._gateway], shapes
+            [row for row in self._store.published() if row.gateway == self._publisher._gateway], shapes
         )
 
     patch.setattr(FleetEvidence, "_read", read)

@@ -76,7 +76,7 @@ def content_of(model: str, version: str) -> Content:
 
 
 def _known(gateway: Gateway, model: str) -> list[str]:
-    return [one.version for spec in gateway.fleet.desired.models if spec.name == model for one in spec.versions]
+    return [version.version for spec in gateway.fleet.desired.models if spec.name == model for version in spec.versions]
 
 
 def _pick(gateway: Gateway, chance: random.Random) -> tuple[str, str]:
@@ -121,7 +121,7 @@ async def retire(gateway: Gateway, by: Author, chance: random.Random) -> object:
 async def route(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Divide a model's traffic by hand, between sound versions alone, or stop to."""
     model = chance.choice(MODELS)
-    sound = [one for one in _known(gateway, model) if not harmful((model, one))]
+    sound = [status for status in _known(gateway, model) if not harmful((model, status))]
     if chance.random() < 0.3 or not sound:
         return await gateway.traffic.drop_route(model, by)
     first, second = chance.choice(sound), chance.choice(sound)
@@ -142,7 +142,7 @@ async def begin(gateway: Gateway, by: Author, chance: random.Random) -> object:
     }
     if chance.random() < 0.2:
         asked |= {"deadline_seconds": 5, "on_inconclusive": chance.choice(("hold", "abort"))}
-    sound = [one for one in _known(gateway, model) if not harmful((model, one)) and one != version]
+    sound = [status for status in _known(gateway, model) if not harmful((model, status)) and status != version]
     if sound:
         asked["from"] = chance.choice(sound)
     return await gateway.rollouts.begin(model, asked, by)
@@ -163,7 +163,7 @@ async def act(gateway: Gateway, by: Author, chance: random.Random) -> object:
 async def experiment(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Start an experiment between sound versions."""
     model = chance.choice(MODELS)
-    sound = [one for one in _known(gateway, model) if not harmful((model, one))]
+    sound = [status for status in _known(gateway, model) if not harmful((model, status))]
     if len(sound) < 2:
         return None
     first, second = chance.sample(sound, 2)
@@ -188,7 +188,7 @@ async def retrain(gateway: Gateway, by: Author, chance: random.Random) -> object
 
 async def approve(gateway: Gateway, by: Author, chance: random.Random) -> object:
     """Approve a candidate."""
-    trained = [one for one in _known(gateway, APPROVED) if int(one) >= FIRST_TRAINED]
+    trained = [status for status in _known(gateway, APPROVED) if int(status) >= FIRST_TRAINED]
     if not trained:
         return None
     return await gateway.retraining.candidates.approve(APPROVED, chance.choice(trained), by)

@@ -206,8 +206,8 @@ class Run:
     def _all_arrived(self) -> None:
         for model in MODELS:
             invariants.sent_events_have_arrived(self.checks.state.outbox.deliveries(model), self._received)
-            addressed = [one["event"] for one in self.checks.state.addressed() if one["model"] == model]
-            arrived = [one for one in self._arrived if one in set(addressed)]
+            addressed = [item["event"] for item in self.checks.state.addressed() if item["model"] == model]
+            arrived = [item for item in self._arrived if item in set(addressed)]
             invariants.events_arrive_in_order(model, arrived, addressed)
 
     def _say(self, text: str) -> None:

@@ -101,11 +101,11 @@ def _seeded(chance: random.Random) -> Iterator[None]:
                 patch.object(BlockingPool, "result", result),
                 patch.object(threading.Thread, "start", _no_thread),
                 patch.object(registry, "COMMIT_PAUSE_S", 0.0),
-                *(patch.object(one, "RETIRED_S", RETIRED_S) for one in (evidence, publisher)),
+                *(patch.object(item, "RETIRED_S", RETIRED_S) for item in (evidence, publisher)),
                 patch.object(fleet_evidence, "RETIRE_EVERY", 2),
                 patch.object(periodic.ProblemLog, "report", report_problem),
                 patch.object(performance._Errors, "_observe_others", nothing_to_compare),
-                *(patch.object(one, "LeaderConnections", WatchedLeaderConnections) for one in LED),
+                *(patch.object(item, "LeaderConnections", WatchedLeaderConnections) for item in LED),
             )
             for patched in patches:
                 stack.enter_context(patched)

@@ -25,7 +25,10 @@ def first_breach() -> str:
 
 @pytest.mark.parametrize(
     "mutation",
-    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.slow else []) for one in MUTATIONS],
+    [
+        pytest.param(mutation, id=mutation.name, marks=[pytest.mark.slow] if mutation.slow else [])
+        for mutation in MUTATIONS
+    ],
 )
 def test_a_fault_breaks_its_invariant(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     seeded.databases()  # whose first content is sound
@@ -35,12 +38,12 @@ def test_a_fault_breaks_its_invariant(mutation: Mutation, monkeypatch: pytest.Mo
 
 def asserting(path: Path) -> set[str]:
     """The functions of a file that assert something, "" for the file itself."""
-    functions = [one for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.FunctionDef)]
-    return {one.name for one in functions if any(isinstance(part, ast.Assert) for part in ast.walk(one))}
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    return {function.name for function in functions if any(isinstance(part, ast.Assert) for part in ast.walk(function))}
 
 
 def test_every_invariant_has_a_fault_that_breaks_it() -> None:
-    assert asserting(FOLDER / "invariants.py") == {one.invariant for one in MUTATIONS}
+    assert asserting(FOLDER / "invariants.py") == {mutation.invariant for mutation in MUTATIONS}
 
 
 def test_what_holds_in_a_run_is_said_in_one_file() -> None:

@@ -59,7 +59,11 @@ class TrueState:
     def labelled(self) -> list[tuple[VersionKey, float]]:
         """Every labelled row that was written down: whose it is, and its number."""
         batches = self._evidence.labels(0)
-        return [((one.model, one.version), row.at) for one in batches for row in unpack_rows(one.version, one.rows)]
+        return [
+            ((batch.model, batch.version), row.at)
+            for batch in batches
+            for row in unpack_rows(batch.version, batch.rows)
+        ]
 
     def happened(self) -> list[tuple[str, str]]:
         """Every event but requests by hand, and those that ask a person instead: its type and its subject."""

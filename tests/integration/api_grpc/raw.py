@@ -105,9 +105,9 @@ class Raw:
         self.socket.setblocking(True)
         while sent < len(body):
             opened = sum(
-                int.from_bytes(one.payload)
-                for one in self.other
-                if one.kind == frames.WINDOW_UPDATE and one.stream == number
+                int.from_bytes(item.payload)
+                for item in self.other
+                if item.kind == frames.WINDOW_UPDATE and item.stream == number
             )
             capacity = min(len(body) - sent, (1 << 20) + opened - sent, 1 << 16)
             if capacity <= 0:
@@ -128,8 +128,8 @@ class Raw:
     def frames_until(self, kind: int) -> Frame:
         """The next frame of a kind."""
         while True:
-            for index, one in enumerate(self.other):
-                if one.kind == kind and not (kind == frames.SETTINGS and one.flags & frames.ACK):
+            for index, item in enumerate(self.other):
+                if item.kind == kind and not (kind == frames.SETTINGS and item.flags & frames.ACK):
                     return self.other.pop(index)
             assert not self.closed, "it did not come"
             self.read()
@@ -138,7 +138,7 @@ class Raw:
         """Wait until the server closes; the code of its GOAWAY, None without one."""
         while not self.closed:
             self.read()
-        codes = [int.from_bytes(one.payload[4:8]) for one in self.other if one.kind == frames.GOAWAY]
+        codes = [int.from_bytes(item.payload[4:8]) for item in self.other if item.kind == frames.GOAWAY]
         return codes[-1] if codes else None
 
     def read(self) -> None:

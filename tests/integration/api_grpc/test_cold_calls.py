@@ -66,8 +66,10 @@ def test_model_metadata(stub: Stub) -> None:
     metadata = stub.ModelMetadata(pb.ModelMetadataRequest(name="pair"))
     assert list(metadata.versions) == ["1", "2"]
     assert metadata.platform == "onnxruntime_onnx"
-    assert [(one.name, one.datatype, list(one.shape)) for one in metadata.inputs] == [("x", "FP32", [-1, 3])]
-    assert [(one.name, one.datatype, list(one.shape)) for one in metadata.outputs] == [("y", "FP32", [-1, 3])]
+    assert [(item.name, item.datatype, list(item.shape)) for item in metadata.inputs] == [("x", "FP32", [-1, 3])]
+    assert [(output.name, output.datatype, list(output.shape)) for output in metadata.outputs] == [
+        ("y", "FP32", [-1, 3])
+    ]
 
 
 def test_model_config(stub: Stub) -> None:
@@ -105,7 +107,7 @@ def _rows(count: int) -> pb.ModelInferRequest:
 
 def test_statistics_of_everything(stub: Stub) -> None:
     found = stub.ModelStatistics(pb.ModelStatisticsRequest()).model_stats
-    assert {one.name for one in found} == set(MODELS)
+    assert {item.name for item in found} == set(MODELS)
     with pytest.raises(grpc.RpcError) as raised:
         stub.ModelStatistics(pb.ModelStatisticsRequest(name="nobody"))
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND

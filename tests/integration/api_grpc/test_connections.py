@@ -42,7 +42,7 @@ def test_who_says_nothing_goes_first_and_then_the_oldest_that_is_idle(few: Worke
         assert all(_is_closed(raw) for raw in silent)
         calls(stack.enter_context(closing(Raw(few.address))))
         assert idle[0].until_closed() == 0  # a GOAWAY that names the last call that was taken
-        last = [one.payload[:4] for one in idle[0].other if one.kind == frames.GOAWAY]
+        last = [item.payload[:4] for item in idle[0].other if item.kind == frames.GOAWAY]
         assert last == [b"\0\0\0\x01"]
         calls(idle[1])
 
@@ -78,4 +78,4 @@ def test_where_all_work_the_newcomer_is_turned_away(few: Worker) -> None:
         newcomer = stack.enter_context(closing(Raw(few.address)))
         newcomer.until_closed()
         assert newcomer.answers == {}
-        assert [raw.answer(one).status for raw, one in zip(busy, numbers, strict=True)] == [0] * MOST
+        assert [raw.answer(number).status for raw, number in zip(busy, numbers, strict=True)] == [0] * MOST

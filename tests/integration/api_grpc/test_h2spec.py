@@ -126,7 +126,7 @@ def alive(raw: Raw) -> None:
     raw.write(frame(frames.PING, 0, 0, b"yetalive"))
     while raw.frames_until(frames.PING).payload != b"yetalive":
         pass
-    assert not any(one.kind == frames.GOAWAY for one in raw.other)
+    assert not any(item.kind == frames.GOAWAY for item in raw.other)
 
 
 def answered(raw: Raw) -> None:
@@ -183,8 +183,8 @@ def server_preface(raw: Raw) -> None:
 
 def settings_acknowledged(raw: Raw) -> None:
     alive(raw)
-    acknowledged = [one for one in raw.other if one.kind == frames.SETTINGS and one.flags & frames.ACK]
-    assert [one.payload for one in acknowledged] == [b"", b""]  # the first ones, and those of the case
+    acknowledged = [item for item in raw.other if item.kind == frames.SETTINGS and item.flags & frames.ACK]
+    assert [item.payload for item in acknowledged] == [b"", b""]  # the first ones, and those of the case
 
 
 def only_the_second_ping(raw: Raw) -> None:

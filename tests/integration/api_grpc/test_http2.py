@@ -91,7 +91,7 @@ def test_padding_priority_and_trailers(raw: Raw) -> None:
 
 def test_many_calls_at_once_and_blocks_that_repeat(raw: Raw) -> None:
     numbers = [raw.call(PAIR, x_request_id="same") for _ in range(300)]
-    assert all(floats(raw.answer(one).message()) == [4, 4, 4] for one in numbers)
+    assert all(floats(raw.answer(number).message()) == [4, 4, 4] for number in numbers)
     numbers = [raw.call(PAIR, x_request_id=f"r{index % 7}", grpc_timeout=f"{1000 + index}m") for index in range(60)]
     for index, number in enumerate(numbers):
         assert raw.answer(number).fields["x-request-id"] == f"r{index % 7}"
@@ -448,7 +448,9 @@ def large_fields(kind: str) -> list[hpack.HeaderTuple]:
         "a long name": [hpack.HeaderTuple("x" * 900_000, "1")],
         "many fields": [hpack.HeaderTuple(f"x-{number}", "value " * 12) for number in range(6000)],
         "a field over and over": [hpack.HeaderTuple("x-same", "y" * 50)] * 120_000,
-        "fields that are not indexed": [hpack.NeverIndexedHeaderTuple(f"x-{one}", "z" * 120) for one in range(4000)],
+        "fields that are not indexed": [
+            hpack.NeverIndexedHeaderTuple(f"x-{number}", "z" * 120) for number in range(4000)
+        ],
     }
     return found[kind]
 
@@ -567,9 +569,9 @@ def test_floods_end_whoever_makes_them(own: Worker, flood: Callable[[Raw], bytes
 def test_more_calls_than_agreed_are_refused_and_may_come_again(models: Path) -> None:
     with workers.running(models, GrpcOptions(max_concurrent_streams=3)) as few, closing(Raw(few.address)) as raw:
         numbers = [raw.call(slow().SerializeToString()) for _ in range(5)]
-        assert [raw.answer(one).reset for one in numbers[3:]] == [ErrorCode.REFUSED_STREAM] * 2
-        for one in numbers[:3]:
-            raw.write(frames.reset(one, ErrorCode.CANCEL))
+        assert [raw.answer(number).reset for number in numbers[3:]] == [ErrorCode.REFUSED_STREAM] * 2
+        for number in numbers[:3]:
+            raw.write(frames.reset(number, ErrorCode.CANCEL))
         wait_until(lambda: few.totals("slow").inflight == 0, CALL_SECONDS, "room")
         assert raw.answer(raw.call(PAIR)).status == 0
 
@@ -583,7 +585,7 @@ def test_a_client_with_tiny_windows_that_reads_nothing_is_refused(own: Worker) -
             raw.read()
         assert raw.answer(raw.call(PAIR)).reset == ErrorCode.REFUSED_STREAM
         raw.write(frames.settings({frames.INITIAL_WINDOW_SIZE: 10_000}) + frames.window_update(0, 1 << 20))
-        assert all(floats(raw.answer(one).message())[-3:] == [4, 4, 200] for one in numbers)
+        assert all(floats(raw.answer(number).message())[-3:] == [4, 4, 200] for number in numbers)
         assert raw.answer(raw.call(PAIR)).status == 0
 
 
@@ -600,7 +602,7 @@ def test_many_paused_readers_hold_back_nobody_else(own: Worker, monkeypatch: pyt
                 raw.read()
         for _ in range(50):
             assert floats(raw.answer(raw.call(PAIR)).message()) == [4, 4, 4]
-        assert not any(raw.answers[one].over for one in paused)
+        assert not any(raw.answers[item].over for item in paused)
 
 
 def test_noise_ends_its_connection_and_nothing_else(own: Worker) -> None:

@@ -120,7 +120,7 @@ def test_answers_are_made_as_fast_as_the_client_takes_them(own: Worker, monkeypa
         assert own.outcomes("identity_fp32").get("ok", 0) < before.get("ok", 0) + 36
         raw.write(frames.reset(given_up, ErrorCode.CANCEL))
         raw.write(frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW))
-        assert [raw.answer(one).status for one in numbers] == [0] * 36
+        assert [raw.answer(number).status for number in numbers] == [0] * 36
         own.awaits({"ok": 36, "deadline": 1, "cancelled": 1}, model="identity_fp32", since=before)
     wait_until(lambda: own.plane.memory.used == 0, PATIENCE_S, "all memory back")
 

@@ -188,7 +188,7 @@ def test_nothing_is_left_of_what_threads_have_read_or_given_up(
             call.cancel()
         wait_until(lambda: own.plane.offload.waiting_bytes == 0, CALL_SECONDS, "the threads are done")
         own.settles("identity_int64")
-        wait_until(lambda: not any(one() is not None for one in seen), CALL_SECONDS, "no tensor is left")
+        wait_until(lambda: not any(item() is not None for item in seen), CALL_SECONDS, "no tensor is left")
         wait_until(lambda: own.plane.memory.used == 0, CALL_SECONDS, "all memory is given back")
         assert seen
     finally:

@@ -53,7 +53,7 @@ def test_typed_in_typed_out_where_it_is_set(models: Path, carrier: Kind) -> None
         grpc.insecure_channel(worker.address) as channel,
     ):
         response = Stub(channel).ModelInfer(typed_mixed())
-        streamed = [one.infer_response for one in Stub(channel).ModelStreamInfer(iter([typed_mixed()]))]
+        streamed = [tensor.infer_response for tensor in Stub(channel).ModelStreamInfer(iter([typed_mixed()]))]
         raw_one = Stub(channel).ModelInfer(pair(1, 2, 3))
     assert floats(raw_one) == [4, 6, 8]
     for answer in (response, *streamed):

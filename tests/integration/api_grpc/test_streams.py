@@ -216,7 +216,7 @@ def test_a_stream_that_is_cancelled_gives_everything_back_at_once(own: Worker) -
 
 
 def _kept() -> list[object]:
-    return [one for one in gc.get_objects() if isinstance(one, StreamedRequest | InferStream | InferCall)]
+    return [item for item in gc.get_objects() if isinstance(item, StreamedRequest | InferStream | InferCall)]
 
 
 def test_requests_that_come_together_share_runs(stub: Stub, worker: Worker, carrier: Kind) -> None:

@@ -77,7 +77,7 @@ def test_who_does_not_agree_on_h2_is_closed_and_told_once(
                 assert wire.recv(1000) == b""  # an end that TLS has announced: else this raises
         works(secure, certificate)
     said = [record for record in caplog.records if record.name.startswith(("penstock", "asyncio"))]
-    assert [(one.levelname, one.name, one.exc_info) for one in said] == [("INFO", "penstock.grpc", None)]
+    assert [(item.levelname, item.name, item.exc_info) for item in said] == [("INFO", "penstock.grpc", None)]
 
 
 @pytest.mark.parametrize("texts", [b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""])
@@ -91,7 +91,7 @@ def test_who_speaks_no_tls_is_closed_without_noise(
             while plain.recv(1000):  # an alert, and the end
                 pass
         works(secure, certificate)
-    assert [one.getMessage() for one in caplog.records if one.levelno > logging.INFO] == []
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def test_a_handshake_that_stops_is_given_up(models: Path, certificate: tuple[str, str]) -> None:

@@ -90,7 +90,7 @@ def test_cold_calls(client: Any) -> None:
     assert client.get_model_metadata("pair", as_json=True)["versions"] == ["1", "2"]
     assert client.get_model_config("pair", as_json=True)["config"]["backend"] == "onnxruntime"
     assert client.get_inference_statistics("pair", as_json=True)["model_stats"][0]["name"] == "pair"
-    assert "pair" in {one["name"] for one in client.get_model_repository_index(as_json=True)["models"]}
+    assert "pair" in {model["name"] for model in client.get_model_repository_index(as_json=True)["models"]}
     client.load_model("pair", config="{}")
     client.unload_model("pair")
 
@@ -149,12 +149,12 @@ def test_the_aio_client(worker: Worker) -> None:
         async with triton_aio.InferenceServerClient(worker.address) as client:
             assert await client.is_server_ready()
             given = [stated("x", "FP32", np.full((1, 3), x, np.float32), triton_aio) for x in range(10)]
-            results = await asyncio.gather(*[client.infer("pair", [one]) for one in given])
+            results = await asyncio.gather(*[client.infer("pair", [item]) for item in given])
             assert [result.as_numpy("y")[0, 0] for result in results] == [2 * x + 2 for x in range(10)]
 
             async def requests() -> AsyncIterator[dict[str, Any]]:
-                for one in given:
-                    yield {"model_name": "pair", "inputs": [one]}
+                for item in given:
+                    yield {"model_name": "pair", "inputs": [item]}
 
             streamed = [answer async for answer in client.stream_infer(requests())]
             assert [error for _, error in streamed] == [None] * 10

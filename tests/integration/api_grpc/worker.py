@@ -102,7 +102,7 @@ class Worker:
         await self.server.stop(0)
         served = {answer[0] for entry in self.plane.routing_table.models.values() for answer in entry.routes.values()}
         self.plane.publish(RoutingTable(), {})
-        await asyncio.gather(*[one.close() for one in served])
+        await asyncio.gather(*[item.close() for item in served])
 
     def _entry(self, name: str) -> ModelEntry:
         served, statuses = {}, {}

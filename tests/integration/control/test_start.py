@@ -74,7 +74,7 @@ def test_ipv6(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["--http-port", "--grpc-port", "--ops-port"])
 def test_a_port_in_use_is_told_in_one_line(folder: Path, refusal: Refusal, flag: str) -> None:
-    others = [text for one in ("--http-port", "--grpc-port", "--ops-port") if one != flag for text in (one, "0")]
+    others = [text for item in ("--http-port", "--grpc-port", "--ops-port") if item != flag for text in (item, "0")]
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         line = refusal(str(folder), *others, flag, str(port), code=1)

@@ -74,16 +74,16 @@ def home(
 
 
 def test_archives_are_listed_and_read_as_the_audit_is(home: Home) -> None:
-    assert [(one.name, one.entries) for one in home.audit.list_archives()] == [("1-2", 2), ("3-4", 2)]
+    assert [(archive.name, archive.entries) for archive in home.audit.list_archives()] == [("1-2", 2), ("3-4", 2)]
     entries = home.audit.entries("3-4")
-    assert [(one.seq, one.actor, one.reason, one.after) for one in entries] == [
+    assert [(entry.seq, entry.actor, entry.reason, entry.after) for entry in entries] == [
         (number, "ann", "größer", {"reason": str(number)}) for number in (3, 4)
     ]
-    assert [one.seq for one in home.audit.entries("3-4", model="m0")] == [4]
-    assert [one.seq for one in home.audit.entries("3-4", limit=1)] == [4]
-    assert [one.seq for one in home.audit.entries("3-4", after=0, limit=1)] == [3]
+    assert [entry.seq for entry in home.audit.entries("3-4", model="m0")] == [4]
+    assert [entry.seq for entry in home.audit.entries("3-4", limit=1)] == [4]
+    assert [entry.seq for entry in home.audit.entries("3-4", after=0, limit=1)] == [3]
     assert home.audit.entries("3-4", after=4) == []
-    assert [one.seq for one in home.registry.store.audit()] == [5]
+    assert [entry.seq for entry in home.registry.store.audit()] == [5]
 
 
 NO_NAMES = ["", "1", "1-3", "9-10", "../registry.db", "1-2/..", "-1-2", "1-2-3", "\u0661-\u0662", "9" * 30 + "-2"]
@@ -97,7 +97,7 @@ def test_other_names_are_not_found(home: Home) -> None:
 
 def test_a_dropped_archive_is_listed_and_says_so(home: Home) -> None:
     assert home.archives.drop(home.archives._clock()) == 2
-    assert all(one.dropped_at for one in home.audit.list_archives())
+    assert all(archive.dropped_at for archive in home.audit.list_archives())
     with pytest.raises(NotFound, match="dropped"):
         home.audit.entries("1-2")
     assert "Dropped" in home.run("--archives").stdout
@@ -115,15 +115,15 @@ def test_a_file_that_was_changed_is_not_read(home: Home) -> None:
 def check_verb(home: Home) -> None:
     """Both options, for people and programs, and what goes wrong."""
     listed = home.json("--archives")["archives"]
-    assert [(one["name"], one["rows"], one["dropped_at"]) for one in listed] == [("1-2", 2, None), ("3-4", 2, None)]
-    assert all(one["from"] <= one["to"] and one["bytes"] > 0 and one["digest"] for one in listed)
+    assert [(item["name"], item["rows"], item["dropped_at"]) for item in listed] == [("1-2", 2, None), ("3-4", 2, None)]
+    assert all(item["from"] <= item["to"] and item["bytes"] > 0 and item["digest"] for item in listed)
     entries = home.json("--archive", "1-2")["entries"]
-    assert [(one["seq"], one["action"], one["after"]["reason"]) for one in entries] == [
+    assert [(entry["seq"], entry["action"], entry["after"]["reason"]) for entry in entries] == [
         (number, "version.refuse", str(number)) for number in (1, 2)
     ]
     assert entries[0].keys() == home.json()["entries"][-1].keys()
-    assert [one["seq"] for one in home.json("--archive", "1-2", "--model", "m1")["entries"]] == [1]
-    assert [one["seq"] for one in home.json("--archive", "1-2", "--limit", "1")["entries"]] == [2]
+    assert [entry["seq"] for entry in home.json("--archive", "1-2", "--model", "m1")["entries"]] == [1]
+    assert [entry["seq"] for entry in home.json("--archive", "1-2", "--limit", "1")["entries"]] == [2]
     assert "3-4" in home.run("--archives").stdout
     assert "version.refuse" in home.run("--archive", "3-4").stdout
     assert home.run("--archive", "1-3").returncode == 3
@@ -139,7 +139,7 @@ def test_the_verb_reads_archives_through_a_gateway(home: Home) -> None:
     with harness.running(None, home.folder, env=home.environment) as server:
         check_verb(home)
         call = "/admin/v1/audit/archives"
-        assert [one["name"] for one in server.admin("GET", call).json()["archives"]] == ["1-2", "3-4"]
-        assert [one["seq"] for one in server.admin("GET", f"{call}/1-2?after=1").json()["entries"]] == [2]
+        assert [archive["name"] for archive in server.admin("GET", call).json()["archives"]] == ["1-2", "3-4"]
+        assert [entry["seq"] for entry in server.admin("GET", f"{call}/1-2?after=1").json()["entries"]] == [2]
         for name, status in (("1-3", 404), ("..%2Fregistry.db", 404), ("%2E%2E", 404), ("1-2?limit=x", 400)):
             assert server.admin("GET", f"{call}/{name}").status == status, name

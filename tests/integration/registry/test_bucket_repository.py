@@ -101,8 +101,8 @@ def test_names_that_are_no_paths_are_left_out(bucket: s3.Bucket, prefix: str) ->
     put(bucket, prefix, {"m/1/model.onnx": b"graph", "m/1/": b"", "m/.x/model.onnx": b"", "m/1/a%5Cb": b""})
     tree = BucketTree(f"s3://{bucket.name}/{prefix}")
     tree.refresh()
-    assert [(one.name, one.is_folder) for one in tree.entries("m")] == [("1", True)]
-    assert [one.name for one in tree.entries("m/1")] == ["model.onnx"]
+    assert [(entry.name, entry.is_folder) for entry in tree.entries("m")] == [("1", True)]
+    assert [entry.name for entry in tree.entries("m/1")] == ["model.onnx"]
     assert find(tree, "m/1/model.onnx")
     assert not tree.entries("nowhere")
 

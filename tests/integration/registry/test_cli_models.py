@@ -81,7 +81,7 @@ def test_the_life_of_a_model(shell: Shell, graphs: list[str], tmp_path: Path) ->
     assert shell.code("models", "retire", "m:2") == 0
     listed = shell.run("models", "list").stdout
     assert "champion" in listed
-    states = {one["version"]: one["state"] for one in shell.json("models", "list")["models"][0]["versions"]}
+    states = {version["version"]: version["state"] for version in shell.json("models", "list")["models"][0]["versions"]}
     assert states["2"] == "RETIRED"
     out = tmp_path / "out.onnx"
     assert shell.run("models", "export", "m:3", str(out)).stdout.strip().startswith("sha256:")

@@ -59,7 +59,7 @@ def infer(server: harness.Server, model: str, tensor: dict[str, Any], **more: An
 def reason(server: harness.Server, model: str) -> str:
     """Why a model cannot be served, as callers read it."""
     index = server.rest("POST", "/v2/repository/index", {}).json()
-    return next(str(one["reason"]) for one in index if one["name"] == model)
+    return next(str(item["reason"]) for item in index if item["name"] == model)
 
 
 @pytest.mark.parametrize("pushed", [False, True], ids=["folder", "registry"])

@@ -60,8 +60,8 @@ def test_an_outage_of_the_database_stops_no_prediction(fleet: list[Server], serv
     server.stop()
     try:
         for _ in range(50):
-            for one in fleet:
-                assert ask(one).status == 200
+            for item in fleet:
+                assert ask(item).status == 200
         refused = first.push("m", "2", graph(2))
         assert refused.status == 503
         assert "cannot be reached" in refused.error()

@@ -170,7 +170,10 @@ def test_a_retired_version_is_gone_for_callers_and_stays_in_the_books(server: Se
         server.push("old", str(number), graph(number))
     assert server.admin("DELETE", "/admin/v1/models/old/versions/1", None, {"penstock-reason": "old"}).status == 200
     assert server.rest("GET", "/v2/models/old/versions/1").status == 404
-    states = {one["version"]: one["state"] for one in server.admin("GET", "/admin/v1/models/old").json()["versions"]}
+    states = {
+        version["version"]: version["state"]
+        for version in server.admin("GET", "/admin/v1/models/old").json()["versions"]
+    }
     assert states == {"1": "RETIRED", "2": "READY"}
     assert server.push("old", "1", graph(1)).status == 409
     assert server.admin("DELETE", "/admin/v1/models/old/versions/7").status == 404
@@ -265,7 +268,9 @@ def test_the_books_outlive_the_gateway(tmp_path: Path) -> None:
     blob.write_bytes(data)
     with harness.running(None, tmp_path) as server:
         assert answering(server) == "1"
-        states = {one["version"]: one for one in server.admin("GET", "/admin/v1/models/m").json()["versions"]}
+        states = {
+            version["version"]: version for version in server.admin("GET", "/admin/v1/models/m").json()["versions"]
+        }
         assert states["2"]["state"] == "UNAVAILABLE"
         assert "does not match its digest" in states["2"]["reason"]
         lines = server.admin("POST", "/admin/v1/registry/verify").body.splitlines()

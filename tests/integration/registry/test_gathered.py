@@ -46,12 +46,12 @@ def test_submitted_rows_are_stored_until_a_reference_is(
     other.gathered.submit(TWO, Contribution(7, 70), b"")
     other.gathered.update_answered(ONE, 21)
     found = other.gathered.open()
-    assert {key: one.contributions for key, one in found.items()} == {
+    assert {key: item.contributions for key, item in found.items()} == {
         ONE: {"a": Contribution(5, 50), "b": Contribution(2, 21)},
         TWO: {"b": Contribution(7, 70)},
     }
-    assert [sorted(one.serving) for one in found.values()] == [["a", "b"], ["b", "c"]]
-    assert all(0 <= one.age_s < 60 and not one.has_reference for one in found.values())
+    assert [sorted(item.serving) for item in found.values()] == [["a", "b"], ["b", "c"]]
+    assert all(0 <= item.age_s < 60 and not item.has_reference for item in found.values())
     assert (store.gathered.rows(ONE, "b"), store.gathered.rows(ONE, "c")) == (b"other rows", None)
     with pytest.raises(NotLeading):
         other.set_learned(LEARNED, {}, ME)

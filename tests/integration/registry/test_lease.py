@@ -46,8 +46,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def two(url: str) -> Iterator[tuple[Database, Database]]:
     with ExitStack() as stack:
         opened = [looking(open_database(url, 5.0), name) for name in "ab"]
-        for one in opened:
-            stack.callback(one.close)
+        for item in opened:
+            stack.callback(item.close)
         yield opened[0], opened[1]
 
 

@@ -60,10 +60,10 @@ def test_layouts_are_served_or_reported_with_the_rule(tmp_path: Path) -> None:
     (models / "stolen" / "model.onnx").symlink_to(put(tmp_path / "elsewhere.onnx", 7))
     with harness.running(models, tmp_path) as server:
         index = server.rest("POST", "/v2/repository/index", {}).json()
-        by_version = {(one["name"], one.get("version", "")): one for one in index}
-        ready = {key for key, one in by_version.items() if one["state"] == "READY"}
+        by_version = {(item["name"], item.get("version", "")): item for item in index}
+        ready = {key for key, item in by_version.items() if item["state"] == "READY"}
         assert ready == {("flat", "1"), ("hub", "1"), ("padded", "01"), ("alike", "1"), ("bert", "1")}
-        reasons = {key: str(one.get("reason", "")) for key, one in by_version.items() if key not in ready}
+        reasons = {key: str(item.get("reason", "")) for key, item in by_version.items() if key not in ready}
         assert "version '01' looks like version '1'" in reasons["alike", "01"]
         assert any("a version begins with a digit" in why for (name, _), why in reasons.items() if name == "named")
         assert any("no version folder, such as 1" in why for (name, _), why in reasons.items() if name == "empty")

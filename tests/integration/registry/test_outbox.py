@@ -26,7 +26,10 @@ def test_a_decision_and_what_is_sent_are_one(outbox: Outbox, store: VersionStore
     assert outbox.commit("m", 0, {"rules": 1}, event("a"), ["hook", "log"], BY) == 1
     assert outbox.rule_state("m") == ({"rules": 1}, 1)
     found = outbox.due()
-    assert [(one.sink, one.attempts, one.event["data"]["key"]) for one in found] == [("hook", 0, "a"), ("log", 0, "a")]
+    assert [(item.sink, item.attempts, item.event["data"]["key"]) for item in found] == [
+        ("hook", 0, "a"),
+        ("log", 0, "a"),
+    ]
     assert found[0].event["type"] == "io.penstock.retraining.requested.v1"
     assert found[0].event["sequence"] == 1
     assert store.audit("m")[0].action == "retraining.request"
@@ -55,7 +58,7 @@ def test_what_answers_is_pinned_unless_it_was_retired_or_something_else_decides(
 def test_the_same_event_is_sent_once(outbox: Outbox) -> None:
     outbox.commit("m", 0, {}, event("a"), ["hook"])
     outbox.commit("m", 1, {}, event("a"), ["hook", "log"])
-    assert [one.sink for one in outbox.due()] == ["hook", "log"]
+    assert [delivery.sink for delivery in outbox.due()] == ["hook", "log"]
 
 
 def test_each_sink_gets_a_models_events_in_order(outbox: Outbox, clock: Clock) -> None:
@@ -64,7 +67,7 @@ def test_each_sink_gets_a_models_events_in_order(outbox: Outbox, clock: Clock) -
     outbox.commit("n", 0, {}, event("c", "n"), ["hook"])
 
     def due() -> list[tuple[str, str, str]]:
-        return [(one.model, one.sink, one.event["data"]["key"]) for one in outbox.due()]
+        return [(delivery.model, delivery.sink, delivery.event["data"]["key"]) for delivery in outbox.due()]
 
     assert due() == [("m", "hook", "a"), ("m", "log", "a"), ("n", "hook", "c")]
     first, log, _ = outbox.due()
@@ -82,9 +85,11 @@ def test_what_was_given_up_can_be_replayed(outbox: Outbox, store: VersionStore) 
     outbox.mark_dead(outbox.due()[0], "it answered 410", event("gone"))
     assert outbox.due() == []
     assert outbox.pending() == {}
-    assert [(one["state"], one["error"]) for one in outbox.deliveries("m")] == [("dead", "it answered 410")]
+    assert [(delivery["state"], delivery["error"]) for delivery in outbox.deliveries("m")] == [
+        ("dead", "it answered 410")
+    ]
     assert outbox.replay("m", BY) == 1
-    assert [one.attempts for one in outbox.due()] == [0]
+    assert [delivery.attempts for delivery in outbox.due()] == [0]
     assert store.audit("m")[0].action == "outbox.replay"
     with pytest.raises(NotFound):
         outbox.replay("m", BY)
@@ -109,7 +114,7 @@ def test_what_became_of_one_attempt_is_written_once(outbox: Outbox, clock: Clock
             outbox.mark_failed(stale, clock.now, "late")
         with pytest.raises(Superseded):
             outbox.mark_dead(stale, "late", event("gone"), [])
-    assert [(one["state"], one["attempts"]) for one in outbox.deliveries("m")] == [("sent", 2)]
+    assert [(delivery["state"], delivery["attempts"]) for delivery in outbox.deliveries("m")] == [("sent", 2)]
 
 
 def test_what_waits_for_its_next_attempt_can_be_hurried(outbox: Outbox, clock: Clock) -> None:
@@ -117,7 +122,7 @@ def test_what_waits_for_its_next_attempt_can_be_hurried(outbox: Outbox, clock: C
     outbox.mark_failed(outbox.due()[0], clock.now + 3600, "it answered 503")
     assert outbox.due() == []
     assert outbox.replay("m", BY) == 1
-    assert [one.attempts for one in outbox.due()] == [0]
+    assert [delivery.attempts for delivery in outbox.due()] == [0]
 
 
 @pytest.mark.parametrize("back_s", [60.5, 3600.0, 86_400.0])
@@ -131,4 +136,4 @@ def test_a_clock_that_is_set_back_holds_up_no_delivery(outbox: Outbox, clock: Cl
     [second] = outbox.due()
     outbox.mark_failed(second, clock.now + 300, "it answered 503")
     clock.now -= 86_400
-    assert [one.attempts for one in outbox.due()] == [2]
+    assert [delivery.attempts for delivery in outbox.due()] == [2]

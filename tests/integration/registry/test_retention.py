@@ -68,14 +68,14 @@ def test_deliveries_go_when_they_are_over_each_in_its_time(
 ) -> None:
     outbox = Outbox(database, traffic, clock)
     outbox.commit("m", 0, {}, event("a"), ["dead", "sent", "waits"])
-    due = {one.sink: one for one in outbox.due()}
+    due = {delivery.sink: delivery for delivery in outbox.due()}
     outbox.mark_sent(due["sent"])
     outbox.mark_dead(due["dead"], "gone", event("given up"))
     clock.now += DAY_S
     assert old.deliveries(clock.now) == 1
-    assert [one["sink"] for one in outbox.deliveries("m")] == ["waits", "dead"]
+    assert [delivery["sink"] for delivery in outbox.deliveries("m")] == ["waits", "dead"]
     assert old.dead_deliveries(clock.now) == 1
-    assert [one["sink"] for one in outbox.deliveries("m")] == ["waits"]
+    assert [delivery["sink"] for delivery in outbox.deliveries("m")] == ["waits"]
 
 
 def test_closed_trials_go_but_the_newest_and_open_ones(
@@ -89,10 +89,10 @@ def test_closed_trials_go_but_the_newest_and_open_ones(
         clock.now += DAY_S
     last = traffic.begin("m", ROLLOUT, lambda _model, _id: TrialChange({}, keep_route=True), BY)
     assert old.trials(0.0, 4) == 2  # only four are kept, of which one is the open one
-    assert [one.id for one in traffic.trials("m", ROLLOUT)] == [last.id, *reversed(made[2:])]
+    assert [trial.id for trial in traffic.trials("m", ROLLOUT)] == [last.id, *reversed(made[2:])]
     clock.now += 100 * DAY_S
     assert old.trials(clock.now, 100) == 3
-    assert [one.id for one in traffic.trials("m", ROLLOUT)] == [last.id]
+    assert [trial.id for trial in traffic.trials("m", ROLLOUT)] == [last.id]
     traffic.change(last, lambda _model: TrialChange({}, open=False, keep_route=True), "abort", BY)
     assert old.trials(clock.now, 100) == 0  # the newest one shows the state of the model
 
@@ -120,12 +120,12 @@ def test_references_stay_while_they_are_used_or_the_version_is_offered(
     clock.now += DAY_S
     old.use_references([("m", "2")])
     assert old.references(clock.now) == 1
-    assert sorted(one.version for one in monitor.references()) == ["1", "2"]
+    assert sorted(reference.version for reference in monitor.references()) == ["1", "2"]
     assert store.audit(limit=1)[0].action == "reference.forget"
     store.retire("m", "1", BY)
     clock.now += DAY_S
     assert old.references(clock.now - DAY_S) == 1
-    assert [one.version for one in monitor.references()] == ["2"]
+    assert [reference.version for reference in monitor.references()] == ["2"]
 
 
 def test_a_reference_of_a_retired_version_is_not_loaded_any_more(
@@ -137,7 +137,7 @@ def test_a_reference_of_a_retired_version_is_not_loaded_any_more(
     for name in ("1", "2", "watched folder's"):
         monitor.set_reference(ReferenceRecord("m", name, f"sha256:{name}", "training"), {}, BY)
     store.retire("m", "1", BY)
-    assert sorted(one.version for one in monitor.references()) == ["2", "watched folder's"]
+    assert sorted(reference.version for reference in monitor.references()) == ["2", "watched folder's"]
 
 
 def test_a_reference_of_an_older_database_counts_as_used_when_first_seen(
@@ -232,7 +232,7 @@ def test_a_full_archive_is_made_at_once(
         store.note("m", "version.refuse", f"versions/{number}", BY, {})
     clock.now += 1.0
     assert [archives.archive(clock.now) for _ in range(3)] == [2, 2, 0]
-    assert [(one.first, one.last) for one in listed(database)] == [(1, 2), (3, 4)]
+    assert [(item.first, item.last) for item in listed(database)] == [(1, 2), (3, 4)]
 
 
 def test_a_dropped_archive_leaves_its_record(

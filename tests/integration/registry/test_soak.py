@@ -133,7 +133,9 @@ class Month:
 
     def _needed(self) -> ReferencedDigests:
         contents = {digest.removeprefix("sha256:") for digest in self.store.contents.needed()}
-        return ReferencedDigests(contents, {one.digest.removeprefix("sha256:") for one in self.monitor.references()})
+        return ReferencedDigests(
+            contents, {reference.digest.removeprefix("sha256:") for reference in self.monitor.references()}
+        )
 
     async def pass_days(self, days: float, models: int, every: int) -> None:
         """Let each model be retrained once in so many hours, and the janitor pass every hour."""
@@ -161,7 +163,7 @@ class Month:
         event = TrialEvent("retraining.requested.v1", f"models/{model}", str(number), {"model": model})
         revision = self.outbox.rule_state(model)[1]
         self.outbox.commit(model, revision, {"n": number}, event, ["train", "hook"], BY)
-        for delivery in [one for one in self.outbox.due() if one.model == model]:
+        for delivery in [delivery for delivery in self.outbox.due() if delivery.model == model]:
             if delivery.sink == "hook" and number % 10 == 0:
                 failure = TrialEvent("delivery.failed.v1", f"models/{model}", str(number), {})
                 self.outbox.mark_dead(delivery, "it answered 500", failure)

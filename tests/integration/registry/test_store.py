@@ -269,9 +269,9 @@ def test_a_retired_content_is_kept_for_a_while(store: VersionStore, clock: Clock
 def test_two_may_open_an_empty_database_at_once(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         opened = list(pool.map(lambda _: open_database(url, 10.0), range(4)))
-    assert len({VersionStore(one).identity() for one in opened}) == 1
-    for one in opened:
-        one.close()
+    assert len({VersionStore(item).identity() for item in opened}) == 1
+    for item in opened:
+        item.close()
 
 
 def test_a_migration_may_take_longer_than_other_calls(server: Postgres) -> None:
@@ -289,8 +289,8 @@ def test_many_empty_files_are_opened_by_two_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for number in range(30):  # SQLite itself does not wait for the first who begins a log
             file = f"sqlite:///{tmp_path}/{number}.db"
-            for one in list(pool.map(lambda _, file=file: open_database(file, 10.0), range(4))):
-                one.close()
+            for item in list(pool.map(lambda _, file=file: open_database(file, 10.0), range(4))):
+                item.close()
 
 
 def test_the_steps_lead_to_the_tables(database: Database) -> None:

@@ -91,8 +91,8 @@ def test_a_forced_retirement_asks_no_trial(traffic: TrafficStore, store: Version
 def test_the_versions_that_rollouts_were_begun_to(traffic: TrafficStore) -> None:
     assert traffic.rollout_targets("m") == set()
     for document in ({"rollout": {"spec": {"to": "2"}}}, {"rollout": {"spec": {"to": "3"}}}, {"of": "another form"}):
-        trial = traffic.begin("m", ROLLOUT, lambda _, __, one=document: TrialChange(one, open=True), BY)  # type: ignore[misc]
-        traffic.change(trial, lambda _, one=document: TrialChange(one, open=False), "abort", BY)  # type: ignore[misc]
+        trial = traffic.begin("m", ROLLOUT, lambda _, __, item=document: TrialChange(item, open=True), BY)  # type: ignore[misc]
+        traffic.change(trial, lambda _, item=document: TrialChange(item, open=False), "abort", BY)  # type: ignore[misc]
     assert traffic.rollout_targets("m") == {"2", "3"}
     assert traffic.rollout_targets("other") == set()
 
@@ -113,7 +113,7 @@ def test_a_trial_begins_goes_on_and_ends_whole(traffic: TrafficStore, store: Ver
     assert traffic.open_trials() == []
     record = store.model("m")
     assert (record.route, record.aliases["champion"].version) == (None, "2")
-    assert [one["data"] for one in traffic.events()] == [{"reason": "why"}]
+    assert [event["data"] for event in traffic.events()] == [{"reason": "why"}]
     assert traffic.trials("m", ROLLOUT) == [ended]
     with pytest.raises(NotFound):
         traffic.trial("m", EXPERIMENT, trial.id)
@@ -137,7 +137,7 @@ def test_a_model_has_one_open_trial_whatever_its_kind(traffic: TrafficStore) -> 
     with pytest.raises(Conflict, match=trial.id):
         traffic.set_route("m", lambda _: None, BY)
     other = traffic.begin("n", EXPERIMENT, lambda _, __: given(SPLIT), BY)
-    assert {one.id for one in traffic.open_trials()} == {trial.id, other.id}
+    assert {trial.id for trial in traffic.open_trials()} == {trial.id, other.id}
 
 
 def test_racing_steps_have_one_winner(traffic: TrafficStore) -> None:
@@ -177,10 +177,10 @@ def test_the_same_event_twice_is_one(traffic: TrafficStore) -> None:
         traffic.emit("m", EVENT)
     traffic.emit("n", replace(EVENT, subject="models/n"))
     events = traffic.events()
-    assert [one["sequence"] for one in events] == sorted(one["sequence"] for one in events)
-    assert [one["subject"] for one in events] == ["models/m", "models/n"]
+    assert [event["sequence"] for event in events] == sorted(event["sequence"] for event in events)
+    assert [event["subject"] for event in events] == ["models/m", "models/n"]
     assert events[0]["type"] == "io.penstock.test.v1"
-    assert [one["subject"] for one in traffic.events("n")] == ["models/n"]
+    assert [event["subject"] for event in traffic.events("n")] == ["models/n"]
     assert traffic.events(None, events[0]["sequence"]) == events[1:]
 
 

@@ -74,7 +74,7 @@ def up(server: Server, repository: str) -> bool:
 
 def repositories(server: Server) -> dict[str, tuple[int, str]]:
     repositories = server.admin("GET", "/admin/v1/registry").json()["repositories"]
-    return {one["name"]: (one["models"], one["reason"]) for one in repositories}
+    return {repository["name"]: (repository["models"], repository["reason"]) for repository in repositories}
 
 
 def test_an_empty_bucket_is_served_once_models_are_in_it(tmp_path: Path) -> None:

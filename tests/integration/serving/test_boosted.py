@@ -77,7 +77,7 @@ def ask(module: Any, address: str, model: str, inputs: dict[str, Any], outputs: 
 
 
 def texts(values: Any) -> list[Any]:
-    return [one.decode() if isinstance(one, bytes) else one for one in values.ravel().tolist()]
+    return [item.decode() if isinstance(item, bytes) else item for item in values.ravel().tolist()]
 
 
 @pytest.fixture(params=["rest", "grpc"])
@@ -93,7 +93,7 @@ def test_a_boosted_classifier_answers_what_the_library_predicts(client: tuple[An
     assert texts(result.as_numpy("label")) == export.predictions(ROWS)
     best = client[0].InferRequestedOutput("probabilities", class_count=1)
     ranked = texts(ask(*client, name, {export.given: ROWS}, [best]).as_numpy("probabilities"))
-    assert [text.split(":", 2)[2] for text in ranked] == [str(one) for one in export.predictions(ROWS)]
+    assert [text.split(":", 2)[2] for text in ranked] == [str(prediction) for prediction in export.predictions(ROWS)]
 
 
 def test_a_boosted_regressor(client: tuple[Any, str]) -> None:

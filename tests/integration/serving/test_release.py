@@ -114,7 +114,7 @@ class World:
             self.seen += [weakref.ref(tensor.data) for tensor in (*call.tensors, *call.outputs)]
 
     async def all_gone(self, outcomes: Sequence[str]) -> None:
-        await reached(lambda: len(self.ended) >= len(outcomes) and not any(one() is not None for one in self.seen))
+        await reached(lambda: len(self.ended) >= len(outcomes) and not any(item() is not None for item in self.seen))
         assert sorted(self.ended) == sorted(outcomes)
         assert self.plane.memory.used == 0
         self.seen.clear()

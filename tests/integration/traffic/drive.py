@@ -210,7 +210,7 @@ def promote_champion(server: Server, version: str, model: str = "m") -> None:
 def champion(server: Server) -> str:
     """Where the champion leads."""
     versions = server.admin("GET", "/admin/v1/models/m").json()["versions"]
-    return next((str(one["version"]) for one in versions if "champion" in one["aliases"]), "")
+    return next((str(version["version"]) for version in versions if "champion" in version["aliases"]), "")
 
 
 def serve(servers: Sequence[Server], last: str, graph: onnx.ModelProto) -> None:

@@ -37,8 +37,8 @@ def url(database: Postgres) -> str:
 def three(tmp_path: Path, url: str) -> Iterator[list[Member]]:
     members = fleet(tmp_path / "three", Clock(), "abc", url)
     yield members
-    for one in members:
-        one.kill()
+    for member in members:
+        member.kill()
 
 
 def serves(at: Server) -> bool:
@@ -56,8 +56,8 @@ def gateways(database: Postgres, tmp_path: Path) -> Iterator[list[Server]]:
             servers.append(server)
         assert servers[0].push("m", GOOD, scorer().SerializeToString()).status == 201
         promote_champion(servers[0], GOOD)
-        for one in servers:
-            wait_until(partial(serves, one), PATIENCE_S, "the version")
+        for item in servers:
+            wait_until(partial(serves, item), PATIENCE_S, "the version")
         yield servers
 
 
@@ -85,7 +85,7 @@ def test_a_killed_leader_costs_what_it_had_not_published_and_no_event_twice(thre
     assert len(reported) == 1
     first.count(REFERENCE, exchange(generator, 70, 0.6))  # published by nobody
     first.kill()
-    left = [one for one in three if one is not first]
+    left = [item for item in three if item is not first]
     wait_until(
         partial(is_succeeded, left), PATIENCE_S, "another leader: PostgreSQL frees the lock once it sees the end"
     )
@@ -105,40 +105,40 @@ def is_succeeded(members: list[Member]) -> bool:
 def test_two_real_gateways_share_a_verdict_and_labels_and_tell_once(gateways: list[Server]) -> None:
     path = f"/admin/v1/models/m/versions/{GOOD}/reference"
     assert call(gateways[0].ops, "PUT", path, csv()).status == 201
-    for one in gateways:
-        wait_until(partial(is_watched, one), PATIENCE_S, "the reference")
-        wait_until(partial(sends_until_counted, one), PATIENCE_S, "a worker that counts")
-        send(one, GOOD, 600)
-    for one in gateways:
-        wait_until(partial(sums_up, one, gateways, 1200), PATIENCE_S, "the rows of both at each")
-    for one in gateways:
-        send(one, GOOD, 800, shift=1.0)
+    for gateway in gateways:
+        wait_until(partial(is_watched, gateway), PATIENCE_S, "the reference")
+        wait_until(partial(sends_until_counted, gateway), PATIENCE_S, "a worker that counts")
+        send(gateway, GOOD, 600)
+    for gateway in gateways:
+        wait_until(partial(sums_up, gateway, gateways, 1200), PATIENCE_S, "the rows of both at each")
+    for gateway in gateways:
+        send(gateway, GOOD, 800, shift=1.0)
         for number in range(10):
-            label = answer(one, f"{one.ops} {number}")
-            reported = {"id": f"{one.ops} {number}", "label": label}
-            wait_until(partial(is_joined, one, reported), PATIENCE_S, "an answer that is remembered")
-    for one in gateways:
-        wait_until(partial(drifts, one), PATIENCE_S, "the drift at each")
-        wait_until(partial(has_labels, one, 20), PATIENCE_S, "the labels of both at each")
-        wait_until(partial(sums_up, one, gateways, 2 * (600 + 800 + 10)), PATIENCE_S, "all rows of both at each")
-        document = show(one, GOOD)
+            label = answer(gateway, f"{gateway.ops} {number}")
+            reported = {"id": f"{gateway.ops} {number}", "label": label}
+            wait_until(partial(is_joined, gateway, reported), PATIENCE_S, "an answer that is remembered")
+    for gateway in gateways:
+        wait_until(partial(drifts, gateway), PATIENCE_S, "the drift at each")
+        wait_until(partial(has_labels, gateway, 20), PATIENCE_S, "the labels of both at each")
+        wait_until(partial(sums_up, gateway, gateways, 2 * (600 + 800 + 10)), PATIENCE_S, "all rows of both at each")
+        document = show(gateway, GOOD)
         assert (document["scope"], len(document["gateways"])) == ("fleet", 2)
     events_reported = gateways[0].admin("GET", "/admin/v1/events").json()["events"]
-    begun = [one["data"]["name"] for one in events_reported if one["type"] == "io.penstock.drift.detected.v1"]
+    begun = [event["data"]["name"] for event in events_reported if event["type"] == "io.penstock.drift.detected.v1"]
     assert begun.count("f0") == 1
 
 
 def know_each_other(asked: Server) -> bool:
     """Whether a gateway knows of two that serve the model."""
     shown = asked.admin("GET", "/admin/v1/fleet").json()["gateways"]
-    return [bool(one["serves"].get("m")) for one in shown] == [True, True]
+    return [bool(item["serves"].get("m")) for item in shown] == [True, True]
 
 
 def test_two_real_gateways_learn_one_reference_of_the_rows_of_both(gateways: list[Server], database: Postgres) -> None:
     """One of them sees other values than the other, and a fifth of the traffic; the database is restarted meanwhile."""
     first, second = gateways
-    for one in gateways:
-        wait_until(partial(know_each_other, one), PATIENCE_S, "the gateways as those that serve the version")
+    for gateway in gateways:
+        wait_until(partial(know_each_other, gateway), PATIENCE_S, "the gateways as those that serve the version")
     wanted = {"live_reference_rows": 2000, "live_reference_seconds": 3, "live_reference_client_share": 1.0}
     assert first.admin("PUT", "/admin/v1/models/m/policy", {"monitor": wanted}).status == 200
 
@@ -155,7 +155,7 @@ def test_two_real_gateways_learn_one_reference_of_the_rows_of_both(gateways: lis
     assert show(first, GOOD)["reference"] == show(second, GOOD)["reference"]
     assert show(first, GOOD)["reference"]["rows"] == 2000
     entries = first.admin("GET", "/admin/v1/audit").json()["entries"]
-    [given] = [one for one in entries if one["action"] == "reference.set"]
+    [given] = [entry for entry in entries if entry["action"] == "reference.set"]
     assert given["reason"] == "learned from 2000 rows of 2 gateways"
 
 
@@ -181,7 +181,7 @@ def sends_until_counted(at: Server) -> bool:
 
 def sums_up(at: Server, gateways: list[Server], least: int) -> bool:
     """What this gateway shows of the fleet is what both have counted."""
-    own = [own_rows(one) for one in gateways]
+    own = [own_rows(gateway) for gateway in gateways]
     return bool(show(at, GOOD).get("rows", {}).get("counted") == sum(own) >= least)
 
 

@@ -43,7 +43,7 @@ class Fleet:
         for server in self.servers.values():
             for line in server.admin("GET", "/metrics").body.decode().splitlines():
                 if line.startswith("penstock_labels_total{"):
-                    outcome = next(one for one in (*OUTCOMES, "unusable") if f'outcome="{one}"' in line)
+                    outcome = next(item for item in (*OUTCOMES, "unusable") if f'outcome="{item}"' in line)
                     found[outcome] += int(float(line.rsplit(" ", 1)[1]))
         return found
 
@@ -107,19 +107,19 @@ def asked(address: str, number: int) -> list[str]:
 
 def test_every_label_is_joined_behind_a_proxy_and_over_a_restart(fleet: Fleet, tmp_path: Path) -> None:
     before = fleet.outcomes()
-    with haproxy.running(tmp_path, {name: one.http for name, one in fleet.servers.items()}) as address:
+    with haproxy.running(tmp_path, {name: server.http for name, server in fleet.servers.items()}) as address:
         ids = asked(address, 91)
         assert len(set(ids)) == 91
-        labels = [{"id": one, "label": 1.0} for one in reversed(ids)]
+        labels = [{"id": id_, "label": 1.0} for id_ in reversed(ids)]
         said = [send_feedback(address, labels[start : start + 1]) for start in range(61)]
-        assert [one["accepted"] for one in said] == [1] * 61
-        assert sum(one["unmatched"] for one in said) == 0
-        assert 0 < sum(one.get("pending", 0) for one in said) < 61  # some came to the gateway that had answered
+        assert [item["accepted"] for item in said] == [1] * 61
+        assert sum(item["unmatched"] for item in said) == 0
+        assert 0 < sum(item.get("pending", 0) for item in said) < 61  # some came to the gateway that had answered
         wait_until(lambda: (fleet.outcomes() - before)["joined"] == 61, PATIENCE_S, "every label at its gateway")
-    delayed = [send_feedback(fleet.servers["a"].http, [one]) for one in labels[61:76]]
-    delayed += [send_feedback(fleet.servers["b"].http, [one]) for one in labels[76:]]
+    delayed = [send_feedback(fleet.servers["a"].http, [label]) for label in labels[61:76]]
+    delayed += [send_feedback(fleet.servers["b"].http, [label]) for label in labels[76:]]
     fleet.restart("b")  # labels of its answers are on their way, and so are some that it took for others
-    assert sum(one["unmatched"] for one in delayed) == 0
+    assert sum(item["unmatched"] for item in delayed) == 0
     wait_until(lambda: total(fleet) == 91, PATIENCE_S, "the labels that came while a gateway was away")
     after = fleet.outcomes()
     assert (after["dropped"], after["expired"], after["late"]) == (0, 0, 0)
@@ -131,4 +131,4 @@ def total(fleet: Fleet) -> int:
         server.admin("GET", "/admin/v1/models/m/monitor?version=1&scope=gateway").json()
         for server in fleet.servers.values()
     ]
-    return sum(int(one["performance"]["labels"]) for one in shown)
+    return sum(int(item["performance"]["labels"]) for item in shown)

@@ -128,7 +128,7 @@ def counters(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], fl
 def versions(server: Server) -> set[str]:
     """Versions of the model that any series is about."""
     families = text_string_to_metric_families(server.admin("GET", "/metrics").body.decode())
-    return {one.labels["version"] for family in families for one in family.samples if "version" in one.labels}
+    return {sample.labels["version"] for family in families for sample in family.samples if "version" in sample.labels}
 
 
 def test_series_of_a_retired_version_end_at_every_gateway_and_no_counter_falls(

@@ -74,7 +74,7 @@ class Labeller:
 
     def send_feedback(self, *labels: list[dict[str, Any]]) -> None:
         """Feedback; all of it has to find its answer."""
-        reported = [one for some in labels for one in some]
+        reported = [item for some in labels for item in some]
         answer = patiently(lambda: self._server.rest("POST", "/v2/models/m/feedback", {"feedback": reported}))
         assert (answer.status, answer.json()["unmatched"]) == (202, 0), answer
 
@@ -86,7 +86,7 @@ def evidence(server: Server, trial: dict[str, Any]) -> dict[str, Any]:
 
 def wrong(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same answers, called wrong."""
-    return [{**one, "label": (one["label"] + 1) % 3} for one in labels]
+    return [{**label, "label": (label["label"] + 1) % 3} for label in labels]
 
 
 def test_a_version_that_answers_worse_by_labels_is_rolled_back(server: Server, labeller: Labeller) -> None:

@@ -52,12 +52,14 @@ def answers_alone(asker: Asker, version: str) -> bool:
 def test_a_frozen_leader_is_replaced_and_does_no_harm_when_it_wakes(fleet: list[Server], tmp_path: Path) -> None:
     served = [[GOOD, BREAKING]] * 2
     wait_until(
-        lambda: [sorted(one["serves"].get("m", ())) for one in reported(fleet[0], tmp_path)["gateways"]] == served,
+        lambda: (
+            [sorted(gateway["serves"].get("m", ())) for gateway in reported(fleet[0], tmp_path)["gateways"]] == served
+        ),
         PATIENCE_S,
         "both gateways with both versions",
     )
     before = reported(fleet[0], tmp_path)
-    assert before["leader"] in {one["id"] for one in before["gateways"]}
+    assert before["leader"] in {gateway["id"] for gateway in before["gateways"]}
     leads = [metric(server, "penstock_leader") for server in fleet]
     assert sorted(leads) == [0, 1]
     frozen, other = (fleet[0], fleet[1]) if leads[0] else (fleet[1], fleet[0])

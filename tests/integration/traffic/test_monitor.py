@@ -74,7 +74,7 @@ def show(server: Server, version: str) -> dict[str, Any]:
 
 def states(server: Server, version: str) -> dict[str, str]:
     document = show(server, version)
-    return {one["name"]: one["state"] for one in (*document["features"], *document["outputs"])}
+    return {feature["name"]: feature["state"] for feature in (*document["features"], *document["outputs"])}
 
 
 def csv(rows: int = 12_000) -> bytes:
@@ -100,7 +100,7 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
     wait_until(lambda: set(states(server, GOOD).values()) == {"ok"}, PATIENCE_S, "enough rows")
     before = show(server, GOOD)
     assert before["rows"]["seen"] == before["rows"]["counted"]
-    assert all(sum(one["counts"]) == one["rows"] for one in before["features"])
+    assert all(sum(feature["counts"]) == feature["rows"] for feature in before["features"])
     assert metric(server, "penstock_monitor_rows_total", version=GOOD) == before["rows"]["counted"]
     assert metric(server, "penstock_feature_bin_total", version=GOOD, feature="f0") == metric(
         server, "penstock_monitor_rows_total", version=GOOD
@@ -108,11 +108,11 @@ def test_a_pushed_reference_measures_from_then_on(server: Server) -> None:
     send(server, GOOD, 1200, shift=1.0)
     wait_until(lambda: states(server, GOOD)["f0"] == "drift", PATIENCE_S, "the drift")
     document = show(server, GOOD)
-    assert [one["state"] for one in document["features"]][1:] == ["ok"] * (FEATURES - 1)
+    assert [feature["state"] for feature in document["features"]][1:] == ["ok"] * (FEATURES - 1)
     assert metric(server, "penstock_drift_state", version=GOOD, feature="f0") == 1
     assert metric(server, "penstock_drift_alarms_total", version=GOOD) >= 1
     events = server.admin("GET", "/admin/v1/events").json()["events"]
-    reported = next(one for one in events if one["type"] == "io.penstock.drift.detected.v1")
+    reported = next(event for event in events if event["type"] == "io.penstock.drift.detected.v1")
     assert (reported["subject"], reported["data"]["name"]) == (f"models/m/versions/{GOOD}", "f0")
     assert reported["data"]["moved"]
     assert "f0" in reported["data"]["columns"]
@@ -144,10 +144,10 @@ def test_one_client_is_no_reference_and_another_can_be_asked_for(server: Server,
     assert harness.run_command(*again, folder=tmp_path).returncode == 3
     send(server, SAME, 3000, threads=1)
     entries = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
-    [entry] = [one for one in entries if one["action"] == "reference.relearn"]
+    [entry] = [entry for entry in entries if entry["action"] == "reference.relearn"]
     assert entry["reason"] == "a new season"
     events = server.admin("GET", "/admin/v1/events").json()["events"]
-    [reported] = [one for one in events if one["type"] == "io.penstock.reference.relearned.v1"]
+    [reported] = [event for event in events if event["type"] == "io.penstock.reference.relearned.v1"]
     assert reported["data"]["reference"] == before["digest"]
     learn(server, SAME)
     assert show(server, SAME)["reference"]["digest"] != before["digest"]
@@ -224,7 +224,7 @@ def test_a_push_brings_its_training_data(tmp_path: Path) -> None:
         third = harness.run_command(*keywords, folder=tmp_path)
         assert third.returncode == 0, third.stderr
         wait_until(lambda: show(running, "3")["reference"] is not None, PATIENCE_S, "the reference in use")
-        assert [one["name"] for one in show(running, "3")["features"]] == names
+        assert [feature["name"] for feature in show(running, "3")["features"]] == names
 
 
 def feedback(server: Server, *reported: dict[str, Any]) -> tuple[int, int]:
@@ -250,7 +250,7 @@ def test_labels_outlive_every_process(tmp_path: Path) -> None:
     first = harness.launch(folder, tmp_path, "--workers", "2")
     try:
         truth = {f"r{number}": answer(first, f"r{number}") for number in range(40)}
-        reported = [{"id": one, "label": label} for one, label in truth.items()]
+        reported = [{"id": item, "label": label} for item, label in truth.items()]
         assert feedback(first, *reported[:20], {"id": "nobody", "label": 1}) == (21, 1)
         assert feedback(first, reported[0]) == (1, 0)
         assert show(first, GOOD)["performance"]["outcomes"] == {"joined": 20, "doubled": 1}
@@ -270,8 +270,8 @@ def test_labels_outlive_every_process(tmp_path: Path) -> None:
 
 
 def test_bad_feedback_is_refused(server: Server) -> None:
-    for one in ({"id": "a"}, {"id": "a", "label": {}}, {"id": "a", "label": 1, "timestamp": "soon"}, {"label": 1}):
-        assert server.rest("POST", "/v2/models/m/feedback", {"feedback": [one]}).status == 400
+    for item in ({"id": "a"}, {"id": "a", "label": {}}, {"id": "a", "label": 1, "timestamp": "soon"}, {"label": 1}):
+        assert server.rest("POST", "/v2/models/m/feedback", {"feedback": [item]}).status == 400
 
 
 def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> None:
@@ -294,9 +294,9 @@ def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr
         rows = parquet.read_table(table).to_pylist()
         assert rows[-1]["id"] == last
-        assert "before" not in {one["id"] for one in rows}
-        assert all(len(one["x"]) == FEATURES and np.isnan(one["x"][1]) for one in rows)
-        assert [one["label"] for one in rows].count(1.0) == 1
+        assert "before" not in {row["id"] for row in rows}
+        assert all(len(row["x"]) == FEATURES and np.isnan(row["x"][1]) for row in rows)
+        assert [row["label"] for row in rows].count(1.0) == 1
         assert metric(running, "penstock_captured_requests_total", version=GOOD) == len(rows)
         missing = harness.run_command("capture", "m:99", "-o", str(table), folder=tmp_path)
         assert missing.returncode == 3
@@ -307,7 +307,7 @@ def test_the_monitor_tests_itself(tmp_path: Path) -> None:
     done = harness.run_command("monitor", "--self-test", "--streams", "2", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stdout
     found = json.loads(done.stdout)
-    assert [one["holds"] for one in found] == [True] * 6
+    assert [item["holds"] for item in found] == [True] * 6
     assert harness.run_command("monitor", folder=tmp_path).returncode == 2
 
 

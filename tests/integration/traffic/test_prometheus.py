@@ -53,10 +53,10 @@ def asked(address: str, query: str) -> dict[tuple[str, ...], float]:
     if answer.status != 200:
         return {}
     found: dict[tuple[str, ...], float] = {}
-    for one in answer.json()["data"]["result"]:
-        labels = one["metric"]
+    for item in answer.json()["data"]["result"]:
+        labels = item["metric"]
         name = labels.get("feature", labels.get("output", ""))
-        found[labels.get("model", ""), labels.get("version", ""), name] = float(one["value"][1])
+        found[labels.get("model", ""), labels.get("version", ""), name] = float(item["value"][1])
     return found
 
 
@@ -85,16 +85,16 @@ def differences(address: str, document: dict[str, Any]) -> dict[tuple[str, str],
     for kind in ("feature", "output"):
         for measure, tolerance in RULE_TOLERANCES.items():
             numbers = asked(address, f"penstock:{kind}:{measure}5m")
-            for one in document[f"{kind}s"]:
-                reported = numbers.get(("m", GOOD, one["name"]), math.inf)
-                found[measure, one["name"]] = abs(reported - one[measure]) / tolerance
+            for item in document[f"{kind}s"]:
+                reported = numbers.get(("m", GOOD, item["name"]), math.inf)
+                found[measure, item["name"]] = abs(reported - item[measure]) / tolerance
     return found
 
 
 def computes(address: str, document: dict[str, Any]) -> bool:
     """Whether every rule has run over all rows, and says what the gateway says."""
     moved = asked(address, "penstock:feature:tvd5m") | asked(address, "penstock:output:tvd5m")
-    return max(differences(address, document).values()) <= 1 and all(0 < one < 1 for one in moved.values())
+    return max(differences(address, document).values()) <= 1 and all(0 < item < 1 for item in moved.values())
 
 
 def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_rules_compute_of_two_gateways_what_one_says(tmp_path: Path) -> None
             made = call(one.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
             assert made.status == 201, made
             servers.append(one)
-        wait_until(lambda: all(watched(one)["reference"] for one in servers), PATIENCE_S, "the references")
+        wait_until(lambda: all(watched(server)["reference"] for server in servers), PATIENCE_S, "the references")
         address = stack.enter_context(prometheus(tmp_path, servers[:2]))
         wait_until(lambda: bool(asked(address, "penstock:feature:rows5m")), PATIENCE_S, "the first scrape")
         send(servers[0], first)

@@ -80,7 +80,7 @@ def test_a_stream_of_nats_keeps_an_event_once(tmp_path: Path) -> None:
         with suppress(TimeoutError):
             messages.append(await found.next_msg(timeout=0.5))
         await client.close()
-        return [one.data for one in messages]
+        return [message.data for message in messages]
 
     command = ("nats-server", "-js", "-a", "127.0.0.1", "-p", str(port), "-sd", str(tmp_path / "jetstream"))
     with process(tmp_path, *command):

@@ -138,7 +138,7 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
         wait_until(log.exists, PATIENCE_S, "the file")
         assert [json.loads(line)["id"] for line in log.read_text().splitlines()] == [event["id"]]
         reported = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
-        assert event["id"] in {one["id"] for one in reported}
+        assert event["id"] in {item["id"] for item in reported}
         assert metric(server, "penstock_retraining_requests_total", rule="drifted", outcome="requested") == 1
         wait_until(lambda: metric(server, "penstock_outbox_pending", model="m") == 0, PATIENCE_S, "an empty outbox")
 
@@ -156,15 +156,18 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
         deliveries = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
         wait_until(
             lambda: (
-                {one["state"] for one in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]}
+                {
+                    delivery["state"]
+                    for delivery in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
+                }
                 == {"sent"}
             ),
             PATIENCE_S,
             "everything sent",
         )
-        assert {one["sink"] for one in deliveries} == {"hook", "log", "train"}
+        assert {delivery["sink"] for delivery in deliveries} == {"hook", "log", "train"}
         audit = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
-        assert sum(one["action"] == "retraining.request" for one in audit) == 2
+        assert sum(entry["action"] == "retraining.request" for entry in audit) == 2
 
 
 def test_what_was_decided_is_delivered_after_a_crash(tmp_path: Path) -> None:
@@ -203,7 +206,7 @@ def under_way(server: Server) -> Any:
 
 
 def states(server: Server) -> list[str]:
-    return [one["state"] for one in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]]
+    return [delivery["state"] for delivery in server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]]
 
 
 def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path) -> None:
@@ -215,7 +218,7 @@ def test_a_failed_training_is_run_once_told_and_ends_its_request(tmp_path: Path)
         assert "the command ended with 3" in shown.stdout
         assert "no rows" in shown.stdout
         events = server.admin("GET", "/admin/v1/events?model=m").json()["events"]
-        [reported] = [one["data"] for one in events if one["type"] == "io.penstock.delivery.failed.v1"]
+        [reported] = [event["data"] for event in events if event["type"] == "io.penstock.delivery.failed.v1"]
         assert (reported["sink"], reported["output"]) == ("train", ["no rows"])
         assert under_way(server) is None
         training(tmp_path)
@@ -253,14 +256,14 @@ def test_what_a_sink_refuses_for_good_can_be_replayed(tmp_path: Path) -> None:
 
         def state() -> list[str]:
             found = server.admin("GET", "/admin/v1/models/m/outbox").json()["deliveries"]
-            return [one["state"] for one in found]
+            return [item["state"] for item in found]
 
         wait_until(lambda: state() == ["dead"], PATIENCE_S, "the dead letter")
         shown = harness.run_command("retrain", "m", "--deliveries", "--url", server.ops, folder=tmp_path)
         assert "it answered 410" in shown.stdout
         assert harness.run_command("retrain", "m", "--replay", "--url", server.ops, folder=tmp_path).returncode == 0
         wait_until(lambda: state() == ["sent"], PATIENCE_S, "the replay")
-        assert [one["subject"] for one in hook.events()] == [f"models/m/versions/{SAME}"]
+        assert [event["subject"] for event in hook.events()] == [f"models/m/versions/{SAME}"]
 
 
 @pytest.mark.parametrize(
@@ -315,9 +318,9 @@ def test_the_loop_closes_by_itself(tmp_path: Path) -> None:
         assert (begun["to"], begun["created_by"]) == ("2", "rules")
         with traffic(server):
             wait_until(lambda: champion(server) == "2", PATIENCE_S, "the promotion")
-        reported = [one["type"] for one in server.admin("GET", "/admin/v1/events?model=m").json()["events"]]
+        reported = [event["type"] for event in server.admin("GET", "/admin/v1/events?model=m").json()["events"]]
         wanted = ["drift.detected.v1", "retraining.requested.v1", "rollout.finished.v1"]
-        places = [reported.index(f"io.penstock.{one}") for one in wanted]
+        places = [reported.index(f"io.penstock.{item}") for item in wanted]
         assert places == sorted(places)
 
 
@@ -329,7 +332,7 @@ def answer_and_label(server: Server, rows: int) -> None:
         data = generator.normal(size=(20, FEATURES))
         tensor = {"name": "x", "shape": [20, FEATURES], "datatype": "FP32", "data": data.ravel().tolist()}
         reply = server.rest("POST", "/v2/models/m/infer", {"id": f"r{number}", "inputs": [tensor]})
-        [scores] = [one["data"] for one in reply.json()["outputs"] if one["name"] == "y"]
+        [scores] = [output["data"] for output in reply.json()["outputs"] if output["name"] == "y"]
         labels = np.array(scores).reshape(20, 3).argmax(axis=1).tolist()
         reported.append({"id": f"r{number}", "label": labels})
     path = "/v2/models/m/feedback"
@@ -350,7 +353,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
 
     def candidates() -> dict[str, Any]:
         found = server.admin("GET", "/admin/v1/models/m/candidates").json()
-        return {one["version"]: one for one in found["candidates"]}
+        return {candidate["version"]: candidate for candidate in found["candidates"]}
 
     push("1", GOOD)
     with harness.running(None, tmp_path, "--workers", "1") as server:
@@ -383,7 +386,7 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         refused = candidates()["2"]
         assert refused["exam"]["whole"]["candidate"] < refused["exam"]["whole"]["champion"] == 1.0
         assert refused["exam"]["whole"]["rows"] >= 60
-        assert any("a margin of 0 is required" in one for one in refused["reasons"])
+        assert any("a margin of 0 is required" in reason for reason in refused["reasons"])
         push("3", SAME)
         wait_until(
             lambda: candidates().get("3", {}).get("state") == "waits_for_approval", PATIENCE_S, "the second exam"
@@ -399,14 +402,14 @@ def test_a_candidate_is_examined_on_held_out_rows_and_waits_for_a_person(tmp_pat
         assert "passed" in done.stdout
         with traffic(server):
             wait_until(lambda: champion(server) == "3", PATIENCE_S, "the promotion")
-        reported = [one["type"].removeprefix("io.penstock.") for one in events(server)]
-        assert [one for one in reported if one.startswith("candidate.")] == [
+        reported = [event["type"].removeprefix("io.penstock.") for event in events(server)]
+        assert [item for item in reported if item.startswith("candidate.")] == [
             "candidate.refused.v1",
             "candidate.passed.v1",
             "candidate.approved.v1",
         ]
         audit = server.admin("GET", "/admin/v1/audit?model=m").json()["entries"]
-        [entry] = [one for one in audit if one["action"] == "candidate.approve"]
+        [entry] = [entry for entry in audit if entry["action"] == "candidate.approve"]
         assert entry["reason"] == "looks well"
 
 

@@ -43,7 +43,7 @@ def reference() -> bytes:
 
 def state_of(server: Server, column: str) -> str:
     found = server.admin("GET", f"/admin/v1/models/m/monitor?version={GOOD}").json()["features"]
-    return next((str(one["state"]) for one in found if one["name"] == column), "")
+    return next((str(item["state"]) for item in found if item["name"] == column), "")
 
 
 def kill_control(server: Server) -> None:

@@ -56,9 +56,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, prometheus_port: int) -> It
 @pytest.fixture
 def server(shared: Server) -> Server:
     """The server of all tests here, with nothing under way and the good version as the champion."""
-    for one in shared.admin("GET", ROLLOUTS).json()["rollouts"]:
-        if one["state"] in ("running", "paused", "held"):
-            assert shared.admin("POST", f"{ROLLOUTS}/{one['id']}/abort", {"reason": "over"}).status == 200
+    for rollout in shared.admin("GET", ROLLOUTS).json()["rollouts"]:
+        if rollout["state"] in ("running", "paused", "held"):
+            assert shared.admin("POST", f"{ROLLOUTS}/{rollout['id']}/abort", {"reason": "over"}).status == 200
     assert shared.admin("DELETE", ROUTE).status in (200, 404)
     promote_champion(shared, GOOD)
     return shared
@@ -82,11 +82,11 @@ def test_a_good_version_is_promoted_by_itself(server: Server) -> None:
     assert {status for asker in askers for _, _, status in asker.seen} == {200}
     assert server.admin("GET", ROUTE).json()["split"] == {SAME: 10_000}
     evidence = state["evidence"]
-    assert {one["verdict"] for one in evidence.values()} == {"pass"}
+    assert {evidence["verdict"] for evidence in evidence.values()} == {"pass"}
     assert evidence["errors"]["n_canary"] > 0
     assert 0 < evidence["latency"]["run_n_canary"] <= evidence["latency"]["n_canary"]
     assert evidence["latency"]["run_effect"] < 2.0
-    [event] = [one for one in server.admin("GET", "/admin/v1/events").json()["events"] if trial["id"] in str(one)]
+    [event] = [event for event in server.admin("GET", "/admin/v1/events").json()["events"] if trial["id"] in str(event)]
     assert event["type"] == "io.penstock.rollout.finished.v1"
     assert event["subject"] == f"models/m/versions/{SAME}"
     assert event["specversion"] == "1.0"
@@ -175,8 +175,8 @@ def test_a_killed_control_process_leaves_every_rollout_where_it_was(tmp_path: Pa
         for stage, trial in trials.items():
             (expected, split), found = before[stage], look(second, trial)
             assert split_of(second, trial) == split
-            assert [found[one] for one in ("state", "weight", "step")] == [
-                expected[one] for one in ("state", "weight", "step")
+            assert [found[item] for item in ("state", "weight", "step")] == [
+                expected[item] for item in ("state", "weight", "step")
             ]
             # what the last look had not written down yet is still in the counters
             assert found["evidence"]["errors"]["n_canary"] >= expected["evidence"]["errors"]["n_canary"]
@@ -220,7 +220,7 @@ def test_what_cannot_be_started_says_why(server: Server) -> None:
     assert server.admin("POST", f"{path}/{trial['id']}/dance", {}).status == 404
     assert server.admin("POST", f"{path}/{trial['id']}/abort", {"reason": "enough"}).json()["state"] == "rolled_back"
     assert server.admin("POST", f"{path}/{trial['id']}/resume", {}).status == 409
-    assert trial["id"] in [one["id"] for one in server.admin("GET", path).json()["rollouts"]]
+    assert trial["id"] in [rollout["id"] for rollout in server.admin("GET", path).json()["rollouts"]]
 
 
 def test_the_commands(server: Server, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_users_without_a_name_are_divided(server: Server) -> None:
         infer = GRPCInferenceServiceStub(channel).ModelInfer
         metadata = (("x-user-id", ""),)
         answers = [infer(to_message("m", "", REQUEST), timeout=PATIENCE_S, metadata=metadata) for _ in range(64)]
-        assert {one.model_version for one in answers} == {GOOD, SAME}
+        assert {answer.model_version for answer in answers} == {GOOD, SAME}
 
 
 def test_rules_come_before_the_split_and_pins_before_all(server: Server) -> None:
@@ -249,7 +249,7 @@ def test_rewards_reach_the_worker_that_answered(server: Server) -> None:
 
     def counted() -> bool:
         arms = server.admin("GET", path).json()["arms"]
-        return {arm: one["rewards"] for arm, one in arms.items()} == dict(versions)
+        return {arm: item["rewards"] for arm, item in arms.items()} == dict(versions)
 
     wait_until(counted, PATIENCE_S, "every reward counted once")
     arms = server.admin("GET", path).json()["arms"]

@@ -111,7 +111,7 @@ def test_nobody_gets_what_others_made_of_it(server: Server, name: str, kind: str
 @pytest.mark.parametrize("model", ["linear_waits", "linear_stated", "chosen_claimed"])
 def test_rows_that_are_independent_share_runs(server: Server, model: str) -> None:
     alone = {number: asked(server, model, row(number)) for number in range(CALLERS)}
-    assert [one for one in together(server, model) if one[1] != pytest.approx(alone[one[0]], rel=1e-4)] == []
+    assert [item for item in together(server, model) if item[1] != pytest.approx(alone[item[0]], rel=1e-4)] == []
     inferences, executions = counts(server, model)
     assert executions < inferences
     assert batching(server, model).startswith("requests share runs: ")

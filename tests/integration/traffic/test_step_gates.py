@@ -83,7 +83,7 @@ def waits(server: Server, trial: Any, *parts: str) -> dict[str, Any]:
 
     def there() -> bool:
         last.update(look(server, trial))
-        return all(any(part in one for one in last["waiting_for"]) for part in parts)
+        return all(any(part in item for item in last["waiting_for"]) for part in parts)
 
     try:
         wait_until(there, PATIENCE_S, "what is waited for")
@@ -134,5 +134,5 @@ def test_a_step_waits_for_a_webhook_and_a_query(tmp_path: Path) -> None:
         event, signed = others.events[0]
         assert (event["type"], event["subject"]) == ("io.penstock.rollout.gate.v1", f"models/m/versions/{SAME}")
         assert (signed, event["data"]["step"], event["data"]["weight"]) == (True, 0, 5000)
-        asked = {one["id"] for one, _ in others.events if one["data"]["step"] == 0}
+        asked = {item["id"] for item, _ in others.events if item["data"]["step"] == 0}
         assert len(asked) == 1  # the same question has the same id

@@ -19,7 +19,7 @@ ALLOWED = {
 def endless_loops(file: Path) -> Iterator[str]:
     for function in ast.walk(ast.parse(file.read_text())):
         if isinstance(function, ast.AsyncFunctionDef):
-            loops = (one for one in ast.walk(function) if isinstance(one, ast.While))
+            loops = (node for node in ast.walk(function) if isinstance(node, ast.While))
             if any(isinstance(loop.test, ast.Constant) for loop in loops):
                 yield f"{file.relative_to(SOURCE)}:{function.name}"
 

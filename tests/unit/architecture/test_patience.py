@@ -33,7 +33,7 @@ def _short_waits(tree: ast.AST) -> Iterator[tuple[int, str]]:
         last = name.rpartition(".")[2]
         place = WAITS.get(name, WAITS.get(last))
         bounds = [] if place is None else call.args[place : place + 1]
-        bounds += [one.value for one in call.keywords if one.arg == "timeout" and last in TIMEOUTS]
+        bounds += [keyword.value for keyword in call.keywords if keyword.arg == "timeout" and last in TIMEOUTS]
         if any(isinstance(bound, ast.Constant) and _is_short(bound.value) for bound in bounds):
             yield call.lineno, f"{last} gives up before PATIENCE_S"
         if name == "pytest.mark.timeout" and isinstance(call.args[0], ast.Constant) and _is_short(call.args[0].value):
@@ -74,7 +74,7 @@ def _is_span(side: ast.expr, spans: set[str]) -> bool:
 
 
 def _reads_clock(node: ast.AST) -> bool:
-    called = (one.func for one in ast.walk(node) if isinstance(one, ast.Call) and not one.args)
+    called = (node.func for node in ast.walk(node) if isinstance(node, ast.Call) and not node.args)
     return any(_dotted(function).removeprefix("time.") in CLOCKS for function in called)
 
 

@@ -26,7 +26,7 @@ def ad_hoc(text: str) -> Iterator[str]:
         if isinstance(node, ast.Import | ast.ImportFrom) and "tempfile" in ast.unparse(node):
             yield "tempfile"
         elif _is_path(node):
-            yield from (one for one in map(_one_time, ast.walk(node)) if one)
+            yield from (node for node in map(_one_time, ast.walk(node)) if node)
 
 
 def _is_path(node: ast.AST) -> bool:

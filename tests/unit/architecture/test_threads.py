@@ -29,7 +29,7 @@ def starts(text: str, name: str) -> Iterator[str]:
         return
     for function in ast.walk(ast.parse(text)):
         if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef):
-            used = {_called(one.func) for one in ast.walk(function) if isinstance(one, ast.Call)}
+            used = {_called(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
             if used & STARTERS:
                 yield f"{name}:{function.name}"
 
@@ -42,7 +42,7 @@ def _called(function: ast.expr) -> str:
 
 def test_only_pools_with_deadlines_start_threads() -> None:
     files = {file for package in PACKAGES for file in (SOURCE / package).rglob("*.py")} - {BLOCKING}
-    found = {one for file in files for one in starts(file.read_text(), str(file.relative_to(SOURCE)))}
+    found = {start for file in files for start in starts(file.read_text(), str(file.relative_to(SOURCE)))}
     assert found == set(ALLOWED)
 
 

@@ -23,7 +23,9 @@ def test_each_folder_of_unit_tests_has_the_name_of_the_package_it_tests() -> Non
 
 
 def test_every_class_with_state_is_imported_by_a_unit_test() -> None:
-    classes = {(module_of(file), one.name) for file in sources() for one in public_classes(file) if has_state(one)}
+    classes = {
+        (module_of(file), class_.name) for file in sources() for class_ in public_classes(file) if has_state(class_)
+    }
     assert len(classes) > 50  # the search finds something
     untested = classes - {name for file in (ROOT / "tests" / "unit").rglob("*.py") for name in names_in(file)}
     assert not untested, "write a unit test for each of these classes"
@@ -66,17 +68,19 @@ def module_of(file: Path) -> str:
 
 def public_classes(file: Path) -> list[ast.ClassDef]:
     tree = ast.parse(file.read_text())
-    return [one for one in tree.body if isinstance(one, ast.ClassDef) and not one.name.startswith("_")]
+    return [item for item in tree.body if isinstance(item, ast.ClassDef) and not item.name.startswith("_")]
 
 
 def has_state(found: ast.ClassDef) -> bool:
     """Whether objects of a class change: a method assigns to what is theirs, or the constructor makes a container."""
-    if any(base in ast.dump(one) for one in found.bases for base in ("'Protocol'", "'ABC'")):
+    if any(base in ast.dump(item) for item in found.bases for base in ("'Protocol'", "'ABC'")):
         return False
-    if any("frozen" in ast.dump(one) for one in found.decorator_list):
+    if any("frozen" in ast.dump(item) for item in found.decorator_list):
         return False
-    methods = [one for one in found.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return any(makes_a_container(one) if one.name == "__init__" else assigns_to_self(one) for one in methods)
+    methods = [item for item in found.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return any(
+        makes_a_container(method) if method.name == "__init__" else assigns_to_self(method) for method in methods
+    )
 
 
 def assigns_to_self(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

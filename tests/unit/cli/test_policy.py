@@ -38,8 +38,8 @@ def test_every_fault_has_its_line(penstock: Callable[..., Result], tmp_path: Pat
         (13, "'moon'"),
     ):
         assert any(
-            one.strip().removeprefix("penstock: ").startswith(f"line {line}: ") and word in one
-            for one in result.err.split("; ")
+            item.strip().removeprefix("penstock: ").startswith(f"line {line}: ") and word in item
+            for item in result.err.split("; ")
         ), (line, word)
 
 

@@ -49,7 +49,7 @@ def look(
 )
 def test_lines(looks: list[tuple[float, Any]], lines: list[str]) -> None:
     reporter = Reporter()
-    assert [line for now, one in looks for line in reporter.lines(one, now)] == lines
+    assert [line for now, item in looks for line in reporter.lines(item, now)] == lines
 
 
 def test_a_step_is_printed_only_when_every_worker_has_it() -> None:

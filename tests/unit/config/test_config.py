@@ -127,4 +127,4 @@ def test_the_schema_knows_every_setting() -> None:
     schema = settings_schema()
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == set(settings_document(load_settings()))
-    assert all("description" in one or "$ref" in one for one in schema["properties"].values())
+    assert all("description" in item or "$ref" in item for item in schema["properties"].values())

@@ -60,7 +60,7 @@ class Member:
         """Count rows in the words of the first worker."""
         if version not in self._counters:
             key, plain = ("m", version), self.monitoring.decorate(self.fleet.desired).models[0].versions
-            watch = next(one.watch for one in plain if one.version == key[1])
+            watch = next(item.watch for item in plain if item.version == key[1])
             cells = self.fleet.regions(watch.offset, watch.size)[0]
             self._counters[version] = RowCounter(reference, cells, COLUMNS, 1.0, watch.keys)
         self._counters[version].count([rows])
@@ -84,9 +84,9 @@ def split(rows: Rows, parts: int) -> list[Rows]:
 
 
 def _every(tensors: Sequence[Tensor], first: int, step: int) -> list[Tensor]:
-    return [Tensor(one.name, one.datatype, one.data[first::step]) for one in tensors]
+    return [Tensor(tensor.name, tensor.datatype, tensor.data[first::step]) for tensor in tensors]
 
 
 def lead(members: Sequence[Member]) -> Member:
     """The one of these that leads."""
-    return next(one for one in members if one.evidence.is_known)
+    return next(member for member in members if member.evidence.is_known)

@@ -66,7 +66,7 @@ class Gateways:
 
     def count(self, worker: int, rows: int, shift: float, seed: int) -> None:
         """Rows at one of three workers, of which each gateway has its part."""
-        cells = [one for gateway in self.cells for one in gateway][worker]
+        cells = [item for gateway in self.cells for item in gateway][worker]
         RowCounter(REFERENCE, cells, COLUMNS, 1.0).count([exchange(np.random.default_rng(seed), rows, shift)])
 
     def looks(self) -> dict[str, Observation]:
@@ -105,7 +105,7 @@ def test_a_rollout_sees_the_same_of_one_gateway_and_of_three(stretches: list[lis
             before = last_of_stage(before, now, 7)
         found.append(steps)
     assert found[0] == found[1]
-    assert sum(sum(one.requests) for one in found[1]) == sum(map(len, stretches))
+    assert sum(sum(item.requests) for item in found[1]) == sum(map(len, stretches))
 
 
 @settings(max_examples=examples(100))

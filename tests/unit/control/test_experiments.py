@@ -123,6 +123,6 @@ def test_what_cannot_begin(bench: Bench) -> None:
     trial = bench.begin(arms={"1": 5000, "2": 5000})
     with pytest.raises(Conflict, match=trial["id"]):
         bench.begin(arms={"1": 5000, "2": 5000})
-    assert [one["id"] for one in asyncio.run(bench.experiments.list_trials("m"))] == [trial["id"]]
+    assert [trial["id"] for trial in asyncio.run(bench.experiments.list_trials("m"))] == [trial["id"]]
     with pytest.raises(NotFound):
         asyncio.run(bench.experiments.list_trials("nobody"))

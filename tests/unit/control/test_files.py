@@ -78,7 +78,7 @@ def test_an_instance_is_abandoned_only_without_its_control_process(tmp_path: Pat
     assert directory.abandoned(home) == []
     instance.release()
     found = directory.abandoned(home)
-    assert [one.path for one in found] == [instance.path]
+    assert [item.path for item in found] == [instance.path]
     assert found[0].read("instance") == {"a": 1}
     assert directory.abandoned(home) == []
     found[0].remove()

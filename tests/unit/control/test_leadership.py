@@ -24,7 +24,7 @@ def of(database: Database) -> Leadership:
 
 
 def shown(leadership: Leadership) -> list[float]:
-    return [one.value for one in leadership.readings() if isinstance(one, Point)]
+    return [reading.value for reading in leadership.readings() if isinstance(reading, Point)]
 
 
 def test_one_leads_and_lets_the_other_lead_when_it_stops(tmp_path: Path) -> None:
@@ -32,14 +32,14 @@ def test_one_leads_and_lets_the_other_lead_when_it_stops(tmp_path: Path) -> None
     first.lease._steady = second.lease._steady = lambda: 0.0
     first.lease._looked = second.lease._looked = float("-inf")
     leaderships = [of(first), of(second)]
-    for one in leaderships:
-        asyncio.run(one.step())
-    assert [shown(one) for one in leaderships] == [[1, 1], [0, 0]]
+    for leadership in leaderships:
+        asyncio.run(leadership.step())
+    assert [shown(leadership) for leadership in leaderships] == [[1, 1], [0, 0]]
     asyncio.run(leaderships[0].stop())
     second.lease._looked = float("-inf")
-    for one in leaderships:
-        asyncio.run(one.step())
-    assert [shown(one) for one in leaderships] == [[0, 0], [1, 2]]
+    for leadership in leaderships:
+        asyncio.run(leadership.step())
+    assert [shown(leadership) for leadership in leaderships] == [[0, 0], [1, 2]]
     for database in (first, second):
         database.close()
 

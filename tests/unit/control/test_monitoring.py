@@ -123,9 +123,9 @@ class Watcher:
         asyncio.run(self.monitoring.start())
 
     def watch(self, version: str = "1") -> WatchSpec:
-        plain = Desired(1, (ModelSpec("m", tuple(VersionSpec(one, "") for one in ("1", "2", "3"))),))
+        plain = Desired(1, (ModelSpec("m", tuple(VersionSpec(item, "") for item in ("1", "2", "3"))),))
         decorated = self.monitoring.decorate(plain).models[0].versions
-        return next(one.watch for one in decorated if one.version == version)
+        return next(item.watch for item in decorated if item.version == version)
 
     def give(self, reference: Reference, version: str = "1") -> Document:
         return asyncio.run(self.monitoring.set_reference("m", version, reference_out(reference), ME))
@@ -181,7 +181,7 @@ def test_a_change_is_found_named_and_over_again(watcher: Watcher) -> None:
     for _ in range(20):
         assert watcher.send(reference, 40) == []
     quiet = watcher.show()
-    assert {one["state"] for one in (*quiet["features"], *quiet["outputs"])} == {"ok"}
+    assert {feature["state"] for feature in (*quiet["features"], *quiet["outputs"])} == {"ok"}
     assert quiet["reference"] == {"source": "training", "digest": reference.digest, "rows": 20_000, "small": False}
     changes: list[tuple[str, bool]] = []
     for _ in range(12):
@@ -208,7 +208,7 @@ def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_
     reference = trained()
     watcher.give(reference)
     watcher.send(reference, 40)
-    [looking] = [one for one in watcher.monitoring.tasks if one.name == "drift"]
+    [looking] = [task for task in watcher.monitoring.tasks if task.name == "drift"]
     with monkeypatch.context() as patch:
         patch.setattr(TrafficStore, "insert_event", away)
         watch = watcher.watch()
@@ -220,12 +220,14 @@ def test_a_change_that_is_found_while_the_database_is_away_is_told_once_when_it_
     if replaced:
         watcher.monitoring.close()
         watcher.open()
-        [looking] = [one for one in watcher.monitoring.tasks if one.name == "drift"]
+        [looking] = [task for task in watcher.monitoring.tasks if task.name == "drift"]
     for _ in range(3):
         asyncio.run(looking.attempt())
     reported = drifts(watcher)
     assert reported
-    assert len(reported) == len({one["id"] for one in reported}) == len({one["data"]["message"] for one in reported})
+    assert (
+        len(reported) == len({item["id"] for item in reported}) == len({item["data"]["message"] for item in reported})
+    )
 
 
 @pytest.mark.parametrize("reported_before", [False, True])
@@ -245,18 +247,18 @@ def test_a_kill_between_a_change_and_its_event_loses_nothing_and_tells_it_once(
         for _ in range(2):
             asyncio.run(looking(watcher).attempt())
     reported = drifts(watcher)
-    assert [one["data"]["name"] for one in reported].count("x[0]") == 1
+    assert [item["data"]["name"] for item in reported].count("x[0]") == 1
     watcher.world.clock.now += 11  # the evidence is written down again, without events
     asyncio.run(looking(watcher).attempt())
     assert _json(watcher.folder / "evidence.json")["events"] == []
 
 
 def looking(watcher: Watcher) -> PeriodicTask:
-    return next(one for one in watcher.monitoring.tasks if one.name == "drift")
+    return next(task for task in watcher.monitoring.tasks if task.name == "drift")
 
 
 def drifts(watcher: Watcher) -> list[Document]:
-    return [one for one in watcher.world.traffic.events("m") if "drift" in one["type"]]
+    return [event for event in watcher.world.traffic.events("m") if "drift" in event["type"]]
 
 
 def test_too_few_rows_say_nothing(watcher: Watcher) -> None:
@@ -286,11 +288,14 @@ def test_odd_values_are_violations(watcher: Watcher) -> None:
         "constant": 0,
     }
     reported: dict[tuple[str, tuple[str, ...]], float] = {}
-    for one in watcher.monitoring.readings():
-        if isinstance(one, PointBatch):
-            reported |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
-        elif isinstance(one, Point):
-            reported[one.metric.name, one.labels] = one.value
+    for reading in watcher.monitoring.readings():
+        if isinstance(reading, PointBatch):
+            reported |= {
+                (reading.metric.name, labels): value
+                for labels, value in zip(reading.labels, reading.values, strict=True)
+            }
+        elif isinstance(reading, Point):
+            reported[reading.metric.name, reading.labels] = reading.value
     assert reported["quality_violations_total", ("m", "1", "x[0]", "missing")] == 2
     assert reported["feature_bin_total", ("m", "1", "x[2]", "(above)")] == 1
     assert reported["monitor_rows_total", ("m", "1")] == 4
@@ -565,7 +570,7 @@ def test_a_broken_feed_is_told_from_a_changed_world(watcher: Watcher) -> None:
     assert broken["reference_rates"]["missing"] == 0
     assert found["drift", "x[0]"].evidence["cause"] == "broken feed"
     quality = watcher.show()["quality"]
-    assert (quality["state"], [one["name"] for one in quality["violated"]]) == ("violated", ["x[0]"])
+    assert (quality["state"], [column["name"] for column in quality["violated"]]) == ("violated", ["x[0]"])
     shops.until(("quality", "x[0]", False), 300)
     assert watcher.show()["quality"]["state"] == "ok"
 
@@ -602,7 +607,7 @@ def test_a_drift_in_one_slice_is_found_there(watcher: Watcher) -> None:
     assert change.evidence["slice"] == {"shop": "south"}
     slices = watcher.show()["slices"]["shop"]
     assert (slices["south"]["state"], slices["north"]["state"]) == ("drift", "ok")
-    assert [one["name"] for one in slices["south"]["drifting"]] == ["x[0]"]
+    assert [column["name"] for column in slices["south"]["drifting"]] == ["x[0]"]
     assert slices["north"]["rows"] > 2 * slices["south"]["rows"]
     shops.until(("slice", "x[0] where shop is south", False), 400)
 
@@ -631,8 +636,8 @@ def test_evidence_outlives_the_process_that_has_it(watcher: Watcher) -> None:
     watcher.monitoring.look()
     after = watcher.show()
     assert after["alarms"] == before["alarms"] >= 1
-    assert [one["state"] for one in after["features"]] == [one["state"] for one in before["features"]]
-    assert [one["log_e"] for one in after["features"]] == [one["log_e"] for one in before["features"]]
+    assert [feature["state"] for feature in after["features"]] == [feature["state"] for feature in before["features"]]
+    assert [feature["log_e"] for feature in after["features"]] == [feature["log_e"] for feature in before["features"]]
 
 
 def left_with_evidence(watcher: Watcher, reference: Reference) -> WatchSpec:
@@ -716,7 +721,11 @@ def test_labels_are_joined_counted_and_known_after_a_restart(watcher: Watcher) -
     labels = watcher.monitoring.labels
     reported = watcher.show()["performance"]
     assert (reported["labels"], reported["accuracy"], reported["outcomes"]) == (2, 0.5, {"joined": 2, "doubled": 1})
-    readings = {(one.metric.name, one.labels): one.value for one in labels.readings() if isinstance(one, Point)}
+    readings = {
+        (reading.metric.name, reading.labels): reading.value
+        for reading in labels.readings()
+        if isinstance(reading, Point)
+    }
     assert readings["labels_total", ("m", "", "unknown")] == 1
     assert readings["performance_ratio", ("m", "1", "accuracy")] == 0.5
     watcher.monitoring.close()
@@ -747,7 +756,7 @@ def test_what_labels_are_compared_outlives_the_process(watcher: Watcher) -> None
     watcher.world.clock.now += 10
     after = comparisons.closed_strata("a rollout", 3, -1.0)
     assert after is not None
-    assert [one["sums"] for one in after["strata"]] == [{"1": (2, 1.0, 1.0), "2": (2, 0.0, 0.0)}]
+    assert [stratum["sums"] for stratum in after["strata"]] == [{"1": (2, 1.0, 1.0), "2": (2, 0.0, 0.0)}]
     assert comparisons.closed_strata("a rollout", 3, after["upto"]) == {**after, "strata": []}  # once they are known
     assert comparisons.closed_strata("a rollout", 4, -1.0) is None
     comparisons.retain(ComparedSignal.WRONG, ())
@@ -780,15 +789,15 @@ def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
         came = (generator.random(rows) < probabilities) ^ (generator.random(rows) < flipped)
         ids = [f"r{start + index}" for index in range(rows)]
         remember(watcher, ids, probabilities.tolist())
-        reported = [Feedback(one, bool(label)) for one, label in zip(ids, came, strict=True)]
+        reported = [Feedback(id_, bool(label)) for id_, label in zip(ids, came, strict=True)]
         assert asyncio.run(_taken(watcher, reported)) == 0
 
     send(0, 1000, 0.0)
     send(1000, 600, 0.5)
     events = watcher.world.traffic.events("m", None, 100)
-    kinds = [one["type"].removeprefix("io.penstock.") for one in events]
+    kinds = [event["type"].removeprefix("io.penstock.") for event in events]
     assert kinds.count("performance.degraded.v1") == 2
-    fallen = next(one for one in events if one["data"].get("what") == "errors")
+    fallen = next(event for event in events if event["data"].get("what") == "errors")
     assert fallen["subject"] == "models/m/versions/1"
     assert fallen["data"]["recent_error"] > fallen["data"]["baseline_error"]
 
@@ -806,13 +815,16 @@ async def _taken(watcher: Watcher, reported: list[Feedback]) -> int:
 def counters(watcher: Watcher) -> dict[tuple[str, tuple[str, ...]], float]:
     """Every counter that the monitor exports."""
     found: dict[tuple[str, tuple[str, ...]], float] = {}
-    for one in watcher.monitoring.readings():
-        if one.metric.kind is not MetricType.COUNTER:
+    for reading in watcher.monitoring.readings():
+        if reading.metric.kind is not MetricType.COUNTER:
             continue
-        if isinstance(one, PointBatch):
-            found |= {(one.metric.name, labels): value for labels, value in zip(one.labels, one.values, strict=True)}
-        elif isinstance(one, Point):
-            found[one.metric.name, one.labels] = one.value
+        if isinstance(reading, PointBatch):
+            found |= {
+                (reading.metric.name, labels): value
+                for labels, value in zip(reading.labels, reading.values, strict=True)
+            }
+        elif isinstance(reading, Point):
+            found[reading.metric.name, reading.labels] = reading.value
     return found
 
 
@@ -860,7 +872,7 @@ def test_series_of_versions_that_are_gone_end(watcher: Watcher) -> None:
         watcher.monitoring.look()
     assert {labels[1] for _, labels in counters(watcher)} == {"1", "2"}
     model = watcher.fleet.desired.models[0]
-    left = replace(model, versions=tuple(one for one in model.versions if one.version != "2"))
+    left = replace(model, versions=tuple(version for version in model.versions if version.version != "2"))
     watcher.fleet.desired = Desired(9, (left,))
     assert {labels[1] for _, labels in counters(watcher)} == {"1"}
 
@@ -888,9 +900,9 @@ def test_a_reference_is_learned_anew_on_request(watcher: Watcher) -> None:
     assert watcher.watch("1").learn == LearnSpec(500, 100, 10.0, 0.5)
     asyncio.run(other.start())  # another gateway hears of it
     assert asyncio.run(other.document("m", "1"))["reference"] is None
-    [event] = [one for one in watcher.world.traffic.events("m") if one["type"].endswith("reference.relearned.v1")]
+    [event] = [event for event in watcher.world.traffic.events("m") if event["type"].endswith("reference.relearned.v1")]
     assert (event["subject"], event["data"]["actor"]) == ("models/m/versions/1", ME.actor)
-    [entry] = [one for one in watcher.world.store.audit("m") if one.action == "reference.relearn"]
+    [entry] = [entry for entry in watcher.world.store.audit("m") if entry.action == "reference.relearn"]
     assert entry.subject == "models/m/versions/1/reference"
     for _ in range(2):
         gathered(watcher, 600, "1")

@@ -173,7 +173,7 @@ def test_an_exception_is_logged_once_with_its_trace_until_it_changes_or_is_over(
     world = World(6)
     caplog.set_level(logging.INFO, "penstock.control")
     world.run(world.task(raising(ValueError("a"), ValueError("a"), ValueError("b"), None, ValueError("b"))))
-    reported = [(one.message, one.exc_info is not None) for one in caplog.records]
+    reported = [(record.message, record.exc_info is not None) for record in caplog.records]
     assert reported == [
         ("task work failed: ValueError: a", True),
         ("task work failed: ValueError: b", True),
@@ -187,7 +187,7 @@ def test_a_fault_is_logged_once_in_whole_and_without_a_trace(caplog: pytest.LogC
     world = World(2)
     fault = NotReady("it is away", "the database at 10.0.0.1 is away")
     world.run(world.task(raising(fault, fault)))
-    assert [(one.message, one.exc_info) for one in caplog.records] == [
+    assert [(record.message, record.exc_info) for record in caplog.records] == [
         ("work waits: the database at 10.0.0.1 is away", None)
     ]
 
@@ -263,7 +263,7 @@ def test_a_key_that_fails_is_put_off_and_the_others_go_on(caplog: pytest.LogCapt
     step("")
     assert done[-2:] == ["m1", "m2"]
     assert keyed.problem("m1") == ""
-    assert [one.message for one in caplog.records] == ["policy of m1: ValueError: an unknown sink"]
+    assert [record.message for record in caplog.records] == ["policy of m1: ValueError: an unknown sink"]
 
 
 def test_what_concerns_every_key_ends_the_step() -> None:
@@ -296,7 +296,7 @@ def test_problems_are_logged_once_for_each_subject(caplog: pytest.LogCaptureFixt
     assert not problems.clear("disk")
     problems.retain(())
     problems.report("bucket", "away")
-    assert [one.message for one in caplog.records] == ["full 100%", "away", "away", "away"]
+    assert [record.message for record in caplog.records] == ["full 100%", "away", "away", "away"]
 
 
 def test_so_many_subjects_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,10 +331,10 @@ def test_a_task_that_dies_is_named_and_begun_again_and_the_others_do_not_notice(
         seen = dict(steps)
         await until(lambda: all(steps[name] > seen[name] for name in steps))
         assert tasks.problems() == {}
-        counts = [one for one in tasks.readings() if one.metric is metrics.TASK_FAILURES]
+        counts = [reading for reading in tasks.readings() if reading.metric is metrics.TASK_FAILURES]
         assert counts == [Point(metrics.TASK_FAILURES, ("a",), 1), Point(metrics.TASK_FAILURES, ("b",), 0)]
         await tasks.stop()
-        assert all(one.done() for one in tasks.running.values())
+        assert all(task.done() for task in tasks.running.values())
 
     asyncio.run(run())
 

@@ -21,7 +21,7 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "text": (200, {"data": {"resultType": "vector", "result": [{"value": [1.0, "much"]}]}}),
     "several": (
         200,
-        {"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1.0, one]} for one in ("0.25", "9")]}},
+        {"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1.0, item]} for item in ("0.25", "9")]}},
     ),
     "endless": (200, {"data": {"resultType": "vector", "result": ["x" * MOST_BYTES]}}),
     "odd": (200, ["odd"]),

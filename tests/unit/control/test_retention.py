@@ -62,7 +62,7 @@ def test_what_is_overdue_is_the_oldest(workspace: RetentionLimit, gone: list[str
 
 ENTRIES = st.lists(
     st.builds(StoredEntry, st.text(min_size=1), st.floats(-10, 1e6), st.integers(0, 1000)),
-    unique_by=lambda one: one.name,
+    unique_by=lambda item: item.name,
 )
 
 
@@ -71,13 +71,13 @@ def test_nothing_needed_or_young_goes_and_the_rest_has_room(
     entries: list[StoredEntry], age_s: float, size: int, young_s: float, needed: set[str]
 ) -> None:
     gone = overdue(entries, RetentionLimit(age_s, size, young_s), needed.__contains__)
-    by_name = {one.name: one for one in entries}
+    by_name = {entry.name: entry for entry in entries}
     assert not needed & set(gone)
     assert all(by_name[name].age_s > young_s for name in gone)
-    left = [one for one in entries if one.name not in gone and one.name not in needed and one.age_s > young_s]
-    assert all(one.age_s <= age_s for one in left)
-    young = sum(one.size for one in entries if one.name not in needed and one.age_s <= young_s)
-    assert not left or sum(one.size for one in left) + young <= size
+    left = [entry for entry in entries if entry.name not in gone and entry.name not in needed and entry.age_s > young_s]
+    assert all(item.age_s <= age_s for item in left)
+    young = sum(entry.size for entry in entries if entry.name not in needed and entry.age_s <= young_s)
+    assert not left or sum(item.size for item in left) + young <= size
 
 
 def test_a_pass_over_files_is_bounded() -> None:

@@ -274,7 +274,7 @@ def test_without_requests_nothing_is_decided(world: World) -> None:
         gateway.step()
     state = gateway.look(trial)
     assert (state["state"], state["step"]) == ("running", 0)
-    assert {one["verdict"] for one in state["evidence"].values()} == {"undecided"}
+    assert {evidence["verdict"] for evidence in state["evidence"].values()} == {"undecided"}
 
 
 @pytest.mark.parametrize(("policy", "state", "split"), [("hold", "paused", 1000), ("abort", "inconclusive", None)])
@@ -457,7 +457,7 @@ def test_the_shadow_stage_comes_first_where_a_guard_needs_it(world: World) -> No
     assert (trial["step"], trial["weight"]) == (-1, 0)
     route = world.store.model("m").route
     assert route is not None
-    assert [(one.version, one.percent) for one in route.shadow] == [("2", 100.0)]
+    assert [(item.version, item.percent) for item in route.shadow] == [("2", 100.0)]
     for _ in range(40):
         world.fleet.mirror("2", 50)
         world.clock.now += STEP_S
@@ -638,7 +638,7 @@ def test_a_rollout_of_what_answers_anyway_says_that_it_stays(
         world.promote_champion("1")
     gateway = Gateway(world)
     trial = gateway.begin(to=to, **{"from": "1"})
-    assert any("no champion is set, so version '3' answers" in one for one in trial["warnings"]) == warned
+    assert any("no champion is set, so version '3' answers" in warning for warning in trial["warnings"]) == warned
     assert len(trial["warnings"]) == warned
     over = gateway.act(trial, "abort")
     assert over["warnings"] == []
@@ -660,7 +660,7 @@ def test_a_last_step_without_a_control_says_that_it_waits_for_a_person(
 ) -> None:
     world.promote_champion("1")
     trial = Gateway(world).begin(**{"guards": ["errors", "latency"], **asked})
-    assert [f"compare {names} with" in one for one in trial["warnings"]] == [True] * bool(names)
+    assert [f"compare {names} with" in warning for warning in trial["warnings"]] == [True] * bool(names)
 
 
 def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
@@ -711,7 +711,7 @@ def test_a_rollout_of_another_form_that_is_over_hides_no_other(world: World) -> 
     world.traffic.begin("m", "rollout", lambda *_: TrialChange({"rollout": []}, open=False, keep_route=True), ME)
     for _ in range(20):
         gateway.step()
-    assert [one["id"] for one in asyncio.run(gateway.rollouts.list_trials("m"))] == [known["id"]]
+    assert [trial["id"] for trial in asyncio.run(gateway.rollouts.list_trials("m"))] == [known["id"]]
     assert list(gateway.rollouts.readings()) == []  # the newest one is not to be understood here
 
 
@@ -723,8 +723,8 @@ def test_a_gateway_that_saw_nothing_of_a_rollout_measures_the_same(world: World)
     for gateway in (first, second, delayed):
         for _ in range(20):
             gateway.step()
-        points = [one for one in gateway.rollouts.readings() if isinstance(one, Point)]
-        seen.append({(one.metric.name, one.labels): one.value for one in points})
+        points = [reading for reading in gateway.rollouts.readings() if isinstance(reading, Point)]
+        seen.append({(point.metric.name, point.labels): point.value for point in points})
     assert seen[0] == seen[1] == seen[2]
     assert seen[2]["rollout_state", ("m", "2", "rolled_back")] == 1
 

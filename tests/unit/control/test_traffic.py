@@ -214,15 +214,15 @@ def test_events_are_kept_once_each_and_read_page_by_page(reconciler: Reconciler)
     for key in ("a", "a", "b", "c"):
         reconciler.world.traffic.emit("m", TrialEvent("test.v1", "models/m", key, {"key": key}))
     reported = asyncio.run(reconciler.traffic.events("m", None, 2))
-    assert [one["data"]["key"] for one in reported] == ["b", "c"]
+    assert [item["data"]["key"] for item in reported] == ["b", "c"]
     later = asyncio.run(reconciler.traffic.events(None, reported[0]["sequence"], 10))
-    assert [one["data"]["key"] for one in later] == ["c"]
+    assert [item["data"]["key"] for item in later] == ["c"]
     assert asyncio.run(reconciler.traffic.events("nobody", None, 10)) == []
-    assert len({one["id"] for one in asyncio.run(reconciler.traffic.events("m", None, 10))}) == 3
+    assert len({event["id"] for event in asyncio.run(reconciler.traffic.events("m", None, 10))}) == 3
 
 
 def degraded(world: World) -> list[Document]:
-    return [one for one in world.traffic.events() if one["type"] == "io.penstock.route.degraded.v1"]
+    return [event for event in world.traffic.events() if event["type"] == "io.penstock.route.degraded.v1"]
 
 
 def test_a_version_that_cannot_answer_is_told_of_once_by_all_gateways(reconciler: Reconciler) -> None:
@@ -238,7 +238,7 @@ def test_a_version_that_cannot_answer_is_told_of_once_by_all_gateways(reconciler
     look()
     world.fleet.ill = {"2"}
     look()
-    assert [one["data"]["version"] for one in degraded(world)] == ["2"]
+    assert [item["data"]["version"] for item in degraded(world)] == ["2"]
     world.fleet.ill = set()
     look()
     world.clock.now += 600

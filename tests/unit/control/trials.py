@@ -81,7 +81,7 @@ class FakeFleet:
         route, aliases = None, {}
         with suppress(NotFound):
             record = self._store.model("m")
-            route, aliases = record.route, {one.alias: one.version for one in record.aliases.values()}
+            route, aliases = record.route, {alias.alias: alias.version for alias in record.aliases.values()}
         versions = tuple(VersionSpec(version, "", block=int(version)) for version in VERSIONS)
         return ModelSpec("m", versions, aliases, route=route)
 

@@ -74,8 +74,8 @@ def test_many_features_at_once_are_as_each_alone() -> None:
     ]
     rows[3, 1], rows[4, 2] = np.nan, np.inf
     together = NumericBinFinder(features)(rows)
-    for index, one in enumerate(features):
-        assert together[:, index].tolist() == NumericBinFinder([one])(rows[:, index : index + 1])[:, 0].tolist()
+    for index, feature in enumerate(features):
+        assert together[:, index].tolist() == NumericBinFinder([feature])(rows[:, index : index + 1])[:, 0].tolist()
 
 
 def test_texts() -> None:

@@ -38,7 +38,7 @@ def test_any_order_of_calls_keeps_the_limits(puts: list[tuple[int, int]]) -> Non
     for key, size in puts:
         cache.put(key, size, size)
         assert len(cache) <= 3
-        assert cache.size == sum(cache.get(one) or 0 for one in range(6)) <= 10
+        assert cache.size == sum(cache.get(number) or 0 for number in range(6)) <= 10
         assert cache.get(key) == size
     for key in range(6):
         cache.drop(key)

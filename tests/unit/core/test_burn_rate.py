@@ -56,7 +56,7 @@ def test_counts_that_fall_are_no_requests() -> None:
     known = History(100.0, 1.0)
     for at, requests in ((0.0, 1000), (1.0, 1100), (2.0, 50), (3.0, 60)):
         known.add(RequestCounts(at, requests, requests // 10))
-    assert [one.requests for one in known.counts()] == [0, 100, 100, 110]
+    assert [count.requests for count in known.counts()] == [0, 100, 100, 110]
 
 
 @given(st.floats(60, 86_400), st.floats(0.1, 100), st.integers(1, 300))

@@ -91,7 +91,7 @@ STATES = {"1": VersionState.READY, "2": VersionState.LOADING, "3": VersionState.
 def test_versions_that_answer_are_ready_or_were_chosen(
     known: str, route: RouteSpec | None, champion: str | None, able: set[str]
 ) -> None:
-    assert able_versions([VersionStatus("m", one, STATES[one]) for one in known], route, champion) == able
+    assert able_versions([VersionStatus("m", item, STATES[item]) for item in known], route, champion) == able
 
 
 # Rollouts.

@@ -30,7 +30,7 @@ ROUTE = RouteSpec({"1": 9000, "2": 1000}, stable="1")
 def test_the_version_that_is_meant_to_answer(
     versions: str, route: RouteSpec | None, champion: str | None, expected: str | None
 ) -> None:
-    statuses = [VersionStatus("m", one[1:], STATES[one[0]]) for one in versions.split()]
+    statuses = [VersionStatus("m", item[1:], STATES[item[0]]) for item in versions.split()]
     assert serving_version(route, champion, statuses) == expected
 
 

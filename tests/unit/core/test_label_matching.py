@@ -46,7 +46,7 @@ def strata(labels: list[Label], *looks: float, versions: tuple[str, ...] = ARMS)
     """What is found when labels are added as they come, with looks at these times and one at the end."""
     matching, found = LabelMatching(versions), []
     moments = [(label.answered_s + label.age_s, 0, label) for label in labels] + [(at, 1, None) for at in looks]
-    for at, _, label in sorted(moments, key=lambda one: one[:2]):
+    for at, _, label in sorted(moments, key=lambda item: item[:2]):
         if label is None:
             found += matching.close(at)
         else:
@@ -55,7 +55,7 @@ def strata(labels: list[Label], *looks: float, versions: tuple[str, ...] = ARMS)
 
 
 def counted(found: list[Stratum]) -> dict[str, int]:
-    return {version: sum(one.sums[version][0] for one in found) for version in ARMS}
+    return {version: sum(item.sums[version][0] for item in found) for version in ARMS}
 
 
 @given(labels(), st.randoms(use_true_random=False))
@@ -72,13 +72,13 @@ def test_how_often_one_looks_changes_nothing(labels: list[Label], looks: list[fl
 
 @given(labels(), labels(("2",), 300), st.integers(18, 24))
 def test_a_delayed_batch_of_one_version_changes_nothing(labels: list[Label], batch: list[Label], age: int) -> None:
-    delayed = [Label("2", one.answered_s, age_limit_s(age) * 0.5 + one.age_s % 1000, one.value) for one in batch]
+    delayed = [Label("2", item.answered_s, age_limit_s(age) * 0.5 + item.age_s % 1000, item.value) for item in batch]
     assert strata([*labels, *delayed]) == strata(labels)
 
 
 @given(labels(), st.floats(200_000, 10_000_000))
 def test_delaying_all_labels_of_one_version_leaves_nothing_to_compare(labels: list[Label], delay: float) -> None:
-    delayed = [Label(one.version, one.answered_s, one.age_s + delay * (one.version == "2")) for one in labels]
+    delayed = [Label(label.version, label.answered_s, label.age_s + delay * (label.version == "2")) for label in labels]
     assert strata(delayed) == []
 
 
@@ -99,10 +99,10 @@ def test_no_label_counts_twice_and_those_that_count_are_of_one_age_and_time(labe
     assert waited == len(labels)
     assert sum(counted(found).values()) + matching.unmatched == len(labels)
     assert not any(matching.waiting().values())
-    for one in found:
-        assert all(one.sums[version][0] for version in ARMS)
-        same_age = [label for label in labels if age_class(label.age_s) == one.age]
-        assert sum(count for count, _, _ in one.sums.values()) <= len(same_age)
+    for item in found:
+        assert all(item.sums[version][0] for version in ARMS)
+        same_age = [label for label in labels if age_class(label.age_s) == item.age]
+        assert sum(count for count, _, _ in item.sums.values()) <= len(same_age)
 
 
 @given(st.floats(0, 3e7))
@@ -130,7 +130,7 @@ def test_a_cell_counts_when_it_closes_and_not_before() -> None:
     assert matching.close(6.0) == [Stratum(6, 0, {"1": (2, 1.0, 1.0), "2": (1, 1.0, 1.0)})]
     matching.add("1", 4.6, 0.3, 1.0)  # joined a moment too late: it counts as of the age it has now
     matching.add("2", 4.6, 0.3, 1.0)
-    assert [one.age for one in matching.close(FAR)] == [1]
+    assert [item.age for item in matching.close(FAR)] == [1]
 
 
 def test_labels_of_slow_streams_find_each_other_in_a_longer_cell() -> None:

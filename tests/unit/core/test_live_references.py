@@ -63,28 +63,28 @@ contributions = st.dictionaries(
 @given(contributions, st.integers(1, 3000))
 def test_draws_take_no_more_than_there_is_and_as_many_as_are_wanted(found: dict[str, Contribution], most: int) -> None:
     drawn = draw_counts(found, most)
-    givers = {name: one for name, one in found.items() if one.rows}
+    givers = {name: item for name, item in found.items() if item.rows}
     assert all(0 < number <= found[name].rows for name, number in drawn.items())
     if len(givers) > 1:
-        assert sum(drawn.values()) == min(most, sum(one.rows for one in givers.values()))
+        assert sum(drawn.values()) == min(most, sum(giver.rows for giver in givers.values()))
     else:
-        assert drawn == {name: one.rows for name, one in givers.items()}
+        assert drawn == {name: giver.rows for name, giver in givers.items()}
 
 
 @given(contributions, st.integers(1, 3000))
 def test_gateways_with_rows_enough_give_them_in_proportion(found: dict[str, Contribution], most: int) -> None:
     """Whoever does not give all that it has gives as many rows a request as the others, to one row; whoever gives all
     gives no more than that."""
-    givers = {name: one for name, one in found.items() if one.rows}
+    givers = {name: item for name, item in found.items() if item.rows}
     if len(givers) < 2:
         return
     drawn = draw_counts(found, most)
-    rates = {name: drawn.get(name, 0) / max(1, one.answered) for name, one in givers.items()}
-    free = [name for name, one in givers.items() if drawn.get(name, 0) < one.rows]
-    for one in free:
+    rates = {name: drawn.get(name, 0) / max(1, giver.answered) for name, giver in givers.items()}
+    free = [name for name, giver in givers.items() if drawn.get(name, 0) < giver.rows]
+    for item in free:
         for name, other in givers.items():
             weight = max(1, other.answered)
-            assert drawn.get(name, 0) <= rates[one] * weight + 1 + weight / max(1, givers[one].answered)
+            assert drawn.get(name, 0) <= rates[item] * weight + 1 + weight / max(1, givers[item].answered)
 
 
 @given(contributions, st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0, 100)), st.floats(0, 100), st.booleans())

@@ -40,4 +40,4 @@ def test_nothing_promised_is_nothing_reported() -> None:
 
 
 def test_whose_fault_an_outcome_is() -> None:
-    assert {one.kind for one in KINDS} > SERVER_FAILURES
+    assert {kind.kind for kind in KINDS} > SERVER_FAILURES

@@ -147,7 +147,7 @@ TEXTS = st.sampled_from(
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 400) | st.floats() | st.text(max_size=3) | TEXTS,
-    lambda one: st.lists(one, max_size=3) | st.dictionaries(TEXTS | st.text(max_size=3), one, max_size=4),
+    lambda item: st.lists(item, max_size=3) | st.dictionaries(TEXTS | st.text(max_size=3), item, max_size=4),
     max_leaves=15,
 )
 CONDITIONS = st.dictionaries(TEXTS, JSON | st.dictionaries(TEXTS, JSON), min_size=1, max_size=1)

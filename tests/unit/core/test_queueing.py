@@ -41,7 +41,7 @@ def test_who_comes_too_delayed(
 
 @given(st.integers(0, 1000), st.integers(1, 16), st.floats(0, 1e9), st.integers(0, 10**12))
 def test_a_longer_queue_is_never_easier_to_join(before: int, threads: int, run_ns: float, left_ns: int) -> None:
-    sooner, later = (misses_deadline(one, threads, run_ns, run_ns, left_ns) for one in (before, before + 1))
+    sooner, later = (misses_deadline(item, threads, run_ns, run_ns, left_ns) for item in (before, before + 1))
     assert later >= sooner
     assert expected_wait_ns(before + 1, threads, run_ns) >= expected_wait_ns(before, threads, run_ns)
 

@@ -369,5 +369,5 @@ def test_what_a_step_waits_for_is_said_in_text() -> None:
 def test_rollouts_at_default_settings_end_as_they_should(
     canary: float, control: float, bad_from: int, ends: str
 ) -> None:
-    others = [one for one in range(RUNS) if whole(canary, control, one, bad_from)[0] != ends]
+    others = [number for number in range(RUNS) if whole(canary, control, number, bad_from)[0] != ends]
     assert len(others) <= 1

@@ -85,7 +85,7 @@ def test_who_shrinks_gives_the_last_points_up_and_who_grows_takes_the_first_free
     for version in owners_of(before):
         expected.append(version if left[version] > 0 else "")
         left[version] -= 1
-    lacking = iter([one for one in sorted(second) for _ in range(second[one] - expected.count(one))])
+    lacking = iter([item for item in sorted(second) for _ in range(second[item] - expected.count(item))])
     assert owners_of(lay_out(second, before)) == [version or next(lacking) for version in expected]
 
 

@@ -72,8 +72,8 @@ def test_shares_are_fair_and_within_the_bound(amounts: dict[str, RowAmount], mos
     assert sum(taken.values(), RowAmount()).is_within(most)
     assert taken == even_amounts(dict(reversed(amounts.items())), most)
     for kind in ("rows", "size"):
-        wanted = {name: getattr(one, kind) for name, one in amounts.items()}
-        given_to = {name: getattr(one, kind) for name, one in taken.items()}
+        wanted = {name: getattr(amount, kind) for name, amount in amounts.items()}
+        given_to = {name: getattr(item, kind) for name, item in taken.items()}
         if sum(wanted.values()) <= getattr(most, kind):
             assert given_to == wanted
         for name, amount in given_to.items():

@@ -78,7 +78,7 @@ def test_every_fault_has_a_place_in_both_tables() -> None:
     assert set(HTTP_STATUS) == set(GRPC_STATUS) == set(OUTCOMES) == {"ok"} | kinds
     faults, found = [Fault], set()
     while faults:
-        faults = [fault for one in faults for fault in one.__subclasses__() if fault.__module__ == Fault.__module__]
+        faults = [fault for item in faults for fault in item.__subclasses__() if fault.__module__ == Fault.__module__]
         found |= set(faults)
     assert {fault for fault in found if "kind" in vars(fault)} == set(KINDS)
 

@@ -129,7 +129,7 @@ def test_drift_reports_the_five_that_changed_most() -> None:
         "value": 7,
         "threshold": 7,
         "rows_between_false_alarms": 100_000,
-        "features": [{key: one.get(key) for key in names} for one in reversed(features[2:])],
+        "features": [{key: feature.get(key) for key in names} for feature in reversed(features[2:])],
     }
     assert found == ConditionResult(True, (expected,))
     assert not find({"drift": {"scope": "features", "at_least": 7, "min_psi": 0.26}}, document).holds
@@ -208,7 +208,7 @@ def test_objectives_burn_over_both_windows(
     objectives = {"error_ratio": 0.02, "latency_p99_ms": 50.0}
     found = find({"slo": {**SLO, **changes}}, {}, objectives=objectives, history=counts)
     assert found.holds is bool(names)
-    assert [one["statistic"] for one in found.evidence] == [f"burn rate of {name}" for name in names]
+    assert [item["statistic"] for item in found.evidence] == [f"burn rate of {name}" for name in names]
 
 
 def test_a_burn_rate_is_reported_of_both_windows() -> None:

@@ -207,7 +207,7 @@ def test_cooldown_budget_and_dry_run() -> None:
     assert watched.at(HOUR, DRIFTED) is RuleOutcome.REQUESTED
     spent = Watched(rule(cooldown_seconds=0), limits=RuleLimits(budget_per_day=2, timeout_s=1, escalate_after=99))
     found = [spent.at(10, document) for _ in range(5) for document in (DRIFTED, monitor())]
-    assert [one for one in found if one] == [RuleOutcome.REQUESTED] * 2 + [RuleOutcome.BUDGET] * 3
+    assert [item for item in found if item] == [RuleOutcome.REQUESTED] * 2 + [RuleOutcome.BUDGET] * 3
     assert spent.at(DAY_S, DRIFTED) is RuleOutcome.REQUESTED
     assert Watched(rule(dry_run=True)).at(1, DRIFTED) is RuleOutcome.DRY_RUN
 
@@ -227,7 +227,7 @@ def test_unsound_data_asks_for_no_training() -> None:
 def test_what_does_not_help_is_a_persons_affair() -> None:
     watched = Watched(rule(cooldown_seconds=60), limits=RuleLimits(timeout_s=1, escalate_after=3))
     found = [watched.at(61, DRIFTED) for _ in range(8)]
-    assert [one for one in found if one] == [RuleOutcome.REQUESTED] * 3 + [RuleOutcome.ESCALATED]
+    assert [item for item in found if item] == [RuleOutcome.REQUESTED] * 3 + [RuleOutcome.ESCALATED]
     assert watched.at(60, monitor()) is None
     assert watched.at(61, DRIFTED) is RuleOutcome.REQUESTED  # another cause
 
@@ -301,7 +301,7 @@ def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown:
         if watched.at(seconds, DRIFTED if drifts else monitor(), version) is RuleOutcome.REQUESTED:
             assert not asked or watched.now - asked[-1] >= cooldown - 1e-6
             asked.append(watched.now)
-            assert sum(watched.now - one < DAY_S for one in asked) <= budget
+            assert sum(watched.now - item < DAY_S for item in asked) <= budget
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,17 @@ def _settings(schema: dict[str, Any], properties: dict[str, Any], prefix: str) -
 
 def metrics() -> str:
     """Every metric with its kind, labels and help text."""
-    rows = ((f"`{PREFIX}{one.name}`", one.kind.value, ", ".join(one.labels), one.help) for one in METRICS)
+    rows = (
+        (f"`{PREFIX}{metric.name}`", metric.kind.value, ", ".join(metric.labels), metric.help) for metric in METRICS
+    )
     return table("metric | kind | labels | meaning", rows)
 
 
 def codes() -> str:
     """Every kind of error with its HTTP and gRPC code."""
-    rows = ((f"`{one.kind}`", str(HTTP_STATUS[one.kind]), GRPC_STATUS[one.kind], _first_line(one)) for one in KINDS)
+    rows = (
+        (f"`{kind.kind}`", str(HTTP_STATUS[kind.kind]), GRPC_STATUS[kind.kind], _first_line(kind)) for kind in KINDS
+    )
     return table("kind | HTTP | gRPC | meaning", rows)
 
 
@@ -79,7 +83,7 @@ def _leaves(command: Any, path: str) -> Iterator[tuple[Any, str]]:
 def _command(command: Any, path: str) -> str:
     context = command.make_context(path, [], resilient_parsing=True)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
-    records = [record for one in command.params if (record := one.get_help_record(context))]
+    records = [record for param in command.params if (record := param.get_help_record(context))]
     rows = [(f"`{names}`", _escaped(text)) for names, text in records if "--help" not in names]
     parts = [f"### {path}", _escaped(command.help or ""), f"```text\n{usage}\n```"]
     return "\n\n".join([*parts, table("parameter | meaning", rows)] if rows else parts)

@@ -128,7 +128,7 @@ def test_ranks_seen_in_a_run_fill_what_the_graph_left_open() -> None:
 def test_a_fixed_dimension_that_a_run_contradicts_is_free(
     stated_shape: tuple[int | str, ...], shapes: list[tuple[int, ...]], shape: tuple[int, ...]
 ) -> None:
-    graph = graph_of(("N", 3), to=[stated_shape]).with_observed_shapes([[one] for one in shapes])
+    graph = graph_of(("N", 3), to=[stated_shape]).with_observed_shapes([[shape] for shape in shapes])
     assert signature_of(graph, ModelOptions()).outputs[0].shape == shape
 
 

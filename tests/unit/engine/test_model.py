@@ -149,7 +149,7 @@ def test_a_fixed_number_of_labels_that_two_rows_contradict_is_not_believed(tmp_p
     export.graph.output[1].CopyFrom(graphs.tensor("probabilities", [None, 2]))
     (tmp_path / "model.onnx").write_bytes(export.SerializeToString())
     model = load(tmp_path / "model.onnx", ModelOptions(max_batch_size=bound), 1)
-    assert {one.name: one.shape[0] for one in model.signature.outputs}["label"] == -1
+    assert {output.name: output.shape[0] for output in model.signature.outputs}["label"] == -1
     assert model.signature.batching
 
 

@@ -25,7 +25,7 @@ def case(
 ) -> Case:
     """One operator over the inputs (value and datatype by name) and constants, in the order they are given."""
     constants = constants or []
-    order = more.pop("order", None) or [*(one.name for one in constants), *inputs]
+    order = more.pop("order", None) or [*(constant.name for constant in constants), *inputs]
     results = ["y", "z"][: more.pop("results", 1)]
     node = helper.make_node(op_type, order, results, **more)
     specs = [tensor(name, [None] * np.ndim(value), datatype) for name, (value, datatype) in inputs.items()]

@@ -83,7 +83,7 @@ def test_bytes_are_appended(tmp_path: Path) -> None:
 def test_what_was_moved_elsewhere_stays(tmp_path: Path, make: Make) -> None:
     with make(tmp_path, "name") as path:
         path.rename(tmp_path / "kept")
-    assert [one.name for one in tmp_path.iterdir()] == ["kept"]
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_long_names_are_cut(tmp_path: Path) -> None:

@@ -36,11 +36,11 @@ def test_the_oldest_files_of_the_largest_model_are_deleted(
 def test_shares_are_fair_and_no_more_goes_than_must(oldest_first: str, most_of_one: int, most: int) -> None:
     everything = files(oldest_first)
     gone = set(over_budget(everything, AnswerBudget(most_of_one * SIZE, most * SIZE)))
-    kept = [one for one in everything if one.name not in gone]
-    share, had = Counter(one.model for one in kept), Counter(oldest_first)
+    kept = [item for item in everything if item.name not in gone]
+    share, had = Counter(item.model for item in kept), Counter(oldest_first)
     assert sum(share.values()) <= most and all(count <= most_of_one for count in share.values())
     for model in had:
-        own = [one.name for one in everything if one.model == model]
+        own = [item.name for item in everything if item.model == model]
         assert own[: had[model] - share[model]] == [name for name in own if name in gone]  # the oldest of each
         if 0 < share[model] < min(had[model], most_of_one):  # it gave up for the others: so nobody has much more
             assert share[model] >= max(share.values()) - 1

@@ -19,13 +19,13 @@ def test_every_key_is_found_at_all_its_places(tmp_path: Path, present: list[int]
     keys = np.array(present, np.uint64)
     index = AnswerIndex.make(tmp_path / "x.index", keys)
     expected = {
-        one: [place for place, key in enumerate(present) if key == number]
-        for one, number in enumerate(wanted)
+        item: [place for place, key in enumerate(present) if key == number]
+        for item, number in enumerate(wanted)
         if number in present
     }
     for asked in (wanted, wanted + [43] * FEW_KEYS):
         found = index.places(np.array(asked, np.uint64))
-        assert {one: places.tolist() for one, places in found.items()} == expected
+        assert {item: places.tolist() for item, places in found.items()} == expected
 
 
 def test_one_that_is_cut_off_while_it_is_used_is_said(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def test_what_a_worker_appends_is_found_by_its_key_after_a_refresh(tmp_path: Pat
     assert (segment.filled, segment.places(keys)) == (0, {})
     segment.refresh()
     assert segment.filled == 2
-    assert {one: places.tolist() for one, places in segment.places(keys).items()} == {0: [1]}
+    assert {place: places.tolist() for place, places in segment.places(keys).items()} == {0: [1]}
     write(writer, ["c"])
     segment.refresh()
     writer.close()
-    assert {one: places.tolist() for one, places in segment.places(keys).items()} == {0: [1], 1: [2]}
+    assert {place: places.tolist() for place, places in segment.places(keys).items()} == {0: [1], 1: [2]}
 
 
 def test_records_are_written_back_to_their_places_and_nowhere_else(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_full_segment_gets_an_index_that_finds_what_its_keys_found(tmp_path: P
     segment.refresh()
     wanted = keys_of("m", ["nobody's", "0", str(CAPACITY - 1)])
     assert segment.path.with_suffix(INDEX_SUFFIX).exists()
-    assert {one: places.tolist() for one, places in segment.places(wanted).items()} == {1: [0], 2: [CAPACITY - 1]}
+    assert {place: places.tolist() for place, places in segment.places(wanted).items()} == {1: [0], 2: [CAPACITY - 1]}
     assert segment.bytes() >= CAPACITY * RECORD.itemsize
     segment.remove()
     assert list(tmp_path.iterdir()) == []

@@ -73,8 +73,8 @@ def test_of_many_classes_the_greatest_score_is_kept() -> None:
 
 @given(st.lists(st.text(max_size=60), unique=True, min_size=1, max_size=50), st.lists(st.text(max_size=60), max_size=5))
 def test_the_hash_of_an_id_is_its_own_whatever_is_beside_it(ids: list[str], others: list[str]) -> None:
-    ids = list(dict.fromkeys(one.encode(errors="replace").decode().rstrip("\0") for one in ids))
-    others = [one.encode(errors="replace").decode() for one in others]
+    ids = list(dict.fromkeys(id_.encode(errors="replace").decode().rstrip("\0") for id_ in ids))
+    others = [other.encode(errors="replace").decode() for other in others]
     found = keys_of("m", ids)
     assert len(set(found.tolist())) == len(ids)
     assert keys_of("m", [*others, *ids])[len(others) :].tolist() == found.tolist()
@@ -89,7 +89,7 @@ def test_answers_of_the_split_are_distinguished_from_those_of_rules_and_pins(tmp
     writer.add(["a", "b"], [2, 1], found, [True, False])
     taken = store.take("m", [Feedback("a", [1, 1], 0.5), Feedback("b", 1, 0.5)], NOW + 10, HORIZON)
     assert [(row.answered_at, row.by_split) for row in taken.joined] == [(NOW, True), (NOW, True), (NOW, False)]
-    assert [(one.answered_at, one.by_split) for one in taken.rewards] == [(NOW, True), (NOW, False)]
+    assert [(reward.answered_at, reward.by_split) for reward in taken.rewards] == [(NOW, True), (NOW, False)]
 
 
 @pytest.mark.usefixtures("clock")
@@ -111,7 +111,7 @@ def test_labels_find_their_answers_once(tmp_path: Path) -> None:
     ]
     assert taken.joined[0].scores[:2] == pytest.approx((0.2, 0.8))
     rewarded = RewardedAnswer("1", 0.5, NOW, by_split=False)
-    assert (taken.rewards, taken.duplicates, [one.id for one in taken.unknown]) == ([rewarded], ["1", "1"], ["c"])
+    assert (taken.rewards, taken.duplicates, [item.id for item in taken.unknown]) == ([rewarded], ["1", "1"], ["c"])
     assert AnswerStore(tmp_path).take("m", [Feedback("a", 1)], NOW, HORIZON).duplicates == ["1"]  # also after a restart
     assert [row.label for row in AnswerStore(tmp_path).labelled("m", "1", 10)] == [1.0, 1.0]
     assert store.take("other", [Feedback("a", 1)], NOW, HORIZON).unknown == [Feedback("a", 1)]
@@ -152,11 +152,11 @@ def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for number in range(0, 400, 8):
-        remember(writer, [f"r{number + one}" for one in range(8)], *[[0.2, 0.8]] * 8)
+        remember(writer, [f"r{number + item}" for item in range(8)], *[[0.2, 0.8]] * 8)
     for wanted in (range(400), range(3)):  # many at a time are looked for in another way
         taken = store.take("m", [Feedback(f"r{number}", 1) for number in wanted], NOW, HORIZON)
         assert len(taken.joined) + len(taken.duplicates) == len(wanted)
-    files = {one.suffix for one in tmp_path.iterdir()}
+    files = {path.suffix for path in tmp_path.iterdir()}
     assert files == {".answers", ".index"}
     assert len(AnswerStore(tmp_path).labelled("m", "1", 1000)) == 400
     assert AnswerStore(tmp_path).take("m", [Feedback("r0", 1), Feedback("r399", 1)], NOW, HORIZON).duplicates == [
@@ -168,7 +168,7 @@ def test_full_segments_are_found_by_their_index(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.usefixtures("clock")
 def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
-    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
+    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{number}" for number in range(64)], *[[0.2, 0.8]] * 64)
     store, feedback = AnswerStore(tmp_path), [Feedback("r63", 1)]
     assert store.take("m", [Feedback("r0", 1)], NOW, HORIZON).joined
 
@@ -186,7 +186,7 @@ def test_a_disk_that_fails_to_read_an_index_fails_one_call(tmp_path: Path, monke
 @pytest.mark.usefixtures("clock")
 def test_an_index_that_is_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
-    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
+    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{number}" for number in range(64)], *[[0.2, 0.8]] * 64)
     assert AnswerStore(tmp_path).take("m", [Feedback("r0", 1)], NOW, HORIZON).joined
     [index] = tmp_path.glob("*.index")
     os.truncate(index, 100)
@@ -196,7 +196,7 @@ def test_an_index_that_is_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.usefixtures("clock")
 def test_on_a_full_disk_answers_are_found_without_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer_segments, "CAPACITY", 64)
-    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{one}" for one in range(64)], *[[0.2, 0.8]] * 64)
+    remember(AnswerWriter(tmp_path, "m", "1"), [f"r{number}" for number in range(64)], *[[0.2, 0.8]] * 64)
     store = AnswerStore(tmp_path)
 
     def full(*_: object) -> object:
@@ -227,7 +227,7 @@ def test_nothing_of_a_segment_is_mapped(tmp_path: Path, clock: None, monkeypatch
     monkeypatch.setattr(answer_segments, "CAPACITY", 1024)
     writer, store = AnswerWriter(tmp_path, "m", "1"), AnswerStore(tmp_path)
     for start in range(0, 3000, 500):
-        remember(writer, [f"r{start + one}" for one in range(500)], *[[0.2, 0.8]] * 500)
+        remember(writer, [f"r{start + number}" for number in range(500)], *[[0.2, 0.8]] * 500)
     assert len(store.take("m", [Feedback("r2999", 1)], NOW, HORIZON).joined) == 1
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
     store.sweep(NOW, HORIZON, DEFAULT_BUDGET)
@@ -264,7 +264,9 @@ def test_labels_that_cannot_be_written_down_are_logged_once(
     with monkeypatch.context() as patch:
         patch.setattr("os.pwrite", full)
         store.take("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
-    assert [one.getMessage() for one in caplog.records] == ["2 labels could not be joined: No space left on device"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "2 labels could not be joined: No space left on device"
+    ]
 
 
 @pytest.mark.usefixtures("clock")
@@ -290,7 +292,7 @@ def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     broken.rename(tmp_path / "elsewhere")
     broken.mkdir()
     taken = store.take("m", [Feedback("r1", 1), Feedback("r2", 1)], NOW, HORIZON)
-    assert ([one.version for one in taken.joined], taken.failed) == (["1"], [Feedback("r2", 1)])  # it may be there
+    assert ([item.version for item in taken.joined], taken.failed) == (["1"], [Feedback("r2", 1)])  # it may be there
 
 
 def test_a_disk_that_is_full_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

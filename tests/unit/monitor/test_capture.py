@@ -50,7 +50,7 @@ def seen(call_id: str, rows: int = 1, start: float = 0.0) -> AnsweredRequest:
 
 
 def captured(path: Path) -> list[dict[str, Any]]:
-    return [{**one.head, **one.arrays()} for one, _ in records(path)]
+    return [{**item.head, **item.arrays()} for item, _ in records(path)]
 
 
 def export(folder: Path, store: AnswerStore, target: tuple[str, str], output: Path, without: float = 0.0) -> int:
@@ -78,7 +78,7 @@ def test_what_is_kept_is_what_was_there(tmp_path: Path) -> None:
     assert second["inputs"]["x"].tolist() == [[100, 101, 102]]
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 3)  # as while it is being written
-    assert [one["id"] for one in captured(path)] == ["a"]
+    assert [record["id"] for record in captured(path)] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_is_masked_never_reaches_the_file(tmp_path: Path, masked: tuple[str
         assert values is None
         assert "p" not in found["outputs"]
     else:
-        assert [None if np.isnan(one) else one for one in values[0]] == x
+        assert [None if np.isnan(value) else value for value in values[0]] == x
     if word is None:
         assert b"w0" not in path.read_bytes()
     else:
@@ -125,7 +125,7 @@ def test_a_table_of_rows_with_their_labels(tmp_path: Path) -> None:
     store.take("m", [Feedback("a", [1, 0])], 0.0, 1e12)
     assert export(tmp_path, store, TARGET, tmp_path / "rows.parquet") == 3
     table = parquet.read_table(tmp_path / "rows.parquet").to_pylist()
-    assert [(one["id"], one["row"], one["label"], one["x"], one["word"]) for one in table] == [
+    assert [(item["id"], item["row"], item["label"], item["x"], item["word"]) for item in table] == [
         ("a", 0, 1.0, [0, 1, 2], ["w0"]),
         ("a", 1, 0.0, [3, 4, 5], ["w1"]),
         ("b", 0, None, [0, 1, 2], ["w0"]),
@@ -183,20 +183,20 @@ def test_what_is_held_out_for_exams_is_in_no_training_file(tmp_path: Path) -> No
     writer = CaptureWriter(tmp_path, TARGET, COLUMNS, ())
     answers = AnswerWriter(tmp_path / "answers", *TARGET)
     ids = [f"r{index}" for index in range(40)]
-    for index, one in enumerate(ids):
-        request = seen(one, 2, float(index))
+    for index, id_ in enumerate(ids):
+        request = seen(id_, 2, float(index))
         writer.write([request], Tally())
         predicted = answers_of(request.outputs)
         assert predicted is not None
-        answers.add([one], [2], predicted)
+        answers.add([id_], [2], predicted)
     store = AnswerStore(tmp_path / "answers")
-    store.take("m", [Feedback(one, [1, None if one == "r3" else 0]) for one in ids], 1e9, 1e9)
+    store.take("m", [Feedback(id_, [1, None if id_ == "r3" else 0]) for id_ in ids], 1e9, 1e9)
     out = is_held_out("m", ids, 0.3)
     assert 0 < out.sum() < len(ids)
     rows = export(tmp_path, store, TARGET, tmp_path / "rows.parquet", 0.3)
     trained = set(parquet.read_table(tmp_path / "rows.parquet").column("id").to_pylist())
     assert rows == 2 * len(trained)
-    assert trained == {one for one, held in zip(ids, out, strict=True) if not held}
+    assert trained == {id_ for id_, held in zip(ids, out, strict=True) if not held}
     kept = labelled(tmp_path, store, TARGET, 0.3, 1000)
     assert kept is not None
     firsts = {float(row[0]) for row in kept.inputs[0].data}

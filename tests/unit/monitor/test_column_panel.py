@@ -46,7 +46,7 @@ def test_the_first_batch_after_a_gap_is_evidence(rows: int) -> None:
     """What came while nobody looked is one batch, and its rows teach about each other."""
     panel = ColumnPanel(USUAL, [0.007, 0.007])
     assert panel.evaluate(batch(200, 0.0), LOOK) == []
-    assert [(one.index, one.begins) for one in panel.evaluate(batch(rows, 0.8), LOOK)] == [(0, True)]
+    assert [(change.index, change.begins) for change in panel.evaluate(batch(rows, 0.8), LOOK)] == [(0, True)]
     tolerant = ColumnPanel(USUAL, [0.007, 0.007])
     assert tolerant.evaluate(batch(rows, 0.0), LOOK) == []
 
@@ -61,10 +61,10 @@ def test_a_successor_goes_on_with_drifts_and_the_evidence_that_they_are_over() -
     assert successor.changed() == [0]
     found: list[list[ColumnChange]] = [[], []]
     for _ in range(100):
-        found = [one.evaluate(batch(50, 0.0), LOOK) for one in (panel, successor)]
+        found = [item.evaluate(batch(50, 0.0), LOOK) for item in (panel, successor)]
         if found[0]:
             break
-    assert [one.begins for one in found[1]] == [False]
+    assert [item.begins for item in found[1]] == [False]
 
 
 def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:

@@ -39,6 +39,6 @@ def test_texts_are_distinguished_by_a_hash() -> None:
 def test_numbers_fall_in_order_and_within_the_bins(values: list[float]) -> None:
     bins = bins_of(np.array(values, np.float32)[:, None], batching=True)
     assert ((bins >= 0) & (bins < OUTPUT_BINS)).all()
-    finite = [(value, one) for value, one in zip(values, bins.tolist(), strict=True) if np.isfinite(value)]
-    assert [one for _, one in sorted(finite)] == sorted(one for _, one in finite)
-    assert sum(one == NOT_FINITE for one in bins.tolist()) == len(values) - len(finite)
+    finite = [(value, item) for value, item in zip(values, bins.tolist(), strict=True) if np.isfinite(value)]
+    assert [item for _, item in sorted(finite)] == sorted(item for _, item in finite)
+    assert sum(item == NOT_FINITE for item in bins.tolist()) == len(values) - len(finite)

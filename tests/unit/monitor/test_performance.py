@@ -24,8 +24,8 @@ def binary(rows: int, seed: int, flipped: float = 0.0) -> list[LabelledRow]:
     p = generator.beta(1.2, 1.2, rows)
     label = (generator.random(rows) < p) ^ (generator.random(rows) < flipped)
     return [
-        LabelledRow("1", CLASS, float(one >= 0.5), (1 - one, one, NAN, NAN), float(true), 0.0)
-        for one, true in zip(p.tolist(), label.tolist(), strict=True)
+        LabelledRow("1", CLASS, float(item >= 0.5), (1 - item, item, NAN, NAN), float(true), 0.0)
+        for item, true in zip(p.tolist(), label.tolist(), strict=True)
     ]
 
 
@@ -46,8 +46,8 @@ def test_the_metrics_of_two_classes_are_those_of_their_definitions(oracle: Any) 
     rows = binary(3000, 1)
     document = taught(rows)[0].document()
     for part, metrics_shown in ((rows, document["prequential"]), (rows[-WINDOW:], document["windowed"])):
-        truth, answers = [one.label for one in part], [one.answer for one in part]
-        probabilities = [one.scores[1] for one in part]
+        truth, answers = [item.label for item in part], [item.answer for item in part]
+        probabilities = [item.scores[1] for item in part]
         assert metrics_shown["accuracy"] == pytest.approx(oracle.accuracy_score(truth, answers))
         assert metrics_shown["f1"] == pytest.approx(oracle.f1_score(truth, answers))
         assert metrics_shown["macro_f1"] == pytest.approx(oracle.f1_score(truth, answers, average="macro"))
@@ -156,7 +156,7 @@ def test_one_bad_number_blinds_nothing(answer: float) -> None:
 def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(reference: Reference | None) -> None:
     def rows(rate: float, many: int, seed: int) -> list[LabelledRow]:
         wrong = errors(Case(CHAIN, rate, 0.9, True), rate, many, np.random.default_rng(seed))
-        return [LabelledRow("1", CLASS, 1.0, (NAN,) * 4, 1.0 - one, 0.0) for one in wrong.tolist()]
+        return [LabelledRow("1", CLASS, 1.0, (NAN,) * 4, 1.0 - item, 0.0) for item in wrong.tolist()]
 
     performance, changes = taught(rows(0.1, 4000, 30), reference)
     assert changes == []
@@ -174,4 +174,4 @@ def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
         found.append((performance._gap.log_e, math.log(performance._errors._watch.evidence())))
     assert found[1] == pytest.approx(found[0])
     share = 0.01 * 400 / 86_400 * BUDGET / 400
-    assert found[2] == pytest.approx([one + math.log(share) for one in found[0]])
+    assert found[2] == pytest.approx([item + math.log(share) for item in found[0]])

@@ -120,7 +120,7 @@ def test_features_are_called_by_the_graph_the_card_or_the_header(
 def test_single_columns_of_several_inputs_are_found_by_name() -> None:
     specs = [TensorSpec(name, "FP32", (-1, 1)) for name in ("income", "age")]
     found = inputs_of(HEADED, signature(*specs), [])
-    assert [one.data.tolist() for one in found.tensors] == [[[1], [2]], [[30], [40]]]
+    assert [tensor.data.tolist() for tensor in found.tensors] == [[[1], [2]], [[30], [40]]]
 
 
 def test_a_header_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_no_two_columns_of_a_reference_have_one_name() -> None:
     rows = RowValues(np.random.default_rng(0).normal(size=(100, 5)), ())
     outputs = RowValues(np.random.default_rng(1).normal(size=(100, 1)), ())
     made = build((["y", "a", "a", "(joint)", "y"], ["y"]), rows, outputs, "training")
-    names = [one.bins.name for one in made.features]
+    names = [feature.bins.name for feature in made.features]
     assert len(set(names)) == len(names)
     assert names == ["y (input)", "a", "a (input)", "(joint) (input)", "y (input2)", "y", "(joint)"]
 
@@ -184,7 +184,7 @@ def test_what_is_usual_by_the_hour_is_learned_from_times_or_order(tmp_path: Path
     zoo.save(zoo.classifier(), tmp_path / "m.onnx")
     loaded = engine.load(tmp_path / "m.onnx", ModelOptions(), threads=1)
     timed = profile(seasonal(ordered=False), loaded, [])
-    names = [one.bins.name for one in timed.inputs]
+    names = [feature.bins.name for feature in timed.inputs]
     without = {name: column for name, column in seasonal(ordered=True).items() if name != "timestamp"}
     ordered = profile(without, loaded, [])
     still = profile({name: seasonal(ordered=False)[name] for name in without}, loaded, [])
@@ -194,9 +194,9 @@ def test_what_is_usual_by_the_hour_is_learned_from_times_or_order(tmp_path: Path
     assert np.sum(timed.inputs[0].hours) == 20_000
     assert ordered.inputs[0].seasonal_variation > 0.1
     assert ordered.inputs[1].seasonal_variation == 0
-    assert not any(one.seasonal_variation for one in still.features)
-    for one in (timed, ordered, still):
-        assert reference_in(json.loads(json.dumps(reference_out(one)))) == one
+    assert not any(feature.seasonal_variation for feature in still.features)
+    for item in (timed, ordered, still):
+        assert reference_in(json.loads(json.dumps(reference_out(item)))) == item
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,6 @@ def test_a_model_is_run_over_its_data(tmp_path: Path) -> None:
     loaded.close()
     assert reports == [1024, 2048, 2500]
     assert (made.source, made.rows) == ("training", 2500)
-    assert [one.bins.name for one in made.inputs] == ["f0", "f1", "f2", "f3", "f4"]
-    assert all(one.rows == 2500 for one in made.features)
+    assert [feature.bins.name for feature in made.inputs] == ["f0", "f1", "f2", "f3", "f4"]
+    assert all(feature.rows == 2500 for feature in made.features)
     assert made.outputs

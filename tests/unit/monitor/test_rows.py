@@ -55,11 +55,11 @@ def cells(size: int) -> Cells:
 
 def test_a_reference_names_every_column_and_keeps_no_row() -> None:
     found = reference()
-    assert [one.bins.name for one in found.inputs] == ["x[0]", "x[1]", "x[2]", "x[3]", "colour"]
-    assert [one.bins.name for one in found.outputs] == ["scores.top", "label", "scores"]
+    assert [feature.bins.name for feature in found.inputs] == ["x[0]", "x[1]", "x[2]", "x[3]", "colour"]
+    assert [output.bins.name for output in found.outputs] == ["scores.top", "label", "scores"]
     assert found.joint is not None
     assert found.joint.feature.bins.name == JOINT
-    assert {one.rows for one in found.features} == {2000}
+    assert {feature.rows for feature in found.features} == {2000}
     assert (found.rows, found.source, found.is_small) == (2000, TRAINING, True)
     assert found.inputs[0].mean == pytest.approx(0, abs=0.1)
     assert found.inputs[0].std == pytest.approx(1, abs=0.1)
@@ -102,9 +102,9 @@ def test_workers_add_up_to_one_exactly(sizes: list[int], workers: int, seed: int
     size = RegionLayout.of(found).size
     alone, shared = cells(size), [cells(size) for _ in range(workers)]
     RowCounter(found, alone, COLUMNS, 1.0).count(exchanges)
-    counters = [RowCounter(found, one, COLUMNS, 1.0) for one in shared]
-    for index, one in enumerate(exchanges):
-        counters[index % workers].count([one])
+    counters = [RowCounter(found, item, COLUMNS, 1.0) for item in shared]
+    for index, item in enumerate(exchanges):
+        counters[index % workers].count([item])
     together, single = RegionCounts.of(found, shared), RegionCounts.of(found, [alone])
     assert together.counts == single.counts
     assert together.head["counted"] == single.head["counted"] == single.head["seen"] == sum(sizes)
@@ -172,7 +172,7 @@ def test_all_neighbours_are_compared_at_first_however_large_batches_are() -> Non
         counter.count([exchange(generator, 100)])
         paired.append(RegionCounts.of(found, [region]).head["paired"])
     compared = [100 * batch - 1 for batch in range(1, 61)]
-    assert all(one >= min(ALL_SUMMED, most) for one, most in zip(paired, compared, strict=True))
+    assert all(item >= min(ALL_SUMMED, most) for item, most in zip(paired, compared, strict=True))
     assert paired[-1] < compared[-1]  # later some are left out
 
 
@@ -189,7 +189,7 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
             last = correlation * last + np.sqrt(1 - correlation**2) * generator.standard_normal(columns)
             row[:] = last
         shifted = np.vstack([before, rows]) + generator.standard_normal(columns)
-        sums = sums + [one.sum(axis=0) for one in (shifted[1:], shifted[1:] ** 2, shifted[1:] * shifted[:-1])]
+        sums = sums + [item.sum(axis=0) for item in (shifted[1:], shifted[1:] ** 2, shifted[1:] * shifted[:-1])]
         paired += 300
         neighbours.take(replace(first, head={**first.head, "paired": paired}, sums=sums))
     assert neighbours.correlations(1).mean() == pytest.approx(correlation, abs=0.02)
@@ -204,14 +204,14 @@ def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> No
     """One row at a time, to whichever worker."""
     found = reference(2000)
     regions = [cells(RegionLayout.of(found).size) for _ in range(3)]
-    counters = [RowCounter(found, one, COLUMNS, 1.0) for one in regions]
+    counters = [RowCounter(found, region, COLUMNS, 1.0) for region in regions]
     generator = np.random.default_rng(8)
     before, last = RegionCounts.of(found, regions), np.zeros(FEATURES)
     (_, colours), outputs = exchange(generator, rows := 9000)
     for at, worker in enumerate(generator.integers(3, size=rows).tolist()):
         last = alike * last + np.sqrt(1 - alike**2) * generator.normal(size=FEATURES)
         tensors = [Tensor("x", "FP32", last[None, :].astype("<f4")), row_of(colours, at)]
-        counters[worker].count([(tensors, [row_of(one, at) for one in outputs])])
+        counters[worker].count([(tensors, [row_of(output, at) for output in outputs])])
     after = RegionCounts.of(found, regions)
     assert after.workers == 3
     neighbours = RowAutocorrelation(before)
@@ -254,7 +254,7 @@ def test_outputs_become_columns(spec: TensorSpec, data: Any, numbers: Any, label
     rows = output_columns([spec], batching=True)([Tensor("y", spec.datatype, data)])
     assert rows is not None
     assert rows.numbers.tolist() == numbers
-    assert [list(one) for one in rows.labels] == labels
+    assert [list(label) for label in rows.labels] == labels
 
 
 def test_features_have_the_names_of_the_model() -> None:

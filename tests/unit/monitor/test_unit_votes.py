@@ -25,8 +25,8 @@ class Workers:
         tables = [memoryview(array("I", bytes(4 * PLACES))) for _ in range(many)]
         self.tables = tables
         self.votes = [UnitVotes(own, [other for other in tables if other is not own], self.minute) for own in tables]
-        for one in self.votes:
-            one.live = frozenset({TAG, TAG + 1})
+        for vote in self.votes:
+            vote.live = frozenset({TAG, TAG + 1})
 
     def answered(self, times: int, tag: int = TAG, place: int = PLACE) -> list[int]:
         return [self.votes[number % len(self.votes)].answer(tag, place) for number in range(times)]
@@ -36,12 +36,12 @@ class Workers:
 def test_a_unit_counts_so_often_a_minute_whichever_worker_it_comes_by(many: int) -> None:
     workers = Workers(many)
     said = workers.answered(100)
-    assert sum(one & COUNTS for one in said) == MOST_A_MINUTE
-    assert [bool(one & JUDGED) for one in said].count(True) == 1
+    assert sum(item & COUNTS for item in said) == MOST_A_MINUTE
+    assert [bool(item & JUDGED) for item in said].count(True) == 1
     workers.minute.now += 1
     said = workers.answered(100)
-    assert sum(one & COUNTS for one in said) == MOST_A_MINUTE
-    assert not any(one & JUDGED for one in said)
+    assert sum(item & COUNTS for item in said) == MOST_A_MINUTE
+    assert not any(item & JUDGED for item in said)
 
 
 @pytest.mark.parametrize("many", [1, 2, 5])
@@ -60,21 +60,21 @@ def test_other_weights_give_every_unit_its_votes_anew() -> None:
     workers = Workers(2)
     workers.answered(50)
     assert workers.votes[0].failure(TAG, PLACE)
-    for one in workers.votes:
-        one.live = frozenset({9})
+    for vote in workers.votes:
+        vote.live = frozenset({9})
     assert workers.answered(1, tag=9) == [COUNTS | JUDGED]
     assert workers.votes[1].failure(9, PLACE)
 
 
 def test_a_round_that_is_not_open_takes_no_vote_and_costs_none() -> None:
     workers = Workers(2)
-    for one in workers.votes:
-        one.live = frozenset()
+    for vote in workers.votes:
+        vote.live = frozenset()
     assert workers.answered(50) == [0] * 50
     assert not workers.votes[0].failure(TAG, PLACE)
     assert not any(any(table) for table in workers.tables)
-    for one in workers.votes:
-        one.live = frozenset({TAG})
+    for vote in workers.votes:
+        vote.live = frozenset({TAG})
     assert workers.answered(1) == [COUNTS | JUDGED]
     assert workers.votes[0].failure(TAG, PLACE)
 

@@ -32,7 +32,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def methods(kind: type, marks: tuple[str, ...]) -> set[str]:
     """The methods of a store whose text has one of these marks."""
     found = inspect.getmembers(kind, inspect.isfunction)
-    return {name for name, one in found if any(mark in inspect.getsource(one) for mark in marks)}
+    return {name for name, item in found if any(mark in inspect.getsource(item) for mark in marks)}
 
 
 @pytest.mark.parametrize("kind", [EvidenceStore, RetentionStore, AuditArchives])
@@ -48,8 +48,12 @@ def test_all_that_the_leaders_form_of_a_store_writes_is_refused(kind: type, data
     names = methods(kind, WRITES) | ({"mark_sent", "mark_failed", "begin", "emit"} if kind is Outbox else set())
     for name in sorted(names):
         call: Callable[..., Any] = getattr(store, name)
-        needed = [one for one in inspect.signature(call).parameters.values() if one.default is one.empty]
-        parameters = [one for one in needed if one.kind is not one.VAR_KEYWORD]
+        needed = [
+            parameter
+            for parameter in inspect.signature(call).parameters.values()
+            if parameter.default is parameter.empty
+        ]
+        parameters = [item for item in needed if item.kind is not item.VAR_KEYWORD]
         with pytest.raises(NotLeading):
             call(*([_Anything()] * len(parameters)))
     assert names

@@ -69,7 +69,7 @@ def expected(data: Array, wanted: Sequence[str] | None) -> list[tuple[str, list[
 
 
 def answer(call: InferCall) -> list[tuple[str, list[list[float]]]]:
-    return [(one.name, one.data.tolist()) for one in call.outputs]
+    return [(output.name, output.data.tolist()) for output in call.outputs]
 
 
 WANTED = st.one_of(

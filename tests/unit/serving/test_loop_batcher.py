@@ -160,7 +160,7 @@ def test_each_gets_exactly_its_rows(
         if call.fault is not None and alone.fault is not None:
             assert (call.fault.kind, str(call.fault)) == (alone.fault.kind, str(alone.fault))
             continue
-        assert [one.name for one in call.outputs] == [one.name for one in alone.outputs]
+        assert [output.name for output in call.outputs] == [output.name for output in alone.outputs]
         for output, other in zip(call.outputs, alone.outputs, strict=True):
             assert output.data.shape == other.data.shape
             assert (output.data == other.data).all()  # bit for bit: these models add nothing up over columns

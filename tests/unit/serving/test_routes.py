@@ -220,15 +220,15 @@ def test_shadows_are_paired_counted_and_sampled(tmp_path: Path) -> None:
         assert (
             world.shadow("3") == world.shadow("1") == dict.fromkeys(SHADOW_COUNTERS, 0)
         )  # not asked; not beside itself
-        executor = next(one for one in world.loader.shadows() if one.identity.version == "2")
+        executor = next(shadow for shadow in world.loader.shadows() if shadow.identity.version == "2")
         assert executor.changed
         worst = executor.worst()
         assert not executor.changed
         assert 0 < len(worst) <= shadow.SAMPLES
-        assert worst[0].badness == max(one.badness for one in worst) == 1 + counts["max_abs_diff"]
+        assert worst[0].badness == max(item.badness for item in worst) == 1 + counts["max_abs_diff"]
         assert worst[0].request["version"] == "1"
         assert worst[0].request["shadow_outputs"][0]["data"] == [
-            -2 * one for one in worst[0].request["outputs"][0]["data"]
+            -2 * item for item in worst[0].request["outputs"][0]["data"]
         ]
 
     in_traffic(story)
@@ -364,8 +364,8 @@ def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
         accepted, matched = await world.plane.queries.feedback("m", entries)
         assert (accepted, matched.unmatched) == (2, 1)  # as whoever joins says; what waited is written down
         taken = AnswerStore(tmp_path).take("m", entries, time.time(), 60.0)
-        assert [(one.version, one.answer, one.label) for one in taken.joined] == [("1", 1.0, 1.0)]
-        assert [one.id for one in taken.unknown] == ["unknown"]
+        assert [(item.version, item.answer, item.label) for item in taken.joined] == [("1", 1.0, 1.0)]
+        assert [item.id for item in taken.unknown] == ["unknown"]
         with pytest.raises(NotFound):
             await world.plane.queries.feedback("nobody", entries)
 

@@ -94,7 +94,7 @@ class World:
         self.asked.append((model, None))
 
     async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:
-        return FeedbackResult(sum(one.id.startswith("unknown") for one in entries))
+        return FeedbackResult(sum(entry.id.startswith("unknown") for entry in entries))
 
     def call(self, model: str, tensor: Tensor, version: str = "", timeout_ns: int = MINUTE_NS) -> InferCall:
         loaded, route, _ = self.plane.route((model, version), {})
@@ -140,7 +140,7 @@ def test_versions_aliases_and_the_default(tmp_path: Path) -> None:
             world.plane.route(("m", "7"), {})
         with pytest.raises(NotFound, match="unknown model 'q'"):
             world.plane.route(("q", ""), {})
-        counts = {one.version: one.totals.executions for one in world.plane.queries.statistics("m")}
+        counts = {statistic.version: statistic.totals.executions for statistic in world.plane.queries.statistics("m")}
         assert counts == {"1": 3, "10": 1}
 
     in_world(story)

@@ -65,7 +65,7 @@ def test_where_memory_is_short_the_old_version_goes_first(tmp_path: Path) -> Non
         await world.loader.apply(Desired(2, (wanted(old, kept),)))
         assert await world.ask("m", [[1, 1]], "1") == [[2, 2]]
         await world.loader.apply(Desired(3, (wanted(new, kept),)))
-        between = [{one.version: one.state for one in report} for report in world.reports]
+        between = [{item.version: item.state for item in report} for report in world.reports]
         assert await world.ask("m", [[1, 1]]) == [[4, 4]]
         assert await world.ask("m", [[1, 1]], "2") == [[3, 3]]
         assert any("1" not in states and states.get("2") is not ReadyState.READY for states in between)
@@ -94,8 +94,8 @@ def test_questions_about_what_is_served(tmp_path: Path) -> None:
         await world.loader.apply(Desired(1, (model("m", spec_of(tmp_path / "m.onnx")), ModelSpec("empty"))))
         queries = world.plane.queries
         assert queries.extensions == EXTENSIONS
-        assert [(one.model, one.version) for one in queries.statistics()] == [("m", "1")]
-        assert [(one.model, one.version) for one in queries.statistics("m", "1")] == [("m", "1")]
+        assert [(statistic.model, statistic.version) for statistic in queries.statistics()] == [("m", "1")]
+        assert [(statistic.model, statistic.version) for statistic in queries.statistics("m", "1")] == [("m", "1")]
         with pytest.raises(NotFound):
             queries.statistics("m", "2")
         assert queries.config("m")["name"] == "m"
@@ -290,9 +290,9 @@ def test_outputs_that_are_too_large_are_refused_to_all_who_share_the_run(tmp_pat
             assert call.loaded.prepare_inline(call)
         calls[0].loaded.max_output_bytes = 7
         large = [np.zeros((2, 2), "<f4")]
-        assert [type(one) for one in _batch_outcomes(calls, large)] == [TooLarge, TooLarge]
+        assert [type(outcome) for outcome in _batch_outcomes(calls, large)] == [TooLarge, TooLarge]
         calls[0].loaded.max_output_bytes = 8
-        assert [type(one) for one in _batch_outcomes(calls, large)] == [BatchResult, BatchResult]
+        assert [type(outcome) for outcome in _batch_outcomes(calls, large)] == [BatchResult, BatchResult]
 
     in_world(story)
 

@@ -111,14 +111,14 @@ def test_what_tritons_batcher_does(tmp_path: Path, case: Case) -> None:
             assert not world.version.prepare_inline(call)
             cancels.append(world.version.enqueue(call, world.on_done))
         await world.until_ended(len(calls) - case.waiting)
-        runs = [call.run_rows for call in sorted(world.ended, key=lambda one: one.started_ns) if call.run_rows > 0]
+        runs = [call.run_rows for call in sorted(world.ended, key=lambda item: item.started_ns) if call.run_rows > 0]
         assert runs == list(case.runs)
         for call, asked in zip(calls, case.requests, strict=True):
             if call in world.ended:
                 names = asked.outputs or ("sum", "twice")
                 value = float(call.id)
                 expected = {"sum": value + 1, "twice": 2 * value}
-                answer = [(one.name, one.data.tolist()) for one in call.outputs]
+                answer = [(output.name, output.data.tolist()) for output in call.outputs]
                 assert answer == [(name, [[expected[name]] * asked.columns] * asked.rows) for name in names]
         assert world.version.limiter.in_system == case.waiting
         for cancel in cancels:

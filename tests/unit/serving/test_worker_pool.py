@@ -206,7 +206,7 @@ def test_more_urgent_calls_run_first(model: Model) -> None:
             world.enter(call, priority)
         world.gated.gate.set()
         await world.all_ended(4)
-        assert [priority for priority, _ in sorted(calls, key=lambda one: one[1].started_ns)] == sorted(Priority)
+        assert [priority for priority, _ in sorted(calls, key=lambda item: item[1].started_ns)] == sorted(Priority)
 
     story(World(model, BatchRules()), outcomes)
 

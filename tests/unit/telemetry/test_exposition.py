@@ -34,7 +34,11 @@ def text_samples(readings: Iterable[Reading]) -> Samples:
     body, content_type = Exposition(lambda: readings).render()
     assert content_type.startswith("text/plain")
     families = parse_text(body.decode())
-    return {(one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
@@ -74,7 +78,7 @@ def test_many_at_a_time_are_as_one_by_one() -> None:
     labels = (("m", "1", 'a"b\\c\nd'), ("m", "1", "b"))
     exposition = Exposition(lambda: [PointBatch(MODEL_STATE, labels, next(values))])
     values = iter([[1.0, 0.0], [float("inf"), float("nan")]])
-    one_by_one = [Point(MODEL_STATE, one, 0.0) for one in labels]
+    one_by_one = [Point(MODEL_STATE, label, 0.0) for label in labels]
     body = b""
     for _ in range(2):
         body, _ = exposition.render()

@@ -87,8 +87,11 @@ class MemoryRegistrar:
             "aliases": {alias: version for (model, alias), version in self.aliases.items() if model == name},
             "settings": self.kept.get(name, {"versions": "all"}),
             "versions": [
-                {**one, "aliases": [a for (m, a), v in self.aliases.items() if m == name and v == one["version"]]}
-                for (model, _), one in self.versions.items()
+                {
+                    **version,
+                    "aliases": [a for (m, a), v in self.aliases.items() if m == name and v == version["version"]],
+                }
+                for (model, _), version in self.versions.items()
                 if model == name
             ],
         }
@@ -206,8 +209,8 @@ class MemoryRegistrar:
 
     async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
         self._look()
-        found = [one for one in self.changes if model in (None, one["model"])]
-        return found[-limit:] if after is None else [one for one in found if one["seq"] > after][:limit]
+        found = [change for change in self.changes if model in (None, change["model"])]
+        return found[-limit:] if after is None else [item for item in found if item["seq"] > after][:limit]
 
     async def audit_archives(self) -> list[Document]:
         self._look()
@@ -258,7 +261,7 @@ class MemoryTraffic:
         events: list[Document] = [
             {"sequence": number, "type": "io.penstock.test.v1", "subject": model or ""} for number in (1, 2, 3)
         ]
-        return [one for one in events if one["sequence"] > (after or 0)][:limit]
+        return [event for event in events if event["sequence"] > (after or 0)][:limit]
 
 
 class MemoryTrials:

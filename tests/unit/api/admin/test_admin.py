@@ -190,7 +190,7 @@ def test_an_alias_moves_by_what_it_is_expected_to_be(client: Client) -> None:
 
 def test_reading(client: Client) -> None:
     push(client)
-    assert [one["name"] for one in client.admin("GET", "/models").json()["models"]] == ["m"]
+    assert [model["name"] for model in client.admin("GET", "/models").json()["models"]] == ["m"]
     one = client.admin("GET", "/models/m")
     assert one.headers["etag"] == '"1"'
     assert client.admin("HEAD", "/models/m").headers["etag"] == '"1"'
@@ -209,7 +209,7 @@ def test_the_audit_is_read_newest_first_hand_or_page_by_page(client: Client) -> 
         push(client, str(number), b"graph %d" % number)
 
     def seen(query: str) -> list[int]:
-        return [one["seq"] for one in client.admin("GET", f"/audit{query}").json()["entries"]]
+        return [entry["seq"] for entry in client.admin("GET", f"/audit{query}").json()["entries"]]
 
     assert seen("") == seen("?model=&after=&limit=") == [1, 2, 3, 4, 5]
     assert seen("?limit=2") == [4, 5]
@@ -225,8 +225,10 @@ def test_archives_of_the_audit_are_listed_and_read_by_the_same_parameters(client
     for number in range(1, 4):
         push(client, str(number), b"graph %d" % number)
     assert client.admin("GET", "/audit/archives").json() == {"archives": [{"name": "1-2", "rows": 2}]}
-    assert [one["seq"] for one in client.admin("GET", "/audit/archives/1-2").json()["entries"]] == [1, 2]
-    assert [one["seq"] for one in client.admin("GET", "/audit/archives/1-2?after=1&limit=1").json()["entries"]] == [2]
+    assert [entry["seq"] for entry in client.admin("GET", "/audit/archives/1-2").json()["entries"]] == [1, 2]
+    assert [entry["seq"] for entry in client.admin("GET", "/audit/archives/1-2?after=1&limit=1").json()["entries"]] == [
+        2
+    ]
     assert client.admin("GET", "/audit/archives/1-2?limit=x").status_code == 400
     assert client.admin("GET", "/audit/archives/3-4").status_code == 404
 

@@ -34,7 +34,7 @@ def test_rollouts_and_experiments_have_the_same_calls(client: Client) -> None:
         begun = client.request("POST", path, body={"to": "2", "reason": "go"})
         assert (begun.status_code, begun.headers["etag"]) == (201, '"1"')
         assert begun.json()["asked"] == {"to": "2", "reason": "go"}
-        assert [one["id"] for one in client.get(path).json()[kind]] == ["t1"]
+        assert [item["id"] for item in client.get(path).json()[kind]] == ["t1"]
         assert client.get(f"{path}/t1").json()["by"] == ["anonymous", "go"]
         assert client.get(f"{path}/t2").status_code == 404
         acted = client.request("POST", f"{path}/t1/pause", {"penstock-actor": "bob"}, {"reason": "lunch"})
@@ -44,7 +44,7 @@ def test_rollouts_and_experiments_have_the_same_calls(client: Client) -> None:
 
 def test_events_as_a_list(client: Client) -> None:
     events = client.get("/admin/v1/events?model=m&after=1&limit=1").json()["events"]
-    assert [(one["sequence"], one["subject"]) for one in events] == [(2, "m")]
+    assert [(event["sequence"], event["subject"]) for event in events] == [(2, "m")]
     assert client.get("/admin/v1/events?after=x").status_code == 400
 
 

@@ -50,7 +50,7 @@ def taking(request: pb.ModelInferRequest) -> Signature:
         TensorSpec(item.name, item.datatype if item.datatype in NUMPY_TYPES else "FP32", (-1,) * len(item.shape))
         for item in request.inputs
     ]
-    return Signature(inputs, [TensorSpec(one.name, "FP32", (-1,)) for one in request.outputs])
+    return Signature(inputs, [TensorSpec(output.name, "FP32", (-1,)) for output in request.outputs])
 
 
 def read(

@@ -134,8 +134,8 @@ def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
         call = call_of(version, requested, "7")
         call.outputs = version.requested_tensors(requested, [np.ones((1, 2), "<f4")])
         found.append(pb.ModelInferResponse.FromString(join_payload(template.answer(call, typed=False))[PREFIX:]))
-    assert [one.outputs[0].datatype for one in found] == ["BYTES", "FP32", "BYTES", "FP32"]
-    assert [list(one.outputs[0].shape) for one in found] == [[1, 2]] * 4
+    assert [item.outputs[0].datatype for item in found] == ["BYTES", "FP32", "BYTES", "FP32"]
+    assert [list(item.outputs[0].shape) for item in found] == [[1, 2]] * 4
 
 
 EDGES = (

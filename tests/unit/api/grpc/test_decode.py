@@ -334,7 +334,7 @@ def test_a_damaged_message_is_refused_or_means_what_the_parser_says(
         ([pb.InferTensorContents(int64_contents=[-(2**63), 2**63 - 1])], "INT64", [-(2**63), 2**63 - 1]),
         ([pb.InferTensorContents(uint64_contents=[2**64 - 1, 0])], "UINT64", [2**64 - 1, 0]),
         ([pb.InferTensorContents(bool_contents=[True, False])], "BOOL", [True, False]),
-        ([pb.InferTensorContents(bytes_contents=[one]) for one in (b"a", b"")], "BYTES", ["a", ""]),
+        ([pb.InferTensorContents(bytes_contents=[item]) for item in (b"a", b"")], "BYTES", ["a", ""]),
         ([pb.InferTensorContents(int_contents=list(range(300)))], "INT16", list(range(300))),
     ],
 )  # fmt: skip
@@ -342,8 +342,8 @@ def test_contents_in_several_pieces_are_one_after_the_other(
     contents: list[pb.InferTensorContents], datatype: str, values: list[Any]
 ) -> None:
     head = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=[len(values)]).SerializeToString()
-    for one in contents:
-        part = one.SerializeToString()
+    for content in contents:
+        part = content.SerializeToString()
         head += b"\x2a" + wire.varint(len(part)) + part
     raw = b"\x2a" + wire.varint(len(head)) + head
     signature = Signature([TensorSpec("x", datatype, (-1,))], [])

@@ -62,7 +62,7 @@ def test_parts_are_put_together_as_far_as_they_are_small(sizes: list[int]) -> No
     assert isinstance(found, bytes) == (size_of(found) < LARGE)
     if isinstance(found, list):
         assert all(found)
-        assert sum(1 for one in found if len(one) >= SMALL) >= sum(1 for one in parts if len(one) >= SMALL)
+        assert sum(1 for item in found if len(item) >= SMALL) >= sum(1 for item in parts if len(item) >= SMALL)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=MAX), st.booleans())), st.sampled_from(["gzip", "deflate"]))

@@ -51,14 +51,14 @@ def decoded(layouts: LayoutCache, raw: bytes) -> Any:
         return None
     given = found.tensors(raw, None)
     assert isinstance(given, list)
-    tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in given]
+    tensors = [(item.name, item.datatype, item.data.shape, item.data.tobytes()) for item in given]
     return found.target, found.id(raw), tensors, found.requested, found.timeout_ns
 
 
 def parsed(raw: bytes) -> Any:
     whole, message = read(raw)
     request = whole.request
-    tensors = [(one.name, one.datatype, one.data.shape, one.data.tobytes()) for one in message.tensors]
+    tensors = [(tensor.name, tensor.datatype, tensor.data.shape, tensor.data.tobytes()) for tensor in message.tensors]
     return (request.model_name, request.model_version), request.id, tensors, message.requested, message.timeout_ns
 
 

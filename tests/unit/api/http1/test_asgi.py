@@ -41,7 +41,7 @@ def test_an_answer_without_a_length_comes_in_chunks() -> None:
     with serving(Says(*PARTS)) as server:
         client = server.connect()
         answers = client.say(get() + get())
-        assert [(one.fields["transfer-encoding"], one.body) for one in answers] == [("chunked", b"hello")] * 2
+        assert [(answer.fields["transfer-encoding"], answer.body) for answer in answers] == [("chunked", b"hello")] * 2
 
 
 def test_an_older_client_gets_it_until_the_end_of_the_connection() -> None:
@@ -75,7 +75,7 @@ def test_some_answers_never_have_a_body(status: int) -> None:
     with serving(Says(start(status), body(b""))) as server:
         client = server.connect()
         answers = client.say(get() + get())
-        assert [one.status for one in answers] == [status] * 2
+        assert [answer.status for answer in answers] == [status] * 2
         assert "transfer-encoding" not in answers[0].fields
 
 
@@ -83,7 +83,7 @@ def test_the_application_may_end_the_connection() -> None:
     with serving(Says(start(200, (b"connection", b"close"), (b"content-length", b"0")), body(b""))) as server:
         client = server.connect()
         answers = client.say(get())
-        assert [one.fields["connection"] for one in answers] == ["close"]
+        assert [answer.fields["connection"] for answer in answers] == ["close"]
         assert client.is_over
 
 
@@ -140,7 +140,7 @@ def test_an_answer_of_the_wrong_length_never_begins() -> None:
         logging.disable(logging.CRITICAL)
         try:
             client = server.connect()
-            assert [one.status for one in client.say(get())] == [500]
+            assert [reply.status for reply in client.say(get())] == [500]
         finally:
             logging.disable(logging.NOTSET)
 
@@ -205,11 +205,11 @@ def test_what_is_left_of_a_body_after_its_answer_is_dropped(data: bytes) -> None
     app = Says(start(409, (b"content-length", b"2")), body(b"no"))
     with serving(app, streams=True) as server:
         client = server.connect()
-        assert [one.status for one in client.say(data[:1000])] == [409]
+        assert [reply.status for reply in client.say(data[:1000])] == [409]
         for at in range(1000, len(data), 50_000):
             assert client.say(data[at : at + 50_000]) == []
             assert client.wire.reads
-        assert [one.status for one in client.say(get())] == [409]
+        assert [reply.status for reply in client.say(get())] == [409]
         assert not client.is_over
 
 

@@ -37,7 +37,7 @@ def test_requests_are_answered_however_they_come(data: bytes, answer: bytes, str
         client = server.connect()
         for pieces in ([data], drops(data), [data + data], [data, data], [data[:20], data[20:] + data]):
             found = client.say(*pieces)
-            assert [(one.status, one.body) for one in found] == [(200, answer)] * (b"".join(pieces).count(data))
+            assert [(item.status, item.body) for item in found] == [(200, answer)] * (b"".join(pieces).count(data))
         assert not client.is_over
         assert server.memory.used == 0
 
@@ -45,7 +45,7 @@ def test_requests_are_answered_however_they_come(data: bytes, answer: bytes, str
 def test_answers_come_in_the_order_of_their_requests() -> None:
     with serving() as server:
         mixed = get("/1") + post(b"2") + chunked(b"3") + get("/4") + post(b"5", path="/5")
-        assert [one.body for one in server.connect().say(mixed)] == [
+        assert [reply.body for reply in server.connect().say(mixed)] == [
             b"GET /1 ",
             b"POST /a 2",
             b"POST /a 3",
@@ -87,7 +87,7 @@ def test_what_is_refused_is_answered_last(data: bytes, status: int, streams: boo
             client = server.connect()
             first = client.say(get("/1"))
             *before, last = client.say(get("/2"), *pieces, get("/3"))
-            assert [one.body for one in first + before] == [b"GET /1 ", b"GET /2 "]
+            assert [item.body for item in first + before] == [b"GET /1 ", b"GET /2 "]
             assert (last.status, last.fields["connection"]) == (status, "close")
             assert last.body.startswith(b'{"error":"')
             assert b"HTTP/1.1 " not in last.body  # nobody takes it for an answer
@@ -121,17 +121,17 @@ def test_continue_is_sent_to_a_client_that_waits(streams: bool) -> None:
     with serving(streams=streams) as server:
         client, data = server.connect(), post(b"hello", "expect: 100-continue")
         head, body = data[:-5], data[-5:]
-        assert [one.status for one in client.say(head)] == [CONTINUE]
-        assert [one.body for one in client.say(body)] == [b"POST /a hello"]
-        assert [one.status for one in client.say(data)] == [200]  # it did not wait
-        assert [one.status for one in client.say(head + body[:2], body[2:])] == [200]
-        assert [one.status for one in client.say(post(b"", "expect: 100-continue"))] == [200]
+        assert [reply.status for reply in client.say(head)] == [CONTINUE]
+        assert [reply.body for reply in client.say(body)] == [b"POST /a hello"]
+        assert [reply.status for reply in client.say(data)] == [200]  # it did not wait
+        assert [reply.status for reply in client.say(head + body[:2], body[2:])] == [200]
+        assert [reply.status for reply in client.say(post(b"", "expect: 100-continue"))] == [200]
 
 
 def test_continue_is_not_sent_to_an_older_version() -> None:
     with serving() as server:
         data = post(b"hello", "expect: 100-continue", version="1.0")
-        assert [one.status for one in server.connect().say(data[:-5], data[-5:])] == [200]
+        assert [reply.status for reply in server.connect().say(data[:-5], data[-5:])] == [200]
 
 
 class Gate:
@@ -168,8 +168,8 @@ def test_continue_is_sent_after_the_answers_before() -> None:
         client = server.connect()
         assert client.say(get("/slow") + post(b"hello", "expect: 100-continue")[:-5]) == []
         server.turn(gate.open)
-        assert [one.status for one in client.say(b"")] == [200, CONTINUE]
-        assert [one.status for one in client.say(b"hello")] == [200]
+        assert [reply.status for reply in client.say(b"")] == [200, CONTINUE]
+        assert [reply.status for reply in client.say(b"hello")] == [200]
 
 
 # Who goes on, and who does not.
@@ -201,7 +201,7 @@ def test_nothing_is_read_behind_a_request_that_ends_the_connection() -> None:
     with serving() as server:
         client = server.connect()
         answers = client.say(get("/1") + get("/2", "connection: close") + get("/3"))
-        assert [one.body for one in answers] == [b"GET /1 ", b"GET /2 "]
+        assert [answer.body for answer in answers] == [b"GET /1 ", b"GET /2 "]
         assert client.wire.closed
 
 
@@ -213,7 +213,10 @@ def test_who_has_said_all_is_answered_and_hung_up_on() -> None:
         assert client.end() == []
         assert not client.is_over
         server.turn(gate.open)
-        assert [(one.status, one.fields.get("connection")) for one in client.say(b"")] == [(200, None), (200, "close")]
+        assert [(reply.status, reply.fields.get("connection")) for reply in client.say(b"")] == [
+            (200, None),
+            (200, "close"),
+        ]
         assert client.wire.closed
 
 
@@ -222,7 +225,7 @@ def test_who_has_said_all_is_answered_and_hung_up_on() -> None:
 def test_half_a_request_is_not_answered(half: bytes, streams: bool) -> None:
     with serving(streams=streams) as server:
         client = server.connect()
-        assert [one.body for one in client.say(get("/1") + half)] == [b"GET /1 "]
+        assert [reply.body for reply in client.say(get("/1") + half)] == [b"GET /1 "]
         assert client.end() == []
         assert client.wire.closed
         client.hang_up()
@@ -238,9 +241,9 @@ def test_a_draining_server_says_so_in_the_last_answer_alone() -> None:
         server.turn(server.table.drain)
         assert [idle.is_over, busy.is_over, half.is_over] == [True, False, False]
         server.turn(gate.open)
-        fields = [one.fields.get("connection") for one in busy.say(b"")]
+        fields = [reply.fields.get("connection") for reply in busy.say(b"")]
         assert fields == [None, None, "close"]
-        assert [one.fields.get("connection") for one in half.say(b"lo")] == ["close"]
+        assert [reply.fields.get("connection") for reply in half.say(b"lo")] == ["close"]
         assert busy.is_over
         assert half.is_over
 
@@ -252,7 +255,7 @@ def test_an_old_connection_ends_with_its_last_answer() -> None:
         assert client.say(get())[0].fields.get("connection") is None
         server.pass_time(22)
         assert not client.is_over
-        assert [one.fields.get("connection") for one in client.say(get("/1") + get("/2"))] == [None, "close"]
+        assert [reply.fields.get("connection") for reply in client.say(get("/1") + get("/2"))] == [None, "close"]
         assert client.is_over
 
 

@@ -51,21 +51,21 @@ def test_every_request_of_a_connection_has_a_time_of_its_own() -> None:
             server.pass_time(25)
             assert client.say(post(b"hello")[:-1]) == []
             server.pass_time(25)
-            assert [one.status for one in client.say(b"o")] == [200]
+            assert [reply.status for reply in client.say(b"o")] == [200]
 
 
 def test_a_body_earns_time_by_coming() -> None:
     limits = HttpLimits(request_s=30, body_bytes_per_s=100, connection_s=10**6)
     with serving(limits=limits, streams=True) as server:
         client, slow = server.connect(), server.connect()
-        for one in (client, slow):
-            one.say(post(bytes(20_000))[:-20_000])
+        for item in (client, slow):
+            item.say(post(bytes(20_000))[:-20_000])
         for _ in range(99):
             client.say(bytes(200))
             slow.say(bytes(10))
             server.pass_time(1)
         assert not client.is_over
-        assert [one.status for one in client.say(bytes(200))] == [200]
+        assert [reply.status for reply in client.say(bytes(200))] == [200]
         assert slow.is_over
 
 

@@ -35,10 +35,10 @@ def test_beyond_the_budget_the_newcomer_is_refused() -> None:
         assert (answer.status, answer.fields["connection"]) == (503, "close")
         assert int(answer.fields["retry-after"]) >= 1
         assert third.is_over
-        assert [one.status for one in server.connect().say(get())] == [200]  # it needs nothing
+        assert [reply.status for reply in server.connect().say(get())] == [200]  # it needs nothing
         third.hang_up()
         second.hang_up()
-        assert [one.status for one in first.say(data[50 * KIB :])] == [200]
+        assert [reply.status for reply in first.say(data[50 * KIB :])] == [200]
         assert server.memory.used == 0
 
 
@@ -49,9 +49,9 @@ def test_a_body_that_comes_at_once_counts_while_it_is_worked_on() -> None:
         data = post(bytes(40 * KIB), path="/slow")
         assert [client.say(data) for client in clients[:2]] == [[], []]
         assert server.memory.used == 80 * KIB
-        assert [one.status for one in clients[2].say(data)] == [503]
+        assert [reply.status for reply in clients[2].say(data)] == [503]
         server.turn(gate.open)
-        assert [[one.status for one in client.replies_read()] for client in clients[:2]] == [[200], [200]]
+        assert [[reply.status for reply in client.replies_read()] for client in clients[:2]] == [[200], [200]]
         assert server.memory.used == 0
 
 
@@ -97,7 +97,7 @@ def test_trailer_fields_leave_nothing_behind() -> None:
             client.say(b"a:b\r\n" * 1000)
             sent += 5000
         assert sent <= 70_000
-        assert [one.status for one in client.replies_read()] == []
+        assert [reply.status for reply in client.replies_read()] == []
         client.hang_up()
         assert server.memory.used == 0
 
@@ -116,10 +116,10 @@ def test_a_connection_without_a_head_is_evicted_for_a_new_one() -> None:
             client.say(get()[:-2])
         for evicted in half:
             newcomer = server.connect()
-            assert [one.status for one in newcomer.say(get())] == [200]
+            assert [reply.status for reply in newcomer.say(get())] == [200]
             assert evicted.wire.aborted
             evicted.hang_up()
-        assert [one.status for one in busy.say(b"\0")] == [200]
+        assert [reply.status for reply in busy.say(b"\0")] == [200]
 
 
 def test_an_idle_connection_is_evicted_for_a_new_one() -> None:
@@ -128,7 +128,7 @@ def test_an_idle_connection_is_evicted_for_a_new_one() -> None:
         for client in idle:
             client.say(get())
         newcomer = server.connect()
-        assert [one.status for one in newcomer.say(get())] == [200]
+        assert [reply.status for reply in newcomer.say(get())] == [200]
         assert [client.wire.aborted for client in idle] == [True, False, False, False]
 
 
@@ -141,14 +141,14 @@ def test_a_full_server_answers_what_is_essential() -> None:
         for data, status in ((get("/a"), 503), (get("/livez"), 200), (post(b"", path="/livez")[:-4], None)):
             newcomer = server.connect()
             answers = newcomer.say(data)
-            assert [one.status for one in answers] == ([] if status is None else [status])
+            assert [answer.status for answer in answers] == ([] if status is None else [status])
             newcomer.hang_up()
         held = [server.connect() for _ in range(2)]
         beyond = server.connect()  # in the place of those that say nothing
-        assert [one.status for one in beyond.say(get("/livez"), get("/a"))] == [200, 503]
-        assert [one.wire.aborted for one in held] == [True, True]
+        assert [reply.status for reply in beyond.say(get("/livez"), get("/a"))] == [200, 503]
+        assert [item.wire.aborted for item in held] == [True, True]
         server.turn(gate.open)
-        assert [[one.status for one in client.replies_read()] for client in busy] == [[200]] * 4
+        assert [[reply.status for reply in client.replies_read()] for client in busy] == [[200]] * 4
         assert not any(client.wire.aborted for client in busy)
 
 
@@ -158,7 +158,7 @@ def test_beyond_the_reserve_newcomers_are_turned_away() -> None:
         for _ in range(6):
             server.connect().say(get("/slow"))
         newcomer = server.connect()
-        assert [one.status for one in newcomer.replies_read()] == [503]
+        assert [reply.status for reply in newcomer.replies_read()] == [503]
         assert newcomer.is_over
         assert len(server.table) == 6
 

@@ -122,12 +122,12 @@ def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: tupl
                 for said in (b"", get()[:20], get()):
                     clients = []
                     for _ in range(300):
-                        one = socket.create_connection(address)
-                        one.sendall(said)
-                        clients.append(one)
+                        client = socket.create_connection(address)
+                        client.sendall(said)
+                        clients.append(client)
                     await asyncio.sleep(0)
-                    for one in clients:
-                        one.close()
+                    for client in clients:
+                        client.close()
                     await emptied(server)
                 context = files and trusting(files)
                 assert (await ask(address, get(), context)).startswith(b"HTTP/1.1 200")
@@ -155,11 +155,11 @@ def test_who_has_connected_before_a_drain_is_still_answered(run: Run) -> None:
     async def test() -> None:
         async with listening() as (server, address):
             clients = [socket.create_connection(address) for _ in range(100)]
-            for one in clients:
-                one.sendall(get())
+            for client in clients:
+                client.sendall(get())
             server.drain()
-            for one in clients:
-                reader, writer = await asyncio.open_connection(sock=one)
+            for client in clients:
+                reader, writer = await asyncio.open_connection(sock=client)
                 assert (await reader.readline()).startswith(b"HTTP/1.1 200")
                 await closed(writer)
 

@@ -91,7 +91,7 @@ def answered(data: bytes, cuts: list[int]) -> tuple[list[Request], list[int]]:
         client = server.connect()
         ends = sorted(cut for cut in cuts if cut < len(data))
         pieces = [data[at:end] for at, end in zip([0, *ends], [*ends, len(data)], strict=True)]
-        statuses = [one.status for one in client.say(*pieces)]
+        statuses = [reply.status for reply in client.say(*pieces)]
     return taken, statuses
 
 

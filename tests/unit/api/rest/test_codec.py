@@ -186,14 +186,14 @@ def regular(data: Any) -> list[int] | None:
     """The shape of nested lists, None where lists of one depth differ."""
     if not isinstance(data, list):
         return []
-    shapes = [regular(one) for one in data]
+    shapes = [regular(item) for item in data]
     if not shapes:
         return [0]
-    return None if shapes[0] is None or any(one != shapes[0] for one in shapes) else [len(data), *shapes[0]]
+    return None if shapes[0] is None or any(shape != shapes[0] for shape in shapes) else [len(data), *shapes[0]]
 
 
 def flat(data: Any) -> list[Any]:
-    return [leaf for one in data for leaf in flat(one)] if isinstance(data, list) else [data]
+    return [leaf for item in data for leaf in flat(item)] if isinstance(data, list) else [data]
 
 
 @given(

@@ -70,7 +70,7 @@ def test_a_head_that_is_known_means_the_same(world: World) -> None:
     known = len(heads)
     assert values(*client.say(second)) == [9, 11, 13]
     assert len(heads) == known
-    assert [values(one) for one in client.say(second + third)] == [[9, 11, 13], [15, 17, 19]]
+    assert [values(reply) for reply in client.say(second + third)] == [[9, 11, 13], [15, 17, 19]]
     for end in range(1, len(third)):
         assert values(*client.say(third[:end], third[end:])) == [15, 17, 19]
     assert values(*Client(world).say(third)) == [15, 17, 19]
@@ -120,7 +120,7 @@ def test_an_offer_to_speak_another_protocol_is_declined(world: World, offered: b
     client, plain = Client(world), request("POST", PATH, body(1, 2, 3))
     for _ in range(2):
         assert values(*client.say(offered)) == [9, 11, 13]
-        assert [values(one) for one in client.say(plain + offered + offered + plain)] == [
+        assert [values(reply) for reply in client.say(plain + offered + offered + plain)] == [
             [3, 5, 7],
             [9, 11, 13],
             [9, 11, 13],
@@ -154,7 +154,7 @@ def test_an_old_connection_ends_with_its_next_answer(world: World) -> None:
     client.protocol._until_ns = 0
     client.protocol.sweep(monotonic_ns())
     two = request("POST", PATH, body(1, 2, 3)) * 2
-    assert [values(one) for one in client.say(two)] == [[3, 5, 7]] * 2
+    assert [values(reply) for reply in client.say(two)] == [[3, 5, 7]] * 2
     assert client.wire.closed
     assert bytes(client.wire.written).count(b"connection: close") == 1
 

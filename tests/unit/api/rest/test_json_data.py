@@ -181,7 +181,7 @@ def test_a_request_means_the_same_with_its_lists_taken_out(request: tuple[Signat
         assert at_once == apart
     else:
         assert [name for name, _ in at_once] == [name for name, _ in apart]
-        assert all(same(one, other) for (_, one), (_, other) in zip(at_once, apart, strict=True))
+        assert all(same(item, other) for (_, item), (_, other) in zip(at_once, apart, strict=True))
 
 
 def big(data: bytes, **more: bytes) -> bytes:

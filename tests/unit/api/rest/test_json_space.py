@@ -30,7 +30,7 @@ def rows(datatype: str, shape: tuple[int, int]) -> list[list[Any]]:
 def request(datatype: str, shape: tuple[int, int], nested: bool) -> list[bytes]:
     """The tokens of a request."""
     found = rows(datatype, shape)
-    data: Any = found if nested else [one for row in found for one in row]
+    data: Any = found if nested else [item for row in found for item in row]
     tensor = {"name": "x", "shape": shape, "datatype": datatype, "data": data}
     return TOKEN.findall(json.dumps({"id": "a", "inputs": [tensor]}).encode())
 

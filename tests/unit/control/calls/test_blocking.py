@@ -50,8 +50,8 @@ def pool_of(threads: int, most_waiting: int = 8) -> Iterator[tuple[BlockingPool,
 
 
 def counts(pool: BlockingPool) -> dict[str, float]:
-    points = [one for one in pool.readings() if isinstance(one, Point)]
-    return {one.labels[1]: one.value for one in points}
+    points = [reading for reading in pool.readings() if isinstance(reading, Point)]
+    return {point.labels[1]: point.value for point in points}
 
 
 async def becomes(pool: BlockingPool, **expected: int) -> None:
@@ -103,7 +103,7 @@ def test_a_caller_that_is_cancelled_leaves_nothing_waiting() -> None:
         for call in calls:
             call.cancel()
         assert all(
-            isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*calls, return_exceptions=True)
+            isinstance(item, asyncio.CancelledError) for item in await asyncio.gather(*calls, return_exceptions=True)
         )
         await becomes(pool, running=1, waiting=0, abandoned=1)
 
@@ -138,7 +138,7 @@ def test_pools_do_not_wait_for_each_other() -> None:
             await call
 
         asyncio.run(act())
-        names = {one.labels[0] for one in pool_readings((slow, other)) if isinstance(one, Point)}
+        names = {reading.labels[0] for reading in pool_readings((slow, other)) if isinstance(reading, Point)}
         assert names == {"test"}
 
 
@@ -182,7 +182,7 @@ def test_never_more_than_the_threads_run_and_never_more_than_the_room_waits(
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         fit = min(calls, threads + capacity)
         assert answers[:fit] == list(range(fit))
-        assert all(isinstance(one, NotReady) for one in answers[fit:])
+        assert all(isinstance(answer, NotReady) for answer in answers[fit:])
         assert counts(pool)["full"] == calls - fit
         await becomes(pool, running=0, waiting=0)
 

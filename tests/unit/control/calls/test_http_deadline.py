@@ -110,12 +110,12 @@ def test_a_name_that_is_not_resolved_is_given_up(monkeypatch: pytest.MonkeyPatch
         patched.setattr(socket, "getaddrinfo", hanging)
         try:
             assert all(ends("http://somewhere.invalid/") for _ in range(2))
-            threads = [one for one in threading.enumerate() if one.name == "resolver"]
+            threads = [thread for thread in threading.enumerate() if thread.name == "resolver"]
             assert len(threads) == 2
         finally:
             go.set()
-        for one in threads:
-            one.join(PATIENCE_S)
+        for thread in threads:
+            thread.join(PATIENCE_S)
 
 
 def test_no_more_names_are_resolved_at_a_time_than_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,14 +129,14 @@ def test_no_more_names_are_resolved_at_a_time_than_there_are_threads(monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", hanging)
         waiting = [threading.Thread(target=ends, args=("http://somewhere.invalid/",)) for _ in range(RESOLVERS + 2)]
-        for one in waiting:
-            one.start()
-        for one in waiting:
-            one.join(PATIENCE_S)
-        threads = [one for one in threading.enumerate() if one.name == "resolver"]
+        for item in waiting:
+            item.start()
+        for item in waiting:
+            item.join(PATIENCE_S)
+        threads = [thread for thread in threading.enumerate() if thread.name == "resolver"]
         go.set()
-        for one in threads:
-            one.join(PATIENCE_S)
+        for item in threads:
+            item.join(PATIENCE_S)
     assert len(threads) == RESOLVERS
     with dripping(BODY.replace(b"1000000", b"0")) as url, exchanging(urllib.request.Request(url), PATIENCE_S) as answer:
         assert answer.status == 200  # names are resolved again

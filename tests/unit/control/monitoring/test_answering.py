@@ -23,7 +23,9 @@ ROUTE = RouteSpec({"1": 7000, "3": 3000}, stable="1")
     ],
 )
 def test_shares(aliases: dict[str, str], route: RouteSpec | None, ready: str, shares: list[tuple[str, float]]) -> None:
-    model = ModelSpec("m", tuple(VersionSpec(one, "") for one in "123"), aliases, route=route)
-    statuses = [VersionStatus("m", one, ReadyState.READY if one in ready else ReadyState.UNAVAILABLE) for one in "123"]
+    model = ModelSpec("m", tuple(VersionSpec(item, "") for item in "123"), aliases, route=route)
+    statuses = [
+        VersionStatus("m", item, ReadyState.READY if item in ready else ReadyState.UNAVAILABLE) for item in "123"
+    ]
     statuses.append(VersionStatus("other", "9", ReadyState.READY))
     assert list(answering_shares(model, statuses).items()) == shares

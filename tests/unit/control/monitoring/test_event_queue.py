@@ -64,7 +64,7 @@ def test_a_database_that_stays_away_is_told_of_once(
     for away in (True, True, True, False, True, True):
         database.away = away
         asyncio.run(queue.add("m", event("1")))
-    assert [one.message for one in caplog.records] == ["events wait for the registry's database: away"] * 2
+    assert [record.message for record in caplog.records] == ["events wait for the registry's database: away"] * 2
 
 
 def test_events_that_come_while_others_are_told_are_told_too(tmp_path: Path, database: Database) -> None:

@@ -48,7 +48,7 @@ def evidence_of_a_gap(folder: Path, daily: float) -> float:
             writer.add(ids, [1] * len(ids), answers)
         asyncio.run(labels.take("m", [Feedback("first", 0)]))
         now += PASSED_S
-        assert asyncio.run(labels.take("m", [Feedback(one, 0) for one in IDS])) == FeedbackResult()
+        assert asyncio.run(labels.take("m", [Feedback(id_, 0) for id_ in IDS])) == FeedbackResult()
         found: float = labels.document(("m", "1"))["gap"]["log_e"]
         return found
     finally:
@@ -58,7 +58,7 @@ def evidence_of_a_gap(folder: Path, daily: float) -> float:
 def test_false_alarms_a_day_bound_those_of_labels_by_the_time_since_the_labels_before(tmp_path: Path) -> None:
     share = 0.5
     daily = share * len(IDS) * 86_400 / PASSED_S / MonitorPolicy().budget
-    every, half = (evidence_of_a_gap(tmp_path / str(one), one) for one in (0.0, daily))
+    every, half = (evidence_of_a_gap(tmp_path / str(item), item) for item in (0.0, daily))
     assert half == pytest.approx(every + math.log(share), abs=0.12)  # the label before them came at a whole share
 
 

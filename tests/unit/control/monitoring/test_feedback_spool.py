@@ -65,7 +65,7 @@ class Gateway:
             writer.close()
 
     def send_feedback(self, *ids: str, model: str = "m") -> FeedbackResult:
-        return asyncio.run(self.labels.take(model, [Feedback(one, 1) for one in ids]))
+        return asyncio.run(self.labels.take(model, [Feedback(id_, 1) for id_ in ids]))
 
     def look(self) -> None:
         asyncio.run(self.spool.step())
@@ -97,13 +97,13 @@ def gateways(folder: Path, database: Database, clocks: Clocks, *ahead: float) ->
     for index, seconds in enumerate(ahead):
         (folder / f"home{index}").mkdir(exist_ok=True)
         found.append(Gateway(folder / f"home{index}", database, clocks, seconds))
-    for one in found:
-        one.look()  # now each knows of the others
+    for item in found:
+        item.look()  # now each knows of the others
     try:
         yield found
     finally:
-        for one in found:
-            one.labels.close()
+        for item in found:
+            item.labels.close()
 
 
 def waiting(database: Database) -> int:
@@ -114,8 +114,8 @@ def waiting(database: Database) -> int:
 def until_settled(clocks: Clocks, members: Sequence[Gateway]) -> None:
     clocks.sleep(SETTLED_S + 1)
     for _ in range(2):
-        for one in members:
-            one.look()
+        for member in members:
+            member.look()
 
 
 def test_labels_are_joined_where_the_answer_was_given(
@@ -126,14 +126,14 @@ def test_labels_are_joined_where_the_answer_was_given(
         third.answer(monkeypatch, "c1")
         assert second.send_feedback("a1", "c1", "nobody's") == FeedbackResult(unmatched=0, pending=3)
         assert first.send_feedback("a2", "c1") == FeedbackResult(unmatched=0, pending=1)
-        for one in (first, second, third):
-            one.look()
+        for member in (first, second, third):
+            member.look()
         assert first.outcomes() == {"joined": 2}
         assert third.outcomes() == {"joined": 1, "doubled": 1}
         assert waiting(database) == 1
         until_settled(clocks, (first, second, third))
         assert waiting(database) == 0
-        assert sum(one.outcomes("").get("unknown", 0) for one in (first, second, third)) == 1  # told of once
+        assert sum(member.outcomes("").get("unknown", 0) for member in (first, second, third)) == 1  # told of once
 
 
 def test_a_gateway_that_is_away_finds_its_labels_when_it_is_back(
@@ -179,7 +179,7 @@ def test_labels_have_the_age_at_which_they_came(
         clocks.sleep(20.0)
         found = first.labels.comparisons.closed_strata("t", 0, -1.0)
         assert found is not None
-        assert [(one["age"], sorted(one["sums"])) for one in found["strata"]] == [(2, ["1", "2"])]
+        assert [(stratum["age"], sorted(stratum["sums"])) for stratum in found["strata"]] == [(2, ["1", "2"])]
 
 
 def test_what_is_too_old_or_already_known_is_told_so_where_it_belongs(
@@ -201,11 +201,11 @@ def test_a_model_whose_labels_cannot_be_taken_holds_back_no_other(
 ) -> None:
     monkeypatch.setattr(feedback, "MOST_AT_ONCE", 5)  # a look
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, second):
-        bad, good = [f"bad-{one}" for one in range(number)], [f"good-{one}" for one in range(8)]
+        bad, good = [f"bad-{number}" for number in range(number)], [f"good-{number}" for number in range(8)]
         first.answer(monkeypatch, *bad, model="bad")
         first.answer(monkeypatch, *good)
-        for one in bad:
-            second.send_feedback(one, model="bad")
+        for item in bad:
+            second.send_feedback(item, model="bad")
         first.failing = {"bad"}
         first.look()
         clocks.sleep(SETTLED_S + 1)
@@ -249,7 +249,7 @@ def test_a_model_takes_no_more_room_than_it_leaves_free(
 ) -> None:
     with gateways(tmp_path, database, clocks, 0.0, 0.0) as (first, _):
         monkeypatch.setattr(feedback_spool, "MOST_BYTES", 10_000)
-        reported = [f"x{one}" for one in range(200)]
+        reported = [f"x{number}" for number in range(200)]
         most = first.send_feedback(*reported).pending
         assert first.send_feedback(*reported).pending == 0
         assert 0 < first.send_feedback(*reported, model="n").pending <= most / 2 + 1
@@ -292,7 +292,7 @@ def test_many_calls_are_written_down_together(tmp_path: Path, database: Database
 
         async def many() -> list[FeedbackResult]:
             await spool.step()
-            return await asyncio.gather(*(first.labels.take("m", [Feedback(f"x{one}", 1)]) for one in range(50)))
+            return await asyncio.gather(*(first.labels.take("m", [Feedback(f"x{number}", 1)]) for number in range(50)))
 
         assert asyncio.run(many()) == [FeedbackResult(0, 1)] * 50
         assert sum(calls) == 50 == waiting(database)
@@ -355,8 +355,8 @@ class Joiner:
         self.counts: dict[str, int] = {}
 
     async def join(self, model: str, reported: Sequence[Feedback]) -> list[bool | None]:
-        self.joined += [one.id for one in reported if one.id in self.known]
-        return [one.id in self.known for one in reported]
+        self.joined += [item.id for item in reported if item.id in self.known]
+        return [item.id in self.known for item in reported]
 
     def count(self, model: str, outcome: str, number: int) -> None:
         self.counts[outcome] = self.counts.get(outcome, 0) + number
@@ -372,24 +372,24 @@ def test_a_spool_gives_each_label_to_the_gateway_that_knows_its_answer(database:
     here, there = spool(database, clocks, "here", own), spool(database, clocks, "there", foreign)
 
     async def act() -> None:
-        for one in (here, there):
-            await one.register()
-        puts = [here.put("m", [Feedback(one, 1)]) for one in ("b", "nobody's")]
+        for member in (here, there):
+            await member.register()
+        puts = [here.put("m", [Feedback(item, 1)]) for item in ("b", "nobody's")]
         assert await asyncio.gather(*puts) == [1, 1]  # written down together, each durable when it returns
         assert waiting(database) == 2
         for _ in range(2):
             await there.step()
             await here.step()
             clocks.sleep(SETTLED_S + 1)
-        for one in (there, here):
-            await one.step()
+        for member in (there, here):
+            await member.step()
 
     asyncio.run(act())
     assert (own.joined, foreign.joined) == ([], ["b"])
     assert own.counts.get("unknown", 0) + foreign.counts.get("unknown", 0) == 1
     assert waiting(database) == 0
-    for one in (here, there):
-        one.pool.close()
+    for member in (here, there):
+        member.pool.close()
 
 
 def test_a_spool_knows_whether_another_gateway_may_remember_answers(database: Database, clocks: Clocks) -> None:
@@ -405,8 +405,8 @@ def test_a_spool_knows_whether_another_gateway_may_remember_answers(database: Da
         assert await here.has_others()  # it asks, whatever the last look said
 
     asyncio.run(act())
-    for one in (here, there):
-        one.pool.close()
+    for member in (here, there):
+        member.pool.close()
 
 
 def test_a_spool_takes_no_more_than_there_is_room_for(

@@ -39,8 +39,8 @@ def fleet(folder: Path, clock: Clock, names: str, url: str = "") -> list[Member]
     folder.mkdir(exist_ok=True)
     members = [Member(folder, name, clock, url) for name in names]
     members[0].give(REFERENCE, POLICY)
-    for one in members:
-        one.refresh()
+    for member in members:
+        member.refresh()
     members[0].step()  # it leads
     return members
 
@@ -48,16 +48,16 @@ def fleet(folder: Path, clock: Clock, names: str, url: str = "") -> list[Member]
 def serve(members: list[Member], generator: np.random.Generator, rows: int, shift: float = 0.0) -> None:
     """Rows dealt out over the gateways, five seconds, and everybody publishes; then the one that leads looks."""
     whole = exchange(generator, rows, shift)
-    for one, part in zip(members, split(whole, len(members)), strict=True):
-        one.count(REFERENCE, part)
+    for member, part in zip(members, split(whole, len(members)), strict=True):
+        member.count(REFERENCE, part)
     members[0].world.clock.now += 5
-    for one in sorted(members, key=lambda one: one.evidence.is_known):
-        one.step()
+    for member in sorted(members, key=lambda item: item.evidence.is_known):
+        member.step()
 
 
 def events(member: Member) -> list[tuple[str, Any]]:
     reported = member.world.traffic.events("m", 0, 1000)
-    return [(one["type"], one["data"].get("columns")) for one in reported if "drift" in one["type"]]
+    return [(item["type"], item["data"].get("columns")) for item in reported if "drift" in item["type"]]
 
 
 def test_three_gateways_say_to_the_row_what_one_with_all_rows_says(tmp_path: Path) -> None:
@@ -69,11 +69,11 @@ def test_three_gateways_say_to_the_row_what_one_with_all_rows_says(tmp_path: Pat
             serve(members, generator, 300, shift)
             shown = lead(members).show()
             assert shown["scope"] == "fleet"
-            found.append([(one["state"], one["log_e"], one["psi"]) for one in shown["features"]])
-    assert [[one[0] for one in look] for look in states[0]] == [[one[0] for one in look] for look in states[1]]
-    assert {one[0] for look in states[0] for one in look} >= {"ok", "drift"}
+            found.append([(feature["state"], feature["log_e"], feature["psi"]) for feature in shown["features"]])
+    assert [[item[0] for item in look] for look in states[0]] == [[item[0] for item in look] for look in states[1]]
+    assert {item[0] for look in states[0] for item in look} >= {"ok", "drift"}
     np.testing.assert_allclose(
-        [[one[2] for one in look] for look in states[0]], [[one[2] for one in look] for look in states[1]]
+        [[item[2] for item in look] for look in states[0]], [[item[2] for item in look] for look in states[1]]
     )
     assert events(alone[0]) == events(three[0])
     assert len(events(three[0])) == 2, "a beginning and an end, each told once"
@@ -86,7 +86,7 @@ def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_p
         serve(members, generator, 200)
     members[0].world.clock.now += KEEP_S
     lead(members).step()
-    follower = next(one for one in members if not one.evidence.is_known)
+    follower = next(member for member in members if not member.evidence.is_known)
     follower.monitoring.look()
     whole, own = follower.show(), follower.show("gateway")
     assert (whole["scope"], whole["rows"]["counted"], whole["gateways"]) == ("fleet", 600, ["a", "b"])
@@ -100,7 +100,7 @@ def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_p
 def test_a_database_that_is_away_is_asked_once_for_all_versions(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "ab")
     lead(members).step()
-    follower = next(one for one in members if not one.evidence.is_known)
+    follower = next(member for member in members if not member.evidence.is_known)
     deadlines: list[float] = []
 
     async def silent(*_: object, deadline_s: float = CALL_S) -> None:
@@ -109,15 +109,19 @@ def test_a_database_that_is_away_is_asked_once_for_all_versions(tmp_path: Path, 
 
     follower.evidence._run = silent
     shown = asyncio.run(follower.monitoring.document("m", None))
-    assert {one["scope"] for one in shown["versions"].values()} == {"gateway"}
+    assert {version["scope"] for version in shown["versions"].values()} == {"gateway"}
     assert len(shown["versions"]) > 1
     assert deadlines == [READ_S]
 
 
 def measured(member: Member, name: str) -> list[float]:
     member.monitoring.look()
-    found = (one for one in member.monitoring.readings() if isinstance(one, PointBatch) and one.metric.name == name)
-    return [float(value) for one in found for value in one.values]
+    found = (
+        reading
+        for reading in member.monitoring.readings()
+        if isinstance(reading, PointBatch) and reading.metric.name == name
+    )
+    return [float(value) for item in found for value in item.values]
 
 
 def test_every_gateway_measures_the_verdict_of_all_and_its_own_counts(tmp_path: Path, clock: Clock) -> None:
@@ -125,13 +129,13 @@ def test_every_gateway_measures_the_verdict_of_all_and_its_own_counts(tmp_path: 
     generator = np.random.default_rng(5)
     for shift in (0.0, 0.0, 0.0, 0.6, 0.6):
         serve(members, generator, 300, shift)
-    for one in members:
-        one.step()
-    states = [measured(one, "drift_state") for one in members]
+    for member in members:
+        member.step()
+    states = [measured(member, "drift_state") for member in members]
     assert states[0] == states[1]
     assert 1.0 in states[0]
-    assert sum(measured(one, "drift_alarms_total")[0] for one in members) == lead(members).show()["alarms"] > 0
-    assert [measured(one, "monitor_rows_total") for one in members] == [[5 * 150.0], [5 * 150.0]]
+    assert sum(measured(member, "drift_alarms_total")[0] for member in members) == lead(members).show()["alarms"] > 0
+    assert [measured(member, "monitor_rows_total") for member in members] == [[5 * 150.0], [5 * 150.0]]
 
 
 def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_references(
@@ -141,7 +145,7 @@ def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_refere
 
     def counts() -> dict[str, float]:
         """What each scrape says, which never falls."""
-        found = {one.name: sum(measured(one, "drift_alarms_total")) for one in members}
+        found = {member.name: sum(measured(member, "drift_alarms_total")) for member in members}
         assert all(found[name] >= seen[name] for name in found)
         seen.update({name: number - seen[name] for name, number in found.items()})
         return {name: number for name, number in found.items() if number}
@@ -156,7 +160,7 @@ def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_refere
     reported = first.show()["alarms"]
     assert reported > 0
     assert counts() == {first.name: reported}
-    restarted = next(one for one in members if one is not first)
+    restarted = next(member for member in members if member is not first)
     restarted.open()
     assert measured(restarted, "drift_alarms_total") in ([], [0.0])
     drift(0.0)
@@ -168,24 +172,24 @@ def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_refere
     assert again > reported
     assert counts() == {first.name: reported, second.name: again - reported}
     second.give(trained(seed=3), POLICY)
-    for one in members:
-        one.refresh()
-        one.step()
+    for member in members:
+        member.refresh()
+        member.step()
     assert counts() == {first.name: reported, second.name: again - reported}
     second.open()
-    for one in members:
-        one.step()
+    for member in members:
+        member.step()
     assert counts() == {first.name: reported, second.name: again - reported}
 
 
 def test_latencies_of_all_gateways_are_one(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "ab")
-    for one, ms in zip(members, (1.0, 9.0), strict=True):
-        one.fleet.answer("1", 50, bad=1, ms=ms)
-        one.world.clock.now += 11
+    for member, ms in zip(members, (1.0, 9.0), strict=True):
+        member.fleet.answer("1", 50, bad=1, ms=ms)
+        member.world.clock.now += 11
     for _ in range(2):
-        for one in members:
-            one.step()
+        for member in members:
+            member.step()
     latency = lead(members).monitoring.describe("m", "1")["latency"]
     assert latency["count"] == 102
     assert latency["p50"] < 2 < latency["p90"]
@@ -200,7 +204,7 @@ def test_another_gateway_goes_on_with_the_evidence_and_tells_nothing_twice(tmp_p
     reported = events(first)
     assert [kind.split(".")[-2] for kind, _ in reported] == ["detected"]
     first.kill()
-    left = [one for one in members if one is not first]
+    left = [member for member in members if member is not first]
     for _ in range(4):
         serve(left, generator, 300, 0.6)
     second = lead(left)
@@ -214,16 +218,16 @@ def test_what_a_gateway_had_published_stays_when_it_ends(tmp_path: Path, clock: 
     members = fleet(tmp_path, clock, "abc")
     generator = np.random.default_rng(5)
     serve(members, generator, 300)
-    gone = next(one for one in members if not one.evidence.is_known)
+    gone = next(member for member in members if not member.evidence.is_known)
     gone.count(REFERENCE, exchange(generator, 50))  # one interval's rows, which nobody hears of
     gone.kill()
-    left = [one for one in members if one is not gone]
+    left = [member for member in members if member is not gone]
     clock.now += RETIRED_S + 1
     for _ in range(14):
         serve(left, generator, 10)
     assert lead(left).show()["rows"]["counted"] == 300 + 14 * 10
     assert {(row.gateway, row.version) for row in left[0].store.published()} == {
-        (name, version) for name in ("", *(one.name for one in left)) for version in ("1", "2", "3")
+        (name, version) for name in ("", *(item.name for item in left)) for version in ("1", "2", "3")
     }
     assert not [row for row in left[0].store.published() if row.gateway == gone.name]
 
@@ -250,13 +254,15 @@ def label(members: list[Member], generator: np.random.Generator, rows: int, wron
         right = float(generator.random() >= wrong)
         joined = LabelledRow("1", CLASS, 1.0, (0.1, 0.9, np.nan, np.nan), right, clock.now, clock.now - 1)
         members[number % len(members)].evidence.labels.add("m", [joined])
-    for one in sorted(members, key=lambda one: one.evidence.is_known):
-        one.step()
+    for item in sorted(members, key=lambda item: item.evidence.is_known):
+        item.step()
 
 
 def degraded(member: Member) -> list[Any]:
     reported = member.world.traffic.events("m", 0, 1000)
-    return [(one["data"]["what"], one["data"].get("since_label")) for one in reported if "performance" in one["type"]]
+    return [
+        (item["data"]["what"], item["data"].get("since_label")) for item in reported if "performance" in item["type"]
+    ]
 
 
 def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Path) -> None:
@@ -281,7 +287,7 @@ def test_another_gateway_learns_from_the_labels_and_tells_of_no_change_twice(tmp
     reported, shown = degraded(first), first.monitoring.describe("m", "1")["performance"]
     assert reported
     first.kill()
-    second = next(one for one in members if one is not first)
+    second = next(member for member in members if member is not first)
     for _ in range(2):
         second.step()
     assert second.monitoring.describe("m", "1")["performance"] == shown
@@ -297,7 +303,7 @@ def test_labels_that_are_not_kept_any_more_still_count(tmp_path: Path, clock: Cl
     first.step()
     first.store.trim_labels(50)
     first.kill()
-    second = next(one for one in members if one is not first)
+    second = next(member for member in members if member is not first)
     second.step()
     assert second.monitoring.describe("m", "1")["performance"]["labels"] == 300
 
@@ -340,7 +346,7 @@ def test_labels_are_kept_within_bounds(tmp_path: Path, clock: Clock) -> None:
     for _ in range(5):
         label([member], generator, 40, 0.1)
     member.store.trim_labels(100)
-    assert [one.number for one in member.store.labels_of("m", "1")] == [40, 40, 40]
+    assert [batch.number for batch in member.store.labels_of("m", "1")] == [40, 40, 40]
     member.store.add_labels(member.store.labels_of("m", "1"))
     assert len(member.store.labels(0)) == 3, "each batch once"
 
@@ -364,30 +370,30 @@ def test_no_order_of_publications_looks_and_restarts_loses_or_doubles_rows(
         else:
             (member if step == "publish" else members[0]).step()
     clock.now += 11
-    for one in (*members, *members):
-        one.step()
+    for item in (*members, *members):
+        item.step()
     assert lead(members).monitoring.describe("m", "1")["rows"]["counted"] == counted
 
 
 def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "abc")
-    for number, one in enumerate(members, 1):
+    for number, member in enumerate(members, 1):
         answers = answers_of([Tensor("p", "FP32", np.array([[0.2, 0.8]], "<f4"))])
         assert answers is not None
-        writer = AnswerWriter(one.home / ANSWERS, "m", "1")
+        writer = AnswerWriter(member.home / ANSWERS, "m", "1")
         for index in range(number):
-            writer.add([f"{one.name}{index}"], [1], answers)
-        reported = [Feedback(f"{one.name}{index}", 1) for index in range(number)]
-        asyncio.run(one.monitoring.labels.take("m", [*reported, reported[0]]))  # and one of them twice
-    for one in (*members, members[0]):
-        one.step()
+            writer.add([f"{member.name}{index}"], [1], answers)
+        reported = [Feedback(f"{member.name}{index}", 1) for index in range(number)]
+        asyncio.run(member.monitoring.labels.take("m", [*reported, reported[0]]))  # and one of them twice
+    for member in (*members, members[0]):
+        member.step()
     first = lead(members)
     assert first.show()["performance"]["outcomes"] == {"doubled": 3, "joined": 6}
     assert first.show("gateway")["performance"]["outcomes"] == {"doubled": 1, "joined": 1}
     members[2].kill()
     clock.now += RETIRED_S + 1
-    for one in members[:2] * RETIRE_EVERY:
-        one.step()
+    for member in members[:2] * RETIRE_EVERY:
+        member.step()
     clock.now += KEEP_S
     first.step()
     assert members[1].show()["performance"]["outcomes"] == {"doubled": 3, "joined": 6}
@@ -406,9 +412,9 @@ def test_labels_that_cannot_be_read_are_left_out_and_the_rest_decides(tmp_path: 
     assert "problem" not in first.show()
     assert degraded(first)
     left_out = Point(LABELS, ("m", "1", "unreadable"), 7)
-    assert [left_out in one.monitoring.readings() for one in members] == [one is first for one in members]
+    assert [left_out in member.monitoring.readings() for member in members] == [member is first for member in members]
     first.kill()
-    second = next(one for one in members if one is not first)
+    second = next(member for member in members if member is not first)
     for _ in range(2):
         second.step()
     assert second.monitoring.describe("m", "1")["performance"] == reported["performance"]

@@ -21,8 +21,8 @@ def rows(number: int, wrong: float, begins: float) -> list[LabelledRow]:
     """Labels a second apart, of which this share was answered wrongly."""
     chosen = np.random.default_rng(int(begins)).uniform(size=number) < wrong
     return [
-        LabelledRow("1", CLASS, 1.0, (), float(not one), begins + at, begins + at - 1, True)
-        for at, one in enumerate(chosen)
+        LabelledRow("1", CLASS, 1.0, (), float(not item), begins + at, begins + at - 1, True)
+        for at, item in enumerate(chosen)
     ]
 
 
@@ -70,10 +70,10 @@ def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
     first = FleetPerformance()
     before = learned(first, parts[:8])
     second = FleetPerformance(*first.export_state())
-    after = learned(second, [[one for part in parts[:8] for one in part]])
+    after = learned(second, [[item for part in parts[:8] for item in part]])
     assert after == []
     after += second.learn([*parts[8], *parts[9]], None, POLICY, 10 * LOOK_S)
-    assert [one.what for one in (*before, *after)].count("errors") == [one.what for one in reported].count("errors")
+    assert [item.what for item in (*before, *after)].count("errors") == [item.what for item in reported].count("errors")
     assert second.export_state() == (20, 4000)
 
 
@@ -95,5 +95,5 @@ def test_a_batch_that_cannot_be_read_is_left_out_and_said(caplog: pytest.LogCapt
     assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in reported]
     assert spoilt.document is not None
     assert (sound.unreadable, spoilt.unreadable) == (0, 14)
-    [said] = [one.message for one in caplog.records if "cannot be read" in one.message]
+    [said] = [record.message for record in caplog.records if "cannot be read" in record.message]
     assert said.startswith("model m version 1: 7 labels of gateway b cannot be read and are left out")

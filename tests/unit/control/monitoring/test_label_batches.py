@@ -40,19 +40,19 @@ def test_batches_are_the_same_until_they_are_written() -> None:
     first = waiting.batches()
     waiting.add("m", [row("1")])
     assert waiting.batches() == first
-    assert [(one.model, one.version, one.number, one.gateway) for one in first] == [
+    assert [(item.model, item.version, item.number, item.gateway) for item in first] == [
         ("m", "1", 2, "a"),
         ("m", "2", 1, "a"),
     ]
     waiting.forget_current()
-    assert [one.number for one in waiting.batches()] == [1]
+    assert [batch.number for batch in waiting.batches()] == [1]
     waiting.forget_current()
     assert waiting.batches() == ()
 
 
 def test_missing_scores_are_none() -> None:
     found = unpack_rows("1", pack_rows([row("1")]))[0]
-    assert all(math.isnan(one) for one in found.scores)
+    assert all(math.isnan(score) for score in found.scores)
 
 
 def test_of_too_many_rows_the_oldest_are_given_up_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ class Setup:
     def compared(self) -> int:
         looked = self.comparisons.closed_strata("t", 0, 0.0)
         assert looked is not None
-        return int(sum(sums[0] for one in looked["strata"] for sums in one["sums"].values()))
+        return int(sum(sums[0] for stratum in looked["strata"] for sums in stratum["sums"].values()))
 
 
 @pytest.mark.parametrize("jump_s", [-DAY_S, -3600.0, 0.0, 3600.0, DAY_S])

@@ -78,8 +78,10 @@ def at(folder: Path, act: Callable[[Gateway], Awaitable[None]]) -> None:
 
 
 def restarts(readings: list[Reading]) -> dict[str, float]:
-    found = [one for one in readings if isinstance(one, Point) and one.metric is metrics.WORKER_RESTARTS]
-    return {one.labels[0]: one.value for one in found if one.value}
+    found = [
+        reading for reading in readings if isinstance(reading, Point) and reading.metric is metrics.WORKER_RESTARTS
+    ]
+    return {item.labels[0]: item.value for item in found if item.value}
 
 
 def test_a_worker_that_ends_is_replaced_and_what_it_had_in_hand_is_lost(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_a_gateway_without_a_connected_worker_is_not_ready_and_says_what_is_want
         readiness = gateway.plane.readiness()
         assert (readiness.ready, readiness.reason) == (False, "0 of 1 workers are ready")
         assert not gateway.plane.is_applied()
-        assert [(one.version, one.state.value) for one in gateway.plane.model("m")] == [("1", "LOADING")]
+        assert [(status.version, status.state.value) for status in gateway.plane.model("m")] == [("1", "LOADING")]
         with pytest.raises(NotFound):
             gateway.plane.model("n")
         assert gateway.plane.graph("m", "1") == (Path("/m/1"), "", Path())

@@ -40,10 +40,13 @@ def test_gateways_are_seen_by_each_other_and_leave(database: Database) -> None:
         asyncio.run(member.step())
     shown = asyncio.run(second.document())
     assert (shown["asked"], shown["leader"], shown["term"]) == ("b", "a", 1)
-    reported = [(one["id"], one["state"], one["leads"], one["revision"], one["serves"]) for one in shown["gateways"]]
+    reported = [
+        (gateway["id"], gateway["state"], gateway["leads"], gateway["revision"], gateway["serves"])
+        for gateway in shown["gateways"]
+    ]
     assert reported == [("a", "alive", True, 7, {"m": ["1"]}), ("b", "alive", False, 7, {"m": ["1"]})]
     asyncio.run(first.stop())
-    assert [one["id"] for one in asyncio.run(second.document())["gateways"]] == ["b"]
+    assert [gateway["id"] for gateway in asyncio.run(second.document())["gateways"]] == ["b"]
 
 
 def test_who_was_not_heard_of_for_a_day_is_forgotten(database: Database) -> None:
@@ -53,7 +56,7 @@ def test_who_was_not_heard_of_for_a_day_is_forgotten(database: Database) -> None
         connection.execute(schema.gateways.update().values(seen=schema.gateways.c.seen - FORGOTTEN_S - 1))
     assert store.fleet().gateways[0].silent_s > FORGOTTEN_S
     store.beat(GatewayDescription("new", "h", "1.0", 0.0, 0, {}))
-    assert [one.gateway.id for one in store.fleet().gateways] == ["new"]
+    assert [gateway.gateway.id for gateway in store.fleet().gateways] == ["new"]
 
 
 def test_the_silent_and_the_leaderless_are_shown_as_such() -> None:

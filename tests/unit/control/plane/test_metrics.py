@@ -15,11 +15,11 @@ from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 
 def points(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], float]:
-    return {one.labels: one.value for one in found if isinstance(one, Point) and one.metric is metric}
+    return {item.labels: item.value for item in found if isinstance(item, Point) and item.metric is metric}
 
 
 def distributions(found: Iterable[Reading], metric: Metric) -> dict[tuple[str, ...], Distribution]:
-    return {one.labels: one for one in found if isinstance(one, Distribution) and one.metric is metric}
+    return {item.labels: item for item in found if isinstance(item, Distribution) and item.metric is metric}
 
 
 def finish(slot: Slot, block: int, outcome: str, protocol: Protocol = Protocol.REST, total_ns: int = 1_000_000) -> None:
@@ -117,7 +117,7 @@ def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
         slot.block(block).count_shed(SHED_REASONS.index("queue_full"))
     before = list(readings.worker_readings([slot], [slot], BLOCKS, BLOCKS.keys(), ControlCounters()))
     gone = list(readings.worker_readings([slot], [slot], BLOCKS, [("m", "2")], ControlCounters()))
-    assert {one.labels[1] for one in gone if "version" in one.metric.labels} == {"2"}
+    assert {item.labels[1] for item in gone if "version" in item.metric.labels} == {"2"}
     tally = ControlCounters(loads=Counter({("m", "1", "ok"): 1, ("m", "2", "ok"): 1}))
     assert set(points(readings.control_readings(tally, [("m", "2")]), metrics.MODEL_LOADS)) == {("m", "2", "ok")}
     tally.keep_refused([slot], "m", 1)
@@ -134,7 +134,9 @@ def test_series_end_with_their_version_and_the_models_counters_go_on() -> None:
             assert {key: value for key, value in points(found, metric).items() if key[0] == "m"} == model
     tally.forget({("other", "1"): 1})
     assert not tally.refused
-    assert not [one for one in readings.worker_readings([slot], [slot], BLOCKS, [], tally) if "m" in one.labels]
+    assert not [
+        reading for reading in readings.worker_readings([slot], [slot], BLOCKS, [], tally) if "m" in reading.labels
+    ]
 
 
 def test_each_worker_tells_its_memory_while_it_lives_and_its_stalls_for_good() -> None:

@@ -109,7 +109,7 @@ def test_a_version_is_new_once_and_refused_where_admission_refuses_it(tmp_path: 
             await gateway.push("2", b"no")
         with pytest.raises(InvalidInput):
             await gateway.push("no version")
-        assert [one["version"] for one in (await gateway.admin.model("m"))["versions"]] == ["1"]
+        assert [version["version"] for version in (await gateway.admin.model("m"))["versions"]] == ["1"]
         path, record = await gateway.admin.export("m", "1")
         assert (path.read_bytes(), record.created_by) == (b"1", "ann")
 
@@ -131,7 +131,10 @@ def test_an_alias_moves_and_goes_back_and_a_version_under_it_stays(tmp_path: Pat
             await gateway.admin.retire("m", "2", ANN)
         assert (await gateway.admin.rollback("m", ANN))["version"] == "1"
         retired = await gateway.admin.retire("m", "2", ANN)
-        assert {one["version"]: one["state"] for one in retired["versions"]} == {"1": "READY", "2": "RETIRED"}
+        assert {version["version"]: version["state"] for version in retired["versions"]} == {
+            "1": "READY",
+            "2": "RETIRED",
+        }
         await gateway.admin.drop_alias("m", "champion", ANN)
         assert aliases(await gateway.admin.model("m")) == {}
         actions = [entry["action"] for entry in await gateway.admin.audit("m", 0, 100)]
@@ -176,7 +179,7 @@ def test_damage_is_found_and_what_nobody_needs_is_none_of_it(tmp_path: Path) -> 
         path.chmod(0o600)
         path.write_bytes(b"9")
         [*_, last] = [line async for line in gateway.admin.verify()]
-        assert [one["version"] for one in last["findings"]] == ["1"]
+        assert [finding["version"] for finding in last["findings"]] == ["1"]
         assert await gateway.admin.collect() == []
 
     at(tmp_path, act)
@@ -216,7 +219,7 @@ def test_models_are_shown_as_last_read_while_the_database_is_away(tmp_path: Path
             await ModelView(away, gateway.reconciler, gateway, reads, in_folder=False).models()
         folder = ModelView(away, gateway.reconciler, gateway, reads, in_folder=True)
         [shown] = await folder.models()
-        assert [(one["version"], one["state"]) for one in shown["versions"]] == [("1", "READY")]
+        assert [(version["version"], version["state"]) for version in shown["versions"]] == [("1", "READY")]
         known = RegistrySnapshot(Away(), location_of("", tmp_path, "").snapshot_file)
         [shown] = await ModelView(known, gateway.reconciler, gateway, reads, in_folder=False).models()
         assert shown["revision"] > 0

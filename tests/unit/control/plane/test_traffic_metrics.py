@@ -15,7 +15,7 @@ OF_OTHERS = VersionStatus("n", "2", ReadyState.UNAVAILABLE)
 
 
 def ready(*versions: str) -> list[VersionStatus]:
-    return [VersionStatus("m", one, ReadyState.READY) for one in versions] + [OF_OTHERS]
+    return [VersionStatus("m", version, ReadyState.READY) for version in versions] + [OF_OTHERS]
 
 
 def test_versions_that_cannot_answer_have_no_weight() -> None:

@@ -29,8 +29,8 @@ class World:
         self.counters = VersionCounters(self.slots, {}, SERIES_S, lambda: self.now)
 
     def desired(self, *versions: str, applied: bool = True) -> tuple[Desired, dict[int, WorkerReport]]:
-        desired = Desired(5, (ModelSpec("m", tuple(VersionSpec(one, "") for one in versions)),))
-        statuses = {("m", one): VersionStatus("m", one, ReadyState.READY) for one in versions}
+        desired = Desired(5, (ModelSpec("m", tuple(VersionSpec(version, "") for version in versions)),))
+        statuses = {("m", version): VersionStatus("m", version, ReadyState.READY) for version in versions}
         return desired, {slot: WorkerReport(10 + slot, 5 if applied else 4, dict(statuses)) for slot in range(2)}
 
     def departed(self, *versions: str, applied: bool = True) -> Sequence[VersionKey]:
@@ -64,8 +64,8 @@ def test_the_next_process_goes_on_with_what_this_one_kept() -> None:
     after = VersionCounters(world.slots, kept, SERIES_S, lambda: world.now)
     after.note_loss(STATE, 0, 77)  # the same worker
     assert after.losses(ONE) == 1
-    reported = [one for one in after.readings(STATE, [], {ONE}) if isinstance(one, Point)]
-    values = {(one.metric, one.labels): one.value for one in reported}
+    reported = [reading for reading in after.readings(STATE, [], {ONE}) if isinstance(reading, Point)]
+    values = {(item.metric, item.labels): item.value for item in reported}
     assert values[metrics.WORKER_RESTARTS, ("died",)] == 1
     assert values[metrics.MODEL_LOADS, (*ONE, "failed")] == 1
     after.retain(ControllerState(blocks={TWO: 2}))
@@ -113,8 +113,8 @@ def test_a_cleared_block_counts_nothing_and_what_its_version_refused_stays_with_
 
 def _shed(world: World) -> float:
     reported = world.counters.readings(STATE, [], {ONE, TWO})
-    points = [one for one in reported if isinstance(one, Point) and one.metric is metrics.SHED]
-    return next(one.value for one in points if one.labels == ("m", SHED_REASONS[0]))
+    points = [item for item in reported if isinstance(item, Point) and item.metric is metrics.SHED]
+    return next(point.value for point in points if point.labels == ("m", SHED_REASONS[0]))
 
 
 def test_a_region_is_a_view_of_every_slot_and_is_cleared_in_all() -> None:

@@ -38,7 +38,7 @@ def test_every_version_gets_a_block_of_its_own_and_keeps_it() -> None:
     assert {v.version: v.block for v in second.desired.models[0].versions} == {"2": blocks["b", "2"], "3": 4}
     third = plan([found("a", "1")], second.state, 10)
     assert third.desired.models[0].versions[0].block == blocks["a", "1"]
-    assert [one.desired.revision for one in (first, second, third)] == [1, 2, 3]
+    assert [member.desired.revision for member in (first, second, third)] == [1, 2, 3]
 
 
 def test_a_version_without_a_free_block_is_unavailable_and_says_why() -> None:

@@ -72,7 +72,7 @@ def test_a_model_without_versions_has_failed_at_once() -> None:
 def test_known_versions_are_listed_in_order() -> None:
     model = ModelSpec("m", (VersionSpec("10", "/m/10"), VersionSpec("2", "/m/2")), {}, {"3": "broken"})
     listed = model_statuses(model, {}, 1)
-    assert [(one.version, one.state) for one in listed] == [
+    assert [(item.version, item.state) for item in listed] == [
         ("2", ReadyState.LOADING),
         ("3", ReadyState.UNAVAILABLE),
         ("10", ReadyState.LOADING),

@@ -45,7 +45,7 @@ class Pushed(Setup):
 
     async def versions_tried(self, _: str) -> set[str]:
         self.read += 1
-        return {one["to"] for one in self.begun}
+        return {item["to"] for item in self.begun}
 
     def _record(self, model: str) -> ModelRecord:
         return ModelRecord(model, 1, versions={version: self._version(version) for version in ("1", "2", "3")})
@@ -65,11 +65,11 @@ class Pushed(Setup):
                 await asyncio.gather(*self.rules.candidates._exams.values())
 
         asyncio.run(act())
-        return [(one["from"], one["to"]) for one in self.begun]
+        return [(item["from"], item["to"]) for item in self.begun]
 
     def state(self) -> list[tuple[str, str]]:
         [shown] = self.act(lambda: self.rules.candidates.to_api("m"))
-        return [(one["version"], one["state"]) for one in shown["candidates"]]
+        return [(candidate["version"], candidate["state"]) for candidate in shown["candidates"]]
 
 
 def test_the_version_that_came_of_a_request_is_rolled_out_once(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_does_not_pass_its_gates_is_not_rolled_out(tmp_path: Path) -> None:
     setup.bytes = 11
     assert setup.go() == []
     assert setup.state() == [("3", "refused")]
-    assert "io.penstock.candidate.refused.v1" in {one["type"] for one in setup.world.traffic.events("m")}
+    assert "io.penstock.candidate.refused.v1" in {event["type"] for event in setup.world.traffic.events("m")}
 
 
 def test_an_exam_that_is_asked_for_is_not_left_out_while_a_version_is_not_served(tmp_path: Path) -> None:
@@ -102,15 +102,17 @@ def test_an_exam_that_is_asked_for_is_not_left_out_while_a_version_is_not_served
 
     def without_the_new_one(desired: Desired) -> Desired:
         model = desired.models[0]
-        served = tuple(one for one in model.versions if one.version != "3")
+        served = tuple(version for version in model.versions if version.version != "3")
         return replace(desired, models=(replace(model, versions=served),))
 
     setup.world.fleet.decorate = without_the_new_one
     setup.world.fleet.renew()
     assert setup.go() == []
     [shown] = setup.act(lambda: setup.rules.candidates.to_api("m"))
-    assert [one["reasons"] for one in shown["candidates"]] == [["its exam waits until versions 3 and 2 are served"]]
-    assert "io.penstock.candidate.passed.v1" not in {one["type"] for one in setup.world.traffic.events("m")}
+    assert [candidate["reasons"] for candidate in shown["candidates"]] == [
+        ["its exam waits until versions 3 and 2 are served"]
+    ]
+    assert "io.penstock.candidate.passed.v1" not in {event["type"] for event in setup.world.traffic.events("m")}
 
 
 def test_a_person_agrees_first_where_the_policy_wants_that(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -83,7 +83,7 @@ class Setup:
             self.candidates._has_passed(spec, versions, version, "1", self.policy.limits.gates)
             await asyncio.gather(*self.candidates._exams.values())
             shown = await self.candidates.to_api("m")
-            found: Document = next(one for one in shown["candidates"] if one["version"] == version)
+            found: Document = next(candidate for candidate in shown["candidates"] if candidate["version"] == version)
             return found
 
         return asyncio.run(act())

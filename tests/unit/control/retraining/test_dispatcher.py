@@ -116,7 +116,7 @@ class Setup:
         return attempts
 
     def states(self) -> list[tuple[str, int]]:
-        return [(one["state"], one["attempts"]) for one in self.outbox.deliveries("m")]
+        return [(delivery["state"], delivery["attempts"]) for delivery in self.outbox.deliveries("m")]
 
     def due(self) -> float:
         """When the oldest delivery is tried again."""
@@ -125,7 +125,7 @@ class Setup:
 
     def reported(self) -> list[Document]:
         events = self.world.traffic.events("m")
-        return [one["data"] for one in events if one["type"].endswith("delivery.failed.v1")]
+        return [event["data"] for event in events if event["type"].endswith("delivery.failed.v1")]
 
 
 def command(*lines: str) -> SinkSpec:
@@ -364,7 +364,7 @@ def test_a_command_runs_once_whenever_another_gateway_takes_over(
     for _ in range(3):
         setup.step()
     assert (setup.overtaken_at, runs(tmp_path), len(setup.reported())) == ("", 1, reported)
-    assert [one for one, _ in setup.states()] == [state]
+    assert [item for item, _ in setup.states()] == [state]
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_what_another_gateway_sent_stays_sent(tmp_path: Path, at: str, statuses:
             setup.step()
             setup.world.clock.now += 3600
         assert (setup.overtaken_at, setup.states(), setup.reported()) == ("", [("sent", 1)], [])
-        assert len({one["id"] for one in hook.events()}) == 1
+        assert len({event["id"] for event in hook.events()}) == 1
 
 
 def test_a_message_is_tried_again_until_it_is_given_up(tmp_path: Path) -> None:

@@ -82,16 +82,16 @@ class Fleet:
         home, folder = self._workspace / name, self._workspace / name / CAPTURES
         writer = CaptureWriter(folder, TARGET, (Columns((), True), Columns((), True)), ())
         answers = AnswerWriter(home / ANSWERS, *TARGET)
-        for one in ids:
-            x, y = Tensor("x", "FP32", np.full((1, 2), len(one), np.float32)), np.array([[0.25, 0.75]], np.float32)
+        for id_ in ids:
+            x, y = Tensor("x", "FP32", np.full((1, 2), len(id_), np.float32)), np.array([[0.25, 0.75]], np.float32)
             outputs = [Tensor("y", "FP32", y)]
-            writer.write([AnsweredRequest(one, "split", [x], outputs)], Tally())
+            writer.write([AnsweredRequest(id_, "split", [x], outputs)], Tally())
             reported = answers_of(outputs)
             assert reported is not None
-            answers.add([one], [1], reported)
+            answers.add([id_], [1], reported)
         writer.close()
         if label is not None:
-            AnswerStore(home / ANSWERS).take("m", [Feedback(one, label) for one in ids], 1e9, 1e12)
+            AnswerStore(home / ANSWERS).take("m", [Feedback(id_, label) for id_ in ids], 1e9, 1e12)
 
     def table(self, share: float = 0.0) -> tuple[list[str], Any]:
         file = self._workspace / "rows.parquet"
@@ -130,7 +130,7 @@ def test_rows_of_all_come_gateway_by_gateway_and_nothing_is_left(fleet: Fleet) -
     assert fleet.requests.open("b") == ([], set())
     fleet.step()
     assert fleet.leftovers() == []
-    assert [one for one in fleet._workspace.iterdir() if is_scratch(one.name)] == []
+    assert [path for path in fleet._workspace.iterdir() if is_scratch(path.name)] == []
 
 
 def test_rows_of_a_fleet_without_any_are_no_file(fleet: Fleet) -> None:

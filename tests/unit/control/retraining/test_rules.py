@@ -92,7 +92,7 @@ def test_a_rule_asks_once_and_the_request_is_under_way(setup: Setup) -> None:
     assert asked.in_flight.version == "3"
     assert asked.in_flight.event == setup.world.traffic.events("m")[0]["id"]
     assert setup.step(60).in_flight == asked.in_flight
-    kinds = [one["type"].removeprefix("io.penstock.") for one in setup.world.traffic.events("m")]
+    kinds = [event["type"].removeprefix("io.penstock.") for event in setup.world.traffic.events("m")]
     assert kinds == ["retraining.requested.v1"]
     assert Point(metrics.RETRAINING_REQUESTS, ("m", "r", RuleOutcome.REQUESTED), 1) in list(setup.rules.readings())
 

@@ -25,7 +25,7 @@ def asked(tmp_path: Path) -> Setup:
 
 def test_deliveries_are_shown_and_tried_again_where_any_was_given_up(asked: Setup) -> None:
     (shown,) = asked.act(partial(asked.rules.deliveries, "m"))
-    assert [one["sink"] for one in shown["deliveries"]] == ["log"]
+    assert [delivery["sink"] for delivery in shown["deliveries"]] == ["log"]
     assert "problem" not in shown
     with pytest.raises(NotFound, match="no dead or waiting deliveries"):
         asked.act(partial(asked.rules.replay, "m", ME))

@@ -57,7 +57,7 @@ async def run(work: Callable[..., T], *arguments: Any) -> T:
 
 def add(histories: SloHistories, now: float, answered: int, policy: MonitorPolicy = POLICY) -> list[tuple[float, int]]:
     monitor = {"requests": {"answered": answered, "failed": 0, "slow": 0}}
-    return [(one.at, one.requests) for one in asyncio.run(histories.add(KEY, policy, monitor, now))]
+    return [(item.at, item.requests) for item in asyncio.run(histories.add(KEY, policy, monitor, now))]
 
 
 def test_counts_are_taken_a_step_apart_and_written_down() -> None:
@@ -67,7 +67,7 @@ def test_counts_are_taken_a_step_apart_and_written_down() -> None:
     assert add(histories, 0, 10) == [(0, 0)]
     assert add(histories, step / 2, 15) == [(0, 0)]
     assert add(histories, step, 30) == [(0, 0), (step, 20)]
-    assert [(one.at, one.requests) for one in notes.rows] == [(0, 10), (step, 30)]
+    assert [(row.at, row.requests) for row in notes.rows] == [(0, 10), (step, 30)]
     assert notes.kept_s >= LONG
 
 

@@ -193,8 +193,8 @@ def test_a_command_is_started_or_not_whatever_descriptors_there_are(around: Sink
     for free in range(12):
         runs = len((around.home / "runs").read_text())
         holes = [os.dup(0) for _ in range(64)]
-        for one in holes[-free:] if free else []:
-            os.close(one)
+        for hole in holes[-free:] if free else []:
+            os.close(hole)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(holes) + 1, hard))
         try:
             sent("command", around, argv=[sys.executable, "-c", script])
@@ -203,8 +203,8 @@ def test_a_command_is_started_or_not_whatever_descriptors_there_are(around: Sink
             results.append(False)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for one in holes[: len(holes) - free]:
-                os.close(one)
+            for hole in holes[: len(holes) - free]:
+                os.close(hole)
         assert len((around.home / "runs").read_text()) == runs + results[-1]
     assert results[0] is False
     assert results[-1] is True

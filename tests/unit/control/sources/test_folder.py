@@ -57,7 +57,7 @@ class World:
     def scan(self, settled_only: bool = False, retry: str = "") -> dict[str, SourceModel]:
         async def run() -> Sequence[SourceModel]:
             found = await self.source.scan(settled_only, retry)
-            while any(why == BEING_EXAMINED for one in found for why in one.broken.values()):
+            while any(why == BEING_EXAMINED for item in found for why in item.broken.values()):
                 found = await self.source.scan(settled_only, retry)
             return found
 

@@ -36,7 +36,7 @@ def record(version: str, source: str = SOURCE, state: VersionState = VersionStat
 
 def model(*versions: VersionRecord, **aliases: str) -> dict[str, ModelRecord]:
     state = {alias: AliasRecord(alias, version) for alias, version in aliases.items()}
-    return {"m": ModelRecord("m", 1, {one.version: one for one in versions}, state)}
+    return {"m": ModelRecord("m", 1, {version.version: version for version in versions}, state)}
 
 
 ONE, TWO = MlflowVersion("m", "1"), MlflowVersion("m", "2", aliases=("champion",))
@@ -131,7 +131,7 @@ class World:
 
     async def retire(self, model: str, version: str, by: Author) -> Document:
         known = self.here[model]
-        left = {name: one for name, one in known.versions.items() if name != version}
+        left = {name: item for name, item in known.versions.items() if name != version}
         self.here[model] = replace(known, versions=left)
         self.done.append(f"retire {version}")
         return {}
@@ -233,7 +233,7 @@ class Slow(World):
 
     def __init__(self, tmp_path: Path, versions: int) -> None:
         super().__init__(tmp_path)
-        self.there = [*(MlflowVersion("a", str(one)) for one in range(1, versions + 1)), MlflowVersion("b", "1")]
+        self.there = [*(MlflowVersion("a", str(number)) for number in range(1, versions + 1)), MlflowVersion("b", "1")]
         self.come, self.began = threading.Event(), threading.Event()
         self.waiting = self.most = 0
 
@@ -267,7 +267,7 @@ def test_versions_that_come_slowly_do_not_hold_up_another(tmp_path: Path) -> Non
             await mirror.step()
 
     asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
-    assert sorted(world.done) == sorted(["push 1", *(f"push {one}" for one in range(1, DOWNLOADS))])
+    assert sorted(world.done) == sorted(["push 1", *(f"push {number}" for number in range(1, DOWNLOADS))])
 
 
 @pytest.mark.usefixtures("quick_looks")

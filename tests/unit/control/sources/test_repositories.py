@@ -19,7 +19,7 @@ def put(root: Path, *models: str) -> Path:
 
 
 def names(repositories: Repositories) -> list[tuple[list[str], bool]]:
-    return [([model.name for model in one.models], one.read) for one in repositories.read()]
+    return [([model.name for model in repository.models], repository.read) for repository in repositories.read()]
 
 
 def test_one_that_is_away_keeps_its_models_and_the_others_go_on(

@@ -25,7 +25,7 @@ def test_samples_of_all_workers_come_worst_first(tmp_path: Path) -> None:
         links[0].samples("m", "1", [{"id": "a", "badness": 1.0}, {"id": "b", "badness": 3.0}])
         links[1].samples("m", "2", [{"id": "c", "badness": 2.0}])
         await ends.until(lambda: bool(ends.channel.samples_of("m", "1")) and bool(ends.channel.samples_of("m", "2")))
-        assert [one["id"] for one in ends.channel.samples_of("m", "1")] == ["b", "a"]
+        assert [sample["id"] for sample in ends.channel.samples_of("m", "1")] == ["b", "a"]
         assert ends.channel.samples_of("n", "1") == []
 
     between(tmp_path, act)

@@ -108,10 +108,10 @@ class Ends:
         return channel
 
     async def feedback(self, model: str, reported: Sequence[Feedback]) -> FeedbackResult:
-        self.asked.append(("feedback", model, ",".join(one.id for one in reported)))
+        self.asked.append(("feedback", model, ",".join(item.id for item in reported)))
         if fault := self.answer(model):
             raise fault
-        return FeedbackResult(sum(not one.id.startswith(model) for one in reported), pending=1)
+        return FeedbackResult(sum(not item.id.startswith(model) for item in reported), pending=1)
 
     async def load(self, model: str, config: str | None) -> None:
         self.asked.append(("load", model, config or ""))
@@ -297,7 +297,7 @@ def test_large_feedback_goes_in_pieces_that_fit_a_line(reported: list[Feedback],
     pieces = list(feedback_pieces(reported))
     assert len(pieces) > 1
     assert max(len(json.dumps(piece)) for piece in pieces) < LINE_BYTES - 1000
-    assert [one for piece in pieces for one in feedback_in(piece)] == reported
+    assert [item for piece in pieces for item in feedback_in(piece)] == reported
 
     async def act(ends: Ends) -> None:
         link = ends.link()

@@ -48,7 +48,7 @@ def rates(field: str, canary: float, control: float, batches: int = 60, seed: in
 def labels(canary: float, control: float, batches: int = 60) -> list[EvidenceBatch]:
     """The same as labels of a few ages."""
     batches_of_rates = rates("errors", canary, control, batches)
-    return [EvidenceBatch(labelled=(LabelledCounts(at % 3, *one.errors),)) for at, one in enumerate(batches_of_rates)]  # type: ignore[arg-type]
+    return [EvidenceBatch(labelled=(LabelledCounts(at % 3, *rate.errors),)) for at, rate in enumerate(batches_of_rates)]  # type: ignore[arg-type]
 
 
 def times(run: tuple[float, float], own: float = 1.0, batches: int = 60, seed: int = 1) -> list[EvidenceBatch]:
@@ -73,7 +73,7 @@ def histograms(field: str, canary: float, control: float, spread: float, batches
 
     def counts(middle: float, size: int) -> list[int]:
         drawn = np.clip(generator.normal(middle, spread, size).round(), 0, BINS - 1).astype(int)
-        return [int(one) for one in np.bincount(drawn, minlength=BINS)]
+        return [int(item) for item in np.bincount(drawn, minlength=BINS)]
 
     return [EvidenceBatch(**{field: (counts(canary, 20), counts(control, 180))}) for _ in range(batches)]  # type: ignore[arg-type]
 
@@ -182,7 +182,7 @@ def test_how_many_more_requests_are_needed_shrinks_to_none() -> None:
         left.append(requests_needed_by(guard, state, ALPHA))
     assert left[-1] == 0
     assert verdict(guard, state, ALPHA) is GuardVerdict.PASS
-    needed_steps = [one for one in left if one]
+    needed_steps = [item for item in left if item]
     assert needed_steps
     assert needed_steps[-1] <= needed_steps[0]
     assert requests_needed_by(guard, GuardState(), ALPHA) is None
@@ -244,7 +244,7 @@ def test_an_absolute_limit_on_errors_needs_no_control(share: float, fails: bool)
     guard = GuardSpec("error_ratio", 0.001)
     generator = np.random.default_rng(3)
     bad = [int(generator.binomial(100, share)) for _ in range(300)]
-    state = after(guard, [EvidenceBatch(errors=((one, 100 - one), (0, 0))) for one in bad])
+    state = after(guard, [EvidenceBatch(errors=((item, 100 - item), (0, 0))) for item in bad])
     assert (verdict(guard, state, ALPHA) is GuardVerdict.FAIL) is fails
     assert guard_in(guard_out(guard)) == guard
     assert requests_needed_by(guard, state, ALPHA) is None

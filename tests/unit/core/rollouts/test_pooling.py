@@ -70,7 +70,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(seen_looks: Looks, weight: in
         batch, waiting = pool_counts(waiting, EvidenceBatch(errors=(a, b)), weight)
         closed += np.asarray(batch.errors)
     left = np.asarray(waiting.get("errors", ((0, 0), (0, 0))))
-    assert (closed + left).tolist() == sum((np.asarray(one) for one in seen_looks), np.zeros((2, 2))).tolist()
+    assert (closed + left).tolist() == sum((np.asarray(look) for look in seen_looks), np.zeros((2, 2))).tolist()
     assert left.sum() < max(1, enough(weight))
 
 

@@ -110,8 +110,8 @@ def test_a_webhook_has_to_answer_200(status: int | None, fault: str, passed: boo
         ("<=", 1.5, False),
         ("==", 1.0, True),
         ("!=", 1.0, False),
-        *((one, math.nan, False) for one in COMPARE),
-        *((one, None, False) for one in COMPARE),
+        *((item, math.nan, False) for item in COMPARE),
+        *((item, None, False) for item in COMPARE),
     ],
 )
 def test_a_query_has_to_give_a_value_that_compares(compare: str, value: float | None, passed: bool) -> None:
@@ -152,7 +152,7 @@ def test_labels_of_the_canary_are_counted_by_step() -> None:
 ANSWERS = st.lists(
     st.builds(GateAnswer, st.sampled_from([HOOK.name, QUERY.name, "webhook 'other'"]), st.booleans(), st.text()),
     max_size=3,
-    unique_by=lambda one: one.gate,
+    unique_by=lambda item: item.gate,
 ).map(tuple)
 
 

@@ -30,7 +30,7 @@ class Watched:
         self.bins = [numeric_bins(str(index), numbers[:, index]) for index in range(features)]
         self.places = NumericBinFinder(self.bins)
         counts = [self.counts(numbers)[index] for index in range(features)]
-        self.panel = ChangeDetector([shares(one) for one in counts], [allowance(one) for one in counts])
+        self.panel = ChangeDetector([shares(count) for count in counts], [allowance(count) for count in counts])
 
     def counts(self, numbers: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         places = self.places(numbers)
@@ -121,15 +121,15 @@ def test_the_statistic_grows_by_one_a_row_on_average() -> None:
 def test_features_of_unlike_widths_do_not_touch_each_other() -> None:
     references = [shares([70, 30]), shares([5, 4, 3, 2, 1])]
     together = ChangeDetector(references, [0.01, 0.01])
-    alone = [ChangeDetector([one], [0.01]) for one in references]
+    alone = [ChangeDetector([reference], [0.01]) for reference in references]
     generator = np.random.default_rng(3)
     for now in range(20):
-        rows = [generator.multinomial(7, one) for one in references]
+        rows = [generator.multinomial(7, reference) for reference in references]
         together.watch(together.batch(rows), 1.0, float(now))
         for panel, row in zip(alone, rows, strict=True):
             panel.watch(panel.batch([row]), 1.0, float(now))
-    assert together.log_m.tolist() == pytest.approx([one.log_m[0] for one in alone])
-    assert together.since.tolist() == [one.since[0] for one in alone]
+    assert together.log_m.tolist() == pytest.approx([item.log_m[0] for item in alone])
+    assert together.since.tolist() == [item.since[0] for item in alone]
     kept = json.loads(json.dumps(together.export_state()))
     successor = ChangeDetector(references, [0.01, 0.01])
     successor.restore_state(kept)

@@ -20,7 +20,7 @@ def wrong(rate: float, rows: int, seed: int) -> list[float]:
 
 
 def begins(changes: list[ErrorChange]) -> list[bool]:
-    return [one.begins for one in changes]
+    return [change.begins for change in changes]
 
 
 @given(st.lists(st.integers(1, 130), min_size=1, max_size=40), st.sampled_from([None, (1000, 9000)]))

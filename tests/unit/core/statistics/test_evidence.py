@@ -57,10 +57,10 @@ def test_the_parts_of_a_batch_are_all_of_it(a: list[int], b: list[int]) -> None:
     bins = min(len(a), len(b))
     canary, control = np.array(a[:bins], float), np.array(b[:bins], float)
     found = list(parts(Evidence(), canary, control))
-    assert np.sum([one for one, _ in found], axis=0).tolist() == canary.tolist()
+    assert np.sum([item for item, _ in found], axis=0).tolist() == canary.tolist()
     assert np.sum([other for _, other in found], axis=0).tolist() == control.tolist()
     assert all((one >= 0).all() and (other >= 0).all() for one, other in found)
-    assert [one.tolist() for one, _ in parts(Evidence(), canary, control)] == [one.tolist() for one, _ in found]
+    assert [item.tolist() for item, _ in parts(Evidence(), canary, control)] == [item.tolist() for item, _ in found]
     assert len(found) <= 17
 
 

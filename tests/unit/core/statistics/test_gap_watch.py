@@ -23,14 +23,14 @@ def in_runs(rate: float, correlation: float, many: int, seed: int, kind: str = C
 
 def changes(watch: GapWatch, chance: float, wrong: NDArray[np.float64]) -> list[tuple[int, bool]]:
     """At which answers a gap begins (True) or is over (False)."""
-    found = ((at, watch.add(chance, not one)) for at, one in enumerate(wrong.tolist()))
+    found = ((at, watch.add(chance, not item)) for at, item in enumerate(wrong.tolist()))
     return [(at, begins) for at, begins in found if begins is not None]
 
 
 @given(
     st.floats(0.001, 0.6),
     st.floats(0.0, 0.97),
-    st.sampled_from([one for one in BETS if abs(one) <= 4]),
+    st.sampled_from([bet for bet in BETS if abs(bet) <= 4]),
 )
 def test_bets_do_not_win_by_runs_of_errors(rate: float, correlation: float, tilt: float) -> None:
     """The mean of a product of divided factors, along a Markov chain, does not grow: by its matrix's eigenvalues."""

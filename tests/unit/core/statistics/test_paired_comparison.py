@@ -29,7 +29,7 @@ def test_the_bound_is_tangos() -> None:
 def test_few_discordant_rows_prove_no_more_than_a_sign_test_does(won: int, lost: int, level: float) -> None:
     found = rate_advantage(*rows(200, won, lost, 20), level=level)
     total = won + lost
-    chance = sum(math.comb(total, one) for one in range(won, total + 1)) / 2**total
+    chance = sum(math.comb(total, number) for number in range(won, total + 1)) / 2**total
     middle = chance - math.comb(total, won) / 2**total / 2
     if found.lower >= 0:
         assert middle <= 1.3 * level
@@ -63,5 +63,5 @@ def test_the_jackknife_covers_at_its_level(metric: str) -> None:
 
 
 def test_all_tries_together_spend_alpha() -> None:
-    assert sum(spent(0.1, one) for one in range(1, 100_000)) == pytest.approx(0.1, rel=1e-4)
+    assert sum(spent(0.1, number) for number in range(1, 100_000)) == pytest.approx(0.1, rel=1e-4)
     assert spent(0.1, 1) > spent(0.1, 2) > spent(0.1, 24) > 0

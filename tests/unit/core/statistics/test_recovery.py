@@ -35,7 +35,7 @@ def greatest(counts: Floats, usual: Floats, margin: float, worth: float) -> Floa
     streams = counts.shape[1]
     shared = np.tile(shares(usual), (streams, 1))
     looks = [
-        evidence(one, shared, np.full(streams, margin), np.full(streams, worth)) for one in np.cumsum(counts, axis=0)
+        evidence(item, shared, np.full(streams, margin), np.full(streams, worth)) for item in np.cumsum(counts, axis=0)
     ]
     return np.asarray(np.max(looks, axis=0), np.float64)
 
@@ -115,8 +115,8 @@ def test_few_starts_are_kept_and_a_successor_goes_on(batches: list[int]) -> None
     assert len(kept["counts"]) <= MOST_STARTS
     successor = Recovery(3)
     successor.restore_state(kept)
-    for one in (recovery, successor):
-        one.watch([1500, 1000, 0], usual, 0.02, 1.0)
+    for item in (recovery, successor):
+        item.watch([1500, 1000, 0], usual, 0.02, 1.0)
     assert successor.log_e == pytest.approx(recovery.log_e)
     other = Recovery(5)
     other.restore_state(kept)  # of other places: nothing is taken over

@@ -76,7 +76,7 @@ def test_rows_in_any_order_do_not_vary() -> None:
         seasonal_variation(chunk_places(np.random.default_rng(seed).integers(0, 10, 20_000).astype(np.intp), 10))
         for seed in range(200)
     ]
-    assert sum(one > 0 for one in found) <= 2
+    assert sum(item > 0 for item in found) <= 2
 
 
 def test_what_moves_in_order_is_tolerated_in_full_but_not_beyond_a_bound() -> None:

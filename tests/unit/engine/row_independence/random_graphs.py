@@ -73,7 +73,7 @@ class Builder:
         return self.op("Gather", self.op("Shape", "x"), self.constant([0]))
 
     def model(self, output: Tensor, inputs: list[Tensor]) -> onnx.ModelProto:
-        made = [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, ["N", *one.one[1:]]) for one in inputs]
+        made = [helper.make_tensor_value_info(item.name, TensorProto.FLOAT, ["N", *item.one[1:]]) for item in inputs]
         result = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", *[None] * (output.rank - 1)])
         nodes = [*self.nodes, helper.make_node("Identity", [output.name], ["y"])]
         graph = helper.make_graph(nodes, "g", made, [result], self.constants)
@@ -239,7 +239,7 @@ def slice_(graph: Builder) -> Tensor:
     value, random = graph.any(), graph.random
     axis = graph.axis(value)
     start, end, step = random.choice([(0, 1, 1), (1, 99, 1), (0, 1 << 40, 1), (0, -1, 1), (-1, -99, -1), (0, 99, 2)])
-    bounds = [graph.constant([one]) for one in (start, end, axis, step)]
+    bounds = [graph.constant([item]) for item in (start, end, axis, step)]
     name = graph.op("Slice", value.name, *bounds)
 
     def cut(dims: Dims) -> Dims:
@@ -368,7 +368,7 @@ def _output(graph: Builder) -> Tensor:
     for value in graph.values[:-4:-1]:
         for axis in range(value.rank):
             if (value.one[axis], value.three[axis]) == (ONE, THREE):
-                order = [axis, *[one for one in range(value.rank) if one != axis]]
+                order = [axis, *[number for number in range(value.rank) if number != axis]]
                 name = graph.op("Transpose", value.name, perm=order) if axis else value.name
-                return Tensor(name, *(tuple(dims[one] for one in order) for dims in (value.one, value.three)))
+                return Tensor(name, *(tuple(dims[item] for item in order) for dims in (value.one, value.three)))
     return graph.values[-1]

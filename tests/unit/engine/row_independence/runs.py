@@ -26,7 +26,9 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
 def feeds_for(model: onnx.ModelProto, rows: int, seed: int, inner: int = 3) -> Feeds:
     """Rows for every input: ``inner`` is the size of every free dimension but the first."""
     random = np.random.default_rng(seed)
-    return {one.name: _made_up(one, rows, inner, random, SCALES[seed % len(SCALES)]) for one in model.graph.input}
+    return {
+        tensor.name: _made_up(tensor, rows, inner, random, SCALES[seed % len(SCALES)]) for tensor in model.graph.input
+    }
 
 
 def _made_up(one: Any, rows: int, inner: int, random: np.random.Generator, scale: float) -> Array:
@@ -45,14 +47,14 @@ def _made_up(one: Any, rows: int, inner: int, random: np.random.Generator, scale
 
 
 def together(model: onnx.ModelProto, feeds: Feeds) -> list[Array]:
-    return [np.asarray(one) for one in session(model).run(None, feeds)]
+    return [np.asarray(item) for item in session(model).run(None, feeds)]
 
 
 def apart(model: onnx.ModelProto, feeds: Feeds) -> list[list[Array]]:
     """The outputs of each row by itself."""
     opened, rows = session(model), len(next(iter(feeds.values())))
     return [
-        [np.asarray(one) for one in opened.run(None, {name: array[row : row + 1] for name, array in feeds.items()})]
+        [np.asarray(item) for item in opened.run(None, {name: array[row : row + 1] for name, array in feeds.items()})]
         for row in range(rows)
     ]
 

@@ -83,7 +83,7 @@ SPOILERS: dict[str, Spoil] = {
     "softmax": lambda tail: tail.op("Softmax", "flat", axis=0),
     "running sum": lambda tail: tail.op("CumSum", "flat", tail.constant(-2)),
     "first row": lambda tail: tail.op("Add", "flat", tail.op("Gather", "flat", tail.constant([0]), axis=0)),
-    "reversed": lambda tail: tail.op("Slice", "flat", *[tail.constant([one]) for one in (-1, -(1 << 40), 0, -1)]),
+    "reversed": lambda tail: tail.op("Slice", "flat", *[tail.constant([item]) for item in (-1, -(1 << 40), 0, -1)]),
     "squares": lambda tail: tail.op("MatMul", tail.op("MatMul", "flat", tail.op("Transpose", "flat")), "flat"),
     "sorted": lambda tail: tail.op(
         "TopK", "flat", tail.op("Unsqueeze", tail.rows(), tail.constant([0])), axis=0, outputs=2

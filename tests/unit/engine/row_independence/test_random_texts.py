@@ -40,7 +40,7 @@ def random_pipeline(seed: int) -> onnx.ModelProto:
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", None])]
     graph = helper.make_graph(nodes, "g", inputs, outputs)
     domains = {"": 20, "ai.onnx.ml": 3, "com.microsoft": 1}
-    opsets = [helper.make_opsetid(*one) for one in domains.items()]
+    opsets = [helper.make_opsetid(*item) for item in domains.items()]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 

@@ -70,8 +70,8 @@ def test_orders_are_answered_by_their_number_each_in_a_child_of_its_own(sandbox:
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     sandbox.order(1, tmp_path / "good.onnx")
     sandbox.order(2, tmp_path / "bad.onnx")
-    answers = {one["number"]: one for one in (sandbox.answer(), sandbox.answer())}
-    assert {number: (one["timed_out"], one["code"]) for number, one in answers.items()} == {
+    answers = {item["number"]: item for item in (sandbox.answer(), sandbox.answer())}
+    assert {number: (answer["timed_out"], answer["code"]) for number, answer in answers.items()} == {
         1: (False, 0),
         2: (False, 0),
     }

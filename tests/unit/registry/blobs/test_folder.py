@@ -41,7 +41,7 @@ def test_bytes_in_digest_out(blobs: FolderBlobs, tmp_path: Path) -> None:
     assert blobs.fetch(digest).stat().st_mode & 0o777 == 0o400
     blobs.check(digest)
     assert keep(blobs, tmp_path, b"some bytes") == digest
-    assert [one for one, age in blobs.stored()] == [digest]
+    assert [item for item, age in blobs.stored()] == [digest]
     assert not list((tmp_path / "blobs" / "incoming").iterdir())
     blobs.delete(digest)
     blobs.delete(digest)

@@ -53,7 +53,7 @@ def test_a_bare_graph_is_one_file(tmp_path: Path) -> None:
     content = taken(tmp_path, b"some graph")
     assert (content.form, content.graph, content.size) == ("onnx", "model.onnx", 10)
     assert content.digest == hash_file(tmp_path / "in")
-    assert [(one.path, f"sha256:{one.digest}") for one in content.files] == [("model.onnx", content.digest)]
+    assert [(file.path, f"sha256:{file.digest}") for file in content.files] == [("model.onnx", content.digest)]
 
 
 @pytest.mark.parametrize("squeeze", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -63,7 +63,7 @@ def test_a_tar_brings_its_files(tmp_path: Path, squeeze: Callable[[bytes], bytes
     content = taken(tmp_path, data)
     assert (content.form, content.graph) == ("tar", "net.onnx")
     assert content.digest == hash_file(tmp_path / "in")
-    assert [one.path for one in content.files] == ["net.onnx", "weights/w.bin", "config.pbtxt"]
+    assert [file.path for file in content.files] == ["net.onnx", "weights/w.bin", "config.pbtxt"]
     assert "max_batch_size" in content.config
     assert (tmp_path / "out" / "weights" / "w.bin").read_bytes() == b"\0\1"
 

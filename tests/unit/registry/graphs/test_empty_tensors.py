@@ -52,10 +52,10 @@ class Case:
         if self.operator != "Unique":
             values = [helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, None)]
         graph = helper.make_graph([node], "g", inputs, values, constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid(*one) for one in OPSETS], ir_version=10)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid(*opset) for opset in OPSETS], ir_version=10)
 
     def feeds(self, arrays: list[Any]) -> dict[str, Any]:
-        return {f"i{n}": one for n, one in enumerate(arrays) if one is not None and n not in self.fixed}
+        return {f"i{n}": array for n, array in enumerate(arrays) if array is not None and n not in self.fixed}
 
 
 def recurrent(operator: str, gates: int, deadly: tuple[int, ...]) -> Case:
@@ -175,8 +175,8 @@ def test_rows_of_recurrent_models_stay_proven_independent(tmp_path: Path) -> Non
 
 def test_known_dimensions_need_no_test(tmp_path: Path) -> None:
     model = recurrent("GRU", 3, (0, 2, 3)).model
-    for one, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (4, 2, 3), strict=True):
-        one.dim_value = size
+    for tensor, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (4, 2, 3), strict=True):
+        tensor.dim_value = size
     assert served(tmp_path, model)[1] == []
 
 

@@ -64,7 +64,7 @@ def wrapped(operator: str, a: Any, b: Any) -> Any:
             abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) for x, y in zip(a.tolist(), b.tolist(), strict=True)
         ]
         bits = a.dtype.itemsize * 8
-        return np.array([(one + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1) for one in exact], a.dtype)
+        return np.array([(item + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1) for item in exact], a.dtype)
 
 
 @pytest.mark.parametrize("operator", ["Div", "Mod"])

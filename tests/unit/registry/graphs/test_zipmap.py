@@ -114,7 +114,7 @@ def test_maps_become_a_tensor_with_labels(tmp_path: Path, labels: list[Any], own
     original = classifier(labels, own)
     found, result = cut(tmp_path, original)
     assert found is not None
-    assert found.labels == {"probabilities": [str(one) for one in labels]}
+    assert found.labels == {"probabilities": [str(label) for label in labels]}
     same_as_maps(original, result, "probabilities")
     onnx.checker.check_model(onnx.load(result))
     assert load(result, ModelOptions(), 1).signature.batching
@@ -145,7 +145,7 @@ def test_several_maps_beside_other_outputs(tmp_path: Path) -> None:
     assert found.labels == {"first": ["red", "green"], "second": ["1", "2", "3"]}
     for output in found.labels:
         same_as_maps(original, result, output)
-    assert [one.name for one in onnx.load(result).graph.output] == [one.name for one in outputs]
+    assert [output.name for output in onnx.load(result).graph.output] == [output.name for output in outputs]
 
 
 def test_a_vector_stays_one(tmp_path: Path) -> None:
@@ -212,20 +212,20 @@ def test_metadata_of_the_same_name_gives_way(tmp_path: Path) -> None:
     model = classifier(["a", "b"])
     helper.set_model_props(model, {"kept": "yes", CLASS_LABELS: '{"probabilities": ["x", "y"]}', "also": "kept"})
     _, result = cut(tmp_path, model)
-    found = [(one.key, one.value) for one in onnx.load(result).metadata_props]
+    found = [(prop.key, prop.value) for prop in onnx.load(result).metadata_props]
     assert found == [("kept", "yes"), ("also", "kept"), (CLASS_LABELS, '{"probabilities": ["a", "b"]}')]
 
 
 def test_a_not_a_number_in_the_graph_is_no_difference(tmp_path: Path) -> None:
     model = classifier(["a", "b"])
-    next(one for one in model.graph.node[0].attribute if one.floats).floats[0] = float("nan")
+    next(node for node in model.graph.node[0].attribute if node.floats).floats[0] = float("nan")
     assert cut(tmp_path, model)[0] is not None
 
 
 def test_parts_in_another_order_and_parts_that_nobody_knows(tmp_path: Path) -> None:
     model = classifier(["a", "b"])
     data = model.SerializeToString()
-    top = [bytes(data[one.begin : one.end]) for one in fields(memoryview(data), 0, len(data))]
+    top = [bytes(data[field.begin : field.end]) for field in fields(memoryview(data), 0, len(data))]
     unknown = varint(1000 << 3 | 2) + varint(3) + b"abc"
     path, result = tmp_path / "model.onnx", tmp_path / "cut.onnx"
     path.write_bytes(unknown + b"".join(reversed(top)))
@@ -264,7 +264,7 @@ def test_any_bytes_are_fields_or_malformed(data: bytes) -> None:
         found = list(fields(view, 0, len(view)))
     except MalformedMessage:
         return
-    assert b"".join(data[one.begin : one.end] for one in found) == data
+    assert b"".join(data[item.begin : item.end] for item in found) == data
 
 
 def test_exports_of_scikit_learn_are_admitted_as_they_are(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Tracking(ThreadingHTTPServer):
             return {"registered_models": self.pages[page], **more}
         if path.endswith("model-versions/search"):
             name = query["filter"][0].removeprefix("name='").removesuffix("'")
-            return {"model_versions": [{"name": name, **one} for one in self.versions.get(name, [])]}
+            return {"model_versions": [{"name": name, **version} for version in self.versions.get(name, [])]}
         return {"run": self.run}
 
 

@@ -53,7 +53,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._range(self.server.objects[key])
 
     def _range(self, data: bytes) -> None:
-        begin, end = (int(one) for one in self.headers["range"].removeprefix("bytes=").split("-"))
+        begin, end = (int(item) for item in self.headers["range"].removeprefix("bytes=").split("-"))
         part = data[begin : end + 1]
         self._answer(206, part, {"content-range": f"bytes {begin}-{begin + len(part) - 1}/{len(data)}"}, _etag(data))
 
@@ -92,8 +92,8 @@ def test_keys_are_folders_and_files_and_odd_ones_are_left_out(bucket: Objects) -
     tree = BucketTree("s3://models/p")
     assert tree.entries("") == []
     tree.refresh()
-    assert [(one.name, one.is_folder) for one in tree.entries("")] == [("m", True)]
-    assert [(one.name, one.is_folder) for one in tree.entries("m")] == [("1", True), ("config.pbtxt", False)]
+    assert [(entry.name, entry.is_folder) for entry in tree.entries("")] == [("m", True)]
+    assert [(entry.name, entry.is_folder) for entry in tree.entries("m")] == [("1", True), ("config.pbtxt", False)]
     assert tree.entries("nowhere") == []
     before = find(tree, "m/config.pbtxt")
     bucket.objects["p/m/config.pbtxt"] = b"more data"

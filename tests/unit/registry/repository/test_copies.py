@@ -26,7 +26,7 @@ from penstock.registry.repository.local import LocalTree
 
 def source(root: Path, name: str = "m") -> RepositoryVersion:
     tree = LocalTree(root)
-    model = next(one for one in models_in(tree) if one.name == name)
+    model = next(model for model in models_in(tree) if model.name == name)
     return RepositoryVersion(tree, model, model.versions["1"])
 
 
@@ -73,7 +73,7 @@ def test_the_same_bytes_may_be_kept_by_several_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(len(models)) as pool:
         for again in range(40):
             several = [RepositoryCopies(tmp_path / f"copies{again}", "these", 100) for _ in range(2)]
-            works = [several[index % 2].begin(one) for index, one in enumerate(found)]
+            works = [several[index % 2].begin(item) for index, item in enumerate(found)]
             for work in works:
                 work.take_graph()
             pieces, begin = [work.finish() for work in works], Barrier(len(works))

@@ -59,7 +59,7 @@ def test_links_inside_are_followed_and_others_are_reported(tmp_path: Path) -> No
         "gone/1": "it is a link to nothing",
         "release": "it is a link to nothing",
     }
-    refused = next(one for one in models_in(LocalTree(root)) if one.name == "m").broken["2"]
+    refused = next(model for model in models_in(LocalTree(root)) if model.name == "m").broken["2"]
     assert str(outside) in refused.full_text
     assert str(outside) not in refused.text
 

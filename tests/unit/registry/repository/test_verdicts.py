@@ -30,9 +30,9 @@ def test_a_forgotten_verdict_is_gone_for_both(tmp_path: Path) -> None:
     verdicts = VerdictCache(tmp_path, {})
     verdicts.forget("tag")
     verdicts.forget("nothing")
-    for one in (verdicts, VerdictCache(tmp_path, {})):
-        assert one.of("tag") is None
-        assert one.report_on("content") is None
+    for item in (verdicts, VerdictCache(tmp_path, {})):
+        assert item.of("tag") is None
+        assert item.report_on("content") is None
 
 
 @pytest.mark.parametrize(

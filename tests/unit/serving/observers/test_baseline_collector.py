@@ -38,7 +38,7 @@ class Clock:
     def move(self, seconds: float) -> None:
         self.now += seconds
         due = [call for at, call in self.waiting if at <= self.now]
-        self.waiting = [one for one in self.waiting if one[0] > self.now]
+        self.waiting = [item for item in self.waiting if item[0] > self.now]
         for call in due:
             call()
 
@@ -59,22 +59,22 @@ def call(rows: int, client: int = 1, width: int = 2, outputs: int | None = None,
 
 def give(gathering: BaselineCollector, calls: list[InferCall]) -> None:
     """Have rows of calls gathered, their tensors one below the other."""
-    gathering.gather(calls, _stacked([one.tensors for one in calls]), _stacked([one.outputs for one in calls]))
+    gathering.gather(calls, _stacked([call.tensors for call in calls]), _stacked([call.outputs for call in calls]))
 
 
 def _stacked(requests: list[list[Tensor]]) -> list[Tensor]:
     if len(requests) == 1:
         return requests[0]
     return [
-        Tensor(one[0].name, one[0].datatype, np.concatenate([part.data for part in one]))
-        for one in zip(*requests, strict=True)
+        Tensor(item[0].name, item[0].datatype, np.concatenate([part.data for part in item]))
+        for item in zip(*requests, strict=True)
     ]
 
 
 def values(learned: Learned) -> Counter[float]:
     """How many rows with each value were handed over."""
     [(inputs, _, _, _)] = learned
-    return Counter(float(one) for part in inputs for one in part.numbers[:, 0])
+    return Counter(float(number) for part in inputs for number in part.numbers[:, 0])
 
 
 def test_rows_are_handed_over_once_there_are_enough() -> None:

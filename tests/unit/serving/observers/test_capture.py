@@ -36,7 +36,7 @@ def test_a_share_is_kept_each_by_chance(monkeypatch: pytest.MonkeyPatch) -> None
     writer = Writer()
     kept = Capture(writer, 0.3, Slot.in_process().block(1))  # type: ignore[arg-type]  # as much of one as is asked
     kept.take([answered([TENSOR], f"r{number}", [TENSOR]) for number in range(4)])
-    assert [one.id for one in writer.seen] == ["r0", "r2"]
+    assert [item.id for item in writer.seen] == ["r0", "r2"]
     assert writer.seen[0].route == Route.STABLE.name.lower()
     assert writer.seen[0].inputs == [TENSOR]
     assert writer.seen[0].outputs == [TENSOR]

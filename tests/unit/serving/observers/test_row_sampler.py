@@ -46,8 +46,8 @@ def offered(*calls: InferCall, answers: AnswerWriter | None = None) -> Counter:
 
     async def run() -> None:
         watching = RowSampler(counter, True, answers)
-        for one in calls:
-            watching.offer(one)
+        for call in calls:
+            watching.offer(call)
         watching.flush()
 
     asyncio.run(run())
@@ -67,7 +67,7 @@ def test_of_too_many_calls_each_has_the_same_chance() -> None:
     for _ in range(300):
         found = offered(*(call(number) for number in range(len(hits))))
         assert (found.rows, found.dropped) == (MAX_CALLS, 3 * MAX_CALLS)
-        hits[[int(one) for one in found.bunches[0]]] += 1
+        hits[[int(bunche) for bunche in found.bunches[0]]] += 1
     assert hits.mean() == pytest.approx(75)
     assert hits.std() < 12  # 7.5 by chance
     assert hits[:MAX_CALLS].mean() == pytest.approx(hits[-MAX_CALLS:].mean(), rel=0.1)

@@ -173,7 +173,9 @@ class Session:
     def resets(self) -> dict[int, ErrorCode]:
         """The streams that were reset since the last look, and why."""
         return {
-            one.stream: ErrorCode(int.from_bytes(one.payload)) for one in self.read() if one.kind == frames.RST_STREAM
+            reply.stream: ErrorCode(int.from_bytes(reply.payload))
+            for reply in self.read()
+            if reply.kind == frames.RST_STREAM
         }
 
 

@@ -98,9 +98,9 @@ def test_a_paused_reader_holds_back_nobody_until_it_goes_on() -> None:
 def test_the_youngest_paused_readers_go_once_these_hold_too_much() -> None:
     _, answers = accounts()
     streams = waiters(4)
-    for one in streams:
-        assert answers.reserve(one, MAX_STALLED_BYTES // 3)
-        answers.stall(one)
+    for stream in streams:
+        assert answers.reserve(stream, MAX_STALLED_BYTES // 3)
+        answers.stall(stream)
     assert answers.youngest_over_limit() is streams[3]
     answers.release(streams[3])
     assert answers.youngest_over_limit() is None
@@ -143,12 +143,12 @@ def test_a_client_that_takes_all_that_is_ready_waits_for_no_slow_run() -> None:
     _, answers = accounts()
     slow, second, third, fourth = waiters(4)
     assert answers.admit(slow, MAX_MOVING_BYTES)
-    for one in (second, third, fourth):
-        assert not answers.admit(one, MAX_MOVING_BYTES // 2)
+    for member in (second, third, fourth):
+        assert not answers.admit(member, MAX_MOVING_BYTES // 2)
     answers.admit_waiting()
     assert second.admitted == 0
     answers.admit_regardless()
-    assert [one.admitted for one in (second, third, fourth)] == [1, 1, 0]
+    assert [member.admitted for member in (second, third, fourth)] == [1, 1, 0]
 
 
 def test_a_small_answer_needs_no_memory_where_there_is_none() -> None:
@@ -232,12 +232,12 @@ class Accounts(RuleBasedStateMachine):
 
     @invariant()
     def every_byte_is_somebody_s(self) -> None:
-        assert self.memory.used == sum(one.reserved_bytes for one in self.busy) <= self.memory.limit
-        assert all(one.reserved_bytes == one.answer_bytes == 0 for one in self.idle)
+        assert self.memory.used == sum(item.reserved_bytes for item in self.busy) <= self.memory.limit
+        assert all(item.reserved_bytes == item.answer_bytes == 0 for item in self.idle)
 
     def teardown(self) -> None:
-        for one in self.busy:
-            self.answers.release(one)
+        for item in self.busy:
+            self.answers.release(item)
         assert self.memory.used == 0
         fresh = Waiter(99)
         assert self.answers.admit(fresh, 1024 * MIB)  # nothing is left on any account

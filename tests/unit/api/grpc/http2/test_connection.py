@@ -35,7 +35,7 @@ EMPTY_WINDOWS = {frames.INITIAL_WINDOW_SIZE: 0}
 
 def goaway(found: list[Frame]) -> tuple[ErrorCode, str] | None:
     """The code and the reason with which a connection ended, if it did."""
-    ends = [one.payload for one in found if one.kind == frames.GOAWAY]
+    ends = [item.payload for item in found if item.kind == frames.GOAWAY]
     return (ErrorCode(int.from_bytes(ends[-1][4:8])), ends[-1][8:].decode()) if ends else None
 
 
@@ -72,9 +72,9 @@ async def test_a_lost_connection_resets_its_streams_some_in_each_turn() -> None:
     assert session.memory.used == 5000
     assert session.connection.eof_received() is False
     session.connection.connection_lost(None)
-    assert sum(one.events == ["reset"] for one in streams) == DROPPED_PER_TURN
+    assert sum(stream.events == ["reset"] for stream in streams) == DROPPED_PER_TURN
     await asyncio.sleep(0)
-    assert all(one.events == ["reset"] for one in streams)
+    assert all(stream.events == ["reset"] for stream in streams)
     assert (session.memory.used, session.server.connections) == (0, [])
     session.send(request(201, b"x"))  # what was still on its way is ignored
     assert 201 not in session.server.streams
@@ -144,8 +144,8 @@ async def test_a_connection_whose_window_stays_closed_gives_up_all_answers() -> 
     streams = [session.open(number, ends=True) for number in (1, 3)]
     for stream in streams:
         assert stream.io.send_data(stream, bytes(100_000))
-    sent = [one for one in session.read() if one.kind == frames.DATA]
-    assert sum(len(one.payload) for one in sent) == frames.DEFAULT_WINDOW
+    sent = [reply for reply in session.read() if reply.kind == frames.DATA]
+    assert sum(len(item.payload) for item in sent) == frames.DEFAULT_WINDOW
     session.connection.sweep(session.connection.last_received_ns + 2 * STUCK_NS, KEEPALIVE, TIMEOUT)
     assert session.resets() == {1: ErrorCode.CANCEL, 3: ErrorCode.CANCEL}
 
@@ -155,7 +155,7 @@ async def test_a_client_that_takes_data_need_not_answer_a_ping_in_time() -> None
     session = Session()
     now = session.connection.last_received_ns
     session.connection.sweep(now + 2, 1, TIMEOUT)
-    assert [one.kind for one in session.read()] == [frames.PING]
+    assert [reply.kind for reply in session.read()] == [frames.PING]
     stream = session.open(1, ends=True)
     assert stream.io.respond(stream, b"\x88", b"x", TRAILERS)
     session.connection.sweep(now + TIMEOUT + 3, 1, TIMEOUT)
@@ -342,7 +342,7 @@ def test_an_error_of_a_stream_ends_that_stream_alone(sent: bytes, code: ErrorCod
         session = Session()
         session.send(sent)
         found = session.read()
-        assert [ErrorCode(int.from_bytes(one.payload)) for one in found if one.kind == frames.RST_STREAM] == [code]
+        assert [ErrorCode(int.from_bytes(item.payload)) for item in found if item.kind == frames.RST_STREAM] == [code]
         assert goaway(found) is None
         session.send(request(3, b"next"))
         assert session.stream(3).events == [b"next", "end"]
@@ -451,7 +451,7 @@ async def test_a_retiring_connection_takes_what_is_on_the_wire_and_then_refuses_
     session.connection.retire()
     session.connection.retire()
     announced = session.read()
-    assert [one.kind for one in announced] == [frames.GOAWAY, frames.PING]
+    assert [item.kind for item in announced] == [frames.GOAWAY, frames.PING]
     assert int.from_bytes(announced[0].payload[:4]) == frames.STREAM_MASK
     stream = session.open(1, ends=True)
     session.send(frame(frames.PING, frames.ACK, 0, RETIRING))
@@ -464,7 +464,7 @@ async def test_a_retiring_connection_takes_what_is_on_the_wire_and_then_refuses_
     await asyncio.sleep(0)
     assert session.transport.is_closed
     session.send(frame(frames.PING, frames.ACK, 0, RETIRING))
-    assert [one.kind for one in session.read()] == [frames.HEADERS, frames.DATA, frames.HEADERS]
+    assert [reply.kind for reply in session.read()] == [frames.HEADERS, frames.DATA, frames.HEADERS]
 
 
 @on_loop

@@ -30,7 +30,7 @@ def opened(settings: dict[int, int], memory: int = 1 << 30) -> Session:
 
 def parts(found: list[Frame]) -> list[tuple[int, int, bool]]:
     """Of each frame its kind, the size of its payload and whether it ends its stream."""
-    return [(one.kind, len(one.payload), bool(one.flags & frames.END_STREAM)) for one in found]
+    return [(item.kind, len(item.payload), bool(item.flags & frames.END_STREAM)) for item in found]
 
 
 HEAD, END = (frames.HEADERS, 1, False), (frames.HEADERS, len(TRAILERS), True)
@@ -44,7 +44,7 @@ async def test_a_whole_answer_is_two_field_blocks_around_its_data(message: Paylo
     assert stream.io.respond(stream, STATUS_OK, message, TRAILERS)
     found = session.read()
     assert (parts(found)[0], parts(found)[-1]) == (HEAD, END)
-    assert b"".join(one.payload for one in found[1:-1]) == b"answer"
+    assert b"".join(item.payload for item in found[1:-1]) == b"answer"
     assert session.memory.used == 0
     assert session.connection.streams.live == {}
     stream.io.reset(stream, ErrorCode.CANCEL)  # it is over
@@ -222,7 +222,9 @@ async def test_the_youngest_of_paused_readers_is_given_up_where_they_hold_too_mu
 
 
 def sweep(session: Session, after_ns: int = 2 * STALLED_NS) -> None:
-    now = max(session.connection.last_received_ns, *[one.waits_since_ns for one in session.server.streams.values()])
+    now = max(
+        session.connection.last_received_ns, *[stream.waits_since_ns for stream in session.server.streams.values()]
+    )
     session.connection.sweep(now + after_ns, 1 << 62, 1 << 62)
 
 

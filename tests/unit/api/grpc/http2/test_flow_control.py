@@ -136,7 +136,7 @@ async def conversation(
     client, wire = Client(first_window), Wire()
     connection = connected(wire, Owner(Answers), client.h2.data_to_send())
     await exchange(client, wire, connection)
-    wanted = {client.ask(*one): one[0] for one in asked}
+    wanted = {client.ask(*item): item[0] for item in asked}
     numbers = list(wanted)
     await exchange(client, wire, connection)
     for event, which, size in events:

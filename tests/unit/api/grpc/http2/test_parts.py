@@ -38,7 +38,7 @@ def stream(number: int, window: int = 65_535) -> Http2Stream:
 )
 def test_frames_are_the_same_however_the_bytes_come(sent: list[tuple[int, int, int, bytes]], cuts: list[int]) -> None:
     reader, found = FrameReader(1 << 14), []
-    wire = frames.PREFACE + b"".join(frame(*one) for one in sent)
+    wire = frames.PREFACE + b"".join(frame(*item) for item in sent)
     at, index = 0, 0
     while at < len(wire):
         size = cuts[index % len(cuts)]

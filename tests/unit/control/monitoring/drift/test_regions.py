@@ -71,10 +71,11 @@ def test_versions_that_are_not_served_give_their_words_back(tmp_path: Path) -> N
 def test_words_are_given_out_once(places: list[tuple[int, int]], size: int) -> None:
     taken = [CounterRegion("", offset, length) for offset, length in places if offset + length <= REGION_CELLS]
     found = free_offset(taken, size)
-    starts = [0, *(one.offset + one.size for one in taken)]
+    starts = [0, *(item.offset + item.size for item in taken)]
     fits = [
         at
         for at in starts
-        if at + size <= REGION_CELLS and all(at + size <= one.offset or at >= one.offset + one.size for one in taken)
+        if at + size <= REGION_CELLS
+        and all(at + size <= item.offset or at >= item.offset + item.size for item in taken)
     ]
     assert found == (min(fits) if fits else None)

@@ -47,7 +47,7 @@ class World:
 
 def reported(series: VersionSeries, metric: Metric) -> dict[tuple[str, ...], float]:
     """The values of one metric by what follows the version in their labels."""
-    [found] = [one for one in series.readings() if one.metric is metric and isinstance(one, PointBatch)]
+    [found] = [reading for reading in series.readings() if reading.metric is metric and isinstance(reading, PointBatch)]
     assert all(labels[:2] == KEY for labels in found.labels)
     return {labels[2:]: value for labels, value in zip(found.labels, found.values, strict=True)}
 
@@ -59,12 +59,12 @@ def test_rows_are_told_of_by_column_and_bin() -> None:
     world.count(40)
     bins = reported(series, metrics.FEATURE_BINS)
     columns = {name for name, _ in bins}
-    assert columns == {one.bins.name for one in world.reference.inputs}
+    assert columns == {feature.bins.name for feature in world.reference.inputs}
     assert {sum(count for (name, _), count in bins.items() if name == column) for column in columns} == {40}
     assert reported(series, metrics.MONITOR_ROWS) == {(): 40}
     assert max(reported(series, metrics.FEATURE_BELOW).values()) == 40
     assert set(reported(series, metrics.DRIFT_STATE).values()) == {0}
-    assert len({one.metric for one in series.readings()}) == len(list(series.readings()))
+    assert len({reading.metric for reading in series.readings()}) == len(list(series.readings()))
 
 
 def test_counters_go_on_where_those_of_the_reference_before_ended_and_shares_do_not() -> None:
@@ -78,7 +78,7 @@ def test_counters_go_on_where_those_of_the_reference_before_ended_and_shares_do_
     after.count(10)
     assert reported(series, metrics.MONITOR_ROWS) == {(): 50}
     names = {metric for metric, _ in carried}
-    kinds = {one.metric.name: one.metric.kind for one in series.readings()}
+    kinds = {reading.metric.name: reading.metric.kind for reading in series.readings()}
     assert {kinds[name] for name in names} == {MetricType.COUNTER}
     now = series.carried()
     common = carried.keys() & now.keys()  # the other reference has other bins

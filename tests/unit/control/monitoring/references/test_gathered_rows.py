@@ -24,15 +24,15 @@ NAMES = (["x", "colour"], ["y"])
 
 def rows(number: int, first: float = 0.0, sure: tuple[int, ...] | None = None) -> GatheredRows:
     values = first + np.arange(number, dtype=float)
-    inputs = RowValues(values[:, None], ([f"c{int(one) % 3}" for one in values],))
+    inputs = RowValues(values[:, None], ([f"c{int(value) % 3}" for value in values],))
     confidence = None if sure is None else ConfidenceHistogram(2, sure)
     return GatheredRows(NAMES, inputs, RowValues(-values[:, None], ()), confidence)
 
 
 def values(found: GatheredRows) -> list[float]:
     np.testing.assert_array_equal(found.inputs.numbers, -found.outputs.numbers)
-    assert [f"c{int(one) % 3}" for one in found.inputs.numbers[:, 0]] == list(found.inputs.labels[0])
-    return [float(one) for one in found.inputs.numbers[:, 0]]
+    assert [f"c{int(number) % 3}" for number in found.inputs.numbers[:, 0]] == list(found.inputs.labels[0])
+    return [float(number) for number in found.inputs.numbers[:, 0]]
 
 
 def test_rows_are_unpacked_as_they_were() -> None:

@@ -81,7 +81,7 @@ class Learner:
 
     def learn(self) -> dict[VersionKey, int]:
         asyncio.run(self.learning.step())
-        return {key: one.rows for key, one in self.given.items()}
+        return {key: item.rows for key, item in self.given.items()}
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_gateway_alone_learns_of_all_its_rows_one_worker_below_the_other(learn
         part["confidence"] = {"classes": 2, "counts": [35] * 20, "right": []}
         learner.learning.gathered(part)
     assert learner.learn() == {ONE: 1400}
-    rows = [one for one in map(gathered_in, parts) if one is not None]
+    rows = [item for item in map(gathered_in, parts) if item is not None]
     assert learner.given[ONE] == learn(concatenate_gathered(rows))
     sure = learner.given[ONE].confidence
     assert sure is not None
@@ -171,9 +171,9 @@ def fleet(tmp_path: Path, pool: BlockingPool) -> list[Learner]:
     """Three gateways that serve version 1; the first one leads."""
     clock = Clock()
     members = [Learner(tmp_path, pool, clock, name) for name in "abc"]
-    for one in members:
-        one.serve("1")
-        one.learn()
+    for member in members:
+        member.serve("1")
+        member.learn()
     return members
 
 
@@ -183,7 +183,7 @@ def test_the_reference_has_the_rows_of_all_gateways_in_proportion(fleet: list[Le
     second.gather(ONE, ENOUGH, shift=100.0, seen=6000)
     assert second.learn() == {}
     assert (first.learn(), third.learn()) == ({}, {})
-    assert [one.learning.is_awaited(ONE) for one in fleet] == [True, False, True]
+    assert [item.learning.is_awaited(ONE) for item in fleet] == [True, False, True]
     assert (first.fleet.renewed, third.fleet.renewed) == (1, 1)
     third.gather(ONE, 500, shift=200.0, seen=3000)
     assert third.learn() == {}  # its other worker has told of nothing
@@ -198,7 +198,7 @@ def test_the_reference_has_the_rows_of_all_gateways_in_proportion(fleet: list[Le
     x = reference.inputs[0]
     assert x.mean == pytest.approx(120, abs=0.5), "100 rows at 0, 600 at 100, and 300 at 200"
     assert x.std == pytest.approx(60, abs=0.5)
-    assert max(one.seasonal_variation for one in reference.features) < 0.2, (
+    assert max(feature.seasonal_variation for feature in reference.features) < 0.2, (
         "gateways' rows are not told apart by their order"
     )
     assert first.store.reference(*ONE) == {"by": "learned from 1000 rows of 3 gateways"}
@@ -222,9 +222,9 @@ def test_a_gateway_that_hands_in_nothing_is_waited_for_no_longer_than_that(
 
 def test_another_gateway_goes_on_where_the_one_that_led_was(fleet: list[Learner], pool: BlockingPool) -> None:
     first, second, third = fleet
-    for one in (first, second):
-        one.gather(ONE, ENOUGH)
-        one.learn()
+    for member in (first, second):
+        member.gather(ONE, ENOUGH)
+        member.learn()
     first.world.database.close()  # it leads no more
     third.gather(ONE, ENOUGH)
     third.learn()
@@ -250,9 +250,9 @@ def test_a_control_process_that_is_replaced_hands_in_nothing_less(
 
 def test_what_cannot_be_read_is_left_out(fleet: list[Learner], caplog: pytest.LogCaptureFixture) -> None:
     first, second, third = fleet
-    for one in (second, third):
-        one.gather(ONE, ENOUGH)
-        one.learn()
+    for member in (second, third):
+        member.gather(ONE, ENOUGH)
+        member.learn()
     ones = second.store.gathered.open()[ONE].contributions["b"]
     second.store.gathered.submit(ONE, ones, b"of a newer release")
     first.gather(ONE, ENOUGH)

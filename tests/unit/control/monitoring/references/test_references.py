@@ -36,7 +36,7 @@ class Kept:
         asyncio.run(self.references.store(key, reference, ME))
 
     def take_over(self, **digests: str) -> bool:
-        return asyncio.run(self.references.take_over({("m", name[1:]): one for name, one in digests.items()}))
+        return asyncio.run(self.references.take_over({("m", name[1:]): digest for name, digest in digests.items()}))
 
 
 @pytest.fixture
