@@ -15,7 +15,7 @@ from penstock.api.common.parts import Payload, join_payload
 from penstock.api.common.work import RequestWork
 from penstock.api.grpc.decode import decode_message
 from penstock.api.grpc.encode import infer_response
-from penstock.api.grpc.errors import RETRYABLE, STATUS, retry_hints, sentence
+from penstock.api.grpc.errors import RETRYABLE, retry_hints, sentence
 from penstock.api.grpc.framing import PREFIX
 from penstock.api.grpc.health import Health
 from penstock.api.grpc.infer_shared import InferContext
@@ -24,7 +24,7 @@ from penstock.api.grpc.methods import Method
 from penstock.api.grpc.services import INFER, GrpcOptions, methods
 from penstock.api.grpc.wire import parse_request
 from penstock.core.errors import Fault, InvalidInput
-from penstock.core.labels import ROUTE_NAMES
+from penstock.core.labels import GRPC_STATUS, ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
 from penstock.core.slices import no_pause
 from penstock.serving.data_plane import DataPlane
@@ -193,7 +193,7 @@ class Unary:
             trailing = (*self._facts(), *trailing)
         else:
             await self._context.send_initial_metadata(self._facts())
-        await self._context.abort(STATUS[fault.kind], sentence(fault), trailing)
+        await self._context.abort(grpc.StatusCode[GRPC_STATUS[fault.kind]], sentence(fault), trailing)
         raise AssertionError  # abort has raised
 
 
@@ -266,6 +266,6 @@ def _adapted(method: Method) -> Any:
         try:
             await method.handle(OracleCall(context))
         except Fault as fault:
-            await context.abort(STATUS[fault.kind], sentence(fault), retry_hints(fault))
+            await context.abort(grpc.StatusCode[GRPC_STATUS[fault.kind]], sentence(fault), retry_hints(fault))
 
     return handle

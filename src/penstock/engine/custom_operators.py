@@ -1,7 +1,5 @@
 """Finds the library of onnxruntime-extensions, whose operators a model may ask for; no other library is ever loaded."""
 
-from importlib import metadata
-
 from penstock.engine.faults import LoadFailed
 
 PACKAGE = "onnxruntime-extensions"
@@ -16,6 +14,8 @@ def shared_library() -> str:
     Raises:
         LoadFailed: the package is not installed.
     """
+    from importlib import metadata  # noqa: PLC0415 - takes a start a tenth of its time, and few models need it
+
     try:
         files = metadata.files(PACKAGE) or ()
     except metadata.PackageNotFoundError:

@@ -20,7 +20,7 @@ from penstock.engine import model as engine
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import Feedback, FeedbackResult
-from penstock.registry.admission.row_proof import proof_of
+from penstock.registry.admission.inspection import proof_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.routing_table import ModelEntry, RoutingTable, build_model_entry

@@ -13,6 +13,7 @@ BLOCKING = SOURCE / "control" / "calls" / "blocking.py"
 STARTERS = {"ThreadPoolExecutor", "ProcessPoolExecutor", "to_thread", "run_in_executor", "Thread", "Timer"}
 PACKAGES = ("api", "app", "control", "monitor", "registry")
 ALLOWED = {
+    "api/grpc/reflection.py:_answer": "imports a library, when reflection is first asked",
     "app/gateway.py:_run": "imports the admin API",
     "app/models.py:scan": "imports libraries; the database is opened by whoever asks it first",
     "control/calls/http_deadline.py:exchanging": "closes the sockets of an exchange out of time; does not block",

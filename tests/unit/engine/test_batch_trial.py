@@ -15,7 +15,7 @@ from penstock.core.options import ModelOptions, TensorOptions
 from penstock.engine import batch_trial
 from penstock.engine.batch_trial import describe_difference
 from penstock.engine.model import Model, load
-from penstock.registry.admission.row_proof import proof_of
+from penstock.registry.admission.inspection import proof_of
 from tests.unit.engine.row_independence.cases import Case
 
 PROVEN = RowProof(True)

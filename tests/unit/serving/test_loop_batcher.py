@@ -21,7 +21,7 @@ from penstock.core.tensors import Tensor
 from penstock.engine import model as engine
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
-from penstock.registry.admission.row_proof import proof_of
+from penstock.registry.admission.inspection import proof_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.loop_batcher import LoopBatcher

@@ -1,6 +1,8 @@
 """Server reflection, v1alpha and v1, for tools such as grpcurl."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any, Final
 
 from google.protobuf import text_format
@@ -9,7 +11,6 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha.reflection import aio
 
 from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE
 from penstock.api.grpc.methods import Method, ServerCall
@@ -23,16 +24,24 @@ METHOD: Final = "ServerReflectionInfo"
 
 def reflection_method() -> Method:
     """Return the method of either service."""
-    servicer = aio.ReflectionServicer((INFERENCE_SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES), pool=_pool())
+    return Method(_answer, streams_request=True)
 
-    async def handle(call: ServerCall) -> None:
-        # it takes a context and makes no use of it; the type stubs take an asynchronous generator for a coroutine
-        no_context: Any = None
-        responses: Any = servicer.ServerReflectionInfo(_requests(call), no_context)
-        async for response in responses:
-            await call.write(response.SerializeToString())
 
-    return Method(handle, streams_request=True)
+async def _answer(call: ServerCall) -> None:
+    servicer = await asyncio.to_thread(_servicer)
+    # it takes a context and makes no use of it; the type stubs take an asynchronous generator for a coroutine
+    no_context: Any = None
+    responses: Any = servicer.ServerReflectionInfo(_requests(call), no_context)
+    async for response in responses:
+        await call.write(response.SerializeToString())
+
+
+@cache
+def _servicer() -> Any:
+    """Return the library's implementation; it loads grpcio, so workers that nobody asks do not pay for it."""
+    from grpc_reflection.v1alpha.reflection import aio  # noqa: PLC0415 - see above
+
+    return aio.ReflectionServicer((INFERENCE_SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES), pool=_pool())
 
 
 async def _requests(call: ServerCall) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:

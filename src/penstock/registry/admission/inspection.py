@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 from onnx import checker
 
+from penstock.core.batching import RowProof
 from penstock.core.errors import Refused
 from penstock.core.texts import is_readable, without_paths
 from penstock.engine.row_independence.proof import prove
@@ -47,6 +48,11 @@ def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> d
         FACT: proof_out(prove(read_plain(model))),
         **_feature_names(model),
     }
+
+
+def proof_of(graph: Path) -> RowProof:
+    """Return the proof of row independence for the graph in a file that was admitted before."""
+    return prove(read_plain(onnx.load(str(graph), load_external_data=False)))
 
 
 def read_model(graph: Path) -> onnx.ModelProto:

@@ -1,15 +1,10 @@
 """The proof of row independence in the admission report."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import onnx
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.texts import legible
-from penstock.engine.row_independence.proof import prove
-from penstock.registry.admission.plain_graph import read_plain
 
 FACT = "independent_rows"
 """The name of the proof among the facts of an admission report."""
@@ -18,11 +13,6 @@ RULES = 2
 """Version of the rules of ``engine.row_independence``, raised for each corrected or new rule; older proofs are void."""
 
 OTHER_RULES = "another release of Penstock examined its graph; push it as a new version to have it examined again"
-
-
-def proof_of(graph: Path) -> RowProof:
-    """Return the proof for the graph in a file that was admitted before."""
-    return prove(read_plain(onnx.load(str(graph), load_external_data=False)))
 
 
 def proof_out(proof: RowProof) -> dict[str, Any]:

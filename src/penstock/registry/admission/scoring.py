@@ -19,7 +19,6 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.engine import model as engine
 from penstock.registry.admission import inspection
-from penstock.registry.admission.row_proof import proof_of
 from penstock.registry.config import model_config
 
 BATCH = 256
@@ -33,7 +32,7 @@ def score(graph: Path, options: ModelOptions, rows: Mapping[str, Array]) -> dict
     Raises:
         Fault: the graph does not take these rows, or fails on them.
     """
-    model = engine.load(graph, options, 1, proof_of(graph))
+    model = engine.load(graph, options, 1, inspection.proof_of(graph))
     signature = model.signature
     if not signature.batching:
         raise InvalidInput("the first axis of its inputs is not rows")

@@ -1,0 +1,19 @@
+"""What a process loads at its start is what it needs then: each library costs every start time and memory."""
+
+import subprocess
+import sys
+
+import pytest
+
+UNUSED = {
+    "penstock.app.worker": ("grpc", "importlib.metadata", "onnx", "pydantic", "river", "sqlalchemy"),
+    "penstock.registry.admission.sandbox": ("grpc", "pydantic", "river", "sqlalchemy"),
+    "penstock.app.gateway": ("grpc", "httpx", "onnx", "onnxruntime", "river", "starlette"),
+}
+
+
+@pytest.mark.parametrize("module", UNUSED)
+def test_a_process_starts_without_what_it_may_need_later(module: str) -> None:
+    program = f"import sys, {module}; print(*sorted(set({UNUSED[module]!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == []
