@@ -58,18 +58,17 @@ def scores(
     ``correlation`` is that of neighbouring rows of the window, which makes all thresholds wider: see ``_quantile`` and
     ``crossing_inflation``. They are exceeded in one window of a hundred at most.
     """
-    counted = np.asarray(window, float)
-    rows, m = float(counted.sum()), float(sum(reference))
+    known, counted = np.asarray(reference, float), np.asarray(window, float)
+    rows, m = float(counted.sum()), float(known.sum())
     if not rows or not m:
         return EffectSizes(int(rows), 0.0, math.inf, 0.0, 0.0, 0.0, 0.0)
-    r = shares(reference)
-    p = shares(window)
+    r, p = shares(known), shares(counted)
     psi = float(((p - r) * np.log(p / r)).sum())
     middle = (p + r) / 2
     js = float((p * np.log(p / middle)).sum() + (r * np.log(r / middle)).sum()) / 2
-    used = int(((counted > 0) | (np.asarray(reference) > 0)).sum())
+    used = int(((counted > 0) | (known > 0)).sum())
     quantile = _quantile(max(1, used - 1), rows, m, correlation)
-    chi_square, degrees = _chi_square(np.asarray(reference, float), counted)
+    chi_square, degrees = _chi_square(known, counted)
     change = p - r
     order = np.argsort(-np.abs(change))[:3]
     return EffectSizes(
@@ -79,7 +78,7 @@ def scores(
         math.sqrt(max(0.0, js)),
         math.sqrt(max(0.0, 1 - float(np.sqrt(p * r).sum()))),
         float(np.abs(np.cumsum(change)[: len(edges) + 1] if len(edges) else np.cumsum(change)).max()),
-        _wasserstein(np.asarray(reference, float), counted, edges, std),
+        _wasserstein(known, counted, edges, std),
         math.sqrt(-math.log(0.005) / 2 * (crossing_inflation(correlation) / rows + 1 / m)),
         chi_square,
         _quantile(degrees, rows, m, correlation) / (1 / rows + 1 / m),

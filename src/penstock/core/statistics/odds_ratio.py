@@ -66,7 +66,7 @@ def _mode(n_a: int, n_b: int, total: int, ratio: float) -> float:
     """Where the terms are greatest: the root of ``x (n_b - total + x) = ratio (n_a - x) (total - x)``."""
     a, b = 1 - ratio, n_b - total + ratio * (n_a + total)
     c = -ratio * n_a * total
-    if abs(a) < 1e-12:
-        return -c / b if b else 0.0
+    if not a:
+        return -c / b
     root = math.sqrt(max(0.0, b * b - 4 * a * c))
     return (-b + root) / (2 * a)
