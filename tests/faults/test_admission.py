@@ -151,7 +151,7 @@ def test_no_model_is_no_outage(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(os.urandom(3000))
     (tmp_path / "empty").write_bytes(b"")
     for report in examined(ExaminedContent(tmp_path / "junk"), ExaminedContent(tmp_path / "empty")):
-        assert report.reason == "it is no ONNX graph"
+        assert report.reason == "it is not an ONNX graph"
 
 
 def endless() -> onnx.ModelProto:
@@ -250,7 +250,7 @@ REASONS = {
     "symbolic link": "by a link",
     "linked folder": "by a link",
     "hard link": "a hard link",
-    "pipe": "no plain file",
+    "pipe": "not a regular file",
     "device": "by a link",
     "missing": "not there",
     "too short": "beyond the end",

@@ -43,7 +43,7 @@ class _DeleteFailures:
             self.count += 1
             is_new, self._reported = reason != self._reported, reason
         if is_new:
-            log.warning("scratch cannot be deleted: %s; it is tried again later", reason)
+            log.warning("scratch cannot be deleted: %s; the janitor retries it", reason)
 
     def clear(self) -> None:
         with self._lock:

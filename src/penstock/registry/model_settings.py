@@ -27,7 +27,7 @@ def settings_in(values: Mapping[str, Any]) -> ModelSettings:
     Raises:
         InvalidInput: a value is not valid; the message lists all faults.
     """
-    faults = [f"{name} is no setting" for name in sorted(values.keys() - settings_out(ModelSettings()).keys())]
+    faults = [f"{name} is not a setting" for name in sorted(values.keys() - settings_out(ModelSettings()).keys())]
     policy, transition, warm = VersionPolicy(), _transition(values.get("transition", "availability")), 0.0
     try:
         policy = policy_of(values.get("versions", "all"))

@@ -174,8 +174,8 @@ class AliasMove:
             return {}
         effect = "its removal" if self.after is None else "the alias"
         return {
-            "note": f"a route decides who answers; {effect} takes effect when that is dropped, or the rollout or "
-            "experiment that has set it ends"
+            "note": f"a route decides which version answers; {effect} takes effect when the route is dropped, or when "
+            "the rollout or experiment that has set it ends"
         }
 
 

@@ -86,7 +86,7 @@ def test_what_admission_refuses_is_a_422_with_its_reason(tmp_path: Path) -> None
 
 def check_refusals(server: Server) -> None:
     for content, why in (
-        (b"no graph", "no ONNX graph"),
+        (b"no graph", "not an ONNX graph"),
         (endless().SerializeToString(), "did not finish"),
         (with_weights("/etc/passwd").SerializeToString(), "weights in other files"),
     ):

@@ -455,7 +455,7 @@ def test_a_running_gateway_follows_its_folder(tmp_path: Path) -> None:
         (models / "m" / "3").mkdir()
         (models / "m" / "3" / "model.onnx").write_bytes(b"no graph")
         wait_until(lambda: "3" in {v["version"] for v in states(server)}, PATIENCE_S, "the bad version")
-        wait_until(lambda: "no ONNX graph" in states(server)[2]["reason"], PATIENCE_S, "its reason")
+        wait_until(lambda: "not an ONNX graph" in states(server)[2]["reason"], PATIENCE_S, "its reason")
         assert answering(server) == "2"
         shutil.move(models, tmp_path / "away")
         wait_until(lambda: "what is served stays as it is" in server.log_text(), PATIENCE_S, "the complaint")

@@ -612,7 +612,10 @@ def test_a_move_of_the_champion_that_a_route_overrides_is_refused(world: World) 
 def test_a_forced_change_of_the_champion_says_that_it_has_no_effect_yet(world: World) -> None:
     world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)
     moved = world.store.aliases.move("m", "champion", "3", ME, in_registry=False, force=True)
-    assert (world.champion(), "a route decides who answers; the alias takes effect" in moved.note["note"]) == (
+    assert (
+        world.champion(),
+        "a route decides which version answers; the alias takes effect" in moved.note["note"],
+    ) == (
         "3",
         True,
     )
@@ -770,7 +773,7 @@ def test_a_step_waits_for_a_persons_approval(world: World) -> None:
     gateway.act(trial, "approve")
     over = gateway.pass_time(trial, "promoted")
     assert over["weight"] == 10_000
-    with pytest.raises(Conflict, match="nobody's approval"):
+    with pytest.raises(Conflict, match="does not wait for approval"):
         gateway.act(gateway.begin(to="3"), "approve")
 
 

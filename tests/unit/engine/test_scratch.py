@@ -169,7 +169,7 @@ def test_what_cannot_be_deleted_is_counted_reported_once_and_swept_later(
         assert sweep(tmp_path) == 0
     assert delete_failures() == before + 6
     assert [record.getMessage() for record in caplog.records] == [
-        "scratch cannot be deleted: Input/output error; it is tried again later"
+        "scratch cannot be deleted: Input/output error; the janitor retries it"
     ]
     assert sweep(tmp_path) == 3
     with make(tmp_path, "name"):

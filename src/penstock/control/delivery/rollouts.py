@@ -362,7 +362,7 @@ def _apply_verb(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout
 
 def _approve(rollout: Rollout, reason: str) -> Rollout:
     if rollout.step < 0 or not rollout.spec.steps[rollout.step].approval:
-        raise Conflict("this step waits for nobody's approval")
+        raise Conflict("this step does not wait for approval")
     return replace(rollout, approved_step=rollout.step, reason=reason)
 
 

@@ -220,7 +220,7 @@ class Monitoring:
         try:
             reference = reference_in(document)
         except (KeyError, TypeError, ValueError):
-            raise InvalidInput("the document is no reference; make one with: penstock profile") from None
+            raise InvalidInput("the document is not a reference; build one with: penstock profile") from None
         revision = await self._set_reference((model, version), reference, by)
         return {"digest": reference.digest, "rows": reference.rows, "source": reference.source, "revision": revision}
 

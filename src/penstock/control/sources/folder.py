@@ -258,7 +258,7 @@ class FolderContents:
             verdict = await self._verdict(version)
         except (NotReady, Overloaded) as fault:
             offer.problem, offer.again = fault.reason, self._clock() + RETRY_S
-            text = "model {} version {} cannot be examined now, and is tried again: {}".format(
+            text = "model {} version {} cannot be examined now; the next scan retries it: {}".format(
                 *version.key, fault.full_text
             )
             self._problem_log.report(version.key, text, fault)

@@ -291,7 +291,7 @@ class Supervisor:
         try:
             watch.process = self._spawn(index)
         except OSError as error:
-            self._problem_log.report(index, f"worker {index} cannot be started, and is tried again: {error.strerror}")
+            self._problem_log.report(index, f"worker {index} cannot be started; retrying: {error.strerror}")
             self._put_off(watch, now_ns)
         else:
             self._problem_log.clear(index)

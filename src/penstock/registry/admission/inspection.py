@@ -66,9 +66,9 @@ def read_model(graph: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(graph), load_external_data=False)
     except Exception:
-        raise Refused("it is no ONNX graph") from None
+        raise Refused("it is not an ONNX graph") from None
     if not model.HasField("graph") or not model.opset_import:
-        raise Refused("it is no ONNX graph")
+        raise Refused("it is not an ONNX graph")
     return model
 
 
@@ -178,7 +178,7 @@ def _check_external(tensor: Any, graph: Path, folder: Path | None) -> None:
         _refuse_link(path, filename)
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise Refused(f"the graph names weights that are no plain file: {filename}")
+        raise Refused(f"the graph names weights that are not a regular file: {filename}")
     if status.st_nlink != 1:
         raise Refused(f"the graph names weights that have another name elsewhere (a hard link): {filename}")
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -205,7 +205,7 @@ def _refuse_link(path: Path, filename: str) -> None:
 
 def _whole_number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
-        raise Refused("the graph names weights at a place that is no number")
+        raise Refused("the graph names weights at an offset that is not a number")
     return int(text)
 
 

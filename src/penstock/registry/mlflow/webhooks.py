@@ -29,4 +29,6 @@ def verify_mlflow(headers: Mapping[str, str], body: bytes, secret: bytes, now: f
     if not hmac.compare_digest(stated.encode(), expected.encode()):
         raise InvalidInput("the webhook is not signed with the configured secret")
     if abs(now - int(stamp)) > TOLERANCE_S:
-        raise InvalidInput(f"the webhook's time is more than {TOLERANCE_S:.0f} s from ours")
+        raise InvalidInput(
+            f"the webhook's time is more than {TOLERANCE_S:.0f} s from this machine's; synchronise the clocks"
+        )

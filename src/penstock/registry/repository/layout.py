@@ -25,7 +25,7 @@ _LAYOUTS = "expected name.onnx, name/model.onnx or name/1/model.onnx"
 _MISSING = FaultReason("the model file is missing")
 _NO_VERSION = FaultReason("the model has no version folder, such as 1, and no graph, such as model.onnx")
 _NO_NAME = FaultReason("a model name is letters, digits and ._-, begins with a letter, digit or _, and has at most 128")
-_NO_SUCH_VERSION = FaultReason("the configuration asks for a version that does not exist")
+_NO_SUCH_VERSION = FaultReason("the configuration selects a version that does not exist")
 
 
 @dataclass(frozen=True, slots=True)

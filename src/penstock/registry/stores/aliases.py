@@ -165,7 +165,7 @@ def _is_overridden(connection: sa.Connection, record: ModelRecord, alias: str, f
     if trial is not None:
         whose, way = f"{trial.kind} {trial.id}", f"end the {trial.kind} first"
     raise Refused(
-        f"{whose} of '{record.name}' decides who answers, so a change of '{CHAMPION}' would change nothing; "
+        f"{whose} of '{record.name}' decides which version answers, so a change of '{CHAMPION}' would change nothing; "
         f"{way}, or force it"
     )
 

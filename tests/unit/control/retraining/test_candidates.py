@@ -191,7 +191,7 @@ def test_an_exam_that_cannot_be_counted_is_not_made(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(setup.candidates._leader, "commit", conflict)
     found = setup.step("2")
     assert (found["state"], setup.tries) == ("waiting", [])
-    assert found["reasons"] == ["the exam could not be counted; it is tried again"]
+    assert found["reasons"] == ["the exam could not be counted; the next step retries it"]
 
 
 def test_an_exam_under_way_ends_with_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

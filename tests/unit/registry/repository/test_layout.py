@@ -172,7 +172,7 @@ def test_the_configuration_decides(tmp_path: Path) -> None:
     assert set(model.versions) == {"1", "3"}
     assert model.policy.choose(model.versions) == ("1",)
     assert reasons(model) == {
-        "2": "the configuration asks for a version that does not exist",
+        "2": "the configuration selects a version that does not exist",
         "4": "the model file is missing",
     }
     assert '"default_model_filename": "w.onnx"' in model.config
