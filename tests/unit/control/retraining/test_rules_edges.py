@@ -61,7 +61,7 @@ def test_a_request_that_loses_against_the_rules_every_time_is_refused(
         raise Conflict("the rules were written meanwhile")
 
     monkeypatch.setattr(asked.outbox, "commit", conflict)
-    with pytest.raises(Conflict, match="the rules of the model are moving; try again"):
+    with pytest.raises(Conflict, match="the rules of the model are changing; try again"):
         asked.act(partial(asked.rules.ask, "m", {}, ME))
     assert asked.kept() == before
 
