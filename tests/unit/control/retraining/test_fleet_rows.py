@@ -245,7 +245,7 @@ def test_rows_that_nobody_waits_for_any_more_are_deleted_again(
     monkeypatch.setattr(fleet.blobs, "keep", keep_slowly)
     with caplog.at_level(logging.INFO):
         fleet.step()
-    assert "captured rows of model m were wanted for too short a time" in caplog.text
+    assert "a request for captured rows of model m expired before it was answered" in caplog.text
     fleet.step()
     assert fleet.leftovers() == []
 
