@@ -33,9 +33,11 @@ log = logging.getLogger("penstock.control")
 TRIES = 5
 """Attempts to write a record that others change too."""
 
+SOON_S = 1.0
 AGAIN_S = 10.0
 FLEET_AGAIN_S = 30.0
-"""Interval between two checks whether enough labels have arrived, on this gateway alone or in all."""
+"""Intervals between two checks whether enough labels have arrived: the first, and the longest on this gateway alone or
+in all. Each is as long as the candidate has waited so far: labels that arrive soon are used soon."""
 
 THREADS = 2
 EXAMS = 2
@@ -96,11 +98,25 @@ class CandidateVerdict:
     waits: bool = False
     exam: Exam | None = None
     rows: AvailableRows | None = None
+    since: float | None = None
+
+    @property
+    def waits_since(self) -> float:
+        """When it began to wait for labels (seconds since the epoch)."""
+        return self.at if self.since is None else self.since
 
     def is_due(self, now: float) -> bool:
         """Whether to check again at a time (seconds since the epoch)."""
-        pause = FLEET_AGAIN_S if self.rows is not None and self.rows.of_fleet else AGAIN_S
-        return self.waits and now - self.at >= pause
+        if self.rows is None:  # it waits for something else than labels
+            return self.waits and now - self.at >= AGAIN_S
+        longest = FLEET_AGAIN_S if self.rows.of_fleet else AGAIN_S
+        return self.waits and now - self.at >= min(longest, max(SOON_S, self.at - self.waits_since))
+
+    def following(self, previous: "CandidateVerdict | None") -> "CandidateVerdict":
+        """Return the verdict that has waited since the previous one of the same comparison did."""
+        if previous is None or (previous.gates, previous.against) != (self.gates, self.against):
+            return self
+        return replace(self, since=previous.waits_since) if previous.waits and previous.rows is not None else self
 
 
 class Candidates:
@@ -252,6 +268,7 @@ class Candidates:
         verdict = CandidateVerdict(gates, champion, self._clock(), tuple(reasons))
         if not reasons and gates.held_out is not None:
             verdict = await self._after_exam(spec, verdict, version, gates.held_out)
+        verdict = verdict.following(self._verdicts.get((spec.name, version)))
         self._verdicts[spec.name, version] = verdict
         for key in [key for key in self._verdicts if key[0] == spec.name and not _is_admitted(versions.get(key[1]))]:
             del self._verdicts[key]

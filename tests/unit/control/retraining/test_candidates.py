@@ -10,10 +10,10 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining import candidates as module
-from penstock.control.retraining.candidates import Candidates
+from penstock.control.retraining.candidates import Candidates, CandidateVerdict
 from penstock.control.retraining.row_source import AvailableRows, RowSource
 from penstock.core.errors import Conflict, NotReady
-from penstock.core.gates import Exam, ExamScores
+from penstock.core.gates import Exam, ExamScores, Gates
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.tensors import Tensor
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
@@ -207,3 +207,22 @@ def test_an_exam_under_way_ends_with_the_gateway(tmp_path: Path, monkeypatch: py
         assert setup.tries == []
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (AvailableRows(0, {}, {}), [1, 2, 4, 8, 16, 26, 36, 46]),
+        (AvailableRows(0, {"b": 0}, {}), [1, 2, 4, 8, 16, 32, 62]),
+        (None, [10, 20, 30, 40]),
+    ],
+)
+def test_labels_are_looked_for_soon_and_then_seldom(rows: AvailableRows | None, expected: list[int]) -> None:
+    verdict, checks = CandidateVerdict(Gates(), "1", 0.0, waits=True, rows=rows), list[int]()
+    for now in range(1, expected[-1] + 1):
+        if verdict.is_due(now):
+            checks.append(now)
+            verdict = CandidateVerdict(Gates(), "1", now, waits=True, rows=rows).following(verdict)
+    assert checks == expected
+    assert not CandidateVerdict(Gates(), "1", 0.0, rows=rows).is_due(100)
+    assert CandidateVerdict(Gates(), "2", 50.0, waits=True, rows=rows).following(verdict).since is None
