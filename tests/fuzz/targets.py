@@ -261,7 +261,7 @@ def _json_outcome(data: bytes, signature: Signature) -> object:
         patch.object(json_scan, "MIN_LIST", 16),
     ):
         try:
-            return _given(DECODER.decode(data, None, signature, no_pause).inputs, signature)
+            return _given(DECODER.decode(data, None, signature, no_pause).given, signature)
         except Fault as fault:
             return fault.kind
 
@@ -271,8 +271,8 @@ def binary(data: bytes) -> None:
     header, body = int.from_bytes(data[:2], "little"), data[2:]
     for signature in (ROW, MIXED):
         with suppress(Fault):
-            first = _given(DECODER.decode(body, header, signature, no_pause).inputs, signature)
-            if first != _given(DECODER.decode(body, header, signature, no_pause).inputs, signature):
+            first = _given(DECODER.decode(body, header, signature, no_pause).given, signature)
+            if first != _given(DECODER.decode(body, header, signature, no_pause).given, signature):
                 raise Found("a header that is known says something else")
 
 

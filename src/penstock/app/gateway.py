@@ -206,7 +206,7 @@ class GatewayProcess:
     ) -> None:
         self._settings = settings
         self._opening = opening
-        self._location = location
+        self._place = location
         self._ops_socket = ops
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = str(ports.address_of(ops))
@@ -257,7 +257,7 @@ class GatewayProcess:
         self._plane.renew()
         server = await asyncio.to_thread(self._ops_server, registry_admin, services)
         server.start(self._ops_socket)
-        record = GatewayRecord(self._location.home)
+        record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)

@@ -56,7 +56,7 @@ class Models:
         self, settings: Settings, location: RegistryLocation, repositories: Sequence[SourceRepository]
     ) -> None:
         self._settings = settings
-        self._location = location
+        self._place = location
         self._repositories = repositories
         if repositories and settings.mlflow is not None:
             raise InvalidInput(
@@ -81,17 +81,17 @@ class Models:
         from penstock.registry.registry import open_blobs, open_registry, open_store  # noqa: PLC0415 - see above
 
         if not self._repositories:
-            registry = open_registry(self._location, self._settings.admission.max_bytes)
-            snapshot = RegistrySnapshot(registry.store, self._location.snapshot_file)
+            registry = open_registry(self._place, self._settings.admission.max_bytes)
+            snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file)
             source = RegistrySource(snapshot, registry.layout)
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
             self._parts = RegistryAdminServices(
                 registry.store, snapshot, registry, source, self.examiner, self._load_s, archived
             )
             return source
-        store = open_store(self._location)
-        snapshot = RegistrySnapshot(store, self._location.snapshot_file)
-        archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._location)))
+        store = open_store(self._place)
+        snapshot = RegistrySnapshot(store, self._place.snapshot_file)
+        archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._place)))
         self._parts = RegistryAdminServices(
             store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories
         )
@@ -99,9 +99,9 @@ class Models:
         return AliasedFolder(self._folders, snapshot)
 
     def _contents(self) -> FolderContents:
-        verdicts = VerdictCache(self._location.verdicts, basis(self._admission))
+        verdicts = VerdictCache(self._place.verdicts, basis(self._admission))
         limit = self._settings.admission.max_bytes
-        copies = RepositoryCopies(self._location.copies, identity(self._repositories), limit)
+        copies = RepositoryCopies(self._place.copies, identity(self._repositories), limit)
         settle_s = self._settings.watch.settle_seconds
         return FolderContents(self._repositories, self.examiner, verdicts, copies, settle_s)
 
@@ -129,7 +129,7 @@ class Models:
         """Return the services for traffic and monitoring; call after the first scan."""
         if self._parts is None:
             raise RuntimeError
-        return open_traffic_services(self._settings, self._location, self._parts, plane, instance)
+        return open_traffic_services(self._settings, self._place, self._parts, plane, instance)
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler, instance: Path) -> list[PeriodicTask]:
         """Return the periodic tasks; ``instance`` is the directory that its processes share."""
@@ -163,7 +163,7 @@ class Models:
             raise RuntimeError
         from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 
-        records, location = self._parts.store, self._location
+        records, location = self._parts.store, self._place
         database, references = records.connections, MonitorStore(records.connections)
         keeping = retention_of(self._settings.retention)
 

@@ -34,6 +34,8 @@ MOST_LISTED = 2000
 SMALL_NUMBERS = 1024
 """Whole numbers below this are found by a table."""
 
+_SMALL_TEXTS = frozenset(map(str, range(SMALL_NUMBERS)))
+
 
 class FeatureKind(StrEnum):
     """The type of a feature."""
@@ -186,8 +188,10 @@ class CategoricalBinFinder:
             **dict.fromkeys(bins.known, rest),
             **{value: index for index, value in enumerate(bins.values)},
         }
-        small = [self._places.get(str(number), self._unseen) for number in range(SMALL_NUMBERS)]
-        self._small = np.array(small, np.intp)
+        self._small = np.full(SMALL_NUMBERS, self._unseen, np.intp)
+        for text, place in self._places.items():
+            if text in _SMALL_TEXTS:
+                self._small[int(text)] = place
 
     def __call__(self, values: Iterable[Any]) -> Places:
         """Return the place of every value."""

@@ -122,7 +122,7 @@ def reference_out(reference: Reference) -> Document:
             "feature": _feature_out(joint.feature),
         },
         "confidence": None if reference.confidence is None else asdict(reference.confidence),
-        "slices": [asdict(slice_) for slice_ in reference.slices],
+        "slices": [{"key": item.key, "counts": item.counts} for item in reference.slices],
         "errors": reference.errors,
     }
 

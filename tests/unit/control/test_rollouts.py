@@ -72,7 +72,7 @@ def points(gateway: Gateway) -> dict[tuple[str, tuple[str, ...]], float]:
     return {(point.metric.name, point.labels): point.value for point in readings}
 
 
-def traffic(fleet: FakeFleet, weight: int, bad: float = 0.0, ms: float = 1.0, total: int = 400) -> None:
+def traffic(fleet: FakeFleet, weight: int, bad: float = 0.0, ms: float = 1.0, total: int = 1600) -> None:
     canary = total * weight // 10_000
     failed = math.ceil(canary * bad)
     fleet.answer("2", canary - failed, failed, ms, canary=True)
@@ -558,13 +558,13 @@ def test_nothing_counted_is_lost_between_two_control_processes(world: World) -> 
         move(successor)
     world.fleet.lagging = False
     move(successor)
-    assert successor.look(trial)["evidence"]["errors"]["n_canary"] == before + 4 * 40
+    assert successor.look(trial)["evidence"]["errors"]["n_canary"] == before + 4 * 160
 
 
 def test_two_gateways_count_and_one_decides(world: World, tmp_path: Path) -> None:
     first = Gateway(world, "a")
     second = Gateway(world, "b", FakeFleet(world.store, world.clock))
-    state = trial = first.begin(min_step_seconds=20, **ERRORS)
+    state = trial = first.begin(min_step_seconds=10, **ERRORS)
     for _ in range(int(SECONDS / STEP_S)):
         state = first.look(trial)
         if state["state"] != "running":
@@ -764,7 +764,7 @@ def test_absolute_limits_hold_up_no_good_version(world: World) -> None:
 def test_a_step_waits_for_a_persons_approval(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin(steps=[{"weight": 1000, "approval": True}, 10_000], **ERRORS)
-    for _ in range(60):
+    for _ in range(20):
         traffic(world.fleet, 1000)
         world.clock.now += STEP_S
         gateway.step()
@@ -799,7 +799,7 @@ def test_a_step_waits_for_a_webhook_a_query_and_labels(world: World) -> None:
     trial = gateway.begin(steps=[{"weight": 1000, **gates}, 10_000], **ERRORS)
 
     def go_on(labels: int = 0) -> Document:
-        for _ in range(60):
+        for _ in range(20):
             traffic(world.fleet, 1000)
             world.fleet.label("1", labels)
             world.fleet.label("2", labels)

@@ -52,10 +52,10 @@ class InferOwner(RequestSource, Protocol):
 class InferRequest:
     """The state of one request; lives on the event loop, except for its work on threads.
 
-    ``decision`` is the version that answers, with the reason; ``submitted`` is the call from its creation until its
-    outputs are encoded, and ``cancel`` ends a call that waits for a thread. ``typed`` requests typed contents,
-    ``closing`` an empty last answer (streams only). ``client`` identifies the connection or stream. Owners are
-    arguments, and never kept while no work is open: owner and request would keep each other alive.
+    ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
+    ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
+    answer (streams only). ``client`` identifies the connection or stream. Owners are handed in,
+    and never kept while nothing is under way: owner and request would keep each other alive.
     """
 
     __slots__ = (
@@ -70,8 +70,8 @@ class InferRequest:
         "cancel",
         "client",
         "closing",
-        "decision",
         "fields",
+        "found",
         "submitted",
         "typed",
     )
@@ -83,7 +83,7 @@ class InferRequest:
         self.began_ns = began_ns
         self.client = client
         self.call_id = ""  # as long as the message is not read
-        self.decision: RouteDecision | None = None
+        self.found: RouteDecision | None = None
         self.submitted: InferCall | None = None
         self.cancel: Callable[[], None] | None = None
         self.typed = self.closing = False
@@ -132,14 +132,14 @@ class InferRequest:
             self._free_memory()
             owner.refuse(fault_of(fault))
             return
-        if self.decision is not None:
-            self.decision[0].hold()
+        if self.found is not None:
+            self.found[0].hold()
 
     def _on_work(
         self, owner: InferOwner, then: Callable[[Any], InferCall], result: Any, error: Exception | None
     ) -> None:
         """Continue with the call after a thread has read, if somebody waits for it."""
-        held, self._job = self.decision, None
+        held, self._job = self.found, None
         self._free_memory()
         try:
             if not owner.is_gone:
@@ -187,7 +187,7 @@ class InferRequest:
     def _admit(self, body_id: str, target: Target) -> RouteDecision:
         """Find the version that answers, if it has capacity for the request's class."""
         self.call_id = body_id or request_id("", self.fields) or new_id()
-        self.decision = decision = self._shared.plane.route(target, self.fields)
+        self.found = decision = self._shared.plane.route(target, self.fields)
         self._priority = admit(decision, self.fields)
         return decision
 
@@ -198,7 +198,7 @@ class InferRequest:
 
     def _tensors(self, pause: PauseWork | None) -> InferMessage:
         """Decode the parsed message; on any thread, but without a ``pause`` only on the event loop."""
-        plane, message, decision = self._shared.plane, self._parsed_message(), self.decision
+        plane, message, decision = self._shared.plane, self._parsed_message(), self.found
         if decision is None:
             raise Internal("the request failed")
         return decode_message(message, decision[0].signature, plane.regions, RequestWork(plane.limits, pause))
@@ -213,11 +213,11 @@ class InferRequest:
     def _make_call(
         self, inputs: list[Tensor] | bytes, requested: list[RequestedOutput] | None, timeout_ns: int | None
     ) -> InferCall:
-        if self.decision is None:
+        if self.found is None:
             raise Internal("the request failed")
         self.submitted = call = build_call(
             self._shared.plane,
-            self.decision,
+            self.found,
             _GRPC,
             self._priority,
             self.fields,
@@ -283,4 +283,4 @@ class InferRequest:
 
     def reject(self, outcome: str) -> None:
         """Count it as rejected before it became a call."""
-        self._shared.plane.record_rejected(self.decision, _GRPC, outcome, self.began_ns)
+        self._shared.plane.record_rejected(self.found, _GRPC, outcome, self.began_ns)

@@ -208,7 +208,7 @@ class UnaryInferStream(Http2Stream):
 
     def _facts(self) -> bytes:
         """Return the header fields of version and route, if known, and request id."""
-        decision = self._request.decision
+        decision = self._request.found
         fields = b"" if decision is None else self._shared.versions.get(decision[0]).facts[decision[1]]
         return fields + _id_field(self._request.own_id())
 

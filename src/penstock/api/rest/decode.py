@@ -159,7 +159,7 @@ class BodyDecoder:
 
     def _learn(self, header: bytes, body: InferBody, size: int) -> None:
         """Cache a header if all of its tensors are binary and of datatypes whose values need no check."""
-        tensors = body.inputs
+        tensors = body.given
         if isinstance(tensors, bytes) or body.id or any(item.into is not None for item in body.requested or ()):
             return
         inputs, offset = [], 0

@@ -10,13 +10,11 @@ from penstock.serving.requested_outputs import RequestedOutput
 
 
 class InferBody:
-    """A decoded request.
+    """A decoded request: ``given`` are its tensors, or the bytes of one row (see ``Signature.row``); ``binary`` says of
+    each output (or of all, when ``requested`` is None) how it travels back, ``nulls`` that NaN and infinity may be null
+    in JSON."""
 
-    ``inputs`` are its tensors, or the bytes of one row (see ``Signature.row``). ``binary`` is the form of each output
-    (or of all, if ``requested`` is None); with ``nulls``, NaN and infinity may be null in JSON.
-    """
-
-    __slots__ = ("binary", "id", "inputs", "nulls", "requested", "timeout_ns")
+    __slots__ = ("binary", "given", "id", "nulls", "requested", "timeout_ns")
 
     def __init__(
         self,
@@ -28,7 +26,7 @@ class InferBody:
         nulls: bool,
     ) -> None:
         self.id = call_id
-        self.inputs = inputs
+        self.given = inputs
         self.requested = requested
         self.binary = binary
         self.timeout_ns = timeout_ns

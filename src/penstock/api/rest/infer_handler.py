@@ -241,7 +241,7 @@ class InferHandler:
             exchange.head.fields,
             exchange.began_ns,
             body.id,
-            body.inputs,
+            body.given,
             body.requested,
             body.timeout_ns,
         )

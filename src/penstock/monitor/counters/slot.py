@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from time import monotonic_ns
 from typing import Final
 
@@ -63,7 +64,7 @@ class Slot:
     @classmethod
     def in_process(cls) -> "Slot":
         """Return a slot in ordinary memory, for tests and embedding."""
-        return cls(memoryview(bytearray(SLOT_BYTES)))
+        return cls(memoryview(mmap(-1, SLOT_BYTES, MAP_PRIVATE | MAP_ANONYMOUS)))
 
     def block(self, index: int) -> BlockWriter:
         """Return the writer of a block; only the slot's worker may use it."""

@@ -36,11 +36,11 @@ class BaselineRows:
     probability, below 0 without one, and the number of classes, ``NO_PROBABILITIES`` if none has one.
     """
 
-    __slots__ = ("answered", "bins", "classes", "client", "inputs")
+    __slots__ = ("answered", "bins", "classes", "client", "given")
 
     def __init__(self, client: int, inputs: RowValues, answered: RowValues, bins: Any, classes: int) -> None:
         self.client = client
-        self.inputs = inputs
+        self.given = inputs
         self.answered = answered
         self.bins = bins
         self.classes = classes
@@ -112,7 +112,7 @@ class BaselineCollector:
             return
         self._done = True
         samples, self._samples = self._samples, []
-        inputs, answered = [sample.inputs for sample in samples], [sample.answered for sample in samples]
+        inputs, answered = [sample.given for sample in samples], [sample.answered for sample in samples]
         self._learned(inputs, answered, _confidence(samples), self._seen)
 
     def wake(self) -> None:
@@ -189,8 +189,8 @@ class BaselineCollector:
             index = random.choice(own)
         self._samples[index], self._samples[-1] = self._samples[-1], self._samples[index]
         left = self._samples.pop()
-        self._rows -= len(left.inputs)
-        self._clients[left.client] -= len(left.inputs)
+        self._rows -= len(left.given)
+        self._clients[left.client] -= len(left.given)
 
     def _add(
         self, sampled_request: SampledRequest, inputs: RowValues, answered: RowValues, bins: Any, classes: int

@@ -251,7 +251,7 @@ def test_what_lay_in_shared_memory_stays_as_it_was(tmp_path: Path) -> None:
     try:
         signature = Signature([TensorSpec("x", "FP32", (-1,))], [])
         (tensor,) = decode(request.SerializeToString(), signature, regions=regions).tensors
-        found = BodyDecoder(RequestLimits(), regions).decode(json.dumps(body).encode(), None, signature).inputs
+        found = BodyDecoder(RequestLimits(), regions).decode(json.dumps(body).encode(), None, signature).given
     finally:
         segment.write_bytes(bytes(8))
         segment.unlink()

@@ -55,10 +55,10 @@ def decoded(body: bytes, signature: Signature = ONE, header_length: int | None =
 
 def tensors_of(body: InferBody, signature: Signature) -> list[Tensor]:
     """What a request brought, be it the bytes of a row or tensors."""
-    if isinstance(body.inputs, list):
-        return body.inputs
+    if isinstance(body.given, list):
+        return body.given
     assert signature.row is not None
-    return [signature.row.tensor(body.inputs)]
+    return [signature.row.tensor(body.given)]
 
 
 @given(st.data(), st.sampled_from(JSON_TYPES), SHAPES, st.booleans())
@@ -456,5 +456,5 @@ def test_a_row_of_one_version_is_not_taken_for_one_of_another() -> None:
     own, other = (Signature([TensorSpec("x", "FP32", (-1, size))], [], batching=True) for size in (4, 2))
     decoder.decode(head + bytes(16), len(head), own)
     for _ in range(2):
-        assert decoder.decode(head + bytes(16), len(head), own).inputs == bytes(16)
-        assert isinstance(decoder.decode(head + bytes(16), len(head), other).inputs, list)
+        assert decoder.decode(head + bytes(16), len(head), own).given == bytes(16)
+        assert isinstance(decoder.decode(head + bytes(16), len(head), other).given, list)

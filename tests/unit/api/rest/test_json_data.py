@@ -138,7 +138,7 @@ def decoded(body: bytes, signature: Signature) -> list[tuple[str, Array]] | str:
         found = BodyDecoder(RequestLimits(), SharedRegions()).decode(body, None, signature, no_pause)
     except (InvalidInput, TooLarge) as fault:
         return type(fault).__name__
-    given = found.inputs if isinstance(found.inputs, list) else [signature.row.tensor(found.inputs)]  # type: ignore[union-attr]
+    given = found.given if isinstance(found.given, list) else [signature.row.tensor(found.given)]  # type: ignore[union-attr]
     return [(tensor.name, tensor.data) for tensor in given]
 
 

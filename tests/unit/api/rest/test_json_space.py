@@ -45,7 +45,7 @@ def decoded(body: bytes, datatype: str) -> Any:
 
 
 def tensor_of(body: bytes, signature: Signature) -> Any:
-    given: Any = BodyDecoder(RequestLimits(), SharedRegions()).decode(body, None, signature, no_pause).inputs
+    given: Any = BodyDecoder(RequestLimits(), SharedRegions()).decode(body, None, signature, no_pause).given
     return given[0].data
 
 

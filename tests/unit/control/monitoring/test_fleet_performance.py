@@ -15,6 +15,8 @@ from penstock.registry.stores.evidence import LabelBatch
 
 POLICY = MonitorPolicy()
 LOOK_S = 60.0
+EACH = 200
+"""Labels between two looks."""
 
 
 def rows(number: int, wrong: float, begins: float) -> list[LabelledRow]:
@@ -41,7 +43,7 @@ def learned(performance: FleetPerformance, parts: Sequence[Sequence[LabelBatch]]
 
 @pytest.mark.parametrize("gateways", [2, 3, 7])
 def test_many_gateways_say_what_one_says(gateways: int) -> None:
-    stretches = [rows(400, 0.02 if number < 5 else 0.4, number * 400.0) for number in range(10)]
+    stretches = [rows(EACH, 0.02 if number < 5 else 0.4, number * EACH) for number in range(10)]
     one, many = FleetPerformance(), FleetPerformance()
     reported = learned(one, [batches(part, 1, number) for number, part in enumerate(stretches, 1)])
     again = learned(many, [batches(part, gateways, 1 + number * gateways) for number, part in enumerate(stretches)])
@@ -49,7 +51,7 @@ def test_many_gateways_say_what_one_says(gateways: int) -> None:
     assert [(change.what, change.begins) for change in again] == [(change.what, change.begins) for change in reported]
     assert one.document is not None
     assert many.document == one.document
-    assert one.document["labels"] == 4000
+    assert one.document["labels"] == 10 * EACH
 
 
 def test_a_batch_that_is_read_again_teaches_nothing() -> None:
@@ -64,7 +66,7 @@ def test_a_batch_that_is_read_again_teaches_nothing() -> None:
 
 
 def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
-    parts = [batches(rows(400, 0.02 if number < 5 else 0.4, number * 400.0), 2, 1 + 2 * number) for number in range(10)]
+    parts = [batches(rows(EACH, 0.02 if number < 5 else 0.4, number * EACH), 2, 1 + 2 * number) for number in range(10)]
     whole = FleetPerformance()
     reported = learned(whole, parts)
     first = FleetPerformance()
@@ -74,7 +76,7 @@ def test_the_next_leader_goes_on_and_tells_nothing_again() -> None:
     assert after == []
     after += second.learn([*parts[8], *parts[9]], None, POLICY, 10 * LOOK_S)
     assert [item.what for item in (*before, *after)].count("errors") == [item.what for item in reported].count("errors")
-    assert second.export_state() == (20, 4000)
+    assert second.export_state() == (20, 10 * EACH)
 
 
 def test_labels_of_batches_that_are_no_longer_kept_still_count() -> None:
@@ -85,7 +87,7 @@ def test_labels_of_batches_that_are_no_longer_kept_still_count() -> None:
 
 
 def test_a_batch_that_cannot_be_read_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    stretches = [rows(400, 0.02 if number < 5 else 0.4, number * 400.0) for number in range(10)]
+    stretches = [rows(EACH, 0.02 if number < 5 else 0.4, number * EACH) for number in range(10)]
     sound, spoilt = FleetPerformance(), FleetPerformance()
     parts = [batches(part, 1, 2 * number) for number, part in enumerate(stretches, 1)]
     odd = [LabelBatch(2 * number + 1, f"odd {number}", "m", "1", "b", 7, b"of a newer release") for number in range(3)]
