@@ -34,11 +34,17 @@ def _is_path(node: ast.AST) -> bool:
     if isinstance(node, ast.BinOp):
         return isinstance(node.op, ast.Div)
     names = ("with_name", "with_suffix", "with_stem", "joinpath", "Path")
-    return isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in names
+    return isinstance(node, ast.Call) and _called(node.func) in names
+
+
+def _called(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
 
 
 def _one_time(node: ast.AST) -> str:
-    if isinstance(node, ast.Call) and (name := ast.unparse(node.func).rpartition(".")[2]) in ONE_TIME:
+    if isinstance(node, ast.Call) and (name := _called(node.func)) in ONE_TIME:
         return name
     if isinstance(node, ast.JoinedStr) and isinstance(first := node.values[0], ast.Constant):
         return "a hidden name" if str(first.value).startswith(".") else ""

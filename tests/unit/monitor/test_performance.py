@@ -166,7 +166,7 @@ def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(refer
 
 def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
     """At 400 labels in 400 seconds one alarm a day asks for more evidence than one in 100,000 labels does."""
-    rows, found = binary(4000, 3), []
+    rows, found = binary(2000, 3), []
     for daily in (0.0, 1e6, 0.01):
         performance = Performance(None, BUDGET, daily)
         for start in range(0, len(rows), 400):

@@ -1,7 +1,5 @@
 """Operators whose attributes end the process are refused at admission, also where its inputs do not reach them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
@@ -27,11 +25,6 @@ SOUND = {
     "RandomUniform": "r = RandomUniform <shape = [2], low = -2.0, high = -1.0> ()",
     "GatherND": "r = GatherND <batch_dims = 1> (x, at)",
 }
-CODE = """
-import sys, numpy, onnxruntime
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-session.run(None, {"x": numpy.ones((2, 2), "f")})
-"""
 
 
 def graph(text: str, inside: bool = False) -> onnx.ModelProto:
@@ -57,15 +50,6 @@ def admit(folder: Path, model: onnx.ModelProto) -> None:
 def test_what_ends_the_process_is_refused(tmp_path: Path, case: str, inside: bool) -> None:
     with pytest.raises(Refused, match=f"{case.split(maxsplit=1)[0]} . has .*, which ends the process"):
         admit(tmp_path, graph(DEADLY[case], inside))
-
-
-@pytest.mark.parametrize("case", ["RandomNormal of scale 0", "RandomUniform"])
-def test_why(tmp_path: Path, case: str) -> None:
-    """When a new ONNX Runtime answers here, the rule may go."""
-    path = tmp_path / "model.onnx"
-    path.write_bytes(graph(DEADLY[case]).SerializeToString())
-    run = subprocess.run([sys.executable, "-c", CODE, str(path)], check=False, capture_output=True)
-    assert run.returncode < 0
 
 
 @pytest.mark.parametrize("case", SOUND)

@@ -1,7 +1,5 @@
 """Divisions of whole numbers that would end the process are guarded at admission, and give what they gave before."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,21 +73,6 @@ def test_the_least_number_by_minus_one_wraps_around(tmp_path: Path, operator: st
     least = np.iinfo(NUMBERS[kind]).min
     a, b = np.array([least, least, 7, -7, 7], NUMBERS[kind]), np.array([-1, 1, -1, 2, -2], NUMBERS[kind])
     np.testing.assert_array_equal(run(served, a=a, b=b), wrapped(operator, a, b))
-
-
-@pytest.mark.parametrize("kind", NUMBERS)
-@pytest.mark.parametrize("operator", ["Div", "Mod"])
-def test_without_the_guard_the_process_ends(tmp_path: Path, operator: str, kind: str) -> None:
-    """The reason for all this: when a new ONNX Runtime answers here, the guard may go."""
-    path = tmp_path / "model.onnx"
-    path.write_bytes(binary(operator, kind).SerializeToString())
-    code = (
-        "import sys, numpy, onnxruntime\n"
-        "session = onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])\n"
-        f"least = numpy.array([numpy.iinfo(numpy.{kind}).min], numpy.{kind})\n"
-        f"session.run(None, dict(a=least, b=numpy.array([-1], numpy.{kind})))\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -8
 
 
 EDGES = {kind: [np.iinfo(kind).min, np.iinfo(kind).min + 1, -2, -1, 1, 2, np.iinfo(kind).max] for kind in NUMBERS}
