@@ -70,8 +70,6 @@ def test_no_file_is_longer_than_one_subject_needs() -> None:
     assert {file: number for file, number in lines.items() if number > MOST_LINES} == {}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_every_file_opens_with_a_sentence(file: Path) -> None:
-    first = file.read_text().split("\n", 1)[0]
-    assert first.startswith('"""'), first
-    assert len(first) > 20
+def test_every_file_opens_with_a_sentence() -> None:
+    first = {str(file.relative_to(SOURCE)): file.read_text().split("\n", 1)[0] for file in FILES}
+    assert {file: line for file, line in first.items() if not line.startswith('"""') or len(line) <= 20} == {}

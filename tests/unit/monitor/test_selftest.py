@@ -9,7 +9,7 @@ from tests.budgets import THOROUGH
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_case_holds(case: SelfTestCase) -> None:
-    found = judge_case(case, [run(case, seed, unchanged_rows=1000) for seed in range(8 if THOROUGH else 2)])
+    found = judge_case(case, [run(case, seed, unchanged_rows=1000) for seed in range(8 if THOROUGH else 3)])
     assert found.holds, found
 
 

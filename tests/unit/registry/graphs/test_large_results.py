@@ -121,7 +121,7 @@ def test_what_is_too_large_is_not_made(tmp_path: Path, case: str) -> None:
         run(model, large)
     fault = run_fault(caught.value)
     assert isinstance(fault, TooLarge)
-    assert f"more than {MOST_ELEMENTS} elements" in str(fault)
+    assert f"over {MOST_ELEMENTS} elements" in str(fault)
 
 
 @pytest.mark.parametrize("case", CASES)
