@@ -17,10 +17,10 @@ global
   maxconn 1000
 defaults
   mode http
-  timeout connect 2s
+  timeout connect 30s
   timeout client 60s
   timeout server 60s
-  timeout check 2s
+  timeout check 30s
   retries 3
   option redispatch 1
 frontend f
