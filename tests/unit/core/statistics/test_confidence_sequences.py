@@ -13,7 +13,7 @@ from tests.budgets import examples
 
 def test_a_confidence_sequence_holds_at_all_times() -> None:
     generator = np.random.default_rng(7)
-    missed, runs = 0, examples(150)
+    missed, runs = 0, examples(100)
     for _ in range(runs):
         mean = Mean()
         for value in generator.binomial(1, 0.3, 1000).tolist():
@@ -22,7 +22,7 @@ def test_a_confidence_sequence_holds_at_all_times() -> None:
             if mean.count >= 20 and not interval.low <= 0.3 <= interval.high:
                 missed += 1
                 break
-    assert missed <= 0.08 * runs
+    assert missed <= max(1, 0.08 * runs)  # of ten, one at most
     assert confidence(Mean(), 0.05) == Interval(0.0, 1.0)
     wide, narrow = (confidence(Mean(n, 0.3 * n, 0.3 * n), 0.05) for n in (100, 10_000))
     assert narrow.high - narrow.low < (wide.high - wide.low) / 5
