@@ -13,6 +13,7 @@ from loadtests import (
     exams,
     faults,
     guard,
+    instructions,
     monitor,
     outage,
     overload,
@@ -98,6 +99,11 @@ def main() -> int:
     guarding = commands.add_parser("guard", help="whether it has become slower", description=guard.__doc__)
     guard.add_arguments(guarding)
     guarding.set_defaults(run=guard.main)
+    counting = commands.add_parser(
+        "instructions", help="what a request costs that comes alone", description=instructions.__doc__
+    )
+    instructions.add_arguments(counting)
+    counting.set_defaults(run=instructions.main)
     abusing = commands.add_parser("abuse", help="clients that misuse the server", description=abuse.__doc__)
     abuse.add_arguments(abusing)
     abusing.set_defaults(run=abuse.main)

@@ -1,6 +1,7 @@
-"""Fails when Penstock has become slower against the bare protocol than it was: ratios of throughput, in one run.
+"""Fails when Penstock has become slower against the bare protocol than it was: ratios in one run.
 
-What is kept in ``guard.json`` are medians of a quiet machine. A ratio may fall by a tenth before it is a failure; as
+The ratios are those of throughput at 32 connections, and of the instructions of a request that comes alone. What is
+kept in ``guard.json`` are medians of a quiet machine. A ratio may fall by a tenth before it is a failure; as
 the machine may have been disturbed, what seems to have fallen is measured once more.
 """
 
@@ -20,6 +21,7 @@ from loadtests.codecs import ReferenceCalls
 from loadtests.contenders import Contender, all_running, contenders
 from loadtests.graphs import repository
 from loadtests.h2load import closed_loop
+from loadtests.instructions import MODEL, lone_ratios, require
 from loadtests.models import MODELS, BenchModel
 from loadtests.processes import halves
 
@@ -90,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure and compare; 1 where a ratio has fallen."""
     h2load.require()
+    require()
     recorded = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     measured: dict[str, float] = {}
     for name in GUARDED:
@@ -98,6 +101,7 @@ def main(arguments: argparse.Namespace) -> int:
             again = ratios(MODELS[name], arguments.rounds, arguments.seconds)
             found = {case: max(ratio, again[case]) for case, ratio in found.items()}
         measured |= found
+    measured |= lone_ratios(MODELS[MODEL])
     console, table = Console(), Table(box=SIMPLE_HEAD)
     for head in ("", "of the ceiling", "was"):
         table.add_column(head)

@@ -1,0 +1,163 @@
+"""Counts the instructions of one request that comes alone, beside the ceiling's: the same on a busy machine.
+
+Both servers run under Valgrind's callgrind, and the count covers user space only; system calls are the same three for
+both: a read, a write, a wait. Valgrind makes a server fifty times slower, so the worker's clock is a counter there:
+each look at it is a microsecond after the one before. What the monitor does with sampled rows is not in the count: it
+comes once for many requests (see docs/adr/0012).
+"""
+
+import argparse
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import grpc
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from loadtests.codecs import BINARY, GRPC, GRPC_METHOD, JSON, Call, Codec
+from loadtests.graphs import repository
+from loadtests.models import MODELS, BenchModel
+from loadtests.processes import Server, penstock, running, tree
+
+MODEL = "tiny"
+REQUESTS = 400
+WARM_UP = 300
+START_S = 300.0
+_TOTAL = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
+
+Send = Callable[[], None]
+
+
+def require() -> None:
+    """Exit with 1 and what to do where there is no Valgrind."""
+    if shutil.which("callgrind_control") is None:
+        raise SystemExit("valgrind is missing; install it with: apt-get install valgrind")
+
+
+def under_callgrind(folder: Path) -> list[str]:
+    """Return the beginning of a command whose instructions are counted on demand, and written to a folder."""
+    return ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/%p"]
+
+
+def instructions(text: str) -> int:
+    """Return the total of a profile that callgrind has written."""
+    totals = _TOTAL.findall(text)
+    if not totals:
+        raise ValueError("the profile has no total")
+    return int(totals[-1])
+
+
+def count(pid: int, folder: Path, send: Send, requests: int) -> float:
+    """Return the instructions of one of so many requests, each sent after the answer to the one before."""
+    for _ in range(WARM_UP):
+        send()
+    _control(pid, "-i", "on")
+    send()
+    _control(pid, "-z")
+    before = set(folder.iterdir())
+    for _ in range(requests):
+        send()
+    _control(pid, "-d")
+    _control(pid, "-i", "off")
+    profiles = [path for path in set(folder.iterdir()) - before if path.name.startswith(f"{pid}.")]
+    return instructions(profiles[0].read_text()) / requests
+
+
+def _control(pid: int, *arguments: str) -> None:
+    subprocess.run(["callgrind_control", *arguments, str(pid)], capture_output=True, timeout=60, check=True)
+
+
+@contextmanager
+def sender(codec: Codec, call: Call, server: Server) -> Iterator[Send]:
+    """Return what sends a request over one connection and reads its answer."""
+    if codec.grpc:
+        with grpc.insecure_channel(server.addresses["grpc"]) as channel:
+            infer: Callable[..., bytes] = channel.unary_unary(GRPC_METHOD)
+            yield lambda: _call(infer, call.body)
+        return
+    host, _, port = server.addresses["http"].rpartition(":")
+    fields = {"Host": server.addresses["http"], "Content-Length": str(len(call.body)), **call.headers}
+    head = f"POST {call.path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    request = head.encode() + b"\r\n" + call.body
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(request)
+        first = connection.recv(1 << 16)
+        if not first.startswith(b"HTTP/1.1 200 "):
+            raise RuntimeError(f"the answer is {first[:300]!r}")
+
+        def send() -> None:
+            connection.sendall(request)
+            left = len(first)
+            while left > 0:
+                left -= len(connection.recv(1 << 16)) or left  # a closed connection ends it too
+
+        yield send
+
+
+def _call(infer: Callable[..., bytes], body: bytes) -> None:
+    if not infer(body, timeout=60):
+        raise RuntimeError("the answer is empty")
+
+
+def _worker(server: Server) -> int:
+    """Return the process that serves: the worker, or the only one."""
+    for pid in tree(server.pid):
+        if b"loadtests.instrumented\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return server.pid
+
+
+def measure(model: BenchModel, codec: Codec, requests: int) -> tuple[float, float]:
+    """Return the instructions of one request for Penstock's worker, and for the batching ceiling."""
+    found = []
+    with TemporaryDirectory(prefix="penstock-loadtests-") as name:
+        folder = Path(name)
+        gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
+        ceiling = [sys.executable, "-m", "loadtests.ceiling", model.name, "--codec", codec.name, "--batched"]
+        for command in (gateway, [*under_callgrind(folder), *ceiling]):
+            with (
+                running(command, sorted(os.sched_getaffinity(0)), START_S) as server,
+                sender(codec, codec.write(model, model.rows(1)), server) as send,
+            ):
+                found.append(count(_worker(server), folder, send, requests))
+    return found[0], found[1]
+
+
+def lone_ratios(model: BenchModel, requests: int = REQUESTS) -> dict[str, float]:
+    """Return the ceiling's instructions as a part of Penstock's, for each codec."""
+    repository(model)
+    pairs = {codec.name: measure(model, codec, requests) for codec in (JSON, BINARY, GRPC)}
+    return {f"lone {name}": least / own for name, (own, least) in pairs.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--requests", type=int, default=REQUESTS, help=f"requests that are counted ({REQUESTS})")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is measured; the median counts (1)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure each codec, and print the table."""
+    require()
+    model, console, table = MODELS[MODEL], Console(), Table(box=SIMPLE_HEAD)
+    repository(model)
+    for head in ("", "penstock", "ceiling", "ratio"):
+        table.add_column(head, justify="left" if not head else "right")
+    for codec in track((JSON, BINARY, GRPC), "counting instructions", console=console):
+        rounds = [measure(model, codec, arguments.requests) for _ in range(arguments.rounds)]
+        own, least = (statistics.median(side) for side in zip(*rounds, strict=True))
+        table.add_row(codec.name, f"{own:,.0f}", f"{least:,.0f}", f"{own / least:.2f}")
+    console.print(table)
+    return 0
