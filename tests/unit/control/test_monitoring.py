@@ -492,7 +492,7 @@ def test_what_is_not_there(watcher: Watcher) -> None:
         asyncio.run(watcher.monitoring.document("nobody", None))
     with pytest.raises(NotFound):
         asyncio.run(watcher.monitoring.policy("nobody"))
-    with pytest.raises(InvalidInput, match="no reference"):
+    with pytest.raises(InvalidInput, match="not a reference"):
         asyncio.run(watcher.monitoring.set_reference("m", "1", {"rows": 3}, ME))
     with pytest.raises(NotFound):
         watcher.give(trained(rows=200), "9")
