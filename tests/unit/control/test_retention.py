@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import TrafficStore, TrialEvent
 from tests.harness import PATIENCE_S
 from tests.leases import leading
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a janitor a folder for temporary files in which no other process leaves any."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 def test_the_defaults_of_settings_and_janitor_are_the_same() -> None:
