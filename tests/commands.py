@@ -21,8 +21,9 @@ DELAYED = (
     "penstock.cli.upload",
     "penstock.config.settings",
     "penstock.registry.admission.inspection",
+    "tests.preloaded",
 )
-"""What commands import when they need it, and nearly all of them do."""
+"""What commands import when they need it, and nearly all of them do; of the last one those that get labels."""
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
