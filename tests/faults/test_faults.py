@@ -234,14 +234,13 @@ def test_a_stop_lets_running_calls_finish(with_slow: Path, tmp_path: Path) -> No
     server = harness.launch(with_slow, tmp_path)
     try:
         with connected(server.http) as busy, connected(server.http) as idle:
-            busy.send(request("POST", "/v2/models/slow/infer", SLOW))
+            for _ in range(3):  # one by itself may have ended before a busy machine looks
+                busy.send(request("POST", "/v2/models/slow/infer", SLOW))
             idle.send(request("GET", "/v2/health/live"))
             assert idle.reply().status == 200
-            wait_until(
-                lambda: total(scrape(server), "penstock_inflight_requests") == 1, PATIENCE_S, "the call under way"
-            )
+            wait_until(lambda: total(scrape(server), "penstock_inflight_requests") >= 1, PATIENCE_S, "a call under way")
             server.process.send_signal(signal.SIGTERM)
-            assert busy.reply().status == 200
+            assert [busy.reply().status for _ in range(3)] == [200] * 3
             assert busy.is_closed()
             assert idle.is_closed()
         assert server.process.wait(harness.STOP_SECONDS) == 0
