@@ -302,8 +302,12 @@ def running(
         server.kill()
 
 
+ANY_PORTS = {f"PENSTOCK_{transport}_PORT": "0" for transport in ("HTTP", "GRPC", "OPS")}
+
+
 def run_command(
     *arguments: str, folder: Path, seconds: float = PATIENCE_S, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run one `penstock` command to its end."""
-    return commands.run(arguments, environment(folder, env), seconds)
+    """Run one `penstock` command to its end; a gateway takes free ports where the command names none."""
+    ports = ANY_PORTS if arguments[:1] == ("serve",) else {}
+    return commands.run(arguments, environment(folder, {**ports, **(env or {})}), seconds)
