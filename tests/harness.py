@@ -303,6 +303,7 @@ def running(
 
 
 ANY_PORTS = {f"PENSTOCK_{transport}_PORT": "0" for transport in ("HTTP", "GRPC", "OPS")}
+"""Settings of a gateway that takes free ports; flags come before them."""
 
 
 def run_command(

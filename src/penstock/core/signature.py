@@ -71,7 +71,7 @@ class RowForm:
         return {self.name: np.frombuffer(b"".join(rows), self.dtype).reshape((len(rows), *self.shape[1:]))}
 
     def feed(self, row: bytes) -> Feeds:
-        """Return the feeds of a run of this row alone."""
+        """Return the feeds of a run of this row alone: a read-only view of ``shape``, which has one row."""
         return {self.name: np.ndarray(self.shape, self.dtype, row)}
 
     def tensor(self, row: bytes) -> Tensor:

@@ -24,7 +24,7 @@ SMALL: Final = 2048
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 _N: Final = ord("n")
-"""In a list of JSON numbers only ``null`` has this letter; a byte is found ten times faster than a text."""
+"""In a list of JSON numbers only ``null`` has this letter, and a byte takes fewer instructions to find than a text."""
 
 _FLOATS: Final = frozenset({"FP32", "FP64"})
 
