@@ -23,6 +23,7 @@ from loadtests import (
     seasons,
     simulate,
     stall,
+    start,
     streams,
     swap,
     traffic,
@@ -104,6 +105,9 @@ def main() -> int:
     )
     instructions.add_arguments(counting)
     counting.set_defaults(run=instructions.main)
+    starting = commands.add_parser("start", help="a cold start, and the memory of a gateway", description=start.__doc__)
+    start.add_arguments(starting)
+    starting.set_defaults(run=start.main)
     abusing = commands.add_parser("abuse", help="clients that misuse the server", description=abuse.__doc__)
     abuse.add_arguments(abusing)
     abusing.set_defaults(run=abuse.main)
