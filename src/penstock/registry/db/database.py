@@ -35,6 +35,10 @@ _DEAD_PEER = {
 """libpq drops a connection with a dead peer after about 11 s (``tcp_user_timeout`` is in milliseconds); the usual value
 is two hours."""
 
+NEW_SQLITE = Path(__file__).with_name("new_sqlite.sql")
+"""The statements, one a line, that give an empty SQLite database what all migrations together give it; a test compares
+the two."""
+
 MIGRATION_LOCK = 0x70656E73
 """Key of the advisory lock that lets one gateway at a time migrate a PostgreSQL database."""
 
@@ -295,6 +299,16 @@ def _version(engine: sa.Engine) -> str | None:
 
 
 def _migrate(connection: sa.Connection) -> None:
+    """Bring the tables to the present version; a new SQLite file gets them at once, in a tenth of the time."""
+    if connection.dialect.name == "sqlite" and not sa.inspect(connection).get_table_names():
+        for statement in NEW_SQLITE.read_text("utf-8").splitlines():
+            connection.exec_driver_sql(statement)
+    else:
+        _upgrade(connection)
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    """Run every migration that the database does not have yet."""
     from alembic import command  # noqa: PLC0415 - seldom needed, and slow to import
     from alembic.config import Config  # noqa: PLC0415
 
