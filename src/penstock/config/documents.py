@@ -1,9 +1,13 @@
-"""Reads and writes YAML and JSON files, and finds the line of each value."""
+"""Reads and writes YAML and JSON files, and finds the line of each value.
+
+The YAML library is imported by the first document: most gateways start without one.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+if TYPE_CHECKING:
+    import yaml
 
 
 class ConfigFault(Exception):
@@ -31,6 +35,8 @@ def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str,
     ``expected`` describes its content."""
     if file is None:
         return {}, []
+    import yaml  # noqa: PLC0415 - see above
+
     try:
         content = yaml.safe_load(file.read_text())
     except OSError as error:
@@ -44,17 +50,31 @@ def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str,
     return {str(key): value for key, value in content.items()}, []
 
 
+def read_text(text: str) -> Any:
+    """Return the value of a YAML text; raises ``ValueError`` if it is none."""
+    import yaml  # noqa: PLC0415 - see above
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
 def written(document: dict[str, Any]) -> str:
     """Return a document as YAML."""
+    import yaml  # noqa: PLC0415 - see above
+
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return text
 
 
 def lines_of(file: Path) -> dict[str, int]:
     """Return the line of each value of a YAML or JSON file, by its path in error texts (``triggers[0].when``)."""
+    import yaml  # noqa: PLC0415 - see above
+
     lines: dict[str, int] = {}
 
-    def walk(node: yaml.Node | None, path: str) -> None:
+    def walk(node: "yaml.Node | None", path: str) -> None:
         if node is None:
             return
         lines[path] = node.start_mark.line + 1

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -16,7 +15,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from penstock.config.documents import ConfigFault, read_mapping
+from penstock.config.documents import ConfigFault, read_mapping, read_text
 from penstock.config.sections import (
     AdmissionSettings,
     CorsSettings,
@@ -41,7 +40,7 @@ Workers = Annotated[
 def _listed(value: Any) -> Any:
     """Accept one repository as a text or path, several as a list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        return yaml.safe_load(value)
+        return read_text(value)
     return [str(value)] if isinstance(value, (str, Path)) else value
 
 

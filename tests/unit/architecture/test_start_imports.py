@@ -8,7 +8,7 @@ import pytest
 UNUSED = {
     "penstock.app.worker": ("grpc", "importlib.metadata", "onnx", "pydantic", "river", "sqlalchemy"),
     "penstock.registry.admission.sandbox": ("grpc", "pydantic", "river", "sqlalchemy"),
-    "penstock.app.gateway": ("grpc", "httpx", "onnx", "onnxruntime", "river", "starlette"),
+    "penstock.app.gateway": ("alembic", "grpc", "httpx", "onnx", "onnxruntime", "river", "starlette", "yaml"),
 }
 
 
