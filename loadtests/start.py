@@ -29,7 +29,7 @@ from loadtests.processes import halves, penstock, running, tree
 MODEL = "tiny"
 MANY = 20
 ROUNDS = 3
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_JIFFY_S = 1 / os.sysconf("SC_CLK_TCK")
 _MIB = 1 << 20
 
 Advance = Callable[[], object]
@@ -47,7 +47,7 @@ class StartCost:
 def cpu_s(pid: int) -> float:
     """Return the processor seconds of a process, and of its children that have ended."""
     numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, numbers[11:15])) * _TICK_S  # utime, stime, cutime, cstime (proc(5))
+    return sum(map(int, numbers[11:15])) * _JIFFY_S  # utime, stime, cutime, cstime (proc(5))
 
 
 def memory(pid: int) -> int:
