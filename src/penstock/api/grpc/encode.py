@@ -15,7 +15,7 @@ from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
 from penstock.core.slices import PauseWork
-from penstock.core.tensors import Tensor, raw_of, raw_rows, to_raw
+from penstock.core.tensors import NUMPY_TYPES, Tensor, raw_of, raw_rows, to_raw
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.serving.infer_call import BatchResult, InferCall
 from penstock.serving.shared_memory import RegionSpan
@@ -103,15 +103,64 @@ def answer_parameters(parameters: Mapping[str, pb.InferParameter]) -> bytes:
     return response.SerializeToString()
 
 
+class _SmallAnswer:
+    """The answers of one version whose few, plain outputs have the same names, types and shapes: all bytes but the id
+    and the values.
+    """
+
+    __slots__ = ("_begin", "_dtypes", "_heads", "_id_bytes", "_names", "_shapes", "_size", "_start")
+
+    def __init__(self, begin: bytes, described: bytes, tensors: list[Tensor]) -> None:
+        self._names = [tensor.name for tensor in tensors]
+        self._dtypes = [tensor.data.dtype for tensor in tensors]
+        self._shapes = [tensor.data.shape for tensor in tensors]
+        self._heads = [_RAW + varint(tensor.data.nbytes) for tensor in tensors]
+        self._size = len(begin) + sum([len(described), *map(len, self._heads), *(item.data.nbytes for item in tensors)])
+        self._heads[0] = described + self._heads[0]
+        self._begin = begin
+        self._id_bytes = -1
+        self._start = b""
+
+    def fits(self, tensors: list[Tensor]) -> bool:
+        """Whether these outputs have such an answer."""
+        names, dtypes, shapes = self._names, self._dtypes, self._shapes
+        if len(tensors) != len(names):
+            return False
+        for index, tensor in enumerate(tensors):
+            data = tensor.data
+            if tensor.name != names[index] or data.dtype is not dtypes[index] or data.shape != shapes[index]:
+                return False
+        return True
+
+    def write(self, call_id: bytes, tensors: list[Tensor], limits: RequestLimits) -> bytes:
+        """Return the framed answer of these outputs, which fit; raises ``TooLarge``."""
+        if len(call_id) != self._id_bytes:
+            self._set_id_bytes(len(call_id), limits)
+        parts = [self._start, call_id]
+        for index, tensor in enumerate(tensors):
+            parts.append(self._heads[index])
+            parts.append(tensor.data.tobytes())
+        return b"".join(parts)
+
+    def _set_id_bytes(self, count: int, limits: RequestLimits) -> None:
+        field = _ID + varint(count)
+        size = self._size + len(field) + count
+        if size > limits.max_output_bytes:
+            raise output_too_large(limits)
+        self._start = b"\x00" + size.to_bytes(4) + self._begin + field
+        self._id_bytes = count
+
+
 class GrpcAnswerTemplate:
     """Builds serialised answers of one version from cached parts: names, and descriptions of outputs by shape."""
 
-    __slots__ = ("_begin", "_descriptions", "_limits")
+    __slots__ = ("_begin", "_descriptions", "_limits", "_small")
 
     def __init__(self, model: str, version: str, limits: RequestLimits) -> None:
         self._begin = pb.ModelInferResponse(model_name=model, model_version=version).SerializeToString()
         self._descriptions: BoundedCache[Description, bytes] = BoundedCache(MAX_DESCRIPTIONS, MAX_DESCRIPTION_BYTES)
         self._limits = limits
+        self._small: _SmallAnswer | None = None  # the last one
 
     def answer(self, call: InferCall, typed: bool, pause: PauseWork | None = None) -> Payload:
         """Return the framed answer to a call that has its outputs; content and errors as ``infer_response``.
@@ -131,33 +180,42 @@ class GrpcAnswerTemplate:
             if rows:
                 call_id = call.id.encode()
                 return add_prefix(b"".join((self._begin, _ID, varint(len(call_id)), call_id, rows[call.place])))
+        if pause is None and _is_plain(call):
+            small = self._small_answer(call.outputs)
+            if small is not None:
+                return small.write(call.id.encode(), call.outputs, self._limits)
         return self._own_answer(call, pause)
 
+    def _small_answer(self, tensors: list[Tensor]) -> _SmallAnswer | None:
+        """Return the constant bytes of the answer, None if it is large or an output needs conversion."""
+        small = self._small
+        if small is not None and small.fits(tensors):
+            return small
+        if not tensors or not _are_small(tensors):
+            return None
+        self._small = small = _SmallAnswer(self._begin, self._description(tensors), tensors)
+        return small
+
     def _own_answer(self, call: InferCall, pause: PauseWork | None) -> Payload:
-        work = self._work(call, pause)
-        if work is None:
-            tensors = call.outputs
-            described, placed = self._description(tensors), frozenset[int]()
-        else:
-            tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
-            placed = _places(call)
-            work.add_copied(sum([item.data.nbytes for index, item in enumerate(tensors) if index not in placed]))
-            described = _region_outputs(call, tensors, work) if placed else self._description(tensors)
+        work = RequestWork(self._limits, pause)
+        tensors = [in_asked_form(call, index, work) for index in range(len(call.outputs))]
+        placed = _places(call)
+        work.add_copied(sum([item.data.nbytes for index, item in enumerate(tensors) if index not in placed]))
+        described = _region_outputs(call, tensors, work) if placed else self._description(tensors)
         call_id = call.id.encode()
         parts: list[bytes | memoryview] = [b"", self._begin, _ID, varint(len(call_id)), call_id, described]
         for index, tensor in enumerate(tensors):
-            if work is None:
-                raw = raw_of(tensor.datatype, tensor.data)
-            elif index in placed:
-                raw = b""
-            else:
-                raw = raw_of(tensor.datatype, tensor.data, work.pause, self._limits.max_output_bytes)
+            raw = (
+                b""
+                if index in placed
+                else raw_of(tensor.datatype, tensor.data, work.pause, self._limits.max_output_bytes)
+            )
             parts += (_RAW, varint(len(raw)), raw)
         size = sum(map(len, parts))
         if size > self._limits.max_output_bytes:
             raise output_too_large(self._limits)
         parts[0] = b"\x00" + size.to_bytes(4)
-        return b"".join(parts) if work is None else in_parts(parts, size)
+        return in_parts(parts, size)
 
     def _typed_answer(self, call: InferCall, pause: PauseWork) -> Payload:
         """Return the typed answer to a call of any size: protobuf would hold the GIL while it writes."""
@@ -174,17 +232,6 @@ class GrpcAnswerTemplate:
             raise output_too_large(self._limits)
         parts[0] = b"\x00" + size.to_bytes(4)
         return in_parts(parts, size)
-
-    def _work(self, call: InferCall, pause: PauseWork | None) -> RequestWork | None:
-        """Return the limits for a larger answer; None if none are needed."""
-        elements = 0
-        for tensor in call.outputs:
-            elements += tensor.data.size
-            if tensor.datatype == "BYTES":
-                elements += SMALL
-        if elements >= SMALL or not _is_plain(call):
-            return RequestWork(self._limits, pause)
-        return None
 
     def _rows(self, call: InferCall, joint: BatchResult) -> list[bytes]:
         """Return the bytes after the id in the answers of a batch run, by row; none if rows differ in size or are
@@ -224,6 +271,16 @@ def _typed_output(call: InferCall, index: int, tensor: Tensor, work: RequestWork
         contents = contents_of(tensor, work.pause)
         parts += delimit(_CONTENTS, contents) if contents else []
     return parts
+
+
+def _are_small(tensors: list[Tensor]) -> bool:
+    """Whether outputs have few elements, in the form in which they are sent."""
+    elements = 0
+    for tensor in tensors:
+        elements += tensor.data.size
+        if tensor.datatype == "BYTES" or tensor.data.dtype is not NUMPY_TYPES[tensor.datatype]:
+            return False
+    return elements < SMALL
 
 
 def _is_plain(call: InferCall) -> bool:

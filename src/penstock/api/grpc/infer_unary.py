@@ -13,7 +13,7 @@ from penstock.api.grpc import response_blocks
 from penstock.api.grpc.call_head import CallHead
 from penstock.api.grpc.errors import GRPC_CODES, RETRYABLE, Metadata, retry_hints, sentence
 from penstock.api.grpc.framing import PREFIX, MessageBuffer, compress, messages_too_large, no_memory
-from penstock.api.grpc.http2.answer_memory import SMALL_BYTES
+from penstock.api.grpc.http2.answer_memory import SMALL_BYTES, SPARE_BYTES
 from penstock.api.grpc.http2.frames import ErrorCode
 from penstock.api.grpc.http2.header_encoding import literal
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
@@ -54,6 +54,14 @@ class UnaryInferStream(Http2Stream):
             self._send_refusal(messages_too_large())
         else:
             self.io.replenish(self)
+
+    def on_request(self, data: bytes) -> None:
+        """See ``Http2Stream``; takes no memory for a message that is read also without."""
+        if len(data) > min(SPARE_BYTES, self._shared.max_message_bytes):
+            Http2Stream.on_request(self, data)
+        else:
+            self._buffer.add(data)
+            self._shared.plane.batcher.enqueue(self, None)
 
     def on_end(self) -> None:
         """See ``Http2Stream``."""
@@ -166,7 +174,8 @@ class UnaryInferStream(Http2Stream):
             self._shared.plane.batcher.submit(self, None, call)
 
     def _release_message(self) -> None:
-        self.io.let_go(self, self.held_bytes)
+        if self.held_bytes:
+            self.io.let_go(self, self.held_bytes)
         self._buffer.clear()
 
     def _is_admitted(self, call: InferCall) -> bool:
@@ -230,11 +239,12 @@ def _failed_trailers(kind: str, text: str, hints: Metadata) -> bytes:
     return response_blocks.failed_trailers(GRPC_CODES[kind], text) + response_blocks.metadata(hints)
 
 
-_ID_NAME: Final = literal(REQUEST_ID, b"")[:-1]
+_ID_STARTS: Final = [literal(REQUEST_ID, bytes(size))[: -size or None] for size in range(127)]
+"""The field of a request id without its text, by the size of that."""
 
 
 def _id_field(call_id: str) -> bytes:
-    if len(call_id) < 127 and call_id.isascii() and call_id.isprintable():
-        return b"%b%c%b" % (_ID_NAME, len(call_id), call_id.encode())
+    if len(call_id) < len(_ID_STARTS) and call_id.isascii() and call_id.isprintable():
+        return _ID_STARTS[len(call_id)] + call_id.encode()
     text = id_text(call_id)
     return literal(REQUEST_ID, text.encode()) if text else b""

@@ -42,13 +42,16 @@ class RequestLayout:
     target: tuple[str, str]
     requested: list[RequestedOutput] | None
     timeout_ns: int | None
+    size: int
+    """Bytes of a message."""
+
     row: RowForm | None = None
     """The row of the only input, so that the next request of the version need not be compared."""
 
     def fits(self, raw: bytes) -> bool:
         """Whether a message of the same length has this layout."""
-        id_start, id_stop = len(self.start), self.id_stop
-        if not raw.startswith(self.start) or not raw.startswith(self.middle, id_stop):
+        id_start, id_stop, middle = len(self.start), self.id_stop, self.middle
+        if raw[:id_start] != self.start or raw[id_stop : id_stop + len(middle)] != middle:
             return False
         if id_stop > id_start and not raw[id_start:id_stop].isascii():
             return False  # it may be no text
@@ -79,13 +82,18 @@ class LayoutCache:
         self._known: BoundedCache[int, list[RequestLayout]] = BoundedCache(
             MAX_LENGTHS, MAX_LENGTHS * MAX_ALIKE * MAX_LAYOUT
         )
+        self._last: RequestLayout | None = None
 
     def find(self, raw: bytes) -> RequestLayout | None:
-        """Return the layout of a message, None if it is unknown."""
+        """Return the layout of a message, None if it is unknown. Any thread may call it."""
+        last = self._last
+        if last is not None and last.size == len(raw) and last.fits(raw):
+            return last
         alike = self._known.get(len(raw))
         if alike is not None:
             for layout in alike:
                 if layout.fits(raw):
+                    self._last = layout
                     return layout
         return None
 
@@ -127,9 +135,8 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | Non
     )
     heads = tuple((tag, begin, raw[tag:begin]) for tag, begin, _ in values)
     target = request.model_name, request.model_version
-    return RequestLayout(
-        start, id_stop, raw[id_stop : values[0][0]], heads, inputs, target, message.requested, message.timeout_ns
-    )
+    middle = raw[id_stop : values[0][0]]
+    return RequestLayout(start, id_stop, middle, heads, inputs, target, message.requested, message.timeout_ns, len(raw))
 
 
 def _values(raw: bytes, at: int, count: int) -> list[tuple[int, int, int]] | None:

@@ -37,9 +37,7 @@ IDLE_NS = 1_000_000_000
 STUCK_NS = 60_000_000_000
 """Time for a complete field block, and for the client to read some of each answer."""
 
-_WORK: Final = {frames.DATA: 1, frames.HEADERS: HEADERS_WORK, frames.CONTINUATION: HEADERS_WORK}
 _ALIVE: Final = b"penstock"
-_UNPACK: Final = frames.FRAME_HEADER.unpack_from
 
 
 class ConnectionOwner(OutputOwner, Protocol):
@@ -200,7 +198,7 @@ class Http2Connection(ControlFrames):
                     left -= 1 if self._queue.stream_window >= SMALL_WINDOW else SLOW_WORK
                 else:
                     self._frame(reader.kind, reader.flags, reader.stream_id, reader.payload())
-                    left -= _WORK.get(reader.kind, FRAME_WORK)
+                    left -= _work_of(reader.kind)
                 if self._input_state != OPEN:
                     return
         except Http2ConnectionError as error:
@@ -213,36 +211,38 @@ class Http2Connection(ControlFrames):
 
     def _whole_request(self) -> bool:
         """Handle a complete request with a cached field block and one DATA frame at once; return False for any other.
-        The conditions are those of ``_begin`` and ``_data``."""
+        Between the two, grpc-core opens the window of the stream. The conditions are those of ``_begin``,
+        ``_window_update`` and ``_data``."""
         reader = self._reader
-        data, stop, number = reader.data, reader.stop, reader.stream_id
-        begin = stop + frames.FRAME_HEADER_BYTES
-        if begin > len(data) or not self._has_settings or self._gathering is not None:
+        data, at, number = reader.data, reader.stop, reader.stream_id
+        if not self._has_settings or self._gathering is not None:
             return False
-        head = self._headers.known.get(data[reader.start : stop])
+        head = self._headers.known.get(data[reader.start : at])
         if head is None:
             return False
-        follower: tuple[int, int, int] = _UNPACK(data, stop)
-        word, flags, same = follower
-        size = word >> 8
-        end = begin + size
+        increment = frames.stream_update_at(data, at, number)
+        if increment:
+            at += frames.UPDATE_BYTES
+        size = frames.last_data_at(data, at, number)
         if (
-            flags != frames.END_STREAM
-            or word & 0xFF != frames.DATA
-            or same != number
-            or end > len(data)
-            or not 0 < size <= STREAM_WINDOW
+            not 0 < size <= STREAM_WINDOW
             or (head.content_length != NO_LENGTH and head.content_length != size)  # noqa: PLR1714 - no tuple each time
             or not number & 1
             or number <= self.streams.last_id
+            or increment > frames.MAX_WINDOW - self._queue.stream_window
             or self._refuses()
         ):
             return False
-        self._count_received(size)
-        reader.skip_to(end)
+        begin = at + frames.FRAME_HEADER_BYTES
+        reader.skip_to(begin + size)
         stream = self._open(number, head, StreamState.HALF_CLOSED_REMOTE)
+        if increment:
+            self._count_window_update()
+            stream.send_window.grow(increment)
+        self._count_received(size)
         self.limits.data_frames_received += 1
-        stream.on_request(data[begin:end])
+        stream.received_bytes = size
+        stream.on_request(data[begin : begin + size])
         return True
 
     def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
@@ -254,5 +254,14 @@ class Http2Connection(ControlFrames):
             self._data(flags, number, payload)
         elif kind == frames.HEADERS:
             self._headers_frame(flags, number, frames.remove_padding(flags, payload, has_priority=True))
+        elif kind == frames.WINDOW_UPDATE:
+            self._window_update(number, payload)
         else:
             self._control_frame(kind, flags, number, payload)
+
+
+def _work_of(kind: int) -> int:
+    """Return the units of work of a frame."""
+    if kind == frames.DATA:
+        return 1
+    return HEADERS_WORK if kind in (frames.HEADERS, frames.CONTINUATION) else FRAME_WORK

@@ -10,7 +10,7 @@ from penstock.api.common.parts import Payload, size_of
 from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.abuse_limits import AbuseLimits
 from penstock.api.grpc.http2.answer_memory import CONNECTION_SHARE, SPARE_BYTES, AnswerMemory, MemoryLimit
-from penstock.api.grpc.http2.frames import ErrorCode, frame
+from penstock.api.grpc.http2.frames import AnswerFrames, ErrorCode, frame
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.send_queue import MAX_PAYLOAD, SendQueue
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
@@ -47,8 +47,6 @@ ANNOUNCED: Final = 1
 
 RETIRED: Final = 2
 """New requests are refused."""
-
-_PACK: Final = frames.FRAME_HEADER.pack
 
 RETIRING: Final = b"retiring"
 """Payload of the PING whose answer shows that the client has received the GOAWAY."""
@@ -88,6 +86,7 @@ class Http2Output(StreamIo):
         self._timer: asyncio.TimerHandle | None = None
         self._queue = SendQueue()
         self._direct_frames = 0  # DATA frames that did not wait in the queue
+        self._frames = AnswerFrames()
         self._out: list[bytes | memoryview] = []
         self._flushes = False
         self._can_write = True
@@ -99,6 +98,14 @@ class Http2Output(StreamIo):
         """Write at the end of this turn of the loop, together with other frames."""
         self._flush_soon()
         self._out.append(data)
+
+    def _send_answer(self, data: bytes) -> None:
+        """Write a complete answer: immediately if no other stream of this connection can add to it in this turn."""
+        transport = self._transport
+        if self._flushes or len(self._live) != 1 or transport is None:
+            self.send(data)
+        else:
+            transport.write(data)
 
     def _send_control(self, data: bytes) -> None:
         """Write the answer to a control frame of the client."""
@@ -146,7 +153,7 @@ class Http2Output(StreamIo):
 
     def respond(self, stream: Http2Stream, head: bytes, message: Payload, trailers: bytes) -> bool:
         """See ``StreamIo``."""
-        size, number = size_of(message), stream.id
+        size = size_of(message)
         if not isinstance(message, bytes) or not self._fits(stream, size):
             if not self.answers.reserve(stream, size):
                 return False
@@ -155,13 +162,9 @@ class Http2Output(StreamIo):
             self.send_trailers(stream, trailers)
             self._fill_soon()
             return True
-        pack, last = _PACK, frames.END_HEADERS | frames.END_STREAM
         self._queue.window.take(size)
         self._direct_frames += 1
-        first = pack(len(head) << 8 | frames.HEADERS, frames.END_HEADERS, number)
-        between = pack(size << 8 | frames.DATA, 0, number)
-        end = pack(len(trailers) << 8 | frames.HEADERS, last, number)
-        self.send(b"".join((first, head, between, message, end, trailers)))
+        self._send_answer(self._frames.write(stream.id, head, message, trailers))
         self._finish(stream)
         return True
 

@@ -85,12 +85,15 @@ class ControlFrames(RequestInput):
         else:
             self.pinged_ns = 0
 
-    def _window_update(self, _: int, number: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE must have four bytes")
+    def _count_window_update(self) -> None:
         self.limits.data_frames_sent = self._queue.frames_sent + self._direct_frames
         self.limits.window_update()
-        increment = int.from_bytes(payload) & frames.STREAM_MASK
+
+    def _window_update(self, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise Http2ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE must have four bytes")
+        self._count_window_update()
+        increment = frames.number_at(payload, 0) & frames.STREAM_MASK
         if number:
             self._open_stream_window(number, increment)
         elif not increment:
@@ -138,7 +141,7 @@ class ControlFrames(RequestInput):
 
     @staticmethod
     def by_kind() -> "dict[int, Callable[[ControlFrames, int, int, bytes], None]]":
-        """Return the handlers by kind of frame; CONTINUATION is one of them, as it is rare."""
+        """Return the handlers by kind of frame, with CONTINUATION, which is rare, and without WINDOW_UPDATE."""
         return {
             frames.PRIORITY: ControlFrames._priority,
             frames.RST_STREAM: ControlFrames._reset_frame,
@@ -146,7 +149,6 @@ class ControlFrames(RequestInput):
             frames.PUSH_PROMISE: ControlFrames._push_promise,
             frames.PING: ControlFrames._ping,
             frames.GOAWAY: ControlFrames._goaway,
-            frames.WINDOW_UPDATE: ControlFrames._window_update,
             frames.CONTINUATION: ControlFrames._continuation,
         }
 

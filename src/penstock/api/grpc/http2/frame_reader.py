@@ -1,17 +1,14 @@
 """Splits received bytes into frames: the connection preface, frame headers, and frames in pieces. Without I/O."""
 
-from typing import Final
-
 from penstock.api.grpc.http2.frames import (
-    FRAME_HEADER,
     FRAME_HEADER_BYTES,
     PREFACE,
     STREAM_MASK,
     ErrorCode,
     Http2ConnectionError,
+    number_at,
+    size_at,
 )
-
-_UNPACK: Final = FRAME_HEADER.unpack_from
 
 
 class FrameReader:
@@ -70,13 +67,12 @@ class FrameReader:
         start = at + FRAME_HEADER_BYTES
         if start > len(data):
             return self._next_piece()
-        head: tuple[int, int, int] = _UNPACK(data, at)
-        word, flags, number = head
-        stop = start + (word >> 8)
-        self._check_size(stop - start)
+        size = size_at(data, at)
+        self._check_size(size)
+        stop = start + size
         if stop > len(data):
             return self._next_piece()
-        self.kind, self.flags, self.stream_id = word & 0xFF, flags, number & STREAM_MASK
+        self.kind, self.flags, self.stream_id = data[at + 3], data[at + 4], number_at(data, at + 5) & STREAM_MASK
         self.start, self.stop, self._at = start, stop, stop
         return True
 

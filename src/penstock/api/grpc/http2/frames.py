@@ -43,6 +43,10 @@ MAX_FRAME_SIZE: Final = 0x5
 MAX_HEADER_LIST_SIZE: Final = 0x6
 
 
+UPDATE_BYTES: Final = FRAME_HEADER_BYTES + 4
+"""Bytes of a WINDOW_UPDATE frame."""
+
+
 class ErrorCode(IntEnum):
     """The error codes of RFC 9113 section 7 that are used here."""
 
@@ -79,6 +83,35 @@ def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"")
     return FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
+class AnswerFrames:
+    """Writes complete answers as frames. Keeps the constant bytes of the frame headers of the last answer: those of one
+    client are mostly of one size."""
+
+    __slots__ = ("_between", "_first", "_head_bytes", "_last", "_message_bytes", "_trailers_bytes")
+
+    def __init__(self) -> None:
+        self._head_bytes = self._message_bytes = self._trailers_bytes = 0
+        self._first = self._between = self._last = b""
+
+    def write(self, stream: int, head: bytes, message: bytes, trailers: bytes) -> bytes:
+        """Return a HEADERS frame, a DATA frame and the HEADERS frame that ends the stream."""
+        if (
+            len(head) != self._head_bytes
+            or len(message) != self._message_bytes
+            or len(trailers) != self._trailers_bytes
+            or not self._first
+        ):
+            self._set_sizes(len(head), len(message), len(trailers))
+        number = stream.to_bytes(4)
+        return b"".join((self._first, number, head, self._between, number, message, self._last, number, trailers))
+
+    def _set_sizes(self, head: int, message: int, trailers: int) -> None:
+        self._head_bytes, self._message_bytes, self._trailers_bytes = head, message, trailers
+        self._first = FRAME_HEADER.pack(head << 8 | HEADERS, END_HEADERS, 0)[:5]
+        self._between = FRAME_HEADER.pack(message << 8 | DATA, 0, 0)[:5]
+        self._last = FRAME_HEADER.pack(trailers << 8 | HEADERS, END_HEADERS | END_STREAM, 0)[:5]
+
+
 def settings(values: dict[int, int]) -> bytes:
     """Return a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in values.items()))
@@ -97,6 +130,33 @@ def reset(stream: int, code: ErrorCode) -> bytes:
 def goaway(last: int, code: ErrorCode, reason: str = "") -> bytes:
     """Return a GOAWAY frame."""
     return frame(GOAWAY, 0, 0, last.to_bytes(4) + code.to_bytes(4) + reason.encode())
+
+
+def number_at(data: bytes, at: int) -> int:
+    """Return the four bytes from ``at`` as a number: compiled, this takes a third of the time of ``struct``."""
+    return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+
+
+def size_at(data: bytes, at: int) -> int:
+    """Return the payload size in the frame header from ``at``."""
+    return data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+
+
+def stream_update_at(data: bytes, at: int, stream: int) -> int:
+    """Return the increment of the complete, valid WINDOW_UPDATE frame of a stream from ``at``; 0 for anything else."""
+    if at + UPDATE_BYTES > len(data) or data[at + 3] != WINDOW_UPDATE or size_at(data, at) != 4:
+        return 0
+    increment = number_at(data, at + FRAME_HEADER_BYTES)
+    return increment if number_at(data, at + 5) == stream and increment <= MAX_WINDOW else 0
+
+
+def last_data_at(data: bytes, at: int, stream: int) -> int:
+    """Return the size of the complete DATA frame from ``at`` that ends a stream and has no padding; 0 for others."""
+    start = at + FRAME_HEADER_BYTES
+    if start > len(data) or data[at + 3] != DATA or data[at + 4] != END_STREAM or number_at(data, at + 5) != stream:
+        return 0
+    size = size_at(data, at)
+    return size if start + size <= len(data) else 0
 
 
 def remove_padding(flags: int, payload: bytes, has_priority: bool = False) -> bytes:

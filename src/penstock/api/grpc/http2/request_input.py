@@ -206,6 +206,8 @@ class RequestInput(Http2Output):
         if stated != NO_LENGTH and (stream.received_bytes > stated or (ends and stream.received_bytes != stated)):
             self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
             return
+        if ends:  # before the data: an answer to that is the last frame of the stream
+            stream.state = outcome.state
         if content:
             stream.on_data(content)
         if ends:

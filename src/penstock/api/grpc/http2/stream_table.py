@@ -11,6 +11,9 @@ MAX_RESETS: Final = 1024
 MAX_GAPS: Final = 64
 """Maximum number of gaps in stream numbers to remember; gRPC clients leave none."""
 
+_RESET_LOCAL: Final = StreamState.RESET_LOCAL
+_RESET_REMOTE: Final = StreamState.RESET_REMOTE
+
 
 class StreamTable:
     """Streams by number. A closed stream is remembered only if it was reset; every other one ended on both sides, or
@@ -45,7 +48,7 @@ class StreamTable:
     def end(self, stream_id: int, state: StreamState) -> None:
         """Close a stream in this state; also called when the state of a closed stream changes."""
         self.live.pop(stream_id, None)
-        if state in (StreamState.RESET_LOCAL, StreamState.RESET_REMOTE):
+        if state in (_RESET_LOCAL, _RESET_REMOTE):
             self._resets[stream_id] = state
             if len(self._resets) > MAX_RESETS:
                 oldest = next(iter(self._resets))
