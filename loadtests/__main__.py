@@ -7,6 +7,7 @@ from loadtests import (
     abuse,
     bench,
     columns,
+    control,
     cut,
     drift,
     errors,
@@ -114,6 +115,9 @@ def main() -> int:
     scaling = commands.add_parser("scale", help="two workers against one", description=scale.__doc__)
     scale.add_arguments(scaling)
     scaling.set_defaults(run=scale.main)
+    sharing = commands.add_parser("control", help="what the control process costs", description=control.__doc__)
+    control.add_arguments(sharing)
+    sharing.set_defaults(run=control.main)
     cutting = commands.add_parser("cut", help="runs whose callers have no more time", description=cut.__doc__)
     cut.add_arguments(cutting)
     cutting.set_defaults(run=cut.main)

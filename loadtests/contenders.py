@@ -28,6 +28,10 @@ class Contender:
         """Where to send its load."""
         return server.addresses["grpc" if self.codec.grpc else "http"]
 
+    def beside(self, server: str) -> str:
+        """The name of the contender of another server that it is compared with."""
+        return f"{server} {self.batched.removeprefix('batched ')}"
+
 
 _BEYOND = frozenset({"large"})
 """Models whose answers are over a client's first window, which the gRPC ceilings do not heed."""

@@ -2,20 +2,31 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from loadtests.contenders import Contender
 from loadtests.h2load import Window
+from loadtests.openloop import Misses, OpenWindow
+
+ONE, MANY = "1 connection", "32 connections"
+CLOSED = (ONE, MANY)
+"""The names of the closed loops; all others are open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Closed loop over ``connections``, or open loop at ``share`` of the contender's own peak of the round."""
+    """Closed loop over ``connections``, or open loop at the same rate for everybody: ``share`` of the peak that the
+    server ``of`` had with the same codec in the round."""
 
     name: str
     seconds: float
     connections: int = 0
     share: float = 0.0
+    of: str = ""
+
+    def reference(self, contender: Contender) -> str:
+        """The contender whose peak gives the rate of an open loop."""
+        return contender.beside(self.of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +57,10 @@ class ServerFacts:
 class Row:
     """One contender under one load: medians over the rounds; ``samples`` are the durations of the poorest round.
 
-    ``to_inline`` and ``to_batched`` are medians of the ratio of each round: of throughput in a closed loop with many
-    connections, of the median duration with one; None where a ratio would compare different rates.
+    Ratios are medians of the ratio of each round, None where that ceiling was not measured. ``to_inline`` and
+    ``to_batched`` compare throughput in a closed loop with many connections, and the median duration otherwise; the
+    other three compare the tails and the processor time with those of ``batched``. ``late`` and ``misses`` are those of
+    all rounds, ``lag_p99_ms`` the worst of a round (see OpenWindow).
     """
 
     model: str
@@ -63,7 +76,13 @@ class Row:
     cpu_us: float
     to_inline: float | None
     to_batched: float | None
+    p99_to_batched: float | None
+    p999_to_batched: float | None
+    cpu_to_batched: float | None
     errors: int
+    late: int
+    lag_p99_ms: float
+    misses: Misses
 
 
 class Results:
@@ -78,6 +97,9 @@ class Results:
         if not own:
             return None
         rates = [measurement.window.rate for measurement in own]
+        inline, batched = (self._of(model, load.name, ceiling) for ceiling in (contender.inline, contender.batched))
+        main = _rate if load.connections > 1 else _p50
+        windows = [measurement.window for measurement in own if isinstance(measurement.window, OpenWindow)]
         return Row(
             model=model,
             load=load.name,
@@ -85,14 +107,20 @@ class Results:
             rate=statistics.median(rates),
             rate_min=min(rates),
             rate_max=max(rates),
-            p50=_median(own, lambda measurement: measurement.window.latencies.p50),
-            p99=_median(own, lambda measurement: measurement.window.latencies.p99),
-            p999=_median(own, lambda measurement: measurement.window.latencies.p999),
+            p50=_median(own, _p50),
+            p99=_median(own, _p99),
+            p999=_median(own, _p999),
             samples=min(measurement.window.latencies.count for measurement in own),
-            cpu_us=_median(own, lambda measurement: measurement.cpu_us),
-            to_inline=self._ratio(own, load, contender.inline),
-            to_batched=self._ratio(own, load, contender.batched),
+            cpu_us=_median(own, _cpu),
+            to_inline=ratio(own, inline, main),
+            to_batched=ratio(own, batched, main),
+            p99_to_batched=ratio(own, batched, _p99),
+            p999_to_batched=ratio(own, batched, _p999),
+            cpu_to_batched=ratio(own, batched, _cpu),
             errors=sum(measurement.window.errors for measurement in own),
+            late=sum(window.late for window in windows),
+            lag_p99_ms=max((window.lag_p99_ms for window in windows), default=0.0),
+            misses=_together([window.misses for window in windows]),
         )
 
     def _of(self, model: str, load: str, contender: str) -> list[Measurement]:
@@ -102,24 +130,40 @@ class Results:
             if (measurement.model, measurement.load, measurement.contender) == (model, load, contender)
         ]
 
-    def _ratio(self, own: Sequence[Measurement], load: Load, ceiling: str) -> float | None:
-        by_round = {measurement.round: measurement for measurement in self._of(own[0].model, load.name, ceiling)}
-        value: Callable[[Measurement], float] = _p50 if load.connections == 1 else _rate
-        ratios = [
-            value(measurement) / value(by_round[measurement.round])
-            for measurement in own
-            if measurement.round in by_round
-        ]
-        return statistics.median(ratios) if ratios and load.connections else None
+
+Value = Callable[[Measurement], float]
+
+
+def ratio(own: Sequence[Measurement], ceiling: Sequence[Measurement], value: Value) -> float | None:
+    """The median of a value's ratio to that of the ceiling in the same round, None where no round has both."""
+    by_round = {measurement.round: value(measurement) for measurement in ceiling}
+    ratios = [value(measurement) / by_round[measurement.round] for measurement in own if measurement.round in by_round]
+    return statistics.median(ratios) if ratios else None
 
 
 def _p50(one: Measurement) -> float:
     return one.window.latencies.p50
 
 
+def _p99(one: Measurement) -> float:
+    return one.window.latencies.p99
+
+
+def _p999(one: Measurement) -> float:
+    return one.window.latencies.p999
+
+
+def _cpu(one: Measurement) -> float:
+    return one.cpu_us
+
+
 def _rate(one: Measurement) -> float:
     return one.window.rate
 
 
-def _median(some: Iterable[Measurement], value: Callable[[Measurement], float]) -> float:
+def _median(some: Iterable[Measurement], value: Value) -> float:
     return statistics.median(value(measurement) for measurement in some)
+
+
+def _together(misses: Sequence[Misses]) -> Misses:
+    return Misses(*(sum(kind) for kind in zip(*map(astuple, misses), strict=True)))

@@ -118,7 +118,7 @@ def main() -> None:
     with suppress(_Over):
         client.run()
     http, grpc = client.by_kind["Http1Wire"], client.by_kind["Http2Wire"]
-    Path(spec["result"]).write_text(json.dumps({"REST": http, "gRPC": grpc, "errors": client.errors}))
+    Path(spec["result"]).write_text(json.dumps({"REST": http, "gRPC": grpc, "errors": client.misses.total}))
     os._exit(0)
 
 

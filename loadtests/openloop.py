@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,19 +33,42 @@ from loadtests.latencies import Latencies
 from loadtests.processes import pinned
 from loadtests.wires import BrokenWire, Http1Wire, Http2Wire, Wire
 
+LATE_S = 0.001
+"""A request that is sent later than that after it was due counts as late."""
+
 _GIVE_UP_S = 10.0
 _CONNECTIONS = 32  # of each process
+
+
+@dataclass(slots=True)
+class Misses:
+    """Requests without a good answer: ``refused`` by the server, ``lost`` with their connection, and where the client
+    gave up, sent but ``unanswered``, or ``unsent``."""
+
+    refused: int = 0
+    lost: int = 0
+    unanswered: int = 0
+    unsent: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.refused + self.lost + self.unanswered + self.unsent
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWindow(Window):
     """``rate`` is what was answered a second until the last answer; ``asked`` what was meant to arrive.
 
-    ``lag_p99_ms`` says how late the client itself was in sending what a free connection could have carried.
-    ``accepted`` and ``refused`` are durations from when a request was sent, of those answered well and the others.
+    ``latencies`` rank ``misses`` beyond all answers. ``late`` requests were sent more than LATE_S after they were due,
+    because no connection was free or the client was busy: the wait is in their durations. ``lag_p99_ms`` says how late
+    the client itself was in sending what a free connection could have carried. ``accepted`` and ``refused`` are
+    durations from when a request was sent, of those answered well and the others.
     """
 
     asked: float
+    misses: Misses
+    late: int
     lag_p99_ms: float
     accepted: Latencies
     refused: Latencies
@@ -94,13 +117,14 @@ def open_loop(
 
 def _join(parts: Sequence[dict[str, NDArray[np.int64]]], asked: float) -> OpenWindow:
     durations, lags = (np.concatenate([part[key] for part in parts]) for key in ("durations", "lags"))
-    errors = sum(int(part["errors"]) for part in parts)
+    misses = Misses(*np.sum([part["misses"] for part in parts], axis=0).tolist())
     took = max(float(part["took"]) for part in parts)
     lag = float(np.percentile(lags, 99)) / 1000 if len(lags) else 0.0
-    latencies = Latencies.of(durations)
+    latencies = Latencies.of(durations, misses.total)
     accepted, refused = (Latencies.of(np.concatenate([part[key] for part in parts])) for key in ("accepted", "refused"))
-    done = len(durations) + errors
-    return OpenWindow(done, errors, len(durations) / took, latencies, asked, lag, accepted, refused)
+    late = sum(int(part["late"]) for part in parts)
+    done, rate = latencies.count, len(durations) / took
+    return OpenWindow(done, misses.total, rate, latencies, asked, misses, late, lag, accepted, refused)
 
 
 class Client:
@@ -109,8 +133,15 @@ class Client:
     A connection the server closed is replaced, as a pool would do; that is an error only if a request was on it.
     """
 
-    def __init__(self, connect: Callable[[], Wire], connections: int, due: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Wire],
+        connections: int,
+        due: NDArray[np.float64],
+        give_up_s: float = _GIVE_UP_S,
+    ) -> None:
         self._connect = connect
+        self._give_up_s = give_up_s
         self._wires: dict[int, Wire] = {}
         self._free: deque[Wire] = deque()
         self._due: list[float] = due.tolist()
@@ -124,7 +155,8 @@ class Client:
         self.lags: list[float] = []
         self.accepted: list[float] = []
         self.refused: list[float] = []
-        self.errors = 0
+        self.misses = Misses()
+        self.late = 0
 
     def _open(self) -> None:
         wire = self._connect()
@@ -139,13 +171,13 @@ class Client:
         if self._began.pop(wire, None) is None:
             self._free.remove(wire)
         else:
-            self.errors += 1
+            self.misses.lost += 1
         self._open()
 
     def run(self) -> float:
         """Send everything and wait for the answers; how long it took, in seconds."""
         started, sent, total = time.perf_counter(), 0, len(self._due)
-        give_up = (self._due[-1] if total else 0.0) + _GIVE_UP_S
+        give_up = (self._due[-1] if total else 0.0) + self._give_up_s
         while sent < total or self._waiting or self._began:
             now = time.perf_counter() - started
             while sent < total and self._due[sent] <= now:
@@ -155,7 +187,8 @@ class Client:
                 self._send(self._waiting.popleft(), now)
             self._receive(started, self._wait_s(self._due[sent] - now if sent < total else 0.0))
             if now > give_up:
-                self.errors += len(self._began) + len(self._waiting) + total - sent
+                self.misses.unanswered = len(self._began)
+                self.misses.unsent = len(self._waiting) + total - sent
                 break
         return time.perf_counter() - started
 
@@ -164,6 +197,7 @@ class Client:
         self._began[wire] = due
         self._sent[wire] = now
         self.lags.append((now - max(due, wire.freed)) * 1e6)
+        self.late += now - due > LATE_S
         try:
             wire.send()
             self._watch(wire)
@@ -203,7 +237,7 @@ class Client:
             self.accepted.append(took)
         else:
             self.refused.append(took)
-            self.errors += 1
+            self.misses.refused += 1
         self._free.append(wire)
 
 
@@ -239,7 +273,8 @@ def main() -> None:
         lags=np.array(client.lags).astype(np.int64),
         accepted=np.array(client.accepted).astype(np.int64),
         refused=np.array(client.refused).astype(np.int64),
-        errors=client.errors,
+        misses=np.array(astuple(client.misses)),
+        late=client.late,
         took=took,
     )
     os._exit(0)  # no need to close the connections one by one

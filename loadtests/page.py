@@ -8,18 +8,22 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from loadtests.measurements import CLOSED, MANY
+
 Row = Mapping[str, Any]
 
 _WIDTH, _LABEL, _BAR, _GAP = 760, 150, 16, 5
 _PENSTOCK, _CEILING, _OTHERS = "#1f6feb", "#8b949e", "#d29922"
-PEAK, ONE = "32 connections", "1 connection"
+
+_TAILS = {"p99_to_batched": "p99 / batched", "p999_to_batched": "p99.9 / batched", "cpu_to_batched": "CPU / batched"}
 
 _INTRODUCTION = """# Benchmark data
 
 The tables behind [the benchmarks](benchmarks.md): one row a server and path. All servers ran on the same cores of one
 machine, in the same run, in turn, round after round. `inline` and `batched` are the ceilings: bare protocols without
 routes, metrics or monitor. `inline` runs each request by itself; `batched` joins the requests that arrive in one turn
-of the event loop into one run. The last two columns divide by the ceiling of the same round.
+of the event loop into one run. Columns with a slash divide by that ceiling, round by round. A half load sends the same
+rate to all servers of a codec; requests without a good answer are errors there, and rank beyond all answers.
 """
 
 
@@ -77,20 +81,18 @@ def page(report: Mapping[str, Any], pictures: Iterable[tuple[str, str]]) -> str:
 
 
 def _table(load: str, rows: Sequence[Row]) -> list[str]:
-    what = "p50" if load == ONE else "req/s"
-    ratios = any(row["to_batched"] is not None for row in rows)
-    heads = ["", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "errors"]
-    heads += [f"{what} / inline", f"{what} / batched"] if ratios else []
+    what = "req/s" if load == MANY else "p50"
+    ratios = {"to_inline": f"{what} / inline", "to_batched": f"{what} / batched", **({} if load in CLOSED else _TAILS)}
+    measured = [key for key in ratios if any(row[key] is not None for row in rows)]
+    heads = ["", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "errors", *(ratios[key] for key in measured)]
     lines = [f"### {load}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         cells = [
             row["contender"],
-            _number(row["rate"]),
-            *(_number(row[key]) for key in ("p50", "p99", "p999", "cpu_us")),
+            *(_number(row[key]) for key in ("rate", "p50", "p99", "p999", "cpu_us")),
+            str(row["errors"]),
+            *("" if row[key] is None else f"{row[key]:.2f}" for key in measured),
         ]
-        cells.append(str(row["errors"]))
-        if ratios:
-            cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("to_inline", "to_batched")]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -116,7 +118,7 @@ def main(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for model, rows in groupby(report["medians"], key=lambda row: row["model"]):
-        bars = [(row["contender"], row["rate"]) for row in rows if row["load"] == PEAK]
+        bars = [(row["contender"], row["rate"]) for row in rows if row["load"] == MANY]
         title, file = f"{model}: requests per second, 32 connections", f"bench-{model}.svg"
         (folder / file).write_text(chart(title, sorted(bars, key=lambda bar: -bar[1])))
         pictures.append((title, file))

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import h2load
-from loadtests.measurements import Measurement, Row, ServerFacts
+from loadtests.measurements import CLOSED, ONE, Measurement, Row, ServerFacts
+from loadtests.openloop import Misses
 from loadtests.processes import halves
 from penstock.cli.version import request_path
 
@@ -41,33 +42,70 @@ def show(console: Console, rows: Sequence[Row], facts: Sequence[ServerFacts]) ->
     for (model, load), group in groupby(rows, key=lambda row: (row.model, row.load)):
         console.print(_table(f"{model}, {load}", list(group)))
     console.print(_servers(facts))
-    console.print(
-        "p50/inline, req/s/inline, .../batched: median over the rounds of the ratio to that ceiling in the round"
-    )
+    console.print("/inline, /batched: median over the rounds of the ratio to that ceiling in the round")
     console.print("~: fewer than ten durations of a round lie beyond this percentile")
+    console.print(
+        "late: sent more than a millisecond after they were due, waiting included in their durations; ", end=""
+    )
+    console.print("lag: how late the client itself sent 1 of 100; inf: so many have no answer")
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
-    """Ratios stand in the closed loops only: in an open loop everybody is asked for another rate."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
-    for head in ("req/s", "min-max", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "errors", *_ratio_heads(rows)):
+    columns = _closed if rows[0].load in CLOSED else _open
+    for head in columns(rows[0]):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
-        ratios = [f"{value:.2f}" for value in (row.to_inline, row.to_batched) if value is not None]
-        table.add_row(row.contender, *_cells(row), *ratios)
+        table.add_row(row.contender, *columns(row).values())
     return table
 
 
-def _ratio_heads(rows: Sequence[Row]) -> list[str]:
-    what = "p50" if rows[0].load == "1 connection" else "req/s"
-    return [] if rows[0].to_inline is None and rows[0].to_batched is None else [f"{what}/inline", f"{what}/batched"]
+def _closed(row: Row) -> dict[str, str]:
+    what = "p50" if row.load == ONE else "req/s"
+    return {
+        "req/s": _number(row.rate),
+        "min-max": f"{_number(row.rate_min)}-{_number(row.rate_max)}",
+        **_times(row),
+        "errors": str(row.errors),
+        f"{what}/inline": _ratio(row.to_inline),
+        f"{what}/batched": _ratio(row.to_batched),
+        "CPU/batched": _ratio(row.cpu_to_batched),
+    }
 
 
-def _cells(row: Row) -> list[str]:
-    spread = f"{_number(row.rate_min)}-{_number(row.rate_max)}"
-    times = [_number(row.p50), _tail(row.p99, row.samples >= 1000), _tail(row.p999, row.samples >= 10_000)]
-    return [_number(row.rate), spread, *times, _number(row.cpu_us), str(row.errors)]
+def _open(row: Row) -> dict[str, str]:
+    """Everybody gets the same rate, so that all durations can be compared."""
+    return {
+        "req/s": _number(row.rate),
+        **_times(row),
+        "p50/batched": _ratio(row.to_batched),
+        "p99": _ratio(row.p99_to_batched),
+        "p99.9": _ratio(row.p999_to_batched),
+        "CPU": _ratio(row.cpu_to_batched),
+        "late": f"{row.late:,}",
+        "lag ms": _number(row.lag_p99_ms),
+        "missed": missed(row.misses),
+    }
+
+
+def missed(misses: Misses) -> str:
+    """How many requests got no good answer, and why."""
+    kinds = [f"{count:,} {kind}" for kind, count in asdict(misses).items() if count]
+    return ", ".join(kinds) or "0"
+
+
+def _times(row: Row) -> dict[str, str]:
+    return {
+        "p50 ms": _number(row.p50),
+        "p99 ms": _tail(row.p99, row.samples >= 1000),
+        "p99.9 ms": _tail(row.p999, row.samples >= 10_000),
+        "CPU µs": _number(row.cpu_us),
+    }
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _tail(value: float, firm: bool) -> str:

@@ -1,11 +1,13 @@
-"""How much more two workers do than one: the same load on one core and on two, each round one after the other.
+"""How much more two workers do than one, on a core each: with the same connections a worker, and the same in all.
 
-There are so many connections that either has enough of them: what one worker joins in a turn of its loop, two have to
-share, and with few connections that takes a part of what the second core brings.
+What one worker joins in a turn of its loop, two have to share: with the same connections in all that takes a part of
+what the second core brings. The client needs as many cores as the servers, so the machine must have four.
 """
 
 import argparse
 import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,7 +20,26 @@ from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
 from loadtests.processes import halves, penstock, running
 
+WORKERS = 2
 _GRPC_PREFIX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Answers a second of one worker, of two with as many connections each, and of two that share so many."""
+
+    one: float
+    two: float
+    shared: float
+
+
+def require_cores(server: Sequence[int]) -> None:
+    """Exit with 1 and what to do where two workers would share a core."""
+    if len(server) < WORKERS:
+        raise SystemExit(
+            f"two workers need a core each, and the client two more: this machine has {len(server)} for the workers;"
+            " run it on one with four cores"
+        )
 
 
 def rate(model: BenchModel, codec: Codec, workers: int, connections: int, seconds: float) -> float:
@@ -37,10 +58,27 @@ def rate(model: BenchModel, codec: Codec, workers: int, connections: int, second
     return rates[1]
 
 
+def measure(model: BenchModel, codec: Codec, connections: int, seconds: float) -> Scaling:
+    """Measure one round."""
+    one = rate(model, codec, 1, connections, seconds)
+    two = rate(model, codec, WORKERS, WORKERS * connections, seconds)
+    return Scaling(one, two, rate(model, codec, WORKERS, connections, seconds))
+
+
+def cells(rounds: Sequence[Scaling]) -> list[str]:
+    """The figures of a codec: medians over the rounds, of the ratios round by round."""
+    figures = []
+    for many in ([one.two for one in rounds], [one.shared for one in rounds]):
+        ratios = sorted(rate / one.one for rate, one in zip(many, rounds, strict=True))
+        figures += [f"{statistics.median(many):,.0f}", f"{statistics.median(ratios):.2f}"]
+        figures.append(f"{ratios[0]:.2f}-{ratios[-1]:.2f}")
+    return [f"{statistics.median(one.one for one in rounds):,.0f}", *figures]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--model", choices=MODELS, default="mlp")
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--connections", type=int, default=32, help="of one worker (default 32)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a window (default 2)")
 
@@ -48,20 +86,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     h2load.require()
-    model = MODELS[arguments.model]
+    require_cores(halves()[0])
+    model, connections = MODELS[arguments.model], arguments.connections
     repository(model)
-    title = f"{model.name}, {arguments.connections} connections"
+    title = f"{model.name}, two workers with {WORKERS * connections} and with {connections} connections"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for head in ("", "1 worker", "2 workers", "ratio", "min-max"):
+    pair = ("ratio", "min-max")
+    for head in ("", "1 worker", "same a worker", *pair, "same in all", *pair):
         table.add_column(head, justify="right", no_wrap=True)
     for codec in (JSON, BINARY, GRPC):
-        rounds = [
-            [rate(model, codec, workers, arguments.connections, arguments.seconds) for workers in (1, 2)]
-            for _ in range(arguments.rounds)
-        ]
-        one, two = (statistics.median(side) for side in zip(*rounds, strict=True))
-        ratios = sorted(two / one for one, two in rounds)
-        spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
-        table.add_row(codec.name, f"{one:,.0f}", f"{two:,.0f}", f"{statistics.median(ratios):.2f}", spread)
+        rounds = [measure(model, codec, connections, arguments.seconds) for _ in range(arguments.rounds)]
+        table.add_row(codec.name, *cells(rounds))
     Console().print(table)
     return 0

@@ -25,7 +25,7 @@ from loadtests.h2load import Window
 from loadtests.latencies import Latencies
 from loadtests.measurements import Load, Measurement, Results, ServerFacts
 from loadtests.models import MODELS
-from loadtests.openloop import open_loop
+from loadtests.openloop import Misses, open_loop
 from loadtests.processes import Server, running
 
 TINY = MODELS["tiny"]
@@ -135,16 +135,19 @@ def _measured(number: int, contender: str, rate: float) -> Measurement:
 
 
 def test_open_loop_replaces_connections_and_charges_only_requests_that_were_on_them() -> None:
-    """A server that closes after every answer costs no error; one that closes instead of answering costs each."""
+    """A server that closes after every answer costs no error; one that closes instead of answering, or refuses, costs
+    each."""
     cores = sorted(os.sched_getaffinity(0))[:1]
     call = Call("/", b"x")
-    for answer, errors in ((b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", False), (b"", True)):
+    ok, refused = (b"HTTP/1.1 %d X\r\ncontent-length: 0\r\n\r\n" % status for status in (200, 503))
+    for answer, kind in ((ok, ""), (b"", "lost"), (refused, "refused")):
         with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
             threading.Thread(target=_answer_and_close, args=(listener, answer), daemon=True).start()
             address = f"127.0.0.1:{listener.getsockname()[1]}"
             window = open_loop(JSON, call, address, rate=100, seconds=0.3, cores=cores, answer_bytes=0)
             assert window.done > 10
-            assert window.errors == (window.done if errors else 0)
+            assert window.misses == (Misses(**{kind: window.done}) if kind else Misses())
+            assert window.errors == window.misses.total
 
 
 def _answer_and_close(listener: socket.socket, answer: bytes) -> None:

@@ -1,0 +1,63 @@
+"""Bursts of threads, from what the kernel has recorded of them."""
+
+import os
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.control import Sample, Watch, bursts_ms
+
+MS = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("samples", "bursts"),
+    [
+        ([], []),
+        ([(5, 1)], []),
+        ([(5, 1), (7, 2)], [2.0]),
+        ([(5, 1), (5, 2), (6, 2), (8, 2)], [3.0]),
+        ([(5, 1), (7, 2), (8, 3)], [2.0, 1.0]),
+        ([(5, 1), (9, 4)], [4.0]),
+        ([(5, 1), (5, 2)], []),
+    ],
+)
+def test_a_burst_lasts_until_the_thread_gets_the_processor_again(
+    samples: list[tuple[int, int]], bursts: list[float]
+) -> None:
+    assert bursts_ms([Sample(ran * MS, slices) for ran, slices in samples]) == bursts
+
+
+@given(st.lists(st.integers(1, 50 * MS), min_size=1, max_size=40), st.data())
+def test_no_burst_is_longer_than_what_is_said(lengths: list[int], data: st.DataObject) -> None:
+    """Whichever samples are missed; the first and the last are not."""
+    taken, ran = [Sample(0, 0)], 0
+    for number, length in enumerate(lengths, 1):
+        ran += length
+        if number == len(lengths) or data.draw(st.booleans()):
+            taken.append(Sample(ran, number))
+    found = bursts_ms(taken)
+    assert max(found) >= max(lengths) / MS
+    assert sum(found) == pytest.approx(sum(lengths) / MS)
+
+
+def test_the_bursts_of_a_thread_are_seen() -> None:
+    watch, over = Watch([os.getpid()]), threading.Event()
+    worker = threading.Thread(target=_work, args=(over,))
+    sampler = threading.Thread(target=watch.run)
+    worker.start()
+    sampler.start()
+    while not any(bursts_ms(samples) for samples in list(watch.samples.values())):
+        time.sleep(0.01)
+    watch.stop()
+    over.set()
+    sampler.join()
+    worker.join()
+
+
+def _work(over: threading.Event) -> None:
+    while not over.wait(0.001):
+        sum(range(10_000))
