@@ -218,12 +218,12 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _table(title: str, rounds: Sequence[Round]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for head in ("control process", "p50 ms", "p99 ms", "p99.9 ms", "late", "missed"):
+    for head in ("control process", "p50 ms", "p99 ms", "p99.9 ms", "delayed", "missed"):
         table.add_column(head, justify="right", no_wrap=True)
     for name, windows in (("beside", [one.beside for one in rounds]), ("stopped", [one.without for one in rounds])):
         durations = [(one.latencies.p50, one.latencies.p99, one.latencies.p999) for one in windows]
         medians = [f"{statistics.median(column):.3f}" for column in zip(*durations, strict=True)]
-        counts = (sum(one.late for one in windows), sum(one.misses.total for one in windows))
+        counts = (sum(one.delayed for one in windows), sum(one.misses.total for one in windows))
         table.add_row(name, *medians, *map(str, counts))
     return table
 

@@ -59,8 +59,8 @@ class Row:
 
     Ratios are medians of the ratio of each round, None where that ceiling was not measured. ``to_inline`` and
     ``to_batched`` compare throughput in a closed loop with many connections, and the median duration otherwise; the
-    other three compare the tails and the processor time with those of ``batched``. ``late`` and ``misses`` are those of
-    all rounds, ``lag_p99_ms`` the worst of a round (see OpenWindow).
+    other three compare the tails and the processor time with those of ``batched``. ``delayed`` and ``misses`` are those
+    of all rounds, ``lag_p99_ms`` the worst of a round (see OpenWindow).
     """
 
     model: str
@@ -80,7 +80,7 @@ class Row:
     p999_to_batched: float | None
     cpu_to_batched: float | None
     errors: int
-    late: int
+    delayed: int
     lag_p99_ms: float
     misses: Misses
 
@@ -98,7 +98,7 @@ class Results:
             return None
         rates = [measurement.window.rate for measurement in own]
         inline, batched = (self._of(model, load.name, ceiling) for ceiling in (contender.inline, contender.batched))
-        main = _rate if load.connections > 1 else _p50
+        main = rate if load.connections > 1 else p50
         windows = [measurement.window for measurement in own if isinstance(measurement.window, OpenWindow)]
         return Row(
             model=model,
@@ -107,18 +107,18 @@ class Results:
             rate=statistics.median(rates),
             rate_min=min(rates),
             rate_max=max(rates),
-            p50=_median(own, _p50),
-            p99=_median(own, _p99),
-            p999=_median(own, _p999),
+            p50=_median(own, p50),
+            p99=_median(own, p99),
+            p999=_median(own, p999),
             samples=min(measurement.window.latencies.count for measurement in own),
-            cpu_us=_median(own, _cpu),
+            cpu_us=_median(own, cpu_us),
             to_inline=ratio(own, inline, main),
             to_batched=ratio(own, batched, main),
-            p99_to_batched=ratio(own, batched, _p99),
-            p999_to_batched=ratio(own, batched, _p999),
-            cpu_to_batched=ratio(own, batched, _cpu),
+            p99_to_batched=ratio(own, batched, p99),
+            p999_to_batched=ratio(own, batched, p999),
+            cpu_to_batched=ratio(own, batched, cpu_us),
             errors=sum(measurement.window.errors for measurement in own),
-            late=sum(window.late for window in windows),
+            delayed=sum(window.delayed for window in windows),
             lag_p99_ms=max((window.lag_p99_ms for window in windows), default=0.0),
             misses=_together([window.misses for window in windows]),
         )
@@ -141,23 +141,28 @@ def ratio(own: Sequence[Measurement], ceiling: Sequence[Measurement], value: Val
     return statistics.median(ratios) if ratios else None
 
 
-def _p50(one: Measurement) -> float:
+def p50(one: Measurement) -> float:
+    """The median duration."""
     return one.window.latencies.p50
 
 
-def _p99(one: Measurement) -> float:
+def p99(one: Measurement) -> float:
+    """The 99th percentile of durations."""
     return one.window.latencies.p99
 
 
-def _p999(one: Measurement) -> float:
+def p999(one: Measurement) -> float:
+    """The 99.9th percentile of durations."""
     return one.window.latencies.p999
 
 
-def _cpu(one: Measurement) -> float:
+def cpu_us(one: Measurement) -> float:
+    """Processor time of an answer."""
     return one.cpu_us
 
 
-def _rate(one: Measurement) -> float:
+def rate(one: Measurement) -> float:
+    """Answers a second."""
     return one.window.rate
 
 

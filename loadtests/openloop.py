@@ -33,8 +33,8 @@ from loadtests.latencies import Latencies
 from loadtests.processes import pinned
 from loadtests.wires import BrokenWire, Http1Wire, Http2Wire, Wire
 
-LATE_S = 0.001
-"""A request that is sent later than that after it was due counts as late."""
+DELAY_S = 0.001
+"""A request that is sent later than that after it was due counts as delayed."""
 
 _GIVE_UP_S = 10.0
 _CONNECTIONS = 32  # of each process
@@ -60,15 +60,15 @@ class Misses:
 class OpenWindow(Window):
     """``rate`` is what was answered a second until the last answer; ``asked`` what was meant to arrive.
 
-    ``latencies`` rank ``misses`` beyond all answers. ``late`` requests were sent more than LATE_S after they were due,
-    because no connection was free or the client was busy: the wait is in their durations. ``lag_p99_ms`` says how late
-    the client itself was in sending what a free connection could have carried. ``accepted`` and ``refused`` are
-    durations from when a request was sent, of those answered well and the others.
+    ``latencies`` rank ``misses`` beyond all answers. ``delayed`` requests were sent more than DELAY_S after they were
+    due, because no connection was free or the client was busy: the wait is in their durations. ``lag_p99_ms`` is the
+    client's own delay in sending what a free connection could have carried. ``accepted`` and ``refused`` are durations
+    from when a request was sent, of those answered well and the others.
     """
 
     asked: float
     misses: Misses
-    late: int
+    delayed: int
     lag_p99_ms: float
     accepted: Latencies
     refused: Latencies
@@ -122,9 +122,9 @@ def _join(parts: Sequence[dict[str, NDArray[np.int64]]], asked: float) -> OpenWi
     lag = float(np.percentile(lags, 99)) / 1000 if len(lags) else 0.0
     latencies = Latencies.of(durations, misses.total)
     accepted, refused = (Latencies.of(np.concatenate([part[key] for part in parts])) for key in ("accepted", "refused"))
-    late = sum(int(part["late"]) for part in parts)
+    delayed = sum(int(part["delayed"]) for part in parts)
     done, rate = latencies.count, len(durations) / took
-    return OpenWindow(done, misses.total, rate, latencies, asked, misses, late, lag, accepted, refused)
+    return OpenWindow(done, misses.total, rate, latencies, asked, misses, delayed, lag, accepted, refused)
 
 
 class Client:
@@ -156,7 +156,7 @@ class Client:
         self.accepted: list[float] = []
         self.refused: list[float] = []
         self.misses = Misses()
-        self.late = 0
+        self.delayed = 0
 
     def _open(self) -> None:
         wire = self._connect()
@@ -197,7 +197,7 @@ class Client:
         self._began[wire] = due
         self._sent[wire] = now
         self.lags.append((now - max(due, wire.freed)) * 1e6)
-        self.late += now - due > LATE_S
+        self.delayed += now - due > DELAY_S
         try:
             wire.send()
             self._watch(wire)
@@ -274,7 +274,7 @@ def main() -> None:
         accepted=np.array(client.accepted).astype(np.int64),
         refused=np.array(client.refused).astype(np.int64),
         misses=np.array(astuple(client.misses)),
-        late=client.late,
+        delayed=client.delayed,
         took=took,
     )
     os._exit(0)  # no need to close the connections one by one

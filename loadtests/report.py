@@ -44,10 +44,8 @@ def show(console: Console, rows: Sequence[Row], facts: Sequence[ServerFacts]) ->
     console.print(_servers(facts))
     console.print("/inline, /batched: median over the rounds of the ratio to that ceiling in the round")
     console.print("~: fewer than ten durations of a round lie beyond this percentile")
-    console.print(
-        "late: sent more than a millisecond after they were due, waiting included in their durations; ", end=""
-    )
-    console.print("lag: how late the client itself sent 1 of 100; inf: so many have no answer")
+    console.print("delayed: sent more than a millisecond after they were due; their durations include the wait")
+    console.print("lag: the 99th percentile of the client's own delay; inf: so many requests have no answer")
 
 
 def _table(title: str, rows: Sequence[Row]) -> Table:
@@ -83,7 +81,7 @@ def _open(row: Row) -> dict[str, str]:
         "p99": _ratio(row.p99_to_batched),
         "p99.9": _ratio(row.p999_to_batched),
         "CPU": _ratio(row.cpu_to_batched),
-        "late": f"{row.late:,}",
+        "delayed": f"{row.delayed:,}",
         "lag ms": _number(row.lag_p99_ms),
         "missed": missed(row.misses),
     }

@@ -105,7 +105,7 @@ def test_a_row_of_half_load_compares_all_percentiles_and_counts_what_was_missed(
     row = Results(measured).row("tiny", HALF, _contender("penstock json"))
     assert row is not None
     assert (row.to_inline, row.to_batched, row.p99_to_batched, row.p999_to_batched) == (None, 2.0, 3.0, 4.0)
-    assert (row.cpu_to_batched, row.late, row.lag_p99_ms, row.errors) == (2.0, 8, 0.5, 6)
+    assert (row.cpu_to_batched, row.delayed, row.lag_p99_ms, row.errors) == (2.0, 8, 0.5, 6)
     assert missed(row.misses) == "2 refused, 4 unsent"
     assert missed(Misses()) == "0"
 

@@ -20,7 +20,6 @@ from loadtests.codecs import BINARY, GRPC, IMAGE, JSON, ROWS, Call, Codec, Refer
 from loadtests.contenders import contenders
 from loadtests.faults import Kill, miscounted, misplaced, slow
 from loadtests.graphs import repository
-from loadtests.guard import fallen
 from loadtests.h2load import Window
 from loadtests.latencies import Latencies
 from loadtests.measurements import Load, Measurement, Results, ServerFacts
@@ -161,21 +160,6 @@ def _one_answer(connection: socket.socket, answer: bytes) -> None:
     with connection:
         if connection.recv(65536):
             connection.sendall(answer)
-
-
-@pytest.mark.parametrize(
-    ("kept", "seen", "names"),
-    [
-        ({"a": 0.7}, {"a": 0.64}, []),
-        ({"a": 0.7}, {"a": 0.62}, ["a"]),
-        ({"a": 0.7, "b": 0.5}, {"a": 0.9, "b": 0.4, "c": 0.1}, ["b"]),
-        ({}, {"a": 0.1}, []),
-    ],
-)
-def test_a_ratio_falls_when_it_is_a_tenth_lower(
-    kept: dict[str, float], seen: dict[str, float], names: list[str]
-) -> None:
-    assert [item.name for item in fallen(kept, seen)] == names
 
 
 def test_a_report_becomes_a_page(tmp_path: Path) -> None:
