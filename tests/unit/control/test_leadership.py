@@ -15,6 +15,11 @@ from tests.harness import PATIENCE_S
 from tests.leases import looking
 
 
+@pytest.fixture(autouse=True)
+def long_lease() -> None:
+    """Leave the lease as long as it is; these tests move its clock."""
+
+
 def member(folder: Path, name: str) -> Database:
     return looking(open_database(f"sqlite:///{folder / 'registry.db'}", 5.0), name)
 
