@@ -163,9 +163,10 @@ def to_raw(datatype: str, array: Array, pause: PauseWork = no_pause, most: int =
     """The raw little-endian row-major bytes of an array of ``NUMPY_TYPES[datatype]``; BYTES as ``bytes_to_raw``."""
     if datatype == "BYTES":
         return bytes_to_raw(array, pause, most)
-    if array.nbytes < LARGE and array.dtype is NUMPY_TYPES[datatype]:
+    dtype = NUMPY_TYPES[datatype]
+    if array.nbytes < LARGE and (array.dtype is dtype or array.dtype == dtype):  # NumPy has two types of eight bytes
         return array.tobytes()
-    contiguous = np.ascontiguousarray(array, NUMPY_TYPES[datatype])
+    contiguous = np.ascontiguousarray(array, dtype)
     return contiguous.tobytes() if array.nbytes < LARGE else join_parts([contiguous.data.cast("B")])
 
 

@@ -65,8 +65,8 @@ def build_call(
     Raises:
         InvalidInput: the header field is not a timeout.
     """
-    if body_timeout_ns is None and transport_timeout_ns is None and TIMEOUT not in fields:
-        deadline = began_ns + plane.default_timeout_ns
+    if body_timeout_ns is None and TIMEOUT not in fields:
+        deadline = began_ns + (plane.default_timeout_ns if transport_timeout_ns is None else transport_timeout_ns)
     else:
         timeouts = (body_timeout_ns, field_timeout_ns(fields), transport_timeout_ns)
         deadline = deadline_ns(began_ns, timeouts, plane.default_timeout_ns)

@@ -278,14 +278,17 @@ def _are_small(tensors: list[Tensor]) -> bool:
     elements = 0
     for tensor in tensors:
         elements += tensor.data.size
-        if tensor.datatype == "BYTES" or tensor.data.dtype is not NUMPY_TYPES[tensor.datatype]:
+        if tensor.datatype == "BYTES" or tensor.data.dtype != NUMPY_TYPES[tensor.datatype]:
             return False
     return elements < SMALL
 
 
 def _is_plain(call: InferCall) -> bool:
     """Whether every output is requested in its plain form."""
-    return call.requested is None or not any(item.classes or item.into is not None for item in call.requested)
+    for item in call.requested or ():  # noqa: SIM110 - a generator for each answer would cost more
+        if item.classes or item.into is not None:
+            return False
+    return True
 
 
 def _places(call: InferCall) -> frozenset[int]:

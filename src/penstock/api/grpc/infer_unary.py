@@ -30,7 +30,7 @@ class UnaryInferStream(Http2Stream):
     __slots__ = ("_buffer", "_call_head", "_request", "_shared", "_waits")
 
     def __init__(self, shared: InferContext, io: StreamIo, stream_id: int, head: CallHead, send_window: int) -> None:
-        began_ns = monotonic_ns()
+        began_ns = io.last_received_ns
         super().__init__(io, stream_id, head, send_window, began_ns)
         self._shared = shared
         self._call_head = head

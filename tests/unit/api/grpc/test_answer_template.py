@@ -13,7 +13,7 @@ from penstock.api.common.work import LargeWork, RequestWork
 from penstock.api.grpc.contents import FIELDS
 from penstock.api.grpc.encode import GrpcAnswerTemplate, answer_parameters, infer_response, stream_message
 from penstock.api.grpc.framing import PREFIX, add_prefix
-from penstock.core.errors import Fault
+from penstock.core.errors import Fault, TooLarge
 from penstock.core.labels import Protocol, Route
 from penstock.core.limits import RequestLimits
 from penstock.core.options import ModelOptions
@@ -122,11 +122,16 @@ def test_any_answer_equals_the_plain_one(
         assert message.infer_response == response
 
 
-def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
-    signature = Signature([TensorSpec("x", "FP32", (-1, 1))], [TensorSpec("y", "FP32", (-1, 2))], batching=True)
-    version = LoadedVersion(
+def version_of(datatype: str) -> LoadedVersion:
+    """A version with one output of this datatype."""
+    signature = Signature([TensorSpec("x", "FP32", (-1, 1))], [TensorSpec("y", datatype, (-1, 2))], batching=True)
+    return LoadedVersion(
         VersionIdentity("m", "1"), Model(closed_run, signature), ModelOptions(), {}, Slot.in_process().block(1)
     )
+
+
+def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
+    version = version_of("FP32")
     template = GrpcAnswerTemplate("m", "1", LIMITS)
     asked: Sequence[Any] = ([RequestedOutput("y", 2)], None, [RequestedOutput("y", 2)], [RequestedOutput("y")])
     found = []
@@ -136,6 +141,35 @@ def test_the_same_shape_of_two_datatypes_is_described_twice() -> None:
         found.append(pb.ModelInferResponse.FromString(join_payload(template.answer(call, typed=False))[PREFIX:]))
     assert [item.outputs[0].datatype for item in found] == ["BYTES", "FP32", "BYTES", "FP32"]
     assert [list(item.outputs[0].shape) for item in found] == [[1, 2]] * 4
+
+
+def numbers_of(version: LoadedVersion, array: Array, call_id: str = "7") -> InferCall:
+    """A call whose only output are these numbers."""
+    call = call_of(version, None, call_id)
+    call.outputs = version.requested_tensors(None, [array])
+    return call
+
+
+@pytest.mark.parametrize(("code", "is_small"), [("l", True), ("q", True), (">i8", False)])
+def test_numbers_of_any_numpy_type_of_the_datatype_are_answered_alike(code: str, is_small: bool) -> None:
+    """ONNX Runtime makes INT64 of the other of the two C types of eight bytes."""
+    version, template = version_of("INT64"), GrpcAnswerTemplate("m", "1", LIMITS)
+    for rows in (1, 2, 2):
+        call = numbers_of(version, np.arange(2 * rows, dtype=code).reshape(rows, 2))
+        assert answer(template, call, False, None) == plain(call, False)
+    assert (template._small is not None) == is_small
+
+
+def test_a_small_answer_is_over_the_limit_with_its_id() -> None:
+    version = version_of("FP32")
+    call = numbers_of(version, np.ones((1, 2), "<f4"), "x" * 200)
+    most = len(plain(call, False)) - PREFIX
+    for limit, expected in ((most, plain(call, False)), (most - 1, TooLarge)):
+        template = GrpcAnswerTemplate("m", "1", RequestLimits(max_output_bytes=limit))
+        short = numbers_of(version, np.ones((1, 2), "<f4"))
+        for _ in range(2):
+            assert answer(template, call, False, None) == expected
+            assert answer(template, short, False, None) == plain(short, False)
 
 
 EDGES = (
