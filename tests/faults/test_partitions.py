@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness, postgres, s3
+from tests.commands import DEADLINE_FACTOR
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
 from tests.integration.traffic.drive import (
@@ -46,7 +47,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         far = url.replace(f":{database.port}/", f":{relay.port}/")
         servers = []
         for name, address in (("a", far), ("b", url)):
-            env = {"PENSTOCK_REGISTRY": address, "PENSTOCK_BLOBS": str(tmp_path / "blobs")}
+            env = {"PENSTOCK_REGISTRY": address, "PENSTOCK_BLOBS": str(tmp_path / "blobs"), DEADLINE_FACTOR: "1"}
             server = harness.launch(None, tmp_path / name, "--workers", "1", env=env)
             stack.callback(server.kill)
             servers.append(server)
@@ -115,6 +116,7 @@ def test_a_bucket_that_swallows_everything_holds_up_only_what_needs_it(tmp_path:
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}",
             "PENSTOCK_REGISTRY": database.create("silent"),
             "PENSTOCK_BLOBS": f"s3://{bucket.name}/blobs",
+            DEADLINE_FACTOR: "1",
         }
         server = harness.launch(None, tmp_path / "a", "--workers", "1", env=env)
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import harness
+from tests.commands import DEADLINE_FACTOR
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import metric
 from tests.integration.traffic import test_step_gates as gates
@@ -62,6 +63,7 @@ def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path
             "PENSTOCK_PROMETHEUS__URL": f"http://127.0.0.1:{prometheus.port}",
             "PENSTOCK_MLFLOW__URL": f"http://127.0.0.1:{mlflow.port}",
             "PENSTOCK_MLFLOW__POLL_SECONDS": "0.5",
+            DEADLINE_FACTOR: "1",
         }
         server = stack.enter_context(harness.running(None, tmp_path, "--workers", "1", env=env))
         serve([server], SAME, scorer())

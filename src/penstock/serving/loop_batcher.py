@@ -55,8 +55,6 @@ class RequestSource(Protocol):
     def encode(self, pending: Any, call: InferCall) -> Any:
         """Return the answer to a call that has its outputs or its fault; if encoding fails, the answer is the error.
         None if it is encoded elsewhere; see ``LoopBatcher.deliver``. Never raises.
-
-        None if it is encoded elsewhere; ``LoopBatcher.deliver`` is for that. Never raises.
         """
 
     def write(self, pending: Any, call: InferCall, answer: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness, postgres
+from tests.commands import DEADLINE_FACTOR
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import GOOD, SAME, ask_many, promote_champion, scorer
 from tests.postgres import Postgres
@@ -49,7 +50,7 @@ def gateway(tmp_path: Path) -> Iterator[tuple[Server, Postgres]]:
             database.create("silent"),
             "--workers",
             "1",
-            env={"PENSTOCK_BLOBS": str(tmp_path / "blobs")},
+            env={"PENSTOCK_BLOBS": str(tmp_path / "blobs"), DEADLINE_FACTOR: "1"},
         )
         try:
             for version in (GOOD, SAME):

@@ -216,9 +216,9 @@ class ShadowExecutor:
             return 0
         finally:
             self._running = None
-        self._count(call, difference, took)
         if difference.disagrees:
-            self._keep(call, outputs, difference)
+            self._keep(call, outputs, difference)  # first: the sample of a pair that is counted can be read
+        self._count(call, difference, took)
         return took
 
     def _count(self, call: InferCall, difference: OutputDifference, took: int) -> None:
