@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         return worker(arguments[1:])
     from loadtests.instructions import under_callgrind  # noqa: PLC0415 - a worker needs none of these
     from penstock.cli import run  # noqa: PLC0415
-    from penstock.control.workers import process  # noqa: PLC0415
+    from penstock.control.workers import prefork, process  # noqa: PLC0415
 
     tool = under_callgrind(Path(arguments[0]))
 
@@ -66,6 +66,7 @@ def main(arguments: list[str]) -> int:
 
     os.environ.update(SETTINGS)
     process.start = start
+    prefork.fork_workers = lambda number, main: prefork.WaitingWorkers()  # each is a program of its own here
     return run(arguments[1:])
 
 

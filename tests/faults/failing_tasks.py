@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import cli
-from penstock.app import gateway
+from penstock.app import workers
 from penstock.control.periodic import PeriodicTask
 
 HUNG = {"labels", "house"}
@@ -64,5 +64,5 @@ def install() -> None:
 
 if __name__ == "__main__":
     install()
-    gateway.WORKER_MODULE = "tests.faults.failing_worker"
+    workers.WORKER_MODULE = "tests.faults.failing_worker"
     sys.exit(cli.run(sys.argv[1:]))

@@ -5,6 +5,9 @@ import sys
 from penstock.app import worker
 from tests.faults import failing_tasks
 
+main = worker.main
+"""What a fork of the gateway runs, in which the tasks fail already."""
+
 if __name__ == "__main__":
     failing_tasks.install()
-    sys.exit(worker.main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

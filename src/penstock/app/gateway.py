@@ -10,16 +10,17 @@ import ssl
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
+from penstock.app import workers
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.gateway_record import GatewayRecord
 from penstock.app.logs import set_up
 from penstock.app.models import Models
 from penstock.app.repositories import check, identity, repositories_of
+from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
 from penstock.config.sections import TlsSettings
 from penstock.config.settings import Settings
@@ -33,6 +34,7 @@ from penstock.control.plane.registry_admin import RegistryAdmin
 from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
+from penstock.control.workers.prefork import WaitingWorkers
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import sweep
@@ -43,26 +45,6 @@ if TYPE_CHECKING:
     from penstock.api.admin.server import OpsServer
 
 log = logging.getLogger("penstock.app")
-
-WORKER_MODULE = "penstock.app.worker"
-
-
-class GatewayExitCode(IntEnum):
-    """Exit codes of a gateway that cannot start."""
-
-    FAILURE = 1
-    USAGE = 2
-    UNAVAILABLE = 7
-    INTEGRITY = 8
-
-
-class StartFailed(Exception):
-    """The gateway cannot start; the text is one line, ``code`` the exit code."""
-
-    def __init__(self, message: str, code: GatewayExitCode = GatewayExitCode.FAILURE) -> None:
-        super().__init__(message)
-        self.code = code
-
 
 _OWN_BLOBS = (
     "version contents are stored in this gateway's home, where other gateways of the registry cannot read them; "
@@ -76,8 +58,8 @@ _CODES = {
 }
 
 
-def serve(settings: Settings) -> None:
-    """Run the gateway until it is asked to stop.
+def serve(settings: Settings, waiting: WaitingWorkers) -> None:
+    """Run the gateway until it is asked to stop; its first workers are those that wait.
 
     Raises:
         CannotServe: an option, the model folder, the registry, a port or the runtime directory cannot be used.
@@ -109,7 +91,7 @@ def serve(settings: Settings) -> None:
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            runner.run(GatewayProcess(settings, opening, location, repositories, ops).run())
+            runner.run(GatewayProcess(settings, opening, location, repositories, ops, waiting).run())
     except Fault as fault:
         raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
 
@@ -134,15 +116,14 @@ def _check_ready_file(path: Path | None) -> None:
 
 
 def _worker_options(settings: Settings, host: str) -> WorkerOptions:
-    cores = read_cores()
-    workers = cores if settings.workers == "auto" else settings.workers
+    cores, number = read_cores(), workers.worker_count(settings)
     return WorkerOptions(
         host=host,
         http_port=settings.http_port,
         grpc_port=settings.grpc_port,
-        workers=workers,
+        workers=number,
         grpc_outputs=settings.grpc_outputs,
-        threads=max(1, cores // workers),
+        threads=max(1, cores // number),
         max_body_bytes=settings.limits.max_body_bytes,
         max_json_bytes=settings.limits.max_json_bytes,
         freeze_s=settings.limits.freeze_seconds,
@@ -203,7 +184,9 @@ class GatewayProcess:
         location: RegistryLocation,
         repositories: Sequence[SourceRepository],
         ops: socket.socket,
+        waiting: WaitingWorkers,
     ) -> None:
+        self._waiting = waiting
         self._settings = settings
         self._opening = opening
         self._place = location
@@ -215,11 +198,15 @@ class GatewayProcess:
             opening.instance,
             opening.options,
             self._models,
-            lambda slot: process.start(WORKER_MODULE, [str(opening.instance.path), str(slot)]),
+            self._start_worker,
             self._models.look_s,
             None if settings.ready_workers == "auto" else settings.ready_workers,
             settings.retention.series_seconds,
         )
+
+    def _start_worker(self, slot: int) -> process.WorkerProcess:
+        arguments = [str(self._opening.instance.path), str(slot)]
+        return self._waiting.start(arguments) or process.start(workers.WORKER_MODULE, arguments)
 
     async def run(self) -> None:
         """Serve until a stop signal, then drain and stop.
@@ -263,6 +250,7 @@ class GatewayProcess:
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
         self._plane.supervise(*tasks, *services.tasks())
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
+            self._waiting.close()
             self._announce()
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S

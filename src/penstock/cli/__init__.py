@@ -2,9 +2,10 @@
 
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    import typer
 
 VERBS = {
     "serve": "serve",
@@ -39,6 +40,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
+    if arguments[:1] == ["serve"]:
+        from penstock.cli.start import run_plain
+
+        if (code := run_plain(arguments[1:])) is not None:
+            return code
+    import typer
+
     try:
         result: Any = build(arguments)(arguments, prog_name="penstock", standalone_mode=False)
     except typer.Abort:
@@ -55,8 +63,10 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def build(arguments: list[str]) -> typer.Typer:
+def build(arguments: list[str]) -> "typer.Typer":
     """Return the parser with every verb, or with the one verb that ``arguments`` name."""
+    import typer
+
     app = typer.Typer(
         name="penstock",
         help="A low-latency model-serving gateway with a monitor inside.",

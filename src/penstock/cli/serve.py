@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.console import ExitCode, fail
+from penstock.cli.start import CONFIG_VARIABLE, start
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def serve(
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port, 0 picks a free one. [8001]")] = None,
     ops_port: Annotated[int | None, typer.Option(help="Health and metrics port, 0 picks a free one. [8002]")] = None,
     workers: Annotated[str | None, typer.Option(metavar="N|auto", help="Worker processes. [1]")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings.", envvar="PENSTOCK_CONFIG")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.", envvar=CONFIG_VARIABLE)] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON file to write when ready.")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest message in bytes. [67108864]")] = None,
     deadline: Annotated[float | None, typer.Option(help="Deadline in seconds for requests without one. [60]")] = None,
@@ -46,10 +46,6 @@ def serve(
 
     Settings come from flags, then PENSTOCK_... variables, then the --config file, then the defaults in brackets.
     """
-    from penstock.app.gateway import StartFailed, serve
-    from penstock.config.documents import ConfigFault
-    from penstock.config.settings import load_settings
-
     flags = {
         "models": models or None,
         "model_name": model_name,
@@ -67,9 +63,5 @@ def serve(
         "stop.orphan_grace_seconds": orphan_grace,
         "log_level": log_level,
     }
-    try:
-        serve(load_settings(config, flags))
-    except ConfigFault as fault:
-        fail(str(fault), ExitCode.USAGE)
-    except StartFailed as fault:
-        fail(str(fault), ExitCode(fault.code))
+    if code := start(config, flags):
+        raise typer.Exit(code)

@@ -35,7 +35,7 @@ def set_up() -> None:
     if option is not None:
         option(_M_MMAP_THRESHOLD, MMAP_BYTES)
         option(_M_TRIM_THRESHOLD, TOP_BYTES)
-    _allow_huge_pages(False)
+    allow_huge_pages(False)
 
 
 @contextmanager
@@ -56,11 +56,11 @@ def _count(change: int) -> None:
     global _loading  # noqa: PLW0603 - the setting is the process's
     with _lock:
         _loading += change
-        _allow_huge_pages(_loading > 0)
+        allow_huge_pages(_loading > 0)
 
 
-def _allow_huge_pages(allowed: bool) -> None:
-    """Set whether the kernel may use huge pages for the C library (``glibc.malloc.hugetlb``)."""
+def allow_huge_pages(allowed: bool) -> None:
+    """Set whether this process may get huge pages; a program that it starts begins with the same setting."""
     control = getattr(ctypes.CDLL(None), "prctl", None)
     if control is not None:
         control(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)

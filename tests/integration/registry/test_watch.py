@@ -5,7 +5,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -507,12 +506,7 @@ def log_count(server: harness.Server, text: str) -> int:
 
 
 def workers_of(server: harness.Server) -> list[int]:
-    found = []
-    for pid in server.child_pids():
-        with suppress(FileNotFoundError, ProcessLookupError):  # it may end while it is looked at
-            if b"penstock.app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+    return [pid for pid in server.worker_pids() if pid]
 
 
 def overwrite(path: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.control.sinks.base import SinkContext, SinkFault, end_group, json_bytes, start_fault
+from penstock.engine.heap import huge_pages
 from penstock.registry.records import Document
 
 log = logging.getLogger("penstock.control")
@@ -102,15 +103,16 @@ def _start_command(argv: list[str], folder: Path, event: Document, context: Sink
             with os.fdopen(sink, "wb", buffering=0) as stdout, stdin.open("rb") as input_file:
                 selector = stack.enter_context(selectors.DefaultSelector())
                 selector.register(source, selectors.EVENT_READ)
-                process = subprocess.Popen(
-                    argv,
-                    stdin=input_file,
-                    stdout=stdout,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    cwd=folder,
-                    start_new_session=True,
-                )
+                with huge_pages():  # a command begins with what this process may get
+                    process = subprocess.Popen(
+                        argv,
+                        stdin=input_file,
+                        stdout=stdout,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                        cwd=folder,
+                        start_new_session=True,
+                    )
         except OSError as error:
             raise start_fault("the command cannot be run", error) from None
         yield _RunningCommand(stack.enter_context(process), selector)

@@ -8,21 +8,25 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
 from penstock.control.workers.slots import SlotFile
 
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
-"""The thread pools of numpy, which serving never uses; starting them costs 0.1 s of processor time."""
-
-
 _CLOCK_STEP_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class Child(Protocol):
+    """A child of this process."""
+
+    def wait(self) -> int:
+        """Wait until it has ended; return its exit code, or -N after signal N."""
 
 
 class WorkerProcess:
     """One worker's process; ``before_close`` is called while its descriptor is still its own."""
 
-    def __init__(self, pid: int, child: "subprocess.Popen[bytes] | None" = None) -> None:
+    def __init__(self, pid: int, child: Child | None = None) -> None:
         self.pid = pid
         self._child = child
         self.before_close: Callable[[], object] = lambda: None
@@ -64,18 +68,12 @@ class WorkerProcess:
             signal.pidfd_send_signal(self.pidfd, number)
 
 
-_MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304"
-"""Large allocations in huge pages, where the kernel offers them and while a model is loaded (``engine.heap``), and
-always in mappings of their own: weights of 100 MiB are freed in 0.5 instead of 6 ms, and the interpreter's lock is held
-meanwhile (docs/adr/0009)."""
-
-
 def start(module: str, arguments: Sequence[str]) -> WorkerProcess:
     """Run a module of Penstock in a new process that gets no terminal signals and outlives this one.
 
     Its standard output goes to standard error, since nothing reads the standard output of a server.
     """
-    environment = {**dict.fromkeys(_THREADS, "1"), "GLIBC_TUNABLES": _MALLOC, **os.environ}
+    environment = {**dict.fromkeys(LIBRARY_THREADS, "1"), TUNABLES: MALLOC, **os.environ}
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
         stdin=subprocess.DEVNULL,

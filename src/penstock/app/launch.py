@@ -1,0 +1,109 @@
+"""The first steps of `penstock serve`, in an order that makes the start short: the process is prepared, the settings
+are read, the workers are forked with their imports, and only then the gateway is imported.
+
+No import of this file may start a thread or load numpy before the environment is set for it.
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock.app.start_failures import GatewayExitCode, StartFailed
+from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
+from penstock.engine import heap
+
+if TYPE_CHECKING:
+    from penstock.config.settings import Settings
+    from penstock.control.workers.prefork import WaitingWorkers
+
+HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def restart_for_heap(arguments: Sequence[str]) -> None:
+    """Run this program again in the same process with the heap of a worker, since the C library reads its settings only
+    at the start of a program, and forked workers have the heap of this process.
+
+    Nothing happens where they would change nothing: huge pages are not on request, the operator has set the variable,
+    or these ``arguments`` are not those of this program.
+    """
+    own = sys.orig_argv[-len(arguments) :] == list(arguments)
+    if TUNABLES in os.environ or not own or not sys.executable or not _huge_pages_on_request():
+        return
+    os.environ[TUNABLES] = MALLOC
+    heap.allow_huge_pages(False)  # the new program begins with this
+    with suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this program itself
+
+
+def _huge_pages_on_request() -> bool:
+    try:
+        return "[madvise]" in HUGE_PAGES.read_text("ascii")
+    except OSError:
+        return False
+
+
+def launch(file: Path | None, flags: Mapping[str, Any]) -> None:
+    """Run a gateway until it is asked to stop; see ``load_settings`` for the arguments.
+
+    Raises:
+        StartFailed: the settings or what they name cannot be used.
+    """
+    with _without_collections():
+        if os.environ.get(TUNABLES) == MALLOC:
+            del os.environ[TUNABLES]  # the commands of sinks have heaps of their own
+        heap.allow_huge_pages(False)
+        settings = _load_settings(file, flags)
+        with _single_threads():
+            waiting = _fork_workers(settings)
+        from penstock.app.gateway import serve  # noqa: PLC0415 - after the workers were forked
+
+        gc.freeze()
+    with closing(waiting):
+        serve(settings, waiting)
+
+
+def _load_settings(file: Path | None, flags: Mapping[str, Any]) -> "Settings":
+    from penstock.config.documents import ConfigFault  # noqa: PLC0415 - imported while nothing is collected
+    from penstock.config.settings import load_settings  # noqa: PLC0415
+
+    try:
+        return load_settings(file, flags)
+    except ConfigFault as fault:
+        raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
+
+
+def _fork_workers(settings: "Settings") -> "WaitingWorkers":
+    from penstock.app import workers  # noqa: PLC0415 - numpy needs the environment
+    from penstock.control.workers import prefork  # noqa: PLC0415
+
+    program = import_module(workers.WORKER_MODULE)
+    return prefork.fork_workers(workers.worker_count(settings), program.main)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Do not collect garbage: imports leave none, and looking for it takes a tenth of their time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Let libraries that are loaded here start no threads: a process with threads cannot be forked."""
+    added = [name for name in LIBRARY_THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, "1"))
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
