@@ -97,6 +97,19 @@ class Watch:
         self._stop.set()
 
 
+def waited_ns(pid: int) -> int:
+    """Nanoseconds for which the first thread of a process was ready to run, and another one had the core."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A window, and the microseconds for which the worker waited for its core, for each answer."""
+
+    window: OpenWindow
+    waited_us: float
+
+
 class Gateway:
     """A gateway with one worker, on one core with its control process."""
 
@@ -104,7 +117,9 @@ class Gateway:
         self._server, self._model, self._cores = server, model, halves()[1]
         self._call, self._address = JSON.write(model, model.rows(1)), server.addresses["http"]
         ReferenceCalls(model).check(JSON, self._address)
-        self.control = [pid for pid in tree(server.pid) if _WORKER not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        pids = tree(server.pid)
+        self.worker = next(pid for pid in pids if _WORKER in Path(f"/proc/{pid}/cmdline").read_bytes())
+        self.control = [pid for pid in pids if pid != self.worker]
 
     def peak(self, seconds: float) -> float:
         """Requests a second that it answers at most."""
@@ -118,9 +133,13 @@ class Gateway:
             answer_bytes=0,
         ).rate
 
-    def load(self, rate: float, seconds: float) -> OpenWindow:
+    def load(self, rate: float, seconds: float) -> Loaded:
         """Send at that rate."""
-        return open_loop(JSON, self._call, self._address, rate=rate, seconds=seconds, cores=self._cores, answer_bytes=0)
+        before = waited_ns(self.worker)
+        window = open_loop(
+            JSON, self._call, self._address, rate=rate, seconds=seconds, cores=self._cores, answer_bytes=0
+        )
+        return Loaded(window, (waited_ns(self.worker) - before) / 1000 / max(window.done, 1))
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -173,18 +192,18 @@ class Gateway:
 class Round:
     """The same load with the control process beside, and without."""
 
-    beside: OpenWindow
-    without: OpenWindow
+    beside: Loaded
+    without: Loaded
 
     @property
     def ratio(self) -> float:
         """How much longer p99.9 is beside it."""
-        return self.beside.latencies.p999 / self.without.latencies.p999
+        return self.beside.window.latencies.p999 / self.without.window.latencies.p999
 
 
 def measure(gateway: Gateway, rate: float, seconds: float, number: int) -> Round:
     """Measure one round; every second one begins with the control process stopped."""
-    windows: dict[bool, OpenWindow] = {}
+    windows: dict[bool, Loaded] = {}
     for beside in (True, False) if number % 2 else (False, True):
         with gateway.scraped() if beside else gateway.stopped():
             windows[beside] = gateway.load(rate, seconds)
@@ -218,13 +237,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _table(title: str, rounds: Sequence[Round]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for head in ("control process", "p50 ms", "p99 ms", "p99.9 ms", "delayed", "missed"):
+    for head in ("control process", "p50 ms", "p99 ms", "p99.9 ms", "wait for the core µs", "delayed", "missed"):
         table.add_column(head, justify="right", no_wrap=True)
-    for name, windows in (("beside", [one.beside for one in rounds]), ("stopped", [one.without for one in rounds])):
-        durations = [(one.latencies.p50, one.latencies.p99, one.latencies.p999) for one in windows]
+    for name, all_loaded in (("beside", [one.beside for one in rounds]), ("stopped", [one.without for one in rounds])):
+        windows = [loaded.window for loaded in all_loaded]
+        durations = [(window.latencies.p50, window.latencies.p99, window.latencies.p999) for window in windows]
         medians = [f"{statistics.median(column):.3f}" for column in zip(*durations, strict=True)]
-        counts = (sum(one.delayed for one in windows), sum(one.misses.total for one in windows))
-        table.add_row(name, *medians, *map(str, counts))
+        waited = f"{statistics.median(loaded.waited_us for loaded in all_loaded):.2f}"
+        counts = (sum(window.delayed for window in windows), sum(window.misses.total for window in windows))
+        table.add_row(name, *medians, waited, *map(str, counts))
     return table
 
 

@@ -14,7 +14,7 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import grpc
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from loadtests.codecs import BINARY, GRPC, GRPC_METHOD, JSON, Call, Codec
@@ -36,7 +36,12 @@ WARM_UP = 300
 START_S = 300.0
 _TOTAL = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 
+CODECS = (JSON, BINARY, GRPC)
+SERVERS = 1 + len(CODECS)
+"""Starts of a round: Penstock with all codecs, and a ceiling for each."""
+
 Send = Callable[[], None]
+Advance = Callable[[], object]
 
 
 def require() -> None:
@@ -119,27 +124,38 @@ def _worker(server: Server) -> int:
     return server.pid
 
 
-def measure(model: BenchModel, codec: Codec, requests: int) -> tuple[float, float]:
-    """Return the instructions of one request for Penstock's worker, and for the batching ceiling."""
-    found = []
+def _counted(
+    command: list[str], folder: Path, model: BenchModel, codecs: Sequence[Codec], requests: int
+) -> dict[str, float]:
+    """Return the instructions of one request with each codec, for one server."""
+    found = {}
+    with running(command, sorted(os.sched_getaffinity(0)), START_S) as server:
+        for codec in codecs:
+            with sender(codec, codec.write(model, model.rows(1)), server) as send:
+                found[codec.name] = count(_worker(server), folder, send, requests)
+    return found
+
+
+def measure(model: BenchModel, requests: int, advance: Advance = lambda: None) -> dict[str, tuple[float, float]]:
+    """Return the instructions of one request for Penstock's worker, and for the batching ceiling, by codec; ``advance``
+    is called after each of the ``SERVERS`` starts."""
     with TemporaryDirectory(prefix="penstock-loadtests-") as name:
         folder = Path(name)
         gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
-        ceiling = [sys.executable, "-m", "loadtests.ceiling", model.name, "--codec", codec.name, "--batched"]
-        for command in (gateway, [*under_callgrind(folder), *ceiling]):
-            with (
-                running(command, sorted(os.sched_getaffinity(0)), START_S) as server,
-                sender(codec, codec.write(model, model.rows(1)), server) as send,
-            ):
-                found.append(count(_worker(server), folder, send, requests))
-    return found[0], found[1]
+        own = _counted(gateway, folder, model, CODECS, requests)
+        advance()
+        least: dict[str, float] = {}
+        for codec in CODECS:
+            ceiling = [sys.executable, "-m", "loadtests.ceiling", model.name, "--codec", codec.name, "--batched"]
+            least |= _counted([*under_callgrind(folder), *ceiling], folder, model, [codec], requests)
+            advance()
+    return {name: (own[name], least[name]) for name in own}
 
 
 def lone_ratios(model: BenchModel, requests: int = REQUESTS) -> dict[str, float]:
     """Return the ceiling's instructions as a part of Penstock's, for each codec."""
     repository(model)
-    pairs = {codec.name: measure(model, codec, requests) for codec in (JSON, BINARY, GRPC)}
-    return {f"lone {name}": least / own for name, (own, least) in pairs.items()}
+    return {f"lone {name}": least / own for name, (own, least) in measure(model, requests).items()}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,9 +171,11 @@ def main(arguments: argparse.Namespace) -> int:
     repository(model)
     for head in ("", "penstock", "ceiling", "ratio"):
         table.add_column(head, justify="left" if not head else "right")
-    for codec in track((JSON, BINARY, GRPC), "counting instructions", console=console):
-        rounds = [measure(model, codec, arguments.requests) for _ in range(arguments.rounds)]
-        own, least = (statistics.median(side) for side in zip(*rounds, strict=True))
+    with Progress(console=console) as progress:
+        task = progress.add_task("counting instructions", total=SERVERS * arguments.rounds)
+        rounds = [measure(model, arguments.requests, lambda: progress.advance(task)) for _ in range(arguments.rounds)]
+    for codec in CODECS:
+        own, least = (statistics.median(side) for side in zip(*(found[codec.name] for found in rounds), strict=True))
         table.add_row(codec.name, f"{own:,.0f}", f"{least:,.0f}", f"{own / least:.2f}")
     console.print(table)
     return 0
