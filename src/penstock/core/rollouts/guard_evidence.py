@@ -107,8 +107,10 @@ class GuardState:
 def observe(guard: GuardSpec, state: GuardState, batch: EvidenceBatch, exposure: float = 1.0) -> GuardState:
     """Return the evidence after one more batch; ``exposure`` is the canary's share of the traffic if it passes."""
     after = _OBSERVE[guard.metric](guard, state, batch, exposure)
-    after = replace(after, copies=max(state.copies, batch.copies))
-    return replace(after, peak=max(state.peak, harm_now(guard, after)))
+    copies, peak = max(state.copies, batch.copies), max(state.peak, harm_now(guard, after))
+    if (copies, peak) == (after.copies, after.peak):
+        return after
+    return replace(after, copies=copies, peak=peak)
 
 
 def at_next_step(guard: GuardSpec, state: GuardState) -> GuardState:
@@ -151,6 +153,8 @@ def _rates(counts: str, guard: GuardSpec, state: GuardState, batch: EvidenceBatc
 
 
 def _compare(guard: GuardSpec, state: GuardState, a: Sequence[float], b: Sequence[float]) -> GuardState:
+    if not any(a) and not any(b):  # while few counts wait, most batches have none
+        return state
     return replace(state, harm=rate_rises(state.harm, a, b), health=rate_below(state.health, a, b, guard.limit))
 
 

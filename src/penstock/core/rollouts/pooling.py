@@ -39,7 +39,7 @@ def enough(weight: int) -> int:
 def pool_counts(waiting: WaitingPairs, batch: EvidenceBatch, weight: int) -> tuple[EvidenceBatch, WaitingPairs]:
     """Return the counts that suffice for a batch at this weight, and those that keep waiting."""
     least = enough(weight)
-    pairs = {name: _add_pairs(waiting.get(name, _NONE), _counts(batch)[name]) for name in POOLED}
+    pairs = {name: _add_pairs(waiting.get(name, _NONE), more) for name, more in _counts(batch).items()}
     held = {name: counts for name, counts in pairs.items() if sum(waiting_counts(counts)) < least}
     closed = {name: counts for name, counts in pairs.items() if name not in held}
     return _with_counts(batch, closed), {name: counts for name, counts in held.items() if any(waiting_counts(counts))}

@@ -16,7 +16,8 @@ requests.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,14 @@ def with_batch_any_onset(
     bets_before = _bets(evidence, len(gains), math.log(FROM_THE_START))
     grown = [item + gain for item, gain in zip(bets_before, gains, strict=True)]
     fresh = onset_weight(after) - onset_weight(before)  # for an onset at the next batch
-    bets = tuple(float(np.logaddexp(item, math.log(fresh))) if fresh > 0 else item for item in grown)
+    bets = tuple(_log_add(item, math.log(fresh)) if fresh > 0 else item for item in grown)
     unspent = 1 - FROM_THE_START - onset_weight(after)
     return _with_counts(evidence, a, b, bets, average((*bets, 0.0), (*weights, unspent)))
+
+
+def _log_add(one: float, other: float) -> float:
+    """``log(exp(one) + exp(other))`` of finite numbers."""
+    return max(one, other) + math.log1p(math.exp(-abs(one - other)))
 
 
 def _bets(evidence: Evidence, many: int, start: float) -> tuple[float, ...]:
@@ -116,12 +122,11 @@ def with_recent(evidence: Evidence, a: Counts) -> tuple[float, ...]:
 def _with_counts(evidence: Evidence, a: Counts, b: Counts, bets: tuple[float, ...], log_e: float) -> Evidence:
     canary, control = _sum(evidence.canary, a), _sum(evidence.control, b)
     peak = max(evidence.peak, log_e)
-    return replace(evidence, canary=canary, control=control, log_e=log_e, peak=peak, bets=bets)
+    return Evidence(canary, control, log_e, peak, bets, evidence.recent, evidence.variance, evidence.begun_at)
 
 
 def _sum(before: tuple[float, ...], now: Counts) -> tuple[float, ...]:
-    total: list[float] = (np.asarray(before) + now).tolist() if before else now.tolist()
-    return tuple(total)
+    return tuple(map(add, before, now.tolist())) if before else tuple(now.tolist())
 
 
 def average(log_e: Sequence[float], weights: Sequence[float]) -> float:

@@ -10,6 +10,7 @@ closest point. The estimates come from earlier batches only, and from earlier pa
 Tests of harm at ``any_onset`` are means over the time at which it may have begun, as ``evidence`` describes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -120,17 +121,25 @@ def _log_ratio(counts: Counts, theta: Counts, null: Counts) -> float:
 
 
 def isotonic(values: Counts, weights: Counts) -> Counts:
-    """The closest non-decreasing sequence in weighted least squares (pool adjacent violators); keeps the mean."""
-    blocks: list[list[float]] = []  # mean, weight, length
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        blocks.append([value, weight, 1])
-        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
-            mean, mass, length = blocks.pop()
-            last = blocks[-1]
-            total = last[1] + mass
-            last[0] = (last[0] * last[1] + mean * mass) / total if total else 0.0
-            last[1], last[2] = total, last[2] + length
-    return np.repeat([block[0] for block in blocks], [int(block[2]) for block in blocks])
+    """The closest non-decreasing sequence in weighted least squares (pool adjacent violators); keeps the mean.
+
+    Neighbours of one value, such as bins without counts, are one block from the start.
+    """
+    starts = np.concatenate(([True], values[1:] != values[:-1])).nonzero()[0]
+    means: list[float] = []
+    masses: list[float] = []
+    firsts: list[int] = []
+    blocks = zip(values[starts].tolist(), np.add.reduceat(weights, starts).tolist(), starts.tolist(), strict=True)
+    for value, weight, start in blocks:
+        mean, mass, first = value, weight, start
+        while means and means[-1] >= mean:
+            last, held, first = means.pop(), masses.pop(), firsts.pop()
+            total = held + mass
+            mean, mass = (last * held + mean * mass) / total if total else 0.0, total
+        means.append(mean)
+        masses.append(mass)
+        firsts.append(first)
+    return np.repeat(means, np.diff([*firsts, len(values)]))
 
 
 def _rate_gains(evidence: Evidence, a: Counts, b: Counts, margin: float, above: bool, any_onset: bool) -> list[float]:
@@ -159,4 +168,7 @@ def _closest_rates(n_a: float, theta_a: float, n_b: float, theta_b: float, margi
 
 
 def _bernoulli(counts: Counts, theta: float, null: float) -> float:
-    return _log_ratio(counts, np.array([theta, 1 - theta]), np.array([null, 1 - null]))
+    """The same as ``_log_ratio`` of two bins, without arrays."""
+    bad, other = counts.tolist()
+    gain = bad * math.log(max(theta, TINY) / max(null, TINY)) if bad > 0 else 0.0
+    return gain + (other * math.log(max(1 - theta, TINY) / max(1 - null, TINY)) if other > 0 else 0.0)
