@@ -1,9 +1,12 @@
-"""Databases of unit tests: each new one is a copy of one that was migrated, and is not forced to the disk."""
+"""Databases of unit tests: each new one is a copy of one that was migrated, and is not forced to the disk; all share
+their compiled statements."""
 
+import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +24,14 @@ def ready_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def trust_the_system() -> Iterator[None]:
+    """Leave files to the operating system, as ``_trust_the_system`` does databases."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 class Template:
     """The content of a migrated database, which ``migrate`` makes at ``path``."""
 
@@ -29,14 +40,23 @@ class Template:
         self._migrate = migrate
         self._content = b""
         self._identity = b""
+        self._dialect: sa.Dialect | None = None
+        self._statements: dict[Any, Any] = {}
 
     def fill(self, engine: sa.Engine) -> None:
         """Bring the tables of a database to the present version: copy them where it is a new file."""
         if engine.dialect.name == "sqlite":
+            self._share_statements(engine)
             sa.event.listen(engine, "connect", _trust_the_system)
             if str(engine.url.database) != str(self._path):
                 self._copy(Path(str(engine.url.database)))
         self._migrate(engine)
+
+    def _share_statements(self, engine: sa.Engine) -> None:
+        """Let all engines use one dialect, and what was compiled for it: each compiles every statement for itself."""
+        self._dialect = self._dialect or engine.dialect
+        engine.dialect = self._dialect
+        engine.update_execution_options(compiled_cache=self._statements)
 
     def _copy(self, path: Path) -> None:
         if path.stat().st_size == 0:

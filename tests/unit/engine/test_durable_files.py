@@ -3,7 +3,6 @@
 import ast
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,16 +46,16 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_at_the_end(tmp_p
     assert steps[1:] == ["rename to file", f"sync {tmp_path.name}"]
 
 
-@pytest.mark.parametrize("failing", [os.fsync, Path.replace])
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
 def test_what_fails_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Callable[..., object]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
 ) -> None:
     (tmp_path / "file").write_text("old")
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os if failing is os.fsync else Path, failing.__name__, full)
+    monkeypatch.setattr(owner, name, full)
     with pytest.raises(OSError, match="No space"):
         write_atomically(tmp_path / "file", "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
