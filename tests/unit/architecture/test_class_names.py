@@ -1,6 +1,6 @@
 """A public class has one name in the whole source: a name that two classes share does not say which one is meant."""
 
-import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ SOURCE = Path(penstock.__file__).parent
 
 def public_classes(code: str) -> Iterator[str]:
     """Names of the public classes of a module."""
-    yield from (node.name for node in ast.parse(code).body if isinstance(node, ast.ClassDef) if node.name[0] != "_")
+    yield from re.findall(r"^class ([^\W_]\w*)", code, re.MULTILINE)
 
 
 def test_no_two_public_classes_share_a_name() -> None:

@@ -14,7 +14,11 @@ CLOCKS = {"time", "monotonic", "perf_counter", "monotonic_ns", "perf_counter_ns"
 WAITS = {"wait_until": 1, "join": 0, "wait_for": 1, "communicate": 1, "asyncio.timeout": 0}
 """Calls that give up in time, with the position of their bound."""
 
-SUSPICIOUS = re.compile(rf"\b({'|'.join(map(re.escape, (*CLOCKS, *WAITS)))})\(|timeout")
+READS_CLOCK = re.compile(rf"\b({'|'.join(CLOCKS)})\(\)")
+SUSPICIOUS = re.compile(
+    rf"{READS_CLOCK.pattern}|\b(wait_until|wait_for|communicate)\(|\bjoin\(\s*[\d.]|timeout(\(|\s*=\s*[\d.])"
+)
+"""What a text has that any of these stands in, so that others need not be parsed."""
 TIMEOUTS = {"run", "check_output", "HTTPConnection", "create_connection", "urlopen", "communicate"}
 """Calls that give up after their ``timeout``, of which no test asserts that they do."""
 
@@ -23,12 +27,13 @@ def wrong(text: str) -> list[str]:
     """What a busy machine may fail in the text of a test, by line."""
     if not SUSPICIOUS.search(text):
         return []
-    tree = ast.parse(text)
-    return [f"line {line}: {what}" for line, what in sorted({*_short_waits(tree), *_asserted_speeds(tree)})]
+    nodes = list(ast.walk(ast.parse(text)))
+    faults = {*_short_waits(nodes), *(_asserted_speeds(nodes) if READS_CLOCK.search(text) else ())}
+    return [f"line {line}: {what}" for line, what in sorted(faults)]
 
 
-def _short_waits(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+def _short_waits(nodes: list[ast.AST]) -> Iterator[tuple[int, str]]:
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
         name = _dotted(call.func)
         last = name.rpartition(".")[2]
         place = WAITS.get(name, WAITS.get(last))
@@ -44,8 +49,8 @@ def _is_short(bound: object) -> bool:
     return isinstance(bound, int | float) and bound < PATIENCE_S
 
 
-def _asserted_speeds(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+def _asserted_speeds(tree: list[ast.AST]) -> Iterator[tuple[int, str]]:
+    for function in (node for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
         nodes = list(ast.walk(function))
         spans = {name for node in nodes if isinstance(node, ast.Assign) for name in _span_names(node)}
         for check in (node for node in nodes if isinstance(node, ast.Assert)):

@@ -1,6 +1,7 @@
 """Temporary files come from ``engine/scratch.py`` alone, so that what a killed process leaves is found and deleted."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,14 @@ ALLOWED = {
 }
 
 
+SUSPICIOUS = re.compile("|".join(map(re.escape, ("tempfile", *ONE_TIME, *TEMPORARY, 'f".', "f'."))))
+"""What a text has that makes any."""
+
+
 def ad_hoc(text: str) -> Iterator[str]:
     """What a source text makes temporary names of."""
+    if not SUSPICIOUS.search(text):
+        return
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import | ast.ImportFrom) and "tempfile" in ast.unparse(node):
             yield "tempfile"
