@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from penstock.control.workers.process import WorkerProcess, adopt
@@ -48,5 +49,9 @@ def test_an_owner_that_ends_while_it_is_adopted_is_none() -> None:
 
 def pidfds() -> set[str]:
     """The descriptors of processes that this process has open."""
-    links = {path.name: path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
-    return {name for name, path in links.items() if "pidfd" in str(path.readlink())}
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # another thread has closed it, or the search of the folder itself
+            if "pidfd" in str(path.readlink()):
+                found.add(path.name)
+    return found
