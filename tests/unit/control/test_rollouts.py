@@ -159,7 +159,7 @@ def test_worse_answers_by_labels_roll_back(world: World) -> None:
 @pytest.mark.parametrize("how", [{"age_s": 100.0}, {"by_split": False}])
 def test_labels_of_before_the_step_and_of_other_routes_do_not_count(world: World, how: dict[str, Any]) -> None:
     gateway = Gateway(world)
-    over = labelled(gateway, gateway.begin(**LABELS), 20, (10, 0), **how)
+    over = labelled(gateway, gateway.begin(**LABELS), 8, (10, 0), **how)
     evidence = over["evidence"]["performance"]
     assert (over["state"], evidence["n_canary"], evidence["n_control"]) == ("running", 0, 0)
     assert (evidence["log_e"], evidence["label_delay_seconds"]) == (0.0, None)
@@ -171,8 +171,8 @@ def test_a_late_batch_of_labels_of_one_version_changes_nothing(world: World, ver
     gateway = Gateway(world)
     trial = gateway.begin(**{**LABELS, "min_step_seconds": 3600})
     world.clock.now += 60
-    before = labelled(gateway, trial, 20, (1, 1))["evidence"]["performance"]
-    for _ in range(10):
+    before = labelled(gateway, trial, 11, (1, 1))["evidence"]["performance"]
+    for _ in range(5):
         world.fleet.label(version, 0 if wrong else 200, 200 if wrong else 0, age_s=40.0)
         world.clock.now += STEP_S
         gateway.step()
@@ -203,7 +203,7 @@ def test_labels_that_wait_for_the_other_version_are_shown(world: World) -> None:
 def test_labels_of_each_gateway_count_for_the_one_that_leads_whatever_their_clocks_say(world: World) -> None:
     first, second = Gateway(world, "a"), Gateway(world, "b", FakeFleet(world.store, world.clock))
     trial = first.begin(**LABELS)
-    for _ in range(60):
+    for _ in range(30):
         second.fleet.label("2", 1, 9)
         second.fleet.label("1", 9, 1)
         world.clock.now += STEP_S
@@ -240,7 +240,7 @@ def test_one_unit_of_a_sticky_split_cannot_roll_a_canary_back(world: World, guar
     gateway = Gateway(world)
     limits = {"metric": guard} | ({"max": 0.0001} if guard == "error_ratio" else {})
     trial = gateway.begin(guards=[limits], steps=[5, 10_000], min_step_seconds=3600, alpha=0.1)
-    for number in range(40):
+    for number in range(20):
         world.fleet.answer("2", 1, 10 <= number < 10 + units, canary=True)
         world.fleet.answer("1", 2000)
         world.clock.now += STEP_S
@@ -253,7 +253,7 @@ def test_a_canary_that_always_fails_is_found_where_requests_are_rare(world: Worl
     """One request a second: no look has requests of both versions."""
     gateway = Gateway(world)
     trial = gateway.begin(steps=[5000])
-    for index in range(240):
+    for index in range(120):
         if index % every == 0:
             gateway = Gateway(world)
         if index % 4 < 2:  # a request every second, to one version after the other
@@ -269,7 +269,7 @@ def test_a_canary_that_always_fails_is_found_where_requests_are_rare(world: Worl
 def test_without_requests_nothing_is_decided(world: World) -> None:
     gateway = Gateway(world)
     trial = gateway.begin()
-    for _ in range(40):
+    for _ in range(10):
         world.clock.now += STEP_S
         gateway.step()
     state = gateway.look(trial)
@@ -290,7 +290,7 @@ def test_nothing_counts_before_every_worker_has_the_weights(world: World) -> Non
     gateway = Gateway(world)
     trial = gateway.begin(**ERRORS)
     world.fleet.lagging = True
-    for _ in range(20):
+    for _ in range(8):
         traffic(world.fleet, 1000)
         world.clock.now += STEP_S
         gateway.step()
@@ -304,7 +304,7 @@ def test_people_come_first(world: World) -> None:
     trial = gateway.begin()
     assert gateway.act(trial, "pause")["state"] == "paused"
     assert world.split() == {"1": 9000, "2": 1000}
-    for _ in range(20):
+    for _ in range(8):
         traffic(world.fleet, 1000)
         world.clock.now += STEP_S
         gateway.step()
@@ -401,7 +401,7 @@ def test_without_promotion_the_route_is_exactly_the_one_of_before(
         world.traffic.set_route("m", lambda _: route_in(route), ME)
     before = world.store.model("m").route
     gateway = Gateway(world)
-    deadline = 5 if end == "deadline" else None
+    deadline = 2 if end == "deadline" else None
     trial = gateway.begin(deadline_seconds=deadline, on_inconclusive="abort", **ERRORS)
     if end == "abort while paused":
         gateway.act(trial, "pause")
@@ -442,7 +442,7 @@ def test_at_the_last_step_the_canary_is_still_compared(world: World) -> None:
 
 def test_a_rollout_held_at_its_deadline_can_be_resumed(world: World) -> None:
     gateway = Gateway(world)
-    trial = gateway.begin(deadline_seconds=30, **ERRORS)
+    trial = gateway.begin(deadline_seconds=12, **ERRORS)
     gateway.pass_time(trial, "paused", total=20)
     gateway.act(trial, "resume")
     world.clock.now += STEP_S

@@ -127,7 +127,7 @@ def test_a_step_waits_where_a_new_process_has_nobody_to_ask(gateway: Gateway, ga
     ask = {"up": 0.0}.get
     before = Gateway(world, ask=ask, webhooks=Hook(), questions=at_once(world.clock))
     trial = before.begin(steps=[{"weight": 1000, **gate}, 10_000], guards=["errors"])
-    for _ in range(60):
+    for _ in range(30):
         traffic(world.fleet, 1000)
         world.clock.now += STEP_S
         gateway.step()

@@ -31,7 +31,7 @@ from penstock.core.rollouts.waiting import waiting_for
 from penstock.core.statistics.evidence import Evidence
 from tests.budgets import THOROUGH
 
-RUNS = 40 if THOROUGH else 8
+RUNS = 40 if THOROUGH else 6
 """Simulated rollouts of each case."""
 
 ERRORS = GuardSpec("errors", 0.02)

@@ -207,7 +207,7 @@ def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> No
     counters = [RowCounter(found, region, COLUMNS, 1.0) for region in regions]
     generator = np.random.default_rng(8)
     before, last = RegionCounts.of(found, regions), np.zeros(FEATURES)
-    (_, colours), outputs = exchange(generator, rows := 9000)
+    (_, colours), outputs = exchange(generator, rows := 4000)
     for at, worker in enumerate(generator.integers(3, size=rows).tolist()):
         last = alike * last + np.sqrt(1 - alike**2) * generator.normal(size=FEATURES)
         tensors = [Tensor("x", "FP32", last[None, :].astype("<f4")), row_of(colours, at)]

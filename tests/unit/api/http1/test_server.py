@@ -121,7 +121,7 @@ def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: tupl
             async with listening(certificate=files, max_connections=50) as (server, address):
                 for said in (b"", get()[:20], get()):
                     clients = []
-                    for _ in range(300):
+                    for _ in range(120):
                         client = socket.create_connection(address)
                         client.sendall(said)
                         clients.append(client)
@@ -145,7 +145,7 @@ def test_everybody_of_many_clients_at_once_is_answered(
     async def test() -> None:
         async with listening(certificate=certificate if is_tls else None) as (_, address):
             context = trusting(certificate) if is_tls else None
-            answers = await asyncio.gather(*[ask(address, get(), context) for _ in range(200)])
+            answers = await asyncio.gather(*[ask(address, get(), context) for _ in range(80)])
             assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
 
     run(test())

@@ -125,7 +125,7 @@ SURE: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
 @pytest.mark.parametrize("name", SURE)
 def test_sure_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
     """One in 100,000 labels at most: of the nightly run, less than three in 200,000."""
-    random, rows = np.random.default_rng(1), 200_000 if THOROUGH else 50_000
+    random, rows = np.random.default_rng(1), 200_000 if THOROUGH else 20_000
     probabilities = SURE[name](random, rows)
     rights = random.random(len(probabilities)) < probabilities
     gap, alarms = Gap(), 0

@@ -8,6 +8,7 @@ import pytest
 from penstock.core.statistics.distributions import total_variation
 from penstock.core.statistics.evidence import Evidence
 from penstock.core.statistics.total_variation import distance_below
+from tests.budgets import THOROUGH
 
 
 def test_total_variation() -> None:
@@ -40,9 +41,9 @@ def passes(bins: int, distance: float, seed: int, rows: int = 2000, canary: int 
 @pytest.mark.parametrize("bins", [3, 10, 30])
 @pytest.mark.parametrize("distance", [0.1, 0.12])
 def test_a_distance_at_or_above_the_limit_seldom_passes(bins: int, distance: float) -> None:
-    assert (
-        sum(passes(bins, distance, seed, rows=5000) is not None for seed in range(60)) <= 5
-    )  # 3 are allowed on average
+    runs = 60 if THOROUGH else 30
+    passed = sum(passes(bins, distance, seed, rows=5000) is not None for seed in range(runs))
+    assert passed <= runs // 12  # one in twenty is allowed on average
 
 
 @pytest.mark.parametrize(("bins", "within"), [(3, 1500), (10, 2000)])

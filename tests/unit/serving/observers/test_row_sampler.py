@@ -64,8 +64,9 @@ def test_calls_that_are_alike_are_counted_together() -> None:
 
 def test_of_too_many_calls_each_has_the_same_chance() -> None:
     hits = np.zeros(4 * MAX_CALLS)
+    calls = [call(number) for number in range(len(hits))]
     for _ in range(300):
-        found = offered(*(call(number) for number in range(len(hits))))
+        found = offered(*calls)
         assert (found.rows, found.dropped) == (MAX_CALLS, 3 * MAX_CALLS)
         hits[[int(bunche) for bunche in found.bunches[0]]] += 1
     assert hits.mean() == pytest.approx(75)
