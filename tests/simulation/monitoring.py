@@ -81,7 +81,8 @@ class Monitoring:
         keys = [(model.name, version.version) for model in self._fleet.desired.models for version in model.versions]
         nothing = np.zeros(0, np.uint64)
         return {
-            key: VersionCounts(CountsLayout(), nothing, 0, workers.slot.read(workers.block(key)).copy()) for key in keys
+            key: VersionCounts(CountsLayout(), nothing, 0, Totals.of([workers.slot], workers.block(key)).cells)
+            for key in keys
         }
 
     def terms(self, key: VersionKey) -> tuple[Reference | None, MonitorPolicy]:

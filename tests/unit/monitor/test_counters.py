@@ -1,5 +1,7 @@
 """Counter memory: what is written is read back, blocks of several slots add up, a successor goes on."""
 
+from bisect import bisect_left
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,17 @@ from hypothesis import strategies as st
 from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, Route
 from penstock.monitor.counters.block_writer import NOT_COUNTED, BlockWriter
-from penstock.monitor.counters.layout import BLOCK_CELLS, FINE_CELLS, FINE_RUN_AT, LAST_MS_AT, SPLIT_SERIES, STAGES
+from penstock.monitor.counters.layout import (
+    BLOCK_CELLS,
+    FINE_CELLS,
+    FINE_RUN_AT,
+    LAST_MS_AT,
+    LONE_AT,
+    LONE_FINES,
+    LONE_STAGES,
+    SPLIT_SERIES,
+    STAGES,
+)
 from penstock.monitor.counters.slot import HOUSE, OVERDUE, WELL, Slot, TaskState
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from tests.counted import count_success
@@ -141,27 +153,51 @@ def test_a_writer_counts_into_its_own_cells_and_an_open_run_is_counted_at_its_en
     assert {name: totals.stage(name).total for name in STAGES} == {"decode": 3, "queue": 6, "run": 15, "encode": 12}
 
 
-@given(
-    st.integers(0, len(PROTOCOL_NAMES) * len(Route) - 1),
-    st.integers(1, 200),
-    st.tuples(*[st.integers(0, 1 << 40)] * 5),
-    st.booleans(),
+_EDGES = (0, *LATENCY_EDGES_NS, *FINE_EDGES_NS, *[edge - RUN_BASE_NS for edge in FINE_EDGES_NS if edge >= RUN_BASE_NS])
+_TIMES = st.one_of(
+    st.integers(0, 1 << 40),
+    st.integers(0, LATENCY_EDGES_NS[6]),
+    st.builds(lambda edge, more: edge + more, st.sampled_from(_EDGES), st.integers(0, 1)),
 )
-def test_a_request_that_had_a_run_to_itself_is_counted_as_one_of_a_run_of_one(
-    series: int, rows: int, times: tuple[int, int, int, int, int], counted: bool
+_SERIES = st.integers(0, len(PROTOCOL_NAMES) * len(Route) - 1)
+_ALONE = st.tuples(
+    st.one_of(st.just(0), _SERIES), st.one_of(st.just(1), st.integers(0, 200)), st.tuples(*[_TIMES] * 5), st.booleans()
+)
+
+
+@given(st.lists(_ALONE, max_size=20))
+def test_requests_that_had_a_run_to_themselves_are_counted_as_those_of_a_run_of_one(
+    requests: list[tuple[int, int, tuple[int, int, int, int, int], bool]],
 ) -> None:
-    slot = Slot.in_process()
-    total, decode, queue, run, encode = times
-    slot.block(1).add_alone(series, rows, total, decode, queue, run, encode, counted)
-    shared = slot.block(2)
-    shared.add_request(series, total, decode, queue, counted)
-    shared.add_run(series, rows, run, encode, counted)
-    alone, together = slot.read(1).copy(), slot.read(2).copy()
-    split = counted and series < SPLIT_SERIES
-    assert alone[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS].sum() == split  # only such runs are compared
-    alone[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS] = 0
-    alone[LAST_MS_AT] = together[LAST_MS_AT]
-    assert (alone == together).all()
+    slots = [Slot.in_process(), Slot.in_process()]
+    alone, shared = [slot.block(1) for slot in slots]
+    runs = [0] * FINE_CELLS
+    for series, rows, (total, decode, queue, run, encode), counted in requests:
+        alone.add_alone(series, rows, total, decode, queue, run, encode, counted)
+        shared.add_request(series, total, decode, queue, counted)
+        shared.add_run(series, rows, run, encode, counted)
+        if counted and series < SPLIT_SERIES:  # only such runs are compared
+            runs[bisect_left(FINE_EDGES_NS, run + RUN_BASE_NS)] += 1
+    one, other = [Totals.of([slot], 1).cells for slot in slots]
+    assert one[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS].tolist() == runs
+    one[FINE_RUN_AT : FINE_RUN_AT + FINE_CELLS] = 0
+    one[LAST_MS_AT] = other[LAST_MS_AT]
+    assert (one == other).all()
+
+
+def test_a_short_lone_request_is_counted_at_once_and_any_other_in_its_buckets() -> None:
+    slot, edge = Slot.in_process(), FINE_EDGES_NS[LONE_FINES - 1]
+    usual = (edge, LATENCY_EDGES_NS[LONE_STAGES - 1], LATENCY_EDGES_NS[0], edge, LATENCY_EDGES_NS[LONE_STAGES - 1])
+    slot.block(1).add_alone(SPLIT_SERIES - 1, 1, *usual, counted=True)
+    assert slot.read(1)[LONE_AT:].nonzero()[0].size == 3
+    for index in range(len(usual)):
+        total, decode, queue, run, encode = [time + (place == index) for place, time in enumerate(usual)]
+        slot.block(2).add_alone(0, 1, total, decode, queue, run, encode, counted=True)
+    slot.block(2).add_alone(SPLIT_SERIES, 1, *usual, counted=True)
+    slot.block(2).add_alone(0, 2, *usual, counted=True)
+    slot.block(2).add_alone(0, 1, *usual, counted=False)
+    assert not slot.read(2)[LONE_AT:].any()
+    assert Totals.of([slot], 2).outcome_count(succeeded=True) == 8
 
 
 def test_the_difference_of_two_blocks_added_to_the_first_is_the_second() -> None:
@@ -169,7 +205,8 @@ def test_the_difference_of_two_blocks_added_to_the_first_is_the_second() -> None
     block = slot.block(1)
     count_success(block, 0, 2, 6, 1, 0, 2, 3)
     block.add_shadow_difference(0.25, 0.5)
-    before = slot.read(1).copy()
+    before = Totals.of([slot], 1).cells
     block.count_failure(0, OUTCOME_INDEX["invalid"], 10, attributed=False)
     block.add_shadow_difference(0.5, 0.75)
-    assert (add_blocks([before, subtract_block(slot.read(1), before)]) == slot.read(1)).all()
+    after = Totals.of([slot], 1).cells
+    assert (add_blocks([before, subtract_block(after, before)]) == after).all()

@@ -15,17 +15,24 @@ from penstock.monitor.counters.layout import (
     BATCH_SIZES,
     CAPTURE_AT,
     COUNTED_AT,
-    DECODE_AT,
     DROPPED_AT,
     DURATION_AT,
     ENCODE_AT,
     FAIL_NS_AT,
     FINE_AT,
+    FINE_CELLS,
     FINE_RUN_AT,
     INFLIGHT_AT,
     LAST_MS_AT,
     LATENCY_CELLS,
     LIMIT_AT,
+    LONE_AT,
+    LONE_CODEC_AT,
+    LONE_FINES,
+    LONE_RUN_AT,
+    LONE_RUN_EDGES_NS,
+    LONE_RUNS,
+    LONE_STAGES,
     MISMATCHES_AT,
     OUTCOME_COUNT,
     OUTPUTS_AT,
@@ -38,6 +45,7 @@ from penstock.monitor.counters.layout import (
     SHADOW_COUNTERS,
     SHED_AT,
     SPLIT_SERIES,
+    STAGE_AT,
     Cells,
     cell_to_float,
     float_to_cell,
@@ -46,6 +54,8 @@ from penstock.monitor.outputs import OUTPUT_BINS
 
 NOT_COUNTED: Final = -1
 """The rows of a run that another request has counted."""
+
+_NO_WAIT_NS: Final = LATENCY_EDGES_NS[0]
 
 
 class BlockWriter:
@@ -56,23 +66,38 @@ class BlockWriter:
         "_cells",
         "_decode",
         "_decode_ns",
+        "_durations",
         "_encode",
         "_fine",
         "_fine_run",
+        "_fines",
         "_last_ms",
+        "_lone",
+        "_lone_codecs",
+        "_lone_run",
+        "_lone_runs",
         "_number",
         "_queue",
         "_queue_ns",
         "_run",
+        "_stages",
         "_total_ns",
     )
 
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
         self._array: Cells = np.frombuffer(cells, np.uint64)
+        # What each request counts is signed, as Python reads and writes unsigned numbers in twice the time, and no
+        # count comes near the sign. It is in areas, as an index up to 256 needs no new object.
+        signed = cells.cast("B").cast("l")
+        self._durations, self._stages = signed[DURATION_AT:STAGE_AT], signed[STAGE_AT:ROWS_AT]
+        self._fines = signed[FINE_AT : FINE_AT + FINE_CELLS]
+        self._lone, self._lone_runs = signed[LONE_AT:LONE_RUN_AT], signed[LONE_RUN_AT:LONE_CODEC_AT]
+        self._lone_codecs = signed[LONE_CODEC_AT:]
         self._fine, self._fine_run = BucketFinder(FINE_EDGES_NS), BucketFinder(FINE_EDGES_NS)
         self._decode, self._queue = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
         self._run, self._encode = BucketFinder(LATENCY_EDGES_NS), BucketFinder(LATENCY_EDGES_NS)
+        self._lone_run = BucketFinder(LONE_RUN_EDGES_NS)
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0  # of the run that is being counted
         self._last_ms = 0
 
@@ -82,30 +107,50 @@ class BlockWriter:
         """Count one successful request that had a run of ``rows`` rows to itself; the rest is as in ``add_request``.
 
         Rollouts compare only such runs, because the number of requests that share a run depends on the traffic of a
-        version.
+        version. Beside the sums, a request with usual times is counted in three cells (see ``lone_requests``).
         """
-        cells, fine = self._cells, self._fine.find(total)
-        duration = DURATION_AT + series * LATENCY_CELLS
-        cells[REQUESTS_AT + series * OUTCOME_COUNT] += 1
-        cells[duration + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
-        cells[duration + LATENCY_CELLS - 1] += total
-        if counted and series < SPLIT_SERIES:
-            cells[COUNTED_AT] += 1
-            cells[FINE_AT + fine] += 1
-            cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
-        cells[DECODE_AT + self._decode.find(decode)] += 1
-        cells[DECODE_AT + LATENCY_CELLS - 1] += decode
-        cells[QUEUE_AT + self._queue.find(queue)] += 1
-        cells[QUEUE_AT + LATENCY_CELLS - 1] += queue
-        cells[RUN_AT + self._run.find(run)] += 1
-        cells[RUN_AT + LATENCY_CELLS - 1] += run
-        cells[ENCODE_AT + self._encode.find(encode)] += 1
-        cells[ENCODE_AT + LATENCY_CELLS - 1] += encode
-        cells[ROWS_AT + bisect_left(ROWS_EDGES, rows)] += 1
-        cells[ROWS_AT + ROWS_CELLS - 1] += rows
+        durations, stages = self._durations, self._stages
+        fine, lone_run = self._fine.find(total), self._lone_run.find(run)
+        decode_bucket, encode_bucket = self._decode.find(decode), self._encode.find(encode)
+        if (
+            counted
+            and rows == 1
+            and series < SPLIT_SERIES
+            and queue <= _NO_WAIT_NS
+            and fine < LONE_FINES
+            and lone_run < LONE_RUNS
+            and decode_bucket < LONE_STAGES
+            and encode_bucket < LONE_STAGES
+        ):
+            self._lone[series * LONE_FINES + fine] += 1
+            self._lone_runs[lone_run] += 1
+            self._lone_codecs[decode_bucket * LONE_STAGES + encode_bucket] += 1
+        else:
+            self._add_buckets(series, rows, fine, queue, run, counted)
+            stages[decode_bucket] += 1
+            stages[ENCODE_AT - STAGE_AT + encode_bucket] += 1
+        durations[series * LATENCY_CELLS + LATENCY_CELLS - 1] += total
+        stages[LATENCY_CELLS - 1] += decode
+        stages[QUEUE_AT - STAGE_AT + LATENCY_CELLS - 1] += queue
+        stages[RUN_AT - STAGE_AT + LATENCY_CELLS - 1] += run
+        stages[ENCODE_AT - STAGE_AT + LATENCY_CELLS - 1] += encode
         self._note_answer_time(time_ns() // 1_000_000)
         if rows != 1:
             self._batch(rows, decode, run, encode)
+
+    def _add_buckets(self, series: int, rows: int, fine: int, queue: int, run: int, counted: bool) -> None:
+        """Count a request that had a run to itself in all of its buckets but those of decoding and encoding."""
+        cells = self._cells
+        cells[REQUESTS_AT + series * OUTCOME_COUNT] += 1
+        self._durations[series * LATENCY_CELLS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
+        if counted and series < SPLIT_SERIES:
+            cells[COUNTED_AT] += 1
+            self._fines[fine] += 1
+            cells[FINE_RUN_AT + self._fine_run.find(run + RUN_BASE_NS)] += 1
+        self._stages[QUEUE_AT - STAGE_AT + self._queue.find(queue)] += 1
+        self._stages[RUN_AT - STAGE_AT + self._run.find(run)] += 1
+        cells[ROWS_AT + bisect_left(ROWS_EDGES, rows)] += 1
+        cells[ROWS_AT + ROWS_CELLS - 1] += rows
 
     def add_request(self, series: int, total: int, decode: int, queue: int, counted: bool) -> None:
         """Count one successful request of the run that the next ``add_run`` counts.
@@ -115,12 +160,12 @@ class BlockWriter:
         ``counted`` says whether the request is evidence for a rollout. It is not if its unit has no vote left (see
         ``unit_votes``). All requests of one ``add_run`` have the same ``counted`` and ``series``.
         """
-        cells, fine = self._cells, self._fine.find(total)
-        cells[DURATION_AT + series * LATENCY_CELLS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
+        stages, fine = self._stages, self._fine.find(total)
+        self._durations[series * LATENCY_CELLS + (fine + 3) // 4] += 1  # see ``FINE_EDGES_NS``
         if counted and series < SPLIT_SERIES:
-            cells[FINE_AT + fine] += 1
-        cells[DECODE_AT + self._decode.find(decode)] += 1
-        cells[QUEUE_AT + self._queue.find(queue)] += 1
+            self._fines[fine] += 1
+        stages[self._decode.find(decode)] += 1
+        stages[QUEUE_AT - STAGE_AT + self._queue.find(queue)] += 1
         self._number += 1
         self._total_ns += total
         self._decode_ns += decode
@@ -131,18 +176,18 @@ class BlockWriter:
 
         ``run_rows`` is the number of rows of the run, or ``NOT_COUNTED`` if requests of another series count it.
         """
-        cells, number, decode = self._cells, self._number, self._decode_ns
+        cells, stages, number, decode = self._cells, self._stages, self._number, self._decode_ns
         cells[REQUESTS_AT + series * OUTCOME_COUNT] += number
         if counted and series < SPLIT_SERIES:
             cells[COUNTED_AT] += number
-        cells[DURATION_AT + series * LATENCY_CELLS + LATENCY_CELLS - 1] += self._total_ns
-        cells[DECODE_AT + LATENCY_CELLS - 1] += decode
-        cells[QUEUE_AT + LATENCY_CELLS - 1] += self._queue_ns
+        self._durations[series * LATENCY_CELLS + LATENCY_CELLS - 1] += self._total_ns
+        stages[LATENCY_CELLS - 1] += decode
+        stages[QUEUE_AT - STAGE_AT + LATENCY_CELLS - 1] += self._queue_ns
         self._number = self._total_ns = self._decode_ns = self._queue_ns = 0
-        cells[RUN_AT + self._run.find(run)] += number
-        cells[RUN_AT + LATENCY_CELLS - 1] += run * number
-        cells[ENCODE_AT + self._encode.find(encode)] += number
-        cells[ENCODE_AT + LATENCY_CELLS - 1] += encode * number
+        stages[RUN_AT - STAGE_AT + self._run.find(run)] += number
+        stages[RUN_AT - STAGE_AT + LATENCY_CELLS - 1] += run * number
+        stages[ENCODE_AT - STAGE_AT + self._encode.find(encode)] += number
+        stages[ENCODE_AT - STAGE_AT + LATENCY_CELLS - 1] += encode * number
         if run_rows != NOT_COUNTED:
             cells[ROWS_AT + bisect_left(ROWS_EDGES, run_rows)] += 1
             cells[ROWS_AT + ROWS_CELLS - 1] += run_rows

@@ -5,6 +5,9 @@ reached no version). A cell is an unsigned 64-bit integer with a single writer, 
 so the blocks of several slots add up cell by cell, and the next worker in a slot continues them. The exceptions are the
 gauges of the header (all its cells except the stalls and the failures of tasks): they describe the present worker.
 
+Behind the counters of each block lie the cells of short lone requests. Such a request is counted in three of them, and
+each stands for several counters (see ``lone_requests``), so readers never see them.
+
 Runs of one row, the most common ones, are not in the table of batch sizes: they are all runs minus those in the table.
 """
 
@@ -14,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES
+from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, ROWS_EDGES, RUN_BASE_NS
 from penstock.core.labels import OUTCOMES, PROTOCOL_NAMES, ROUTE_NAMES, SHED_REASONS, Route
 from penstock.monitor.outputs import OUTPUT_BINS
 from penstock.monitor.unit_votes import PLACES
@@ -78,12 +81,34 @@ FINE_RUN_AT: Final = MISMATCHES_AT + 1
 COUNTED_AT: Final = FINE_RUN_AT + FINE_CELLS
 BLOCK_CELLS: Final = COUNTED_AT + 1
 
+LONE_FINES: Final = 81
+"""Fine buckets of the durations that a short lone request may have: up to 25.6 ms."""
+
+LONE_RUN_EDGES_NS: Final = tuple(
+    sorted(
+        edge
+        for edge in {*LATENCY_EDGES_NS, *[edge - RUN_BASE_NS for edge in FINE_EDGES_NS]}
+        if 0 < edge <= FINE_EDGES_NS[LONE_FINES - 1]
+    )
+)
+"""Upper edges (inclusive) in nanoseconds of its run. Both kinds of buckets of runs are unions of buckets of these."""
+
+LONE_RUNS: Final = len(LONE_RUN_EDGES_NS)
+LONE_STAGES: Final = 8
+"""Buckets of its decoding and of its encoding: up to 283 µs."""
+
+LONE_AT: Final = BLOCK_CELLS
+LONE_RUN_AT: Final = LONE_AT + SPLIT_SERIES * LONE_FINES
+LONE_CODEC_AT: Final = LONE_RUN_AT + LONE_RUNS
+STORED_CELLS: Final = LONE_CODEC_AT + LONE_STAGES**2
+"""Cells of a block in memory: its counters, and those of short lone requests."""
+
 HEADER_CELLS: Final = 64
 BLOCKS: Final = 1024
 REGION_CELLS: Final = 1 << 19
 """Cells for the columns of rows; each version gets a region of them (see ``monitor.rows``)."""
 
-REGION_START: Final = HEADER_CELLS + BLOCKS * BLOCK_CELLS
+REGION_START: Final = HEADER_CELLS + BLOCKS * STORED_CELLS
 UNITS_START: Final = 8 * (REGION_START + REGION_CELLS)
 SLOT_BYTES: Final = UNITS_START + 4 * PLACES
 

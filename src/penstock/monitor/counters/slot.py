@@ -12,7 +12,6 @@ from penstock.core.buckets import STALL_EDGES_NS
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.monitor.counters.histogram import Histogram
 from penstock.monitor.counters.layout import (
-    BLOCK_CELLS,
     BLOCKS,
     HEADER_CELLS,
     INFLIGHT_AT,
@@ -21,6 +20,7 @@ from penstock.monitor.counters.layout import (
     SHADOW_AT,
     SHADOW_COUNTERS,
     SLOT_BYTES,
+    STORED_CELLS,
     UNITS_START,
     Cells,
 )
@@ -68,13 +68,13 @@ class Slot:
 
     def block(self, index: int) -> BlockWriter:
         """Return the writer of a block; only the slot's worker may use it."""
-        start = HEADER_CELLS + index * BLOCK_CELLS
-        return BlockWriter(self._cells[start : start + BLOCK_CELLS])
+        start = HEADER_CELLS + index * STORED_CELLS
+        return BlockWriter(self._cells[start : start + STORED_CELLS])
 
     def read(self, index: int) -> Cells:
-        """Return the cells of a block [BLOCK_CELLS] as a view."""
-        start = HEADER_CELLS + index * BLOCK_CELLS
-        return self._array[start : start + BLOCK_CELLS]
+        """Return the stored cells of a block [STORED_CELLS] as a view (see ``lone_requests``)."""
+        start = HEADER_CELLS + index * STORED_CELLS
+        return self._array[start : start + STORED_CELLS]
 
     def region(self, offset: int, size: int) -> Cells:
         """Return the cells of a region [size] as a view; only the slot's worker may write to it."""
@@ -83,7 +83,7 @@ class Slot:
     def take_over(self, pid: int) -> None:
         """Give the slot to a new worker: the gauges start at zero, the counters continue."""
         for index in range(BLOCKS):
-            at = HEADER_CELLS + index * BLOCK_CELLS
+            at = HEADER_CELLS + index * STORED_CELLS
             if self._cells[at + INFLIGHT_AT]:
                 self._cells[at + INFLIGHT_AT] = 0
             if self._cells[at + LIMIT_AT]:

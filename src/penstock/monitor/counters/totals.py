@@ -40,11 +40,13 @@ from penstock.monitor.counters.layout import (
     SPLIT_SERIES,
     STAGE_AT,
     STAGES,
+    STORED_CELLS,
     SUM_ABS_DIFF_AT,
     Cells,
     cell_to_float,
     float_to_cell,
 )
+from penstock.monitor.counters.lone_requests import counters
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.outputs import OUTPUT_BINS
 
@@ -58,7 +60,7 @@ class Totals:
     @classmethod
     def of(cls, slots: Iterable[Slot], block: int) -> "Totals":
         """Add up a block over slots."""
-        return cls(add_blocks([slot.read(block) for slot in slots]))
+        return cls(counters(add_blocks([slot.read(block) for slot in slots], STORED_CELLS)))
 
     @property
     def cells(self) -> Cells:
@@ -205,10 +207,10 @@ class Totals:
         return Histogram(tuple(self._cells[base : base + cells - 1]), self._cells[base + cells - 1])
 
 
-def add_blocks(blocks: Iterable[Cells]) -> Cells:
-    """Return the sum [BLOCK_CELLS] of blocks of one version; for the time of the last run and the largest difference
+def add_blocks(blocks: Iterable[Cells], size: int = BLOCK_CELLS) -> Cells:
+    """Return the sum [size] of blocks [size] of one version; for the time of the last run and the largest difference
     the maximum, for floats the sum of the floats."""
-    total = np.zeros(BLOCK_CELLS, np.uint64)
+    total = np.zeros(size, np.uint64)
     last, largest, difference = np.uint64(0), np.uint64(0), 0.0
     for cells in blocks:
         total += cells

@@ -1,0 +1,74 @@
+"""Reads the counts of short lone requests, which stand for several counters of their block each.
+
+Such a request is evidence for a rollout, had a run of one row to itself, did not wait, and took milliseconds at most.
+``BlockWriter`` counts it in three cells: one for its series and duration, one for its run, and one for decoding and
+encoding. All the counters are sums of these cells, so they are exact and never run backwards.
+"""
+
+from bisect import bisect_left
+from typing import Final
+
+import numpy as np
+
+from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS, RUN_BASE_NS
+from penstock.core.labels import OK
+from penstock.monitor.counters.layout import (
+    BLOCK_CELLS,
+    COUNTED_AT,
+    DECODE_AT,
+    DURATION_AT,
+    ENCODE_AT,
+    FINE_AT,
+    FINE_RUN_AT,
+    LATENCY_CELLS,
+    LONE_AT,
+    LONE_CODEC_AT,
+    LONE_FINES,
+    LONE_RUN_AT,
+    LONE_RUN_EDGES_NS,
+    LONE_STAGES,
+    OUTCOME_COUNT,
+    QUEUE_AT,
+    REQUESTS_AT,
+    ROWS_AT,
+    ROWS_CELLS,
+    RUN_AT,
+    SPLIT_SERIES,
+    STORED_CELLS,
+    Cells,
+)
+
+_DURATION: Final = np.array([(fine + 3) // 4 for fine in range(LONE_FINES)])  # see ``FINE_EDGES_NS``
+_RUN: Final = np.array([RUN_AT + bisect_left(LATENCY_EDGES_NS, edge) for edge in LONE_RUN_EDGES_NS])
+_FINE_RUN: Final = np.array(
+    [FINE_RUN_AT + bisect_left(FINE_EDGES_NS, edge + RUN_BASE_NS) for edge in LONE_RUN_EDGES_NS]
+)
+
+
+def counters(stored: Cells) -> Cells:
+    """Return the counters [BLOCK_CELLS] of the stored cells [STORED_CELLS] of a block, or of a sum of blocks."""
+    cells = stored[:BLOCK_CELLS].copy()
+    fine = stored[LONE_AT:LONE_RUN_AT].reshape(SPLIT_SERIES, LONE_FINES)
+    if fine.any():
+        _add_durations(cells, fine)
+        runs = stored[LONE_RUN_AT:LONE_CODEC_AT]
+        np.add.at(cells, _RUN, runs)
+        np.add.at(cells, _FINE_RUN, runs)
+        codecs = stored[LONE_CODEC_AT:STORED_CELLS].reshape(LONE_STAGES, LONE_STAGES)
+        cells[DECODE_AT : DECODE_AT + LONE_STAGES] += codecs.sum(axis=1)
+        cells[ENCODE_AT : ENCODE_AT + LONE_STAGES] += codecs.sum(axis=0)
+    return cells
+
+
+def _add_durations(cells: Cells, fine: Cells) -> None:
+    """Add what counts by series and duration [SPLIT_SERIES, LONE_FINES] stand for."""
+    by_series = fine.sum(axis=1)
+    number = by_series.sum()
+    cells[REQUESTS_AT + OK : REQUESTS_AT + SPLIT_SERIES * OUTCOME_COUNT : OUTCOME_COUNT] += by_series
+    for series in range(SPLIT_SERIES):
+        np.add.at(cells, DURATION_AT + series * LATENCY_CELLS + _DURATION, fine[series])
+    cells[FINE_AT : FINE_AT + LONE_FINES] += fine.sum(axis=0)
+    cells[COUNTED_AT] += number
+    cells[QUEUE_AT] += number  # none waited for longer than the first bucket
+    cells[ROWS_AT] += number  # one row each
+    cells[ROWS_AT + ROWS_CELLS - 1] += number
