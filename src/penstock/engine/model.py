@@ -16,6 +16,7 @@ from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import GraphInterface, is_sized_by_inputs, signature_of
 from penstock.engine.session import (
+    UNINTERRUPTED,
     RunInterrupt,
     arena_release,
     closed_run,
@@ -85,7 +86,7 @@ class Model:
         if interrupt is not None and self._run_large is not None and self._expected_bytes(feeds) >= LARGE_BYTES:
             run = self._run_large
         try:
-            results = run(outputs, feeds, None if interrupt is None else interrupt.run_options)
+            results = run(outputs, feeds, UNINTERRUPTED if interrupt is None else interrupt.run_options)
         except Exception as error:
             if interrupt is not None and interrupt.is_stopped:
                 raise Cancelled("the run was stopped") from error
