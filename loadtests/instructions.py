@@ -1,7 +1,7 @@
 """Counts the instructions of one request that comes alone, beside the ceiling's: the same on a busy machine.
 
-Both servers run under Valgrind's callgrind, and the count covers user space only; over REST both make the same three
-system calls: a read, a write, a wait. Valgrind makes a server fifty times slower, so the worker's clock is a counter
+Both servers run under Valgrind's callgrind, and the count covers user space only; both make the same three system
+calls: a read, a write, a wait. Valgrind makes a server fifty times slower, so the worker's clock is a counter
 there: each look at it is a microsecond after the one before. What the monitor does with sampled rows is not in the
 count: it comes once for many requests (see docs/adr/0012).
 """

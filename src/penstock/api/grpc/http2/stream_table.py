@@ -47,8 +47,7 @@ class StreamTable:
 
     def end(self, stream_id: int, state: StreamState) -> None:
         """Close a stream in this state; also called when the state of a closed stream changes."""
-        if stream_id in self.live:
-            del self.live[stream_id]
+        self.live.pop(stream_id, None)
         if state in (_RESET_LOCAL, _RESET_REMOTE):
             self._resets[stream_id] = state
             if len(self._resets) > MAX_RESETS:

@@ -160,6 +160,11 @@ LARGE = [data(5, bytes(1 << 16)) for _ in range(STREAM_WINDOW >> 16)]
         ),
         pytest.param([*CORE[:2], frame(frames.PING, 0, 0, bytes(8)), *CORE[2:]], {}, id="a ping between"),
         pytest.param([headers(5, OF_TWO_BYTES), data(5, b"abc", ends=True)], {}, id="more than was stated"),
+        pytest.param(
+            [frame(frames.HEADERS, 0, 5, BLOCK[:3]), headers(7), data(7, b"ab", ends=True)],
+            {},
+            id="within a field block",
+        ),
     ],
 )
 @on_loop
