@@ -49,10 +49,10 @@ class QueuePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """ONNX Runtime settings of a model; ``None`` leaves the choice to Penstock. ``extensions`` loads the operators of
-    onnxruntime-extensions.
+    """ONNX Runtime settings of a model; ``None`` leaves the choice to Penstock.
 
-    ``extensions`` asks for the operators of onnxruntime-extensions.
+    ``extensions`` loads the operators of onnxruntime-extensions. ``accelerator`` names the execution provider that runs
+    the graph ("" = ONNX Runtime's own).
     """
 
     intra_op_threads: int | None = None
@@ -63,6 +63,7 @@ class SessionOptions:
     graph_level: int | None = None
     entries: tuple[tuple[str, str], ...] = ()
     extensions: bool = False
+    accelerator: str = ""
 
 
 @dataclass(frozen=True, slots=True)

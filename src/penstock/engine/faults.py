@@ -75,6 +75,9 @@ _EXTENSIONS = "ai.onnx.contrib"
 _NO_LOCALE = re.compile(r"construct locale with name:\s*([\w.@-]+?)(?=[:\s]|$)")
 
 
+_NOT_ACCELERATED = "fallback to CPU EP has been explicitly disabled"
+
+
 class LoadFailed(Fault):
     """A model file that cannot be served; the text says why, for the model's owner."""
 
@@ -96,6 +99,8 @@ def _advice(text: str, has_extensions: bool) -> str:
         return (
             f"its texts need the locale {missing[1]}, which this machine lacks; install it (Debian: locales, localedef)"
         )
+    if _NOT_ACCELERATED in text:
+        return "the execution accelerator does not know all of its operators; leave cpu_execution_accelerator out"
     if (newer := _NEW_OPSET.search(text)) is not None:
         stated, domain, known = newer.groups()
         return f"opset {stated} of {domain} is newer than this ONNX Runtime, which knows {known}; export an older one"

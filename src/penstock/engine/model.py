@@ -12,6 +12,7 @@ from penstock.core.placement import INLINE_BUDGET_NS, MULTI_THREADED_FROM_NS
 from penstock.core.signature import BoundInputs, Feeds, Signature, TensorSpec
 from penstock.core.tensors import Array, Shape
 from penstock.engine import batch_trial, heap, warmup
+from penstock.engine.accelerators import check_shapes
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, run_fault
 from penstock.engine.graph import GraphInterface, is_sized_by_inputs, signature_of
@@ -56,7 +57,7 @@ class Model:
 
     Where a run is spread over several cores, ``single_threaded`` runs the same graph on one: ``parallel_runs`` of it
     side by side do more in the same time than spread runs one after the other. ``None`` where there is nothing to
-    choose from.
+    choose from. A model that ``prepares_shapes`` may spend tens of milliseconds on the first run of a number of rows.
     """
 
     def __init__(self, run: RunSession, signature: Signature, run_large: RunSession | None = None) -> None:
@@ -66,12 +67,18 @@ class Model:
         self.batch_cost: RunCost | None = None
         self.sharing = BatchSharing(False, "it could not be run with synthetic inputs")
         self.sized_by_inputs = True
+        self.prepares_shapes = False
         self.single_threaded: Model | None = None
         self.parallel_runs = 1
         self._run = run
         self._run_large = run_large
         self._output_ratio = 1.0  # bytes of the outputs for one of the inputs
         self._reshaped = {spec.name: spec for spec in signature.outputs if spec.graph_shape is not None}
+
+    @property
+    def inline_ns(self) -> int | None:
+        """Return ``run_ns`` if it foretells the time of any run, so that runs may take place on the event loop."""
+        return self.run_ns if self.sized_by_inputs and not self.prepares_shapes else None
 
     def run(self, feeds: Feeds, outputs: Sequence[str], interrupt: RunInterrupt | None = None) -> list[Array]:
         """Return the named outputs, in order, for arrays as ``Signature.bind`` gives them. Blocks; any thread may call
@@ -157,8 +164,8 @@ def load(
     stated = options.session.intra_op_threads or 1
     if stated > 1 or options.session.parallel_execution:
         return elsewhere(lambda: _load(path, options, stated, proof))
-    model = _load(path, options, stated, proof)
     share = threads // options.instances
+    model = _load(path, options, stated, proof, max(share, 1))
     if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < MULTI_THREADED_FROM_NS:
         return model
     beside = options.instances == 1 and _size(path.parent) <= TWICE_BYTES
@@ -175,20 +182,25 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowProof) -> Model:
-    session = open_session(path, options.session, intra_op_threads)
+def _load(path: Path, options: ModelOptions, intra_op_threads: int, proof: RowProof, beside: int = 1) -> Model:
+    """Load a graph; ``beside`` are the runs of each instance that may go on side by side."""
+    session = open_session(path, options.session, intra_op_threads, options.instances * beside)
     graph, run = read_graph(session), runner(session, options.session)
     signature = signature_of(graph.with_free_rows(), options)
     names = [spec.name for spec in signature.outputs]
     try:
         bound, results = _warm_up(run, names, signature, options)
     except _NotMeasurable:
-        return Model(run, signature_of(graph, options), large_runner(session, options.session))
+        signature = signature_of(graph, options)
+        check_shapes(signature, options.session)
+        return Model(run, signature, large_runner(session, options.session))
     graph = graph.with_observed_shapes(_shapes_of(graph, run, names, bound, results))
     signature = signature_of(graph, options)
     if signature.batching and options.max_batch_size is None and not _follows_rows(run, names, bound, results):
         signature = Signature(signature.inputs, signature.outputs, symbolic_dims=signature.symbolic_dims)
+    check_shapes(signature, options.session)
     model = Model(run, signature, large_runner(session, options.session))
+    model.prepares_shapes = bool(options.session.accelerator)
     model.sized_by_inputs = is_sized_by_inputs(graph, signature.batching)
     model.learn_sizes(bound.feeds, results)
     refusal = batch_trial.refusal(graph, signature, options, proof)

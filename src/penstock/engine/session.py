@@ -11,6 +11,7 @@ from penstock.core.errors import Internal
 from penstock.core.options import SessionOptions
 from penstock.core.tensors import Array
 from penstock.engine import denormals
+from penstock.engine.accelerators import add_accelerator, with_elements
 from penstock.engine.custom_operators import shared_library
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed, load_fault
@@ -78,8 +79,10 @@ def arena_release() -> Any:
     return options
 
 
-def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> Any:
+def open_session(path: Path, options: SessionOptions, intra_op_threads: int, runs: int = 1) -> Any:
     """Open a session on the graph at ``path``, on the processor only, with this many threads inside one operator.
+
+    ``runs`` is the number of runs side by side that an accelerator prepares for; ONNX Runtime's own provider takes any.
 
     Raises:
         LoadFailed: the file is missing, no ONNX graph, or holds what this runtime or machine does not know.
@@ -91,9 +94,12 @@ def open_session(path: Path, options: SessionOptions, intra_op_threads: int) -> 
     try:
         if library:
             settings.register_custom_ops_library(library)
+        if options.accelerator:
+            add_accelerator(settings, options, intra_op_threads, runs)
+        providers = None if options.accelerator else ["CPUExecutionProvider"]
         with denormals.around_session(options):
             # by path: the runtime maps the file and lets other threads run while it loads
-            return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(str(path), settings, providers=providers)
     except LoadFailed:
         raise
     except Exception as error:
@@ -167,7 +173,7 @@ def runner(session: Any, options: SessionOptions) -> RunSession:
     Raises:
         LoadFailed: the graph mixes BYTES inputs with BF16 outputs, which the runtime's Python form cannot run.
     """
-    return denormals.as_asked(_plain_runner(session), options)
+    return with_elements(denormals.as_asked(_plain_runner(session), options), options)
 
 
 def _plain_runner(session: Any) -> RunSession:
@@ -224,7 +230,7 @@ def large_runner(session: Any, options: SessionOptions) -> RunSession | None:
         values = {name: _value(array, name in wide) for name, array in feeds.items()}
         return [_array(value) for value in session.run_with_ort_values(outputs, values, run_options)]
 
-    return denormals.as_asked(run, options)
+    return with_elements(denormals.as_asked(run, options), options)
 
 
 def _value(array: Array, is_wide: bool) -> Any:

@@ -29,7 +29,7 @@ class InlineExecutor:
         self._model = model
         self._info = info
         self._gathers = gathers
-        self._run_ns = None if model.run_ns is None or not model.sized_by_inputs else float(model.run_ns)
+        self._run_ns = None if model.inline_ns is None else float(model.inline_ns)
         self._runs = 0
         self._off_loop_until_ns = 0
 

@@ -63,8 +63,7 @@ class LoadedVersion(Servable):
         self._latency_slo_ns = 0
         self._threads = max(1, options.instances) if model.single_threaded is None else model.parallel_runs
         gathers = model.batch_cost is not None and options.max_queue_delay_ns > 0
-        inline_ns = model.run_ns if model.sized_by_inputs else None
-        self._short = not gathers and runs_inline(inline_ns, model.measured_elements, model.measured_elements)
+        self._short = not gathers and runs_inline(model.inline_ns, model.measured_elements, model.measured_elements)
         batch_rules = self._batch_rules()
         patient = PATIENT_OF_SHORT if self._short else PATIENT
         run_ns = float(model.run_ns or 0)

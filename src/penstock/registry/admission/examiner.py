@@ -191,7 +191,8 @@ def basis(options: AdmissionOptions) -> dict[str, Any]:
         "penstock": __version__,
         "onnxruntime": _runtime(),
         "onnx": metadata.version("onnx"),
-        "extensions": _extensions(),
+        "extensions": _version("onnxruntime-extensions"),
+        "openvino": _version("onnxruntime-ep-openvino"),
         "seconds": options.seconds,
         "memory_bytes": options.memory_bytes,
         "locales": locales.describe_locales(),
@@ -203,10 +204,10 @@ def _runtime() -> str:
     return metadata.version("onnxruntime")
 
 
-def _extensions() -> str:
-    """Return the version of onnxruntime-extensions, "" if it is not installed."""
+def _version(package: str) -> str:
+    """Return the version of an optional package, "" if it is not installed."""
     with suppress(metadata.PackageNotFoundError):
-        return metadata.version("onnxruntime-extensions")
+        return metadata.version(package)
     return ""
 
 

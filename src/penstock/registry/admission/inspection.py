@@ -39,7 +39,7 @@ def inspect(graph: Path, folder: Path | None, stated: Collection[str] = ()) -> d
         _check_external(tensor, graph, folder)
     _check_rules(model)
     _check_shapes(model, stated)
-    ops = Counter(_operator_name(node) for node in _nodes(model))
+    ops = Counter(_operator_name(node) for node in nodes_of(model))
     return {
         "ir_version": model.ir_version,
         "producer": " ".join(f"{model.producer_name} {model.producer_version}".split())[:100],
@@ -222,7 +222,8 @@ def _graphs(model: Any) -> Iterator[Any]:
                     waiting.append(attribute.g)
 
 
-def _nodes(model: Any) -> Iterator[Any]:
+def nodes_of(model: Any) -> Iterator[Any]:
+    """Yield the nodes of a model, of its functions and of all nested graphs."""
     return (node for graph in _graphs(model) for node in graph.node)
 
 

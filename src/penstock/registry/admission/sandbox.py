@@ -22,7 +22,7 @@ from penstock.core.errors import Fault
 from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
 from penstock.engine.probe import ProbeFailed, probe
-from penstock.registry.admission import confinement, inspection, locales
+from penstock.registry.admission import acceleration, confinement, inspection, locales
 from penstock.registry.admission.repairs import repair
 from penstock.registry.admission.row_proof import proof_in
 from penstock.registry.config import model_config
@@ -56,6 +56,8 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
     try:
         options = model_config.read(order["config"], Path(order["base"] or graph.parent))
         facts |= inspection.inspect(graph, weights, {entry.name for entry in options.inputs})
+        if options.session.accelerator:
+            acceleration.check_graph(graph, proof_in(facts), options.session.accelerator)
         before = memory()
         began = time.perf_counter()
         model = engine.load(graph, replace(options, session=_single(options.session)), 1, proof_in(facts))
@@ -63,6 +65,8 @@ def examine(order: Document, memory: Callable[[], int]) -> Document:
         facts["p50_us"] = None if model.run_ns is None else round(model.run_ns / 1000, 1)
         facts["probes"] = probe(model, options.warmup)
         facts["memory_bytes"] = max(0, memory() - before)
+        if options.session.accelerator:
+            facts[acceleration.FACT] = acceleration.compare(graph, model, options)
     except ProbeFailed as error:
         return _rejection(
             f"it ran on none of the made-up inputs ({error}); push it as a tar with a config.pbtxt whose "

@@ -5,6 +5,7 @@ ignored.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from penstock.core.batching import BATCHING
 from penstock.core.errors import InvalidInput
@@ -37,6 +38,9 @@ INDEPENDENT_ROWS = "independent_rows"
 
 EXTENSIONS = "extensions"
 """The parameter with which a model requests the operators of onnxruntime-extensions."""
+
+ACCELERATOR = "cpu_execution_accelerator"
+OPENVINO = "openvino"
 
 MAX_THREADS = 1024
 MAX_INSTANCES = 1024
@@ -115,11 +119,8 @@ _UNOFFERED: tuple[tuple[str, Callable[[pb.ModelConfig], bool]], ...] = (
     ("response_cache.enable", lambda config: config.response_cache.enable),
     ("model_metrics", lambda config: bool(config.model_metrics.metric_control)),
     (
-        "optimization.execution_accelerators",
-        lambda config: bool(
-            config.optimization.execution_accelerators.gpu_execution_accelerator
-            or config.optimization.execution_accelerators.cpu_execution_accelerator
-        ),
+        "optimization.execution_accelerators.gpu_execution_accelerator",
+        lambda config: bool(config.optimization.execution_accelerators.gpu_execution_accelerator),
     ),
     ("dynamic_batching.priority_levels above 1", lambda config: config.dynamic_batching.priority_levels > 1),
     ("dynamic_batching.priority_queue_policy", lambda config: bool(config.dynamic_batching.priority_queue_policy)),
@@ -261,10 +262,34 @@ def _session(config: pb.ModelConfig) -> SessionOptions:
         graph_level=level or None,
         entries=tuple(sorted(stated.items())),
         extensions=bool(_truth(config, EXTENSIONS)),
+        accelerator=_accelerator(config.optimization.execution_accelerators),
     )
     for key in sorted(stated.keys() - _SESSION_ENTRIES):
         raise InvalidInput(f"the parameter '{key}' is not known to this server; leave it out of the configuration")
+    _check_accelerated(options)
     return options
+
+
+def _accelerator(accelerators: Any) -> str:
+    """Return the name of the one execution provider that is asked for, "" for none."""
+    entries = list(accelerators.cpu_execution_accelerator)
+    for entry in entries:
+        if entry.name != OPENVINO:
+            raise InvalidInput(f"{ACCELERATOR} '{entry.name}' is not offered by this server; expected '{OPENVINO}'")
+        for key in sorted(entry.parameters):
+            raise InvalidInput(f"{ACCELERATOR} '{OPENVINO}' has the parameter '{key}'; this server takes none for it")
+    return entries[0].name if entries else ""
+
+
+def _check_accelerated(options: SessionOptions) -> None:
+    """Refuse settings of ONNX Runtime's own operators for a graph that others run."""
+    stated = [key for key, _ in options.entries]
+    if options.extensions:
+        stated.append(EXTENSIONS)
+    if options.parallel_execution:
+        stated.append("execution_mode")
+    if options.accelerator and stated:
+        raise InvalidInput(f"the parameter '{stated[0]}' has no effect with {ACCELERATOR}; leave one of them out")
 
 
 def _truth(config: pb.ModelConfig, key: str) -> bool | None:

@@ -31,6 +31,10 @@ def options(text: str, folder: Path = Path("/nonexistent")) -> ModelOptions:
     return read(parse_text(text), folder)
 
 
+def accelerated(entry: str) -> str:
+    return f"optimization {{ execution_accelerators {{ cpu_execution_accelerator {{ {entry} }} }} }} "
+
+
 def test_no_configuration_asks_for_nothing(tmp_path: Path) -> None:
     assert read("", tmp_path) == ModelOptions()
     assert options("") == ModelOptions()
@@ -281,7 +285,23 @@ def test_version_policies(text: str, policy: VersionPolicy) -> None:
         ("response_cache { enable: true }", "response_cache"),
         ("model_metrics { metric_control {} }", "model_metrics"),
         ("optimization { graph { level: 3 } }", "level is 3"),
-        ('optimization { execution_accelerators { cpu_execution_accelerator { name: "openvino" } } }', "accelerators"),
+        ('optimization { execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }', "gpu_execution"),
+        (accelerated('name: "onednn"'), "'onednn' is not offered .* expected 'openvino'"),
+        (accelerated(""), "cpu_execution_accelerator '' is not offered"),
+        (accelerated('name: "openvino" parameters { key: "num_streams" }'), "the parameter 'num_streams'; .* none"),
+        (
+            accelerated('name: "openvino"') + 'parameters { key: "execution_mode" value { string_value: "1" } }',
+            "'execution_mode' has no effect with cpu_execution_accelerator",
+        ),
+        (
+            accelerated('name: "openvino"') + 'parameters { key: "extensions" value { string_value: "true" } }',
+            "'extensions' has no effect",
+        ),
+        (
+            accelerated('name: "openvino"')
+            + 'parameters { key: "session.set_denormal_as_zero" value { string_value: "1" } }',
+            "'session.set_denormal_as_zero' has no effect",
+        ),
         ('parameters { key: "intra_op_thread_count" value { string_value: "many" } }', "'intra_op_thread_count'"),
         ('parameters { key: "intra_op_thread_count" value { string_value: "-1" } }', "0 to 1024"),
         ('parameters { key: "execution_mode" value { string_value: "2" } }', "'execution_mode'"),
@@ -383,6 +403,14 @@ def test_a_model_asks_for_the_operators_of_the_extensions() -> None:
     assert not options(stated).session.entries
     with pytest.raises(InvalidInput, match=r"the parameter 'extensions' is '/lib/x\.so'; expected true or false"):
         options(stated.replace("true", "/lib/x.so"))
+
+
+def test_a_model_asks_for_an_execution_accelerator() -> None:
+    stated = accelerated('name: "openvino"')
+    assert options(stated).session == SessionOptions(accelerator="openvino")
+    threads = 'parameters { key: "intra_op_thread_count" value { string_value: "2" } }'
+    assert options(stated + threads).session == SessionOptions(intra_op_threads=2, accelerator="openvino")
+    assert not options("").session.accelerator
 
 
 @pytest.mark.parametrize(
