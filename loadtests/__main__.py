@@ -5,6 +5,7 @@ import sys
 
 from loadtests import (
     abuse,
+    accelerators,
     bench,
     columns,
     control,
@@ -109,6 +110,11 @@ def main() -> int:
     starting = commands.add_parser("start", help="a cold start, and the memory of a gateway", description=start.__doc__)
     start.add_arguments(starting)
     starting.set_defaults(run=start.main)
+    accelerating = commands.add_parser(
+        "accelerators", help="OpenVINO beside ONNX Runtime's own provider", description=accelerators.__doc__
+    )
+    accelerators.add_arguments(accelerating)
+    accelerating.set_defaults(run=accelerators.main)
     abusing = commands.add_parser("abuse", help="clients that misuse the server", description=abuse.__doc__)
     abuse.add_arguments(abusing)
     abusing.set_defaults(run=abuse.main)
