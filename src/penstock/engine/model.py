@@ -165,7 +165,7 @@ def load(
     if stated > 1 or options.session.parallel_execution:
         return elsewhere(lambda: _load(path, options, stated, proof))
     share = threads // options.instances
-    model = _load(path, options, stated, proof, max(share, 1))
+    model = _load(path, options, stated, proof, 1 if options.session.intra_op_threads else max(share, 1))
     if options.session.intra_op_threads or share <= 1 or model.run_ns is None or model.run_ns < MULTI_THREADED_FROM_NS:
         return model
     beside = options.instances == 1 and _size(path.parent) <= TWICE_BYTES

@@ -320,13 +320,13 @@ def test_a_closed_model_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("run_ns", "threads", "options", "opened"),
     [
-        (MULTI_THREADED_FROM_NS, 4, ModelOptions(), [1, 4]),
-        (MULTI_THREADED_FROM_NS, 4, ModelOptions(instances=2), [1, 2]),
-        (MULTI_THREADED_FROM_NS, 4, ModelOptions(instances=4), [1]),
-        (MULTI_THREADED_FROM_NS - 1, 4, ModelOptions(), [1]),
-        (MULTI_THREADED_FROM_NS, 1, ModelOptions(), [1]),
-        (MULTI_THREADED_FROM_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=1)), [1]),
-        (MULTI_THREADED_FROM_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=3)), [3]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(), [(1, 4), (4, 1)]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(instances=2), [(1, 4), (2, 2)]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(instances=4), [(1, 4)]),
+        (MULTI_THREADED_FROM_NS - 1, 4, ModelOptions(), [(1, 4)]),
+        (MULTI_THREADED_FROM_NS, 1, ModelOptions(), [(1, 1)]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=1)), [(1, 1)]),
+        (MULTI_THREADED_FROM_NS, 4, ModelOptions(session=SessionOptions(intra_op_threads=3)), [(3, 1)]),
     ],
 )
 def test_long_runs_get_their_share_of_the_threads(
@@ -335,20 +335,20 @@ def test_long_runs_get_their_share_of_the_threads(
     run_ns: int,
     threads: int,
     options: ModelOptions,
-    opened: list[int],
+    opened: list[tuple[int, int]],
 ) -> None:
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
 
-    def recorded(path: Path, settings: SessionOptions, intra_op_threads: int) -> Any:
-        seen.append(intra_op_threads)
-        return session.open_session(path, settings, intra_op_threads)
+    def recorded(path: Path, settings: SessionOptions, intra_op_threads: int, runs: int) -> Any:
+        seen.append((intra_op_threads, runs))
+        return session.open_session(path, settings, intra_op_threads, runs)
 
     monkeypatch.setattr(engine, "open_session", recorded)
     monkeypatch.setattr(warmup, "median_run_ns", lambda _run, *_: run_ns)
     model = load(graphs.identity(tmp_path), options, threads)
     assert model.run_ns == run_ns
     assert seen == opened
-    beside = opened == [1, 4]
+    beside = opened == [(1, 4), (4, 1)]
     assert (model.single_threaded is not None, model.parallel_runs) == (beside, 4 if beside else 1)
     if model.single_threaded is not None:
         model.single_threaded.run({"x": np.zeros((1, 3), np.float32)}, ["y"])
