@@ -42,7 +42,6 @@ SCRAPE_S = 15.0
 _CONNECTIONS = 32
 _SETTLE_S = 2.0
 _SAMPLE_S = 0.0002
-_WORKER = b"penstock.app.worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +116,8 @@ class Gateway:
         self._server, self._model, self._cores = server, model, halves()[1]
         self._call, self._address = JSON.write(model, model.rows(1)), server.addresses["http"]
         ReferenceCalls(model).check(JSON, self._address)
-        pids = tree(server.pid)
-        self.worker = next(pid for pid in pids if _WORKER in Path(f"/proc/{pid}/cmdline").read_bytes())
-        self.control = [pid for pid in pids if pid != self.worker]
+        (self.worker,) = server.workers
+        self.control = [pid for pid in tree(server.pid) if pid != self.worker]
 
     def peak(self, seconds: float) -> float:
         """Requests a second that it answers at most."""

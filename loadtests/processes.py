@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 _JIFFY_S = 1 / os.sysconf("SC_CLK_TCK")
 _IDLE_S = 0.03  # processor time in a tenth of a second below which a server has nothing to do
@@ -19,11 +20,13 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: its first process and its addresses by transport (``http``, ``grpc``, ``ops``)."""
+    """A running server: its first process, its addresses by transport (``http``, ``grpc``, ``ops``), and the processes
+    of a gateway's workers."""
 
     process: subprocess.Popen[bytes]
     addresses: dict[str, str]
     start_s: float
+    workers: tuple[int, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -83,19 +86,21 @@ def running(command: Sequence[str], cores: Sequence[int], wait_s: float = 60.0) 
                 [*command, "--ready-file", str(ready)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         try:
-            addresses = _wait_ready(process, ready, log, began + wait_s)
-            yield Server(process, addresses, time.monotonic() - began)
+            facts = _wait_ready(process, ready, log, began + wait_s)
+            addresses = {key: value for key, value in facts.items() if isinstance(value, str)}
+            yield Server(process, addresses, time.monotonic() - began, tuple(facts.get("workers", ())))
         finally:
             _end(process)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], ready: Path, log: Path, until: float) -> dict[str, str]:
+def _wait_ready(process: subprocess.Popen[bytes], ready: Path, log: Path, until: float) -> dict[str, Any]:
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > until:
             said = log.read_text(errors="replace")[-2000:]
             raise RuntimeError(f"{process.args!r} did not become ready:\n{said}")
         time.sleep(0.005)
-    return {key: value for key, value in json.loads(ready.read_text()).items() if isinstance(value, str)}
+    facts: dict[str, Any] = json.loads(ready.read_text())
+    return facts
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

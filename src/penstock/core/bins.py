@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -87,13 +88,8 @@ class FeatureBins:
     @property
     def constants(self) -> tuple[int, ...]:
         """Return the places of single values that are frequent among others."""
-        single = self._single()
-        return () if all(single) else tuple(index + 1 for index, item in enumerate(single) if item)
-
-    def _single(self) -> list[bool]:
-        edges = np.asarray(self.edges, float)
-        single: list[bool] = (np.nextafter(edges[:-1], np.inf) == edges[1:]).tolist()
-        return single
+        single = _single_values(self.edges)
+        return () if all(single) else tuple([index + 1 for index, item in enumerate(single) if item])
 
     @property
     def unseen(self) -> tuple[int, ...]:
@@ -104,7 +100,7 @@ class FeatureBins:
         """Return a text for each place."""
         if self.kind is FeatureKind.CATEGORICAL:
             return [*self.values, "(rest)", "(unseen)", "(missing)"]
-        pairs = zip(self.edges, self.edges[1:], self._single(), strict=False)
+        pairs = zip(self.edges, self.edges[1:], _single_values(self.edges), strict=False)
         between = [f"{low:.6g}" if single else f"{low:.6g}..{high:.6g}" for low, high, single in pairs]
         return ["(below)", *between, "(above)", "-inf", "+inf", "(missing)"]
 
@@ -113,6 +109,13 @@ class FeatureBins:
         if self.kind is FeatureKind.NUMERIC:
             return self.labels()
         return [f"value {number}" for number in range(len(self.values))] + self.labels()[-3:]
+
+
+@lru_cache(maxsize=4096)  # the monitor needs them at every look
+def _single_values(edges: tuple[float, ...]) -> tuple[bool, ...]:
+    """Return for each bin between two edges whether it has place for one number only."""
+    bounds = np.asarray(edges, float)
+    return tuple((np.nextafter(bounds[:-1], np.inf) == bounds[1:]).tolist())
 
 
 def numeric_bins(name: str, values: Floats, most: int = BINS) -> FeatureBins:

@@ -71,8 +71,9 @@ class ColumnPanel:
         the kind that this panel reports.
         """
         panel = self.detector
-        panel.watch(panel.batch(fresh), look.inflation, look.now, look.onset_probability)
-        self._rows += [float(np.sum(counts)) for counts in fresh]
+        batch = panel.batch(fresh)
+        panel.watch(batch, look.inflation, look.now, look.onset_probability)
+        self._rows += batch.sum(axis=1)
         alarm, log_m, since, recent = panel.alarm(look.budget), panel.log_m, panel.since, panel.recent
         if alarm:
             self.alarms += 1

@@ -40,15 +40,28 @@ def rates(by_kind: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
+class KindCounts:
+    """Counts the values of several features by validity, as ``counts_by_kind`` does for one."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._shape = len(features), len(KINDS) + 1
+        places = [kinds_of(feature) + self._shape[1] * index for index, feature in enumerate(features)]
+        self._places = np.concatenate(places) if places else np.zeros(0, np.intp)
+
+    def __call__(self, counts: ArrayLike) -> NDArray[np.float64]:
+        """Return the counts by validity [features, 1 + kinds], given those of the features, one feature after the
+        other; what comes after them is left out."""
+        weights = np.asarray(counts, float)[: len(self._places)]
+        totals = np.bincount(self._places, weights, self._shape[0] * self._shape[1])
+        return np.asarray(totals.reshape(self._shape), float)
+
+
 class Violations:
     """Counts the invalid values of several features by kind. The sums never fall, except for constants, which come
     from elsewhere."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
-        kinds = len(KINDS) + 1
-        places = [kinds_of(feature) + kinds * index for index, feature in enumerate(features)]
-        self._places = np.concatenate(places) if places else np.zeros(0, np.intp)
-        self._shape = len(features), kinds
+        self._counts = KindCounts(features)
 
     def __call__(self, counts: Sequence[int], constants: Sequence[int]) -> list[int]:
         """Return each feature's violations by ``KINDS``, one feature after the other.
@@ -56,8 +69,7 @@ class Violations:
         ``counts`` are the features' counts, one feature after the other; ``constants`` [features] are the violations of
         the last kind.
         """
-        totals = np.bincount(self._places, np.asarray(counts, float), self._shape[0] * self._shape[1])
-        totals = totals.reshape(self._shape)
+        totals = self._counts(counts)
         totals[:, -1] = constants
         violated: list[int] = totals[:, 1:].astype(np.int64).ravel().tolist()
         return violated

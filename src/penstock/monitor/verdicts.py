@@ -19,7 +19,7 @@ from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationT
 from penstock.monitor.drift_cause import CHANGED_WORLD, cause_of
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
 from penstock.monitor.monitor_document import ColumnWindow, column_document, quality_document
-from penstock.monitor.quality import KINDS, counts_by_kind, most_increased, rates
+from penstock.monitor.quality import KINDS, KindCounts, counts_by_kind, most_increased, rates
 from penstock.monitor.reference import Reference
 from penstock.monitor.row_autocorrelation import RowAutocorrelation
 from penstock.monitor.rows import RegionCounts, RegionLayout
@@ -57,6 +57,7 @@ class VersionMonitor:
         self._drift = ColumnPanel(self._seasons.usual, self._seasons.tolerance)
         usual = [counts_by_kind(feature, feature.counts) for feature in reference.inputs]
         self._quality = ColumnPanel(usual, [allowance(counts, len(self._features)) for counts in usual])
+        self._by_kind = KindCounts(reference.inputs)
         self._kinds: list[str] = ["" for _ in usual]
         self._slices = Slices(reference, policy.slices)
         confidence = reference.confidence
@@ -98,8 +99,8 @@ class VersionMonitor:
         changes = _with_threshold(
             drift.budget, [self._describe_drift(item) for item in self._drift.evaluate(fresh, drift)]
         )
-        by_kind = [counts_by_kind(item, counts) for item, counts in zip(self.reference.inputs, fresh, strict=False)]
-        violated = self._quality.evaluate(by_kind, quality, self._has_increased)
+        by_kind = self._by_kind(np.concatenate([np.zeros(0), *fresh]))
+        violated = self._quality.evaluate(list(by_kind), quality, self._has_increased)
         changes += _with_threshold(quality.budget, [self._describe_violation(item) for item in violated])
         if len(self._slices):
             changes += _with_threshold(slices.budget, self._slices.evaluate(counted, last, slices))
