@@ -87,7 +87,13 @@ def copies(number: int) -> Iterator[Path]:
 
 def gateway_command(models: Path, home: Path, *options: str) -> list[str]:
     """Return the command of a gateway with a home of its own."""
-    return ["env", f"PENSTOCK_HOME={home}", *penstock(models, "--log-level", "warning", *options)]
+    return [
+        "env",
+        "-u",
+        "PYTHONDONTWRITEBYTECODE",
+        f"PENSTOCK_HOME={home}",
+        *penstock(models, "--log-level", "warning", *options),
+    ]
 
 
 def gateway(number: int, *options: str) -> tuple[StartCost, StartCost]:

@@ -6,12 +6,11 @@ No import of this file may start a thread or load numpy before the environment i
 
 import gc
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
@@ -20,31 +19,6 @@ from penstock.engine import heap
 if TYPE_CHECKING:
     from penstock.config.settings import Settings
     from penstock.control.workers.prefork import WaitingWorkers
-
-HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-def restart_for_heap(arguments: Sequence[str]) -> None:
-    """Run this program again in the same process with the heap of a worker, since the C library reads its settings only
-    at the start of a program, and forked workers have the heap of this process.
-
-    Nothing happens where they would change nothing: huge pages are not on request, the operator has set the variable,
-    or these ``arguments`` are not those of this program.
-    """
-    own = sys.orig_argv[-len(arguments) :] == list(arguments)
-    if TUNABLES in os.environ or not own or not sys.executable or not _huge_pages_on_request():
-        return
-    os.environ[TUNABLES] = MALLOC
-    heap.allow_huge_pages(False)  # the new program begins with this
-    with suppress(OSError):
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this program itself
-
-
-def _huge_pages_on_request() -> bool:
-    try:
-        return "[madvise]" in HUGE_PAGES.read_text("ascii")
-    except OSError:
-        return False
 
 
 def launch(file: Path | None, flags: Mapping[str, Any]) -> None:

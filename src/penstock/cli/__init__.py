@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
     if arguments[:1] == ["serve"]:
+        from penstock.app.restart import restart_for_heap  # before anything is imported that would be again
+
+        restart_for_heap(arguments)
         from penstock.cli.start import run_plain
 
         if (code := run_plain(arguments[1:])) is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from penstock.app.launch import launch, restart_for_heap
+from penstock.app.launch import launch
 from penstock.app.start_failures import StartFailed
 from penstock.core.texts import legible
 
@@ -45,7 +45,6 @@ def run_plain(words: Sequence[str]) -> int | None:
     flags = read_plain(words)
     if flags is None:
         return None
-    restart_for_heap(["serve", *words])
     config = flags.pop(CONFIG, None) or os.environ.get(CONFIG_VARIABLE)
     return start(Path(config) if config else None, flags)
 

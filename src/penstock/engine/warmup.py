@@ -6,6 +6,7 @@ from statistics import median_low
 from typing import Any
 
 import numpy as np
+from numpy import random  # numpy imports it when it is first used, which would be in each fork
 
 from penstock.core.errors import InvalidInput
 from penstock.core.options import WarmupInput, WarmupSample
@@ -91,7 +92,7 @@ def _vary(entry: WarmupInput, sizes: Sequence[float]) -> Tensor:
     """Return numbers of a different size in each row; whole ones below 2, 10 and 1000."""
     dtype = numpy_type(entry.name, entry.datatype)
     shape = _check_size(entry.name, entry.dims)
-    generator = np.random.default_rng(1)
+    generator = random.default_rng(1)
     scale = np.array(sizes).reshape(-1, *[1] * (len(shape) - 1))
     if entry.datatype == "BYTES":
         return Tensor(entry.name, entry.datatype, np.array(TEXTS, object)[generator.integers(0, len(TEXTS), shape)])
@@ -135,7 +136,7 @@ def _fill(datatype: str, shape: Shape) -> Array:
 def _random(name: str, datatype: str, shape: Shape) -> Array:
     """Return numbers from 0 to 1, whole ones 0 or 1, so that look-ups by index stay inside their tables."""
     dtype: np.dtype[Any] = numpy_type(name, datatype)
-    generator = np.random.default_rng(0)
+    generator = random.default_rng(0)
     if datatype == "BF16":
         return (generator.random(shape, np.float32).view(np.uint32) >> 16).astype(dtype)
     if dtype.kind == "f":

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 
 from penstock.app import launch
+from penstock.app.restart import restart_for_heap
 from penstock.app.start_failures import StartFailed
 from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
 from tests.harness import PATIENCE_S
 
 PROGRAM = """
+import sys
+at_start = set(sys.modules)
 import os, sys
-from pathlib import Path
-from penstock.app import launch
-launch.HUGE_PAGES = Path(sys.argv[1])
+from penstock.app.restart import restart_for_heap
 print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), flush=True)
-launch.restart_for_heap(sys.argv[2:])
-print("goes on", Path("/proc/self/status").read_text().partition("THP_enabled:")[2].split()[0])
+restart_for_heap(sys.argv[2:], sys.argv[1])
+print("goes on", {"pathlib", "ctypes", "gc"} & set(sys.modules) - at_start)
 """
 
 
@@ -46,7 +47,7 @@ def test_a_gateway_starts_again_in_its_process_with_the_heap_of_a_worker(on_requ
     first, second, end = run(on_request, "serve", "folder")
     assert first.endswith(" None")
     assert second == f"{first.removesuffix(' None')} {MALLOC}"
-    assert end == "goes on 0"
+    assert end == "goes on set()"
 
 
 @pytest.mark.parametrize("text", ["[always] madvise never\n", "always madvise [never]\n", None])
@@ -66,9 +67,8 @@ def test_a_heap_that_the_operator_has_set_stays(on_request: Path) -> None:
 def test_a_program_that_is_not_the_command_does_not_start_again(
     on_request: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "HUGE_PAGES", on_request)
     monkeypatch.delenv(TUNABLES, raising=False)
-    launch.restart_for_heap(["serve", "not the words of the tests"])
+    restart_for_heap(["serve", "not the words of the tests"], str(on_request))
     assert TUNABLES not in os.environ
 
 

@@ -7,7 +7,7 @@ import pytest
 
 UNUSED = {
     "penstock.app.worker": ("grpc", "importlib.metadata", "onnx", "pydantic", "river", "sqlalchemy"),
-    "penstock.registry.admission.sandbox": ("grpc", "pydantic", "river", "sqlalchemy"),
+    "penstock.registry.admission.sandbox": ("grpc", "penstock.registry.records", "pydantic", "river", "sqlalchemy"),
     "penstock.app.gateway": ("alembic", "grpc", "httpx", "onnx", "onnxruntime", "river", "starlette", "yaml"),
 }
 

@@ -9,6 +9,7 @@ graphs of known operators whose rows are proven independent, and which need no t
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,6 @@ from penstock.engine.faults import GUARD
 from penstock.engine.model import Model
 from penstock.engine.probe import synthetic_inputs
 from penstock.registry.admission.inspection import nodes_of, read_model
-from penstock.registry.records import Document
 
 FACT = "accelerator"
 """The name of the comparison among the facts of a report."""
@@ -71,7 +71,7 @@ def check_graph(graph: Path, proof: RowProof, name: str) -> None:
         raise Refused(f"the accelerator '{name}' needs proof that rows are independent: {proof.reason}; {without}")
 
 
-def compare(graph: Path, model: Model, options: ModelOptions) -> Document:
+def compare(graph: Path, model: Model, options: ModelOptions) -> dict[str, Any]:
     """Return how the answers of an accelerated model compare with those of ONNX Runtime's own provider, as facts.
 
     Raises:

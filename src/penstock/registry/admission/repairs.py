@@ -1,6 +1,7 @@
 """Changes a graph so that it can be served: maps become tensors, and some operators get a guard."""
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -17,7 +18,8 @@ from penstock.registry.graphs.graph_edits import GraphChanges, rewrite
 from penstock.registry.graphs.guards import guard
 from penstock.registry.graphs.rewrite import FACT, rewrite_out
 from penstock.registry.graphs.zipmap import EXPORT, ZIPMAP, cut_zipmaps
-from penstock.registry.records import Document
+
+Document = dict[str, Any]
 
 RULES = {
     crashing_attributes.NAME: crashing_attributes.RULE,

@@ -5,6 +5,7 @@ Orders are JSON lines on standard input, and answers JSON lines on standard outp
 its children end.
 """
 
+import gc
 import json
 import math
 import os
@@ -167,6 +168,7 @@ class Sandbox:
 
     def run(self) -> None:
         """Handle orders until the input ends."""
+        gc.freeze()  # so that no child looks for garbage in what it has from this process
         os.set_blocking(0, False)
         self._selector.register(0, selectors.EVENT_READ)
         while True:
