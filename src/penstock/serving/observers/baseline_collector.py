@@ -29,6 +29,8 @@ SHORTEST_WAIT_S: Final = 0.01
 """Seconds between two reads of the clock."""
 
 NO_PROBABILITIES: Final = -1
+MISSING: Final = -1
+GUESSES: Final = 32
 
 
 class BaselineRows:
@@ -183,14 +185,26 @@ class BaselineCollector:
         """Drop an earlier request, of the same client if that client's share has no space for the rows."""
         index = random.randrange(len(self._samples))
         if self._clients[client] + rows > self._of_client and self._samples[index].client != client:
-            own = [index for index, sample in enumerate(self._samples) if sample.client == client]
-            if not own:
+            index = self._any_of(client)
+            if index == MISSING:
                 return
-            index = random.choice(own)
         self._samples[index], self._samples[-1] = self._samples[-1], self._samples[index]
         left = self._samples.pop()
         self._rows -= len(left.given)
         self._clients[left.client] -= len(left.given)
+
+    def _any_of(self, client: int) -> int:
+        """Return the index of any kept request of a client, each as likely as the others; ``MISSING`` without one.
+
+        A client whose share is full has many of all requests, so a few guesses find one; a list of them takes as long
+        as the runs of several requests.
+        """
+        for _ in range(GUESSES):
+            index = random.randrange(len(self._samples))
+            if self._samples[index].client == client:
+                return index
+        own = [index for index, sample in enumerate(self._samples) if sample.client == client]
+        return random.choice(own) if own else MISSING
 
     def _add(
         self, sampled_request: SampledRequest, inputs: RowValues, answered: RowValues, bins: Any, classes: int

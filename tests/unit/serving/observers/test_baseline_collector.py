@@ -16,7 +16,7 @@ from penstock.core.signature import TensorSpec
 from penstock.core.tensors import Tensor
 from penstock.monitor.columns import Columns, RowValues, input_columns, output_columns
 from penstock.serving.infer_call import InferCall
-from penstock.serving.observers.baseline_collector import MAX_GATHERED_BYTES, BaselineCollector
+from penstock.serving.observers.baseline_collector import MAX_GATHERED_BYTES, MISSING, BaselineCollector
 from tests.unit.serving.stubs import served
 
 Learned = list[tuple[Any, Any, Any, int]]
@@ -257,6 +257,19 @@ def test_rows_stay_with_their_answers_and_their_client(batches: list[list[tuple[
             assert len(brought) == len(answered) <= 10
             np.testing.assert_allclose(answered.numbers[:, 0], max(value, 1) / (value + 1), rtol=1e-6)
         assert sum(sure.counts) == sum(map(len, inputs))
+
+
+@pytest.mark.parametrize("own", [0, 1, 3, 90])
+def test_each_request_of_a_client_is_as_likely_to_go_and_no_other(own: int) -> None:
+    """Guesses find one of many, and a list one of few."""
+    gathering = collector(LearnSpec(rows=200, seconds=9), [])
+    for number in range(100):
+        give(gathering, [call(1, 1 if number * own // 100 != (number + 1) * own // 100 else 2)])
+    places = [index for index, sample in enumerate(gathering._samples) if sample.client == 1]
+    assert len(places) == own
+    found = Counter(gathering._any_of(1) for _ in range(60 * max(1, own)))
+    assert set(found) == set(places or [MISSING])
+    assert max(found.values()) < 6 * min(found.values())
 
 
 def test_only_the_kept_rows_decide_whether_answers_are_probabilities() -> None:
