@@ -549,9 +549,9 @@ class Shops:
         self.watcher.world.clock.now += 1
         return [change for _, change in self.watcher.monitoring.look()]
 
-    def until(self, wanted: tuple[str, str, bool], looks: int, **odd: float) -> DriftChange:
+    def until(self, wanted: tuple[str, str, bool], looks: int, rows: int = 40, **odd: float) -> DriftChange:
         for _ in range(looks):
-            for change in self.send(40, **odd):
+            for change in self.send(rows, **odd):
                 if (change.about, change.feature, change.begins) == wanted:
                     return change
         raise AssertionError(wanted)
@@ -571,7 +571,7 @@ def test_a_broken_feed_is_told_from_a_changed_world(watcher: Watcher) -> None:
     assert found["drift", "x[0]"].evidence["cause"] == "broken feed"
     quality = watcher.show()["quality"]
     assert (quality["state"], [column["name"] for column in quality["violated"]]) == ("violated", ["x[0]"])
-    shops.until(("quality", "x[0]", False), 300)
+    shops.until(("quality", "x[0]", False), 30, 400)
     assert watcher.show()["quality"]["state"] == "ok"
 
 
@@ -609,7 +609,7 @@ def test_a_drift_in_one_slice_is_found_there(watcher: Watcher) -> None:
     assert (slices["south"]["state"], slices["north"]["state"]) == ("drift", "ok")
     assert [column["name"] for column in slices["south"]["drifting"]] == ["x[0]"]
     assert slices["north"]["rows"] > 2 * slices["south"]["rows"]
-    shops.until(("slice", "x[0] where shop is south", False), 400)
+    shops.until(("slice", "x[0] where shop is south", False), 40, 400)
 
 
 def test_the_words_of_a_version_change_with_its_slices(watcher: Watcher) -> None:

@@ -102,7 +102,7 @@ def act(gateways: list[Gateway], trial: Document, at: int, action: tuple[Any, ..
 def settle(gateways: list[Gateway]) -> None:
     for gateway in gateways:
         gateway.fleet.lagging = False
-    for _ in range(8):
+    for _ in range(5):
         for gateway in gateways:
             gateway.step()
 

@@ -64,9 +64,9 @@ def test_three_gateways_say_to_the_row_what_one_with_all_rows_says(tmp_path: Pat
     alone, three = fleet(tmp_path / "one", Clock(), "a"), fleet(tmp_path / "three", Clock(), "abc")
     sources = [np.random.default_rng(7), np.random.default_rng(7)]
     states: list[list[list[tuple[str, float, float]]]] = [[], []]
-    for shift in (0.0,) * 12 + (0.6,) * 4 + (0.0,) * 14:
+    for shift in (0.0,) * 6 + (0.6,) * 3 + (0.0,) * 7:
         for members, generator, found in zip((alone, three), sources, states, strict=True):
-            serve(members, generator, 300, shift)
+            serve(members, generator, 600, shift)
             shown = lead(members).show()
             assert shown["scope"] == "fleet"
             found.append([(feature["state"], feature["log_e"], feature["psi"]) for feature in shown["features"]])
@@ -151,8 +151,8 @@ def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_refere
         return {name: number for name, number in found.items() if number}
 
     def drift(shift: float) -> None:
-        for _ in range(14):
-            serve(members, generator, 300, shift)
+        for _ in range(7):
+            serve(members, generator, 600, shift)
             counts()
 
     drift(0.6)
@@ -269,13 +269,13 @@ def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Pat
     alone, three = fleet(tmp_path / "one", Clock(), "a"), fleet(tmp_path / "three", Clock(), "abc")
     sources = [np.random.default_rng(9), np.random.default_rng(9)]
     shown: list[Document] = []
-    for wrong in (0.1,) * 4 + (0.6,) * 2:
+    for wrong in (0.1,) * 2 + (0.6,):
         shown.clear()
         for members, generator in zip((alone, three), sources, strict=True):
             label(members, generator, 300, wrong)
             shown.append(lead(members).monitoring.describe("m", "1")["performance"])
         assert shown[0] == shown[1]
-    assert shown[1]["labels"] == 6 * 300
+    assert shown[1]["labels"] == 3 * 300
     assert degraded(alone[0]) == degraded(three[0]) != []
 
 
