@@ -40,15 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
-    if arguments[:1] == ["serve"]:
-        from penstock.app.restart import restart_for_heap  # before anything is imported that would be again
-
-        restart_for_heap(arguments)
-        from penstock.cli.start import run_plain
-
-        if (code := run_plain(arguments[1:])) is not None:
+    try:
+        if arguments[:1] == ["serve"] and (code := _serve_plain(arguments)) is not None:
             return code
-    import typer
+    except KeyboardInterrupt:  # as Typer does
+        return _INTERRUPTED
+    import typer  # a plain start needs no parser
 
     try:
         result: Any = build(arguments)(arguments, prog_name="penstock", standalone_mode=False)
@@ -64,6 +61,16 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write(f"{message}\n" if whole_help else f"penstock: {message} (see --help)\n")
         return int(code)
     return result if isinstance(result, int) else 0
+
+
+def _serve_plain(arguments: list[str]) -> int | None:
+    """Serve without the parser; return None if the arguments are for the parser."""
+    from penstock.app.restart import restart_for_heap
+
+    restart_for_heap(arguments)  # before anything is imported that would be imported again
+    from penstock.cli.start import run_plain
+
+    return run_plain(arguments[1:])
 
 
 def build(arguments: list[str]) -> "typer.Typer":

@@ -96,3 +96,14 @@ def test_an_error_of_a_plain_line_is_one_line_without_the_parser() -> None:
     )
     assert done.stdout == "2\n"
     assert done.stderr == "penstock: workers: expected a number from 1 to 256, or auto (got 'none')\n"
+
+
+def test_ctrl_c_before_the_gateway_runs_ends_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "launch", interrupted)
+    assert cli.run(["serve"]) == 130
+    assert capsys.readouterr().err == ""
