@@ -5,9 +5,12 @@ shape that it meets, and corrupts memory for some tensors without elements. So i
 nothing but a small number of rows, at least one.
 """
 
+import ctypes
 import json
+import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import onnxruntime as ort
@@ -25,6 +28,7 @@ MOST_SHAPES: Final = 64
 """Maximum numbers of rows: each that occurs keeps kernels of its own in memory until the model is unloaded."""
 
 _LIBRARY = "libonnxruntime_providers_openvino_plugin.so"
+_PROCESSOR_LIBRARY = "libopenvino_intel_cpu_plugin.so"
 _DEVICE = {"ov_device": "CPU"}
 _META = "ov_meta_device"
 _registering = threading.Lock()
@@ -55,6 +59,7 @@ def _device() -> Any:
 
 def _register() -> Any:
     library = plugin_library()
+    _map(library)
     try:
         ort.register_execution_provider_library(OPENVINO, library)
     except Exception as error:
@@ -64,6 +69,16 @@ def _register() -> Any:
         if facts | _DEVICE == facts and _META not in facts:
             return device
     raise LoadFailed(f"{PACKAGE} knows no processor of this machine; leave cpu_execution_accelerator out")
+
+
+def _map(library: str) -> None:
+    """Map the plug-in and the part of it that computes: a foreign function lets other threads run for the 40 ms that
+    this takes, while ONNX Runtime would hold the GIL.
+    """
+    dlopen = ctypes.CDLL(None).dlopen
+    dlopen.restype = ctypes.c_void_p
+    for path in (library, str(Path(library).with_name(_PROCESSOR_LIBRARY))):
+        dlopen(os.fsencode(path), os.RTLD_NOW | os.RTLD_LOCAL)  # the runtime reports one that cannot be loaded
 
 
 def plugin_library() -> str:
