@@ -10,7 +10,7 @@ from penstock.core.statistics.seasons import chunk_places, distinguishable_hours
 from penstock.monitor.columns import RowValues
 from penstock.monitor.joint_distance import joint_of, joint_places
 from penstock.monitor.reference import Feature, Reference, ReferenceSlice
-from penstock.monitor.reference_columns import counts_of, distinct_names, features_of
+from penstock.monitor.reference_columns import distinct_names, features_of
 
 MOST_KEYS = 8
 """Categorical features that rows can be sliced by."""
@@ -60,14 +60,19 @@ def _with_variation(reference: Reference, places: Sequence[Places], times: Float
         )
     which = hours_of(times, hours)
     counted = [
-        _by_hour(column, which, feature.bins.width, hours) for column, feature in zip(places, features, strict=True)
+        _rows_of(_count_groups(column, which, feature.bins.width, hours))
+        for column, feature in zip(places, features, strict=True)
     ]
     return _with_features(reference, [replace(item, hours=by) for item, by in zip(features, counted, strict=True)])
 
 
-def _by_hour(places: Places, which: Places, width: int, hours: int) -> tuple[tuple[int, ...], ...]:
-    counts = np.bincount(which * width + places, minlength=hours * width).reshape(hours, width)
-    return tuple(tuple(row) for row in counts.tolist())
+def _count_groups(places: Places, which: Places, width: int, groups: int) -> Places:
+    """Return the number of rows of each group in each place [groups, width]; ``which`` is each row's group."""
+    return np.bincount(which * width + places, minlength=groups * width).reshape(groups, width)
+
+
+def _rows_of(counts: Places) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, counts.tolist()))
 
 
 def _with_features(reference: Reference, features: Sequence[Feature]) -> Reference:
@@ -89,12 +94,8 @@ def _slices(
         if not is_key(feature.bins) or len(slices) >= MOST_KEYS or cells + width * total > MOST_SLICE_CELLS:
             continue
         cells += width * total
-        chosen = [own == index for index in range(width)]
-        counts = [
-            tuple(count for item, at in zip(features, places, strict=True) for count in counts_of(at[rows], item.bins))
-            for rows in chosen
-        ]
-        slices.append(ReferenceSlice(feature.bins.name, tuple(counts)))
+        counts = [_count_groups(at, own, item.bins.width, width) for item, at in zip(features, places, strict=True)]
+        slices.append(ReferenceSlice(feature.bins.name, _rows_of(np.hstack(counts))))
     return tuple(slices)
 
 

@@ -73,4 +73,4 @@ def leave_range_out(bins: FeatureBins, column: Floats, places: Places) -> Places
 
 def counts_of(places: Any, bins: FeatureBins) -> tuple[int, ...]:
     """Return the number of rows in each place [places] of a column."""
-    return tuple(int(count) for count in np.bincount(places, minlength=bins.width))
+    return tuple(np.bincount(places, minlength=bins.width).tolist())

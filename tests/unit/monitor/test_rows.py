@@ -68,6 +68,19 @@ def test_a_reference_names_every_column_and_keeps_no_row() -> None:
     assert reference(source=LIVE).digest != found.digest
 
 
+def test_the_counts_of_a_slice_are_of_its_rows() -> None:
+    """Each row is of one value: the values' counts add up to those of all rows, in every column."""
+    found = reference()
+    (by_colour,) = [item for item in found.slices if item.key == "colour"]
+    columns = [*found.inputs, *found.outputs]
+    ends = np.cumsum([column.bins.width for column in columns])
+    blocks = np.split(np.asarray(by_colour.counts), ends[:-1], axis=1)
+    for feature, block in zip(columns, blocks, strict=True):
+        assert tuple(block.sum(axis=0).tolist()) == feature.counts
+        assert block.sum(axis=1).tolist() == blocks[4].sum(axis=1).tolist()
+    assert np.count_nonzero(blocks[4] - np.diag(np.diag(blocks[4]))) == 0  # rows of a value have that value
+
+
 def test_the_joint_distance_sees_what_belongs_together() -> None:
     generator = np.random.default_rng(1)
     base = generator.normal(size=(4000, 1))
