@@ -116,15 +116,15 @@ def add_batch(rollout: Rollout, batch: EvidenceBatch, requests: tuple[int, int],
         ratio = ratio_mismatch(ratio, *requests, weight / POINTS)
     labels = rollout.labels + int(sum(sum(item.canary) for item in batch.labelled))
     closed, waiting = pool_counts(rollout.waiting, batch, weight)
-    rollout = replace(rollout, ratio=ratio, requests=rollout.requests + requests[0], labels=labels, waiting=waiting)
-    return _observe(rollout, closed)
+    guards, count = _observe(rollout, closed), rollout.requests + requests[0]
+    return replace(rollout, guards=guards, ratio=ratio, requests=count, labels=labels, waiting=waiting)
 
 
-def _observe(rollout: Rollout, batch: EvidenceBatch) -> Rollout:
-    """Return the rollout whose guards have observed a batch."""
+def _observe(rollout: Rollout, batch: EvidenceBatch) -> tuple[GuardState, ...]:
+    """Return the evidence of the guards after a batch."""
     exposure = rollout.spec.exposure_after(rollout.step)
     pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
-    return replace(rollout, guards=tuple(observe(guard, state, batch, exposure) for guard, state in pairs))
+    return tuple(observe(guard, state, batch, exposure) for guard, state in pairs)
 
 
 def is_split_sound(rollout: Rollout) -> bool:
@@ -137,8 +137,7 @@ def is_split_sound(rollout: Rollout) -> bool:
 
 def advance(rollout: Rollout, step: int, now: float, reason: str) -> Rollout:
     """Return the rollout at another step; at each step, the tests of the split and of the canary's health restart."""
-    rollout = _observe(rollout, flush_counts(rollout.waiting))
-    pairs = zip(rollout.spec.guards, rollout.guards, strict=True)
+    pairs = zip(rollout.spec.guards, _observe(rollout, flush_counts(rollout.waiting)), strict=True)
     return replace(
         rollout,
         guards=tuple(at_next_step(guard, state) for guard, state in pairs),

@@ -55,13 +55,12 @@ def ratio_mismatch(evidence: Evidence, a: float, b: float, share: float) -> Evid
     Dirichlet mixture against a known split (Lindon and Malek, "Anytime-valid inference for multinomial count data"),
     centred on the split with concentration ``SPLIT_PRIOR``.
     """
-    before = np.asarray([*(evidence.canary or (0.0,)), *(evidence.control or (0.0,))])
-    now = np.asarray([a, b], float)
-    split = np.asarray([share, 1 - share])
-    prior = SPLIT_PRIOR * split
-    gain = _log_beta(prior + before + now) - _log_beta(prior + before) - float(np.sum(now * np.log(split)))
-    return with_batch(evidence, now[:1], now[1:], [gain])
+    canary = SPLIT_PRIOR * share + (evidence.canary[0] if evidence.canary else 0.0)
+    control = SPLIT_PRIOR * (1 - share) + (evidence.control[0] if evidence.control else 0.0)
+    gain = _log_beta(canary + a, control + b) - _log_beta(canary, control)
+    gain -= a * math.log(share) + b * math.log(1 - share)
+    return with_batch(evidence, np.asarray([a], float), np.asarray([b], float), [gain])
 
 
-def _log_beta(alpha: Counts) -> float:
-    return sum(math.lgamma(item) for item in alpha.tolist()) - math.lgamma(float(alpha.sum()))
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
