@@ -107,7 +107,7 @@ def settle(gateways: list[Gateway]) -> None:
             gateway.step()
 
 
-@settings(max_examples=20 if THOROUGH else 4, deadline=None)
+@settings(max_examples=20 if THOROUGH else 3, deadline=None)
 @example(1, [(0, ("step",)), (0, ("fail", 1, 0))])
 @given(st.integers(1, 2), st.lists(st.tuples(st.integers(0, 1), ACTIONS), max_size=25))
 def test_every_unit_that_comes_while_votes_are_taken_is_counted_once(

@@ -46,6 +46,7 @@ def test_a_metric_that_cannot_be_computed_gives_no_advantage() -> None:
 def test_noise_is_on_numbers_alone() -> None:
     noisy = _with_noise(INPUTS, 0.5)
     assert not np.array_equal(noisy[0].data, X.data)
+    assert np.array_equal(noisy[0].data, _with_noise(INPUTS, 0.5)[0].data)  # the same each time
     assert noisy[1].data.tolist() == INPUTS[1].data.tolist()
 
 
