@@ -41,6 +41,7 @@ SCRAPE_S = 15.0
 
 _CONNECTIONS = 32
 _SETTLE_S = 2.0
+_WIDTH = 120
 _SAMPLE_S = 0.0002
 
 
@@ -218,7 +219,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 where the control process slows the worker, or bursts, by more than it may."""
     h2load.require()
-    model, seconds, console = MODELS[arguments.model], 60.0 * arguments.scale, Console()
+    model, seconds, console = (
+        MODELS[arguments.model],
+        60.0 * arguments.scale,
+        Console(width=max(Console().width, _WIDTH)),
+    )
     repository(model)
     with running(penstock(model.folder, "--workers", "1"), halves()[0][:1]) as server:
         gateway = Gateway(server, model)
