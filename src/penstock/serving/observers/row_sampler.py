@@ -27,13 +27,20 @@ from penstock.serving.observers.capture import Capture
 log = logging.getLogger("penstock.serving")
 
 PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.32
-"""Seconds between two batches: the usual interval, and that of a worker without spare time."""
+"""Seconds between two batches: the shortest interval, and that of a worker without spare time."""
+
+MOST_WAITS: Final = 3
+"""How many intervals more a batch may wait for calls, since most of its cost does not depend on their number. Feedback
+that comes through another worker looks for an answer again within 220 ms."""
 
 MAX_CALLS: Final = 128
-"""Maximum calls of a batch: all calls up to some thousands a second."""
+"""Maximum calls of a batch in each interval: all calls up to some thousands a second."""
 
 MAX_CELLS: Final = 100_000
 """Maximum numbers of a batch's inputs; above them it keeps one call, and counts a sample of its rows."""
+
+WAIT_BYTES: Final = MAX_CELLS // 4
+"""Maximum bytes of a batch that waits, so that those of its last interval fit too."""
 
 MAX_ROW_CELLS: Final = 1 << 20
 """Maximum numbers of one row of a call, in and out; a call above it is not counted."""
@@ -94,6 +101,8 @@ class RowSampler:
         self._sizes: list[int] = []
         self._offered = 0
         self._rows = 0
+        self._capacity = MAX_CALLS
+        self._waits = 0
         self._pause = PAUSE_S
         self._work: list[Callable[[], None]] = []
         self._closed = False
@@ -106,8 +115,8 @@ class RowSampler:
             asyncio.get_running_loop().call_later(self._pause, self._begin)
         self._offered += 1
         self._rows += call.rows
-        index = len(self._calls) if self._offered <= MAX_CALLS else int(random() * self._offered)
-        if index < MAX_CALLS:
+        index = len(self._calls) if self._offered <= self._capacity else int(random() * self._offered)
+        if index < self._capacity:
             self._keep(index, call)
 
     def flush(self) -> None:
@@ -143,12 +152,26 @@ class RowSampler:
         self._calls[index], self._sizes[index] = call, size
 
     def _begin(self) -> None:
-        if self._offered > MAX_CALLS:
+        if self._may_wait():
+            self._waits += 1
+            self._capacity = self._offered + MAX_CALLS
+            asyncio.get_running_loop().call_later(self._pause, self._begin)
+            return
+        if self._offered > self._capacity:
             self._pause = min(LONGEST_PAUSE_S, 2 * self._pause)
         elif self._offered < MAX_CALLS // 2:
             self._pause = max(PAUSE_S, self._pause / 2)
         self._divide()
         self._run_next_piece()
+
+    def _may_wait(self) -> bool:
+        """Whether the batch is less than half full, and may wait for more calls."""
+        return (
+            0 < self._offered < MAX_CALLS // 2
+            and self._waits < MOST_WAITS
+            and self._pause <= PAUSE_S
+            and sum(self._sizes) <= WAIT_BYTES
+        )
 
     def _run_next_piece(self) -> None:
         """Do one piece of the work in each turn of the loop, so that no caller waits for all of it."""
@@ -161,6 +184,7 @@ class RowSampler:
         """Split the work on the offered calls into pieces."""
         calls, rows, size = self._calls, self._rows, sum(self._sizes)
         self._calls, self._sizes, self._offered, self._rows = [], [], 0, 0
+        self._capacity, self._waits = MAX_CALLS, 0
         calls = _calls_within_time([call for call in calls if _row_cells(call) <= MAX_ROW_CELLS])
         dropped = rows - sum([call.rows for call in calls])
         if dropped:

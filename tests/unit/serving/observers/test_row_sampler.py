@@ -15,7 +15,13 @@ from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers import row_sampler
-from penstock.serving.observers.row_sampler import LONGEST_PAUSE_S, MAX_CALLS, PAUSE_S, RowSampler
+from penstock.serving.observers.row_sampler import (
+    LONGEST_PAUSE_S,
+    MAX_CALLS,
+    MOST_WAITS,
+    PAUSE_S,
+    RowSampler,
+)
 from tests.calls import answered
 
 
@@ -141,5 +147,47 @@ def test_a_busy_worker_makes_bunches_less_often() -> None:
             watching.offer(call(1))
             watching._begin()
             assert watching._pause == pytest.approx(pause)
+
+    asyncio.run(run())
+
+
+def test_few_calls_wait_for_more_a_few_times_and_then_all_are_counted() -> None:
+    async def run() -> None:
+        counter = Counter()
+        watching = RowSampler(counter)
+        for number in range(MAX_CALLS // 2 - 1):
+            watching.offer(call(number))
+        watching._begin()
+        assert counter.rows == 0
+        for number in range(MAX_CALLS):  # as many as in any interval
+            watching.offer(call(number))
+        watching._begin()
+        watching.flush()
+        assert (counter.rows, counter.dropped, watching._pause) == (MAX_CALLS + MAX_CALLS // 2 - 1, 0, PAUSE_S)
+        for waits in range(MOST_WAITS + 1):
+            watching.offer(call(1))
+            watching._begin()
+            assert len(watching._calls) == (waits + 1) % (MOST_WAITS + 1)
+
+    asyncio.run(run())
+
+
+def test_calls_with_many_numbers_do_not_wait() -> None:
+    async def run() -> None:
+        watching = RowSampler(Counter())
+        watching.offer(call(1, width=row_sampler.WAIT_BYTES // 4 + 1))
+        watching._begin()
+        assert (watching._offered, watching._waits) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_calls_that_were_counted_meanwhile_are_not_waited_for() -> None:
+    async def run() -> None:
+        watching = RowSampler(Counter())
+        watching.offer(call(1))
+        watching.flush()
+        watching._begin()
+        assert watching._waits == 0
 
     asyncio.run(run())
