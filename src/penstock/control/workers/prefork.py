@@ -88,9 +88,8 @@ class WaitingWorkers:
 def fork_workers(number: int, main: Main) -> WaitingWorkers:
     """Fork so many workers, or as many as the system allows; none where this process has more than one thread."""
     workers: list[WaitingWorker] = []
-    if (
-        len(list(Path("/proc/self/task").iterdir())) > 1
-    ):  # a lock that another thread holds would stay locked in the child
+    threads = list(Path("/proc/self/task").iterdir())
+    if len(threads) > 1:  # a lock that another one holds would stay locked in the child
         return WaitingWorkers()
     sys.stdout.flush()
     sys.stderr.flush()
