@@ -234,3 +234,18 @@ def test_a_joint_run_that_fails_hurts_only_whose_fault_it_is(tmp_path: Path) -> 
     assert calls[1].fault.__traceback__ is None  # nor anything else that refers to the call
     assert calls[1].fault.__cause__ is None
     assert calls[1].fault.__context__ is None
+
+
+def test_calls_share_a_run_only_if_all_their_inputs_are_alike(model: Model) -> None:
+    version = version_of(model)
+
+    def key(*feeds: tuple[str, Array]) -> object:
+        call = call_of(version, np.zeros((1, 2), np.float32), None)
+        call.prepared = dict(feeds), []
+        return batch_run.batch_key(call)
+
+    narrow, wide, whole = np.zeros((1, 2), np.float32), np.zeros((3, 4), np.float32), np.zeros((2, 2), np.int64)
+    assert key(("x", narrow)) == key(("x", np.ones((5, 2), np.float32)))
+    assert len({key(("x", narrow)), key(("y", narrow)), key(("x", wide)), key(("x", whole))}) == 4
+    assert key(("x", narrow), ("y", wide)) == key(("y", wide), ("x", narrow))
+    assert len({key(("x", narrow), ("y", wide)), key(("x", wide), ("y", narrow)), key(("x", narrow)), key()}) == 4

@@ -171,3 +171,18 @@ def test_runs_of_one_call_and_sound_ones_change_nothing(tmp_path: Path) -> None:
 
     asyncio.run(story())
     assert Totals.of([slot], 1).joint_run_mismatches == 0
+
+
+def test_a_difference_ends_shared_runs_on_one_core_as_well(tmp_path: Path) -> None:
+    model, on_one_core = loaded(tmp_path, BEYOND_TRIALS), loaded(tmp_path, BEYOND_TRIALS)
+    model.single_threaded = on_one_core
+    assert all(item.batch_cost is not None for item in (model, on_one_core))
+    version = LoadedVersion(VersionIdentity("m", "1"), model, CLAIMED, {}, Slot.in_process().block(1))
+
+    async def story() -> None:
+        version.check_batch_runs(lambda work: work())
+        version._stop_sharing("rows differ")
+
+    asyncio.run(story())
+    assert all(item.batch_cost is None for item in (model, on_one_core))
+    assert version.sharing.reason.startswith("rows differ, in a repeated run")

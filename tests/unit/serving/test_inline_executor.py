@@ -150,3 +150,13 @@ def test_long_texts_run_on_a_thread(tmp_path: Path, size: int, is_inline: bool) 
     call = InferCall(version, Route.STABLE, Protocol.REST, "id", [texts], None, now + MINUTE_NS, now)
     assert version.prepare_inline(call) is is_inline
     assert call.fault is None
+
+
+def test_where_a_joint_run_gains_nothing_each_call_runs_alone(tmp_path: Path) -> None:
+    model = load(tmp_path)
+    model.batch_cost = RunCost(1.0, 1000.0)
+    version = version_of(model)
+    calls = [call_of(version) for _ in range(4)]
+    assert all(version.prepare_inline(call) for call in calls)
+    assert not version.run_inline(calls)
+    assert [(call.fault, call.run_rows) for call in calls] == [(None, 1)] * 4

@@ -14,7 +14,7 @@ import pytest
 
 from penstock.core.errors import Cancelled, InvalidInput, Overloaded
 from penstock.engine.threads import lower_priority
-from penstock.serving.offload import NICENESS, NS_PER_BYTE, OffloadPool
+from penstock.serving.offload import NICENESS, NS_PER_BYTE, OffloadedJob, OffloadPool
 from tests.harness import PATIENCE_S
 
 
@@ -237,3 +237,15 @@ def test_nothing_of_a_job_is_kept_once_it_is_answered() -> None:
         run(scene)
     finally:
         gc.enable()
+
+
+def test_a_job_says_once_how_it_ended() -> None:
+    ended: list[tuple[object, Exception | None]] = []
+
+    async def test() -> None:
+        job = OffloadedJob(lambda: 1, lambda *outcome: ended.append(outcome), 1, asyncio.get_running_loop())
+        job.finish(1, None)
+        job.finish(2, None)
+
+    run(test)
+    assert ended == [(1, None)]

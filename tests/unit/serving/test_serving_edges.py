@@ -339,8 +339,9 @@ def test_feedback_finds_answers_that_were_given_a_moment_ago(tmp_path: Path) -> 
     watched = spec_of(tmp_path / "m.onnx", watch=WatchSpec(learn=LearnSpec(1000, is_awaited=True)))
 
     async def story(world: World) -> None:
-        await world.loader.apply(Desired(1, (model("m", watched),)))
-        await world.ask("m", [[1, 2]])
+        unwatched = replace(spec_of(tmp_path / "other.onnx"), version="2", block=2)
+        await world.loader.apply(Desired(1, (model("m", watched, unwatched),)))
+        await world.ask("m", [[1, 2]], "1")
         count, found = await world.plane.queries.feedback("m", [Feedback("unknown-1", 1)])
         assert (count, found.unmatched) == (1, 1)
         assert (await world.plane.queries.feedback("m", []))[0] == 0

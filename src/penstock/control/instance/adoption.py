@@ -1,12 +1,13 @@
 """Decides what happens to instances without a control process: a pure choice, and its inputs."""
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions, options_in
-from penstock.control.workers.slots import SlotFile
+from penstock.control.workers.slots import SlotFile, SlotLock
 from penstock.monitor.counters.slot import DRAINING
 
 ANY_HOST = {"0.0.0.0", "::"}
@@ -15,10 +16,7 @@ ANY_HOST = {"0.0.0.0", "::"}
 @dataclass(frozen=True, slots=True)
 class Orphan:
     """An instance without a control process; ``options`` is None if its directory is incomplete. ``alive``: some of its
-    workers live. ``serving``: none of them is draining.
-
-    ``alive``: some of its workers live. ``serving``: and none of them is on its way out.
-    """
+    workers live. ``serving``: and none of them drains."""
 
     fingerprint: str = ""
     options: WorkerOptions | None = None
@@ -81,13 +79,20 @@ def inspect(instance: Instance) -> Orphan:
     stored = instance.read("instance")
     alive, draining = False, False
     for path in instance.slots():
-        with suppress(OSError, ValueError):
-            file = SlotFile(path, writable=False)
-            if file.owner():
-                alive, draining = True, draining or file.slot.state == DRAINING
-            file.close()
+        with suppress(OSError), closing(SlotLock(path)) as lock:
+            if lock.owner():
+                alive, draining = True, draining or _drains(path)
     try:
         options = options_in(stored["options"])
     except (KeyError, TypeError):
         options = None
     return Orphan(str(stored.get("fingerprint", "")), options, alive, alive and not draining)
+
+
+def _drains(path: Path) -> bool:
+    """Whether the worker of a slot drains; one of another release, whose memory cannot be read, is taken to serve."""
+    try:
+        with closing(SlotFile(path, writable=False)) as file:
+            return file.slot.state == DRAINING
+    except ValueError:
+        return False

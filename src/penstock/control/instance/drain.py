@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from penstock.control.instance.directory import Instance
 from penstock.control.workers.process import WorkerProcess, adopt
-from penstock.control.workers.slots import SlotFile
+from penstock.control.workers.slots import SlotLock
 
 log = logging.getLogger("penstock.control")
 
@@ -34,7 +34,7 @@ async def retire(instance: Instance, patience_s: float) -> None:
 def _workers(instance: Instance) -> list[WorkerProcess]:
     workers = []
     for path in instance.slots():
-        file = SlotFile(path, writable=False)
+        file = SlotLock(path)
         workers.append(adopt(file))
         file.close()
     return [worker for worker in workers if worker is not None]

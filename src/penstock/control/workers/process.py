@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
-from penstock.control.workers.slots import SlotFile
+from penstock.control.workers.slots import SlotLock
 
 _CLOCK_STEP_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -84,7 +84,7 @@ def start(module: str, arguments: Sequence[str]) -> WorkerProcess:
     return WorkerProcess(child.pid, child)
 
 
-def adopt(file: SlotFile) -> WorkerProcess | None:
+def adopt(file: SlotLock) -> WorkerProcess | None:
     """The live owner of a slot, None if it has none."""
     pid = file.owner()
     if not pid:

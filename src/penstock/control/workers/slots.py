@@ -14,22 +14,16 @@ from penstock.monitor.counters.totals import ReadTotals, Totals
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 
 
-class SlotFile:
-    """One slot's file, mapped into this process; ``slot`` gives access to its counters.
+class SlotLock:
+    """The lock of one slot's file, whatever the layout of its memory.
 
     A worker owns its slot by a record lock on the file. The kernel names the lock's owner and frees it when the
     worker ends, whatever the reason, so a live owner is never a matter of trust in what the memory says.
     """
 
-    def __init__(self, path: Path, writable: bool = True) -> None:
+    def __init__(self, path: Path, writable: bool = False) -> None:
         flags = os.O_RDWR if writable else os.O_RDONLY
         self._handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-            self.slot = Slot(memoryview(mmap.mmap(self._handle, SLOT_BYTES, mmap.MAP_SHARED, protection)))
-        except BaseException:
-            os.close(self._handle)
-            raise
 
     def acquire(self) -> bool:
         """Become the owner, for as long as this process lives; False if another process is."""
@@ -46,8 +40,25 @@ class SlotFile:
         return 0 if kind == fcntl.F_UNLCK else int(pid)
 
     def close(self) -> None:
-        """Close the descriptor; the mapping ends with the last view of it."""
+        """Close the descriptor."""
         os.close(self._handle)
+
+
+class SlotFile(SlotLock):
+    """One slot's file, mapped into this process; ``slot`` gives access to its counters until its last view is gone.
+
+    Raises:
+        ValueError: the file is shorter than a slot, because another release made it.
+    """
+
+    def __init__(self, path: Path, writable: bool = True) -> None:
+        super().__init__(path, writable)
+        try:
+            protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+            self.slot = Slot(memoryview(mmap.mmap(self._handle, SLOT_BYTES, mmap.MAP_SHARED, protection)))
+        except BaseException:
+            self.close()
+            raise
 
 
 def create(path: Path) -> None:

@@ -1,6 +1,9 @@
 """How an instance comes to be: fresh, taken over, or beside what is left of another."""
 
+import asyncio
 import errno
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,17 +17,19 @@ import pytest
 from penstock.control.instance import directory
 from penstock.control.instance.acquire import AcquiredInstance, open_instance
 from penstock.control.instance.directory import RuntimeUnavailable
+from penstock.control.instance.drain import retire
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.instance.ports import PortUnavailable, address_of
 from penstock.control.workers import slots
+from tests.harness import PATIENCE_S
 
 ANY_PORTS = WorkerOptions("127.0.0.1", 0, 0, workers=2)
 WORKER = """
 import sys
 from pathlib import Path
-from penstock.control.workers.slots import SlotFile
-file = SlotFile(Path(sys.argv[1]))
-print(file.acquire(), flush=True)
+from penstock.control.workers.slots import SlotLock
+lock = SlotLock(Path(sys.argv[1]), writable=True)
+print(lock.acquire(), flush=True)
 sys.stdin.read()
 """
 
@@ -51,17 +56,38 @@ def opened(
     return opening
 
 
+def locked(slot: Path) -> subprocess.Popen[bytes]:
+    """A process that owns a slot until its standard input ends."""
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(slot)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"True\n"
+    return worker
+
+
 def orphaned(stack: ExitStack, homes: list[Path]) -> AcquiredInstance:
     """An instance whose one living worker has lost its control process."""
     opening = opened(stack, homes)
-    command = [sys.executable, "-c", WORKER, str(opening.instance.slot(1))]
-    worker = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-    assert worker.stdout is not None
-    worker.stdout.readline()
+    stack.enter_context(locked(opening.instance.slot(1)))
     for sock in opening.held:
         sock.close()
     opening.instance.release()
     return opening
+
+
+def test_workers_of_a_release_with_smaller_slots_live_and_are_replaced(stack: ExitStack, homes: list[Path]) -> None:
+    older = open_instance(homes, ANY_PORTS, "/m", "0.9")
+    slot = older.instance.slot(1)
+    os.truncate(slot, slot.stat().st_size // 2)
+    worker = stack.enter_context(locked(slot))
+    for sock in older.held:
+        sock.close()
+    older.instance.release()
+    ports = replace(ANY_PORTS, http_port=older.options.http_port, grpc_port=older.options.grpc_port)
+    opening = opened(stack, homes, ports)
+    assert [instance.path for instance in opening.replaced] == [older.instance.path]
+    asyncio.run(retire(opening.replaced[0], PATIENCE_S))
+    assert worker.wait(PATIENCE_S) == -signal.SIGTERM
+    assert not older.instance.path.exists()
 
 
 def test_a_fresh_instance_has_its_slots_and_its_ports(stack: ExitStack, homes: list[Path]) -> None:

@@ -191,3 +191,29 @@ def test_calls_that_were_counted_meanwhile_are_not_waited_for() -> None:
         assert watching._waits == 0
 
     asyncio.run(run())
+
+
+def test_answers_of_a_call_with_very_many_rows_are_remembered_in_part(tmp_path: Path) -> None:
+    offered(call(1, MOST_ROWS + 5), answers=AnswerWriter(tmp_path, "m", "1"))
+    taken = AnswerStore(tmp_path).take("m", [Feedback("r1", [1] * (MOST_ROWS + 5))], 0.0, 1e12)
+    assert len(taken.joined) == MOST_ROWS
+
+
+def test_calls_with_other_inputs_are_counted_apart() -> None:
+    usual = call(2)
+    other = answered(usual.outputs, "r2", [Tensor("z", "FP32", usual.tensors[0].data)], 1)
+    found = offered(call(1), other, call(3))
+    assert (found.rows, sorted(found.bunches)) == (3, [[1.0], [2.0], [3.0]])
+
+
+def test_rows_of_a_model_without_rows_are_counted_call_by_call() -> None:
+    counter = Counter()
+
+    async def run() -> None:
+        watching = RowSampler(counter, False)
+        for number in range(3):
+            watching.offer(call(number))
+        watching.flush()
+
+    asyncio.run(run())
+    assert (counter.rows, sorted(counter.bunches)) == (3, [[0.0], [1.0], [2.0]])
