@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from os import urandom
+from os import register_at_fork, urandom
 from typing import Any, Final
 from typing import Protocol as Interface
 
@@ -277,12 +277,31 @@ OnDone = Callable[[InferCall], None]
 """Called once, on the event loop, when a call has its outputs or its fault."""
 
 
-_PREFIX: Final = urandom(6).hex() + "-"
-_SERIAL: Final = count(1)
 _hex: Final = hex  # compiled code looks a built-in function up at each call
 _next: Final = next
 
 
+class RequestIds:
+    """The ids that a process gives to requests. A fork begins anew, or it would give the ids of its parent again."""
+
+    def __init__(self) -> None:
+        self.prefix = _random_prefix()
+        self.serial = count(1)
+
+    def renew(self) -> None:
+        """Begin with another prefix."""
+        self.prefix = _random_prefix()
+        self.serial = count(1)
+
+
+def _random_prefix() -> str:
+    return urandom(6).hex() + "-"
+
+
+_IDS: Final = RequestIds()
+register_at_fork(after_in_child=_IDS.renew)
+
+
 def new_id() -> str:
     """Return an id for a request without one: unique to this process and its successors."""
-    return _PREFIX + _hex(_next(_SERIAL))[2:]  # formatting takes twice as long
+    return _IDS.prefix + _hex(_next(_IDS.serial))[2:]  # formatting takes twice as long
