@@ -18,6 +18,7 @@ import numpy as np
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
 from penstock.monitor.answers import answers_of
+from penstock.monitor.capture import MOST_OF_A_BATCH
 from penstock.monitor.counters.layout import SPLIT_SERIES
 from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
@@ -199,7 +200,9 @@ class RowSampler:
             if self._answers is not None:
                 self._work.append(partial(_safely, self._remember, alike, outputs))
         if self._capture is not None:
-            self._work.append(partial(_safely, self._capture.take, calls))
+            for start in range(0, len(calls), MOST_OF_A_BATCH):
+                piece = calls[start : start + MOST_OF_A_BATCH]
+                self._work.append(partial(_safely, self._capture.take, piece))
         self._work.append(partial(self._memory.give_back, size))
 
     def _count(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
