@@ -10,11 +10,16 @@ import pytest
 from penstock.core.tensors import Tensor
 from penstock.monitor.answer_segments import MOST_ROWS, AnswerWriter
 from penstock.monitor.answer_store import AnswerStore
+from penstock.monitor.capture import CaptureWriter
+from penstock.monitor.columns import Columns
+from penstock.monitor.counters.slot import Slot
+from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import Feedback
 from penstock.monitor.rows import InputsAndOutputs, rows_of
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.observers import row_sampler
+from penstock.serving.observers.capture import Capture
 from penstock.serving.observers.row_sampler import (
     LONGEST_PAUSE_S,
     MAX_CALLS,
@@ -217,3 +222,18 @@ def test_rows_of_a_model_without_rows_are_counted_call_by_call() -> None:
 
     asyncio.run(run())
     assert (counter.rows, sorted(counter.bunches)) == (3, [[0.0], [1.0], [2.0]])
+
+
+def test_every_call_of_a_sample_that_waited_is_captured(tmp_path: Path) -> None:
+    slot = Slot.in_process()
+    writer = CaptureWriter(tmp_path, ("m", "1"), (Columns((), True), Columns((), True)), ())
+
+    async def run() -> None:
+        watching = RowSampler(Counter(), True, capture=Capture(writer, 1.0, slot.block(1)))
+        for number in range(MAX_CALLS):
+            watching.offer(call(number))
+        watching.close()
+
+    asyncio.run(run())
+    counts = Totals.of([slot], 1).capture()
+    assert (counts["captured"], counts["dropped"]) == (MAX_CALLS, 0)
