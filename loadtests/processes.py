@@ -35,7 +35,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """Processor seconds its whole process tree has used so far."""
-        return sum(_cpu_s(pid) for pid in tree(self.pid))
+        return sum(cpu_s(pid) for pid in tree(self.pid))
 
     def wait_idle(self, at_most_s: float = 10.0) -> None:
         """Wait until it has done with requests whose callers have left, so that they do not disturb what follows."""
@@ -155,12 +155,13 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int, with_ended: bool = False) -> float:
+    """Return the processor seconds of a process, ``with_ended`` also those of its children that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) * _JIFFY_S
+    return sum(map(int, fields[11 : 15 if with_ended else 13])) * _JIFFY_S  # utime, stime, cutime, cstime (proc(5))
 
 
 def _rss_bytes(pid: int) -> int:

@@ -6,7 +6,6 @@ that examines models: it ends when it has been idle for half a minute, and a sec
 """
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
@@ -24,12 +23,11 @@ from rich.table import Table
 
 from loadtests.graphs import repository
 from loadtests.models import MODELS
-from loadtests.processes import halves, penstock, running, tree
+from loadtests.processes import cpu_s, halves, penstock, running, tree
 
 MODEL = "tiny"
 MANY = 20
 ROUNDS = 3
-_JIFFY_S = 1 / os.sysconf("SC_CLK_TCK")
 _MIB = 1 << 20
 
 Advance = Callable[[], object]
@@ -44,12 +42,6 @@ class StartCost:
     memory: float
 
 
-def cpu_s(pid: int) -> float:
-    """Return the processor seconds of a process, and of its children that have ended."""
-    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, numbers[11:15])) * _JIFFY_S  # utime, stime, cutime, cstime (proc(5))
-
-
 def memory(pid: int) -> int:
     """Return the memory of a process in bytes; a page that several share counts in proportion."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -60,7 +52,7 @@ def measure(command: list[str], models: Iterable[str] = ()) -> StartCost:
     """Start a server on one core, and end it once it is ready; raises ``OSError`` if one of these models is not."""
     with running(command, halves()[0][:1]) as server:
         pids = tree(server.pid)
-        cost = StartCost(server.start_s, sum(map(cpu_s, pids)), sum(map(memory, pids)))
+        cost = StartCost(server.start_s, sum(cpu_s(pid, with_ended=True) for pid in pids), sum(map(memory, pids)))
         for name in models:
             with urllib.request.urlopen(f"http://{server.addresses['http']}/v2/models/{name}/ready", timeout=60):
                 pass

@@ -62,7 +62,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     """Run the gateway until it is asked to stop; its first workers are those that wait.
 
     Raises:
-        CannotServe: an option, the model folder, the registry, a port or the runtime directory cannot be used.
+        StartFailed: an option, the model folder, the registry, a port or the runtime directory cannot be used.
     """
     _check_ready_file(settings.ready_file)
     try:

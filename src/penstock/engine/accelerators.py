@@ -21,6 +21,7 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import Array
 from penstock.engine.denormals import RunSession
 from penstock.engine.faults import LoadFailed
+from penstock.engine.installed_files import find_file
 
 OPENVINO: Final = "openvino"
 PACKAGE: Final = "onnxruntime-ep-openvino"
@@ -82,24 +83,18 @@ def _map(library: str) -> None:
 
 
 def plugin_library() -> str:
-    """Return the path of the library in the installed package, from the package's own list of files.
+    """Return the path of the library in the installed package.
 
     Raises:
         LoadFailed: the package is not installed.
     """
-    from importlib import metadata  # noqa: PLC0415 - takes a start a tenth of its time, and few models need it
-
-    try:
-        files = metadata.files(PACKAGE) or ()
-    except metadata.PackageNotFoundError:
-        files = ()
-    for file in files:
-        if file.name == _LIBRARY:
-            return str(file.locate())
-    raise LoadFailed(
-        f"its configuration asks for the execution accelerator {OPENVINO}, which is not installed; pip install "
-        f"'penstock[{OPENVINO}]' (Linux on x86-64)"
-    )
+    library = find_file(PACKAGE, lambda name: name == _LIBRARY)
+    if library is None:
+        raise LoadFailed(
+            f"its configuration asks for the execution accelerator {OPENVINO}, which is not installed; pip install "
+            f"'penstock[{OPENVINO}]' (Linux on x86-64)"
+        )
+    return library
 
 
 def check_shapes(signature: Signature, options: SessionOptions) -> None:

@@ -285,17 +285,12 @@ class RequestIds:
     """The ids that a process gives to requests. A fork begins anew, or it would give the ids of its parent again."""
 
     def __init__(self) -> None:
-        self.prefix = _random_prefix()
-        self.serial = count(1)
+        self.renew()
 
     def renew(self) -> None:
         """Begin with another prefix."""
-        self.prefix = _random_prefix()
+        self.prefix = urandom(6).hex() + "-"
         self.serial = count(1)
-
-
-def _random_prefix() -> str:
-    return urandom(6).hex() + "-"
 
 
 _IDS: Final = RequestIds()
