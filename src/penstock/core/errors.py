@@ -128,6 +128,18 @@ class Refused(Fault):
     kind = "refused"
 
 
+class Unauthenticated(Fault):
+    """The request has no valid credential."""
+
+    kind = "unauthenticated"
+
+
+class Unauthorised(Fault):
+    """The caller is known, but may not do this."""
+
+    kind = "unauthorised"
+
+
 class DataLoss(Fault):
     """Stored bytes do not match their digest, or are missing."""
 
@@ -181,5 +193,7 @@ KINDS: tuple[type[Fault], ...] = (
     Refused,
     DataLoss,
     Internal,
+    Unauthenticated,
+    Unauthorised,
 )
 """Every kind of error; tests compare the transports' tables with this list."""

@@ -76,6 +76,8 @@ HTTP_STATUS: dict[str, int] = {
     "refused": 422,
     "damaged": 500,
     "internal": 500,
+    "unauthenticated": 401,
+    "unauthorised": 403,
 }
 """The status REST answers each outcome with, and the ``code`` REST requests are counted under."""
 
@@ -95,6 +97,8 @@ GRPC_STATUS: dict[str, str] = {
     "refused": "FAILED_PRECONDITION",
     "damaged": "DATA_LOSS",
     "internal": "INTERNAL",
+    "unauthenticated": "UNAUTHENTICATED",
+    "unauthorised": "PERMISSION_DENIED",
 }
 """The gRPC status of each outcome, and the ``code`` of gRPC requests in metrics."""
 

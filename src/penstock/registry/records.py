@@ -16,10 +16,19 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """The actor of a change and the reason; both are stored in the audit."""
+    """Who makes a change, why, and how it came; all of it is stored in the audit.
+
+    ``actor`` is the caller's name. ``method`` says how that name is known (``CallerKind``), ``key_id`` by which API
+    key. ``address`` and ``request_id`` are those of the request. ``on_behalf_of`` is whom the caller says to act for.
+    """
 
     actor: str
     reason: str = ""
+    method: str = ""
+    key_id: str = ""
+    address: str = ""
+    request_id: str = ""
+    on_behalf_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

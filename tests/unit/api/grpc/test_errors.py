@@ -40,6 +40,8 @@ def test_the_contracts_statuses() -> None:
         "deadline": "DEADLINE_EXCEEDED",
         "cancelled": "CANCELLED",
         "internal": "INTERNAL",
+        "unauthenticated": "UNAUTHENTICATED",
+        "unauthorised": "PERMISSION_DENIED",
     }
 
 
