@@ -19,7 +19,8 @@ class Author:
     """Who makes a change, why, and how it came; all of it is stored in the audit.
 
     ``actor`` is the caller's name. ``method`` says how that name is known (``CallerKind``), ``key_id`` by which API
-    key. ``address`` and ``request_id`` are those of the request. ``on_behalf_of`` is whom the caller says to act for.
+    key. ``address`` and ``request_id`` are those of the request. ``on_behalf_of`` is the name that the caller says to
+    act for.
     """
 
     actor: str

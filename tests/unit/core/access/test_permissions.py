@@ -15,8 +15,8 @@ from penstock.core.access.permissions import (
     matches,
     may,
     may_anywhere,
-    may_everywhere,
     may_delegate,
+    may_everywhere,
 )
 
 names = st.text("ab-", min_size=1, max_size=4).filter(lambda text: not text.startswith("-"))
