@@ -16,9 +16,18 @@ from typing import TYPE_CHECKING, Any
 from penstock import __version__
 from penstock.app import workers
 from penstock.app.descriptors import connection_limit, raise_limit
+from penstock.app.exposure import (
+    InsecurityWarning,
+    exposure_of,
+    ops_policy,
+    repository_control_of,
+    trusted_hosts_of,
+)
 from penstock.app.gateway_record import GatewayRecord
+from penstock.app.hardening import tighten_contents, tighten_home
 from penstock.app.logs import set_up
 from penstock.app.models import Models
+from penstock.app.owner_socket import OwnerSocket
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
@@ -35,6 +44,7 @@ from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.control.workers.prefork import WaitingWorkers
+from penstock.core.access.exposure import Exposure
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import sweep
@@ -64,6 +74,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     Raises:
         StartFailed: an option, the model folder, the registry, a port or the runtime directory cannot be used.
     """
+    exposure = _check_exposure(settings)
     _check_ready_file(settings.ready_file)
     try:
         repositories = repositories_of(settings)
@@ -73,11 +84,11 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
         models = (
             _served_text(settings, identity(repositories)) if repositories else f"{location.database} {location.blobs}"
         )
-        opening = open_instance(homes, _worker_options(settings, host), models, __version__)
+        opening = open_instance(homes, _worker_options(settings, exposure, host), models, __version__)
         with opening.given_up_on_failure():
             if not opening.adopted:  # adopted workers keep serving even if their files are gone
                 check(repositories)
-            ops = ports.listen(Address(host, settings.ops_port), "--ops-port")
+            ops, health = _listen(settings)
     except InvalidInput as fault:
         raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
     except ports.PortUnavailable as fault:
@@ -85,13 +96,14 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     except directory.RuntimeUnavailable as fault:
         raise StartFailed(str(fault)) from None
     set_up(settings.log_level, "control")
+    tighten_home(location.home)
     if location.hides_contents and not repositories:
         log.warning(_OWN_BLOBS)
     load_plugins()
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            runner.run(GatewayProcess(settings, opening, location, repositories, ops, waiting).run())
+            runner.run(GatewayProcess(settings, exposure, opening, location, repositories, ops, health, waiting).run())
     except Fault as fault:
         raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
 
@@ -115,7 +127,32 @@ def _check_ready_file(path: Path | None) -> None:
         raise StartFailed(text, GatewayExitCode.USAGE) from None
 
 
-def _worker_options(settings: Settings, host: str) -> WorkerOptions:
+def _check_exposure(settings: Settings) -> Exposure:
+    """Return how the gateway can be reached.
+
+    Raises:
+        StartFailed: others than this machine would reach it, without authentication or TLS.
+    """
+    exposure = exposure_of(settings)
+    if exposure.is_refused:
+        raise StartFailed(exposure.refusal(), GatewayExitCode.USAGE)
+    return exposure
+
+
+def _listen(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
+    """Return the listening sockets of the ops port and of the health port, if there is one; raises as ``serve``."""
+    ops = ports.listen(Address(ports.resolve(settings.ops_host), settings.ops_port), "--ops-port")
+    if settings.health_port is None:
+        return ops, None
+    try:
+        address = Address(ports.resolve(settings.health_host), settings.health_port)
+        return ops, ports.listen(address, "PENSTOCK_HEALTH_PORT")
+    except BaseException:
+        ops.close()
+        raise
+
+
+def _worker_options(settings: Settings, exposure: Exposure, host: str) -> WorkerOptions:
     cores, number = read_cores(), workers.worker_count(settings)
     return WorkerOptions(
         host=host,
@@ -141,6 +178,8 @@ def _worker_options(settings: Settings, host: str) -> WorkerOptions:
         log_level=settings.log_level,
         shared_memory=settings.shared_memory,
         cors_origins=settings.cors.origins,
+        trusted_hosts=trusted_hosts_of(settings, exposure),
+        repository_control=repository_control_of(settings, exposure),
         certificate=_certificate(settings.tls),
     )
 
@@ -180,17 +219,22 @@ class GatewayProcess:
     def __init__(
         self,
         settings: Settings,
+        exposure: Exposure,
         opening: AcquiredInstance,
         location: RegistryLocation,
         repositories: Sequence[SourceRepository],
         ops: socket.socket,
+        health: socket.socket | None,
         waiting: WaitingWorkers,
     ) -> None:
         self._waiting = waiting
         self._settings = settings
         self._opening = opening
         self._place = location
-        self._ops_socket = ops
+        self._exposure = exposure
+        self._insecurity = InsecurityWarning(exposure)
+        self._ops_socket, self._health_socket = ops, health
+        self._owner = OwnerSocket(location.home)
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = str(ports.address_of(ops))
         self._models = Models(settings, location, repositories)
@@ -237,26 +281,29 @@ class GatewayProcess:
         self._plane.measure(services.monitoring.readings)
         self._plane.measure(services.retraining.readings)
         self._plane.measure(services.leadership.readings)
+        self._plane.measure(self._insecurity.readings)
         self._plane.gather(services.monitoring.gathered)
         self._plane.label_by(services.monitoring.labels)
         await services.monitoring.start()
         self._plane.reconciler.decorate = services.decorate
         self._plane.renew()
         server = await asyncio.to_thread(self._ops_server, registry_admin, services)
-        server.start(self._ops_socket)
+        self._start_ops(server)
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
-        self._plane.supervise(*tasks, *services.tasks())
+        self._plane.supervise(*tasks, *services.tasks(), *self._insecurity.tasks)
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._waiting.close()
             self._announce()
+            asyncio.get_running_loop().run_in_executor(None, tighten_contents, self._place.home)
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
             retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
         await signals.first.wait()
         record.remove()
+        self._owner.remove()
         log.info("stopping: readiness is off and open requests drain; send a second signal to stop immediately")
         if not await _run_until(self._plane.stop(), signals.second.wait()):
             log.warning("stopping immediately, on a second signal")
@@ -268,6 +315,17 @@ class GatewayProcess:
         await server.stop()
         registry_admin.close()
         services.close()
+
+    def _start_ops(self, server: "OpsServer") -> None:
+        """Serve the ops port, the owner's socket and the health port."""
+        server.start(self._ops_socket)
+        try:
+            server.start_owner(self._owner.listen())
+        except OSError as error:
+            log.warning("commands of this user go by the ops port: %s: %s", self._owner.path, error.strerror or error)
+        if self._health_socket is not None:
+            policy = ops_policy(self._settings, self._exposure, self._settings.health_host)
+            server.start_health(self._health_socket, policy)
 
     def _ops_server(self, registry_admin: RegistryAdmin, services: TrafficServices) -> "OpsServer":
         """Build the ops server; called on a thread, because the import takes long."""
@@ -285,7 +343,12 @@ class GatewayProcess:
         )
         connections = connection_limit(CONNECTIONS, raise_limit(), 1)
         return OpsServer(
-            self._plane, registry_admin, traffic, GatewayFacts(__version__, self._http, self._grpc), connections
+            self._plane,
+            registry_admin,
+            traffic,
+            GatewayFacts(__version__, self._http, self._grpc),
+            connections,
+            ops_policy(self._settings, self._exposure, self._settings.ops_host),
         )
 
     def _announce(self) -> None:

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.app.hardening import protect_process
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
 from penstock.engine import heap
@@ -32,6 +33,7 @@ def launch(file: Path | None, flags: Mapping[str, Any]) -> None:
             del os.environ[TUNABLES]  # the commands of sinks have heaps of their own
         heap.allow_huge_pages(False)
         settings = _load_settings(file, flags)
+        protect_process()  # before the first worker: its children inherit it
         with _single_threads():
             waiting = _fork_workers(settings)
         from penstock.app.gateway import serve  # noqa: PLC0415 - after the workers were forked

@@ -96,7 +96,8 @@ def open_traffic_services(
     """Build the services of a gateway; ``instance`` is the directory that its processes share."""
     records, connections, gateway = parts.store, parts.store.connections, instance.name
     connections.lease.gateway = gateway
-    store, user = TrafficStore(connections), (location.home, is_loopback(settings.host))
+    own = is_loopback(settings.host) and is_loopback(settings.ops_host)
+    store, user = TrafficStore(connections), (location.home, own)
     monitoring = _monitoring(settings, location, connections, plane, instance)
     labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(location, connections, gateway)
     rollouts = _rollouts(settings, user, store, plane, gateway, monitoring)

@@ -20,11 +20,12 @@ from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions, options_in
-from penstock.control.instance.ports import Address, share
+from penstock.control.instance.ports import Address, is_loopback, share
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.workers.client import Link
 from penstock.control.workers.protocol import tensors_out
 from penstock.control.workers.slots import SlotFile, totals
+from penstock.core.access.origins import OriginPolicy
 from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.limits import RequestLimits
 from penstock.engine import heap
@@ -34,6 +35,7 @@ from penstock.monitor.unit_votes import UnitVotes
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.model_loader import ModelLoader
+from penstock.serving.server_queries import UncontrolledRepository
 from penstock.serving.shared_memory import SharedRegions
 
 log = logging.getLogger("penstock.worker")
@@ -66,12 +68,18 @@ class Worker:
         wait_s = options.load_s + COMMAND_MARGIN_S
         self._link = Link(instance.socket, index, self._set_desired, wait_s)
         slots = [file.slot for file in files]
-        regions = SharedRegions(options.shared_memory, instance.path / "regions.json", options.max_body_bytes)
+        policy = OriginPolicy(options.trusted_hosts, options.cors_origins, any_address=not is_loopback(options.host))
+        regions = SharedRegions(
+            options.shared_memory,
+            instance.path / "regions.json",
+            options.max_body_bytes,
+            is_controllable=options.repository_control,
+        )
         self._memory = MemoryBudget(options.memory_bytes or read_memory() // MEMORY_SHARE // options.workers)
         self._plane = DataPlane(
             self._slot,
             totals(slots),
-            self._link,
+            self._link if options.repository_control else UncontrolledRepository(self._link),
             int(options.deadline_s * 1e9),
             regions,
             self._memory,
@@ -85,12 +93,13 @@ class Worker:
             max_connections=connection_limit(options.max_connections, raise_limit(), PORTS),
             request_s=options.deadline_s,
         )
-        self._rest = RestServer(self._plane, __version__, limits, options.certificate, options.cors_origins)
+        self._rest = RestServer(self._plane, __version__, limits, options.certificate, policy)
         grpc = GrpcOptions(
             max_message_bytes=options.max_body_bytes,
             max_connections=limits.max_connections,
             mirrors_typed=options.grpc_outputs == "mirror",
             certificate=options.certificate,
+            policy=policy,
         )
         self._grpc = Http2Server(self._plane, grpc)
         self._desired = Desired()

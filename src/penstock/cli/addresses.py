@@ -1,23 +1,26 @@
-"""Finds the gateway on this machine: by the settings, or by the record in its home folder."""
+"""Finds the gateway on this machine: by the socket or the record in its home folder, or by the settings."""
 
 import json
 import os
 import re
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
+from penstock.app.owner_socket import NAME
+from penstock.cli.connections import Address, open_connection
 from penstock.cli.console import ExitCode, fail
 from penstock.config.documents import ConfigFault
 from penstock.config.settings import Settings, load_settings
 from penstock.core.errors import InvalidInput
 from penstock.registry.location import RegistryLocation, location_of
 
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Hosts that stand for every interface, and the loopback address to call instead."""
 
 PROBE_S = 2.0
+_UNIX = "unix:"
 _ADDRESS = re.compile(r"(?:http://)?((?:\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+):[0-9]{1,5})/?")
 
 
@@ -42,7 +45,19 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str:
     """
     options = read_settings()
     ports = {"http": options.http_port, "grpc": options.grpc_port, "ops": options.ops_port}
-    return f"{EVERYWHERE.get(options.host, options.host)}:{ports[port]}"
+    host = options.ops_host if port == "ops" else options.host
+    host = EVERYWHERE.get(host, host)
+    return f"[{host}]:{ports[port]}" if ":" in host else f"{host}:{ports[port]}"
+
+
+def ops_address(url: str) -> Address:
+    """Return the address of an ops port, or of the socket ``unix:PATH``, given with --url.
+
+    Raises:
+        typer.Exit: it is of neither form.
+    """
+    text = url.strip()
+    return Path(text.removeprefix(_UNIX)).absolute() if text.startswith(_UNIX) else address_of(text)
 
 
 def address_of(url: str) -> str:
@@ -69,8 +84,12 @@ def location_in(options: Settings) -> RegistryLocation:
         fail(str(fault), ExitCode.USAGE)
 
 
-def running_gateway(location: RegistryLocation, by_settings: bool) -> str | None:
-    """Return the ops address of the gateway that runs on a home, else, if ``by_settings``, at the configured one."""
+def running_gateway(location: RegistryLocation, by_settings: bool) -> Address | None:
+    """Return the owner's socket or the ops address of the gateway that runs on a home, else, if ``by_settings``, the
+    configured address."""
+    socket = location.home / NAME
+    if _answers(socket):
+        return socket
     with suppress(OSError, ValueError, KeyError, TypeError):
         recorded = json.loads((location.home / "gateway.json").read_text())
         if _is_alive(recorded["pid"]) and _answers(recorded["ops"]):
@@ -79,6 +98,22 @@ def running_gateway(location: RegistryLocation, by_settings: bool) -> str | None
         return None
     address = local_address("ops")
     return address if _answers(address) else None
+
+
+def health_address() -> Address:
+    """Return where to ask for the health of the gateway of the settings: its owner's socket, if it has one.
+
+    Raises:
+        typer.Exit: the settings are invalid.
+    """
+    options = read_settings()
+    socket = location_in(options).home / NAME
+    return socket if may_use_socket(options) and socket.is_socket() else local_address("ops")
+
+
+def may_use_socket(options: Settings) -> bool:
+    """Whether the gateway on the home is the one that is meant: no other address is in the settings."""
+    return not options.model_fields_set & {"ops_port", "ops_host"}
 
 
 def may_use_configured_port(options: Settings) -> bool:
@@ -101,9 +136,9 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _answers(address: str) -> bool:
+def _answers(address: Address) -> bool:
     """Whether a Penstock ops port answers at an address."""
-    connection = HTTPConnection(address, timeout=PROBE_S)
+    connection = open_connection(address, PROBE_S)
     try:
         connection.request("GET", "/admin/v1/registry")
         answer = connection.getresponse()

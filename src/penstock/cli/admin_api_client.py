@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from penstock.cli.client import CallFailed, Document
+from penstock.cli.connections import Address, describe, open_connection
 from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
 from penstock.cli.upload import Upload
@@ -20,12 +21,12 @@ LONG_CALL_S = 900.0
 
 
 class AdminApiClient:
-    """Calls the admin API of a gateway at ``address`` (host:port of its ops port).
+    """Calls the admin API of a gateway at ``address`` (its ops port, or its owner's socket).
 
     Every call raises ``CallFailed``. Each opens a connection of its own, so that threads may share a client.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
 
     def models(self) -> list[Document]:
@@ -227,14 +228,14 @@ class AdminApiClient:
         with self._answer(method, path, content, {**default_headers, **(headers or {})}, seconds) as answer:
             document = json.loads(answer.read())
         if not isinstance(document, dict):
-            raise CallFailed(f"the server at {self._address} is not a Penstock gateway", ExitCode.UNAVAILABLE)
+            raise CallFailed(f"the server at {describe(self._address)} is not a Penstock gateway", ExitCode.UNAVAILABLE)
         return document
 
     @contextmanager
     def _answer(
         self, method: str, path: str, body: Any, headers: Mapping[str, str], seconds: float
     ) -> Iterator[HTTPResponse]:
-        connection = HTTPConnection(self._address, timeout=seconds)
+        connection = open_connection(self._address, seconds)
         content = body if body is None or isinstance(body, bytes) else _until_answered(connection, body)
         all_headers = {"penstock-actor": quote(actor()), **headers}
         try:
@@ -258,12 +259,12 @@ def _until_answered(connection: HTTPConnection, chunks: Iterable[bytes]) -> Iter
 
 
 @contextmanager
-def _as_call_failed(address: str) -> Iterator[None]:
+def _as_call_failed(address: Address) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise CallFailed(f"no answer from {address}: {reason}", ExitCode.UNAVAILABLE) from None
+        raise CallFailed(f"no answer from {describe(address)}: {reason}", ExitCode.UNAVAILABLE) from None
 
 
 def _refusal(answer: HTTPResponse) -> CallFailed:

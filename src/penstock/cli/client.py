@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
+from penstock.cli.connections import open_connection
 from penstock.cli.console import ExitCode
 
 Document = dict[str, Any]
@@ -50,7 +51,7 @@ class RestClient:
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._address = address
-        self._connection = HTTPConnection(address, timeout=timeout_s)
+        self._connection = open_connection(address, timeout_s)
 
     def __enter__(self) -> Self:
         return self

@@ -1,12 +1,13 @@
 """`penstock health`: check whether a gateway is ready, as a container's health check."""
 
 import json
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.addresses import address_of, local_address
+from penstock.cli.addresses import health_address, ops_address
+from penstock.cli.connections import Address, describe, open_connection
 from penstock.cli.console import ExitCode, print_json, say
 
 
@@ -16,12 +17,12 @@ def register(app: typer.Typer) -> None:
 
 
 def health(
-    url: Annotated[str | None, typer.Option(help="HOST:PORT of the ops port. [default: as in the settings]")] = None,
+    url: Annotated[str | None, typer.Option(help="HOST:PORT of the ops port. [the gateway of the settings]")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.01)] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer of /readyz.")] = False,
 ) -> None:
     """Check whether a gateway is ready: exit 0 if it is, 7 if it is not or does not answer."""
-    ready, facts = ask(address_of(url) if url else local_address("ops"), timeout)
+    ready, facts = ask(ops_address(url) if url else health_address(), timeout)
     if as_json:
         print_json(facts)
     else:
@@ -29,14 +30,14 @@ def health(
     raise typer.Exit(ExitCode.OK if ready else ExitCode.UNAVAILABLE)
 
 
-def ask(address: str, timeout_s: float) -> tuple[bool, Any]:
+def ask(address: Address, timeout_s: float) -> tuple[bool, Any]:
     """Return whether the gateway with its ops port at ``address`` is ready, and its answer."""
-    connection = HTTPConnection(address, timeout=timeout_s)
+    connection = open_connection(address, timeout_s)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         return answer.status == 200, json.loads(answer.read())
     except (OSError, HTTPException, ValueError) as error:
-        return False, {"error": f"no answer from {address}: {type(error).__name__}"}
+        return False, {"error": f"no answer from {describe(address)}: {type(error).__name__}"}
     finally:
         connection.close()

@@ -19,6 +19,8 @@ EXIT_OF = {
     "not_ready": ExitCode.UNAVAILABLE,
     "deadline": ExitCode.UNAVAILABLE,
     "damaged": ExitCode.INTEGRITY,
+    "unauthenticated": ExitCode.UNAUTHORISED,
+    "unauthorised": ExitCode.UNAUTHORISED,
 }
 """Exit codes by kind of error."""
 

@@ -1,6 +1,6 @@
 """Selects the client of a registry: the admin API of a running gateway, or the registry itself where none runs."""
 
-from penstock.cli.addresses import address_of, location_in, may_use_configured_port, read_settings, running_gateway
+from penstock.cli.addresses import location_in, may_use_configured_port, ops_address, read_settings, running_gateway
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed
 from penstock.cli.console import ExitCode
@@ -14,7 +14,7 @@ def open_registry(url: str | None, registry: str | None) -> RegistryClient:
         CallFailed: the registry cannot be opened.
     """
     if url is not None:
-        return AdminApiClient(address_of(url))
+        return AdminApiClient(ops_address(url))
     options = read_settings(registry)
     location = location_in(options)
     address = running_gateway(location, by_settings=registry is None and may_use_configured_port(options))
@@ -32,7 +32,7 @@ def open_gateway(url: str | None, registry: str | None) -> AdminApiClient:
         CallFailed: no gateway runs.
     """
     if url is not None:
-        return AdminApiClient(address_of(url))
+        return AdminApiClient(ops_address(url))
     options = read_settings(registry)
     address = running_gateway(location_in(options), by_settings=registry is None and may_use_configured_port(options))
     if address is None:

@@ -24,10 +24,14 @@ def serve(
     registry: Annotated[
         str | None, typer.Option(metavar="URL", help="Folder, sqlite:/// or postgresql:// URL. [$PENSTOCK_HOME]")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the REST and gRPC ports. [127.0.0.1]")] = None,
     http_port: Annotated[int | None, typer.Option(help="REST port, 0 picks a free one. [8000]")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port, 0 picks a free one. [8001]")] = None,
     ops_port: Annotated[int | None, typer.Option(help="Health and metrics port, 0 picks a free one. [8002]")] = None,
+    ops_host: Annotated[str | None, typer.Option(help="Address of the ops port. [127.0.0.1]")] = None,
+    insecure_no_auth: Annotated[
+        bool, typer.Option("--insecure-no-auth", help="Listen beyond loopback without auth and tls.")
+    ] = False,
     workers: Annotated[str | None, typer.Option(metavar="N|auto", help="Worker processes. [1]")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.", envvar=CONFIG_VARIABLE)] = None,
     ready_file: Annotated[Path | None, typer.Option(help="JSON file to write when ready.")] = None,
@@ -54,6 +58,8 @@ def serve(
         "http_port": http_port,
         "grpc_port": grpc_port,
         "ops_port": ops_port,
+        "ops_host": ops_host,
+        "insecure_no_auth": insecure_no_auth or None,
         "workers": workers,
         "ready_file": ready_file,
         "limits.max_body_bytes": max_body_bytes,

@@ -23,6 +23,7 @@ OPTIONS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "--http-port": ("http_port", int),
     "--grpc-port": ("grpc_port", int),
     "--ops-port": ("ops_port", int),
+    "--ops-host": ("ops_host", str),
     "--workers": ("workers", str),
     CONFIG: (CONFIG, Path),
     "--ready-file": ("ready_file", Path),
@@ -34,6 +35,10 @@ OPTIONS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "--log-level": ("log_level", str),
 }
 """The setting and the type of each option; a test compares them with those of the parser."""
+
+
+SWITCHES: Final[Mapping[str, str]] = {"--insecure-no-auth": "insecure_no_auth"}
+"""The setting of each option without a value."""
 
 
 def run_plain(words: Sequence[str]) -> int | None:
@@ -57,6 +62,9 @@ def read_plain(words: Sequence[str]) -> dict[str, Any] | None:
     for word in left:
         if not word.startswith("-"):
             models.append(word)
+            continue
+        if word in SWITCHES:
+            flags[SWITCHES[word]] = True
             continue
         name, separator, value = word.partition("=")
         value = value if separator else next(left, "")

@@ -32,6 +32,10 @@ from penstock.config.sections import (
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
+TrustedHost = Annotated[
+    str, Field(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}|\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f:.]+)$")
+]
+
 Workers = Annotated[
     Annotated[int, Field(ge=1, le=256)] | Literal["auto"], one_sentence("expected a number from 1 to 256, or auto")
 ]
@@ -74,7 +78,7 @@ class Settings(BaseSettings):
     """Storage of contents: a folder, or s3://BUCKET/PREFIX with keys from AWS_...; in the home by default."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """Address to listen on."""
+    """Address of the REST and gRPC ports; one beyond loopback needs auth and tls."""
 
     http_port: Port = 8000
     """REST port, 0 picks a free one."""
@@ -84,6 +88,24 @@ class Settings(BaseSettings):
 
     ops_port: Port = 8002
     """Port of health, metrics and administration, 0 picks a free one."""
+
+    ops_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address of the ops port; one beyond loopback needs auth and tls."""
+
+    health_port: Port | None = None
+    """Port that answers /livez and /readyz and nothing else, for probes; none by default."""
+
+    health_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address of the health port."""
+
+    trusted_hosts: tuple[TrustedHost, ...] = ()
+    """Hosts that requests may name beside loopback ones, as "*.example.com"; "*" is any, and none is any with auth."""
+
+    insecure_no_auth: bool = False
+    """Listen beyond loopback without auth and tls, on a network where everyone may use the gateway."""
+
+    repository_control: bool | None = None
+    """Whether clients load models and register shared memory: by default with auth, else if only loopback is used."""
 
     workers: Workers = 1
     """Worker processes; auto is one for each core."""

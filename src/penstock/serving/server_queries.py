@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from penstock.core.batching import BATCHING
 from penstock.core.desired import ReadyState
-from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused
+from penstock.core.errors import InvalidInput, NotFound, NotReady, Refused, Unauthorised
 from penstock.core.signature import TensorSpec
 from penstock.core.texts import shorten
 from penstock.core.versions import sort_key
@@ -32,6 +32,9 @@ EXTENSIONS: Final = (
 PLATFORM: Final = "onnxruntime_onnx"
 
 
+CONTROL_OFF: Final = "models are not loaded or unloaded by this port; the setting repository_control allows it"
+
+
 class ModelRepository(Protocol):
     """Loads and unloads models; the control plane does it for all workers."""
 
@@ -52,6 +55,25 @@ class ModelRepository(Protocol):
 
     async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:
         """Join feedback to stored answers; return the number of entries without one."""
+
+
+class UncontrolledRepository:
+    """A repository of which clients neither load nor unload models; labels are taken."""
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+
+    async def load(self, model: str, config: str | None) -> None:
+        """See ``ModelRepository``; raises ``Unauthorised``."""
+        raise Unauthorised(CONTROL_OFF)
+
+    async def unload(self, model: str) -> None:
+        """See ``ModelRepository``; raises ``Unauthorised``."""
+        raise Unauthorised(CONTROL_OFF)
+
+    async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:
+        """See ``ModelRepository``."""
+        return await self._repository.feedback(model, entries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from penstock.core.errors import AlreadyExists, Fault, InvalidInput, NotFound, TooLarge, Unsupported
+from penstock.core.errors import AlreadyExists, Fault, InvalidInput, NotFound, TooLarge, Unauthorised, Unsupported
 from penstock.engine.durable_files import write_atomically
 
 SEGMENTS: Final = Path("/dev/shm")  # noqa: S108 - where the system keeps shared memory
@@ -105,12 +105,19 @@ class RegionSpan:
 
 class SharedRegions:
     """The regions of one worker; ``allowed`` are names of segments, where a ``*`` at the end allows every name with
-    this prefix, and ``file`` stores the registered regions for all workers. Without both, shared memory is off.
+    this prefix, and ``file`` stores the registered regions for all workers. Without both, shared memory is off. Unless
+    it ``is_controllable``, clients register and unregister nothing.
     """
 
     def __init__(
-        self, allowed: Sequence[str] = (), file: Path | None = None, max_tensor_bytes: int = MAX_TENSOR_BYTES
+        self,
+        allowed: Sequence[str] = (),
+        file: Path | None = None,
+        max_tensor_bytes: int = MAX_TENSOR_BYTES,
+        *,
+        is_controllable: bool = True,
     ) -> None:
+        self._is_controllable = is_controllable
         names = [name.removeprefix("/") for name in allowed]
         self._names = frozenset(name for name in names if not name.endswith("*"))
         self._prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
@@ -129,10 +136,12 @@ class SharedRegions:
 
         Raises:
             Unsupported: shared memory is off.
+            Unauthorised: clients do not register regions here.
             InvalidInput: its segment is not allowed, not there or too small, or there are too many regions.
             AlreadyExists: the name is taken.
         """
         self.path_or_raise()
+        self._check_control()
         if not 0 < len(region.name) <= MAX_NAME:
             raise InvalidInput(f"a region's name has 1 to {MAX_NAME} characters")
         self._check(region)
@@ -144,9 +153,14 @@ class SharedRegions:
             self._regions[region.name] = region
 
     def unregister(self, name: str = "") -> None:
-        """Unregister a region, or all of them; an unknown name is no error."""
+        """Unregister a region, or all of them; an unknown name is no error.
+
+        Raises:
+            Unauthorised: clients do not unregister regions here.
+        """
         if self._file is None:
             return
+        self._check_control()
         with self._locked_update():
             if name:
                 self._regions.pop(name, None)
@@ -185,6 +199,10 @@ class SharedRegions:
         if self._file is None:
             raise Unsupported("shared memory is not offered here; send tensor data in the request")
         return self._file
+
+    def _check_control(self) -> None:
+        if not self._is_controllable:
+            raise Unauthorised("shared memory is not registered by this port; the setting repository_control allows it")
 
     def _check(self, region: SharedRegion) -> None:
         if not self._allows(region.key):

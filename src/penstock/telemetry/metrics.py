@@ -317,6 +317,13 @@ EVENT_LOOP_STALL = Metric(
     tuple(edge / 1e9 for edge in STALL_EDGES_NS),
 )
 
+INSECURE = Metric(
+    "insecure",
+    MetricType.GAUGE,
+    (),
+    "1 if the gateway listens beyond loopback without authentication or TLS.",
+)
+
 METRICS: tuple[Metric, ...] = (
     REQUESTS,
     REQUEST_DURATION,
@@ -375,5 +382,6 @@ METRICS: tuple[Metric, ...] = (
     BLOCKING_CALLS_REFUSED,
     SCRATCH_FAILURES,
     EVENT_LOOP_STALL,
+    INSECURE,
 )
 """All metrics, in the order of the exposition."""

@@ -9,13 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from penstock.api.admin import admin, traffic
 from penstock.api.admin.admin import Document, RegistryService
 from penstock.api.admin.answers import AsciiJsonResponse, error_response
-from penstock.api.admin.incoming import is_foreign
+from penstock.api.admin.caller_check import CallerCheck
 from penstock.api.admin.page import GatewayFacts, page
+from penstock.api.admin.response_headers import SecurityHeaders
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.common.content_coding import encode_body, preferred_coding
 from penstock.control.reconcile.status import Readiness
@@ -103,22 +104,7 @@ def build_app(
         ],
         exception_handlers={HTTPException: _fault_answer, Fault: _faulty, Exception: _internal_error},
     )
-    return SameOriginOnly(app)
-
-
-class SameOriginOnly:
-    """Refuses changes that browsers send for pages of other origins (cross-site request forgery)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD") and is_foreign(Request(scope)):
-            refusal = AsciiJsonResponse({"error": "requests from pages of another origin are refused"}, 403)
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+    return SecurityHeaders(CallerCheck(app))
 
 
 async def _known_models(registry_admin: RegistryService) -> list[Document]:

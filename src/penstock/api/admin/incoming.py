@@ -5,10 +5,12 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect, Request
 
+from penstock.api.admin.caller_check import caller_of
+from penstock.core.access.callers import Caller
 from penstock.core.errors import Cancelled, DeadlineExceeded, InvalidInput, TooLarge
 from penstock.core.lineage import MOST_BYTES
 from penstock.core.texts import is_readable
@@ -32,29 +34,45 @@ ANONYMOUS = "anonymous"
 _REVISION = re.compile(r'(?:W/)?"([0-9]{1,18})"|([0-9]{1,18})')
 
 
-def is_foreign(request: Request) -> bool:
-    """Whether a browser sends this request for a page of another origin."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return True
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-
-
 def read_author(request: Request, body: Mapping[str, Any] | None = None) -> Author:
-    """Return the actor (header ``penstock-actor``) and reason (``reason`` of the body, or header ``penstock-reason``).
+    """Return who makes a change, and the reason (``reason`` of the body, or header ``penstock-reason``).
 
-    Headers may be percent-encoded.
+    The actor is the caller; of an anonymous caller it is the name in the header ``penstock-actor``, which nobody
+    checks. Of any other caller that header names on whose behalf it acts. Headers may be percent-encoded.
 
     Raises:
         InvalidInput: one is too long or has unprintable characters.
     """
-    actor = unquote(request.headers.get("penstock-actor", ANONYMOUS))
+    caller, stated = caller_of(request), unquote(request.headers.get("penstock-actor", ANONYMOUS))
     reason = (body or {}).get("reason") or unquote(request.headers.get("penstock-reason", ""))
-    if not actor.isprintable() or not 0 < len(actor) <= LONGEST_ACTOR:
+    if not stated.isprintable() or not 0 < len(stated) <= LONGEST_ACTOR:
         raise InvalidInput(f"penstock-actor must be 1 to {LONGEST_ACTOR} readable characters")
     if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not is_readable(reason):
         raise InvalidInput(f"the reason must be a text of at most {LONGEST_REASON} readable characters")
-    return Author(actor, reason)
+    return _author(request, caller, stated, reason)
+
+
+def _author(request: Request, caller: Caller, stated: str, reason: str) -> Author:
+    return Author(
+        actor=caller.name if caller.is_proven else stated,
+        reason=reason,
+        method=caller.kind.value,
+        key_id=caller.key_id,
+        address=_address(request),
+        request_id=_request_id(request),
+        on_behalf_of=stated if caller.is_proven and "penstock-actor" in request.headers else "",
+    )
+
+
+def _address(request: Request) -> str:
+    """Return the address of the client, "" on a unix socket."""
+    return "" if request.client is None else f"{request.client.host}:{request.client.port}"
+
+
+def _request_id(request: Request) -> str:
+    """Return the id that the client gave the request; "" for none, or one that does not fit into the audit."""
+    given = request.headers.get("x-request-id", "")
+    return given if given.isprintable() and len(given) <= LONGEST_ACTOR else ""
 
 
 async def read_document(request: Request, *known: str) -> Document:

@@ -1,7 +1,9 @@
 """The console page at the root of the ops port: models, workers and links, without scripts or external content."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -20,15 +22,19 @@ class GatewayFacts:
     grpc: str
 
 
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Penstock</title>
-<style>
+_STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1c2733 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem .3rem 0 }
 th { border-bottom: 1px solid #9aa7b4; font-weight: 600 } td { border-bottom: 1px solid #e3e8ed; vertical-align: top }
 .READY, .ready { color: #10703c } .UNAVAILABLE, .absent { color: #a4262c } .LOADING, .starting { color: #8a5a00 }
-</style></head><body>
+"""
+STYLE_HASH = f"sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}"
+"""The hash by which a content security policy allows this style, and no other."""
+
+_HEAD = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Penstock</title>
+<style>{_STYLE}</style></head><body>
 """
 
 

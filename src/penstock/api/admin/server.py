@@ -7,11 +7,13 @@ from typing import Final
 
 from penstock.api.admin.admin import RegistryService
 from penstock.api.admin.app import ControlPlaneService, build_app
+from penstock.api.admin.health import build_health_app
 from penstock.api.admin.page import GatewayFacts
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
+from penstock.core.access.origins import OriginPolicy
 from penstock.serving.memory_budget import MemoryBudget
 
 STOP_S: Final = 1
@@ -29,12 +31,18 @@ LIMITS: Final = HttpLimits(
     body_bytes_per_s=16 << 10,
     connection_s=86_400.0,
 )
+HEALTH_MEMORY_BYTES: Final = 1 << 20
+HEALTH_LIMITS: Final = HttpLimits(max_connections=64, head_s=10.0, request_s=10.0, max_body_bytes=0)
 PROBES: Final = frozenset({b"/livez", b"/readyz", b"/metrics"})
 """Paths that are answered even if all connections are in use."""
 
 
 class OpsServer:
-    """Serves one control plane on a listening socket; ``start``, then ``stop``."""
+    """Serves one control plane on listening sockets; ``start`` for each kind of them, then ``stop``.
+
+    The owner's socket has connections and memory of its own: clients of the port cannot use them up. The ``policy``
+    decides which hosts and origins requests may state.
+    """
 
     def __init__(
         self,
@@ -43,21 +51,39 @@ class OpsServer:
         traffic: TrafficApi,
         facts: GatewayFacts,
         max_connections: int = CONNECTIONS,
+        policy: OriginPolicy | None = None,
     ) -> None:
-        self._application = AsgiApplication(
-            build_app(control, registry_admin, traffic, facts), streams=True, essential=PROBES
-        )
-        limits = replace(LIMITS, max_connections=max_connections)
-        self.http = Http1Server(self._application, limits, MemoryBudget(MEMORY_BYTES))
-        self._starting: asyncio.Task[None] | None = None
+        app = build_app(control, registry_admin, traffic, facts)
+        self._application = AsgiApplication(app, streams=True, essential=PROBES)
+        self._health_application = AsgiApplication(build_health_app(control), streams=False)
+        self._policy = policy or OriginPolicy()
+        self._max_connections = max_connections
+        self._servers: list[Http1Server] = []
+        self._starting: list[asyncio.Task[None]] = []
 
     def start(self, sock: socket.socket) -> None:
-        """Start to serve on a listening socket."""
-        self._starting = asyncio.create_task(self.http.start(sock))
+        """Start to serve the ops port."""
+        self._serve(sock, replace(LIMITS, max_connections=self._max_connections))
+
+    def start_owner(self, sock: socket.socket) -> None:
+        """Start to serve the owner's unix socket, which takes the same requests as the ops port."""
+        self._serve(sock, LIMITS)
+
+    def start_health(self, sock: socket.socket, policy: OriginPolicy) -> None:
+        """Start to serve the health port, which answers nothing but probes, with a policy of its own."""
+        server = Http1Server(self._health_application, HEALTH_LIMITS, MemoryBudget(HEALTH_MEMORY_BYTES), policy=policy)
+        self._run(server, sock)
+
+    def _serve(self, sock: socket.socket, limits: HttpLimits) -> None:
+        self._run(Http1Server(self._application, limits, MemoryBudget(MEMORY_BYTES), policy=self._policy), sock)
+
+    def _run(self, server: Http1Server, sock: socket.socket) -> None:
+        self._servers.append(server)
+        self._starting.append(asyncio.create_task(server.start(sock)))
 
     async def stop(self) -> None:
         """Finish open requests within ``STOP_S`` and stop."""
-        if self._starting is not None:
-            await self._starting
-        await self.http.stop(STOP_S)
+        await asyncio.gather(*self._starting)
+        await asyncio.gather(*(server.stop(STOP_S) for server in self._servers))
         self._application.stop()
+        self._health_application.stop()

@@ -3,7 +3,8 @@
 from typing import Final
 
 from penstock.api.grpc.http2.request_head import Http2RequestHead
-from penstock.core.errors import Fault, Internal, TooLarge, UnsupportedEncoding
+from penstock.core.access.origins import OriginPolicy
+from penstock.core.errors import Fault, Internal, TooLarge, Unauthorised, UnsupportedEncoding
 
 MAX_TIMEOUT_DIGITS: Final = 8
 _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
@@ -22,7 +23,7 @@ class CallHead(Http2RequestHead):
     __slots__ = ("accepts", "encoding", "fault", "http_status", "timeout_ns")
 
     def __init__(self, head: Http2RequestHead) -> None:
-        super().__init__(head.method, head.path, head.field_list, head.content_length, head.too_large)
+        super().__init__(head.method, head.path, head.field_list, head.content_length, head.too_large, head.authority)
         self.timeout_ns: int | None = None
         self.encoding = "identity"
         self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
@@ -30,10 +31,17 @@ class CallHead(Http2RequestHead):
         self.fault: Fault | None = None
 
 
-def read_call_head(head: Http2RequestHead) -> CallHead:
-    """Return the head of the call in a request."""
+def read_call_head(head: Http2RequestHead, policy: OriginPolicy | None = None) -> CallHead:
+    """Return the head of the call in a request; the ``policy`` decides which hosts and origins it may state (None:
+    any)."""
     call = CallHead(head)
+    refusal = None if policy is None else policy.refusal(head.method, head.authority, head.fields)
+    if refusal is not None and call.http_status:
+        call.http_status = refusal.status
     if call.http_status:
+        return call
+    if refusal is not None:
+        call.fault = Unauthorised(refusal.message)
         return call
     if head.too_large:
         call.fault = TooLarge("the metadata is over the limit of 32 KiB; send less")

@@ -175,11 +175,11 @@ class Http2Server:
 
     def interpret(self, head: Http2RequestHead) -> Http2RequestHead:
         """See ``ConnectionOwner``."""
-        return read_call_head(head)
+        return read_call_head(head, self._options.policy)
 
     def open_stream(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int) -> Http2Stream:
         """See ``ConnectionOwner``."""
-        call = head if isinstance(head, CallHead) else read_call_head(head)
+        call = head if isinstance(head, CallHead) else read_call_head(head, self._options.policy)
         if call.path == INFER and not call.http_status:
             return UnaryInferStream(self._shared, io, stream_id, call, send_window)
         if call.http_status:

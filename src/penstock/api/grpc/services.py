@@ -1,6 +1,6 @@
 """All services of the gRPC server: every method by its path, except ModelInfer (see ``infer_unary``)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE, Health
@@ -9,6 +9,7 @@ from penstock.api.grpc.methods import Method
 from penstock.api.grpc.reflection import METHOD as REFLECTION_METHOD
 from penstock.api.grpc.reflection import REFLECTION_SERVICES, reflection_method
 from penstock.api.grpc.servicer import InferenceServicer
+from penstock.core.access.origins import OriginPolicy
 from penstock.serving.data_plane import DataPlane
 
 INFER: Final = f"/{INFERENCE_SERVICE}/ModelInfer"
@@ -28,6 +29,7 @@ class GrpcOptions:
     keepalive_s: float = 60.0  # silence after which a connection is asked whether it is still there
     keepalive_timeout_s: float = 20.0  # and closed if it does not answer within
     certificate: tuple[str, str] | None = None  # files of the certificate chain and its key, for TLS
+    policy: OriginPolicy = field(default_factory=OriginPolicy)  # which hosts and origins requests may state
 
 
 def methods(plane: DataPlane, streams: InferStreams, health: Health) -> dict[str, Method]:

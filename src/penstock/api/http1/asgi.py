@@ -3,6 +3,9 @@
 import asyncio
 import logging
 import re
+import socket
+import struct
+from asyncio.trsock import TransportSocket
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -25,6 +28,9 @@ BUFFERED_BYTES: Final = 64 << 10
 
 _INVALID_NAME: Final = re.compile(rb"[^!#$%&'*+.^_`|~0-9a-z-]")
 _INVALID_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CREDENTIALS: Final = struct.Struct("iII")
+"""What SO_PEERCRED returns: process, user and group."""
+
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -177,7 +183,7 @@ class AsgiExchange(Exchange):
             "headers": list(head.pairs),
             "server": _address(self.connection.info("sockname")),
             "client": _address(self.connection.info("peername")),
-            "state": {},
+            "state": {"peer_uid": peer_uid(self.connection)},
         }
 
     async def _receive(self) -> Message:
@@ -263,6 +269,18 @@ class AsgiExchange(Exchange):
         self._missing -= size
         if self._missing < 0 or (self._missing and not more):
             raise RuntimeError("the length of the response differs from its content-length")
+
+
+def peer_uid(connection: ConnectionIo) -> int | None:
+    """Return the user whose process connected to a unix socket, as the kernel noted it then; None for other sockets."""
+    if isinstance(connection.info("peername"), tuple):
+        return None
+    sock = connection.info("socket")
+    if not isinstance(sock, (TransportSocket, socket.socket)) or sock.family != socket.AF_UNIX:
+        return None
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(credentials)[1]
+    return uid
 
 
 def _address(address: object) -> tuple[str, int] | None:

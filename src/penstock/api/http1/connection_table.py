@@ -12,7 +12,8 @@ from typing import Final
 from penstock.api.http1.answers import date_line
 from penstock.api.http1.exchange import ConnectionIo, HttpApplication
 from penstock.api.http1.limits import HttpLimits
-from penstock.api.http1.request_head import CHUNKED, Http1RequestHead, read_head
+from penstock.api.http1.request_head import CHUNKED, HeadError, Http1RequestHead, read_head
+from penstock.core.access.origins import OriginPolicy
 from penstock.core.bounded_cache import BoundedCache
 from penstock.serving.memory_budget import MemoryBudget
 
@@ -61,7 +62,8 @@ class TableEntry(ConnectionIo):
 
 
 class ConnectionTable:
-    """Connections to one ``application``, on one event loop; the bytes they hold count against ``memory``."""
+    """Connections to one ``application``, on one event loop; the bytes they hold count against ``memory``, and the
+    ``policy`` decides which hosts and origins their requests may state (None: any)."""
 
     def __init__(
         self,
@@ -69,8 +71,10 @@ class ConnectionTable:
         limits: HttpLimits,
         memory: MemoryBudget,
         clock_ns: Callable[[], int] = monotonic_ns,
+        policy: OriginPolicy | None = None,
     ) -> None:
         self.application = application
+        self._policy = policy
         self.limits = limits
         self.memory = memory
         self.clock_ns = clock_ns
@@ -93,15 +97,23 @@ class ConnectionTable:
         """Return the head in these bytes.
 
         Raises:
-            HeadError: it is invalid, or the application refuses it.
+            HeadError: it is invalid, or the policy or the application refuses it.
         """
         cached = self.heads.get(data)
         if cached is not None:
             return cached
         head = read_head(data)
+        self._check_origin(head)
         if self.application.route(head) and _is_repeatable(head):
             self.heads.put(data, head, head.size)
         return head
+
+    def _check_origin(self, head: Http1RequestHead) -> None:
+        """Refuse a request before anything is routed; a cached head is not checked again."""
+        if self._policy is not None:
+            refusal = self._policy.refusal(head.method, head.authority, head.fields)
+            if refusal is not None:
+                raise HeadError(refusal.status, refusal.message)
 
     # Connections.
 

@@ -35,12 +35,14 @@ class HeadError(Exception):
 class Http1RequestHead:
     """A valid request head; ``route`` is the model and version that the application finds in it, else None.
 
-    ``path`` is still percent-encoded. ``pairs`` are the fields as they came, names in lower case; ``fields`` joins the
-    values of a name that came more than once with a comma, as RFC 9110 section 5.3 says. ``length`` counts the bytes of
-    the body, or is ``CHUNKED``; ``size`` counts those of the head.
+    ``authority`` is the host and port that the request is for: those of an absolute target, else of the Host field, ""
+    without both. ``path`` is still percent-encoded. ``pairs`` are the fields as they came, names in lower case;
+    ``fields`` joins the values of a name that came more than once with a comma, as RFC 9110 section 5.3 says.
+    ``length`` counts the bytes of the body, or is ``CHUNKED``; ``size`` counts those of the head.
     """
 
     __slots__ = (
+        "authority",
         "expects_continue",
         "fields",
         "http10",
@@ -62,7 +64,8 @@ class Http1RequestHead:
         self.pairs = pairs
         self.size = size
         self.fields: dict[bytes, bytes] = _join_repeated(pairs)
-        self.path, self.query = _path(method, target)
+        authority, self.path, self.query = _split_target(method, target)
+        self.authority: bytes = authority or self.fields.get(b"host", b"")
         self.length = _length(self.fields, http10)
         self.keep_alive = _is_kept_alive(self.fields, http10)
         self.expects_continue = not http10 and self.length != 0 and _expects_continue(self.fields)
@@ -140,25 +143,26 @@ def _join_repeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
-def _path(method: bytes, target: bytes) -> tuple[bytes, bytes]:
-    """Return path and query of a request target in any of the forms of RFC 9112 section 3.2."""
+def _split_target(method: bytes, target: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return authority ("" for none), path and query of a target in any of the forms of RFC 9112 section 3.2."""
     if method == b"CONNECT":
         raise HeadError(400, "CONNECT is not supported: this server is not a proxy")
     if target == b"*" and method == b"OPTIONS":
-        return target, b""
+        return b"", target, b""
+    authority = b""
     if not target.startswith(b"/"):
-        target = _without_authority(target)
+        authority, target = _split_authority(target)
     if b"#" in target:
         raise HeadError(400, "the request target must not have a fragment")
     path, _, query = target.partition(b"?")
-    return path or b"/", query
+    return authority, path or b"/", query
 
 
-def _without_authority(target: bytes) -> bytes:
+def _split_authority(target: bytes) -> tuple[bytes, bytes]:
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not _HOST.fullmatch(match[1]):
         raise HeadError(400, "the request target must be a path, or an http or https URL without user and fragment")
-    return match[2]
+    return match[1], match[2]
 
 
 def _check_host(fields: dict[bytes, bytes], http10: bool) -> None:

@@ -12,6 +12,7 @@ from penstock.api.http1.connection import Http1Connection
 from penstock.api.http1.connection_table import CHECK_INTERVAL_S, ConnectionTable
 from penstock.api.http1.exchange import HttpApplication
 from penstock.api.http1.limits import HttpLimits
+from penstock.core.access.origins import OriginPolicy
 from penstock.serving.memory_budget import MemoryBudget
 
 log = logging.getLogger("penstock.http")
@@ -19,7 +20,8 @@ log = logging.getLogger("penstock.http")
 
 class Http1Server:
     """Serves one application on one listening socket, with TLS if there is a ``certificate`` (files of chain and key);
-    ``start``, then ``drain``, then ``stop``, all on one event loop."""
+    ``start``, then ``drain``, then ``stop``, all on one event loop. The ``policy`` decides which hosts and origins
+    requests may state (None: any)."""
 
     def __init__(
         self,
@@ -28,8 +30,9 @@ class Http1Server:
         memory: MemoryBudget,
         certificate: tuple[str, str] | None = None,
         clock_ns: Callable[[], int] = monotonic_ns,
+        policy: OriginPolicy | None = None,
     ) -> None:
-        self.table = ConnectionTable(application, limits, memory, clock_ns)
+        self.table = ConnectionTable(application, limits, memory, clock_ns, policy)
         self._certificate = certificate
         self._acceptor: Acceptor | None = None
         self._check_task: asyncio.Task[None] | None = None

@@ -1,7 +1,6 @@
 """The REST server of one worker: its data plane's paths on an HTTP/1.1 listener."""
 
 import socket
-from collections.abc import Sequence
 
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
@@ -9,12 +8,15 @@ from penstock.api.rest.app import build_app
 from penstock.api.rest.application import RestApplication
 from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.infer_handler import InferHandler
+from penstock.core.access.origins import OriginPolicy
 from penstock.serving.data_plane import DataPlane
 
 
 class RestServer:
     """Serves one data plane on one listening socket, with TLS if there is a ``certificate`` (files of chain and key);
-    ``start``, then ``drain``, then ``stop``. Pages of the ``origins`` may ask it."""
+    ``start``, then ``drain``, then ``stop``. The ``policy`` decides which hosts and origins requests may state; pages
+    of its origins may read the answers.
+    """
 
     def __init__(
         self,
@@ -22,12 +24,13 @@ class RestServer:
         version: str,
         limits: HttpLimits,
         certificate: tuple[str, str] | None = None,
-        origins: Sequence[str] = (),
+        policy: OriginPolicy | None = None,
     ) -> None:
-        cors = CorsPolicy(origins)
+        policy = policy or OriginPolicy()
+        cors = CorsPolicy(policy.origins)
         infer = InferHandler(plane, cors)
         self._application = RestApplication(infer, build_app(plane, version), cors)
-        self.http = Http1Server(self._application, limits, plane.memory, certificate)
+        self.http = Http1Server(self._application, limits, plane.memory, certificate, policy=policy)
 
     async def start(self, sock: socket.socket) -> None:
         """Listen on a bound socket; returns once connections are accepted."""

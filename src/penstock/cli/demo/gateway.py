@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.app.owner_socket import NAME
 from penstock.cli.console import say
 
 PORTS = {"http": 8000, "grpc": 8001, "ops": 8002}
@@ -25,12 +26,13 @@ class GatewayFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DemoGateway:
-    """A running gateway and its addresses (host:port)."""
+    """A running gateway and its addresses (host:port); ``owner`` is its unix socket, by which the demo changes it."""
 
     process: subprocess.Popen[bytes]
     http: str
     grpc: str
     ops: str
+    owner: Path
     workers: int
 
 
@@ -57,7 +59,7 @@ def running(folder: Path) -> Iterator[DemoGateway]:
             start_new_session=True,
         )
     try:
-        yield _wait(process, ready, log)
+        yield _wait(process, ready, log, folder / "home" / NAME)
     finally:
         _stop(process)
 
@@ -73,7 +75,7 @@ def _free_or_any(name: str, port: int) -> int:
     return port
 
 
-def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> DemoGateway:
+def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path, owner: Path) -> DemoGateway:
     end = time.monotonic() + START_SECONDS
     while not ready.exists():
         if process.poll() is not None:
@@ -82,7 +84,7 @@ def _wait(process: subprocess.Popen[bytes], ready: Path, log: Path) -> DemoGatew
             raise GatewayFailed(f"the gateway was not ready within {START_SECONDS:.0f} s:\n{_tail(log)}")
         time.sleep(0.02)
     facts = json.loads(ready.read_text())
-    return DemoGateway(process, facts["http"], facts["grpc"], facts["ops"], len(facts["workers"]))
+    return DemoGateway(process, facts["http"], facts["grpc"], facts["ops"], owner, len(facts["workers"]))
 
 
 def _tail(log: Path) -> str:

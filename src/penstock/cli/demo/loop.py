@@ -88,7 +88,7 @@ class Loop:
     ) -> None:
         self.console = console
         self.gateway = gateway
-        self.registry = AdminApiClient(gateway.ops)
+        self.registry = AdminApiClient(gateway.owner)
         self.digits = digits
         self.sent = sent
         self.request_of = request_of
@@ -102,7 +102,7 @@ class Loop:
         reference = folder / "train.npz"
         np.savez(reference, pixels=self.digits.train_rows, label=self.digits.train_labels)
         self.registry.set_reference(MODEL, "2", read_upload(reference), lambda _done, _total: None)
-        self.registry.set_policy(MODEL, policy(self.gateway.ops))
+        self.registry.set_policy(MODEL, policy(f"unix:{self.gateway.owner}"))
         self.say(f"version 2 has a reference of {len(self.digits.train_rows)} training rows; every request is captured")
         self.send_and_label()
         until = time.monotonic() + TRAINED_SECONDS

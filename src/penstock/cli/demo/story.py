@@ -126,7 +126,7 @@ class DemoStory:
     def push(self, gateway: DemoGateway, pipelines: dict[str, Any]) -> None:
         """Push both versions; each is examined in a process of its own before it may serve."""
         self.title("Pushing both versions: each is examined, stored under its digest, loaded")
-        registry = AdminApiClient(gateway.ops)
+        registry = AdminApiClient(gateway.owner)
         for recipe in recipes():
             folder, pipeline = self.folder / recipe.version, pipelines[recipe.version]
             write_version(folder, pipeline)
@@ -144,7 +144,7 @@ class DemoStory:
     def roll_out_the_good(self, gateway: DemoGateway) -> None:
         """Roll the second version out to all the traffic."""
         self.title("A rollout: version 2 replaces version 1 step by step, as the evidence allows")
-        registry = AdminApiClient(gateway.ops)
+        registry = AdminApiClient(gateway.owner)
         registry.alias(MODEL, CHAMPION, "1", "", "the demo")
         with RestClient(gateway.http, CALL_SECONDS) as client:
             self.answered_by(client, "champion points to version 1", "1")
@@ -156,7 +156,7 @@ class DemoStory:
     def roll_out_the_bad(self, gateway: DemoGateway, pipelines: dict[str, Any]) -> None:
         """Push a version that scales its pixels twice; the evidence rolls it back."""
         self.title(f"A faulty version {FAULTY}, which scales its pixels twice, is pushed and rolled back")
-        folder, registry = self.folder / FAULTY, AdminApiClient(gateway.ops)
+        folder, registry = self.folder / FAULTY, AdminApiClient(gateway.owner)
         write_version(folder, scaled_twice(pipelines["2"]))
         lineage = {"card": {"summary": "Handwritten digits, scaled twice"}}
         registry.push(MODEL, FAULTY, read_upload(folder), lineage, "the demo", lambda _done, _total: None)
@@ -175,7 +175,7 @@ class DemoStory:
 
     def roll_out(self, gateway: DemoGateway, version: str, guards: list[str]) -> Document:
         """Start a rollout under traffic, and watch it to its end."""
-        registry = AdminApiClient(gateway.ops)
+        registry = AdminApiClient(gateway.owner)
         guard_specs = [
             {"metric": "latency", "max_ratio": 3} if guard == "latency:3" else {"metric": guard} for guard in guards
         ]

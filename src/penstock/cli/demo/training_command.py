@@ -13,6 +13,7 @@ import numpy as np
 import sklearn
 from sklearn.neural_network import MLPClassifier
 
+from penstock.cli.addresses import ops_address
 from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document
 from penstock.cli.demo.training import INPUT, LABELS, MODEL, DigitRows, VersionRecipe, train, write_version
@@ -28,7 +29,7 @@ HELD_OUT = 5
 
 
 def main(ops: str) -> None:
-    """Train on the captured rows that have labels, and push the version to the gateway at ``ops`` (host:port)."""
+    """Train on the captured rows that have labels, and push the version to the gateway at ``ops`` (as for --url)."""
     event = json.load(sys.stdin)
     digits = read_rows(Path(os.environ["PENSTOCK_ROWS"]))
     recipe = VersionRecipe(
@@ -36,7 +37,7 @@ def main(ops: str) -> None:
     )
     pipeline = train(recipe, digits, lambda _accuracy: None)
     accuracy = float(pipeline.score(digits.test_rows, digits.test_labels))
-    gateway = AdminApiClient(ops)
+    gateway = AdminApiClient(ops_address(ops))
     with scratch_folder(temporary_folder(), "training") as folder:
         write_version(Path(folder, "version"), pipeline)
         metadata = lineage(event, digits, accuracy)

@@ -48,7 +48,7 @@ def world() -> Iterator[World]:
 
 
 def port(world: World, origins: Sequence[str]) -> Port:
-    return Port(world, RestServer(world.plane, "1", HttpLimits(), None, origins))
+    return Port(world, RestServer(world.plane, "1", HttpLimits(), None, OriginPolicy((), origins)))
 
 
 def allowed(answer: Reply) -> str | None:

@@ -26,6 +26,7 @@ _BAD_VALUE: Final = re.compile(rb"[\0\r\n]")
 class Http2RequestHead:
     """A valid request: its method and path, its other fields in order, and by name (of a repeated name, the last).
 
+    ``authority`` is the host and port that the request is for: ``:authority``, else ``host``, "" without both.
     ``content_length`` is in bytes, ``NO_LENGTH`` if none is stated. Of a request whose field list is over the limit,
     ``too_large`` is set, and only the pseudo-header fields and the content type are kept.
 
@@ -33,10 +34,16 @@ class Http2RequestHead:
     what it reads in the fields, so that this too is read once.
     """
 
-    __slots__ = ("content_length", "field_list", "fields", "method", "path", "too_large")
+    __slots__ = ("authority", "content_length", "field_list", "fields", "method", "path", "too_large")
 
     def __init__(
-        self, method: bytes, path: str, field_list: FieldList, content_length: int = NO_LENGTH, too_large: bool = False
+        self,
+        method: bytes,
+        path: str,
+        field_list: FieldList,
+        content_length: int = NO_LENGTH,
+        too_large: bool = False,
+        authority: bytes = b"",
     ) -> None:
         self.method = method
         self.path = path
@@ -44,6 +51,7 @@ class Http2RequestHead:
         self.fields: Fields = dict(field_list)
         self.content_length = content_length
         self.too_large = too_large
+        self.authority = authority
 
 
 def request_head(fields: list[Field], too_large: bool = False) -> Http2RequestHead:
@@ -56,17 +64,23 @@ def request_head(fields: list[Field], too_large: bool = False) -> Http2RequestHe
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     if pseudo.keys() - _PSEUDO or (not too_large and not _has_target(method, pseudo)):
         raise malformed_request("a request has a method, a scheme and a path")
-    head = Http2RequestHead(method, path.decode("latin-1"), tuple(plain), _content_length(plain), too_large)
-    host = head.fields.get(b"host")
-    if host is not None and host != pseudo.get(b":authority", host):
-        raise malformed_request("the fields :authority and host differ")
-    return head
+    authority = _authority(pseudo, plain)
+    return Http2RequestHead(method, path.decode("latin-1"), tuple(plain), _content_length(plain), too_large, authority)
 
 
 def _has_target(method: bytes, pseudo: Fields) -> bool:
     if method == b"CONNECT":  # a tunnel has no scheme and no path
         return b":authority" in pseudo and b":path" not in pseudo and b":scheme" not in pseudo
     return method != b"" and b":scheme" in pseudo and pseudo.get(b":path", b"") != b""
+
+
+def _authority(pseudo: Fields, plain: list[Field]) -> bytes:
+    """Return the host and port that a request is for; it may state them twice, but not differently."""
+    stated = {value for name, value in plain if name == b"host"}
+    stated.update([pseudo[b":authority"]] if b":authority" in pseudo else [])
+    if len(stated) > 1:
+        raise malformed_request("the fields :authority and host differ")
+    return stated.pop() if stated else b""
 
 
 def check_trailers(fields: list[Field]) -> None:

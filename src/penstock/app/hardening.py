@@ -1,0 +1,80 @@
+"""Keeps what a gateway writes from other users: the file mode mask, its home folder, and no core dumps."""
+
+import logging
+import os
+import resource
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+log = logging.getLogger("penstock.app")
+
+OTHERS = 0o077
+CORE_BYTES = 1
+"""Limit of core dumps: below the smallest one. Unlike 0 it also stops the kernel from passing them to a program, where
+``/proc/sys/kernel/core_pattern`` names one: see core(5) and ``do_coredump`` of Linux."""
+
+FOLDERS = (
+    "answers",
+    "blobs",
+    "cache",
+    "captures",
+    "copies",
+    "incoming",
+    "references",
+    "retraining",
+    "unpacked",
+    "verdicts",
+)
+"""The folders that Penstock makes in a home; whatever else is there is left as it is."""
+
+SUFFIXES = (".db", ".db-wal", ".db-shm", ".json", ".txt", ".key", ".jsonl")
+
+
+def protect_process() -> None:
+    """Let new files of this process and its children be its user's alone, and let none of them dump its memory."""
+    os.umask(OTHERS)
+    with suppress(ValueError, OSError):  # the hard limit is lower already
+        resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES, CORE_BYTES))
+
+
+def tighten_home(home: Path) -> None:
+    """Take the rights of other users off a home that an earlier release, or somebody else, made with them.
+
+    What cannot be changed is only logged: a volume may belong to another user.
+    """
+    try:
+        if home.is_dir() and _tighten(home):
+            log.info("other users had access to %s, and have none now", home)
+    except OSError as error:
+        log.warning("other users have access to %s: %s", home, (error.strerror or "error").lower())
+
+
+def tighten_contents(home: Path) -> int:
+    """Take the rights of other users off Penstock's files in a home; return how many had some. Never raises."""
+    found = 0
+    for path in _contents(home):
+        with suppress(OSError):
+            found += _tighten(path)
+    return found
+
+
+def _contents(home: Path) -> Iterator[Path]:
+    for name in FOLDERS:
+        folder = home / name
+        if folder.is_dir() and not folder.is_symlink():
+            yield folder
+            for directory, folders, files in os.walk(folder):
+                yield from (Path(directory, item) for item in (*folders, *files))
+    with suppress(OSError):
+        yield from [path for path in home.iterdir() if path.name.endswith(SUFFIXES)]
+
+
+def _tighten(path: Path) -> bool:
+    """Take the rights of others off a file or folder; return whether they had any. Links stay."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode) or not mode & OTHERS:
+        return False
+    path.chmod(stat.S_IMODE(mode) & ~OTHERS)
+    return True
