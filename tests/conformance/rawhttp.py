@@ -86,7 +86,7 @@ def connected(address: str) -> Iterator[Wire]:
 def request(method: str, path: str, body: bytes = b"", *fields: str, version: str = "1.1") -> bytes:
     """A request's bytes, with the right Content-Length unless ``fields`` state the framing."""
     framed = any(name.lower().startswith(("content-length", "transfer-encoding")) for name in fields)
-    lines = [f"{method} {path} HTTP/{version}", "Host: test", *fields]
+    lines = [f"{method} {path} HTTP/{version}", "Host: localhost", *fields]
     if not framed and (body or method == "POST"):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -32,27 +32,32 @@ PORTS: dict[str, tuple[Port, str]] = {
 }
 
 RULES = {
-    "as it should be": (b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n", 200, False),
-    "absolute form": (b"GET http://a:1%b HTTP/1.1\r\nHost: a\r\n\r\n", 200, False),
+    "as it should be": (b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, False),
+    "absolute form": (b"GET http://localhost:1%b HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, False),
     "HTTP/1.0": (b"GET %b HTTP/1.0\r\n\r\n", 200, True),
     "HTTP/1.0 kept alive": (b"GET %b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, False),
     "no Host": (b"GET %b HTTP/1.1\r\n\r\n", 400, True),
-    "two Hosts": (b"GET %b HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, True),
+    "two Hosts": (b"GET %b HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400, True),
     "a bad Host": (b"GET %b HTTP/1.1\r\nHost: a b\r\n\r\n", 400, True),
     "HTTP/0.9": (b"GET %b\r\n", 400, True),
-    "HTTP/2.0": (b"GET %b HTTP/2.0\r\nHost: a\r\n\r\n", 400, True),
+    "HTTP/2.0": (b"GET %b HTTP/2.0\r\nHost: localhost\r\n\r\n", 400, True),
     "both framings": (
-        b"GET %b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, True,
+        (b"GET %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
+         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400, True,
     ),
-    "another coding": (b"GET %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, True),
-    "an expectation": (b"GET %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: b\r\n\r\na", 417, True),
-    "a long head": (b"GET %b HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", 431, True),
-    "a head of megabytes": (b"GET %b HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 1_000_000 + b"\r\n", 431, True),
+    "another coding": (
+        b"GET %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501, True,
+    ),
+    "an expectation": (b"GET %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nExpect: b\r\n\r\na", 417, True),
+    "a long head": (b"GET %b HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", 431, True),
+    "a head of megabytes": (b"GET %b HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 1_000_000 + b"\r\n", 431, True),
     "trailer fields": (
-        b"GET %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a:b\r\n" * 20_000, 431, True,
+        b"GET %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a:b\r\n" * 20_000,
+        431, True,
     ),
     "chunk extensions": (
-        b"GET %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"a" * 100_000 + b"\r\n", 431, True,
+        b"GET %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"a" * 100_000 + b"\r\n",
+        431, True,
     ),
 }  # fmt: skip
 

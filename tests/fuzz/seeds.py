@@ -48,7 +48,7 @@ def _typed() -> bytes:
 
 
 def _block(path: str, *more: tuple[bytes, bytes]) -> bytes:
-    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"a")]
+    fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"localhost")]
     fields += [(b"content-type", b"application/grpc"), (b"te", b"trailers"), *more]
     return b"".join(literal(name, value) for name, value in fields)
 

@@ -28,6 +28,7 @@ from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest import json_data, json_scan
 from penstock.api.rest.decode import BodyDecoder
 from penstock.api.rest.server import RestServer
+from penstock.core.access.origins import ANY, OriginPolicy
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
 from penstock.core.errors import Fault
 from penstock.core.limits import RequestLimits
@@ -165,8 +166,9 @@ class World:
         slot = Slot.in_process()
         self.plane = DataPlane(slot, lambda block: Totals.of([slot], block), _Nobody(), 10**10)
         await ModelLoader(self.plane, slot, 1, lambda _: None).apply(Desired(1, tuple(specs)))
-        self.grpc = Http2Server(self.plane, GrpcOptions(max_message_bytes=BODY_BYTES))
-        self.rest = RestServer(self.plane, __version__, HttpLimits(max_body_bytes=BODY_BYTES))
+        anybody = OriginPolicy([ANY], [ANY])
+        self.grpc = Http2Server(self.plane, GrpcOptions(max_message_bytes=BODY_BYTES, policy=anybody))
+        self.rest = RestServer(self.plane, __version__, HttpLimits(max_body_bytes=BODY_BYTES), None, anybody)
 
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._failures.append(context.get("exception") or Found(context["message"]))

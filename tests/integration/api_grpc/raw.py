@@ -81,7 +81,7 @@ class Raw:
 
     def head(self, path: str = INFER, method: str = "POST", **more: str) -> bytes:
         """A header block."""
-        fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "x")]
+        fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "localhost")]
         fields += [("content-type", "application/grpc"), ("te", "trailers")]
         block: bytes = self.encoder.encode([*fields, *((key.replace("_", "-"), value) for key, value in more.items())])
         return block

@@ -113,7 +113,7 @@ def after_a_call(send: Send) -> Send:
     return sent
 
 
-PATHS = ((":method", "POST"), (":scheme", "http"), (":path", HEALTH), (":authority", "x"))
+PATHS = ((":method", "POST"), (":scheme", "http"), (":path", HEALTH), (":authority", "localhost"))
 GRPC = ("content-type", "application/grpc")
 PING = frame(frames.PING, 0, 0, b"pingpong")
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import pytest
 
 from penstock import cli
+from penstock.app import launch
 from tests import harness
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.control.watch import infer, port_of
@@ -24,6 +25,7 @@ class Refusal(Protocol):
 def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
     """Runs `penstock serve` in this process; gives the one line it ends with."""
     monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(launch, "protect_process", lambda: None)  # of the tests
     for port in ("HTTP", "GRPC", "OPS"):  # the default ones may be somebody else's, such as the demo's
         monkeypatch.setenv(f"PENSTOCK_{port}_PORT", "0")
 
@@ -103,7 +105,7 @@ def test_the_ports_of_a_running_server_are_in_use(folder: Path, tmp_path: Path, 
         (("{folder}", "--config", "{tmp}/file"), "http_prt is not a setting"),
         (("{folder}", "--ready-file", "{tmp}/missing/ready.json"), "--ready-file"),
         (("{folder}", "--host", "no such host"), "--host"),
-        (("{folder}", "--host", "192.0.2.1"), "--host"),
+        (("{folder}", "--host", "192.0.2.1", "--insecure-no-auth"), "--host"),
         (("{folder}", "--nonsense"), "--nonsense"),
         (("{folder}", "--http-port", "many"), "--http-port"),
         (("{folder}", "another"), "another"),

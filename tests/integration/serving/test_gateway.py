@@ -98,7 +98,7 @@ def test_memory_comes_back_after_a_burst(server: Server, burst: object) -> None:
 
 def pipelined(model: str, count: int, fields: str = "", last: str = "") -> bytes:
     body = json.dumps({"inputs": [ROW]}).encode()
-    start = f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    start = f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
     return (f"{start}{fields}\r\n".encode() + body) * (count - 1) + f"{start}{fields}{last}\r\n".encode() + body
 
 

@@ -144,7 +144,7 @@ class World:
 
 def post(model: str, body: bytes, headers: str = "") -> bytes:
     """An infer request."""
-    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(body)}\r\n\r\n"
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

@@ -182,7 +182,7 @@ def burst(connection: socket.socket, answers: BinaryIO, model: str) -> None:
     for number in range(CALLERS):
         values = [5e9 if number % 2 else 1.0, 2.0, 3.0]
         body = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": values}]}).encode()
-        head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
     for _ in range(CALLERS):
         assert answers.readline().startswith(b"HTTP/1.1 200")

@@ -22,6 +22,7 @@ LINES = [
     ["--config", "file.yaml", "--ready-file", "ready.json"],
     ["--max-body-bytes", "1_000_000", "--deadline", "1e1", "--drain-delay", "0", "--orphan-grace", "2.5"],
     ["--ops-port", "1", "--ops-port", "2", "--drain-timeout=3"],
+    ["--host", "0.0.0.0", "--insecure-no-auth", "models", "--ops-host", "::1"],
 ]
 LEFT = [
     ["--help"],
@@ -31,6 +32,7 @@ LEFT = [
     ["--http", "1"],
     ["--http-port", "-1"],
     ["--host="],
+    ["--insecure-no-auth=yes"],
     ["--", "folder"],
     ["-h"],
     [""],
@@ -67,7 +69,7 @@ def test_what_is_not_plain_is_left_to_the_parser(words: list[str]) -> None:
 def test_every_option_of_the_parser_may_stand_in_a_plain_line() -> None:
     command: Any = typer.main.get_command(cli.build(["serve"]))
     options = {name for option in command.commands["serve"].params for name in option.opts if name.startswith("--")}
-    assert options - {"--help"} == set(start.OPTIONS)
+    assert options - {"--help"} == {*start.OPTIONS, *start.SWITCHES}
 
 
 @pytest.mark.parametrize("variable", ["", "file.yaml"])

@@ -75,9 +75,12 @@ class OriginPolicy:
         """Return why a request is refused, None if it is not.
 
         ``authority`` is the host (and port) that the request is for; a ``host`` field that differs is checked as well.
+        A request without both (HTTP/1.0) is no browser's: load balancers check servers so.
         """
-        host = fields.get(b"host", authority)
-        if not self._is_trusted(authority) or (host != authority and not self._is_trusted(host)):
+        host = fields.get(b"host")
+        if (authority or host is not None) and not self._is_trusted(authority):
+            return _WRONG_HOST
+        if host is not None and host != authority and not self._is_trusted(host):
             return _WRONG_HOST
         return _FOREIGN if method not in SAFE_METHODS and self._is_foreign(authority, fields) else None
 

@@ -255,30 +255,6 @@ def test_every_fault_has_its_status_and_names_its_kind(
     assert answer.json()["error"] == "so it is"
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"origin": "http://elsewhere.example"},
-        {"origin": "null"},
-        {"origin": "https://ops.example"},
-        {"sec-fetch-site": "cross-site"},
-        {"sec-fetch-site": "same-site"},
-    ],
-)
-def test_pages_of_other_origins_change_nothing(
-    client: Client, registry_admin: MemoryRegistrar, headers: dict[str, str]
-) -> None:
-    for method, path, body in CHANGES.values():
-        assert client.admin(method, path, body, headers).status_code == 403
-    assert not registry_admin.changes
-    assert client.admin("GET", "/models", headers=headers).status_code == 200
-
-
-def test_own_pages_and_programs_may(client: Client) -> None:
-    assert client.admin("PUT", "/models/m/versions/1", GRAPH, {"origin": "http://ops"}).status_code == 201
-    assert client.admin("POST", "/registry/collect", None, {"sec-fetch-site": "same-origin"}).status_code == 200
-
-
 def test_mlflow_s_call_is_handed_on_as_it_came(client: Client, registry_admin: MemoryRegistrar) -> None:
     assert client.admin("POST", "/webhooks/mlflow", b" {} ", {"x-mlflow-signature": "v1,x"}).status_code == 202
     ((headers, body),) = registry_admin.calls

@@ -4,6 +4,8 @@ import pytest
 
 from penstock.api.grpc.call_head import CallHead, is_grpc, read_call_head, timeout_ns
 from penstock.api.grpc.http2.request_head import Http2RequestHead
+from penstock.core.access.origins import OriginPolicy
+from penstock.core.errors import Unauthorised
 
 
 def head(*fields: tuple[bytes, bytes], method: bytes = b"POST") -> CallHead:
@@ -57,3 +59,28 @@ def test_a_call_says_how_it_is_compressed_and_what_it_takes() -> None:
 def test_what_is_no_call() -> None:
     assert head(method=b"GET").http_status == 405
     assert read_call_head(Http2RequestHead(b"POST", "/", ())).http_status == 415
+
+
+CALL = ((b"content-type", b"application/grpc"),)
+
+
+@pytest.mark.parametrize(
+    ("authority", "fields", "is_taken"),
+    [
+        (b"localhost:8001", (), True),
+        (b"[::1]:8001", (), True),
+        (b"", (), True),
+        (b"evil.example", (), False),
+        (b"localhost:8001", ((b"origin", b"http://evil.example"),), False),
+        (b"localhost:8001", ((b"sec-fetch-site", b"cross-site"),), False),
+        (b"localhost:8001", ((b"origin", b"http://localhost:8001"),), True),
+    ],
+)
+def test_foreign_hosts_and_origins_are_refused(
+    authority: bytes, fields: tuple[tuple[bytes, bytes], ...], is_taken: bool
+) -> None:
+    policy = OriginPolicy()
+    call = read_call_head(Http2RequestHead(b"POST", "/s/m", (*CALL, *fields), authority=authority), policy)
+    assert (call.http_status, isinstance(call.fault, Unauthorised)) == (0, not is_taken)
+    other = read_call_head(Http2RequestHead(b"POST", "/", fields, authority=authority), policy)
+    assert other.http_status == (415 if is_taken else 421 if b"evil" in authority else 403)

@@ -11,6 +11,7 @@ from penstock.api.http1.asgi import App, AsgiApplication
 from penstock.api.http1.connection import Http1Connection
 from penstock.api.http1.connection_table import ConnectionTable
 from penstock.api.http1.limits import HttpLimits
+from penstock.core.access.origins import OriginPolicy
 from penstock.serving.memory_budget import MemoryBudget
 
 TURNS = 12
@@ -179,12 +180,13 @@ class Server:
         streams: bool = False,
         memory_bytes: int = 1 << 30,
         essential: frozenset[bytes] = frozenset(),
+        policy: OriginPolicy | None = None,
     ) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
         self.memory = MemoryBudget(memory_bytes)
         application = AsgiApplication(app, streams=streams, essential=essential)
-        self.table = ConnectionTable(application, limits or HttpLimits(), self.memory, self.clock)
+        self.table = ConnectionTable(application, limits or HttpLimits(), self.memory, self.clock, policy)
 
     def connect(self) -> "Client":
         """A client."""

@@ -52,6 +52,8 @@ def test_what_is_a_request(fields: list[Field], too_large: bool) -> None:
         ([*POST, POST[0]], "out of place"),
         ([(b"a", b"1"), *POST], "out of place"),
         ([*POST, (b":authority", b"x"), (b"host", b"y")], "differ"),
+        ([*POST, (b":authority", b"x"), (b"host", b"y"), (b"host", b"x")], "differ"),
+        ([*POST, (b"host", b"x"), (b"host", b"y")], "differ"),
         ([*POST, (b"Name", b"1")], "is not a field name"),
         ([*POST, (b"", b"1")], "is not a field name"),
         ([*POST, (b"a b", b"1")], "is not a field name"),

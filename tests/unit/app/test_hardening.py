@@ -1,0 +1,43 @@
+"""Homes that others could enter, and what is taken off them."""
+
+import logging
+import stat
+from pathlib import Path
+
+import pytest
+
+from penstock.app.hardening import tighten_contents, tighten_home
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_a_home_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    with caplog.at_level(logging.INFO, "penstock.app"):
+        tighten_home(home)
+        tighten_home(home)
+        tighten_home(tmp_path / "missing")
+    assert mode(home) == 0o700
+    assert len(caplog.records) == 1
+
+
+def test_the_files_of_penstock_are_closed_and_no_others(tmp_path: Path) -> None:
+    own = [tmp_path / "registry.db", tmp_path / "blobs" / "sha256" / "ab" / "x", tmp_path / "captures" / "a.rows"]
+    other = [tmp_path / "notes.md", tmp_path / "src" / "main.py"]
+    for path in (*own, *other):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        path.chmod(0o644)
+    (tmp_path / "blobs" / "sha256").chmod(0o755)
+    outside = tmp_path / "src" / "main.py"
+    (tmp_path / "blobs" / "link").symlink_to(outside)
+    assert tighten_contents(tmp_path) >= len(own)
+    assert {mode(path) for path in own} == {0o600}
+    assert mode(tmp_path / "blobs" / "sha256") == 0o700
+    assert {mode(path) for path in other} == {0o644}
+    assert tighten_contents(tmp_path) == 0
+    assert tighten_contents(tmp_path / "missing") == 0
