@@ -1,7 +1,12 @@
 # The gateway's image: serves the folder mounted at /models, as a user without rights, on a root that may be read-only.
 #
 #   docker build -t penstock .
-#   docker run --rm --read-only -p 8000-8002:8000-8002 -v "$PWD/models:/models:ro" penstock
+#   docker run --rm --read-only -p 8000:8000 -p 8001:8001 -p 8003:8003 -v "$PWD/models:/models:ro" \
+#       -v "$PWD/penstock.yaml:/penstock.yaml:ro" -e PENSTOCK_CONFIG=/penstock.yaml penstock
+#
+# The configuration has `auth` and `tls`. Without them, the gateway does not start, because it would serve everyone who
+# reaches the container. On a network that you trust, end the command with: serve /models --insecure-no-auth
+# The ops port stays inside the container (docker exec ... penstock models list); probes use 8003.
 #
 # What the processes share lies in /dev/shm, about 9 MB for each worker; beyond six workers give --shm-size.
 # The base is pinned by tag; whoever publishes an image should pin it by digest as well (--build-arg PYTHON=...@sha256:...).
@@ -30,10 +35,14 @@ COPY --from=build /opt/penstock /opt/penstock
 COPY --from=build /usr/lib/locale /usr/lib/locale
 ENV PATH=/opt/penstock/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    PENSTOCK_HOST=0.0.0.0 \
+    PENSTOCK_OPS_HOST=127.0.0.1 \
+    PENSTOCK_HEALTH_HOST=0.0.0.0 \
+    PENSTOCK_HEALTH_PORT=8003
 # A number, so that an orchestrator can see that it is not root without looking into the image.
 USER 10001:10001
-EXPOSE 8000 8001 8002
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["penstock", "health"]
+EXPOSE 8000 8001 8003
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["penstock", "health", "--url", "127.0.0.1:8003"]
 ENTRYPOINT ["penstock"]
-CMD ["serve", "/models", "--host", "0.0.0.0"]
+CMD ["serve", "/models"]

@@ -41,7 +41,7 @@ def test_both_stages_stand_on_the_same_slim_base(stages: list[list[Instruction]]
 def test_the_image_runs_without_rights_and_says_what_it_offers(stages: list[list[Instruction]]) -> None:
     final = stages[-1]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", value(final, "USER"))
-    assert value(final, "EXPOSE").split() == ["8000", "8001", "8002"]
+    assert value(final, "EXPOSE").split() == ["8000", "8001", "8003"]
     names = [name for name, _ in final]
     assert "RUN" not in names  # everything is built in the first stage
     assert names.index("USER") < names.index("ENTRYPOINT")
@@ -52,8 +52,15 @@ def test_entrypoint_and_health_check_are_verbs_of_the_command_line(stages: list[
     health = json.loads(value(final, "HEALTHCHECK").partition("CMD ")[2])
     start = json.loads(value(final, "ENTRYPOINT")) + json.loads(value(final, "CMD"))
     assert health[0] == start[0] == "penstock"
-    assert "--host" in start
+    assert "--insecure-no-auth" not in start
     assert {health[1], start[1]} <= VERBS.keys()
+
+
+def test_only_data_and_health_leave_the_container(stages: list[list[Instruction]]) -> None:
+    set_there = dict(text.split("=") for text in value(stages[-1], "ENV").split())
+    assert (set_there["PENSTOCK_HOST"], set_there["PENSTOCK_OPS_HOST"]) == ("0.0.0.0", "127.0.0.1")
+    assert (set_there["PENSTOCK_HEALTH_HOST"], set_there["PENSTOCK_HEALTH_PORT"]) == ("0.0.0.0", "8003")
+    assert not any("OPS_PORT" in name or "INSECURE" in name for name in set_there)
 
 
 def test_everything_copied_exists_and_is_not_ignored(stages: list[list[Instruction]]) -> None:
