@@ -44,7 +44,7 @@ def _head(stream: int, flags: int = 4) -> bytes:
         ":method": "POST",
         ":scheme": "http",
         ":path": "/inference.GRPCInferenceService/ModelInfer",
-        ":authority": "a",
+        ":authority": "localhost",
         "te": "trailers",
         "content-type": "application/grpc",
     }
@@ -72,11 +72,11 @@ HTTP2: dict[str, Piece] = {
     "closed windows": lambda n: (_frame(4, 0, 0, b"\0\4\0\0\0\0") if not n else b"") + _call(2 * n + 1),
     "tiny windows": lambda n: _frame(8, 0, 0, b"\0\0\0\1") * 20,
 }
-_SLOW_HEAD = b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: a\r\n"
+_SLOW_HEAD = b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: localhost\r\n"
 HTTP1: dict[str, Piece] = {
     "slow heads": lambda n: _SLOW_HEAD if not n else b"x" if n % 100 == 0 else b"",
     "slow bodies": lambda n: _SLOW_HEAD + b"content-length: 1000\r\n\r\n" if not n else b"1" if n % 100 == 0 else b"",
-    "slow readers": lambda n: b"GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n" * 10,
+    "slow readers": lambda n: b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 10,
     "garbage": lambda n: np.random.default_rng(n).bytes(1000),
 }
 

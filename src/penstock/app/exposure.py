@@ -23,9 +23,10 @@ def exposure_of(settings: Settings) -> Exposure:
     Raises:
         StartFailed: a host is none.
     """
+    auth = getattr(settings, "auth", None)
     return Exposure(
         hosts=tuple(host for host in dict.fromkeys((settings.host, settings.ops_host)) if not _is_loopback(host)),
-        authenticates=getattr(settings, "auth", None) is not None,
+        authenticates=auth is not None and not getattr(auth, "dry_run", False),
         encrypts=settings.tls is not None,
         is_permitted=settings.insecure_no_auth,
     )

@@ -28,8 +28,11 @@ class CallerCheck:
         await self._app(scope, receive, send)
 
     def _identify(self, scope: Scope) -> Caller:
-        uid = scope.get("state", {}).get("peer_uid")
-        return OWNER if uid in self._owners else ANONYMOUS
+        peer: tuple[int, int] | None = scope.get("state", {}).get("peer")
+        return OWNER if peer is not None and self._is_owner(*peer) else ANONYMOUS
+
+    def _is_owner(self, _pid: int, uid: int) -> bool:
+        return uid in self._owners
 
 
 def caller_of(request: Request) -> Caller:

@@ -183,7 +183,7 @@ class AsgiExchange(Exchange):
             "headers": list(head.pairs),
             "server": _address(self.connection.info("sockname")),
             "client": _address(self.connection.info("peername")),
-            "state": {"peer_uid": peer_uid(self.connection)},
+            "state": {"peer": peer_process(self.connection)},
         }
 
     async def _receive(self) -> Message:
@@ -271,16 +271,17 @@ class AsgiExchange(Exchange):
             raise RuntimeError("the length of the response differs from its content-length")
 
 
-def peer_uid(connection: ConnectionIo) -> int | None:
-    """Return the user whose process connected to a unix socket, as the kernel noted it then; None for other sockets."""
+def peer_process(connection: ConnectionIo) -> tuple[int, int] | None:
+    """Return the process that connected to a unix socket, and its user, as the kernel noted them then; None for other
+    sockets."""
     if isinstance(connection.info("peername"), tuple):
         return None
     sock = connection.info("socket")
     if not isinstance(sock, (TransportSocket, socket.socket)) or sock.family != socket.AF_UNIX:
         return None
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(credentials)[1]
-    return uid
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    return pid, uid
 
 
 def _address(address: object) -> tuple[str, int] | None:

@@ -17,7 +17,7 @@ from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl
 
 
-def identify(**state: object) -> Caller:
+def identify(state: dict[str, object]) -> Caller:
     """The caller of a request whose connection has this state."""
     seen: list[Caller] = []
 
@@ -30,13 +30,13 @@ def identify(**state: object) -> Caller:
 
 
 def test_the_own_user_and_root_are_the_owner() -> None:
-    assert identify(peer_uid=os.geteuid()) is OWNER
-    assert identify(peer_uid=0) is OWNER
+    assert identify({"peer": (1, os.geteuid())}) is OWNER
+    assert identify({"peer": (1, 0)}) is OWNER
 
 
-@pytest.mark.parametrize("state", [{}, {"peer_uid": None}, {"peer_uid": os.geteuid() + 1}, {"peer_uid": 65534}])
+@pytest.mark.parametrize("state", [{}, {"peer": None}, {"peer": (1, os.geteuid() + 1)}, {"peer": (1, 65534)}])
 def test_everybody_else_is_anonymous(state: dict[str, object]) -> None:
-    assert identify(**state) is ANONYMOUS
+    assert identify(state) is ANONYMOUS
 
 
 def author(caller: Caller, **headers: str) -> Author:
