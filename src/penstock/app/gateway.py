@@ -24,7 +24,7 @@ from penstock.app.exposure import (
     trusted_hosts_of,
 )
 from penstock.app.gateway_record import GatewayRecord
-from penstock.app.hardening import tighten_contents, tighten_home
+from penstock.app.hardening import is_own_home, tighten_contents, tighten_home
 from penstock.app.logs import set_up
 from penstock.app.models import Models
 from penstock.app.owner_socket import OwnerSocket
@@ -96,7 +96,8 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     except directory.RuntimeUnavailable as fault:
         raise StartFailed(str(fault)) from None
     set_up(settings.log_level, "control")
-    tighten_home(location.home)
+    if is_own_home(location.home, settings.registry):
+        tighten_home(location.home)
     if location.hides_contents and not repositories:
         log.warning(_OWN_BLOBS)
     load_plugins()
@@ -297,7 +298,8 @@ class GatewayProcess:
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._waiting.close()
             self._announce()
-            asyncio.get_running_loop().run_in_executor(None, tighten_contents, self._place.home)
+            if is_own_home(self._place.home, self._settings.registry):
+                asyncio.get_running_loop().run_in_executor(None, tighten_contents, self._place.home)
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
             retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]

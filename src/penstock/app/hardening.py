@@ -11,6 +11,9 @@ from pathlib import Path
 log = logging.getLogger("penstock.app")
 
 OTHERS = 0o077
+_FILE = "sqlite:///"
+"""What the registry begins with if it is a file, whose folder may hold anything."""
+
 CORE_BYTES = 1
 """Limit of core dumps: below the smallest one. Unlike 0 it also stops the kernel from passing them to a program, where
 ``/proc/sys/kernel/core_pattern`` names one: see core(5) and ``do_coredump`` of Linux."""
@@ -39,13 +42,21 @@ def protect_process() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES, CORE_BYTES))
 
 
+def is_own_home(home: Path, registry: str) -> bool:
+    """Whether a home is a folder for Penstock alone: not that of a database file, the user's own, or a shared one."""
+    shared = {Path("/"), Path.home()}
+    if registry.startswith(_FILE) or home in shared:
+        return False
+    return home.is_dir() and not home.stat().st_mode & stat.S_ISVTX
+
+
 def tighten_home(home: Path) -> None:
     """Take the rights of other users off a home that an earlier release, or somebody else, made with them.
 
     What cannot be changed is only logged: a volume may belong to another user.
     """
     try:
-        if home.is_dir() and _tighten(home):
+        if _tighten(home):
             log.info("other users had access to %s, and have none now", home)
     except OSError as error:
         log.warning("other users have access to %s: %s", home, (error.strerror or "error").lower())

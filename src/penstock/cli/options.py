@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-Url = Annotated[str | None, typer.Option(help="HOST:PORT of a gateway's ops port. [the gateway on the registry]")]
+Url = Annotated[
+    str | None, typer.Option(help="HOST:PORT of a gateway's ops port, or unix:PATH. [the gateway on the registry]")
+]
 
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app.hardening import tighten_contents, tighten_home
+from penstock.app.hardening import is_own_home, tighten_contents, tighten_home
 
 
 def mode(path: Path) -> int:
@@ -20,9 +20,24 @@ def test_a_home_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.INFO, "penstock.app"):
         tighten_home(home)
         tighten_home(home)
-        tighten_home(tmp_path / "missing")
     assert mode(home) == 0o700
     assert len(caplog.records) == 1
+
+
+def test_only_a_folder_for_penstock_alone_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    assert not is_own_home(home, "")  # it is made later, by this process
+    home.mkdir()
+    assert is_own_home(home, "")
+    assert is_own_home(home, str(home))
+    assert is_own_home(home, "postgresql://host/name")
+    assert not is_own_home(home, f"sqlite:///{home}/registry.db")
+    monkeypatch.setenv("HOME", str(home))
+    assert not is_own_home(home, "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home.chmod(0o1777)
+    assert not is_own_home(home, "")
+    assert not is_own_home(Path("/"), "")
 
 
 def test_the_files_of_penstock_are_closed_and_no_others(tmp_path: Path) -> None:
