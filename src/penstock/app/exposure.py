@@ -32,6 +32,18 @@ def exposure_of(settings: Settings) -> Exposure:
     )
 
 
+def checked_exposure(settings: Settings) -> Exposure:
+    """Return how the gateway of these settings can be reached.
+
+    Raises:
+        StartFailed: others than this machine would reach it, without authentication or TLS.
+    """
+    exposure = exposure_of(settings)
+    if exposure.is_refused:
+        raise StartFailed(exposure.refusal(), GatewayExitCode.USAGE)
+    return exposure
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return is_loopback(resolve(host))

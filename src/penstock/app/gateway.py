@@ -5,11 +5,11 @@ import json
 import logging
 import os
 import signal
-import socket
 import ssl
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,16 @@ from penstock.app import workers
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.exposure import (
     InsecurityWarning,
-    exposure_of,
+    checked_exposure,
     ops_policy,
     repository_control_of,
     trusted_hosts_of,
 )
 from penstock.app.gateway_record import GatewayRecord
-from penstock.app.hardening import is_own_home, tighten_contents, tighten_home
+from penstock.app.hardening import tighten_contents, tighten_home
 from penstock.app.logs import set_up
 from penstock.app.models import Models
-from penstock.app.owner_socket import OwnerSocket
+from penstock.app.ops_listeners import OpsListeners
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
@@ -37,7 +37,6 @@ from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import AcquiredInstance, open_instance
 from penstock.control.instance.drain import retire
 from penstock.control.instance.options import WorkerOptions
-from penstock.control.instance.ports import Address
 from penstock.control.plane.control_plane import STOP_MARGIN_S, ControlPlane
 from penstock.control.plane.registry_admin import RegistryAdmin
 from penstock.control.sinks.plugins import load_plugins
@@ -74,7 +73,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     Raises:
         StartFailed: an option, the model folder, the registry, a port or the runtime directory cannot be used.
     """
-    exposure = _check_exposure(settings)
+    exposure = checked_exposure(settings)
     _check_ready_file(settings.ready_file)
     try:
         repositories = repositories_of(settings)
@@ -88,7 +87,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
         with opening.given_up_on_failure():
             if not opening.adopted:  # adopted workers keep serving even if their files are gone
                 check(repositories)
-            ops, health = _listen(settings)
+            ops = OpsListeners(settings, exposure, location.home)
     except InvalidInput as fault:
         raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
     except ports.PortUnavailable as fault:
@@ -96,15 +95,14 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     except directory.RuntimeUnavailable as fault:
         raise StartFailed(str(fault)) from None
     set_up(settings.log_level, "control")
-    if is_own_home(location.home, settings.registry):
-        tighten_home(location.home)
+    tighten_home(location.home, settings.registry)
     if location.hides_contents and not repositories:
         log.warning(_OWN_BLOBS)
     load_plugins()
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            runner.run(GatewayProcess(settings, exposure, opening, location, repositories, ops, health, waiting).run())
+            runner.run(GatewayProcess(settings, exposure, opening, location, repositories, ops, waiting).run())
     except Fault as fault:
         raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
 
@@ -126,31 +124,6 @@ def _check_ready_file(path: Path | None) -> None:
     except OSError:
         text = f"the ready file {path} cannot be written; choose another with --ready-file"
         raise StartFailed(text, GatewayExitCode.USAGE) from None
-
-
-def _check_exposure(settings: Settings) -> Exposure:
-    """Return how the gateway can be reached.
-
-    Raises:
-        StartFailed: others than this machine would reach it, without authentication or TLS.
-    """
-    exposure = exposure_of(settings)
-    if exposure.is_refused:
-        raise StartFailed(exposure.refusal(), GatewayExitCode.USAGE)
-    return exposure
-
-
-def _listen(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
-    """Return the listening sockets of the ops port and of the health port, if there is one; raises as ``serve``."""
-    ops = ports.listen(Address(ports.resolve(settings.ops_host), settings.ops_port), "--ops-port")
-    if settings.health_port is None:
-        return ops, None
-    try:
-        address = Address(ports.resolve(settings.health_host), settings.health_port)
-        return ops, ports.listen(address, "PENSTOCK_HEALTH_PORT")
-    except BaseException:
-        ops.close()
-        raise
 
 
 def _worker_options(settings: Settings, exposure: Exposure, host: str) -> WorkerOptions:
@@ -224,8 +197,7 @@ class GatewayProcess:
         opening: AcquiredInstance,
         location: RegistryLocation,
         repositories: Sequence[SourceRepository],
-        ops: socket.socket,
-        health: socket.socket | None,
+        ops: OpsListeners,
         waiting: WaitingWorkers,
     ) -> None:
         self._waiting = waiting
@@ -234,10 +206,9 @@ class GatewayProcess:
         self._place = location
         self._exposure = exposure
         self._insecurity = InsecurityWarning(exposure)
-        self._ops_socket, self._health_socket = ops, health
-        self._owner = OwnerSocket(location.home)
+        self._ops_listeners = ops
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
-        self._ops = str(ports.address_of(ops))
+        self._ops = ops.address
         self._models = Models(settings, location, repositories)
         self._plane = ControlPlane(
             opening.instance,
@@ -289,7 +260,7 @@ class GatewayProcess:
         self._plane.reconciler.decorate = services.decorate
         self._plane.renew()
         server = await asyncio.to_thread(self._ops_server, registry_admin, services)
-        self._start_ops(server)
+        self._ops_listeners.start(server)
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
@@ -298,14 +269,14 @@ class GatewayProcess:
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._waiting.close()
             self._announce()
-            if is_own_home(self._place.home, self._settings.registry):
-                asyncio.get_running_loop().run_in_executor(None, tighten_contents, self._place.home)
+            tighten = partial(tighten_contents, self._place.home, self._settings.registry)
+            asyncio.get_running_loop().run_in_executor(None, tighten)
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
             retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
         await signals.first.wait()
         record.remove()
-        self._owner.remove()
+        self._ops_listeners.remove_owner()
         log.info("stopping: readiness is off and open requests drain; send a second signal to stop immediately")
         if not await _run_until(self._plane.stop(), signals.second.wait()):
             log.warning("stopping immediately, on a second signal")
@@ -317,17 +288,6 @@ class GatewayProcess:
         await server.stop()
         registry_admin.close()
         services.close()
-
-    def _start_ops(self, server: "OpsServer") -> None:
-        """Serve the ops port, the owner's socket and the health port."""
-        server.start(self._ops_socket)
-        try:
-            server.start_owner(self._owner.listen())
-        except OSError as error:
-            log.warning("commands of this user go by the ops port: %s: %s", self._owner.path, error.strerror or error)
-        if self._health_socket is not None:
-            policy = ops_policy(self._settings, self._exposure, self._settings.health_host)
-            server.start_health(self._health_socket, policy)
 
     def _ops_server(self, registry_admin: RegistryAdmin, services: TrafficServices) -> "OpsServer":
         """Build the ops server; called on a thread, because the import takes long."""

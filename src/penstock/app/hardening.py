@@ -50,22 +50,22 @@ def is_own_home(home: Path, registry: str) -> bool:
     return home.is_dir() and not home.stat().st_mode & stat.S_ISVTX
 
 
-def tighten_home(home: Path) -> None:
+def tighten_home(home: Path, registry: str) -> None:
     """Take the rights of other users off a home that an earlier release, or somebody else, made with them.
 
     What cannot be changed is only logged: a volume may belong to another user.
     """
     try:
-        if _tighten(home):
+        if is_own_home(home, registry) and _tighten(home):
             log.info("other users had access to %s, and have none now", home)
     except OSError as error:
         log.warning("other users have access to %s: %s", home, (error.strerror or "error").lower())
 
 
-def tighten_contents(home: Path) -> int:
+def tighten_contents(home: Path, registry: str) -> int:
     """Take the rights of other users off Penstock's files in a home; return how many had some. Never raises."""
     found = 0
-    for path in _contents(home):
+    for path in _contents(home) if is_own_home(home, registry) else ():
         with suppress(OSError):
             found += _tighten(path)
     return found

@@ -18,8 +18,9 @@ def test_a_home_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFix
     home.mkdir()
     home.chmod(0o755)
     with caplog.at_level(logging.INFO, "penstock.app"):
-        tighten_home(home)
-        tighten_home(home)
+        tighten_home(home, "")
+        tighten_home(home, "")
+        tighten_home(tmp_path / "missing", "")
     assert mode(home) == 0o700
     assert len(caplog.records) == 1
 
@@ -50,9 +51,9 @@ def test_the_files_of_penstock_are_closed_and_no_others(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "sha256").chmod(0o755)
     outside = tmp_path / "src" / "main.py"
     (tmp_path / "blobs" / "link").symlink_to(outside)
-    assert tighten_contents(tmp_path) >= len(own)
+    assert tighten_contents(tmp_path, "") >= len(own)
     assert {mode(path) for path in own} == {0o600}
     assert mode(tmp_path / "blobs" / "sha256") == 0o700
     assert {mode(path) for path in other} == {0o644}
-    assert tighten_contents(tmp_path) == 0
-    assert tighten_contents(tmp_path / "missing") == 0
+    assert tighten_contents(tmp_path, "") == 0
+    assert tighten_contents(tmp_path / "missing", "") == 0
