@@ -17,6 +17,10 @@ from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl
 
 
+async def nothing(*_: Any) -> Any:
+    """Neither receives nor sends."""
+
+
 def identify(state: dict[str, object]) -> Caller:
     """The caller of a request whose connection has this state."""
     seen: list[Caller] = []
@@ -25,7 +29,7 @@ def identify(state: dict[str, object]) -> Caller:
         seen.append(caller_of(Request(scope)))
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": state}
-    asyncio.run(CallerCheck(app)(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(CallerCheck(app)(scope, nothing, nothing))
     return seen[0]
 
 
