@@ -263,7 +263,17 @@ def left_over(gateway: Gateway) -> list[str]:
     """What lies in the home and belongs to no change that was finished."""
     files = [path for path in gateway.home.rglob("*") if path.is_file()]
     names = [str(path.relative_to(gateway.home)) for path in files]
-    known = ("registry.db", "gateway.json", "last-", "log.jsonl", "references/", "retraining/", "answers/", "captures/")
+    known = (
+        "registry.db",
+        "gateway.json",
+        "ops.sock",
+        "last-",
+        "log.jsonl",
+        "references/",
+        "retraining/",
+        "answers/",
+        "captures/",
+    )
     blobs = {
         version["digest"].removeprefix("sha256:") for version in gateway.server.admin("GET", MODEL).json()["versions"]
     }
