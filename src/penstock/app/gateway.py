@@ -39,6 +39,7 @@ from penstock.control.instance.drain import retire
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.plane.control_plane import STOP_MARGIN_S, ControlPlane
 from penstock.control.plane.registry_admin import RegistryAdmin
+from penstock.control.retention import FILES, FOLDERS
 from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
@@ -269,7 +270,7 @@ class GatewayProcess:
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._waiting.close()
             self._announce()
-            tighten = partial(tighten_contents, self._place.home, self._settings.registry)
+            tighten = partial(tighten_contents, self._place.home, self._settings.registry, FOLDERS, FILES)
             asyncio.get_running_loop().run_in_executor(None, tighten)
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S

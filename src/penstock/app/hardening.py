@@ -4,8 +4,9 @@ import logging
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 log = logging.getLogger("penstock.app")
@@ -17,22 +18,6 @@ _FILE = "sqlite:///"
 CORE_BYTES = 1
 """Limit of core dumps: below the smallest one. Unlike 0 it also stops the kernel from passing them to a program, where
 ``/proc/sys/kernel/core_pattern`` names one: see core(5) and ``do_coredump`` of Linux."""
-
-FOLDERS = (
-    "answers",
-    "blobs",
-    "cache",
-    "captures",
-    "copies",
-    "incoming",
-    "references",
-    "retraining",
-    "unpacked",
-    "verdicts",
-)
-"""The folders that Penstock makes in a home; whatever else is there is left as it is."""
-
-SUFFIXES = (".db", ".db-wal", ".db-shm", ".json", ".txt", ".key", ".jsonl")
 
 
 def protect_process() -> None:
@@ -62,24 +47,30 @@ def tighten_home(home: Path, registry: str) -> None:
         log.warning("other users have access to %s: %s", home, (error.strerror or "error").lower())
 
 
-def tighten_contents(home: Path, registry: str) -> int:
-    """Take the rights of other users off Penstock's files in a home; return how many had some. Never raises."""
+def tighten_contents(home: Path, registry: str, folders: Iterable[str], files: Collection[str]) -> int:
+    """Take the rights of other users off what Penstock keeps in a home: these folders, and files of these patterns.
+
+    Whatever else is there stays as it is. Never raises.
+
+    Returns:
+        How many files and folders others had rights to.
+    """
     found = 0
-    for path in _contents(home) if is_own_home(home, registry) else ():
+    for path in _contents(home, folders, files) if is_own_home(home, registry) else ():
         with suppress(OSError):
             found += _tighten(path)
     return found
 
 
-def _contents(home: Path) -> Iterator[Path]:
-    for name in FOLDERS:
+def _contents(home: Path, folders: Iterable[str], files: Collection[str]) -> Iterator[Path]:
+    for name in folders:
         folder = home / name
         if folder.is_dir() and not folder.is_symlink():
             yield folder
-            for directory, folders, files in os.walk(folder):
-                yield from (Path(directory, item) for item in (*folders, *files))
+            for directory, *names in os.walk(folder):
+                yield from (Path(directory, item) for below in names for item in below)
     with suppress(OSError):
-        yield from [path for path in home.iterdir() if path.name.endswith(SUFFIXES)]
+        yield from [path for path in home.iterdir() if any(fnmatch(path.name, pattern) for pattern in files)]
 
 
 def _tighten(path: Path) -> bool:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NAME = "ops.sock"
+"""Its name in the home, for commands."""
+
 BACKLOG = 128
 _ADDRESS_BYTES = 107
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -20,7 +22,7 @@ class OwnerSocket:
     """The socket of the gateway on a home; a new gateway takes the place of an earlier one's."""
 
     def __init__(self, home: Path) -> None:
-        self.path = home / NAME
+        self.path = home / "ops.sock"
         self._inode = 0
 
     def listen(self) -> socket.socket:

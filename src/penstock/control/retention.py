@@ -86,6 +86,7 @@ FILES: Mapping[str, str] = {
     "*.db-shm": "the database's index of its log",
     "last-*.json": "what a database last said, one for each database",
     "gateway.json": "while a gateway runs",
+    "ops.sock": "while a gateway runs",
 }
 """Every other file of the home."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.app.hardening import is_own_home, tighten_contents, tighten_home
+from penstock.control.retention import FILES, FOLDERS
 
 
 def mode(path: Path) -> int:
@@ -51,9 +52,9 @@ def test_the_files_of_penstock_are_closed_and_no_others(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "sha256").chmod(0o755)
     outside = tmp_path / "src" / "main.py"
     (tmp_path / "blobs" / "link").symlink_to(outside)
-    assert tighten_contents(tmp_path, "") >= len(own)
+    assert tighten_contents(tmp_path, "", FOLDERS, FILES) >= len(own)
     assert {mode(path) for path in own} == {0o600}
     assert mode(tmp_path / "blobs" / "sha256") == 0o700
     assert {mode(path) for path in other} == {0o644}
-    assert tighten_contents(tmp_path, "") == 0
-    assert tighten_contents(tmp_path / "missing", "") == 0
+    assert tighten_contents(tmp_path, "", FOLDERS, FILES) == 0
+    assert tighten_contents(tmp_path / "missing", "", FOLDERS, FILES) == 0
