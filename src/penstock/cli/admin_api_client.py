@@ -8,7 +8,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from penstock.cli.client import CallFailed, Document
+from penstock.cli.client import EXITS, CallFailed, Document
 from penstock.cli.connections import Address, describe, open_connection
 from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
@@ -272,7 +272,8 @@ def _refusal(answer: HTTPResponse) -> CallFailed:
         text = str(json.loads(answer.read())["error"])
     except (ValueError, KeyError, TypeError):
         text = f"the gateway answered with status {answer.status}"
-    return CallFailed(text, EXIT_OF.get(answer.headers["penstock-fault"] or "", ExitCode.FAILURE))
+    by_status = EXITS.get(answer.status, ExitCode.FAILURE)  # where a request is refused before it is routed
+    return CallFailed(text, EXIT_OF.get(answer.headers["penstock-fault"] or "", by_status))
 
 
 def _path(model: str, *parts: str) -> str:

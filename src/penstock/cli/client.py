@@ -43,7 +43,16 @@ class Client(Protocol):
         """Close the connection."""
 
 
-EXITS = {404: ExitCode.NOT_FOUND, 429: ExitCode.UNAVAILABLE, 503: ExitCode.UNAVAILABLE, 504: ExitCode.UNAVAILABLE}
+EXITS = {
+    401: ExitCode.UNAUTHORISED,
+    403: ExitCode.UNAUTHORISED,
+    404: ExitCode.NOT_FOUND,
+    421: ExitCode.UNAUTHORISED,
+    429: ExitCode.UNAVAILABLE,
+    503: ExitCode.UNAVAILABLE,
+    504: ExitCode.UNAVAILABLE,
+}
+"""Exit codes by HTTP status."""
 
 
 class RestClient:

@@ -14,6 +14,8 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 
 EXITS = {
+    grpc.StatusCode.UNAUTHENTICATED: ExitCode.UNAUTHORISED,
+    grpc.StatusCode.PERMISSION_DENIED: ExitCode.UNAUTHORISED,
     grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     grpc.StatusCode.UNAVAILABLE: ExitCode.UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ExitCode.UNAVAILABLE,
