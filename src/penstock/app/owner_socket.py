@@ -1,6 +1,6 @@
 """The unix socket ``ops.sock`` in a gateway's home, by which its own user reaches the ops port's API.
 
-The kernel tells who connects, and the mode of the file admits nobody else. A path may be longer than the 108 bytes that
+The kernel notes who connects, and the mode of the file admits nobody else. A path may be longer than the 108 bytes that
 an address has: then it is reached by way of the open folder.
 """
 

@@ -1,4 +1,4 @@
-"""Adds the header fields to all responses of the ops port that tell browsers to be careful with them."""
+"""Adds header fields to all responses of the ops port, by which browsers neither store nor frame them."""
 
 from collections.abc import MutableMapping
 from typing import Any, Final

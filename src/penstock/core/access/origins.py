@@ -1,9 +1,9 @@
 """Decides which hosts and origins a request may state, so that pages of other sites cannot use a gateway.
 
 Two attacks by way of a browser are refused. By DNS rebinding, a page has its own host name resolve to this machine, and
-is then of the same origin as the gateway: only the ``Host`` field tells, for every method. By cross-site request
+is then of the same origin as the gateway: only the ``Host`` field shows it, for every method. By cross-site request
 forgery, a page sends requests to the gateway's own address: ``Origin`` (RFC 6454) and ``Sec-Fetch-Site`` (Fetch
-Metadata) tell, and unsafe methods (RFC 9110 section 9.2.1) are refused.
+Metadata) show it, and unsafe methods (RFC 9110 section 9.2.1) are refused.
 """
 
 import re

@@ -23,13 +23,13 @@ def test_beyond_loopback_it_takes_authentication_and_tls_or_a_permission(
 
 
 @pytest.mark.parametrize(
-    ("authenticates", "encrypts", "named"),
+    ("authenticates", "encrypts", "missing"),
     [(False, False, "auth and tls"), (True, False, "tls"), (False, True, "auth")],
 )
-def test_the_sentences_name_what_is_missing(authenticates: bool, encrypts: bool, named: str) -> None:
+def test_the_sentences_name_what_is_missing(authenticates: bool, encrypts: bool, missing: str) -> None:
     exposure = Exposure(HOSTS, authenticates, encrypts)
-    assert f"needs the settings {named};" in exposure.refusal()
-    assert f"configure {named}" in exposure.warning()
+    assert f"needs the settings {missing};" in exposure.refusal()
+    assert f"configure {missing}" in exposure.warning()
     for text in (exposure.refusal(), exposure.warning()):
         assert "0.0.0.0, ops.example" in text
         assert INSECURE in text
