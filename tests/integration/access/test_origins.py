@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penstock.api.grpc.http2 import frames
-from penstock.api.grpc.http2.frames import frame
+from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.app import owner_socket
 from tests import harness, zoo
 from tests.harness import PATIENCE_S, Server
@@ -129,12 +129,19 @@ def test_http_ports(server: Server, health_port: int, port: str) -> None:
 def test_the_grpc_port(server: Server) -> None:
     for method in METHODS:
         with closing(Raw(server.grpc)) as raw:
-            for host, name in product(HOSTS, ORIGINS):
+            for host, name in product(filter(None, HOSTS), ORIGINS):
                 status = wanted("grpc", method, host, name)
                 for path in PATHS["grpc"] if status else PATHS["grpc"][1:2]:
                     for kind in ("application/grpc", "text/plain"):
                         found = grpc_status(raw, method, path, kind, host, name)
                         assert found == status, (method, path, kind, host, name, found)
+
+
+def test_an_empty_host_ends_its_stream(server: Server) -> None:
+    with closing(Raw(server.grpc)) as raw:
+        fields = [(":method", "POST"), (":scheme", "http"), (":path", "/none"), (":authority", "")]
+        raw.write(frame(frames.HEADERS, frames.END_HEADERS, 1, bytes(raw.encoder.encode(fields))))
+        assert raw.answer(1).reset == ErrorCode.PROTOCOL_ERROR
 
 
 def grpc_status(raw: Raw, method: str, path: str, kind: str, host: str, name: str) -> int:

@@ -3,7 +3,7 @@
 An orchestrator's probes may reach it where the ops port, with its names and its changes, is out of reach.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,7 +25,7 @@ class HealthService(Protocol):
 
 def build_health_app(control: HealthService) -> ASGIApp:
     """Build the application: ``/livez`` and ``/readyz``, without names and reasons."""
-    checks = {
+    checks: dict[str, tuple[str, Callable[[], bool]]] = {
         "/livez": ("live", lambda: not control.task_problems()),
         "/readyz": ("ready", lambda: control.readiness().ready),
     }

@@ -10,7 +10,7 @@ HOSTS = ("0.0.0.0", "ops.example")
 BOTH = (False, True)
 
 
-@pytest.mark.parametrize(("authenticates", "encrypts", "is_permitted"), product(BOTH, BOTH, BOTH))
+@pytest.mark.parametrize(("authenticates", "encrypts", "is_permitted"), [*product(BOTH, BOTH, BOTH)])
 def test_beyond_loopback_it_takes_authentication_and_tls_or_a_permission(
     authenticates: bool, encrypts: bool, is_permitted: bool
 ) -> None:

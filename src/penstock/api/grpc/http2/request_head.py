@@ -80,6 +80,8 @@ def _authority(pseudo: Fields, plain: list[Field]) -> bytes:
     stated.update([pseudo[b":authority"]] if b":authority" in pseudo else [])
     if len(stated) > 1:
         raise malformed_request("the fields :authority and host differ")
+    if b"" in stated:
+        raise malformed_request("the host is empty")  # RFC 9110 section 4.2.1
     return stated.pop() if stated else b""
 
 

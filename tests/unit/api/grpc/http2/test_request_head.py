@@ -54,6 +54,7 @@ def test_what_is_a_request(fields: list[Field], too_large: bool) -> None:
         ([*POST, (b":authority", b"x"), (b"host", b"y")], "differ"),
         ([*POST, (b":authority", b"x"), (b"host", b"y"), (b"host", b"x")], "differ"),
         ([*POST, (b"host", b"x"), (b"host", b"y")], "differ"),
+        ([*POST, (b":authority", b"")], "the host is empty"),
         ([*POST, (b"Name", b"1")], "is not a field name"),
         ([*POST, (b"", b"1")], "is not a field name"),
         ([*POST, (b"a b", b"1")], "is not a field name"),
