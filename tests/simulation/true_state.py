@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection
 import sqlalchemy as sa
 
 from penstock.control.monitoring.label_batches import unpack_rows
-from penstock.control.monitoring.publication import unpack
+from penstock.control.monitoring.publication import unpack_block
 from penstock.control.retraining.rules import MANUAL
 from penstock.core.versions import VersionKey
-from penstock.monitor.counters.layout import BLOCK_CELLS
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.db import schema
 from penstock.registry.db.database import Database
@@ -50,7 +49,7 @@ class TrueState:
         """How many requests of each version all gateways have published together."""
         found: Counter[VersionKey] = Counter()
         for row in self._evidence.published():
-            block = unpack(row.block, BLOCK_CELLS)
+            block = unpack_block(row.block)
             if block is None:
                 raise ValueError("a row of counts cannot be unpacked")
             found[row.model, row.version] += requests_of(Totals(block))

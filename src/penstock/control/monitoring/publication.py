@@ -14,7 +14,7 @@ import numpy as np
 
 from penstock.core.versions import VersionKey
 from penstock.monitor import rows
-from penstock.monitor.counters.layout import BLOCK_CELLS, Cells
+from penstock.monitor.counters.layout import BLOCK_CELLS, LAYOUT_ID, Cells
 from penstock.monitor.counters.totals import Totals, add_blocks, subtract_block
 from penstock.monitor.rows import RegionLayout
 from penstock.registry.stores.evidence import ENDED, PublishedCounts
@@ -44,6 +44,17 @@ def unpack(packed: bytes, size: int) -> Cells | None:
     except (zlib.error, ValueError):
         return None
     return cells.astype(np.uint64, copy=False) if len(cells) == size else None
+
+
+def pack_block(block: Cells) -> bytes:
+    """Compress the cells of a block, with what they mean."""
+    return pack(np.concatenate(([np.uint64(LAYOUT_ID)], block)))
+
+
+def unpack_block(packed: bytes) -> Cells | None:
+    """Read the cells of a block (read-only); None if they mean something else, from a gateway of another release."""
+    cells = unpack(packed, 1 + BLOCK_CELLS)
+    return None if cells is None or int(cells[0]) != LAYOUT_ID else cells[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,7 @@ def add_counts(shape: CountsLayout, counts: Sequence[VersionCounts]) -> VersionC
 
 def pack_counts(key: VersionKey, gateway: str, counts: VersionCounts) -> PublishedCounts:
     """Return counts as a published row."""
-    cells, block = pack(counts.cells), pack(counts.block)
+    cells, block = pack(counts.cells), pack_block(counts.block)
     return PublishedCounts(*key, gateway, counts.shape.id, counts.workers, cells, block, dict(counts.outcomes))
 
 
@@ -116,7 +127,7 @@ def unpack_counts(row: PublishedCounts, shape: CountsLayout) -> VersionCounts:
     """Read counts from a published row; without cells if the shape is another, without requests if the release is
     another."""
     cells = unpack(row.words, shape.size) if row.layout == shape.id else None
-    block = unpack(row.block, BLOCK_CELLS)
+    block = unpack_block(row.block)
     block = np.zeros(BLOCK_CELLS, np.uint64) if block is None else block
     gateways = () if row.gateway == ENDED else (row.gateway,)
     if cells is None:

@@ -11,6 +11,7 @@ each stands for several counters (see ``lone_requests``), so readers never see t
 Runs of one row, the most common ones, are not in the table of batch sizes: they are all runs minus those in the table.
 """
 
+import hashlib
 import struct
 from typing import Final
 
@@ -80,6 +81,15 @@ MISMATCHES_AT: Final = ATTRIBUTED_AT + 1
 FINE_RUN_AT: Final = MISMATCHES_AT + 1
 COUNTED_AT: Final = FINE_RUN_AT + FINE_CELLS
 BLOCK_CELLS: Final = COUNTED_AT + 1
+
+_MEANING: Final = (
+    (ROUTE_NAMES, PROTOCOL_NAMES, OUTCOMES, SHED_REASONS),
+    (LATENCY_EDGES_NS, ROWS_EDGES, FINE_EDGES_NS, RUN_BASE_NS),
+    (STAGES, BATCH_SIZES, OUTPUTS, OUTPUT_BINS, SHADOW_COUNTERS, CAPTURE_COUNTERS, BLOCK_CELLS),
+)
+LAYOUT_ID: Final = int.from_bytes(hashlib.blake2b(repr(_MEANING).encode(), digest_size=8).digest(), "big")
+"""What the cells of a block mean, as a number: counts that are stored with another one must not be added to these, also
+if they have as many cells."""
 
 LONE_FINES: Final = 81
 """Fine buckets of the durations that a short lone request may have: up to 25.6 ms."""

@@ -15,14 +15,17 @@ from penstock.control.monitoring.publication import (
     add_ended,
     layout_id,
     pack,
+    pack_block,
     pack_counts,
     sum_published,
     unpack,
+    unpack_block,
 )
 from penstock.control.monitoring.publisher import Publisher
 from penstock.core.errors import NotReady
+from penstock.core.labels import OUTCOMES
 from penstock.core.versions import VersionKey
-from penstock.monitor.counters.layout import BLOCK_CELLS
+from penstock.monitor.counters.layout import BLOCK_CELLS, SERIES
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.rows import RegionLayout
@@ -58,6 +61,16 @@ def test_words_come_back_as_they_were_packed() -> None:
     assert unpack(pack(cells), 41) is None, "of another release"
     assert unpack(b"otherwise packed", 40) is None
     assert unpack(pack(cells)[:9], 40) is None
+
+
+def test_counts_of_another_release_are_not_added_even_if_they_have_as_many_cells() -> None:
+    block = np.arange(BLOCK_CELLS, dtype=np.uint64)
+    found = unpack_block(pack_block(block))
+    assert found is not None and found.tolist() == block.tolist()
+    earlier = len(OUTCOMES) - len(("unauthenticated", "unauthorised"))
+    assert unpack_block(pack(np.zeros(BLOCK_CELLS - SERIES * (len(OUTCOMES) - earlier), np.uint64))) is None
+    assert unpack_block(pack(block)) is None, "of a release that did not state its layout"
+    assert unpack_block(pack(np.concatenate(([np.uint64(1)], block)))) is None
 
 
 def test_keys_name_a_layout_in_whatever_order() -> None:

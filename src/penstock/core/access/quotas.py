@@ -1,0 +1,97 @@
+"""Quotas of callers, over all workers of a gateway: rates per second, requests at a time, and bytes at a time.
+
+Each worker counts what its callers use in cells that every worker reads (see ``monitor.counters.layout``), so each
+decides by the sum of all, and no share of a limit has to be dealt out. What a worker may spend without looking at the
+others again is its allowance: together they are at most half of what is left, and near a limit there is none.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from penstock.core.access.table import AccessTable, Quota
+
+SAMPLES: Final = 20
+"""Parts of a window in which usage leaves it."""
+
+UNLIMITED: Final = Quota()
+
+
+def quotas_of(table: AccessTable) -> dict[str, Quota]:
+    """Return the quota of each caller that has one, by name; of several keys of one name the last one counts."""
+    return {record.name: record.quota for record in table.keys if record.quota != UNLIMITED}
+
+
+def place_callers(names: Iterable[str], places: int) -> dict[str, int]:
+    """Return the place of each caller in a table of so many ``places``; a name keeps its place as long as others do not
+    need it. More names than places share some, and then the limits of those that share one hold for them together."""
+    taken: dict[int, str] = {}
+    found = {}
+    for name in sorted(set(names)):
+        place = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) % places
+        if len(taken) < places:
+            while place in taken:
+                place = (place + 1) % places
+        taken[place] = name
+        found[name] = place
+    return found
+
+
+class RateLimit:
+    """A limit of ``per_second``, as one worker sees it: by the total of all workers, which only grows.
+
+    Within any window (a second; for less than one a second, the time for one) at most the limit is used, and what was
+    used beyond, because it became known afterwards, has to be earned first. Times are in seconds of one clock.
+    """
+
+    __slots__ = ("_at", "_earned", "_last", "_samples", "capacity", "per_second", "window_s")
+
+    def __init__(self, per_second: float, now_s: float, total: float) -> None:
+        self.per_second = per_second
+        self.window_s = max(1.0, 1.0 / per_second)
+        self.capacity = per_second * self.window_s
+        self._earned = self.capacity
+        self._at = now_s
+        self._last = total
+        self._samples: deque[tuple[float, float]] = deque(maxlen=2 * SAMPLES + 4)
+        self._samples.extend([(now_s - self.window_s, total), (now_s, total)])
+
+    def observe(self, now_s: float, total: float) -> None:
+        """Take note of the total at a time. What was used since the last time counts as used evenly over that time."""
+        earned = self._earned + max(0.0, now_s - self._at) * self.per_second
+        self._earned = min(self.capacity, earned - (total - self._last))
+        self._sample(now_s, total)
+        self._at, self._last = now_s, total
+        while len(self._samples) > 1 and self._samples[1][0] <= now_s - self.window_s:
+            self._samples.popleft()
+
+    def _sample(self, now_s: float, total: float) -> None:
+        """Keep the totals of the window, one for each of its parts."""
+        step = self.window_s / SAMPLES
+        if now_s - self._samples[-1][0] < step:
+            return
+        self._samples.append((self._at, self._last))
+        at, before = self._samples[-1]
+        gap_s = now_s - at
+        for number in range(min(int(gap_s / step), SAMPLES + 1) - 1, -1, -1):
+            back_s = number * step
+            self._samples.append((now_s - back_s, total - (total - before) * back_s / gap_s))
+
+    def left(self) -> float:
+        """Return what may still be used now, after ``observe``; negative if more was used than was known."""
+        return min(self._earned, self.capacity - (self._last - self._samples[0][1]))
+
+    def wait_s(self, cost: float) -> float:
+        """Return the seconds until ``cost`` may be used, if nobody uses anything meanwhile."""
+        cost = min(cost, self.capacity)
+        wait_s = (cost - self._earned) / self.per_second
+        for at, total in self._samples:
+            if self.capacity - (self._last - total) >= cost:
+                return max(0.0, wait_s, at + self.window_s - self._at)
+        return max(0.0, wait_s, self.window_s)
+
+
+def allowance(left: float, workers: int) -> int:
+    """Return how much a worker may use without looking at the others again."""
+    return max(0, int(left / (2 * workers)))

@@ -1,0 +1,38 @@
+"""The table of endpoints: only probes are public, and what changes something requires more than looking at it."""
+
+import pytest
+
+from penstock.core.access.endpoints import ANY_CALLER, GRPC, REST, Requirement, Scope
+from penstock.core.access.permissions import Permission
+
+TABLE = {**REST, **GRPC}
+CHANGES = ("load", "unload", "register", "unregister", "Load", "Unload", "Register", "Unregister")
+
+
+def test_only_probes_are_public() -> None:
+    public = {endpoint for endpoint, requirement in TABLE.items() if requirement.public}
+    assert public == {
+        "GET /v2/health/live",
+        "GET /v2/health/ready",
+        "/inference.GRPCInferenceService/ServerLive",
+        "/inference.GRPCInferenceService/ServerReady",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+    }
+
+
+@pytest.mark.parametrize("endpoint", [name for name in TABLE if name.endswith(CHANGES) and "uda" not in name])
+def test_changes_of_the_server_require_operate(endpoint: str) -> None:
+    assert TABLE[endpoint].permissions == {Permission.OPERATE}
+
+
+@pytest.mark.parametrize(("endpoint", "requirement"), REST.items())
+def test_permissions_on_a_model_are_required_where_the_path_names_one(endpoint: str, requirement: Requirement) -> None:
+    if requirement.scope is Scope.MODEL:
+        assert "{model}" in endpoint
+    if "{model}" in endpoint and not endpoint.startswith("* "):
+        assert requirement.scope is Scope.MODEL
+
+
+def test_what_is_not_offered_requires_a_credential() -> None:
+    assert all(need == ANY_CALLER for endpoint, need in REST.items() if endpoint.startswith("* "))
