@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
 from penstock.app import workers
+from penstock.app.access import AccessServices, check_access, open_access
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.exposure import (
     InsecurityWarning,
@@ -44,12 +45,15 @@ from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.control.workers.prefork import WaitingWorkers
+from penstock.control.workers.protocol import access_out
 from penstock.core.access.exposure import Exposure
+from penstock.core.access.table import AccessTable
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import sweep
 from penstock.engine.threads import background_pool, read_cores
 from penstock.registry.location import RegistryLocation, location_of
+from penstock.registry.stores.connections import Connections
 
 if TYPE_CHECKING:
     from penstock.api.admin.server import OpsServer
@@ -78,6 +82,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     _check_ready_file(settings.ready_file)
     try:
         repositories = repositories_of(settings)
+        check_access(settings.auth)
         location = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
         host = ports.resolve(settings.host)
         homes = directory.open_homes(location.home, directory.bases(os.environ, os.geteuid()))
@@ -210,7 +215,8 @@ class GatewayProcess:
         self._ops_listeners = ops
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = ops.address
-        self._models = Models(settings, location, repositories)
+        self._access: AccessServices | None = None
+        self._models = Models(settings, location, repositories, self._open_access)
         self._plane = ControlPlane(
             opening.instance,
             opening.options,
@@ -225,6 +231,15 @@ class GatewayProcess:
         arguments = [str(self._opening.instance.path), str(slot)]
         return self._waiting.start(arguments) or process.start(workers.WORKER_MODULE, arguments)
 
+    async def _open_access(self, database: Connections) -> None:
+        """Authenticate callers from now on, and have the workers do so before they serve the first model."""
+
+        def announce(table: AccessTable) -> None:
+            self._plane.channel.announce(access_out(table))
+
+        self._access = open_access(self._settings.auth, self._place, database, announce)
+        await self._access.tables.start()
+
     async def run(self) -> None:
         """Serve until a stop signal, then drain and stop.
 
@@ -235,6 +250,8 @@ class GatewayProcess:
             await self._run(StopSignals())
         finally:
             await self._models.close()
+            if self._access is not None:
+                self._access.close()
 
     async def _run(self, signals: StopSignals) -> None:
         try:
@@ -247,14 +264,7 @@ class GatewayProcess:
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         services = self._models.traffic_services(self._plane, self._opening.instance.path)
         registry_admin.show_write_problem(lambda: services.fleet.problem)
-        self._plane.measure(self._models.readings)
-        self._plane.measure(services.readings)
-        self._plane.measure(registry_admin.readings)
-        self._plane.measure(services.rollouts.readings)
-        self._plane.measure(services.monitoring.readings)
-        self._plane.measure(services.retraining.readings)
-        self._plane.measure(services.leadership.readings)
-        self._plane.measure(self._insecurity.readings)
+        self._measure(registry_admin, services)
         self._plane.gather(services.monitoring.gathered)
         self._plane.label_by(services.monitoring.labels)
         await services.monitoring.start()
@@ -266,7 +276,7 @@ class GatewayProcess:
         record.write(self._ops)
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
-        self._plane.supervise(*tasks, *services.tasks(), *self._insecurity.tasks)
+        self._plane.supervise(*tasks, *services.tasks(), *self._insecurity.tasks, *self._opened_access().tasks())
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._waiting.close()
             self._announce()
@@ -289,6 +299,18 @@ class GatewayProcess:
         await server.stop()
         registry_admin.close()
         services.close()
+
+    def _measure(self, registry_admin: RegistryAdmin, services: TrafficServices) -> None:
+        """Add the metrics of every part."""
+        measured = (services.rollouts, services.monitoring, services.retraining, services.leadership)
+        for part in (self._models, services, registry_admin, *measured, self._insecurity, self._opened_access()):
+            self._plane.measure(part.readings)
+
+    def _opened_access(self) -> AccessServices:
+        """Return the services of access; call after the start of the plane."""
+        if self._access is None:
+            raise RuntimeError
+        return self._access
 
     def _ops_server(self, registry_admin: RegistryAdmin, services: TrafficServices) -> "OpsServer":
         """Build the ops server; called on a thread, because the import takes long."""

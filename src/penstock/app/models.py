@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from penstock.registry.repository.copies import RepositoryCopies
 from penstock.registry.repository.verdicts import VerdictCache
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.audit_archive import AuditArchives
+from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
@@ -49,13 +50,19 @@ COLLECT_S = 3600.0
 class Models:
     """The source of models of one gateway (``reconciler.Source``), and its ``RegistryAdmin``.
 
-    The database library is imported by the first scan, on a thread, while the workers start.
+    The database library is imported by the first scan, on a thread, while the workers start; ``opened`` is called with
+    the registry's database before any model is offered.
     """
 
     def __init__(
-        self, settings: Settings, location: RegistryLocation, repositories: Sequence[SourceRepository]
+        self,
+        settings: Settings,
+        location: RegistryLocation,
+        repositories: Sequence[SourceRepository],
+        opened: Callable[[Connections], Awaitable[None]],
     ) -> None:
         self._settings = settings
+        self._opened = opened
         self._place = location
         self._repositories = repositories
         if repositories and settings.mlflow is not None:
@@ -75,6 +82,7 @@ class Models:
         if self._source is None:
             self._source = await asyncio.to_thread(self._open)
             self._pools += [*self._source.pools, *(() if self._folders is None else self._folders.pools)]
+            await self._opened(self._opened_parts().store.connections)
         return await self._source.scan(settled_only, retry)
 
     def _open(self) -> "AliasedFolder | RegistrySource":
@@ -119,17 +127,18 @@ class Models:
     def _load_s(self) -> float:
         return self._settings.limits.load_seconds
 
-    def registry_admin(self, reconciler: Reconciler, serving: ServingState) -> RegistryAdmin:
-        """Return what changes the registry; call after the first scan."""
+    def _opened_parts(self) -> RegistryAdminServices:
         if self._parts is None:
             raise RuntimeError
-        return RegistryAdmin(self._parts, reconciler, serving)
+        return self._parts
+
+    def registry_admin(self, reconciler: Reconciler, serving: ServingState) -> RegistryAdmin:
+        """Return what changes the registry; call after the first scan."""
+        return RegistryAdmin(self._opened_parts(), reconciler, serving)
 
     def traffic_services(self, plane: ControlPlane, instance: Path) -> TrafficServices:
         """Return the services for traffic and monitoring; call after the first scan."""
-        if self._parts is None:
-            raise RuntimeError
-        return open_traffic_services(self._settings, self._place, self._parts, plane, instance)
+        return open_traffic_services(self._settings, self._place, self._opened_parts(), plane, instance)
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler, instance: Path) -> list[PeriodicTask]:
         """Return the periodic tasks; ``instance`` is the directory that its processes share."""
@@ -159,11 +168,9 @@ class Models:
 
     def _janitor(self, reconciler: Reconciler, shared: Path) -> Janitor:
         """Return the janitor, which deletes expired data; call after the first scan."""
-        if self._parts is None:
-            raise RuntimeError
         from penstock.registry.registry import open_blobs  # noqa: PLC0415 - after the start
 
-        records, location = self._parts.store, self._place
+        records, location = self._opened_parts().store, self._place
         database, references = records.connections, MonitorStore(records.connections)
         keeping = retention_of(self._settings.retention)
 

@@ -171,6 +171,9 @@ class RetentionSettings(Section):
     references_days: Days = 30
     """References of versions that no gateway serves and the registry does not offer."""
 
+    keys_days: Days = 90
+    """API keys that were revoked or have expired."""
+
     exports_days: Days = 30
     """Rows and output of training commands, below retraining in the home."""
 

@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from penstock.config.access import AuthSettings
 from penstock.config.documents import ConfigFault, read_mapping, read_text
 from penstock.config.sections import (
     AdmissionSettings,
@@ -127,6 +128,9 @@ class Settings(BaseSettings):
 
     tls: TlsSettings | None = None
     """TLS on the REST and gRPC ports; none by default."""
+
+    auth: AuthSettings | None = None
+    """Credentials that are accepted, and what their callers may do; by default nobody needs one."""
 
     limits: LimitSettings = LimitSettings()
     cors: CorsSettings = CorsSettings()

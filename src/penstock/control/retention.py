@@ -46,6 +46,7 @@ TABLES: Mapping[str, str] = {
     "versions": "until retired, then retention.retired_versions_days",
     "audit": "retention.audit_days, then archived",
     "audit_archives": "for good: about 50 a year, and one for each 10,000 entries",
+    "keys": "until revoked or expired, then retention.keys_days",
     "leases": "until they end",
     "condemned": "while contents are being deleted",
     "trials": "while open, then retention.trials_days and retention.trials_per_model",
@@ -85,6 +86,7 @@ FILES: Mapping[str, str] = {
     "*.db-wal": "the database's log",
     "*.db-shm": "the database's index of its log",
     "last-*.json": "what a database last said, one for each database",
+    "access-*.json": "the API keys that a database last had, by their digests, one for each database",
     "gateway.json": "while a gateway runs",
     "ops.sock": "while a gateway runs",
 }
@@ -104,6 +106,7 @@ class RetentionLimits:
     dead_deliveries_s: float = 30 * DAY_S
     retired_versions_s: float = 365 * DAY_S
     references_s: float = 30 * DAY_S
+    keys_s: float = 90 * DAY_S
     exports_s: float = 30 * DAY_S
     exports_bytes: int = 10 << 30
     copies_s: float = DAY_S
@@ -133,6 +136,7 @@ def row_batches(
     yield "requests for rows", store.row_requests
     yield "rows handed over", store.row_answers
     yield "references", partial(store.references, now - keeping.references_s)
+    yield "keys", partial(store.keys, now - keeping.keys_s)
     yield "retired versions", partial(store.retired_versions, now - keeping.retired_versions_s)
     yield AUDIT, partial(archives.archive, now - keeping.audit_s)
     if keeping.audit_archive_s:

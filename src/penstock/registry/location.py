@@ -47,7 +47,16 @@ class RegistryLocation:
     @property
     def snapshot_file(self) -> Path:
         """File with the last known state of the database."""
-        return self.home / f"last-{hashlib.sha256(self.database.encode()).hexdigest()[:16]}.json"
+        return self.home / f"last-{self._database_name}.json"
+
+    @property
+    def access_file(self) -> Path:
+        """File with the last known API keys of the database, by their digests."""
+        return self.home / f"access-{self._database_name}.json"
+
+    @property
+    def _database_name(self) -> str:
+        return hashlib.sha256(self.database.encode()).hexdigest()[:16]
 
     @property
     def copies(self) -> Path:

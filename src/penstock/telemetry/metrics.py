@@ -73,6 +73,15 @@ JOINT_RUN_MISMATCHES = Metric(
     ("model", "version"),
     "Batch runs whose answers differed when their requests were repeated alone.",
 )
+AUTH_REFUSED = Metric(
+    "auth_refused_total", MetricType.COUNTER, ("reason",), "Requests refused for lack of a credential or a permission."
+)
+AUTH_WOULD_REFUSE = Metric(
+    "auth_would_refuse_total",
+    MetricType.COUNTER,
+    ("reason",),
+    "Requests that would have been refused, where auth.dry_run is on.",
+)
 MODEL_INFO = Metric("model_info", MetricType.GAUGE, ("model", "version", "digest"), "1 for the content served.")
 MODEL_MEMORY = Metric(
     "model_memory_bytes",
@@ -334,6 +343,8 @@ METRICS: tuple[Metric, ...] = (
     DEADLINE_EXCEEDED,
     BATCH_ROWS,
     JOINT_RUN_MISMATCHES,
+    AUTH_REFUSED,
+    AUTH_WOULD_REFUSE,
     MODEL_INFO,
     MODEL_MEMORY,
     MODEL_STATE,

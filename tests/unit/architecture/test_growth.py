@@ -33,7 +33,7 @@ def test_every_place_in_the_home_has_a_retention() -> None:
     known = [*FOLDERS, *FILES]
     place = location_of("", Path("/home"), "", "folders")
     parts = [place.unpacked, place.cache, place.incoming, place.snapshot_file, place.copies, place.verdicts]
-    parts += [Path(place.database.removeprefix("sqlite:///")), Path(place.blobs)]
+    parts += [place.access_file, Path(place.database.removeprefix("sqlite:///")), Path(place.blobs)]
     found = {part.relative_to("/home").parts[0] for part in parts} | set(places_in_source())
     found.discard("index.json")  # in the folder of references, which its owner calls its home
     assert {"retraining", "references", "gateway.json", ANSWERS, CAPTURES} <= found  # the search finds something

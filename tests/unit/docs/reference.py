@@ -33,12 +33,26 @@ def settings() -> str:
 
 def _settings(schema: dict[str, Any], properties: dict[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
     for name, part in properties.items():
-        if "$ref" in part:
-            section = schema["$defs"][part["$ref"].rpartition("/")[2]]
-            yield from _settings(schema, section["properties"], f"{prefix}{name}.")
-        else:
-            default = "none" if part["default"] is None else f"`{json.dumps(part['default'])}`"
-            yield f"`{prefix}{name}`", default, part["description"]
+        if "$ref" not in part:
+            yield f"`{prefix}{name}`", _default(part), part["description"]
+        for reference, suffix in _sections(part):
+            section = schema["$defs"][reference.rpartition("/")[2]]
+            yield from _settings(schema, section["properties"], f"{prefix}{name}{suffix}.")
+
+
+def _default(part: dict[str, Any]) -> str:
+    if "default" not in part:
+        return "required"
+    return "none" if part["default"] is None else f"`{json.dumps(part['default'])}`"
+
+
+def _sections(part: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The sections that a setting is or may be, or has a list of, each with what stands behind its name."""
+    for item in (part, *part.get("anyOf", ())):
+        if "$ref" in item:
+            yield item["$ref"], ""
+        if "$ref" in item.get("items", {}):
+            yield item["items"]["$ref"], "[]"
 
 
 def metrics() -> str:

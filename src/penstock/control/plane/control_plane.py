@@ -90,7 +90,7 @@ class ControlPlane:
         listeners = Listeners(
             self.reconciler.on_report, self._count_load, self._on_disconnect, self._take_rows, self._take_labels
         )
-        self._channel = Channel(instance.socket, self._is_worker, self.reconciler, listeners)
+        self.channel = Channel(instance.socket, self._is_worker, self.reconciler, listeners)
 
     # Life.
 
@@ -109,7 +109,7 @@ class ControlPlane:
             elif file.slot.pid:  # it died while no control process ran
                 self.counters.note_loss(self.reconciler.state, index, file.slot.pid)
         self._tasks.start(self._supervisor.task)  # new workers start meanwhile
-        await self._channel.start()
+        await self.channel.start()
         self._serve_first(await self._first.at_start())
         look_s = self._look_s or STEP_S
         self._tasks.start(
@@ -170,7 +170,7 @@ class ControlPlane:
         await _wait_for(self._has_no_worker)
         await self._tasks.stop()
         self._supervisor.step()
-        await self._channel.close()
+        await self.channel.close()
         self._instance.remove()
 
     # Queries of the ops plane.
@@ -206,7 +206,7 @@ class ControlPlane:
 
     def signature(self, model: str, version: str) -> Mapping[str, Any] | None:
         """A version's inputs and outputs, None until a worker has reported them."""
-        return self._channel.signatures.get((model, version))
+        return self.channel.signatures.get((model, version))
 
     @property
     def desired(self) -> Desired:
@@ -231,7 +231,7 @@ class ControlPlane:
 
     def samples(self, model: str, version: str) -> list[Message]:
         """The requests on which a shadow disagreed most, worst first, over all workers."""
-        return self._channel.samples_of(model, version)
+        return self.channel.samples_of(model, version)
 
     async def serve_changes(self) -> bool:
         """Publish stored changes to the workers; return whether all have applied them in time."""
@@ -326,11 +326,11 @@ class ControlPlane:
     @property
     def reports(self) -> Mapping[int, WorkerReport]:
         """The latest report of each connected worker, by slot."""
-        return self._channel.reports
+        return self.channel.reports
 
     def publish(self, desired: Desired) -> None:
         """Send a desired state to every worker."""
-        self._channel.publish(desired)
+        self.channel.publish(desired)
 
     def save(self, state: ControllerState) -> None:
         """Store the state, so that it outlives this process."""

@@ -7,10 +7,12 @@ from itertools import count
 from pathlib import Path
 
 from penstock.control.workers.protocol import (
+    ACCESS,
     LINE_BYTES,
     ChannelBroken,
     Message,
     MessageQueue,
+    access_in,
     desired_in,
     fault_in,
     feedback_pieces,
@@ -19,6 +21,7 @@ from penstock.control.workers.protocol import (
     send,
     status_out,
 )
+from penstock.core.access.table import AccessTable
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.columns import RowValues
@@ -38,8 +41,9 @@ _GONE = "the control process is away for a moment; try again later"
 class Link:
     """Sends reports of a worker and receives desired states. Also the data plane's ``Repository``.
 
-    ``desired`` is called with every desired state that arrives. ``command_s`` bounds the wait for a repository
-    request. Belongs to the event loop.
+    ``desired`` is called with every desired state that arrives, ``access`` with every access table, the first of which
+    comes before the first desired state. ``command_s`` bounds the wait for a repository request. Belongs to the event
+    loop.
     """
 
     def __init__(
@@ -48,10 +52,12 @@ class Link:
         slot: int,
         desired: Callable[[Desired], None],
         command_s: float,
+        access: Callable[[AccessTable], None] = lambda _: None,
     ) -> None:
         self._path = path
         self._slot = slot
         self._desired = desired
+        self._access = access
         self._command_s = command_s
         self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
         self._signatures: dict[str, Message] = {}
@@ -191,6 +197,8 @@ class Link:
     def _take(self, message: Message) -> None:
         if message["type"] == "desired":
             self._desired(desired_in(message["desired"]))
+        elif message["type"] == ACCESS:
+            self._access(access_in(message))
         elif message["type"] == "reply":
             waiting = self._replies.get(message["number"])
             if waiting is not None and not waiting.done():

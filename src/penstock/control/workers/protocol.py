@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from penstock.core.access.documents import table_in, table_out
+from penstock.core.access.table import AccessTable
 from penstock.core.batching import RowProof
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
@@ -28,6 +30,9 @@ SEND_S = 5.0
 
 _FAULTS: Mapping[str, type[Fault]] = {kind.kind: kind for kind in KINDS}
 
+
+ACCESS = "access"
+"""The type of the message with the access table."""
 
 PIECE_CHARACTERS = 1 << 20
 """Characters of feedback in one message; JSON may need twelve bytes for one of them."""
@@ -123,6 +128,16 @@ def status_out(status: VersionStatus) -> Message:
 def status_in(values: Message) -> VersionStatus:
     """A version's status from its JSON values."""
     return VersionStatus(**{**values, "state": ReadyState(values["state"])})
+
+
+def access_out(table: AccessTable) -> Message:
+    """The message with the access table."""
+    return {"type": ACCESS, "table": table_out(table)}
+
+
+def access_in(message: Message) -> AccessTable:
+    """The access table from its message."""
+    return table_in(message["table"])
 
 
 def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:

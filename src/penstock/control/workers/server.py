@@ -81,6 +81,7 @@ class Channel:
         self._repository = repository
         self._listeners = listeners
         self._desired = Desired()
+        self._announced: dict[str, Message] = {}
         self._server: asyncio.Server | None = None
         self._outboxes: dict[int, MessageQueue] = {}
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -109,6 +110,13 @@ class Channel:
         self._samples = {key: samples for key, samples in self._samples.items() if key[:2] in served}
         for outbox in self._outboxes.values():
             _put_desired(outbox, desired)
+
+    def announce(self, message: Message) -> None:
+        """Send a message to every worker, and to those that connect later before the desired state; it replaces an
+        earlier one of the same type."""
+        self._announced[message["type"]] = message
+        for outbox in self._outboxes.values():
+            outbox.put(message["type"], message)
 
     def samples_of(self, model: str, version: str) -> list[Message]:
         """The requests on which a shadow disagreed, of all workers, worst first."""
@@ -146,6 +154,8 @@ class Channel:
         self, slot: int, report: WorkerReport, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         outbox = MessageQueue()
+        for kind, announced in self._announced.items():
+            outbox.put(kind, announced)
         if self._desired.revision:  # 0: nothing has been published yet
             _put_desired(outbox, self._desired)
         self.reports[slot], self._outboxes[slot] = report, outbox

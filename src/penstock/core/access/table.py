@@ -46,11 +46,19 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """An issuer of signed tokens, and its public keys as a JSON Web Key Set (RFC 7517)."""
+    """An issuer of signed tokens, and its public keys as a JSON Web Key Set (RFC 7517).
+
+    A caller's name is ``username_prefix`` and the claim ``username_claim``, as in Kubernetes; its groups are the claim
+    ``groups_claim``, each after ``groups_prefix``.
+    """
 
     issuer: str
     audience: str
     jwks: str
+    username_claim: str = "sub"
+    username_prefix: str = ""
+    groups_claim: str = "groups"
+    groups_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

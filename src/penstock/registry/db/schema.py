@@ -15,7 +15,22 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012", "0013")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+)
 """All migrations, oldest first; the last one gives the tables below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
@@ -97,6 +112,23 @@ audit_archives = Table(
     Column("dropped_at", Float),
 )
 """Ranges of the audit that were moved into files, which are blobs; triggers refuse to delete these rows."""
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(64), nullable=False, index=True),
+    Column("digest", String(64), nullable=False),
+    Column("roles", _Json, nullable=False),
+    Column("models", _Json, nullable=False),
+    Column("quota", _Json, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("expires", Float),
+    Column("revoked", Float),
+)
+"""API keys: ``digest`` is the SHA-256 of the key; times are seconds since the epoch. Several may have one name, while a
+new one replaces another."""
 
 leases = Table(
     "leases",

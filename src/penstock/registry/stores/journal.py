@@ -58,14 +58,32 @@ class Journal:
         Raises:
             InvalidInput: as ``record_audit``.
         """
-        self.record_audit(connection, model, action, subject, by, before, after)
-        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
-        revision = int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
+        revision = self.record_general_change(connection, action, subject, by, before, after, model)
         table = schema.models
         if not connection.execute(table.update().where(table.c.name == model).values(revision=revision)).rowcount:
             settings = settings_out(ModelSettings())
             connection.execute(table.insert().values(name=model, revision=revision, settings=settings))
         return revision
+
+    def record_general_change(
+        self,
+        connection: sa.Connection,
+        action: str,
+        subject: str,
+        by: Author,
+        before: Document | None,
+        after: Document | None,
+        model: str = "",
+    ) -> int:
+        """Add a line to the audit and raise the registry's revision, which is returned; by default, the change is of no
+        model.
+
+        Raises:
+            InvalidInput: as ``record_audit``.
+        """
+        self.record_audit(connection, model, action, subject, by, before, after)
+        connection.execute(schema.registry.update().values(revision=schema.registry.c.revision + 1))
+        return int(connection.execute(sa.select(schema.registry.c.revision)).scalar_one())
 
     def record_audit(
         self,
@@ -92,7 +110,7 @@ class Journal:
                 actor=by.actor,
                 action=action,
                 model=model,
-                subject=f"models/{model}/{subject}",
+                subject=f"models/{model}/{subject}" if model else subject,
                 reason=by.reason,
                 before=before,
                 after=after,

@@ -147,6 +147,11 @@ class RetentionStore:
                     )
         return len(rows)
 
+    def keys(self, before: float) -> int:
+        """Delete API keys that were revoked or have expired before a time."""
+        table = schema.keys
+        return self._delete(table.c.id, (table.c.revoked < before) | (table.c.expires < before))
+
     def _delete(self, key: sa.Column[Any], *due: sa.ColumnElement[bool]) -> int:
         """Delete the rows of the first ``BATCH`` keys that are due."""
         keys = [row[0] for row in self._read(sa.select(key).where(*due).distinct().order_by(key).limit(BATCH))]

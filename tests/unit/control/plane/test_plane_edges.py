@@ -148,7 +148,7 @@ def test_what_a_worker_had_in_hand_that_ended_while_nobody_watched_is_lost(tmp_p
         before, worker = gateway.plane, gateway.processes[0]
         before.save(before.reconciler.state)
         await before._tasks.stop()  # as if the control process was killed
-        await before._channel.close()
+        await before.channel.close()
         worker.kill()
         await reached(worker.ended)
         gateway.plane = gateway.new_plane()

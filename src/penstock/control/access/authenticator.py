@@ -1,0 +1,158 @@
+"""Authenticates requests: an API key, a signed token or a client certificate to a caller with its grants."""
+
+import hmac
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
+from penstock.core.access.claims import VerifiedToken
+from penstock.core.access.keys import PREFIX, digest_of, key_id_of
+from penstock.core.access.permissions import ROLES, grants_of
+from penstock.core.access.refusals import RefusalReason, unauthenticated
+from penstock.core.access.table import AccessTable, Issuer, KeyRecord, bound_grants
+from penstock.core.bounded_cache import BoundedCache
+
+MOST_CACHED: Final = 4096
+CACHED_BYTES: Final = 4 << 20
+"""Bounds of the credentials whose callers are remembered."""
+
+ENTRY_BYTES: Final = 400
+"""About what a remembered caller takes beside its credential."""
+
+LONGEST_NAME: Final = 128
+"""Characters of a caller's name; the audit stores no longer one."""
+
+LONGEST_TOKEN: Final = 8192
+
+_BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/-]{1,%d}=*)" % LONGEST_TOKEN, re.IGNORECASE)
+
+
+class TokenVerifier(Protocol):
+    """Verifies signed tokens of the trusted issuers."""
+
+    def verify(self, token: str, now: float) -> VerifiedToken:
+        """Return what a token proves at a time (seconds since the epoch); raises ``Unauthenticated``."""
+
+
+class Authenticator:
+    """Knows the callers of one access table, until ``replace`` brings the next one; of one event loop.
+
+    ``clock`` gives seconds since the epoch. ``open_verifier`` opens the verifier of tokens, which only a table with
+    issuers needs. A caller that is remembered costs one look into a dictionary; everything remembered ends with its
+    table, and each caller with its credential.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        open_verifier: Callable[[Sequence[Issuer]], TokenVerifier] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._open_verifier = open_verifier or _open_verifier
+        self._table = AccessTable()
+        self._keys: Mapping[str, KeyRecord] = {}
+        self._verifier: TokenVerifier | None = None
+        self._known = _new_cache()
+
+    @property
+    def table(self) -> AccessTable:
+        """The present table."""
+        return self._table
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the present table; a caller that was authenticated under another one has to be again."""
+        return self._table.epoch
+
+    @property
+    def enabled(self) -> bool:
+        """Whether callers need a credential."""
+        return self._table.enabled
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether refusals are only counted."""
+        return self._table.dry_run
+
+    def replace(self, table: AccessTable) -> None:
+        """Use another table from now on, and forget all callers."""
+        if table.issuers != self._table.issuers:
+            self._verifier = self._open_verifier(table.issuers) if table.issuers else None
+        self._table = table
+        self._keys = {record.id: record for record in table.keys}
+        self._known = _new_cache()
+
+    def authenticate(self, authorization: bytes | None, certificate_names: tuple[str, ...] = ()) -> Caller:
+        """Return the caller of a request from its field ``authorization`` (None: it has none), or else from the names
+        in its client certificate. Without authentication, everybody is anonymous.
+
+        Raises:
+            Unauthenticated: there is no valid credential; ``detail`` is the ``RefusalReason``. A field
+                ``authorization`` decides alone: a bad one is refused whatever certificate comes with it.
+        """
+        if not self._table.enabled:
+            return ANONYMOUS
+        if authorization is None:
+            return self._caller_of_certificate(certificate_names)
+        caller = self._known.get(authorization)
+        if caller is None:
+            caller = self._caller_of_token(_token_in(authorization))
+            self._known.put(authorization, caller, len(authorization) + ENTRY_BYTES)
+        if caller.expires_at is not None and caller.expires_at <= self._clock():
+            raise unauthenticated(RefusalReason.EXPIRED)
+        return caller
+
+    def _caller_of_token(self, token: str) -> Caller:
+        if token.startswith(f"{PREFIX}_"):
+            return self._caller_of_key(token)
+        if self._verifier is None or token.count(".") != 2:
+            raise unauthenticated(RefusalReason.MALFORMED)
+        verified = self._verifier.verify(token, self._clock())
+        _check_name(verified.name)
+        grants = bound_grants(self._table.bindings, verified.name, verified.groups)
+        return Caller(verified.name, CallerKind.OIDC, grants, verified.groups, expires_at=verified.expires_at)
+
+    def _caller_of_key(self, key: str) -> Caller:
+        key_id = key_id_of(key)
+        if key_id is None:
+            raise unauthenticated(RefusalReason.MALFORMED)
+        record = self._keys.get(key_id)
+        if record is None or not hmac.compare_digest(record.digest, digest_of(key)):
+            raise unauthenticated(RefusalReason.UNKNOWN_KEY)
+        roles = [role for role in record.roles if role in ROLES]  # a newer release may know more roles
+        grants = grants_of(roles, record.models)
+        return Caller(record.name, CallerKind.KEY, grants, key_id=key_id, expires_at=record.expires_at)
+
+    def _caller_of_certificate(self, names: tuple[str, ...]) -> Caller:
+        """Return the caller of a client certificate: the first of its names that a binding names, else the first."""
+        if not names:
+            raise unauthenticated(RefusalReason.NO_CREDENTIAL)
+        bindings = self._table.bindings
+        grants = {name: bound_grants(bindings, name) for name in names}
+        name = next((name for name in names if grants[name]), names[0])
+        _check_name(name)
+        return Caller(name, CallerKind.CERTIFICATE, grants[name])
+
+
+def _token_in(authorization: bytes) -> str:
+    """Return the token of a field ``authorization: Bearer TOKEN`` (RFC 6750, section 2.1)."""
+    matched = _BEARER.fullmatch(authorization)
+    if matched is None:
+        raise unauthenticated(RefusalReason.MALFORMED)
+    return matched[1].decode("ascii")
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise unauthenticated(RefusalReason.INVALID_NAME)
+
+
+def _new_cache() -> BoundedCache[bytes, Caller]:
+    return BoundedCache(MOST_CACHED, CACHED_BYTES)
+
+
+def _open_verifier(issuers: Sequence[Issuer]) -> TokenVerifier:
+    from penstock.control.access.tokens import JwtVerifier  # noqa: PLC0415 - its libraries take memory and time
+
+    return JwtVerifier(issuers)

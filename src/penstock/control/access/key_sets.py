@@ -1,0 +1,119 @@
+"""The public keys of token issuers: from files, which are read again when they change, and from addresses."""
+
+import http.client
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from penstock.control.calls.http_deadline import exchanging
+from penstock.control.periodic import ProblemLog
+from penstock.core.access.table import Issuer
+
+WAIT_S: Final = 5.0
+MOST_BYTES: Final = 1 << 20
+
+SourceKey = tuple[str, str]
+"""Issuer and audience, which name a source."""
+
+_Stamp = tuple[int, int, int]
+_UNREADABLE = (OSError, http.client.HTTPException, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerSource:
+    """An issuer without its keys, and where these are: a file, or an address (the other is None or "")."""
+
+    issuer: Issuer
+    file: Path | None = None
+    url: str = ""
+
+    @property
+    def key(self) -> SourceKey:
+        """Its name among the sources."""
+        return self.issuer.issuer, self.issuer.audience
+
+
+class KeySets:
+    """The keys of some issuers. A set that cannot be read is kept as it was, and the problem is logged once.
+
+    The methods ``read_files`` and ``fetch`` block; each may be called by one thread at a time.
+    """
+
+    def __init__(self, sources: Sequence[IssuerSource]) -> None:
+        self._sources = sources
+        self._texts: dict[SourceKey, str] = {}
+        self._stamps: dict[SourceKey, _Stamp] = {}
+        self._file_problems, self._url_problems = ProblemLog(), ProblemLog()
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether keys have to be fetched."""
+        return any(source.url for source in self._sources)
+
+    def restore(self, issuers: Iterable[Issuer]) -> None:
+        """Use the keys that an earlier process knew, until they are read."""
+        known = {(issuer.issuer, issuer.audience): issuer.jwks for issuer in issuers}
+        self._texts = {source.key: known[source.key] for source in self._sources if known.get(source.key)}
+
+    def issuers(self) -> tuple[Issuer, ...]:
+        """Return the issuers with their keys as last read; without any, all their tokens are refused."""
+        return tuple(replace(source.issuer, jwks=self._texts.get(source.key, "")) for source in self._sources)
+
+    def read_files(self) -> None:
+        """Read the files that have changed."""
+        for source in self._sources:
+            if source.file is not None:
+                self._read_file(source, source.file)
+
+    def fetch(self) -> None:
+        """Fetch the key sets that are at an address."""
+        for source in self._sources:
+            if source.url:
+                self._fetch(source)
+
+    def _read_file(self, source: IssuerSource, file: Path) -> None:
+        try:
+            state = file.stat()
+            stamp = state.st_mtime_ns, state.st_size, state.st_ino
+            if stamp != self._stamps.get(source.key):
+                self._take(source, file.read_bytes()[: MOST_BYTES + 1])
+                self._stamps[source.key] = stamp
+        except _UNREADABLE as error:
+            self._file_problems.report(source.key, _kept(source, error))
+        else:
+            self._file_problems.clear(source.key)
+
+    def _fetch(self, source: IssuerSource) -> None:
+        request = urllib.request.Request(source.url, headers={"accept": "application/json"})  # noqa: S310 - https
+        try:
+            with exchanging(request, WAIT_S, _NoRedirects()) as answer:
+                self._take(source, answer.read(MOST_BYTES + 1))
+        except _UNREADABLE as error:
+            self._url_problems.report(source.key, _kept(source, error))
+        else:
+            self._url_problems.clear(source.key)
+
+    def _take(self, source: IssuerSource, content: bytes) -> None:
+        """Keep a key set; raises ``ValueError`` if it is none."""
+        from penstock.control.access.tokens import read_key_set  # noqa: PLC0415 - only where an issuer is configured
+
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is longer than {MOST_BYTES} bytes")
+        text = content.decode()
+        read_key_set(text)
+        self._texts[source.key] = text
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the keys come from the address in the settings or not at all."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Refuse to follow."""
+
+
+def _kept(source: IssuerSource, error: Exception) -> str:
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    where = source.url or f"file {source.file}"
+    return f"auth.oidc: the keys of {source.issuer.issuer} cannot be read from {where} and stay as they are: {reason}"

@@ -1,0 +1,41 @@
+"""Counts refused requests by reason: those of the ops port, and those that workers report, as one metric."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from penstock.core.access.refusals import RefusalReason
+from penstock.telemetry.metrics import AUTH_REFUSED, AUTH_WOULD_REFUSE
+from penstock.telemetry.readings import Point, Reading
+
+RefusalKey = tuple[RefusalReason, bool]
+"""The reason of a refusal, and whether it was only counted (``auth.dry_run``)."""
+
+
+class RefusalCounts:
+    """The refusals of all ports of a gateway. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[RefusalKey] = Counter()
+        self._sources: list[Callable[[], Mapping[RefusalKey, int]]] = []
+
+    def count_auth_refusal(self, reason: RefusalReason, dry_run: bool) -> None:
+        """Count one refusal of the ops port, or with ``dry_run`` what would be one."""
+        self._counts[reason, dry_run] += 1
+
+    def add_source(self, source: Callable[[], Mapping[RefusalKey, int]]) -> None:
+        """Add counts that only grow, such as those of the workers."""
+        self._sources.append(source)
+
+    def totals(self) -> Mapping[RefusalKey, int]:
+        """Return the refusals of all ports."""
+        totals = Counter(self._counts)
+        for source in self._sources:
+            totals.update(source())
+        return totals
+
+    def readings(self) -> Iterator[Reading]:
+        """Return both metrics, each with every reason."""
+        totals = self.totals()
+        for dry_run, metric in ((False, AUTH_REFUSED), (True, AUTH_WOULD_REFUSE)):
+            for reason in RefusalReason:
+                yield Point(metric, (reason.value,), totals.get((reason, dry_run), 0))

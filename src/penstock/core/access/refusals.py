@@ -1,0 +1,44 @@
+"""Why a request is refused: the reasons that metrics and the audit state, and the one sentence that callers get."""
+
+from enum import StrEnum
+from typing import Final
+
+from penstock.core.errors import Unauthenticated
+
+
+class RefusalReason(StrEnum):
+    """The reason of a refusal, as the label ``reason`` of metrics; callers do not get it. Workers count by position, so
+    new reasons come last."""
+
+    NO_CREDENTIAL = "no_credential"
+    """No ``authorization`` field, and no client certificate."""
+
+    MALFORMED = "malformed"
+    """Not of the form ``Bearer TOKEN``, or neither an API key nor a signed token."""
+
+    UNKNOWN_KEY = "unknown_key"
+    """An API key that does not exist, or was revoked."""
+
+    EXPIRED = "expired"
+    """An API key or a token whose time is over."""
+
+    INVALID_TOKEN = "invalid_token"  # noqa: S105 - a reason
+    """A token that is not signed by a known key of its issuer, or that is not meant for this gateway."""
+
+    INVALID_NAME = "invalid_name"
+    """A token or certificate whose name is empty, longer than 128 characters, or not readable."""
+
+    NOT_PERMITTED = "not_permitted"
+    """The caller is known, but has no permission for this."""
+
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
+    """The address has sent too many credentials that are not valid."""
+
+
+UNAUTHENTICATED: Final = "a valid credential is needed; send it as: authorization: Bearer TOKEN"
+"""The text for every request without a valid credential, so that it does not help to guess one."""
+
+
+def unauthenticated(reason: RefusalReason) -> Unauthenticated:
+    """Return the error for a request without a valid credential; its ``detail`` is the reason, for operators."""
+    return Unauthenticated(UNAUTHENTICATED, reason.value)

@@ -1,0 +1,56 @@
+"""What the control process announces reaches every worker before the first desired state, and again when it changes."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from penstock.control.workers.client import Link
+from penstock.control.workers.protocol import access_in, access_out
+from penstock.control.workers.server import Channel, Listeners
+from penstock.core.access.table import AccessTable, KeyRecord
+from penstock.core.desired import Desired
+from tests.harness import reached
+
+FIRST = AccessTable(5, True, keys=(KeyRecord("a", "bot", "digest", ("caller",)),))
+SECOND = AccessTable(6, True)
+
+
+class NoRepository:
+    """Takes no requests."""
+
+    async def load(self, model: str, config: str | None) -> None:
+        raise AssertionError
+
+    async def unload(self, model: str) -> None:
+        raise AssertionError
+
+
+def test_a_table_survives_the_wire() -> None:
+    assert access_in(access_out(FIRST)) == FIRST
+
+
+def test_workers_get_the_table_before_the_first_desired_state(tmp_path: Path) -> None:
+    async def run() -> None:
+        received: list[AccessTable | Desired] = []
+        listeners = Listeners(lambda: None, lambda key, good: None, lambda slot, report: None)
+        channel = Channel(tmp_path / "s", lambda slot, pid: pid == os.getpid(), NoRepository(), listeners)
+        await channel.start()
+        tasks = []
+        for slot in (0, 1):  # one connects before there is anything to say, one after
+            link = Link(tmp_path / "s", slot, received.append, 2.0, access=received.append)
+            tasks.append(asyncio.create_task(link.run(60.0)))
+            if not slot:
+                await reached(lambda: 0 in channel.reports)
+                channel.announce(access_out(FIRST))
+                channel.publish(Desired(1))
+            await reached(lambda: len(received) == 2)
+            assert received == [FIRST, Desired(1)]
+            received.clear()
+        channel.announce(access_out(SECOND))
+        await reached(lambda: received == [SECOND, SECOND])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await channel.close()
+
+    asyncio.run(run())

@@ -1,0 +1,39 @@
+"""An access table survives the way to the workers and to the disk."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.access.documents import table_in, table_out
+from penstock.core.access.table import AccessTable, Binding, Issuer, KeyRecord, Quota
+
+texts = st.text(max_size=6)
+several = st.lists(texts, max_size=3).map(tuple)
+numbers = st.floats(0, 1e9)
+quotas = st.builds(Quota, numbers, numbers, numbers, st.integers(0, 99), st.integers(0, 99))
+records = st.builds(KeyRecord, texts, texts, texts, several, several, st.none() | numbers, quotas)
+issuers = st.builds(Issuer, texts, texts, texts, texts, texts, texts, texts)
+bindings = st.builds(Binding, texts, texts, texts, several)
+tables = st.builds(
+    AccessTable,
+    st.integers(0),
+    st.booleans(),
+    st.booleans(),
+    *(st.lists(item, max_size=2).map(tuple) for item in (records, issuers, bindings)),
+)
+
+
+@given(tables)
+@settings(max_examples=30)
+def test_a_table_survives_as_json(table: AccessTable) -> None:
+    assert table_in(json.loads(json.dumps(table_out(table)))) == table
+
+
+def test_what_is_of_another_release_is_an_error() -> None:
+    values = table_out(AccessTable(1, True))
+    with pytest.raises(KeyError):
+        table_in({name: value for name, value in values.items() if name != "keys"})
+    with pytest.raises(TypeError):
+        table_in({**values, "issuers": [{"url": ""}]})
