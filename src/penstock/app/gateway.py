@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import ssl
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock import __version__
 from penstock.app import workers
 from penstock.app.access import AccessServices, check_access, open_access
+from penstock.app.certificates import Certificates, certificates_of
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.exposure import (
     InsecurityWarning,
@@ -32,7 +32,6 @@ from penstock.app.ops_listeners import OpsListeners
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
-from penstock.config.sections import TlsSettings
 from penstock.config.settings import Settings
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import AcquiredInstance, open_instance
@@ -45,9 +44,10 @@ from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.control.workers.prefork import WaitingWorkers
-from penstock.control.workers.protocol import access_out
+from penstock.control.workers.protocol import access_out, tls_out
 from penstock.core.access.exposure import Exposure
 from penstock.core.access.table import AccessTable
+from penstock.core.certificates import TlsMaterial
 from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import sweep
@@ -83,6 +83,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     try:
         repositories = repositories_of(settings)
         check_access(settings.auth)
+        certificates = certificates_of(settings)
         location = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
         host = ports.resolve(settings.host)
         homes = directory.open_homes(location.home, directory.bases(os.environ, os.geteuid()))
@@ -95,7 +96,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
                 check(repositories)
             ops = OpsListeners(settings, exposure, location.home)
     except InvalidInput as fault:
-        raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
+        raise StartFailed(fault.full_text, GatewayExitCode.USAGE) from None
     except ports.PortUnavailable as fault:
         raise StartFailed(str(fault), GatewayExitCode.USAGE if fault.usage else GatewayExitCode.FAILURE) from None
     except directory.RuntimeUnavailable as fault:
@@ -108,7 +109,8 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            runner.run(GatewayProcess(settings, exposure, opening, location, repositories, ops, waiting).run())
+            parts = opening, location, repositories, ops, waiting, certificates
+            runner.run(GatewayProcess(settings, exposure, *parts).run())
     except Fault as fault:
         raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
 
@@ -160,21 +162,8 @@ def _worker_options(settings: Settings, exposure: Exposure, host: str) -> Worker
         cors_origins=settings.cors.origins,
         trusted_hosts=trusted_hosts_of(settings, exposure),
         repository_control=repository_control_of(settings, exposure),
-        certificate=_certificate(settings.tls),
+        tls=settings.tls is not None,
     )
-
-
-def _certificate(tls: TlsSettings | None) -> tuple[str, str] | None:
-    """Return the TLS files, after checking that certificate and key match."""
-    if tls is None:
-        return None
-    files = str(tls.certificate_file.expanduser().resolve()), str(tls.key_file.expanduser().resolve())
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
-    except (OSError, ssl.SSLError) as error:
-        text = f"tls: the certificate or its key cannot be used: {error.strerror or error}"
-        raise StartFailed(text, GatewayExitCode.USAGE) from None
-    return files
 
 
 class StopSignals:
@@ -205,8 +194,10 @@ class GatewayProcess:
         repositories: Sequence[SourceRepository],
         ops: OpsListeners,
         waiting: WaitingWorkers,
+        certificates: Certificates | None = None,
     ) -> None:
         self._waiting = waiting
+        self._certificates = certificates
         self._settings = settings
         self._opening = opening
         self._place = location
@@ -226,6 +217,8 @@ class GatewayProcess:
             None if settings.ready_workers == "auto" else settings.ready_workers,
             settings.retention.series_seconds,
         )
+        if certificates is not None:
+            self._plane.channel.announce(tls_out(certificates.material))
 
     def _start_worker(self, slot: int) -> process.WorkerProcess:
         arguments = [str(self._opening.instance.path), str(slot)]
@@ -271,6 +264,7 @@ class GatewayProcess:
         self._plane.reconciler.decorate = services.decorate
         self._plane.renew()
         server = await asyncio.to_thread(self._ops_server, registry_admin, services)
+        self._watch_certificates(server)
         self._ops_listeners.start(server)
         record = GatewayRecord(self._place.home)
         record.write(self._ops)
@@ -299,6 +293,21 @@ class GatewayProcess:
         await server.stop()
         registry_admin.close()
         services.close()
+        if self._certificates is not None:
+            self._certificates.close()
+
+    def _watch_certificates(self, server: "OpsServer") -> None:
+        """Keep the certificates of all ports up to date with their files."""
+        if self._certificates is None:
+            return
+
+        def change(material: TlsMaterial, authorities_changed: bool) -> None:
+            self._plane.channel.announce(tls_out(material))
+            if authorities_changed:
+                server.retire_certified()
+
+        self._plane.supervise(self._certificates.watch(change))
+        self._plane.measure(self._certificates.readings)
 
     def _measure(self, registry_admin: RegistryAdmin, services: TrafficServices) -> None:
         """Add the metrics of every part."""
@@ -327,6 +336,7 @@ class GatewayProcess:
             services.fleet,
         )
         connections = connection_limit(CONNECTIONS, raise_limit(), 1)
+        tls = None if self._certificates is None else self._certificates.contexts.http
         return OpsServer(
             self._plane,
             registry_admin,
@@ -334,6 +344,7 @@ class GatewayProcess:
             GatewayFacts(__version__, self._http, self._grpc),
             connections,
             ops_policy(self._settings, self._exposure, self._settings.ops_host),
+            tls,
         )
 
     def _announce(self) -> None:

@@ -16,6 +16,7 @@ from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest.server import RestServer
+from penstock.api.tls import TlsContexts
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
 from penstock.control.instance.directory import Instance
@@ -26,7 +27,9 @@ from penstock.control.workers.client import Link
 from penstock.control.workers.protocol import tensors_out
 from penstock.control.workers.slots import SlotFile, totals
 from penstock.core.access.origins import OriginPolicy
+from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, ReadyState, VersionStatus
+from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.engine import heap
 from penstock.engine.memory import read_memory
@@ -66,7 +69,8 @@ class Worker:
         self._options = options
         self._slot = files[index].slot
         wait_s = options.load_s + COMMAND_MARGIN_S
-        self._link = Link(instance.socket, index, self._set_desired, wait_s)
+        self._tls = TlsContexts()
+        self._link = Link(instance.socket, index, self._set_desired, wait_s, tls=self._set_tls)
         slots = [file.slot for file in files]
         policy = OriginPolicy(options.trusted_hosts, options.cors_origins, any_address=not is_loopback(options.host))
         regions = SharedRegions(
@@ -93,15 +97,17 @@ class Worker:
             max_connections=connection_limit(options.max_connections, raise_limit(), PORTS),
             request_s=options.deadline_s,
         )
-        self._rest = RestServer(self._plane, __version__, limits, options.certificate, policy)
+        tls = self._tls if options.tls else None
+        self._rest = RestServer(self._plane, __version__, limits, tls and tls.http, policy)
         grpc = GrpcOptions(
             max_message_bytes=options.max_body_bytes,
             max_connections=limits.max_connections,
             mirrors_typed=options.grpc_outputs == "mirror",
-            certificate=options.certificate,
+            tls=tls and tls.grpc,
             policy=policy,
         )
         self._grpc = Http2Server(self._plane, grpc)
+        self._client_ca = ""
         self._desired = Desired()
         self._desired_changed = asyncio.Event()
         self._stop_requested = asyncio.Event()
@@ -137,6 +143,18 @@ class Worker:
     def _set_desired(self, desired: Desired) -> None:
         self._desired = desired
         self._desired_changed.set()
+
+    def _set_tls(self, material: TlsMaterial) -> None:
+        """Use a certificate that the control process has checked; a new authority ends what an earlier one admitted."""
+        try:
+            self._tls.replace(material)
+        except InvalidInput as fault:
+            log.error("%s; the certificates in use stay", fault)
+            return
+        if material.client_ca != self._client_ca:
+            self._client_ca = material.client_ca
+            self._rest.http.table.retire_certified()
+            self._grpc.retire_certified()
 
     def _report(self, statuses: tuple[VersionStatus, ...]) -> None:
         self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)

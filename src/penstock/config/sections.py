@@ -211,10 +211,13 @@ class MlflowSettings(Section):
 
 
 class TlsSettings(Section):
-    """TLS on the data plane's two ports."""
+    """TLS on all ports; changed files are taken over within seconds, without a restart."""
 
     certificate_file: Path
     """File with the certificate chain, PEM."""
 
     key_file: Path
     """File with the private key, PEM, without a password."""
+
+    client: Literal["optional", "required"] = "optional"
+    """Whether clients must have a certificate of an authority in auth.mtls.client_ca."""

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -127,7 +127,10 @@ class Settings(BaseSettings):
     """Lowest level of log lines on standard error."""
 
     tls: TlsSettings | None = None
-    """TLS on the REST and gRPC ports; none by default."""
+    """TLS on the REST, gRPC and ops ports; none by default."""
+
+    auth: AuthSettings | None = None
+    """Credentials that are accepted, and what their callers may do; by default nobody needs one."""
 
     auth: AuthSettings | None = None
     """Credentials that are accepted, and what their callers may do; by default nobody needs one."""
@@ -145,6 +148,19 @@ class Settings(BaseSettings):
 
     mlflow: MlflowSettings | None = None
     """An MLflow server whose models are copied; none by default."""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if self.client_ca is not None and self.tls is None:
+            raise ValueError("auth.mtls needs tls: set tls.certificate_file and tls.key_file")
+        if self.tls is not None and self.tls.client == "required" and self.client_ca is None:
+            raise ValueError("tls.client: required needs the authorities of client certificates, auth.mtls.client_ca")
+        return self
+
+    @property
+    def client_ca(self) -> Path | None:
+        """The file with the authorities of client certificates, None without one."""
+        return None if self.auth is None or self.auth.mtls is None else self.auth.mtls.client_ca
 
     @classmethod
     def settings_customise_sources(
@@ -215,8 +231,10 @@ def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    name = ".".join(map(str, error["loc"])) or "settings"
+    name = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         return f"{name} is not a setting"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if not name:
+        return message  # of several settings: the whole tree is no use, and may hold secrets
     return f"{name}: {message[0].lower()}{message[1:]} (got {error['input']!r})"

@@ -293,6 +293,18 @@ TASK_FAILURES = Metric(
     ("task",),
     "Failures in steps of a periodic task of the control process or a worker.",
 )
+TLS_EXPIRATION = Metric(
+    "tls_certificate_expiration_timestamp_seconds",
+    MetricType.GAUGE,
+    ("certificate",),
+    "Time at which the first certificate in use expires, in seconds since the epoch: server (with its chain), client_ca.",
+)
+TLS_RELOADS = Metric(
+    "tls_certificate_reloads_total",
+    MetricType.COUNTER,
+    ("result",),
+    "Changed certificate files that were taken over (loaded), or cannot be used (refused).",
+)
 MEMORY_BUDGET = Metric(
     "memory_budget_bytes",
     MetricType.GAUGE,
@@ -387,6 +399,8 @@ METRICS: tuple[Metric, ...] = (
     WORKER_RESTARTS,
     TASK_LAST_SUCCESS,
     TASK_FAILURES,
+    TLS_EXPIRATION,
+    TLS_RELOADS,
     MEMORY_BUDGET,
     MEMORY_USED,
     BLOCKING_CALLS,

@@ -13,6 +13,7 @@ from penstock.api.admin.traffic import TrafficApi
 from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
+from penstock.api.tls import ContextSource
 from penstock.core.access.origins import OriginPolicy
 from penstock.serving.memory_budget import MemoryBudget
 
@@ -41,7 +42,7 @@ class OpsServer:
     """Serves one control plane on listening sockets; ``start`` for each kind of them, then ``stop``.
 
     The owner's socket has connections and memory of its own: clients of the port cannot use them up. The ``policy``
-    decides which hosts and origins requests may state.
+    decides which hosts and origins requests may state. The ops port has TLS if there is a source of contexts (``tls``).
     """
 
     def __init__(
@@ -52,18 +53,20 @@ class OpsServer:
         facts: GatewayFacts,
         max_connections: int = CONNECTIONS,
         policy: OriginPolicy | None = None,
+        tls: ContextSource | None = None,
     ) -> None:
         app = build_app(control, registry_admin, traffic, facts)
         self._application = AsgiApplication(app, streams=True, essential=PROBES)
         self._health_application = AsgiApplication(build_health_app(control), streams=False)
         self._policy = policy or OriginPolicy()
+        self._tls = tls
         self._max_connections = max_connections
         self._servers: list[Http1Server] = []
         self._starting: list[asyncio.Task[None]] = []
 
     def start(self, sock: socket.socket) -> None:
         """Start to serve the ops port."""
-        self._serve(sock, replace(LIMITS, max_connections=self._max_connections))
+        self._serve(sock, replace(LIMITS, max_connections=self._max_connections), self._tls)
 
     def start_owner(self, sock: socket.socket) -> None:
         """Start to serve the owner's unix socket, which takes the same requests as the ops port."""
@@ -74,8 +77,13 @@ class OpsServer:
         server = Http1Server(self._health_application, HEALTH_LIMITS, MemoryBudget(HEALTH_MEMORY_BYTES), policy=policy)
         self._run(server, sock)
 
-    def _serve(self, sock: socket.socket, limits: HttpLimits) -> None:
-        self._run(Http1Server(self._application, limits, MemoryBudget(MEMORY_BYTES), policy=self._policy), sock)
+    def retire_certified(self) -> None:
+        """Retire the connections of clients with a certificate: the authorities have changed."""
+        for server in self._servers:
+            server.table.retire_certified()
+
+    def _serve(self, sock: socket.socket, limits: HttpLimits, tls: ContextSource | None = None) -> None:
+        self._run(Http1Server(self._application, limits, MemoryBudget(MEMORY_BYTES), tls, policy=self._policy), sock)
 
     def _run(self, server: Http1Server, sock: socket.socket) -> None:
         self._servers.append(server)

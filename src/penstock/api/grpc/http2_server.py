@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import socket
-import ssl
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
@@ -31,9 +30,6 @@ log = logging.getLogger("penstock.grpc")
 SWEEP_S = 1.0
 JITTER = 0.1
 """Random variation of the age limit of connections, so that clients do not reconnect at the same time."""
-
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Suites of TLS 1.2 that HTTP/2 does not prohibit (RFC 9113 section 9.2.2); those of TLS 1.3 are all allowed."""
 
 EVICTION_SCAN = 256
 """Connections to check for an idle one at the limit of connections."""
@@ -67,25 +63,14 @@ class Http2Server:
             OSError: the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
-        context = self._tls()
         try:
             sockets = _bound(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
-        self._acceptors = [Acceptor(item, self._accept, context, self._evict) for item in sockets]
+        self._acceptors = [Acceptor(item, self._accept, self._options.tls, self._evict) for item in sockets]
         self._sweeping = loop.create_task(self._sweep())
         number: int = sockets[0].getsockname()[1]
         return number
-
-    def _tls(self) -> ssl.SSLContext | None:
-        """Return the TLS context by RFC 9113 section 9.2: at least 1.2, with h2 by ALPN, which connections check."""
-        if self._options.certificate is None:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(*self._options.certificate)
-        context.set_ciphers(CIPHERS)
-        context.set_alpn_protocols(["h2"])
-        return context
 
     def drain(self) -> None:
         """Stop accepting and announce the end to every client; open and sent requests are answered."""
@@ -96,6 +81,12 @@ class Http2Server:
             acceptor.close()
         for connection in list(self._connections):
             connection.retire()
+
+    def retire_certified(self) -> None:
+        """Retire the connections of clients with a certificate: the authorities have changed."""
+        for connection in list(self._connections):
+            if connection.certificate_names:
+                connection.retire()
 
     async def stop(self, grace_s: float) -> None:
         """Drain for at most ``grace_s`` seconds, then cancel the remaining calls."""

@@ -9,6 +9,7 @@ from penstock.api.grpc.methods import Method
 from penstock.api.grpc.reflection import METHOD as REFLECTION_METHOD
 from penstock.api.grpc.reflection import REFLECTION_SERVICES, reflection_method
 from penstock.api.grpc.servicer import InferenceServicer
+from penstock.api.tls import ContextSource
 from penstock.core.access.origins import OriginPolicy
 from penstock.serving.data_plane import DataPlane
 
@@ -28,7 +29,7 @@ class GrpcOptions:
     max_connection_age_s: float = 300.0  # then its client is sent away, without a loss, to spread over all processes
     keepalive_s: float = 60.0  # silence after which a connection is asked whether it is still there
     keepalive_timeout_s: float = 20.0  # and closed if it does not answer within
-    certificate: tuple[str, str] | None = None  # files of the certificate chain and its key, for TLS
+    tls: ContextSource | None = None  # the source of contexts, for TLS
     policy: OriginPolicy = field(default_factory=OriginPolicy)  # which hosts and origins requests may state
 
 

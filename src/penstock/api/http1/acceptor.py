@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any, Final
+
+from penstock.api.tls import ContextSource
 
 log = logging.getLogger("penstock.http")
 
@@ -26,20 +27,20 @@ WARNING_INTERVAL_S: Final = 60.0
 
 
 class Acceptor:
-    """Makes a protocol by ``factory`` for each connection to ``sock``, with TLS if there is a ``context``; ``evict`` is
-    called when the system has no resources for another one. Runs on one event loop."""
+    """Makes a protocol by ``factory`` for each connection to ``sock``, with TLS by the present context of ``tls`` if
+    there is one; ``evict`` is called when the system has no resources for another one. Runs on one event loop."""
 
     def __init__(
         self,
         sock: socket.socket,
         factory: Callable[[], Any],
-        context: ssl.SSLContext | None,
+        tls: ContextSource | None,
         evict: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._factory = factory
-        self._context = context
+        self._tls = tls
         self._evict = evict
         self._pending: dict[asyncio.Task[None], float] = {}  # and since when, by the clock of the loop
         self._is_full = False
@@ -111,11 +112,12 @@ class Acceptor:
             self._resume_accepting()
 
     async def _connect(self, client: socket.socket) -> None:
-        handshake_s = None if self._context is None else HANDSHAKE_S
+        context = None if self._tls is None else self._tls()
+        handshake_s = None if context is None else HANDSHAKE_S
         protocol = self._factory()
         try:
             await self._loop.connect_accepted_socket(
-                lambda: protocol, client, ssl=self._context, ssl_handshake_timeout=handshake_s
+                lambda: protocol, client, ssl=context, ssl_handshake_timeout=handshake_s
             )
         except (OSError, asyncio.CancelledError):  # includes errors and the timeout of TLS
             client.close()

@@ -183,7 +183,10 @@ class AsgiExchange(Exchange):
             "headers": list(head.pairs),
             "server": _address(self.connection.info("sockname")),
             "client": _address(self.connection.info("peername")),
-            "state": {"peer": peer_process(self.connection)},
+            "state": {
+                "peer": peer_process(self.connection),
+                "certificate_names": self.connection.certificate_names,
+            },
         }
 
     async def _receive(self) -> Message:

@@ -14,6 +14,7 @@ from penstock.api.http1.exchange import ANSWERED, RECEIVING, RUNNING, WAITING, E
 from penstock.api.http1.limits import MAX_PIPELINED
 from penstock.api.http1.request_head import HeadError, Http1RequestHead
 from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTED_BYTES
+from penstock.api.tls import read_client_certificate
 from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
 
 DRAINING_S: Final = 1.0
@@ -231,6 +232,10 @@ class Http1Connection(Http1Output):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Register a new connection."""
         self._transport.attach(transport)
+        certificate = read_client_certificate(self.info("peercert"))
+        if certificate is not None:
+            self.certificate_names = certificate.names
+            self._until_ns = min(self._until_ns, self._active_ns + certificate.left_ns())
         verdict = self._table.add(self)
         self._is_reserved = verdict == RESERVED
         if verdict == REFUSED:
@@ -290,6 +295,10 @@ class Http1Connection(Http1Output):
         """Close it if no request is open."""
         if self.is_idle():
             self.close()
+
+    def retire(self) -> None:
+        """Close it with its next answer."""
+        self._until_ns = self._active_ns - 1
 
     def is_idle(self) -> bool:
         """Whether no request is open."""

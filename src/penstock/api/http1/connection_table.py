@@ -60,6 +60,10 @@ class TableEntry(ConnectionIo):
         """Close it after the queued bytes are sent."""
         raise NotImplementedError
 
+    def retire(self) -> None:
+        """Close it with its next answer."""
+        raise NotImplementedError
+
 
 class ConnectionTable:
     """Connections to one ``application``, on one event loop; the bytes they hold count against ``memory``, and the
@@ -185,6 +189,12 @@ class ConnectionTable:
         self.is_draining = True
         for connection in list(self._connections):
             connection.close_idle()
+
+    def retire_certified(self) -> None:
+        """Retire the connections of clients with a certificate: the authorities have changed."""
+        for connection in list(self._connections):
+            if connection.certificate_names:
+                connection.retire()
 
     def abort(self) -> None:
         """End every connection immediately."""

@@ -32,9 +32,13 @@ complete."""
 
 
 class ConnectionIo:
-    """A connection as its exchanges see it."""
+    """A connection as its exchanges see it.
+
+    ``certificate_names`` are the names in the client's verified certificate, () without one; they never change.
+    """
 
     is_lost: bool = False
+    certificate_names: tuple[str, ...] = ()
 
     def answer(self, exchange: "Exchange", answer: Answer) -> None:
         """Write a complete answer, now or after those before it."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from time import monotonic_ns
 
@@ -12,6 +11,7 @@ from penstock.api.http1.connection import Http1Connection
 from penstock.api.http1.connection_table import CHECK_INTERVAL_S, ConnectionTable
 from penstock.api.http1.exchange import HttpApplication
 from penstock.api.http1.limits import HttpLimits
+from penstock.api.tls import ContextSource
 from penstock.core.access.origins import OriginPolicy
 from penstock.serving.memory_budget import MemoryBudget
 
@@ -19,21 +19,21 @@ log = logging.getLogger("penstock.http")
 
 
 class Http1Server:
-    """Serves one application on one listening socket, with TLS if there is a ``certificate`` (files of chain and key);
-    ``start``, then ``drain``, then ``stop``, all on one event loop. The ``policy`` decides which hosts and origins
-    requests may state (None: any)."""
+    """Serves one application on one listening socket, with TLS if there is a source of contexts (``tls``); ``start``,
+    then ``drain``, then ``stop``, all on one event loop. The ``policy`` decides which hosts and origins requests may
+    state (None: any)."""
 
     def __init__(
         self,
         application: HttpApplication,
         limits: HttpLimits,
         memory: MemoryBudget,
-        certificate: tuple[str, str] | None = None,
+        tls: ContextSource | None = None,
         clock_ns: Callable[[], int] = monotonic_ns,
         policy: OriginPolicy | None = None,
     ) -> None:
         self.table = ConnectionTable(application, limits, memory, clock_ns, policy)
-        self._certificate = certificate
+        self._tls = tls
         self._acceptor: Acceptor | None = None
         self._check_task: asyncio.Task[None] | None = None
 
@@ -43,7 +43,7 @@ class Http1Server:
 
     async def start(self, sock: socket.socket) -> None:
         """Listen on a bound socket."""
-        self._acceptor = Acceptor(sock, self.connection, _context(self._certificate), self.table.evict)
+        self._acceptor = Acceptor(sock, self.connection, self._tls, self.table.evict)
         self._check_task = asyncio.create_task(self._check())
 
     def drain(self) -> None:
@@ -73,12 +73,3 @@ class Http1Server:
                 self.table.check()
             except Exception as error:  # a defect of one connection must not disable the deadlines of others
                 log.exception("the check of the connections failed", exc_info=error)
-
-
-def _context(certificate: tuple[str, str] | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -8,14 +8,15 @@ from penstock.api.rest.app import build_app
 from penstock.api.rest.application import RestApplication
 from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.infer_handler import InferHandler
+from penstock.api.tls import ContextSource
 from penstock.core.access.origins import OriginPolicy
 from penstock.serving.data_plane import DataPlane
 
 
 class RestServer:
-    """Serves one data plane on one listening socket, with TLS if there is a ``certificate`` (files of chain and key);
-    ``start``, then ``drain``, then ``stop``. The ``policy`` decides which hosts and origins requests may state; pages
-    of its origins may read the answers.
+    """Serves one data plane on one listening socket, with TLS if there is a source of contexts (``tls``); ``start``,
+    then ``drain``, then ``stop``. The ``policy`` decides which hosts and origins requests may state; pages of its
+    origins may read the answers.
     """
 
     def __init__(
@@ -23,14 +24,14 @@ class RestServer:
         plane: DataPlane,
         version: str,
         limits: HttpLimits,
-        certificate: tuple[str, str] | None = None,
+        tls: ContextSource | None = None,
         policy: OriginPolicy | None = None,
     ) -> None:
         policy = policy or OriginPolicy()
         cors = CorsPolicy(policy.origins)
         infer = InferHandler(plane, cors)
         self._application = RestApplication(infer, build_app(plane, version), cors)
-        self.http = Http1Server(self._application, limits, plane.memory, certificate, policy=policy)
+        self.http = Http1Server(self._application, limits, plane.memory, tls, policy=policy)
 
     async def start(self, sock: socket.socket) -> None:
         """Listen on a bound socket; returns once connections are accepted."""

@@ -15,9 +15,9 @@ class WorkerOptions:
     share of the machine's memory), ``max_connections`` the connections of each of its ports. ``deadline_s`` bounds a
     request that states no limit itself, ``orphan_grace_s`` the time without a control process, ``load_s`` a repository
     request. ``grpc_outputs`` is ``raw`` or ``mirror``; ``shared_memory`` names the segments that clients may use,
-    ``cors_origins`` the origins whose pages may ask, ``trusted_hosts`` the hosts that requests may name beside loopback
-    ones, and ``certificate`` the files of a chain and its key, for TLS. ``repository_control``: whether callers load
-    models and register shared memory.
+    ``cors_origins`` the origins whose pages may ask, and ``trusted_hosts`` the hosts that requests may name beside
+    loopback ones. ``repository_control``: whether callers load models and register shared memory. With ``tls``, the
+    ports open when the certificate has arrived by the control channel.
     """
 
     host: str
@@ -45,7 +45,7 @@ class WorkerOptions:
     cors_origins: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()
     repository_control: bool = True
-    certificate: tuple[str, str] | None = None
+    tls: bool = False
 
 
 def options_out(options: WorkerOptions) -> dict[str, Any]:
@@ -55,9 +55,8 @@ def options_out(options: WorkerOptions) -> dict[str, Any]:
 
 def options_in(values: Mapping[str, Any]) -> WorkerOptions:
     """Decode options from their JSON values."""
-    certificate = values.get("certificate")
     listed = {name: tuple(values.get(name, ())) for name in ("shared_memory", "cors_origins", "trusted_hosts")}
-    return WorkerOptions(**{**values, **listed, "certificate": tuple(certificate) if certificate else None})
+    return WorkerOptions(**{**values, **listed})
 
 
 def fingerprint(options: WorkerOptions, models: str, version: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from penstock.control.workers.protocol import (
     ACCESS,
     LINE_BYTES,
+    TLS,
     ChannelBroken,
     Message,
     MessageQueue,
@@ -20,8 +21,10 @@ from penstock.control.workers.protocol import (
     rows_out,
     send,
     status_out,
+    tls_in,
 )
 from penstock.core.access.table import AccessTable
+from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import DeadlineExceeded, NotReady, TooLarge
 from penstock.monitor.columns import RowValues
@@ -41,9 +44,9 @@ _GONE = "the control process is away for a moment; try again later"
 class Link:
     """Sends reports of a worker and receives desired states. Also the data plane's ``Repository``.
 
-    ``desired`` is called with every desired state that arrives, ``access`` with every access table, the first of which
-    comes before the first desired state. ``command_s`` bounds the wait for a repository request. Belongs to the event
-    loop.
+    ``desired`` is called with every desired state that arrives, ``access`` with every access table and ``tls`` with the
+    material of the ports, both before the first desired state and when they change. ``command_s`` bounds the wait for a
+    repository request. Belongs to the event loop.
     """
 
     def __init__(
@@ -53,12 +56,14 @@ class Link:
         desired: Callable[[Desired], None],
         command_s: float,
         access: Callable[[AccessTable], None] = lambda _: None,
+        tls: Callable[[TlsMaterial], None] = lambda _: None,
     ) -> None:
         self._path = path
         self._slot = slot
         self._desired = desired
         self._access = access
         self._command_s = command_s
+        self._tls = tls
         self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
         self._signatures: dict[str, Message] = {}
         self._outbox: MessageQueue | None = None
@@ -199,6 +204,8 @@ class Link:
             self._desired(desired_in(message["desired"]))
         elif message["type"] == ACCESS:
             self._access(access_in(message))
+        elif message["type"] == TLS:
+            self._tls(tls_in(message))
         elif message["type"] == "reply":
             waiting = self._replies.get(message["number"])
             if waiting is not None and not waiting.done():

@@ -13,6 +13,7 @@ import numpy as np
 from penstock.core.access.documents import table_in, table_out
 from penstock.core.access.table import AccessTable
 from penstock.core.batching import RowProof
+from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
 from penstock.core.routing import stored_in, stored_out
@@ -33,6 +34,9 @@ _FAULTS: Mapping[str, type[Fault]] = {kind.kind: kind for kind in KINDS}
 
 ACCESS = "access"
 """The type of the message with the access table."""
+
+TLS = "tls"
+"""The type of the message with the TLS material of the ports."""
 
 PIECE_CHARACTERS = 1 << 20
 """Characters of feedback in one message; JSON may need twelve bytes for one of them."""
@@ -138,6 +142,16 @@ def access_out(table: AccessTable) -> Message:
 def access_in(message: Message) -> AccessTable:
     """The access table from its message."""
     return table_in(message["table"])
+
+
+def tls_out(material: TlsMaterial) -> Message:
+    """The message with the TLS material of the ports."""
+    return {"type": TLS, **asdict(material)}
+
+
+def tls_in(message: Message) -> TlsMaterial:
+    """The TLS material of the ports from its message."""
+    return TlsMaterial(**{name: value for name, value in message.items() if name != "type"})
 
 
 def tensors_out(specs: tuple[TensorSpec, ...]) -> list[Message]:

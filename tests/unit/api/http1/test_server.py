@@ -5,7 +5,6 @@ import errno
 import logging
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,6 +17,7 @@ from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
 from penstock.serving.memory_budget import MemoryBudget
+from tests.certificates import Pair, make_certificate
 from tests.unit.api.http1.support import Receive, Scope, Send, echo, get
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -35,13 +35,8 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    files = str(folder / "cert.pem"), str(folder / "key.pem")
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-out", files[0], "-keyout", files[1]]
-    subprocess.run([*command, *subject], check=True, capture_output=True)
-    return files
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make_certificate(tmp_path_factory.mktemp("tls"), kind=["-newkey", "rsa:2048", "-nodes"])
 
 
 class Bound(socket.socket):
@@ -63,12 +58,13 @@ class Bound(socket.socket):
 
 @asynccontextmanager
 async def listening(
-    app: Any = echo, sock: Bound | None = None, certificate: tuple[str, str] | None = None, **limits: Any
+    app: Any = echo, sock: Bound | None = None, certificate: Pair | None = None, **limits: Any
 ) -> AsyncIterator[tuple[Http1Server, tuple[str, int]]]:
     """A server and its address."""
     sock = sock or Bound()
     address = sock.getsockname()
-    server = Http1Server(AsgiApplication(app, streams=True), HttpLimits(**limits), MemoryBudget(1 << 20), certificate)
+    tls = certificate and certificate.contexts().http
+    server = Http1Server(AsgiApplication(app, streams=True), HttpLimits(**limits), MemoryBudget(1 << 20), tls)
     await server.start(sock)
     try:
         yield server, address
@@ -91,16 +87,12 @@ async def closed(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def trusting(certificate: tuple[str, str]) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certificate[0])
-
-
-def test_requests_are_answered(run: Run, certificate: tuple[str, str]) -> None:
+def test_requests_are_answered(run: Run, certificate: Pair) -> None:
     async def test() -> None:
         async with listening() as (_, address):
             assert (await ask(address, get())).startswith(b"HTTP/1.1 200")
         async with listening(certificate=certificate) as (_, address):
-            assert (await ask(address, get(), trusting(certificate))).startswith(b"HTTP/1.1 200")
+            assert (await ask(address, get(), certificate.client())).startswith(b"HTTP/1.1 200")
 
     run(test())
 
@@ -115,7 +107,7 @@ async def emptied(server: Http1Server) -> None:
         await turn.wait()
 
 
-def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: tuple[str, str]) -> None:
+def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: Pair) -> None:
     async def test() -> None:
         for files in (None, certificate):
             async with listening(certificate=files, max_connections=50) as (server, address):
@@ -129,7 +121,7 @@ def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: tupl
                     for client in clients:
                         client.close()
                     await emptied(server)
-                context = files and trusting(files)
+                context = files and files.client()
                 assert (await ask(address, get(), context)).startswith(b"HTTP/1.1 200")
 
     run(test())
@@ -137,14 +129,14 @@ def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: tupl
 
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_everybody_of_many_clients_at_once_is_answered(
-    run: Run, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch, is_tls: bool
+    run: Run, certificate: Pair, monkeypatch: pytest.MonkeyPatch, is_tls: bool
 ) -> None:
     monkeypatch.setattr(acceptor, "MAX_PENDING", 16)
     monkeypatch.setattr(acceptor, "SLOW_HANDSHAKE_S", 60.0)
 
     async def test() -> None:
         async with listening(certificate=certificate if is_tls else None) as (_, address):
-            context = trusting(certificate) if is_tls else None
+            context = certificate.client() if is_tls else None
             answers = await asyncio.gather(*[ask(address, get(), context) for _ in range(80)])
             assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
 
@@ -167,7 +159,7 @@ def test_who_has_connected_before_a_drain_is_still_answered(run: Run) -> None:
 
 
 def test_who_never_ends_its_handshake_keeps_nobody_out(
-    run: Run, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    run: Run, certificate: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "MAX_PENDING", 4)
     monkeypatch.setattr(acceptor, "SLOW_HANDSHAKE_S", 0.01)
@@ -175,7 +167,7 @@ def test_who_never_ends_its_handshake_keeps_nobody_out(
     async def test() -> None:
         async with listening(certificate=certificate) as (server, address):
             silent = [await asyncio.open_connection(*address) for _ in range(20)]
-            assert (await ask(address, get(), trusting(certificate))).startswith(b"HTTP/1.1 200")
+            assert (await ask(address, get(), certificate.client())).startswith(b"HTTP/1.1 200")
             assert server._acceptor is not None
             assert len(server._acceptor._pending) <= 5
             for _, writer in silent:

@@ -20,6 +20,7 @@ from penstock.api.grpc.http2.request_input import (
 )
 from penstock.api.grpc.http2.stream import Http2Stream
 from penstock.api.grpc.http2.stream_state import StreamState
+from penstock.api.tls import read_client_certificate
 
 FRAME_BYTES: Final = 64 << 10
 """Maximum payload of a frame, and so the bytes that a connection holds of an incomplete one."""
@@ -77,6 +78,7 @@ class Http2Connection(ControlFrames):
             self._server.alpn_missing()
             transport.close()
             return
+        self._note_certificate(transport)
         self._server.connection_opened(self)
         values = {
             frames.MAX_CONCURRENT_STREAMS: self._max_streams,
@@ -86,6 +88,13 @@ class Http2Connection(ControlFrames):
         }
         more = frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
         self.send(frames.settings(values) + more)
+
+    def _note_certificate(self, transport: asyncio.Transport) -> None:
+        """Remember the names in the client's certificate, with which the connection ends."""
+        certificate = read_client_certificate(transport.get_extra_info("peercert"))
+        if certificate is not None:
+            self.certificate_names = certificate.names
+            self.until_ns = min(self.until_ns, self.began_ns + certificate.left_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all open streams."""

@@ -14,9 +14,11 @@ REQUEST_NS = 60_000_000_000
 
 class StreamIo:
     """The calls of a stream to its connection; all on the connection's event loop. ``last_received_ns`` is when the
-    connection last received bytes (``time.monotonic_ns``)."""
+    connection last received bytes (``time.monotonic_ns``), ``certificate_names`` are the names in the client's verified
+    certificate, () without one, which never change."""
 
     last_received_ns: int
+    certificate_names: tuple[str, ...] = ()
 
     def respond(self, stream: "Http2Stream", head: bytes, message: Payload, trailers: bytes) -> bool:
         """Send a complete answer: two header blocks, and the data between them; return False, with nothing sent, if
