@@ -21,6 +21,7 @@ from loadtests import (
     overload,
     page,
     perf_analyzer,
+    rotate,
     scale,
     seasons,
     simulate,
@@ -60,6 +61,9 @@ def main() -> int:
     swapping = commands.add_parser("swap", help="swap a large model under steady load", description=swap.__doc__)
     swap.add_arguments(swapping)
     swapping.set_defaults(run=swap.main)
+    rotating = commands.add_parser("rotate", help="replace the certificate under load", description=rotate.__doc__)
+    rotate.add_arguments(rotating)
+    rotating.set_defaults(run=rotate.main)
     examining = commands.add_parser("exams", help="simulated exams of candidates", description=exams.__doc__)
     exams.add_arguments(examining)
     examining.set_defaults(run=exams.main)
