@@ -59,7 +59,7 @@ class Certificates:
         self.contexts = TlsContexts()
         self.material = files.read()
         self.contexts.replace(self.material)
-        self._files = files
+        self.files = files
         self._on_change: OnChange = lambda material, authorities_changed: None
         self._unusable: tuple[TlsMaterial | None, str] | None = None  # what the last look found, and why it is
         self._loads = Counter({LOADED: 0, REFUSED: 0})
@@ -79,7 +79,7 @@ class Certificates:
         """
         found: TlsMaterial | None = None
         try:
-            found = await self._pool.call(self._files.read)
+            found = await self._pool.call(self.files.read)
             if found == self.material:
                 self._unusable = None
             else:

@@ -267,7 +267,8 @@ class GatewayProcess:
         self._watch_certificates(server)
         self._ops_listeners.start(server)
         record = GatewayRecord(self._place.home)
-        record.write(self._ops)
+        certificate = None if self._certificates is None else self._certificates.files.certificate
+        record.write(self._http, self._grpc, self._ops, certificate)
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
         self._plane.supervise(*tasks, *services.tasks(), *self._insecurity.tasks, *self._opened_access().tasks())

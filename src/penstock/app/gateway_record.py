@@ -14,10 +14,13 @@ class GatewayRecord:
     def __init__(self, home: Path) -> None:
         self._file = home / "gateway.json"
 
-    def write(self, ops: str) -> None:
-        """Record this process and its ops address (host:port)."""
+    def write(self, http: str, grpc: str, ops: str, certificate: Path | None = None) -> None:
+        """Record this process, the addresses of its ports (host:port), and the file of its certificate if they have
+        TLS."""
+        record = {"http": http, "grpc": grpc, "ops": ops, "pid": os.getpid()}
+        record |= {} if certificate is None else {"certificate_file": str(certificate)}
         with suppress(OSError):
-            write_atomically(self._file, json.dumps({"ops": ops, "pid": os.getpid()}) + "\n")
+            write_atomically(self._file, json.dumps(record) + "\n")
 
     def remove(self) -> None:
         """Remove the record, unless another gateway has replaced it."""

@@ -89,4 +89,5 @@ def build(arguments: list[str]) -> "typer.Typer":
     verb = VERBS.get(arguments[0]) if arguments else None
     for module in [verb] if verb else VERBS.values():
         import_module(f"penstock.cli.{module}").register(app)
+    import_module("penstock.cli.connection_options").add_connection_options(app)
     return app

@@ -3,14 +3,16 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 from penstock.app.owner_socket import NAME
 from penstock.cli.connections import Address, open_connection
 from penstock.cli.console import ExitCode, fail
+from penstock.cli.tls import TlsAddress
 from penstock.config.documents import ConfigFault
 from penstock.config.settings import Settings, load_settings
 from penstock.core.errors import InvalidInput
@@ -20,8 +22,12 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Hosts that stand for every interface, and the loopback address to call instead."""
 
 PROBE_S = 2.0
+HTTPS_PORT: Final = 443
+MAX_PORT: Final = 65535
 _UNIX = "unix:"
-_ADDRESS = re.compile(r"(?:http://)?((?:\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+):[0-9]{1,5})/?")
+_HOST = r"\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+"
+_ADDRESS = re.compile(rf"(?:http://)?((?:{_HOST}):[0-9]{{1,5}})/?")
+_HTTPS = re.compile(rf"https://({_HOST})(?::([0-9]{{1,5}}))?/?")
 
 
 def read_settings(registry: str | None = None) -> Settings:
@@ -37,8 +43,8 @@ def read_settings(registry: str | None = None) -> Settings:
         fail(str(fault), ExitCode.USAGE)
 
 
-def local_address(port: Literal["http", "grpc", "ops"]) -> str:
-    """Return the host:port of a port in the settings.
+def local_address(port: Literal["http", "grpc", "ops"]) -> str | TlsAddress:
+    """Return the address of a port in the settings; with TLS if they have it, or if the gateway's record says so.
 
     Raises:
         typer.Exit: the settings are invalid.
@@ -47,7 +53,11 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str:
     ports = {"http": options.http_port, "grpc": options.grpc_port, "ops": options.ops_port}
     host = options.ops_host if port == "ops" else options.host
     host = EVERYWHERE.get(host, host)
-    return f"[{host}]:{ports[port]}" if ":" in host else f"{host}:{ports[port]}"
+    address = f"[{host}]:{ports[port]}" if ":" in host else f"{host}:{ports[port]}"
+    if options.tls is not None:
+        return TlsAddress(address, options.tls.certificate_file.expanduser())
+    recorded = _read_record(location_in(options))
+    return _recorded_address(address, recorded) if _port_of(recorded.get(port)) == ports[port] else address
 
 
 def ops_address(url: str) -> Address:
@@ -60,16 +70,18 @@ def ops_address(url: str) -> Address:
     return Path(text.removeprefix(_UNIX)).absolute() if text.startswith(_UNIX) else address_of(text)
 
 
-def address_of(url: str) -> str:
-    """Return the host:port given with --url.
+def address_of(url: str) -> str | TlsAddress:
+    """Return the address given with --url: HOST:PORT, or https://HOST:PORT.
 
     Raises:
-        typer.Exit: it is not of this form.
+        typer.Exit: it is of neither form.
     """
-    matched = _ADDRESS.fullmatch(url.strip())
-    if matched is None or int(matched[1].rpartition(":")[2]) > 65535:
-        fail(f"--url: expected HOST:PORT (got '{url}')", ExitCode.USAGE)
-    return matched[1]
+    text = url.strip()
+    plain, secure = _ADDRESS.fullmatch(text), _HTTPS.fullmatch(text)
+    address = plain[1] if plain else f"{secure[1]}:{secure[2] or HTTPS_PORT}" if secure else ""
+    if not address or _port_of(address) > MAX_PORT:
+        fail(f"--url: expected HOST:PORT or https://HOST:PORT (got '{url}')", ExitCode.USAGE)
+    return TlsAddress(address) if secure else address
 
 
 def location_in(options: Settings) -> RegistryLocation:
@@ -90,10 +102,9 @@ def running_gateway(location: RegistryLocation, by_settings: bool) -> Address | 
     socket = location.home / NAME
     if _answers(socket):
         return socket
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        recorded = json.loads((location.home / "gateway.json").read_text())
-        if _is_alive(recorded["pid"]) and _answers(recorded["ops"]):
-            return str(recorded["ops"])
+    recorded = _read_record(location)
+    if recorded and _answers(address := _recorded_address(str(recorded["ops"]), recorded)):
+        return address
     if not by_settings:
         return None
     address = local_address("ops")
@@ -123,6 +134,26 @@ def may_use_configured_port(options: Settings) -> bool:
     """
     explicit = options.model_fields_set
     return "ops_port" in explicit or not explicit & {"home", "registry"}
+
+
+def _read_record(location: RegistryLocation) -> dict[str, Any]:
+    """Return what the gateway that runs on a home has written there; {} if none runs."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        recorded: dict[str, Any] = json.loads((location.home / "gateway.json").read_text())
+        if _is_alive(recorded["pid"]) and recorded["ops"]:
+            return recorded
+    return {}
+
+
+def _recorded_address(address: str, recorded: Mapping[str, Any]) -> str | TlsAddress:
+    file = recorded.get("certificate_file")
+    return TlsAddress(address, Path(file)) if file else address
+
+
+def _port_of(address: object) -> int:
+    """Return the port in a HOST:PORT, -1 for anything else."""
+    port = str(address).rpartition(":")[2]
+    return int(port) if port.isdecimal() else -1
 
 
 def _is_alive(pid: int) -> bool:

@@ -12,6 +12,7 @@ from penstock.cli.client import EXITS, CallFailed, Document
 from penstock.cli.connections import Address, describe, open_connection
 from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
+from penstock.cli.tls import explain
 from penstock.cli.upload import Upload
 
 CALL_S = 60.0
@@ -263,8 +264,7 @@ def _as_call_failed(address: Address) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise CallFailed(f"no answer from {describe(address)}: {reason}", ExitCode.UNAVAILABLE) from None
+        raise CallFailed(f"no answer from {describe(address)}: {explain(error)}", ExitCode.UNAVAILABLE) from None
 
 
 def _refusal(answer: HTTPResponse) -> CallFailed:

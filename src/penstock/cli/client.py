@@ -7,8 +7,9 @@ from http.client import HTTPException
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
-from penstock.cli.connections import open_connection
+from penstock.cli.connections import Address, describe, open_connection
 from penstock.cli.console import ExitCode
+from penstock.cli.tls import explain
 
 Document = dict[str, Any]
 
@@ -56,9 +57,9 @@ EXITS = {
 
 
 class RestClient:
-    """Keeps one HTTP/1.1 connection to ``address`` (host:port); times are seconds."""
+    """Keeps one HTTP/1.1 connection to ``address``; times are seconds."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: Address, timeout_s: float) -> None:
         self._address = address
         self._connection = open_connection(address, timeout_s)
 
@@ -92,7 +93,7 @@ class RestClient:
             answer = self._connection.getresponse()
             document = json.loads(answer.read())
         except (OSError, HTTPException, ValueError) as error:
-            raise CallFailed(f"no answer from {self._address}: {_reason(error)}", ExitCode.UNAVAILABLE) from None
+            raise CallFailed(f"no answer from {describe(self._address)}: {explain(error)}", ExitCode.UNAVAILABLE) from None
         if answer.status not in (200, 202):
             raise CallFailed(_error_text(document, answer.status), EXITS.get(answer.status, ExitCode.FAILURE))
         return InferReply(
@@ -104,10 +105,6 @@ def model_path(model: str, version: str) -> str:
     """Return the REST path of a model, or of one version of it."""
     path = f"/v2/models/{quote(model, safe='')}"
     return f"{path}/versions/{quote(version, safe='')}" if version else path
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def _error_text(document: object, status: int) -> str:

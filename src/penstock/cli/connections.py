@@ -1,12 +1,14 @@
-"""Opens the HTTP connections of all verbs: to a port, or to the unix socket of a gateway on this machine."""
+"""Opens the HTTP connections of all verbs: to a port, with TLS or without, or to the unix socket of a gateway on this
+machine."""
 
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 from penstock.app.owner_socket import connect
+from penstock.cli.tls import TlsAddress, client_context
 
-Address = str | Path
-"""HOST:PORT, or the path of a unix socket."""
+Address = str | Path | TlsAddress
+"""HOST:PORT, the path of a unix socket, or a port with TLS."""
 
 LOCAL = "localhost"
 """The host that requests by a unix socket name; it is always trusted."""
@@ -16,6 +18,8 @@ def open_connection(address: Address, timeout_s: float) -> HTTPConnection:
     """Return a connection that opens with its first request."""
     if isinstance(address, Path):
         return UnixConnection(address, timeout_s)
+    if isinstance(address, TlsAddress):
+        return HTTPSConnection(address.address, timeout=timeout_s, context=client_context(address))
     return HTTPConnection(address, timeout=timeout_s)
 
 

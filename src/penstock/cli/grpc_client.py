@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.cli.client import CallFailed, Document, InferReply
 from penstock.cli.console import ExitCode
+from penstock.cli.tls import TlsAddress, explain, name_to_verify, read_pair, read_roots
 from penstock.core.errors import Fault
 from penstock.core.tensors import Array, from_raw, numpy_type, to_raw
 from penstock.proto import grpc_service_pb2 as pb
@@ -25,11 +26,15 @@ NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_len
 
 
 class GrpcClient:
-    """Keeps one channel to ``address`` (host:port); times are seconds."""
+    """Keeps one channel to ``address`` (host:port, or a port with TLS); times are seconds.
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    Raises:
+        CallFailed: the certificate of a gateway on this machine cannot be read, or it presents another one.
+    """
+
+    def __init__(self, address: str | TlsAddress, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(address, options=NO_LIMIT)
+        self._channel = _channel(address, timeout_s)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -63,6 +68,18 @@ class GrpcClient:
         return InferReply(
             from_message(answer), metadata.get("penstock-model-version", ""), metadata.get("penstock-route", "")
         )
+
+
+def _channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
+    if not isinstance(address, TlsAddress):
+        return grpc.insecure_channel(address, options=NO_LIMIT)
+    try:
+        credentials = grpc.ssl_channel_credentials(read_roots(address), *read_pair())
+        name = name_to_verify(address, timeout_s)
+    except OSError as error:
+        raise CallFailed(f"no answer from {address}: {explain(error)}", ExitCode.UNAVAILABLE) from None
+    named = [] if name is None else [("grpc.ssl_target_name_override", name)]
+    return grpc.secure_channel(address.address, credentials, [*NO_LIMIT, *named])
 
 
 def failure(error: grpc.RpcError) -> CallFailed:

@@ -9,6 +9,7 @@ import typer
 from penstock.cli.addresses import health_address, ops_address
 from penstock.cli.connections import Address, describe, open_connection
 from penstock.cli.console import ExitCode, print_json, say
+from penstock.cli.tls import explain
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +39,6 @@ def ask(address: Address, timeout_s: float) -> tuple[bool, Any]:
         answer = connection.getresponse()
         return answer.status == 200, json.loads(answer.read())
     except (OSError, HTTPException, ValueError) as error:
-        return False, {"error": f"no answer from {describe(address)}: {type(error).__name__}"}
+        return False, {"error": f"no answer from {describe(address)}: {explain(error)}"}
     finally:
         connection.close()

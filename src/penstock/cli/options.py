@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 Url = Annotated[
-    str | None, typer.Option(help="HOST:PORT of a gateway's ops port, or unix:PATH. [the gateway on the registry]")
+    str | None,
+    typer.Option(help="HOST:PORT or https://HOST:PORT of an ops port, or unix:PATH. [the gateway on the registry]"),
 ]
 
 Where = Annotated[str | None, typer.Option("--registry", metavar="URL", help="The registry. [as in the settings]")]

@@ -1,6 +1,7 @@
 """`penstock predict`: send one request from the shell, by REST or gRPC."""
 
 import sys
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from rich.table import Table
 from penstock.cli.addresses import address_of, local_address
 from penstock.cli.client import CallFailed, Client, Document, InferReply, RestClient
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.tls import HTTPS
 from penstock.cli.requests import BadData, describe, is_request, read_data, to_request
 
 
@@ -28,20 +30,18 @@ def predict(
     ] = None,
     version: Annotated[str, typer.Option(help="A version or an alias. [the route decides]")] = "",
     by_grpc: Annotated[bool, typer.Option("--grpc", help="Use gRPC instead of REST.")] = False,
-    url: Annotated[str | None, typer.Option(help="HOST:PORT of the gateway. [default: as in the settings]")] = None,
+    url: Annotated[str | None, typer.Option(help="HOST:PORT or https://HOST:PORT. [default: as in the settings]")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the V2 answer as JSON.")] = False,
 ) -> None:
     """Send one prediction request to a running gateway."""
-    client = _client(by_grpc, url, timeout)
     try:
-        reply = client.infer(name, version, _request(client, name, version, data))
+        with closing(_client(by_grpc, url, timeout)) as client:
+            reply = client.infer(name, version, _request(client, name, version, data))
     except CallFailed as failure:
         fail(str(failure), failure.code)
     except BadData as fault:
         fail(str(fault), ExitCode.USAGE)
-    finally:
-        client.close()
     show(reply, as_json)
 
 
@@ -50,7 +50,8 @@ def _client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:
         return RestClient(address_of(url) if url else local_address("http"), timeout_s)
     from penstock.cli.grpc_client import GrpcClient
 
-    return GrpcClient(url or local_address("grpc"), timeout_s)
+    is_secure = url is not None and url.startswith(HTTPS)
+    return GrpcClient(address_of(url) if url and is_secure else url or local_address("grpc"), timeout_s)
 
 
 def _request(client: Client, name: str, version: str, argument: str | None) -> Document:

@@ -3,6 +3,8 @@
 import re
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,21 +43,24 @@ class ClientFiles:
     key: Path | None = None
 
 
-class _Chosen:
-    """The files of this run of the command line."""
-
-    files = ClientFiles()
+_files = [ClientFiles()]
+"""The files of the present command, last, in a process that runs one at a time."""
 
 
-def use_files(ca: Path | None, certificate: Path | None, key: Path | None) -> None:
-    """Use the files of the options from now on.
+@contextmanager
+def using_files(ca: Path | None, certificate: Path | None, key: Path | None) -> Iterator[None]:
+    """Use these files for every connection of the block.
 
     Raises:
-        typer.Exit: one cannot be used, or there is a certificate without its key.
+        typer.Exit: there is a certificate without its key, or a key without its certificate.
     """
     if (certificate is None) != (key is None):
-        fail("--cert-file and --key-file belong together", ExitCode.USAGE)
-    _Chosen.files = ClientFiles(ca, certificate, key)
+        fail("--cert-file and --key-file belong together; give both", ExitCode.USAGE)
+    _files.append(ClientFiles(ca, certificate, key))
+    try:
+        yield
+    finally:
+        _files.pop()
 
 
 def client_context(address: TlsAddress) -> ssl.SSLContext:
@@ -65,7 +70,7 @@ def client_context(address: TlsAddress) -> ssl.SSLContext:
         typer.Exit: a file of the options cannot be used.
         OSError: the certificate of the gateway cannot be read.
     """
-    files = _Chosen.files
+    files = _files[-1]
     context = _trusting(address, files.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if files.certificate is not None:
@@ -83,7 +88,7 @@ def read_roots(address: TlsAddress) -> bytes | None:
         typer.Exit: --ca-file cannot be read.
         OSError: the certificate of the gateway cannot be read.
     """
-    ca = _Chosen.files.ca
+    ca = _files[-1].ca
     if ca is not None:
         _check_authorities(ca)
         return ca.read_bytes()
@@ -99,7 +104,7 @@ def read_pair() -> tuple[bytes | None, bytes | None]:
     Raises:
         typer.Exit: a file cannot be read.
     """
-    files = _Chosen.files
+    files = _files[-1]
     if files.key is None or files.certificate is None:
         return None, None
     try:
@@ -115,7 +120,7 @@ def name_to_verify(address: TlsAddress, timeout_s: float) -> str | None:
     Raises:
         OSError: the gateway does not answer, or presents another certificate.
     """
-    if address.certificate is None or _Chosen.files.ca is not None:
+    if address.certificate is None or _files[-1].ca is not None:
         return None
     context = client_context(address)
     context.set_alpn_protocols(["h2"])

@@ -1,5 +1,7 @@
 """Where commands find a gateway: by --url, by the settings, and by the socket in its home."""
 
+import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import typer
 from penstock.app.owner_socket import OwnerSocket
 from penstock.cli.addresses import health_address, local_address, ops_address, running_gateway
 from penstock.cli.connections import open_connection
+from penstock.cli.tls import TlsAddress
 from penstock.registry.location import location_of
 
 
@@ -25,15 +28,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("localhost:8002", "localhost:8002"),
         ("http://[::1]:8002/", "[::1]:8002"),
+        ("https://localhost:8002", TlsAddress("localhost:8002")),
+        ("https://[::1]:8002/", TlsAddress("[::1]:8002")),
+        ("https://gateway.example", TlsAddress("gateway.example:443")),
         ("unix:/run/penstock/ops.sock", Path("/run/penstock/ops.sock")),
         ("unix:ops.sock", Path.cwd() / "ops.sock"),
     ],
 )
-def test_an_ops_port_or_a_socket_may_be_named(url: str, address: str | Path) -> None:
+def test_an_ops_port_or_a_socket_may_be_named(url: str, address: str | Path | TlsAddress) -> None:
     assert ops_address(url) == address
 
 
-@pytest.mark.parametrize("url", ["localhost", "ftp://localhost:1", "localhost:99999", "/run/ops.sock"])
+@pytest.mark.parametrize("url", ["localhost", "ftp://localhost:1", "localhost:99999", "/run/ops.sock", "https://", "https://a:99999", "https://a/b"])
 def test_anything_else_is_a_mistake(url: str) -> None:
     with pytest.raises(typer.Exit):
         ops_address(url)
@@ -68,3 +74,15 @@ def test_requests_by_a_socket_name_localhost(home: Path) -> None:
         with closing(accepted):
             request = accepted.recv(4096)
     assert b"\r\nHost: localhost\r\n" in request
+
+
+def test_the_settings_or_the_record_say_that_a_port_has_tls(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"http": "0.0.0.0:8000", "ops": "127.0.0.1:9002", "pid": os.getpid(), "certificate_file": "/a.pem"}
+    (home / "gateway.json").write_text(json.dumps(record))
+    assert local_address("http") == TlsAddress("127.0.0.1:8000", Path("/a.pem"))
+    assert local_address("grpc") == "127.0.0.1:8001"  # no gateway has said so of this port
+    (home / "gateway.json").write_text(json.dumps(record | {"pid": 1 << 30}))
+    assert local_address("http") == "127.0.0.1:8000"
+    monkeypatch.setenv("PENSTOCK_TLS__CERTIFICATE_FILE", "/b.pem")
+    monkeypatch.setenv("PENSTOCK_TLS__KEY_FILE", "/b.key")
+    assert local_address("grpc") == TlsAddress("127.0.0.1:8001", Path("/b.pem"))
