@@ -264,11 +264,7 @@ class GatewayProcess:
         self._plane.reconciler.decorate = services.decorate
         self._plane.renew()
         server = await asyncio.to_thread(self._ops_server, registry_admin, services)
-        self._watch_certificates(server)
-        self._ops_listeners.start(server)
-        record = GatewayRecord(self._place.home)
-        certificate = None if self._certificates is None else self._certificates.files.certificate
-        record.write(self._http, self._grpc, self._ops, certificate)
+        record = self._open_ops_port(server)
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
         self._plane.supervise(*tasks, *services.tasks(), *self._insecurity.tasks, *self._opened_access().tasks())
@@ -296,6 +292,15 @@ class GatewayProcess:
         services.close()
         if self._certificates is not None:
             self._certificates.close()
+
+    def _open_ops_port(self, server: "OpsServer") -> GatewayRecord:
+        """Serve the ops port and the owner's socket, and return the record that says where they are."""
+        self._watch_certificates(server)
+        self._ops_listeners.start(server)
+        record = GatewayRecord(self._place.home)
+        certificate = None if self._certificates is None else self._certificates.files.certificate
+        record.write(self._http, self._grpc, self._ops, certificate)
+        return record
 
     def _watch_certificates(self, server: "OpsServer") -> None:
         """Keep the certificates of all ports up to date with their files."""

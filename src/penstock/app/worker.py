@@ -98,12 +98,12 @@ class Worker:
             request_s=options.deadline_s,
         )
         tls = self._tls if options.tls else None
-        self._rest = RestServer(self._plane, __version__, limits, tls and tls.http, policy)
+        self._rest = RestServer(self._plane, __version__, limits, None if tls is None else tls.http, policy)
         grpc = GrpcOptions(
             max_message_bytes=options.max_body_bytes,
             max_connections=limits.max_connections,
             mirrors_typed=options.grpc_outputs == "mirror",
-            tls=tls and tls.grpc,
+            tls=None if tls is None else tls.grpc,
             policy=policy,
         )
         self._grpc = Http2Server(self._plane, grpc)

@@ -93,7 +93,9 @@ class RestClient:
             answer = self._connection.getresponse()
             document = json.loads(answer.read())
         except (OSError, HTTPException, ValueError) as error:
-            raise CallFailed(f"no answer from {describe(self._address)}: {explain(error)}", ExitCode.UNAVAILABLE) from None
+            raise CallFailed(
+                f"no answer from {describe(self._address)}: {explain(error)}", ExitCode.UNAVAILABLE
+            ) from None
         if answer.status not in (200, 202):
             raise CallFailed(_error_text(document, answer.status), EXITS.get(answer.status, ExitCode.FAILURE))
         return InferReply(

@@ -11,7 +11,8 @@ import typer
 from penstock.cli.tls import using_files
 
 CaFile = Annotated[
-    Path | None, typer.Option(envvar="PENSTOCK_CA_FILE", help="File with the authorities that vouch for the gateway, PEM.")
+    Path | None,
+    typer.Option(envvar="PENSTOCK_CA_FILE", help="File with the authorities that vouch for the gateway, PEM."),
 ]
 CertFile = Annotated[
     Path | None, typer.Option(envvar="PENSTOCK_CERT_FILE", help="File with the certificate chain of the client, PEM.")

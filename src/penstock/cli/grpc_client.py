@@ -78,8 +78,8 @@ def _channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
         name = name_to_verify(address, timeout_s)
     except OSError as error:
         raise CallFailed(f"no answer from {address}: {explain(error)}", ExitCode.UNAVAILABLE) from None
-    named = [] if name is None else [("grpc.ssl_target_name_override", name)]
-    return grpc.secure_channel(address.address, credentials, [*NO_LIMIT, *named])
+    override = [] if name is None else [("grpc.ssl_target_name_override", name)]
+    return grpc.secure_channel(address.address, credentials, [*NO_LIMIT, *override])
 
 
 def failure(error: grpc.RpcError) -> CallFailed:

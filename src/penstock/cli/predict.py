@@ -1,5 +1,6 @@
 """`penstock predict`: send one request from the shell, by REST or gRPC."""
 
+import os
 import sys
 from contextlib import closing
 from typing import Annotated, Any
@@ -10,8 +11,8 @@ from rich.table import Table
 from penstock.cli.addresses import address_of, local_address
 from penstock.cli.client import CallFailed, Client, Document, InferReply, RestClient
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
-from penstock.cli.tls import HTTPS
 from penstock.cli.requests import BadData, describe, is_request, read_data, to_request
+from penstock.cli.tls import HTTPS
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +31,9 @@ def predict(
     ] = None,
     version: Annotated[str, typer.Option(help="A version or an alias. [the route decides]")] = "",
     by_grpc: Annotated[bool, typer.Option("--grpc", help="Use gRPC instead of REST.")] = False,
-    url: Annotated[str | None, typer.Option(help="HOST:PORT or https://HOST:PORT. [default: as in the settings]")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="HOST:PORT or https://HOST:PORT. [default: as in the settings]")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.001)] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the V2 answer as JSON.")] = False,
 ) -> None:
@@ -48,6 +51,7 @@ def predict(
 def _client(by_grpc: bool, url: str | None, timeout_s: float) -> Client:
     if not by_grpc:
         return RestClient(address_of(url) if url else local_address("http"), timeout_s)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # no lines of the library: the command says why a call failed
     from penstock.cli.grpc_client import GrpcClient
 
     is_secure = url is not None and url.startswith(HTTPS)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from penstock.cli.console import ExitCode, fail
 
@@ -18,8 +18,8 @@ _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE---
 
 @dataclass(frozen=True, slots=True)
 class TlsAddress:
-    """HOST:PORT of a port with TLS. ``certificate`` is the file of a gateway on this machine with its certificate, which
-    is then trusted itself, whatever names it has; None: an authority vouches for it."""
+    """HOST:PORT of a port with TLS. ``certificate`` is the certificate file of a gateway on this machine: it is trusted
+    itself then, whatever names it has; None: an authority vouches for it."""
 
     address: str
     certificate: Path | None = None
@@ -36,7 +36,7 @@ class TlsAddress:
 
 @dataclass(frozen=True, slots=True)
 class ClientFiles:
-    """The authorities that vouch for gateways (None: those of the system), and the client's certificate with its key."""
+    """The authorities that vouch for gateways (None: those of the system), and the client's certificate and key."""
 
     ca: Path | None = None
     certificate: Path | None = None
@@ -129,7 +129,7 @@ def name_to_verify(address: TlsAddress, timeout_s: float) -> str | None:
         socket.create_connection(host_and_port, timeout_s) as plain,
         context.wrap_socket(plain, server_hostname=host_and_port[0]) as wire,
     ):
-        stated = (wire.getpeercert() or {}).get("subjectAltName", ())
+        stated: Any = (wire.getpeercert() or {}).get("subjectAltName", ())
     names = [str(name) for kind, name in stated if kind in {"DNS", "IP Address"}]
     return names[0].replace("*", "any", 1) if names else None
 

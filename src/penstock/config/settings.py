@@ -132,9 +132,6 @@ class Settings(BaseSettings):
     auth: AuthSettings | None = None
     """Credentials that are accepted, and what their callers may do; by default nobody needs one."""
 
-    auth: AuthSettings | None = None
-    """Credentials that are accepted, and what their callers may do; by default nobody needs one."""
-
     limits: LimitSettings = LimitSettings()
     cors: CorsSettings = CorsSettings()
     stop: StopSettings = StopSettings()

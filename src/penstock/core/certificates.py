@@ -102,6 +102,6 @@ def _element(data: bytes, at: int) -> tuple[int, int, int]:
 def _time(tag: int, text: str) -> float:
     if tag == _UTC_TIME:
         text = f"{'19' if int(text[:2]) >= _PIVOT else '20'}{text}"
-    elif tag != _GENERALIZED_TIME:
-        raise ValueError("the certificate has no notAfter")
+    if tag not in (_UTC_TIME, _GENERALIZED_TIME) or len(text) != len("20301231235959Z"):
+        raise ValueError("the certificate has no notAfter in the form of RFC 5280")
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()

@@ -10,7 +10,8 @@ from math import isfinite
 
 from prometheus_client.exposition import choose_encoder
 
-from penstock.telemetry.metrics import METRICS, PREFIX, Metric, MetricType
+from penstock.telemetry.metric import PREFIX, Metric, MetricType
+from penstock.telemetry.metrics import METRICS
 from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 Read = Callable[[], Iterable[Reading]]

@@ -1,31 +1,7 @@
 """The table of metrics: the name, type, labels and help text of every metric that Penstock exposes."""
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
-
-PREFIX = "penstock_"
-
-
-class MetricType(StrEnum):
-    """The type of a metric."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric; ``edges`` are a histogram's upper bucket edges, in the unit of its name."""
-
-    name: str
-    kind: MetricType
-    labels: tuple[str, ...]
-    help: str
-    edges: tuple[float, ...] = ()
-
+from penstock.telemetry.metric import Metric, MetricType
 
 LATENCY_EDGES_S = tuple(edge / 1e9 for edge in LATENCY_EDGES_NS)
 ROWS = tuple(float(edge) for edge in ROWS_EDGES)
@@ -297,7 +273,7 @@ TLS_EXPIRATION = Metric(
     "tls_certificate_expiration_timestamp_seconds",
     MetricType.GAUGE,
     ("certificate",),
-    "Time at which the first certificate in use expires, in seconds since the epoch: server (with its chain), client_ca.",
+    "Time at which the first certificate in use expires, in seconds since the epoch: server or client_ca.",
 )
 TLS_RELOADS = Metric(
     "tls_certificate_reloads_total",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from penstock.telemetry.metrics import Metric
+from penstock.telemetry.metric import Metric
 
 
 @dataclass(frozen=True, slots=True)

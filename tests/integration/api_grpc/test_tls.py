@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.api.grpc.http2 import frames
+from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1 import acceptor
 from tests.certificates import Pair, issue, make_authority, make_certificate
@@ -62,7 +63,9 @@ def test_who_does_not_agree_on_h2_is_closed_and_told_once(
     monkeypatch.setattr(secure.server, "_not_h2_logged_s", -acceptor.WARNING_INTERVAL_S)
     with caplog.at_level(logging.DEBUG):
         for _ in range(5):
-            with certificate.client(None, *protocols).wrap_socket(connected(secure), server_hostname="localhost") as wire:
+            with certificate.client(None, *protocols).wrap_socket(
+                connected(secure), server_hostname="localhost"
+            ) as wire:
                 assert wire.selected_alpn_protocol() is None
                 assert wire.recv(1000) == b""  # an end that TLS has announced: else this raises
         works(secure, certificate)
@@ -141,31 +144,41 @@ def test_a_thousand_clients_without_alpn_are_one_line(
 
 
 @pytest.mark.parametrize("required", [False, True])
-def test_names_in_the_certificate_of_a_client(
-    models: Path, certificate: Pair, tmp_path: Path, required: bool
-) -> None:
+def test_names_in_the_certificate_of_a_client(models: Path, certificate: Pair, tmp_path: Path, required: bool) -> None:
     authority = make_authority(tmp_path)
     bot = issue(authority, tmp_path, "bot", ["email:bot@example.org", "URI:spiffe://x/bot"])
     stranger = issue(make_authority(tmp_path, "other"), tmp_path, "stranger", ["URI:spiffe://x/bot"])
     contexts = certificate.contexts(authority, required=required)
     with workers.running(models, GrpcOptions(tls=contexts.grpc)) as asking:
+        server = asking.server
+        assert isinstance(server, Http2Server)
         with closing(Raw(asking.address, tls=certificate.client(bot, "h2"))) as raw:
             assert floats(raw.answer(raw.call(PAIR)).message()) == [4, 4, 4]
-            names = asking.call(lambda: [item.certificate_names for item in asking.server._connections])
+            names = asking.call(lambda: [item.certificate_names for item in server._connections])
             assert names == [("spiffe://x/bot", "bot@example.org")]
-            asking.call(asking.server.retire_certified)
+            asking.call(server.retire_certified)
             raw.frames_until(frames.GOAWAY)
         for pair in (stranger, None) if required else (stranger,):
-            with pytest.raises((OSError, AssertionError)), closing(
-                Raw(asking.address, tls=certificate.client(pair, "h2"))
-            ) as raw:
+            with (
+                pytest.raises((OSError, AssertionError)),
+                closing(Raw(asking.address, tls=certificate.client(pair, "h2"))) as raw,
+            ):
                 raw.frames_until(frames.SETTINGS)
         if not required:
             works(asking, certificate)
 
 
 def test_openssl_s_client_agrees_on_h2(secure: Worker, certificate: Pair) -> None:
-    command = ["openssl", "s_client", "-connect", secure.address, "-alpn", "h2", "-CAfile", str(certificate.certificate)]
+    command = [
+        "openssl",
+        "s_client",
+        "-connect",
+        secure.address,
+        "-alpn",
+        "h2",
+        "-CAfile",
+        str(certificate.certificate),
+    ]
     said = subprocess.run(command, input=b"", capture_output=True, timeout=PATIENCE_S, check=True).stdout.decode(
         errors="replace"
     )  # the server's first frames are no text

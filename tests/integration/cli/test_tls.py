@@ -52,12 +52,13 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         "PENSTOCK_TLS__KEY_FILE": str(chain.key),
         "PENSTOCK_TLS__CLIENT": "required",
         "PENSTOCK_AUTH__MTLS__CLIENT_CA": str(clients.certificate),
+        "PENSTOCK_AUTH__BINDINGS": json.dumps([{"caller": "spiffe://x/bot", "role": "admin"}]),
     }
     with harness.running(models, folder / "gateway", env=env) as server:
         yield Secure(server, folder, authority, chain, bot, stranger)
 
 
-def named(address: str) -> str:
+def https_url(address: str) -> str:
     """The address by a name in the certificate."""
     return f"https://localhost:{address.rpartition(':')[2]}"
 
@@ -65,7 +66,7 @@ def named(address: str) -> str:
 @pytest.mark.parametrize("transport", ["rest", "grpc"])
 def test_predict_by_url(secure: Secure, transport: str) -> None:
     grpc = ["--grpc"] if transport == "grpc" else []
-    url = ["--url", named(secure.server.grpc if grpc else secure.server.http), *grpc]
+    url = ["--url", https_url(secure.server.grpc if grpc else secure.server.http), *grpc]
     ca = ["--ca-file", str(secure.authority.certificate)]
     done = secure.predict(*url, *ca, *identified(secure.bot))
     assert done.returncode == 0, done.stderr
@@ -76,7 +77,7 @@ def test_predict_by_url(secure: Secure, transport: str) -> None:
 
 
 def test_what_to_do_is_said(secure: Secure) -> None:
-    url, ca = ["--url", named(secure.server.http)], ["--ca-file", str(secure.authority.certificate)]
+    url, ca = ["--url", https_url(secure.server.http)], ["--ca-file", str(secure.authority.certificate)]
     assert "pass --ca-file" in secure.predict(*url, *identified(secure.bot)).stderr
     assert "--cert-file and --key-file belong together" in secure.predict(*url, "--cert-file", "x").stderr
     for options in (["--ca-file", "/none"], [*ca, "--cert-file", "/none", "--key-file", "/none"]):
@@ -105,7 +106,7 @@ def test_a_gateway_on_this_machine_is_trusted_by_its_own_files(secure: Secure, t
 
 @pytest.mark.parametrize("command", [["models", "list"], ["health"], ["events"], ["audit"], ["route", "show", "m"]])
 def test_verbs_of_the_ops_port(secure: Secure, command: list[str]) -> None:
-    url = ["--url", named(secure.server.ops), "--json"]
+    url = ["--url", https_url(secure.server.ops), "--json"]
     options = ["--ca-file", str(secure.authority.certificate), *identified(secure.bot)]
     done = secure.run(*command, *url, *options)
     assert done.returncode in (0, 3), done.stderr
@@ -120,7 +121,7 @@ def test_the_environment_names_the_files_too(secure: Secure) -> None:
         "PENSTOCK_CERT_FILE": str(secure.bot.certificate),
         "PENSTOCK_KEY_FILE": str(secure.bot.key),
     }
-    assert secure.run("models", "list", "--url", named(secure.server.ops), **env).returncode == 0
+    assert secure.run("models", "list", "--url", https_url(secure.server.ops), **env).returncode == 0
 
 
 def test_health_of_the_gateway_on_the_home_needs_no_certificate(secure: Secure) -> None:

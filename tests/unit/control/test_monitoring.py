@@ -40,7 +40,7 @@ from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore, ReferenceRecord
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.serving.observers.baseline_collector import BaselineCollector
-from penstock.telemetry.metrics import MetricType
+from penstock.telemetry.metric import MetricType
 from penstock.telemetry.readings import Point, PointBatch
 from tests.unit.control.trials import ME, FakeFleet, World
 from tests.unit.serving.stubs import served

@@ -94,7 +94,9 @@ def alternatives(*names: tuple[str, str]) -> dict[str, Any]:
         ({}, ()),
         (alternatives(), ()),
         (
-            alternatives(("email", "a@b"), ("DNS", "Bot.Example"), ("IP Address", "1.2.3.4"), ("URI", "spiffe://x/Bot")),
+            alternatives(
+                ("email", "a@b"), ("DNS", "Bot.Example"), ("IP Address", "1.2.3.4"), ("URI", "spiffe://x/Bot")
+            ),
             ("spiffe://x/Bot", "bot.example", "a@b"),
         ),
         (alternatives(("DNS", "a"), ("DNS", "a"), ("DNS", "A")), ("a",)),

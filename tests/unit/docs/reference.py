@@ -13,7 +13,8 @@ from penstock.cli.console import ExitCode
 from penstock.config.settings import settings_schema
 from penstock.core.errors import KINDS
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
-from penstock.telemetry.metrics import METRICS, PREFIX
+from penstock.telemetry.metric import PREFIX
+from penstock.telemetry.metrics import METRICS
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 

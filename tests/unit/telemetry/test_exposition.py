@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS, OUTCOMES, code
 from penstock.telemetry.exposition import Exposition
+from penstock.telemetry.metric import MetricType
 from penstock.telemetry.metrics import (
     BATCH_ROWS,
     LATENCY_EDGES_S,
@@ -15,7 +16,6 @@ from penstock.telemetry.metrics import (
     MODEL_STATE,
     REQUESTS,
     STAGE_DURATION,
-    MetricType,
 )
 from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 

@@ -1,4 +1,4 @@
-"""Certificates of clients on a listener, on both event loops: whose names are read, who is refused, and when they end."""
+"""Certificates of clients on a listener, on both event loops: whose names are read, who is refused."""
 
 import asyncio
 import json
@@ -72,9 +72,7 @@ async def listening(contexts: TlsContexts) -> AsyncIterator[tuple[Http1Server, t
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     address = sock.getsockname()
-    server = Http1Server(
-        AsgiApplication(names, streams=True), HttpLimits(), MemoryBudget(1 << 20), contexts.http
-    )
+    server = Http1Server(AsgiApplication(names, streams=True), HttpLimits(), MemoryBudget(1 << 20), contexts.http)
     await server.start(sock)
     try:
         yield server, address

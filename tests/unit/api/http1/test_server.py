@@ -63,7 +63,7 @@ async def listening(
     """A server and its address."""
     sock = sock or Bound()
     address = sock.getsockname()
-    tls = certificate and certificate.contexts().http
+    tls = None if certificate is None else certificate.contexts().http
     server = Http1Server(AsgiApplication(app, streams=True), HttpLimits(**limits), MemoryBudget(1 << 20), tls)
     await server.start(sock)
     try:
@@ -121,7 +121,7 @@ def test_many_clients_that_come_and_go_leave_nothing(run: Run, certificate: Pair
                     for client in clients:
                         client.close()
                     await emptied(server)
-                context = files and files.client()
+                context = None if files is None else files.client()
                 assert (await ask(address, get(), context)).startswith(b"HTTP/1.1 200")
 
     run(test())

@@ -10,7 +10,7 @@ from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, V
 from penstock.core.labels import OUTCOME_INDEX, PROTOCOL_NAMES, SHED_REASONS, Protocol, Route
 from penstock.monitor.counters.slot import DEAD, HEARTBEAT, HOUSE, WELL, Slot, TaskState
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Metric
+from penstock.telemetry.metric import Metric
 from penstock.telemetry.readings import Distribution, Point, PointBatch, Reading
 
 

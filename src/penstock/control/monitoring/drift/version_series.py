@@ -9,7 +9,7 @@ from penstock.core.statistics.distributions import shares
 from penstock.monitor.quality import KINDS, Violations
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Metric, MetricType
+from penstock.telemetry.metric import Metric, MetricType
 from penstock.telemetry.readings import Point, PointBatch, Reading
 
 MOST_MEASURED = 64

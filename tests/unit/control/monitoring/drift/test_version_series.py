@@ -19,7 +19,7 @@ from penstock.monitor.reference import Reference
 from penstock.monitor.rows import RegionCounts, RegionLayout, RowCounter
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.telemetry import metrics
-from penstock.telemetry.metrics import Metric, MetricType
+from penstock.telemetry.metric import Metric, MetricType
 from penstock.telemetry.readings import PointBatch
 from tests.unit.control.test_monitoring import COLUMNS, exchange, trained
 
