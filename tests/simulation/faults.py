@@ -35,6 +35,7 @@ class FaultyDatabase:
         self._trouble = trouble
         self.clock = database.clock
         self.lease = database.lease
+        self.signatures = database.signatures
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

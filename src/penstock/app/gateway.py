@@ -30,6 +30,7 @@ from penstock.app.logs import set_up
 from penstock.app.models import Models
 from penstock.app.ops_listeners import OpsListeners
 from penstock.app.repositories import check, identity, repositories_of
+from penstock.app.signatures import read_signature_policy
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
 from penstock.config.settings import Settings
@@ -163,6 +164,7 @@ def _worker_options(settings: Settings, exposure: Exposure, host: str) -> Worker
         trusted_hosts=trusted_hosts_of(settings, exposure),
         repository_control=repository_control_of(settings, exposure),
         tls=settings.tls is not None,
+        signatures=read_signature_policy(settings.admission.signatures),
     )
 
 

@@ -3,12 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.app.mlflow_webhook import MlflowWebhook
 from penstock.app.repositories import identity
 from penstock.app.retention import retention_of
+from penstock.app.signatures import read_signature_policy
 from penstock.app.traffic_services import TrafficServices, open_traffic_services
 from penstock.config.settings import Settings
 from penstock.control.calls.blocking import BlockingPool, pool_readings
@@ -40,6 +43,10 @@ from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.telemetry.metrics import SCRATCH_FAILURES
 from penstock.telemetry.readings import Point, Reading
+
+if TYPE_CHECKING:
+    from penstock.registry.registry import Registry
+    from penstock.registry.signed_versions import SignedPlacer
 
 REGISTRY_LOOK_S = 0.5
 """Longest time until a change of another gateway in a shared registry is seen."""
@@ -75,6 +82,7 @@ class Models:
         self._source: AliasedFolder | RegistrySource | None = None
         self._folders: FolderContents | None = None
         self._pools: list[BlockingPool] = []
+        self._signatures = read_signature_policy(settings.admission.signatures)
         self.look_s = settings.watch.seconds if repositories else REGISTRY_LOOK_S
 
     async def scan(self, settled_only: bool, retry: str = "") -> Sequence[SourceModel]:
@@ -89,9 +97,9 @@ class Models:
         from penstock.registry.registry import open_blobs, open_registry, open_store  # noqa: PLC0415 - see above
 
         if not self._repositories:
-            registry = open_registry(self._place, self._settings.admission.max_bytes)
+            registry = open_registry(self._place, self._settings.admission.max_bytes, self._signatures)
             snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file)
-            source = RegistrySource(snapshot, registry.layout)
+            source = RegistrySource(snapshot, registry.layout, signed=self._placer(registry))
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
             self._parts = RegistryAdminServices(
                 registry.store, snapshot, registry, source, self.examiner, self._load_s, archived
@@ -106,12 +114,23 @@ class Models:
         self._folders = self._contents()
         return AliasedFolder(self._folders, snapshot)
 
+    def _placer(self, registry: "Registry") -> "SignedPlacer | None":
+        """Return what places the bundles of versions, None where signatures are not checked."""
+        if not self._signatures.is_on:
+            return None
+        from penstock.registry.signed_versions import SignedPlacer  # noqa: PLC0415 - after the start
+
+        return SignedPlacer(registry.signed, registry.layout, self.examiner.plan)
+
     def _contents(self) -> FolderContents:
-        verdicts = VerdictCache(self._place.verdicts, basis(self._admission))
+        signatures = {"signatures": asdict(self._signatures)} if self._signatures.is_on else {}
+        verdicts = VerdictCache(self._place.verdicts, basis(self._admission) | signatures)
         limit = self._settings.admission.max_bytes
         copies = RepositoryCopies(self._place.copies, identity(self._repositories), limit)
         settle_s = self._settings.watch.settle_seconds
-        return FolderContents(self._repositories, self.examiner, verdicts, copies, settle_s)
+        return FolderContents(
+            self._repositories, self.examiner, verdicts, copies, settle_s, signatures=self._signatures
+        )
 
     def repositories(self) -> Sequence[RepositoryState]:
         """Return the result of the last look at each watched folder and bucket."""

@@ -53,6 +53,21 @@ class AdminApiClient:
             "PUT", _path(model, "versions", version), upload_chunks(data, on_progress), headers, LONG_CALL_S
         )
 
+    def add_signature(self, model: str, version: str, bundle: str, reason: str) -> Document:
+        """See ``RegistryClient``."""
+        content = bundle.encode()
+        headers = {"content-type": "application/json", "content-length": str(len(content))}
+        path = _path(model, "versions", version, "signatures")
+        return self._call("PUT", path, [content], {**headers, "penstock-reason": quote(reason)})
+
+    def gates(self, model: str, version: str) -> Document:
+        """See ``RegistryClient``."""
+        return self._call("GET", _path(model, "versions", version, "gates"))
+
+    def approve_version(self, model: str, version: str, reason: str) -> Document:
+        """See ``RegistryClient``."""
+        return self._call("POST", _path(model, "versions", version, "approve"), {"reason": reason})
+
     def alias(
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
     ) -> Document:

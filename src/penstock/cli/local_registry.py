@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from penstock.app.signatures import read_signature_policy
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
@@ -17,7 +18,7 @@ from penstock.core.versions import CHAMPION
 from penstock.engine.scratch import scratch_file, temporary_folder
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
-from penstock.registry.documents import ADMITTED, VersionDisplay, archive_document, model_document
+from penstock.registry.documents import ADMITTED, VersionDisplay, archive_document, model_document, signature_document
 from penstock.registry.location import RegistryLocation
 from penstock.registry.model_settings import settings_in, settings_out
 from penstock.registry.records import AdmissionReport, AliasMove, Author, ModelRecord
@@ -34,7 +35,8 @@ class LocalRegistry:
 
     def __init__(self, location: RegistryLocation, settings: Settings) -> None:
         with _as_call_failed():
-            self._registry = open_registry(location, settings.admission.max_bytes)
+            signatures = read_signature_policy(settings.admission.signatures)
+            self._registry = open_registry(location, settings.admission.max_bytes, signatures)
             self._registry.store.identity()
         self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
 
@@ -60,8 +62,10 @@ class LocalRegistry:
                     incoming.write(chunk)
                 incoming.close()
                 with self._registry.prepared(incoming) as prepared:
+                    by = self._by(reason)
+                    self._registry.signed.check_push(prepared, model, version, by)
                     report = asyncio.run(self._examine(prepared))
-                    self._registry.commit(prepared, model, version, report, checked, Author(actor(), reason))
+                    self._registry.commit(prepared, model, version, report, checked, by)
             document = _document(self._registry.store.model(model))
         pushed = next(item for item in document["versions"] if item["version"] == version)
         return {**pushed, "model": model, "revision": document["revision"]}
@@ -72,6 +76,26 @@ class LocalRegistry:
             return await admit(prepared, examiner)
         finally:
             await examiner.close()
+
+    def add_signature(self, model: str, version: str, bundle: str, reason: str) -> Document:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            check_names(model, version)
+            record = self._registry.signed.add(model, version, bundle, self._by(reason))
+        return {"model": model, "version": version, **signature_document(record)}
+
+    def gates(self, model: str, version: str) -> Document:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            results = self._registry.store.gate_results(model, version)
+        return {"model": model, "version": version, "passed": all(item["passed"] for item in results), "gates": results}
+
+    def approve_version(self, model: str, version: str, reason: str) -> Document:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            self._registry.store.signatures.approve(model, version, self._by(reason))
+            document = _document(self._registry.store.model(model))
+        return next(item for item in document["versions"] if item["version"] == version)
 
     def alias(
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli import signing
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import date_of, size_text, state_text, table_of
@@ -20,10 +21,11 @@ from penstock.core.versions import CHAMPION
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    group = typer.Typer(no_args_is_help=True, help="Push, list, show, alias, roll back, retire, verify, export.")
+    group = typer.Typer(no_args_is_help=True, help="Push, sign, list, show, alias, roll back, retire, verify, export.")
     for verb in (push, listed, show, alias, unalias, rollback, retire, verify, export, configured, collect):
         name = {"listed": "list", "configured": "settings"}.get(verb.__name__, verb.__name__)
         group.command(name)(verb)
+    signing.register(group)
     app.add_typer(group, name="models")
 
 
@@ -37,6 +39,9 @@ def push(
     card: Annotated[Path | None, typer.Option(help="Model card (YAML or JSON).")] = None,
     meta: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Metadata, such as metrics.accuracy=0.97.")
+    ] = None,
+    signature: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A signature of the model, as 'models sign' writes it.")
     ] = None,
     reason: ReasonOption = "",
     url: Url = None,
@@ -52,7 +57,10 @@ def push(
         training = None if reference is None else read_upload(reference)
     except (BadModel, OSError) as fault:
         fail(str(fault), ExitCode.USAGE)
+    bundles = signing.read_signatures(signature or [])
     with _registry(url, registry) as client, progress(f"{name}:{version}") as on_progress:
+        for bundle in bundles:
+            client.add_signature(name, version, bundle, reason)
         pushed = client.push(name, version, data, metadata, reason, on_progress)
         if training is not None:
             pushed["reference"] = client.set_reference(name, version, training, on_progress)

@@ -45,6 +45,15 @@ class RegistryClient(Protocol):
     ) -> Document:
         """Add a version, and return it with the model's new revision."""
 
+    def add_signature(self, model: str, version: str, bundle: str, reason: str) -> Document:
+        """Add a signature to a version that was pushed, or will be."""
+
+    def gates(self, model: str, version: str) -> Document:
+        """Return the result of every gate of a version."""
+
+    def approve_version(self, model: str, version: str, reason: str) -> Document:
+        """Approve a version for traffic, and return it."""
+
     def alias(
         self, model: str, alias: str, version: str, expected: str | None, reason: str, force: bool = False
     ) -> Document:

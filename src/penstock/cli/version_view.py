@@ -46,6 +46,10 @@ def show_version(model: str, version: Document) -> None:
     for name, value in facts.items():
         if value:
             console.print(f"  {name}: {value}")
+    for item in version.get("signatures", []):
+        console.print(f"  signature: {', '.join(item['signers']) or 'of no trusted signer'} ({item['digest'][:19]})")
+    for item in version.get("approvals", []):
+        console.print(f"  approved by: {item['actor']}{'' if item['counts'] else ' (an earlier content)'}")
     for side in ("inputs", "outputs"):
         for spec in (version["signature"] or {}).get(side, []):
             console.print(f"  {side[:-1]}: {spec['name']} {spec['datatype']} {spec['shape']}")

@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
@@ -94,8 +103,64 @@ class StopSettings(Section):
     """Time that workers keep serving without a control process."""
 
 
+class TrustedSignerSettings(Section):
+    """A signer whose signatures of models count."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    """Its name in messages and in the audit."""
+
+    public_key_file: Path | None = None
+    """File with its public key, PEM (P-256, P-384, P-521 or Ed25519)."""
+
+    ca_file: Path | None = None
+    """File with the certificates, PEM, of the authority that issued its certificate, instead of a public key."""
+
+    identity: Annotated[str, Field(max_length=256)] = ""
+    """Name in its certificate: a subject alternative name (URI, DNS or e-mail), or the common name without one."""
+
+    models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = ("*",)
+    """Models that it may sign, such as "fraud-*"."""
+
+    @model_validator(mode="after")
+    def _has_one_proof(self) -> "TrustedSignerSettings":
+        certified = self.ca_file is not None and bool(self.identity)
+        if (self.public_key_file is not None) == certified or (self.ca_file is not None) != bool(self.identity):
+            raise ValueError("state public_key_file, or ca_file and identity")
+        return self
+
+
+def _read_off(value: Any) -> Any:
+    """Accept ``off`` without quotes: YAML reads it as false."""
+    return "off" if value is False else value
+
+
+class SignatureSettings(Section):
+    """Signatures of models, checked before a version is examined and at each load."""
+
+    mode: Annotated[Literal["off", "warn", "require"], BeforeValidator(_read_off)] = "off"
+    """What a missing or bad signature does: nothing (off), a warning (warn), or a refusal (require)."""
+
+    trusted: tuple[TrustedSignerSettings, ...] = ()
+    """Signers whose signatures count."""
+
+    threshold: Annotated[int, Field(ge=1, le=16)] = 1
+    """Number of different signers that must have signed a version."""
+
+    bound: bool = False
+    """Count only signatures that name the model and the version, so that signed versions cannot be exchanged."""
+
+    @model_validator(mode="after")
+    def _has_different_names(self) -> "SignatureSettings":
+        names = [signer.name for signer in self.trusted]
+        if len(set(names)) < len(names):
+            raise ValueError("each trusted signer needs a name of its own")
+        if self.mode == "require" and self.threshold > len(names):
+            raise ValueError(f"threshold is {self.threshold}, and trusted has {len(names)} signers")
+        return self
+
+
 class AdmissionSettings(Section):
-    """Limits for the examination of a version before it may serve."""
+    """Limits for the examination of a version before it may serve, and the signatures that it needs."""
 
     seconds: PositiveSeconds = 4.0
     """Processor time for loading and trying it, in addition to a share for its size; four times as much wall time."""
@@ -105,6 +170,8 @@ class AdmissionSettings(Section):
 
     max_bytes: Annotated[int, Field(ge=1024, le=1 << 44)] = 16 << 30
     """Largest content that is received, packed and unpacked."""
+
+    signatures: SignatureSettings = SignatureSettings()
 
 
 class WatchSettings(Section):

@@ -32,6 +32,9 @@ FILES_S = 300.0
 MOST_FILES = 1000
 """Maximum files and folders of one place to delete in a pass."""
 
+UNUSED_SIGNATURES_S = 30 * DAY_S
+"""Time after which signatures of versions that were not pushed are deleted."""
+
 ONE_EACH = "one for each model"
 TABLES: Mapping[str, str] = {
     "alembic_version": "one row",
@@ -43,6 +46,8 @@ TABLES: Mapping[str, str] = {
     "routes": ONE_EACH,
     "policies": ONE_EACH,
     "standings": ONE_EACH,
+    "signatures": "while the version is recorded, or 30 days where it was not pushed",
+    "approvals": "while the version is recorded",
     "versions": "until retired, then retention.retired_versions_days",
     "audit": "retention.audit_days, then archived",
     "audit_archives": "for good: about 50 a year, and one for each 10,000 entries",
@@ -137,6 +142,8 @@ def row_batches(
     yield "rows handed over", store.row_answers
     yield "references", partial(store.references, now - keeping.references_s)
     yield "keys", partial(store.keys, now - keeping.keys_s)
+    yield "signatures", partial(store.signatures, now - UNUSED_SIGNATURES_S)
+    yield "approvals", store.approvals
     yield "retired versions", partial(store.retired_versions, now - keeping.retired_versions_s)
     yield AUDIT, partial(archives.archive, now - keeping.audit_s)
     if keeping.audit_archive_s:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
+from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import sort_key
 
@@ -60,8 +61,9 @@ class VersionSpec:
     changes when the file or the configuration does, so that a changed version is loaded anew. ``folder``
     is the model's own folder, where label and warm-up files lie. ``files`` are the paths below ``root`` and
     their SHA-256 (hex), to be checked before loading; ``probes`` (JSON) is what the graph must answer; ``rows`` says
-    whether the graph proves that rows are independent; ``watch`` is how its rows are watched and ``latency_ns`` what is
-    promised of its latency (nanoseconds, 0 = nothing), which both can change while it serves.
+    whether the graph proves that rows are independent; ``signed`` is what its signatures are about; ``watch`` is how
+    its rows are watched and ``latency_ns`` what is promised of its latency (nanoseconds, 0 = nothing), which both can
+    change while it serves.
     """
 
     version: str
@@ -74,6 +76,7 @@ class VersionSpec:
     files: tuple[tuple[str, str], ...] = ()
     probes: str = ""
     rows: RowProof = NOT_EXAMINED
+    signed: SignedFiles = UNSIGNED
     watch: WatchSpec = WatchSpec()
     latency_ns: int = 0
 
@@ -84,7 +87,8 @@ class ModelSpec:
 
     ``transition`` says what comes first when versions change: the new one (``availability``) or the memory for it
     (``resources``). ``vote_round`` names the trial and the stage in which units of a sticky split vote; "" means that
-    no votes are taken.
+    no votes are taken. ``withheld`` are versions that have not passed their gates, and so answer only calls that name
+    them.
     """
 
     name: str
@@ -94,6 +98,11 @@ class ModelSpec:
     transition: str = "availability"
     route: RouteSpec | None = None
     vote_round: str = ""
+    withheld: tuple[str, ...] = ()
+
+    def unnamed(self, statuses: "Iterable[VersionStatus]") -> "list[VersionStatus]":
+        """Return the statuses of this model's versions that may answer calls that name no version."""
+        return [item for item in statuses if item.model == self.name and item.version not in self.withheld]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.statistics.paired_comparison import Advantage
+from penstock.core.version_gates import missing_fields
 
 Document = Mapping[str, Any]
 
@@ -116,9 +117,8 @@ def check_gates(gates: Gates, candidate: CandidateFacts, champion: CandidateFact
         _exceeds_text("it takes", facts.get("memory_bytes"), gates.max_memory_bytes, "bytes of memory"),
         _exceeds_text("a run takes", facts.get("p50_us"), gates.max_run_us, "microseconds"),
     ]
-    card = candidate.metadata.get("card")
-    fields = card if isinstance(card, Mapping) else {}
-    reasons += [f"its card says nothing of '{name}'" for name in gates.card if not fields.get(name)]
+    lacking = missing_fields(gates.card, candidate.metadata.get("card"))
+    reasons += [f"its card says nothing of '{name}'" for name in lacking]
     if gates.sane:
         reasons += _implausible_answers(candidate, champion)
     if champion is not None:

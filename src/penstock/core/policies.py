@@ -9,6 +9,7 @@ from penstock.core.sinks import SinkSpec, sinks_in
 from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
 from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger
+from penstock.core.version_gates import VersionGates, version_gates_in
 
 Document = Mapping[str, Any]
 
@@ -24,7 +25,8 @@ class MonitorPolicy:
     gives ``live_share`` at most. ``horizon_s``: labels may come so long after their answer; 0 remembers none.
     ``slices``: features by whose values rows are watched apart as well. ``capture``: share of requests kept as they
     were, but for what is ``masked``, in ``capture_bytes`` of files on each gateway. ``triggers``: when to ask for
-    training, within ``limits``; ``sinks``: where that is sent. ``rules`` are those parts as they were written.
+    training, within ``limits``; ``sinks``: where that is sent. ``gates``: what a version needs before it gains traffic.
+    ``rules`` are those parts as they were written.
     """
 
     sample: float = 1.0
@@ -43,6 +45,7 @@ class MonitorPolicy:
     triggers: tuple[Trigger, ...] = ()
     limits: RuleLimits = field(default_factory=RuleLimits)
     sinks: Mapping[str, SinkSpec] = field(default_factory=dict)
+    gates: VersionGates = field(default_factory=VersionGates)
     rules: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,7 +81,7 @@ class FleetAlarms:
 
 NO_FLEET_BOUND = FleetAlarms()
 
-RULES = ("slo", "triggers", "retraining", "sinks")
+RULES = ("slo", "gates", "triggers", "retraining", "sinks")
 """Parts of a policy that are returned as they were written."""
 
 _SLO = {"latency_p99_ms": 86_400_000.0, "error_ratio": 1.0}
@@ -128,6 +131,7 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
     names = list(sinks) if isinstance(sinks, dict) else []
     values["triggers"] = triggers_in(document.get("triggers", []), names, faults, schedule_in)
     values["limits"] = limits_in(document.get("retraining", {}), faults)
+    values["gates"] = version_gates_in(document.get("gates", {}), "gates", faults)
     for word, value in _section(document, "slo", set(_SLO), faults).items():
         if word in _SLO and (type(value) not in (int, float) or not 0 < value <= _SLO[word]):
             faults.append(f"'slo.{word}' must be a number above 0, and {_SLO[word]:g} at most")

@@ -8,7 +8,15 @@ from penstock.core.versions import sort_key
 from penstock.registry.graphs.rewrite import FACT as REWRITE
 from penstock.registry.graphs.rewrite import rewrite_in
 from penstock.registry.model_settings import settings_out
-from penstock.registry.records import AdmissionReport, Document, ModelRecord, VersionRecord, VersionState
+from penstock.registry.records import (
+    AdmissionReport,
+    ApprovalRecord,
+    Document,
+    ModelRecord,
+    SignatureRecord,
+    VersionRecord,
+    VersionState,
+)
 from penstock.registry.stores.audit_archive import AuditArchive
 
 RETIRED = "RETIRED"
@@ -61,10 +69,32 @@ def _version(model: ModelRecord, version: str, display: VersionDisplay | None) -
         "created_by": record.created_by if record else None,
         "aliases": sorted(alias.alias for alias in model.aliases.values() if alias.version == version),
         "signature": (display.signature if display else None) or (report.facts.get("signature") if report else None),
+        "signatures": [signature_document(item) for item in (record.signatures if record else ())],
+        "approvals": [] if record is None else [_approval_document(record, item) for item in record.approvals],
         "card": metadata.pop("card", None),
         "metadata": metadata,
         "admission": _admission(report),
     }
+
+
+def signature_document(signature: SignatureRecord) -> Document:
+    """Return the document of a signature."""
+    return {
+        "digest": signature.digest,
+        "signers": [*signature.signers],
+        "added_at": _time_text(signature.added_at),
+        "added_by": signature.added_by,
+    }
+
+
+def _approval_document(record: VersionRecord, approval: ApprovalRecord) -> Document:
+    """Return the document of an approval; one of an earlier content of this name does not count."""
+    counts = approval.digest == record.content.digest
+    return {"actor": approval.actor, "at": _time_text(approval.at), "reason": approval.reason, "counts": counts}
+
+
+def _time_text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 def _state(record: VersionRecord | None, display: VersionDisplay | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from penstock.core.model_signing import BUNDLE_FILE
 from penstock.core.routing import RouteSpec
 from penstock.core.versions import VersionPolicy
 from penstock.registry.graphs.rewrite import Rewrite, rewrite_in
@@ -57,6 +58,13 @@ class Content:
     graph: str = "model.onnx"
     config: str = ""
 
+    @property
+    def signed_files(self) -> dict[str, str]:
+        """What signatures must cover: the files as they were pushed (name to SHA-256 in hex), except the bundle."""
+        if self.form == "onnx":
+            return {self.graph: self.digest.removeprefix("sha256:")}
+        return {file.path: file.digest for file in self.files if file.path != BUNDLE_FILE}
+
 
 @dataclass(frozen=True, slots=True)
 class ExaminedContent:
@@ -96,6 +104,27 @@ class AdmissionReport:
     def whole(self) -> str:
         """The whole reason, for logs and operators."""
         return self.detail or self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureRecord:
+    """One bundle of a version: its digest, the trusted signers when it was added, and who added it when (seconds since
+    the epoch)."""
+
+    digest: str
+    signers: tuple[str, ...] = ()
+    added_at: float = 0.0
+    added_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRecord:
+    """Who has approved the content of a version, by its digest, and why; ``at`` is in seconds since the epoch."""
+
+    actor: str
+    digest: str
+    at: float = 0.0
+    reason: str = ""
 
 
 class VersionState(StrEnum):
@@ -149,6 +178,13 @@ class VersionRecord:
     state: VersionState = VersionState.ADMITTED
     metadata: Document = field(default_factory=dict)
     report: AdmissionReport = field(default_factory=AdmissionReport)
+    signatures: tuple[SignatureRecord, ...] = ()
+    approvals: tuple[ApprovalRecord, ...] = ()
+
+    @property
+    def approvers(self) -> tuple[str, ...]:
+        """The actors who have approved this content."""
+        return tuple(item.actor for item in self.approvals if item.digest == self.content.digest)
 
     @property
     def rewrite(self) -> Rewrite | None:
@@ -207,6 +243,7 @@ class ModelRecord:
     """A model in the registry; ``revision`` grows by every change of it. Retired versions are included.
 
     ``problem`` says why it could not be read ("" = it could); the other fields are then the last known ones.
+    ``withheld`` are versions that do not pass their gates: they answer only calls that name them.
     """
 
     name: str
@@ -216,6 +253,7 @@ class ModelRecord:
     settings: ModelSettings = field(default_factory=ModelSettings)
     route: RouteSpec | None = None
     problem: str = ""
+    withheld: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

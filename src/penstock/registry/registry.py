@@ -5,13 +5,14 @@ Everything here blocks and is meant for threads; each change is durable when its
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from penstock.core.errors import DataLoss, Fault, InvalidInput, NotFound, NotReady, Refused
+from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy
 from penstock.core.versions import is_alias, is_model_name, is_version, sort_key
 from penstock.engine.scratch import scratch_folder
 from penstock.registry.blobs.folder import BlobStore, FolderBlobs, IncomingFile, translating_errors
@@ -34,6 +35,7 @@ from penstock.registry.records import (
     VersionRecord,
     VersionState,
 )
+from penstock.registry.signed_versions import SignedVersions
 from penstock.registry.stores.contents import BeingDeleted
 from penstock.registry.stores.versions import VersionStore
 
@@ -113,7 +115,15 @@ def usable_versions(model: ModelRecord) -> list[str]:
 class Registry:
     """An open registry. Calls block; any thread may make them."""
 
-    def __init__(self, location: RegistryLocation, store: VersionStore, blobs: BlobStore, max_bytes: int) -> None:
+    def __init__(
+        self,
+        location: RegistryLocation,
+        store: VersionStore,
+        blobs: BlobStore,
+        max_bytes: int,
+        signatures: SignaturePolicy = NO_SIGNATURES,
+    ) -> None:
+        self.signed = SignedVersions(signatures, store)
         self.location = location
         self.store = store
         self.blobs = blobs
@@ -159,11 +169,12 @@ class Registry:
         return the existing one.
 
         Raises:
-            Refused: admission has refused the content, which is added to the audit.
+            Refused: admission has refused the content, or it is not signed as it must be; this is added to the audit.
             Conflict: the version exists with another content, is retired, or the model is not at ``if_revision``.
             NotReady: the database or the blobs cannot be written now.
         """
         content = prepared.content
+        self.signed.check_push(prepared, model, version, by)
         if not report.admitted:
             refusal = {"digest": content.digest, "reason": report.whole, "facts": report.facts}
             self.store.note(model, "version.refuse", f"versions/{version}", by, refusal)
@@ -233,10 +244,20 @@ class Registry:
             problems[digest] = self._problem(digest)
             done += size
         report(done, done)
-        return [
+        damaged = [
             DamagedVersion(record.model, record.version, record.content.digest, problems[record.content.digest])
             for record in records
             if problems[record.content.digest]
+        ]
+        return [*damaged, *self._unsigned(records)]
+
+    def _unsigned(self, records: Iterable[VersionRecord]) -> list[DamagedVersion]:
+        """Return the versions whose signatures do not allow to serve them."""
+        reasons = [(record, self.signed.verify_record(record)) for record in records]
+        return [
+            DamagedVersion(record.model, record.version, record.content.digest, f"its signatures: {reason}")
+            for record, reason in reasons
+            if reason
         ]
 
     def _problem(self, digest: str) -> str:
@@ -261,15 +282,15 @@ def _needing(model: ModelRecord, needed: set[str]) -> list[VersionRecord]:
     ]
 
 
-def open_registry(location: RegistryLocation, max_bytes: int) -> Registry:
-    """Open or create the registry at a location.
+def open_registry(location: RegistryLocation, max_bytes: int, signatures: SignaturePolicy = NO_SIGNATURES) -> Registry:
+    """Open or create the registry at a location; ``signatures`` says whose signatures versions need.
 
     Raises:
         NotReady: the database or the folder cannot be used now, with the reason.
         Damaged: the file is not a database.
         InvalidInput: a library that the location needs is not installed.
     """
-    return Registry(location, open_store(location), open_blobs(location), max_bytes)
+    return Registry(location, open_store(location), open_blobs(location), max_bytes, signatures)
 
 
 def open_store(location: RegistryLocation) -> VersionStore:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import DataLoss, Fault
+from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy
 from penstock.core.options import ModelOptions
 from penstock.core.versions import VersionKey
 from penstock.engine import heap
@@ -32,6 +33,7 @@ from penstock.monitor.rows import RowCounter
 from penstock.monitor.unit_votes import CLOSED, UnitVotes
 from penstock.registry.blobs.folder import hash_file
 from penstock.registry.config import model_config
+from penstock.registry.signing.loading import check_signed
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.loaded_version import LoadedVersion
 from penstock.serving.observers.baseline_collector import BaselineCollector
@@ -63,7 +65,9 @@ class ModelLoader:
         on_status: OnStatus,
         on_rows: OnRows = lambda *_: None,
         votes: UnitVotes | None = None,
+        signatures: SignaturePolicy = NO_SIGNATURES,
     ) -> None:
+        self._signatures = signatures
         self._votes = votes or UnitVotes(slot.units)
         self._plane = plane
         self._slot = slot
@@ -171,7 +175,7 @@ class ModelLoader:
     async def _open(self, model: str, spec: VersionSpec) -> LoadedVersion:
         options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
-        loaded = await loop.run_in_executor(self._low_priority_pool, self._load_admitted, spec, options)
+        loaded = await loop.run_in_executor(self._low_priority_pool, self._load_admitted, model, spec, options)
         _log_refused_batching(model, spec, options, loaded)
         config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
         identity, block = VersionIdentity(model, spec.version), self._slot.block(spec.block)
@@ -229,8 +233,11 @@ class ModelLoader:
         later = asyncio.get_running_loop().call_later
         return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names), time.monotonic, later)
 
-    def _load_admitted(self, spec: VersionSpec, options: ModelOptions) -> Model:
-        """Load only admitted content: verify its files by digest, and its answers by those at admission."""
+    def _load_admitted(self, model: str, spec: VersionSpec, options: ModelOptions) -> Model:
+        """Load only admitted content: verify its signatures, its files by digest, and its answers by those at
+        admission.
+        """
+        check_signed(self._signatures, model, spec)
         for path, digest in spec.files:
             if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
                 raise DataLoss("its content does not match its digest")

@@ -123,6 +123,8 @@ class ModelEntry:
             status = self.statuses[version]
             because = status.reason or status.state.lower()
             return NotReady(f"model '{self.name}' version '{version}' is not ready: {because}")
+        if self.ready:
+            return NotReady(f"model '{self.name}' is not ready: no version has passed its gates")
         reasons = sorted({status.reason or status.state.lower() for status in self.statuses.values()})
         return NotReady(f"model '{self.name}' is not ready: {'; '.join(reasons) or 'no version is served'}")
 
@@ -180,23 +182,15 @@ def build_model_entry(
         if version in loaded:
             routes[alias] = routes[version]
     router = None
-    if ready:
-        default = loaded[default_version(spec.aliases.get(CHAMPION), loaded) or ready[-1]]
-        routes[""] = default, Route.STABLE, ()
+    default = default_version(spec.aliases.get(CHAMPION), [item for item in ready if item not in spec.withheld])
+    stable = default if spec.route is None else stand_in(spec.route, loaded) or default
+    if stable is not None:
+        routes[""] = loaded[stable], Route.STABLE, ()
         if spec.route is not None:
-            stable = _stable(spec.route, loaded, default)
-            router = Router(spec.name, spec.route, loaded, stable, loop, votes, spec.vote_round)
+            router = Router(spec.name, spec.route, loaded, loaded[stable], loop, votes, spec.vote_round)
             routes[""] = router.default
     unavailable = {
         version: VersionStatus(spec.name, version, ReadyState.UNAVAILABLE, reason)
         for version, reason in spec.unavailable.items()
     }
     return ModelEntry(spec.name, ready, routes, {**unavailable, **statuses}, spec.aliases, router)
-
-
-def _stable(route: RouteSpec, loaded: Mapping[str, LoadedVersion], default: LoadedVersion) -> LoadedVersion:
-    """Return the version that replaces versions that are not loaded: the stable one, else the heaviest, else the
-    default.
-    """
-    version = stand_in(route, loaded)
-    return default if version is None else loaded[version]

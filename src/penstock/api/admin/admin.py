@@ -21,6 +21,7 @@ from penstock.api.admin.incoming import (
 )
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
+from penstock.core.model_signing import BUNDLE_BYTES
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import Author, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
@@ -51,6 +52,15 @@ class RegistryService(Protocol):
         if_revision: int | None = None,
     ) -> tuple[Document, bool]:
         """Add a version from its bytes; return it, and whether it is new."""
+
+    async def add_signature(self, model: str, version: str, bundle: str, by: Author) -> Document:
+        """Add a signature to a version that was pushed, or will be."""
+
+    async def approve(self, model: str, version: str, by: Author) -> Document:
+        """Approve a version for traffic."""
+
+    async def gates(self, model: str, version: str) -> Document:
+        """Return the result of every gate of a version."""
 
     async def retire(
         self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False
@@ -119,6 +129,9 @@ def routes(registry_admin: RegistryService) -> list[Route]:
         ("GET", "/models/{model}", calls.model),
         ("PUT", version, calls.push),
         ("DELETE", version, calls.retire),
+        ("PUT", f"{version}/signatures", calls.add_signature),
+        ("POST", f"{version}/approve", calls.approve),
+        ("GET", f"{version}/gates", calls.gates),
         ("GET", f"{version}/content", calls.export),
         ("PUT", alias, calls.alias),
         ("DELETE", alias, calls.drop_alias),
@@ -160,6 +173,26 @@ class _RegistryEndpoints:
             read_if_match(request),
         )
         return with_etag(pushed, 201 if new else 200)
+
+    async def add_signature(self, request: Request) -> Response:
+        names = request.path_params
+        content = b"".join([chunk async for chunk in read_chunks(request, BUNDLE_BYTES)])
+        try:
+            bundle = content.decode()
+        except UnicodeDecodeError:
+            raise InvalidInput("the signature is not UTF-8 text") from None
+        author = read_author(request)
+        added = await self._registry_admin.add_signature(names["model"], names["version"], bundle, author)
+        return AsciiJsonResponse(added, 201)
+
+    async def approve(self, request: Request) -> Response:
+        names = request.path_params
+        author = read_author(request, await read_document(request, "reason"))
+        return AsciiJsonResponse(await self._registry_admin.approve(names["model"], names["version"], author))
+
+    async def gates(self, request: Request) -> Response:
+        names = request.path_params
+        return AsciiJsonResponse(await self._registry_admin.gates(names["model"], names["version"]))
 
     async def retire(self, request: Request) -> Response:
         names = request.path_params

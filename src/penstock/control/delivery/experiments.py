@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from penstock.control.delivery.model_versions import refuse_unready
+from penstock.control.delivery.model_versions import refuse_unready, serving
 from penstock.control.delivery.observations import NOT_CONVERGED, new_strata, stages_of, without_strata
 from penstock.control.delivery.trial import CONTROLLER, TrialController, stored_route
 from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms
 from penstock.core import experiments
 from penstock.core.desired import VersionStatus
-from penstock.core.errors import Conflict, NotFound
+from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.experiments import Experiment, ExperimentState
 from penstock.core.routing import RouteSpec, lay_out, stable_of, stored_out
 from penstock.core.versions import CHAMPION
@@ -45,7 +45,7 @@ class Experiments(TrialController):
             experiments.start_experiment(spec, self.clock()), record.route, None, stable, trial_id, observations
         )
         stored = replace(stored, route=stored.stage_route(record.route))
-        return TrialChange(stored.to_document(), route=stored.route)
+        return TrialChange(stored.to_document(), route=stored.route, answers=serving(record, statuses))
 
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
         """See ``TrialController``: an experiment can be paused, resumed and stopped."""
@@ -98,8 +98,8 @@ class Experiments(TrialController):
                 self.background.start(trial.model)
             elif after != before or stages_of(observations) != stages_of(document.observations):
                 await self.run_on_thread(self.leader.keep, trial, written.document)
-        except Conflict as conflict:
-            log.info("experiment %s of %s: %s", trial.id, trial.model, conflict)
+        except (Conflict, Refused) as fault:
+            log.info("experiment %s of %s: %s", trial.id, trial.model, fault)
 
     def to_api(self, trial: Trial) -> Document:
         """See ``TrialController``."""
@@ -190,4 +190,4 @@ def _next_change(trial: Trial, after: Experiment, record: ModelRecord) -> TrialC
     if not after.is_open:
         subject, data = f"models/{trial.model}", {"experiment": trial.id, **experiments.experiment_document(after)}
         event = TrialEvent("experiment.finished.v1", subject, trial.id, data)
-    return TrialChange(document.to_document(), after.is_open, document.route, event=event)
+    return TrialChange(document.to_document(), after.is_open, document.route, event=event, returns=not after.is_open)

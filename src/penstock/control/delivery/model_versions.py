@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from penstock.core.desired import ReadyState, VersionStatus, serving_version
 from penstock.core.errors import NotFound, Refused
+from penstock.core.version_gates import withheld_by_default
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import ModelRecord
 
@@ -16,7 +17,13 @@ def of_model(statuses: Iterable[VersionStatus], model: str) -> dict[str, Version
 def serving(record: ModelRecord, statuses: Mapping[str, VersionStatus], but: str = "") -> str | None:
     """Return the version that should answer requests without a version; see ``serving_version``."""
     champion = record.aliases.get(CHAMPION)
-    return serving_version(record.route, None if champion is None else champion.version, statuses.values(), but)
+    passing = [status for status in statuses.values() if status.version not in withheld_versions(record)]
+    return serving_version(record.route, None if champion is None else champion.version, passing, but)
+
+
+def withheld_versions(record: ModelRecord) -> set[str]:
+    """Return the versions that answer only calls that name them; those with traffic keep it."""
+    return withheld_by_default(record.withheld, record.route, (alias.version for alias in record.aliases.values()))
 
 
 def refuse_unready(model: str, statuses: Mapping[str, VersionStatus], version: str) -> None:

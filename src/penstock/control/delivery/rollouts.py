@@ -100,7 +100,8 @@ class Rollouts(TrialController):
         )
         if not spec.dry_run:
             stored = replace(stored, route=stored.stage_route(record.route))
-        return TrialChange(stored.to_document(), route=stored.route, keep_route=spec.dry_run)
+        answers = serving(record, statuses, spec.to)
+        return TrialChange(stored.to_document(), route=stored.route, keep_route=spec.dry_run, answers=answers)
 
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
         """See ``TrialController``; also raises ``Refused`` for a promotion of a version that is not ready."""
@@ -153,10 +154,11 @@ class Rollouts(TrialController):
                 await self._perform(written, after, action)
             elif after != document.rollout or document.has_changed(known, lost):
                 self.newest[trial.model] = await self.run_on_thread(self.leader.keep, trial, written.document)
-        except Conflict as conflict:
-            log.info("rollout %s of %s: %s", trial.id, trial.model, conflict)
-            if action is not None and action.kind is RolloutActionKind.PROMOTE:
-                await self._hold(written, after, str(conflict))
+        except (Conflict, Refused) as fault:
+            log.info("rollout %s of %s: %s", trial.id, trial.model, fault)
+            promotes = action is not None and action.kind is RolloutActionKind.PROMOTE
+            if promotes or isinstance(fault, Refused):
+                await self._hold(written, after, str(fault))
 
     def _add_evidence(self, trial: Trial, document: "_RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
         """Return the rollout with the gateways' new counts and lost workers since the last step."""
@@ -177,7 +179,8 @@ class Rollouts(TrialController):
         self.background.start(trial.model)
 
     async def _hold(self, trial: Trial, rollout: Rollout, reason: str) -> None:
-        """Pause the rollout: the last step failed because somebody has moved the champion, and a person must decide."""
+        """Pause the rollout: the next step failed because somebody has moved the champion, or a version does not pass
+        its gates, and a person must decide."""
         after = replace(rollout, state=RolloutState.PAUSED, reason=reason, step_at=self.clock())
         with suppress(Conflict):
             make = partial(_next_change, trial, after)
@@ -261,7 +264,14 @@ def _next_change(trial: Trial, after: Rollout, record: ModelRecord) -> TrialChan
         return TrialChange(document.to_document(), open=after.state in OPEN, keep_route=True, event=event)
     document = replace(document, route=document.stage_route(record.route))
     promotion = (document.champion, after.spec.to) if after.state is RolloutState.PROMOTED else None
-    return TrialChange(document.to_document(), after.state in OPEN, document.route, champion=promotion, event=event)
+    return TrialChange(
+        document.to_document(),
+        after.state in OPEN,
+        document.route,
+        champion=promotion,
+        event=event,
+        returns=after.ended_without_promotion,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
-from penstock.control.delivery.model_versions import refuse_unready, serving
+from penstock.control.delivery.model_versions import refuse_unready, serving, withheld_versions
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
 from penstock.core.errors import NotFound, unknown_model
@@ -97,7 +97,10 @@ class RouteAdmin:
                 refuse_unready(model, statuses, version)
             return route
 
-        revision = await self._run(self._store.set_route, model, make, by, if_revision)
+        def answers(record: ModelRecord) -> str | None:
+            return serving(record, statuses)
+
+        revision = await self._run(self._store.set_route, model, make, by, if_revision, answers)
         return await self._to_api(model, revision)
 
     async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
@@ -185,9 +188,10 @@ def _champion(record: ModelRecord) -> str | None:
 def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], running: Trial | None) -> str:
     """Return which version answers requests without a version, and why, in one sentence."""
     champion = _champion(record)
-    able = able_versions(statuses.values(), record.route, champion)
+    passing = [status for status in statuses.values() if status.version not in withheld_versions(record)]
+    able = able_versions(passing, record.route, champion)
     if not able:
-        return "no version answers: none is ready"
+        return f"no version answers: none is ready{' and passes its gates' if record.withheld else ''}"
     if record.route is not None:
         return _who_answers_by_route(record.route, champion, able, running)
     version = default_version(champion, able)

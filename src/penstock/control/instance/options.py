@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy, signature_policy_in
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -18,6 +20,7 @@ class WorkerOptions:
     ``cors_origins`` the origins whose pages may ask, and ``trusted_hosts`` the hosts that requests may name beside
     loopback ones. ``repository_control``: whether callers load models and register shared memory. With ``tls``, the
     ports open when the certificate has arrived by the control channel.
+    ``signatures`` says whose signatures a version needs to be loaded, with the keys themselves.
     """
 
     host: str
@@ -46,6 +49,7 @@ class WorkerOptions:
     trusted_hosts: tuple[str, ...] = ()
     repository_control: bool = True
     tls: bool = False
+    signatures: SignaturePolicy = NO_SIGNATURES
 
 
 def options_out(options: WorkerOptions) -> dict[str, Any]:
@@ -56,7 +60,10 @@ def options_out(options: WorkerOptions) -> dict[str, Any]:
 def options_in(values: Mapping[str, Any]) -> WorkerOptions:
     """Decode options from their JSON values."""
     listed = {name: tuple(values.get(name, ())) for name in ("shared_memory", "cors_origins", "trusted_hosts")}
-    return WorkerOptions(**{**values, **listed})
+    parts: dict[str, Any] = {}
+    if "signatures" in values:
+        parts["signatures"] = signature_policy_in(values["signatures"])
+    return WorkerOptions(**{**values, **listed, **parts})
 
 
 def fingerprint(options: WorkerOptions, models: str, version: str) -> str:

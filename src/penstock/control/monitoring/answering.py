@@ -11,7 +11,7 @@ def answering_shares(model: ModelSpec, statuses: Iterable[VersionStatus]) -> dic
     """Return the share (0 to 1) of each version in the requests that name none, the greatest first; rules of the route
     and pinned requests do not count."""
     champion = model.aliases.get(CHAMPION)
-    able = able_versions((status for status in statuses if status.model == model.name), model.route, champion)
+    able = able_versions(model.unnamed(statuses), model.route, champion)
     if model.route is not None:
         points = effective(model.route, champion, able)
         shares = {version: weight / POINTS for version, weight in points.items() if weight}

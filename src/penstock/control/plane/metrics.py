@@ -209,7 +209,7 @@ def traffic(
     for model in desired.models:
         if model.route is not None:
             champion = model.aliases.get(CHAMPION)
-            able = able_versions((item for item in versions if item.model == model.name), model.route, champion)
+            able = able_versions(model.unnamed(versions), model.route, champion)
             for version, weight in effective(model.route, champion, able).items():
                 yield Point(metrics.TRAFFIC_WEIGHT, (model.name, version), weight / POINTS)
         for spec in model.versions:

@@ -14,7 +14,7 @@ from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState
 from penstock.core.errors import Overloaded, Unsupported
 from penstock.core.versions import CHAMPION
-from penstock.registry.documents import archive_document
+from penstock.registry.documents import archive_document, signature_document
 from penstock.registry.model_settings import settings_in
 from penstock.registry.records import AdmissionExaminer, AdmissionReport, AliasMove, Author, Document, VersionRecord
 from penstock.registry.registry import ReceivedContent, Registry, admit, check_alias, check_names
@@ -155,12 +155,14 @@ class RegistryAdmin:
             record = await self._receive(
                 registry,
                 chunks,
+                lambda prepared: registry.signed.check_push(prepared, model, version, by),
                 lambda prepared, report: registry.commit(prepared, model, version, report, metadata, by, if_revision),
             )
         finally:
             self._pushes -= 1
         if self._parts.source is not None:
-            await self._parts.source.place(record)
+            stored = await self._reads.call(registry.version, record.model, record.version)  # with its signatures
+            await self._parts.source.place(stored)
         await self._reconciler.refresh()
         await self._reconciler.wait_loaded(model, version, self._parts.load_s)
         document = await self.model(model)
@@ -174,6 +176,7 @@ class RegistryAdmin:
         self,
         registry: Registry,
         chunks: AsyncIterator[bytes],
+        check: Callable[[ReceivedContent], object],
         commit: Callable[[ReceivedContent, AdmissionReport], VersionRecord],
     ) -> VersionRecord:
         with await self._contents.call(registry.receive) as incoming:
@@ -183,11 +186,44 @@ class RegistryAdmin:
             context = registry.prepared(incoming)
             prepared: ReceivedContent = await self._contents.call(context.__enter__)
             try:
+                await self._contents.call(check, prepared)
                 report = await admit(prepared, self._parts.admission)
                 limit_s = sending_s(prepared.content.size)
                 return await self._contents.call(commit, prepared, report, deadline_s=limit_s)
             finally:
                 await self._contents.call(context.__exit__, None, None, None)
+
+    async def add_signature(self, model: str, version: str, bundle: str, by: Author) -> Document:
+        """Add a bundle to a version that was pushed or will be, and return its record.
+
+        Raises:
+            InvalidInput: a name that cannot be.
+            Refused: it is not signed by a trusted signer, or is about other files.
+        """
+        registry = self._pushable()
+        check_names(model, version)
+        record = await self._writes.call(registry.signed.add, model, version, bundle, by)
+        await self._serve_changes()
+        return {"model": model, "version": version, **signature_document(record)}
+
+    async def approve(self, model: str, version: str, by: Author) -> Document:
+        """Approve the content of a version, and return the version.
+
+        Raises:
+            NotFound: no such version.
+            Refused: it is retired, or does not pass its other gates.
+            Unauthorised: it was pushed by the same caller.
+        """
+        self._pushable()
+        await self._writes.call(self._parts.store.signatures.approve, model, version, by)
+        await self._serve_changes()
+        document = await self.model(model)
+        return next(item for item in document["versions"] if item["version"] == version)
+
+    async def gates(self, model: str, version: str) -> Document:
+        """Return the result of every gate of a version; raises ``NotFound``."""
+        results = await self._reads.call(self._parts.store.gate_results, model, version)
+        return {"model": model, "version": version, "passed": all(item["passed"] for item in results), "gates": results}
 
     async def retire(
         self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False

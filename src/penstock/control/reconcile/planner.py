@@ -7,7 +7,9 @@ from typing import Any
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
+from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.routing import RouteSpec
+from penstock.core.version_gates import withheld_by_default
 from penstock.core.versions import VersionKey, VersionPolicy, sort_key
 from penstock.registry.records import AdmissionReport
 
@@ -28,6 +30,7 @@ class MaterializedVersion:
     ``probes`` (JSON) holds the answers that admission recorded; ``rows`` says whether admission found the rows to be
     independent. ``digest`` is the content's public name, ``report`` its admission report. ``content`` names the copy
     that holds the files ("" = they are not a copy); ``features`` are the feature names of the graph or model card.
+    ``signed`` is what its signatures are about.
     """
 
     path: str
@@ -43,6 +46,7 @@ class MaterializedVersion:
     report: AdmissionReport | None = None
     content: str = ""
     features: tuple[str, ...] = ()
+    signed: SignedFiles = UNSIGNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class SourceModel:
     ``broken`` maps versions that cannot be served to the reason; ``problem`` says why no version can ("" = some can).
     ``refused`` maps versions whose newest content is rejected, while older content still serves, to the reason.
     ``details`` are full reasons for operators, by version ("" = the model), where the public reason omits something.
-    ``aliases`` and ``route`` are the desired ones; ``transition`` and ``keep_warm_s`` (seconds) are model settings.
+    ``aliases`` and ``route`` are the desired ones; ``withheld`` are versions that do not pass their gates;
+    ``transition`` and ``keep_warm_s`` (seconds) are model settings.
     """
 
     name: str
@@ -66,6 +71,7 @@ class SourceModel:
     keep_warm_s: float = 0.0
     route: RouteSpec | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+    withheld: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +207,15 @@ def _model(
             unavailable[version] = "no counter block is free; serve fewer versions"
         else:
             versions.append(_spec(model, version, block, state))
-    return ModelSpec(model.name, tuple(versions), dict(aliases), unavailable, model.transition, model.route)
+    return ModelSpec(
+        model.name,
+        tuple(versions),
+        dict(aliases),
+        unavailable,
+        model.transition,
+        model.route,
+        withheld=tuple(sorted(withheld_by_default(model.withheld, model.route, aliases.values()), key=sort_key)),
+    )
 
 
 def choose_versions(
@@ -250,6 +264,7 @@ def _spec(model: SourceModel, version: str, block: int, state: ControllerState) 
         files=placed.files,
         probes=placed.probes,
         rows=placed.rows,
+        signed=placed.signed,
     )
 
 

@@ -171,10 +171,10 @@ class Candidates:
         return {"model": model, "in_flight": under_way, "candidates": candidates}
 
     async def approve(self, model: str, version: str, by: Author) -> Document:
-        """Approve a version that passes its gates for rollout.
+        """Approve a version that passes its gates for rollout, and the version itself.
 
         Raises:
-            NotFound: no such model or version.
+            NotFound: no such model or version. Refused: it does not pass its other gates.
             Conflict: no request is under way that it could have come of.
         """
         if version not in {item.version for item in self._spec(model).versions}:
@@ -183,6 +183,7 @@ class Candidates:
         state = rule_state_in(stored)
         if state.in_flight is None:
             raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
+        await self._run(self._outbox.approve_version, model, version, by)
         if version not in state.approved:
             after = rule_state_out(replace(state, approved=(*state.approved, version)))
             data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason}

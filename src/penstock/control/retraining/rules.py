@@ -237,7 +237,7 @@ class Retraining:
             return 0.0  # of a folder: nobody knows
 
     def _serving(self, spec: ModelSpec) -> str | None:
-        return serving_version(spec.route, spec.aliases.get(CHAMPION), self._statuses_of(spec))
+        return serving_version(spec.route, spec.aliases.get(CHAMPION), spec.unnamed(self._fleet.statuses()))
 
     def _statuses_of(self, spec: ModelSpec) -> list[VersionStatus]:
         return [status for status in self._fleet.statuses() if status.model == spec.name]

@@ -19,6 +19,7 @@ from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
 from penstock.control.reconcile.reconciler import NoModelsYet
 from penstock.control.sources.repositories import Repositories, RepositoryModels, RepositoryState, SourceRepository
 from penstock.core.errors import Fault, FaultReason, InvalidInput, NotReady, Overloaded
+from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy
 from penstock.core.versions import VersionKey
 from penstock.registry.admission.row_proof import proof_in
 from penstock.registry.records import AdmissionExaminer, AdmissionReport
@@ -32,6 +33,7 @@ from penstock.registry.repository.copies import (
 )
 from penstock.registry.repository.layout import FoundModel, files_of
 from penstock.registry.repository.local import LocalTree
+from penstock.registry.repository.signed_copies import check_copy, signed_copy
 from penstock.registry.repository.verdicts import CopyVerdict, VerdictCache
 
 log = logging.getLogger("penstock.control")
@@ -108,7 +110,9 @@ class FolderContents:
         copies: RepositoryCopies,
         settle_s: float,
         clock: Callable[[], float] = time.monotonic,
+        signatures: SignaturePolicy = NO_SIGNATURES,
     ) -> None:
+        self._signatures = signatures
         self._repositories = Repositories(repositories)
         self._admission = admission
         self._verdicts = verdicts
@@ -297,6 +301,7 @@ class FolderContents:
             return _VersionVerdict(followed.tag, CopyVerdict(plan.refusal, piece, _content(piece, version)))
         subject = await self._pool.call(work.take_rest, plan)
         piece = await self._pool.call(work.finish)
+        await self._pool.call(check_copy, self._signatures, version.key, piece, version.source)
         content = _content(piece, version)
         cached = self._verdicts.report_on(content)
         report = cached or plan.completed(await self._admission.examine(subject))
@@ -390,4 +395,5 @@ def _materialized(tag: str, version: _FolderVersion, verdict: CopyVerdict) -> Ma
         report=verdict.report,
         content=piece.content,
         features=tuple(facts.get("feature_names") or ()),
+        signed=signed_copy(piece, version.source),
     )

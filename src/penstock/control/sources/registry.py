@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,21 @@ from typing import Protocol
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import ProblemLog
 from penstock.control.reconcile.planner import MaterializedVersion, SourceModel
-from penstock.core.errors import Fault, NotReady
+from penstock.core.errors import DataLoss, Fault, NotReady
 from penstock.core.lineage import card_features
+from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.versions import sort_key
 from penstock.registry.admission.row_proof import proof_in
 from penstock.registry.db.rows import UNKNOWN_FORM
 from penstock.registry.graphs.rewrite import Rewrite
-from penstock.registry.records import Content, ModelRecord, VersionRecord, VersionState
+from penstock.registry.records import (
+    Content,
+    ExaminedContent,
+    ModelRecord,
+    PreparationPlan,
+    VersionRecord,
+    VersionState,
+)
 from penstock.registry.stores.snapshot import RegistrySnapshot
 
 log = logging.getLogger("penstock.control")
@@ -49,6 +58,28 @@ class ContentMaterializer(Protocol):
         """The folder and the graph of a content on this machine, with the rewrite that admission chose applied."""
 
 
+class SignedContents(Protocol):
+    """The signatures of versions, where they are checked."""
+
+    async def plan(self, subject: ExaminedContent) -> PreparationPlan:
+        """Return the preparation that a graph needs."""
+
+    def place(self, record: VersionRecord, unpacked: Path) -> SignedFiles:
+        """Place the bundles of a version on this machine; blocks."""
+
+    def original(self, content: Content) -> AbstractContextManager[Path]:
+        """Return the graph of a content as it was pushed; blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _PlacedContent:
+    """Where a content is on this machine, and what its signatures are about."""
+
+    folder: Path
+    graph: Path
+    signed: SignedFiles = UNSIGNED
+
+
 @dataclass(frozen=True, slots=True)
 class _MaterializationFailure:
     reason: str
@@ -62,8 +93,13 @@ class RegistrySource:
     """
 
     def __init__(
-        self, snapshot: RegistrySnapshot, layout: ContentMaterializer, clock: Callable[[], float] = time.monotonic
+        self,
+        snapshot: RegistrySnapshot,
+        layout: ContentMaterializer,
+        clock: Callable[[], float] = time.monotonic,
+        signed: SignedContents | None = None,
     ) -> None:
+        self._signed = signed
         self._snapshot = snapshot
         self._layout = layout
         self._reads = BlockingPool("registry_scans", SCANS)
@@ -72,7 +108,7 @@ class RegistrySource:
         self._clock = clock
         self._seen: Sequence[ModelRecord] = ()
         self._known: dict[str, ModelRecord] = {}
-        self._placed: dict[str, tuple[Path, Path]] = {}
+        self._placed: dict[str, _PlacedContent] = {}
         self._failures: dict[str, _MaterializationFailure] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._problem_log = ProblemLog()
@@ -115,7 +151,7 @@ class RegistrySource:
     def _check_model(self, model: ModelRecord) -> ModelRecord | None:
         try:
             for record in _admitted(model):
-                _materialized(record, Path(), Path())
+                _materialized(record, _PlacedContent(Path(), Path()))
         except UNKNOWN_FORM as error:
             log.error(
                 "model %s keeps its previous versions, as this release cannot read its admission report: %s",
@@ -164,7 +200,8 @@ class RegistrySource:
         digest = record.content.digest
         async with self._slots:
             try:
-                self._placed[key] = await self._layouts.call(self._layout.materialize, record.content, record.rewrite)
+                folder, graph = await self._layouts.call(self._layout.materialize, record.content, record.rewrite)
+                self._placed[key] = _PlacedContent(folder, graph, await self._place_signatures(record, folder))
                 self._failures.pop(key, None)
                 self._problem_log.clear(digest)
             except Fault as fault:
@@ -175,6 +212,25 @@ class RegistrySource:
                 self._failures[key] = _MaterializationFailure(
                     "its content cannot be put on this machine", self._clock() + RETRY_S
                 )
+
+    async def _place_signatures(self, record: VersionRecord, folder: Path) -> SignedFiles:
+        """Place the bundles of a version; raises ``Damaged`` where its record contradicts what is signed."""
+        if self._signed is None:
+            return UNSIGNED
+        if record.rewrite is not None:
+            await self._check_rewrite(self._signed, record)
+        return await self._layouts.call(self._signed.place, record, folder)
+
+    async def _check_rewrite(self, signed: SignedContents, record: VersionRecord) -> None:
+        """Check that the stored rewrite of a graph is what admission makes of the signed graph."""
+        context = signed.original(record.content)
+        graph = await self._layouts.call(context.__enter__)
+        try:
+            plan = await signed.plan(ExaminedContent(graph))
+        finally:
+            await self._layouts.call(context.__exit__, None, None, None)
+        if plan.rewrite != record.rewrite:
+            raise DataLoss("its graph was not rewritten as this release does; push it again under a new version")
 
     async def _wait(self, records: Iterable[VersionRecord], seconds: float | None) -> None:
         keys = [_content_key(record) for record in records]
@@ -188,7 +244,7 @@ class RegistrySource:
         for record in _admitted(model):
             location = self._placed.get(_content_key(record))
             if location is not None:
-                versions[record.version] = _materialized(record, *location)
+                versions[record.version] = _materialized(record, location)
             elif record.version in wanted:
                 failed = self._failures.get(_content_key(record))
                 broken[record.version] = failed.reason if failed else FETCHING
@@ -201,6 +257,7 @@ class RegistrySource:
             transition=model.settings.transition,
             keep_warm_s=model.settings.keep_warm_s,
             route=model.route,
+            withheld=model.withheld,
         )
 
 
@@ -219,9 +276,11 @@ def _needed_versions(model: ModelRecord) -> list[VersionRecord]:
 
 
 def _content_key(record: VersionRecord) -> str:
-    """The key of what is materialized for a version: its content and the rewrite of its graph."""
-    rewrite = record.rewrite
-    return record.content.digest if rewrite is None else f"{record.content.digest} {rewrite.digest}"
+    """The key of what is materialized for a version: its content, the rewrite of its graph, and its signatures."""
+    key = record.content.digest if record.rewrite is None else f"{record.content.digest} {record.rewrite.digest}"
+    if not record.signatures:
+        return key
+    return " ".join((key, record.model, record.version, *(item.digest for item in record.signatures)))
 
 
 def _files_of(record: VersionRecord, graph: Path) -> tuple[tuple[str, str], ...]:
@@ -237,8 +296,8 @@ def _digests(content: Content) -> dict[str, str]:
     return {file.path: file.digest for file in content.files}
 
 
-def _materialized(record: VersionRecord, folder: Path, graph: Path) -> MaterializedVersion:
-    content, facts = record.content, record.report.facts
+def _materialized(record: VersionRecord, placed: _PlacedContent) -> MaterializedVersion:
+    content, facts, folder, graph = record.content, record.report.facts, placed.folder, placed.graph
     bare = content.form == "onnx"
     return MaterializedVersion(
         path=str(graph),
@@ -253,4 +312,5 @@ def _materialized(record: VersionRecord, folder: Path, graph: Path) -> Materiali
         memory_bytes=int(facts.get("memory_bytes", 0)),
         report=record.report,
         features=tuple(facts.get("feature_names") or card_features(record.metadata.get("card"))),
+        signed=placed.signed,
     )

@@ -16,6 +16,7 @@ from penstock.core.batching import RowProof
 from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, LearnSpec, ModelSpec, ReadyState, VersionSpec, VersionStatus, WatchSpec
 from penstock.core.errors import KINDS, Fault, Internal
+from penstock.core.model_signing import SignedFiles
 from penstock.core.routing import stored_in, stored_out
 from penstock.core.signature import TensorSpec
 from penstock.monitor.columns import RowValues, concatenate
@@ -112,7 +113,7 @@ def _model_in(values: Message) -> ModelSpec:
     versions = tuple(_version_in(version) for version in values["versions"])
     route = None if values["route"] is None else stored_in(values["route"])
     fields = (values["name"], versions, values["aliases"], values["unavailable"], values["transition"])
-    return ModelSpec(*fields, route, values["vote_round"])
+    return ModelSpec(*fields, route, values["vote_round"], tuple(values["withheld"]))
 
 
 def _version_in(values: Message) -> VersionSpec:
@@ -121,7 +122,12 @@ def _version_in(values: Message) -> VersionSpec:
         key: tuple(item) if isinstance(item, list) else item for key, item in values["watch"].items()
     }
     watch["learn"] = LearnSpec(**watch["learn"])
-    return VersionSpec(**{**values, "files": files, "watch": WatchSpec(**watch), "rows": RowProof(**values["rows"])})
+    signed = {**values["signed"], "files": tuple((path, digest) for path, digest in values["signed"]["files"])}
+    parts: dict[str, Any] = {
+        "signed": SignedFiles(**{**signed, "bundles": tuple(signed["bundles"])}),
+        "watch": WatchSpec(**watch),
+    }
+    return VersionSpec(**{**values, **parts, "files": files, "rows": RowProof(**values["rows"])})
 
 
 def status_out(status: VersionStatus) -> Message:

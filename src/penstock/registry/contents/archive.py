@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from penstock.core.errors import InvalidInput, Refused, TooLarge
+from penstock.core.errors import DataLoss, InvalidInput, Refused, TooLarge
 from penstock.registry.blobs.folder import PREFIX, hash_file, translating_errors
 from penstock.registry.config import model_config
 from penstock.registry.files import read_text
@@ -192,6 +192,21 @@ def _write(data: IO[bytes], into: Path, name: str, size: int) -> FileRecord:
     if path.stat().st_size != size:
         raise Refused("the tar ends in the middle of a file")
     return FileRecord(name, hashed.hexdigest(), size)
+
+
+def check_described(content: Content, folder: Path) -> None:
+    """Check that the configuration and the graph of a content are those that its files state.
+
+    Raises:
+        Damaged: they are not, so somebody has changed the record of the content.
+    """
+    try:
+        config = _config(folder)
+        same = content.config == config and content.graph == _graph(content.files, config, folder)
+    except Refused:
+        same = False
+    if not same:
+        raise DataLoss("its configuration or its graph is not the one that its files state")
 
 
 def _config(folder: Path) -> str:

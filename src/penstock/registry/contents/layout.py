@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from penstock.core.errors import DataLoss, Refused
@@ -53,6 +54,30 @@ class ContentLayout:
             with translating_errors():
                 move_folder(scratch, folder)  # not, if another thread or process was quicker with the same files
 
+    def signature_folder(self, content: Content) -> Path:
+        """Return the folder for the bundles of versions with this content; it is deleted with those of the content."""
+        return self._unpacked / f"{hex_of(content.digest)}-signatures"
+
+    @contextmanager
+    def original(self, content: Content) -> Iterator[Path]:
+        """Return a copy of the graph as it was pushed, which nobody else changes, during the block.
+
+        Raises:
+            Damaged: the content is missing, or does not match its digest.
+            NotReady: the content cannot be reached, or the disk is full.
+        """
+        source = self._blobs.fetch(content.digest)
+        with self._scratch(self._unpacked / "original") as scratch:
+            if content.form == "tar":
+                _unpack(source, scratch)
+            else:
+                with translating_errors():
+                    shutil.copyfile(source, scratch / content.graph)
+            graph = beneath(scratch, content.graph, "the graph")
+            if hash_file(graph) != PREFIX + _graph_digest(content):
+                raise DataLoss(CHANGED)
+            yield graph
+
     def _scratch(self, folder: Path) -> Scratch:
         with translating_errors():
             self._unpacked.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,6 +94,13 @@ class ContentLayout:
         """Delete the folders of a content."""
         for folder in self._unpacked.glob(f"{hex_of(digest)}*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _graph_digest(content: Content) -> str:
+    """Return the SHA-256 (hex) of the graph as it was pushed."""
+    if content.form == "onnx":
+        return hex_of(content.digest)
+    return next((file.digest for file in content.files if file.path == content.graph), "")
 
 
 def _name(content: Content, rewrite: Rewrite | None) -> str:

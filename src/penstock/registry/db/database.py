@@ -22,6 +22,7 @@ from penstock.core.errors import DataLoss, Fault, InvalidInput, NotReady
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
+from penstock.registry.signing.reader import SignatureReader
 
 SQLITE = "sqlite:///"
 POOL = 4
@@ -128,6 +129,7 @@ class Database:
         self._engine = engine
         self.clock = SharedClock()
         self.lease = LeaseHolder()
+        self.signatures = SignatureReader()
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from penstock.core.errors import NotReady
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
+from penstock.registry.signing.reader import SignatureReader
 
 PAUSE_S = 1.0
 """Pause after a failed attempt to open; calls meanwhile raise the same error."""
@@ -19,6 +20,7 @@ class OpenDatabase(Protocol):
 
     clock: SharedClock
     lease: LeaseHolder
+    signatures: SignatureReader
 
     def reading(self) -> AbstractContextManager[Any]:
         """Return a connection that sees one consistent state."""
@@ -43,6 +45,7 @@ class LazyDatabase:
         self._clock = clock
         self.clock = SharedClock()
         self.lease = LeaseHolder()
+        self.signatures = SignatureReader()
         self._opened: OpenDatabase | None = None
         self._one_at_a_time = threading.Lock()
         self._failed: tuple[float, str] | None = None
@@ -80,4 +83,5 @@ class LazyDatabase:
             self._failed = self._clock() + PAUSE_S, str(fault)
             raise
         opened.clock, opened.lease = self.clock, self.lease  # users may hold these objects already
+        opened.signatures = self.signatures
         return opened

@@ -20,6 +20,7 @@ from penstock.core.errors import NotReady
 from penstock.core.leases import LEASE_S, LOOK_S, RENEW_S, Lease, LeaseAction
 from penstock.registry.db import schema
 from penstock.registry.db.shared_clock import SharedClock
+from penstock.registry.signing.reader import SignatureReader
 
 FLEET = "fleet"
 """Key of the only row of the table."""
@@ -149,6 +150,7 @@ class Leadable(Connected, Protocol):
 
     clock: SharedClock
     lease: LeaseHolder
+    signatures: SignatureReader
 
     def writing(self) -> AbstractContextManager[Any]:
         """Return a connection for one change, the only one at its time."""
@@ -164,6 +166,7 @@ class LeaderConnections:
         self._database = database
         self.clock = database.clock
         self.lease = database.lease
+        self.signatures = database.signatures
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Return a connection that sees one consistent state."""

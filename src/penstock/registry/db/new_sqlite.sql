@@ -31,6 +31,8 @@ CREATE TABLE row_requests ( id VARCHAR(36) NOT NULL, asker VARCHAR(64) NOT NULL,
 CREATE TABLE row_answers ( request VARCHAR(36) NOT NULL, gateway VARCHAR(64) NOT NULL, digest VARCHAR(80) NOT NULL, number BIGINT NOT NULL, size BIGINT NOT NULL, problem TEXT NOT NULL, PRIMARY KEY (request, gateway) )
 CREATE TABLE gathered ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, gateway VARCHAR(64) NOT NULL, number BIGINT NOT NULL, answered BIGINT NOT NULL, rows BLOB NOT NULL, at FLOAT NOT NULL, PRIMARY KEY (model, version, gateway) )
 CREATE TABLE keys ( id VARCHAR(16) NOT NULL, name VARCHAR(64) NOT NULL, digest VARCHAR(64) NOT NULL, roles JSON NOT NULL, models JSON NOT NULL, quota JSON NOT NULL, created FLOAT NOT NULL, created_by VARCHAR(128) NOT NULL, expires FLOAT, revoked FLOAT, PRIMARY KEY (id) )
+CREATE TABLE signatures ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, digest VARCHAR(80) NOT NULL, bundle TEXT NOT NULL, signers JSON NOT NULL, added_at FLOAT NOT NULL, added_by VARCHAR(128) NOT NULL, PRIMARY KEY (model, version, digest) )
+CREATE TABLE approvals ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, actor VARCHAR(128) NOT NULL, digest VARCHAR(80) NOT NULL, at FLOAT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (model, version, actor) )
 CREATE INDEX ix_audit_model ON audit (model)
 CREATE INDEX ix_events_model ON events (model)
 CREATE INDEX ix_feedback_at ON feedback (at)
@@ -41,5 +43,5 @@ CREATE INDEX ix_request_history_model ON request_history (model)
 CREATE INDEX ix_trials_model ON trials (model)
 CREATE INDEX ix_trials_open ON trials (open)
 CREATE INDEX ix_versions_digest ON versions (digest)
-INSERT INTO "alembic_version" VALUES('0014');
+INSERT INTO "alembic_version" VALUES('0016');
 INSERT INTO "leadership" VALUES('fleet','',0,0.0);

@@ -1,7 +1,7 @@
 """Converts rows of the registry's tables to records and back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,17 +13,28 @@ from penstock.registry.model_settings import settings_in
 from penstock.registry.records import (
     AdmissionReport,
     AliasRecord,
+    ApprovalRecord,
     Content,
     FileRecord,
     ModelRecord,
+    SignatureRecord,
     VersionRecord,
     VersionState,
 )
 
 Row = sa.Row[Any]
 
-_TABLES = (schema.versions, schema.aliases, schema.routes)
-"""The tables with the parts of a model beside its own row."""
+_SIGNATURES = [column for column in schema.signatures.c if column.name != "bundle"]
+"""The columns of signatures that belong to a record; bundles are read where they are needed."""
+
+_PARTS = (
+    sa.select(schema.versions),
+    sa.select(schema.aliases),
+    sa.select(schema.routes),
+    sa.select(*_SIGNATURES),
+    sa.select(schema.approvals),
+)
+"""The parts of a model beside its own row."""
 
 UNKNOWN_FORM = (KeyError, TypeError, ValueError, AttributeError, Fault)
 """Exceptions for a row whose form this release does not know, such as one of a newer release."""
@@ -31,7 +42,7 @@ UNKNOWN_FORM = (KeyError, TypeError, ValueError, AttributeError, Fault)
 
 def read_models(connection: sa.Connection) -> list[ModelRecord]:
     """Return every model; one that cannot be read has only a ``problem``, and does not affect the others."""
-    parts = [_by_model(connection, table) for table in _TABLES]
+    parts = [_by_model(connection, query) for query in _PARTS]
     read = []
     for row in connection.execute(sa.select(schema.models).order_by(schema.models.c.name)):
         try:
@@ -41,15 +52,29 @@ def read_models(connection: sa.Connection) -> list[ModelRecord]:
     return read
 
 
-def _by_model(connection: sa.Connection, table: sa.Table) -> dict[str, list[Row]]:
+def _by_model(connection: sa.Connection, query: sa.Select[Any]) -> dict[str, list[Row]]:
     grouped: dict[str, list[Row]] = {}
-    for row in connection.execute(sa.select(table)):
+    for row in connection.execute(query):
         grouped.setdefault(row.model, []).append(row)
     return grouped
 
 
-def _model_in(row: Row, versions: Sequence[Row], aliases: Sequence[Row], routes: Sequence[Row]) -> ModelRecord:
-    records = [_version_in(version._mapping) for version in versions]  # noqa: SLF001 - its public name
+def _model_in(
+    row: Row,
+    versions: Sequence[Row],
+    aliases: Sequence[Row],
+    routes: Sequence[Row],
+    signatures: Sequence[Row],
+    approvals: Sequence[Row],
+) -> ModelRecord:
+    records = [
+        replace(
+            _version_in(version._mapping),  # noqa: SLF001 - its public name
+            signatures=tuple(_signature_in(item) for item in signatures if item.version == version.version),
+            approvals=tuple(_approval_in(item) for item in approvals if item.version == version.version),
+        )
+        for version in versions
+    ]
     return ModelRecord(
         row.name,
         row.revision,
@@ -58,6 +83,14 @@ def _model_in(row: Row, versions: Sequence[Row], aliases: Sequence[Row], routes:
         settings_in(row.settings),
         stored_in(routes[0].document) if routes else None,
     )
+
+
+def _signature_in(row: Row) -> SignatureRecord:
+    return SignatureRecord(row.digest, tuple(row.signers), row.added_at, row.added_by)
+
+
+def _approval_in(row: Row) -> ApprovalRecord:
+    return ApprovalRecord(row.actor, row.digest, row.at, row.reason)
 
 
 def _problem(error: Exception) -> str:
@@ -77,13 +110,13 @@ def read_model(connection: sa.Connection, name: str, record: ModelRecord | None 
     if record is not None and record.revision == row.revision:
         return record
     try:
-        return _model_in(row, *(_rows_of(connection, table, name) for table in _TABLES))
+        return _model_in(row, *(_rows_of(connection, query, name) for query in _PARTS))
     except UNKNOWN_FORM as error:
         raise NotReady(f"model '{name}' cannot be read: {_problem(error)}") from None
 
 
-def _rows_of(connection: sa.Connection, table: sa.Table, name: str) -> Sequence[Row]:
-    return connection.execute(sa.select(table).where(table.c.model == name)).all()
+def _rows_of(connection: sa.Connection, query: sa.Select[Any], name: str) -> Sequence[Row]:
+    return connection.execute(query.where(query.selected_columns.model == name)).all()
 
 
 def read_model_or_new(connection: sa.Connection, name: str) -> ModelRecord:

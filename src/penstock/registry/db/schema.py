@@ -30,6 +30,7 @@ REVISIONS = (
     "0012",
     "0013",
     "0014",
+    "0016",
 )
 """All migrations, oldest first; the last one gives the tables below."""
 
@@ -73,6 +74,31 @@ versions = Table(
     Column("reason", Text, nullable=False),
     Column("facts", _Json, nullable=False),
 )
+
+signatures = Table(
+    "signatures",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("digest", String(80), primary_key=True),
+    Column("bundle", Text, nullable=False),
+    Column("signers", _Json, nullable=False),
+    Column("added_at", Float, nullable=False),
+    Column("added_by", String(128), nullable=False),
+)
+"""Bundles of versions, also of versions that are yet to be pushed; ``digest`` is that of the bundle."""
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("version", String(64), primary_key=True),
+    Column("actor", String(128), primary_key=True),
+    Column("digest", String(80), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""Who has approved which content (``digest``) of a version."""
 
 aliases = Table(
     "aliases",

@@ -13,8 +13,9 @@ from typing import Any
 
 from penstock.core.errors import InvalidInput, NotReady, Refused, TooLarge
 from penstock.core.lineage import metadata_of
+from penstock.core.model_signing import BUNDLE_BYTES, BUNDLE_FILE
 from penstock.core.versions import is_alias, is_model_name, is_version
-from penstock.registry.files import beneath
+from penstock.registry.files import beneath, read_data
 from penstock.registry.records import Document
 
 log = logging.getLogger("penstock.registry")
@@ -89,7 +90,8 @@ class MlflowSource:
         ]
 
     def download(self, wanted: MlflowVersion, into: Path) -> dict[str, Path]:
-        """Download a version, and return its graph and the files with its weights, by name.
+        """Download a version, and return its graph and the files with its weights, by name; of a signed version (with a
+        ``model.sig``) the signature and every file that it names.
 
         Raises:
             Refused: it has no ONNX flavour.
@@ -112,6 +114,8 @@ class MlflowSource:
             graph = beneath(folder, str(flavour.get("data", "model.onnx")), "the graph")
         except InvalidInput as fault:
             raise Refused(str(fault)) from None
+        if (folder / BUNDLE_FILE).is_file():
+            return _signed_files(folder)
         from penstock.registry.admission.inspection import weight_files  # noqa: PLC0415 - imports the checker
 
         weights = [beneath(graph.parent, name, "the weights") for name in weight_files(graph)]
@@ -159,6 +163,18 @@ class MlflowSource:
             mlflow.set_registry_uri(self._url)
             self._client = MlflowClient(tracking_uri=self._url, registry_uri=self._url)
         return self._client
+
+
+def _signed_files(folder: Path) -> dict[str, Path]:
+    """Return the files that a signature names, and the signature itself; the registry checks them."""
+    from penstock.registry.signing.bundle import bundle_in, manifest_in  # noqa: PLC0415 - few versions are signed
+
+    bundle = beneath(folder, BUNDLE_FILE, "the signature")
+    try:
+        names = manifest_in(bundle_in(read_data(bundle, "the signature", BUNDLE_BYTES)).payload).files
+        return {**{name: beneath(folder, name, "a signed file") for name in names}, BUNDLE_FILE: bundle}
+    except InvalidInput as fault:
+        raise Refused(f"its signature cannot be used: {fault}") from None
 
 
 def _all(search: Any, query: str | None = None) -> Iterator[Any]:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.core.errors import Fault, InvalidInput, NotReady
+from penstock.core.model_signing import CONFIG_FILE, COPIED_BUNDLES, MOST_BUNDLES
 from penstock.engine.durable_files import move_folder
 from penstock.engine.scratch import Scratch, is_scratch, scratch_folder
-from penstock.registry.blobs.folder import PREFIX, hash_file, translating_errors
+from penstock.registry.blobs.folder import PREFIX, hash_file, hex_of, translating_errors
 from penstock.registry.files import check_relative
 from penstock.registry.graphs.rewrite import write_edited
 from penstock.registry.records import ExaminedContent, PreparationPlan
@@ -63,6 +64,16 @@ class RepositoryVersion:
         """
         return [path for name in plan.weights[:MOST_WEIGHTS] if (path := self._usable(self.folder, name))]
 
+    def bundles(self) -> tuple[list[str], str]:
+        """Return the paths of the version's bundles, and the folder that they are about: those beside its graph, or
+        else those in the model's folder. Beside a graph without a folder of its own, they begin with its name."""
+        name = self.graph.rpartition("/")[2] if self.model.is_file else ""
+        for folder in dict.fromkeys((self.folder, self.model.folder)):
+            names = [entry.name for entry in self.tree.entries(folder) if not entry.is_folder]
+            if found := [below(folder, item) for item in names if item.endswith(".sig") and item.startswith(name)]:
+                return found[:MOST_BUNDLES], folder
+        return [], self.model.folder
+
     def referenced(self) -> list[str]:
         """Return the names, below the model's folder, of the existing files that its configuration references.
 
@@ -88,7 +99,8 @@ class PreparedVersion:
     """The files of a version on this machine: ``graph`` and ``model``, the folder of labels and warm-up data, are below
     ``root``; ``digest`` is that of the graph in the repository.
 
-    ``content`` is the name of the copy ("" if the repository's own files are used).
+    ``content`` is the name of the copy ("" if the repository's own files are used). ``pushed`` is the SHA-256 (hex) of
+    the graph in the repository, and ``signed`` the folder of it that the version's bundles are about.
     """
 
     root: Path
@@ -97,6 +109,8 @@ class PreparedVersion:
     files: Files
     digest: str
     content: str = ""
+    pushed: str = ""
+    signed: str = ""
 
 
 class VersionPreparer(Protocol):
@@ -200,6 +214,7 @@ class _CopyingPreparer:
         self._left = limit
         self._graph = scratch.path / VERSION / source.graph.rpartition("/")[2]
         self._digest = ""
+        self._signed = ""
 
     def take_graph(self) -> ExaminedContent:
         """See ``VersionPreparer``."""
@@ -216,9 +231,18 @@ class _CopyingPreparer:
         model = self._scratch / MODEL
         for name in self._source.referenced():
             self._copy(below(self._source.model.folder, name), model / name)
+        self._copy_bundles(model)
         if plan.rewrite is not None:
             write_edited(self._graph, plan.rewrite, self._graph)
         return ExaminedContent(self._graph, self._source.model.config, self._graph.parent, model)
+
+    def _copy_bundles(self, model: Path) -> None:
+        """Copy the bundles, and the configuration that they must cover."""
+        bundles, self._signed = self._source.bundles()
+        for number, path in enumerate(bundles):
+            self._copy(path, self._scratch / COPIED_BUNDLES / f"{number}.sig")
+        if bundles and self._source.model.config:
+            self._copy(below(self._source.model.folder, CONFIG_FILE), model / CONFIG_FILE)
 
     def finish(self) -> PreparedVersion:
         """See ``VersionPreparer``."""
@@ -227,7 +251,8 @@ class _CopyingPreparer:
         files = tuple((str(path.relative_to(self._scratch)), _hex(path)) for path in paths)
         content = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]
         graph = str(self._graph.relative_to(self._scratch))
-        return PreparedVersion(self._scratch, graph, MODEL, files, self._digest, content)
+        pushed = hex_of(self._digest)
+        return PreparedVersion(self._scratch, graph, MODEL, files, self._digest, content, pushed, self._signed)
 
     def keep(self, piece: PreparedVersion) -> PreparedVersion:
         """See ``VersionPreparer``."""

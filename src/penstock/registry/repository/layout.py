@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import FaultReason, InvalidInput
+from penstock.core.model_signing import BUNDLE_FILE
 from penstock.core.texts import legible
 from penstock.core.versions import VersionPolicy, is_model_name, is_version, looks_alike
 from penstock.registry.config.model_config import parse_text, referenced_files
@@ -231,7 +232,9 @@ def files_of(tree: FileTree, model: FoundModel, graph: str, weights: Sequence[st
     if model.is_file:
         beside = [entry for entry in beside if entry.name.startswith(name) or entry.name in weights]
     tags = {below(folder, entry.name): entry.tag for entry in beside}
-    for path in (*(below(folder, name) for name in weights), *(below(model.folder, name) for name in model.files)):
+    bundle = below(model.folder, BUNDLE_FILE)
+    others = (*(below(folder, name) for name in weights), *(below(model.folder, name) for name in model.files))
+    for path in (*others, *([bundle] if _tag(tree, bundle) else [])):
         tags[path] = _tag(tree, path)
     return sorted(tags.items())
 

@@ -13,6 +13,7 @@ from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import AliasMove, AliasRecord, Author, ModelRecord, VersionState
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal, compare_revision
+from penstock.registry.stores.traffic_gates import TrafficGates, auditing_refusals
 
 MOST_BEFORE = 100
 """Earlier versions of an alias that are remembered for roll-backs."""
@@ -38,6 +39,7 @@ class AliasStore:
     def __init__(self, database: Connections, journal: Journal) -> None:
         self._database = database
         self._journal = journal
+        self._gates = TrafficGates(database)
 
     def move(
         self,
@@ -55,10 +57,11 @@ class AliasStore:
 
         Raises:
             NotFound: there is no such version.
-            Refused: the version was retired; or a route decides which version answers, and ``force`` is not set.
+            Refused: the version was retired, or does not pass its gates; or a route decides which version answers, and
+                ``force`` is not set.
             Conflict: the alias does not lead to the expected version, or the model is not at ``if_revision``.
         """
-        with self._database.writing() as connection:
+        with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
             record = read_model_or_new(connection, model)
             compare_revision(record, if_revision)
             present = record.aliases.get(alias)
@@ -69,8 +72,8 @@ class AliasStore:
             if present is not None and present.version == version:
                 return AliasMove(record.revision, version, version, overridden)
             before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
-            after = AliasRecord(alias, version, before)
-            moved = self._journal.move_alias(connection, model, present, after, "alias.move", by)
+            after, passed = AliasRecord(alias, version, before), self._gates.check(connection, record, {version})
+            moved = self._journal.move_alias(connection, model, present, after, "alias.move", by, passed)
             return replace(moved, overridden=overridden)
 
     def roll_back(
@@ -86,10 +89,11 @@ class AliasStore:
         """Move an alias to its last earlier version that is usable, or to ``fallback`` if the alias does not exist.
 
         Raises:
-            Refused: a route decides which version answers, and ``force`` is not set.
+            Refused: the earlier version does not pass its gates; or a route decides which version answers, and
+                ``force`` is not set.
             Conflict: there is no earlier version, or the model is not at ``if_revision``.
         """
-        with self._database.writing() as connection:
+        with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
             record = read_model_or_new(connection, model)
             compare_revision(record, if_revision)
             present = record.aliases.get(alias)
@@ -97,7 +101,8 @@ class AliasStore:
             back = _earlier_target(alias, present, usable, fallback)
             if back is None:
                 raise Conflict(f"alias '{alias}' of model '{model}' has no earlier version to go back to")
-            moved = self._journal.move_alias(connection, model, present, back, "alias.rollback", by)
+            passed = self._gates.check(connection, record, {back.version})
+            moved = self._journal.move_alias(connection, model, present, back, "alias.rollback", by, passed)
             return replace(moved, overridden=overridden)
 
     def drop(

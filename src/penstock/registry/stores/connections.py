@@ -1,4 +1,4 @@
-"""What every store needs from the database: connections, a shared clock, and the lease."""
+"""What every store needs from the database: connections, a shared clock, the lease, and whose signatures count."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.db.shared_clock import SharedClock
+from penstock.registry.signing.reader import SignatureReader
 
 
 class Connections(Protocol):
@@ -14,6 +15,7 @@ class Connections(Protocol):
 
     clock: SharedClock
     lease: LeaseHolder
+    signatures: SignatureReader
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Return a connection that sees one consistent state."""

@@ -1,6 +1,7 @@
 """The journal of the registry: every change adds a line to the audit and raises the revisions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -12,6 +13,17 @@ from penstock.registry.model_settings import settings_out
 from penstock.registry.records import AliasMove, AliasRecord, Author, Document, ModelRecord, ModelSettings
 
 LONGEST_REASON = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class PassedGates:
+    """The results of the gates of versions that gain traffic, as JSON values; only ``TrafficGates`` makes one.
+
+    They are not ``enforced`` where a version answers again that did before.
+    """
+
+    results: list[Document]
+    enforced: bool = True
 
 
 class Journal:
@@ -28,8 +40,10 @@ class Journal:
         alias: AliasRecord,
         action: str,
         by: Author,
+        passed: PassedGates,
     ) -> AliasMove:
-        """Point an alias at another version."""
+        """Point an alias at another version, which has ``passed`` its gates."""
+        self.record_gates(connection, model, action, by, passed)
         table = schema.aliases
         values = {"version": alias.version, "before": list(alias.before)}
         if present is None:
@@ -42,6 +56,12 @@ class Journal:
         subject = f"aliases/{alias.alias}"
         revision = self.record_change(connection, model, action, subject, by, old, {"version": alias.version})
         return AliasMove(revision, before, alias.version)
+
+    def record_gates(self, connection: sa.Connection, model: str, action: str, by: Author, passed: PassedGates) -> None:
+        """Add a line to the audit with the results of gates, if there are any."""
+        if passed.results:
+            after = {"change": action, "enforced": passed.enforced, "versions": passed.results}
+            self.record_audit(connection, model, "gates.evaluate", "gates", by, None, after)
 
     def record_change(
         self,

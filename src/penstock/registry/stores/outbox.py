@@ -14,6 +14,7 @@ from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.signatures import SignatureStore
 from penstock.registry.stores.traffic import TrafficStore, TrialEvent, cloud_event, event_id
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
@@ -63,6 +64,10 @@ class Outbox:
     def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
         return self._traffic.acquire_leadership()
+
+    def approve_version(self, model: str, version: str, by: Author) -> None:
+        """Approve a candidate; see ``SignatureStore.approve_candidate``."""
+        SignatureStore(self._database, self._journal, self._clock).approve_candidate(model, version, by)
 
     @property
     def term(self) -> int | None:

@@ -152,6 +152,21 @@ class RetentionStore:
         table = schema.keys
         return self._delete(table.c.id, (table.c.revoked < before) | (table.c.expires < before))
 
+    def signatures(self, before: float) -> int:
+        """Delete signatures that were added before a time to versions that are not recorded."""
+        table = schema.signatures
+        return self._delete(table.c.digest, table.c.added_at < before, ~self._recorded(table))
+
+    def approvals(self) -> int:
+        """Delete approvals of versions that are no longer recorded."""
+        table = schema.approvals
+        return self._delete(table.c.actor, ~self._recorded(table))
+
+    @staticmethod
+    def _recorded(table: sa.Table) -> sa.ColumnElement[bool]:
+        versions = schema.versions
+        return sa.exists().where(versions.c.model == table.c.model, versions.c.version == table.c.version)
+
     def _delete(self, key: sa.Column[Any], *due: sa.ColumnElement[bool]) -> int:
         """Delete the rows of the first ``BATCH`` keys that are due."""
         keys = [row[0] for row in self._read(sa.select(key).where(*due).distinct().order_by(key).limit(BATCH))]

@@ -15,10 +15,12 @@ from penstock.engine.durable_files import write_atomically
 from penstock.registry.records import (
     AdmissionReport,
     AliasRecord,
+    ApprovalRecord,
     Content,
     FileRecord,
     ModelRecord,
     ModelSettings,
+    SignatureRecord,
     VersionRecord,
     VersionState,
 )
@@ -161,6 +163,7 @@ def model_in(values: Mapping[str, Any]) -> ModelRecord:
             settings["keep_warm_s"],
         ),
         None if values["route"] is None else stored_in(values["route"]),
+        withheld=tuple(values.get("withheld", ())),
     )
 
 
@@ -175,4 +178,6 @@ def _version_in(values: Mapping[str, Any]) -> VersionRecord:
         VersionState(values["standing"]),
         values["metadata"],
         AdmissionReport(**values["report"]),
+        tuple(SignatureRecord(**{**item, "signers": tuple(item["signers"])}) for item in values.get("signatures", ())),
+        tuple(ApprovalRecord(**item) for item in values.get("approvals", ())),
     )

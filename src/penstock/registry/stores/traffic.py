@@ -3,17 +3,16 @@
 A change of weights, its line in the audit and its event are written together or not at all.
 """
 
-import hashlib
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound, Refused
-from penstock.core.routing import RouteSpec, route_out, stored_out
+from penstock.core.routing import POINTS, RouteSpec, route_out, stored_out
+from penstock.core.version_gates import gaining_versions
 from penstock.core.versions import CHAMPION
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
@@ -21,18 +20,26 @@ from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import AliasRecord, Author, Document, ModelRecord, VersionState
 from penstock.registry.stores.aliases import MOST_BEFORE
 from penstock.registry.stores.connections import Connections
-from penstock.registry.stores.journal import Journal
+from penstock.registry.stores.events import SOURCE, EventStore, TrialEvent, cloud_event, event_id
+from penstock.registry.stores.journal import Journal, PassedGates
+from penstock.registry.stores.traffic_gates import TrafficGates, auditing_refusals
+
+__all__ = [
+    "EXPERIMENT",
+    "ROLLOUT",
+    "SOURCE",
+    "TrafficStore",
+    "Trial",
+    "TrialChange",
+    "TrialEvent",
+    "cloud_event",
+    "event_id",
+]
 
 ROLLOUT = "rollout"
 EXPERIMENT = "experiment"
-MOST_EVENTS = 1000
 KEPT = 200
 """Trials of one model that are listed."""
-
-SAME_FACT_S = 60.0
-"""Events of several gateways about the same subject within this time describe one fact."""
-
-SOURCE = "penstock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +57,13 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class TrialEvent:
-    """An event: ``type`` is the CloudEvent type after ``io.penstock.``, ``data`` is JSON, and events with the same
-    subject, type and ``key`` are the same event."""
-
-    type: str
-    subject: str
-    key: str
-    data: Document
-
-
-@dataclass(frozen=True, slots=True)
 class TrialChange:
     """The changes of one step of a trial: its document, the model's route (``keep_route`` leaves it as it is), the
-    champion (the expected version and the new one), and an event."""
+    champion (the expected version and the new one), and an event.
+
+    ``answers`` is the version that answers now without a route, where that is known. The step ``returns`` to the
+    traffic before the trial, which gates never refuse.
+    """
 
     document: Document
     open: bool = True
@@ -71,9 +71,11 @@ class TrialChange:
     keep_route: bool = False
     champion: tuple[str | None, str] | None = None
     event: TrialEvent | None = None
+    answers: str | None = None
+    returns: bool = False
 
 
-class TrafficStore:
+class TrafficStore(EventStore):
     """The records of traffic. Any thread may use it.
 
     ``clock`` gives seconds since the epoch, by default those of the database; ``now`` gives a steady time for decisions
@@ -81,10 +83,10 @@ class TrafficStore:
     """
 
     def __init__(self, database: Connections, clock: Callable[[], float] | None = None) -> None:
-        self._database = database
+        super().__init__(database, clock or database.clock.stamp)
         self._asked_clock = clock
-        self._clock = clock or database.clock.stamp
         self._journal = Journal(self._clock)
+        self._gates = TrafficGates(database)
         self.now = clock or database.clock.now
 
     def acquire_leadership(self) -> bool:
@@ -98,25 +100,40 @@ class TrafficStore:
     # Routes.
 
     def set_route(
-        self, model: str, make: Callable[[ModelRecord], RouteSpec | None], by: Author, if_revision: int | None = None
+        self,
+        model: str,
+        make: Callable[[ModelRecord], RouteSpec | None],
+        by: Author,
+        if_revision: int | None = None,
+        answers: Callable[[ModelRecord], str | None] = lambda _: None,
     ) -> int:
         """Replace a model's route by the result of ``make`` for the present model, and return the model's revision.
 
+        ``answers`` returns the version that answers now without a route, None where that is not known.
+
         Raises:
             Conflict: the model is not at ``if_revision``, or a rollout or an experiment has its traffic.
-            Refused: the route needs a version that was retired.
+            Refused: the route needs a version that was retired, or that does not pass its gates.
         """
-        with self._database.writing() as connection:
-            record = _at(read_model_or_new(connection, model), if_revision)
+        with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
+            record = _at(self._with_withheld(connection, read_model_or_new(connection, model)), if_revision)
             if (running := _open_trial(connection, model)) is not None:
                 raise Conflict(f"{running.kind} {running.id} decides the traffic of '{model}'; abort it first")
             route = make(record)
             _refuse_retired(record, route)
-            return self._write_route(connection, record, route, "route.set", by)
+            passed = self._gates.check(connection, record, _gaining(record, route, answers(record)))
+            return self._write_route(connection, record, route, "route.set", by, passed)
 
     def _write_route(
-        self, connection: sa.Connection, record: ModelRecord, route: RouteSpec | None, action: str, by: Author
+        self,
+        connection: sa.Connection,
+        record: ModelRecord,
+        route: RouteSpec | None,
+        action: str,
+        by: Author,
+        passed: PassedGates,
     ) -> int:
+        self._journal.record_gates(connection, record.name, action, by, passed)
         table = schema.routes
         connection.execute(table.delete().where(table.c.model == record.name))
         if route is not None:
@@ -131,10 +148,10 @@ class TrafficStore:
 
         Raises:
             Conflict: the model has an open one already.
-            Refused: its route needs a version that was retired.
+            Refused: its route needs a version that was retired, or that does not pass its gates.
         """
-        with self._database.writing() as connection:
-            record = read_model_or_new(connection, model)
+        with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
+            record = self._with_withheld(connection, read_model_or_new(connection, model))
             if (running := _open_trial(connection, model)) is not None:
                 raise Conflict(f"{running.kind} {running.id} of '{model}' is not over; abort it first")
             trial_id = uuid.uuid4().hex[:12]
@@ -201,8 +218,9 @@ class TrafficStore:
 
         Raises:
             Conflict: the trial is at another revision, or the champion is not the expected version.
+            Refused: a version that would gain traffic does not pass its gates.
         """
-        with self._database.writing() as connection:
+        with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
             record = read_model_or_new(connection, trial.model)
             change = make(record)
             written = self._write(connection, trial, change.document, change.open)
@@ -235,18 +253,36 @@ class TrafficStore:
     def _apply(
         self, connection: sa.Connection, record: ModelRecord, trial: Trial, change: TrialChange, action: str, by: Author
     ) -> None:
+        passed = self._check_gates(connection, record, change)
         if change.champion is not None:
-            self._promote_champion(connection, record, *change.champion, by)
+            self._promote_champion(connection, record, *change.champion, by, passed)
         if not change.keep_route:
-            self._write_route(connection, record, change.route, action, by)
+            self._write_route(connection, record, change.route, action, by, passed)
         self._journal.record_change(
             connection, trial.model, action, f"{trial.kind}s/{trial.id}", by, None, _summary(trial.document)
         )
         if change.event is not None:
             self.insert_event(connection, trial.model, change.event)
 
+    def _check_gates(self, connection: sa.Connection, record: ModelRecord, change: TrialChange) -> PassedGates:
+        if change.champion is not None and change.route is None:
+            return self._gates.check(connection, record, {change.champion[1]})
+        gaining = set() if change.keep_route else _gaining(record, change.route, change.answers)
+        if change.returns:
+            return self._gates.note(connection, record, gaining)
+        return self._gates.check(connection, record, gaining | ({change.champion[1]} if change.champion else set()))
+
+    def _with_withheld(self, connection: sa.Connection, record: ModelRecord) -> ModelRecord:
+        return replace(record, withheld=self._gates.withheld(connection, record))
+
     def _promote_champion(
-        self, connection: sa.Connection, record: ModelRecord, expected: str | None, to: str, by: Author
+        self,
+        connection: sa.Connection,
+        record: ModelRecord,
+        expected: str | None,
+        to: str,
+        by: Author,
+        passed: PassedGates,
     ) -> None:
         present = record.aliases.get(CHAMPION)
         target = None if present is None else present.version
@@ -255,7 +291,9 @@ class TrafficStore:
         if target != expected:
             raise Conflict(f"alias '{CHAMPION}' points to {target or 'nothing'}, not to {expected or 'nothing'}")
         before = (*present.before, present.version)[-MOST_BEFORE:] if present else ()
-        self._journal.move_alias(connection, record.name, present, AliasRecord(CHAMPION, to, before), "alias.move", by)
+        after = AliasRecord(CHAMPION, to, before)
+        quiet = replace(passed, results=[])  # the route's line has them
+        self._journal.move_alias(connection, record.name, present, after, "alias.move", by, quiet)
 
     def pin_champion(self, connection: sa.Connection, model: str, version: str, by: Author) -> None:
         """Point ``champion`` at the version that answers, unless a route decides or the alias exists: without it the
@@ -264,7 +302,8 @@ class TrafficStore:
         stored = record.versions.get(version)  # versions of a folder are not in the registry
         retired = stored is not None and stored.state is VersionState.RETIRED
         if record.route is None and CHAMPION not in record.aliases and not retired:
-            self._journal.move_alias(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by)
+            passed = self._gates.note(connection, record, {version})
+            self._journal.move_alias(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by, passed)
 
     # Observations of gateways.
 
@@ -284,62 +323,22 @@ class TrafficStore:
             rows = connection.execute(sa.select(table).where(table.c.trial == trial_id))
             return {row.gateway: row.document for row in rows}
 
-    # Events.
-
-    def insert_event(self, connection: sa.Connection, model: str, event: TrialEvent) -> None:
-        """Store an event within a transaction; an event that is stored already is left as it is."""
-        digest = event_id(event)
-        table = schema.events
-        if connection.execute(sa.select(table.c.seq).where(table.c.id == digest)).first() is None:
-            values = {"id": digest, "at": self._now(), "type": event.type, "model": model}
-            connection.execute(table.insert().values(**values, subject=event.subject, data=event.data))
-
-    def emit(self, model: str, event: TrialEvent) -> None:
-        """Store an event that belongs to no other change."""
-        with self._database.writing() as connection:
-            self.insert_event(connection, model, event)
-
-    def emit_once(self, model: str, event: TrialEvent) -> None:
-        """Store an event that several gateways may report: once for all of them, and again after ``SAME_FACT_S`` at the
-        earliest. The event's key is replaced, because the fact is identified by the event before it."""
-        table = schema.events
-        last = sa.select(table.c.seq, table.c.at).order_by(table.c.seq.desc()).limit(1)
-        same = (table.c.model == model, table.c.type == event.type, table.c.subject == event.subject)
-        with self._database.writing() as connection:
-            before = connection.execute(last.where(*same)).first()
-            # The absolute value, because the clock may have been set back since.
-            if before is None or abs(self._clock() - datetime.fromisoformat(before.at).timestamp()) >= SAME_FACT_S:
-                self.insert_event(connection, model, replace(event, key=f"after {0 if before is None else before.seq}"))
-
-    def events(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[Document]:
-        """Return at most ``limit`` events in their order: the first after a sequence number, or the newest.
-
-        Each is a CloudEvent (specification 1.0, JSON form) with its ``sequence``.
-        """
-        table = schema.events
-        query = sa.select(table).limit(min(limit, MOST_EVENTS))
-        query = query.order_by(table.c.seq.desc()) if after is None else query.where(table.c.seq > after)
-        if after is not None:
-            query = query.order_by(table.c.seq)
-        if model is not None:
-            query = query.where(table.c.model == model)
-        with self._database.reading() as connection:
-            rows = sorted(connection.execute(query).all(), key=lambda row: row.seq)
-        return [cloud_event(row, row.seq) for row in rows]
-
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
-
-
-def event_id(event: TrialEvent) -> str:
-    """Return the id of an event, a digest of its subject, type and key, so that a repeated event is recognised."""
-    return hashlib.sha256("\0".join((SOURCE, event.subject, event.type, event.key)).encode()).hexdigest()
-
 
 def _at(record: ModelRecord, revision: int | None) -> ModelRecord:
     if revision is not None and revision != record.revision:
         raise Conflict(f"model '{record.name}' is at revision {record.revision}, not {revision}; read it again")
     return record
+
+
+def _gaining(record: ModelRecord, route: RouteSpec | None, answers: str | None) -> set[str]:
+    """Return the versions that get more traffic by a route, or without one, than now."""
+    champion = record.aliases.get(CHAMPION)
+    now = answers if champion is None else champion.version
+    if route is not None:
+        return gaining_versions(record.route, now, route)
+    if champion is None or record.route is None or record.route.split.get(champion.version) == POINTS:
+        return set()
+    return {champion.version}
 
 
 def _refuse_retired(record: ModelRecord, route: RouteSpec | None) -> None:
@@ -379,18 +378,3 @@ def _summary(document: Mapping[str, Any]) -> Document:
     """Return the part of a trial's document for the audit: its state and the reason, with the evidence."""
     summary = document.get("told")
     return dict(summary) if isinstance(summary, Mapping) else {}
-
-
-def cloud_event(row: Any, sequence: int) -> Document:
-    """Return a row of the events as a CloudEvent."""
-    return {
-        "specversion": "1.0",
-        "id": row.id,
-        "source": SOURCE,
-        "type": f"io.penstock.{row.type}",
-        "subject": row.subject,
-        "time": row.at,
-        "datacontenttype": "application/json",
-        "sequence": sequence,
-        "data": row.data,
-    }

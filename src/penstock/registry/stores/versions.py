@@ -24,6 +24,8 @@ from penstock.registry.stores.aliases import AliasStore
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.contents import ContentStore, refuse_being_deleted
 from penstock.registry.stores.journal import Journal, compare_revision
+from penstock.registry.stores.signatures import SignatureStore
+from penstock.registry.stores.traffic_gates import TrafficGates
 from penstock.registry.stores.trial_versions import needed_by_trials
 
 MOST_AUDIT = 1000
@@ -42,9 +44,11 @@ class VersionStore:
         self.connections = self._database = database
         self._clock = clock or database.clock.stamp
         self._journal = Journal(self._clock)
+        self._gates = TrafficGates(database)
         self._known: dict[str, ModelRecord] = {}
         self.aliases = AliasStore(database, self._journal)
         self.contents = ContentStore(database, self._clock)
+        self.signatures = SignatureStore(database, self._journal, self._clock)
 
     # Reads.
 
@@ -61,7 +65,7 @@ class VersionStore:
     def models(self) -> list[ModelRecord]:
         """Return every model as of one moment; a model that cannot be read has a ``problem``."""
         with self._database.reading() as connection:
-            return read_models(connection)
+            return self._gates.mark_withheld(connection, read_models(connection))
 
     def model(self, name: str) -> ModelRecord:
         """Return one model.
@@ -74,6 +78,18 @@ class VersionStore:
             record = read_model(connection, name, self._known.get(name))
         self._remember(record)
         return record
+
+    def gate_results(self, model: str, version: str) -> list[Document]:
+        """Return the result of every gate of a version as JSON values; raises ``NotFound``."""
+        record = self.model(model)
+        if version not in record.versions:
+            raise NotFound(f"model '{model}' has no version '{version}'")
+        return self._gates.results(record, version)
+
+    def find_version(self, model: str, version: str) -> VersionRecord | None:
+        """Return a version without its signatures and approvals, None if there is no such version."""
+        with self._database.reading() as connection:
+            return next(iter(read_versions(connection, model, version)), None)
 
     def _remember(self, record: ModelRecord) -> None:
         """Cache a model, so that it is read once for each of its revisions: rules read it every second."""

@@ -127,6 +127,20 @@ class MemoryRegistrar:
         revision = self._changed(model, "version.add", version, by)
         return {**one, "model": model, "revision": revision}, True
 
+    async def add_signature(self, model: str, version: str, bundle: str, by: Author) -> Document:
+        self._look()
+        self._changed(model, "signature.add", f"versions/{version}/signatures", by)
+        return {"model": model, "version": version, "digest": hashlib.sha256(bundle.encode()).hexdigest()}
+
+    async def approve(self, model: str, version: str, by: Author) -> Document:
+        self._look()
+        self._changed(model, "version.approve", f"versions/{version}", by)
+        return self.versions[model, version]
+
+    async def gates(self, model: str, version: str) -> Document:
+        self._look()
+        return {"model": model, "version": version, "passed": True, "gates": []}
+
     async def retire(
         self, model: str, version: str, by: Author, if_revision: int | None = None, force: bool = False
     ) -> Document:

@@ -1,0 +1,1 @@
+"""Signatures of models: keys, certificates, and bundles of the OpenSSF model signing format."""
