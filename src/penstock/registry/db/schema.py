@@ -15,23 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-    "0008",
-    "0009",
-    "0010",
-    "0011",
-    "0012",
-    "0013",
-    "0014",
-    "0016",
-)
+REVISIONS = (*(f"{number:04}" for number in range(1, 15)), "0016")
 """All migrations, oldest first; the last one gives the tables below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
