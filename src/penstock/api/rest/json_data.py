@@ -24,12 +24,11 @@ _JSON_ITEM: Final[dict[str, Any]] = {
 WHOLE: Final = 2 * JSON_SLICE
 """Bytes of data to decode at once."""
 
+_COMMA, _OPEN, _CLOSE = b",[]"
 _NO_BRACKETS: Final = bytes.maketrans(b"[]", b"  ")
 _NOT_VALUES: Final = b"[], \t\r\n"
 _VALUES: Final = bytes.maketrans(bytes(set(range(256)) - set(_NOT_VALUES)), b"v" * (256 - len(_NOT_VALUES)))
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[],"))
-_MISPLACED: Final = (b"]v", b"v[", b"][", b"[]")
-"""Invalid sequences in a list of values: an element before or after its list, and lists without elements."""
 
 
 def array_of(
@@ -51,6 +50,8 @@ def array_of(
     dims = shape if depth > 1 else (count,)
     if not count:
         raise _wrong_count(name, datatype, shape, "more")
+    if 2 * count > len(data) + 1:  # each element has a byte and a comma; nothing is allocated for those that cannot be
+        raise _wrong_count(name, datatype, shape, str(data.count(b",") + 1))
     slices = _TextSlices if datatype == "BYTES" else _NumberSlices
     return slices(name, datatype, shape, dims, count).read(data, pause).reshape(shape)
 
@@ -153,6 +154,11 @@ class _Slices:
 class _NumberSlices(_Slices):
     """Reads numbers or truth values: splits at commas, drops the brackets, and compares them with the shape."""
 
+    def __init__(self, name: str, datatype: str, shape: tuple[int, ...], dims: tuple[int, ...], count: int) -> None:
+        super().__init__(name, datatype, shape, dims, count)
+        self._structure = _structure_of(dims)
+        self._structure_at = 0
+
     def read(self, data: bytes, pause: PauseWork) -> Array:
         """Return all elements; raises ``InvalidInput``."""
         at = 0
@@ -166,33 +172,45 @@ class _NumberSlices(_Slices):
             self._read(data[at:stop])
             at = stop + 1
             pause()
-        if at == len(data):  # a comma is the last
+        found = self.all_elements()
+        if self._structure_at != len(self._structure) + 1:  # a list does not end, or a comma is the last
             raise _irregular(self.name, self.shape)
-        return self.all_elements()
+        return found
 
     def _read(self, text: bytes) -> None:
-        first = self.filled
-        self.add(_values(self.name, self.datatype, b"[%b]" % text.translate(_NO_BRACKETS), 1))
-        if not self._nested_as_stated(text, first, self.filled):
+        brackets = b"[" in text or b"]" in text
+        values = text.translate(_NO_BRACKETS) if brackets else text
+        self.add(_values(self.name, self.datatype, b"[%b]" % values, 1))
+        if not self._nested_as_stated(text, brackets):
             raise _irregular(self.name, self.shape)
 
-    def _nested_as_stated(self, text: bytes, first: int, stop: int) -> bool:
-        """Whether each list begins and ends where the shape requires; ``text`` holds the elements from ``first`` on."""
-        digits = text.translate(_VALUES, SPACE)
-        if any(wrong in digits for wrong in _MISPLACED):
+    def _nested_as_stated(self, text: bytes, brackets: bool) -> bool:
+        """Whether each list begins and ends where the shape requires, and each element is inside of its list."""
+        found = text.translate(None, _NOT_STRUCTURE)
+        at = self._structure_at
+        self._structure_at += len(found) + 1  # and the comma at which the next slice is split off
+        if not self._structure.startswith(found, at):
             return False
-        structure = np.frombuffer(text.translate(None, _NOT_STRUCTURE), np.uint8)
-        elements = np.cumsum(structure == 0x2C)
-        places = np.arange(first, stop)
-        opened = np.zeros(len(places), np.int64)
-        closed = np.zeros(len(places), np.int64)
-        for size in self.sizes:
-            opened += places % size == 0
-            closed += (places + 1) % size == 0
-        return bool(
-            np.array_equal(np.bincount(elements[structure == 0x5B], minlength=len(places)), opened)
-            and np.array_equal(np.bincount(elements[structure == 0x5D], minlength=len(places)), closed)
-        )
+        return not brackets or _has_elements_inside(text)
+
+
+def _has_elements_inside(text: bytes) -> bool:
+    """Whether no element comes before the bracket that opens its list, or after the one that closes it."""
+    characters = np.frombuffer(text, np.uint8)
+    opening, closing = np.flatnonzero(characters == _OPEN), np.flatnonzero(characters == _CLOSE)
+    before, after = characters[opening[opening > 0] - 1], characters[closing[closing < len(text) - 1] + 1]
+    if np.all((before == _COMMA) | (before == _OPEN)) and np.all((after == _COMMA) | (after == _CLOSE)):
+        return True  # as usual: there is no white space
+    digits = text.translate(_VALUES, SPACE)
+    return b"]v" not in digits and b"v[" not in digits
+
+
+def _structure_of(dims: tuple[int, ...]) -> bytes:
+    """Return the brackets and commas of a regular nested list."""
+    structure = b""
+    for dim in reversed(dims):
+        structure = b"[%b]" % b",".join([structure] * dim)
+    return structure
 
 
 class _TextSlices(_Slices):

@@ -29,6 +29,9 @@ _MARK: Final = urandom(12).hex().encode()
 _OPENING: Final = re.compile(rb"\[[\[ \t\r\n]{0,8192}")
 _INSIDE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _ENDING: Final = b"]" + SPACE
+_CLOSINGS: Final = tuple(re.compile(rb"\](?:[ \t\r\n]*+\]){%d}" % max(0, depth - 1)) for depth in range(MAX_RANK + 1))
+"""So many closing brackets in a row. They begin with a plain byte, which the engine looks for much faster than for any
+condition; a search never begins within such a row."""
 
 
 class JsonSkeleton:
@@ -105,7 +108,7 @@ class _Scan:
         if depth > MAX_RANK:
             return -1
         body, at, window = self._body, start, BYTE_SLICE // depth
-        closing = re.compile(rb"(?<!\])\](?:[ \t\r\n]*+\]){%d}" % (depth - 1))
+        closing = _CLOSINGS[depth]
         while at < stop:
             upto = min(stop, at + window)
             match = closing.search(body, at, upto)
