@@ -11,7 +11,7 @@ BATCHING: Final = "batching"
 MOST_ROWS: Final = 64
 """Maximum rows of a batch run; above that, a run gains little and its callers wait."""
 
-WORTHWHILE: Final = 0.1
+WORTHWHILE: Final = 0.03
 """A run takes more rows until its fixed cost is this part of the cost of its rows."""
 
 OBJECTIVE_SHARE: Final = 0.5

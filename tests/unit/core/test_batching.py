@@ -58,7 +58,7 @@ CHEAP, EVEN = RunCost(100_000.0, 1_000.0), RunCost(1_000.0, 100_000.0)
         (None, 8, (4,), 10, 0, BatchRules()),  # it is not known whether its rows are independent
         (CHEAP, 0, (), 0, 0, BatchRules(MOST_ROWS)),
         (CHEAP, 8, (), 0, 0, BatchRules(8)),
-        (RunCost(100_000.0, 100_000.0), 0, (), 0, 0, BatchRules(10)),
+        (RunCost(100_000.0, 100_000.0), 0, (), 0, 0, BatchRules(34)),
         (EVEN, 0, (), 0, 0, BatchRules(1)),  # a row costs what it costs
         (EVEN, 8, (4,), 0, 0, BatchRules(8, (4,))),  # asked for all the same
         (EVEN, 8, (), 500, 0, BatchRules(8, (), 500)),

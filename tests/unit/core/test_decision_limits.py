@@ -42,7 +42,7 @@ def test_the_cost_of_runs() -> None:
     assert cost.run_ns(3) == 140.0
     assert [cost.most_rows(budget) for budget in (0.0, 100.0, 139.0, 140.0, 1e9)] == [1, 1, 2, 3, 64]
     assert RunCost(80.0, 0.0).most_rows(1.0) == 64
-    assert [RunCost(base, 10.0).worthwhile_rows() for base in (0.0, 1.0, 1.5, 63.9, 64.0)] == [1, 1, 2, 64, 64]
+    assert [RunCost(base, 10.0).worthwhile_rows() for base in (0.0, 0.2, 0.4, 18.8, 19.2)] == [1, 1, 2, 63, 64]
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_calls_share_runs_of_four_rows(rows: list[int], runs: list[list[int]]) -
 def test_what_runs_may_be_made_of() -> None:
     cost = RunCost(10.0, 10.0)
     assert batch_rules(None, 8) == BatchRules()
-    assert batch_rules(cost, 0).most_rows == 10
+    assert batch_rules(cost, 0).most_rows == 34
     assert batch_rules(cost, 8).most_rows == 8
     assert batch_rules(cost, 0, (4, 64, 100)) == BatchRules(64, (4, 64), 0)
     assert batch_rules(cost, 32, (), 5) == BatchRules(32, (), 5)
-    assert batch_rules(cost, 0, promised_ns=220).most_rows == 10
-    assert batch_rules(cost, 0, promised_ns=219).most_rows == 9
+    assert batch_rules(cost, 0, promised_ns=700).most_rows == 34
+    assert batch_rules(cost, 0, promised_ns=699).most_rows == 33
     assert batch_rules(cost, 0, (4,), promised_ns=40).preferred == ()
 
 
