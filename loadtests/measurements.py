@@ -135,9 +135,14 @@ Value = Callable[[Measurement], float]
 
 
 def ratio(own: Sequence[Measurement], ceiling: Sequence[Measurement], value: Value) -> float | None:
-    """The median of a value's ratio to that of the ceiling in the same round, None where no round has both."""
+    """The median of a value's ratio to that of the ceiling in the same round, None where no round has both.
+
+    A short window may see no answer of a long run, or no processor time: then there is nothing to divide by.
+    """
     by_round = {measurement.round: value(measurement) for measurement in ceiling}
-    ratios = [value(measurement) / by_round[measurement.round] for measurement in own if measurement.round in by_round]
+    ratios = [
+        value(measurement) / by_round[measurement.round] for measurement in own if by_round.get(measurement.round)
+    ]
     return statistics.median(ratios) if ratios else None
 
 

@@ -72,6 +72,8 @@ def test_a_request_without_an_answer_is_no_fast_one(misses: int, p50: float, p99
         ({0: 3.0, 1: 8.0}, {1: 4.0}, 2.0),
         ({0: 3.0}, {1: 4.0}, None),
         ({0: math.inf}, {0: 4.0}, math.inf),
+        ({0: 3.0, 1: 8.0}, {0: 0.0, 1: 4.0}, 2.0),  # the window was too short for the ceiling
+        ({0: 3.0}, {0: 0.0}, None),
     ],
 )
 def test_a_ratio_is_the_median_of_those_of_the_rounds(
