@@ -342,6 +342,7 @@ class GatewayProcess:
             services.monitoring,
             services.retraining,
             services.fleet,
+            services.erasures,
         )
         connections = connection_limit(CONNECTIONS, raise_limit(), 1)
         tls = None if self._certificates is None else self._certificates.contexts.http

@@ -17,6 +17,7 @@ def retention_of(settings: RetentionSettings) -> RetentionLimits:
         retired_versions_s=settings.retired_versions_days * DAY_S,
         references_s=settings.references_days * DAY_S,
         keys_s=settings.keys_days * DAY_S,
+        erasures_s=settings.erasures_days * DAY_S,
         exports_s=settings.exports_days * DAY_S,
         exports_bytes=settings.exports_bytes,
         copies_s=settings.copies_days * DAY_S,

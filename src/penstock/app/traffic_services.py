@@ -21,6 +21,8 @@ from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.plane.fleet import FleetMember
 from penstock.control.plane.registry_admin import RegistryAdminServices
+from penstock.control.privacy.erasures import Erasures, ErasureWork
+from penstock.control.privacy.home_erasure import HomeErasure, feature_places
 from penstock.control.retraining.fleet_rows import FleetRows, home_name
 from penstock.control.retraining.row_answers import RowAnswers
 from penstock.control.retraining.row_source import RowSource
@@ -28,9 +30,12 @@ from penstock.control.retraining.rules import Retraining
 from penstock.control.sinks import SinkContext
 from penstock.core.desired import Desired
 from penstock.core.policies import FleetAlarms
+from penstock.core.versions import VersionKey
 from penstock.monitor.answer_budget import AnswerBudget
+from penstock.monitor.erased_rows import Features
 from penstock.registry.location import RegistryLocation
 from penstock.registry.stores.connections import Connections
+from penstock.registry.stores.erasures import ErasureStore
 from penstock.registry.stores.evidence import EvidenceStore
 from penstock.registry.stores.feedback import FeedbackStore
 from penstock.registry.stores.gateways import GatewayStore
@@ -38,6 +43,7 @@ from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.row_requests import RowRequestStore
 from penstock.registry.stores.traffic import TrafficStore
+from penstock.registry.stores.versions import VersionStore
 from penstock.telemetry.readings import Reading
 
 
@@ -64,12 +70,14 @@ class TrafficServices:
     leadership: Leadership
     fleet: FleetMember
     row_answers: RowAnswers | None
+    erasures: Erasures
 
     def tasks(self) -> list[PeriodicTask]:
         """Return the periodic tasks of all services."""
         one_each = (self.leadership, self.fleet, self.traffic, self.rollouts, self.experiments)
         handing = () if self.row_answers is None else (self.row_answers.task,)
-        return [*(service.task for service in one_each), *self.monitoring.tasks, *self.retraining.tasks, *handing]
+        rest = (*self.monitoring.tasks, *self.retraining.tasks, *handing, self.erasures.task)
+        return [*(service.task for service in one_each), *rest]
 
     def decorate(self, desired: Desired) -> Desired:
         """Return the desired state with what to monitor and which unit votes to count."""
@@ -87,7 +95,7 @@ class TrafficServices:
     def _all(self) -> "tuple[Service, ...]":
         traffic: tuple[Service, ...] = (self.traffic, self.rollouts, self.experiments)
         handing = () if self.row_answers is None else (self.row_answers,)
-        return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet, *handing)
+        return (*traffic, self.monitoring, self.retraining, self.leadership, self.fleet, self.erasures, *handing)
 
 
 def open_traffic_services(
@@ -113,6 +121,7 @@ def open_traffic_services(
             GatewayStore(connections), gateway, __version__, revision, plane.statuses, rows.home_name, rows.asked
         ),
         rows.answers,
+        _erasures(location, records, plane, monitoring),
     )
 
 
@@ -132,6 +141,23 @@ def _monitoring(
         budget=AnswerBudget(monitor.model_answers_bytes, monitor.answers_bytes),
         feedback=FeedbackStore(connections) if location.is_shared else None,
     )
+
+
+def _erasures(
+    location: RegistryLocation, records: VersionStore, plane: ControlPlane, monitoring: Monitoring
+) -> Erasures:
+    """Build the erasure of rows, in this home and at every gateway of a shared registry."""
+
+    def models() -> set[str]:
+        return {item.name for known in (records.models(), plane.desired.models) for item in known}
+
+    def features(key: VersionKey) -> Features:
+        return feature_places(monitoring.feature_names(key), plane.signature(*key))
+
+    home = HomeErasure(location.home, monitoring.labels.erase, models, features)
+    connections, name = records.connections, partial(home_name, location.home)
+    work = ErasureWork(ErasureStore(connections), MonitorStore(connections).gathered, home, name)
+    return Erasures(work, monitoring.change_rows, is_shared=location.is_shared)
 
 
 def _rollouts(

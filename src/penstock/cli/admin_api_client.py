@@ -215,6 +215,11 @@ class AdminApiClient:
         events: list[Document] = self._call("GET", f"/events?{urlencode(asked)}").get("events", [])
         return events
 
+    def forget(self, model: str | None, column: str, value: str, reason: str) -> Document:
+        """See ``RegistryClient``."""
+        body = {"column": column, "value": value, "reason": reason} | ({"model": model} if model else {})
+        return self._call("POST", "/erasures", body, None, LONG_CALL_S)
+
     def fleet(self) -> Document:
         """All gateways, and which of them leads."""
         return self._call("GET", "/fleet")

@@ -1,21 +1,48 @@
-"""`penstock capture`: export captured requests as a table for retraining and replay."""
+"""`penstock capture`: export captured requests for retraining and replay, and erase those of a subject."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from penstock.cli.addresses import location_in, read_settings
-from penstock.cli.console import ExitCode, fail, print_json, say
-from penstock.cli.options import AsJson, Where
+from penstock.cli.client import CallFailed, Document
+from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.formatting import table_of
+from penstock.cli.options import AsJson, ReasonOption, Url, Where
+from penstock.cli.registry_selection import open_registry
+
+COUNTS = {
+    "requests": "captured requests",
+    "rows": "captured rows",
+    "answers": "remembered answers",
+    "gathered": "rows gathered for references",
+    "exported": "exported rows",
+    "files": "files written anew",
+}
+"""What is removed, and what people read for it."""
+
+
+class _ExportByDefault(TyperGroup):
+    """A group whose verb may be left out: `penstock capture NAME:VERSION` exports."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["export", *args]
+        return super().parse_args(ctx, args)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb to the command line."""
-    app.command()(capture)
+    """Add the verbs to the command line."""
+    help_text = "Export captured requests, and erase those of a subject; `capture NAME:VERSION -o FILE` exports."
+    group = typer.Typer(cls=_ExportByDefault, no_args_is_help=True, help=help_text)
+    group.command()(export)
+    group.command()(forget)
+    app.add_typer(group, name="capture")
 
 
-def capture(
+def export(
     target: Annotated[str, typer.Argument(metavar="NAME:VERSION", help="The model and its version.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The Parquet file to write.")],
     registry: Where = None,
@@ -45,3 +72,48 @@ def capture(
     else:
         say(f"{rows} rows")
         typer.echo(str(output))
+
+
+def forget(
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            metavar="COLUMN=VALUE",
+            help="The value that identifies the subject: of a feature, a tensor, NAME[INDEX], or id for a request id.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Argument(help="The model. [all models]")] = None,
+    reason: ReasonOption = "",
+    url: Url = None,
+    registry: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase the rows of a subject from captures, remembered answers, gathered rows and exports, at every gateway.
+
+    Exit 1 if something could not be searched, 7 if a gateway is away; it erases when it is back.
+    """
+    from penstock.core.erasure import subject_key
+    from penstock.core.errors import Fault
+
+    try:
+        subject = subject_key(key)
+        removed = open_registry(url, registry).forget(name, subject.column, subject.value, reason)
+    except Fault as fault:
+        fail(f"--key: {fault}", ExitCode.USAGE)
+    except CallFailed as failure:
+        fail(str(failure), failure.code)
+    print_json(removed) if as_json else _show(removed)
+    if removed["problems"] or removed["missing"]:
+        raise typer.Exit(ExitCode.FAILURE if removed["problems"] else ExitCode.UNAVAILABLE)
+
+
+def _show(removed: Document) -> None:
+    table = table_of("Removed", "Number")
+    for name, text in COUNTS.items():
+        table.add_row(text, str(removed["removed"][name]))
+    data_console().print(table)
+    for problem in removed["problems"]:
+        say(problem)
+    for home, why in removed["missing"].items():
+        say(f"the gateway with home {home} has not answered: {why}; it erases when it is back")

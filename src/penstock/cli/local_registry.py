@@ -8,10 +8,12 @@ from dataclasses import asdict
 from penstock.app.signatures import read_signature_policy
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import ExitCode
+from penstock.cli.local_erasure import forget_locally
 from penstock.cli.registry_client import EXIT_OF, OnProgress, Write, actor, upload_chunks
 from penstock.cli.upload import Upload
 from penstock.config.settings import Settings
 from penstock.control.monitoring.references.profiling import profile_file
+from penstock.core.erasure import SubjectKey
 from penstock.core.errors import Fault
 from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
@@ -34,6 +36,7 @@ class LocalRegistry:
     """Works on the registry at a location, with admission in this process; an admitted version counts as ready."""
 
     def __init__(self, location: RegistryLocation, settings: Settings) -> None:
+        self._location = location
         with _as_call_failed():
             signatures = read_signature_policy(settings.admission.signatures)
             self._registry = open_registry(location, settings.admission.max_bytes, signatures)
@@ -178,6 +181,11 @@ class LocalRegistry:
         """See ``RegistryClient``."""
         with _as_call_failed():
             return self._registry.collect()
+
+    def forget(self, model: str | None, column: str, value: str, reason: str) -> Document:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            return forget_locally(self._location, self._registry, model, SubjectKey(column, value), self._by(reason))
 
     def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
         """See ``RegistryClient``."""

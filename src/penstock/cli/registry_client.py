@@ -84,6 +84,9 @@ class RegistryClient(Protocol):
     def collect(self) -> list[str]:
         """Delete contents that no version needs, and return their digests."""
 
+    def forget(self, model: str | None, column: str, value: str, reason: str) -> Document:
+        """Erase the rows of a subject of a model (None: of all), and return what was removed."""
+
     def audit(self, model: str | None, limit: int, archive: str | None = None) -> list[Document]:
         """Return the newest entries of the audit, or of one of its archives."""
 

@@ -241,6 +241,9 @@ class RetentionSettings(Section):
     keys_days: Days = 90
     """API keys that were revoked or have expired."""
 
+    erasures_days: Days = 30
+    """Requests to erase the rows of a subject, in a fleet; a gateway that comes back within this time erases too."""
+
     exports_days: Days = 30
     """Rows and output of training commands, below retraining in the home."""
 

@@ -66,6 +66,8 @@ TABLES: Mapping[str, str] = {
     "labelled": "while a gateway serves the version, the newest ones",
     "row_requests": "while the gateway that leads gathers captured rows, 10 minutes more where it ended",
     "row_answers": "as long as their requests; the files lie in the blobs as long, an hour more where both ended",
+    "erasures": "while they are answered, in a fleet retention.erasures_days",
+    "erasure_reports": "as long as their erasures",
     "gathered": "until a reference is learned of them: usually half a minute after the first gateway contributes",
     "outbox": "until sent or given up, then retention.deliveries_days or retention.dead_deliveries_days",
 }
@@ -112,6 +114,7 @@ class RetentionLimits:
     retired_versions_s: float = 365 * DAY_S
     references_s: float = 30 * DAY_S
     keys_s: float = 90 * DAY_S
+    erasures_s: float = 30 * DAY_S
     exports_s: float = 30 * DAY_S
     exports_bytes: int = 10 << 30
     copies_s: float = DAY_S
@@ -140,6 +143,8 @@ def row_batches(
     yield "leases", store.leases
     yield "requests for rows", store.row_requests
     yield "rows handed over", store.row_answers
+    yield "erasures", partial(store.erasures, now - keeping.erasures_s)
+    yield "reports of erasures", store.erasure_reports
     yield "references", partial(store.references, now - keeping.references_s)
     yield "keys", partial(store.keys, now - keeping.keys_s)
     yield "signatures", partial(store.signatures, now - UNUSED_SIGNATURES_S)

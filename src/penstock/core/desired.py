@@ -37,7 +37,8 @@ class WatchSpec:
     """How a version's rows are watched: against the reference in the file at ``path``, counted in the words from
     ``offset`` on and sliced by ``keys``; or, without one (""), gathered as ``learn`` says. ``sample``
     is the share counted. ``answers`` is the folder where answers are remembered ("" for nowhere), ``captures`` the one
-    where the share ``capture`` of the requests is kept as they were but for what is ``masked``."""
+    where the share ``capture`` of the requests is kept as they were. What is ``masked`` by names, or by the
+    ``patterns`` of its values, is neither kept nor shown."""
 
     path: str = ""
     digest: str = ""
@@ -51,6 +52,7 @@ class WatchSpec:
     captures: str = ""
     capture: float = 0.0
     masked: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from penstock.core.sinks import SinkSpec, sinks_in
 from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
 from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger
+from penstock.core.value_patterns import PATTERNS
 from penstock.core.version_gates import VersionGates, version_gates_in
 
 Document = Mapping[str, Any]
@@ -24,9 +25,9 @@ class MonitorPolicy:
     learned from where none was pushed, of at least ``live_requests`` requests over ``live_s``, of which one client
     gives ``live_share`` at most. ``horizon_s``: labels may come so long after their answer; 0 remembers none.
     ``slices``: features by whose values rows are watched apart as well. ``capture``: share of requests kept as they
-    were, but for what is ``masked``, in ``capture_bytes`` of files on each gateway. ``triggers``: when to ask for
-    training, within ``limits``; ``sinks``: where that is sent. ``gates``: what a version needs before it gains traffic.
-    ``rules`` are those parts as they were written.
+    were, in ``capture_bytes`` of files on each gateway, without what is ``masked`` by names or by ``patterns`` of
+    values. ``triggers``: when to ask for training, within ``limits``; ``sinks``: where that is sent. ``gates``: what a
+    version needs before it gains traffic. ``rules`` are those parts as they were written.
     """
 
     sample: float = 1.0
@@ -42,6 +43,7 @@ class MonitorPolicy:
     capture: float = 0.0
     capture_bytes: int = 256 << 20
     masked: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     limits: RuleLimits = field(default_factory=RuleLimits)
     sinks: Mapping[str, SinkSpec] = field(default_factory=dict)
@@ -123,9 +125,12 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
     monitor = _section(document, "monitor", {*_FIELDS, "slices"}, faults)
     _numbers(monitor, "monitor", _FIELDS, values, faults)
     _names(monitor, "monitor.slices", MOST_SLICES, values, "slices", faults)
-    capture = _section(document, "capture", {*_CAPTURE, "mask"}, faults)
+    capture = _section(document, "capture", {*_CAPTURE, "mask", "mask_patterns"}, faults)
     _numbers(capture, "capture", _CAPTURE, values, faults)
     _names(capture, "capture.mask", MOST_MASKED, values, "masked", faults)
+    _names(capture, "capture.mask_patterns", len(PATTERNS), values, "patterns", faults)
+    if unknown := sorted(set(values.get("patterns", ())) - PATTERNS.keys()):
+        faults.append(f"'capture.mask_patterns' has '{unknown[0]}'; expected some of {', '.join(PATTERNS)}")
     sinks = document.get("sinks", {})
     values["sinks"] = sinks_in(sinks, faults)
     names = list(sinks) if isinstance(sinks, dict) else []
@@ -197,6 +202,6 @@ def policy_out(policy: MonitorPolicy) -> dict[str, Any]:
     capture = {word: getattr(policy, name) for word, (name, *_) in _CAPTURE.items()}
     return {
         "monitor": {**monitor, "slices": list(policy.slices)},
-        "capture": {**capture, "mask": list(policy.masked)},
+        "capture": {**capture, "mask": list(policy.masked), "mask_patterns": list(policy.patterns)},
         **policy.rules,
     }

@@ -33,6 +33,12 @@ ANSWERS = "answers"
 SUFFIX, INDEX_SUFFIX = ".answers", ".index"
 FEW_KEYS = 64
 
+ALL_ROWS = frozenset(range(MOST_ROWS))
+"""All rows of an answer that may be remembered."""
+
+ERASED = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+"""The key of an erased record."""
+
 
 class AnswerWriter:
     """Writes the answers of one version in one worker, on its event loop. ``lost`` counts rows that could not be
@@ -141,6 +147,36 @@ class AnswerSegment:
         finally:
             os.close(handle)
 
+    def erase(self, places: NDArray[np.intp], rows: frozenset[int]) -> int:
+        """Erase these rows of the answer whose records are at these positions; return how many had been remembered.
+
+        An erased record keeps its place and its time, and belongs to no request. The others are numbered anew, as the
+        rows of the captured request are.
+
+        Raises:
+            OSError: they cannot be read or written; what was erased stays erased.
+        """
+        records = self.at(places)
+        gone = np.isin(records["row"], list(rows))
+        records["row"] = _numbered(records["row"], gone)
+        erased = np.zeros(int(gone.sum()), RECORD)
+        erased["key"], erased["at"] = ERASED, records["at"][gone]
+        records[gone] = erased
+        self.write(places, records)
+        if len(self._keys):
+            self._keys[places[gone]] = ERASED
+        return len(erased)
+
+    def renew_index(self) -> None:
+        """Write the index anew after records were erased.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._index is not None:
+            keys = self.read(0, CAPACITY)["key"].copy()
+            self._index = AnswerIndex.make(self.path.with_suffix(INDEX_SUFFIX), keys)
+
     def refresh(self) -> None:
         """Read the keys of the records that were appended since the last call.
 
@@ -200,3 +236,11 @@ class AnswerSegment:
         except OSError:  # there is none yet, or it cannot be read
             self._index = AnswerIndex.make(path, self._keys)
         self._keys = np.zeros(0, np.uint64)
+
+
+def _numbered(rows: NDArray[np.uint16], gone: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Number the rows that are left of each answer from 0 on; an answer begins at its row 0."""
+    before: NDArray[np.intp] = np.cumsum(~gone) - ~gone  # rows left before each one
+    starts = np.maximum.accumulate(np.where(rows == 0, np.arange(len(rows)), 0))
+    numbers: NDArray[np.uint16] = (before - before[starts]).astype(np.uint16)
+    return numbers

@@ -101,6 +101,24 @@ class AnswerStore:
                     labels.setdefault(ids[index], values.tolist())
         return labels
 
+    def erase(self, model: str, rows: Mapping[str, frozenset[int]]) -> int:
+        """Erase the remembered answers to these rows, by the ids of their requests; return how many there were.
+
+        Raises:
+            OSError: a segment cannot be read or written.
+        """
+        ids = list(rows)
+        keys, erased = keys_of(model, ids), 0
+        self._list_segments()
+        for segment in self._newest_first(model) if ids else ():
+            segment.refresh()
+            found = segment.places(keys)
+            for index, places in found.items():
+                erased += segment.erase(places, rows[ids[index]])
+            if found:
+                segment.renew_index()
+        return erased
+
     def sweep(self, now: float, horizon_s: float, budget: AnswerBudget) -> Counter[str]:
         """Delete answers that are too old for any label, and the oldest ones over the budget.
 

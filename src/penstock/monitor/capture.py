@@ -8,11 +8,11 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.monitor.answers import prefix_of
 from penstock.monitor.columns import Columns
 from penstock.monitor.segment_names import next_stamp
+from penstock.monitor.value_masks import MAX_SEARCHED_CHARACTERS, request_mask
 
 CAPTURES = "captures"
 """The folder of segments, below the home of a gateway."""
@@ -57,20 +58,34 @@ class AnsweredRequest:
 class CaptureWriter:
     """Writes the captured requests of one version in one worker. Calls block; one thread may use it at a time.
 
-    ``target`` is the model and the version. ``masked`` names tensors or columns whose values are left out.
+    ``target`` is the model and the version. ``masked`` and ``patterns``: see ``ValueMask``.
     """
 
-    def __init__(self, folder: Path, target: tuple[str, str], columns: tuple[Columns, Columns], masked: Sequence[str]):
+    def __init__(
+        self,
+        folder: Path,
+        target: tuple[str, str],
+        columns: tuple[Columns, Columns],
+        masked: Sequence[str],
+        patterns: Sequence[str] = (),
+    ):
         self._folder = folder
         self._name = f"{prefix_of(target[0])}@{target[1]}"
-        self._masks = [_ValueMask(group, masked) for group in columns]
+        self._mask = request_mask(columns, masked, patterns)
+        self._batching = columns[0].batching
         self._handle = -1
         self._size = SEGMENT_BYTES
 
     def write(self, requests: Sequence[AnsweredRequest], tally: CaptureCounters) -> None:
         """Append these requests, and count those that are too many, too large, or cannot be written."""
+        if self._handle >= 0 and not os.fstat(self._handle).st_nlink:
+            self.close()  # the segment was deleted, or written anew without the rows of a subject
+        left = MAX_SEARCHED_CHARACTERS
         for index, request in enumerate(requests):
-            record = self._record(request) if index < MOST_OF_A_BATCH else b""
+            left -= self._mask.inputs.count_searched(request.inputs) + self._mask.outputs.count_searched(
+                request.outputs
+            )
+            record = self._record(request) if index < MOST_OF_A_BATCH and left >= 0 else b""
             if not record or len(record) > MOST_BYTES_OF_ONE:
                 tally.count_capture_dropped()
                 continue
@@ -100,43 +115,23 @@ class CaptureWriter:
         inputs, outputs = request.inputs, request.outputs
         if sum(tensor.data.nbytes for tensor in (*inputs, *outputs)) > MOST_BYTES_OF_ONE:
             return b""
-        head: dict[str, Any] = {"id": request.id, "at": time.time(), "route": request.route, "tensors": []}
-        parts = []
-        for side, mask, tensors in zip(("inputs", "outputs"), self._masks, (inputs, outputs), strict=True):
-            for tensor in tensors:
-                data = mask(tensor)
-                if data is None:
-                    continue
-                entry = {"side": side, "name": tensor.name, "datatype": tensor.datatype, "shape": list(data.shape)}
-                if tensor.datatype == "BYTES":
-                    entry["values"] = [_text(value) for value in data.ravel().tolist()]
-                else:
-                    parts.append(np.ascontiguousarray(data).tobytes())
-                head["tensors"].append(entry)
-        return CapturedRequest(head, b"".join(parts)).pack()
+        head = {"id": request.id, "at": time.time(), "route": request.route, "batching": self._batching}
+        kept = [("inputs", tensor) for tensor in self._mask.inputs.apply(inputs)]
+        kept += [("outputs", tensor) for tensor in self._mask.outputs.apply(outputs)]
+        return packed_request(head, kept).pack()
 
 
-class _ValueMask:
-    """Leaves out masked values: whole tensors, or columns by name or by index (``x[0]``). A mask by index still holds
-    when the columns get names."""
-
-    def __init__(self, columns: Columns, masked: Sequence[str]) -> None:
-        self._tensors = frozenset(masked)
-        self._columns = {
-            tensor: [index for index, name in enumerate(names) if {name, f"{tensor}[{index}]"} & self._tensors]
-            for tensor, names in columns.tensors().items()
-        }
-
-    def __call__(self, tensor: Tensor) -> Array | None:
-        """Return the data of a tensor without masked values, None if all of it is masked."""
-        if tensor.name in self._tensors:
-            return None
-        hidden = self._columns.get(tensor.name)
-        if not hidden:
-            return tensor.data
-        data = tensor.data.reshape(len(tensor.data), -1).copy() if tensor.data.ndim else tensor.data.copy()
-        data[..., hidden] = np.nan if data.dtype.kind == "f" else "" if data.dtype == object else 0
-        return data.reshape(tensor.data.shape)
+def packed_request(head: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> "CapturedRequest":
+    """Return the record of a request with these tensors, each with its side, ``inputs`` or ``outputs``."""
+    entries, parts = [], []
+    for side, tensor in tensors:
+        entry = {"side": side, "name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.data.shape)}
+        if tensor.datatype == "BYTES":
+            entry["values"] = [_text(value) for value in tensor.data.ravel().tolist()]
+        else:
+            parts.append(np.ascontiguousarray(tensor.data).tobytes())
+        entries.append(entry)
+    return CapturedRequest({**head, "tensors": entries}, b"".join(parts))
 
 
 def _text(value: Any) -> str:
@@ -147,6 +142,16 @@ def segments(folder: Path, model: str, version: str) -> list[Path]:
     """Return the segments of a version, oldest first."""
     files = folder.glob(f"{prefix_of(model)}@{version}@*{SUFFIX}")
     return sorted(files, key=lambda path: path.name.rsplit("@", 1)[1])
+
+
+def segments_of(folder: Path, prefix: str | None) -> dict[tuple[str, str], list[Path]]:
+    """Return the segments of all versions of a model (None: of all models), by the prefix of the model (see
+    ``prefix_of``) and the version; oldest first."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(folder.glob(f"{prefix or '*'}@*{SUFFIX}"), key=lambda path: path.name.rsplit("@", 1)[1]):
+        model, version, _ = path.name.split("@", 2)
+        found.setdefault((model, version), []).append(path)
+    return found
 
 
 def sweep(folder: Path, most_bytes: int) -> int:
@@ -215,10 +220,17 @@ def records(path: Path) -> Iterator[tuple[CapturedRequest, RowAmount]]:
     """Yield the records of a file with their amounts, oldest first. An incomplete record ends the file, and a file that
     was deleted meanwhile has none."""
     with suppress(FileNotFoundError), path.open("rb") as file:
-        while len(lengths := file.read(_LENGTHS.size)) == _LENGTHS.size:
-            head_size, body_size = _LENGTHS.unpack(lengths)
-            text, body = file.read(head_size), file.read(body_size)
-            if len(text) < head_size or len(body) < body_size:
-                return
-            record = CapturedRequest(json.loads(text), body)
-            yield record, RowAmount(record.rows, _LENGTHS.size + head_size + body_size)
+        yield from records_in(file)
+
+
+def records_in(file: BinaryIO) -> Iterator[tuple[CapturedRequest, RowAmount]]:
+    """Yield the complete records from the position of a file on, and leave the position behind the last one."""
+    while len(lengths := file.read(_LENGTHS.size)) == _LENGTHS.size:
+        head_size, body_size = _LENGTHS.unpack(lengths)
+        text, body = file.read(head_size), file.read(body_size)
+        if len(text) < head_size or len(body) < body_size:
+            file.seek(-len(text) - len(body), os.SEEK_CUR)
+            break
+        record = CapturedRequest(json.loads(text), body)
+        yield record, RowAmount(record.rows, _LENGTHS.size + head_size + body_size)
+    file.seek(-len(lengths), os.SEEK_CUR)

@@ -18,6 +18,7 @@ from penstock.core.signature import Feeds
 from penstock.core.tensors import Tensor
 from penstock.engine.model import Model, RunInterrupt
 from penstock.monitor.counters.block_writer import BlockWriter
+from penstock.monitor.value_masks import NO_MASK, RequestMask
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run import Outcome, output_too_large
 from penstock.serving.batch_run_check import BatchRunCheck, Submit
@@ -59,6 +60,7 @@ class LoadedVersion(Servable):
         self.memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self.shadow: ShadowExecutor | None = None
         self.sampled_as: tuple[WatchSpec, int] | None = None
+        self.mask = NO_MASK
         self._model = model
         self._latency_slo_ns = 0
         self._threads = max(1, options.instances) if model.single_threaded is None else model.parallel_runs
@@ -166,10 +168,17 @@ class LoadedVersion(Servable):
 
     # Shadows.
 
+    def set_mask(self, mask: RequestMask) -> None:
+        """Set what samples of requests leave out."""
+        self.mask = mask
+        if self.shadow is not None:
+            self.shadow.set_mask(mask)
+
     def as_shadow(self, load: LoadOf) -> ShadowExecutor:
         """Return the executor with which this version answers mirrored requests."""
         if self.shadow is None:
             self.shadow = ShadowExecutor(self.identity, self.block, self.rerun, self.memory, load)
+            self.shadow.set_mask(self.mask)
         return self.shadow
 
     def rerun(self, call: InferCall, interrupt: RunInterrupt) -> tuple[list[Tensor], int]:

@@ -31,6 +31,7 @@ from penstock.monitor.counters.slot import Slot
 from penstock.monitor.reference import reference_in
 from penstock.monitor.rows import RowCounter
 from penstock.monitor.unit_votes import CLOSED, UnitVotes
+from penstock.monitor.value_masks import request_mask
 from penstock.registry.blobs.folder import hash_file
 from penstock.registry.config import model_config
 from penstock.registry.signing.loading import check_signed
@@ -206,17 +207,20 @@ class ModelLoader:
             input_columns(signature.inputs, signature.batching, wanted.names),
             output_columns(signature.outputs, signature.batching),
         )
+        loaded.set_mask(request_mask(columns, wanted.masked, wanted.patterns))
         answers = AnswerWriter(Path(wanted.answers), *key) if wanted.answers else None
         capture = None
         if wanted.capture:
-            writer = CaptureWriter(Path(wanted.captures), key, columns, wanted.masked)
+            writer = CaptureWriter(Path(wanted.captures), key, columns, wanted.masked, wanted.patterns)
             capture = Capture(writer, wanted.capture, loaded.block)
         counter, collector = self._counter(key, wanted, columns), None
         if counter is None and wanted.learn.rows:
             collector = self._collector(key, wanted, columns)
         if answers or capture or counter or collector:
             counted = counter or NullRowObserver()
-            loaded.sampler = RowSampler(counted, signature.batching, answers, capture, self._plane.memory, collector)
+            hidden = [spec.name for spec in signature.outputs if loaded.mask.outputs.hides(spec.name)]
+            parts = (answers, capture, self._plane.memory, collector, hidden)
+            loaded.sampler = RowSampler(counted, signature.batching, *parts)
 
     def _counter(self, key: VersionKey, wanted: WatchSpec, columns: tuple[Columns, Columns]) -> RowCounter | None:
         try:

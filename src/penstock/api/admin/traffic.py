@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
+from penstock.api.admin.erasures import ErasureCalls, ErasureService
 from penstock.api.admin.incoming import (
     query_number,
     read_author,
@@ -128,6 +129,7 @@ class TrafficApi:
     monitor: MonitorService
     retraining: RetrainingService
     fleet: FleetService
+    erasures: ErasureService
 
 
 def routes(services: TrafficApi) -> list[Route]:
@@ -147,6 +149,7 @@ def routes(services: TrafficApi) -> list[Route]:
         *experiments.table(),
         *_MonitorCalls(services.monitor).table(),
         *_RetrainingCalls(services.retraining).table(),
+        *ErasureCalls(services.erasures).table(),
         ("GET", "/events", calls.events),
         ("GET", "/fleet", fleet),
     ]

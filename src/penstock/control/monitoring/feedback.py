@@ -5,8 +5,9 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from penstock.control.calls.blocking import BlockingPool
@@ -182,6 +183,17 @@ class FeedbackMonitor:
     def _count(self, model: str, outcome: str, number: int) -> None:
         """Count feedback that belongs to no answer."""
         self._outcomes[model, NO_VERSION, outcome] += number
+
+    def erase(self, model: str, rows: Mapping[str, frozenset[int]]) -> int:
+        """Erase the remembered answers to these rows, by the ids of their requests, and return how many there were.
+        Blocks; not for the event loop.
+
+        Raises:
+            NotReady: too many calls wait.
+            OSError: a file cannot be read or written.
+        """
+        erased: int = self._pool.submit(partial(self._store.erase, model, rows)).future.result()
+        return erased
 
     def document(self, key: VersionKey) -> Document:
         """Return the performance document of a version, by its labels."""

@@ -106,6 +106,7 @@ class Monitoring:
         self.decorate = self._specs.decorate
         self.feature_names = self._terms.feature_names
         self.gathered = self._learning.gathered
+        self.change_rows = self._learning.change_rows
         self.look = self._detection.evaluate
         self.policy_of = self._policies.of
 

@@ -62,6 +62,7 @@ class WatchSpecs:
             captures=str(self._home / CAPTURES) if policy.capture else "",
             capture=policy.capture,
             masked=policy.masked,
+            patterns=policy.patterns,
         )
 
     def _with_region(self, key: VersionKey, policy: MonitorPolicy, watch: WatchSpec) -> WatchSpec:

@@ -33,6 +33,8 @@ CREATE TABLE gathered ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NUL
 CREATE TABLE keys ( id VARCHAR(16) NOT NULL, name VARCHAR(64) NOT NULL, digest VARCHAR(64) NOT NULL, roles JSON NOT NULL, models JSON NOT NULL, quota JSON NOT NULL, created FLOAT NOT NULL, created_by VARCHAR(128) NOT NULL, expires FLOAT, revoked FLOAT, PRIMARY KEY (id) )
 CREATE TABLE signatures ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, digest VARCHAR(80) NOT NULL, bundle TEXT NOT NULL, signers JSON NOT NULL, added_at FLOAT NOT NULL, added_by VARCHAR(128) NOT NULL, PRIMARY KEY (model, version, digest) )
 CREATE TABLE approvals ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, actor VARCHAR(128) NOT NULL, digest VARCHAR(80) NOT NULL, at FLOAT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (model, version, actor) )
+CREATE TABLE erasures ( id VARCHAR(36) NOT NULL, model VARCHAR(128) NOT NULL, "column" TEXT NOT NULL, value TEXT NOT NULL, at FLOAT NOT NULL, PRIMARY KEY (id) )
+CREATE TABLE erasure_reports ( erasure VARCHAR(36) NOT NULL, home VARCHAR(64) NOT NULL, report JSON NOT NULL, PRIMARY KEY (erasure, home) )
 CREATE INDEX ix_audit_model ON audit (model)
 CREATE INDEX ix_events_model ON events (model)
 CREATE INDEX ix_feedback_at ON feedback (at)
@@ -43,5 +45,5 @@ CREATE INDEX ix_request_history_model ON request_history (model)
 CREATE INDEX ix_trials_model ON trials (model)
 CREATE INDEX ix_trials_open ON trials (open)
 CREATE INDEX ix_versions_digest ON versions (digest)
-INSERT INTO "alembic_version" VALUES('0016');
+INSERT INTO "alembic_version" VALUES('0017');
 INSERT INTO "leadership" VALUES('fleet','',0,0.0);

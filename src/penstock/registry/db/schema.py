@@ -8,20 +8,21 @@ from sqlalchemy import (
     Float,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
 
-REVISIONS = (*(f"{number:04}" for number in range(1, 15)), "0016")
+from penstock.registry.db.row_tables import erasure_reports, erasures, gathered, metadata, row_answers, row_requests
+
+__all__ = ["erasure_reports", "erasures", "gathered", "metadata", "row_answers", "row_requests"]
+
+REVISIONS = (*(f"{number:04}" for number in range(1, 15)), "0016", "0017")
 """All migrations, oldest first; the last one gives the tables below."""
 
 _Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
 _Json = JSON(none_as_null=True)
-
-metadata = MetaData()
 
 registry = Table(
     "registry",
@@ -348,45 +349,3 @@ feedback_readers = Table(
     Column("at", Float, nullable=False),
 )
 """Readers of feedback (stores of answers): the last number that each has passed, and when it last read."""
-
-row_requests = Table(
-    "row_requests",
-    metadata,
-    Column("id", String(36), primary_key=True),
-    Column("asker", String(64), nullable=False),
-    Column("model", String(128), nullable=False),
-    Column("version", String(64), nullable=False),
-    Column("share", Float, nullable=False),
-    Column("for_exam", Boolean, nullable=False),
-    Column("most_rows", BigInteger, nullable=False),
-    Column("most_bytes", BigInteger, nullable=False),
-    Column("deadline", Float, nullable=False),
-)
-"""Requests of the leading gateway for the captured rows of the others, each with a deadline (by the database's
-clock)."""
-
-row_answers = Table(
-    "row_answers",
-    metadata,
-    Column("request", String(36), primary_key=True),
-    Column("gateway", String(64), primary_key=True),
-    Column("digest", String(80), nullable=False),
-    Column("number", BigInteger, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("problem", Text, nullable=False),
-)
-"""The answers to such requests: a file among the blobs (no digest: no rows), or the problem."""
-
-gathered = Table(
-    "gathered",
-    metadata,
-    Column("model", String(128), primary_key=True),
-    Column("version", String(64), primary_key=True),
-    Column("gateway", String(64), primary_key=True),
-    Column("number", BigInteger, nullable=False),
-    Column("answered", BigInteger, nullable=False),
-    Column("rows", LargeBinary, nullable=False),
-    Column("at", Float, nullable=False),
-)
-"""``number`` rows, packed, that a gateway has gathered of a version without a reference, from the requests that it has
-``answered`` since it began; ``at`` is the time of submission. The rows are deleted when a reference is learned."""

@@ -81,6 +81,28 @@ class GatheredStore:
             ).scalar()
         return rows
 
+    def erase(self, model: str | None, change: Callable[[VersionKey, bytes], tuple[int, int, bytes] | None]) -> int:
+        """Change the submitted rows of a model (None: of all models), of all gateways; return how many are gone.
+
+        ``change`` returns how many rows are gone, how many are left, and these packed, or None.
+        """
+        table, gone = schema.gathered, 0
+        of_model = [] if model is None else [table.c.model == model]
+        columns = [table.c[name] for name in ("model", "version", "gateway", "rows")]
+        with self._database.writing() as connection:
+            for row in connection.execute(sa.select(*columns).where(*of_model)).all():
+                changed = change((row.model, row.version), row.rows)
+                if changed is None:
+                    continue
+                number, left, rows = changed
+                own = _where(table, (row.model, row.version), row.gateway)
+                if left:
+                    connection.execute(table.update().where(*own).values(number=left, rows=rows))
+                else:
+                    connection.execute(table.delete().where(*own))
+                gone += number
+        return gone
+
     def discard(self, key: VersionKey) -> None:
         """Delete the gathered rows of a version; raises ``NotLeading`` unless this gateway leads."""
         with self._leader.recording() as connection:

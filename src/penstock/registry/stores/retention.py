@@ -101,6 +101,16 @@ class RetentionStore:
         table, requests = schema.row_answers, schema.row_requests
         return self._delete(table.c.request, ~sa.exists().where(requests.c.id == table.c.request))
 
+    def erasures(self, before: float) -> int:
+        """Delete erasures that were asked for before a time; a home that has not answered will not."""
+        table = schema.erasures
+        return self._delete(table.c.id, table.c.at < before)
+
+    def erasure_reports(self) -> int:
+        """Delete reports of erasures that are gone."""
+        table, erasures = schema.erasure_reports, schema.erasures
+        return self._delete(table.c.erasure, ~sa.exists().where(erasures.c.id == table.c.erasure))
+
     def use_references(self, served: Collection[VersionKey]) -> int:
         """Store that the references of these versions are used now; one without a stored use counts as used now."""
         table, now = schema.references, self.now()

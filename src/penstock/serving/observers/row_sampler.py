@@ -81,6 +81,7 @@ class RowSampler:
     """The sampler of one version; lives on the event loop.
 
     ``batching``: the first axis of its tensors is rows. The ``collector`` gathers rows to learn a reference from.
+    ``hidden`` names outputs that are masked: they are not remembered as answers.
     """
 
     def __init__(
@@ -91,11 +92,13 @@ class RowSampler:
         capture: Capture | None = None,
         memory: MemoryBudget | None = None,
         collector: RowCollector | None = None,
+        hidden: Sequence[str] = (),
     ) -> None:
         self._counter = counter
         self._collector = collector
         self._batching = batching
         self._answers = answers
+        self._hidden = frozenset(hidden)
         self._capture = capture
         self._memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self._calls: list[InferCall] = []
@@ -213,6 +216,8 @@ class RowSampler:
         self._counter.count([(inputs, outputs)])
 
     def _remember(self, calls: Sequence[InferCall], outputs: Sequence[Tensor]) -> None:
+        if self._hidden:
+            outputs = [output for output in outputs if output.name not in self._hidden]
         if self._answers is None or not outputs:
             return
         sizes = [call.rows for call in calls]

@@ -22,6 +22,7 @@ from penstock.core.texts import shorten
 from penstock.engine.model import RunInterrupt
 from penstock.engine.threads import BACKGROUND, lower_priority
 from penstock.monitor.counters.block_writer import BlockWriter
+from penstock.monitor.value_masks import NO_MASK, RequestMask
 from penstock.serving.infer_call import InferCall
 from penstock.serving.memory_budget import MemoryBudget
 from penstock.serving.version_info import VersionIdentity
@@ -121,6 +122,7 @@ class ShadowExecutor:
         self._closing = False
         self._worst: list[tuple[float, int, Disagreement]] = []
         self._numbers = count()
+        self._mask = NO_MASK
 
     # The event loop's side.
 
@@ -149,6 +151,11 @@ class ShadowExecutor:
         if (running := self._running) is not None:
             running[1].stop()
         self._queue.put(None)
+
+    def set_mask(self, mask: RequestMask) -> None:
+        """Set what samples leave out, and drop those with another mask."""
+        self._mask, self._worst = mask, []
+        self.changed = True
 
     def worst(self) -> list[Disagreement]:
         """Return the requests with the largest differences."""
@@ -239,16 +246,19 @@ class ShadowExecutor:
             return
         if sum(tensor.data.size for tensor in (*call.tensors, *call.outputs, *outputs)) > SAMPLE_ELEMENTS:
             return
+        mask = self._mask
         request = {
             "id": shorten(call.id),
             "version": call.loaded.identity.version,
-            "inputs": [tensor.to_json() for tensor in call.tensors],
-            "outputs": [tensor.to_json() for tensor in call.outputs],
-            "shadow_outputs": [tensor.to_json() for tensor in outputs],
+            "inputs": [tensor.to_json() for tensor in mask.inputs.apply(call.tensors)],
+            "outputs": [tensor.to_json() for tensor in mask.outputs.apply(call.outputs)],
+            "shadow_outputs": [tensor.to_json() for tensor in mask.outputs.apply(outputs)],
             "max_abs_diff": difference.max_abs,
             "flips": difference.flips,
         }
         entry = badness, next(self._numbers), Disagreement(badness, request)
+        if mask is not self._mask:
+            return
         if len(self._worst) < SAMPLES:
             heapq.heappush(self._worst, entry)
         else:

@@ -13,6 +13,7 @@ from penstock.api.admin.page import GatewayFacts
 from penstock.api.admin.traffic import TrafficApi
 from tests.unit.api.admin.standin import (
     FakeControl,
+    MemoryErasures,
     MemoryFleet,
     MemoryMonitor,
     MemoryRegistrar,
@@ -26,8 +27,15 @@ class Client:
     """Calls the application; a mapping is sent as JSON."""
 
     def __init__(self, control: FakeControl, registry_admin: MemoryRegistrar) -> None:
+        self.erasures = MemoryErasures()
         services = TrafficApi(
-            MemoryTraffic(), MemoryTrials(), MemoryTrials(), MemoryMonitor(), MemoryRetraining(), MemoryFleet()
+            MemoryTraffic(),
+            MemoryTrials(),
+            MemoryTrials(),
+            MemoryMonitor(),
+            MemoryRetraining(),
+            MemoryFleet(),
+            self.erasures,
         )
         self._app = build_app(control, registry_admin, services, GatewayFacts("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
 

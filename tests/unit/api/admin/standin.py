@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from penstock.api.admin.admin import Document
 from penstock.control.reconcile.status import Readiness
 from penstock.core.desired import ReadyState, VersionStatus
+from penstock.core.erasure import SubjectKey
 from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused, unknown_model
 from penstock.registry.records import Author, Content, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
@@ -353,3 +355,14 @@ class MemoryRetraining:
 
     async def replay(self, model: str, by: Author) -> Document:
         return {"deliveries": 1, "by": [by.actor, by.reason]}
+
+
+class MemoryErasures:
+    """Erasures that remember what they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str | None, SubjectKey, Author]] = []
+
+    async def forget(self, model: str | None, key: SubjectKey, by: Author) -> dict[str, Any]:
+        self.asked.append((model, key, by))
+        return {"removed": {"rows": 1}, "problems": [], "homes": {}, "missing": {}}

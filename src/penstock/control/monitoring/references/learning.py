@@ -64,6 +64,7 @@ class ReferenceLearning:
         self._awaited: frozenset[VersionKey] = frozenset()
         self.gathered = rows.add_message
         self.forget = rows.forget
+        self.change_rows = rows.change_rows
 
     def is_awaited(self, key: VersionKey) -> bool:
         """Return whether other gateways wait for this gateway's rows of a version, however few."""

@@ -72,6 +72,15 @@ class RowSubmission:
         self._submitted.pop(key, None)
         self._answered_before.pop(key, None)
 
+    def change_rows(self, change: Callable[[VersionKey, GatheredRows], GatheredRows]) -> int:
+        """Replace the rows that wait here by ``change`` of them; return how many are gone."""
+        gone = 0
+        for key, submitted in self._gathered.items():
+            changed = [change(key, part) for part in submitted.parts]
+            gone += submitted.total - sum(map(len, changed))
+            submitted.parts = [part for part in changed if len(part)]
+        return gone
+
     def problem(self, key: VersionKey) -> str:
         """Return why the rows of a version are not submitted, "" for no problem."""
         return self._due.problem(key)

@@ -1,0 +1,1 @@
+"""Erasure of a subject's rows at every gateway."""
