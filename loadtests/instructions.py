@@ -14,8 +14,9 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from loadtests.access import ACCEPT_KEYS, create_key, environment
 from loadtests.codecs import BINARY, GRPC, GRPC_METHOD, JSON, Call, Codec
 from loadtests.graphs import repository
 from loadtests.models import MODELS, BenchModel
@@ -89,7 +91,8 @@ def sender(codec: Codec, call: Call, server: Server) -> Iterator[Send]:
     if codec.grpc:
         with grpc.insecure_channel(server.addresses["grpc"]) as channel:
             infer: Callable[..., bytes] = channel.unary_unary(GRPC_METHOD)
-            yield lambda: _call(infer, call.body)
+            metadata = [(name.lower(), value) for name, value in call.headers.items()]
+            yield lambda: _call(infer, call.body, metadata)
         return
     host, _, port = server.addresses["http"].rpartition(":")
     fields = {"Host": server.addresses["http"], "Content-Length": str(len(call.body)), **call.headers}
@@ -111,8 +114,8 @@ def sender(codec: Codec, call: Call, server: Server) -> Iterator[Send]:
         yield send
 
 
-def _call(infer: Callable[..., bytes], body: bytes) -> None:
-    if not infer(body, timeout=60):
+def _call(infer: Callable[..., bytes], body: bytes, metadata: list[tuple[str, str]]) -> None:
+    if not infer(body, timeout=60, metadata=metadata):
         raise RuntimeError("the answer is empty")
 
 
@@ -152,15 +155,47 @@ def measure(model: BenchModel, requests: int, advance: Advance = lambda: None) -
     return {name: (own[name], least[name]) for name in own}
 
 
+def measure_access(model: BenchModel, requests: int) -> dict[str, list[float]]:
+    """Return the instructions of one request by codec: without authentication, with an API key, and with the key of a
+    caller with a quota."""
+    with TemporaryDirectory(prefix="penstock-loadtests-") as name:
+        folder, home = Path(name, "profiles"), Path(name, "home")
+        folder.mkdir()
+        gateway = [sys.executable, "-m", "loadtests.instrumented", str(folder), *penstock(model.folder)[1:]]
+        with environment(home, {}):
+            found = {name: [count] for name, count in _counted(gateway, folder, model, CODECS, requests).items()}
+        cores = sorted(os.sched_getaffinity(0))
+        with environment(home, ACCEPT_KEYS), running(gateway, cores, START_S) as server:
+            for key in (create_key(home, "plain"), create_key(home, "limited", {"requests": 1e9, "concurrent": 1000})):
+                for codec in CODECS:
+                    call = codec.write(model, model.rows(1))
+                    call = replace(call, headers={**call.headers, "authorization": f"Bearer {key}"})
+                    with sender(codec, call, server) as send:
+                        found[codec.name].append(count(_worker(server), folder, send, requests))
+    return found
+
+
 def lone_ratios(model: BenchModel, requests: int = REQUESTS) -> dict[str, float]:
     """Return the ceiling's instructions as a part of Penstock's, for each codec."""
     repository(model)
     return {f"lone {name}": least / own for name, (own, least) in measure(model, requests).items()}
 
 
+def access_table(found: Mapping[str, Sequence[float]]) -> Table:
+    """Return the table of ``measure_access``: the instructions without authentication, and what is added."""
+    table = Table(box=SIMPLE_HEAD)
+    for head in ("", "no auth", "key", "key with quota"):
+        table.add_column(head, justify="left" if not head else "right")
+    for codec, (off, *on) in found.items():
+        added = [f"{count - off:+,.0f} ({(count - off) / off:+.1%})" for count in on]
+        table.add_row(codec, f"{off:,.0f}", *added)
+    return table
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"requests that are counted ({REQUESTS})")
+    parser.add_argument("--auth", action="store_true", help="compare authentication on with off, without the ceiling")
     parser.add_argument("--rounds", type=int, default=1, help="how often each is measured; the median counts (1)")
 
 
@@ -169,6 +204,9 @@ def main(arguments: argparse.Namespace) -> int:
     require()
     model, console, table = MODELS[MODEL], Console(), Table(box=SIMPLE_HEAD)
     repository(model)
+    if arguments.auth:
+        console.print(access_table(measure_access(model, arguments.requests)))
+        return 0
     for head in ("", "penstock", "ceiling", "ratio"):
         table.add_column(head, justify="left" if not head else "right")
     with Progress(console=console) as progress:

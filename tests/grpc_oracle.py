@@ -27,6 +27,7 @@ from penstock.core.errors import Fault, InvalidInput
 from penstock.core.labels import GRPC_STATUS, ROUTE_NAMES
 from penstock.core.labels import Protocol as Transport
 from penstock.core.slices import no_pause
+from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.infer_call import InferCall, fault_of, new_id, priority_of
 from penstock.serving.routing_table import RouteDecision
@@ -38,8 +39,10 @@ DRAIN_LIMIT_S = 86_400.0
 class OracleCall:
     """A call of grpcio as methods see it (``ServerCall``)."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, access: CallerAccess) -> None:
         self._context = context
+        self.access = access
+        self.peer = context.peer()
         pairs = cast("tuple[tuple[str, str | bytes], ...]", context.invocation_metadata() or ())
         self.fields: Mapping[bytes, bytes] = {
             name.encode(): value.encode() if isinstance(value, str) else value for name, value in pairs
@@ -76,7 +79,7 @@ class Unary:
         self._plane = shared.plane
         self._context = context
         self._raw = raw
-        self._call = OracleCall(context)
+        self._call = OracleCall(context, shared.plane.callers.anonymous)
         self._began_ns = monotonic_ns()
         self._found: RouteDecision | None = None
         self._id = ""
@@ -247,7 +250,7 @@ class OracleServer:
         if path == INFER:
             return grpc.unary_unary_rpc_method_handler(self._infer)
         method = self._methods.get(path)
-        return None if method is None else grpc.stream_stream_rpc_method_handler(_adapted(method))
+        return None if method is None else grpc.stream_stream_rpc_method_handler(_adapted(method, self._shared.plane))
 
     async def _infer(self, raw: bytes, context: Context) -> bytes:
         return await Unary(self._shared, context, raw).answer()
@@ -261,10 +264,10 @@ class _Handlers(grpc.GenericRpcHandler):
         return self._server.handler(handler_call_details.method)
 
 
-def _adapted(method: Method) -> Any:
+def _adapted(method: Method, plane: DataPlane) -> Any:
     async def handle(_: object, context: Context) -> None:
         try:
-            await method.handle(OracleCall(context))
+            await method.handle(OracleCall(context, plane.callers.anonymous))
         except Fault as fault:
             await context.abort(grpc.StatusCode[GRPC_STATUS[fault.kind]], sentence(fault), retry_hints(fault))
 

@@ -126,10 +126,10 @@ class Wire(asyncio.Transport):
 class _Nobody:
     """Loads nothing."""
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, author: object = None) -> None:
         """Nothing."""
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, author: object = None) -> None:
         """Nothing."""
 
     async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:

@@ -1,7 +1,7 @@
 """Builds what decides who may do what: the authenticator, the access table and the administration of API keys."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,10 +12,12 @@ from penstock.control.access.authenticator import Authenticator
 from penstock.control.access.key_admin import KeyAdmin
 from penstock.control.access.key_sets import IssuerSource, KeySets
 from penstock.control.access.refusals import RefusalCounts
+from penstock.control.access.worker_counts import WorkerCounts
 from penstock.control.calls.blocking import pool_readings
 from penstock.control.periodic import PeriodicTask
 from penstock.core.access.table import AccessTable, Binding, Issuer
 from penstock.core.errors import InvalidInput
+from penstock.monitor.counters.slot import Slot
 from penstock.registry.location import RegistryLocation
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.keys import KeyStore
@@ -25,12 +27,13 @@ from penstock.telemetry.readings import Reading
 @dataclass(frozen=True, slots=True)
 class AccessServices:
     """Who may do what on one gateway: ``authenticator`` knows callers, ``tables`` keeps it and the workers current,
-    ``refusals`` counts, and ``keys`` administers API keys."""
+    ``refusals`` counts, ``keys`` administers API keys, and ``workers`` has what the workers count."""
 
     authenticator: Authenticator
     tables: AccessTables
     refusals: RefusalCounts
     keys: KeyAdmin
+    workers: WorkerCounts
 
     def tasks(self) -> tuple[PeriodicTask, ...]:
         """Return the periodic tasks."""
@@ -39,6 +42,7 @@ class AccessServices:
     def readings(self) -> Iterator[Reading]:
         """Return the metrics."""
         yield from self.refusals.readings()
+        yield from self.workers.readings()
         yield from pool_readings((*self.tables.pools, *self.keys.pools))
 
     def close(self) -> None:
@@ -52,15 +56,23 @@ def open_access(
     location: RegistryLocation,
     connections: Connections,
     announce: Callable[[AccessTable], None],
+    slots: Sequence[Slot] = (),
 ) -> AccessServices:
-    """Build the services over the registry's database; ``announce`` sends the table to the workers."""
-    store, authenticator = KeyStore(connections), Authenticator(time.time)
+    """Build the services over the registry's database; ``announce`` sends the table to the workers of these slots."""
+    store, authenticator, counts = KeyStore(connections), Authenticator(time.time), WorkerCounts(slots)
+
+    def publish(table: AccessTable) -> None:
+        counts.replace(table)
+        announce(table)
+
     accepts_keys = settings is not None and settings.keys
     key_sets = KeySets([_source(item) for item in settings.oidc] if settings else [])
     sources = AccessSources(_table(settings), store if accepts_keys else None, key_sets, location.access_file)
-    tables = AccessTables(sources, authenticator, announce)
+    tables = AccessTables(sources, authenticator, publish)
     keys = KeyAdmin(store, tables.refresh, accepts_keys, connections.clock.now)
-    return AccessServices(authenticator, tables, RefusalCounts(), keys)
+    refusals = RefusalCounts()
+    refusals.add_source(counts.refusals)
+    return AccessServices(authenticator, tables, refusals, keys, counts)
 
 
 def check_access(settings: AuthSettings | None) -> None:

@@ -232,7 +232,7 @@ class GatewayProcess:
         def announce(table: AccessTable) -> None:
             self._plane.channel.announce(access_out(table))
 
-        self._access = open_access(self._settings.auth, self._place, database, announce)
+        self._access = open_access(self._settings.auth, self._place, database, announce, self._plane.counters.slots)
         await self._access.tables.start()
 
     async def run(self) -> None:

@@ -19,6 +19,7 @@ from penstock.api.rest.server import RestServer
 from penstock.api.tls import TlsContexts
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.logs import set_up
+from penstock.control.access.authenticator import Authenticator
 from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions, options_in
 from penstock.control.instance.ports import Address, is_loopback, share
@@ -27,6 +28,7 @@ from penstock.control.workers.client import Link
 from penstock.control.workers.protocol import tensors_out
 from penstock.control.workers.slots import SlotFile, totals
 from penstock.core.access.origins import OriginPolicy
+from penstock.core.access.table import AccessTable
 from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import InvalidInput
@@ -70,7 +72,7 @@ class Worker:
         self._slot = files[index].slot
         wait_s = options.load_s + COMMAND_MARGIN_S
         self._tls = TlsContexts()
-        self._link = Link(instance.socket, index, self._set_desired, wait_s, tls=self._set_tls)
+        self._link = Link(instance.socket, index, self._set_desired, wait_s, self._set_access, self._set_tls)
         slots = [file.slot for file in files]
         policy = OriginPolicy(options.trusted_hosts, options.cors_origins, any_address=not is_loopback(options.host))
         regions = SharedRegions(
@@ -88,6 +90,8 @@ class Worker:
             regions,
             self._memory,
             _request_limits(options),
+            authenticators=(Authenticator(time.time), Authenticator(time.time)),
+            other_slots=[slot for slot in slots if slot is not self._slot],
         )
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])
         self._loader = ModelLoader(
@@ -158,6 +162,10 @@ class Worker:
             self._rest.http.table.retire_certified()
             self._grpc.retire_certified()
 
+    def _set_access(self, table: AccessTable) -> None:
+        """Use another access table: from the next request on, also of open connections and streams."""
+        self._plane.callers.replace(table)
+
     def _report(self, statuses: tuple[VersionStatus, ...]) -> None:
         self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
         self._link.report(statuses)
@@ -223,8 +231,10 @@ class Worker:
             wait_s = stalls.check()
 
     async def _clean_up(self) -> None:
-        """Report samples of shadow disagreements, and return freed memory to the system."""
+        """Report samples of shadow disagreements and refusals, and return freed memory to the system."""
         self._report_samples()
+        if refused := self._plane.refused.take():
+            self._link.refused(refused)
         if self._memory.trim_due():
             await self._loader.release_memory()
 

@@ -12,6 +12,9 @@ from penstock.core.limits import RequestLimits
 from penstock.monitor.counters.block_writer import NOT_COUNTED
 from penstock.monitor.counters.slot import Slot
 from penstock.monitor.counters.totals import ReadTotals
+from penstock.serving.access.caller_quota import CallerQuotas
+from penstock.serving.access.caller_resolver import CallerAuthenticator, CallerResolver
+from penstock.serving.access.refused_requests import RefusedRequests
 from penstock.serving.admission import MEMORY
 from penstock.serving.infer_call import CallObserver, InferCall, Servable
 from penstock.serving.loop_batcher import LoopBatcher
@@ -44,6 +47,9 @@ class DataPlane:
     """The calls of a transport to a worker; lives on the worker's event loop.
 
     ``loop_utilisation`` is the share of time that the loop was busy lately, 0 to 1; the owner of the loop updates it.
+    ``callers`` knows who sends the requests: of the two ``authenticators``, one is used on the loop and one on threads,
+    and quotas count what is used in ``other_slots``, those of the other workers, too. ``refused`` counts what access
+    control refused.
     ``memory`` is the budget for what the worker holds for its callers, ``limits`` bounds one request, ``offload`` runs
     work that would hold the loop, and ``stalls`` measures how long the loop was held.
     """
@@ -57,12 +63,18 @@ class DataPlane:
         regions: SharedRegions | None = None,
         memory: MemoryBudget | None = None,
         limits: RequestLimits | None = None,
+        authenticators: tuple[CallerAuthenticator, CallerAuthenticator] | None = None,
+        other_slots: Sequence[Slot] = (),
     ) -> None:
         self.regions = regions or SharedRegions()
         self.queries = ServerQueries(totals, repository, self.regions)
         self.memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self.limits = (limits or RequestLimits()).within(self.memory.limit)
         self.offload = OffloadPool(OFFLOAD_BODIES * self.limits.max_body_bytes)
+        on_loop, on_threads = authenticators or (None, None)
+        quotas = CallerQuotas(slot, other_slots)
+        self.refused = RefusedRequests(slot)
+        self.callers = CallerResolver(on_loop, on_threads, self.offload, self.refused, quotas)
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True
@@ -153,6 +165,8 @@ class DataPlane:
 
 def _record_alone(call: InferCall, now_ns: int) -> None:
     """Count a call that had a run to itself."""
+    if call.lease is not None:
+        _charge(call, call.rows)
     began_ns, decoded_ns, started_ns, ran_ns = call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns
     call.loaded.block.add_alone(
         call.series,
@@ -168,7 +182,7 @@ def _record_alone(call: InferCall, now_ns: int) -> None:
 
 def _record_run(calls: Sequence[InferCall], now_ns: int) -> None:
     """Count calls of one series that ran together and are answered together."""
-    first, run_rows = calls[0], NOT_COUNTED
+    first, run_rows, leased = calls[0], NOT_COUNTED, False
     series, counted, block = first.series, first.counted, first.loaded.block
     for call in calls:
         decoded_ns = call.decoded_ns
@@ -177,7 +191,18 @@ def _record_run(calls: Sequence[InferCall], now_ns: int) -> None:
         )
         if call.run_rows != NOT_COUNTED:
             run_rows = call.run_rows
+        leased = leased or call.lease is not None
+    if leased:
+        total = sum([call.rows for call in calls]) if run_rows == NOT_COUNTED else run_rows
+        for call in calls:
+            _charge(call, total)
     block.add_run(series, run_rows, first.ran_ns - first.started_ns, now_ns - first.ran_ns, counted)
+
+
+def _charge(call: InferCall, run_rows: int) -> None:
+    """Count the rows of a call of a caller with a quota, and its part of the time of a run of ``run_rows`` rows."""
+    if call.lease is not None:
+        call.lease.charge(call.rows, (call.ran_ns - call.started_ns) * call.rows // max(call.rows, run_rows, 1))
 
 
 def _record_failed(call: InferCall, outcome: str, now_ns: int) -> None:

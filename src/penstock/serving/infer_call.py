@@ -14,6 +14,7 @@ from penstock.core.limits import RequestLimits
 from penstock.core.signature import Feeds, Signature
 from penstock.core.tensors import Array, Tensor
 from penstock.monitor.counters.block_writer import BlockWriter
+from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.admission import ConcurrencyLimiter
 from penstock.serving.batch_run_check import BatchRunCheck
 from penstock.serving.requested_outputs import RequestedOutput
@@ -129,7 +130,7 @@ class InferCall:
       the first has all rows and the others have ``NOT_COUNTED``.
     - ``run_began``: its run has begun, so that the version is responsible for failures from then on.
     - ``counted``, ``judged``: a rollout may count the call, and its label.
-    - ``client``: identifies the connection (0: unknown).
+    - ``client``: identifies the connection (0: unknown); ``lease`` is held for a caller with a quota.
     - ``abandoned``: nobody waits for the answer; a call that has not begun to run then ends as cancelled.
     """
 
@@ -147,6 +148,7 @@ class InferCall:
         "id",
         "inputs",
         "judged",
+        "lease",
         "loaded",
         "observers",
         "output_bytes",
@@ -188,6 +190,7 @@ class InferCall:
         self.observers = observers
         self.priority: int = priority
         self.client = 0
+        self.lease: QuotaLease | None = None
         self.decoded_ns = 0
         self.started_ns = 0
         self.ran_ns = 0

@@ -15,6 +15,7 @@ from penstock.core.texts import shorten
 from penstock.core.versions import sort_key
 from penstock.monitor.counters.totals import ReadTotals, Totals
 from penstock.monitor.feedback import Feedback, FeedbackResult
+from penstock.serving.access.request_author import RequestAuthor
 from penstock.serving.routing_table import ModelEntry, RoutingTable
 from penstock.serving.shared_memory import SharedRegions
 
@@ -38,15 +39,16 @@ CONTROL_OFF: Final = "models are not loaded or unloaded by this port; the settin
 class ModelRepository(Protocol):
     """Loads and unloads models; the control plane does it for all workers."""
 
-    async def load(self, model: str, config: str | None) -> None:
-        """Load or reload a model; ``config`` is a model configuration in JSON that replaces its own.
+    async def load(self, model: str, config: str | None, author: RequestAuthor | None = None) -> None:
+        """Load or reload a model; ``config`` is a model configuration in JSON that replaces its own, and ``author`` is
+        recorded in the audit.
 
         Raises:
             NotFound: no such model.
             InvalidInput: it cannot be loaded, with the reason.
         """
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, author: RequestAuthor | None = None) -> None:
         """Stop serving a model.
 
         Raises:
@@ -63,11 +65,11 @@ class UncontrolledRepository:
     def __init__(self, repository: ModelRepository) -> None:
         self._repository = repository
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, author: RequestAuthor | None = None) -> None:
         """See ``ModelRepository``; raises ``Unauthorised``."""
         raise Unauthorised(CONTROL_OFF)
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, author: RequestAuthor | None = None) -> None:
         """See ``ModelRepository``; raises ``Unauthorised``."""
         raise Unauthorised(CONTROL_OFF)
 
@@ -176,17 +178,17 @@ class ServerQueries:
         lines = [line for entry in self._routing_table.models.values() for line in _index_lines(entry)]
         return [line for line in lines if line.state == ReadyState.READY] if ready_only else lines
 
-    async def load(self, model: str, config: str | None = None) -> None:
+    async def load(self, model: str, config: str | None = None, author: RequestAuthor | None = None) -> None:
         """See ``ModelRepository.load``; the sentence of a refusal begins as clients of Triton expect."""
         try:
-            await self._repository.load(model, config)
+            await self._repository.load(model, config, author)
         except (InvalidInput, NotFound, Refused) as fault:
             raise type(fault)(f"failed to load '{shorten(model)}': {fault}") from None
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, author: RequestAuthor | None = None) -> None:
         """See ``ModelRepository.unload``; an unknown model counts as unloaded."""
         with suppress(NotFound):
-            await self._repository.unload(model)
+            await self._repository.unload(model, author)
 
     async def feedback(self, model: str, entries: Sequence[Feedback]) -> tuple[int, FeedbackResult]:
         """Join labels and rewards to answers of any worker of any gateway; return how many were accepted, and how many

@@ -58,6 +58,7 @@ AUTH_WOULD_REFUSE = Metric(
     ("reason",),
     "Requests that would have been refused, where auth.dry_run is on.",
 )
+QUOTA_REFUSED = Metric("quota_refused_total", MetricType.COUNTER, ("caller",), "Requests over their caller's quota.")
 MODEL_INFO = Metric("model_info", MetricType.GAUGE, ("model", "version", "digest"), "1 for the content served.")
 MODEL_MEMORY = Metric(
     "model_memory_bytes",
@@ -333,6 +334,7 @@ METRICS: tuple[Metric, ...] = (
     JOINT_RUN_MISMATCHES,
     AUTH_REFUSED,
     AUTH_WOULD_REFUSE,
+    QUOTA_REFUSED,
     MODEL_INFO,
     MODEL_MEMORY,
     MODEL_STATE,

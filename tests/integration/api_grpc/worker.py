@@ -54,11 +54,11 @@ class Layout:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str | None]] = []
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, author: object = None) -> None:
         """Remember it."""
         self._check("load", model, config)
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, author: object = None) -> None:
         """Remember it."""
         self._check("unload", model, None)
 

@@ -87,10 +87,10 @@ class World:
     def _gathered(self, model: str, version: str, names: Any, inputs: Sequence[RowValues], *_: Any) -> None:
         self.gathered.append(sum(map(len, inputs)))
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, author: object = None) -> None:
         self.asked.append((model, config))
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, author: object = None) -> None:
         self.asked.append((model, None))
 
     async def feedback(self, model: str, entries: Sequence[Feedback]) -> FeedbackResult:

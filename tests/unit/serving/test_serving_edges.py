@@ -109,7 +109,7 @@ def test_questions_about_what_is_served(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [InvalidInput, NotFound, Refused])
 def test_a_model_that_cannot_be_loaded_is_said_in_the_words_of_triton(kind: type[Fault]) -> None:
     class Refusing(World):
-        async def load(self, model: str, config: str | None) -> None:
+        async def load(self, model: str, config: str | None, author: object = None) -> None:
             raise kind("it is not there")
 
     async def story() -> None:

@@ -1,10 +1,14 @@
 """Reads the header block of a gRPC call: its deadline, its compression, and reasons to refuse it."""
 
+from collections.abc import Callable
 from typing import Final
 
 from penstock.api.grpc.http2.request_head import Http2RequestHead
+from penstock.api.grpc.http2.stream import StreamIo
 from penstock.core.access.origins import OriginPolicy
 from penstock.core.errors import Fault, Internal, TooLarge, Unauthorised, UnsupportedEncoding
+from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.caller_resolver import CallerResolver, authorization_in
 
 MAX_TIMEOUT_DIGITS: Final = 8
 _UNITS: Final = {72: 3_600_000_000_000, 77: 60_000_000_000, 83: 1_000_000_000, 109: 1_000_000, 117: 1000, 110: 1}
@@ -17,10 +21,10 @@ class CallHead(Http2RequestHead):
     """The head of a call: its time limit, the compression of its messages, and the compressions that its caller
     accepts. A request that is refused has an ``http_status`` (it is not gRPC) or a ``fault``.
 
-    One that cannot be taken has an ``http_status`` (it is no gRPC) or a ``fault``.
+    ``access`` is what its credential may do, to be used as long as that ``is_current``.
     """
 
-    __slots__ = ("accepts", "encoding", "fault", "http_status", "timeout_ns")
+    __slots__ = ("accepts", "access", "encoding", "fault", "http_status", "timeout_ns")
 
     def __init__(self, head: Http2RequestHead) -> None:
         super().__init__(head.method, head.path, head.field_list, head.content_length, head.too_large, head.authority)
@@ -29,6 +33,20 @@ class CallHead(Http2RequestHead):
         self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
         self.http_status = _http_status(head)
         self.fault: Fault | None = None
+        self.access: CallerAccess | None = None
+
+    def find_access(
+        self, callers: CallerResolver, io: StreamIo, now_ns: int, resume: Callable[[], None]
+    ) -> CallerAccess | None:
+        """Return what the credential of the call may do; None while it is verified, and then ``resume`` is called.
+
+        The head belongs to one connection, and so to one client certificate. ``now_ns`` is ``time.monotonic_ns``.
+        """
+        access = self.access
+        if access is None or not access.is_current(callers.epoch, now_ns):
+            access = callers.find(authorization_in(self.field_list), io.certificate_names, io.info, resume)
+            self.access = access
+        return access
 
 
 def read_call_head(head: Http2RequestHead, policy: OriginPolicy | None = None) -> CallHead:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic_ns
 from typing import Final
@@ -16,6 +16,7 @@ from penstock.api.grpc.errors import GRPC_CODES, retry_hints, sentence
 from penstock.api.grpc.framing import MessageReader, add_prefix, inflate, messages_too_large, no_memory
 from penstock.api.grpc.http2.stream import Http2Stream, StreamIo
 from penstock.api.grpc.methods import MAX_MESSAGE_BYTES, Method
+from penstock.core.access.endpoints import ANY_CALLER, Scope
 from penstock.core.errors import (
     DeadlineExceeded,
     Fault,
@@ -26,6 +27,8 @@ from penstock.core.errors import (
     UnsupportedEncoding,
 )
 from penstock.core.slices import Pacer
+from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.data_plane import DataPlane
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,9 @@ NO_METHOD: Final = "the method is unknown"
 class HandlerCall(Http2Stream):
     """One call of any method; ``method`` None refuses it.
 
+    The credential is resolved before the method begins, and again with each message and each new access table, so that
+    one that is revoked ends the call. ``open_calls`` holds the calls that run.
+
     Messages are cut out of what has come when the method asks for them; until then the peer's window stays closed.
     """
 
@@ -46,18 +52,23 @@ class HandlerCall(Http2Stream):
         "_call_head",
         "_has_sent_head",
         "_is_reading",
+        "_lease",
         "_max_message_bytes",
         "_messages",
         "_method",
+        "_open_calls",
         "_plane",
+        "_requirement",
         "_task",
         "_wake",
+        "access",
     )
 
     def __init__(
         self,
         plane: DataPlane,
         method: Method | None,
+        open_calls: "set[HandlerCall]",
         max_message_bytes: int,
         io: StreamIo,
         stream_id: int,
@@ -68,6 +79,10 @@ class HandlerCall(Http2Stream):
         self._plane = plane
         self._call_head = head
         self._method = method
+        self._requirement = ANY_CALLER if method is None else method.requirement
+        self._open_calls = open_calls
+        self.access: CallerAccess = plane.callers.public
+        self._lease: QuotaLease | None = None
         self.streams_request = method is not None and method.streams_request
         self._max_message_bytes = min(
             max_message_bytes, MAX_MESSAGE_BYTES if method is None else method.max_message_bytes
@@ -113,6 +128,11 @@ class HandlerCall(Http2Stream):
         return self.head.fields
 
     @property
+    def peer(self) -> object:
+        """Return the address of the client's socket."""
+        return self.io.info("peername")
+
+    @property
     def deadline_ns(self) -> int | None:
         """Return the deadline of the caller."""
         timeout_ns = self._call_head.timeout_ns
@@ -132,6 +152,8 @@ class HandlerCall(Http2Stream):
         finally:
             self._is_reading = False
         is_compressed, message = outcome
+        if not self.access.is_current(self._plane.callers.epoch, monotonic_ns()):
+            await self._resolve()
         return await self._inflate(message) if is_compressed else message
 
     async def _inflate(self, message: bytes) -> bytes:
@@ -176,9 +198,39 @@ class HandlerCall(Http2Stream):
             self._has_sent_head = True
             self.io.send_head(self, response_blocks.GRPC)
 
+    # The caller.
+
+    async def _resolve(self) -> None:
+        """Find out what the caller may do now; raises ``Fault`` if its credential is not accepted."""
+        if self._requirement.public:
+            return
+        verified = asyncio.Event()
+        while (access := self._find_access(verified.set)) is None:
+            await verified.wait()
+            verified.clear()
+        self.access = access
+        if access.refusal is not None:
+            raise access.refusal
+
+    def _find_access(self, resume: Callable[[], None]) -> CallerAccess | None:
+        return self._call_head.find_access(self._plane.callers, self.io, monotonic_ns(), resume)
+
+    def recheck(self) -> None:
+        """End the call if its credential is not accepted any more: the access table has changed."""
+        if self._requirement.public or self.local_closed:
+            return
+        access = self._find_access(self.recheck)
+        if access is None:
+            return
+        self.access = access
+        if access.refusal is not None:
+            self._finish(access.refusal)
+            self._stop()
+
     # The call's life.
 
     async def _run(self) -> None:
+        self._open_calls.add(self)
         try:
             async with asyncio.timeout(self._seconds_left()):
                 await self._handle()
@@ -193,6 +245,7 @@ class HandlerCall(Http2Stream):
             log.exception("a call of %s failed", self.head.path, exc_info=error)
             self._finish(Internal("the request failed"))
         finally:
+            self._open_calls.discard(self)
             self._task = None  # which else keeps the call alive, as the call keeps it
 
     def _seconds_left(self) -> float | None:
@@ -200,10 +253,15 @@ class HandlerCall(Http2Stream):
         return None if deadline_ns is None else max(0.0, (deadline_ns - monotonic_ns()) / 1e9)
 
     async def _handle(self) -> None:
+        await self._resolve()
         if self._call_head.fault is not None:
             raise self._call_head.fault
         if self._method is None:
             raise Unsupported(NO_METHOD)
+        if self._requirement.scope is not Scope.MODEL:
+            self.access.check(self._requirement)
+        if self.access.quota is not None and not self.streams_request:
+            self._lease = self.access.quota.admit(monotonic_ns(), 0)
         await self._method.handle(self)
 
     def _finish(self, fault: Fault | None) -> None:

@@ -41,7 +41,7 @@ class Health:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _check(self, request: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
+    def _check(self, request: health_pb2.HealthCheckRequest, _: ServerCall) -> health_pb2.HealthCheckResponse:
         if request.service not in SERVICES:
             raise NotFound(f"unknown service '{request.service}'; expected '{INFERENCE_SERVICE}' or no name")
         return health_pb2.HealthCheckResponse(status=self._status(request.service))

@@ -45,6 +45,8 @@ class Http2Server:
         self._streams = InferStreams(self._shared, options.stream_requests, options.stream_window_bytes)
         self._health = Health(plane)
         self._methods = methods(plane, self._streams, self._health)
+        self._open_calls: set[HandlerCall] = set()
+        self._plane.callers.on_change(self._recheck)
         self._connections: dict[Http2Connection, None] = {}
         self._no_preface: dict[Http2Connection, None] = {}  # those without an HTTP/2 preface at the last check
         self._unwritten: list[Http2Output] = []
@@ -177,8 +179,13 @@ class Http2Server:
             stream = HttpErrorStream(io, stream_id, call, send_window, monotonic_ns())
             asyncio.get_running_loop().call_soon(self._answer_http_error, stream, call.http_status)
             return stream
-        method = self._methods.get(call.path)
-        return HandlerCall(self._plane, method, self._options.max_message_bytes, io, stream_id, call, send_window)
+        method, most = self._methods.get(call.path), self._options.max_message_bytes
+        return HandlerCall(self._plane, method, self._open_calls, most, io, stream_id, call, send_window)
+
+    def _recheck(self) -> None:
+        """End the open calls whose credentials the new access table does not accept."""
+        for call in list(self._open_calls):
+            call.recheck()
 
     def _answer_http_error(self, stream: Http2Stream, http_status: int) -> None:
         if not stream.local_closed:

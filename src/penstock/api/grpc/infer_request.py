@@ -19,6 +19,8 @@ from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
 from penstock.core.labels import Protocol as Transport
 from penstock.core.slices import Pacer, PauseWork
 from penstock.core.tensors import Tensor
+from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.infer_call import DEFAULT, InferCall, fault_of, new_id
 from penstock.serving.loop_batcher import RequestSource
 from penstock.serving.offload import OffloadedJob
@@ -54,7 +56,8 @@ class InferRequest:
 
     ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
     ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
-    answer (streams only). ``client`` identifies the connection or stream. Owners are handed in,
+    answer (streams only). ``client`` identifies the connection or stream, and ``access`` is what the caller may do: its
+    owner sets it before the message is read; ``lease`` is what it holds of the caller's quota. Owners are arguments,
     and never kept while nothing is under way: owner and request would keep each other alive.
     """
 
@@ -65,6 +68,7 @@ class InferRequest:
         "_priority",
         "_shared",
         "_timeout_ns",
+        "access",
         "began_ns",
         "call_id",
         "cancel",
@@ -72,6 +76,7 @@ class InferRequest:
         "closing",
         "fields",
         "found",
+        "lease",
         "submitted",
         "typed",
     )
@@ -82,6 +87,8 @@ class InferRequest:
         self.fields = fields
         self.began_ns = began_ns
         self.client = client
+        self.access: CallerAccess = shared.plane.callers.public
+        self.lease: QuotaLease | None = None
         self.call_id = ""  # as long as the message is not read
         self.found: RouteDecision | None = None
         self.submitted: InferCall | None = None
@@ -93,6 +100,18 @@ class InferRequest:
         self._parsed: ParsedRequest | None = None  # its message, while the tensors in it are still to be read
         self._job: OffloadedJob | None = None  # what a thread does for it
         self._inflating = 0  # bytes of the worker's memory that are taken for that
+
+    def use(self, access: CallerAccess, size: int) -> None:
+        """Let the caller's permissions decide about the request, which has ``size`` bytes.
+
+        Raises:
+            Fault: the credential is not accepted, or the caller's quota is used up.
+        """
+        if access.refusal is not None:
+            raise access.refusal
+        self.access = access
+        if access.quota is not None:
+            self.lease = access.quota.admit(monotonic_ns(), size)
 
     # From a message to a call.
 
@@ -187,6 +206,7 @@ class InferRequest:
     def _admit(self, body_id: str, target: Target) -> RouteDecision:
         """Find the version that answers, if it has capacity for the request's class."""
         self.call_id = body_id or request_id("", self.fields) or new_id()
+        self.access.check_predict(target[0])
         self.found = decision = self._shared.plane.route(target, self.fields)
         self._priority = admit(decision, self.fields)
         return decision
@@ -229,6 +249,7 @@ class InferRequest:
             self._timeout_ns,
         )
         call.client = self.client
+        call.lease = self.lease
         return call
 
     # From a call to its answer.

@@ -21,13 +21,14 @@ from penstock.api.grpc.infer_request import InferRequest
 from penstock.api.grpc.infer_shared import InferContext
 from penstock.core.errors import DeadlineExceeded, Fault, Overloaded, UnsupportedEncoding
 from penstock.core.slices import PauseWork
+from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.infer_call import InferCall, fault_of
 
 
 class UnaryInferStream(Http2Stream):
     """One ModelInfer call; the owner of its request, and the loop batcher's source of it."""
 
-    __slots__ = ("_buffer", "_call_head", "_request", "_shared", "_waits")
+    __slots__ = ("_awaits_access", "_buffer", "_call_head", "_is_whole", "_request", "_shared", "_waits")
 
     def __init__(self, shared: InferContext, io: StreamIo, stream_id: int, head: CallHead, send_window: int) -> None:
         began_ns = io.last_received_ns
@@ -37,6 +38,8 @@ class UnaryInferStream(Http2Stream):
         self._buffer = MessageBuffer()
         self._request = InferRequest(shared, head.fields, began_ns, head.timeout_ns, id(io))
         self._waits = False  # for admission of its answer
+        self._awaits_access = False  # its credential is verified
+        self._is_whole = False  # and its message is read after that
         if head.timeout_ns is not None:
             self.expires_ns = min(self.expires_ns, began_ns + head.timeout_ns)
 
@@ -46,12 +49,34 @@ class UnaryInferStream(Http2Stream):
         """See ``Http2Stream``."""
         if self.local_closed:
             return
+        access = self._find_access()
+        if access is not None and access.refusal is not None:
+            self._send_refusal(access.refusal)
+            return
         self._buffer.add(data)
         has_memory = self.io.hold(self, len(data))
         if self.received_bytes > self._shared.max_message_bytes + PREFIX:
             self._send_refusal(body_too_large(self._shared.max_message_bytes, self._shared.message_setting))
         elif not has_memory:
             self._send_refusal(messages_too_large())
+        elif access is not None:
+            self.io.replenish(self)
+
+    def _find_access(self) -> CallerAccess | None:
+        """Return what the caller may do; None while its credential is verified."""
+        if self._awaits_access:
+            return None
+        access = self._call_head.find_access(self._shared.plane.callers, self.io, self.began_ns, self._on_access)
+        self._awaits_access = access is None
+        return access
+
+    def _on_access(self) -> None:
+        """Go on: the credential is verified."""
+        self._awaits_access = False
+        if self.local_closed:
+            return
+        if self._is_whole:
+            self._shared.plane.batcher.enqueue(self, None)
         else:
             self.io.replenish(self)
 
@@ -97,6 +122,11 @@ class UnaryInferStream(Http2Stream):
             return None
         head, request, most = self._call_head, self._request, self._shared.max_message_bytes
         try:
+            access = self._find_access()
+            if access is None:
+                self._is_whole = True
+                return None
+            request.use(access, self.received_bytes)
             if head.fault is not None:
                 raise head.fault
             call = request.read(self._buffer.message(head.encoding, most, None))

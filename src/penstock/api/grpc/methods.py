@@ -8,7 +8,9 @@ from typing import Final, Protocol, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from penstock.api.common.parts import Payload
+from penstock.core.access.endpoints import ANY_CALLER, Requirement
 from penstock.core.errors import Internal, InvalidInput
+from penstock.serving.access.caller_access import CallerAccess
 
 Request = TypeVar("Request", bound=Message)
 
@@ -27,6 +29,14 @@ class ServerCall(Protocol):
     @property
     def deadline_ns(self) -> int | None:
         """Return the deadline of the caller."""
+
+    @property
+    def peer(self) -> object:
+        """Return the address of the client's socket."""
+
+    @property
+    def access(self) -> CallerAccess:
+        """Return what the credential of the call may do now; it may change while the call is open."""
 
     async def read(self) -> bytes | None:
         """Return the next message, None after the last.
@@ -48,13 +58,14 @@ MAX_MESSAGE_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How one method is answered; ``streams_request`` allows a call without a time limit for its request, and each
-    message may have ``max_message_bytes``.
+    """How one method is answered, and what it requires; ``streams_request`` allows a call without a time limit for its
+    request, and each message may have ``max_message_bytes``.
     """
 
     handle: Callable[[ServerCall], Awaitable[None]]
     streams_request: bool = False
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    requirement: Requirement = ANY_CALLER
 
 
 def parse_message(kind: type[Request], raw: bytes) -> Request:
@@ -77,11 +88,11 @@ async def only_message(call: ServerCall) -> bytes:
     return raw
 
 
-def unary(kind: type[Request], answer: Callable[[Request], Message | Awaitable[Message]]) -> Method:
+def unary(kind: type[Request], answer: Callable[[Request, ServerCall], Message | Awaitable[Message]]) -> Method:
     """Return the method that answers one request with one message; ``answer`` raises faults."""
 
     async def handle(call: ServerCall) -> None:
-        response = answer(parse_message(kind, await only_message(call)))
+        response = answer(parse_message(kind, await only_message(call)), call)
         if inspect.isawaitable(response):
             response = await response
         await call.write(response.SerializeToString())

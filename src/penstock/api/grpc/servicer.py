@@ -1,22 +1,29 @@
 """The unary calls of the protocol except ModelInfer: health, metadata, configuration, statistics, repository."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from penstock import __version__
+from penstock.api.common.request_builder import REQUEST_ID
 from penstock.api.grpc.decode import value_of
-from penstock.api.grpc.methods import Method, unary
+from penstock.api.grpc.health import INFERENCE_SERVICE
+from penstock.api.grpc.methods import Method, ServerCall, unary
+from penstock.core.access.endpoints import DESCRIBE, GRPC, READ, READ_SOME
 from penstock.core.errors import InvalidInput, NotFound, Unsupported
 from penstock.core.signature import TensorSpec
 from penstock.monitor.counters.histogram import Histogram
 from penstock.monitor.counters.totals import Totals
 from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.model_config_pb2 import ModelConfig
+from penstock.serving.access.request_author import RequestAuthor, author_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.server_queries import SERVER_NAME, VersionStatistics
 from penstock.serving.shared_memory import SharedRegion
+
+Answer = Callable[[Any, ServerCall], Message | Awaitable[Message]]
 
 CUDA = "the shared memory of accelerators is not offered; send tensor data in the request"
 NOT_OFFERED: dict[type[Message], str] = {
@@ -40,12 +47,14 @@ class InferenceServicer:
             "ServerReady": unary(pb.ServerReadyRequest, self._server_ready),
             "ModelReady": unary(pb.ModelReadyRequest, self._model_ready),
             "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata),
-            "ModelMetadata": unary(pb.ModelMetadataRequest, self._model_metadata),
-            "ModelConfig": unary(pb.ModelConfigRequest, self._model_config),
+            "ModelMetadata": unary(pb.ModelMetadataRequest, _checked("ModelMetadata", self._model_metadata)),
+            "ModelConfig": unary(pb.ModelConfigRequest, _checked("ModelConfig", self._model_config)),
             "ModelStatistics": unary(pb.ModelStatisticsRequest, self._model_statistics),
             "RepositoryIndex": unary(pb.RepositoryIndexRequest, self._index),
-            "RepositoryModelLoad": unary(pb.RepositoryModelLoadRequest, self._load),
-            "RepositoryModelUnload": unary(pb.RepositoryModelUnloadRequest, self._unload),
+            "RepositoryModelLoad": unary(pb.RepositoryModelLoadRequest, _checked("RepositoryModelLoad", self._load)),
+            "RepositoryModelUnload": unary(
+                pb.RepositoryModelUnloadRequest, _checked("RepositoryModelUnload", self._unload)
+            ),
             "SystemSharedMemoryStatus": unary(pb.SystemSharedMemoryStatusRequest, self._regions),
             "SystemSharedMemoryRegister": unary(pb.SystemSharedMemoryRegisterRequest, self._register),
             "SystemSharedMemoryUnregister": unary(pb.SystemSharedMemoryUnregisterRequest, self._unregister),
@@ -54,26 +63,27 @@ class InferenceServicer:
             **{kind.DESCRIPTOR.name.removesuffix("Request"): unary(kind, _refuse_method) for kind in NOT_OFFERED},
         }
 
-    def _server_live(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
+    def _server_live(self, _: pb.ServerLiveRequest, __: ServerCall) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=self._plane.live)
 
-    def _server_ready(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
+    def _server_ready(self, _: pb.ServerReadyRequest, __: ServerCall) -> pb.ServerReadyResponse:
         return pb.ServerReadyResponse(ready=self._plane.ready())
 
-    def _model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """An unknown model is not ready: clients poll this while they wait for a model to appear."""
+    def _model_ready(self, request: pb.ModelReadyRequest, call: ServerCall) -> pb.ModelReadyResponse:
+        """An unknown or hidden model is not ready: clients poll this while they wait for a model to appear."""
         try:
+            call.access.check(DESCRIBE, request.name)
             ready = self._plane.queries.model_ready(request.name, request.version)
         except NotFound:
             ready = False
         return pb.ModelReadyResponse(ready=ready)
 
-    def _server_metadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
+    def _server_metadata(self, _: pb.ServerMetadataRequest, __: ServerCall) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(
             name=SERVER_NAME, version=__version__, extensions=self._plane.queries.extensions
         )
 
-    def _model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+    def _model_metadata(self, request: pb.ModelMetadataRequest, _: ServerCall) -> pb.ModelMetadataResponse:
         metadata = self._plane.queries.metadata(request.name, request.version)
         return pb.ModelMetadataResponse(
             name=metadata.name,
@@ -84,23 +94,27 @@ class InferenceServicer:
             properties=metadata.properties,
         )
 
-    def _model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
+    def _model_config(self, request: pb.ModelConfigRequest, _: ServerCall) -> pb.ModelConfigResponse:
         config = self._plane.queries.config(request.name, request.version)
         return pb.ModelConfigResponse(config=ParseDict(config, ModelConfig()))
 
-    def _model_statistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
+    def _model_statistics(self, request: pb.ModelStatisticsRequest, call: ServerCall) -> pb.ModelStatisticsResponse:
+        call.access.check(READ if request.name else READ_SOME, request.name)
+        found = self._plane.queries.statistics(request.name, request.version)
         return pb.ModelStatisticsResponse(
-            model_stats=map(_statistics, self._plane.queries.statistics(request.name, request.version))
+            model_stats=[_statistics(item) for item in found if call.access.reads(item.model)]
         )
 
-    def _index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        lines = self._plane.queries.index(request.ready)
+    def _index(self, request: pb.RepositoryIndexRequest, call: ServerCall) -> pb.RepositoryIndexResponse:
+        lines = [line for line in self._plane.queries.index(request.ready) if call.access.sees(line.name)]
         line = pb.RepositoryIndexResponse.ModelIndex
         return pb.RepositoryIndexResponse(
             models=[line(name=item.name, version=item.version, state=item.state, reason=item.reason) for item in lines]
         )
 
-    def _regions(self, request: pb.SystemSharedMemoryStatusRequest) -> pb.SystemSharedMemoryStatusResponse:
+    def _regions(
+        self, request: pb.SystemSharedMemoryStatusRequest, _: ServerCall
+    ) -> pb.SystemSharedMemoryStatusResponse:
         response = pb.SystemSharedMemoryStatusResponse()
         for status in self._plane.regions.status(request.name):
             region = response.regions[status.name]
@@ -112,38 +126,67 @@ class InferenceServicer:
             )
         return response
 
-    def _register(self, request: pb.SystemSharedMemoryRegisterRequest) -> pb.SystemSharedMemoryRegisterResponse:
+    def _register(
+        self, request: pb.SystemSharedMemoryRegisterRequest, _: ServerCall
+    ) -> pb.SystemSharedMemoryRegisterResponse:
         region = SharedRegion(request.name, request.key, request.offset, request.byte_size)
         self._plane.regions.register(region)
         return pb.SystemSharedMemoryRegisterResponse()
 
-    def _unregister(self, request: pb.SystemSharedMemoryUnregisterRequest) -> pb.SystemSharedMemoryUnregisterResponse:
+    def _unregister(
+        self, request: pb.SystemSharedMemoryUnregisterRequest, _: ServerCall
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
         self._plane.regions.unregister(request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
-    async def _load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+    async def _load(self, request: pb.RepositoryModelLoadRequest, call: ServerCall) -> pb.RepositoryModelLoadResponse:
         name = _model_name(request)
-        await self._plane.queries.load(name, _config_parameter(request))
+        await self._plane.queries.load(name, _config_parameter(request), _author_of(call))
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
-    async def _unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
+    async def _unload(
+        self, request: pb.RepositoryModelUnloadRequest, call: ServerCall
+    ) -> pb.RepositoryModelUnloadResponse:
         name = _model_name(request)
-        await self._plane.queries.unload(name)
+        await self._plane.queries.unload(name, _author_of(call))
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 
-def _cuda_regions(request: pb.CudaSharedMemoryStatusRequest) -> pb.CudaSharedMemoryStatusResponse:
+def _checked(name: str, answer: Answer) -> Answer:
+    """Return an answer behind the check of what its method requires, for the model that the request names."""
+    requirement = GRPC[f"/{INFERENCE_SERVICE}/{name}"]
+
+    def checked(request: Any, call: ServerCall) -> Message | Awaitable[Message]:
+        call.access.check(requirement, _model_of(request))
+        return answer(request, call)
+
+    return checked
+
+
+def _author_of(call: ServerCall) -> RequestAuthor:
+    request_id = call.fields.get(REQUEST_ID, b"").decode("latin-1")
+    return author_of(call.access.caller, call.peer, request_id)
+
+
+def _model_of(request: Any) -> str:
+    if isinstance(request, pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest):
+        return _model_name(request)
+    name: str = request.name
+    return name
+
+
+def _cuda_regions(request: pb.CudaSharedMemoryStatusRequest, _: ServerCall) -> pb.CudaSharedMemoryStatusResponse:
     if request.name:
         raise NotFound(f"unknown shared memory region '{request.name}'")
     return pb.CudaSharedMemoryStatusResponse()
 
 
-def _cuda_unregister(_: pb.CudaSharedMemoryUnregisterRequest) -> pb.CudaSharedMemoryUnregisterResponse:
+def _cuda_unregister(_: pb.CudaSharedMemoryUnregisterRequest, __: ServerCall) -> pb.CudaSharedMemoryUnregisterResponse:
     """Succeed without effect: clients unregister all regions before they register theirs."""
     return pb.CudaSharedMemoryUnregisterResponse()
 
 
-def _refuse_method(request: Message) -> Message:
+def _refuse_method(request: Message, _: ServerCall) -> Message:
     raise Unsupported(NOT_OFFERED[type(request)])
 
 

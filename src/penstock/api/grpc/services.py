@@ -1,6 +1,6 @@
 """All services of the gRPC server: every method by its path, except ModelInfer (see ``infer_unary``)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from penstock.api.grpc.health import HEALTH_SERVICE, INFERENCE_SERVICE, Health
@@ -10,6 +10,7 @@ from penstock.api.grpc.reflection import METHOD as REFLECTION_METHOD
 from penstock.api.grpc.reflection import REFLECTION_SERVICES, reflection_method
 from penstock.api.grpc.servicer import InferenceServicer
 from penstock.api.tls import ContextSource
+from penstock.core.access.endpoints import GRPC
 from penstock.core.access.origins import OriginPolicy
 from penstock.serving.data_plane import DataPlane
 
@@ -34,8 +35,13 @@ class GrpcOptions:
 
 
 def methods(plane: DataPlane, streams: InferStreams, health: Health) -> dict[str, Method]:
-    """Return the methods of all services by path."""
+    """Return the methods of all services by path.
+
+    Raises:
+        KeyError: the table of requirements has no entry for one of them.
+    """
     inference = InferenceServicer(plane).methods() | {"ModelStreamInfer": streams.method()}
     services = {INFERENCE_SERVICE: inference, HEALTH_SERVICE: health.methods()}
     services |= {service: {REFLECTION_METHOD: reflection_method()} for service in REFLECTION_SERVICES}
-    return {f"/{service}/{name}": method for service, offered in services.items() for name, method in offered.items()}
+    offered = {f"/{service}/{name}": method for service, found in services.items() for name, method in found.items()}
+    return {path: replace(method, requirement=GRPC[path]) for path, method in offered.items()}

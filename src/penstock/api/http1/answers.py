@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from penstock.core.errors import Fault, Overloaded, UnsupportedEncoding
+from penstock.core.errors import Fault, Overloaded, Unauthenticated, UnsupportedEncoding
 
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -27,6 +27,8 @@ def fault_fields(fault: Fault) -> list[tuple[bytes, bytes]]:
         return [(b"retry-after", str(max(1, round(fault.retry_after_s))).encode())]
     if isinstance(fault, UnsupportedEncoding):
         return [(b"accept-encoding", b"gzip, deflate")]
+    if isinstance(fault, Unauthenticated):
+        return [(b"www-authenticate", b"Bearer")]  # RFC 9110 section 15.5.2
     return []
 
 

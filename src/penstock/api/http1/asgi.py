@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from penstock.api.http1.answers import STATUS_LINES, error_answer
 from penstock.api.http1.exchange import WHOLE, ConnectionIo, Exchange, HttpApplication
 from penstock.api.http1.request_head import Http1RequestHead
+from penstock.serving.access.caller_access import CallerAccess
 
 log = logging.getLogger("penstock.http")
 
@@ -73,6 +74,7 @@ class AsgiApplication(HttpApplication):
     even at the limit of connections."""
 
     def __init__(self, app: App, *, streams: bool, essential: frozenset[bytes] = frozenset()) -> None:
+        super().__init__()
         self._runner = AsgiRunner(app, streams=streams)
         self._essential = essential
 
@@ -80,9 +82,9 @@ class AsgiApplication(HttpApplication):
         """Return False: heads are not cached."""
         return False
 
-    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
+    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
         """Return the exchange for a request."""
-        return AsgiExchange(connection, head, began_ns, self._runner)
+        return AsgiExchange(connection, head, began_ns, self._runner, access)
 
     def is_essential(self, head: Http1RequestHead) -> bool:
         """Whether a request is answered even at the limit of connections."""
@@ -94,12 +96,20 @@ class AsgiApplication(HttpApplication):
 
 
 class AsgiExchange(Exchange):
-    """A request that an ASGI application answers; ``lines`` are fields in addition to the application's."""
+    """A request that an ASGI application answers; it finds ``access`` in ``scope["access"]``. ``lines`` are fields in
+    addition to the application's."""
 
     def __init__(
-        self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, runner: AsgiRunner, lines: bytes = b""
+        self,
+        connection: ConnectionIo,
+        head: Http1RequestHead,
+        began_ns: int,
+        runner: AsgiRunner,
+        access: CallerAccess,
+        lines: bytes = b"",
     ) -> None:
         super().__init__(connection, head, began_ns)
+        self._access = access
         self.streams = runner.streams
         self._runner = runner
         self._lines = lines
@@ -187,6 +197,7 @@ class AsgiExchange(Exchange):
                 "peer": peer_process(self.connection),
                 "certificate_names": self.connection.certificate_names,
             },
+            "access": self._access,
         }
 
     async def _receive(self) -> Message:

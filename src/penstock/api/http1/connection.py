@@ -16,6 +16,7 @@ from penstock.api.http1.request_head import HeadError, Http1RequestHead
 from penstock.api.http1.request_reader import HEAD, NO_MEMORY, NOTHING, UNCOUNTED_BYTES
 from penstock.api.tls import read_client_certificate
 from penstock.core.errors import DeadlineExceeded, Fault, OverBudget
+from penstock.serving.access.caller_access import CallerAccess
 
 DRAINING_S: Final = 1.0
 """Seconds that a new connection may still send a request while the server drains."""
@@ -43,6 +44,8 @@ class Http1Connection(Http1Output):
         self._is_unfinished = False
         self._is_headless = True
         self._is_reserved = False
+        self._awaits_access = False
+        self._callers = table.application.callers
         self._active_ns = table.clock_ns()
         self._until_ns = table.age_limit_ns()
 
@@ -58,19 +61,26 @@ class Http1Connection(Http1Output):
                 end = data.find(_END_OF_HEAD) + 4
                 head = self._table.heads.get(data[:end])
                 if head is not None and len(data) == end + head.length:
-                    self._receive_whole(head, data[end:], now_ns)
-                    return
+                    access = head.access
+                    if access is not None and self._may_use(access, now_ns):
+                        self._receive_whole(head, data[end:], now_ns, access)
+                        return
         if reader.mode != NOTHING:
             reader.unparsed += data
             if not self._will_read:
                 self._read()
 
-    def _receive_whole(self, head: Http1RequestHead, body: bytes, now_ns: int) -> None:
+    def _may_use(self, access: CallerAccess, now_ns: int) -> bool:
+        """Whether a cached head may be answered by what was known of its credential: its access table is the present
+        one, and no client certificate speaks for the connection."""
+        return access.is_current(self._callers.epoch, now_ns) and not self.certificate_names
+
+    def _receive_whole(self, head: Http1RequestHead, body: bytes, now_ns: int, access: CallerAccess) -> None:
         """Receive a complete request whose head is cached."""
         if self._is_headless:
             self._note_head(True)
         self._active_ns = now_ns
-        exchange = self._table.application.open(self, head, now_ns)
+        exchange = self._table.application.open(self, head, now_ns, access)
         self._pipeline.append(exchange)
         self._reader.end_at_once(exchange, body)
 
@@ -133,18 +143,30 @@ class Http1Connection(Http1Output):
 
     def has_capacity(self) -> bool:
         """Whether another request may be read."""
-        return len(self._pipeline) < MAX_PIPELINED and not self._transport.is_writing_paused
+        return len(self._pipeline) < MAX_PIPELINED and not self._transport.is_writing_paused and not self._awaits_access
 
     def find_head(self, data: bytes) -> Http1RequestHead:
         """Return the head in these bytes."""
         return self._table.head(data)
 
-    def begin_request(self, head: Http1RequestHead, began_ns: int) -> Exchange:
+    def find_access(self, head: Http1RequestHead) -> CallerAccess | None:
+        """Return what the credential in a head may do; None while that is verified."""
+        access = self._table.application.find_access(self, head)
+        self._awaits_access = access is None
+        return access
+
+    def resume_head(self) -> None:
+        """Read on: the credential of a head is verified."""
+        self._awaits_access = False
+        if not self.is_lost:
+            self._read_on()
+
+    def begin_request(self, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
         """Return the exchange for a complete head."""
         if self._is_reserved and not self._table.application.is_essential(head):
             raise HeadError(503, _TOO_MANY_CONNECTIONS)
         self._active_ns = self._table.clock_ns()
-        exchange = self._table.application.open(self, head, began_ns)
+        exchange = self._table.application.open(self, head, began_ns, access)
         self._pipeline.append(exchange)
         return exchange
 

@@ -7,6 +7,9 @@ from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.request_head import Http1RequestHead
 from penstock.core.errors import Fault
 from penstock.core.labels import HTTP_STATUS
+from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.caller_quota import QuotaLease
+from penstock.serving.access.caller_resolver import CallerResolver
 
 Answer = bytes | list[bytes | memoryview]
 """A complete answer, in several parts if some are too large to copy."""
@@ -80,13 +83,18 @@ class ConnectionIo:
         """Close the connection immediately."""
         raise NotImplementedError
 
+    def resume_head(self) -> None:
+        """Read on: the credential of a head is verified."""
+        raise NotImplementedError
+
 
 class Exchange:
     """A request of ``connection`` that began at ``began_ns`` (``time.monotonic_ns``), and in the end its answer.
 
     ``size`` counts the bytes of the body so far, ``counted_bytes`` those of a complete body in the memory of the
-    connection; ``is_answering`` is true once a part of the answer is written. Subclasses implement ``begin``, which
-    starts the request when its body is complete or, if it ``streams``, when its head is. An exchange that
+    connection; ``is_answering`` is true once a part of the answer is written. ``lease`` is what it holds of its
+    caller's quota. Subclasses implement ``begin``, which starts the request when its body is complete or, if it
+    ``streams``, when its head is. An exchange that
     ``is_concurrent`` starts while earlier ones run; others wait for them.
     """
 
@@ -104,6 +112,7 @@ class Exchange:
         self.size = self.counted_bytes = 0
         self.body = b""
         self.answer: Answer | None = None
+        self.lease: QuotaLease | None = None
         self._buffer: BytesIO | None = None
 
     def begin(self) -> None:
@@ -152,7 +161,10 @@ class Exchange:
 
 
 class HttpApplication:
-    """Answers the requests of a listener."""
+    """Answers the requests of a listener; ``callers`` knows who sends them."""
+
+    def __init__(self, callers: CallerResolver | None = None) -> None:
+        self.callers = callers or CallerResolver()
 
     def route(self, head: Http1RequestHead) -> bool:
         """Set ``head.route`` of a new head; return whether identical heads may be answered from the cache.
@@ -162,8 +174,13 @@ class HttpApplication:
         """
         raise NotImplementedError
 
-    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
-        """Return the exchange for a request."""
+    def find_access(self, connection: ConnectionIo, head: Http1RequestHead) -> CallerAccess | None:
+        """Return what the credential of a request may do; None while that is being verified, and then
+        ``connection.resume_head`` is called."""
+        return self.callers.anonymous
+
+    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
+        """Return the exchange for a request, with what its credential may do."""
         raise NotImplementedError
 
     def is_essential(self, head: Http1RequestHead) -> bool:

@@ -9,6 +9,8 @@ from typing import Final
 
 import httptools
 
+from penstock.serving.access.caller_access import CallerAccess
+
 CHUNKED: Final = -1
 """The length of a chunked body."""
 
@@ -33,7 +35,8 @@ class HeadError(Exception):
 
 
 class Http1RequestHead:
-    """A valid request head; ``route`` is the model and version that the application finds in it, else None.
+    """A valid request head; ``route`` is the model and version that the application finds in it, else None. ``access``
+    is what its credential may do, to be used as long as that ``is_current``.
 
     ``authority`` is the host and port that the request is for: those of an absolute target, else of the Host field, ""
     without both. ``path`` is still percent-encoded. ``pairs`` are the fields as they came, names in lower case;
@@ -42,6 +45,7 @@ class Http1RequestHead:
     """
 
     __slots__ = (
+        "access",
         "authority",
         "expects_continue",
         "fields",
@@ -70,6 +74,7 @@ class Http1RequestHead:
         self.keep_alive = _is_kept_alive(self.fields, http10)
         self.expects_continue = not http10 and self.length != 0 and _expects_continue(self.fields)
         self.route: tuple[str, str] | None = None
+        self.access: CallerAccess | None = None
         _check_host(self.fields, http10)
 
 

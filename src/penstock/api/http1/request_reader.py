@@ -16,6 +16,7 @@ from penstock.api.http1.exchange import ARRIVING, Exchange
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.request_head import CHUNKED, HeadError, Http1RequestHead, blank_lines, check_start
 from penstock.core.errors import Fault, OverBudget
+from penstock.serving.access.caller_access import CallerAccess
 
 HEAD: Final = 0
 LENGTH: Final = 1
@@ -45,7 +46,11 @@ class RequestSink(TableEntry):
         """
         raise NotImplementedError
 
-    def begin_request(self, head: Http1RequestHead, began_ns: int) -> Exchange:
+    def find_access(self, head: Http1RequestHead) -> CallerAccess | None:
+        """Return what the credential in a head may do; None while that is verified, and there is no capacity then."""
+        raise NotImplementedError
+
+    def begin_request(self, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
         """Return the exchange for a complete head.
 
         Raises:
@@ -158,8 +163,11 @@ class RequestReader:
             check_start(data, at)
             return at
         stop = at + size
-        exchange = self._sink.begin_request(self._sink.find_head(data[at:stop]), self.began_ns)
-        return self._begin_body(exchange, data, stop)
+        head = self._sink.find_head(data[at:stop])
+        access = self._sink.find_access(head)
+        if access is None:
+            return at
+        return self._begin_body(self._sink.begin_request(head, self.began_ns, access), data, stop)
 
     def _begin_body(self, exchange: Exchange, data: bytes, at: int) -> int:
         """Start to read a body; a body that is complete is received at once."""

@@ -1,6 +1,6 @@
 """The endpoints of the V2 REST protocol except ``infer``: health, metadata, configuration, statistics, repository."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -12,12 +12,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from penstock.api.common.request_builder import REQUEST_ID
 from penstock.api.rest.documents import index_line, metadata_document, statistics_document
 from penstock.api.rest.feedback_body import read_feedback
 from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.api.rest.request_body import BodyReader, decode_body
 from penstock.api.rest.responses import HANDLERS, json_response
+from penstock.core.access.endpoints import REST, Requirement
 from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported
+from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.request_author import RequestAuthor, author_of
 from penstock.serving.data_plane import DataPlane
 from penstock.serving.server_queries import SERVER_NAME
 from penstock.serving.shared_memory import SharedRegion
@@ -95,11 +99,8 @@ class Endpoints:
             "/v2/models/{model}/infer": self._unrecognised_infer,
             "/v2/models/{model}/versions/{version}/infer": self._unrecognised_infer,
         }
-        offered = [Route(path, endpoint, methods=["GET"]) for path, endpoint in get.items()]
-        offered += [Route(path, endpoint, methods=["POST"]) for path, endpoint in post.items()]
-        return offered + [
-            Route(path, _refuse_endpoint(reason), methods=["GET", "POST"]) for path, reason in _NOT_OFFERED.items()
-        ]
+        refused = {path: _refuse_endpoint(reason) for path, reason in _NOT_OFFERED.items()}
+        return [*_routes("GET", get), *_routes("POST", post), *_routes("*", refused)]
 
     async def _live(self, _: Request) -> Response:
         return json_response({"live": self._plane.live}, 200 if self._plane.live else 503)
@@ -113,8 +114,9 @@ class Endpoints:
             {"name": SERVER_NAME, "version": self._version, "extensions": self._plane.queries.extensions}
         )
 
-    async def _models(self, _: Request) -> Response:
-        return json_response({"models": list(self._plane.routing_table.models)})
+    async def _models(self, request: Request) -> Response:
+        access = _access_of(request)
+        return json_response({"models": [name for name in self._plane.routing_table.models if access.sees(name)]})
 
     async def _model_metadata(self, request: Request) -> Response:
         return json_response(metadata_document(self._plane.queries.metadata(*_target(request))))
@@ -136,17 +138,20 @@ class Endpoints:
             }
         )
 
-    async def _all_statistics(self, _: Request) -> Response:
+    async def _all_statistics(self, request: Request) -> Response:
         """Return all statistics, and the metadata of a model called "stats", which has the same path."""
-        document = {"model_stats": [statistics_document(statistic) for statistic in self._plane.queries.statistics()]}
+        access = _access_of(request)
+        statistics = [item for item in self._plane.queries.statistics() if access.reads(item.model)]
+        document = {"model_stats": [statistics_document(statistic) for statistic in statistics]}
         with suppress(NotFound, NotReady):
-            document |= metadata_document(self._plane.queries.metadata("stats"))
+            if access.sees("stats"):
+                document |= metadata_document(self._plane.queries.metadata("stats"))
         return json_response(document)
 
     async def _index(self, request: Request) -> Response:
         body = decode_body(await self._bodies.read(request), _IndexBody)
-        lines = self._plane.queries.index(bool(body.ready))
-        return json_response([index_line(line) for line in lines])
+        access, lines = _access_of(request), self._plane.queries.index(bool(body.ready))
+        return json_response([index_line(line) for line in lines if access.sees(line.name)])
 
     async def _load(self, request: Request) -> Response:
         parameters = decode_body(await self._bodies.read(request), _RepositoryBody).parameters or {}
@@ -155,12 +160,12 @@ class Endpoints:
         config = parameters.get("config")
         if config is not None and not isinstance(config, str):
             raise InvalidInput("the load parameter 'config' must be a string that holds a JSON object")
-        await self._plane.queries.load(request.path_params["model"], config)
+        await self._plane.queries.load(request.path_params["model"], config, _author_of(request))
         return json_response({})
 
     async def _unload(self, request: Request) -> Response:
         decode_body(await self._bodies.read(request), _RepositoryBody)
-        await self._plane.queries.unload(request.path_params["model"])
+        await self._plane.queries.unload(request.path_params["model"], _author_of(request))
         return json_response({})
 
     async def _regions(self, request: Request) -> Response:
@@ -219,6 +224,39 @@ _NOT_OFFERED = {
     ),
 }
 """Unsupported paths of the protocol, and their error texts."""
+
+
+def _routes(method: str, endpoints: Mapping[str, Endpoint]) -> list[Route]:
+    """Return the routes of endpoints by path, each with its check; ``*`` is GET and POST.
+
+    Raises:
+        KeyError: the table of requirements has no entry for one of them.
+    """
+    methods = ["GET", "POST"] if method == "*" else [method]
+    return [
+        Route(path, _checked(REST[f"{method} {path}"], endpoint), methods=methods)
+        for path, endpoint in endpoints.items()
+    ]
+
+
+def _checked(requirement: Requirement, endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint behind the check of what it requires, for the model that it is given."""
+
+    async def checked(request: Request) -> Response:
+        _access_of(request).check(requirement, request.path_params.get("model", ""))
+        return await endpoint(request)
+
+    return checked
+
+
+def _author_of(request: Request) -> RequestAuthor:
+    request_id = request.headers.get(REQUEST_ID.decode(), "")
+    return author_of(_access_of(request).caller, request.scope["client"], request_id)
+
+
+def _access_of(request: Request) -> CallerAccess:
+    access: CallerAccess = request.scope["access"]
+    return access
 
 
 def _refuse_endpoint(reason: str) -> Endpoint:

@@ -1,5 +1,5 @@
 """The application of the REST port: infer requests go to the infer handler, every other path to the ASGI
-application.
+application. Before either, the credential of a request is resolved: without a valid one, only probes are answered.
 """
 
 from typing import Final
@@ -10,9 +10,18 @@ from penstock.api.http1.exchange import ConnectionIo, Exchange, HttpApplication
 from penstock.api.http1.request_head import Http1RequestHead
 from penstock.api.rest.cors import CorsPolicy
 from penstock.api.rest.infer_handler import InferExchange, InferHandler, infer_target
+from penstock.core.errors import Fault
+from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.caller_quota import QuotaLease
+from penstock.serving.access.caller_resolver import authorization_in
 
 _VARYING: Final = frozenset({b"x-request-id", b"traceparent"})
 """Fields that differ from request to request: heads with them are rarely repeated."""
+
+_PROBES: Final = frozenset({b"/v2/health/live", b"/v2/health/ready", b"/v2/health/live/", b"/v2/health/ready/"})
+"""Paths that are answered without a credential; their endpoints are public too (see ``core.access.endpoints``)."""
+
+_SERVER_OPTIONS: Final = b"allow: GET, HEAD, POST, OPTIONS\r\n"
 
 
 class _EmptyAnswer(Exchange):
@@ -28,10 +37,37 @@ class _EmptyAnswer(Exchange):
         self.connection.answer(self, b"%b%b\r\n" % (STATUS_LINES[204], lines))
 
 
+class RefusedExchange(Exchange):
+    """A request that is refused by its head alone; its body is dropped, and a long one ends the connection."""
+
+    def __init__(
+        self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, handler: InferHandler, fault: Fault
+    ) -> None:
+        super().__init__(connection, head, began_ns)
+        self._handler = handler
+        self._fault = fault
+
+    def receive(self, part: memoryview) -> None:
+        """Drop a part of the body."""
+
+    def body_fault(self, size: int) -> Fault | None:
+        """Return the reason of the refusal: the body is too long to be read only to be dropped."""
+        return self._fault
+
+    def begin(self) -> None:
+        """Send the answer."""
+        self.connection.answer(self, self.refusal(self._fault))
+
+    def refusal(self, fault: Fault) -> bytes:
+        """Return the answer for an error; a refused infer request is counted."""
+        return self._handler.head_refusal(self, fault, self.head.route is not None)
+
+
 class RestApplication(HttpApplication):
     """The REST port of one data plane."""
 
     def __init__(self, infer: InferHandler, app: App, cors: CorsPolicy) -> None:
+        super().__init__(infer.plane.callers)
         self._infer = infer
         self._asgi = AsgiRunner(app, streams=False)
         self._cors = cors
@@ -41,19 +77,59 @@ class RestApplication(HttpApplication):
         head.route = infer_target(head.path) if head.method == b"POST" else None
         return head.route is not None and _VARYING.isdisjoint(head.fields)
 
-    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
+    def find_access(self, connection: ConnectionIo, head: Http1RequestHead) -> CallerAccess | None:
+        """Return what the credential of a request may do; None while it is verified."""
+        callers = self.callers
+        if head.path in _PROBES or self._preflight_lines(head) is not None:
+            return callers.public
+        names = connection.certificate_names
+        access = callers.find(authorization_in(head.pairs), names, connection.info, connection.resume_head)
+        head.access = None if names else access
+        return access
+
+    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
         """Return the exchange of a request."""
-        target = head.route
-        if target is not None:
-            return InferExchange(connection, head, began_ns, self._infer, target)
-        if head.method == b"OPTIONS":
-            lines = self._cors.preflight_lines(head.fields)
-            if lines is None and head.path == b"*":
-                lines = b"allow: GET, HEAD, POST, OPTIONS\r\n"
-            if lines is not None:
-                return _EmptyAnswer(connection, head, began_ns, lines)
-        return AsgiExchange(connection, head, began_ns, self._asgi, self._cors.answer_lines(head.fields))
+        lines = None if head.route is not None else self._preflight_lines(head)
+        if lines is not None:
+            return _EmptyAnswer(connection, head, began_ns, lines)
+        try:
+            lease = _admit(head, began_ns, access)
+        except Fault as fault:
+            return RefusedExchange(connection, head, began_ns, self._infer, fault)
+        exchange = self._exchange(connection, head, began_ns, access)
+        exchange.lease = lease
+        return exchange
+
+    def _exchange(
+        self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess
+    ) -> Exchange:
+        if head.route is not None:
+            return InferExchange(connection, head, began_ns, self._infer, head.route)
+        return AsgiExchange(connection, head, began_ns, self._asgi, access, self._cors.answer_lines(head.fields))
+
+    def _preflight_lines(self, head: Http1RequestHead) -> bytes | None:
+        """Return the fields that answer a question of a browser about another request, or about the whole server; None
+        for any other request. Browsers send these without credentials."""
+        if head.method != b"OPTIONS":
+            return None
+        lines = self._cors.preflight_lines(head.fields)
+        return _SERVER_OPTIONS if lines is None and head.path == b"*" else lines
 
     def stop(self) -> None:
         """Cancel all open work."""
         self._asgi.cancel()
+
+
+def _admit(head: Http1RequestHead, began_ns: int, access: CallerAccess) -> QuotaLease | None:
+    """Check what can be checked by the head alone, and return what the request holds of its caller's quota.
+
+    Raises:
+        Fault: the credential is not accepted, the caller may not ask this model for predictions, or the quota is used
+            up.
+    """
+    if head.route is not None:
+        access.check_predict(head.route[0])
+    elif access.refusal is not None and head.path not in _PROBES:
+        raise access.refusal
+    quota = access.quota
+    return None if quota is None else quota.admit(began_ns, max(0, head.length))

@@ -246,6 +246,7 @@ class InferHandler:
             body.timeout_ns,
         )
         call.client = id(exchange.connection)
+        call.lease = exchange.lease
         return call
 
     # Call to answer.
@@ -330,6 +331,13 @@ class InferHandler:
         self.plane.record_rejected(decision, _REST, fault.kind, exchange.began_ns)
         return self._failure(exchange, fault, lines)
 
+    def head_refusal(self, exchange: Exchange, fault: Fault, is_infer: bool) -> bytes:
+        """Return the answer to a request that access control refused, and count it if it is an infer request."""
+        if is_infer:
+            self.plane.record_rejected(None, _REST, fault.kind, exchange.began_ns)
+        answer = self._failure(exchange, fault_of(fault), b"")
+        return answer[: answer.index(b"\r\n\r\n") + 4] if exchange.head.method == b"HEAD" else answer
+
     def _refuse(self, exchange: InferExchange, decision: RouteDecision | None, fault: Fault) -> None:
         if fault.kind == Overloaded.kind:
             self.plane.batcher.reject_later(partial(self._send_refusal, exchange, decision, fault_of(fault)))
@@ -342,7 +350,7 @@ class InferHandler:
         else:
             exchange.connection.answer(exchange, self.refusal(exchange, decision, fault))
 
-    def _failure(self, exchange: InferExchange, fault: Fault, lines: bytes) -> bytes:
+    def _failure(self, exchange: Exchange, fault: Fault, lines: bytes) -> bytes:
         lines += field_lines(fault_fields(fault)) + self._cors.answer_lines(exchange.head.fields)
         lines += exchange.connection.last_fields(exchange)
         return error_answer(HTTP_STATUS[fault.kind], str(fault), lines)

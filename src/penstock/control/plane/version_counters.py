@@ -31,7 +31,7 @@ class VersionCounters:
     def __init__(
         self, slots: Sequence[Slot], stored: Mapping[str, Any], series_s: float, clock: Callable[[], float]
     ) -> None:
-        self._slots = slots
+        self.slots = slots
         self._losses = WorkerLosses.of(stored.get("losses", {}))
         self._tally = metrics.tally_in(stored.get("tally", {}))
         self._departures = Departures(series_s, clock)
@@ -45,7 +45,7 @@ class VersionCounters:
     def totals(self, state: ControllerState, key: VersionKey) -> Totals:
         """The totals of a version since the instance began; zero for one that was never served."""
         block = state.blocks.get(key)
-        return Totals.of(self._slots if block is not None else (), block or 0)
+        return Totals.of(self.slots if block is not None else (), block or 0)
 
     def losses(self, key: VersionKey) -> int:
         """How many workers have died with calls of a version in flight, since the instance began."""
@@ -53,7 +53,7 @@ class VersionCounters:
 
     def note_loss(self, state: ControllerState, slot: int, pid: int) -> None:
         """Count the death of a worker for each version whose calls it had in flight."""
-        counts = ((key, Totals.of([self._slots[slot]], block)) for key, block in state.blocks.items())
+        counts = ((key, Totals.of([self.slots[slot]], block)) for key, block in state.blocks.items())
         self._losses.note(slot, pid, [key for key, totals in counts if totals.inflight])
 
     def note_restart(self, reason: str) -> None:
@@ -75,7 +75,7 @@ class VersionCounters:
         self, state: ControllerState, living: Sequence[Slot], versions: Collection[VersionKey]
     ) -> Iterator[Reading]:
         """The metrics by version and by model; ``living`` are the slots whose worker is alive."""
-        yield from metrics.worker_readings(self._slots, living, state.blocks, versions, self._tally)
+        yield from metrics.worker_readings(self.slots, living, state.blocks, versions, self._tally)
         yield from metrics.control_readings(self._tally, versions)
 
     # Blocks.
@@ -112,23 +112,23 @@ class VersionCounters:
             return []
         served = {(model.name, version.version) for model in desired.models for version in model.versions}
         left = ((key, block) for key, block in state.blocks.items() if key not in served and key not in wanted)
-        return [key for key, block in left if not Totals.of(self._slots, block).inflight]
+        return [key for key, block in left if not Totals.of(self.slots, block).inflight]
 
     def clear(self, state: ControllerState, block: int) -> None:
         """Zero a block in every slot; the refused calls of its version stay in its model's counters."""
         for key, owned in state.blocks.items():
             if owned == block:
-                self._tally.keep_refused(self._slots, key[0], block)
-        for slot in self._slots:
+                self._tally.keep_refused(self.slots, key[0], block)
+        for slot in self.slots:
             slot.clear(block)
 
     # Regions of rows.
 
     def regions(self, offset: int, size: int) -> list[Cells]:
         """A region of counters in every slot."""
-        return [slot.region(offset, size) for slot in self._slots]
+        return [slot.region(offset, size) for slot in self.slots]
 
     def clear_region(self, offset: int, size: int) -> None:
         """Zero a region in every slot, before another reference uses it."""
-        for slot in self._slots:
+        for slot in self.slots:
             slot.region(offset, size)[:] = 0

@@ -1,7 +1,7 @@
 """A worker's connection to the control process; it outlives control processes and reconnects to the next one."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -106,6 +106,10 @@ class Link:
         message = {"type": "samples", "model": model, "version": version, "samples": samples}
         self._put(f"samples {model} {version}", message)
 
+    def refused(self, kinds: list[Message]) -> None:
+        """Report requests that access control refused, each kind with its count."""
+        self._put(f"refused {next(self._numbers)}", {"type": "refused", "kinds": kinds})
+
     def rows(
         self,
         model: str,
@@ -128,15 +132,15 @@ class Link:
         }
         self._put(f"rows {model} {version}", {**key, "inputs": rows_out(inputs), "outputs": rows_out(outputs)})
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, author: Mapping[str, object] | None = None) -> None:
         """Have every worker load a model; raises the fault that the control process answers, and ``TooLarge``."""
         if config is not None and len(config) > CONFIG_CHARACTERS:
             raise TooLarge(f"the configuration is over the limit of {CONFIG_CHARACTERS} characters")
-        await self._command({"verb": "load", "model": model, "config": config})
+        await self._command({"verb": "load", "model": model, "config": config, **_authored(author)})
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, author: Mapping[str, object] | None = None) -> None:
         """Have every worker unload a model; raises the fault that the control process answers."""
-        await self._command({"verb": "unload", "model": model})
+        await self._command({"verb": "unload", "model": model, **_authored(author)})
 
     async def feedback(self, model: str, feedback: Sequence[Feedback]) -> FeedbackResult:
         """Have feedback joined; return how much of it was not. Raises the fault that the control process answers."""
@@ -230,3 +234,8 @@ class Link:
         finally:
             del self._replies[number]
         return answer
+
+
+def _authored(author: Mapping[str, object] | None) -> Message:
+    """Return the field of a command that says who asked for it."""
+    return {} if author is None else {"author": dict(author)}

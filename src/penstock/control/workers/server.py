@@ -70,7 +70,8 @@ class Channel:
     """One connection for each living worker. Belongs to the event loop.
 
     ``admit`` says whether a process is the worker of a slot. ``reports`` holds the connected workers' reports by slot,
-    ``signatures`` each version's inputs and outputs as any worker reported them.
+    ``signatures`` each version's inputs and outputs as any worker reported them. ``on_refused`` is called with requests
+    that access control refused, each kind with its ``count``.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Channel:
         self._listeners = listeners
         self._desired = Desired()
         self._announced: dict[str, Message] = {}
+        self.on_refused: Callable[[list[Message]], None] = lambda _: None
         self._server: asyncio.Server | None = None
         self._outboxes: dict[int, MessageQueue] = {}
         self._conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -185,6 +187,8 @@ class Channel:
                 self.signatures[message["model"], message["version"]] = message["signature"]
             case "rows":
                 self._listeners.gathered(message)
+            case "refused":
+                self.on_refused(message["kinds"])
             case "samples":
                 self._samples[message["model"], message["version"], report.pid] = message["samples"]
             case "command":

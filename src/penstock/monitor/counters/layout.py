@@ -3,7 +3,8 @@
 A slot is the memory of one worker: a header, then one block for each served version (block 0 counts requests that
 reached no version). A cell is an unsigned 64-bit integer with a single writer, the worker of the slot. Cells only grow,
 so the blocks of several slots add up cell by cell, and the next worker in a slot continues them. The exceptions are the
-gauges of the header (all its cells except the stalls and the failures of tasks): they describe the present worker.
+gauges of the header (all its cells except the stalls, the failures of tasks and the refusals) and of callers: they
+describe the present worker.
 
 Behind the counters of each block lie the cells of short lone requests. Such a request is counted in three of them, and
 each stands for several counters (see ``lone_requests``), so readers never see them.
@@ -119,7 +120,16 @@ REGION_CELLS: Final = 1 << 19
 """Cells for the columns of rows; each version gets a region of them (see ``monitor.rows``)."""
 
 REGION_START: Final = HEADER_CELLS + BLOCKS * STORED_CELLS
-UNITS_START: Final = 8 * (REGION_START + REGION_CELLS)
+CALLERS: Final = 1024
+"""Places for the usage of callers with quotas (see ``core.access.quotas``)."""
+
+CALLER_CELLS: Final = 8
+CALLER_REQUESTS, CALLER_ROWS, CALLER_MODEL_US, CALLER_REFUSED, CALLER_IN_FLIGHT, CALLER_BYTES = range(6)
+"""Cells of a caller: requests, rows and microseconds in models so far, refused requests; and now, the requests that are
+open and the bytes of their bodies."""
+
+CALLERS_START: Final = REGION_START + REGION_CELLS
+UNITS_START: Final = 8 * (CALLERS_START + CALLERS * CALLER_CELLS)
 SLOT_BYTES: Final = UNITS_START + 4 * PLACES
 
 DROPPED_AT: Final = SHADOW_AT + SHADOW_COUNTERS.index("dropped")

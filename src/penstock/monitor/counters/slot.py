@@ -8,11 +8,17 @@ from typing import Final
 
 import numpy as np
 
+from penstock.core.access.refusals import RefusalReason
 from penstock.core.buckets import STALL_EDGES_NS
 from penstock.monitor.counters.block_writer import BlockWriter
 from penstock.monitor.counters.histogram import Histogram
 from penstock.monitor.counters.layout import (
     BLOCKS,
+    CALLER_BYTES,
+    CALLER_CELLS,
+    CALLER_IN_FLIGHT,
+    CALLERS,
+    CALLERS_START,
     HEADER_CELLS,
     INFLIGHT_AT,
     LIMIT_AT,
@@ -37,6 +43,9 @@ _TASK_CELLS: Final = 3
 WELL, DEAD, OVERDUE = range(3)
 """States of a periodic task."""
 
+_REFUSALS: Final = _TASKS + len(TASK_NAMES) * _TASK_CELLS
+_REASON_INDEX: Final = {reason: index for index, reason in enumerate(RefusalReason)}
+
 STARTING, READY, DRAINING = range(3)
 STATE_NAMES: Final = ("starting", "ready", "draining")
 
@@ -58,6 +67,7 @@ class Slot:
     def __init__(self, buffer: memoryview) -> None:
         octets = buffer.cast("B")
         self._cells = octets.cast("Q")
+        self._callers = octets[8 * CALLERS_START : UNITS_START].cast("l")
         self._array: Cells = np.frombuffer(buffer, np.uint64)
         self.units = octets[UNITS_START:].cast("I")
 
@@ -80,6 +90,14 @@ class Slot:
         """Return the cells of a region [size] as a view; only the slot's worker may write to it."""
         return self._array[REGION_START + offset : REGION_START + offset + size]
 
+    def caller(self, place: int) -> memoryview:
+        """Return the cells of a caller [CALLER_CELLS], which are signed; only the slot's worker may write to them."""
+        return caller_cells(self._callers, place)
+
+    def copy_callers(self) -> memoryview:
+        """Return a copy of the cells of all callers, as they are now."""
+        return memoryview(bytes(self._callers)).cast("l")
+
     def take_over(self, pid: int) -> None:
         """Give the slot to a new worker: the gauges start at zero, the counters continue."""
         for index in range(BLOCKS):
@@ -90,6 +108,10 @@ class Slot:
                 self._cells[at + LIMIT_AT] = 0
             if self._cells[at + SHADOW_AT]:
                 self._settle_shadow(at + SHADOW_AT)
+        for place in range(CALLERS):
+            cells = self.caller(place)
+            if cells[CALLER_IN_FLIGHT] or cells[CALLER_BYTES]:
+                cells[CALLER_IN_FLIGHT] = cells[CALLER_BYTES] = 0
         self._cells[_STATE] = STARTING
         self._cells[_BUSY_UNTIL] = 0
         self.set_memory(0, 0)
@@ -143,6 +165,20 @@ class Slot:
         starts = range(_TASKS, _TASKS + len(TASK_NAMES) * _TASK_CELLS, _TASK_CELLS)
         return [TaskState(self._cells[at], self._cells[at + 1], self._cells[at + 2]) for at in starts]
 
+    def count_auth_refusal(self, reason: RefusalReason, dry_run: bool) -> None:
+        """Count a request that access control refused, or with ``dry_run`` would refuse."""
+        self._cells[_REFUSALS + 2 * _REASON_INDEX[reason] + dry_run] += 1
+
+    @property
+    def auth_refusals(self) -> dict[tuple[RefusalReason, bool], int]:
+        """The counts of ``count_auth_refusal`` by its arguments, of all workers that the slot has had."""
+        at = _REFUSALS
+        return {
+            (reason, dry_run): self._cells[at + 2 * index + dry_run]
+            for reason, index in _REASON_INDEX.items()
+            for dry_run in (False, True)
+        }
+
     @property
     def pid(self) -> int:
         """Process id of the worker that owns the slot, 0 before the first."""
@@ -168,3 +204,8 @@ class Slot:
         """Stalls of the event loop in nanoseconds, of all workers that the slot has had."""
         cells = self._cells[_STALLS : _STALLS + STALL_CELLS].tolist()
         return Histogram(tuple(cells[:-1]), cells[-1])
+
+
+def caller_cells(callers: memoryview, place: int) -> memoryview:
+    """Return the cells of one caller of all callers' cells [CALLERS * CALLER_CELLS]."""
+    return callers[place * CALLER_CELLS : (place + 1) * CALLER_CELLS]

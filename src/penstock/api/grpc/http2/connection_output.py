@@ -304,6 +304,10 @@ class Http2Output(StreamIo):
             stream.local_closed = True
             stream.on_reset()
 
+    def info(self, name: str) -> object:
+        """Return transport information by name, None if unknown."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
     def _forget(self, stream: Http2Stream, state: StreamState) -> None:
         """Close a stream in this state."""
         stream.state = state

@@ -19,6 +19,9 @@ class StreamIo:
 
     last_received_ns: int
     certificate_names: tuple[str, ...] = ()
+    def info(self, name: str) -> object:
+        """Return transport information by name, None if unknown."""
+        raise NotImplementedError
 
     def respond(self, stream: "Http2Stream", head: bytes, message: Payload, trailers: bytes) -> bool:
         """Send a complete answer: two header blocks, and the data between them; return False, with nothing sent, if

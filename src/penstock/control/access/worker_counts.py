@@ -1,0 +1,60 @@
+"""What the workers count of access: refused requests by reason, and requests that quotas refused, by caller."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.control.access.refusals import RefusalKey
+from penstock.core.access.quotas import place_callers, quotas_of
+from penstock.core.access.table import AccessTable
+from penstock.monitor.counters.layout import CALLER_REFUSED, CALLERS
+from penstock.monitor.counters.slot import Slot
+from penstock.telemetry.metrics import QUOTA_REFUSED
+from penstock.telemetry.readings import Point, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class _CallerCount:
+    """A caller's place, what was counted there before, and what was counted for the caller at earlier places."""
+
+    place: int
+    before: int
+    earlier: int = 0
+
+
+class WorkerCounts:
+    """The refusals of the workers of these slots. Quotas are counted by the place of the caller (see
+    ``core.access.quotas``); callers without a quota have no series."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._slots = slots
+        self._counts: dict[str, _CallerCount] = {}
+
+    def replace(self, table: AccessTable) -> None:
+        """Count for the callers of another access table; the counts of those that stay go on."""
+        counts = {}
+        for name, place in place_callers(quotas_of(table), CALLERS).items():
+            known = self._counts.get(name)
+            if known is None or known.place != place:
+                earlier = 0 if known is None else self._total(known)
+                known = _CallerCount(place, self._refused(place), earlier)
+            counts[name] = known
+        self._counts = counts
+
+    def refusals(self) -> Mapping[RefusalKey, int]:
+        """Return the requests that access control refused, or would refuse."""
+        totals: Counter[RefusalKey] = Counter()
+        for slot in self._slots:
+            totals.update(slot.auth_refusals)
+        return totals
+
+    def readings(self) -> Iterator[Reading]:
+        """Return the metric of quotas."""
+        for name, count in self._counts.items():
+            yield Point(QUOTA_REFUSED, (name,), self._total(count))
+
+    def _total(self, count: _CallerCount) -> int:
+        return count.earlier + self._refused(count.place) - count.before
+
+    def _refused(self, place: int) -> int:
+        return sum([slot.caller(place)[CALLER_REFUSED] for slot in self._slots])

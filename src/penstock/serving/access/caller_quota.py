@@ -1,0 +1,145 @@
+"""Enforces the quotas of callers in a worker: counts what they use in cells that all workers read, and refuses more.
+
+A request takes a lease at its beginning and gives it back when its answer is done; rows and time in the model are
+counted when they are known, so they hold up the requests after them.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from penstock.core.access.quotas import RateLimit, allowance, place_callers, quotas_of
+from penstock.core.access.table import AccessTable, Quota
+from penstock.core.errors import Overloaded
+from penstock.monitor.counters.layout import (
+    CALLER_BYTES,
+    CALLER_IN_FLIGHT,
+    CALLER_MODEL_US,
+    CALLER_REFUSED,
+    CALLER_REQUESTS,
+    CALLER_ROWS,
+    CALLERS,
+)
+from penstock.monitor.counters.slot import Slot, caller_cells
+
+SYNC_NS: Final = 20_000_000
+"""Time after which a worker looks at the usage of the others again, whatever its allowance."""
+
+RETRY_S: Final = 0.1
+"""What a refused caller is asked to wait for another of its requests to end."""
+
+_RATES: Final = (CALLER_REQUESTS, CALLER_ROWS, CALLER_MODEL_US)
+_NAMES: Final = ("requests per second", "rows per second", "milliseconds in the model per second")
+
+
+class QuotaLease:
+    """What an open request of a caller holds, until nothing refers to it any more: of its concurrency and its bytes."""
+
+    __slots__ = ("_cells", "_size")
+
+    def __init__(self, cells: memoryview, size: int) -> None:
+        self._cells = cells
+        self._size = size
+        cells[CALLER_REQUESTS] += 1
+        cells[CALLER_IN_FLIGHT] += 1
+        if size:
+            cells[CALLER_BYTES] += size
+
+    def charge(self, rows: int, model_ns: int) -> None:
+        """Count the rows of the request and its time in the model."""
+        self._cells[CALLER_ROWS] += rows
+        self._cells[CALLER_MODEL_US] += model_ns // 1000
+
+    def __del__(self) -> None:
+        self._cells[CALLER_IN_FLIGHT] -= 1
+        if self._size:
+            self._cells[CALLER_BYTES] -= self._size
+
+
+class CallerQuota:
+    """The quota of one caller in one worker; lives on its event loop. ``cells`` are those of each worker, the own ones
+    first, and ``before`` what was in them at ``since_ns`` (``time.monotonic_ns``)."""
+
+    def __init__(self, quota: Quota, cells: Sequence[memoryview], before: Sequence[memoryview], since_ns: int) -> None:
+        self.quota = quota
+        self._cells = cells[0]
+        self._all = list(cells)
+        self._allowance = 0
+        self._until_ns = 0
+        per_second = (quota.requests, quota.rows, quota.model_ms * 1000)
+        self._limits = [
+            (RateLimit(limit, since_ns / 1e9, _total(before, cell)), cell)
+            for limit, cell in zip(per_second, _RATES, strict=True)
+            if limit > 0
+        ]
+
+    def admit(self, now_ns: int, size: int) -> QuotaLease:
+        """Return the lease of a request with a body of ``size`` bytes (``now_ns`` is ``time.monotonic_ns``).
+
+        Raises:
+            Overloaded: the quota is used up; says which part of it, and when to try again.
+        """
+        if self._allowance > 0 and now_ns < self._until_ns:
+            self._allowance -= 1
+        else:
+            self._check_rates(now_ns)
+        if self.quota.concurrent and _total(self._all, CALLER_IN_FLIGHT) >= self.quota.concurrent:
+            raise self._refuse("requests at a time", RETRY_S)
+        if self.quota.body_bytes and _total(self._all, CALLER_BYTES) + size > self.quota.body_bytes:
+            raise self._refuse("bytes at a time", RETRY_S)
+        return QuotaLease(self._cells, size)
+
+    def _check_rates(self, now_ns: int) -> None:
+        """Look at the usage of all workers, and set the allowance."""
+        now_s, least = now_ns / 1e9, float(SYNC_NS)
+        for limit, cell in self._limits:
+            limit.observe(now_s, _total(self._all, cell))
+            cost = 1.0 if cell == CALLER_REQUESTS else 0.001
+            left = limit.left()
+            if left < cost:
+                raise self._refuse(_NAMES[_RATES.index(cell)], limit.wait_s(cost))
+            least = min(least, left if cell == CALLER_REQUESTS else 0.0)
+        self._allowance = allowance(least, len(self._all))
+        self._until_ns = now_ns + SYNC_NS
+
+    def _refuse(self, part: str, wait_s: float) -> Overloaded:
+        self._cells[CALLER_REFUSED] += 1
+        return Overloaded(f"the quota of this caller for {part} is used up; try again later", wait_s)
+
+
+class CallerQuotas:
+    """The quotas of a worker's callers, under the present access table."""
+
+    def __init__(self, own: Slot, others: Sequence[Slot] = ()) -> None:
+        self._slots = (own, *others)
+        self._since_ns = 0
+        self._before: list[memoryview] = []
+        self._wanted: dict[str, Quota] = {}
+        self._places: dict[str, int] = {}
+        self._quotas: dict[str, CallerQuota] = {}
+
+    def replace(self, table: AccessTable, now_ns: int) -> None:
+        """Use the quotas of another access table from now on (``time.monotonic_ns``); those that stay go on."""
+        self._since_ns, self._before = now_ns, [slot.copy_callers() for slot in self._slots]
+        before, self._wanted = self._places, quotas_of(table)
+        self._places = place_callers(self._wanted, CALLERS)
+        self._quotas = {
+            name: quota
+            for name, quota in self._quotas.items()
+            if quota.quota == self._wanted.get(name) and self._places[name] == before[name]
+        }
+
+    def find(self, name: str) -> CallerQuota | None:
+        """Return the quota of a caller, None if there is none."""
+        if name in self._wanted and name not in self._quotas:
+            place = self._places[name]
+            cells = [slot.caller(place) for slot in self._slots]
+            before = [caller_cells(copy, place) for copy in self._before]
+            self._quotas[name] = CallerQuota(self._wanted[name], cells, before, self._since_ns)
+        return self._quotas.get(name)
+
+
+def _total(workers: Sequence[memoryview], cell: int) -> int:
+    total = 0
+    for cells in workers:
+        total += cells[cell]
+    return total
