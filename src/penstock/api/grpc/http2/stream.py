@@ -19,6 +19,7 @@ class StreamIo:
 
     last_received_ns: int
     certificate_names: tuple[str, ...] = ()
+
     def info(self, name: str) -> object:
         """Return transport information by name, None if unknown."""
         raise NotImplementedError
