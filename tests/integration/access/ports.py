@@ -18,6 +18,7 @@ from penstock.api.grpc.http2_server import Http2Server
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest.server import RestServer
+from penstock.api.tls import TlsContexts
 from penstock.control.access.authenticator import Authenticator
 from penstock.core.access.keys import digest_of, write_key
 from penstock.core.access.table import AccessTable, KeyRecord
@@ -73,7 +74,10 @@ class Answer:
 class DataPorts:
     """Several workers' worth of ports: ``rest`` and ``grpc`` are the addresses of each."""
 
-    def __init__(self, folder: Path, workers: int = 1, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self, folder: Path, workers: int = 1, clock: Callable[[], float] = time, tls: TlsContexts | None = None
+    ) -> None:
+        self._tls = tls
         self.keys: dict[str, str] = {}
         self.table = AccessTable(1, enabled=True)
         self.slots = [Slot.in_process() for _ in range(workers)]
@@ -120,7 +124,9 @@ class DataPorts:
 
     async def _listen(self, plane: DataPlane) -> None:
         sock = socket.create_server(("127.0.0.1", 0))
-        rest, grpc = RestServer(plane, __version__, HttpLimits()), Http2Server(plane, GrpcOptions())
+        tls = self._tls
+        rest = RestServer(plane, __version__, HttpLimits(), None if tls is None else tls.http)
+        grpc = Http2Server(plane, GrpcOptions(tls=None if tls is None else tls.grpc))
         await rest.start(sock)
         self.rest.append(sock.getsockname())
         self.grpc.append(f"127.0.0.1:{await grpc.start('127.0.0.1', 0)}")
@@ -216,9 +222,11 @@ def build(folder: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, workers: int = 1, clock: Callable[[], float] = time) -> Iterator[DataPorts]:
+def running(
+    folder: Path, workers: int = 1, clock: Callable[[], float] = time, tls: TlsContexts | None = None
+) -> Iterator[DataPorts]:
     """Ports that are closed at the end."""
-    ports = DataPorts(folder, workers, clock)
+    ports = DataPorts(folder, workers, clock, tls)
     try:
         yield ports
     finally:

@@ -78,7 +78,7 @@ def documents(draw: st.DrawFn) -> tuple[str, tuple[int, ...], bytes]:
     indent = draw(st.sampled_from([None, 1]))
     text = json.dumps(nested, indent=indent, ensure_ascii=draw(st.booleans())).encode()
     for _ in range(draw(st.integers(0, 2))):
-        at = draw(st.integers(1, len(text) - 1))
+        at = draw(st.integers(1, max(1, len(text) - 1)))
         cut = draw(st.integers(0, 2))
         text = (
             text[:at]
@@ -162,7 +162,7 @@ def requests(draw: st.DrawFn) -> tuple[Signature, bytes]:
     )
     text = body.encode()
     if draw(st.booleans()):
-        at = draw(st.integers(1, len(text) - 1))
+        at = draw(st.integers(1, max(1, len(text) - 1)))
         text = text[:at] + draw(st.sampled_from([b"", b",", b"[", b"]", b'"', b"\\", b"{", b"}"])) + text[at + 1 :]
     return Signature(specs, OUTPUTS), text
 
