@@ -7,6 +7,7 @@ from penstock.api.http1.exchange import ConnectionIo, Exchange, HttpApplication
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.request_head import HeadError, Http1RequestHead
 from penstock.core.access.origins import Fields, OriginPolicy, OriginRefusal
+from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.memory_budget import MemoryBudget
 from tests.unit.api.http1.support import serving
 
@@ -70,7 +71,7 @@ class Remembers(HttpApplication):
     def route(self, head: Http1RequestHead) -> bool:
         return True
 
-    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int) -> Exchange:
+    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
         raise NotImplementedError
 
 
