@@ -11,6 +11,7 @@ from penstock.control.delivery.trial import STEP_S
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.routing import route_in
 from penstock.registry.records import Document
+from penstock.registry.stores.monitor import MonitorStore
 from tests.unit.control.trials import ME, World
 
 ASKED: Document = {"arms": {"1": 5000, "2": 3000, "3": 2000}, "sticky": "header:x-user", "reason": "which"}
@@ -92,6 +93,20 @@ def test_a_bandit_moves_the_weights_as_rewards_come(bench: Bench) -> None:
     moves = [entry for entry in bench.world.store.audit("m", limit=100) if entry.action == "experiment.move"]
     assert moves
     assert moves[0].actor == "controller"
+
+
+def test_an_arm_that_no_longer_passes_its_gates_gains_nothing(bench: Bench) -> None:
+    trial = bench.begin(mode="thompson", every_seconds=1)
+    MonitorStore(bench.world.database, bench.world.clock).set_policy("m", {"gates": {"approvals": 1}}, ME)
+    for arm, value in (("1", 0.0), ("2", 1.0), ("3", 0.0)):
+        bench.step()
+        bench.world.fleet.reward(arm, [value] * 50)
+    bench.step(10)
+    assert bench.world.split() == ASKED["arms"]
+    paused = bench.look(trial)
+    assert (paused["state"], "does not pass its gates" in paused["reason"]) == ("paused", True)
+    refusals = [entry for entry in bench.world.store.audit("m", limit=100) if entry.action == "gates.refuse"]
+    assert len(refusals) == 1  # it is not tried again until a person resumes
 
 
 def test_a_pause_keeps_the_weights(bench: Bench) -> None:

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from penstock.core.desired import Desired, ModelSpec, VersionSpec, WatchSpec
-from penstock.core.errors import NotFound
+from penstock.core.errors import NotFound, NotReady
 from penstock.core.labels import ROUTE_NAMES, Protocol
 from penstock.core.routing import RouteSpec, effective, route_in
 from penstock.core.tensors import Tensor
@@ -370,3 +370,36 @@ def test_answers_are_remembered_for_labels(tmp_path: Path) -> None:
             await world.plane.queries.feedback("nobody", entries)
 
     in_traffic(story)
+
+
+def answering(folder: Path, aliases: Mapping[str, str], *withheld: str) -> str:
+    """The version that answers a request without one, or why none does."""
+    found: list[str] = []
+
+    async def story(world: Traffic) -> None:
+        graphs = {version: scaled(folder / f"{version}.onnx", int(version)) for version in BLOCKS}
+        specs = [VersionSpec(version, graph, block=BLOCKS[version]) for version, graph in graphs.items()]
+        await world.loader.apply(Desired(1, (ModelSpec("m", tuple(specs), dict(aliases), withheld=withheld),)))
+        assert world.plane.route(("m", "3"), {})[0].identity.version == "3"
+        try:
+            found.append(world.plane.route(("m", ""), {})[0].identity.version)
+        except NotReady as fault:
+            found.append(str(fault))
+
+    in_traffic(story)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "withheld", "answers"),
+    [
+        ({}, (), "3"),
+        ({}, ("3",), "2"),
+        ({"champion": "1"}, ("2", "3"), "1"),
+        ({}, ("1", "2", "3"), "model 'm' is not ready: no version has passed its gates"),
+    ],
+)
+def test_a_withheld_version_answers_only_calls_that_name_it(
+    aliases: Mapping[str, str], withheld: tuple[str, ...], answers: str, tmp_path: Path
+) -> None:
+    assert answering(tmp_path, aliases, *withheld) == answers

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -98,8 +99,18 @@ class Experiments(TrialController):
                 self.background.start(trial.model)
             elif after != before or stages_of(observations) != stages_of(document.observations):
                 await self.run_on_thread(self.leader.keep, trial, written.document)
-        except (Conflict, Refused) as fault:
-            log.info("experiment %s of %s: %s", trial.id, trial.model, fault)
+        except Conflict as conflict:
+            log.info("experiment %s of %s: %s", trial.id, trial.model, conflict)
+        except Refused as refused:
+            await self._pause(written, after, str(refused))
+
+    async def _pause(self, trial: Trial, experiment: Experiment, reason: str) -> None:
+        """Pause the experiment with the weights it has: an arm that would gain traffic does not pass its gates."""
+        log.warning("experiment %s of %s is paused: %s", trial.id, trial.model, reason)
+        paused = replace(experiment, state=ExperimentState.PAUSED, reason=reason, stage=experiment.stage + 1)
+        with suppress(Conflict):
+            make = partial(_next_change, trial, paused)
+            await self.run_on_thread(self.leader.change, trial, make, "pause", Author(CONTROLLER, reason))
 
     def to_api(self, trial: Trial) -> Document:
         """See ``TrialController``."""

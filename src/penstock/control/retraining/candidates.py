@@ -1,6 +1,4 @@
-"""Evaluates the candidate of a retraining request by its gates, waits for approval if required, and starts
-its rollout.
-"""
+"""Evaluates the candidate of a retraining request by its gates, waits for approval, and starts its rollout."""
 
 import asyncio
 import hashlib
@@ -267,7 +265,9 @@ class Candidates:
         present = versions.get(champion)
         reasons = check_gates(gates, _candidate(versions[version]), None if present is None else _candidate(present))
         verdict = CandidateVerdict(gates, champion, self._clock(), tuple(reasons))
-        if not reasons and gates.held_out is not None:
+        if not reasons and (refusal := await self._run(self._outbox.gate_refusal, spec.name, version)):
+            verdict = replace(verdict, reasons=(refusal,), waits=True)
+        elif not reasons and gates.held_out is not None:
             verdict = await self._after_exam(spec, verdict, version, gates.held_out)
         verdict = verdict.following(self._verdicts.get((spec.name, version)))
         self._verdicts[spec.name, version] = verdict

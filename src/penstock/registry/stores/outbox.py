@@ -11,11 +11,13 @@ from penstock.core.triggers.burn_rate import RequestCounts
 from penstock.core.triggers.state import with_request, without_request
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
+from penstock.registry.db.rows import read_model_or_new
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.signatures import SignatureStore
 from penstock.registry.stores.traffic import TrafficStore, TrialEvent, cloud_event, event_id
+from penstock.registry.stores.traffic_gates import TrafficGates
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
@@ -64,6 +66,12 @@ class Outbox:
     def acquire_leadership(self) -> bool:
         """Return whether this gateway leads the fleet; acquire or renew the lease if that is due."""
         return self._traffic.acquire_leadership()
+
+    def gate_refusal(self, model: str, version: str) -> str:
+        """Return why a version may not gain traffic now, "" if it may; nothing is added to the audit."""
+        with self._database.reading() as connection:
+            record = read_model_or_new(connection, model)
+            return TrafficGates(self._database).refusal(connection, record, version)
 
     def approve_version(self, model: str, version: str, by: Author) -> None:
         """Approve a candidate; see ``SignatureStore.approve_candidate``."""

@@ -65,6 +65,10 @@ class TrafficGates:
             raise GateRefused("; ".join(reasons), model.name, _results_out(results))
         return PassedGates(_results_out(results))
 
+    def refusal(self, connection: sa.Connection, model: ModelRecord, version: str) -> str:
+        """Return why a version may not gain traffic, "" if it may."""
+        return refusal_text(version, self._evaluate(connection, model, [version])[version])
+
     def check_approvable(self, connection: sa.Connection, model: ModelRecord, version: VersionRecord) -> None:
         """Check that a version passes every gate but the number of approvals; raises ``GateRefused``."""
         known = self._known(connection, model.name)

@@ -216,3 +216,8 @@ def test_nothing_stays_warm_where_it_must_not(change: dict[str, object]) -> None
 def test_a_version_taken_out_of_the_source_goes_at_once() -> None:
     first = plan([found("m", "1", "2", keep_warm_s=60.0)], ControllerState(), 5)
     assert served(plan([found("m", "2", keep_warm_s=60.0)], first.state, 5)) == ["2"]
+
+
+def test_a_version_that_does_not_pass_is_withheld_unless_it_has_traffic() -> None:
+    model = found("m", "1", "2", "3", aliases={"champion": "1"}, withheld=("1", "2", "3"))
+    assert plan([model], ControllerState(), 10).desired.models[0].withheld == ("2", "3")

@@ -4,13 +4,17 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from penstock.core.errors import NotReady
+from penstock.core.errors import NotReady, Refused
+from penstock.registry.mlflow import source
 from penstock.registry.mlflow.source import MlflowSource, MlflowVersion
+from penstock.registry.signing.signer import sign_path
+from tests.unit.registry.signing.keys_of_tests import private_key
 
 API = "/api/2.0/mlflow/"
 
@@ -110,3 +114,18 @@ def test_a_server_that_fails_is_not_ready_and_asked_again(tracking: Tracking) ->
         source.wanted()
     tracking.broken = False
     assert source.wanted() == [MlflowVersion("tree", "1")]
+
+
+def test_every_signed_file_of_a_version_is_taken_with_its_signature(tmp_path: Path) -> None:
+    for name, content in (("MLmodel", b"flavors"), ("model.onnx", b"graph"), ("data/weights", b"1")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "model.sig").write_text(sign_path(tmp_path, private_key(), tmp_path / "model.sig"))
+    (tmp_path / "more").write_bytes(b"added later")
+    assert set(source._signed_files(tmp_path)) == {"MLmodel", "model.onnx", "data/weights", "model.sig"}
+    (tmp_path / "MLmodel").unlink()
+    with pytest.raises(Refused, match="a signed file is missing"):
+        source._signed_files(tmp_path)
+    (tmp_path / "model.sig").write_text("{}")
+    with pytest.raises(Refused, match="not a Sigstore bundle"):
+        source._signed_files(tmp_path)
