@@ -68,7 +68,7 @@ def configuration(target: str, front: int, admin: int) -> dict[str, Any]:
                             "interval": "0.2s",
                             "unhealthy_threshold": 2,
                             "healthy_threshold": 1,
-                            "grpc_health_check": {},
+                            "grpc_health_check": {"authority": "localhost"},  # else it names the cluster
                         }
                     ],
                     "load_assignment": {
