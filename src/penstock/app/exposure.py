@@ -23,10 +23,10 @@ def exposure_of(settings: Settings) -> Exposure:
     Raises:
         StartFailed: a host is none.
     """
-    auth = getattr(settings, "auth", None)
+    auth = settings.auth
     return Exposure(
         hosts=tuple(host for host in dict.fromkeys((settings.host, settings.ops_host)) if not _is_loopback(host)),
-        authenticates=auth is not None and not getattr(auth, "dry_run", False),
+        authenticates=auth is not None and not auth.dry_run,
         encrypts=settings.tls is not None,
         is_permitted=settings.insecure_no_auth,
     )

@@ -97,3 +97,10 @@ def test_an_insecure_gateway_warns_each_minute(caplog: pytest.LogCaptureFixture)
     assert all(abs(pause - WARNING_INTERVAL_S) <= 6.1 for pause in pauses)
     [reading] = warning.readings()
     assert reading == Point(metrics.INSECURE, (), True)
+
+
+@pytest.mark.parametrize(("dry_run", "authenticates"), [(False, True), (True, False)])
+def test_a_dry_run_of_authentication_refuses_nothing_and_counts_as_none(dry_run: bool, authenticates: bool) -> None:
+    exposure = exposure_of(settings(auth={"keys": True, "dry_run": dry_run}, host="0.0.0.0"))
+    assert exposure.authenticates is authenticates
+    assert exposure.is_refused  # there is no TLS
