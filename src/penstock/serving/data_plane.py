@@ -165,7 +165,7 @@ class DataPlane:
 
 def _record_alone(call: InferCall, now_ns: int) -> None:
     """Count a call that had a run to itself."""
-    if call.lease is not None:
+    if call.lease is not None and call.lease.is_charged:
         _charge(call, call.rows)
     began_ns, decoded_ns, started_ns, ran_ns = call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns
     call.loaded.block.add_alone(
@@ -191,7 +191,7 @@ def _record_run(calls: Sequence[InferCall], now_ns: int) -> None:
         )
         if call.run_rows != NOT_COUNTED:
             run_rows = call.run_rows
-        leased = leased or call.lease is not None
+        leased = leased or (call.lease is not None and call.lease.is_charged)
     if leased:
         total = sum([call.rows for call in calls]) if run_rows == NOT_COUNTED else run_rows
         for call in calls:

@@ -29,40 +29,100 @@ RETRY_S: Final = 0.1
 
 _RATES: Final = (CALLER_REQUESTS, CALLER_ROWS, CALLER_MODEL_US)
 _NAMES: Final = ("requests per second", "rows per second", "milliseconds in the model per second")
+_SOME: Final = 0.001
+"""What has to be left of a rate whose cost is known afterwards."""
+
+
+class CallerUsage:
+    """What a caller uses in this worker. Only this object writes the ``cells`` of its place, so it need not read them.
+
+    ``open`` counts its requests that are open, ``open_bytes`` the bytes of their bodies.
+    """
+
+    __slots__ = ("_cells", "_model_us", "_refused", "_requests", "_rows", "open", "open_bytes")
+
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
+        self._requests: int = cells[CALLER_REQUESTS]
+        self._rows: int = cells[CALLER_ROWS]
+        self._model_us: int = cells[CALLER_MODEL_US]
+        self._refused: int = cells[CALLER_REFUSED]
+        self.open: int = cells[CALLER_IN_FLIGHT]
+        self.open_bytes: int = cells[CALLER_BYTES]
+
+    def begin(self, size: int) -> None:
+        """Count a request with a body of ``size`` bytes that begins."""
+        cells = self._cells
+        self._requests += 1
+        self.open += 1
+        cells[CALLER_REQUESTS] = self._requests
+        cells[CALLER_IN_FLIGHT] = self.open
+        if size:
+            self.open_bytes += size
+            cells[CALLER_BYTES] = self.open_bytes
+
+    def end(self, size: int) -> None:
+        """Note that a request has ended."""
+        self.open -= 1
+        self._cells[CALLER_IN_FLIGHT] = self.open
+        if size:
+            self.open_bytes -= size
+            self._cells[CALLER_BYTES] = self.open_bytes
+
+    def charge(self, rows: int, model_us: int) -> None:
+        """Count rows, and microseconds in a model."""
+        self._rows += rows
+        self._model_us += model_us
+        self._cells[CALLER_ROWS] = self._rows
+        self._cells[CALLER_MODEL_US] = self._model_us
+
+    def refuse(self) -> None:
+        """Count a refused request."""
+        self._refused += 1
+        self._cells[CALLER_REFUSED] = self._refused
 
 
 class QuotaLease:
-    """What an open request of a caller holds, until nothing refers to it any more: of its concurrency and its bytes."""
+    """What an open request of a caller holds, until nothing refers to it any more: of its concurrency and its bytes.
 
-    __slots__ = ("_cells", "_size")
+    ``is_charged`` says whether rows or time in the model are limited.
+    """
 
-    def __init__(self, cells: memoryview, size: int) -> None:
-        self._cells = cells
+    __slots__ = ("_size", "_usage", "is_charged")
+
+    def __init__(self, usage: CallerUsage, size: int, is_charged: bool) -> None:
+        self._usage = usage
         self._size = size
-        cells[CALLER_REQUESTS] += 1
-        cells[CALLER_IN_FLIGHT] += 1
-        if size:
-            cells[CALLER_BYTES] += size
+        self.is_charged = is_charged
+        usage.begin(size)
 
     def charge(self, rows: int, model_ns: int) -> None:
         """Count the rows of the request and its time in the model."""
-        self._cells[CALLER_ROWS] += rows
-        self._cells[CALLER_MODEL_US] += model_ns // 1000
+        self._usage.charge(rows, model_ns // 1000)
 
     def __del__(self) -> None:
-        self._cells[CALLER_IN_FLIGHT] -= 1
-        if self._size:
-            self._cells[CALLER_BYTES] -= self._size
+        self._usage.end(self._size)
 
 
 class CallerQuota:
     """The quota of one caller in one worker; lives on its event loop. ``cells`` are those of each worker, the own ones
     first, and ``before`` what was in them at ``since_ns`` (``time.monotonic_ns``)."""
 
-    def __init__(self, quota: Quota, cells: Sequence[memoryview], before: Sequence[memoryview], since_ns: int) -> None:
+    def __init__(
+        self,
+        quota: Quota,
+        usage: CallerUsage,
+        cells: Sequence[memoryview],
+        before: Sequence[memoryview],
+        since_ns: int,
+    ) -> None:
         self.quota = quota
-        self._cells = cells[0]
+        self._usage = usage
+        self._concurrent: int = quota.concurrent
+        self._body_bytes: int = quota.body_bytes
+        self._is_charged: bool = quota.rows > 0 or quota.model_ms > 0
         self._all = list(cells)
+        self._others = list(cells[1:])
         self._allowance = 0
         self._until_ns = 0
         per_second = (quota.requests, quota.rows, quota.model_ms * 1000)
@@ -82,18 +142,19 @@ class CallerQuota:
             self._allowance -= 1
         else:
             self._check_rates(now_ns)
-        if self.quota.concurrent and _total(self._all, CALLER_IN_FLIGHT) >= self.quota.concurrent:
+        usage = self._usage
+        if self._concurrent and usage.open + _total(self._others, CALLER_IN_FLIGHT) >= self._concurrent:
             raise self._refuse("requests at a time", RETRY_S)
-        if self.quota.body_bytes and _total(self._all, CALLER_BYTES) + size > self.quota.body_bytes:
+        if self._body_bytes and usage.open_bytes + _total(self._others, CALLER_BYTES) + size > self._body_bytes:
             raise self._refuse("bytes at a time", RETRY_S)
-        return QuotaLease(self._cells, size)
+        return QuotaLease(usage, size, self._is_charged)
 
     def _check_rates(self, now_ns: int) -> None:
         """Look at the usage of all workers, and set the allowance."""
         now_s, least = now_ns / 1e9, float(SYNC_NS)
         for limit, cell in self._limits:
-            limit.observe(now_s, _total(self._all, cell))
-            cost = 1.0 if cell == CALLER_REQUESTS else 0.001
+            limit.observe(now_s, float(_total(self._all, cell)))
+            cost = 1.0 if cell == CALLER_REQUESTS else _SOME
             left = limit.left()
             if left < cost:
                 raise self._refuse(_NAMES[_RATES.index(cell)], limit.wait_s(cost))
@@ -102,7 +163,7 @@ class CallerQuota:
         self._until_ns = now_ns + SYNC_NS
 
     def _refuse(self, part: str, wait_s: float) -> Overloaded:
-        self._cells[CALLER_REFUSED] += 1
+        self._usage.refuse()
         return Overloaded(f"the quota of this caller for {part} is used up; try again later", wait_s)
 
 
@@ -111,6 +172,7 @@ class CallerQuotas:
 
     def __init__(self, own: Slot, others: Sequence[Slot] = ()) -> None:
         self._slots = (own, *others)
+        self._usages: dict[int, CallerUsage] = {}  # by place; kept, as open requests refer to them
         self._since_ns = 0
         self._before: list[memoryview] = []
         self._wanted: dict[str, Quota] = {}
@@ -134,7 +196,8 @@ class CallerQuotas:
             place = self._places[name]
             cells = [slot.caller(place) for slot in self._slots]
             before = [caller_cells(copy, place) for copy in self._before]
-            self._quotas[name] = CallerQuota(self._wanted[name], cells, before, self._since_ns)
+            usage = self._usages.setdefault(place, CallerUsage(cells[0]))
+            self._quotas[name] = CallerQuota(self._wanted[name], usage, cells, before, self._since_ns)
         return self._quotas.get(name)
 
 

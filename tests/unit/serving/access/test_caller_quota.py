@@ -94,11 +94,24 @@ def test_what_is_known_afterwards_holds_up_the_next_requests(quota: dict[str, fl
 
 
 def test_a_new_worker_in_a_slot_has_no_open_requests() -> None:
-    fleet = Fleet(1, concurrent=1)
-    lease = fleet.quota().admit(SECOND, 10)
+    fleet = Fleet(2, concurrent=1)
+    lease = fleet.quota(0).admit(SECOND, 10)
+    with pytest.raises(Overloaded):
+        fleet.quota(1).admit(SECOND, 0)
     fleet.slots[0].take_over(1)
-    fleet.quota().admit(SECOND, 0)
-    lease.charge(0, 0)
+    fleet.quota(1).admit(SECOND, 0)
+    del lease
+
+
+def test_open_requests_outlive_a_change_of_the_quota() -> None:
+    fleet = Fleet(1, concurrent=2)
+    leases = [fleet.quota().admit(SECOND, 0) for _ in range(2)]
+    fleet.quotas[0].replace(table(concurrent=3), SECOND)
+    leases.append(fleet.quota().admit(SECOND, 0))
+    with pytest.raises(Overloaded):
+        fleet.quota().admit(SECOND, 0)
+    leases.clear()
+    leases += [fleet.quota().admit(SECOND, 0) for _ in range(3)]
 
 
 def test_refusals_go_on_counting_when_the_table_changes() -> None:
