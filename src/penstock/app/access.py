@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.config.access import AuthSettings, OidcSettings
 from penstock.control.access.access_tables import AccessSources, AccessTables
@@ -23,6 +24,9 @@ from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.keys import KeyStore
 from penstock.telemetry.readings import Reading
 
+if TYPE_CHECKING:
+    from penstock.api.admin.access import AccessApi
+
 
 @dataclass(frozen=True, slots=True)
 class AccessServices:
@@ -34,6 +38,12 @@ class AccessServices:
     refusals: RefusalCounts
     keys: KeyAdmin
     workers: WorkerCounts
+
+    def api(self) -> "AccessApi":
+        """Return what the ops port needs of it."""
+        from penstock.api.admin.access import AccessApi  # noqa: PLC0415 - its imports take long
+
+        return AccessApi(self.keys, self.authenticator, self.refusals)
 
     def tasks(self) -> tuple[PeriodicTask, ...]:
         """Return the periodic tasks."""

@@ -351,6 +351,7 @@ class GatewayProcess:
             registry_admin,
             traffic,
             GatewayFacts(__version__, self._http, self._grpc),
+            self._opened_access().api(),
             connections,
             ops_policy(self._settings, self._exposure, self._settings.ops_host),
             tls,

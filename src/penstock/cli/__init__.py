@@ -22,6 +22,8 @@ VERBS = {
     "capture": "capture",
     "retrain": "retrain",
     "audit": "audit",
+    "keys": "keys",
+    "whoami": "whoami",
     "fleet": "fleet",
     "config": "config_cmd",
     "health": "health",

@@ -28,6 +28,7 @@ _UNIX = "unix:"
 _HOST = r"\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+"
 _ADDRESS = re.compile(rf"(?:http://)?((?:{_HOST}):[0-9]{{1,5}})/?")
 _HTTPS = re.compile(rf"https://({_HOST})(?::([0-9]{{1,5}}))?/?")
+_REFUSALS = (401, 403, 429)
 
 
 def read_settings(registry: str | None = None) -> Settings:
@@ -173,6 +174,8 @@ def _answers(address: Address) -> bool:
     try:
         connection.request("GET", "/admin/v1/registry")
         answer = connection.getresponse()
+        if answer.status in _REFUSALS:  # it asks for a credential, or for another one
+            return answer.headers["penstock-fault"] is not None
         return answer.status == 200 and "source" in json.loads(answer.read())
     except (OSError, HTTPException, ValueError):
         return False

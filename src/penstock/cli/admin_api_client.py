@@ -236,6 +236,28 @@ class AdminApiClient:
         archives: list[Document] = self._call("GET", "/audit/archives").get("archives", [])
         return archives
 
+    def whoami(self) -> Document:
+        """Return who the caller is, and what it may do."""
+        return self._call("GET", "/whoami")
+
+    def list_keys(self) -> list[Document]:
+        """See ``KeyClient``."""
+        keys: list[Document] = self._call("GET", "/keys").get("keys", [])
+        return keys
+
+    def create_key(self, wanted: Document) -> Document:
+        """See ``KeyClient``."""
+        return self._call("POST", "/keys", wanted)
+
+    def rotate_key(self, name: str, wanted: Document) -> Document:
+        """See ``KeyClient``."""
+        return self._call("POST", f"/keys/{quote(name, safe='')}/rotate", wanted)
+
+    def revoke_key(self, name: str, reason: str) -> list[Document]:
+        """See ``KeyClient``."""
+        revoked: list[Document] = self._call("DELETE", f"/keys/{quote(name, safe='')}", {"reason": reason})["revoked"]
+        return revoked
+
     def _call(
         self,
         method: str,

@@ -8,8 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.cli.credentials import VARIABLE, using_token_file
 from penstock.cli.tls import using_files
 
+TokenFile = Annotated[
+    Path | None, typer.Option(envvar=VARIABLE, help="File with the token to send: an API key or a signed token.")
+]
 CaFile = Annotated[
     Path | None,
     typer.Option(envvar="PENSTOCK_CA_FILE", help="File with the authorities that vouch for the gateway, PEM."),
@@ -24,7 +28,12 @@ def _option(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-_OPTIONS = (_option("ca_file", CaFile), _option("cert_file", CertFile), _option("key_file", KeyFile))
+_OPTIONS = (
+    _option("token_file", TokenFile),
+    _option("ca_file", CaFile),
+    _option("cert_file", CertFile),
+    _option("key_file", KeyFile),
+)
 
 
 def add_connection_options(app: typer.Typer) -> None:
@@ -39,8 +48,15 @@ def add_connection_options(app: typer.Typer) -> None:
 
 def _with_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
-    def run(*, ca_file: Path | None, cert_file: Path | None, key_file: Path | None, **arguments: Any) -> Any:
-        with using_files(ca_file, cert_file, key_file):
+    def run(
+        *,
+        token_file: Path | None,
+        ca_file: Path | None,
+        cert_file: Path | None,
+        key_file: Path | None,
+        **arguments: Any,
+    ) -> Any:
+        with using_token_file(token_file), using_files(ca_file, cert_file, key_file):
             return verb(**arguments)
 
     signature = inspect.signature(verb, eval_str=True)

@@ -3,8 +3,10 @@ machine."""
 
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 from penstock.app.owner_socket import connect
+from penstock.cli.credentials import authorization
 from penstock.cli.tls import TlsAddress, client_context
 
 Address = str | Path | TlsAddress
@@ -19,8 +21,8 @@ def open_connection(address: Address, timeout_s: float) -> HTTPConnection:
     if isinstance(address, Path):
         return UnixConnection(address, timeout_s)
     if isinstance(address, TlsAddress):
-        return HTTPSConnection(address.address, timeout=timeout_s, context=client_context(address))
-    return HTTPConnection(address, timeout=timeout_s)
+        return AuthorisedTlsConnection(address.address, timeout=timeout_s, context=client_context(address))
+    return AuthorisedConnection(address, timeout=timeout_s)
 
 
 def describe(address: Address) -> str:
@@ -28,7 +30,21 @@ def describe(address: Address) -> str:
     return str(address)
 
 
-class UnixConnection(HTTPConnection):
+class AuthorisedConnection(HTTPConnection):
+    """HTTP/1.1 that sends the credential of the command with each request."""
+
+    def putrequest(self, *arguments: Any, **options: Any) -> None:
+        """Begin a request; see ``HTTPConnection``."""
+        super().putrequest(*arguments, **options)
+        if (value := authorization()) is not None:
+            self.putheader("authorization", value)
+
+
+class AuthorisedTlsConnection(AuthorisedConnection, HTTPSConnection):
+    """The same with TLS."""
+
+
+class UnixConnection(AuthorisedConnection):
     """HTTP/1.1 by a unix socket."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.cli.client import CallFailed, Document, InferReply
 from penstock.cli.console import ExitCode
+from penstock.cli.credentials import authorization
 from penstock.cli.tls import TlsAddress, explain, name_to_verify, read_pair, read_roots
 from penstock.core.errors import Fault
 from penstock.core.tensors import Array, from_raw, numpy_type, to_raw
@@ -51,7 +52,7 @@ class GrpcClient:
         """See ``Client``."""
         try:
             answer = self._stub.ModelMetadata(
-                pb.ModelMetadataRequest(name=model, version=version), timeout=self._timeout_s
+                pb.ModelMetadataRequest(name=model, version=version), timeout=self._timeout_s, metadata=_credentials()
             )
         except grpc.RpcError as error:
             raise failure(error) from None
@@ -61,7 +62,7 @@ class GrpcClient:
         """See ``Client``."""
         message = to_message(model, version, request)
         try:
-            answer, call = self._stub.ModelInfer.with_call(message, timeout=self._timeout_s)
+            answer, call = self._stub.ModelInfer.with_call(message, timeout=self._timeout_s, metadata=_credentials())
         except grpc.RpcError as error:
             raise failure(error) from None
         metadata = {key: str(value) for key, value in call.initial_metadata() or ()}
@@ -80,6 +81,12 @@ def _channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
         raise CallFailed(f"no answer from {address}: {explain(error)}", ExitCode.UNAVAILABLE) from None
     override = [] if name is None else [("grpc.ssl_target_name_override", name)]
     return grpc.secure_channel(address.address, credentials, [*NO_LIMIT, *override])
+
+
+def _credentials() -> tuple[tuple[str, str], ...]:
+    """Return the metadata with the credential of the command."""
+    value = authorization()
+    return () if value is None else (("authorization", value),)
 
 
 def failure(error: grpc.RpcError) -> CallFailed:

@@ -5,6 +5,7 @@ from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import CallFailed
 from penstock.cli.console import ExitCode
 from penstock.cli.registry_client import RegistryClient
+from penstock.config.settings import Settings
 
 
 def open_registry(url: str | None, registry: str | None) -> RegistryClient:
@@ -13,16 +14,21 @@ def open_registry(url: str | None, registry: str | None) -> RegistryClient:
     Raises:
         CallFailed: the registry cannot be opened.
     """
+    found = find_gateway(url, registry)
+    if isinstance(found, AdminApiClient):
+        return found
+    from penstock.cli.local_registry import LocalRegistry
+
+    return LocalRegistry(location_in(found), found)
+
+
+def find_gateway(url: str | None, registry: str | None) -> AdminApiClient | Settings:
+    """Return the client of the gateway at ``url`` or on the registry; the settings if none runs."""
     if url is not None:
         return AdminApiClient(ops_address(url))
     options = read_settings(registry)
-    location = location_in(options)
-    address = running_gateway(location, by_settings=registry is None and may_use_configured_port(options))
-    if address:
-        return AdminApiClient(address)
-    from penstock.cli.local_registry import LocalRegistry
-
-    return LocalRegistry(location, options)
+    address = running_gateway(location_in(options), by_settings=registry is None and may_use_configured_port(options))
+    return options if address is None else AdminApiClient(address)
 
 
 def open_gateway(url: str | None, registry: str | None) -> AdminApiClient:
@@ -31,13 +37,9 @@ def open_gateway(url: str | None, registry: str | None) -> AdminApiClient:
     Raises:
         CallFailed: no gateway runs.
     """
-    if url is not None:
-        return AdminApiClient(ops_address(url))
-    options = read_settings(registry)
-    address = running_gateway(location_in(options), by_settings=registry is None and may_use_configured_port(options))
-    if address is None:
-        raise CallFailed(
-            "no gateway is running; start one with: penstock serve, or pass its address with --url",
-            ExitCode.UNAVAILABLE,
-        )
-    return AdminApiClient(address)
+    found = find_gateway(url, registry)
+    if isinstance(found, AdminApiClient):
+        return found
+    raise CallFailed(
+        "no gateway is running; start one with: penstock serve, or pass its address with --url", ExitCode.UNAVAILABLE
+    )

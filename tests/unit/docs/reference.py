@@ -11,6 +11,9 @@ import typer
 from penstock.cli import build
 from penstock.cli.console import ExitCode
 from penstock.config.settings import settings_schema
+from penstock.core.access.endpoints import Requirement, Scope
+from penstock.core.access.ops_endpoints import OPS
+from penstock.core.access.permissions import ROLES, Permission
 from penstock.core.errors import KINDS
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
 from penstock.telemetry.metric import PREFIX
@@ -109,12 +112,39 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\[\]<>])", r"\\\1", " ".join(text.split()))
 
 
+def roles() -> str:
+    """Every role that is more than one permission, with its permissions."""
+    bundles = {name: held for name, held in ROLES.items() if name not in set(Permission)}
+    rows = (
+        (f"`{name}`", ", ".join(f"`{item.value}`" for item in Permission if item in held))
+        for name, held in bundles.items()
+    )
+    return table("role | permissions", rows)
+
+
+def ops_endpoints() -> str:
+    """Every endpoint of the ops port with its permission and scope."""
+    rows = ((f"`{name.replace('/admin/v1', '')}`", *_requirement(need)) for name, need in OPS.items())
+    return table("endpoint | permission | for", rows)
+
+
+def _requirement(need: Requirement) -> tuple[str, str]:
+    if need.public:
+        return "none", ""
+    if not need.permissions:
+        return "any credential", ""
+    scopes = {Scope.MODEL: "the model", Scope.SOME_MODEL: "some model", Scope.ALL_MODELS: "all models"}
+    return " or ".join(f"`{item.value}`" for item in sorted(need.permissions)), scopes[need.scope]
+
+
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("configuration.md", "settings"): settings,
     ("metrics.md", "metrics"): metrics,
     ("error-codes.md", "codes"): codes,
     ("error-codes.md", "exits"): exits,
     ("cli.md", "commands"): commands,
+    ("access.md", "roles"): roles,
+    ("access.md", "ops"): ops_endpoints,
 }
 """Page and name of each block, and what writes it."""
 

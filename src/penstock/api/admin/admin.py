@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
+from penstock.api.admin.caller_check import visible_models
 from penstock.api.admin.incoming import (
     query_number,
     read_author,
@@ -19,6 +20,7 @@ from penstock.api.admin.incoming import (
     read_if_match,
     text_field,
 )
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import InvalidInput
 from penstock.core.lineage import metadata_of
 from penstock.core.model_signing import BUNDLE_BYTES
@@ -104,13 +106,17 @@ class RegistryService(Protocol):
     async def collect(self) -> list[str]:
         """Delete unused contents and return their digests."""
 
-    async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Return audit entries: the first after a sequence number, or the newest."""
+    async def audit(
+        self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
+        """Return audit entries of visible models: the first after a sequence number, or the newest."""
 
     async def audit_archives(self) -> list[Document]:
         """Return the archives of older entries."""
 
-    async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
+    async def archived_audit(
+        self, name: str, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
         """Return entries of an archive; as ``audit``."""
 
     async def identity(self) -> Document:
@@ -155,8 +161,10 @@ class _RegistryEndpoints:
     def __init__(self, registry_admin: RegistryService) -> None:
         self._registry_admin = registry_admin
 
-    async def models(self, _: Request) -> Response:
-        return AsciiJsonResponse({"models": await self._registry_admin.models()})
+    async def models(self, request: Request) -> Response:
+        visible = visible_models(request)
+        models = [model for model in await self._registry_admin.models() if visible.allows(model["name"])]
+        return AsciiJsonResponse({"models": models})
 
     async def model(self, request: Request) -> Response:
         return with_etag(await self._registry_admin.model(request.path_params["model"]))
@@ -248,8 +256,11 @@ class _RegistryEndpoints:
         model, revision = request.path_params["model"], read_if_match(request)
         return with_etag(await self._registry_admin.configure(model, changes, read_author(request, body), revision))
 
-    async def identity(self, _: Request) -> Response:
-        return AsciiJsonResponse(await self._registry_admin.identity())
+    async def identity(self, request: Request) -> Response:
+        document = await self._registry_admin.identity()
+        if not visible_models(request).is_everything:
+            document = {**document, "repositories": []}
+        return AsciiJsonResponse(document)
 
     async def verify(self, request: Request) -> Response:
         await read_document(request)
@@ -262,16 +273,16 @@ class _RegistryEndpoints:
         return AsciiJsonResponse({"deleted": await self._registry_admin.collect()})
 
     async def audit(self, request: Request) -> Response:
-        return AsciiJsonResponse({"entries": await self._registry_admin.audit(*_query_parameters(request))})
+        entries = await self._registry_admin.audit(*_query_parameters(request), visible_models(request))
+        return AsciiJsonResponse({"entries": entries})
 
     async def audit_archives(self, _: Request) -> Response:
         return AsciiJsonResponse({"archives": await self._registry_admin.audit_archives()})
 
     async def archived_audit(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        return AsciiJsonResponse(
-            {"entries": await self._registry_admin.archived_audit(name, *_query_parameters(request))}
-        )
+        name, visible = request.path_params["name"], visible_models(request)
+        entries = await self._registry_admin.archived_audit(name, *_query_parameters(request), visible)
+        return AsciiJsonResponse({"entries": entries})
 
     async def mlflow(self, request: Request) -> Response:
         body = b"".join([chunk async for chunk in read_chunks(request, WEBHOOK_BYTES)])

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from penstock.core.errors import Fault, Internal, Overloaded, Refused, storage_fault
+from penstock.core.errors import Fault, Internal, Overloaded, Refused, Unauthenticated, storage_fault
 from penstock.core.labels import HTTP_STATUS
 
 log = logging.getLogger("penstock.control")
@@ -35,6 +35,8 @@ def error_response(fault: Exception) -> AsciiJsonResponse:
     headers = {"penstock-fault": kind}
     if isinstance(fault, Overloaded):
         headers["retry-after"] = str(max(1, round(fault.retry_after_s)))
+    if isinstance(fault, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"  # RFC 9110, section 15.5.2
     return AsciiJsonResponse(body, HTTP_STATUS[kind], headers)
 
 

@@ -11,17 +11,19 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from penstock.api.admin import admin, traffic
+from penstock.api.admin import access, admin, traffic
+from penstock.api.admin.access import AccessApi
 from penstock.api.admin.admin import Document, RegistryService
 from penstock.api.admin.answers import AsciiJsonResponse, error_response
-from penstock.api.admin.caller_check import CallerCheck
+from penstock.api.admin.caller_check import CallerCheck, caller_of, note_refusal, visible_models
 from penstock.api.admin.page import GatewayFacts, page
 from penstock.api.admin.response_headers import SecurityHeaders
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.common.content_coding import encode_body, preferred_coding
 from penstock.control.reconcile.status import Readiness
+from penstock.core.access.permissions import Permission
 from penstock.core.desired import VersionStatus
-from penstock.core.errors import Fault
+from penstock.core.errors import Fault, Unauthorised
 from penstock.core.slices import no_pause
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.readings import Reading
@@ -52,27 +54,28 @@ class ControlPlaneService(Protocol):
 
 
 def build_app(
-    control: ControlPlaneService, registry_admin: RegistryService, services: TrafficApi, facts: GatewayFacts
+    control: ControlPlaneService,
+    registry_admin: RegistryService,
+    services: TrafficApi,
+    facts: GatewayFacts,
+    access_api: AccessApi,
 ) -> ASGIApp:
     """Build the application; ``facts`` are the addresses that the console shows."""
     exposition = Exposition(control.readings)
 
-    async def live(_: Request) -> Response:
+    async def live(request: Request) -> Response:
         problems = control.task_problems()
-        return (
-            AsciiJsonResponse({"live": False, "tasks": dict(problems)}, 503)
-            if problems
-            else AsciiJsonResponse({"live": True})
-        )
+        shown = {"tasks": dict(problems)} if problems and _is_reader(request) else {}
+        return AsciiJsonResponse({"live": not problems, **shown}, 503 if problems else 200)
 
-    async def ready(_: Request) -> Response:
+    async def ready(request: Request) -> Response:
         readiness = control.readiness()
         body = {
             "ready": readiness.ready,
             "workers": {"ready": readiness.workers_ready, "configured": readiness.workers},
             "versions": dict(readiness.versions),
         }
-        if readiness.reason:
+        if readiness.reason and _is_reader(request):
             body["reason"] = readiness.reason
         return AsciiJsonResponse(body, 200 if readiness.ready else 503)
 
@@ -85,26 +88,35 @@ def build_app(
             return Response(body, headers=fields)
         return Response(b"".join(packed), headers={**fields, "content-encoding": coding.decode()})
 
-    async def console(_: Request) -> Response:
-        models = await _known_models(registry_admin)
-        text = page(facts, control.readiness(), control.statuses(), control.worker_states(), models)
+    async def console(request: Request) -> Response:
+        visible = visible_models(request)
+        models = [model for model in await _known_models(registry_admin) if visible.allows(model["name"])]
+        statuses = [status for status in control.statuses() if visible.allows(status.model)]
+        text = page(facts, control.readiness(), statuses, control.worker_states(), models)
         return HTMLResponse(text.encode(errors="replace"))
 
-    routes = {
+    plain = {
         "/livez": live,
         "/readyz": ready,
         "/metrics": metrics,
         "/": console,
     }
+    routes = [
+        *(Route(path, endpoint, methods=["GET"]) for path, endpoint in plain.items()),
+        *admin.routes(registry_admin),
+        *traffic.routes(services, registry_admin),
+        *access.routes(access_api.keys),
+    ]
     app = Starlette(
-        routes=[
-            *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
-            *admin.routes(registry_admin),
-            *traffic.routes(services),
-        ],
+        routes=routes,
         exception_handlers={HTTPException: _fault_answer, Fault: _faulty, Exception: _internal_error},
     )
-    return SecurityHeaders(CallerCheck(app))
+    return SecurityHeaders(CallerCheck(app, routes, access_api.authenticator, access_api.refusals))
+
+
+def _is_reader(request: Request) -> bool:
+    """Whether probes may show names and reasons to the caller: nobody needs a credential for their result."""
+    return caller_of(request).may_anywhere(Permission.READ)
 
 
 async def _known_models(registry_admin: RegistryService) -> list[Document]:
@@ -122,7 +134,9 @@ async def _fault_answer(_: Request, error: Exception) -> Response:
     return AsciiJsonResponse({"error": texts.get(status, "the request cannot be answered")}, status, headers)
 
 
-async def _faulty(_: Request, error: Exception) -> Response:
+async def _faulty(request: Request, error: Exception) -> Response:
+    if isinstance(error, Unauthorised):
+        note_refusal(request)
     return error_response(error)
 
 

@@ -1,41 +1,233 @@
-"""Finds out who sends each request to the ops port: ``scope["caller"]`` is a ``Caller`` for everything behind it."""
+"""Finds out who sends each request to the ops port, and refuses what they may not do, before anything is routed.
+
+Behind it, ``scope["caller"]`` is a ``Caller``; ``visible_models`` says what lists may show it.
+"""
 
 import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from time import monotonic
+from typing import Final, Protocol
 
 from starlette.requests import Request
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from penstock.core.access.callers import ANONYMOUS, OWNER, Caller
+from penstock.api.admin.answers import error_response
+from penstock.core.access.attempts import FailedAttempts, address_key
+from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
+from penstock.core.access.decisions import refusal_of
+from penstock.core.access.endpoints import ANY_CALLER, Requirement
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter, filter_of
+from penstock.core.access.ops_endpoints import ADMINISTER_ALL, requirement_of
+from penstock.core.access.permissions import Permission
+from penstock.core.access.refusals import RefusalReason
+from penstock.core.errors import Fault, Overloaded, Unauthenticated
 
 ROOT_UID = 0
 
+NOBODY: Final = Caller("anonymous", CallerKind.ANONYMOUS)
+"""The caller of a public endpoint without a valid credential, where authentication is on."""
+
+TOO_MANY: Final = "too many credentials from this address were not valid; try again later"
+
+
+class OpsAuthenticator(Protocol):
+    """Knows the callers of an access table (see ``control.access.authenticator``)."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether callers need a credential."""
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether refusals are only counted."""
+
+    def authenticate(self, authorization: bytes | None, certificate_names: tuple[str, ...] = ()) -> Caller:
+        """Return the caller of a request; raises ``Unauthenticated``, whose ``detail`` is the ``RefusalReason``."""
+
+
+class RefusalSink(Protocol):
+    """Counts refusals."""
+
+    def count_auth_refusal(self, reason: RefusalReason, dry_run: bool) -> None:
+        """Count a refused request, or with ``dry_run`` one that would be refused."""
+
+
+class NoRefusals:
+    """Counts nothing."""
+
+    def count_auth_refusal(self, reason: RefusalReason, dry_run: bool) -> None:
+        """See ``RefusalSink``."""
+
 
 class CallerCheck:
-    """Identifies the callers of an application.
+    """Identifies the callers of an application with these routes, and checks their permissions.
 
-    A process that connects to the owner's socket as the gateway's own user, or as root, is the owner: the kernel notes
-    the user of each end of a unix socket (SO_PEERCRED). Every other caller is anonymous.
+    A process that connects to the owner's socket as the gateway's own user, or as root, is the owner, unless it sends a
+    credential: the kernel notes the user of each end of a unix socket (SO_PEERCRED). Every other caller needs a
+    credential, or is anonymous where authentication is off (``authenticator`` None). The requirement is that of the
+    very route that will answer, so no spelling of a path reaches an endpoint by another requirement than its own.
+
+    Raises:
+        ValueError: a route has no requirement.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Sequence[Route] = (),
+        authenticator: OpsAuthenticator | None = None,
+        refusals: RefusalSink | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        check_complete(routes)
         self._app = app
+        self._routes = routes
+        self._authenticator = authenticator
+        self._refusals = refusals or NoRefusals()
+        self._clock = clock
+        self._attempts = FailedAttempts()
         self._owners = frozenset({ROOT_UID, os.geteuid()})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http":
-            scope["caller"] = self._identify(scope)
+            try:
+                self._admit(scope)
+            except Fault as fault:
+                await error_response(fault)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
-    def _identify(self, scope: Scope) -> Caller:
+    def _admit(self, scope: Scope) -> None:
+        """Set the caller of a request; raises a ``Fault`` if it may not do what it asks for."""
+        requirement, parameters = self._find(scope)
+        caller = self._identify(scope, requirement)
+        self._check(caller, requirement, parameters.get("model", ""))
+        scope["caller"] = caller
+        scope["visible"] = EVERY_MODEL if self._dry_run else filter_of(caller.grants, Permission.READ)
+        scope["is_still_valid"] = partial(self._is_still_valid, scope, caller)
+        scope["dry_run"] = self._dry_run
+        scope["note_refusal"] = partial(self._refusals.count_auth_refusal, RefusalReason.NOT_PERMITTED, self._dry_run)
+
+    def _check(self, caller: Caller, requirement: Requirement, model: str) -> None:
+        """Raise the refusal of a caller without the permission; where refusals are only counted, count it."""
+        refusal = refusal_of(caller, requirement, model)
+        if refusal is not None:
+            self._refusals.count_auth_refusal(RefusalReason.NOT_PERMITTED, self._dry_run)
+            if not self._dry_run:
+                raise refusal
+
+    @property
+    def _dry_run(self) -> bool:
+        return self._authenticator is not None and self._authenticator.dry_run
+
+    def _find(self, scope: Scope) -> tuple[Requirement, Mapping[str, str]]:
+        """Return what the route that will answer requires; of no route: a credential, to learn that there is none."""
+        for route in self._routes:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                parameters: dict[str, str] = found["path_params"]
+                return requirement_of(scope["method"], route.path, parameters) or ADMINISTER_ALL, parameters
+        return ANY_CALLER, {}
+
+    def _identify(self, scope: Scope, requirement: Requirement) -> Caller:
+        enabled = self._authenticator is not None and self._authenticator.enabled
         peer: tuple[int, int] | None = scope.get("state", {}).get("peer")
-        return OWNER if peer is not None and self._is_owner(*peer) else ANONYMOUS
+        stated = enabled and authorization_in(scope["headers"])
+        if peer is not None and self._is_owner(*peer) and not stated:
+            return OWNER
+        if not enabled:
+            return ANONYMOUS
+        try:
+            return self._authenticate(scope)
+        except Fault as fault:
+            return NOBODY if requirement.public else self._refuse(fault)
 
     def _is_owner(self, _pid: int, uid: int) -> bool:
         return uid in self._owners
+
+    def _refuse(self, fault: Fault) -> Caller:
+        """Raise the refusal of a credential; where refusals are only counted, return the caller as anonymous."""
+        reason = RefusalReason(fault.detail) if fault.detail else RefusalReason.TOO_MANY_ATTEMPTS
+        self._refusals.count_auth_refusal(reason, self._dry_run)
+        if self._dry_run:
+            return ANONYMOUS
+        raise fault
+
+    def _authenticate(self, scope: Scope) -> Caller:
+        """Return the caller by its credential.
+
+        Raises:
+            Unauthenticated: there is no valid credential.
+            Overloaded: the same, and the address has failed too often.
+        """
+        try:
+            return self._check_credential(scope)
+        except Unauthenticated as fault:
+            if fault.detail == RefusalReason.NO_CREDENTIAL:
+                raise
+            address, now_s = address_key(scope.get("client")), self._clock()
+            wait_s = self._attempts.wait_s(address, now_s)
+            self._attempts.add(address, now_s)
+            if wait_s:
+                raise Overloaded(TOO_MANY, wait_s) from None
+            raise
+
+    def _check_credential(self, scope: Scope) -> Caller:
+        if self._authenticator is None:
+            return ANONYMOUS
+        names: tuple[str, ...] = scope.get("state", {}).get("certificate_names", ())
+        return self._authenticator.authenticate(authorization_in(scope["headers"]), names)
+
+    def _is_still_valid(self, scope: Scope, caller: Caller) -> bool:
+        if not caller.is_proven or caller.kind is CallerKind.OWNER:
+            return True
+        try:
+            return self._check_credential(scope) == caller
+        except Unauthenticated:
+            return False
+
+
+def authorization_in(fields: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    """Return the field ``authorization`` of a request, None without one; of several, what never is a valid one."""
+    found = [value for name, value in fields if name == b"authorization"]
+    return b",".join(found) if found else None
+
+
+def check_complete(routes: Sequence[Route]) -> None:
+    """Check that every method of every route has a requirement; raises ``ValueError``."""
+    for route in routes:
+        for method in sorted(route.methods or ()):
+            if requirement_of(method, route.path, {}) is None:
+                raise ValueError(f"{method} {route.path} has no requirement; add it to core/access/ops_endpoints.py")
 
 
 def caller_of(request: Request) -> Caller:
     """Return who sent a request."""
     caller: Caller = request.scope["caller"]
     return caller
+
+
+def visible_models(request: Request) -> ModelFilter:
+    """Return the models that lists may show to the caller."""
+    visible: ModelFilter = request.scope["visible"]
+    return visible
+
+
+def is_dry_run(request: Request) -> bool:
+    """Whether refusals are only counted."""
+    return bool(request.scope["dry_run"])
+
+
+def note_refusal(request: Request) -> None:
+    """Count that the caller lacks a permission which only the endpoint knows of."""
+    note: Callable[[], None] = request.scope["note_refusal"]
+    note()
+
+
+def is_still_valid(request: Request) -> bool:
+    """Whether the credential of a request is still accepted, and its caller may do the same as when it came."""
+    check: Callable[[], bool] = request.scope["is_still_valid"]
+    return check()

@@ -5,6 +5,7 @@ import socket
 from dataclasses import replace
 from typing import Final
 
+from penstock.api.admin.access import AccessApi
 from penstock.api.admin.admin import RegistryService
 from penstock.api.admin.app import ControlPlaneService, build_app
 from penstock.api.admin.health import build_health_app
@@ -51,11 +52,12 @@ class OpsServer:
         registry_admin: RegistryService,
         traffic: TrafficApi,
         facts: GatewayFacts,
+        access: AccessApi,
         max_connections: int = CONNECTIONS,
         policy: OriginPolicy | None = None,
         tls: ContextSource | None = None,
     ) -> None:
-        app = build_app(control, registry_admin, traffic, facts)
+        app = build_app(control, registry_admin, traffic, facts, access)
         self._application = AsgiApplication(app, streams=True, essential=PROBES)
         self._health_application = AsgiApplication(build_health_app(control), streams=False)
         self._policy = policy or OriginPolicy()

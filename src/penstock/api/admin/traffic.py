@@ -11,6 +11,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
+from penstock.api.admin.approvals import ApproverCheck, PushedVersions
+from penstock.api.admin.caller_check import is_still_valid, visible_models
 from penstock.api.admin.erasures import ErasureCalls, ErasureService
 from penstock.api.admin.incoming import (
     query_number,
@@ -20,6 +22,7 @@ from penstock.api.admin.incoming import (
     read_if_match,
     read_object,
 )
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Fault, InvalidInput
 from penstock.registry.records import Author
 
@@ -46,8 +49,10 @@ class RoutesService(Protocol):
     async def shadow(self, model: str, version: str) -> Document:
         """Return the results of a version as a shadow."""
 
-    async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Return events: the first after a sequence number, or the newest."""
+    async def events(
+        self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
+        """Return events of visible models: the first after a sequence number, or the newest."""
 
 
 class TrialsService(Protocol):
@@ -132,13 +137,14 @@ class TrafficApi:
     erasures: ErasureService
 
 
-def routes(services: TrafficApi) -> list[Route]:
-    """Return the routes below ``/admin/v1`` for traffic."""
-    calls, rollouts = _Calls(services.traffic), _TrialCalls(services.rollouts, "rollouts")
-    experiments = _TrialCalls(services.experiments, "experiments")
+def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
+    """Return the routes below ``/admin/v1`` for traffic; ``pushed`` knows whose versions are approved."""
+    calls, approvers = _Calls(services.traffic), ApproverCheck(pushed)
+    rollouts = _TrialCalls(services.rollouts, "rollouts", approvers)
+    experiments = _TrialCalls(services.experiments, "experiments", approvers)
 
-    async def fleet(_: Request) -> Response:
-        return AsciiJsonResponse(await services.fleet.document())
+    async def fleet(request: Request) -> Response:
+        return AsciiJsonResponse(_visible_fleet(await services.fleet.document(), visible_models(request)))
 
     table = [
         ("GET", "/models/{model}/route", calls.route),
@@ -148,7 +154,7 @@ def routes(services: TrafficApi) -> list[Route]:
         *rollouts.table(),
         *experiments.table(),
         *_MonitorCalls(services.monitor).table(),
-        *_RetrainingCalls(services.retraining).table(),
+        *_RetrainingCalls(services.retraining, approvers).table(),
         *ErasureCalls(services.erasures).table(),
         ("GET", "/events", calls.events),
         ("GET", "/fleet", fleet),
@@ -156,12 +162,22 @@ def routes(services: TrafficApi) -> list[Route]:
     return build_routes(table)
 
 
+def _visible_fleet(fleet: Document, visible: ModelFilter) -> Document:
+    """Return a fleet with the visible models of each gateway."""
+    gateways = [
+        {**item, "serves": {model: versions for model, versions in item["serves"].items() if visible.allows(model)}}
+        for item in fleet["gateways"]
+    ]
+    return {**fleet, "gateways": gateways}
+
+
 class _TrialCalls:
     """The calls on one kind of trial."""
 
-    def __init__(self, trials: TrialsService, name: str) -> None:
+    def __init__(self, trials: TrialsService, name: str, approvers: ApproverCheck) -> None:
         self._trials = trials
         self._name = name
+        self._approvers = approvers
 
     def table(self) -> list[tuple[str, str, Any]]:
         """Method, path and call."""
@@ -187,6 +203,9 @@ class _TrialCalls:
     async def act(self, request: Request) -> Response:
         names = request.path_params
         body = await read_document(request, "reason")
+        if names["verb"] == "approve":
+            trial = await self._trials.get_trial(names["model"], names["id"])
+            await self._approvers.check(request, names["model"], str(trial.get("to")))
         return with_etag(await self._trials.act(names["model"], names["id"], names["verb"], read_author(request, body)))
 
 
@@ -238,8 +257,9 @@ class _MonitorCalls:
 class _RetrainingCalls:
     """The calls on retraining."""
 
-    def __init__(self, retraining: RetrainingService) -> None:
+    def __init__(self, retraining: RetrainingService, approvers: ApproverCheck) -> None:
         self._retraining = retraining
+        self._approvers = approvers
 
     def table(self) -> list[tuple[str, str, Any]]:
         """Method, path and call."""
@@ -262,6 +282,7 @@ class _RetrainingCalls:
 
     async def approve(self, request: Request) -> Response:
         names, author = request.path_params, read_author(request, await read_document(request, "reason"))
+        await self._approvers.check(request, names["model"], names["version"])
         return AsciiJsonResponse(await self._retraining.candidates.approve(names["model"], names["version"], author))
 
     async def deliveries(self, request: Request) -> Response:
@@ -302,16 +323,20 @@ class _Calls:
             query_number(request, "after"),
             query_number(request, "limit"),
         )
+        visible = visible_models(request)
         if "text/event-stream" in request.headers.get("accept", ""):
             if after is None and (last := request.headers.get("last-event-id", "")).isdigit():
                 after = int(last)
-            events = await self._traffic.events(model, after, DEFAULT_EVENTS)  # may raise before the stream starts
-            return StreamingResponse(self._stream(model, events, after), media_type="text/event-stream")
+            first = await self._traffic.events(model, after, DEFAULT_EVENTS, visible)  # may raise before the stream
+            return StreamingResponse(self._stream(request, model, first, after), media_type="text/event-stream")
         limit = DEFAULT_EVENTS if limit is None else min(limit, MOST_EVENTS)
-        return AsciiJsonResponse({"events": await self._traffic.events(model, after, limit)})
+        return AsciiJsonResponse({"events": await self._traffic.events(model, after, limit, visible)})
 
-    async def _stream(self, model: str | None, events: list[Document], after: int | None) -> AsyncIterator[str]:
-        """Yield server-sent events as they happen, starting with ``events``; their ids are sequence numbers."""
+    async def _stream(
+        self, request: Request, model: str | None, events: list[Document], after: int | None
+    ) -> AsyncIterator[str]:
+        """Yield server-sent events as they happen, starting with ``events``; their ids are sequence numbers. The stream
+        ends with the caller's credential, or when it may do something else than before."""
         last, quiet = after or 0, 0
         while True:
             for event in events:
@@ -321,8 +346,10 @@ class _Calls:
             if quiet and not quiet % KEEP_ALIVE_POLLS:
                 yield ": keep-alive\n\n"
             await asyncio.sleep(POLL_S)
+            if not is_still_valid(request):
+                return
             try:
-                events = await self._traffic.events(model, last, DEFAULT_EVENTS)
+                events = await self._traffic.events(model, last, DEFAULT_EVENTS, visible_models(request))
             except InvalidInput:
                 return
             except Fault:

@@ -7,6 +7,7 @@ from typing import Protocol
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.delivery.model_versions import refuse_unready, serving, withheld_versions
 from penstock.control.periodic import KeyedWork, PeriodicTask
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
 from penstock.core.errors import NotFound, unknown_model
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
@@ -127,9 +128,12 @@ class RouteAdmin:
             "samples": self._fleet.samples(model, version)[:SAMPLES],
         }
 
-    async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Return at most ``limit`` events in order: the first after a sequence number, or the newest."""
-        return await self._run(self._store.events, model, after, limit, deadline_s=READ_S)
+    async def events(
+        self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
+        """Return at most ``limit`` events of visible models in order: the first after a sequence number, or the
+        newest."""
+        return await self._run(self._store.events, model, after, limit, visible, deadline_s=READ_S)
 
     async def step(self) -> None:
         """Log and record when a version that should answer cannot, or can again, and when batch runs were wrong."""

@@ -12,6 +12,7 @@ from penstock.control.plane.model_view import ModelView, ServingState
 from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.control.sources.repositories import RepositoryState
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Overloaded, Unsupported
 from penstock.core.versions import CHAMPION
 from penstock.registry.documents import archive_document, signature_document
@@ -34,9 +35,7 @@ CONTENTS_S = 3600.0
 """Deadline of one step with many contents, such as hashing a whole registry."""
 
 SILENT_S, SLOWEST = 20.0, 1 << 20
-"""What a store of contents is given for one content: so many seconds, and one more for so many bytes. Its own limits
-for a request, and for trying it again, are longer than a caller should wait for a store that says nothing."""
-
+"""What a store of contents is given for one content: so many seconds, and one more for so many bytes."""
 
 Webhook = Callable[[Mapping[str, str], bytes], None]
 """Handles a call from MLflow: headers and body; raises faults."""
@@ -46,8 +45,6 @@ Webhook = Callable[[Mapping[str, str], bytes], None]
 class RegistryAdminServices:
     """The parts of a ``RegistryAdmin``. ``registry`` and ``source`` are None if folders and buckets are served;
     ``repositories`` returns their state.
-
-    ``registry`` and ``source`` are None where folders and buckets are served; ``repositories`` gives their state.
     """
 
     store: VersionStore
@@ -99,17 +96,23 @@ class RegistryAdmin:
         """Return one model; raises ``NotFound``."""
         return await self.view.model(name)
 
-    async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
-        """Return at most ``limit`` changes in order: the first after a sequence number, or the newest."""
-        return [asdict(entry) for entry in await self._reads.call(self._parts.store.audit, model, after, limit)]
+    async def audit(
+        self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
+        """Return at most ``limit`` changes of visible models: the first after a sequence number, or the newest."""
+        return [
+            asdict(entry) for entry in await self._reads.call(self._parts.store.audit, model, after, limit, visible)
+        ]
 
     async def audit_archives(self) -> list[Document]:
         """Return the newest archives of the audit, oldest first."""
         return [archive_document(item) for item in await self._reads.call(self._parts.archived.list_archives)]
 
-    async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
+    async def archived_audit(
+        self, name: str, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
         """Return changes in an archive, as ``audit``; raises as ``ArchivedAudit``."""
-        entries = await self._contents.call(self._parts.archived.entries, name, model, after, limit)
+        entries = await self._contents.call(self._parts.archived.entries, name, model, after, limit, visible)
         return [asdict(entry) for entry in entries]
 
     async def identity(self) -> Document:

@@ -76,6 +76,15 @@ def grants_of(roles: Iterable[str], patterns: Collection[str] = (ALL_MODELS,)) -
     return tuple(Grant(permissions, pattern) for pattern in patterns)
 
 
+def roles_in(permissions: frozenset[Permission]) -> tuple[str, ...]:
+    """Return the roles that together are these permissions, the widest first; none of them is part of another."""
+    found: list[str] = []
+    for role in sorted(ROLES, key=lambda name: -len(ROLES[name])):
+        if ROLES[role] <= permissions and not any(ROLES[role] <= ROLES[other] for other in found):
+            found.append(role)
+    return tuple(found)
+
+
 def may(grants: Grants, permission: Permission, model: str) -> bool:
     """Whether these grants allow something on a model."""
     return any(permission in grant.permissions and matches(grant.pattern, model) for grant in grants)

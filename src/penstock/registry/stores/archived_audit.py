@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import DataLoss, NotFound
 from penstock.registry.blobs.folder import CHANGED, BlobStore, hash_file
 from penstock.registry.db import schema
@@ -38,7 +39,12 @@ class ArchivedAudit:
         return [_archive(row) for row in reversed(rows)]
 
     def entries(
-        self, name: str, model: str | None = None, after: int | None = None, limit: int = 100
+        self,
+        name: str,
+        model: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
+        visible: ModelFilter = EVERY_MODEL,
     ) -> list[AuditEntry]:
         """Return at most ``limit`` entries of an archive, selected as by ``Store.audit``.
 
@@ -52,7 +58,8 @@ class ArchivedAudit:
         path = self._blobs().fetch(archive.digest)
         if hash_file(path) != archive.digest:
             raise DataLoss(CHANGED)
-        return [_entry(line) for line in _choose_lines(_lines(path), model, after, min(limit, MOST_AUDIT))]
+        lines = (line for line in _lines(path) if visible.allows(line["model"]))
+        return [_entry(line) for line in _choose_lines(lines, model, after, min(limit, MOST_AUDIT))]
 
     def _find(self, name: str) -> AuditArchive:
         """Return an archive by the numbers in its name."""

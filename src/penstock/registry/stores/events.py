@@ -8,7 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.registry.db import schema
+from penstock.registry.db.model_patterns import matching
 from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
 
@@ -62,13 +64,15 @@ class EventStore:
             if before is None or abs(self._clock() - datetime.fromisoformat(before.at).timestamp()) >= SAME_FACT_S:
                 self.insert_event(connection, model, replace(event, key=f"after {0 if before is None else before.seq}"))
 
-    def events(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[Document]:
-        """Return at most ``limit`` events in their order: the first after a sequence number, or the newest.
+    def events(
+        self, model: str | None = None, after: int | None = None, limit: int = 100, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
+        """Return at most ``limit`` events of visible models in order: the first after a sequence number, or the newest.
 
         Each is a CloudEvent (specification 1.0, JSON form) with its ``sequence``.
         """
         table = schema.events
-        query = sa.select(table).limit(min(limit, MOST_EVENTS))
+        query = sa.select(table).where(matching(table.c.model, visible)).limit(min(limit, MOST_EVENTS))
         query = query.order_by(table.c.seq.desc()) if after is None else query.where(table.c.seq > after)
         if after is not None:
             query = query.order_by(table.c.seq)

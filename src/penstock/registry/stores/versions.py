@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
+from penstock.registry.db.model_patterns import matching
 from penstock.registry.db.rows import read_model, read_model_or_new, read_models, read_versions, version_out
 from penstock.registry.model_settings import settings_out
 from penstock.registry.records import (
@@ -97,10 +99,17 @@ class VersionStore:
             self._known.clear()
         self._known[record.name] = record
 
-    def audit(self, model: str | None = None, after: int | None = None, limit: int = 100) -> list[AuditEntry]:
-        """Return at most ``limit`` changes in their order: the first after a sequence number, or the newest."""
+    def audit(
+        self,
+        model: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
+        visible: ModelFilter = EVERY_MODEL,
+    ) -> list[AuditEntry]:
+        """Return at most ``limit`` changes of visible models in their order: the first after a sequence number, or the
+        newest."""
         table = schema.audit
-        query = sa.select(table).limit(min(limit, MOST_AUDIT))
+        query = sa.select(table).where(matching(table.c.model, visible)).limit(min(limit, MOST_AUDIT))
         if after is None:
             query = query.order_by(table.c.seq.desc())
         else:

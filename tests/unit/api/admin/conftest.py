@@ -8,13 +8,17 @@ from typing import Any
 import httpx
 import pytest
 
+from penstock.api.admin.access import AccessApi
 from penstock.api.admin.app import build_app
 from penstock.api.admin.page import GatewayFacts
 from penstock.api.admin.traffic import TrafficApi
+from penstock.control.access.authenticator import Authenticator
+from penstock.control.access.refusals import RefusalCounts
 from tests.unit.api.admin.standin import (
     FakeControl,
     MemoryErasures,
     MemoryFleet,
+    MemoryKeys,
     MemoryMonitor,
     MemoryRegistrar,
     MemoryRetraining,
@@ -26,18 +30,26 @@ from tests.unit.api.admin.standin import (
 class Client:
     """Calls the application; a mapping is sent as JSON."""
 
-    def __init__(self, control: FakeControl, registry_admin: MemoryRegistrar) -> None:
-        self.erasures = MemoryErasures()
+    def __init__(
+        self,
+        control: FakeControl,
+        registry_admin: MemoryRegistrar,
+        authenticator: Authenticator | None = None,
+        refusals: RefusalCounts | None = None,
+    ) -> None:
+        self.trials, self.erasures = MemoryTrials(), MemoryErasures()
         services = TrafficApi(
             MemoryTraffic(),
-            MemoryTrials(),
+            self.trials,
             MemoryTrials(),
             MemoryMonitor(),
             MemoryRetraining(),
             MemoryFleet(),
             self.erasures,
         )
-        self._app = build_app(control, registry_admin, services, GatewayFacts("1.2.3", "127.0.0.1:1", "127.0.0.1:2"))
+        facts = GatewayFacts("1.2.3", "127.0.0.1:1", "127.0.0.1:2")
+        access = AccessApi(MemoryKeys(), authenticator, refusals)
+        self.app = build_app(control, registry_admin, services, facts, access)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         return self.request("GET", path, headers)
@@ -46,11 +58,11 @@ class Client:
         self,
         method: str,
         path: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
         body: Mapping[str, Any] | bytes | AsyncIterator[bytes] | None = None,
     ) -> httpx.Response:
         async def call() -> httpx.Response:
-            transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
                 if isinstance(body, Mapping):
                     return await client.request(method, path, headers=headers, json=body)

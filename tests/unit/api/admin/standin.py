@@ -7,9 +7,11 @@ from typing import Any
 
 from penstock.api.admin.admin import Document
 from penstock.control.reconcile.status import Readiness
+from penstock.core.access.callers import Caller
+from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.erasure import SubjectKey
-from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused, unknown_model
+from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused, Unauthorised, unknown_model
 from penstock.registry.records import Author, Content, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
 from penstock.telemetry.metrics import REQUESTS
@@ -124,6 +126,7 @@ class MemoryRegistrar:
             return {**present, "model": model, "revision": self.revisions[model]}, False
         self._compare(model, if_revision)
         one = {"version": version, "state": "READY", "reason": "", "digest": digest, "metadata": metadata}
+        one["created_by"] = by.actor
         self.versions[model, version] = one
         self.contents[digest] = bytes(received)
         revision = self._changed(model, "version.add", version, by)
@@ -223,22 +226,27 @@ class MemoryRegistrar:
         self._look()
         return ["sha256:aa"]
 
-    async def audit(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+    async def audit(
+        self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
         self._look()
         found = [change for change in self.changes if model in (None, change["model"])]
+        found = [change for change in found if visible.allows(change["model"])]
         return found[-limit:] if after is None else [item for item in found if item["seq"] > after][:limit]
 
     async def audit_archives(self) -> list[Document]:
         self._look()
         return [{"name": "1-2", "rows": 2}]
 
-    async def archived_audit(self, name: str, model: str | None, after: int | None, limit: int) -> list[Document]:
+    async def archived_audit(
+        self, name: str, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
         if name != "1-2":
             raise NotFound(f"the audit has no archive '{name}'")
-        return (await self.audit(model, after, limit))[:2]
+        return (await self.audit(model, after, limit, visible))[:2]
 
     async def identity(self) -> Document:
-        return {"id": "memory", "source": "registry", "writable": True, "problem": ""}
+        return {"id": "memory", "source": "registry", "writable": True, "problem": "", "repositories": [{"name": "/m"}]}
 
     def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
         self._look()
@@ -271,12 +279,15 @@ class MemoryTraffic:
     async def shadow(self, model: str, version: str) -> Document:
         return {"model": model, "version": version}
 
-    async def events(self, model: str | None, after: int | None, limit: int) -> list[Document]:
+    async def events(
+        self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
+    ) -> list[Document]:
         if after is not None and after > 2:
             raise InvalidInput("enough")  # ends the stream
         events: list[Document] = [
             {"sequence": number, "type": "io.penstock.test.v1", "subject": model or ""} for number in (1, 2, 3)
         ]
+        events = [event for event in events if visible.allows(event["subject"] or f"m{event['sequence']}")]
         return [event for event in events if event["sequence"] > (after or 0)][:limit]
 
 
@@ -339,7 +350,7 @@ class MemoryFleet:
     """A fleet of one; see ``traffic.Fleet``."""
 
     async def document(self) -> Document:
-        return {"leader": "a", "gateways": [{"id": "a"}]}
+        return {"leader": "a", "gateways": [{"id": "a", "serves": {"digits": ["1"], "fraud-1": ["1"]}}]}
 
 
 class MemoryRetraining:
@@ -366,3 +377,23 @@ class MemoryErasures:
     async def forget(self, model: str | None, key: SubjectKey, by: Author) -> dict[str, Any]:
         self.asked.append((model, key, by))
         return {"removed": {"rows": 1}, "problems": [], "homes": {}, "missing": {}}
+
+
+class MemoryKeys:
+    """Keys that say what they were asked; see ``access.KeyService``."""
+
+    async def list_keys(self, caller: Caller) -> list[Document]:
+        return [{"name": "bot", "asked_by": caller.name}]
+
+    async def create(self, values: Document, by: Author, caller: Caller) -> Document:
+        return {**values, "by": by.actor, "asked_by": caller.name}
+
+    async def rotate(self, name: str, values: Document, by: Author, caller: Caller) -> Document:
+        return {"name": name, **values, "by": by.actor}
+
+    async def revoke(self, name: str, by: Author, caller: Caller) -> list[Document]:
+        if name == "unknown":
+            raise NotFound("there is no such key")
+        if name == "root":
+            raise Unauthorised("you may not")
+        return [{"name": name, "reason": by.reason}]

@@ -1,0 +1,105 @@
+"""What each endpoint of the ops port requires: one table, which tests hold complete."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from penstock.core.access.endpoints import (
+    ANY_CALLER,
+    OPERATE,
+    OPERATE_ALL,
+    PUBLIC,
+    READ,
+    READ_SOME,
+    Requirement,
+    Scope,
+)
+from penstock.core.access.permissions import Permission
+
+PUSH: Final = Requirement(frozenset({Permission.PUSH}), Scope.MODEL)
+APPROVE: Final = Requirement(frozenset({Permission.APPROVE}), Scope.MODEL)
+ADMINISTER_SOME: Final = Requirement(frozenset({Permission.ADMINISTER}), Scope.SOME_MODEL)
+ADMINISTER_ALL: Final = Requirement(frozenset({Permission.ADMINISTER}), Scope.ALL_MODELS)
+METRICS_ALL: Final = Requirement(frozenset({Permission.METRICS}), Scope.ALL_MODELS)
+
+SIGNED: Final = PUBLIC
+"""A call whose signature is its credential; the endpoint checks it."""
+
+_MODEL: Final = "/models/{model}"
+_VERSION: Final = f"{_MODEL}/versions/{{version}}"
+
+_ADMIN: Final[Mapping[str, Requirement]] = {
+    "GET /whoami": ANY_CALLER,
+    "GET /keys": ADMINISTER_SOME,
+    "POST /keys": ADMINISTER_SOME,
+    "DELETE /keys/{name}": ADMINISTER_SOME,
+    "POST /keys/{name}/rotate": ADMINISTER_SOME,
+    "GET /registry": READ_SOME,
+    "POST /registry/verify": OPERATE_ALL,
+    "POST /registry/collect": ADMINISTER_ALL,
+    "POST /erasures": ADMINISTER_ALL,
+    "GET /audit": READ_SOME,
+    "GET /audit/archives": READ_SOME,
+    "GET /audit/archives/{name}": READ_SOME,
+    "GET /events": READ_SOME,
+    "GET /fleet": READ_SOME,
+    "POST /webhooks/mlflow": SIGNED,
+    "GET /models": READ_SOME,
+    f"GET {_MODEL}": READ,
+    f"PUT {_VERSION}": PUSH,
+    f"DELETE {_VERSION}": PUSH,
+    f"GET {_VERSION}/content": READ,
+    f"PUT {_VERSION}/reference": PUSH,
+    f"PUT {_VERSION}/signatures": PUSH,
+    f"GET {_VERSION}/gates": READ,
+    f"POST {_VERSION}/approve": APPROVE,
+    f"PUT {_MODEL}/aliases/{{alias}}": OPERATE,
+    f"DELETE {_MODEL}/aliases/{{alias}}": OPERATE,
+    f"POST {_MODEL}/rollback": OPERATE,
+    f"GET {_MODEL}/settings": READ,
+    f"PUT {_MODEL}/settings": OPERATE,
+    f"GET {_MODEL}/route": READ,
+    f"PUT {_MODEL}/route": OPERATE,
+    f"DELETE {_MODEL}/route": OPERATE,
+    f"GET {_MODEL}/shadow/{{version}}": READ,
+    f"GET {_MODEL}/rollouts": READ,
+    f"POST {_MODEL}/rollouts": OPERATE,
+    f"GET {_MODEL}/rollouts/{{id}}": READ,
+    f"POST {_MODEL}/rollouts/{{id}}/{{verb}}": OPERATE,
+    f"POST {_MODEL}/rollouts/{{id}}/approve": APPROVE,
+    f"GET {_MODEL}/experiments": READ,
+    f"POST {_MODEL}/experiments": OPERATE,
+    f"GET {_MODEL}/experiments/{{id}}": READ,
+    f"POST {_MODEL}/experiments/{{id}}/{{verb}}": OPERATE,
+    f"GET {_MODEL}/monitor": READ,
+    f"POST {_MODEL}/monitor/relearn": OPERATE,
+    f"GET {_MODEL}/policy": READ,
+    f"PUT {_MODEL}/policy": OPERATE,
+    f"POST {_MODEL}/retrain": OPERATE,
+    f"GET {_MODEL}/candidates": READ,
+    f"POST {_MODEL}/candidates/{{version}}/approve": APPROVE,
+    f"GET {_MODEL}/outbox": READ,
+    f"POST {_MODEL}/outbox/replay": OPERATE,
+}
+"""Endpoints of the admin API by method and path, the path without what all have."""
+
+
+def _with_prefix(endpoints: Mapping[str, Requirement]) -> dict[str, Requirement]:
+    return {endpoint.replace(" ", " /admin/v1", 1): need for endpoint, need in endpoints.items()}
+
+
+OPS: Final[Mapping[str, Requirement]] = {
+    "GET /": READ_SOME,
+    "GET /livez": PUBLIC,
+    "GET /readyz": PUBLIC,
+    "GET /metrics": METRICS_ALL,
+    **_with_prefix(_ADMIN),
+}
+"""Requirements by method and path template. Where a template ends in ``{verb}``, the same path with a verb in its place
+comes first."""
+
+
+def requirement_of(method: str, template: str, parameters: Mapping[str, str]) -> Requirement | None:
+    """Return what a request to an endpoint requires, None if the table has no entry for it."""
+    method = "GET" if method == "HEAD" else method
+    verb = template.replace("{verb}", parameters.get("verb", ""))
+    return OPS.get(f"{method} {verb}") or OPS.get(f"{method} {template}")
