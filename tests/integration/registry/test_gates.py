@@ -32,6 +32,7 @@ from penstock.registry.signing import keys
 from penstock.registry.signing.bundle import Bundle, bundle_out, statement_of
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
+from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import VersionStore
 from tests.budgets import examples
@@ -383,3 +384,18 @@ def test_the_way_back_is_open_to_what_answered_before(machine: GateMachine) -> N
     noted = [entry for entry in machine.store.audit("m") if entry.action == "gates.evaluate"][-1]
     assert noted.after is not None
     assert noted.after["enforced"] is False
+
+
+def test_what_belongs_to_no_version_is_deleted(machine: GateMachine) -> None:
+    machine.set_policy(False)
+    machine.push("1", card=True, accuracy=0.95, commit=True)
+    for version in ("1", "2"):
+        machine.sign(version, foreign=False, of=version)
+    machine.approve("1", ANN)
+    kept = RetentionStore(machine.world.database, machine.world.clock)
+    assert (kept.signatures(0.0), kept.approvals()) == (0, 0)
+    assert kept.signatures(machine.world.clock.now + 1) == 1  # version 2 was never pushed
+    assert [machine.store.signatures.bundles("m", version) != [] for version in ("1", "2")] == [True, False]
+    machine.store.retire("m", "1", ME)
+    assert kept.retired_versions(machine.world.clock.now + 1) == 1
+    assert kept.approvals() == 1

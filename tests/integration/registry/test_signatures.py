@@ -199,9 +199,9 @@ def test_two_signers_are_needed_and_a_withdrawn_key_ends_its_versions(tmp_path: 
         assert ask_infer(server).status == 503
 
 
-def ask_infer(server: Server) -> Reply:
+def ask_infer(server: Server, model: str = "lin") -> Reply:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [0, 0, 0]}
-    return server.rest("POST", "/v2/models/lin/infer", {"inputs": [tensor]})
+    return server.rest("POST", f"/v2/models/{model}/infer", {"inputs": [tensor]})
 
 
 def test_the_command_line_signs_and_pushes(tmp_path: Path) -> None:
@@ -234,3 +234,33 @@ def test_a_signer_without_a_usable_key_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "ci.pem").write_text("no key")
     ended = harness.run_command("serve", folder=tmp_path, env=env)
     assert (ended.returncode, "signer 'ci': the public key cannot be read" in ended.stderr) == (2, True), ended
+
+
+def test_signatures_that_only_warn_refuse_nothing(tmp_path: Path) -> None:
+    env = settings(tmp_path, mode="warn")
+    with harness.running(None, tmp_path / "gateway", env=env) as server:
+        assert add(server, "lin", "1", signature(graph(1), tmp_path, FOREIGN)).json()["signers"] == []
+        assert server.push("lin", "1", graph(1)).status == 201
+        assert ask(server, "lin").status == 200
+        assert "model lin version 1 is pushed although it has no signature of a trusted signer" in server.log_text()
+        assert "model lin version 1 is loaded although its signatures do not allow it" in server.log_text()
+
+
+def test_gates_of_a_policy_hold_at_the_admin_api(server: Server, tmp_path: Path) -> None:
+    for version in (1, 2):
+        assert add(server, "gated", str(version), signature(graph(version), tmp_path)).status == 201
+    assert server.push("gated", "1", graph(1)).status == 201
+    assert server.admin("PUT", "/admin/v1/models/gated/policy", {"gates": {"approvals": 1}}).status == 200
+    assert server.push("gated", "2", graph(2), {"penstock-actor": "ann"}).status == 201
+    assert ask_infer(server, "gated").headers["penstock-model-version"] == "1"  # what answered before keeps on
+    alias, approve = "/admin/v1/models/gated/aliases/champion", "/admin/v1/models/gated/versions/2/approve"
+    refused = server.admin("PUT", alias, {"version": "2"})
+    assert (refused.status, "approval: it has 0 approvals" in refused.json()["error"]) == (422, True), refused
+    assert server.admin("DELETE", alias, {}).status == 200
+    assert "no version has passed its gates" in ask_infer(server, "gated").error()
+    assert server.admin("POST", approve, {}, {"penstock-actor": "ann"}).status == 403
+    assert server.admin("POST", approve, {"reason": "ok"}, {"penstock-actor": "bob"}).status == 200
+    wait_until(lambda: ask_infer(server, "gated").status == 200, PATIENCE_S, "the newest version that passes")
+    assert ask_infer(server, "gated").headers["penstock-model-version"] == "2"
+    assert server.admin("PUT", alias, {"version": "2"}).status == 200
+    assert ask(server, "gated", "1").status == 200  # a call that names a version needs no gate

@@ -14,6 +14,7 @@ from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.gathered import GatheredStore, forget
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.traffic import TrafficStore, TrialEvent
+from penstock.registry.stores.traffic_gates import GATES
 
 LIVE = "live"
 
@@ -117,6 +118,8 @@ class MonitorStore:
     def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> int:
         """Replace a model's policy, and return the model's new revision.
 
+        A version that answers as the newest one keeps its traffic where the policy has gates: it becomes the champion.
+
         Raises:
             Conflict: the model is not at ``if_revision``.
         """
@@ -126,6 +129,8 @@ class MonitorStore:
             if if_revision is not None and if_revision != record.revision:
                 raise Conflict(f"model '{model}' is at revision {record.revision}, not {if_revision}; read it again")
             before = connection.execute(sa.select(table.c.document).where(table.c.model == model)).scalar()
+            if document.get(GATES):
+                self._traffic.pin_newest(connection, record, by)
             connection.execute(table.delete().where(table.c.model == model))
             connection.execute(table.insert().values(model=model, document=document))
             return self._journal.record_change(connection, model, "policy.set", "policy", by, before, document)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from penstock.core.errors import Conflict, NotFound, Refused
 from penstock.core.routing import POINTS, RouteSpec, route_out, stored_out
 from penstock.core.version_gates import gaining_versions
-from penstock.core.versions import CHAMPION
+from penstock.core.versions import CHAMPION, sort_key
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
@@ -304,6 +304,14 @@ class TrafficStore(EventStore):
         if record.route is None and CHAMPION not in record.aliases and not retired:
             passed = self._gates.note(connection, record, {version})
             self._journal.move_alias(connection, model, None, AliasRecord(CHAMPION, version), "alias.move", by, passed)
+
+    def pin_newest(self, connection: sa.Connection, record: ModelRecord, by: Author) -> None:
+        """Point ``champion`` at the newest version that passes, unless a route decides or the alias exists."""
+        withheld = self._gates.withheld(connection, record)
+        passing = [item.version for item in record.versions.values() if item.state is VersionState.ADMITTED]
+        passing = [version for version in passing if version not in withheld]
+        if passing:
+            self.pin_champion(connection, record.name, max(passing, key=sort_key), by)
 
     # Observations of gateways.
 
