@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from penstock.cli.connections import Address, open_connection
 from tests import commands
 from tests.commands import Command
 
@@ -108,15 +108,15 @@ def _refuse_token(token: str) -> object:
 
 
 def call(
-    address: str,
+    address: Address,
     method: str,
     path: str,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     seconds: float = CALL_SECONDS,
 ) -> Reply:
-    """One HTTP request on a connection of its own."""
-    connection = HTTPConnection(address, timeout=seconds)
+    """One HTTP request on a connection of its own, to a port or a unix socket."""
+    connection = open_connection(address, seconds)
     try:
         connection.request(method, path, body=body, headers=dict(headers or {}))
         answer = connection.getresponse()
@@ -135,6 +135,7 @@ class Server:
     grpc: str = ""
     ops: str = ""
     workers: tuple[int, ...] = ()
+    home: Path = Path()
 
     def read_ready(self, file: Path) -> None:
         """Take the addresses from the ready file."""
@@ -161,6 +162,12 @@ class Server:
     ) -> Reply:
         """One request to the ops port."""
         return call(self.ops, method, path, _encoded(body), headers)
+
+    def as_owner(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """One request by the unix socket in the home, as the gateway's own user: what is owner-only is set this way."""
+        return call(self.home / "ops.sock", method, path, _encoded(body), headers)
 
     def is_ready(self) -> bool:
         """Whether the ops port says so, of every worker."""
@@ -254,7 +261,7 @@ def launch(
     ports = ["--http-port", "0", "--grpc-port", "0", "--ops-port", "0"]
     command = ["serve", *([str(models)] if models else []), *ports, "--ready-file", str(ready), *options]
     process = _started(program, command, environment(folder, env), log)
-    server = Server(process, log)
+    server = Server(process, log, home=_home(environment(folder, env), options))
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, START_SECONDS, "ready file")
         assert process.poll() is None, f"ended with {process.poll()}\n{server.log_text()}"
@@ -263,6 +270,12 @@ def launch(
         raise
     server.read_ready(ready)
     return server
+
+
+def _home(env: Mapping[str, str], options: Sequence[str]) -> Path:
+    """The home of a server: the folder of its registry if it has one, else what the environment says."""
+    registry = options[options.index("--registry") + 1] if "--registry" in options else env.get("PENSTOCK_REGISTRY", "")
+    return Path(env["PENSTOCK_HOME"] if not registry or "://" in registry else registry)
 
 
 def _started(
@@ -274,6 +287,12 @@ def _started(
         return subprocess.Popen(
             [*program, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=env
         )
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, as the gateway asks of secrets."""
+    path.touch(0o600)
+    path.write_bytes(content)
 
 
 def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -60,7 +60,7 @@ class Fleet:
             "retraining": {"gates": {"held_out": exam}, "approval": True, "auto_rollout": {}},
             "sinks": {"train": {"command": {"argv": command}}},
         }
-        assert first.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200
+        assert first.as_owner("PUT", "/admin/v1/models/m/policy", policy).status == 200
         for name, server in self.servers.items():
             wait_until(partial(captures, server), PATIENCE_S, f"a capture at {name}")
 

@@ -138,7 +138,7 @@ def push(workspace: Path, model: Path, data: Path, env: Mapping[str, str]) -> No
 
 def begin(side: Side) -> None:
     promote_champion(side.server, BEFORE)
-    reply = side.server.admin("PUT", f"/admin/v1/models/{MODEL}/policy", policy(side.hook, side.runs))
+    reply = side.server.as_owner("PUT", f"/admin/v1/models/{MODEL}/policy", policy(side.hook, side.runs))
     assert reply.status == 200, reply
 
 

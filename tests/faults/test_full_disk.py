@@ -70,7 +70,7 @@ def changes(server: Server, reason: str, version: int) -> dict[str, Reply]:
     return {
         "push": server.push("m", str(version), content),
         "reference": call(server.ops, "PUT", f"{MODEL}/versions/1/reference", csv(2000)),
-        "policy": server.admin("PUT", f"{MODEL}/policy", POLICY),
+        "policy": server.as_owner("PUT", f"{MODEL}/policy", POLICY),
         "route": server.admin("PUT", f"{MODEL}/route", {"split": {"1": 10_000}, "reason": reason}),
         "retrain": server.admin("POST", f"{MODEL}/retrain", {"reason": reason}),
         "feedback": server.rest("POST", "/v2/models/m/feedback", feedback),

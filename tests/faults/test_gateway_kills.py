@@ -143,7 +143,7 @@ def opened(workspace: Path, environment: Mapping[str, str]) -> Iterator[Gateway]
         stack.callback(made.close)
         assert server.push("m", "1", scorer().SerializeToString()).status == 201
         promote_champion(server, "1")
-        assert server.admin("PUT", f"{MODEL}/policy", policy(workspace, hook, stream)).status == 200
+        assert server.as_owner("PUT", f"{MODEL}/policy", policy(workspace, hook, stream)).status == 200
         wait_until(lambda: server.rest("GET", "/v2/models/m/ready").status == 200, PATIENCE_S, "the model")
         yield made
 

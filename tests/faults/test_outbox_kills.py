@@ -13,9 +13,11 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.rules import Retraining
+from penstock.control.sinks import SinkContext
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
 from penstock.core.leases import LEASE_S
 from penstock.core.policies import MonitorPolicy, policy_in
+from penstock.core.sinks import SinkOrigin
 from penstock.registry.db.database import open_database
 from penstock.registry.records import Author, ModelRecord
 from penstock.registry.stores.outbox import Outbox
@@ -32,6 +34,7 @@ POLICY = policy_in(
         "retraining": {"timeout_seconds": 1, "budget_per_day": 1000, "escalate_after": 1000},
     },
     schedule_in,
+    origins=SinkOrigin.OWNER,
 )
 
 
@@ -46,7 +49,7 @@ class World:
         self.turn = 0
         database = open_database(f"sqlite:///{home / 'registry.db'}", 5.0)
         self.outbox = Outbox(database, TrafficStore(database, self.clock), self.clock)
-        self.rules = Retraining(self.outbox, self.record, self, self, self, (home, True), self.clock)
+        self.rules = Retraining(self.outbox, self.record, self, self, self, SinkContext(home), self.clock)
 
     async def begin_as_leader(self, model: str, document: dict[str, Any], by: Author) -> dict[str, Any]:
         raise AssertionError

@@ -71,7 +71,7 @@ def test_neighbours_that_say_nothing_hold_up_only_what_needs_them(tmp_path: Path
         wait_until(lambda: looked_at_mlflow(server) > before, PATIENCE_S, "a look at MLflow")
         failed = failures(server)
         with silent(mlflow, prometheus, hook):
-            assert server.admin("PUT", "/admin/v1/models/m/policy", policy(hook)).status == 200
+            assert server.as_owner("PUT", "/admin/v1/models/m/policy", policy(hook)).status == 200
             query = {"query": gates.QUERY, "operator": "<", "limit": 0.5}
             steps = [{"weight": 5000, "query": query}, 10_000]
             trial = begin(server, to=SAME, steps=steps)

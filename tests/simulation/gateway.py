@@ -15,6 +15,7 @@ from penstock.control.delivery.routes import RouteAdmin
 from penstock.control.monitoring.label_batches import unpack_rows
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.retraining.rules import Retraining
+from penstock.control.sinks import SinkContext
 from penstock.core.versions import VersionKey
 from penstock.monitor.feedback import LabelledRow, RewardedAnswer
 from penstock.registry.db.database import Database
@@ -90,7 +91,7 @@ class Gateway:
         counted = (self.fleet, self._world.drifting, self.run, notes)
         self.monitoring = Monitoring(EvidenceStore(faulty), self.name, *counted)
         self.evidence = self.monitoring.evidence
-        home = (self._world.folder, False)
+        home = SinkContext(self._world.folder)
         self.retraining = Retraining(
             self.outbox, self.store.model, self.fleet, self.monitoring, self.rollouts, home, self.traffic_store.now
         )

@@ -31,9 +31,10 @@ from penstock.app.models import Models
 from penstock.app.ops_listeners import OpsListeners
 from penstock.app.repositories import check, identity, repositories_of
 from penstock.app.signatures import read_signature_policy
+from penstock.app.sink_configuration import SinkConfiguration, checked_sink_configuration
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
-from penstock.config.settings import Settings
+from penstock.config.settings import Settings, address_credentials
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import AcquiredInstance, open_instance
 from penstock.control.instance.drain import retire
@@ -81,11 +82,14 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     """
     exposure = checked_exposure(settings)
     _check_ready_file(settings.ready_file)
+    set_up(settings.log_level, "control", address_credentials(settings))
+    load_plugins()
     try:
         repositories = repositories_of(settings)
         check_access(settings.auth)
         certificates = certificates_of(settings)
         location = location_of(settings.registry, settings.home, settings.blobs, identity(repositories))
+        sinks = checked_sink_configuration(settings, location.home)
         host = ports.resolve(settings.host)
         homes = directory.open_homes(location.home, directory.bases(os.environ, os.geteuid()))
         models = (
@@ -102,15 +106,13 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
         raise StartFailed(str(fault), GatewayExitCode.USAGE if fault.usage else GatewayExitCode.FAILURE) from None
     except directory.RuntimeUnavailable as fault:
         raise StartFailed(str(fault)) from None
-    set_up(settings.log_level, "control")
     tighten_home(location.home, settings.registry)
     if location.hides_contents and not repositories:
         log.warning(_OWN_BLOBS)
-    load_plugins()
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            parts = opening, location, repositories, ops, waiting, certificates
+            parts = opening, location, repositories, sinks, ops, waiting, certificates
             runner.run(GatewayProcess(settings, exposure, *parts).run())
     except Fault as fault:
         raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
@@ -194,6 +196,7 @@ class GatewayProcess:
         opening: AcquiredInstance,
         location: RegistryLocation,
         repositories: Sequence[SourceRepository],
+        sinks: SinkConfiguration,
         ops: OpsListeners,
         waiting: WaitingWorkers,
         certificates: Certificates | None = None,
@@ -209,7 +212,7 @@ class GatewayProcess:
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = ops.address
         self._access: AccessServices | None = None
-        self._models = Models(settings, location, repositories, self._open_access)
+        self._models = Models(settings, location, repositories, sinks, self._open_access)
         self._plane = ControlPlane(
             opening.instance,
             opening.options,

@@ -34,6 +34,7 @@ def launch(file: Path | None, flags: Mapping[str, Any]) -> None:
         heap.allow_huge_pages(False)
         settings = _load_settings(file, flags)
         protect_process()  # before the first worker: its children inherit it
+        _remove_secrets(settings)
         with _single_threads():
             waiting = _fork_workers(settings)
         from penstock.app.gateway import serve  # noqa: PLC0415 - after the workers were forked
@@ -51,6 +52,12 @@ def _load_settings(file: Path | None, flags: Mapping[str, Any]) -> "Settings":
         return load_settings(file, flags)
     except ConfigFault as fault:
         raise StartFailed(str(fault), GatewayExitCode.USAGE) from None
+
+
+def _remove_secrets(settings: "Settings") -> None:
+    """Remove secrets from the environment, before workers and commands could get it."""
+    for secret in settings.secrets.values():
+        os.environ.pop(secret.env or "", None)
 
 
 def _fork_workers(settings: "Settings") -> "WaitingWorkers":

@@ -12,6 +12,7 @@ from penstock.app.mlflow_webhook import MlflowWebhook
 from penstock.app.repositories import identity
 from penstock.app.retention import retention_of
 from penstock.app.signatures import read_signature_policy
+from penstock.app.sink_configuration import SinkConfiguration, mlflow_secret
 from penstock.app.traffic_services import TrafficServices, open_traffic_services
 from penstock.config.settings import Settings
 from penstock.control.calls.blocking import BlockingPool, pool_readings
@@ -66,9 +67,11 @@ class Models:
         settings: Settings,
         location: RegistryLocation,
         repositories: Sequence[SourceRepository],
+        sinks: SinkConfiguration,
         opened: Callable[[Connections], Awaitable[None]],
     ) -> None:
         self._settings = settings
+        self._sinks = sinks
         self._opened = opened
         self._place = location
         self._repositories = repositories
@@ -157,7 +160,7 @@ class Models:
 
     def traffic_services(self, plane: ControlPlane, instance: Path) -> TrafficServices:
         """Return the services for traffic and monitoring; call after the first scan."""
-        return open_traffic_services(self._settings, self._place, self._opened_parts(), plane, instance)
+        return open_traffic_services(self._settings, self._place, self._opened_parts(), plane, instance, self._sinks)
 
     def tasks(self, registry_admin: RegistryAdmin, reconciler: Reconciler, instance: Path) -> list[PeriodicTask]:
         """Return the periodic tasks; ``instance`` is the directory that its processes share."""
@@ -178,8 +181,8 @@ class Models:
         if (mlflow := self._settings.mlflow) is not None:
             source = MlflowSource(mlflow.url, mlflow.models, self._settings.admission.max_bytes)
             mirror = MlflowSync(source, registry_admin, self._parts.snapshot.present, mlflow.poll_seconds)
-            if mlflow.webhook_secret_file is not None:
-                registry_admin.set_mlflow_webhook(MlflowWebhook(mlflow.webhook_secret_file, mirror))
+            if (secret := mlflow_secret(mlflow, self._sinks.context.secrets)) is not None:
+                registry_admin.set_mlflow_webhook(MlflowWebhook(secret, mirror))
             registry_admin.view.show_mlflow_problems(mirror.problems)
             self._pools.extend(mirror.pools)
             tasks.append(mirror.task)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock import __version__
+from penstock.app.sink_configuration import SinkConfiguration, read_mask
 from penstock.config.settings import Settings
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.delivery.experiments import Experiments
@@ -14,7 +15,6 @@ from penstock.control.delivery.prometheus import PrometheusClient
 from penstock.control.delivery.rollouts import Rollouts
 from penstock.control.delivery.routes import RouteAdmin
 from penstock.control.delivery.step_gates import PolicyWebhooks
-from penstock.control.instance.ports import is_loopback
 from penstock.control.leadership import Leadership
 from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
@@ -99,23 +99,29 @@ class TrafficServices:
 
 
 def open_traffic_services(
-    settings: Settings, location: RegistryLocation, parts: RegistryAdminServices, plane: ControlPlane, instance: Path
+    settings: Settings,
+    location: RegistryLocation,
+    parts: RegistryAdminServices,
+    plane: ControlPlane,
+    instance: Path,
+    sinks: SinkConfiguration,
 ) -> TrafficServices:
     """Build the services of a gateway; ``instance`` is the directory that its processes share."""
     records, connections, gateway = parts.store, parts.store.connections, instance.name
     connections.lease.gateway = gateway
-    own = is_loopback(settings.host) and is_loopback(settings.ops_host)
-    store, user = TrafficStore(connections), (location.home, own)
-    monitoring = _monitoring(settings, location, connections, plane, instance)
+    store = TrafficStore(connections)
+    monitoring = _monitoring(settings, location, connections, plane, instance, sinks)
     labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(location, connections, gateway)
-    rollouts = _rollouts(settings, user, store, plane, gateway, monitoring)
+    rollouts = _rollouts(settings, sinks.context, store, plane, gateway, monitoring)
     outbox, revision = Outbox(connections, store), lambda: parts.snapshot.revision
     return TrafficServices(
         RouteAdmin(records, store, plane),
         rollouts,
         Experiments(store, plane, gateway, labels),
         monitoring,
-        Retraining(outbox, records.model, plane, monitoring, rollouts, user, clock.now, rows.source, clock.stamp),
+        Retraining(
+            outbox, records.model, plane, monitoring, rollouts, sinks.context, clock.now, rows.source, clock.stamp
+        ),
         leadership_of(connections),
         FleetMember(
             GatewayStore(connections), gateway, __version__, revision, plane.statuses, rows.home_name, rows.asked
@@ -126,7 +132,12 @@ def open_traffic_services(
 
 
 def _monitoring(
-    settings: Settings, location: RegistryLocation, connections: Connections, plane: ControlPlane, instance: Path
+    settings: Settings,
+    location: RegistryLocation,
+    connections: Connections,
+    plane: ControlPlane,
+    instance: Path,
+    sinks: SinkConfiguration,
 ) -> Monitoring:
     """Build the monitor, which shares evidence and feedback with other gateways of a shared registry."""
     monitor = settings.monitor
@@ -140,6 +151,8 @@ def _monitoring(
         evidence=(EvidenceStore(connections), instance.name) if location.is_shared else None,
         budget=AnswerBudget(monitor.model_answers_bytes, monitor.answers_bytes),
         feedback=FeedbackStore(connections) if location.is_shared else None,
+        sinks=sinks.rules,
+        mask=read_mask(location.home),
     )
 
 
@@ -162,14 +175,13 @@ def _erasures(
 
 def _rollouts(
     settings: Settings,
-    user: tuple[Path, bool],
+    sinks: SinkContext,
     store: TrafficStore,
     plane: ControlPlane,
     gateway: str,
     monitoring: Monitoring,
 ) -> Rollouts:
-    """Build the rollouts, with Prometheus and policy webhooks for their gates; ``user`` is the home, and whether policy
-    paths belong to its own user."""
+    """Build the rollouts, with Prometheus and the webhooks among the ``sinks`` for their gates."""
     prometheus = settings.prometheus
     return Rollouts(
         store,
@@ -178,7 +190,7 @@ def _rollouts(
         monitoring.labels.comparisons,
         None if prometheus is None else PrometheusClient(prometheus.url),
         slo=lambda model: monitoring.policy_of(model).rules.get("slo", {}),
-        webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, SinkContext(*user)),
+        webhooks=PolicyWebhooks(lambda model: monitoring.policy_of(model).sinks, sinks),
     )
 
 

@@ -8,7 +8,7 @@ import typer
 
 from penstock.cli.console import ExitCode, print_json, say
 from penstock.config.documents import ConfigFault
-from penstock.config.settings import load_settings, settings_document, settings_schema
+from penstock.config.settings import Settings, load_settings, settings_document, settings_schema
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A configuration file (YAML).", envvar="PENSTOCK_CONFIG")
@@ -28,11 +28,23 @@ def register(app: typer.Typer) -> None:
 def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
     """Report every error of the settings in the environment and the file; exit 2 if there is one."""
     try:
-        load_settings(file)
+        faults = _sink_faults(load_settings(file))
     except ConfigFault as fault:
-        _report(fault.faults, as_json)
-        raise typer.Exit(ExitCode.USAGE) from None
-    _report([], as_json)
+        faults = fault.faults
+    _report(faults, as_json)
+    if faults:
+        raise typer.Exit(ExitCode.USAGE)
+
+
+def _sink_faults(settings: Settings) -> list[str]:
+    """Return the faults of sinks and secrets."""
+    if not settings.sinks and not settings.secrets and settings.mlflow is None:
+        return []
+    from penstock.app.sink_configuration import read_sink_configuration
+    from penstock.control.sinks.plugins import load_plugins
+
+    load_plugins()
+    return read_sink_configuration(settings, settings.home.expanduser()).faults
 
 
 def show(file: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -65,7 +77,7 @@ def _lines(settings: dict[str, Any], indent: str = "") -> list[str]:
     """Return the settings as lines of a configuration file; every JSON value is a YAML value."""
     lines: list[str] = []
     for name, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
         else:
             lines.append(f"{indent}{name}: {json.dumps(value)}")

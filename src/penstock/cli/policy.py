@@ -1,11 +1,14 @@
 """`penstock policy`: show, set and check the policy of a model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from penstock.cli.client import Document
+from penstock.cli.config_cmd import ConfigFile
 from penstock.cli.console import ExitCode, fail, print_json, say
 from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.route import gateway
@@ -39,33 +42,70 @@ def set_(
 ) -> None:
     """Replace a model's policy."""
     document = _read(file)
+    with _refusing_faults(file):
+        _refuse_invalid(document)
     with gateway(url, registry) as client:
         after = client.set_policy(name, {**document, "reason": reason})
     _print(after, as_json)
 
 
-def check(file: PolicyFile) -> None:
-    """Check a policy file; exit 2 if it is invalid."""
-    _read(file)
+def check(file: PolicyFile, config: ConfigFile = None) -> None:
+    """Check a policy file, also with the sinks and secrets of a configuration; exit 2 if it is invalid."""
+    document = _read(file)
+    with _refusing_faults(file):
+        _refuse_unusable(document, config)
     say(f"{file} is valid")
 
 
 def _read(file: Path) -> Document:
-    from penstock.config.documents import ConfigFault, lines_of, read_document
-    from penstock.control.monitoring.schedules import schedule_in
+    from penstock.config.documents import ConfigFault, read_document
+
+    try:
+        return read_document(file, "the policy")
+    except ConfigFault as fault:
+        fail(str(fault), ExitCode.USAGE)
+
+
+@contextmanager
+def _refusing_faults(file: Path) -> Iterator[None]:
+    """End the command if the block finds faults, each with its line of the file."""
+    from penstock.config.documents import ConfigFault, lines_of
     from penstock.control.sinks.plugins import load_plugins
     from penstock.core.errors import InvalidInput
-    from penstock.core.policies import policy_in, refuse_unreachable
 
     load_plugins()
     try:
-        document = read_document(file, "the policy")
-        refuse_unreachable(policy_in(document, schedule_in))
+        yield
     except ConfigFault as fault:
         fail(str(fault), ExitCode.USAGE)
     except InvalidInput as fault:
         fail("; ".join(_with_line(item, lines_of(file)) for item in str(fault).split("; ")), ExitCode.USAGE)
-    return document
+
+
+def _refuse_invalid(document: Document) -> None:
+    """Refuse a policy that no gateway would take; only the gateway knows the sinks of its configuration."""
+    from penstock.control.monitoring.schedules import schedule_in
+    from penstock.core.policies import refuse_unreachable, stored_policy_in
+
+    refuse_unreachable(stored_policy_in(document, schedule_in, {}))
+
+
+def _refuse_unusable(document: Document, config: Path | None) -> None:
+    """Refuse a policy that a gateway with this configuration would not take, as far as its secrets are here."""
+    from penstock.app.sink_configuration import read_sink_configuration
+    from penstock.config.settings import load_settings
+    from penstock.control.monitoring.schedules import schedule_in
+    from penstock.core.errors import InvalidInput
+    from penstock.core.policies import policy_in, refuse_unreachable
+    from penstock.core.sinks import SinkOrigin
+    from penstock.registry.location import location_of
+
+    settings = load_settings(config)
+    sinks = read_sink_configuration(settings, location_of(settings.registry, settings.home, settings.blobs).home)
+    policy = policy_in(document, schedule_in, sinks.declared, SinkOrigin.OWNER)
+    refuse_unreachable(policy)
+    if faults := sinks.rules_here.faults_of(policy.own_sinks):
+        raise InvalidInput("; ".join(faults))
 
 
 def _with_line(fault: str, lines: dict[str, int]) -> str:

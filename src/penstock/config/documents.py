@@ -3,6 +3,7 @@
 The YAML library is imported by the first document: most gateways start without one.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,20 @@ def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str,
     except OSError as error:
         return {}, [f"{what} {file} cannot be read: {(error.strerror or 'error').lower()}"]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return {}, [f"{what} {file} is not valid YAML: {' '.join(str(error).split())}"]
+        return {}, [f"{what} {file} is not valid YAML: {_problem(error)}"]
     if content is None:
         return {}, []
     if not isinstance(content, dict):
         return {}, [f"{what} {file} is not a mapping; expected {expected}"]
     return {str(key): value for key, value in content.items()}, []
+
+
+def _problem(error: Exception) -> str:
+    """Return what is wrong with a document, and where; never a part of it, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    place = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+    problem = getattr(error, "problem", None) or "it cannot be read as text"
+    return re.sub(r"'[^']{2,}'", "'...'", problem) + place
 
 
 def read_text(text: str) -> Any:
@@ -57,7 +66,7 @@ def read_text(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(_problem(error)) from None
 
 
 def written(document: dict[str, Any]) -> str:

@@ -1,18 +1,24 @@
 """The sections of the settings: each option with its type, its bounds and its default."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
+
+from penstock.core.addresses import hosts_in
+from penstock.core.secrets import Secret
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
@@ -264,6 +270,48 @@ class PrometheusSettings(Section):
     """Its address, such as http://127.0.0.1:9090."""
 
 
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$")]
+
+
+class SecretSettings(Section):
+    """A secret, from one of three sources; policies, sinks and webhooks use it by its name."""
+
+    file: Path | None = None
+    """File with the secret; only its owner may read it."""
+
+    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] | None = None
+    """Environment variable with the secret; the gateway's workers and commands do not get it."""
+
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Command that prints the secret, within ten seconds; its output is used for a minute."""
+
+    _value: Secret | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "SecretSettings":
+        if (self.file is not None) + (self.env is not None) + bool(self.command) != 1:
+            raise ValueError("expected one of file, env and command")
+        return self
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Keep the value of the variable, which may be removed from the environment then."""
+        if self.env is not None and (text := os.environ.get(self.env)) is not None:
+            self._value = Secret(self.env, os.fsencode(text).strip())
+
+    @property
+    def value(self) -> Secret | None:
+        """Return the value of the variable, None if it was not set."""
+        return self._value
+
+
+def _check_host(text: str) -> str:
+    hosts_in([text])
+    return text
+
+
+SinkHost = Annotated[str, AfterValidator(_check_host)]
+
+
 class MlflowSettings(Section):
     """An MLflow tracking server whose registered models are copied into the registry."""
 
@@ -278,6 +326,15 @@ class MlflowSettings(Section):
 
     webhook_secret_file: Path | None = None
     """File with the secret that MLflow signs its webhooks with; without one, webhooks are refused."""
+
+    webhook_secret: SecretName | None = None
+    """Name of the secret that MLflow signs its webhooks with, instead of a file."""
+
+    @model_validator(mode="after")
+    def _check_secret(self) -> "MlflowSettings":
+        if self.webhook_secret_file is not None and self.webhook_secret is not None:
+            raise ValueError("give webhook_secret_file or webhook_secret, not both")
+        return self
 
 
 class TlsSettings(Section):

@@ -1,7 +1,6 @@
 """All settings in one frozen tree: flags before environment before file before defaults."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,11 +24,15 @@ from penstock.config.sections import (
     MonitorSettings,
     PrometheusSettings,
     RetentionSettings,
+    SecretName,
+    SecretSettings,
+    SinkHost,
     StopSettings,
     TlsSettings,
     WatchSettings,
     one_sentence,
 )
+from penstock.core.addresses import HIDDEN, credentials_in, hide_credentials, hide_tokens
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -146,6 +149,15 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings | None = None
     """An MLflow server whose models are copied; none by default."""
 
+    secrets: Annotated[dict[SecretName, SecretSettings], Field(max_length=256)] = {}
+    """Secrets by name, such as {hook: {file: /run/secrets/hook}}; sinks use them by these names."""
+
+    sinks: Annotated[dict[SecretName, dict[str, dict[str, Any]]], Field(max_length=16)] = {}
+    """Sinks that the policies of all models may name, in the form of a policy's sinks."""
+
+    sink_hosts: tuple[SinkHost, ...] = ()
+    """Hosts, "*.DOMAIN", addresses and networks that sinks made by policies may reach; none by default."""
+
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
         if self.client_ca is not None and self.tls is None:
@@ -201,18 +213,40 @@ def settings_schema() -> dict[str, Any]:
 
 
 def settings_document(settings: Settings) -> dict[str, Any]:
-    """Return the settings as plain values, with passwords in addresses masked."""
-    values = settings.model_dump(mode="json")
-    values["registry"] = _masked(values["registry"])
-    if values["prometheus"]:
-        values["prometheus"]["url"] = _masked(values["prometheus"]["url"])
-    if values["mlflow"]:
-        values["mlflow"]["url"] = _masked(values["mlflow"]["url"])
-    return values
+    """Return the settings as plain values; addresses are shown without user, password and query, and commands without
+    their arguments."""
+    shown: dict[str, Any] = _without_credentials(settings.model_dump(mode="json"))
+    return shown
 
 
-def _masked(address: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
+def address_credentials(settings: Settings) -> frozenset[str]:
+    """Return the users, passwords and queries in addresses of the settings, so that logs can leave them out."""
+    return frozenset().union(*map(credentials_in, _texts_in(settings.model_dump(mode="json"))))
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)
+
+
+def _without_credentials(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _without_credentials(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        if name in _COMMANDS:
+            return [*value[:1], *(HIDDEN for _ in value[1:])]
+        return [_without_credentials(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    shown = hide_credentials(value)
+    return hide_tokens(shown) if name == "url" else shown
+
+
+_COMMANDS = ("argv", "command")
+"""Names of settings that are commands: their arguments may hold secrets."""
 
 
 def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,4 +268,16 @@ def _sentence(error: Mapping[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if not name:
         return message  # of several settings: the whole tree is no use, and may hold secrets
-    return f"{name}: {message[0].lower()}{message[1:]} (got {error['input']!r})"
+    return f"{name}: {message[0].lower()}{message[1:]}{_shown_value(error)}"
+
+
+def _shown_value(error: Mapping[str, Any]) -> str:
+    """Return the value of an invalid setting for its message; "" if it may hold a secret."""
+    value, path = error["input"], [str(part) for part in error["loc"]]
+    if not isinstance(value, (str, int, float)) or path[0] in _SECRETIVE or path[-1] in _SECRETIVE:
+        return ""
+    return f" (got {value!r})" if hide_credentials(str(value)) == str(value) else ""
+
+
+_SECRETIVE = frozenset({"secrets", "sinks", "auth", "registry", "blobs", "url"})
+"""Settings whose invalid values are not shown: secrets in a wrong place, and what only looks like an address."""

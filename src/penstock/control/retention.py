@@ -84,6 +84,7 @@ FOLDERS: Mapping[str, str] = {
     "retraining": "retention.exports_days and retention.exports_bytes",
     "answers": "the policy's horizon, and the limit for answers",
     "captures": "the policies' limit for captured rows",
+    "sinks": "what file sinks wrote, until you rotate it",
 }
 """Every folder of the home, and how long its content stays."""
 
@@ -96,6 +97,7 @@ FILES: Mapping[str, str] = {
     "access-*.json": "the API keys that a database last had, by their digests, one for each database",
     "gateway.json": "while a gateway runs",
     "ops.sock": "while a gateway runs",
+    "mask.key": "for good: one key",
 }
 """Every other file of the home."""
 

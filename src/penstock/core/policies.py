@@ -1,11 +1,11 @@
 """The policy of a model: what to monitor, capture and send, as stated and as applied."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.core.errors import InvalidInput
-from penstock.core.sinks import SinkSpec, sinks_in
+from penstock.core.sinks import SinkOrigin, SinkSpec, sinks_in
 from penstock.core.triggers.parsing import ScheduleIn, limits_in, triggers_in
 from penstock.core.triggers.reachability import MonitoringCoverage, unreachable
 from penstock.core.triggers.rules import RuleLimits, Trigger
@@ -26,8 +26,9 @@ class MonitorPolicy:
     gives ``live_share`` at most. ``horizon_s``: labels may come so long after their answer; 0 remembers none.
     ``slices``: features by whose values rows are watched apart as well. ``capture``: share of requests kept as they
     were, in ``capture_bytes`` of files on each gateway, without what is ``masked`` by names or by ``patterns`` of
-    values. ``triggers``: when to ask for training, within ``limits``; ``sinks``: where that is sent. ``gates``: what a
-    version needs before it gains traffic. ``rules`` are those parts as they were written.
+    values. ``triggers``: when to ask for training, within ``limits``; ``sinks``: where that is sent, those of the
+    configuration too. ``gates``: what a version needs before it gains traffic. ``rules`` are those parts as they were
+    written.
     """
 
     sample: float = 1.0
@@ -55,6 +56,11 @@ class MonitorPolicy:
         """Return the service-level objectives (``slo``) by name."""
         stated: Mapping[str, float] = self.rules.get("slo", {})
         return stated
+
+    @property
+    def own_sinks(self) -> Mapping[str, SinkSpec]:
+        """Return the sinks that the policy itself declares."""
+        return {name: self.sinks[name] for name in self.rules.get("sinks", ())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +117,53 @@ _CAPTURE = {
 }
 
 
-def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
+OWNER_SINKS = "owner_sinks"
+"""What a stored policy has beside its parts: the names of the sinks that the gateway's own user declared."""
+
+NO_SINKS: Mapping[str, SinkSpec] = {}
+
+
+def policy_in(
+    document: Document,
+    schedule_in: ScheduleIn,
+    declared: Mapping[str, SinkSpec] = NO_SINKS,
+    origins: Mapping[str, SinkOrigin] | SinkOrigin = SinkOrigin.POLICY,
+) -> MonitorPolicy:
     """Parse a policy from an operator's document; defaults fill what is missing. ``schedule_in`` parses schedules.
+    ``declared`` are the sinks of the configuration, and ``origins`` says who declared the others.
 
     Raises:
         InvalidInput: with every fault of the document.
     """
+    stated = document.get("sinks", {})
+    known = [*declared, *(stated if isinstance(stated, dict) else ())]
+    return _policy_in(document, schedule_in, declared, origins, known)
+
+
+def stored_policy_in(document: Document, schedule_in: ScheduleIn, declared: Mapping[str, SinkSpec]) -> MonitorPolicy:
+    """Parse a stored policy; rules may name sinks that the configuration has no longer, and nothing is sent there.
+
+    Raises:
+        InvalidInput: with every fault of the document.
+    """
+    parts = {name: part for name, part in document.items() if name != OWNER_SINKS}
+    origins = dict.fromkeys(document.get(OWNER_SINKS, ()), SinkOrigin.OWNER)
+    return _policy_in(parts, schedule_in, declared, origins, None)
+
+
+def stored_policy_out(policy: MonitorPolicy) -> dict[str, Any]:
+    """Return a policy as it is stored: with its secrets, and who declared its sinks."""
+    owner = sorted(name for name, spec in policy.own_sinks.items() if spec.origin is SinkOrigin.OWNER)
+    return {**policy_out(policy), **({OWNER_SINKS: owner} if owner else {})}
+
+
+def _policy_in(
+    document: Document,
+    schedule_in: ScheduleIn,
+    declared: Mapping[str, SinkSpec],
+    origins: Mapping[str, SinkOrigin] | SinkOrigin,
+    known: Collection[str] | None,
+) -> MonitorPolicy:
     faults = [
         f"'{name}' is not a field of a policy"
         for name in sorted(set(document) - {"monitor", "capture", *RULES, "reason"})
@@ -131,10 +178,8 @@ def policy_in(document: Document, schedule_in: ScheduleIn) -> MonitorPolicy:
     _names(capture, "capture.mask_patterns", len(PATTERNS), values, "patterns", faults)
     if unknown := sorted(set(values.get("patterns", ())) - PATTERNS.keys()):
         faults.append(f"'capture.mask_patterns' has '{unknown[0]}'; expected some of {', '.join(PATTERNS)}")
-    sinks = document.get("sinks", {})
-    values["sinks"] = sinks_in(sinks, faults)
-    names = list(sinks) if isinstance(sinks, dict) else []
-    values["triggers"] = triggers_in(document.get("triggers", []), names, faults, schedule_in)
+    values["sinks"] = {**declared, **sinks_in(document.get("sinks", {}), faults, origins)}
+    values["triggers"] = triggers_in(document.get("triggers", []), known, faults, schedule_in)
     values["limits"] = limits_in(document.get("retraining", {}), faults)
     values["gates"] = version_gates_in(document.get("gates", {}), "gates", faults)
     for word, value in _section(document, "slo", set(_SLO), faults).items():

@@ -110,7 +110,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
 @pytest.fixture(scope="module")
 def gateway(tracking: Tracking) -> Iterator[Server]:
     secret = tracking.folder / "webhook.key"
-    secret.write_text(SECRET + "\n")
+    harness.write_secret(secret, SECRET.encode() + b"\n")
     env = {
         "PENSTOCK_MLFLOW__URL": tracking.url,
         "PENSTOCK_MLFLOW__POLL_SECONDS": "1",
@@ -161,7 +161,7 @@ def test_what_people_pushed_is_left_alone(tracking: Tracking, gateway: Server) -
 
 def test_a_webhook_is_heeded_at_once_and_only_a_signed_one(tracking: Tracking, digits: str, tmp_path: Path) -> None:
     secret = tmp_path / "webhook.key"
-    secret.write_text(SECRET)
+    harness.write_secret(secret, SECRET.encode())
     env = {
         "PENSTOCK_MLFLOW__URL": tracking.url,
         "PENSTOCK_MLFLOW__MODELS": '["hooked"]',

@@ -167,7 +167,7 @@ def test_the_last_answers_before_a_stop_are_counted(tmp_path: Path) -> None:
     server = harness.launch(models, tmp_path, "--workers", "1", env={harness.DRAIN_DELAY: "0"})
     try:
         policy = {"capture": {"sample": 1.0}}
-        assert server.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200
+        assert server.as_owner("PUT", "/admin/v1/models/m/policy", policy).status == 200
 
         def captured() -> float:
             ask(server, pipelined("m", 2, last="connection: close\r\n"))

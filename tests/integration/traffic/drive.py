@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from penstock.core.owner_only import owner_only_of_rollout
 from tests import zoo
 from tests.harness import PATIENCE_S, Reply, Server, wait_until
 
@@ -160,7 +161,8 @@ def set_route(server: Server, **route: Any) -> dict[str, Any]:
 def begin(server: Server, model: str = "m", **asked: Any) -> dict[str, Any]:
     """Start a rollout with quick steps."""
     usual = {"steps": [1000, 5000, 10000], "min_step_seconds": 0.5, "guards": [ERRORS]}
-    reply = server.admin("POST", f"/admin/v1/models/{model}/rollouts", {**usual, **asked})
+    ask = server.as_owner if owner_only_of_rollout(asked) else server.admin
+    reply = ask("POST", f"/admin/v1/models/{model}/rollouts", {**usual, **asked})
     assert reply.status == 201, reply
     found: dict[str, Any] = reply.json()
     return found

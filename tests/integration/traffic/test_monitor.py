@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     workspace = tmp_path_factory.mktemp("monitor")
     with harness.running(models(workspace / "models"), workspace, "--workers", "2") as running:
         policy = {"monitor": {"live_reference_rows": 1000, "live_reference_seconds": 1, "window_seconds": 20}}
-        reply = running.admin("PUT", "/admin/v1/models/m/policy", policy)
+        reply = running.as_owner("PUT", "/admin/v1/models/m/policy", policy)
         assert reply.status == 200, reply
         yield running
 
@@ -167,7 +167,7 @@ def test_what_is_not_there(server: Server) -> None:
     assert server.admin("GET", "/admin/v1/models/nobody/monitor").status == 404
     assert server.admin("GET", f"{MONITOR}?version=99").status == 404
     assert call(server.ops, "PUT", "/admin/v1/models/m/versions/99/reference", csv(100)).status == 404
-    assert server.admin("PUT", "/admin/v1/models/m/policy", {"monitor": {"sample": 2}}).status == 400
+    assert server.as_owner("PUT", "/admin/v1/models/m/policy", {"monitor": {"sample": 2}}).status == 400
     assert set(server.admin("GET", MONITOR).json()["versions"]) == {"1", "2", "3", "4", "5"}
 
 
@@ -278,7 +278,7 @@ def test_requests_are_captured_where_a_policy_asks_for_it(tmp_path: Path) -> Non
     policy = {"capture": {"sample": 1.0, "mask": ["x[1]"]}}
     with harness.running(models(tmp_path / "models"), tmp_path, "--workers", "1") as running:
         answer(running, "before")
-        assert running.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200
+        assert running.as_owner("PUT", "/admin/v1/models/m/policy", policy).status == 200
         ids = (f"after {number}" for number in range(1000))
 
         def captured() -> int:
@@ -316,11 +316,11 @@ def test_promises_are_held_against_what_was_counted(server: Server, tmp_path: Pa
     before = server.admin("GET", "/admin/v1/models/m/policy").json()
     policy = {name: part for name, part in before.items() if name in ("monitor", "capture")}
     slo = {"latency_p99_ms": 0.001, "error_ratio": 0.5}
-    assert server.admin("PUT", "/admin/v1/models/m/policy", {**policy, "slo": slo}).status == 200
+    assert server.as_owner("PUT", "/admin/v1/models/m/policy", {**policy, "slo": slo}).status == 200
     reported = show(server, GOOD)["slo"]
     assert (reported["latency_p99_ms"]["met"], reported["error_ratio"]["met"]) == (False, True)
     assert reported["error_ratio"] == {"objective": 0.5, "value": 0.0, "met": True}
     shown = harness.run_command("monitor", "m", "--version", GOOD, "--url", server.ops, folder=tmp_path)
     assert "latency_p99_ms" in shown.stdout
     assert "not met" in shown.stdout
-    assert server.admin("PUT", "/admin/v1/models/m/policy", policy).status == 200
+    assert server.as_owner("PUT", "/admin/v1/models/m/policy", policy).status == 200

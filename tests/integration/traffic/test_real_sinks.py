@@ -13,7 +13,7 @@ from cloudevents.http import from_http
 
 from penstock.control.sinks import SinkContext
 from penstock.control.sinks.plugins import send
-from penstock.core.sinks import SinkSpec
+from penstock.core.sinks import SinkOrigin, SinkSpec
 from tests.harness import PATIENCE_S, call, wait_until
 from tests.integration.traffic.test_retraining import receiving
 from tests.ports import free_port
@@ -56,7 +56,7 @@ def test_alertmanager_takes_an_event_as_an_alert(tmp_path: Path) -> None:
     with process(tmp_path, "prometheus-alertmanager", f"--config.file={tmp_path / 'config.yml'}", *options):
         wait_until(lambda: reachable(address, "/-/ready"), PATIENCE_S, "Alertmanager")
         for _ in range(2):
-            send(SinkSpec("alertmanager", {"url": f"http://{address}"}), EVENT, SinkContext(tmp_path, trusted=True))
+            send(SinkSpec("alertmanager", {"url": f"http://{address}"}, SinkOrigin.OWNER), EVENT, SinkContext(tmp_path))
         wait_until(lambda: bool(call(address, "GET", "/api/v2/alerts").json()), PATIENCE_S, "the alert")
         [alert] = call(address, "GET", "/api/v2/alerts").json()  # the same alert twice is one
         assert alert["labels"]["alertname"] == EVENT["type"]
@@ -66,7 +66,7 @@ def test_alertmanager_takes_an_event_as_an_alert(tmp_path: Path) -> None:
 def test_a_stream_of_nats_keeps_an_event_once(tmp_path: Path) -> None:
     port = free_port()
     url = f"nats://127.0.0.1:{port}"
-    spec, around = SinkSpec("nats", {"url": url, "subject": "penstock.m"}), SinkContext(tmp_path, trusted=True)
+    spec, around = SinkSpec("nats", {"url": url, "subject": "penstock.m"}, SinkOrigin.OWNER), SinkContext(tmp_path)
 
     async def stream() -> None:
         client = await nats.connect(url, connect_timeout=PATIENCE_S)
@@ -102,8 +102,8 @@ def test_a_stream_of_nats_keeps_an_event_once(tmp_path: Path) -> None:
 def test_the_official_sdk_reads_both_forms(tmp_path: Path) -> None:
     with receiving() as hook:
         for mode in ("structured", "binary"):
-            spec = SinkSpec("webhook", {"url": hook.url, "mode": mode})
-            send(spec, EVENT, SinkContext(tmp_path, trusted=True))
+            spec = SinkSpec("webhook", {"url": hook.url, "mode": mode}, SinkOrigin.OWNER)
+            send(spec, EVENT, SinkContext(tmp_path))
         for _, headers, body in hook.got:
             read = from_http(headers, body)
             assert read.get_data() == EVENT["data"]

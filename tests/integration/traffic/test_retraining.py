@@ -30,7 +30,7 @@ from tests.integration.traffic.drive import (
 )
 from tests.integration.traffic.test_monitor import csv, send, show
 
-SECRET = b"not for everybody"
+SECRET = b"not for everybody, but one"
 
 
 class Receiver:
@@ -76,7 +76,7 @@ def receiving() -> Iterator[Receiver]:
 
 
 def set_policy(server: Server, **policy: Any) -> None:
-    reply = server.admin("PUT", "/admin/v1/models/m/policy", policy)
+    reply = server.as_owner("PUT", "/admin/v1/models/m/policy", policy)
     assert reply.status == 200, reply
 
 
@@ -99,7 +99,7 @@ def test_a_drift_asks_for_retraining_and_every_sink_hears_of_it(tmp_path: Path) 
     )
     with receiving() as hook, harness.running(models(tmp_path / "models"), tmp_path, "--workers", "2") as server:
         home = tmp_path / "home"
-        (home / "hook.key").write_bytes(SECRET + b"\n")
+        harness.write_secret(home / "hook.key", SECRET + b"\n")
         give_reference(server)
         hook.answers = [(503, {"retry-after": "1"}), (500, {})]
         set_policy(

@@ -15,7 +15,7 @@ from tests import harness
 from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.traffic.drive import GOOD, SAME, begin, look, models, promote_champion, traffic, until
 
-SECRET = b"a secret of the webhook"
+SECRET = b"a secret of the webhook, and of nobody else"
 QUERY = 'sum(rate(errors_total{app="shop"}[1m]))'
 
 
@@ -99,18 +99,19 @@ def test_a_step_waits_for_a_webhook_and_a_query(tmp_path: Path) -> None:
         env = {"PENSTOCK_PROMETHEUS__URL": address}
         with harness.running(models(tmp_path / "models"), tmp_path, *options, env=env) as server, traffic(server):
             promote_champion(server, GOOD)
-            (tmp_path / "home" / "hook.key").write_bytes(SECRET)
+            harness.write_secret(tmp_path / "home" / "hook.key", SECRET)
             sinks = {
                 "hook": {"webhook": {"url": f"{address}/gate", "secret_file": "hook.key"}},
                 "silent": {"webhook": {"url": f"{address}/hangs"}},
                 "log": {"file": {"path": "events.jsonl"}},
             }
             for name in ("nobody", "log"):
-                refused = server.admin(
-                    "POST", "/admin/v1/models/m/rollouts", {"to": SAME, "steps": [{"weight": 500, "webhook": name}]}
-                )
+                stated = {"to": SAME, "steps": [{"weight": 500, "webhook": name}]}
+                unproven = server.admin("POST", "/admin/v1/models/m/rollouts", stated)
+                assert (unproven.status, unproven.headers["penstock-fault"]) == (403, "unauthorised")
+                refused = server.as_owner("POST", "/admin/v1/models/m/rollouts", stated)
                 assert (refused.status, f"no webhook '{name}'" in refused.json()["error"]) == (422, True)
-            assert server.admin("PUT", "/admin/v1/models/m/policy", {"sinks": sinks}).status == 200
+            assert server.as_owner("PUT", "/admin/v1/models/m/policy", {"sinks": sinks}).status == 200
             gates = {
                 "webhook": {"sink": "hook", "timeout_seconds": 5},
                 "query": {"query": QUERY, "operator": "<", "limit": 0.5},

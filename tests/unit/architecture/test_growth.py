@@ -11,6 +11,7 @@ from pathlib import Path
 import penstock
 from penstock.config.sections import RetentionSettings
 from penstock.control.retention import FILES, FOLDERS, TABLES
+from penstock.core.sink_rules import FOLDER
 from penstock.monitor.answer_segments import ANSWERS
 from penstock.monitor.capture import CAPTURES
 from penstock.registry.db import schema
@@ -42,7 +43,7 @@ def test_every_place_in_the_home_has_a_retention() -> None:
 
 def places_in_source() -> Iterator[str]:
     """What the code appends to a home: ``home / "name"``, also as an attribute; commands for people aside."""
-    names = {"ANSWERS": ANSWERS, "CAPTURES": CAPTURES}
+    names = {"ANSWERS": ANSWERS, "CAPTURES": CAPTURES, "FOLDER": FOLDER}
     for file in SOURCE.rglob("*.py"):
         if (SOURCE / "cli") in file.parents:
             continue

@@ -64,3 +64,49 @@ def test_the_policy_of_the_manual_is_one(penstock: Callable[..., Result], tmp_pa
     file.write_text(manual.split("```yaml\n")[1].split("```")[0])
     result = penstock("policy", "check", str(file))
     assert result.code == 0, result.err
+
+
+HOOK = "triggers: [{name: t, when: {drift: {}}, send: [hook]}]\n"
+
+
+def test_sinks_and_secrets_of_the_configuration_are_known(
+    penstock: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
+    file, config, key = tmp_path / "policy.yaml", tmp_path / "penstock.yaml", tmp_path / "key"
+    file.write_text(HOOK)
+    config.write_text(
+        f'secrets: {{key: {{file: "{key}"}}}}\nsinks: {{hook: {{argo: {{url: "http://x", token: key}}}}}}\n'
+    )
+    refused = penstock("policy", "check", str(file))
+    assert (refused.code, "of the configuration: 'hook'" in refused.err) == (2, True)
+    assert penstock("policy", "check", str(file), "--config", str(config)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("secret", "fault"),
+    [("", "is empty"), ("8 bytes!", "too short"), ("x" * 24, ""), ("whsec_eHh4", "too short"), (None, "")],
+)
+@pytest.mark.parametrize("word", ["secret: key", "secret_file: key"])
+def test_a_weak_secret_is_refused(
+    penstock: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    word: str,
+    secret: str | None,
+    fault: str,
+) -> None:
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
+    file, config = tmp_path / "policy.yaml", tmp_path / "penstock.yaml"
+    file.write_text(f'sinks:\n  hook: {{webhook: {{url: "http://x", {word}}}}}\n')
+    config.write_text(f'secrets: {{key: {{file: "{tmp_path / "key"}"}}}}\n')
+    if secret is not None:
+        (tmp_path / "key").touch(0o600)
+        (tmp_path / "key").write_text(secret)
+    result = penstock("policy", "check", str(file), "--config", str(config))
+    assert result.code == (2 if fault else 0), result.err
+    assert fault in result.err
+    assert not fault or "line 2: 'sinks.hook'" in result.err
+    if secret:
+        (tmp_path / "key").chmod(0o644)
+        assert "chmod 600" in penstock("policy", "check", str(file), "--config", str(config)).err

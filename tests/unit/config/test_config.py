@@ -128,3 +128,72 @@ def test_the_schema_knows_every_setting() -> None:
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == set(settings_document(load_settings()))
     assert all("description" in item or "$ref" in item for item in schema["properties"].values())
+
+
+# Secrets.
+
+PLANTED = "planted"
+SECRETIVE = f"""\
+registry: "postgresql://user:{PLANTED}@x/{PLANTED}@db.example/models?password={PLANTED}"
+prometheus: {{url: "http://{PLANTED}@prometheus.example/?token={PLANTED}"}}
+mlflow: {{url: "https://u:{PLANTED}@mlflow.example/?a=b@{PLANTED}", webhook_secret: key}}
+secrets:
+  key: {{file: /run/secrets/key}}
+  printed: {{command: [vault, read, {PLANTED}]}}
+sinks:
+  hook: {{webhook: {{url: "https://hooks.example/x?token={PLANTED}", secret: key}}}}
+  train: {{command: {{argv: [train, --password, {PLANTED}]}}}}
+"""
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    shown = settings_document(load_settings(write(tmp_path, SECRETIVE)))
+    assert PLANTED not in str(shown)
+    assert shown["registry"] == "postgresql://***@db.example/models?***"
+    assert shown["prometheus"]["url"] == "http://***@prometheus.example/?***"
+    assert shown["secrets"]["printed"]["command"] == ["vault", "***", "***"]
+    assert shown["sinks"]["train"]["command"]["argv"] == ["train", "***", "***"]
+    assert PLANTED in load_settings(write(tmp_path, SECRETIVE)).registry
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"secrets: {{key: {PLANTED}}}",
+        f"secrets: {{key: {{value: {PLANTED}}}}}",
+        f"secrets: {{key: {{env: '{PLANTED} x'}}}}",
+        f"secrets: [{PLANTED}]",
+        f"sinks: {{hook: {PLANTED}}}",
+        f"sinks: {{hook: {{webhook: {PLANTED}}}}}",
+        f"prometheus: {{url: 'db.example?{PLANTED}'}}",
+        f"mlflow: {{url: '{PLANTED}'}}",
+        f"host: ['{PLANTED}']",
+        f"http_port: 'http://{PLANTED}@x'",
+        f"sink_hosts: ['http://{PLANTED}@x']",
+        f"registry: {PLANTED}: {PLANTED}",
+        f'registry: "{PLANTED}',
+        f"registry: *{PLANTED} x: y",
+    ],
+)
+def test_no_error_repeats_a_secret(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigFault) as caught:
+        load_settings(write(tmp_path, text + "\n"))
+    assert PLANTED not in str(caught.value)
+    assert str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{}", "{file: /a, env: B}", "{env: B, command: [c]}"])
+def test_a_secret_has_one_source(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigFault, match="expected one of file, env and command"):
+        load_settings(write(tmp_path, f"secrets: {{key: {text}}}\n"))
+
+
+def test_the_value_of_a_variable_is_kept_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_KEY", f"{PLANTED}\n")
+    settings = load_settings(write(tmp_path, "secrets: {key: {env: HOOK_KEY}, other: {env: NOT_SET}}\n"))
+    monkeypatch.delenv("HOOK_KEY")
+    value = settings.secrets["key"].value
+    assert value is not None
+    assert value.reveal() == PLANTED.encode()
+    assert settings.secrets["other"].value is None
+    assert PLANTED not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"

@@ -53,7 +53,7 @@ def when(**condition: Any) -> dict[str, Any]:
         (trigger(name=""), "'triggers[0].name' must be a text"),
         (trigger(name=5), "'triggers[0].name' must be a text"),
         (trigger(send="hook"), "'triggers[0].send' must be a list of sinks"),
-        (trigger(send=["hock"]), "'triggers[0].send' names no sink of this policy: 'hock'"),
+        (trigger(send=["hock"]), "'triggers[0].send' names no sink of this policy or of the configuration: 'hock'"),
         (trigger(dry_run=1), "'triggers[0].dry_run' must be true or false"),
         (trigger(for_seconds=-1), "'triggers[0].for_seconds' must be a number from 0"),
         (trigger(cooldown_seconds="1"), "'triggers[0].cooldown_seconds' must be a number from 0"),

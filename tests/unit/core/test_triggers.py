@@ -313,7 +313,10 @@ def test_never_more_than_allowed(steps: list[tuple[float, bool, str]], cooldown:
             {"triggers": [{"name": "a", "when": {"drift": {"scope": "all"}}}]},
             "'triggers[0].when.drift.scope' must be one of",
         ),
-        ({"triggers": [{"name": "a", "when": {"drift": {}}, "send": ["x"]}]}, "names no sink of this policy: 'x'"),
+        (
+            {"triggers": [{"name": "a", "when": {"drift": {}}, "send": ["x"]}]},
+            "names no sink of this policy or of the configuration: 'x'",
+        ),
         ({"triggers": [{"name": "a", "when": {"schedule": "soon"}}]}, "five fields"),
         ({"triggers": [{"name": "a", "when": {"performance": {"metric": "f1"}}}]}, "needs below, above or fallen_by"),
         ({"triggers": [{"name": "a", "when": {"performance": {"below": 1}}}]}, "names a metric"),

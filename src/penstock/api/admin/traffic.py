@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
 from penstock.api.admin.approvals import ApproverCheck, PushedVersions
-from penstock.api.admin.caller_check import is_still_valid, visible_models
+from penstock.api.admin.caller_check import caller_of, is_still_valid, visible_models
 from penstock.api.admin.erasures import ErasureCalls, ErasureService
 from penstock.api.admin.incoming import (
     query_number,
@@ -22,8 +22,10 @@ from penstock.api.admin.incoming import (
     read_if_match,
     read_object,
 )
+from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Fault, InvalidInput
+from penstock.core.owner_only import owner_only_of_rollout, refuse_unproven
 from penstock.registry.records import Author
 
 Document = dict[str, Any]
@@ -80,8 +82,10 @@ class MonitorService(Protocol):
     async def policy(self, model: str) -> Document:
         """Return a model's policy."""
 
-    async def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
-        """Replace a model's policy."""
+    async def set_policy(
+        self, model: str, document: Document, by: Author, if_revision: int | None = None, caller: Caller = ANONYMOUS
+    ) -> Document:
+        """Replace a model's policy; its owner-only settings must be the ``caller``'s to set."""
 
     async def relearn(self, model: str, version: str | None, by: Author) -> Document:
         """Discard a version's reference and learn a new one from traffic."""
@@ -194,6 +198,7 @@ class _TrialCalls:
 
     async def begin(self, request: Request) -> Response:
         body = await read_object(request)
+        refuse_unproven(caller_of(request), owner_only_of_rollout(body))
         return with_etag(await self._trials.begin(request.path_params["model"], body, read_author(request, body)), 201)
 
     async def one(self, request: Request) -> Response:
@@ -245,7 +250,8 @@ class _MonitorCalls:
     async def set_policy(self, request: Request) -> Response:
         body = await read_object(request)
         model, revision = request.path_params["model"], read_if_match(request)
-        return with_etag(await self._monitor.set_policy(model, body, read_author(request, body), revision))
+        author, caller = read_author(request, body), caller_of(request)
+        return with_etag(await self._monitor.set_policy(model, body, author, revision, caller))
 
     async def learn(self, request: Request) -> Response:
         names = request.path_params

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -26,18 +26,30 @@ SocketAddress = tuple[socket.AddressFamily, socket.SocketKind, int, Any]
 """An address to connect to: family, kind, protocol and address."""
 
 
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects: what is sent only goes to the stated address."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
+        return
+
+
 @contextmanager
 def exchanging(
-    request: urllib.request.Request, wait_s: float, *handlers: urllib.request.BaseHandler
+    request: urllib.request.Request,
+    wait_s: float,
+    *handlers: urllib.request.BaseHandler,
+    permits: Callable[[str], bool] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """Yield the answer to a request while the block reads it.
 
-    Each wait takes at most ``wait_s``, and the whole exchange ``WHOLE`` times that: then the connection ends.
+    Each wait takes at most ``wait_s``, and the whole exchange ``WHOLE`` times that: then the connection ends. A name is
+    resolved once, and a connection is opened only to an address that ``permits`` allows (any by default).
 
     Raises:
         OSError, HTTPException, ValueError: as ``urllib`` does.
     """
-    deadline = _Deadline(wait_s * WHOLE)
+    deadline = _Deadline(wait_s * WHOLE, permits)
     timer = threading.Timer(wait_s * WHOLE, deadline.end)
     timer.daemon = True
     timer.start()
@@ -53,7 +65,8 @@ def exchanging(
 class _Deadline:
     """The deadline of an exchange, and its connections, which another thread ends."""
 
-    def __init__(self, after_s: float) -> None:
+    def __init__(self, after_s: float, permits: Callable[[str], bool] | None = None) -> None:
+        self._permits = permits
         self._at = time.monotonic() + after_s
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -92,6 +105,8 @@ class _Deadline:
 
     def _connect(self, candidate: SocketAddress, wait_s: float) -> socket.socket:
         family, kind, protocol, where = candidate
+        if self._permits is not None and not self._permits(where[0]):
+            raise OSError("the address is not permitted")
         opened = socket.socket(family, kind, protocol)
         try:
             opened.settimeout(min(wait_s, self._left_s()))

@@ -66,7 +66,7 @@ class PolicyWebhooks:
         spec = self._sinks_of(model).get(gate.sink)
         if spec is None or spec.kind != "webhook":
             raise SinkFault("the policy has no webhook of this name")
-        return ask_webhook(spec.values, event, self._around, gate.timeout_s)
+        return ask_webhook(spec.values, event, self._around.of(spec), gate.timeout_s)
 
 
 class StepGates:

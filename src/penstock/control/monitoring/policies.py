@@ -1,11 +1,24 @@
 """The policy of each model, as stored and as applied."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.core.policies import MonitorPolicy, policy_in, policy_out, refuse_unreachable
+from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
+from penstock.core.masking import SecretMask
+from penstock.core.owner_only import owner_only_settings, refuse_unauthorised
+from penstock.core.policies import (
+    MonitorPolicy,
+    policy_in,
+    policy_out,
+    refuse_unreachable,
+    stored_policy_in,
+    stored_policy_out,
+)
+from penstock.core.sink_rules import SinkRules
+from penstock.core.sinks import SinkOrigin, SinkSpec
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.monitor import MonitorStore
 
@@ -14,22 +27,32 @@ USUAL = MonitorPolicy()
 
 class Policies:
     """Policies by model, on one event loop. If a policy cannot be read, the one before it stays, and ``task`` continues
-    with the others."""
+    with the others. ``rules`` bounds the sinks, and ``mask`` hides their secrets from people."""
 
-    def __init__(self, store: MonitorStore, pool: BlockingPool, task: PeriodicTask) -> None:
+    def __init__(
+        self,
+        store: MonitorStore,
+        pool: BlockingPool,
+        task: PeriodicTask,
+        rules: SinkRules | None = None,
+        mask: SecretMask | None = None,
+    ) -> None:
         self._store = store
         self._pool = pool
+        self._rules = rules or SinkRules()
+        self._mask = mask or SecretMask()
+        self._usual = replace(USUAL, sinks=self._rules.declared)
         self._due: KeyedWork[str] = KeyedWork(task, "policy of")
         self._policies: dict[str, MonitorPolicy] = {}
 
     def of(self, model: str) -> MonitorPolicy:
         """Return a model's policy, by default ``USUAL``."""
-        return self._policies.get(model, USUAL)
+        return self._policies.get(model, self._usual)
 
     def document(self, model: str) -> Document:
-        """Return a model's policy as JSON values."""
+        """Return a model's policy as JSON values, with masked secrets."""
         problem = self.problem(model)
-        return {**policy_out(self.of(model)), **({"problem": problem} if problem else {})}
+        return {**self._mask.policy(policy_out(self.of(model))), **({"problem": problem} if problem else {})}
 
     def problem(self, model: str) -> str:
         """Return why a model's policy cannot be read, "" for no problem."""
@@ -40,7 +63,7 @@ class Policies:
         policies = {model: policy for model, policy in self._policies.items() if model in documents}
         for model in self._due.due(documents):
             with self._due.isolated(model):
-                policies[model] = policy_in(documents[model], schedule_in)
+                policies[model] = stored_policy_in(documents[model], schedule_in, self._rules.declared)
         changed = policies != self._policies
         self._policies = policies
         return changed
@@ -52,16 +75,45 @@ class Policies:
         by: Author,
         if_revision: int | None = None,
         columns: Mapping[str, int] | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> Document:
-        """Store and use a model's policy. ``columns``: see ``refuse_unreachable``.
+        """Store and use a model's policy. ``columns``: see ``refuse_unreachable``. A masked secret stands for the
+        stored one.
 
         Raises:
             InvalidInput: the document is not a policy.
+            Unauthorised: it changes what only others than the ``caller`` may change (``core.owner_only``).
             Conflict: the model is not at ``if_revision``.
         """
-        policy = policy_in(document, schedule_in)
+        before = self.of(model)
+        policy = self._parse(self._mask.restore(document, before.rules), before, caller)
         refuse_unreachable(policy, columns)
-        revision = await self._pool.call(self._store.set_policy, model, policy_out(policy), by, if_revision)
+        refuse_unauthorised(caller, model, owner_only_settings(policy_out(policy), policy_out(before)))
+        await self._pool.call(self._rules.check, _changed_sinks(policy, before))
+        stored = stored_policy_out(policy)
+        revision = await self._pool.call(self._store.set_policy, model, stored, by, if_revision, self._mask.policy)
         self._policies[model] = policy
         self._due.record_success(model)
-        return {**policy_out(policy), "revision": revision}
+        return {**self._mask.policy(policy_out(policy)), "revision": revision}
+
+    def _parse(self, document: Document, before: MonitorPolicy, caller: Caller) -> MonitorPolicy:
+        """Return the policy in a document; its sinks are those of the caller, except what is as ``before``."""
+        if caller.kind is CallerKind.OWNER:
+            return policy_in(document, schedule_in, self._rules.declared, SinkOrigin.OWNER)
+        policy = policy_in(document, schedule_in, self._rules.declared)
+        kept = {
+            name: spec for name, spec in before.own_sinks.items() if _states_alike(policy.own_sinks.get(name), spec)
+        }
+        return replace(policy, sinks={**policy.sinks, **kept})
+
+
+def _changed_sinks(policy: MonitorPolicy, before: MonitorPolicy) -> dict[str, SinkSpec]:
+    """Return the sinks that a policy itself declares, and that are others than before."""
+    return {
+        name: spec for name, spec in policy.own_sinks.items() if not _states_alike(spec, before.own_sinks.get(name))
+    }
+
+
+def _states_alike(spec: SinkSpec | None, other: SinkSpec | None) -> bool:
+    """Whether two sinks state the same, whoever declared them."""
+    return spec is not None and other is not None and (spec.kind, spec.values) == (other.kind, other.values)

@@ -29,8 +29,11 @@ from penstock.control.monitoring.watch_specs import WatchSpecs
 from penstock.control.monitoring.watched_versions import WatchedVersions
 from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.control.periodic import PeriodicTask
+from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.errors import InvalidInput, NotFound, NotReady, unknown_model
+from penstock.core.masking import SecretMask
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms
+from penstock.core.sink_rules import SinkRules
 from penstock.core.versions import VersionKey
 from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
 from penstock.monitor.performance import PerformanceChange
@@ -70,6 +73,8 @@ class Monitoring:
         evidence: tuple[EvidenceStore, str] | None = None,
         budget: AnswerBudget = DEFAULT_BUDGET,
         feedback: FeedbackStore | None = None,
+        sinks: SinkRules | None = None,
+        mask: SecretMask | None = None,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -79,7 +84,7 @@ class Monitoring:
         self._evaluating = PeriodicTask("drift", self._evaluate, LOOK_S)
         self._files = ReferenceFiles(home / "references")
         self._uploads = ReferenceUploads(self._files, self._pool)
-        self._policies = Policies(store, self._pool, self._following)
+        self._policies = Policies(store, self._pool, self._following, sinks, mask)
         self._references = References(store, self._files, self._pool, self._following, self._forget)
         shared = self._pool, self._following, store.gathered
         rows = RowSubmission(*shared, workers, self._policies, self._references, clock)
@@ -197,10 +202,12 @@ class Monitoring:
         self._refuse_unknown(model)
         return self._policies.document(model)
 
-    async def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
-        """Set the policy of a model; raises ``InvalidInput``, ``NotFound`` and ``Conflict``."""
+    async def set_policy(
+        self, model: str, document: Document, by: Author, if_revision: int | None = None, caller: Caller = ANONYMOUS
+    ) -> Document:
+        """Set the policy of a model; raises ``NotFound``, and as ``Policies.set``."""
         self._refuse_unknown(model)
-        stored = await self._policies.set(model, document, by, if_revision, self._terms.columns(model))
+        stored = await self._policies.set(model, document, by, if_revision, self._terms.columns(model), caller)
         self._detection.update_policy(model, self._policies.of(model))
         self._workers.renew()
         return stored

@@ -66,9 +66,9 @@ class MonitorView(Protocol):
 
 
 class Retraining:
-    """One gateway's; ``place`` is its home, and whether a policy's paths and commands are its own user's; ``rows`` has
-    the captured rows, by default those of the home. ``clock`` gives seconds since the epoch that go on steadily, and
-    ``wall`` (the same by default) those of the clock that schedules go by."""
+    """One gateway's; ``sinks`` is what its sinks need, and ``rows`` has the captured rows, by default of the home.
+    ``clock`` gives seconds since the epoch that go on steadily, and ``wall`` (the same by default) those of the clock
+    that schedules go by."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Retraining:
         fleet: CandidateWorkers,
         monitor: MonitorView,
         rollouts: RolloutStarter,
-        place: tuple[Path, bool],
+        sinks: SinkContext,
         clock: Callable[[], float] = time.time,
         rows: RowSource | None = None,
         wall: Callable[[], float] | None = None,
@@ -91,9 +91,9 @@ class Retraining:
         self._fleet = fleet
         self._monitor = monitor
         self._clock = clock
-        self._rows = rows or RowSource(place[0])
+        self._rows = rows or RowSource(sinks.home)
         self.candidates = Candidates(outbox, record, fleet, monitor, rollouts, self._rows, clock)
-        context = SinkContext(*place, self._gather)
+        context = replace(sinks, gather=self._gather)
         self._dispatcher = Dispatcher(
             self._leader, lambda model: monitor.policy_of(model).sinks, context, self._run, clock
         )
@@ -140,10 +140,10 @@ class Retraining:
         return version
 
     def _asked_sinks(self, model: str) -> list[str]:
-        """Return the sinks of a request: those of the model's rules, or else all sinks."""
+        """Return the sinks of a request: those of the model's rules, or else all that its policy declares."""
         policy = self._monitor.policy_of(model)
         sinks = {item for trigger in policy.triggers if trigger.kind is TriggerKind.RETRAIN for item in trigger.send}
-        return sorted(sinks) or sorted(policy.sinks)
+        return sorted(sinks) or sorted(policy.own_sinks)
 
     async def _request(self, model: str, flight: InFlight, event: TrialEvent, sinks: Sequence[str], by: Author) -> None:
         """Store a request together with its event.

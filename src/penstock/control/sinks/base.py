@@ -7,12 +7,17 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from penstock.control.sinks.secret_store import SecretStore
+from penstock.core.addresses import HostList
+from penstock.core.sink_rules import FOLDER, OWN_FILES, refusal
+from penstock.core.sinks import RUN_ONCE, SinkSpec
 from penstock.registry.records import Document
 
 WAIT_S = 10.0
@@ -109,16 +114,35 @@ class RowFile:
 
 @dataclass(frozen=True, slots=True)
 class SinkContext:
-    """The gateway as sinks need it: its home, whether paths and commands of a policy belong to its own user, the
-    running commands, and the captured ``rows`` of an event's version (None without). ``gather`` writes them to a
-    folder; it may wait for other gateways.
+    """The gateway as sinks need it: its home, its ``secrets``, whether the sink may reach what the gateway's user may
+    (``trusted``) or only these ``hosts`` and one folder, the running commands, and the captured ``rows`` of an event's
+    version (None without). ``gather`` writes them to a folder; it may wait for other gateways. ``clock`` gives seconds
+    since the epoch.
     """
 
     home: Path
-    trusted: bool
+    trusted: bool = False
     gather: Callable[[Document, Path], RowFile | None] = lambda _event, _folder: None
     commands: RunningCommands = field(default_factory=RunningCommands)
     rows: RowFile | None = None
+    secrets: SecretStore = field(default_factory=SecretStore)
+    hosts: HostList = field(default_factory=HostList)
+    clock: Callable[[], float] = time.time
+
+    def of(self, spec: SinkSpec) -> "SinkContext":
+        """Return the context of one sink.
+
+        Raises:
+            SinkFault: it may not do what it states.
+        """
+        if reason := refusal(spec, self.hosts):
+            text = f"{reason}; declare the sink in the configuration, or set the policy as the gateway's user"
+            raise SinkFault(text, final=True, output="" if spec.kind in RUN_ONCE else None)
+        return replace(self, trusted=spec.is_trusted)
+
+    def permits(self, address: str) -> bool:
+        """Whether a connection to an address may be opened."""
+        return self.trusted or self.hosts.permits_address(address)
 
     def folder(self, event: Document) -> Path:
         """Return the folder for the files of an event."""
@@ -131,8 +155,6 @@ class SinkContext:
             Fault: they cannot be gathered now.
             SinkFault: they cannot be written.
         """
-        if not self.trusted:
-            return self
         try:
             self.folder(event).mkdir(mode=0o700, parents=True, exist_ok=True)
             return replace(self, rows=self.gather(event, self.folder(event)))
@@ -151,23 +173,21 @@ class Sink(Protocol):
 
 
 def path_of(stated: str, context: SinkContext) -> Path:
-    """Return the path in a policy, relative to the gateway's home.
+    """Return the path of a file for events, relative to the gateway's home.
 
     Raises:
-        SinkFault: it lies outside, where that is not allowed.
+        SinkFault: it may be one of the gateway's own files, or it lies where this sink may not write.
     """
-    path = (context.home / stated).resolve()
-    if not context.trusted and not path.is_relative_to(context.home.resolve()):
-        raise SinkFault("the path leads out of the gateway's home", final=True)
+    home = context.home.resolve()
+    path, folder = (home / stated).resolve(), (home / FOLDER).resolve()
+    if path != folder and path.is_relative_to(folder):
+        return path
+    if not context.trusted:
+        raise SinkFault(f"its file is not below '{FOLDER}/'", final=True)
+    if path.is_relative_to(home) and path.suffix != OWN_FILES:
+        text = f"in the gateway's home, files for events are below '{FOLDER}/', or end in {OWN_FILES}"
+        raise SinkFault(text, final=True)
     return path
-
-
-def secret_of(stated: str, context: SinkContext) -> bytes:
-    """Return the content of a file with a secret; raises ``SinkFault``."""
-    try:
-        return path_of(stated, context).read_bytes().strip()
-    except OSError as error:
-        raise SinkFault(f"the secret cannot be read: {error.strerror}") from None
 
 
 def json_bytes(document: Any) -> bytes:

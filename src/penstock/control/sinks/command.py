@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.control.sinks.base import SinkContext, SinkFault, end_group, json_bytes, start_fault
+from penstock.control.sinks.base import NotStarted, SinkContext, SinkFault, end_group, json_bytes, start_fault
+from penstock.control.sinks.credentials import secret_variables
+from penstock.control.sinks.environment import clean_environment
 from penstock.engine.heap import huge_pages
 from penstock.registry.records import Document
 
@@ -79,11 +81,10 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
         NotStarted: memory, space or descriptors were lacking; it may be tried again.
         SinkFault: it failed, which is final: a command is run again only where somebody asks for it.
     """
-    if not context.trusted:
-        raise SinkFault("commands run only if the gateway listens on loopback", final=True, output="")
     timeout_s, output = float(values.get("timeout_seconds", COMMAND_S)), OutputTail()
     folder = context.folder(event)
-    with _start_command(list(values["argv"]), folder, event, context) as running:
+    variables = _variables(values, context)
+    with _start_command(list(values["argv"]), folder, event, context, variables) as running:
         code = _exit_code(running, context, output, time.monotonic() + timeout_s)
     _write_output(folder / "output.txt", output)
     if code is None:
@@ -92,12 +93,22 @@ def run_command(values: Mapping[str, Any], event: Document, context: SinkContext
         raise _command_fault(f"the command ended with {code}", output)
 
 
+def _variables(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
+    """Return the variables with secrets; a command is not started without them, and its attempt does not count."""
+    try:
+        return secret_variables(values, context)
+    except SinkFault as fault:
+        raise NotStarted(str(fault)) from None
+
+
 @contextmanager
-def _start_command(argv: list[str], folder: Path, event: Document, context: SinkContext) -> Iterator[_RunningCommand]:
+def _start_command(
+    argv: list[str], folder: Path, event: Document, context: SinkContext, variables: Mapping[str, str]
+) -> Iterator[_RunningCommand]:
     """Start a command; everything that may be lacking is allocated before."""
     with ExitStack() as stack:
         try:
-            environment, stdin = _prepare(folder, event, context)
+            environment, stdin = _prepare(folder, event, context, variables)
             source, sink = os.pipe()
             stack.callback(os.close, source)
             with os.fdopen(sink, "wb", buffering=0) as stdout, stdin.open("rb") as input_file:
@@ -145,11 +156,14 @@ def _command_fault(reason: str, output: OutputTail) -> SinkFault:
     return SinkFault(text, final=True, output=lines)
 
 
-def _prepare(folder: Path, event: Document, context: SinkContext) -> tuple[dict[str, str], Path]:
+def _prepare(
+    folder: Path, event: Document, context: SinkContext, variables: Mapping[str, str]
+) -> tuple[dict[str, str], Path]:
     """Return the command's environment, and write the event to a file in its folder, with the coverage of its rows."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, data, rows = folder / "event.json", event["data"], context.rows
-    environment = {**os.environ, "PENSTOCK_EVENT": str(path), "PENSTOCK_MODEL": str(data.get("model", ""))}
+    environment = {**clean_environment(os.environ), **variables, "PENSTOCK_EVENT": str(path)}
+    environment["PENSTOCK_MODEL"] = str(data.get("model", ""))
     if rows is not None:
         environment["PENSTOCK_ROWS"] = str(rows.path)
         event = {**event, "data": {**data, "rows": rows.coverage}}

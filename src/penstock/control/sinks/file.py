@@ -14,12 +14,17 @@ def append_to_file(values: Mapping[str, Any], event: Document, context: SinkCont
     """Append the event."""
     path = path_of(values["path"], context)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+", buffering=0) as file:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(path, "ab+", buffering=0, opener=_open_private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # several models may write to one file
             _append(file.fileno(), json_bytes(event) + b"\n")
     except OSError as error:
         raise SinkFault(f"the file cannot be written: {error.strerror}") from None
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that is made for its owner alone; a link at its end is not followed."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _append(file: int, line: bytes) -> None:

@@ -9,28 +9,26 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from penstock.control.calls.http_deadline import exchanging
-from penstock.control.sinks.base import WAIT_S, SinkContext, SinkFault, secret_of
+from penstock.control.calls.http_deadline import NoRedirect, exchanging
+from penstock.control.sinks.base import WAIT_S, SinkContext, SinkFault
+from penstock.control.sinks.credentials import bearer_token
 
 GONE = 410
 MULTIPLE_CHOICES = 300
 RETRY_STATUSES = (429, 503)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: an event only goes to the address in the policy."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
+UNREACHABLE = "it does not answer, or its address is none that a policy may reach"
+"""The one reason for all failures to connect of sinks that policies declare: nobody can look for open ports by it."""
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], done: tuple[int, ...] = ()) -> None:
+def post(url: str, body: bytes, headers: Mapping[str, str], context: SinkContext, done: tuple[int, ...] = ()) -> None:
     """Send a POST; statuses in ``done`` count like 2xx.
 
     Raises:
         SinkFault: the server does not answer, or refuses.
     """
-    status, stated = exchange(url, body, headers, WAIT_S)
+    status, stated = exchange(url, body, headers, WAIT_S, context)
     if status < MULTIPLE_CHOICES or status in done:
         return
     after_s = retry_after(stated, time.time()) if status in RETRY_STATUSES else 0.0
@@ -48,27 +46,31 @@ def retry_after(stated: str, now: float) -> float:
         return 0.0
 
 
-def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float) -> tuple[int, str]:
+def exchange(url: str, body: bytes, headers: Mapping[str, str], wait_s: float, context: SinkContext) -> tuple[int, str]:
     """Return the status of an answer and its ``Retry-After``; raises ``SinkFault`` without an answer.
 
     Each wait takes ``wait_s`` at most, and the whole a few of them.
     """
     stated = {"content-type": "application/json", "user-agent": "penstock", **headers}
     request = urllib.request.Request(url, body, stated, method="POST")  # noqa: S310 - http or https by the policy's check
+    handlers = [NoRedirect()] if context.trusted else [NoRedirect(), urllib.request.ProxyHandler({})]
     try:
-        with exchanging(request, wait_s, _NoRedirect()) as answer:
+        with exchanging(request, wait_s, *handlers, permits=context.permits) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
         error.close()
         return error.code, error.headers.get("retry-after", "")
-    except TimeoutError:
-        raise SinkFault(f"it does not answer within {wait_s:g} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SinkFault(f"it does not answer: {getattr(error, 'reason', None) or type(error).__name__}") from None
+        raise SinkFault(_reason(error, wait_s) if context.trusted else UNREACHABLE) from None
+
+
+def _reason(error: Exception, wait_s: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it does not answer within {wait_s:g} s"
+    return f"it does not answer: {getattr(error, 'reason', None) or type(error).__name__}"
 
 
 def bearer(values: Mapping[str, Any], context: SinkContext) -> dict[str, str]:
-    """Return the ``authorization`` field if a policy has a token; raises ``SinkFault``."""
-    if "token_file" not in values:
-        return {}
-    return {"authorization": f"Bearer {secret_of(values['token_file'], context).decode(errors='replace')}"}
+    """Return the ``authorization`` field if a sink has a token; raises ``SinkFault``."""
+    token = bearer_token(values, context)
+    return {} if token is None else {"authorization": f"Bearer {token}"}

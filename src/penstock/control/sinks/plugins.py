@@ -46,7 +46,7 @@ def send(spec: SinkSpec, event: Document, context: SinkContext) -> None:
     Raises:
         SinkFault: it did not arrive, or nobody knows whether it did.
     """
-    _SENDERS[spec.kind](spec.values, event, context)
+    _SENDERS[spec.kind](spec.values, event, context.of(spec))
 
 
 def load_plugins() -> None:

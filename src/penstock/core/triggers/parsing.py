@@ -1,7 +1,7 @@
 """Triggers and limits as operators write them; every fault is named with the path of what is wrong."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from penstock.core.errors import InvalidInput
@@ -21,8 +21,11 @@ SHORTEST_S = 60
 SCOPES = ("features", "outputs", "joint", "slices", "any")
 
 
-def triggers_in(stated: Any, sinks: Sequence[str], faults: list[str], schedule_in: ScheduleIn) -> tuple[Trigger, ...]:
-    """The triggers of a policy; every fault is added to ``faults`` with the path of what is wrong."""
+def triggers_in(
+    stated: Any, sinks: Collection[str] | None, faults: list[str], schedule_in: ScheduleIn
+) -> tuple[Trigger, ...]:
+    """The triggers of a policy; every fault is added to ``faults`` with the path of what is wrong. ``sinks`` are the
+    names that may stand in ``send``; None allows any."""
     if not isinstance(stated, list) or len(stated) > MOST_TRIGGERS:
         faults.append(f"'triggers' must be a list of at most {MOST_TRIGGERS}")
         return ()
@@ -42,7 +45,7 @@ _TRIGGER_FIELDS = {"name", "when", "until", "for_seconds", "cooldown_seconds", "
 
 
 def _trigger(
-    stated: Any, path: str, sinks: Sequence[str], faults: list[str], schedule_in: ScheduleIn
+    stated: Any, path: str, sinks: Collection[str] | None, faults: list[str], schedule_in: ScheduleIn
 ) -> Trigger | None:
     if not isinstance(stated, dict):
         faults.append(f"'{path}' must be an object")
@@ -55,7 +58,12 @@ def _trigger(
     if not isinstance(send, list) or not all(isinstance(item, str) for item in send):
         faults.append(f"'{path}.send' must be a list of sinks")
         send = []
-    faults += [f"'{path}.send' names no sink of this policy: '{item}'" for item in send if item not in sinks]
+    if sinks is not None:
+        faults += [
+            f"'{path}.send' names no sink of this policy or of the configuration: '{item}'"
+            for item in send
+            if item not in sinks
+        ]
     when = condition_in(stated.get("when"), f"{path}.when", faults, schedule_in)
     until = condition_in(stated["until"], f"{path}.until", faults, schedule_in) if "until" in stated else None
     for_s = _number(stated, "for_seconds", path, 0.0, faults, most=30 * DAY_S)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from penstock.core.errors import Conflict, NotFound
+from penstock.core.masking import SecretMask
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
@@ -115,8 +116,16 @@ class MonitorStore:
         with self._database.reading() as connection:
             return {row.model: row.document for row in connection.execute(sa.select(schema.policies))}
 
-    def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> int:
-        """Replace a model's policy, and return the model's new revision.
+    def set_policy(
+        self,
+        model: str,
+        document: Document,
+        by: Author,
+        if_revision: int | None = None,
+        mask: Callable[[Document], Document] | None = None,
+    ) -> int:
+        """Replace a model's policy, and return the model's new revision. ``mask`` hides the secrets of a policy from
+        the audit; by default so that nobody can compare them.
 
         A version that answers as the newest one keeps its traffic where the policy has gates: it becomes the champion.
 
@@ -133,4 +142,6 @@ class MonitorStore:
                 self._traffic.pin_newest(connection, record, by)
             connection.execute(table.delete().where(table.c.model == model))
             connection.execute(table.insert().values(model=model, document=document))
-            return self._journal.record_change(connection, model, "policy.set", "policy", by, before, document)
+            shown = mask or SecretMask().policy
+            old = None if before is None else shown(before)
+            return self._journal.record_change(connection, model, "policy.set", "policy", by, old, shown(document))

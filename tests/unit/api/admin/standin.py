@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.api.admin.admin import Document
 from penstock.control.reconcile.status import Readiness
-from penstock.core.access.callers import Caller
+from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.erasure import SubjectKey
@@ -323,7 +323,9 @@ class MemoryMonitor:
     async def policy(self, model: str) -> Document:
         return {"monitor": {"sample": 1.0}}
 
-    async def set_policy(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
+    async def set_policy(
+        self, model: str, document: Document, by: Author, if_revision: int | None = None, caller: Caller = ANONYMOUS
+    ) -> Document:
         return {**document, "by": [by.actor, by.reason], "revision": (if_revision or 0) + 1}
 
     async def relearn(self, model: str, version: str | None, by: Author) -> Document:

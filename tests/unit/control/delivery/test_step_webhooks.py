@@ -10,7 +10,7 @@ import pytest
 from penstock.control.delivery.step_gates import PolicyWebhooks, StepGates
 from penstock.control.sinks.base import SinkContext, SinkFault
 from penstock.core.rollouts.gates import QueryGate, WebhookGate
-from penstock.core.sinks import SinkSpec
+from penstock.core.sinks import SinkOrigin, SinkSpec
 from tests.unit.control.trials import Clock, at_once
 
 EVENT = {"id": "e1", "type": "io.penstock.rollout.gate.v1", "data": {"model": "m"}}
@@ -42,11 +42,11 @@ def url() -> Iterator[str]:
 
 def webhooks(url: str, home: Path) -> PolicyWebhooks:
     sinks = {
-        "yes": SinkSpec("webhook", {"url": f"{url}/yes"}),
-        "no": SinkSpec("webhook", {"url": f"{url}/no"}),
+        "yes": SinkSpec("webhook", {"url": f"{url}/yes"}, SinkOrigin.OWNER),
+        "no": SinkSpec("webhook", {"url": f"{url}/no"}, SinkOrigin.CONFIGURATION),
         "file": SinkSpec("file", {"path": "events.jsonl"}),
     }
-    return PolicyWebhooks(lambda model: sinks if model == "m" else {}, SinkContext(home, trusted=True))
+    return PolicyWebhooks(lambda model: sinks if model == "m" else {}, SinkContext(home))
 
 
 @pytest.mark.parametrize(("sink", "status"), [("yes", 200), ("no", 409)])

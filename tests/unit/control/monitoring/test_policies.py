@@ -9,7 +9,14 @@ import pytest
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.policies import USUAL, Policies
 from penstock.control.periodic import PeriodicTask
-from penstock.core.errors import Conflict, InvalidInput
+from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
+from penstock.core.access.permissions import grants_of
+from penstock.core.addresses import hosts_in
+from penstock.core.errors import Conflict, InvalidInput, Unauthorised
+from penstock.core.masking import SecretMask
+from penstock.core.sink_rules import SinkRules
+from penstock.core.sinks import SinkOrigin, SinkSpec
+from penstock.registry.records import Document
 from penstock.registry.stores.monitor import MonitorStore
 from tests.unit.control.trials import ME, World
 
@@ -64,3 +71,67 @@ def test_one_that_cannot_be_read_leaves_the_one_before_and_holds_up_no_other(pol
     assert policies.problem("m") == ""
     assert policies.take_over({"n": LONG})
     assert policies.of("m") == USUAL
+
+
+# Owner-only settings.
+
+FILE, HOOK = {"file": {"path": "sinks/a"}}, {"webhook": {"url": "https://hooks.example/?token=PLANTED"}}
+ADMIN = Caller("a", CallerKind.KEY, grants_of(["admin"]))
+OPERATOR = Caller("o", CallerKind.KEY, grants_of(["operator"]))
+
+
+def bounded(world: World, pool: BlockingPool) -> Policies:
+    async def step() -> None:
+        """Steps are made by the tests."""
+
+    declared = {"shared": SinkSpec("file", {"path": "all.jsonl"}, SinkOrigin.CONFIGURATION)}
+    rules = SinkRules(declared, hosts_in(["hooks.example"]))
+    task = PeriodicTask("monitor", step, 1.0, clock=world.clock)
+    return Policies(MonitorStore(world.database, world.clock), pool, task, rules, SecretMask(b"key"))
+
+
+def test_sinks_belong_to_who_set_them(world: World, pool: BlockingPool) -> None:
+    found = bounded(world, pool)
+
+    def put(caller: Caller, **sinks: Document) -> dict[str, SinkOrigin]:
+        asyncio.run(found.set("m", {"sinks": sinks}, ME, caller=caller))
+        again = bounded(world, pool)
+        again.take_over(MonitorStore(world.database, world.clock).policies())  # another gateway
+        assert again.of("m") == found.of("m")
+        return {name: spec.origin for name, spec in found.of("m").own_sinks.items()}
+
+    assert put(OWNER, a={"command": {"argv": ["true"]}}) == {"a": SinkOrigin.OWNER}
+    assert put(ADMIN, a={"command": {"argv": ["true"]}}, b=FILE) == {"a": SinkOrigin.OWNER, "b": SinkOrigin.POLICY}
+    assert put(OPERATOR, b=FILE) == {"b": SinkOrigin.POLICY}
+    assert put(ANONYMOUS, b=FILE) == {"b": SinkOrigin.POLICY}
+    for caller in (ANONYMOUS, OPERATOR):
+        with pytest.raises(Unauthorised, match=r"'sinks\.c'"):
+            put(caller, b=FILE, c=HOOK)
+    with pytest.raises(Unauthorised, match="sink_hosts"):
+        put(ADMIN, c={"webhook": {"url": "http://169.254.169.254/"}})
+    assert put(OWNER, b=FILE) == {"b": SinkOrigin.OWNER}
+    assert put(ANONYMOUS) == {}
+
+
+def test_sinks_of_the_configuration_are_there_for_every_model(world: World, pool: BlockingPool) -> None:
+    found = bounded(world, pool)
+    assert list(found.of("m").sinks) == ["shared"]
+    trigger = {"name": "t", "when": {"drift": {}}, "send": ["shared"]}
+    asyncio.run(found.set("m", {"triggers": [trigger]}, ME))
+    assert list(found.of("m").sinks) == ["shared"]
+    with pytest.raises(InvalidInput, match="choose another name"):
+        asyncio.run(found.set("m", {"sinks": {"shared": FILE}}, ME, caller=OWNER))
+
+
+def test_secrets_are_stored_and_shown_nowhere(world: World, pool: BlockingPool) -> None:
+    found = bounded(world, pool)
+    reported = asyncio.run(found.set("m", {"sinks": {"h": HOOK}}, ME, caller=OWNER))
+    shown = found.document("m")
+    assert reported["sinks"] == shown["sinks"]
+    asyncio.run(found.set("m", {**shown, "monitor": {"sample": 0.5}}, ME))  # by anybody: nothing secret changes
+    assert found.of("m").own_sinks["h"] == SinkSpec("webhook", HOOK["webhook"], SinkOrigin.OWNER)
+    audit = [(entry.before, entry.after) for entry in world.store.audit("m")]
+    assert "PLANTED" not in str((reported, shown, audit))
+    assert "PLANTED" in str(MonitorStore(world.database, world.clock).policies())
+    with pytest.raises(InvalidInput, match="masked value"):
+        asyncio.run(found.set("n", shown, ME, caller=OWNER))

@@ -17,7 +17,7 @@ from penstock.control.retraining import dispatcher as module
 from penstock.control.retraining.dispatcher import AT_ONE_SINK, MOST_ATTEMPTS, PUT_OFF_S, SEND_S, Dispatcher
 from penstock.control.sinks import SinkContext, plugins
 from penstock.core.errors import NotReady
-from penstock.core.sinks import SinkSpec
+from penstock.core.sinks import SinkOrigin, SinkSpec
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out
 from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.records import Author, Document
@@ -51,7 +51,7 @@ class Setup:
         self.dispatcher = self.other()
 
     def other(self) -> Dispatcher:
-        context = SinkContext(self.folder, trusted=True, gather=self._gather)
+        context = SinkContext(self.folder, gather=self._gather)
         return Dispatcher(self.outbox, lambda _: self.sinks, context, self._run, self.world.clock)
 
     def _gather(self, _event: Document, _folder: Path) -> None:
@@ -129,7 +129,7 @@ class Setup:
 
 
 def command(*lines: str) -> SinkSpec:
-    return SinkSpec("command", {"argv": [sys.executable, "-c", "\n".join(lines)]})
+    return SinkSpec("command", {"argv": [sys.executable, "-c", "\n".join(lines)]}, SinkOrigin.OWNER)
 
 
 def runs(folder: Path) -> int:
@@ -201,7 +201,7 @@ def test_a_disk_that_stays_read_only_is_tried_ever_less_and_told_of_once(
 def test_a_sink_that_is_away_is_told_of_once_and_each_event_that_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    setup = Setup(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
+    setup = Setup(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}, SinkOrigin.OWNER))
     for key in "ab":
         setup.ask(key)
     with caplog.at_level(logging.INFO):
@@ -373,7 +373,7 @@ def test_a_command_runs_once_whenever_another_gateway_takes_over(
 def test_what_another_gateway_sent_stays_sent(tmp_path: Path, at: str, statuses: list[int]) -> None:
     with receiving() as hook:
         hook.answers = [(status, {}) for status in statuses]
-        setup = Setup(tmp_path, SinkSpec("webhook", {"url": hook.url}))
+        setup = Setup(tmp_path, SinkSpec("webhook", {"url": hook.url}, SinkOrigin.OWNER))
         setup.ask("a")
         setup.overtaken_at = at
         for _ in range(3):
@@ -384,7 +384,7 @@ def test_what_another_gateway_sent_stays_sent(tmp_path: Path, at: str, statuses:
 
 
 def test_a_message_is_tried_again_until_it_is_given_up(tmp_path: Path) -> None:
-    setup = Setup(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}))
+    setup = Setup(tmp_path, SinkSpec("webhook", {"url": "http://127.0.0.1:1/"}, SinkOrigin.OWNER))
     setup.ask("a")
     for _ in range(MOST_ATTEMPTS + 2):
         setup.step()
@@ -417,14 +417,14 @@ def test_calls_that_hang_beyond_their_deadline_take_the_places_of_one_sink_only(
     tmp_path: Path, hanging: Hanging
 ) -> None:
     with receiving() as hook:
-        setup = Setup(tmp_path, SinkSpec("hanging", {}))
+        setup = Setup(tmp_path, SinkSpec("hanging", {}, SinkOrigin.OWNER))
         setup.ask("a")
         taken = setup.step_until_taken(hanging)
         for _ in range(3):
             setup.step()
             setup.world.clock.now += 3600
         assert (hanging.begun, setup.states()) == (AT_ONE_SINK, [("pending", taken)])
-        setup.sinks["hook"] = SinkSpec("webhook", {"url": hook.url})
+        setup.sinks["hook"] = SinkSpec("webhook", {"url": hook.url}, SinkOrigin.OWNER)
         setup.request("b", "hook")
         setup.step()
         assert len(hook.events()) == 1
@@ -436,7 +436,7 @@ def test_calls_that_hang_beyond_their_deadline_take_the_places_of_one_sink_only(
 
 
 def test_a_sink_that_answers_again_has_its_places_back(tmp_path: Path, hanging: Hanging) -> None:
-    setup = Setup(tmp_path, SinkSpec("hanging", {}))
+    setup = Setup(tmp_path, SinkSpec("hanging", {}, SinkOrigin.OWNER))
     setup.ask("a")
     taken = setup.step_until_taken(hanging)
     hanging.go.set()

@@ -9,6 +9,7 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining.rules import MANUAL, Retraining
+from penstock.control.sinks import SinkContext
 from penstock.core.errors import InvalidInput, NotFound
 from penstock.core.policies import MonitorPolicy, policy_in
 from penstock.core.triggers.rules import RuleOutcome
@@ -45,7 +46,7 @@ class Setup:
     def open(self) -> None:
         """As another gateway does that leads from now on."""
         self.rules = Retraining(
-            self.outbox, self._record, self.world.fleet, self, self, (self.folder, True), self.world.clock
+            self.outbox, self._record, self.world.fleet, self, self, SinkContext(self.folder), self.world.clock
         )
 
     def policy_of(self, _: str) -> MonitorPolicy:

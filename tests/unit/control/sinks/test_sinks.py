@@ -1,5 +1,6 @@
 """Sinks against a server that writes down what it gets: the calls of each kind, refusals, secrets, files, commands."""
 
+import base64
 import errno
 import hashlib
 import hmac
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ from penstock.control.sinks.base import RunningCommands
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
 from penstock.control.sinks.plugins import load_plugins, send
-from penstock.core.sinks import FIELDS, SinkSpec
+from penstock.control.sinks.secret_store import SecretSource, SecretStore
+from penstock.core.addresses import hosts_in
+from penstock.core.secrets import Secret
+from penstock.core.sinks import FIELDS, SinkOrigin, SinkSpec
 from tests.harness import PATIENCE_S, is_alive, wait_until
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
@@ -39,6 +44,9 @@ EVENT: dict[str, Any] = {
 }
 
 
+KEY = "0123456789abcdefghijklmn"
+
+
 @pytest.fixture
 def hook() -> Iterator[Receiver]:
     with receiving() as found:
@@ -47,20 +55,26 @@ def hook() -> Iterator[Receiver]:
 
 @pytest.fixture
 def around(tmp_path: Path) -> SinkContext:
-    (tmp_path / "token").write_text("t0ken\n")
-    return SinkContext(tmp_path, trusted=True)
+    for name, text in (("token", "t0ken\n"), ("key", f"{KEY}\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    return SinkContext(tmp_path, clock=lambda: 1000.5)
 
 
-def sent(kind: str, around: SinkContext, **values: Any) -> None:
-    send(SinkSpec(kind, values), EVENT, around)
+def sent(kind: str, around: SinkContext, origin: SinkOrigin = SinkOrigin.OWNER, **values: Any) -> None:
+    send(SinkSpec(kind, values, origin), EVENT, around)
 
 
 def test_a_webhook_is_a_cloudevent_and_signed(hook: Receiver, around: SinkContext) -> None:
-    sent("webhook", around, url=f"{hook.url}/a?b=c", secret_file="token")
+    sent("webhook", around, url=f"{hook.url}/a?b=c", secret_file="key")
     path, headers, body = hook.got[0]
     assert (path, json.loads(body)) == ("/a?b=c", EVENT)
     assert headers["content-type"] == "application/cloudevents+json; charset=utf-8"
-    assert headers["penstock-signature"] == "sha256=" + hmac.new(b"t0ken", body, hashlib.sha256).hexdigest()
+    assert headers["penstock-signature"] == "sha256=" + hmac.new(KEY.encode(), body, hashlib.sha256).hexdigest()
+    signed = hmac.new(KEY.encode(), f"{EVENT['id']}.1000.".encode() + body, hashlib.sha256).digest()
+    assert headers["webhook-id"] == EVENT["id"]
+    assert headers["webhook-timestamp"] == "1000"
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(signed).decode()}"
     sent("webhook", around, url=hook.url, mode="binary")
     _, headers, body = hook.got[1]
     assert json.loads(body) == EVENT["data"]
@@ -123,7 +137,7 @@ def test_refusals(
 def test_nobody_there_and_no_secret(around: SinkContext) -> None:
     with pytest.raises(SinkFault, match="does not answer"):
         sent("webhook", around, url="http://127.0.0.1:1/")
-    with pytest.raises(SinkFault, match="secret cannot be read"):
+    with pytest.raises(SinkFault, match="secret 'nothing' cannot be read"):
         sent("webhook", around, url="http://127.0.0.1:1/", secret_file="nothing")
 
 
@@ -133,7 +147,7 @@ def test_a_file_gets_a_line_for_each(around: SinkContext) -> None:
     lines = (around.home / "events" / "all.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [EVENT, EVENT]
     with pytest.raises(SinkFault, match="cannot be written"):
-        sent("file", around, path="token/nowhere")
+        sent("file", around, path="token/nowhere.jsonl")
 
 
 def test_a_line_that_is_cut_short_spoils_no_other(around: SinkContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,19 +170,114 @@ def test_a_line_that_is_cut_short_spoils_no_other(around: SinkContext, monkeypat
     assert [json.loads(line) for line in path.read_text().splitlines()[1:]] == [EVENT, EVENT]
 
 
-@pytest.mark.parametrize("path", ["../elsewhere", "/tmp/elsewhere.jsonl"])
-def test_a_gateway_that_others_reach_leaves_its_home_alone(tmp_path: Path, path: str) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "elsewhere").write_text("")
-    reached = SinkContext(tmp_path / "home", trusted=False)
-    for kind, values in (("file", {"path": path}), ("webhook", {"url": "http://127.0.0.1:1", "secret_file": path})):
-        with pytest.raises(SinkFault, match="out of the gateway's home") as reported:
-            sent(kind, reached, **values)
-        assert reported.value.final
-    with pytest.raises(SinkFault, match="commands run only") as reported:
-        sent("command", reached, argv=["true"])
+@pytest.mark.parametrize("path", ["registry.db", "references/index.json", "sinks", "sinks/../gateway.json", "."])
+def test_no_sink_writes_over_the_files_of_the_gateway(around: SinkContext, path: str) -> None:
+    with pytest.raises(SinkFault, match="in the gateway's home") as reported:
+        sent("file", around, path=path)
     assert reported.value.final
-    sent("file", reached, path="inside.jsonl")
+
+
+def test_a_file_is_for_its_owner_alone(around: SinkContext) -> None:
+    sent("file", around, path="sinks/m/events.log")
+    assert (around.home / "sinks" / "m" / "events.log").stat().st_mode & 0o777 == 0o600
+    assert (around.home / "sinks" / "m").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["../elsewhere", "/tmp/elsewhere.jsonl", "events.jsonl", "sinks/../all.jsonl", "sinks/out"]
+)
+def test_a_sink_of_a_policy_writes_below_one_folder(around: SinkContext, path: str) -> None:
+    (around.home / "sinks").mkdir()
+    (around.home / "sinks" / "out").symlink_to(around.home / "registry.db")
+    with pytest.raises(SinkFault, match="below 'sinks/'") as reported:
+        sent("file", around, SinkOrigin.POLICY, path=path)
+    assert reported.value.final
+    sent("file", around, SinkOrigin.POLICY, path="sinks/inside")
+    assert not (around.home / "registry.db").exists()
+
+
+def test_a_sink_of_a_policy_gives_no_file_as_a_secret(around: SinkContext) -> None:
+    context = replace(around, hosts=hosts_in(["127.0.0.1"]))
+    for kind, values in (("webhook", {"secret_file": "key"}), ("argo", {"token_file": "token"})):
+        with pytest.raises(SinkFault, match="by name") as reported:
+            sent(kind, context, SinkOrigin.POLICY, url="http://127.0.0.1:1", **values)
+        assert reported.value.final
+
+
+def test_a_sink_of_a_policy_reaches_listed_hosts_at_public_or_listed_addresses(
+    hook: Receiver, around: SinkContext
+) -> None:
+    """A closed port, a refused address and a name that is not resolved have the same reason."""
+    port, reasons = hook.url.rpartition(":")[2], set()
+    by_name = replace(around, hosts=hosts_in(["localhost", "nothing.invalid"]))
+    listed = replace(around, hosts=hosts_in(["127.0.0.1"]))
+    for context, url in (
+        (by_name, f"http://localhost:{port}"),
+        (by_name, "http://localhost:1"),
+        (by_name, "http://nothing.invalid"),
+        (listed, "http://127.0.0.1:1"),
+    ):
+        with pytest.raises(SinkFault) as reported:
+            sent("webhook", context, SinkOrigin.POLICY, url=url)
+        reasons.add((str(reported.value), reported.value.final))
+    assert len(reasons) == 1
+    for url in ("http://127.0.0.1:1", f"http://127.0.0.1:{port}", f"http://[::ffff:127.0.0.1]:{port}"):
+        with pytest.raises(SinkFault, match="sink_hosts") as reported:
+            sent("webhook", by_name, SinkOrigin.POLICY, url=url)
+        assert reported.value.final
+    assert hook.got == []
+    sent("webhook", listed, SinkOrigin.POLICY, url=f"http://127.0.0.1:{port}")
+    hook.answers = [(302, {"location": f"http://127.0.0.1:{port}/elsewhere"})]
+    with pytest.raises(SinkFault, match="302"):
+        sent("webhook", listed, SinkOrigin.POLICY, url=f"http://127.0.0.1:{port}")
+    assert [path for path, _, _ in hook.got] == ["/"]
+
+
+def test_a_message_broker_of_a_policy_is_reached_by_the_same_rules(around: SinkContext) -> None:
+    context = replace(around, hosts=hosts_in(["localhost"]))
+    with pytest.raises(SinkFault, match="none that a policy may reach"):
+        sent("nats", context, SinkOrigin.POLICY, url="nats://localhost:1", subject="s")
+
+
+def test_a_binary_webhook_signs_its_headers_too(hook: Receiver, around: SinkContext) -> None:
+    new, old = SecretSource(value=Secret("new", b"n" * 24)), SecretSource(around.home / "key")
+    context = replace(around, secrets=SecretStore({"new": new, "old": old}))
+    sent("webhook", context, url=hook.url, mode="binary", secret=["new", "old"])
+    _, headers, body = hook.got[0]
+    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers) if name.startswith("ce-"))
+    message = f"{EVENT['id']}_{hashlib.sha256(lines.encode()).hexdigest()}"
+    assert headers["webhook-id"] == message
+    content = f"{message}.1000.".encode() + body
+    expected = [hmac.new(key, content, hashlib.sha256).digest() for key in (b"n" * 24, KEY.encode())]
+    assert headers["webhook-signature"] == " ".join(f"v1,{base64.b64encode(item).decode()}" for item in expected)
+    assert headers["penstock-signature"] == "sha256=" + hmac.new(b"n" * 24, body, hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize("text", ["", "short", "whsec_c2hvcnQ=", "whsec_!"])
+def test_nothing_is_signed_with_a_weak_secret(around: SinkContext, text: str) -> None:
+    (around.home / "key").write_text(text)
+    with pytest.raises(SinkFault, match="'key'"):
+        sent("webhook", around, url="http://127.0.0.1:1/", secret_file="key")
+
+
+def test_a_command_gets_a_clean_environment_and_the_secrets_it_names(
+    around: SinkContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    monkeypatch.setenv("PENSTOCK_REGISTRY", "postgresql://u:planted@h/db")
+    monkeypatch.setenv("PENSTOCK_HTTP_PORT", "0")
+    context = replace(around, secrets=SecretStore({"key": SecretSource(around.home / "key")}))
+    script = "import json, os; json.dump(dict(os.environ), open('environment', 'w'))"
+    sent("command", context, argv=[sys.executable, "-c", script], secrets={"TRAINING_KEY": "key"})
+    found = json.loads((around.home / "retraining" / EVENT["id"] / "environment").read_text())
+    assert found["TRAINING_KEY"] == KEY
+    assert found["PENSTOCK_HTTP_PORT"] == "0"
+    assert {"PENSTOCK_EVENT", "PENSTOCK_MODEL", "PATH"} <= set(found)
+    known = {"PATH", "HOME", "LANG", "LC_CTYPE", "TRAINING_KEY"}  # LC_CTYPE is Python's own (PEP 538)
+    assert all(name in known or name.startswith("PENSTOCK_") for name in found)
+    assert "planted" not in json.dumps(found)
+    with pytest.raises(NotStarted, match="no secret 'none'"):
+        sent("command", context, argv=["true"], secrets={"A": "none"})
 
 
 def test_a_command_gets_the_event_and_its_output_is_kept(around: SinkContext) -> None:
@@ -373,6 +482,8 @@ def test_other_packages_bring_sinks_by_an_entry_point(
     assert fields["carrier"] == {"loft": (str, True)}
     assert "broken" not in fields
     assert fields["webhook"] == before  # what is here cannot be replaced
+    with pytest.raises(SinkFault, match="cannot use sinks of other packages"):
+        sent("carrier", around, SinkOrigin.POLICY, loft="told")
     sent("carrier", around, loft="told")
     assert (around.home / "told").read_text() == EVENT["id"]
     with pytest.raises(SinkFault, match="no pigeon"):
@@ -399,12 +510,3 @@ def test_a_kubeflow_run_is_of_the_newest_version_where_none_is_named(hook: Recei
     run = json.loads(hook.got[0][2])
     assert run["pipeline_version_reference"] == {"pipeline_id": "p1"}
     assert "experiment_id" not in run
-
-
-def test_no_rows_are_gathered_where_no_command_may_run(tmp_path: Path) -> None:
-    def gather(event: Any, folder: Path) -> None:
-        raise AssertionError(folder)
-
-    context = SinkContext(tmp_path, trusted=False, gather=gather)
-    assert context.with_rows(EVENT) is context
-    assert list(tmp_path.iterdir()) == []
