@@ -1,6 +1,7 @@
 """What tests of the execution accelerator OpenVINO need: its package, and configurations that ask for it."""
 
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,13 @@ def _is_installed() -> bool:
     return True
 
 
+HAS_ITS_PROCESSOR = "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+"""Whether the processor is one that the package offers: those of its maker."""
+
+IS_INSTALLED = _is_installed()
 NEEDS_OPENVINO = pytest.mark.skipif(
-    not _is_installed(), reason="penstock[openvino] is not installed; it exists for Linux on x86-64"
+    not (IS_INSTALLED and HAS_ITS_PROCESSOR),
+    reason="penstock[openvino] is not installed (it exists for Linux on x86-64), or the processor is not Intel's",
 )
 
 STATED = 'optimization { execution_accelerators { cpu_execution_accelerator { name: "openvino" } } }'

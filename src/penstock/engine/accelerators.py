@@ -33,6 +33,7 @@ _PROCESSOR_LIBRARY = "libopenvino_intel_cpu_plugin.so"
 _DEVICE = {"ov_device": "CPU"}
 _META = "ov_meta_device"
 _registering = threading.Lock()
+_libraries: list[str] = []
 _devices: list[Any] = []
 
 
@@ -59,17 +60,24 @@ def _device() -> Any:
 
 
 def _register() -> Any:
+    if not _libraries:
+        _libraries.append(_load_library())
+    for device in ort.get_ep_devices():
+        facts = dict(device.ep_metadata)
+        if facts | _DEVICE == facts and _META not in facts:
+            return device
+    raise LoadFailed(f"{PACKAGE} knows no processor of this machine; leave cpu_execution_accelerator out")
+
+
+def _load_library() -> str:
+    """Have ONNX Runtime load the library, and return its path; it can be loaded once in a process."""
     library = plugin_library()
     _map(library)
     try:
         ort.register_execution_provider_library(OPENVINO, library)
     except Exception as error:
         raise LoadFailed(f"{PACKAGE} does not work with the installed ONNX Runtime; install a newer one") from error
-    for device in ort.get_ep_devices():
-        facts = dict(device.ep_metadata)
-        if facts | _DEVICE == facts and _META not in facts:
-            return device
-    raise LoadFailed(f"{PACKAGE} knows no processor of this machine; leave cpu_execution_accelerator out")
+    return library
 
 
 def _map(library: str) -> None:

@@ -22,7 +22,7 @@ from penstock.engine.session import open_session
 from penstock.registry.admission.sandbox import own_memory
 from tests import zoo
 from tests.boosted import lightgbm
-from tests.openvino import NEEDS_OPENVINO, accelerated
+from tests.openvino import HAS_ITS_PROCESSOR, IS_INSTALLED, NEEDS_OPENVINO, accelerated
 
 PROVEN = RowProof(True)
 
@@ -47,8 +47,16 @@ def test_without_the_package_it_is_reported_what_to_install(tmp_path: Path, monk
 
     monkeypatch.setattr(metadata, "files", missing)
     monkeypatch.setattr(accelerators, "_devices", [])
+    monkeypatch.setattr(accelerators, "_libraries", [])
     with pytest.raises(LoadFailed, match=r"openvino, which is not installed; pip install 'penstock\[openvino\]'"):
         load(saved(tmp_path, zoo.mlp()), accelerated(), 1)
+
+
+@pytest.mark.skipif(HAS_ITS_PROCESSOR or not IS_INSTALLED, reason="the processor is one that OpenVINO offers")
+def test_the_processor_of_another_maker_is_refused_each_time_with_the_reason(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(LoadFailed, match="knows no processor of this machine"):
+            load(saved(tmp_path, zoo.mlp()), accelerated(), 1)
 
 
 @NEEDS_OPENVINO
