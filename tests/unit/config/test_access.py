@@ -20,7 +20,10 @@ def test_without_the_section_nobody_needs_a_credential() -> None:
 
 def test_each_credential_switches_authentication_on() -> None:
     assert load(keys=True).keys
-    assert load(mtls={"client_ca": "ca.pem"}).mtls is not None
+    tls = {"certificate_file": "server.pem", "key_file": "server.key"}
+    with_certificates = load_settings(None, {"auth": {"mtls": {"client_ca": "ca.pem"}}, "tls": tls}).auth
+    assert with_certificates is not None
+    assert with_certificates.mtls is not None
     issuer = load(oidc=[OIDC]).oidc[0]
     assert (issuer.username_claim, issuer.username_prefix, issuer.groups_claim) == ("sub", None, "groups")
 
