@@ -12,8 +12,8 @@ BUNDLE_FILE = "model.sig"
 MOST_BUNDLES = 16
 """Bundles of one version."""
 
-BUNDLE_BYTES = 1 << 20
-"""Longest bundle: ten thousand files need about as much."""
+BUNDLE_BYTES = 4 << 20
+"""Longest bundle: ten thousand files need about half of it."""
 
 CONFIG_FILE = "config.pbtxt"
 """The name of a model's configuration."""
