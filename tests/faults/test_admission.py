@@ -13,7 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from penstock.registry.admission.confinement import landlock_abi
+from penstock.engine.confinement.confine import SandboxedProgram, confine_sandbox
+from penstock.engine.confinement.landlock import AllowedPaths, landlock_abi
+from penstock.engine.confinement.limits import ResourceLimits
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.admission.row_proof import RULES
 from penstock.registry.records import AdmissionReport, ExaminedContent
@@ -284,8 +286,6 @@ def test_weights_beside_the_graph_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not landlock_abi(), reason="this kernel has no Landlock")
 def test_a_confined_process_can_neither_read_nor_write_nor_call_out(tmp_path: Path) -> None:
-    from penstock.registry.admission import confinement
-
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "file").write_text("mine")
     (tmp_path / "other").write_text("not mine")
@@ -294,9 +294,7 @@ def test_a_confined_process_can_neither_read_nor_write_nor_call_out(tmp_path: Pa
         reading, writing = os.pipe()
         pid = os.fork()
         if not pid:  # the child answers with what it could do
-            confinement.limit(1 << 30, 5)
-            confinement.without_network()
-            confinement.read_only([tmp_path / "own"], [])
+            confine_sandbox(SandboxedProgram(AllowedPaths((tmp_path / "own",)), ResourceLimits(1 << 30, 5)))
             done = []
             attempts: dict[str, Callable[[], object]] = {
                 "own": (tmp_path / "own" / "file").read_text,

@@ -1,6 +1,7 @@
 """The control process of `penstock serve`: builds the control plane, and owns start, stop and signals."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -16,6 +17,8 @@ from penstock import __version__
 from penstock.app import workers
 from penstock.app.access import AccessServices, check_access, open_access
 from penstock.app.certificates import Certificates, certificates_of
+from penstock.app.confinement import is_required, log_layers, missing_layers, worker_paths
+from penstock.app.confinement import readings as confinement_readings
 from penstock.app.descriptors import connection_limit, raise_limit
 from penstock.app.exposure import (
     InsecurityWarning,
@@ -50,7 +53,9 @@ from penstock.control.workers.protocol import access_out, tls_out
 from penstock.core.access.exposure import Exposure
 from penstock.core.access.table import AccessTable
 from penstock.core.certificates import TlsMaterial
+from penstock.core.confinement import Program
 from penstock.core.errors import Fault, InvalidInput
+from penstock.engine.confinement.child import require_confinement
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import sweep
 from penstock.engine.threads import background_pool, read_cores
@@ -95,7 +100,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
         models = (
             _served_text(settings, identity(repositories)) if repositories else f"{location.database} {location.blobs}"
         )
-        opening = open_instance(homes, _worker_options(settings, exposure, host), models, __version__)
+        opening = open_instance(homes, _worker_options(settings, exposure, location, host), models, __version__)
         with opening.given_up_on_failure():
             if not opening.adopted:  # adopted workers keep serving even if their files are gone
                 check(repositories)
@@ -107,6 +112,8 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     except directory.RuntimeUnavailable as fault:
         raise StartFailed(str(fault)) from None
     tighten_home(location.home, settings.registry)
+    log_layers(settings)
+    require_confinement(is_required(settings))
     if location.hides_contents and not repositories:
         log.warning(_OWN_BLOBS)
     try:
@@ -137,8 +144,8 @@ def _check_ready_file(path: Path | None) -> None:
         raise StartFailed(text, GatewayExitCode.USAGE) from None
 
 
-def _worker_options(settings: Settings, exposure: Exposure, host: str) -> WorkerOptions:
-    cores, number = read_cores(), workers.worker_count(settings)
+def _worker_options(settings: Settings, exposure: Exposure, location: RegistryLocation, host: str) -> WorkerOptions:
+    cores, number, paths = read_cores(), workers.worker_count(settings), worker_paths(settings, location)
     return WorkerOptions(
         host=host,
         http_port=settings.http_port,
@@ -154,6 +161,7 @@ def _worker_options(settings: Settings, exposure: Exposure, host: str) -> Worker
         max_text_elements=settings.limits.max_text_elements,
         max_text_bytes=settings.limits.max_text_bytes,
         memory_bytes=None if settings.limits.memory_bytes == "auto" else settings.limits.memory_bytes,
+        models_memory_bytes=workers.models_memory(settings),
         max_connections=settings.limits.max_connections,
         deadline_s=settings.limits.deadline_seconds,
         drain_delay_s=settings.stop.drain_delay_seconds,
@@ -167,6 +175,9 @@ def _worker_options(settings: Settings, exposure: Exposure, host: str) -> Worker
         repository_control=repository_control_of(settings, exposure),
         tls=settings.tls is not None,
         signatures=read_signature_policy(settings.admission.signatures),
+        readable=tuple(map(str, paths.readable)),
+        writable=tuple(map(str, paths.writable)),
+        is_confinement_required=is_required(settings),
     )
 
 
@@ -226,6 +237,8 @@ class GatewayProcess:
             self._plane.channel.announce(tls_out(certificates.material))
 
     def _start_worker(self, slot: int) -> process.WorkerProcess:
+        if is_required(self._settings) and (missing := missing_layers(Program.WORKER)):
+            raise PermissionError(errno.EPERM, f"confinement is required, and this system lacks: {missing}")
         arguments = [str(self._opening.instance.path), str(slot)]
         return self._waiting.start(arguments) or process.start(workers.WORKER_MODULE, arguments)
 
@@ -322,6 +335,7 @@ class GatewayProcess:
 
     def _measure(self, registry_admin: RegistryAdmin, services: TrafficServices) -> None:
         """Add the metrics of every part."""
+        self._plane.measure(confinement_readings)
         measured = (services.rollouts, services.monitoring, services.retraining, services.leadership)
         for part in (self._models, services, registry_admin, *measured, self._insecurity, self._opened_access()):
             self._plane.measure(part.readings)

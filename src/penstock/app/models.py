@@ -8,8 +8,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.app.confinement import describe_confinement, is_required
 from penstock.app.mlflow_webhook import MlflowWebhook
-from penstock.app.repositories import identity
+from penstock.app.repositories import copies_folder, identity
 from penstock.app.retention import retention_of
 from penstock.app.signatures import read_signature_policy
 from penstock.app.sink_configuration import SinkConfiguration, mlflow_secret
@@ -79,7 +80,8 @@ class Models:
             raise InvalidInput(
                 "mlflow: models are mirrored into the registry; remove the model folders, or the mlflow setting"
             )
-        self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
+        limits = settings.admission
+        self._admission = AdmissionOptions(limits.seconds, limits.memory_bytes, is_required(settings))
         self.examiner = Examiner(self._admission)
         self._parts: RegistryAdminServices | None = None
         self._source: AliasedFolder | RegistrySource | None = None
@@ -99,20 +101,28 @@ class Models:
     def _open(self) -> "AliasedFolder | RegistrySource":
         from penstock.registry.registry import open_blobs, open_registry, open_store  # noqa: PLC0415 - see above
 
+        confinement = describe_confinement(self._settings)
         if not self._repositories:
             registry = open_registry(self._place, self._settings.admission.max_bytes, self._signatures)
             snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file)
             source = RegistrySource(snapshot, registry.layout, signed=self._placer(registry))
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
             self._parts = RegistryAdminServices(
-                registry.store, snapshot, registry, source, self.examiner, self._load_s, archived
+                registry.store,
+                snapshot,
+                registry,
+                source,
+                self.examiner,
+                self._load_s,
+                archived,
+                confinement=confinement,
             )
             return source
         store = open_store(self._place)
         snapshot = RegistrySnapshot(store, self._place.snapshot_file)
         archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._place)))
         self._parts = RegistryAdminServices(
-            store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories
+            store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories, confinement
         )
         self._folders = self._contents()
         return AliasedFolder(self._folders, snapshot)
@@ -129,7 +139,7 @@ class Models:
         signatures = {"signatures": asdict(self._signatures)} if self._signatures.is_on else {}
         verdicts = VerdictCache(self._place.verdicts, basis(self._admission) | signatures)
         limit = self._settings.admission.max_bytes
-        copies = RepositoryCopies(self._place.copies, identity(self._repositories), limit)
+        copies = RepositoryCopies(copies_folder(self._place), identity(self._repositories), limit)
         settle_s = self._settings.watch.settle_seconds
         return FolderContents(
             self._repositories, self.examiner, verdicts, copies, settle_s, signatures=self._signatures

@@ -1,14 +1,22 @@
 """Opens the repositories in the settings: local folders and buckets, of many models or of one."""
 
+import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from penstock.config.settings import Settings
+from penstock.control.instance.directory import private
 from penstock.control.sources.repositories import SourceRepository
 from penstock.core.errors import InvalidInput, NotReady
+from penstock.engine.scratch import scratch_file, temporary_folder
+from penstock.registry.location import RegistryLocation
 from penstock.registry.repository.local import LocalTree
+
+log = logging.getLogger("penstock.app")
 
 _BUCKET = "s3://"
 
@@ -47,6 +55,29 @@ def check(repositories: Sequence[SourceRepository]) -> None:
                     repository.models()
             except InvalidInput as fault:
                 raise InvalidInput(f"{repository.tree.name}: {fault}") from None
+
+
+@cache
+def copies_folder(location: RegistryLocation) -> Path:
+    """Return the folder for the copies of versions: in the home, or below the folder for temporary files where the home
+    cannot be written. The repository's own files are never served, because they may change at any time."""
+    name = hashlib.sha256(os.fsencode(location.home)).hexdigest()[:16]
+    temporary = temporary_folder() / f"penstock-copies-{os.geteuid()}"
+    if not _is_writable(location.copies):
+        with suppress(OSError):
+            folder = private(private(temporary) / name)
+            log.warning("the home cannot be written; models are copied to %s to be served", folder)
+            return folder
+    return location.copies
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch_file(folder, "probe").discard()
+    except OSError:
+        return False
+    return True
 
 
 def _repository(location: str, settings: Settings) -> SourceRepository:

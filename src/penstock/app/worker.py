@@ -4,15 +4,17 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from penstock import __version__
-from penstock.api.grpc.http2_server import Http2Server
+from penstock.api.grpc.http2_server import Http2Server, bind
 from penstock.api.grpc.services import GrpcOptions
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.rest.server import RestServer
@@ -34,6 +36,8 @@ from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import InvalidInput
 from penstock.core.limits import RequestLimits
 from penstock.engine import heap
+from penstock.engine.confinement.confine import confine_worker
+from penstock.engine.confinement.landlock import AllowedPaths
 from penstock.engine.memory import read_memory
 from penstock.monitor.counters.slot import DEAD, DRAINING, HEARTBEAT, HOUSE, OVERDUE, READY, TASK_NAMES, WELL, TaskState
 from penstock.monitor.unit_votes import UnitVotes
@@ -64,10 +68,25 @@ COMMAND_MARGIN_S = 5.0
 """Seconds that a worker waits for a repository request beyond the time limit of the control process."""
 
 
+@dataclass(frozen=True, slots=True)
+class BoundSockets:
+    """The sockets of the data ports, bound and not yet listening: a confined worker can make none."""
+
+    http: socket.socket
+    grpc: list[socket.socket]
+
+
 class Worker:
     """A data plane with its two transports, bound to one slot; control processes may replace each other."""
 
-    def __init__(self, instance: Instance, index: int, files: list[SlotFile], options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        index: int,
+        files: list[SlotFile],
+        options: WorkerOptions,
+        sockets: BoundSockets,
+    ) -> None:
         self._options = options
         self._slot = files[index].slot
         wait_s = options.load_s + COMMAND_MARGIN_S
@@ -118,6 +137,7 @@ class Worker:
         self._desired_changed = asyncio.Event()
         self._stop_requested = asyncio.Event()
         self._described: set[tuple[str, str, str]] = set()
+        self._sockets = sockets
         self._open = False
         self._last_heartbeat = time.thread_time(), time.monotonic()
         self._tasks = (
@@ -197,9 +217,8 @@ class Worker:
             self._link.applied(desired.revision)
 
     async def _start(self) -> None:
-        options = self._options
-        await self._rest.start(share(Address(options.host, options.http_port)))
-        await self._grpc.start(options.host, options.grpc_port)
+        await self._rest.start(self._sockets.http)
+        self._grpc.start_on(self._sockets.grpc)
         self._open = True
 
     async def _run_link(self) -> None:
@@ -293,13 +312,33 @@ def main(arguments: list[str]) -> int:
     slot = files[index].slot
     slot.take_over(os.getpid())
     slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
+    sockets = BoundSockets(share(Address(options.host, options.http_port)), bind(options.host, options.grpc_port))
+    if not _confine(instance, options):  # before there is an event loop: libuv would open an io_uring
+        return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(instance, index, files, options))
+        runner.run(_run(instance, index, files, options, sockets))
     return 0
 
 
-async def _run(instance: Instance, index: int, files: list[SlotFile], options: WorkerOptions) -> None:
-    await Worker(instance, index, files, options).run()
+async def _run(
+    instance: Instance, index: int, files: list[SlotFile], options: WorkerOptions, sockets: BoundSockets
+) -> None:
+    await Worker(instance, index, files, options, sockets).run()
+
+
+def _confine(instance: Instance, options: WorkerOptions) -> bool:
+    """Give up what serving does not need, and log what is missing; return whether the worker may serve."""
+    readable = (instance.path, *map(Path, options.readable))
+    shared = (instance.path,) if options.shared_memory else ()  # workers write there what clients register
+    writable = (*shared, *map(Path, options.writable))
+    confined = confine_worker(AllowedPaths(readable, writable), read_memory())
+    if confined.is_complete:
+        return True
+    if options.is_confinement_required:
+        log.error("confinement is required, and this worker lacks: %s; it ends", confined.problem)
+        return False
+    log.warning("this worker is not fully confined; it lacks: %s", confined.problem)
+    return True
 
 
 def _acquire(file: SlotFile) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from penstock.app.confinement import is_required
 from penstock.app.signatures import read_signature_policy
 from penstock.cli.client import CallFailed, Document
 from penstock.cli.console import ExitCode
@@ -17,6 +18,7 @@ from penstock.core.erasure import SubjectKey
 from penstock.core.errors import Fault
 from penstock.core.lineage import card_features, metadata_of
 from penstock.core.versions import CHAMPION
+from penstock.engine.confinement.child import require_confinement
 from penstock.engine.scratch import scratch_file, temporary_folder
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
@@ -41,7 +43,9 @@ class LocalRegistry:
             signatures = read_signature_policy(settings.admission.signatures)
             self._registry = open_registry(location, settings.admission.max_bytes, signatures)
             self._registry.store.identity()
-        self._admission = AdmissionOptions(settings.admission.seconds, settings.admission.memory_bytes)
+        limits = settings.admission
+        require_confinement(is_required(settings))
+        self._admission = AdmissionOptions(limits.seconds, limits.memory_bytes, is_required(settings))
 
     def models(self) -> list[Document]:
         """See ``RegistryClient``."""

@@ -76,6 +76,9 @@ class LimitSettings(Section):
     memory_bytes: MemoryBytes = "auto"
     """Memory each worker may hold for its callers; auto is a quarter of the machine's, shared by all workers."""
 
+    models_memory_bytes: MemoryBytes = "auto"
+    """Memory that the models of a worker may take together; auto is its part of 80 % of the machine's."""
+
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Most connections of a worker on each of its ports."""
 

@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of log lines on standard error."""
 
+    confinement: Literal["required", "best_effort"] | None = None
+    """Confinement of processes that run models; required: no model without it. required with auth, else best_effort."""
+
     tls: TlsSettings | None = None
     """TLS on the REST, gRPC and ops ports; none by default."""
 

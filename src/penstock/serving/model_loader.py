@@ -6,9 +6,11 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +34,7 @@ from penstock.monitor.reference import reference_in
 from penstock.monitor.rows import RowCounter
 from penstock.monitor.unit_votes import CLOSED, UnitVotes
 from penstock.monitor.value_masks import request_mask
-from penstock.registry.blobs.folder import hash_file
+from penstock.registry.blobs.verified_files import FilesChanged, verified_files
 from penstock.registry.config import model_config
 from penstock.registry.signing.loading import check_signed
 from penstock.serving.data_plane import DataPlane
@@ -48,6 +50,9 @@ log = logging.getLogger("penstock.serving")
 
 RESOURCES = "resources"
 """The transition that unloads old versions before it loads new ones."""
+
+TRIES = 3
+"""How often a version is read whose files others change meanwhile."""
 
 OnStatus = Callable[[tuple[VersionStatus, ...]], None]
 OnRows = Callable[[str, str, list[list[str]], list[RowValues], list[RowValues], ConfidenceHistogram | None, int], None]
@@ -174,9 +179,8 @@ class ModelLoader:
                 self._close(old)
 
     async def _open(self, model: str, spec: VersionSpec) -> LoadedVersion:
-        options = model_config.read(spec.config, Path(spec.folder))
         loop = asyncio.get_running_loop()
-        loaded = await loop.run_in_executor(self._low_priority_pool, self._load_admitted, model, spec, options)
+        options, loaded = await loop.run_in_executor(self._low_priority_pool, self._load_admitted, model, spec)
         _log_refused_batching(model, spec, options, loaded)
         config = model_config.describe(model, options, loaded.signature, loaded.sharing, spec.config)
         identity, block = VersionIdentity(model, spec.version), self._slot.block(spec.block)
@@ -237,24 +241,39 @@ class ModelLoader:
         later = asyncio.get_running_loop().call_later
         return BaselineCollector(columns, wanted.learn, partial(self._on_rows, *key, names), time.monotonic, later)
 
-    def _load_admitted(self, model: str, spec: VersionSpec, options: ModelOptions) -> Model:
+    def _load_admitted(self, model: str, spec: VersionSpec) -> tuple[ModelOptions, Model]:
         """Load only admitted content: verify its signatures, its files by digest, and its answers by those at
         admission.
+
+        Files that others change meanwhile are read again a few times: a store may put the same content in their place.
         """
         check_signed(self._signatures, model, spec)
-        for path, digest in spec.files:
-            if hash_file(Path(spec.root) / path) != f"sha256:{digest}":
-                raise DataLoss("its content does not match its digest")
-        opener = self._normal_pool
+        for _ in range(TRIES - 1):
+            with suppress(FilesChanged):
+                return self._load_verified(spec)
+        return self._load_verified(spec)
+
+    def _load_verified(self, spec: VersionSpec) -> tuple[ModelOptions, Model]:
+        if not spec.root:
+            return self._load_from(Path(spec.path), Path(spec.folder), spec)
+        root = Path(spec.root)
+        with ExitStack() as stack:
+            anchor = stack.enter_context(verified_files(root, spec.files))
+            graph, folder = (anchor / os.path.relpath(path, root) for path in (spec.path, spec.folder or root))
+            options, loaded = self._load_from(graph, folder, spec)
+            with _closing_on_failure(loaded):
+                stack.close()
+        return options, loaded
+
+    def _load_from(self, graph: Path, folder: Path, spec: VersionSpec) -> tuple[ModelOptions, Model]:
+        options, opener = model_config.read(spec.config, folder), self._normal_pool
         with heap.huge_pages():
-            loaded = engine.load(
-                Path(spec.path), options, self._threads, spec.rows, lambda work: opener.submit(work).result()
-            )
+            loaded = engine.load(graph, options, self._threads, spec.rows, lambda work: opener.submit(work).result())
         difference = compare(json.loads(spec.probes), loaded, options.warmup) if spec.probes else ""
         if difference:
             loaded.close()
             raise DataLoss(difference)
-        return loaded
+        return options, loaded
 
     def _close(self, loaded: LoadedVersion) -> None:
         task = asyncio.get_running_loop().create_task(loaded.close())
@@ -283,6 +302,16 @@ class ModelLoader:
         loaded = {version: item for (model, version), item in self._loaded.items() if model == spec.name}
         statuses = {version: status for (model, version), status in self._statuses.items() if model == spec.name}
         return {version: item for version, item in loaded.items() if version in statuses}, statuses
+
+
+@contextmanager
+def _closing_on_failure(loaded: Model) -> Iterator[None]:
+    """Close a model if the block fails."""
+    try:
+        yield
+    except BaseException:
+        loaded.close()
+        raise
 
 
 def _release_memory(versions: Sequence[LoadedVersion]) -> None:

@@ -301,6 +301,12 @@ SCRATCH_FAILURES = Metric(
     (),
     "Failed deletions of scratch files and folders by the control process; the janitor retries them.",
 )
+CONFINEMENT_LAYER = Metric(
+    "confinement_layer",
+    MetricType.GAUGE,
+    ("program", "layer"),
+    "1 if a layer of confinement is in force in programs that run models (worker, sandbox), 0 if it is missing.",
+)
 BLOCKING_CALLS_REFUSED = Metric(
     "blocking_calls_refused_total",
     MetricType.COUNTER,
@@ -384,6 +390,7 @@ METRICS: tuple[Metric, ...] = (
     BLOCKING_CALLS,
     BLOCKING_CALLS_REFUSED,
     SCRATCH_FAILURES,
+    CONFINEMENT_LAYER,
     EVENT_LOOP_STALL,
     INSECURE,
 )

@@ -23,6 +23,7 @@ from penstock.core.access.ops_endpoints import ADMINISTER_ALL, requirement_of
 from penstock.core.access.permissions import Permission
 from penstock.core.access.refusals import RefusalReason
 from penstock.core.errors import Fault, Overloaded, Unauthenticated
+from penstock.engine.confinement.confine import is_confined
 
 ROOT_UID = 0
 
@@ -65,9 +66,10 @@ class CallerCheck:
     """Identifies the callers of an application with these routes, and checks their permissions.
 
     A process that connects to the owner's socket as the gateway's own user, or as root, is the owner, unless it sends a
-    credential: the kernel notes the user of each end of a unix socket (SO_PEERCRED). Every other caller needs a
-    credential, or is anonymous where authentication is off (``authenticator`` None). The requirement is that of the
-    very route that will answer, so no spelling of a path reaches an endpoint by another requirement than its own.
+    credential or runs models: the kernel notes the user of each end of a unix socket (SO_PEERCRED), and the confinement
+    of a process. Every other caller needs a credential, or is anonymous where authentication is off (``authenticator``
+    None). The requirement is that of the very route that will answer, so no spelling of a path reaches an endpoint by
+    another requirement than its own.
 
     Raises:
         ValueError: a route has no requirement.
@@ -145,8 +147,8 @@ class CallerCheck:
         except Fault as fault:
             return NOBODY if requirement.public else self._refuse(fault)
 
-    def _is_owner(self, _pid: int, uid: int) -> bool:
-        return uid in self._owners
+    def _is_owner(self, pid: int, uid: int) -> bool:
+        return uid in self._owners and not is_confined(pid)
 
     def _refuse(self, fault: Fault) -> Caller:
         """Raise the refusal of a credential; where refusals are only counted, return the caller as anonymous."""

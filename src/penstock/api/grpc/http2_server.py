@@ -64,13 +64,12 @@ class Http2Server:
         Raises:
             OSError: the address cannot be listened on.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            sockets = _bound(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
+        return self.start_on(bind(host, port))
+
+    def start_on(self, sockets: Sequence[socket.socket]) -> int:
+        """Listen on bound sockets of one port, which it returns."""
         self._acceptors = [Acceptor(item, self._accept, self._options.tls, self._evict) for item in sockets]
-        self._sweeping = loop.create_task(self._sweep())
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         number: int = sockets[0].getsockname()[1]
         return number
 
@@ -198,6 +197,14 @@ class Http2Server:
             now = monotonic_ns()
             for connection in list(self._connections):
                 connection.sweep(now, keepalive, timeout)
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return bound sockets on which ``Http2Server.start_on`` may listen; raises ``OSError``."""
+    try:
+        return _bound(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host}:{port}") from None
 
 
 def _bound(addresses: Sequence[tuple[Any, ...]]) -> list[socket.socket]:

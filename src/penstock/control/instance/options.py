@@ -11,16 +11,18 @@ from penstock.core.model_signing import NO_SIGNATURES, SignaturePolicy, signatur
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """The options of a worker, in addition to the desired state. ``threads`` is this worker's share of the cores.
+    """The options of a worker, in addition to the desired state.
 
     ``threads`` is this worker's share of the cores. ``memory_bytes`` bounds what it holds for its callers (None: a
-    share of the machine's memory), ``max_connections`` the connections of each of its ports. ``deadline_s`` bounds a
-    request that states no limit itself, ``orphan_grace_s`` the time without a control process, ``load_s`` a repository
-    request. ``grpc_outputs`` is ``raw`` or ``mirror``; ``shared_memory`` names the segments that clients may use,
-    ``cors_origins`` the origins whose pages may ask, and ``trusted_hosts`` the hosts that requests may name beside
-    loopback ones. ``repository_control``: whether callers load models and register shared memory. With ``tls``, the
-    ports open when the certificate has arrived by the control channel.
-    ``signatures`` says whose signatures a version needs to be loaded, with the keys themselves.
+    share of the machine's memory), ``models_memory_bytes`` what its models take (None: no bound), ``max_connections``
+    the connections of each of its ports. ``deadline_s`` bounds a request that states no limit itself,
+    ``orphan_grace_s`` the time without a control process, ``load_s`` a repository request. ``grpc_outputs`` is ``raw``
+    or ``mirror``; ``shared_memory`` names the segments that clients may use, ``cors_origins`` the origins whose pages
+    may ask, and ``trusted_hosts`` the hosts that requests may name beside loopback ones. ``repository_control``:
+    whether callers load models and register shared memory. With ``tls``, the ports open when the certificate has
+    arrived by the control channel. ``signatures`` says whose signatures a version needs to be loaded, with the keys
+    themselves. ``readable`` and ``writable`` are the folders that it may use once it is confined; with
+    ``is_confinement_required`` it ends if a layer of confinement is missing.
     """
 
     host: str
@@ -37,6 +39,7 @@ class WorkerOptions:
     max_text_elements: int = 1 << 16
     max_text_bytes: int = 8 << 20
     memory_bytes: int | None = None
+    models_memory_bytes: int | None = None
     max_connections: int = 10_000
     deadline_s: float = 60.0
     drain_delay_s: float = 1.0
@@ -50,6 +53,12 @@ class WorkerOptions:
     repository_control: bool = True
     tls: bool = False
     signatures: SignaturePolicy = NO_SIGNATURES
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    is_confinement_required: bool = False
+
+
+_LISTED = ("shared_memory", "cors_origins", "trusted_hosts", "readable", "writable")
 
 
 def options_out(options: WorkerOptions) -> dict[str, Any]:
@@ -59,7 +68,7 @@ def options_out(options: WorkerOptions) -> dict[str, Any]:
 
 def options_in(values: Mapping[str, Any]) -> WorkerOptions:
     """Decode options from their JSON values."""
-    listed = {name: tuple(values.get(name, ())) for name in ("shared_memory", "cors_origins", "trusted_hosts")}
+    listed = {name: tuple(values.get(name, ())) for name in _LISTED}
     parts: dict[str, Any] = {}
     if "signatures" in values:
         parts["signatures"] = signature_policy_in(values["signatures"])

@@ -82,9 +82,8 @@ class ControlPlane:
         self._measured: list[Callable[[], Iterable[Reading]]] = []
         stored = instance.read("state")
         self.counters = VersionCounters(self._slots, stored, series_s, clock)
-        self.reconciler = Reconciler(
-            source, self, controller_state_in(stored.get("state", {})), BLOCKS - 1, options.load_s
-        )
+        state, memory = controller_state_in(stored.get("state", {})), options.models_memory_bytes
+        self.reconciler = Reconciler(source, self, state, BLOCKS - 1, options.load_s, memory_bytes=memory)
         limits = SupervisorLimits(freeze=int(options.freeze_s * 1e9))
         self._supervisor = Supervisor(self._slots, self._start_worker, self._on_worker_lost, time.monotonic_ns, limits)
         listeners = Listeners(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +44,7 @@ Webhook = Callable[[Mapping[str, str], bytes], None]
 @dataclass(frozen=True, slots=True)
 class RegistryAdminServices:
     """The parts of a ``RegistryAdmin``. ``registry`` and ``source`` are None if folders and buckets are served;
-    ``repositories`` returns their state.
+    ``repositories`` returns their state, ``confinement`` that of processes that run models, as JSON values.
     """
 
     store: VersionStore
@@ -55,6 +55,7 @@ class RegistryAdminServices:
     load_s: float
     archived: ArchivedAudit
     repositories: Callable[[], Sequence[RepositoryState]] = tuple
+    confinement: Document = field(default_factory=dict)
 
 
 def sending_s(size: int) -> float:
@@ -125,6 +126,7 @@ class RegistryAdmin:
             "source": "folder" if self._parts.registry is None else "registry",
             "writable": not problem,
             "problem": problem,
+            "confinement": self._parts.confinement,
             "repositories": [asdict(state) for state in self._parts.repositories()],
         }
 

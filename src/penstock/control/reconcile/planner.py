@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.core.batching import NOT_EXAMINED, RowProof
 from penstock.core.desired import Desired, ModelSpec, VersionSpec
+from penstock.core.model_memory import MemoryNeed, exclude_versions
 from penstock.core.model_signing import UNSIGNED, SignedFiles
 from penstock.core.routing import RouteSpec
 from penstock.core.version_gates import withheld_by_default
@@ -99,11 +100,13 @@ class ControllerState:
 @dataclass(frozen=True, slots=True)
 class ObservedState:
     """What a plan depends on beside models and state: the time (seconds since the epoch), the versions that are ready
-    at every worker, and the versions whose counter blocks are unused."""
+    at every worker, the versions whose counter blocks are unused, and the memory for the models of a worker in bytes
+    (None for no limit)."""
 
     now: float = 0.0
     ready: Collection[VersionKey] = ()
     reusable: Collection[VersionKey] = ()
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +129,56 @@ def plan(
     ordered = sorted(models, key=lambda item: item.name)
     aliases = {model.name: _aliases(model, state, observed) for model in ordered if model.aliases}
     warm = {key: until for model in ordered for key, until in _warm(model, state, aliases, observed.now).items()}
+    chosen = {model.name: choose_versions(model, state, aliases) for model in ordered}
+    excluded = _exclude(ordered, chosen, warm, state, observed.memory_bytes)
     wanted = {
-        model.name: (
-            *choose_versions(model, state, aliases),
-            *(version for name, version in warm if name == model.name),
+        model.name: tuple(
+            version
+            for version in (*chosen[model.name], *(version for name, version in warm if name == model.name))
+            if (model.name, version) not in excluded
         )
         for model in ordered
     }
     keys = frozenset((name, version) for name, versions in wanted.items() for version in versions)
     blocks = _BlockAllocator(dict(state.blocks), last_block, [key for key in observed.reusable if key not in keys])
-    specs = tuple(_model(model, wanted[model.name], state, aliases.get(model.name, {}), blocks) for model in ordered)
+    specs = tuple(
+        _without_excluded(
+            _model(model, wanted[model.name], state, aliases.get(model.name, {}), blocks), excluded, chosen
+        )
+        for model in ordered
+    )
     desired = Desired(state.revision + 1, specs)
     revised = replace(
         state, revision=desired.revision, blocks=blocks.allocated, serving=keys, warm=warm, aliases=aliases
     )
     return ReconcilePlan(desired, revised, tuple(blocks.cleared))
+
+
+def _exclude(
+    models: Sequence[SourceModel],
+    chosen: Mapping[str, Sequence[str]],
+    warm: Collection[VersionKey],
+    state: ControllerState,
+    limit: int | None,
+) -> Mapping[VersionKey, str]:
+    """The versions for which there is no memory, with the reason: what serves comes first, and what is only kept warm
+    last."""
+    if limit is None:
+        return {}
+    versions = {(model.name, version): item for model in models for version, item in model.versions.items()}
+    keys = [(name, version) for name, picked in chosen.items() for version in picked]
+    needs = [MemoryNeed(key, versions[key].memory_bytes, 0 if key in state.serving else 1) for key in keys]
+    needs += [MemoryNeed(key, versions[key].memory_bytes, 2) for key in warm]
+    return exclude_versions(needs, limit)
+
+
+def _without_excluded(
+    spec: ModelSpec, excluded: Mapping[VersionKey, str], chosen: Mapping[str, Sequence[str]]
+) -> ModelSpec:
+    """The model with the reasons of its chosen versions for which there is no memory."""
+    reasons = {version: why for (name, version), why in excluded.items() if name == spec.name}
+    stated = {version: why for version, why in reasons.items() if version in chosen[spec.name]}
+    return replace(spec, unavailable={**spec.unavailable, **stated}) if stated else spec
 
 
 def _aliases(model: SourceModel, state: ControllerState, observed: ObservedState) -> dict[str, str]:

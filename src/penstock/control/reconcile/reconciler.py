@@ -84,7 +84,7 @@ class Reconciler:
     """Holds the models of the source and the requests of operators, and publishes the desired state that follows.
 
     ``decorate`` adds what the source does not know, such as how versions are monitored. ``clock`` gives seconds since
-    the epoch. Belongs to the event loop.
+    the epoch, ``memory_bytes`` bounds the models of a worker (None: not at all). Belongs to the event loop.
     """
 
     def __init__(
@@ -95,13 +95,14 @@ class Reconciler:
         last_block: int,
         load_s: float,
         clock: Callable[[], float] = time.time,
+        memory_bytes: int | None = None,
     ) -> None:
         self._source = source
         self._fleet = fleet
         self._state = state
         self._last_block = last_block
         self._load_s = load_s
-        self._clock = clock
+        self._clock, self._memory_bytes = clock, memory_bytes
         self._problem_log = ProblemLog()
         self._found: dict[str, SourceModel] = {}
         self._turn = asyncio.Lock()
@@ -355,7 +356,7 @@ class Reconciler:
         self._fleet.publish(self.desired)
 
     def _make_plan(self, state: ControllerState) -> ReconcilePlan:
-        observed = ObservedState(self._clock(), self._ready(), self._fleet.reusable(state))
+        observed = ObservedState(self._clock(), self._ready(), self._fleet.reusable(state), self._memory_bytes)
         planned = plan(list(self._found.values()), state, self._last_block, observed)
         desired = self.decorate(planned.desired)
         return replace(planned, desired=replace(desired, waiting=bool(self._waiting_for)))

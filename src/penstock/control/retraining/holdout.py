@@ -1,8 +1,7 @@
-"""Runs two versions on labelled held-out rows, in processes of their own, and compares their metrics."""
+"""Runs two versions on labelled held-out rows, in confined processes of their own, and compares their metrics."""
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +17,8 @@ from penstock.core.gates import Exam, ExamScores, HoldoutGate
 from penstock.core.signature import TensorSpec
 from penstock.core.statistics.paired_comparison import Advantage, jackknife_advantage, rate_advantage, spent
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
+from penstock.engine.confinement.child import run_confined
+from penstock.engine.confinement.landlock import AllowedPaths
 from penstock.engine.scratch import scratch_folder, temporary_folder
 from penstock.monitor.answers import Answers, answers_of
 from penstock.monitor.captured_rows import LabelledRows
@@ -55,6 +56,7 @@ def run_exam(
     Raises:
         Refused: the candidate does not answer them, with the reason.
         DeadlineExceeded: it took too long.
+        NotReady: a required layer of confinement is missing.
     """
     with scratch_folder(temporary_folder(), "exam") as folder:
         candidate_answers, own = _run_version(candidate, rows.inputs, folder)
@@ -141,21 +143,24 @@ def _run_version(version: VersionSpec, inputs: Sequence[Tensor], folder: Path) -
     }
     np.savez(request, **arrays)
     own = version.folder or str(Path(version.path).parent)
-    command = [sys.executable, "-m", MODULE, version.path, own, str(config), str(request), str(response)]
+    files = folder / "files.json"
+    files.write_text(json.dumps([version.root, version.files]))
+    arguments = [version.path, own, *map(str, (config, request, response, files))]
+    readable = (Path(version.root) if version.root else Path(version.path).parent, Path(own))
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
+        done = run_confined(MODULE, arguments, AllowedPaths(readable, (folder,)), SECONDS)
     except subprocess.TimeoutExpired:
         raise DeadlineExceeded(f"the held-out rows were not answered within {SECONDS:g} s") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        reason = "".join(lines).removeprefix("penstock: ") if done.returncode == 1 else "the process that ran it ended"
+    if done.code:
+        lines = done.errors.decode(errors="replace").strip().splitlines()[-1:]
+        reason = "".join(lines).removeprefix("penstock: ") if done.code == 1 else "the process that ran it ended"
         raise Refused(f"it does not answer the held-out rows: {reason[:300]}")
     with np.load(response, allow_pickle=False) as archive:
         outputs = [_tensor(name, archive[name]) for name in archive.files]
     answers = answers_of(outputs)
     if answers is None or len(answers.values) != len(inputs[0].data):
         raise Refused("it does not answer the held-out rows one by one")
-    return answers, json.loads(done.stdout)
+    return answers, json.loads(done.output)
 
 
 def _tensor(name: str, data: Array) -> Tensor:

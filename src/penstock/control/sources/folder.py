@@ -1,7 +1,7 @@
 """Watched repositories as a source of models: versions whose files are settled and that were admitted are offered.
 
 A version is copied before it is examined, and workers load the copy by its digests: so the served files are the
-admitted ones, whatever happens to the repository. Where nothing can be written, the original files are used.
+admitted ones, whatever happens to the repository. Where nothing can be written, nothing new is served.
 """
 
 import asyncio
@@ -24,7 +24,6 @@ from penstock.core.versions import VersionKey
 from penstock.registry.admission.row_proof import proof_in
 from penstock.registry.records import AdmissionExaminer, AdmissionReport
 from penstock.registry.repository.copies import (
-    InPlacePreparer,
     PreparedVersion,
     RepositoryCopies,
     RepositoryVersion,
@@ -32,7 +31,6 @@ from penstock.registry.repository.copies import (
     is_intact,
 )
 from penstock.registry.repository.layout import FoundModel, files_of
-from penstock.registry.repository.local import LocalTree
 from penstock.registry.repository.signed_copies import check_copy, signed_copy
 from penstock.registry.repository.verdicts import CopyVerdict, VerdictCache
 
@@ -247,7 +245,7 @@ class FolderContents:
 
     def _is_there(self, verdict: CopyVerdict) -> bool:
         piece = verdict.piece
-        return not verdict.report.admitted or not piece.content or self._copies.find(piece.content) is not None
+        return not verdict.report.admitted or self._copies.find(piece.content) is not None
 
     async def _reconsider(self, version: _FolderVersion) -> None:
         """Have a version examined again if it was rejected, or if its copy is damaged."""
@@ -278,7 +276,7 @@ class FolderContents:
     async def _verdict(self, version: _FolderVersion) -> "_VersionVerdict | None":
         """The verdict of admission on a version; None if its files changed meanwhile."""
         try:
-            work = await self._pool.call(self._begin, version.source)
+            work = await self._pool.call(self._copies.begin, version.source)
             try:
                 return await self._run_preparer(version, work)
             finally:
@@ -310,17 +308,6 @@ class FolderContents:
         if report.admitted:
             piece = await self._pool.call(work.keep, piece)
         return _VersionVerdict(followed.tag, CopyVerdict(report, piece, content))
-
-    def _begin(self, source: RepositoryVersion) -> VersionPreparer:
-        """A copy of a version, or its own files where nothing can be written."""
-        try:
-            return self._copies.begin(source)
-        except NotReady as fault:
-            if not isinstance(source.tree, LocalTree):
-                raise
-            text = f"models cannot be copied and are served in place; do not change their files: {fault.full_text}"
-            self._problem_log.report("copies", text, fault)
-            return InPlacePreparer(source, source.tree)
 
     def _with_weight_files(self, version: _FolderVersion, weights: tuple[str, ...]) -> _FolderVersion | None:
         """The version with a tag that includes its weight files; None if its files changed."""

@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import platform
 import signal
 import stat
@@ -21,13 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from penstock import __version__
+from penstock.core.confinement import Program, report_out
 from penstock.core.errors import NotReady, Overloaded
+from penstock.engine.confinement.child import clean_environment, kill_group
+from penstock.engine.confinement.confine import expect_layers
 from penstock.registry.admission import locales
 from penstock.registry.records import AdmissionReport, ExaminedContent, PreparationPlan
 
 log = logging.getLogger("penstock.registry")
 
-FORM = 6
+FORM = 7
 """Version of the examination; it changes when the verdicts of a new release may differ."""
 
 MODULE = "penstock.registry.admission.sandbox"
@@ -51,16 +53,21 @@ BYTES_A_SECOND = 50_000_000
 MEMORY_A_BYTE = 6
 """Bytes of memory for each byte of a content."""
 
-_KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV")
+CONFINEMENT = "confinement"
+"""The name of the layers of confinement among the facts of a report."""
+
+_NOT_MERGED = ("weights", "runtime", CONFINEMENT)
 _TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionOptions:
-    """Limits of an examination, in addition to those by the size of the content."""
+    """Limits of an examination, in addition to those by the size of the content; whether every layer of confinement is
+    required."""
 
     seconds: float = 4.0
     memory_bytes: int = 4 << 30
+    is_confinement_required: bool = False
 
 
 class _SandboxEnded(Exception):
@@ -86,7 +93,7 @@ class Examiner:
         report = await self._report_on(subject, "plan")
         if not report.admitted:
             return PreparationPlan(report)
-        facts = {name: fact for name, fact in report.facts.items() if name not in ("weights", "runtime")}
+        facts = {name: fact for name, fact in report.facts.items() if name not in _NOT_MERGED}
         return PreparationPlan(None, tuple(report.facts["weights"]), facts)
 
     async def examine(self, subject: ExaminedContent) -> AdmissionReport:
@@ -124,6 +131,7 @@ class Examiner:
             "seconds": seconds,
             "patience": PATIENCE * seconds,
             "memory_bytes": self._options.memory_bytes + MEMORY_A_BYTE * size,
+            "required": self._options.is_confinement_required,
         }
         for _ in range(_TRIES):
             sandbox = await self._start()
@@ -168,20 +176,32 @@ def _size(subject: ExaminedContent) -> int:
 
 
 def _report(answer: dict[str, Any], seconds: float) -> AdmissionReport:
-    """Return the report for the answer of a sandbox."""
+    """Return the report for the answer of a sandbox.
+
+    Raises:
+        NotReady: a required layer of confinement is missing, and nothing was examined.
+    """
+    reason, report = _ending(answer, seconds), answer.get("report")
+    if not reason and isinstance(report, dict):
+        if report.get("unsafe"):
+            raise NotReady(f"the model cannot be examined safely: {report['unsafe']}")
+        facts = {**report["facts"], "runtime": f"onnxruntime {_runtime()}"}
+        return AdmissionReport(report["reason"], facts, report["detail"])
+    reason = reason or "it needs more memory than admission allows, or broke the process that examined it"
+    return AdmissionReport(reason, {CONFINEMENT: report_out(expect_layers(Program.SANDBOX))})
+
+
+def _ending(answer: dict[str, Any], seconds: float) -> str:
+    """Return why a sandbox ended early, "" if it did not."""
     if answer["timed_out"] or answer["code"] == -signal.SIGXCPU:
-        return AdmissionReport(
+        return (
             f"it did not finish within {seconds:.3g} s of processor time, as if it ran for ever; "
             "if it is only slow, allow more with the setting admission.seconds"
         )
     if answer["code"] < 0:
         name = signal.Signals(-answer["code"]).name
-        return AdmissionReport(f"loading or running it crashed the process that examined it ({name})")
-    report = answer.get("report")
-    if not isinstance(report, dict):
-        return AdmissionReport("it needs more memory than admission allows, or broke the process that examined it")
-    facts = {**report["facts"], "runtime": f"onnxruntime {_runtime()}"}
-    return AdmissionReport(report["reason"], facts, report["detail"])
+        return f"loading or running it crashed the process that examined it ({name})"
+    return ""
 
 
 def basis(options: AdmissionOptions) -> dict[str, Any]:
@@ -195,6 +215,7 @@ def basis(options: AdmissionOptions) -> dict[str, Any]:
         "openvino": _version("onnxruntime-ep-openvino"),
         "seconds": options.seconds,
         "memory_bytes": options.memory_bytes,
+        "confinement": dict(expect_layers(Program.SANDBOX).in_force),
         "locales": locales.describe_locales(),
         "machine": _machine(),
     }
@@ -226,15 +247,13 @@ def _machine() -> str:
 
 def _spawn() -> "subprocess.Popen[bytes]":
     """Start an interpreter with a small environment, and one thread for each library; raises ``NotReady``."""
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    variables = {name: os.environ[name] for name in (*_KEPT, *locales.VARIABLES) if name in os.environ}
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", MODULE],
+            [sys.executable, "-P", "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**variables, **single, "ORT_DISABLE_TELEMETRY": "1"},
+            env=clean_environment(),
             start_new_session=True,
             bufsize=0,
         )
@@ -290,7 +309,7 @@ class _Sandbox:
                 answer: dict[str, Any] = await reply
                 return answer
         except TimeoutError:
-            self._process.kill()
+            kill_group(self._process)
             raise _SandboxEnded from None
         finally:
             del self._replies[number]
@@ -301,7 +320,7 @@ class _Sandbox:
 
     async def close(self) -> None:
         """Kill it."""
-        self._process.kill()
+        kill_group(self._process)
         await asyncio.gather(self._reader, return_exceptions=True)
 
     async def _read(self) -> None:
@@ -315,7 +334,7 @@ class _Sandbox:
             log.error("the answer of the process that examines models cannot be read")
         finally:
             self._orders.close()
-            self._process.kill()  # it has ended, or its answers are no longer read
+            kill_group(self._process)  # it has ended, or its answers are no longer read
             self._process.wait()
             for reply in self._replies.values():
                 if not reply.done():

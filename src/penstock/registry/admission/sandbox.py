@@ -11,7 +11,6 @@ import math
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,11 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from penstock.core.confinement import ConfinementReport, report_out
 from penstock.core.errors import Fault
 from penstock.core.options import SessionOptions
 from penstock.engine import model as engine
+from penstock.engine.confinement.confine import SandboxedProgram, confine_sandbox
+from penstock.engine.confinement.landlock import AllowedPaths
+from penstock.engine.confinement.limits import SPARE_PROCESSES, ResourceLimits, count_processes, die_with_parent
 from penstock.engine.probe import ProbeFailed, probe
-from penstock.registry.admission import acceleration, confinement, inspection, locales
+from penstock.registry.admission import acceleration, inspection
 from penstock.registry.admission.repairs import repair
 from penstock.registry.admission.row_proof import proof_in
 from penstock.registry.config import model_config
@@ -34,6 +37,7 @@ REPORT_BYTES = 4 << 20
 MOST_WEIGHTS = 10_000
 LONGEST_REASON = 400
 LONGEST_DETAIL = 4000
+OPEN_FILES = 64
 
 
 @dataclass(slots=True)
@@ -127,21 +131,18 @@ def own_memory() -> Callable[[], int]:
     return read
 
 
-def _become_child(order: Document, pipe: int, others: list[int]) -> None:
+def _become_child(order: Document, pipe: int, others: list[int], processes: int) -> None:
     """Remove the child's rights, do its work, and write the answer; does not return."""
     code = 1
     try:
-        confinement.die_with_parent()
+        die_with_parent()
         os.setsid()
         for handle in (0, 1, *others):
             with suppress(OSError):
                 os.close(handle)
-        confinement.limit(order["memory_bytes"], math.ceil(order["seconds"]) + 1)
-        confinement.without_network()
         memory = own_memory()
-        own = [Path(order[name]) for name in ("weights", "base") if order[name]]
-        confinement.read_only([*_libraries(), *locales.folders(), *own], [Path(order["graph"])])
-        answer = json.dumps(WORK[order["work"]](order, memory)).encode()
+        confined = confine_sandbox(_program(order, processes))
+        answer = json.dumps(_answer(order, memory, confined)).encode()
         os.set_blocking(pipe, True)
         while answer:
             answer = answer[os.write(pipe, answer) :]
@@ -152,10 +153,21 @@ def _become_child(order: Document, pipe: int, others: list[int]) -> None:
         os._exit(code)
 
 
-def _libraries() -> list[Path]:
-    """Return the folders from which Python and the runtime may still read."""
-    here = Path(__file__).resolve().parents[1]
-    return [here, Path(sys.prefix), Path(sys.base_prefix), Path("/usr/lib"), Path("/lib"), Path("/lib64"), Path("/sys")]
+def _program(order: Document, processes: int) -> SandboxedProgram:
+    """Return the rights of the child that works on an order."""
+    own = [Path(order[name]) for name in ("weights", "base") if order[name]]
+    readable = (*own, Path(order["graph"]))
+    seconds = math.ceil(order["seconds"]) + 1
+    limits = ResourceLimits(order["memory_bytes"], seconds, processes=processes, open_files=OPEN_FILES)
+    return SandboxedProgram(AllowedPaths(readable), limits)
+
+
+def _answer(order: Document, memory: Callable[[], int], confined: ConfinementReport) -> Document:
+    """Return the report on an order, with the layers of confinement; without one that is required nothing is read."""
+    if order["required"] and not confined.is_complete:
+        return {"unsafe": confined.problem}
+    report = WORK[order["work"]](order, memory)
+    return {**report, "facts": {**report["facts"], "confinement": report_out(confined)}}
 
 
 class Sandbox:
@@ -165,6 +177,7 @@ class Sandbox:
         self._children: dict[int, _SandboxProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._buffer = bytearray()
+        self._processes = count_processes() + SPARE_PROCESSES
 
     def run(self) -> None:
         """Handle orders until the input ends."""
@@ -199,7 +212,7 @@ class Sandbox:
         os.set_inheritable(writing, False)
         pid = os.fork()
         if not pid:
-            _become_child(order, writing, [reading, *self._children])
+            _become_child(order, writing, [reading, *self._children], self._processes)
         os.close(writing)
         os.set_blocking(reading, False)
         until = time.monotonic() + order["patience"]
@@ -210,7 +223,7 @@ class Sandbox:
         data = os.read(child.pipe, 1 << 16)
         child.answer += data
         if len(child.answer) > REPORT_BYTES:
-            os.kill(child.pid, signal.SIGKILL)
+            _kill(child)
             child.answer.clear()
         elif not data:
             self._finish(child, timed_out=False)
@@ -218,13 +231,13 @@ class Sandbox:
     def _end_overdue(self) -> None:
         now = time.monotonic()
         for child in [child for child in self._children.values() if child.until <= now]:
-            os.kill(child.pid, signal.SIGKILL)
             self._finish(child, timed_out=True)
 
     def _finish(self, child: _SandboxProcess, timed_out: bool) -> None:
         self._selector.unregister(child.pipe)
         os.close(child.pipe)
         del self._children[child.pipe]
+        _kill(child)
         status = os.waitpid(child.pid, 0)[1]
         answer: Document = {"number": child.number, "timed_out": timed_out, "code": os.waitstatus_to_exitcode(status)}
         if not timed_out and answer["code"] == 0:
@@ -236,8 +249,15 @@ class Sandbox:
 
     def _end(self) -> None:
         for child in self._children.values():
-            os.kill(child.pid, signal.SIGKILL)
+            _kill(child)
             os.waitpid(child.pid, 0)
+
+
+def _kill(child: _SandboxProcess) -> None:
+    """End a child that has not been waited for, and whatever it has started."""
+    with suppress(ProcessLookupError):  # it has no group of its own yet
+        os.killpg(child.pid, signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

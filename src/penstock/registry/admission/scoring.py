@@ -1,13 +1,15 @@
 """Runs a graph over stored rows in a process of its own: `python -m penstock.registry.admission.scoring GRAPH FOLDER
-CONFIG ROWS ANSWERS`.
+CONFIG ROWS ANSWERS FILES`.
 
-The configuration is protobuf JSON. Rows and answers are NumPy archives of arrays by tensor name, with texts as
-fixed-width Unicode. On an error the last line of standard error says what is wrong.
+The configuration is protobuf JSON. FILES is a JSON list: a folder, and the files below it with their SHA-256 (hex),
+which are checked; "" and none check nothing. Rows and answers are NumPy archives of arrays by tensor name, with texts
+as fixed-width Unicode. On an error the last line of standard error says what is wrong.
 """
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from penstock.core.signature import Signature
 from penstock.core.tensors import NUMPY_TYPES, Array, Tensor
 from penstock.engine import model as engine
 from penstock.registry.admission import inspection
+from penstock.registry.blobs.verified_files import verified_files
 from penstock.registry.config import model_config
 
 BATCH = 256
@@ -53,13 +56,19 @@ def _tensors(rows: Mapping[str, Array], signature: Signature, part: slice) -> Se
     ]
 
 
-def main(graph: str, folder: str, config: str, rows: str, out: str) -> int:
+def _verified(root: str, files: Sequence[tuple[str, str]]) -> AbstractContextManager[object]:
+    return verified_files(Path(root), files) if root else nullcontext()
+
+
+def main(graph: str, folder: str, config: str, rows: str, out: str, files: str) -> int:
     """Read the rows, run the graph, write the answers, and print the names of the features (JSON); return 1 after an
     error, which is printed."""
     try:
         with np.load(rows, allow_pickle=False) as archive:
-            options = model_config.read(Path(config).read_text(), Path(folder))
-            answers = score(Path(graph), options, dict(archive))
+            root, digests = json.loads(Path(files).read_text())
+            with _verified(root, digests):
+                options = model_config.read(Path(config).read_text(), Path(folder))
+                answers = score(Path(graph), options, dict(archive))
     except Fault as fault:
         sys.stderr.write(f"penstock: {fault}\n")
         return 1

@@ -182,15 +182,25 @@ def hash_file(path: Path) -> str:
         Damaged: the file is missing, or its disk fails.
         NotReady: it cannot be read now.
     """
+    with translating_errors():
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise DataLoss(GONE) from None
     try:
-        with path.open("rb", buffering=0) as file:
-            hashed, piece = hashlib.sha256(), memoryview(bytearray(_PIECE))
-            while size := file.readinto(piece):
-                hashed.update(piece[:size])
-            return PREFIX + hashed.hexdigest()
-    except FileNotFoundError:
-        raise DataLoss(GONE) from None
+        return hash_descriptor(handle)
+    finally:
+        os.close(handle)
+
+
+def hash_descriptor(handle: int) -> str:
+    """Return the digest of an open file from its present position on; raises as ``hash_file``."""
+    hashed, piece = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    try:
+        while size := os.readv(handle, [piece]):
+            hashed.update(piece[:size])
     except OSError as error:
         if error.errno == errno.EIO:
             raise DataLoss("its content cannot be read") from None
         raise fault_of(error) from None
+    return PREFIX + hashed.hexdigest()

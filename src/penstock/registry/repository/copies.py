@@ -12,13 +12,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from penstock.core.errors import Fault, InvalidInput, NotReady
+from penstock.core.errors import Fault, InvalidInput
 from penstock.core.model_signing import CONFIG_FILE, COPIED_BUNDLES, MOST_BUNDLES
 from penstock.engine.durable_files import move_folder
 from penstock.engine.scratch import Scratch, is_scratch, scratch_folder
@@ -27,7 +27,6 @@ from penstock.registry.files import check_relative
 from penstock.registry.graphs.rewrite import write_edited
 from penstock.registry.records import ExaminedContent, PreparationPlan
 from penstock.registry.repository.layout import FoundModel
-from penstock.registry.repository.local import LocalTree
 from penstock.registry.repository.tree import FileTree, below, find
 
 VERSION, MODEL = "version", "model"
@@ -97,10 +96,10 @@ class RepositoryVersion:
 @dataclass(frozen=True, slots=True)
 class PreparedVersion:
     """The files of a version on this machine: ``graph`` and ``model``, the folder of labels and warm-up data, are below
-    ``root``; ``digest`` is that of the graph in the repository.
+    ``root``; ``digest`` is that of the graph in the repository, or of the graph and its files of weights.
 
-    ``content`` is the name of the copy ("" if the repository's own files are used). ``pushed`` is the SHA-256 (hex) of
-    the graph in the repository, and ``signed`` the folder of it that the version's bundles are about.
+    ``content`` is the name of the copy ("" for a version that was refused before it was copied). ``pushed`` is the
+    SHA-256 (hex) of the graph in the repository, and ``signed`` the folder of it that the version's bundles are about.
     """
 
     root: Path
@@ -251,8 +250,9 @@ class _CopyingPreparer:
         files = tuple((str(path.relative_to(self._scratch)), _hex(path)) for path in paths)
         content = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:32]
         graph = str(self._graph.relative_to(self._scratch))
-        pushed = hex_of(self._digest)
-        return PreparedVersion(self._scratch, graph, MODEL, files, self._digest, content, pushed, self._signed)
+        weights = [item for item in files if item[0] != graph and item[0].startswith(f"{VERSION}/")]
+        digest, pushed = _digest_of(self._digest, weights), hex_of(self._digest)
+        return PreparedVersion(self._scratch, graph, MODEL, files, digest, content, pushed, self._signed)
 
     def keep(self, piece: PreparedVersion) -> PreparedVersion:
         """See ``VersionPreparer``."""
@@ -278,41 +278,9 @@ class _CopyingPreparer:
         self._left -= target.stat().st_size
 
 
-class InPlacePreparer:
-    """See ``VersionPreparer``: uses the repository's own files if nothing can be copied on this machine."""
-
-    def __init__(self, source: RepositoryVersion, tree: LocalTree) -> None:
-        self._source = source
-        self._tree = tree
-        self._paths = [source.graph]
-
-    def take_graph(self) -> ExaminedContent:
-        """See ``VersionPreparer``."""
-        return ExaminedContent(self._tree.locate(self._source.graph))
-
-    def take_rest(self, plan: PreparationPlan) -> ExaminedContent:
-        """See ``VersionPreparer``."""
-        if plan.rewrite is not None:
-            raise NotReady("its ZipMap cannot be cut, as the gateway's home cannot be written")
-        self._paths += self._source.weights(plan)
-        self._paths += [below(self._source.model.folder, name) for name in self._source.referenced()]
-        graph = self._tree.locate(self._source.graph)
-        return ExaminedContent(
-            graph, self._source.model.config, graph.parent, self._tree.root / self._source.model.folder
-        )
-
-    def finish(self) -> PreparedVersion:
-        """See ``VersionPreparer``."""
-        files = tuple((path, _hex(self._tree.locate(path))) for path in sorted(set(self._paths)))
-        graph, model = self._source.graph, self._source.model.folder
-        return PreparedVersion(self._tree.root, graph, model, files, PREFIX + dict(files)[graph])
-
-    def keep(self, piece: PreparedVersion) -> PreparedVersion:
-        """See ``VersionPreparer``."""
-        return piece
-
-    def close(self) -> None:
-        """See ``VersionPreparer``."""
+def _digest_of(graph: str, weights: Sequence[tuple[str, str]]) -> str:
+    """Return the digest of a graph with its files of weights: that of the graph itself if it has none."""
+    return PREFIX + hashlib.sha256(json.dumps([graph, weights]).encode()).hexdigest() if weights else graph
 
 
 def is_intact(piece: PreparedVersion) -> bool:

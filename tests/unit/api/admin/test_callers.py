@@ -8,6 +8,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from penstock.api.admin import caller_check
 from penstock.api.admin.caller_check import CallerCheck, caller_of
 from penstock.api.admin.health import build_health_app
 from penstock.api.admin.incoming import read_author
@@ -108,3 +109,10 @@ def test_the_health_port_has_no_other_path(control: FakeControl, path: str) -> N
 def test_the_health_port_takes_no_other_method(control: FakeControl) -> None:
     assert ask_health(control, "/livez", "POST").status_code == 405
     assert ask_health(control, "/livez", "HEAD").status_code == 200
+
+
+def test_a_process_that_runs_models_is_not_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the gateway's user, and may connect to the owner's socket."""
+    monkeypatch.setattr(caller_check, "is_confined", lambda pid: pid == 4711)
+    assert identify({"peer": (4711, os.geteuid())}) is ANONYMOUS
+    assert identify({"peer": (4712, os.geteuid())}) is OWNER

@@ -127,13 +127,11 @@ def test_models_of_a_repository_that_went_away_stay_and_requests_for_them_are_re
     world.close()
 
 
-def test_models_are_served_in_place_where_no_copy_can_be_written(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_is_served_from_the_repository_itself_where_no_copy_can_be_written(tmp_path: Path) -> None:
     put(tmp_path / "models", "m")
     (tmp_path / "copies").write_text("no folder")
     world = World(tmp_path, tmp_path / "models")
-    placed = world.scan()["m"].versions["1"]
-    assert Path(placed.path) == tmp_path / "models" / "m" / "1" / "model.onnx"
-    assert caplog.text.count("models cannot be copied and are served in place") == 1
+    found = world.scan()["m"]
+    assert not found.versions
+    assert found.broken == {"1": "the registry's files cannot be read or written"}
     world.close()

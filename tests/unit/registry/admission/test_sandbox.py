@@ -35,6 +35,7 @@ class Process:
             "seconds": 20.0,
             "memory_bytes": 4 << 30,
             "patience": PATIENCE_S,
+            "required": False,
             **rest,
         }
         self.child.stdin.write(json.dumps(order).encode() + b"\n")

@@ -7,13 +7,11 @@ from threading import Barrier
 
 import pytest
 
-from penstock.core.errors import NotReady, TooLarge
-from penstock.registry.graphs.rewrite import FACT, ByteEdit, Rewrite, rewrite_out
+from penstock.core.errors import TooLarge
 from penstock.registry.records import PreparationPlan
 from penstock.registry.repository.copies import (
     FORGOTTEN_S,
     KEPT_S,
-    InPlacePreparer,
     PreparedVersion,
     RepositoryCopies,
     RepositoryVersion,
@@ -151,33 +149,3 @@ def test_two_processes_of_one_repository_share_what_is_there(tmp_path: Path) -> 
     os.close(before._lock)
     copied(after, source(tmp_path / "models"))
     assert after._lock is not None
-
-
-def test_where_nothing_can_be_copied_the_files_themselves_are_used(tmp_path: Path) -> None:
-    graph = write(tmp_path / "m/1/model.onnx", "graph")
-    write(tmp_path / "m/1/w.bin", "weights")
-    found = source(tmp_path)
-    assert isinstance(found.tree, LocalTree)
-    work = InPlacePreparer(found, found.tree)
-    assert work.take_graph().graph == graph
-    subject = work.take_rest(PreparationPlan(None, ("w.bin", "missing.bin")))
-    assert (subject.graph, subject.weights, subject.base) == (graph, graph.parent, tmp_path / "m")
-    piece = work.keep(work.finish())
-    work.close()
-    assert (piece.root, piece.graph, piece.content) == (tmp_path, "m/1/model.onnx", "")
-    assert [path for path, _ in piece.files] == ["m/1/model.onnx", "m/1/w.bin"]
-    assert is_intact(piece)
-    write(tmp_path / "m/1/w.bin", "other weights")
-    assert not is_intact(piece)
-    assert graph.read_text() == "graph"
-
-
-def test_a_graph_that_has_to_be_changed_is_not_changed_in_place(tmp_path: Path) -> None:
-    write(tmp_path / "m/1/model.onnx", "graph")
-    found = source(tmp_path)
-    assert isinstance(found.tree, LocalTree)
-    work = InPlacePreparer(found, found.tree)
-    work.take_graph()
-    rewrite = Rewrite((ByteEdit(0, 1, b"G"),), f"sha256:{'0' * 64}")
-    with pytest.raises(NotReady, match="cannot be written"):
-        work.take_rest(PreparationPlan(None, (), {FACT: rewrite_out(rewrite)}))

@@ -1,12 +1,13 @@
-"""Profiles training data in a subprocess: the data is untrusted, and running a model over it takes time."""
+"""Profiles training data in a confined process: the data is untrusted, and running a model over it takes time."""
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.core.errors import DeadlineExceeded, InvalidInput
+from penstock.engine.confinement.child import run_confined
+from penstock.engine.confinement.landlock import AllowedPaths
 from penstock.engine.scratch import scratch_folder
 from penstock.registry.records import Document
 
@@ -23,26 +24,22 @@ def profile_file(data: Path, graph: Path, config: str, files: Path, features: Se
     Raises:
         InvalidInput: the data does not fit the model, with the reason.
         DeadlineExceeded: profiling took too long.
+        NotReady: a required layer of confinement is missing.
     """
     with scratch_folder(data.parent, "profile") as folder:
         output, options = folder / "reference.json", folder / "config.json"
         options.write_text(config or "{}")
         card = folder / "card.json"
         card.write_text(json.dumps({"features": dict.fromkeys(features, "")}))
-        command = [sys.executable, "-m", "penstock", "profile", str(data), "--model", str(graph), "-o", str(output)]
+        paths = AllowedPaths((data, graph.parent, files), (folder,))
+        arguments = ["profile", str(data), "--model", str(graph), "-o", str(output)]
+        arguments += ["--config", str(options), "--files", str(files), "--card", str(card)]
         try:
-            done = subprocess.run(
-                [*command, "--config", str(options), "--files", str(files), "--card", str(card)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=SECONDS,
-                check=False,
-            )
+            done = run_confined("penstock", arguments, paths, SECONDS)
         except subprocess.TimeoutExpired:
             raise DeadlineExceeded(f"the data was not profiled within {SECONDS:g} s") from None
-        if done.returncode:
-            raise InvalidInput(_reason(done.stderr, data.parent))
+        if done.code:
+            raise InvalidInput(_reason(done.errors, data.parent))
         document: Document = json.loads(output.read_text())
         return document
 
