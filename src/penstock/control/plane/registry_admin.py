@@ -44,8 +44,7 @@ Webhook = Callable[[Mapping[str, str], bytes], None]
 @dataclass(frozen=True, slots=True)
 class RegistryAdminServices:
     """The parts of a ``RegistryAdmin``. ``registry`` and ``source`` are None if folders and buckets are served;
-    ``repositories`` returns their state, ``confinement`` that of processes that run models, as JSON values.
-    """
+    ``repositories`` returns their state, ``confinement`` that of processes that run models, as JSON values."""
 
     store: VersionStore
     snapshot: RegistrySnapshot
@@ -101,9 +100,8 @@ class RegistryAdmin:
         self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
     ) -> list[Document]:
         """Return at most ``limit`` changes of visible models: the first after a sequence number, or the newest."""
-        return [
-            asdict(entry) for entry in await self._reads.call(self._parts.store.audit, model, after, limit, visible)
-        ]
+        entries = await self._reads.call(self._parts.store.audit, model, after, limit, visible)
+        return [asdict(entry) for entry in entries]
 
     async def audit_archives(self) -> list[Document]:
         """Return the newest archives of the audit, oldest first."""
