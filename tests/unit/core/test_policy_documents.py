@@ -37,6 +37,11 @@ def when(**condition: Any) -> dict[str, Any]:
         ({"monitor": {"slices": [""]}}, "'monitor.slices' must be a list of at most"),
         ({"monitor": {"slices": ["x", "x"]}}, "'monitor.slices' names something twice"),
         ({"capture": {"max_bytes": 1.5e8}}, "'capture.max_bytes' must be a whole number"),
+        (
+            {"capture": {"mask_patterns": ["email", "name"]}},
+            "'capture.mask_patterns' has 'name'; expected some of email",
+        ),
+        ({"capture": {"mask_patterns": "email"}}, "'capture.mask_patterns' must be a list of at most"),
         ({"slo": {"error_ratio": 0}}, "'slo.error_ratio' must be a number above 0"),
         ({"sinks": 5}, f"'sinks' must be an object of at most {MOST_SINKS}"),
         ({"sinks": {"s": []}}, "'sinks.s' must be an object with one of"),
