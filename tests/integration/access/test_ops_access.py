@@ -294,3 +294,43 @@ def test_keys_are_made_without_a_gateway_too(tmp_path: Path) -> None:
     assert code == 0 and "auth.keys" in err
     with harness.running(None, tmp_path, env={"PENSTOCK_AUTH__KEYS": "true"}) as server:
         assert Gateway(server, tmp_path).ask(out.strip()).json()["name"] == "early"
+
+
+def test_predict_sends_the_token_over_both_transports(gateway: Gateway) -> None:
+    publisher = gateway.create("uploader", "publisher")
+    assert gateway.push(publisher, "asked", "1").status == 201
+    caller, other = (
+        gateway.create("asker", "caller", models=("asked",)),
+        gateway.create("stranger", "caller", models=("x",)),
+    )
+    for options, address in ((), gateway.server.http), (("--grpc",), gateway.server.grpc):
+        for key, expected in ((caller, ExitCode.OK), (other, ExitCode.NOT_FOUND), ("", ExitCode.UNAUTHORISED)):
+            file = gateway.folder / "predict-token"
+            file.write_text(key)
+            arguments = ("--url", address, *(("--token-file", str(file)) if key else ()))
+            code, _, err = gateway.command("predict", "asked", "--data", "[[0, 0, 0]]", *options, *arguments)
+            assert code == expected, (options, err)
+
+
+def test_a_revoked_key_ends_on_open_connections_of_every_worker(tmp_path: Path) -> None:
+    env = {"PENSTOCK_AUTH__KEYS": "true"}
+    with harness.running(None, tmp_path, "--workers", "2", env=env) as server:
+        gateway = Gateway(server, tmp_path)
+        key = gateway.create("many", "viewer")
+        headers = {"authorization": f"Bearer {key}"}
+        connections = [http.client.HTTPConnection(server.http, timeout=PATIENCE_S) for _ in range(16)]
+
+        def statuses() -> set[int]:
+            found = set()
+            for connection in connections:
+                connection.request("GET", "/v2/models", headers=headers)
+                answer = connection.getresponse()
+                answer.read()
+                found.add(answer.status)
+            return found
+
+        assert statuses() == {200}
+        assert gateway.command("keys", "revoke", "many")[0] == 0
+        wait_until(lambda: statuses() == {401}, PATIENCE_S, "the end on every worker")
+        for connection in connections:
+            connection.close()
