@@ -108,8 +108,9 @@ def the_audit_draws_two_numbers_for_a_line(patch: Patch) -> None:
     write = Journal.record_audit
 
     def audit(self: Journal, connection: sa.Connection, *line: Any) -> None:
+        connection.exec_driver_sql("DROP TRIGGER IF EXISTS audit_no_update")
         write(self, connection, *line)
-        connection.exec_driver_sql("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'audit'")
+        connection.exec_driver_sql("UPDATE audit SET seq = seq + 1 WHERE seq = (SELECT max(seq) FROM audit)")
 
     patch.setattr(Journal, "record_audit", audit)
 

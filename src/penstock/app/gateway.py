@@ -274,6 +274,7 @@ class GatewayProcess:
             raise
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         services = self._models.traffic_services(self._plane, self._opening.instance.path)
+        self._plane.repository_requests.record_with(registry_admin.auditing.recorder)
         registry_admin.show_write_problem(lambda: services.fleet.problem)
         self._measure(registry_admin, services)
         self._plane.gather(services.monitoring.gathered)
@@ -306,6 +307,7 @@ class GatewayProcess:
         await services.leadership.stop()
         await services.fleet.stop()
         await server.stop()
+        await registry_admin.auditing.recorder.flush()
         registry_admin.close()
         services.close()
         if self._certificates is not None:

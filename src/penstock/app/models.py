@@ -16,6 +16,9 @@ from penstock.app.signatures import read_signature_policy
 from penstock.app.sink_configuration import SinkConfiguration, mlflow_secret
 from penstock.app.traffic_services import TrafficServices, open_traffic_services
 from penstock.config.settings import Settings
+from penstock.control.audit.admin import AuditAdmin
+from penstock.control.audit.checkpoints import CheckpointSigner
+from penstock.control.audit.recorder import AuditRecorder
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
@@ -32,17 +35,21 @@ from penstock.control.sources.repositories import RepositoryState, SourceReposit
 from penstock.core.errors import InvalidInput
 from penstock.engine.scratch import delete_failures
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner, basis
+from penstock.registry.auditing import RegistryAudit
+from penstock.registry.blobs.folder import BlobStore
 from penstock.registry.location import RegistryLocation
 from penstock.registry.mlflow.source import MlflowSource
 from penstock.registry.repository.copies import RepositoryCopies
 from penstock.registry.repository.verdicts import VerdictCache
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.audit_archive import AuditArchives
+from penstock.registry.stores.audit_checkpoints import AuditCheckpoints
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.retention import RetentionStore
 from penstock.registry.stores.snapshot import RegistrySnapshot
 from penstock.registry.stores.traffic import TrafficStore
+from penstock.registry.stores.versions import VersionStore
 from penstock.telemetry.metrics import SCRATCH_FAILURES
 from penstock.telemetry.readings import Point, Reading
 
@@ -107,6 +114,7 @@ class Models:
             snapshot = RegistrySnapshot(registry.store, self._place.snapshot_file)
             source = RegistrySource(snapshot, registry.layout, signed=self._placer(registry))
             archived = ArchivedAudit(registry.store.connections, lambda: registry.blobs)
+            auditing = self._auditing(registry.store, lambda: registry.blobs)
             self._parts = RegistryAdminServices(
                 registry.store,
                 snapshot,
@@ -115,14 +123,25 @@ class Models:
                 self.examiner,
                 self._load_s,
                 archived,
+                auditing,
                 confinement=confinement,
             )
             return source
         store = open_store(self._place)
         snapshot = RegistrySnapshot(store, self._place.snapshot_file)
-        archived = ArchivedAudit(store.connections, cache(partial(open_blobs, self._place)))
+        blobs = cache(partial(open_blobs, self._place))
+        archived, auditing = ArchivedAudit(store.connections, blobs), self._auditing(store, blobs)
         self._parts = RegistryAdminServices(
-            store, snapshot, None, None, self.examiner, self._load_s, archived, self.repositories, confinement
+            store,
+            snapshot,
+            None,
+            None,
+            self.examiner,
+            self._load_s,
+            archived,
+            auditing,
+            self.repositories,
+            confinement,
         )
         self._folders = self._contents()
         return AliasedFolder(self._folders, snapshot)
@@ -134,6 +153,16 @@ class Models:
         from penstock.registry.signed_versions import SignedPlacer  # noqa: PLC0415 - after the start
 
         return SignedPlacer(registry.signed, registry.layout, self.examiner.plan)
+
+    def _auditing(self, store: VersionStore, blobs: Callable[[], BlobStore]) -> AuditAdmin:
+        audit = RegistryAudit(
+            store.connections, blobs, self._audit_key, self._place.audit_checkpoints, self._settings.audit.trusted_keys
+        )
+        return AuditAdmin(audit, AuditRecorder(store))
+
+    @property
+    def _audit_key(self) -> Path:
+        return self._settings.audit.key_file or self._place.audit_key
 
     def _contents(self) -> FolderContents:
         signatures = {"signatures": asdict(self._signatures)} if self._signatures.is_on else {}
@@ -178,7 +207,24 @@ class Models:
         janitor = self._janitor(reconciler, instance)
         self._pools.extend(janitor.pools)
         cleaning = PeriodicTask("janitor", janitor.step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile)
-        return [cleaning, *self._registry_tasks(registry_admin)]
+        signer = self._signer(registry_admin.auditing)
+        self._pools.extend(signer.pools)
+        auditing = (signer.task, registry_admin.auditing.recorder.task)
+        return [cleaning, *auditing, *self._registry_tasks(registry_admin)]
+
+    def _signer(self, auditing: AuditAdmin) -> CheckpointSigner:
+        """Return what signs checkpoints of the audit; call after the first scan."""
+        if self._parts is None:
+            raise RuntimeError
+        audit, database = auditing.audit, self._parts.store.connections
+        return CheckpointSigner(
+            AuditCheckpoints(database, audit.log),
+            audit.file,
+            self._audit_key,
+            TrafficStore(database).acquire_leadership,
+            audit.log.identity,
+            time.monotonic,
+        )
 
     def _registry_tasks(self, registry_admin: RegistryAdmin) -> list[PeriodicTask]:
         if self._repositories or self._parts is None:

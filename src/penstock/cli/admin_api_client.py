@@ -2,7 +2,7 @@
 
 import json
 import select
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
@@ -257,6 +257,31 @@ class AdminApiClient:
         """See ``KeyClient``."""
         revoked: list[Document] = self._call("DELETE", f"/keys/{quote(name, safe='')}", {"reason": reason})["revoked"]
         return revoked
+
+    def verify_audit(self, checkpoints: str, keys: Sequence[str]) -> Document:
+        """See ``RegistryClient``."""
+        body: Document = {"checkpoints": checkpoints, "keys": list(keys)}
+        return self._call("POST", "/audit/verify", body, {}, LONG_CALL_S)
+
+    def prove_entry(self, seq: int) -> str:
+        """See ``RegistryClient``."""
+        with self._answer("GET", f"/audit/proofs/{seq}", None, {}, LONG_CALL_S) as answer:
+            return answer.read().decode()
+
+    def export_audit(self, write: Write) -> None:
+        """See ``RegistryClient``."""
+        with self._answer("GET", "/audit/export", None, {}, LONG_CALL_S) as answer:
+            while chunk := answer.read(CHUNK):
+                write(chunk)
+
+    def explain_serving(self, model: str, at: str) -> Document:
+        """See ``RegistryClient``."""
+        return self._call("GET", f"{_path(model, 'explanation')}?{urlencode({'at': at})}")
+
+    def audit_keys(self) -> list[str]:
+        """See ``RegistryClient``."""
+        keys: list[str] = self._call("GET", "/audit/keys").get("keys", [])
+        return keys
 
     def _call(
         self,

@@ -1,7 +1,8 @@
 """A registry client without a gateway: opens the registry in this process."""
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -22,6 +23,7 @@ from penstock.engine.confinement.child import require_confinement
 from penstock.engine.scratch import scratch_file, temporary_folder
 from penstock.monitor.reference import reference_in
 from penstock.registry.admission.examiner import AdmissionOptions, Examiner
+from penstock.registry.auditing import RegistryAudit
 from penstock.registry.documents import ADMITTED, VersionDisplay, archive_document, model_document, signature_document
 from penstock.registry.location import RegistryLocation
 from penstock.registry.model_settings import settings_in, settings_out
@@ -43,6 +45,7 @@ class LocalRegistry:
             signatures = read_signature_policy(settings.admission.signatures)
             self._registry = open_registry(location, settings.admission.max_bytes, signatures)
             self._registry.store.identity()
+        self._settings = settings.audit
         limits = settings.admission
         require_confinement(is_required(settings))
         self._admission = AdmissionOptions(limits.seconds, limits.memory_bytes, is_required(settings))
@@ -173,6 +176,8 @@ class LocalRegistry:
         """See ``RegistryClient``."""
         with _as_call_failed():
             path, record = self._registry.export(model, version)
+            after = {"digest": record.content.digest}
+            self._registry.store.note(model, "version.export", f"versions/{record.version}", self._by(""), after)
             done = 0
             with path.open("rb") as file:
                 while chunk := file.read(CHUNK):
@@ -202,6 +207,39 @@ class LocalRegistry:
         """See ``RegistryClient``."""
         with _as_call_failed():
             return [archive_document(archive) for archive in self._archived().list_archives()]
+
+    def verify_audit(self, checkpoints: str, keys: Sequence[str]) -> Document:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            return self._audit().verify(checkpoints, keys)
+
+    def prove_entry(self, seq: int) -> str:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            return self._audit().prove(seq)
+
+    def export_audit(self, write: Write) -> None:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            self._registry.store.record_event("audit.export", "audit", self._by(""))
+            for line in self._audit().export():
+                write((json.dumps(line, sort_keys=True) + "\n").encode())
+
+    def explain_serving(self, model: str, at: str) -> Document:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            return self._audit().explain(model, at)
+
+    def audit_keys(self) -> list[str]:
+        """See ``RegistryClient``."""
+        with _as_call_failed():
+            return [key.text for key in self._audit().public_keys()]
+
+    def _audit(self) -> RegistryAudit:
+        location, settings = self._registry.location, self._settings
+        connections, blobs = self._registry.store.connections, self._registry.blobs
+        key_file = settings.key_file or location.audit_key
+        return RegistryAudit(connections, lambda: blobs, key_file, location.audit_checkpoints, settings.trusted_keys)
 
     def _archived(self) -> ArchivedAudit:
         return ArchivedAudit(self._registry.store.connections, lambda: self._registry.blobs)

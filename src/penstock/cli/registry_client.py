@@ -1,7 +1,7 @@
 """The interface of a registry that the commands use, and what its clients share."""
 
 import getpass
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from penstock.cli.client import CallFailed, Document
@@ -92,6 +92,22 @@ class RegistryClient(Protocol):
 
     def audit_archives(self) -> list[Document]:
         """Return the archives of older entries."""
+
+    def verify_audit(self, checkpoints: str, keys: Sequence[str]) -> Document:
+        """Verify the audit, also against checkpoints that were kept elsewhere; ``keys`` take the place of the trusted
+        ones."""
+
+    def prove_entry(self, seq: int) -> str:
+        """Return the proof that an entry is in the audit."""
+
+    def export_audit(self, write: Write) -> None:
+        """Write all entries and checkpoints as JSON lines."""
+
+    def explain_serving(self, model: str, at: str) -> Document:
+        """Return what served a model at a time, why, and by whose change."""
+
+    def audit_keys(self) -> list[str]:
+        """Return the public keys whose checkpoints are trusted."""
 
 
 def actor() -> str:

@@ -266,6 +266,17 @@ class RetentionSettings(Section):
     """Metrics of versions that are no longer served."""
 
 
+class AuditSettings(Section):
+    """Signed checkpoints of the audit."""
+
+    key_file: Path | None = None
+    """Private key (Ed25519, PEM, mode 0600) that signs checkpoints, one for a fleet; by default audit.key in the home,
+    which is made on first use."""
+
+    trusted_keys: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=100)] = ()
+    """Public keys of other homes (NAME+ID+BASE64) whose checkpoints are trusted."""
+
+
 class PrometheusSettings(Section):
     """A Prometheus server."""
 

@@ -18,6 +18,7 @@ from penstock.config.access import AuthSettings
 from penstock.config.documents import ConfigFault, read_mapping, read_text
 from penstock.config.sections import (
     AdmissionSettings,
+    AuditSettings,
     CorsSettings,
     LimitSettings,
     MlflowSettings,
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
     watch: WatchSettings = WatchSettings()
     monitor: MonitorSettings = MonitorSettings()
     retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
 
     prometheus: PrometheusSettings | None = None
     """A Prometheus server that rollout guards may query; none by default."""

@@ -51,6 +51,7 @@ TABLES: Mapping[str, str] = {
     "versions": "until retired, then retention.retired_versions_days",
     "audit": "retention.audit_days, then archived",
     "audit_archives": "for good: about 50 a year, and one for each 10,000 entries",
+    "audit_checkpoints": "retention.audit_days, the newest for good",
     "keys": "until revoked or expired, then retention.keys_days",
     "leases": "until they end",
     "condemned": "while contents are being deleted",
@@ -98,6 +99,8 @@ FILES: Mapping[str, str] = {
     "gateway.json": "while a gateway runs",
     "ops.sock": "while a gateway runs",
     "mask.key": "for good: one key",
+    "audit.key": "the key that signs checkpoints of the audit",
+    "audit-checkpoints*.txt": "the checkpoints that the gateway has seen, the newest 16 to 32 MiB",
 }
 """Every other file of the home."""
 
@@ -153,6 +156,7 @@ def row_batches(
     yield "approvals", store.approvals
     yield "retired versions", partial(store.retired_versions, now - keeping.retired_versions_s)
     yield AUDIT, partial(archives.archive, now - keeping.audit_s)
+    yield "audit checkpoints", partial(archives.delete_checkpoints, now - keeping.audit_s)
     if keeping.audit_archive_s:
         yield AUDIT_ARCHIVES, partial(archives.drop, now - keeping.audit_archive_s)
 

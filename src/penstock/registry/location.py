@@ -59,6 +59,16 @@ class RegistryLocation:
         return hashlib.sha256(self.database.encode()).hexdigest()[:16]
 
     @property
+    def audit_key(self) -> Path:
+        """File with the private key that signs checkpoints of the audit."""
+        return self.home / "audit.key"
+
+    @property
+    def audit_checkpoints(self) -> Path:
+        """File with the checkpoints of the audit that this home's gateway has seen."""
+        return self.home / "audit-checkpoints.txt"
+
+    @property
     def copies(self) -> Path:
         """Folder of copies of served versions of repositories."""
         return self.home / "copies"

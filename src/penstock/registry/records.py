@@ -258,7 +258,10 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One line of the append-only audit; ``subject`` is such as ``models/digits/aliases/champion``."""
+    """One line of the append-only audit; ``subject`` is such as ``models/digits/aliases/champion``.
+
+    The fields from ``method`` on are those of ``Author``; ``hash`` is the hash of the chain (hexadecimal).
+    """
 
     seq: int
     at: str
@@ -268,3 +271,9 @@ class AuditEntry:
     reason: str
     before: Document | None
     after: Document | None
+    method: str = ""
+    key_id: str = ""
+    address: str = ""
+    request_id: str = ""
+    on_behalf_of: str = ""
+    hash: str = ""

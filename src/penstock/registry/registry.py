@@ -36,6 +36,7 @@ from penstock.registry.records import (
     VersionState,
 )
 from penstock.registry.signed_versions import SignedVersions
+from penstock.registry.stores.audit_questions import AuditQuestions
 from penstock.registry.stores.contents import BeingDeleted
 from penstock.registry.stores.versions import VersionStore
 
@@ -67,7 +68,10 @@ class ReceivedContent:
 
 @dataclass(frozen=True, slots=True)
 class DamagedVersion:
-    """One version whose content is damaged, with the problem."""
+    """One version whose content is damaged, or that differs from the audit, with the problem.
+
+    ``version`` is also another part of the model that differs from the audit: ``aliases/NAME``, ``route``, ``policy``.
+    """
 
     model: str
     version: str
@@ -232,8 +236,8 @@ class Registry:
         return self.blobs.fetch(record.content.digest), record
 
     def verify(self, report: Callable[[int, int], None]) -> list[DamagedVersion]:
-        """Hash every content that a version needs, and return the damaged ones; ``report`` is called with the number of
-        bytes done and the total."""
+        """Hash every content that a version needs, compare the registry with the last statements of the audit, and
+        return what is damaged or differs; ``report`` is called with the number of bytes done and the total."""
         needed = self.store.contents.needed()
         records = [record for model in self.store.models() for record in _needing(model, needed)]
         sizes = {record.content.digest: record.content.size for record in records}
@@ -249,7 +253,7 @@ class Registry:
             for record in records
             if problems[record.content.digest]
         ]
-        return [*damaged, *self._unsigned(records)]
+        return [*damaged, *self._unsigned(records), *self._differences()]
 
     def _unsigned(self, records: Iterable[VersionRecord]) -> list[DamagedVersion]:
         """Return the versions whose signatures do not allow to serve them."""
@@ -258,6 +262,19 @@ class Registry:
             DamagedVersion(record.model, record.version, record.content.digest, f"its signatures: {reason}")
             for record, reason in reasons
             if reason
+        ]
+
+    def _differences(self) -> list[DamagedVersion]:
+        """Return where the registry differs from what the audit last stated."""
+        findings = AuditQuestions(self.store.connections, lambda: self.blobs).compare_state()
+        return [
+            DamagedVersion(
+                finding.model,
+                finding.subject.removeprefix(f"models/{finding.model}/").removeprefix("versions/"),
+                "",
+                finding.problem + (f" (entry {finding.seq})" if finding.seq else ""),
+            )
+            for finding in findings
         ]
 
     def _problem(self, digest: str) -> str:

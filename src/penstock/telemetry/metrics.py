@@ -307,6 +307,7 @@ CONFINEMENT_LAYER = Metric(
     ("program", "layer"),
     "1 if a layer of confinement is in force in programs that run models (worker, sandbox), 0 if it is missing.",
 )
+AUDIT_DROPPED = Metric("audit_dropped_total", MetricType.COUNTER, (), "Refused requests without an entry in the audit.")
 BLOCKING_CALLS_REFUSED = Metric(
     "blocking_calls_refused_total",
     MetricType.COUNTER,
@@ -391,6 +392,7 @@ METRICS: tuple[Metric, ...] = (
     BLOCKING_CALLS_REFUSED,
     SCRATCH_FAILURES,
     CONFINEMENT_LAYER,
+    AUDIT_DROPPED,
     EVENT_LOOP_STALL,
     INSECURE,
 )

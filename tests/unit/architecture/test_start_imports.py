@@ -6,9 +6,19 @@ import sys
 import pytest
 
 UNUSED = {
-    "penstock.app.worker": ("grpc", "importlib.metadata", "onnx", "pydantic", "river", "sqlalchemy"),
+    "penstock.app.worker": ("cryptography", "grpc", "importlib.metadata", "onnx", "pydantic", "river", "sqlalchemy"),
     "penstock.registry.admission.sandbox": ("grpc", "penstock.registry.records", "pydantic", "river", "sqlalchemy"),
-    "penstock.app.gateway": ("alembic", "grpc", "httpx", "onnx", "onnxruntime", "river", "starlette", "yaml"),
+    "penstock.app.gateway": (
+        "alembic",
+        "cryptography",
+        "grpc",
+        "httpx",
+        "onnx",
+        "onnxruntime",
+        "river",
+        "starlette",
+        "yaml",
+    ),
 }
 
 

@@ -10,6 +10,8 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.api.admin.answers import AsciiJsonResponse, build_routes, with_etag
+from penstock.api.admin.audit import AuditService
+from penstock.api.admin.audit import routes as audit_routes
 from penstock.api.admin.caller_check import visible_models
 from penstock.api.admin.incoming import (
     query_number,
@@ -69,7 +71,11 @@ class RegistryService(Protocol):
     ) -> Document:
         """Take a version out of service permanently."""
 
-    async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
+    @property
+    def auditing(self) -> AuditService:
+        """The audit as a verifiable log."""
+
+    async def export(self, model: str, version: str, by: Author) -> tuple[Path, VersionRecord]:
         """Return the file and record of a version."""
 
     async def alias(
@@ -152,7 +158,7 @@ def routes(registry_admin: RegistryService) -> list[Route]:
         ("GET", "/audit/archives/{name}", calls.archived_audit),
         ("POST", "/webhooks/mlflow", calls.mlflow),
     ]
-    return build_routes(table)
+    return [*build_routes(table), *audit_routes(registry_admin.auditing)]
 
 
 class _RegistryEndpoints:
@@ -211,7 +217,8 @@ class _RegistryEndpoints:
         )
 
     async def export(self, request: Request) -> Response:
-        path, record = await self._registry_admin.export(request.path_params["model"], request.path_params["version"])
+        names = request.path_params
+        path, record = await self._registry_admin.export(names["model"], names["version"], read_author(request))
         kind = "application/octet-stream" if record.content.form == "onnx" else "application/x-tar"
         return FileResponse(path, media_type=kind, headers={"penstock-digest": record.content.digest})
 

@@ -14,6 +14,7 @@ from penstock.control.instance.options import WorkerOptions
 from penstock.control.monitoring.feedback import FeedbackMonitor
 from penstock.control.periodic import PeriodicTask, Tasks
 from penstock.control.plane import metrics
+from penstock.control.plane.audited_requests import AuditedRequests
 from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile import status
 from penstock.control.reconcile.planner import ControllerState, SourceModel, controller_state_in, controller_state_out
@@ -89,9 +90,8 @@ class ControlPlane:
         listeners = Listeners(
             self.reconciler.on_report, self._count_load, self._on_disconnect, self._take_rows, self._take_labels
         )
-        self.channel = Channel(instance.socket, self._is_worker, self.reconciler, listeners)
-
-    # Life.
+        self.repository_requests = AuditedRequests(self.reconciler)
+        self.channel = Channel(instance.socket, self._is_worker, self.repository_requests, listeners)
 
     async def start(self) -> None:
         """Adopt the live workers, start the missing ones, and have them serve the models of the source; a source that
@@ -250,12 +250,12 @@ class ControlPlane:
         """Set the callback for messages with rows that workers gathered."""
         self._gathered = gathered
 
-    def _take_rows(self, message: Message) -> None:
-        self._gathered(message)
-
     def label_by(self, labels: FeedbackMonitor) -> None:
         """Set what joins feedback from now on."""
         self._labels = labels
+
+    def _take_rows(self, message: Message) -> None:
+        self._gathered(message)
 
     async def _take_labels(self, model: str, feedback: list[Feedback]) -> FeedbackResult:
         if self._labels is None:

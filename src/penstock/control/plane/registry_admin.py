@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from penstock.control.audit.admin import AuditAdmin
 from penstock.control.calls.blocking import READ_S, BlockingPool, pool_readings
 from penstock.control.plane.model_view import ModelView, ServingState
 from penstock.control.reconcile.reconciler import Reconciler
@@ -53,6 +54,7 @@ class RegistryAdminServices:
     admission: AdmissionExaminer
     load_s: float
     archived: ArchivedAudit
+    audit: AuditAdmin
     repositories: Callable[[], Sequence[RepositoryState]] = tuple
     confinement: Document = field(default_factory=dict)
 
@@ -72,7 +74,8 @@ class RegistryAdmin:
         self._reads = BlockingPool("registry_reads", THREADS, deadline_s=READ_S)
         self._writes = BlockingPool("registry_writes", THREADS)
         self._contents = BlockingPool("contents", 2 * PUSHES, "the registry's store of contents", CONTENTS_S)
-        self.pools = (self._reads, self._writes, self._contents)
+        self.auditing = parts.audit
+        self.pools = (self._reads, self._writes, self._contents, *self.auditing.pools)
         self.view = ModelView(parts.snapshot, reconciler, serving, self._reads, in_folder=parts.registry is None)
         self._pushes = 0
         self._webhook: Webhook | None = None
@@ -85,8 +88,6 @@ class RegistryAdmin:
     def set_mlflow_webhook(self, webhook: Webhook) -> None:
         """Pass MLflow's calls to this function from now on."""
         self._webhook = webhook
-
-    # Questions.
 
     async def models(self) -> list[Document]:
         """Return every model, as the admin API shows it."""
@@ -243,10 +244,11 @@ class RegistryAdmin:
         await self._serve_changes()
         return await self.model(model)
 
-    async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
-        """Return a file with exactly the pushed bytes; raises ``NotFound``, ``Damaged`` or ``NotReady``."""
+    async def export(self, model: str, version: str, by: Author) -> tuple[Path, VersionRecord]:
+        """Return a file with the pushed bytes, noted in the audit; raises ``NotFound``, ``Damaged`` or ``NotReady``."""
         registry = self._pushable()
         record = await self._reads.call(registry.version, model, version)
+        await self.auditing.recorder.record_export(record, by)
         limit_s = 2 * sending_s(record.content.size)  # it is fetched and checked
         return await self._contents.call(registry.export, model, version, deadline_s=limit_s)
 
@@ -380,15 +382,14 @@ class RegistryAdmin:
         return await self._contents.call(self._pushable().collect)
 
     def readings(self) -> Iterator[Reading]:
-        """Return the readings of the thread pools."""
-        return pool_readings(self.pools)
+        """Yield the readings of the thread pools and of the audit."""
+        yield from pool_readings(self.pools)
+        yield from self.auditing.recorder.readings()
 
     def close(self) -> None:
         """End the threads; open calls end by their own deadlines."""
         for pool in self.pools:
             pool.close()
-
-    # Means.
 
     async def _serve_changes(self) -> bool:
         """Publish stored changes to the workers; return whether all have applied them."""

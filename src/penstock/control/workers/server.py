@@ -24,6 +24,7 @@ from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import Fault, Internal, NotReady, Overloaded, storage_fault
 from penstock.core.versions import VersionKey
 from penstock.monitor.feedback import Feedback, FeedbackResult
+from penstock.registry.records import Author
 
 log = logging.getLogger("penstock.control")
 
@@ -37,10 +38,10 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 class RepositoryRequests(Protocol):
     """Performs repository requests; raises the faults that the caller gets."""
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, by: Author) -> None:
         """Load a model, or load it again."""
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, by: Author) -> None:
         """Stop serving a model."""
 
 
@@ -214,9 +215,9 @@ class Channel:
             if message["verb"] == "feedback":
                 matched = await self._feedback(message)
             elif message["verb"] == "load":
-                await self._repository.load(message["model"], message["config"])
+                await self._repository.load(message["model"], message["config"], _author_in(message))
             else:
-                await self._repository.unload(message["model"])
+                await self._repository.unload(message["model"], _author_in(message))
         except Fault as refusal:
             fault = refusal
         except Exception as error:
@@ -242,3 +243,9 @@ def _peer_pid(writer: asyncio.StreamWriter) -> int:
     sock: socket.socket = writer.get_extra_info("socket")
     pid, _, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return int(pid)
+
+
+def _author_in(message: Message) -> Author:
+    """Return who asks for a command, as the worker knows it."""
+    stated = message.get("author") or {"actor": "anonymous"}
+    return Author(**{name: str(value) for name, value in stated.items()})

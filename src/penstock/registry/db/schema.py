@@ -1,28 +1,26 @@
 """The tables of the registry; ``migrations`` brings a database to this form, and a test compares the two."""
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Float,
-    Integer,
-    LargeBinary,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
+from penstock.registry.db.audit_tables import Json as _Json
+from penstock.registry.db.audit_tables import Long as _Long
+from penstock.registry.db.audit_tables import audit, audit_archives, audit_checkpoints
 from penstock.registry.db.row_tables import erasure_reports, erasures, gathered, metadata, row_answers, row_requests
 
-__all__ = ["erasure_reports", "erasures", "gathered", "metadata", "row_answers", "row_requests"]
+__all__ = [
+    "audit",
+    "audit_archives",
+    "audit_checkpoints",
+    "erasure_reports",
+    "erasures",
+    "gathered",
+    "metadata",
+    "row_answers",
+    "row_requests",
+]
 
-REVISIONS = (*(f"{number:04}" for number in range(1, 15)), "0016", "0017")
+REVISIONS = tuple(f"{number:04}" for number in range(1, 18))
 """All migrations, oldest first; the last one gives the tables below."""
-
-_Long = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
-_Json = JSON(none_as_null=True)
 
 registry = Table(
     "registry",
@@ -93,36 +91,6 @@ aliases = Table(
     Column("version", String(64), nullable=False),
     Column("before", _Json, nullable=False),
 )
-
-audit = Table(
-    "audit",
-    metadata,
-    Column("seq", _Long, primary_key=True, autoincrement=True),
-    Column("at", String(40), nullable=False),
-    Column("actor", String(128), nullable=False),
-    Column("action", String(40), nullable=False),
-    Column("model", String(128), nullable=False, index=True),
-    Column("subject", String(400), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("before", _Json),
-    Column("after", _Json),
-    sqlite_autoincrement=True,
-)
-"""Append-only: triggers refuse every update, and the deletion of entries that are in no archive."""
-
-audit_archives = Table(
-    "audit_archives",
-    metadata,
-    Column("first", BigInteger, primary_key=True, autoincrement=False),
-    Column("last", BigInteger, nullable=False),
-    Column("first_at", String(40), nullable=False),
-    Column("last_at", String(40), nullable=False),
-    Column("entries", Integer, nullable=False),
-    Column("digest", String(80), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("dropped_at", Float),
-)
-"""Ranges of the audit that were moved into files, which are blobs; triggers refuse to delete these rows."""
 
 keys = Table(
     "keys",

@@ -1,1 +1,1 @@
-"""Signatures of models: keys, certificates, and bundles of the OpenSSF model signing format."""
+"""Signatures of models and of checkpoints: keys, certificates, and bundles of the OpenSSF model signing format."""

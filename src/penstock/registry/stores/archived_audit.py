@@ -4,6 +4,7 @@ import gzip
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.versions import MOST_AUDIT
 
 MOST_LISTED = 1000
-FIELDS = ("seq", "at", "actor", "action", "subject", "reason", "before", "after")
+FIELDS = tuple(item.name for item in fields(AuditEntry))
 
 
 class ArchivedAudit:
@@ -52,14 +53,26 @@ class ArchivedAudit:
             NotFound: there is no archive of this name, or its file was dropped.
             Damaged: its file is missing, or does not match its digest.
         """
-        archive = self._find(name)
+        lines = (line for line in self.lines(self._find(name)) if visible.allows(line["model"]))
+        return [_entry(line) for line in _choose_lines(lines, model, after, min(limit, MOST_AUDIT))]
+
+    def archives_after(self, last: int) -> list[AuditArchive]:
+        """Return all archives whose entries follow a sequence number, oldest first."""
+        table = schema.audit_archives
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.first > last).order_by(table.c.first)).all()
+        return [_archive(row) for row in rows]
+
+    def lines(self, archive: AuditArchive) -> Iterator[Document]:
+        """Return the entries of an archive with all their fields, in order; raises as ``entries``."""
         if archive.dropped_at is not None:
-            raise NotFound(f"the file of archive '{name}' was dropped when its time was over; only its record is kept")
+            raise NotFound(
+                f"the file of archive '{archive.name}' was dropped when its time was over; only its record is kept"
+            )
         path = self._blobs().fetch(archive.digest)
         if hash_file(path) != archive.digest:
             raise DataLoss(CHANGED)
-        lines = (line for line in _lines(path) if visible.allows(line["model"]))
-        return [_entry(line) for line in _choose_lines(lines, model, after, min(limit, MOST_AUDIT))]
+        return _lines(path)
 
     def _find(self, name: str) -> AuditArchive:
         """Return an archive by the numbers in its name."""
@@ -91,4 +104,4 @@ def _choose_lines(lines: Iterable[Document], model: str | None, after: int | Non
 
 
 def _entry(line: Mapping[str, Any]) -> AuditEntry:
-    return AuditEntry(*(line[field] for field in FIELDS))
+    return AuditEntry(**{name: line[name] for name in FIELDS if name in line})

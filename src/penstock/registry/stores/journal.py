@@ -1,4 +1,4 @@
-"""The journal of the registry: every change adds a line to the audit and raises the revisions."""
+"""The journal of the registry: every change adds a line to the audit in its own transaction, and raises revisions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from penstock.core.audit.chain import canonical_form, first_link, next_link, normalise
 from penstock.core.errors import Conflict, InvalidInput
 from penstock.core.texts import is_readable
 from penstock.registry.db import schema
@@ -115,7 +116,8 @@ class Journal:
         before: Document | None,
         after: Document | None,
     ) -> None:
-        """Add a line to the audit.
+        """Add a line to the audit, with the hash that binds it to the lines before it. With a model the subject is one
+        of the model's; without ("") it stands as it is. Only within ``writing()``, which lets one change at a time.
 
         Raises:
             InvalidInput: the actor or the reason is not readable, or the reason is too long.
@@ -124,18 +126,41 @@ class Journal:
             raise InvalidInput(f"the reason is longer than {LONGEST_REASON} characters")
         if not is_readable(by.reason) or not is_readable(by.actor):
             raise InvalidInput("the actor and the reason of a change must be readable characters")
-        connection.execute(
-            schema.audit.insert().values(
-                at=datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),
-                actor=by.actor,
-                action=action,
-                model=model,
-                subject=f"models/{model}/{subject}" if model else subject,
-                reason=by.reason,
-                before=before,
-                after=after,
-            )
-        )
+        last, link = read_last_link(connection)
+        entry: Document = {
+            "seq": last + 1,
+            "at": datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds"),
+            "actor": by.actor,
+            "action": action,
+            "model": model,
+            "subject": f"models/{model}/{subject}" if model else subject,
+            "reason": by.reason,
+            "before": normalise(before),
+            "after": normalise(after),
+            **_origin_of(by),
+        }
+        entry["hash"] = next_link(link, canonical_form(entry)).hex()
+        connection.execute(schema.audit.insert().values(**entry))
+
+
+def _origin_of(by: Author) -> dict[str, str]:
+    """Return how a change came, each field within the length of its column and readable."""
+    lengths = {"method": 16, "key_id": 64, "address": 64, "request_id": 128, "on_behalf_of": 128}
+    stated = {name: str(getattr(by, name))[:length] for name, length in lengths.items()}
+    return {name: text if is_readable(text) else "" for name, text in stated.items()}
+
+
+def read_last_link(connection: sa.Connection) -> tuple[int, bytes]:
+    """Return the number and the hash of the last entry of the audit, in the database or in an archive."""
+    table, archives = schema.audit, schema.audit_archives
+    last = connection.execute(sa.select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)).first()
+    if last is None:
+        query = sa.select(archives.c.last, archives.c.link).order_by(archives.c.last.desc()).limit(1)
+        last = connection.execute(query).first()
+    if last is not None and last[1]:
+        return last[0], bytes.fromhex(last[1])
+    registry_id = connection.execute(sa.select(schema.registry.c.id)).scalar_one()
+    return (0 if last is None else last[0]), first_link(registry_id)
 
 
 def compare_revision(model: ModelRecord, expected: int | None) -> None:

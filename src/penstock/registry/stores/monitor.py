@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from penstock.core.audit.statements import digest_of_document
 from penstock.core.errors import Conflict, NotFound
 from penstock.core.masking import SecretMask
 from penstock.registry.db import schema
@@ -144,4 +145,17 @@ class MonitorStore:
             connection.execute(table.insert().values(model=model, document=document))
             shown = mask or SecretMask().policy
             old = None if before is None else shown(before)
-            return self._journal.record_change(connection, model, "policy.set", "policy", by, old, shown(document))
+            after = {**shown(document), "record": digest_of_document(document)}
+            revision = self._journal.record_change(connection, model, "policy.set", "policy", by, old, after)
+            if _capture_of(document) > _capture_of(before or {}):
+                self._journal.record_audit(
+                    connection, model, "capture.enable", "capture", by, None, document["capture"]
+                )
+            return revision
+
+
+def _capture_of(policy: Document) -> float:
+    """Return the share of requests that a policy has captured."""
+    capture = policy.get("capture")
+    share = capture.get("sample", 0.0) if isinstance(capture, dict) else 0.0
+    return float(share) if isinstance(share, int | float) else 0.0

@@ -163,6 +163,11 @@ class Outbox:
                 values = {"event": event, "model": model, "sink": sink, "state": PENDING}
                 connection.execute(table.insert().values(**values, attempts=0, created=now, due=now, error=""))
 
+    def insert_event(self, connection: sa.Connection, model: str, event: TrialEvent, sinks: Sequence[str]) -> None:
+        """Store an event for some sinks within a transaction."""
+        self._traffic.insert_event(connection, model, event)
+        self._address(connection, model, event_id(event), sinks)
+
     def emit(self, model: str, event: TrialEvent) -> None:
         """Store an event that belongs to no decision; an event that is stored already is left as it is."""
         self._traffic.emit(model, event)

@@ -3,11 +3,13 @@
 A change and its line in the audit are written together or not at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
+from penstock.core.audit.statements import digest_of_version
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
 from penstock.registry.db.model_patterns import matching
@@ -118,10 +120,7 @@ class VersionStore:
             query = query.where(table.c.model == model)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
-        return [
-            AuditEntry(row.seq, row.at, row.actor, row.action, row.subject, row.reason, row.before, row.after)
-            for row in sorted(rows, key=lambda row: row.seq)
-        ]
+        return [_entry(row._mapping) for row in sorted(rows, key=lambda row: row.seq)]  # noqa: SLF001 - its public name
 
     # Versions.
 
@@ -138,8 +137,13 @@ class VersionStore:
                 return _existing_if_same(existing[0], record)
             compare_revision(read_model_or_new(connection, record.model), if_revision)
             refuse_being_deleted(connection, record.content.digest)
-            connection.execute(schema.versions.insert().values(**version_out(record)))
-            after = {"digest": record.content.digest, "metadata": record.metadata}
+            row = version_out(record)
+            connection.execute(schema.versions.insert().values(**row))
+            after = {
+                "digest": record.content.digest,
+                "metadata": record.metadata,
+                "record": digest_of_version(row),
+            }
             subject = f"versions/{record.version}"
             self._journal.record_change(connection, record.model, "version.add", subject, by, None, after)
         return record
@@ -188,9 +192,24 @@ class VersionStore:
             return self._journal.record_change(connection, model, "model.configure", "settings", by, before, after)
 
     def note(self, model: str, action: str, subject: str, by: Author, after: Document) -> None:
-        """Add a line to the audit about an action that changed nothing."""
+        """Add a line to the audit about an action that changed nothing of a model."""
+        self.record_event(action, subject, by, model, after)
+
+    def record_event(
+        self, action: str, subject: str, by: Author, model: str = "", after: Document | None = None
+    ) -> None:
+        """Add a line to the audit about something that changes no row, such as an export or a refusal; it is durable
+        when this returns.
+
+        Raises:
+            NotReady: it cannot be written; what it is about must not happen then.
+        """
         with self._database.writing() as connection:
             self._journal.record_audit(connection, model, action, subject, by, None, after)
+
+
+def _entry(row: Mapping[Any, Any]) -> AuditEntry:
+    return AuditEntry(**{name: value for name, value in row.items() if name != "model"})
 
 
 def _existing_if_same(existing: VersionRecord, record: VersionRecord) -> VersionRecord:

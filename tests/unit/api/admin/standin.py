@@ -1,7 +1,7 @@
 """Stand-ins for the ops plane's neighbours: a control plane with two models, and a registry in memory."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.erasure import SubjectKey
-from penstock.core.errors import Conflict, InvalidInput, NotFound, Refused, Unauthorised, unknown_model
+from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound, Refused, Unauthorised, unknown_model
 from penstock.registry.records import Author, Content, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
 from penstock.telemetry.metrics import REQUESTS
@@ -61,6 +61,7 @@ class MemoryRegistrar:
         self.most_held = 0
         self.fault: Exception | None = None
         self.calls: list[tuple[Mapping[str, str], bytes]] = []
+        self.auditing = MemoryAudit()
 
     def _look(self) -> None:
         if self.fault is not None:
@@ -156,8 +157,9 @@ class MemoryRegistrar:
         self._changed(model, "version.retire", version, by)
         return await self.model(model)
 
-    async def export(self, model: str, version: str) -> tuple[Path, VersionRecord]:
+    async def export(self, model: str, version: str, by: Author) -> tuple[Path, VersionRecord]:
         self._look()
+        self._changed(model, "version.export", f"versions/{version}", by)
         found = self.versions.get((model, version))
         if found is None:
             raise NotFound(f"model '{model}' has no version '{version}'")
@@ -251,6 +253,37 @@ class MemoryRegistrar:
     def mlflow_called(self, headers: Mapping[str, str], body: bytes) -> None:
         self._look()
         self.calls.append((headers, body))
+
+
+class MemoryAudit:
+    """An audit that answers what it was given; see ``audit.AuditService``."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.fault: Fault | None = None
+
+    async def verify(self, checkpoints: str, keys: Sequence[str]) -> Document:
+        self.calls.append(("verify", checkpoints, *keys))
+        return {"ok": True, "findings": []}
+
+    async def keys(self) -> Document:
+        return {"keys": ["penstock/x+00000000+AQ=="]}
+
+    async def checkpoint(self) -> str:
+        raise NotFound("no checkpoint yet")
+
+    async def prove(self, seq: int) -> str:
+        return f"index {seq - 1}\n"
+
+    async def explain(self, model: str, at: str) -> Document:
+        return {"model": model, "at": at}
+
+    async def export(self, by: Author) -> AsyncIterator[bytes]:
+        if self.fault is not None:
+            raise self.fault
+        self.calls.append(("export", by.actor))
+        yield b"{}\n"
+        yield b"{}\n"
 
 
 class MemoryTraffic:

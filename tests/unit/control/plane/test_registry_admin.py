@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from penstock.control.audit.admin import AuditAdmin
+from penstock.control.audit.recorder import AuditRecorder
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.plane import registry_admin
 from penstock.control.plane.model_view import ModelView
@@ -18,6 +20,7 @@ from penstock.control.reconcile.reconciler import Reconciler
 from penstock.control.sources.registry import RegistrySource
 from penstock.core.desired import VersionStatus
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Overloaded, Refused, Unsupported
+from penstock.registry.auditing import RegistryAudit
 from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.db.database import open_database
 from penstock.registry.location import location_of
@@ -55,7 +58,11 @@ class Gateway:
         self.source = RegistrySource(self.snapshot, registry.layout)
         self.fleet = FakeFleet()
         self.fleet.reconciler = self.reconciler = Reconciler(self.source, self.fleet, ControllerState(), 20, 5.0)
-        parts = RegistryAdminServices(self.store, self.snapshot, registry, self.source, Admission(), 30.0, archived)
+        audit = RegistryAudit(self.database, lambda: blobs, place.audit_key, place.audit_checkpoints)
+        auditing = AuditAdmin(audit, AuditRecorder(self.store))
+        parts = RegistryAdminServices(
+            self.store, self.snapshot, registry, self.source, Admission(), 30.0, archived, auditing
+        )
         self.admin = RegistryAdmin(parts, self.reconciler, self)
 
     def statuses(self) -> list[VersionStatus]:
@@ -110,7 +117,7 @@ def test_a_version_is_new_once_and_refused_where_admission_refuses_it(tmp_path: 
         with pytest.raises(InvalidInput):
             await gateway.push("no version")
         assert [version["version"] for version in (await gateway.admin.model("m"))["versions"]] == ["1"]
-        path, record = await gateway.admin.export("m", "1")
+        path, record = await gateway.admin.export("m", "1", ANN)
         assert (path.read_bytes(), record.created_by) == (b"1", "ann")
 
     at(tmp_path, act)
@@ -175,7 +182,7 @@ def test_damage_is_found_and_what_nobody_needs_is_none_of_it(tmp_path: Path) -> 
         await gateway.push("1")
         lines = [line async for line in gateway.admin.verify()]
         assert lines[-2:] == [{"done": 1, "total": 1}, {"findings": []}]
-        path, _ = await gateway.admin.export("m", "1")
+        path, _ = await gateway.admin.export("m", "1", ANN)
         path.chmod(0o600)
         path.write_bytes(b"9")
         [*_, last] = [line async for line in gateway.admin.verify()]

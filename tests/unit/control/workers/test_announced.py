@@ -9,6 +9,7 @@ from penstock.control.workers.protocol import access_in, access_out
 from penstock.control.workers.server import Channel, Listeners
 from penstock.core.access.table import AccessTable, KeyRecord
 from penstock.core.desired import Desired
+from penstock.registry.records import Author
 from tests.harness import reached
 
 FIRST = AccessTable(5, True, keys=(KeyRecord("a", "bot", "digest", ("caller",)),))
@@ -18,10 +19,10 @@ SECOND = AccessTable(6, True)
 class NoRepository:
     """Takes no requests."""
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, by: Author) -> None:
         raise AssertionError
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, by: Author) -> None:
         raise AssertionError
 
 

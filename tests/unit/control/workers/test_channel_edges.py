@@ -14,6 +14,7 @@ from penstock.core.desired import Desired
 from penstock.core.errors import DeadlineExceeded, Fault, NotReady, Overloaded
 from penstock.monitor.columns import RowValues
 from penstock.monitor.feedback import Feedback
+from penstock.registry.records import Author
 from tests.harness import PATIENCE_S
 from tests.unit.control.workers.test_server import Ends, between
 
@@ -57,7 +58,7 @@ def test_requests_over_the_bound_are_refused_and_late_ones_are_given_up(tmp_path
 
         free = asyncio.Event()
 
-        async def unload(self, model: str) -> None:
+        async def unload(self, model: str, by: Author) -> None:
             self.asked.append(("unload", model))
             await self.free.wait()
 
@@ -89,7 +90,7 @@ def test_nobody_answers_in_time(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
         entered = asyncio.Event()
 
-        async def never(model: str, config: str | None) -> None:
+        async def never(model: str, config: str | None, by: Author) -> None:
             entered.set()
             await asyncio.Event().wait()
 
@@ -163,7 +164,7 @@ def test_a_worker_that_connects_anew_is_not_parted_with_its_old_connection(tmp_p
 
 def test_a_full_disk_is_said_to_whoever_asks_for_a_model(tmp_path: Path) -> None:
     async def act(ends: Ends) -> None:
-        async def full(model: str, config: str | None) -> None:
+        async def full(model: str, config: str | None, by: Author) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         ends.load = full  # type: ignore[method-assign]

@@ -33,6 +33,7 @@ from penstock.core.errors import KINDS, Fault, InvalidInput, NotFound, NotReady,
 from penstock.core.versions import VersionKey
 from penstock.monitor.columns import RowValues
 from penstock.monitor.feedback import Feedback, FeedbackResult
+from penstock.registry.records import Author
 from tests.harness import PATIENCE_S, reached
 
 texts = st.text(max_size=8)
@@ -113,12 +114,12 @@ class Ends:
             raise fault
         return FeedbackResult(sum(not item.id.startswith(model) for item in reported), pending=1)
 
-    async def load(self, model: str, config: str | None) -> None:
+    async def load(self, model: str, config: str | None, by: Author) -> None:
         self.asked.append(("load", model, config or ""))
         if fault := self.answer(model):
             raise fault
 
-    async def unload(self, model: str) -> None:
+    async def unload(self, model: str, by: Author) -> None:
         self.asked.append(("unload", model))
         if model == "bug":
             raise RuntimeError
@@ -230,7 +231,7 @@ def test_a_request_under_way_fails_when_the_control_process_goes(tmp_path: Path)
         await ends.until(lambda: bool(ends.wanted))
         asked = asyncio.Event()
 
-        async def never(model: str) -> None:
+        async def never(model: str, by: Author) -> None:
             asked.set()
             await asyncio.Event().wait()
 

@@ -1,0 +1,1 @@
+"""The audit in a running gateway: signed checkpoints, and events that others report."""
