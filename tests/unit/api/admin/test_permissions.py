@@ -27,7 +27,15 @@ from tests.unit.docs.test_reference import Anything
 ROLES_TRIED = [*ROLES, ""]
 """Every role, and none."""
 
-VALUES = {"model": "digits", "version": "1", "alias": "champion", "id": "t1", "name": "bot", "verb": "pause"}
+VALUES = {
+    "seq": "1",
+    "model": "digits",
+    "version": "1",
+    "alias": "champion",
+    "id": "t1",
+    "name": "bot",
+    "verb": "pause",
+}
 
 
 def key_of(role: str, pattern: str = "*") -> tuple[str, KeyRecord]:
