@@ -129,8 +129,6 @@ class RegistryAdmin:
             "repositories": [asdict(state) for state in self._parts.repositories()],
         }
 
-    # Versions.
-
     async def push(
         self,
         model: str,
