@@ -27,10 +27,15 @@ SCRIPT = Path(__file__).with_name("kserve_credentials.py")
 
 
 class Guarded(NamedTuple):
-    """A gateway with authentication, and the headers of a key that may ask the model digits."""
+    """A gateway with authentication, and a key that may ask the model digits."""
 
     server: Server
-    headers: dict[str, str]
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a request, anew each time: the http client adds others to those it is given."""
+        return {"authorization": f"Bearer {self.key}"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         zoo.place(folder / "models", name, {"1": zoo.affine(2.0, 1.0, ("n", 3))})
     with harness.running(folder / "models", folder / "run", "--workers", "1", env=ACCEPT_KEYS) as server:
         key = create_key(folder / "run", "bot", "caller", models=["digits"])
-        yield Guarded(server, {"authorization": f"Bearer {key}"})
+        yield Guarded(server, key)
 
 
 def inputs(module: Any) -> list[Any]:
@@ -112,9 +117,8 @@ def test_a_stream_of_tritonclient(guarded: Guarded) -> None:
 def test_the_kserve_client(guarded: Guarded) -> None:
     if importlib.util.find_spec("kserve") is None:
         pytest.skip("kserve is not installed")
-    key = guarded.headers["authorization"].removeprefix("Bearer ")
     ended = subprocess.run(
-        [sys.executable, str(SCRIPT), guarded.server.http, guarded.server.grpc, key],
+        [sys.executable, str(SCRIPT), guarded.server.http, guarded.server.grpc, guarded.key],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
