@@ -44,6 +44,8 @@ class Policies:
         self._usual = replace(USUAL, sinks=self._rules.declared)
         self._due: KeyedWork[str] = KeyedWork(task, "policy of")
         self._policies: dict[str, MonitorPolicy] = {}
+        self._changes = 0
+        self._changed: dict[str, int] = {}
 
     def of(self, model: str) -> MonitorPolicy:
         """Return a model's policy, by default ``USUAL``."""
@@ -58,10 +60,19 @@ class Policies:
         """Return why a model's policy cannot be read, "" for no problem."""
         return self._due.problem(model)
 
-    def take_over(self, documents: Mapping[str, Document]) -> bool:
-        """Use the stored policies, and return whether anything has changed."""
-        policies = {model: policy for model, policy in self._policies.items() if model in documents}
-        for model in self._due.due(documents):
+    @property
+    def changes(self) -> int:
+        """Return how many policies were set here so far."""
+        return self._changes
+
+    def take_over(self, documents: Mapping[str, Document], since: int | None = None) -> bool:
+        """Use the stored policies, and return whether anything has changed. ``since`` is ``changes`` from before they
+        were read: what was set here meanwhile is newer.
+        """
+        newer = {model for model, change in self._changed.items() if since is not None and change > since}
+        self._changed = {model: change for model, change in self._changed.items() if model in newer}
+        policies = {model: policy for model, policy in self._policies.items() if model in documents or model in newer}
+        for model in self._due.due([model for model in documents if model not in newer]):
             with self._due.isolated(model):
                 policies[model] = stored_policy_in(documents[model], schedule_in, self._rules.declared)
         changed = policies != self._policies
@@ -93,6 +104,8 @@ class Policies:
         stored = stored_policy_out(policy)
         revision = await self._pool.call(self._store.set_policy, model, stored, by, if_revision, self._mask.policy)
         self._policies[model] = policy
+        self._changes += 1
+        self._changed[model] = self._changes
         self._due.record_success(model)
         return {**self._mask.policy(policy_out(policy)), "revision": revision}
 

@@ -299,10 +299,11 @@ class Monitoring:
 
     async def _refresh(self) -> None:
         """Read references and policies from the database, or from the local index while it is unreachable."""
+        before = self._policies.changes
         stored = await self._stored_state()
         digests = {(model, version): digest for model, version, digest in stored["references"]}
         changed = await self._references.take_over(digests)
-        if self._policies.take_over(stored["policies"]) or changed:
+        if self._policies.take_over(stored["policies"], before) or changed:
             self._workers.renew()
 
     async def _stored_state(self) -> Document:

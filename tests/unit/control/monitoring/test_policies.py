@@ -135,3 +135,13 @@ def test_secrets_are_stored_and_shown_nowhere(world: World, pool: BlockingPool) 
     assert "PLANTED" in str(MonitorStore(world.database, world.clock).policies())
     with pytest.raises(InvalidInput, match="masked value"):
         asyncio.run(found.set("n", shown, ME, caller=OWNER))
+
+
+def test_a_policy_that_is_set_while_others_are_read_is_not_undone(policies: Policies) -> None:
+    assert policies.take_over({"m": SHORT})
+    before = policies.changes
+    asyncio.run(policies.set("m", LONG, ME))
+    assert not policies.take_over({"m": SHORT}, before)  # read before it was set
+    assert policies.of("m").window_s == 900
+    assert policies.take_over({"m": SHORT}, policies.changes)
+    assert policies.of("m").window_s == 60
