@@ -132,8 +132,8 @@ def _last_of(entries: Sequence[Document], subject: str) -> Document | None:
 def _version_entries(connection: sa.Connection, model: str, stamp: str) -> list[Document]:
     table = schema.audit
     where = (table.c.model == model, table.c.action.in_(VERSION_ACTIONS), table.c.at <= stamp)
-    query = sa.select(table).where(*where).order_by(table.c.seq)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(sa.select(table).where(*where)).mappings()  # an order would choose the index of models
+    return sorted((dict(row) for row in rows), key=lambda entry: int(entry["seq"]))
 
 
 def _trial_of(connection: sa.Connection, model: str, route: Mapping[str, Any] | None) -> Document | None:
