@@ -28,7 +28,7 @@ class Pair:
     def contexts(self, client_ca: "Pair | None" = None, *, required: bool = False) -> TlsContexts:
         """The contexts of ports that present it."""
         contexts = TlsContexts()
-        contexts.replace(self.material(client_ca, required=required))
+        contexts.use(self.material(client_ca, required=required))
         return contexts
 
     def client(self, pair: "Pair | None" = None, *protocols: str) -> ssl.SSLContext:

@@ -43,7 +43,7 @@ class _Loaded:
 
 
 class TlsContexts:
-    """The contexts of a process's ports. ``replace`` affects new connections; open ones keep theirs.
+    """The contexts of a process's ports. ``use`` affects new connections; open ones keep theirs.
 
     A session is not resumed across a change, so that a client is verified by the present authorities. One thread
     replaces, any may read. ``now`` gives seconds since the epoch.
@@ -58,7 +58,7 @@ class TlsContexts:
         """Whether there are contexts."""
         return self._loaded is not None
 
-    def replace(self, material: TlsMaterial) -> None:
+    def use(self, material: TlsMaterial) -> None:
         """Use other material for new connections.
 
         Raises:

@@ -72,7 +72,7 @@ def open_access(
     store, authenticator, counts = KeyStore(connections), Authenticator(time.time), WorkerCounts(slots)
 
     def publish(table: AccessTable) -> None:
-        counts.replace(table)
+        counts.use(table)
         announce(table)
 
     accepts_keys = settings is not None and settings.keys

@@ -58,7 +58,7 @@ class Certificates:
     def __init__(self, files: CertificateFiles) -> None:
         self.contexts = TlsContexts()
         self.material = files.read()
-        self.contexts.replace(self.material)
+        self.contexts.use(self.material)
         self.files = files
         self._on_change: OnChange = lambda material, authorities_changed: None
         self._unusable: tuple[TlsMaterial | None, str] | None = None  # what the last look found, and why it is
@@ -83,7 +83,7 @@ class Certificates:
             if found == self.material:
                 self._unusable = None
             else:
-                self.contexts.replace(found)
+                self.contexts.use(found)
                 self._take(found)
         except InvalidInput as fault:
             self._refuse(found, fault)

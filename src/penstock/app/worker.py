@@ -173,7 +173,7 @@ class Worker:
     def _set_tls(self, material: TlsMaterial) -> None:
         """Use a certificate that the control process has checked; a new authority ends what an earlier one admitted."""
         try:
-            self._tls.replace(material)
+            self._tls.use(material)
         except InvalidInput as fault:
             log.error("%s; the certificates in use stay", fault)
             return
@@ -184,7 +184,7 @@ class Worker:
 
     def _set_access(self, table: AccessTable) -> None:
         """Use another access table: from the next request on, also of open connections and streams."""
-        self._plane.callers.replace(table)
+        self._plane.callers.use(table)
 
     def _report(self, statuses: tuple[VersionStatus, ...]) -> None:
         self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)

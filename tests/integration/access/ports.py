@@ -118,7 +118,7 @@ class DataPorts:
             entries[name], blocks[name, "1"] = build_model_entry(ModelSpec(name), {"1": loaded}, ready), number
         plane.publish(RoutingTable(entries), blocks)
         plane.mark_ready()
-        plane.callers.replace(self.table)
+        plane.callers.use(self.table)
         self.planes.append(plane)
         await self._listen(plane)
 
@@ -162,7 +162,7 @@ class DataPorts:
 
         async def publish() -> None:
             for plane in self.planes:
-                plane.callers.replace(self.table)
+                plane.callers.use(self.table)
 
         self.run(publish())
 

@@ -70,7 +70,7 @@ def test_what_cannot_be_used_changes_nothing(pair: Pair, authority: Pair) -> Non
     before = contexts.http()
     for sentence, material in refusals(pair, authority).items():
         with pytest.raises(InvalidInput, match=sentence):
-            contexts.replace(material)
+            contexts.use(material)
         assert contexts.http() is before
 
 
@@ -83,17 +83,17 @@ def test_a_key_with_a_password_is_refused_without_a_question(pair: Pair, folder:
 def test_an_expired_certificate_does_not_replace_a_good_one(pair: Pair, authority: Pair, folder: Path) -> None:
     expired = issue(authority, folder, "expired", days=-1).material()
     contexts = TlsContexts()
-    contexts.replace(expired)  # at the start there is nothing better
-    contexts.replace(expired)
-    contexts.replace(pair.material())
+    contexts.use(expired)  # at the start there is nothing better
+    contexts.use(expired)
+    contexts.use(pair.material())
     with pytest.raises(InvalidInput, match="it has expired"):
-        contexts.replace(expired)
+        contexts.use(expired)
 
 
 def test_a_change_is_another_context(pair: Pair) -> None:
     contexts = pair.contexts()
     before = contexts.http(), contexts.grpc()
-    contexts.replace(pair.material())
+    contexts.use(pair.material())
     assert contexts.http() not in before and contexts.grpc() not in before
 
 

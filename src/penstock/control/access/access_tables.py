@@ -152,7 +152,7 @@ class AccessTables:
 
     def _use(self, table: AccessTable) -> None:
         self._table = table
-        self._authenticator.replace(table)
+        self._authenticator.use(table)
         self._publish(table)
 
     def _write(self, table: AccessTable) -> None:

@@ -36,7 +36,7 @@ class TokenVerifier(Protocol):
 
 
 class Authenticator:
-    """Knows the callers of one access table, until ``replace`` brings the next one; of one event loop.
+    """Knows the callers of one access table, until ``use`` brings the next one; of one event loop.
 
     ``clock`` gives seconds since the epoch. ``open_verifier`` opens the verifier of tokens, which only a table with
     issuers needs. A caller that is remembered costs one look into a dictionary; everything remembered ends with its
@@ -75,7 +75,7 @@ class Authenticator:
         """Whether refusals are only counted."""
         return self._table.dry_run
 
-    def replace(self, table: AccessTable) -> None:
+    def use(self, table: AccessTable) -> None:
         """Use another table from now on, and forget all callers."""
         if table.issuers != self._table.issuers:
             self._verifier = self._open_verifier(table.issuers) if table.issuers else None

@@ -30,7 +30,7 @@ class WorkerCounts:
         self._slots = slots
         self._counts: dict[str, _CallerCount] = {}
 
-    def replace(self, table: AccessTable) -> None:
+    def use(self, table: AccessTable) -> None:
         """Count for the callers of another access table; the counts of those that stay go on."""
         counts = {}
         for name, place in place_callers(quotas_of(table), CALLERS).items():

@@ -179,7 +179,7 @@ class CallerQuotas:
         self._places: dict[str, int] = {}
         self._quotas: dict[str, CallerQuota] = {}
 
-    def replace(self, table: AccessTable, now_ns: int) -> None:
+    def use(self, table: AccessTable, now_ns: int) -> None:
         """Use the quotas of another access table from now on (``time.monotonic_ns``); those that stay go on."""
         self._since_ns, self._before = now_ns, [slot.copy_callers() for slot in self._slots]
         before, self._wanted = self._places, quotas_of(table)

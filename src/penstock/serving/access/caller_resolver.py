@@ -71,7 +71,7 @@ class CallerAuthenticator(Protocol):
     def dry_run(self) -> bool:
         """Whether refusals are only counted."""
 
-    def replace(self, table: AccessTable) -> None:
+    def use(self, table: AccessTable) -> None:
         """Use another table from now on."""
 
     def authenticate(self, authorization: bytes | None, certificate_names: tuple[str, ...] = ()) -> Caller:
@@ -114,15 +114,15 @@ class CallerResolver:
 
     # The access table.
 
-    def replace(self, table: AccessTable) -> None:
+    def use(self, table: AccessTable) -> None:
         """Use another access table from now on, and forget every caller."""
         if self._authenticator is not None:
-            self._authenticator.replace(table)
+            self._authenticator.use(table)
         if self._tokens is not None:
             with self._tokens_lock:
-                self._tokens.replace(table)
+                self._tokens.use(table)
         if self._quotas is not None:
-            self._quotas.replace(table, self._clock_ns())
+            self._quotas.use(table, self._clock_ns())
         self.epoch += 1
         self._known, self._refused = _new_known(), _new_refused()
         self._adopt()

@@ -55,7 +55,7 @@ class Guarded(Client):
         self.registry = MemoryRegistrar(folder)
         self.refusals = RefusalCounts()
         self.authenticator = Authenticator(lambda: 0.0)
-        self.authenticator.replace(table)
+        self.authenticator.use(table)
         super().__init__(FakeControl(), self.registry, self.authenticator, self.refusals)
 
     def status(self, method: str, path: str, role: str | None, pattern: str = "*") -> int:
@@ -261,7 +261,7 @@ def test_two_fields_are_no_credential(guarded: Guarded) -> None:
 
 
 def test_an_address_that_fails_too_often_has_to_wait(guarded: Guarded) -> None:
-    guarded.authenticator.replace(replace(TABLE, keys=tuple(KEYS["caller", "*"][1:])))
+    guarded.authenticator.use(replace(TABLE, keys=tuple(KEYS["caller", "*"][1:])))
     assert set(guarded.statuses([("GET", "/admin/v1/whoami", "viewer")] * 130)) == {401, 429}
     assert guarded.status("GET", "/admin/v1/whoami", "caller") == 200
 

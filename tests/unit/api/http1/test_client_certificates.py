@@ -173,7 +173,7 @@ def test_another_authority_holds_for_new_connections_and_ends_earlier_ones(
             async with connected(address, server.client(bot)) as earlier, connected(address, server.client()) as plain:
                 assert "connection: close" not in (await earlier.ask())[0]
                 await plain.ask()
-                contexts.replace(server.material(successor))
+                contexts.use(server.material(successor))
                 running.table.retire_certified()
                 for connection in list(running.table._connections):
                     connection.sweep(running.table.clock_ns())
@@ -193,7 +193,7 @@ def test_another_certificate_holds_for_new_connections(run: Run, server: Pair, f
         contexts = server.contexts()
         async with listening(contexts) as (_, address), connected(address, server.client()) as earlier:
             await earlier.ask()
-            contexts.replace(renewed.material())
+            contexts.use(renewed.material())
             assert (await earlier.ask())[1] == [[], "https"]
             assert await asked(address, renewed.client()) == [[], "https"]
             with pytest.raises(ssl.SSLCertVerificationError):

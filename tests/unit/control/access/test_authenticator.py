@@ -53,7 +53,7 @@ def clock() -> Clock:
 @pytest.fixture
 def authenticator(clock: Clock) -> Authenticator:
     made = Authenticator(clock, Tokens)
-    made.replace(TABLE)
+    made.use(TABLE)
     return made
 
 
@@ -117,7 +117,7 @@ def test_a_key_ends_with_its_time_even_if_it_was_seen_before(authenticator: Auth
 
 def test_a_revoked_key_ends_with_its_table(authenticator: Authenticator) -> None:
     authenticator.authenticate(bearer(KEY))
-    authenticator.replace(replace(TABLE, epoch=8, keys=()))
+    authenticator.use(replace(TABLE, epoch=8, keys=()))
     assert authenticator.epoch == 8
     assert refused(authenticator, bearer(KEY)) == RefusalReason.UNKNOWN_KEY
 
@@ -138,7 +138,7 @@ def test_a_certificate_is_the_first_of_its_names_that_a_binding_names(authentica
 
 
 def test_the_name_of_a_key_takes_no_binding(authenticator: Authenticator) -> None:
-    authenticator.replace(replace(TABLE, bindings=(Binding("admin", caller="bot"),)))
+    authenticator.use(replace(TABLE, bindings=(Binding("admin", caller="bot"),)))
     assert not authenticator.authenticate(bearer(KEY)).may_anywhere(Permission.ADMINISTER)
 
 
@@ -151,7 +151,7 @@ def test_a_token_is_verified_once_and_forgotten_with_its_table(authenticator: Au
 
     authenticator = Authenticator(clock, open_tokens)
     with_issuer = replace(TABLE, issuers=(ISSUER,))
-    authenticator.replace(with_issuer)
+    authenticator.use(with_issuer)
     caller, *_ = [authenticator.authenticate(bearer("a.b.c")) for _ in range(3)]
     assert opened[0].asked == 1
     assert (caller.name, caller.kind) == ("https://issuer#ann", CallerKind.OIDC)
@@ -159,7 +159,7 @@ def test_a_token_is_verified_once_and_forgotten_with_its_table(authenticator: Au
     assert caller.may(Permission.OPERATE, "fraud-1") and not caller.may(Permission.OPERATE, "digits")
     assert refused(authenticator, bearer("a.b.d")) == RefusalReason.INVALID_TOKEN
     assert refused(authenticator, bearer("a.b")) == RefusalReason.MALFORMED
-    authenticator.replace(replace(with_issuer, epoch=9, keys=()))
+    authenticator.use(replace(with_issuer, epoch=9, keys=()))
     assert len(opened) == 1  # the same issuers
     clock.now = 55.0
     authenticator.authenticate(bearer("a.b.c"))
@@ -173,12 +173,12 @@ def test_what_is_remembered_is_bounded(clock: Clock) -> None:
     for number, key in enumerate(keys):
         records.append(KeyRecord(f"{number:012d}", "bot", digest_of(key), ("caller",)))
     authenticator = Authenticator(clock)
-    authenticator.replace(AccessTable(1, True, keys=tuple(records)))
+    authenticator.use(AccessTable(1, True, keys=tuple(records)))
     for key in keys:
         authenticator.authenticate(bearer(key))
     assert len(authenticator._known) <= MOST_CACHED
 
 
 def test_roles_of_a_newer_release_grant_nothing(authenticator: Authenticator) -> None:
-    authenticator.replace(replace(TABLE, keys=(replace(RECORD, roles=("conductor", "caller")),)))
+    authenticator.use(replace(TABLE, keys=(replace(RECORD, roles=("conductor", "caller")),)))
     assert authenticator.authenticate(bearer(KEY)).may(Permission.PREDICT, "digits")

@@ -25,9 +25,9 @@ class Fleet:
         self.slots = [Slot.in_process() for _ in range(workers)]
         self.quotas = [CallerQuotas(slot, [other for other in self.slots if other is not slot]) for slot in self.slots]
         self.counts = WorkerCounts(self.slots)
-        self.counts.replace(table(**quota))
+        self.counts.use(table(**quota))
         for quotas in self.quotas:
-            quotas.replace(table(**quota), SECOND)
+            quotas.use(table(**quota), SECOND)
 
     def quota(self, worker: int = 0) -> CallerQuota:
         """The quota in one worker."""
@@ -106,7 +106,7 @@ def test_a_new_worker_in_a_slot_has_no_open_requests() -> None:
 def test_open_requests_outlive_a_change_of_the_quota() -> None:
     fleet = Fleet(1, concurrent=2)
     leases = [fleet.quota().admit(SECOND, 0) for _ in range(2)]
-    fleet.quotas[0].replace(table(concurrent=3), SECOND)
+    fleet.quotas[0].use(table(concurrent=3), SECOND)
     leases.append(fleet.quota().admit(SECOND, 0))
     with pytest.raises(Overloaded):
         fleet.quota().admit(SECOND, 0)
@@ -120,9 +120,9 @@ def test_refusals_go_on_counting_when_the_table_changes() -> None:
     for _ in range(3):
         with pytest.raises(Overloaded):
             fleet.quota().admit(SECOND, 0)
-    fleet.counts.replace(table(concurrent=2))
+    fleet.counts.use(table(concurrent=2))
     assert fleet.refused() == 3
-    fleet.counts.replace(AccessTable())
+    fleet.counts.use(AccessTable())
     assert list(fleet.counts.readings()) == []
     del held
 
@@ -130,9 +130,9 @@ def test_refusals_go_on_counting_when_the_table_changes() -> None:
 def test_a_quota_that_stays_goes_on_and_a_changed_one_begins_anew() -> None:
     fleet = Fleet(1, requests=10)
     before = fleet.quota()
-    fleet.quotas[0].replace(table(requests=10), SECOND)
+    fleet.quotas[0].use(table(requests=10), SECOND)
     assert fleet.quota() is before
-    fleet.quotas[0].replace(table(requests=20), SECOND)
+    fleet.quotas[0].use(table(requests=20), SECOND)
     assert fleet.quota() is not before and fleet.quota().quota.requests == 20
-    fleet.quotas[0].replace(AccessTable(), SECOND)
+    fleet.quotas[0].use(AccessTable(), SECOND)
     assert fleet.quotas[0].find("slow") is None

@@ -29,7 +29,7 @@ class Directory:
         self.asked: list[object] = []
         self.enabled = self.dry_run = False
 
-    def replace(self, table: AccessTable) -> None:
+    def use(self, table: AccessTable) -> None:
         """Take its switches."""
         self.enabled, self.dry_run = table.enabled, table.dry_run
 
@@ -61,7 +61,7 @@ class World:
             clock=lambda: self.now,
             clock_ns=lambda: self.now_ns,
         )
-        self.resolver.replace(AccessTable(1, enabled=True, dry_run=dry_run))
+        self.resolver.use(AccessTable(1, enabled=True, dry_run=dry_run))
 
     def count_auth_refusal(self, reason: RefusalReason, dry_run: bool) -> None:
         """See ``ReasonCounter``."""
@@ -130,7 +130,7 @@ def test_a_new_table_forgets_everybody_and_notifies() -> None:
     world.resolver.on_change(lambda: changes.append(world.resolver.epoch))
     before = world.find(KEY)
     del world.directory.callers[KEY]
-    world.resolver.replace(ON)
+    world.resolver.use(ON)
     assert changes == [before.epoch + 1]
     assert not before.is_current(world.resolver.epoch, world.now_ns)
     assert world.find(KEY).refusal is not None
@@ -139,7 +139,7 @@ def test_a_new_table_forgets_everybody_and_notifies() -> None:
 def test_a_table_with_an_older_epoch_of_a_new_control_process_counts_as_new() -> None:
     world = World()
     before = world.find(KEY)
-    world.resolver.replace(AccessTable(0, enabled=True))
+    world.resolver.use(AccessTable(0, enabled=True))
     assert not before.is_current(world.resolver.epoch, world.now_ns)
 
 
@@ -230,7 +230,7 @@ def test_a_verification_under_an_older_table_is_not_kept() -> None:
         resumed = asyncio.Event()
         assert world.resolver.find(TOKEN, (), lambda _: None, resumed.set) is None
         del world.directory.callers[TOKEN]
-        world.resolver.replace(ON)
+        world.resolver.use(ON)
         await resumed.wait()
         assert (await world.verify(TOKEN)).refusal is not None
 
