@@ -99,6 +99,23 @@ def test_refusals_of_all_workers_are_counted(server: Server, folder: Path) -> No
     assert "pk_" not in metrics()
 
 
+def test_refusals_of_the_data_ports_are_in_the_audit(server: Server, folder: Path) -> None:
+    admin = create_key(folder, "auditor", "admin")
+    eye = create_key(folder, "eye", "viewer")
+    connection = connect(server)
+    ask(connection, "POST", PATH, eye, BODY)
+    ask(connection, "POST", PATH, None, BODY)
+    connection.close()
+
+    def actions() -> set[tuple[str, str]]:
+        headers = {"authorization": f"Bearer {admin}"}
+        entries = server.admin("GET", "/admin/v1/audit", headers=headers).json()["entries"]
+        return {(entry["action"], entry["actor"]) for entry in entries}
+
+    expected = {("access.refuse", "eye"), ("auth.refuse", "anonymous")}
+    wait_until(lambda: expected <= actions(), PATIENCE_S, "the refusals in the audit")
+
+
 def test_keys_go_on_while_the_control_process_is_gone(folder: Path, tmp_path: Path) -> None:
     server = harness.launch(folder / "models", tmp_path, "--workers", "1", env=ACCEPT_KEYS)
     try:

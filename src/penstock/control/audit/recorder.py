@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from penstock.control.calls.blocking import BlockingPool
@@ -78,6 +78,12 @@ class AuditRecorder:
         if due:
             self._take(due)
             self.task.wake()
+
+    def count_kinds(self, kinds: Iterable[Document]) -> None:
+        """Record refused requests of a worker: the fields of ``Refusal`` of each kind, and its ``count``."""
+        for kind in kinds:
+            fields = {name: str(value) for name, value in kind.items() if name != "count"}
+            self.count_refusal(Refusal(**fields), int(kind["count"]))
 
     def _take(self, due: list[Counted]) -> None:
         free = MOST_WAITING - len(self._waiting)

@@ -1,6 +1,7 @@
 """Repository requests of the data ports (load and unload), each recorded in the audit before it is performed."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Protocol
 
 from penstock.core.errors import NotReady
@@ -17,6 +18,9 @@ class Recorder(Protocol):
         self, action: str, subject: str, by: Author, model: str = "", after: Document | None = None
     ) -> None:
         """Add an entry; raises ``NotReady`` if that is not possible."""
+
+    def count_kinds(self, kinds: Iterable[Document]) -> None:
+        """Record refused requests of a worker."""
 
 
 class Repository(Protocol):
@@ -41,6 +45,11 @@ class AuditedRequests:
         """Record with this recorder from now on."""
         self._recorder = recorder
         self._opened.set()
+
+    def count_refused(self, kinds: Iterable[Document]) -> None:
+        """Record requests that access control refused on the data ports, once there is a recorder."""
+        if self._recorder is not None:
+            self._recorder.count_kinds(kinds)
 
     async def load(self, model: str, config: str | None, by: Author) -> None:
         """Load a model, or load it again; raises as ``Reconciler.load``, and ``NotReady`` if it cannot be recorded."""

@@ -92,6 +92,7 @@ class ControlPlane:
         )
         self.repository_requests = AuditedRequests(self.reconciler)
         self.channel = Channel(instance.socket, self._is_worker, self.repository_requests, listeners)
+        self.channel.on_refused = self.repository_requests.count_refused
 
     async def start(self) -> None:
         """Adopt the live workers, start the missing ones, and have them serve the models of the source; a source that

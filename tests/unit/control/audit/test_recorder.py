@@ -112,3 +112,14 @@ def test_refusals_wait_while_the_database_is_away_and_their_number_is_bounded(
         assert [entry.actor for entry in bench.store.audit()] == ["a0", "a1"]
 
     on(tmp_path, act)
+
+
+def test_refusals_of_workers_are_counted_by_kind(tmp_path: Path) -> None:
+    async def act(bench: Bench) -> None:
+        fields = {"action": "access.refuse", "actor": "bot", "method": "key", "key_id": "k1", "address": ""}
+        bench.recorder.count_kinds([{**fields, "detail": "'read'", "count": 3}])
+        await bench.recorder.step()
+        entry = bench.store.audit(limit=1)[0]
+        assert (entry.action, entry.actor) == ("access.refuse", "bot")
+
+    on(tmp_path, act)

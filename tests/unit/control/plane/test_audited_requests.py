@@ -1,6 +1,7 @@
 """Repository requests are recorded before they are performed, or refused."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
@@ -31,6 +32,18 @@ class World:
         if self.away:
             raise NotReady("the database is away")
         self.asked.append((action, subject, by, model, after))
+
+    def count_kinds(self, kinds: Iterable[Document]) -> None:
+        self.asked += [("refused", *kind.values()) for kind in kinds]
+
+
+def test_refusals_are_counted_once_there_is_a_recorder() -> None:
+    world = World()
+    requests = AuditedRequests(world)
+    requests.count_refused([{"count": 1}])
+    requests.record_with(world)
+    requests.count_refused([{"count": 2}])
+    assert world.asked == [("refused", 2)]
 
 
 def test_a_request_is_recorded_before_it_is_performed() -> None:
