@@ -274,7 +274,7 @@ class GatewayProcess:
             raise
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         services = self._models.traffic_services(self._plane, self._opening.instance.path)
-        self._plane.repository_requests.record_with(registry_admin.auditing.recorder)
+        registry_admin.auditing.recorder.attach(self._plane.repository_requests, self._opened_access().refusals)
         registry_admin.show_write_problem(lambda: services.fleet.problem)
         self._measure(registry_admin, services)
         self._plane.gather(services.monitoring.gathered)

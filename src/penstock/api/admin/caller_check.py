@@ -14,6 +14,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.admin.answers import error_response
+from penstock.control.audit.recorder import Refusal
 from penstock.core.access.attempts import FailedAttempts, address_key
 from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
 from penstock.core.access.decisions import refusal_of
@@ -54,11 +55,17 @@ class RefusalSink(Protocol):
     def count_auth_refusal(self, reason: RefusalReason, dry_run: bool) -> None:
         """Count a refused request, or with ``dry_run`` one that would be refused."""
 
+    def record_refusal(self, refusal: Refusal) -> None:
+        """Record a refused request in the audit; never waits or raises."""
+
 
 class NoRefusals:
     """Counts nothing."""
 
     def count_auth_refusal(self, reason: RefusalReason, dry_run: bool) -> None:
+        """See ``RefusalSink``."""
+
+    def record_refusal(self, refusal: Refusal) -> None:
         """See ``RefusalSink``."""
 
 
@@ -106,20 +113,31 @@ class CallerCheck:
         """Set the caller of a request; raises a ``Fault`` if it may not do what it asks for."""
         requirement, parameters = self._find(scope)
         caller = self._identify(scope, requirement)
-        self._check(caller, requirement, parameters.get("model", ""))
+        self._check(scope, caller, requirement, parameters.get("model", ""))
         scope["caller"] = caller
         scope["visible"] = EVERY_MODEL if self._dry_run else filter_of(caller.grants, Permission.READ)
         scope["is_still_valid"] = partial(self._is_still_valid, scope, caller)
         scope["dry_run"] = self._dry_run
-        scope["note_refusal"] = partial(self._refusals.count_auth_refusal, RefusalReason.NOT_PERMITTED, self._dry_run)
+        scope["note_refusal"] = partial(self._note, scope, caller, "a permission that the endpoint checks")
 
-    def _check(self, caller: Caller, requirement: Requirement, model: str) -> None:
+    def _check(self, scope: Scope, caller: Caller, requirement: Requirement, model: str) -> None:
         """Raise the refusal of a caller without the permission; where refusals are only counted, count it."""
         refusal = refusal_of(caller, requirement, model)
         if refusal is not None:
-            self._refusals.count_auth_refusal(RefusalReason.NOT_PERMITTED, self._dry_run)
+            self._note(scope, caller, ", ".join(sorted(requirement.permissions)))
             if not self._dry_run:
                 raise refusal
+
+    def _note(self, scope: Scope, caller: Caller, detail: str) -> None:
+        """Count and record the refusal of a caller without a permission; a dry run only counts."""
+        self._refusals.count_auth_refusal(RefusalReason.NOT_PERMITTED, self._dry_run)
+        if not self._dry_run:
+            self._record("access.refuse", scope, caller, detail)
+
+    def _record(self, action: str, scope: Scope, caller: Caller, detail: str) -> None:
+        """Record a refused request in the audit."""
+        address = address_key(scope.get("client"))
+        self._refusals.record_refusal(Refusal(action, caller.name, caller.kind.value, caller.key_id, address, detail))
 
     @property
     def _dry_run(self) -> bool:
@@ -145,17 +163,18 @@ class CallerCheck:
         try:
             return self._authenticate(scope)
         except Fault as fault:
-            return NOBODY if requirement.public else self._refuse(fault)
+            return NOBODY if requirement.public else self._refuse(scope, fault)
 
     def _is_owner(self, pid: int, uid: int) -> bool:
         return uid in self._owners and not is_confined(pid)
 
-    def _refuse(self, fault: Fault) -> Caller:
+    def _refuse(self, scope: Scope, fault: Fault) -> Caller:
         """Raise the refusal of a credential; where refusals are only counted, return the caller as anonymous."""
         reason = RefusalReason(fault.detail) if fault.detail else RefusalReason.TOO_MANY_ATTEMPTS
         self._refusals.count_auth_refusal(reason, self._dry_run)
         if self._dry_run:
             return ANONYMOUS
+        self._record("auth.refuse", scope, NOBODY, reason.value)
         raise fault
 
     def _authenticate(self, scope: Scope) -> Caller:

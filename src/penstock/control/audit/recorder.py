@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import PeriodicTask
@@ -44,6 +45,13 @@ class Refusal:
 Counted = CountedRefusals[Refusal]
 
 
+class RecordedPart(Protocol):
+    """A part of the gateway whose events are recorded."""
+
+    def record_with(self, recorder: "AuditRecorder", /) -> None:
+        """Record with this recorder from now on."""
+
+
 class AuditRecorder:
     """Adds entries for one gateway; belongs to the event loop. ``clock`` gives steady seconds."""
 
@@ -56,6 +64,11 @@ class AuditRecorder:
         self._pool = BlockingPool("audit_events", 1, deadline_s=WRITE_S)
         self.pools = (self._pool,)
         self.task = PeriodicTask("audit refusals", self.step, FLUSH_S, meanwhile="refused requests are not recorded")
+
+    def attach(self, *parts: RecordedPart) -> None:
+        """Record what these parts of the gateway report from now on."""
+        for part in parts:
+            part.record_with(self)
 
     async def record(
         self, action: str, subject: str, by: Author, model: str = "", after: Document | None = None
