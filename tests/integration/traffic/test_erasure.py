@@ -65,7 +65,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def watch(server: Server) -> None:
-    assert server.admin("PUT", "/admin/v1/models/m/policy", POLICY).status == 200
+    assert server.as_owner("PUT", "/admin/v1/models/m/policy", POLICY).status == 200
 
     def is_captured() -> bool:
         ask(server, "first", 0)
@@ -141,7 +141,7 @@ def test_every_gateway_of_a_fleet(tmp_path: Path) -> None:
             stack.callback(fleet[name].kill)
         content = zoo.affine(2.0, 1.0, ("n", 3)).SerializeToString()
         assert fleet["a"].push("m", "1", content).status == 201
-        assert fleet["a"].admin("PUT", "/admin/v1/models/m/policy", POLICY).status == 200
+        assert fleet["a"].as_owner("PUT", "/admin/v1/models/m/policy", POLICY).status == 200
         for name, server in fleet.items():
             wait_until(lambda at=server: serves(at), PATIENCE_S, f"version 1 at {name}")  # type: ignore[misc]
             watch(server)

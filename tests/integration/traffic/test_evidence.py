@@ -140,7 +140,7 @@ def test_two_real_gateways_learn_one_reference_of_the_rows_of_both(gateways: lis
     for gateway in gateways:
         wait_until(partial(know_each_other, gateway), PATIENCE_S, "the gateways as those that serve the version")
     wanted = {"live_reference_rows": 2000, "live_reference_seconds": 3, "live_reference_client_share": 1.0}
-    assert first.admin("PUT", "/admin/v1/models/m/policy", {"monitor": wanted}).status == 200
+    assert first.as_owner("PUT", "/admin/v1/models/m/policy", {"monitor": wanted}).status == 200
 
     def is_learned() -> bool:
         send(first, GOOD, 40)

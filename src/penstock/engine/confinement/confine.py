@@ -37,8 +37,8 @@ _SYSTEM: Final = (
 
 def library_paths() -> tuple[Path, ...]:
     """Return the files and folders that Python and its libraries read: code, locales, time zones, processor facts."""
-    package = Path(__file__).resolve().parents[2]
-    paths = [package, Path(sys.prefix), Path(sys.base_prefix), *map(Path, _SYSTEM), *map(Path, site.getsitepackages())]
+    code = Path(__file__).resolve().parents[3]  # beside the package is what its compiled modules share
+    paths = [code, Path(sys.prefix), Path(sys.base_prefix), *map(Path, _SYSTEM), *map(Path, site.getsitepackages())]
     paths += [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
     for variable in ("PYTHONPATH", "LOCPATH"):  # code and locales of the operator
         paths += [Path(entry) for entry in os.environ.get(variable, "").split(os.pathsep) if entry]
