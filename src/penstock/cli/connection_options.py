@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from penstock.cli.credentials import VARIABLE, using_token_file
 from penstock.cli.tls import using_files
@@ -37,8 +38,11 @@ _OPTIONS = (
 
 
 def add_connection_options(app: typer.Typer) -> None:
-    """Add the options to every verb of an application, and of its groups, that has ``--url``."""
-    for command in app.registered_commands:
+    """Add the options to every verb of an application, and of its groups, that has ``--url``; a group may be a verb."""
+    verbs: list[CommandInfo | TyperInfo] = [*app.registered_commands]
+    if app.registered_callback is not None:
+        verbs.append(app.registered_callback)
+    for command in verbs:
         if command.callback is not None and "url" in inspect.signature(command.callback).parameters:
             command.callback = _with_options(command.callback)
     for group in app.registered_groups:
