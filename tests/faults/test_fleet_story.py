@@ -60,7 +60,8 @@ def reference() -> bytes:
 def policy(hook: Receiver, runs: Path) -> dict[str, Any]:
     """Retrain when it drifts and enough labels have come."""
     newest = "1500"
-    train = [sys.executable, "-m", "tests.faults.train_candidate", str(runs), newest, AFTER]
+    code = f"PYTHONPATH={Path(__file__).parents[2]}"  # commands of sinks get no variables but those of the gateway
+    train = ["env", code, sys.executable, "-m", "tests.faults.train_candidate", str(runs), newest, AFTER]
     when = {"all": [{"drift": {"scope": "features"}}, {"labels": {"new_at_least": LABELS}}]}
     return {
         "monitor": {"window_seconds": 3600},

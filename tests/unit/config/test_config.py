@@ -1,5 +1,6 @@
 """Where settings come from, which of them wins, and how errors are reported."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -118,9 +119,8 @@ def test_other_worker_counts_are_refused_in_one_sentence(value: object) -> None:
 
 def test_what_is_shown_can_be_read_back(tmp_path: Path) -> None:
     settings = load_settings(flags={"http_port": 9, "ready_file": tmp_path / "ready.json"})
-    document = settings_document(settings)
-    document = {name: value for name, value in document.items() if value is not None}
-    assert load_settings(flags={}, file=write(tmp_path, str(document))) == settings
+    document = {name: value for name, value in settings_document(settings).items() if value is not None}
+    assert load_settings(flags={}, file=write(tmp_path, json.dumps(document))) == settings
 
 
 def test_the_schema_knows_every_setting() -> None:

@@ -15,6 +15,7 @@ SOURCE = Path(penstock.__file__).parent
 RENAMING = {
     "engine/durable_files.py": "the helper",
     "registry/blobs/folder.py": "contents are synced while they are received",
+    "registry/checkpoint_file.py": "a full file becomes the older part; if that is lost, it does so again",
     "registry/contents/layout.py": "a damaged folder goes into a scratch folder",
     "registry/graphs/rewrite.py": "in a folder that is synced as a whole before it is renamed",
 }

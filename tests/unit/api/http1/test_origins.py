@@ -2,13 +2,7 @@
 
 import pytest
 
-from penstock.api.http1.connection_table import ConnectionTable
-from penstock.api.http1.exchange import ConnectionIo, Exchange, HttpApplication
-from penstock.api.http1.limits import HttpLimits
-from penstock.api.http1.request_head import HeadError, Http1RequestHead
-from penstock.core.access.origins import Fields, OriginPolicy, OriginRefusal
-from penstock.serving.access.caller_access import CallerAccess
-from penstock.serving.memory_budget import MemoryBudget
+from penstock.core.access.origins import OriginPolicy
 from tests.unit.api.http1.support import serving
 
 OWN = b"Host: localhost:8000\r\n"
@@ -51,36 +45,3 @@ def test_the_application_never_sees_what_is_refused(status: int, data: bytes) ->
 def test_own_requests_are_answered(data: bytes) -> None:
     with serving(policy=OriginPolicy()) as server:
         assert server.connect().say(data)[0].status == 200
-
-
-class Noting(OriginPolicy):
-    """Notes what it is asked about."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[bytes] = []
-
-    def refusal(self, method: bytes, authority: bytes, fields: Fields) -> OriginRefusal | None:
-        self.asked.append(authority)
-        return super().refusal(method, authority, fields)
-
-
-class Remembers(HttpApplication):
-    """Lets every head be cached."""
-
-    def route(self, head: Http1RequestHead) -> bool:
-        return True
-
-    def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
-        raise NotImplementedError
-
-
-def test_a_remembered_head_is_not_checked_again_and_a_refused_one_is_not_remembered() -> None:
-    policy = Noting()
-    table = ConnectionTable(Remembers(), HttpLimits(), MemoryBudget(1 << 20), policy=policy)
-    own, foreign = TAKEN["the own host"], REFUSED["another host"][1]
-    assert table.head(own) is table.head(own)
-    for _ in range(2):
-        with pytest.raises(HeadError):
-            table.head(foreign)
-    assert policy.asked == [b"localhost:8000", b"evil.example", b"evil.example"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from penstock.api.http1.limits import HttpLimits
+from penstock.api.http1.request_head import HeadError
 from penstock.api.rest.server import RestServer
-from penstock.core.access.origins import OriginPolicy
+from penstock.core.access.origins import Fields, OriginPolicy, OriginRefusal
 from tests.conformance.rawhttp import request
 from tests.fuzz.targets import TURNS, Wire, World
 from tests.unit.api.http1.support import Reply, replies
@@ -113,3 +114,29 @@ def test_methods_are_listed(world: World, path: str, methods: str) -> None:
 
 def test_methods_of_a_path_that_does_not_exist_are_not_listed(world: World) -> None:
     assert port(world, []).ask("OPTIONS", "/none").status == 404
+
+
+class Noting(OriginPolicy):
+    """Notes what it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bytes] = []
+
+    def refusal(self, method: bytes, authority: bytes, fields: Fields) -> OriginRefusal | None:
+        self.asked.append(authority)
+        return super().refusal(method, authority, fields)
+
+
+def test_a_remembered_head_is_not_checked_again_and_a_refused_one_is_not_remembered(world: World) -> None:
+    policy = Noting()
+    table = RestServer(world.plane, "1", HttpLimits(), None, policy).http.table
+    own, foreign = (
+        b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Length: 2\r\n\r\n" % (PATH.encode(), host)
+        for host in (b"localhost:8000", b"evil.example")
+    )
+    assert table.head(own) is table.head(own)
+    for _ in range(2):
+        with pytest.raises(HeadError):
+            table.head(foreign)
+    assert policy.asked == [b"localhost:8000", b"evil.example", b"evil.example"]
