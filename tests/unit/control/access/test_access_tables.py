@@ -139,3 +139,20 @@ def test_a_file_of_another_release_is_no_table(tmp_path: Path) -> None:
             assert gateway.accepted() == (KEY,)
 
     asyncio.run(run())
+
+
+def test_a_table_that_cannot_be_saved_is_used_and_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "access.json").mkdir()
+
+    async def run() -> None:
+        keys = Keys()
+        async with Gateway(tmp_path, keys) as gateway:
+            for number, records in ((2, (KEY,)), (3, ())):
+                keys.number, keys.records = number, records
+                await gateway.tables.refresh()
+            assert gateway.accepted() == ()
+
+    asyncio.run(run())
+    assert caplog.text.count("cannot be saved") == 1

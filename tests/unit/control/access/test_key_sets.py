@@ -64,3 +64,16 @@ def test_an_address_that_does_not_answer_keeps_the_keys(caplog: pytest.LogCaptur
         sets.fetch()
     assert kids(sets) == ["a"] and sets.has_addresses
     assert caplog.text.count("stay as they are") == 1
+
+
+def test_each_issuer_has_its_own_source(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(key_set("a"))
+    distant = IssuerSource(Issuer("https://other", "penstock", ""), None, "http://127.0.0.1:1/keys")
+    sets = KeySets([distant, source(file)])
+    for _ in range(2):  # a file that has not changed is not read again
+        sets.read_files()
+        sets.fetch()
+    first, second = sets.issuers()
+    assert (first.jwks, json.loads(second.jwks)["keys"][0]["kid"]) == ("", "a")
+    assert caplog.text.count("stay as they are") <= 1

@@ -4,11 +4,14 @@ import asyncio
 import os
 from pathlib import Path
 
-from penstock.control.workers.client import Link
+import pytest
+
+from penstock.control.workers.client import CONFIG_CHARACTERS, Link
 from penstock.control.workers.protocol import access_in, access_out
 from penstock.control.workers.server import Channel, Listeners
 from penstock.core.access.table import AccessTable, KeyRecord
 from penstock.core.desired import Desired
+from penstock.core.errors import TooLarge
 from penstock.registry.records import Author
 from tests.harness import reached
 
@@ -52,6 +55,27 @@ def test_workers_get_the_table_before_the_first_desired_state(tmp_path: Path) ->
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await channel.close()
+
+    asyncio.run(run())
+
+
+def test_a_worker_ignores_what_it_does_not_know(tmp_path: Path) -> None:
+    async def run() -> None:
+        received: list[Desired] = []
+        listeners = Listeners(lambda: None, lambda key, good: None, lambda slot, report: None)
+        channel = Channel(tmp_path / "s", lambda slot, pid: pid == os.getpid(), NoRepository(), listeners)
+        await channel.start()
+        channel.announce({"type": "of a later release"})
+        channel.announce({"type": "reply", "number": 99})  # to a request that was given up
+        channel.publish(Desired(1))
+        link = Link(tmp_path / "s", 0, received.append, 2.0)
+        with pytest.raises(TooLarge, match="over the limit"):
+            await link.load("m", "x" * (CONFIG_CHARACTERS + 1))
+        task = asyncio.create_task(link.run(60.0))
+        await reached(lambda: received == [Desired(1)])
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         await channel.close()
 
     asyncio.run(run())

@@ -257,3 +257,14 @@ def test_several_fields_are_never_a_credential() -> None:
     assert authorization_in([(b"host", b"x")]) is None
     assert authorization_in([(b"authorization", KEY)]) == KEY
     assert authorization_in([(b"authorization", KEY), (b"authorization", KEY)]) == b","
+
+
+def test_a_resolver_without_authentication_knows_everybody_as_anonymous() -> None:
+    resolver = CallerResolver()
+    changes: list[int] = []
+    resolver.on_change(lambda: changes.append(resolver.epoch))
+    resolver.use(ON)
+    assert changes == [2] and not resolver.enabled
+    for authorization in (None, KEY, TOKEN):
+        assert resolver.find(authorization, (), lambda _: None, _unexpected) is resolver.anonymous
+    assert resolver.public is resolver.anonymous
