@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control.sinks import NotStarted, SinkContext, SinkFault, command, plugins
+from penstock.control.sinks import NotStarted, SinkContext, SinkFault, command, nats, plugins
 from penstock.control.sinks.base import RunningCommands
 from penstock.control.sinks.command import OUTPUT_MOST, OutputTail
 from penstock.control.sinks.http_post import retry_after
@@ -237,6 +237,13 @@ def test_a_message_broker_of_a_policy_is_reached_by_the_same_rules(around: SinkC
     context = replace(around, hosts=hosts_in(["localhost"]))
     with pytest.raises(SinkFault, match="none that a policy may reach"):
         sent("nats", context, SinkOrigin.POLICY, url="nats://localhost:1", subject="s")
+
+
+def test_a_message_broker_is_reached_by_a_permitted_address_and_its_name_is_kept_for_tls(around: SinkContext) -> None:
+    listed = replace(around, trusted=False, hosts=hosts_in(["127.0.0.0/8"]))
+    assert nats._server("tls://127.0.0.1:4333", listed) == ("tls://127.0.0.1:4333", {"tls_hostname": "127.0.0.1"})
+    assert nats._server("nats://127.0.0.1", listed) == ("nats://127.0.0.1:4222", {})
+    assert nats._server("nats://anywhere", replace(around, trusted=True)) == ("nats://anywhere", {})
 
 
 def test_a_binary_webhook_signs_its_headers_too(hook: Receiver, around: SinkContext) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.control.workers.client import CONFIG_CHARACTERS, Link
-from penstock.control.workers.protocol import access_in, access_out
+from penstock.control.workers.protocol import Message, access_in, access_out
 from penstock.control.workers.server import Channel, Listeners
 from penstock.core.access.table import AccessTable, KeyRecord
 from penstock.core.desired import Desired
@@ -72,8 +72,12 @@ def test_a_worker_ignores_what_it_does_not_know(tmp_path: Path) -> None:
         link = Link(tmp_path / "s", 0, received.append, 2.0)
         with pytest.raises(TooLarge, match="over the limit"):
             await link.load("m", "x" * (CONFIG_CHARACTERS + 1))
+        refused: list[list[Message]] = []
+        channel.on_refused = refused.append
         task = asyncio.create_task(link.run(60.0))
         await reached(lambda: received == [Desired(1)])
+        link.refused([{"reason": "expired", "count": 2}])
+        await reached(lambda: refused == [[{"reason": "expired", "count": 2}]])
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await channel.close()
