@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,10 @@ from tests.integration.control.watch import metric
 
 POLICY = {"capture": {"sample": 1.0, "mask": ["x[2]"]}}
 SUBJECT = 7
+BURST = 16
+"""Connections that surely reach each of two workers."""
+
+SETTLED_S = 5.0
 
 
 def ask(server: Server, request_id: str, *subjects: int) -> None:
@@ -72,14 +77,19 @@ def watch(server: Server) -> None:
         return captured(server) > 0
 
     wait_until(is_captured, PATIENCE_S, "the first captured request")
-    wait_until(lambda: _quiet(server), PATIENCE_S, "all first requests are captured")
+    wait_until(lambda: _all_captured(server), PATIENCE_S, "every worker captures")
 
 
-def _quiet(server: Server) -> bool:
+def _all_captured(server: Server) -> bool:
+    """Whether exactly the requests of a burst, each on a connection of its own, are captured: every worker has the
+    policy, and nothing of an earlier burst comes late."""
     before = captured(server)
-    ask(server, "first", 0)
-    wait_until(lambda: captured(server) > before, PATIENCE_S, "a captured request")
-    return captured(server) == before + 1
+    for _ in range(BURST):
+        ask(server, "first", 0)
+    until = time.monotonic() + SETTLED_S
+    while captured(server) < before + BURST and time.monotonic() < until:
+        time.sleep(0.05)
+    return captured(server) == before + BURST
 
 
 def feed_back(server: Server, request_id: str, label: Any) -> int:
