@@ -42,13 +42,16 @@ class OracleCall:
     def __init__(self, context: Context, access: CallerAccess) -> None:
         self._context = context
         self.access = access
-        self.peer = context.peer()
         pairs = cast("tuple[tuple[str, str | bytes], ...]", context.invocation_metadata() or ())
         self.fields: Mapping[bytes, bytes] = {
             name.encode(): value.encode() if isinstance(value, str) else value for name, value in pairs
         }
         left = cast("float | None", context.time_remaining())
         self.deadline_ns: int | None = None if left is None else monotonic_ns() + int(left * 1e9)
+
+    def info(self, name: str) -> object:
+        """See ``ServerCall``."""
+        return self._context.peer() if name == "peername" else None
 
     async def read(self) -> bytes | None:
         """See ``ServerCall``."""

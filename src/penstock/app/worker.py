@@ -109,7 +109,7 @@ class Worker:
             regions,
             self._memory,
             _request_limits(options),
-            authenticators=(Authenticator(time.time), Authenticator(time.time)),
+            authenticator=Authenticator(time.time),
             other_slots=[slot for slot in slots if slot is not self._slot],
         )
         votes = UnitVotes(self._slot.units, [slot.units for slot in slots if slot is not self._slot])

@@ -47,9 +47,8 @@ class DataPlane:
     """The calls of a transport to a worker; lives on the worker's event loop.
 
     ``loop_utilisation`` is the share of time that the loop was busy lately, 0 to 1; the owner of the loop updates it.
-    ``callers`` knows who sends the requests: of the two ``authenticators``, one is used on the loop and one on threads,
-    and quotas count what is used in ``other_slots``, those of the other workers, too. ``refused`` counts what access
-    control refused.
+    ``callers`` knows by the ``authenticator`` who sends the requests, and quotas count what is used in ``other_slots``,
+    those of the other workers, too. ``refused`` counts what access control refused.
     ``memory`` is the budget for what the worker holds for its callers, ``limits`` bounds one request, ``offload`` runs
     work that would hold the loop, and ``stalls`` measures how long the loop was held.
     """
@@ -63,7 +62,7 @@ class DataPlane:
         regions: SharedRegions | None = None,
         memory: MemoryBudget | None = None,
         limits: RequestLimits | None = None,
-        authenticators: tuple[CallerAuthenticator, CallerAuthenticator] | None = None,
+        authenticator: CallerAuthenticator | None = None,
         other_slots: Sequence[Slot] = (),
     ) -> None:
         self.regions = regions or SharedRegions()
@@ -71,10 +70,9 @@ class DataPlane:
         self.memory = memory or MemoryBudget(DEFAULT_MEMORY_BYTES)
         self.limits = (limits or RequestLimits()).within(self.memory.limit)
         self.offload = OffloadPool(OFFLOAD_BODIES * self.limits.max_body_bytes)
-        on_loop, on_threads = authenticators or (None, None)
         quotas = CallerQuotas(slot, other_slots)
         self.refused = RefusedRequests(slot)
-        self.callers = CallerResolver(on_loop, on_threads, self.offload, self.refused, quotas)
+        self.callers = CallerResolver(authenticator, self.offload, self.refused, quotas)
         self.routing_table = RoutingTable()
         self.default_timeout_ns = default_timeout_ns
         self.live = True

@@ -104,7 +104,7 @@ class DataPorts:
             self.repository,
             30_000_000_000,
             SharedRegions(("penstock-test-*",), self._folder / f"regions-{len(self.planes)}.json"),
-            authenticators=(Authenticator(self._clock), Authenticator(self._clock)),
+            authenticator=Authenticator(self._clock),
             other_slots=[other for other in self.slots if other is not slot],
         )
         entries, blocks = {}, {}

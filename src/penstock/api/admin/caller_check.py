@@ -17,7 +17,7 @@ from penstock.api.admin.answers import error_response
 from penstock.control.audit.recorder import Refusal
 from penstock.core.access.attempts import FailedAttempts, address_key
 from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
-from penstock.core.access.decisions import refusal_of
+from penstock.core.access.decisions import permissions_text, refusal_of
 from penstock.core.access.endpoints import ANY_CALLER, Requirement
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter, filter_of
 from penstock.core.access.ops_endpoints import ADMINISTER_ALL, requirement_of
@@ -124,7 +124,7 @@ class CallerCheck:
         """Raise the refusal of a caller without the permission; where refusals are only counted, count it."""
         refusal = refusal_of(caller, requirement, model)
         if refusal is not None:
-            self._note(scope, caller, ", ".join(sorted(requirement.permissions)))
+            self._note(scope, caller, permissions_text(requirement))
             if not self._dry_run:
                 raise refusal
 

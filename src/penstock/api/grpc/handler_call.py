@@ -127,10 +127,9 @@ class HandlerCall(Http2Stream):
         """Return the call's metadata."""
         return self.head.fields
 
-    @property
-    def peer(self) -> object:
-        """Return the address of the client's socket."""
-        return self.io.info("peername")
+    def info(self, name: str) -> object:
+        """Return transport information by name, None if unknown."""
+        return self.io.info(name)
 
     @property
     def deadline_ns(self) -> int | None:
@@ -259,7 +258,7 @@ class HandlerCall(Http2Stream):
         if self._method is None:
             raise Unsupported(NO_METHOD)
         if self._requirement.scope is not Scope.MODEL:
-            self.access.check(self._requirement)
+            self.access.check(self._requirement, "", self.info)
         if self.access.quota is not None and not self.streams_request:
             self._lease = self.access.quota.admit(monotonic_ns(), 0)
         await self._method.handle(self)

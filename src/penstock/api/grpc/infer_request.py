@@ -19,7 +19,7 @@ from penstock.core.errors import Fault, Internal, OverBudget, Overloaded
 from penstock.core.labels import Protocol as Transport
 from penstock.core.slices import Pacer, PauseWork
 from penstock.core.tensors import Tensor
-from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.caller_access import CallerAccess, Info, no_info
 from penstock.serving.access.caller_quota import QuotaLease
 from penstock.serving.infer_call import DEFAULT, InferCall, fault_of, new_id
 from penstock.serving.loop_batcher import RequestSource
@@ -56,13 +56,14 @@ class InferRequest:
 
     ``found`` says who answers, ``submitted`` is its call from when that is made until its outputs are encoded, and
     ``cancel`` ends a call that waits for a thread. ``typed`` asks for typed contents, ``closing`` for an empty last
-    answer (streams only). ``client`` identifies the connection or stream, and ``access`` is what the caller may do: its
-    owner sets it before the message is read; ``lease`` is what it holds of the caller's quota. Owners are arguments,
-    and never kept while nothing is under way: owner and request would keep each other alive.
+    answer (streams only). ``client`` identifies the connection or stream, and ``access`` is what the caller may do: the
+    owner sets it by ``use`` before the message is read; ``lease`` is what it holds of the caller's quota. Owners are
+    arguments, and never kept while nothing is under way: owner and request would keep each other alive.
     """
 
     __slots__ = (
         "_inflating",
+        "_info",
         "_job",
         "_parsed",
         "_priority",
@@ -95,14 +96,16 @@ class InferRequest:
         self.cancel: Callable[[], None] | None = None
         self.typed = self.closing = False
         self._shared = shared
+        self._info: Info = no_info
         self._timeout_ns = timeout_ns
         self._priority = DEFAULT
         self._parsed: ParsedRequest | None = None  # its message, while the tensors in it are still to be read
         self._job: OffloadedJob | None = None  # what a thread does for it
         self._inflating = 0  # bytes of the worker's memory that are taken for that
 
-    def use(self, access: CallerAccess, size: int) -> None:
-        """Let the caller's permissions decide about the request, which has ``size`` bytes.
+    def use(self, access: CallerAccess, size: int, info: Info) -> None:
+        """Let the caller's permissions decide about the request, which has ``size`` bytes; ``info`` is that of its
+        connection.
 
         Raises:
             Fault: the credential is not accepted, or the caller's quota is used up.
@@ -110,6 +113,7 @@ class InferRequest:
         if access.refusal is not None:
             raise access.refusal
         self.access = access
+        self._info = info
         if access.quota is not None:
             self.lease = access.quota.admit(monotonic_ns(), size)
 
@@ -206,7 +210,7 @@ class InferRequest:
     def _admit(self, body_id: str, target: Target) -> RouteDecision:
         """Find the version that answers, if it has capacity for the request's class."""
         self.call_id = body_id or request_id("", self.fields) or new_id()
-        self.access.check_predict(target[0])
+        self.access.check_predict(target[0], self._info)
         self.found = decision = self._shared.plane.route(target, self.fields)
         self._priority = admit(decision, self.fields)
         return decision

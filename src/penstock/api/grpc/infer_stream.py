@@ -204,7 +204,7 @@ class StreamedRequest:
         if self.is_gone:
             return None
         try:
-            self._request.use(self._stream.call.access, len(self._raw))
+            self._request.use(self._stream.call.access, len(self._raw), self._stream.call.info)
             call = self._request.read(self._raw)
         except LargeWork:
             self._request.read_on_thread(self, self._message, len(self._raw), 0)

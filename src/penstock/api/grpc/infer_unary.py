@@ -126,7 +126,7 @@ class UnaryInferStream(Http2Stream):
             if access is None:
                 self._is_whole = True
                 return None
-            request.use(access, self.received_bytes)
+            request.use(access, self.received_bytes, self.io.info)
             if head.fault is not None:
                 raise head.fault
             call = request.read(self._buffer.message(head.encoding, most, None))

@@ -31,12 +31,11 @@ class ServerCall(Protocol):
         """Return the deadline of the caller."""
 
     @property
-    def peer(self) -> object:
-        """Return the address of the client's socket."""
-
-    @property
     def access(self) -> CallerAccess:
         """Return what the credential of the call may do now; it may change while the call is open."""
+
+    def info(self, name: str) -> object:
+        """Return transport information by name, None if unknown."""
 
     async def read(self) -> bytes | None:
         """Return the next message, None after the last.

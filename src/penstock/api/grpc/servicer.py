@@ -72,7 +72,7 @@ class InferenceServicer:
     def _model_ready(self, request: pb.ModelReadyRequest, call: ServerCall) -> pb.ModelReadyResponse:
         """An unknown or hidden model is not ready: clients poll this while they wait for a model to appear."""
         try:
-            call.access.check(DESCRIBE, request.name)
+            call.access.check(DESCRIBE, request.name, call.info)
             ready = self._plane.queries.model_ready(request.name, request.version)
         except NotFound:
             ready = False
@@ -99,7 +99,7 @@ class InferenceServicer:
         return pb.ModelConfigResponse(config=ParseDict(config, ModelConfig()))
 
     def _model_statistics(self, request: pb.ModelStatisticsRequest, call: ServerCall) -> pb.ModelStatisticsResponse:
-        call.access.check(READ if request.name else READ_SOME, request.name)
+        call.access.check(READ if request.name else READ_SOME, request.name, call.info)
         found = self._plane.queries.statistics(request.name, request.version)
         return pb.ModelStatisticsResponse(
             model_stats=[_statistics(item) for item in found if call.access.reads(item.model)]
@@ -157,7 +157,7 @@ def _checked(name: str, answer: Answer) -> Answer:
     requirement = GRPC[f"/{INFERENCE_SERVICE}/{name}"]
 
     def checked(request: Any, call: ServerCall) -> Message | Awaitable[Message]:
-        call.access.check(requirement, _model_of(request))
+        call.access.check(requirement, _model_of(request), call.info)
         return answer(request, call)
 
     return checked
@@ -165,7 +165,7 @@ def _checked(name: str, answer: Answer) -> Answer:
 
 def _author_of(call: ServerCall) -> RequestAuthor:
     request_id = call.fields.get(REQUEST_ID, b"").decode("latin-1")
-    return author_of(call.access.caller, call.peer, request_id)
+    return author_of(call.access.caller, call.info("peername"), request_id)
 
 
 def _model_of(request: Any) -> str:

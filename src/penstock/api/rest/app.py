@@ -243,7 +243,8 @@ def _checked(requirement: Requirement, endpoint: Endpoint) -> Endpoint:
     """Return the endpoint behind the check of what it requires, for the model that it is given."""
 
     async def checked(request: Request) -> Response:
-        _access_of(request).check(requirement, request.path_params.get("model", ""))
+        client: object = request.scope["client"]
+        _access_of(request).check(requirement, request.path_params.get("model", ""), lambda _: client)
         return await endpoint(request)
 
     return checked

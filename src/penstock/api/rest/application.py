@@ -93,7 +93,7 @@ class RestApplication(HttpApplication):
         if lines is not None:
             return _EmptyAnswer(connection, head, began_ns, lines)
         try:
-            lease = _admit(head, began_ns, access)
+            lease = _admit(connection, head, began_ns, access)
         except Fault as fault:
             return RefusedExchange(connection, head, began_ns, self._infer, fault)
         exchange = self._exchange(connection, head, began_ns, access)
@@ -120,7 +120,7 @@ class RestApplication(HttpApplication):
         self._asgi.cancel()
 
 
-def _admit(head: Http1RequestHead, began_ns: int, access: CallerAccess) -> QuotaLease | None:
+def _admit(connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> QuotaLease | None:
     """Check what can be checked by the head alone, and return what the request holds of its caller's quota.
 
     Raises:
@@ -128,7 +128,7 @@ def _admit(head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Quota
             up.
     """
     if head.route is not None:
-        access.check_predict(head.route[0])
+        access.check_predict(head.route[0], connection.info)
     elif access.refusal is not None and head.path not in _PROBES:
         raise access.refusal
     quota = access.quota

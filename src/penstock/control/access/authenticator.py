@@ -3,6 +3,7 @@
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
@@ -11,14 +12,6 @@ from penstock.core.access.keys import PREFIX, digest_of, key_id_of
 from penstock.core.access.permissions import ROLES, grants_of
 from penstock.core.access.refusals import RefusalReason, unauthenticated
 from penstock.core.access.table import AccessTable, Issuer, KeyRecord, bound_grants
-from penstock.core.bounded_cache import BoundedCache
-
-MOST_CACHED: Final = 4096
-CACHED_BYTES: Final = 4 << 20
-"""Bounds of the credentials whose callers are remembered."""
-
-ENTRY_BYTES: Final = 400
-"""About what a remembered caller takes beside its credential."""
 
 LONGEST_NAME: Final = 128
 """Characters of a caller's name; the audit stores no longer one."""
@@ -35,12 +28,22 @@ class TokenVerifier(Protocol):
         """Return what a token proves at a time (seconds since the epoch); raises ``Unauthenticated``."""
 
 
-class Authenticator:
-    """Knows the callers of one access table, until ``use`` brings the next one; of one event loop.
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """One access table, the API keys in it by id, and the verifier of its issuers' tokens."""
 
-    ``clock`` gives seconds since the epoch. ``open_verifier`` opens the verifier of tokens, which only a table with
-    issuers needs. A caller that is remembered costs one look into a dictionary; everything remembered ends with its
-    table, and each caller with its credential.
+    table: AccessTable = field(default_factory=AccessTable)
+    keys: Mapping[str, KeyRecord] = field(default_factory=dict)
+    verifier: TokenVerifier | None = None
+
+
+class Authenticator:
+    """Knows the callers of one access table, until ``use`` brings the next one. Any thread may authenticate; ``use``
+    belongs to one.
+
+    It remembers no caller: an API key takes about ten microseconds, a token some hundred. Who asks often remembers what
+    it is answered, until the next table (see ``serving.access.caller_resolver``). ``clock`` gives seconds since the
+    epoch. ``open_verifier`` opens the verifier of tokens, which only a table with issuers needs.
     """
 
     def __init__(
@@ -50,38 +53,34 @@ class Authenticator:
     ) -> None:
         self._clock = clock
         self._open_verifier = open_verifier or _open_verifier
-        self._table = AccessTable()
-        self._keys: Mapping[str, KeyRecord] = {}
-        self._verifier: TokenVerifier | None = None
-        self._known = _new_cache()
+        self._directory = _Directory()
 
     @property
     def table(self) -> AccessTable:
         """The present table."""
-        return self._table
+        return self._directory.table
 
     @property
     def epoch(self) -> int:
         """The epoch of the present table; a caller that was authenticated under another one has to be again."""
-        return self._table.epoch
+        return self.table.epoch
 
     @property
     def enabled(self) -> bool:
         """Whether callers need a credential."""
-        return self._table.enabled
+        return self.table.enabled
 
     @property
     def dry_run(self) -> bool:
         """Whether refusals are only counted."""
-        return self._table.dry_run
+        return self.table.dry_run
 
     def use(self, table: AccessTable) -> None:
-        """Use another table from now on, and forget all callers."""
-        if table.issuers != self._table.issuers:
-            self._verifier = self._open_verifier(table.issuers) if table.issuers else None
-        self._table = table
-        self._keys = {record.id: record for record in table.keys}
-        self._known = _new_cache()
+        """Use another table from now on."""
+        verifier = self._directory.verifier
+        if table.issuers != self.table.issuers:
+            verifier = self._open_verifier(table.issuers) if table.issuers else None
+        self._directory = _Directory(table, {record.id: record for record in table.keys}, verifier)
 
     def authenticate(self, authorization: bytes | None, certificate_names: tuple[str, ...] = ()) -> Caller:
         """Return the caller of a request from its field ``authorization`` (None: it has none), or else from the names
@@ -91,48 +90,48 @@ class Authenticator:
             Unauthenticated: there is no valid credential; ``detail`` is the ``RefusalReason``. A field
                 ``authorization`` decides alone: a bad one is refused whatever certificate comes with it.
         """
-        if not self._table.enabled:
+        directory = self._directory  # another table may come meanwhile
+        if not directory.table.enabled:
             return ANONYMOUS
         if authorization is None:
-            return self._caller_of_certificate(certificate_names)
-        caller = self._known.get(authorization)
-        if caller is None:
-            caller = self._caller_of_token(_token_in(authorization))
-            self._known.put(authorization, caller, len(authorization) + ENTRY_BYTES)
+            return _caller_of_certificate(directory, certificate_names)
+        caller = _caller_of_token(directory, _token_in(authorization), self._clock())
         if caller.expires_at is not None and caller.expires_at <= self._clock():
             raise unauthenticated(RefusalReason.EXPIRED)
         return caller
 
-    def _caller_of_token(self, token: str) -> Caller:
-        if token.startswith(f"{PREFIX}_"):
-            return self._caller_of_key(token)
-        if self._verifier is None or token.count(".") != 2:
-            raise unauthenticated(RefusalReason.MALFORMED)
-        verified = self._verifier.verify(token, self._clock())
-        _check_name(verified.name)
-        grants = bound_grants(self._table.bindings, verified.name, verified.groups)
-        return Caller(verified.name, CallerKind.OIDC, grants, verified.groups, expires_at=verified.expires_at)
 
-    def _caller_of_key(self, key: str) -> Caller:
-        key_id = key_id_of(key)
-        if key_id is None:
-            raise unauthenticated(RefusalReason.MALFORMED)
-        record = self._keys.get(key_id)
-        if record is None or not hmac.compare_digest(record.digest, digest_of(key)):
-            raise unauthenticated(RefusalReason.UNKNOWN_KEY)
-        roles = [role for role in record.roles if role in ROLES]  # a newer release may know more roles
-        grants = grants_of(roles, record.models)
-        return Caller(record.name, CallerKind.KEY, grants, key_id=key_id, expires_at=record.expires_at)
+def _caller_of_token(directory: _Directory, token: str, now: float) -> Caller:
+    if token.startswith(f"{PREFIX}_"):
+        return _caller_of_key(directory, token)
+    if directory.verifier is None or token.count(".") != 2:
+        raise unauthenticated(RefusalReason.MALFORMED)
+    verified = directory.verifier.verify(token, now)
+    _check_name(verified.name)
+    grants = bound_grants(directory.table.bindings, verified.name, verified.groups)
+    return Caller(verified.name, CallerKind.OIDC, grants, verified.groups, expires_at=verified.expires_at)
 
-    def _caller_of_certificate(self, names: tuple[str, ...]) -> Caller:
-        """Return the caller of a client certificate: the first of its names that a binding names, else the first."""
-        if not names:
-            raise unauthenticated(RefusalReason.NO_CREDENTIAL)
-        bindings = self._table.bindings
-        grants = {name: bound_grants(bindings, name) for name in names}
-        name = next((name for name in names if grants[name]), names[0])
-        _check_name(name)
-        return Caller(name, CallerKind.CERTIFICATE, grants[name])
+
+def _caller_of_key(directory: _Directory, key: str) -> Caller:
+    key_id = key_id_of(key)
+    if key_id is None:
+        raise unauthenticated(RefusalReason.MALFORMED)
+    record = directory.keys.get(key_id)
+    if record is None or not hmac.compare_digest(record.digest, digest_of(key)):
+        raise unauthenticated(RefusalReason.UNKNOWN_KEY)
+    roles = [role for role in record.roles if role in ROLES]  # a newer release may know more roles
+    grants = grants_of(roles, record.models)
+    return Caller(record.name, CallerKind.KEY, grants, key_id=key_id, expires_at=record.expires_at)
+
+
+def _caller_of_certificate(directory: _Directory, names: tuple[str, ...]) -> Caller:
+    """Return the caller of a client certificate: the first of its names that a binding names, else the first."""
+    if not names:
+        raise unauthenticated(RefusalReason.NO_CREDENTIAL)
+    grants = {name: bound_grants(directory.table.bindings, name) for name in names}
+    name = next((name for name in names if grants[name]), names[0])
+    _check_name(name)
+    return Caller(name, CallerKind.CERTIFICATE, grants[name])
 
 
 def _token_in(authorization: bytes) -> str:
@@ -146,10 +145,6 @@ def _token_in(authorization: bytes) -> str:
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         raise unauthenticated(RefusalReason.INVALID_NAME)
-
-
-def _new_cache() -> BoundedCache[bytes, Caller]:
-    return BoundedCache(MOST_CACHED, CACHED_BYTES)
 
 
 def _open_verifier(issuers: Sequence[Issuer]) -> TokenVerifier:

@@ -1,4 +1,4 @@
-"""Decides whether a caller may use an endpoint, and which error it gets otherwise."""
+"""Decides whether a caller may use an endpoint, and which error it gets otherwise: one rule for all ports."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -20,10 +20,20 @@ def refusal_of(caller: Caller, requirement: Requirement, model: str) -> Fault | 
     has = _HOLDERS[requirement.scope]
     if any(has(caller, permission, model) for permission in requirement.permissions):
         return None
-    if requirement.scope is Scope.MODEL and not any(caller.may(permission, model) for permission in VISIBLE):
+    if requirement.scope is Scope.MODEL and not may_know(caller, model):
         return unknown_model(model)
-    needed = " or ".join(sorted(f"'{permission.value}'" for permission in requirement.permissions))
+    needed = permissions_text(requirement)
     return Unauthorised(f"the caller needs the permission {needed} for {_MODELS[requirement.scope]}")
+
+
+def may_know(caller: Caller, model: str) -> bool:
+    """Whether a caller may know that a model exists."""
+    return any(caller.may(permission, model) for permission in VISIBLE)
+
+
+def permissions_text(requirement: Requirement) -> str:
+    """Return the permissions of a requirement, of which one is enough, as text for people."""
+    return " or ".join(sorted(f"'{permission.value}'" for permission in requirement.permissions))
 
 
 _HOLDERS: Final[Mapping[Scope, Callable[[Caller, Permission, str], bool]]] = {

@@ -1,11 +1,14 @@
 """What one credential may do on the data ports, kept with the remembered request heads that carry it."""
 
+from collections.abc import Callable
 from typing import Final
 
+from penstock.core.access.attempts import address_key
 from penstock.core.access.callers import Caller
-from penstock.core.access.endpoints import Requirement, Scope
+from penstock.core.access.decisions import may_know, permissions_text, refusal_of
+from penstock.core.access.endpoints import PREDICT, Requirement
 from penstock.core.access.permissions import Permission
-from penstock.core.errors import Fault, Unauthorised, unknown_model
+from penstock.core.errors import Fault
 from penstock.serving.access.caller_quota import CallerQuota
 from penstock.serving.access.refused_requests import RefusedRequests
 
@@ -13,6 +16,14 @@ MOST_MODELS: Final = 1024
 """Names of models whose decisions are kept; clients choose the names."""
 
 NEVER_NS: Final = 1 << 62
+
+Info = Callable[[str], object]
+"""Returns what a transport knows by name (see ``asyncio.BaseTransport.get_extra_info``)."""
+
+
+def no_info(_: str) -> object:
+    """Return nothing: the connection is not known."""
+    return None
 
 
 class CallerAccess:
@@ -60,67 +71,48 @@ class CallerAccess:
         """Whether it may be used under the access table of this epoch, at this time (``time.monotonic_ns``)."""
         return self.epoch == epoch and now_ns < self.valid_until_ns
 
-    def check_predict(self, model: str) -> None:
-        """Raise what ``check`` raises for a prediction by a model; cheap, as each request asks."""
+    def check_predict(self, model: str, info: Info) -> None:
+        """Raise what ``check`` raises for a prediction by a model; cheap, as each request asks. ``info`` is that of the
+        client's connection."""
         if not self._predicts_all and not self._may_predict.get(model, False):
-            self._learn_predict(model)
+            self._learn_predict(model, info)
 
-    def _learn_predict(self, model: str) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        if not self.caller.may(Permission.PREDICT, model):
-            self._refuse(_PREDICT, Scope.MODEL, model)
+    def _learn_predict(self, model: str, info: Info) -> None:
+        if not self._is_allowed(PREDICT, model, info):
             return
         if len(self._may_predict) >= MOST_MODELS:
             self._may_predict.clear()
         self._may_predict[model] = True
 
-    def check(self, requirement: Requirement, model: str = "") -> None:
-        """Check that the caller may use an endpoint; ``model`` is the one that the request names.
+    def check(self, requirement: Requirement, model: str, info: Info) -> None:
+        """Check that the caller may use an endpoint; ``model`` is the one that the request names ("": none), and
+        ``info`` that of the client's connection.
 
         Raises:
             Unauthenticated: the credential is not accepted, and the endpoint is not public.
             NotFound: the caller may not know whether this model exists.
             Unauthorised: the caller does not have the permission.
         """
-        if requirement.public:
-            return
-        if self.refusal is not None:
-            raise self.refusal
-        if requirement.permissions and not self._has_any(requirement, model):
-            self._refuse(requirement.permissions, requirement.scope, model)
+        if not requirement.public:
+            self._is_allowed(requirement, model, info)
 
     def sees(self, model: str) -> bool:
         """Whether lists show a model to the caller."""
-        caller = self.caller
-        return self._dry_run or caller.may(Permission.READ, model) or caller.may(Permission.PREDICT, model)
+        return self._dry_run or may_know(self.caller, model)
 
     def reads(self, model: str) -> bool:
         """Whether lists show the caller what only readers of a model may see."""
         return self._dry_run or self.caller.may(Permission.READ, model)
 
-    def _has_any(self, requirement: Requirement, model: str) -> bool:
-        caller, scope = self.caller, requirement.scope
-        for permission in requirement.permissions:
-            if scope is Scope.MODEL:
-                has = caller.may(permission, model)
-            elif scope is Scope.SOME_MODEL:
-                has = caller.may_anywhere(permission)
-            else:
-                has = caller.may_everywhere(permission)
-            if has:
-                return True
+    def _is_allowed(self, requirement: Requirement, model: str, info: Info) -> bool:
+        """Whether the caller has the permission; raises the refusal if not, unless refusals are only counted."""
+        if self.refusal is not None:
+            raise self.refusal
+        refusal = refusal_of(self.caller, requirement, model)
+        if refusal is None:
+            return True
+        address = address_key(info("peername"))
+        self._refusals.count_permission(self._dry_run, self.caller, permissions_text(requirement), address)
+        if not self._dry_run:
+            raise refusal
         return False
-
-    def _refuse(self, permissions: frozenset[Permission], scope: Scope, model: str) -> None:
-        needed = " or ".join(sorted([f"'{permission}'" for permission in permissions]))
-        self._refusals.count_permission(self._dry_run, self.caller, needed)
-        if self._dry_run:
-            return
-        if scope is Scope.MODEL and not self.sees(model):
-            raise unknown_model(model)
-        raise Unauthorised(f"the caller needs the permission {needed} for {_SCOPES[scope]}")
-
-
-_PREDICT: Final = frozenset({Permission.PREDICT})
-_SCOPES: Final = {Scope.MODEL: "this model", Scope.SOME_MODEL: "a model", Scope.ALL_MODELS: "all models"}

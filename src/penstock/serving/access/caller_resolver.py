@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
-from threading import Lock
 from time import monotonic_ns, time
 from typing import Final, Protocol
 
@@ -20,7 +19,7 @@ from penstock.core.access.refusals import UNAUTHENTICATED, RefusalReason
 from penstock.core.access.table import AccessTable
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Fault, Overloaded, Unauthenticated
-from penstock.serving.access.caller_access import NEVER_NS, CallerAccess
+from penstock.serving.access.caller_access import NEVER_NS, CallerAccess, Info
 from penstock.serving.access.caller_quota import CallerQuotas
 from penstock.serving.access.refused_requests import RefusedRequests
 from penstock.serving.offload import OffloadPool
@@ -56,12 +55,11 @@ Credential = bytes | tuple[str, ...]
 """The value of the field ``authorization``, or the names in a client certificate."""
 
 Resume = Callable[[], None]
-Info = Callable[[str], object]
-"""Returns what a transport knows by name (see ``asyncio.BaseTransport.get_extra_info``)."""
 
 
 class CallerAuthenticator(Protocol):
-    """Knows the callers of an access table (see ``control.access.authenticator``)."""
+    """Knows the callers of an access table, and remembers none (see ``control.access.authenticator``). Any thread may
+    use it."""
 
     @property
     def enabled(self) -> bool:
@@ -79,16 +77,16 @@ class CallerAuthenticator(Protocol):
 
 
 class CallerResolver:
-    """The callers of one worker; lives on its event loop.
+    """The callers of one worker; lives on its event loop. What is remembered of callers is remembered here.
 
-    ``authenticator`` is used on the loop, ``token_authenticator`` on threads. Without them there is no authentication,
-    and every request is anonymous. ``quotas`` are those of callers with API keys; ``epoch`` grows with each table.
+    Without an ``authenticator`` there is no authentication, and every request is anonymous. It is used on the loop, and
+    for tokens on the threads of ``offload``. ``quotas`` are those of callers with API keys; ``epoch`` grows with each
+    table.
     """
 
     def __init__(
         self,
         authenticator: CallerAuthenticator | None = None,
-        token_authenticator: CallerAuthenticator | None = None,
         offload: OffloadPool | None = None,
         refusals: RefusedRequests | None = None,
         quotas: CallerQuotas | None = None,
@@ -97,8 +95,6 @@ class CallerResolver:
     ) -> None:
         self.epoch = 1
         self._authenticator = authenticator
-        self._tokens = token_authenticator
-        self._tokens_lock = Lock()
         self._offload = offload
         self._refusals = refusals or RefusedRequests()
         self._quotas = quotas
@@ -118,9 +114,6 @@ class CallerResolver:
         """Use another access table from now on, and forget every caller."""
         if self._authenticator is not None:
             self._authenticator.use(table)
-        if self._tokens is not None:
-            with self._tokens_lock:
-                self._tokens.use(table)
         if self._quotas is not None:
             self._quotas.use(table, self._clock_ns())
         self.epoch += 1
@@ -216,7 +209,7 @@ class CallerResolver:
     def _verify(self, token: bytes, resume: Resume) -> CallerAccess | None:
         """Begin to verify a token on a thread."""
         offload = self._offload
-        if offload is None or self._tokens is None or len(self._verifying) >= MOST_VERIFYING:
+        if offload is None or len(self._verifying) >= MOST_VERIFYING:
             return self._refused_access(Overloaded("too many credentials wait to be verified; try again later"))
         try:
             done = partial(self._on_verified, token, self.epoch)
@@ -228,10 +221,9 @@ class CallerResolver:
 
     def _verify_token(self, token: bytes) -> Caller:
         """Verify a token; on a thread."""
-        if self._tokens is None:
+        if self._authenticator is None:
             raise Unauthenticated(UNAUTHENTICATED, RefusalReason.INVALID_TOKEN)
-        with self._tokens_lock:
-            return self._tokens.authenticate(token)
+        return self._authenticator.authenticate(token)
 
     def _on_verified(self, token: bytes, epoch: int, caller: Caller | None, error: Exception | None) -> None:
         """Remember what a thread has found, unless the access table is another by now, and let the requests go on."""

@@ -41,9 +41,9 @@ class RefusedRequests:
         """Count a request whose credential is not accepted."""
         self._count(reason, dry_run, RefusalKind("auth.refuse", address=address, detail=reason.value))
 
-    def count_permission(self, dry_run: bool, caller: Caller, detail: str) -> None:
+    def count_permission(self, dry_run: bool, caller: Caller, detail: str, address: str) -> None:
         """Count a request of a caller without the permission."""
-        kind = RefusalKind("access.refuse", caller.name, caller.kind.value, caller.key_id, detail=detail)
+        kind = RefusalKind("access.refuse", caller.name, caller.kind.value, caller.key_id, address, detail)
         self._count(RefusalReason.NOT_PERMITTED, dry_run, kind)
 
     def _count(self, reason: RefusalReason, dry_run: bool, kind: RefusalKind) -> None:

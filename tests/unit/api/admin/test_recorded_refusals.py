@@ -30,7 +30,7 @@ def test_refused_credentials_and_missing_permissions_are_recorded(tmp_path: Path
     assert found == [
         ("auth.refuse", "anonymous", "anonymous", "", "no_credential"),
         ("auth.refuse", "anonymous", "anonymous", "", "malformed"),
-        ("access.refuse", "viewer", "key", record.id, "administer"),
+        ("access.refuse", "viewer", "key", record.id, "'administer'"),
     ]
     assert {item.address for item in recorder.refusals} == {"127.0.0.1"}
     assert "wrong" not in str(recorder.refusals)

@@ -55,7 +55,6 @@ class World:
         self.offload = OffloadPool(1 << 20)
         self.resolver = CallerResolver(
             self.directory,
-            self.directory,
             self.offload,
             RefusedRequests(self),
             clock=lambda: self.now,
