@@ -94,6 +94,7 @@ class Models:
         self._source: AliasedFolder | RegistrySource | None = None
         self._folders: FolderContents | None = None
         self._pools: list[BlockingPool] = []
+        self._checkpoint_signer: CheckpointSigner | None = None
         self._signatures = read_signature_policy(settings.admission.signatures)
         self.look_s = settings.watch.seconds if repositories else REGISTRY_LOOK_S
 
@@ -179,10 +180,12 @@ class Models:
         return () if self._folders is None else self._folders.states
 
     def readings(self) -> Iterable[Reading]:
-        """Yield the metrics of repositories, thread pools and scratch files."""
+        """Yield the metrics of repositories, thread pools, scratch files and checkpoints of the audit."""
         yield from readings(self.repositories())
         yield from pool_readings(self._pools)
         yield Point(SCRATCH_FAILURES, (), delete_failures())
+        if self._checkpoint_signer is not None:
+            yield from self._checkpoint_signer.readings()
 
     @property
     def _load_s(self) -> float:
@@ -207,7 +210,7 @@ class Models:
         janitor = self._janitor(reconciler, instance)
         self._pools.extend(janitor.pools)
         cleaning = PeriodicTask("janitor", janitor.step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile)
-        signer = self._signer(registry_admin.auditing)
+        signer = self._checkpoint_signer = self._signer(registry_admin.auditing)
         self._pools.extend(signer.pools)
         auditing = (signer.task, registry_admin.auditing.recorder.task)
         return [cleaning, *auditing, *self._registry_tasks(registry_admin)]
@@ -218,7 +221,7 @@ class Models:
             raise RuntimeError
         audit, database = auditing.audit, self._parts.store.connections
         return CheckpointSigner(
-            AuditCheckpoints(database, audit.log),
+            AuditCheckpoints(database, audit.log, sinks=self._settings.audit.sinks),
             audit.file,
             self._audit_key,
             TrafficStore(database).acquire_leadership,

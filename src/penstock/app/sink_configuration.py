@@ -1,7 +1,7 @@
 """What the configuration says about sinks: declared sinks, secrets, and hosts for the sinks of policies."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,13 @@ from penstock.core.addresses import hosts_in
 from penstock.core.masking import SecretMask
 from penstock.core.secrets import Secret, SecretFault
 from penstock.core.sink_rules import SinkRules
-from penstock.core.sinks import SinkOrigin, SinkSpec, sinks_in
+from penstock.core.sinks import BUILT_IN, SinkOrigin, SinkSpec, sinks_in
 from penstock.engine.durable_files import replace_file
 
 KEY_BYTES = 32
+
+CHECKPOINT_KINDS = frozenset(("webhook", "file", "nats"))
+"""Kinds of this package that take any event; the others start a training, or raise an alert of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,20 @@ def read_sink_configuration(settings: Settings, home: Path) -> SinkConfiguration
         ]
         if not faults and not any(map(store.is_printed, spec.secret_names)):
             faults += [f"'sinks.{name}': {fault}" for fault in filter(None, [secret_fault(spec, context)])]
+    faults += _checkpoint_faults(settings.audit.sinks, declared)
     return SinkConfiguration(declared, context, faults)
+
+
+def _checkpoint_faults(names: Sequence[str], declared: Mapping[str, SinkSpec]) -> list[str]:
+    """Return why sinks cannot receive the checkpoints of the audit."""
+    unknown = [f"'audit.sinks' names no sink of the configuration: '{name}'" for name in names if name not in declared]
+    specs = [(name, declared[name].kind) for name in names if name in declared]
+    return unknown + [
+        f"'audit.sinks' cannot use '{name}': a sink of the kind {kind} takes no checkpoints; expected "
+        f"{', '.join(sorted(CHECKPOINT_KINDS))}, or a sink of another package"
+        for name, kind in specs
+        if kind in BUILT_IN and kind not in CHECKPOINT_KINDS
+    ]
 
 
 def mlflow_secret(settings: MlflowSettings, store: SecretStore) -> Callable[[], Secret] | None:

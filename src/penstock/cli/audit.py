@@ -17,6 +17,9 @@ Keys = Annotated[
     list[str] | None,
     typer.Option("--key", metavar="PUB", help="Public key that may sign, or a file with one. [the gateway's key]"),
 ]
+MOST_CHECKPOINTS = 2000
+"""Checkpoints of a file that the audit is compared with: they fit into one request."""
+
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it. [standard output]")]
 
 
@@ -58,7 +61,9 @@ def audit(
 
 
 def verify(
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoints that were kept elsewhere.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoints that a sink has received, or were kept elsewhere.")
+    ] = None,
     key: Keys = None,
     proof: Annotated[Path | None, typer.Option(help="Verify this proof of one entry, with --key alone.")] = None,
     url: Url = None,
@@ -71,7 +76,7 @@ def verify(
         if proof is not None:
             _verify_proof(_text_of(proof), keys, as_json)
         else:
-            given = "" if checkpoint is None else _text_of(checkpoint)
+            given = "" if checkpoint is None else _checkpoints_in(checkpoint)
             _show_result(open_registry(url, registry).verify_audit(given, keys), as_json)
     except CallFailed as failure:
         fail(str(failure), failure.code)
@@ -144,6 +149,22 @@ def _text_of(path: Path) -> str:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}", ExitCode.USAGE)
+
+
+def _checkpoints_in(path: Path) -> str:
+    """Return the checkpoints of a file as signed notes, of many the largest: they cover the others."""
+    from penstock.core.audit.kept_checkpoints import read_kept_checkpoints
+    from penstock.core.errors import InvalidInput
+
+    try:
+        found = sorted(read_kept_checkpoints(_text_of(path)), key=lambda signed: signed.checkpoint.size)
+    except InvalidInput as fault:
+        fail(f"{path}: {fault}", ExitCode.USAGE)
+    if not found:
+        fail(f"{path}: the file is empty; expected signed checkpoints", ExitCode.USAGE)
+    if len(found) > MOST_CHECKPOINTS:
+        say(f"the audit is compared with the {MOST_CHECKPOINTS} largest of {len(found)} checkpoints")
+    return "".join(f"{signed.note}\n" for signed in found[-MOST_CHECKPOINTS:])
 
 
 def _write(output: Path | None, text: str) -> None:

@@ -38,7 +38,7 @@ def check(file: ConfigFile = None, as_json: AsJson = False) -> None:
 
 def _sink_faults(settings: Settings) -> list[str]:
     """Return the faults of sinks and secrets."""
-    if not settings.sinks and not settings.secrets and settings.mlflow is None:
+    if not (settings.sinks or settings.secrets or settings.audit.sinks or settings.mlflow):
         return []
     from penstock.app.sink_configuration import read_sink_configuration
     from penstock.control.sinks.plugins import load_plugins

@@ -276,6 +276,9 @@ class AuditSettings(Section):
     trusted_keys: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=100)] = ()
     """Public keys of other homes (NAME+ID+BASE64) whose checkpoints are trusted."""
 
+    sinks: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=10)] = ()
+    """Names of sinks of this configuration (webhook, file or nats) that receive each signed checkpoint."""
+
 
 class PrometheusSettings(Section):
     """A Prometheus server."""

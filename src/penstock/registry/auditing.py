@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from penstock.core.audit.chain import origin_of
+from penstock.core.audit.kept_checkpoints import read_kept_checkpoints
 from penstock.core.audit.notes import (
     PublicKey,
     SignedCheckpoint,
     check_proof,
-    read_checkpoints,
     read_proof,
     read_public_key,
 )
@@ -66,7 +66,7 @@ class RegistryAudit:
             InvalidInput: a checkpoint or a key cannot be read.
         """
         trusted = list(map(read_public_key, keys)) or self.public_keys()
-        outside = [OutsideCheckpoint(signed, GIVEN) for signed in read_checkpoints(checkpoints)]
+        outside = [OutsideCheckpoint(signed, GIVEN) for signed in read_kept_checkpoints(checkpoints)]
         kept, findings = self._kept()
         result = self.log.verify(trusted, [*kept, *outside], on_progress)
         findings += result.findings

@@ -1,6 +1,7 @@
 """The table of metrics: the name, type, labels and help text of every metric that Penstock exposes."""
 
 from penstock.core.buckets import LATENCY_EDGES_NS, ROWS_EDGES, STALL_EDGES_NS
+from penstock.telemetry.delivery_metrics import DELIVERIES, OUTBOX_AGE, OUTBOX_PENDING, RETRAINING_REQUESTS
 from penstock.telemetry.metric import Metric, MetricType
 
 LATENCY_EDGES_S = tuple(edge / 1e9 for edge in LATENCY_EDGES_NS)
@@ -237,16 +238,6 @@ CAPTURE_DROPPED = Metric(
     ("model", "version"),
     "Requests not captured because they were too many or too large, or could not be written.",
 )
-RETRAINING_REQUESTS = Metric(
-    "retraining_requests_total",
-    MetricType.COUNTER,
-    ("model", "rule", "outcome"),
-    "Decisions of retraining rules, by outcome.",
-)
-OUTBOX_PENDING = Metric("outbox_pending", MetricType.GAUGE, ("model",), "Events that wait for delivery to a sink.")
-OUTBOX_AGE = Metric(
-    "outbox_oldest_age_seconds", MetricType.GAUGE, ("model",), "Age of the oldest event that waits for delivery."
-)
 LEADER = Metric("leader", MetricType.GAUGE, (), "1 while this gateway is the leader of its fleet, else 0.")
 LEASE_TERM = Metric(
     "lease_term", MetricType.GAUGE, (), "The term of this gateway's leadership, 0 if it is not the leader."
@@ -379,6 +370,7 @@ METRICS: tuple[Metric, ...] = (
     RETRAINING_REQUESTS,
     OUTBOX_PENDING,
     OUTBOX_AGE,
+    DELIVERIES,
     LEADER,
     LEASE_TERM,
     WORKER_RESTARTS,

@@ -1,7 +1,7 @@
 """Signs checkpoints of the audit: the gateway that leads signs, and every gateway keeps them in a file of its own."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from penstock.control.calls.blocking import BlockingPool
@@ -11,6 +11,8 @@ from penstock.core.audit.notes import Checkpoint, read_checkpoint
 from penstock.registry.checkpoint_file import CheckpointFile
 from penstock.registry.signing.note_keys import CheckpointKey, read_or_create_key
 from penstock.registry.stores.audit_checkpoints import AuditCheckpoints
+from penstock.telemetry.delivery_metrics import DELIVERIES, Outcome
+from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
 
@@ -90,6 +92,10 @@ class CheckpointSigner:
         if self._kept is None or signed.checkpoint.size > self._kept.size:
             self._file.append(signed)
             self._kept = signed.checkpoint
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield how many checkpoints were given up because newer ones replaced them."""
+        yield Point(DELIVERIES, ("", Outcome.SUPERSEDED), self._checkpoints.superseded)
 
     def close(self) -> None:
         """End the thread."""

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from penstock.core.sinks import RUN_ONCE, SinkSpec
 from penstock.registry.db.lease import NotLeading
 from penstock.registry.stores.outbox import Delivery, Outbox, Superseded
 from penstock.registry.stores.traffic import TrialEvent
+from penstock.telemetry.delivery_metrics import Outcome
 
 log = logging.getLogger("penstock.control")
 
@@ -83,6 +85,13 @@ class Dispatcher:
         self._unanswered: dict[int, int | None] = {}
         self._not_started: dict[tuple[str, str], int] = {}
         self._problem_log = ProblemLog()
+        self._outcomes: Counter[tuple[str, Outcome]] = Counter()
+
+    def outcomes(self, models: Collection[str]) -> list[tuple[str, Outcome, int]]:
+        """Return how attempts ended so far, of these models and of events that belong to none; others are forgotten."""
+        known = {key: count for key, count in self._outcomes.items() if not key[0] or key[0] in models}
+        self._outcomes = Counter(known)
+        return [(model, outcome, count) for (model, outcome), count in known.items()]
 
     async def step(self) -> None:
         """Begin to send due events, except those that wait for an earlier one."""
@@ -147,6 +156,7 @@ class Dispatcher:
 
     def _takes_events(self, delivery: Delivery) -> None:
         key = (delivery.model, delivery.sink)
+        self._outcomes[delivery.model, Outcome.SENT] += 1
         self._not_started.pop(key, None)
         if self._problem_log.clear(key):
             log.info("sink %s of model %s accepts events again", delivery.sink, delivery.model)
@@ -201,7 +211,9 @@ class Dispatcher:
             await self._write(partial(self._outbox.put_off, delivery, due, str(fault)))
             return
         self._not_started.pop(key, None)
-        if fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS:
+        given_up = fault.final or delivery.attempts + 1 >= MOST_ATTEMPTS
+        self._outcomes[delivery.model, Outcome.GIVEN_UP if given_up else Outcome.FAILED] += 1
+        if given_up:
             log.warning(
                 "event %s is given up for sink %s of model %s", delivery.event["id"], delivery.sink, delivery.model
             )
@@ -254,4 +266,5 @@ def _dead_letter_event(spec: SinkSpec | None, delivery: Delivery, fault: SinkFau
         "reason": str(fault).split("\n", 1)[0],
         "output": fault.output.splitlines(),
     }
-    return TrialEvent("delivery.failed.v1", f"models/{delivery.model}", f"{delivery.seq} {now:.3f}", data)
+    subject = f"models/{delivery.model}" if delivery.model else str(delivery.event["subject"])
+    return TrialEvent("delivery.failed.v1", subject, f"{delivery.seq} {now:.3f}", data)

@@ -32,7 +32,7 @@ from penstock.monitor.captured_rows import RowSelection
 from penstock.registry.records import Author, Document
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.traffic import TrialEvent, event_id
-from penstock.telemetry import metrics
+from penstock.telemetry import delivery_metrics as metrics
 from penstock.telemetry.readings import Point, Reading
 
 log = logging.getLogger("penstock.control")
@@ -281,6 +281,8 @@ class Retraining:
         for key, count in self._outcomes.items():
             if key[0] in models:
                 yield Point(metrics.RETRAINING_REQUESTS, key, count)
+        for model, outcome, count in self._dispatcher.outcomes(models):
+            yield Point(metrics.DELIVERIES, (model, outcome), count)
         for model in sorted(models | self._pending.keys()):
             number, oldest = self._pending.get(model, (0, 0.0))
             yield Point(metrics.OUTBOX_PENDING, (model,), number)

@@ -23,6 +23,9 @@ from penstock.registry.stores.traffic import TrafficStore, TrialEvent
 EVENT = "audit.checkpoint.v1"
 SUBJECT = "audit"
 
+MOST_WAITING = 60
+"""Checkpoints that wait for one sink; the oldest is given up for a new one, which covers it."""
+
 BROKEN = "the audit is not what this gateway has signed before, and no checkpoint is signed; run: penstock audit verify"
 
 
@@ -63,7 +66,8 @@ class _Head:
 
 
 class AuditCheckpoints:
-    """Makes and keeps the checkpoints of one registry; ``sinks`` receive each as an event.
+    """Makes and keeps the checkpoints of one registry; ``sinks`` receive each as an event, except those that are
+    ``superseded``: they were given up because the sink takes none for long.
 
     Changes raise ``NotLeading`` unless this gateway leads. Calls block, and raise ``NotReady`` while the database or
     the store of archives cannot be reached.
@@ -83,6 +87,7 @@ class AuditCheckpoints:
         traffic = TrafficStore(database, clock)
         self._outbox = Outbox(database, traffic, clock)
         self._sinks = sinks
+        self.superseded = 0
         self._head: _Head | None = None
 
     def uncovered(self) -> int:
@@ -162,6 +167,7 @@ class AuditCheckpoints:
         with self._leader.writing() as connection:
             connection.execute(schema.audit_checkpoints.insert().values(**values))
             self._outbox.insert_event(connection, "", event, self._sinks)
+            self.superseded += self._outbox.give_up_oldest(connection, "", self._sinks, MOST_WAITING)
 
 
 def _beginning(registry_id: str) -> _Head:

@@ -21,6 +21,8 @@ from penstock.registry.stores.traffic_gates import TrafficGates
 
 PENDING, SENT, DEAD = "pending", "sent", "dead"
 
+SUPERSEDED = "too many wait for this sink, and a newer one replaces it"
+
 MOST_FIRST_DELAY_S, MOST_DELAY_S = 60.0, 7200.0
 """A delivery is due at the latest this long from now, before its first attempt and after one: a later time was written
 before the clock was set back."""
@@ -167,6 +169,21 @@ class Outbox:
         """Store an event for some sinks within a transaction."""
         self._traffic.insert_event(connection, model, event)
         self._address(connection, model, event_id(event), sinks)
+
+    @staticmethod
+    def give_up_oldest(connection: sa.Connection, model: str, sinks: Sequence[str], most: int) -> int:
+        """Give up the deliveries of a model that wait for one of these sinks, except its ``most`` newest; return how
+        many, within a transaction."""
+        table, given_up = schema.outbox, 0
+        for sink in sinks:
+            waits = (table.c.model == model, table.c.sink == sink, table.c.state == PENDING)
+            newest = sa.select(table.c.seq).where(*waits).order_by(table.c.seq.desc()).limit(most)
+            kept = list(connection.execute(newest).scalars())
+            if len(kept) == most:
+                values = {"state": DEAD, "error": SUPERSEDED}
+                older = table.update().where(*waits, table.c.seq < kept[-1])
+                given_up += connection.execute(older.values(**values)).rowcount
+        return given_up
 
     def emit(self, model: str, event: TrialEvent) -> None:
         """Store an event that belongs to no decision; an event that is stored already is left as it is."""

@@ -12,10 +12,14 @@ from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.checkpoint_file import CheckpointFile
 from penstock.registry.db.database import open_database
 from penstock.registry.records import Author
+from penstock.registry.stores import audit_checkpoints
 from penstock.registry.stores.audit_checkpoints import AuditCheckpoints
 from penstock.registry.stores.audit_log import AuditLog
+from penstock.registry.stores.outbox import SUPERSEDED, Outbox
 from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import VersionStore
+from penstock.telemetry.delivery_metrics import DELIVERIES
+from penstock.telemetry.readings import Point
 from tests.leases import leading
 
 
@@ -46,8 +50,8 @@ class Bench:
         self.signers: list[CheckpointSigner] = []
         self.signer = self.new_signer()
 
-    def new_signer(self) -> CheckpointSigner:
-        checkpoints = AuditCheckpoints(self.database, self.log)
+    def new_signer(self, *sinks: str) -> CheckpointSigner:
+        checkpoints = AuditCheckpoints(self.database, self.log, sinks=sinks)
         key, identity = self.home / "audit.key", self.log.identity
         self.signers.append(
             CheckpointSigner(checkpoints, self.file, key, lambda: self.leads, identity, lambda: self.now)
@@ -91,6 +95,27 @@ def test_the_leader_signs_for_the_file_and_the_events(tmp_path: Path) -> None:
         events = bench.traffic.events()
         assert [event["type"] for event in events] == ["io.penstock.audit.checkpoint.v1"] * 2
         assert events[-1]["data"]["note"] == bench.log.newest_checkpoint().note
+
+    on(tmp_path, act)
+
+
+def test_each_checkpoint_waits_for_each_sink_and_the_oldest_make_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_checkpoints, "MOST_WAITING", 2)
+
+    async def act(bench: Bench) -> None:
+        signer = bench.new_signer("hook", "log")
+        for number in range(1, 5):
+            bench.change()
+            bench.now = number * CHECKPOINT_S
+            await signer.step()
+        outbox = Outbox(bench.database, bench.traffic)
+        assert outbox.pending()[""][0] == 4
+        states = [(item["sink"], item["state"], item["error"]) for item in outbox.deliveries("")]
+        assert states[:4] == [(sink, "pending", "") for sink in ("log", "hook", "log", "hook")]
+        assert {state[1:] for state in states[4:]} == {("dead", SUPERSEDED)}
+        assert Point(DELIVERIES, ("", "superseded"), 4) in list(signer.readings())
 
     on(tmp_path, act)
 

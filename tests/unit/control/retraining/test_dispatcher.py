@@ -391,6 +391,27 @@ def test_a_message_is_tried_again_until_it_is_given_up(tmp_path: Path) -> None:
         setup.world.clock.now += 3600
     assert setup.states() == [("dead", MOST_ATTEMPTS)]
     assert setup.reported()[0]["kind"] == "webhook"
+    counted = [("m", "failed", MOST_ATTEMPTS - 1), ("m", "given_up", 1)]
+    assert setup.dispatcher.outcomes(["m"]) == counted
+    assert setup.dispatcher.outcomes([]) == setup.dispatcher.outcomes(["m"]) == []
+
+
+def test_events_of_no_model_are_sent_and_counted(tmp_path: Path) -> None:
+    with receiving() as hook:
+        setup = Setup(tmp_path, SinkSpec("webhook", {"url": hook.url}, SinkOrigin.CONFIGURATION))
+        hook.answers = [(503, {})] * MOST_ATTEMPTS
+        for key in ("1", "2"):
+            with setup.world.database.writing() as connection:
+                event = TrialEvent("audit.checkpoint.v1", "audit", key, {"note": key})
+                setup.outbox.insert_event(connection, "", event, ["train"])
+        for _ in range(MOST_ATTEMPTS + 1):
+            setup.step()
+            setup.world.clock.now += 3600
+        assert [event["data"]["note"] for event in hook.events()] == ["2"]
+    counted = [("", "failed", MOST_ATTEMPTS - 1), ("", "given_up", 1), ("", "sent", 1)]
+    assert setup.dispatcher.outcomes([]) == counted
+    [given_up] = [event for event in setup.world.traffic.events() if event["type"].endswith("delivery.failed.v1")]
+    assert given_up["subject"] == "audit"
 
 
 class Hanging:

@@ -17,7 +17,7 @@ from penstock.core.triggers.state import RuleState, rule_state_in
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import Author, Document, ModelRecord
 from penstock.registry.stores.outbox import Outbox
-from penstock.telemetry import metrics
+from penstock.telemetry import delivery_metrics as metrics
 from penstock.telemetry.readings import Point
 from tests.unit.control.trials import ME, World
 

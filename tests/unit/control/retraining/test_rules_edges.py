@@ -9,7 +9,7 @@ import pytest
 from penstock.control.retraining.row_source import AvailableRows
 from penstock.core.errors import Conflict, NotFound, NotReady
 from penstock.core.policies import MonitorPolicy
-from penstock.telemetry import metrics
+from penstock.telemetry import delivery_metrics as metrics
 from tests.unit.control.plane.test_metrics import points
 from tests.unit.control.retraining.test_rules import Setup
 from tests.unit.control.trials import ME
