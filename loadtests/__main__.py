@@ -16,6 +16,7 @@ from loadtests import (
     faults,
     guard,
     instructions,
+    keys,
     monitor,
     outage,
     overload,
@@ -94,6 +95,9 @@ def main() -> int:
     routing = commands.add_parser("traffic", help="what routes and shadows cost", description=traffic.__doc__)
     traffic.add_arguments(routing)
     routing.set_defaults(run=traffic.main)
+    keyed = commands.add_parser("keys", help="what a key costs at full load", description=keys.__doc__)
+    keys.add_arguments(keyed)
+    keyed.set_defaults(run=keys.main)
     failing = commands.add_parser("outage", help="a sink that is down or slow under load", description=outage.__doc__)
     outage.add_arguments(failing)
     failing.set_defaults(run=outage.main)
