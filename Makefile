@@ -42,8 +42,8 @@ BY_TEST := --numprocesses 2 --max-worker-restart 0 --dist worksteal
 test: $(DEV) ## the whole fast test suite
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(BY_FILE))
 
-test-unit: $(DEV) ## the unit tests alone
-	$(BIN)/python -m pytest $(BY_TEST) tests/unit $(ARGS)
+test-unit: $(DEV) ## the unit tests alone, without simulations
+	$(BIN)/python -m pytest $(BY_TEST) -m "not slow and not simulation" tests/unit $(ARGS)
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

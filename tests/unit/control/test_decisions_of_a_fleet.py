@@ -2,6 +2,7 @@
 retraining rules rest on. Decisions are functions of that evidence."""
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -108,6 +109,7 @@ def test_a_rollout_sees_the_same_of_one_gateway_and_of_three(stretches: list[lis
     assert sum(sum(item.requests) for item in found[1]) == sum(map(len, stretches))
 
 
+@pytest.mark.simulation
 @settings(max_examples=examples(100))
 @example([([(0, 3), (0, 80), (0, 80)], 0.0), ([(0, 61), (1, 80)], 0.0)], [])  # two of three gateways have no rows
 @given(
@@ -153,6 +155,7 @@ def _shown(monitor: VersionMonitor, counts: VersionCounts) -> Document:
     return version_document(monitor, counts.totals, NO_LABELS, OBJECTIVES, {})
 
 
+@pytest.mark.simulation
 @settings(max_examples=examples(50))
 @given(st.lists(st.sampled_from([0.02, 0.5]), min_size=2, max_size=5), st.integers(0, 99))
 def test_performance_is_the_same_of_one_gateway_and_of_three(wrong: list[float], seed: int) -> None:

@@ -47,6 +47,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(world)
 
 
+@pytest.mark.simulation
 def test_rewards_are_counted_by_arm_and_the_route_comes_back(bench: Bench) -> None:
     world = bench.world
     world.traffic.set_route("m", lambda _: route_in({"split": {"1": 10_000}}), ME)

@@ -147,6 +147,7 @@ def watcher(tmp_path: Path) -> Watcher:
     return Watcher(World(tmp_path), tmp_path)
 
 
+@pytest.mark.simulation
 def test_a_reference_is_kept_and_given_words(watcher: Watcher) -> None:
     reference = trained()
     assert watcher.watch() == WatchSpec(learn=LearnSpec(5000, 100, 10.0, 0.5), answers=str(watcher.folder / ANSWERS))
@@ -173,6 +174,7 @@ def _json(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
+@pytest.mark.simulation
 def test_a_change_is_found_named_and_over_again(watcher: Watcher) -> None:
     reference = trained()
     watcher.give(reference)
@@ -316,6 +318,7 @@ def gathered(watcher: Watcher, rows: int, version: str = "2") -> None:
     )
 
 
+@pytest.mark.simulation
 def test_without_a_reference_one_is_learned_and_a_pushed_one_takes_its_place(watcher: Watcher) -> None:
     asyncio.run(watcher.monitoring.set_policy("m", POLICY, ME))
     assert watcher.watch("2").learn.rows == 500
@@ -448,6 +451,7 @@ def test_a_policy_can_switch_everything_off(watcher: Watcher) -> None:
     assert watcher.watch() == WatchSpec(sample=0, names=tuple(NAMES[0]))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("own", "part"), [(0, 0.25), (0.1, 0.1), (7, 0.25)])
 def test_a_fleets_false_alarms_are_shared_by_gateways_and_versions(watcher: Watcher, own: float, part: float) -> None:
     watcher.alarms = FleetAlarms(daily=3.0, gateways=4)
@@ -557,6 +561,7 @@ class Shops:
         raise AssertionError(wanted)
 
 
+@pytest.mark.simulation
 def test_a_broken_feed_is_told_from_a_changed_world(watcher: Watcher) -> None:
     shops = Shops(watcher)
     for _ in range(20):
@@ -598,6 +603,7 @@ def test_a_constant_at_a_wrong_rate_is_a_violation(watcher: Watcher) -> None:
     assert watcher.show()["quality"]["violations"]["constant"] > 0
 
 
+@pytest.mark.simulation
 def test_a_drift_in_one_slice_is_found_there(watcher: Watcher) -> None:
     shops = Shops(watcher, ("shop",))
     assert watcher.watch().keys == ("shop",)
@@ -662,6 +668,7 @@ def test_what_drifts_while_nobody_looks_is_found_by_the_first_look(watcher: Watc
     assert watcher.show()["features"][0]["state"] == "drift"
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("seed", range(5))
 def test_a_process_that_returns_alarms_at_nothing(watcher: Watcher, seed: int) -> None:
     reference = trained()
@@ -780,6 +787,7 @@ def test_an_answer_that_is_about_to_be_written_down_is_waited_for(watcher: Watch
     assert asyncio.run(both()) == 0
 
 
+@pytest.mark.simulation
 def test_a_fall_of_performance_is_told(watcher: Watcher) -> None:
     watcher.world.clock.now = time.time()
     generator = np.random.default_rng(3)
@@ -828,6 +836,7 @@ def counters(watcher: Watcher) -> dict[tuple[str, tuple[str, ...]], float]:
     return found
 
 
+@pytest.mark.simulation
 def test_no_counter_falls_whatever_happens(watcher: Watcher) -> None:
     shops = Shops(watcher)
     before = counters(watcher)

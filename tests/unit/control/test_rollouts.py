@@ -165,6 +165,7 @@ def test_labels_of_before_the_step_and_of_other_routes_do_not_count(world: World
     assert (evidence["log_e"], evidence["label_delay_seconds"]) == (0.0, None)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("wrong", [True, False])
 def test_a_late_batch_of_labels_of_one_version_changes_nothing(world: World, version: str, wrong: bool) -> None:
@@ -231,6 +232,7 @@ def test_slow_runs_are_found_where_whole_requests_take_the_same_time(world: Worl
     assert evidence["run_n_canary"] == evidence["n_canary"] > 0
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("units", "state"), [(1, "running"), (5, "rolled_back")])
 @pytest.mark.parametrize("guard", ["errors", "error_ratio"])
 def test_one_unit_of_a_sticky_split_cannot_roll_a_canary_back(world: World, guard: str, units: int, state: str) -> None:
@@ -248,6 +250,7 @@ def test_one_unit_of_a_sticky_split_cannot_roll_a_canary_back(world: World, guar
     assert gateway.look(trial)["state"] == state
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("every", [20, 1000])
 def test_a_canary_that_always_fails_is_found_where_requests_are_rare(world: World, every: int) -> None:
     """One request a second: no look has requests of both versions."""
@@ -277,6 +280,7 @@ def test_without_requests_nothing_is_decided(world: World) -> None:
     assert {evidence["verdict"] for evidence in state["evidence"].values()} == {"undecided"}
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("policy", "state", "split"), [("hold", "paused", 1000), ("abort", "inconclusive", None)])
 def test_a_deadline_without_evidence(world: World, policy: str, state: str, split: int | None) -> None:
     gateway = Gateway(world)
@@ -392,6 +396,7 @@ BEFORE: list[Document | None] = [
 ]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("route", BEFORE)
 @pytest.mark.parametrize("end", ["harm", "abort", "abort while paused", "deadline", "unready"])
 def test_without_promotion_the_route_is_exactly_the_one_of_before(
@@ -521,6 +526,7 @@ def test_prometheus_has_a_say(world: World) -> None:
     assert over["evidence"]["promql:away"]["verdict"] == "undecided"
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("every", [4, 5, 7])
 def test_a_new_control_process_goes_on_with_the_same_verdict(world: World, every: int) -> None:
     """Each look may be the last of its process: the next one reads everything from the database and the counters."""
@@ -561,6 +567,7 @@ def test_nothing_counted_is_lost_between_two_control_processes(world: World) -> 
     assert successor.look(trial)["evidence"]["errors"]["n_canary"] == before + 4 * 160
 
 
+@pytest.mark.simulation
 def test_two_gateways_count_and_one_decides(world: World, tmp_path: Path) -> None:
     first = Gateway(world, "a")
     second = Gateway(world, "b", FakeFleet(world.store, world.clock))
@@ -632,6 +639,7 @@ def test_a_move_that_a_rollout_overrides_names_what_has_to_end(world: World) -> 
         world.store.aliases.move("m", "champion", "3", ME, in_registry=False)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("promoted", "to", "warned"), [(False, "3", True), (False, "2", False), (True, "3", False)])
 def test_a_rollout_of_what_answers_anyway_says_that_it_stays(
     tmp_path: Path, promoted: bool, to: str, warned: bool

@@ -59,6 +59,7 @@ def share(streams: int, broken: float, worse: float, by_votes: bool = True) -> f
     return sum(found) / len(found)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("broken", [0.02, 0.1])
 def test_users_that_always_fail_roll_no_equal_version_back(broken: float, streams: int) -> None:

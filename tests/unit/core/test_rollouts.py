@@ -255,6 +255,7 @@ def test_what_is_shown_says_what_is_missing() -> None:
     assert seconds_needed(start_rollout(SPEC, 0.0), 10.0) is None
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_simulated_rollouts_end_as_they_should(case: Case) -> None:
     """A quick look; `python -m loadtests simulate` runs each case a thousand times."""
@@ -356,6 +357,7 @@ def test_what_a_step_waits_for_is_said_in_text() -> None:
     assert waiting_for(ready, guard_verdicts(ready), 10.0) == []
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("canary", "control", "bad_from", "ends"),
     [

@@ -100,6 +100,7 @@ def test_a_raised_weight_takes_nobody_off_the_canary(one: int, other: int, key: 
         assert SplitTable("m", large, names).pick(key) == "2"
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("sticky", [True, False])
 @pytest.mark.parametrize("seed", range(3 if THOROUGH else 1))
 def test_a_split_is_exact_within_a_tenth_of_a_point(seed: int, sticky: bool) -> None:

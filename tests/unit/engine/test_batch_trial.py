@@ -58,6 +58,7 @@ def test_the_owners_word_against_sharing_outweighs_a_proof(tmp_path: Path) -> No
     assert model.sharing.text == "every request runs alone: its configuration says that rows depend on each other"
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_of_the_load_tests_share_runs(name: str) -> None:
     repository(MODELS[name])

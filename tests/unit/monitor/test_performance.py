@@ -106,6 +106,7 @@ def events(changes: list[PerformanceChange]) -> list[tuple[str, bool]]:
     return [(change.what, change.begins) for change in changes]
 
 
+@pytest.mark.simulation
 def test_a_changed_world_is_found_and_over_again() -> None:
     performance, changes = taught(binary(3000, 4))
     assert changes == []
@@ -142,6 +143,7 @@ def test_the_references_calibration_is_the_measure_where_it_has_some() -> None:
     assert performance.document()["gap"]["estimated"] == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("answer", [NAN, math.inf])
 def test_one_bad_number_blinds_nothing(answer: float) -> None:
     rows: list[Any] = binary(1500, 8)
@@ -152,6 +154,7 @@ def test_one_bad_number_blinds_nothing(answer: float) -> None:
     assert events(performance.learn(binary(400, 9, flipped=0.5)))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("reference", [None, Reference(TRAINING, 10_000, (), (), errors=(1000, 9000))])
 def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(reference: Reference | None) -> None:
     def rows(rate: float, many: int, seed: int) -> list[LabelledRow]:
@@ -164,6 +167,7 @@ def test_errors_that_come_in_bursts_are_no_change_and_more_of_them_are_one(refer
     assert performance.document()["concept"]["state"] == "drift"
 
 
+@pytest.mark.simulation
 def test_false_alarms_a_day_bound_where_changes_may_begin() -> None:
     """At 400 labels in 400 seconds one alarm a day asks for more evidence than one in 100,000 labels does."""
     rows, found = binary(2000, 3), []

@@ -96,6 +96,7 @@ def test_the_joint_distance_sees_what_belongs_together() -> None:
     assert np.isfinite(distance(odd, middle, directions)).all()
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("wide", [1, 300])
 def test_wide_references_project_first(wide: int) -> None:
     rows = np.random.default_rng(2).normal(size=(4000, wide))
@@ -140,6 +141,7 @@ def test_requests_of_an_unexpected_form_are_counted_separately() -> None:
     assert (head["seen"], head["dropped"]) == (11, 7)
 
 
+@pytest.mark.simulation
 def test_a_sample_is_without_a_bias() -> None:
     found = reference(200)
     region = cells(RegionLayout.of(found).size)
@@ -152,6 +154,7 @@ def test_a_sample_is_without_a_bias() -> None:
     assert 400 < head["counted"] < 600
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("alike", [0.0, 0.8])
 def test_how_alike_neighbours_are(alike: float) -> None:
     found = reference(2000)
@@ -189,6 +192,7 @@ def test_all_neighbours_are_compared_at_first_however_large_batches_are() -> Non
     assert paired[-1] < compared[-1]  # later some are left out
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
 def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> None:
     """Each stretch is centred by its own mean, which takes 0.024 from a correlation of 0.9 in 300 rows."""
@@ -212,6 +216,7 @@ def test_a_correlation_of_short_stretches_has_no_bias(correlation: float) -> Non
     assert successor.correlations(1) == pytest.approx(neighbours.correlations(1))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("alike", [0.0, 0.6])
 def test_rows_that_are_spread_over_workers_are_no_less_alike(alike: float) -> None:
     """One row at a time, to whichever worker."""

@@ -7,6 +7,7 @@ from penstock.monitor.selftest import CASES, SelfTestCase, StreamResult, judge_c
 from tests.budgets import THOROUGH
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_case_holds(case: SelfTestCase) -> None:
     found = judge_case(case, [run(case, seed, unchanged_rows=1000) for seed in range(8 if THOROUGH else 3)])

@@ -55,6 +55,7 @@ def evidence_of_a_gap(folder: Path, daily: float) -> float:
         labels.close()
 
 
+@pytest.mark.simulation
 def test_false_alarms_a_day_bound_those_of_labels_by_the_time_since_the_labels_before(tmp_path: Path) -> None:
     share = 0.5
     daily = share * len(IDS) * 86_400 / PASSED_S / MonitorPolicy().budget

@@ -60,6 +60,7 @@ def events(member: Member) -> list[tuple[str, Any]]:
     return [(item["type"], item["data"].get("columns")) for item in reported if "drift" in item["type"]]
 
 
+@pytest.mark.simulation
 def test_three_gateways_say_to_the_row_what_one_with_all_rows_says(tmp_path: Path) -> None:
     alone, three = fleet(tmp_path / "one", Clock(), "a"), fleet(tmp_path / "three", Clock(), "abc")
     sources = [np.random.default_rng(7), np.random.default_rng(7)]
@@ -79,6 +80,7 @@ def test_three_gateways_say_to_the_row_what_one_with_all_rows_says(tmp_path: Pat
     assert len(events(three[0])) == 2, "a beginning and an end, each told once"
 
 
+@pytest.mark.simulation
 def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "ab")
     generator = np.random.default_rng(3)
@@ -97,6 +99,7 @@ def test_every_gateway_shows_the_verdict_of_the_one_that_leads_and_its_own(tmp_p
     assert lead(members).monitoring.describe("m", "1")["rows"]["counted"] == 600
 
 
+@pytest.mark.simulation
 def test_a_database_that_is_away_is_asked_once_for_all_versions(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "ab")
     lead(members).step()
@@ -124,6 +127,7 @@ def measured(member: Member, name: str) -> list[float]:
     return [float(value) for item in found for value in item.values]
 
 
+@pytest.mark.simulation
 def test_every_gateway_measures_the_verdict_of_all_and_its_own_counts(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "ab")
     generator = np.random.default_rng(5)
@@ -138,6 +142,7 @@ def test_every_gateway_measures_the_verdict_of_all_and_its_own_counts(tmp_path: 
     assert [measured(member, "monitor_rows_total") for member in members] == [[5 * 150.0], [5 * 150.0]]
 
 
+@pytest.mark.simulation
 def test_each_alarm_is_counted_at_one_gateway_over_takeovers_restarts_and_references(
     tmp_path: Path, clock: Clock
 ) -> None:
@@ -195,6 +200,7 @@ def test_latencies_of_all_gateways_are_one(tmp_path: Path, clock: Clock) -> None
     assert latency["p50"] < 2 < latency["p90"]
 
 
+@pytest.mark.simulation
 def test_another_gateway_goes_on_with_the_evidence_and_tells_nothing_twice(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "abc")
     generator = np.random.default_rng(5)
@@ -214,6 +220,7 @@ def test_another_gateway_goes_on_with_the_evidence_and_tells_nothing_twice(tmp_p
     assert events(second) == reported
 
 
+@pytest.mark.simulation
 def test_what_a_gateway_had_published_stays_when_it_ends(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "abc")
     generator = np.random.default_rng(5)
@@ -265,6 +272,7 @@ def degraded(member: Member) -> list[Any]:
     ]
 
 
+@pytest.mark.simulation
 def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Path) -> None:
     alone, three = fleet(tmp_path / "one", Clock(), "a"), fleet(tmp_path / "three", Clock(), "abc")
     sources = [np.random.default_rng(9), np.random.default_rng(9)]
@@ -279,6 +287,7 @@ def test_labels_of_all_gateways_say_what_those_of_one_with_all_say(tmp_path: Pat
     assert degraded(alone[0]) == degraded(three[0]) != []
 
 
+@pytest.mark.simulation
 def test_another_gateway_learns_from_the_labels_and_tells_of_no_change_twice(tmp_path: Path, clock: Clock) -> None:
     members, generator = fleet(tmp_path, clock, "ab"), np.random.default_rng(9)
     for wrong in (0.1,) * 4 + (0.6,):
@@ -351,6 +360,7 @@ def test_labels_are_kept_within_bounds(tmp_path: Path, clock: Clock) -> None:
     assert len(member.store.labels(0)) == 3, "each batch once"
 
 
+@pytest.mark.simulation
 @settings(max_examples=examples(15))
 @given(st.lists(st.sampled_from(["count", "publish", "look", "restart"]), min_size=1, max_size=12), st.integers(0, 9))
 def test_no_order_of_publications_looks_and_restarts_loses_or_doubles_rows(
@@ -375,6 +385,7 @@ def test_no_order_of_publications_looks_and_restarts_loses_or_doubles_rows(
     assert lead(members).monitoring.describe("m", "1")["rows"]["counted"] == counted
 
 
+@pytest.mark.simulation
 def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, clock: Clock) -> None:
     members = fleet(tmp_path, clock, "abc")
     for number, member in enumerate(members, 1):
@@ -399,6 +410,7 @@ def test_what_became_of_labels_is_the_sum_and_each_gateways_own(tmp_path: Path, 
     assert members[1].show()["performance"]["outcomes"] == {"doubled": 3, "joined": 6}
 
 
+@pytest.mark.simulation
 def test_labels_that_cannot_be_read_are_left_out_and_the_rest_decides(tmp_path: Path, clock: Clock) -> None:
     members, generator = fleet(tmp_path, clock, "ab"), np.random.default_rng(9)
     label(members, generator, 100, 0.1)

@@ -41,6 +41,7 @@ def learned(performance: FleetPerformance, parts: Sequence[Sequence[LabelBatch]]
     return [change for at, part in enumerate(parts) for change in performance.learn(part, None, POLICY, at * LOOK_S)]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("gateways", [2, 3, 7])
 def test_many_gateways_say_what_one_says(gateways: int) -> None:
     stretches = [rows(EACH, 0.02 if number < 5 else 0.4, number * EACH) for number in range(10)]

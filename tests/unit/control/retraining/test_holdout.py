@@ -48,6 +48,7 @@ def asked(**more: Any) -> HoldoutGate:
     return HoldoutGate("accuracy", **more)
 
 
+@pytest.mark.simulation
 def test_both_are_examined_on_the_same_rows(versions: dict[str, VersionSpec]) -> None:
     found = run_exam(asked(), rows(), versions["turned"], versions["good"])
     assert found.whole.rows == 300
@@ -57,6 +58,7 @@ def test_both_are_examined_on_the_same_rows(versions: dict[str, VersionSpec]) ->
     assert (found.slices, found.noised, found.broken) == ({}, None, 0)
 
 
+@pytest.mark.simulation
 def test_slices_are_of_the_features_by_name_and_noise_makes_a_model_worse(versions: dict[str, VersionSpec]) -> None:
     columns = (f"x[{FEATURES - 1}]", "x[0]")
     found = run_exam(asked(columns=columns, noise=0.5), rows(), versions["good"], versions["good"])
@@ -78,12 +80,14 @@ def test_slices_are_of_the_features_by_name_and_noise_makes_a_model_worse(versio
     assert again.whole == found.whole
 
 
+@pytest.mark.simulation
 def test_a_champion_of_another_signature_is_not_compared(versions: dict[str, VersionSpec]) -> None:
     found = run_exam(asked(), rows(), versions["good"], versions["wide"])
     assert found.whole.candidate == pytest.approx(0.9)
     assert found.whole.champion is None
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("candidate", "more", "reason"),
     [

@@ -184,6 +184,7 @@ def test_a_burn_rate_asks_when_both_windows_burn_whoever_leads_meanwhile(
     assert event["data"]["conditions"][0]["statistic"] == "burn rate of error_ratio"
 
 
+@pytest.mark.simulation
 def test_what_burn_rates_look_back_on_is_bounded_and_of_one_version(setup: Setup) -> None:
     setup.drifts, setup.policy = False, BURNING
     for _ in range(120):

@@ -98,6 +98,7 @@ def test_what_may_be_one_units_doing_is_no_harm(metric: str, gateways: int) -> N
     assert failed(3, 2) is GuardVerdict.FAIL
 
 
+@pytest.mark.simulation
 def test_an_equal_canary_is_seldom_called_slower_by_either_time() -> None:
     """At most alpha of the rollouts, over both times together: the e-values are averaged."""
     guard, failed, runs = GuardSpec("latency", 1.0), 0, examples(40)

@@ -123,6 +123,7 @@ def test_every_comparison_works_by_single_requests(guard: str, weight: int) -> N
     assert rolled_back(rollout)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("weight", [1000, 5000, 9500])
 def test_bursts_of_failures_of_both_versions_are_no_harm(streams: int, weight: int) -> None:

@@ -66,6 +66,7 @@ def test_a_change_of_one_of_ten_features_is_found_soon(change: str, within: int)
     assert float(np.mean([delay(10, change, seed) for seed in range(examples(12))])) <= within
 
 
+@pytest.mark.simulation
 def test_without_a_change_there_are_fewer_false_alarms_than_allowed() -> None:
     alarms, rows, seeds = 0, 0, 4 if THOROUGH else 1
     for seed in range(seeds):

@@ -11,6 +11,7 @@ from penstock.core.statistics.confidence_sequences import Interval, Mean, confid
 from tests.budgets import THOROUGH, examples
 
 
+@pytest.mark.simulation
 def test_a_confidence_sequence_holds_at_all_times() -> None:
     generator = np.random.default_rng(7)
     missed, runs = 0, examples(100)

@@ -87,6 +87,7 @@ def delays(p_canary: float, before: int, runs: int, seed: int = 0) -> list[int]:
     return found
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("p_canary", "before", "within"), [(0.02, 0, 600), (0.05, 0, 160), (0.02, 20_000, 1600), (0.05, 20_000, 400)]
 )

@@ -122,6 +122,7 @@ SURE: dict[str, Callable[[np.random.Generator, int], NDArray[np.float64]]] = {
 """Models that are as sure as they may be."""
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", SURE)
 def test_sure_models_raise_alarms_as_seldom_as_stated(name: str) -> None:
     """One in 100,000 labels at most: of the nightly run, less than three in 200,000."""

@@ -72,6 +72,7 @@ def run(recovery: Recovery, usual: Floats, share: Floats, rows: int, generator: 
     return None
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("lasted", [200, 3000, 20_000])
 def test_the_end_is_found_however_long_the_change_lasted(lasted: int) -> None:
     usual = np.full(10, 1000.0)

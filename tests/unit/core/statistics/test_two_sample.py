@@ -93,6 +93,7 @@ def stopping(
     return found
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(("p_canary", "within"), [(0.02, 600), (0.05, 160)])
 def test_more_errors_are_found_soon(p_canary: float, within: int) -> None:
     found = stopping(0.005, p_canary, runs=examples(150), most=6000)
@@ -100,6 +101,7 @@ def test_more_errors_are_found_soon(p_canary: float, within: int) -> None:
     assert float(np.mean([at for at in found if at])) <= within
 
 
+@pytest.mark.simulation
 def test_equal_and_better_canaries_are_left_alone() -> None:
     assert sum(at is not None for at in stopping(0.005, 0.005, runs=examples(40), most=4_000, seed=1)) <= 2
     assert sum(at is not None for at in stopping(0.02, 0.005, runs=examples(20), most=2_000, seed=2)) == 0

@@ -35,6 +35,7 @@ def difference(model: onnx.ModelProto, rows: int, seed: int) -> str | None:
     return differs(whole, apart(model, feeds))
 
 
+@pytest.mark.simulation
 @settings(deadline=None, max_examples=examples(250))
 @given(graphs, st.integers(0, 100))
 def test_what_is_proven_is_answered_together_as_alone(model: onnx.ModelProto, seed: int) -> None:
@@ -42,6 +43,7 @@ def test_what_is_proven_is_answered_together_as_alone(model: onnx.ModelProto, se
         assert {difference(model, rows, seed) or "" for rows in ROWS} == {""}
 
 
+@pytest.mark.simulation
 def test_most_of_what_is_answered_alike_is_proven() -> None:
     models = [random_graph(seed, 4 + seed % 10) for seed in range(CORPUS)]
     proven = [prove(read_plain(model)).independent for model in models]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -93,6 +94,7 @@ def test_what_is_proven_is_answered_together_as_alone(model: onnx.ModelProto, va
         assert difference(model, values) == ""
 
 
+@pytest.mark.simulation
 def test_most_of_what_is_answered_alike_is_proven() -> None:
     random = Random(3)
     batches = [["".join(random.choices(PIECES, k=random.randrange(5))) for _ in range(6)] for _ in range(4)]
