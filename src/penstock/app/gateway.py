@@ -11,29 +11,24 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
 from penstock.app import workers
 from penstock.app.access import AccessServices, check_access, open_access
 from penstock.app.certificates import Certificates, certificates_of
-from penstock.app.confinement import is_required, log_layers, missing_layers, worker_paths
+from penstock.app.confinement import is_required, log_layers, missing_layers
 from penstock.app.confinement import readings as confinement_readings
 from penstock.app.descriptors import connection_limit, raise_limit
-from penstock.app.exposure import (
-    InsecurityWarning,
-    checked_exposure,
-    ops_policy,
-    repository_control_of,
-    trusted_hosts_of,
-)
+from penstock.app.exposure import InsecurityWarning, checked_exposure, ops_policy
 from penstock.app.gateway_record import GatewayRecord
 from penstock.app.hardening import tighten_contents, tighten_home
 from penstock.app.logs import set_up
 from penstock.app.models import Models
 from penstock.app.ops_listeners import OpsListeners
+from penstock.app.predictions import open_predictions
 from penstock.app.repositories import check, identity, repositories_of
-from penstock.app.signatures import read_signature_policy
 from penstock.app.sink_configuration import SinkConfiguration, checked_sink_configuration
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
@@ -41,15 +36,16 @@ from penstock.config.settings import Settings, address_credentials
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import AcquiredInstance, open_instance
 from penstock.control.instance.drain import retire
-from penstock.control.instance.options import WorkerOptions
 from penstock.control.plane.control_plane import STOP_MARGIN_S, ControlPlane
+from penstock.control.plane.predictions import Predictions
 from penstock.control.plane.registry_admin import RegistryAdmin
 from penstock.control.retention import FILES, FOLDERS
 from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.control.workers.prefork import WaitingWorkers
-from penstock.control.workers.protocol import access_out, tls_out
+from penstock.control.workers.protocol import access_out, delegation_out, tls_out
+from penstock.core.access.delegation import KEY_BYTES
 from penstock.core.access.exposure import Exposure
 from penstock.core.access.table import AccessTable
 from penstock.core.certificates import TlsMaterial
@@ -58,7 +54,7 @@ from penstock.core.errors import Fault, InvalidInput
 from penstock.engine.confinement.child import require_confinement
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import sweep
-from penstock.engine.threads import background_pool, read_cores
+from penstock.engine.threads import background_pool
 from penstock.registry.location import RegistryLocation, location_of
 from penstock.registry.stores.connections import Connections
 
@@ -100,7 +96,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
         models = (
             _served_text(settings, identity(repositories)) if repositories else f"{location.database} {location.blobs}"
         )
-        opening = open_instance(homes, _worker_options(settings, exposure, location, host), models, __version__)
+        opening = open_instance(homes, workers.options_of(settings, exposure, location, host), models, __version__)
         with opening.given_up_on_failure():
             if not opening.adopted:  # adopted workers keep serving even if their files are gone
                 check(repositories)
@@ -142,43 +138,6 @@ def _check_ready_file(path: Path | None) -> None:
     except OSError:
         text = f"the ready file {path} cannot be written; choose another with --ready-file"
         raise StartFailed(text, GatewayExitCode.USAGE) from None
-
-
-def _worker_options(settings: Settings, exposure: Exposure, location: RegistryLocation, host: str) -> WorkerOptions:
-    cores, number, paths = read_cores(), workers.worker_count(settings), worker_paths(settings, location)
-    return WorkerOptions(
-        host=host,
-        http_port=settings.http_port,
-        grpc_port=settings.grpc_port,
-        workers=number,
-        grpc_outputs=settings.grpc_outputs,
-        threads=max(1, cores // number),
-        max_body_bytes=settings.limits.max_body_bytes,
-        max_json_bytes=settings.limits.max_json_bytes,
-        freeze_s=settings.limits.freeze_seconds,
-        max_output_bytes=settings.limits.max_output_bytes,
-        max_elements=settings.limits.max_elements,
-        max_text_elements=settings.limits.max_text_elements,
-        max_text_bytes=settings.limits.max_text_bytes,
-        memory_bytes=None if settings.limits.memory_bytes == "auto" else settings.limits.memory_bytes,
-        models_memory_bytes=workers.models_memory(settings),
-        max_connections=settings.limits.max_connections,
-        deadline_s=settings.limits.deadline_seconds,
-        drain_delay_s=settings.stop.drain_delay_seconds,
-        drain_timeout_s=settings.stop.drain_timeout_seconds,
-        orphan_grace_s=settings.stop.orphan_grace_seconds,
-        load_s=settings.limits.load_seconds,
-        log_level=settings.log_level,
-        shared_memory=settings.shared_memory,
-        cors_origins=settings.cors.origins,
-        trusted_hosts=trusted_hosts_of(settings, exposure),
-        repository_control=repository_control_of(settings, exposure),
-        tls=settings.tls is not None,
-        signatures=read_signature_policy(settings.admission.signatures),
-        readable=tuple(map(str, paths.readable)),
-        writable=tuple(map(str, paths.writable)),
-        is_confinement_required=is_required(settings),
-    )
 
 
 class StopSignals:
@@ -223,6 +182,7 @@ class GatewayProcess:
         self._http, self._grpc = (str(ports.address_of(sock)) for sock in opening.held)
         self._ops = ops.address
         self._access: AccessServices | None = None
+        self._delegation_key = token_bytes(KEY_BYTES)
         self._models = Models(settings, location, repositories, sinks, self._open_access)
         self._plane = ControlPlane(
             opening.instance,
@@ -248,6 +208,7 @@ class GatewayProcess:
         def announce(table: AccessTable) -> None:
             self._plane.channel.announce(access_out(table))
 
+        self._plane.channel.announce(delegation_out(self._delegation_key))
         self._access = open_access(self._settings.auth, self._place, database, announce, self._plane.counters.slots)
         await self._access.tables.start()
 
@@ -275,6 +236,7 @@ class GatewayProcess:
         registry_admin = self._models.registry_admin(self._plane.reconciler, self._plane)
         services = self._models.traffic_services(self._plane, self._opening.instance.path)
         registry_admin.auditing.recorder.attach(self._plane.repository_requests, self._opened_access().refusals)
+        predictions = self._open_predictions()
         registry_admin.show_write_problem(lambda: services.fleet.problem)
         self._measure(registry_admin, services)
         self._plane.gather(services.monitoring.gathered)
@@ -282,7 +244,7 @@ class GatewayProcess:
         await services.monitoring.start()
         self._plane.reconciler.decorate = services.decorate
         self._plane.renew()
-        server = await asyncio.to_thread(self._ops_server, registry_admin, services)
+        server = await asyncio.to_thread(self._ops_server, registry_admin, services, predictions)
         record = self._open_ops_port(server)
         retiring: list[asyncio.Task[None]] = []
         tasks = self._models.tasks(registry_admin, self._plane.reconciler, self._opening.instance.path)
@@ -310,6 +272,7 @@ class GatewayProcess:
         await registry_admin.auditing.recorder.flush()
         registry_admin.close()
         services.close()
+        predictions.close()
         if self._certificates is not None:
             self._certificates.close()
 
@@ -342,13 +305,22 @@ class GatewayProcess:
         for part in (self._models, services, registry_admin, *measured, self._insecurity, self._opened_access()):
             self._plane.measure(part.readings)
 
+    def _open_predictions(self) -> Predictions:
+        """Let the ops port ask for predictions."""
+        authenticator = self._opened_access().authenticator
+        predictions = open_predictions(self._http, self._grpc, self._certificates, authenticator, self._delegation_key)
+        self._plane.measure(predictions.readings)
+        return predictions
+
     def _opened_access(self) -> AccessServices:
         """Return the services of access; call after the start of the plane."""
         if self._access is None:
             raise RuntimeError
         return self._access
 
-    def _ops_server(self, registry_admin: RegistryAdmin, services: TrafficServices) -> "OpsServer":
+    def _ops_server(
+        self, registry_admin: RegistryAdmin, services: TrafficServices, predictions: Predictions
+    ) -> "OpsServer":
         """Build the ops server; called on a thread, because the import takes long."""
         from penstock.api.admin.page import GatewayFacts  # noqa: PLC0415 - see above
         from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
@@ -362,6 +334,7 @@ class GatewayProcess:
             services.retraining,
             services.fleet,
             services.erasures,
+            predictions,
         )
         connections = connection_limit(CONNECTIONS, raise_limit(), 1)
         tls = None if self._certificates is None else self._certificates.contexts.http

@@ -31,6 +31,7 @@ from penstock.control.workers.protocol import tensors_out
 from penstock.control.workers.slots import SlotFile, totals
 from penstock.core.access.origins import OriginPolicy
 from penstock.core.access.table import AccessTable
+from penstock.core.batching import BATCHING
 from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import InvalidInput
@@ -91,7 +92,8 @@ class Worker:
         self._slot = files[index].slot
         wait_s = options.load_s + COMMAND_MARGIN_S
         self._tls = TlsContexts()
-        self._link = Link(instance.socket, index, self._set_desired, wait_s, self._set_access, self._set_tls)
+        changes = self._set_access, self._set_tls, self._set_delegation
+        self._link = Link(instance.socket, index, self._set_desired, wait_s, *changes)
         slots = [file.slot for file in files]
         policy = OriginPolicy(options.trusted_hosts, options.cors_origins, any_address=not is_loopback(options.host))
         regions = SharedRegions(
@@ -186,6 +188,10 @@ class Worker:
         """Use another access table: from the next request on, also of open connections and streams."""
         self._plane.callers.use(table)
 
+    def _set_delegation(self, key: bytes) -> None:
+        """Accept what the control process asks on behalf of its callers."""
+        self._plane.callers.trust(key)
+
     def _report(self, statuses: tuple[VersionStatus, ...]) -> None:
         self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)
         self._link.report(statuses)
@@ -197,7 +203,11 @@ class Worker:
 
     def _describe(self, model: str, version: str) -> None:
         metadata = self._plane.queries.metadata(model, version)
-        signature = {"inputs": tensors_out(metadata.inputs), "outputs": tensors_out(metadata.outputs)}
+        signature = {
+            "inputs": tensors_out(metadata.inputs),
+            "outputs": tensors_out(metadata.outputs),
+            BATCHING: self._plane.queries.sharing(model, version),
+        }
         self._link.describe(model, version, signature)
 
     async def _apply(self) -> None:

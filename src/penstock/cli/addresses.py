@@ -15,11 +15,9 @@ from penstock.cli.console import ExitCode, fail
 from penstock.cli.tls import TlsAddress
 from penstock.config.documents import ConfigFault
 from penstock.config.settings import Settings, load_settings
+from penstock.control.instance.ports import LOOPBACK_OF
 from penstock.core.errors import InvalidInput
 from penstock.registry.location import RegistryLocation, location_of
-
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Hosts that stand for every interface, and the loopback address to call instead."""
 
 PROBE_S = 2.0
 HTTPS_PORT: Final = 443
@@ -53,7 +51,7 @@ def local_address(port: Literal["http", "grpc", "ops"]) -> str | TlsAddress:
     options = read_settings()
     ports = {"http": options.http_port, "grpc": options.grpc_port, "ops": options.ops_port}
     host = options.ops_host if port == "ops" else options.host
-    host = EVERYWHERE.get(host, host)
+    host = LOOPBACK_OF.get(host, host)
     address = f"[{host}]:{ports[port]}" if ":" in host else f"{host}:{ports[port]}"
     if options.tls is not None:
         return TlsAddress(address, options.tls.certificate_file.expanduser())

@@ -28,13 +28,15 @@ LEFT_OUT = "the model's version policy leaves it out"
 
 @dataclass(frozen=True, slots=True)
 class VersionDisplay:
-    """The status of a version beside its record; ``digest`` and ``report`` are used if there is no record."""
+    """The status of a version beside its record; ``digest`` and ``report`` are used if there is no record. ``batching``
+    says whether requests share its runs and why (None until a worker has loaded it)."""
 
     state: str
     reason: str = ""
     signature: Document | None = None
     digest: str = ""
     report: AdmissionReport | None = None
+    batching: str | None = None
 
 
 def model_document(record: ModelRecord, displays: Mapping[str, VersionDisplay], problem: str = "") -> Document:
@@ -46,6 +48,7 @@ def model_document(record: ModelRecord, displays: Mapping[str, VersionDisplay], 
             "name": record.name,
             "revision": record.revision,
             "aliases": {alias.alias: alias.version for alias in record.aliases.values()},
+            "alias_history": {alias.alias: [*alias.before] for alias in record.aliases.values()},
             "settings": settings_out(record.settings),
             "versions": [_version(record, version, displays.get(version)) for version in names],
         }
@@ -71,6 +74,7 @@ def _version(model: ModelRecord, version: str, display: VersionDisplay | None) -
         "signature": (display.signature if display else None) or (report.facts.get("signature") if report else None),
         "signatures": [signature_document(item) for item in (record.signatures if record else ())],
         "approvals": [] if record is None else [_approval_document(record, item) for item in record.approvals],
+        "batching": display.batching if display else None,
         "card": metadata.pop("card", None),
         "metadata": metadata,
         "admission": _admission(report),

@@ -155,6 +155,10 @@ class ServerQueries:
         properties = {BATCHING: loaded.sharing.text} if refused else {}
         return ModelMetadata(model, versions, PLATFORM, signature.inputs, signature.outputs, properties)
 
+    def sharing(self, model: str, version: str) -> str:
+        """Return whether requests share runs of a version, and why or why not; raises as ``metadata`` does."""
+        return self._routing_table.find((model, version))[0].sharing.text
+
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         """Return the model's configuration in protobuf JSON form; raises as ``metadata`` does."""
         return self._routing_table.find((model, version))[0].config

@@ -22,6 +22,7 @@ from penstock.api.admin.incoming import (
     read_if_match,
     read_object,
 )
+from penstock.api.admin.predictions import PredictionCalls, PredictionService
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Fault, InvalidInput
@@ -139,6 +140,7 @@ class TrafficApi:
     retraining: RetrainingService
     fleet: FleetService
     erasures: ErasureService
+    predictions: PredictionService
 
 
 def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
@@ -160,6 +162,7 @@ def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
         *_MonitorCalls(services.monitor).table(),
         *_RetrainingCalls(services.retraining, approvers).table(),
         *ErasureCalls(services.erasures).table(),
+        *PredictionCalls(services.predictions).table(),
         ("GET", "/events", calls.events),
         ("GET", "/fleet", fleet),
     ]

@@ -4,6 +4,8 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from itertools import pairwise
+from time import monotonic_ns
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -42,6 +44,9 @@ _BINARY: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n
 _JSON_LENGTH: Final = b"inference-header-content-length"
 _ENCODING: Final = b"content-encoding"
 _ACCEPTS: Final = b"accept-encoding"
+_TIMING: Final = b"penstock-timing"
+"""The field by which a request asks for ``server-timing``."""
+
 _REST: Final = Transport.REST
 
 Fields = Mapping[bytes, bytes]
@@ -282,6 +287,8 @@ class InferHandler:
         fields = exchange.head.fields
         if b"origin" in fields:
             kind += self._cors.answer_lines(fields)
+        if _TIMING in fields:
+            kind += _timing_line(call, monotonic_ns())
         size = len(content) + (sum(map(len, tail)) if tail else 0)
         length = b"content-length: %d\r\n\r\n" % size
         common = exchange.connection.last_fields(exchange)
@@ -364,6 +371,13 @@ def infer_target(path: bytes) -> Target | None:
         return None
     model, version = match.group(1), match.group(2) or b""
     return unquote_to_bytes(model).decode("utf-8", "replace"), unquote_to_bytes(version).decode("utf-8", "replace")
+
+
+def _timing_line(call: InferCall, now_ns: int) -> bytes:
+    """Return the time of each stage in milliseconds (W3C Server Timing, section 3)."""
+    times = (call.began_ns, call.decoded_ns, call.started_ns, call.ran_ns, now_ns)
+    spent = [max(0, end - start) / 1e6 for start, end in pairwise(times)]
+    return b"server-timing: decode;dur=%.4f, queue;dur=%.4f, run;dur=%.4f, encode;dur=%.4f\r\n" % tuple(spent)
 
 
 def _json_length(fields: Fields) -> int:

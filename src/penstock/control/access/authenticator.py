@@ -3,11 +3,13 @@
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
 from penstock.core.access.claims import VerifiedToken
+from penstock.core.access.delegation import PREFIX as DELEGATED
+from penstock.core.access.delegation import read_delegation
 from penstock.core.access.keys import PREFIX, digest_of, key_id_of
 from penstock.core.access.permissions import ROLES, grants_of
 from penstock.core.access.refusals import RefusalReason, unauthenticated
@@ -30,11 +32,13 @@ class TokenVerifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """One access table, the API keys in it by id, and the verifier of its issuers' tokens."""
+    """One access table, the API keys in it by id, the verifier of its issuers' tokens, and the key of delegated
+    credentials ("" accepts none)."""
 
     table: AccessTable = field(default_factory=AccessTable)
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)
     verifier: TokenVerifier | None = None
+    delegation_key: bytes = b""
 
 
 class Authenticator:
@@ -77,10 +81,14 @@ class Authenticator:
 
     def use(self, table: AccessTable) -> None:
         """Use another table from now on."""
-        verifier = self._directory.verifier
+        verifier, key = self._directory.verifier, self._directory.delegation_key
         if table.issuers != self.table.issuers:
             verifier = self._open_verifier(table.issuers) if table.issuers else None
-        self._directory = _Directory(table, {record.id: record for record in table.keys}, verifier)
+        self._directory = _Directory(table, {record.id: record for record in table.keys}, verifier, key)
+
+    def trust(self, delegation_key: bytes) -> None:
+        """Accept credentials that the control process makes with this key (see ``core.access.delegation``)."""
+        self._directory = replace(self._directory, delegation_key=delegation_key)
 
     def authenticate(self, authorization: bytes | None, certificate_names: tuple[str, ...] = ()) -> Caller:
         """Return the caller of a request from its field ``authorization`` (None: it has none), or else from the names
@@ -104,6 +112,8 @@ class Authenticator:
 def _caller_of_token(directory: _Directory, token: str, now: float) -> Caller:
     if token.startswith(f"{PREFIX}_"):
         return _caller_of_key(directory, token)
+    if token.startswith(DELEGATED):
+        return read_delegation(directory.delegation_key, token)
     if directory.verifier is None or token.count(".") != 2:
         raise unauthenticated(RefusalReason.MALFORMED)
     verified = directory.verifier.verify(token, now)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 LISTEN_BACKLOG = 2048
 
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Hosts that stand for every interface, and the loopback address to call instead."""
+
 
 class PortUnavailable(Exception):
     """An address is unavailable; the text is one line. ``usage``: the host in the settings is invalid."""

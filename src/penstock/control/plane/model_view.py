@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.reconcile.reconciler import Reconciler
+from penstock.core.batching import BATCHING
 from penstock.core.desired import ReadyState, VersionStatus, serving_version
 from penstock.core.errors import NotFound, NotReady, Refused, unknown_model
 from penstock.core.versions import sort_key
@@ -146,11 +147,13 @@ class ModelView:
 
     def _display(self, status: VersionStatus) -> VersionDisplay:
         placed = self._reconciler.materialized_version(status.model, status.version)
-        signature = self._serving.signature(status.model, status.version)
+        signature = dict(self._serving.signature(status.model, status.version) or {})
+        batching = signature.pop(BATCHING, None)
         return VersionDisplay(
             status.state.value,
             self._reconciler.rejection_reason(status.model, status.version) or self._full_reason(status),
-            dict(signature) if signature else None,
+            signature or None,
             placed.digest if placed else "",
             placed.report if placed else None,
+            batching,
         )

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from penstock.control.workers.protocol import (
     ACCESS,
+    DELEGATION,
     LINE_BYTES,
     TLS,
     ChannelBroken,
     Message,
     MessageQueue,
     access_in,
+    delegation_in,
     desired_in,
     fault_in,
     feedback_pieces,
@@ -44,8 +46,9 @@ _GONE = "the control process is away for a moment; try again later"
 class Link:
     """Sends reports of a worker and receives desired states. Also the data plane's ``Repository``.
 
-    ``desired`` is called with every desired state that arrives, ``access`` with every access table and ``tls`` with the
-    material of the ports, both before the first desired state and when they change. ``command_s`` bounds the wait for a
+    ``desired`` is called with every desired state that arrives, ``access`` with every access table, ``tls`` with the
+    material of the ports and ``delegation`` with the key of delegated credentials, all before the first desired state
+    and when they change. ``command_s`` bounds the wait for a
     repository request. Belongs to the event loop.
     """
 
@@ -57,6 +60,7 @@ class Link:
         command_s: float,
         access: Callable[[AccessTable], None] = lambda _: None,
         tls: Callable[[TlsMaterial], None] = lambda _: None,
+        delegation: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._path = path
         self._slot = slot
@@ -64,6 +68,7 @@ class Link:
         self._access = access
         self._command_s = command_s
         self._tls = tls
+        self._delegation = delegation
         self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
         self._signatures: dict[str, Message] = {}
         self._outbox: MessageQueue | None = None
@@ -210,6 +215,8 @@ class Link:
             self._access(access_in(message))
         elif message["type"] == TLS:
             self._tls(tls_in(message))
+        elif message["type"] == DELEGATION:
+            self._delegation(delegation_in(message))
         elif message["type"] == "reply":
             waiting = self._replies.get(message["number"])
             if waiting is not None and not waiting.done():

@@ -39,6 +39,9 @@ ACCESS = "access"
 TLS = "tls"
 """The type of the message with the TLS material of the ports."""
 
+DELEGATION = "delegation"
+"""The type of the message with the key of delegated credentials."""
+
 PIECE_CHARACTERS = 1 << 20
 """Characters of feedback in one message; JSON may need twelve bytes for one of them."""
 
@@ -148,6 +151,16 @@ def access_out(table: AccessTable) -> Message:
 def access_in(message: Message) -> AccessTable:
     """The access table from its message."""
     return table_in(message["table"])
+
+
+def delegation_out(key: bytes) -> Message:
+    """The message with the key of delegated credentials."""
+    return {"type": DELEGATION, "key": key.hex()}
+
+
+def delegation_in(message: Message) -> bytes:
+    """The key of delegated credentials from its message."""
+    return bytes.fromhex(message["key"])
 
 
 def tls_out(material: TlsMaterial) -> Message:

@@ -72,6 +72,9 @@ class CallerAuthenticator(Protocol):
     def use(self, table: AccessTable) -> None:
         """Use another table from now on."""
 
+    def trust(self, delegation_key: bytes) -> None:
+        """Accept credentials that the control process makes with this key."""
+
     def authenticate(self, authorization: bytes | None, certificate_names: tuple[str, ...] = ()) -> Caller:
         """Return the caller of a request; raises ``Unauthenticated``, whose ``detail`` is the ``RefusalReason``."""
 
@@ -121,6 +124,11 @@ class CallerResolver:
         self._adopt()
         for listener in self._listeners:
             listener()
+
+    def trust(self, delegation_key: bytes) -> None:
+        """Accept credentials that the control process makes with this key (see ``core.access.delegation``)."""
+        if self._authenticator is not None:
+            self._authenticator.trust(delegation_key)
 
     def on_change(self, listener: Resume) -> None:
         """Call ``listener`` after each new access table."""

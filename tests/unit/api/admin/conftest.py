@@ -20,6 +20,7 @@ from tests.unit.api.admin.standin import (
     MemoryFleet,
     MemoryKeys,
     MemoryMonitor,
+    MemoryPredictions,
     MemoryRegistrar,
     MemoryRetraining,
     MemoryTraffic,
@@ -38,6 +39,7 @@ class Client:
         refusals: RefusalCounts | None = None,
     ) -> None:
         self.trials, self.erasures = MemoryTrials(), MemoryErasures()
+        self.predictions = MemoryPredictions()
         services = TrafficApi(
             MemoryTraffic(),
             self.trials,
@@ -46,6 +48,7 @@ class Client:
             MemoryRetraining(),
             MemoryFleet(),
             self.erasures,
+            self.predictions,
         )
         facts = GatewayFacts("1.2.3", "127.0.0.1:1", "127.0.0.1:2")
         access = AccessApi(MemoryKeys(), authenticator, refusals)

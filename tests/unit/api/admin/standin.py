@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.api.admin.admin import Document
+from penstock.control.plane.predictions import PredictionAnswer, PredictionRequest
 from penstock.control.reconcile.status import Readiness
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
@@ -412,6 +413,21 @@ class MemoryErasures:
     async def forget(self, model: str | None, key: SubjectKey, by: Author) -> dict[str, Any]:
         self.asked.append((model, key, by))
         return {"removed": {"rows": 1}, "problems": [], "homes": {}, "missing": {}}
+
+
+class MemoryPredictions:
+    """Predictions that answer what was asked; see ``predictions.PredictionService``."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[PredictionRequest, Caller]] = []
+
+    def addresses(self) -> Document:
+        return {"http": "127.0.0.1:1", "grpc": "127.0.0.1:2", "tls": False, "authentication": False}
+
+    async def predict(self, request: PredictionRequest, caller: Caller) -> PredictionAnswer:
+        self.asked.append((request, caller))
+        fields = {"content-type": "application/json", "penstock-model-version": "1"}
+        return PredictionAnswer(200 if request.body else 400, fields, request.body or b'{"error": "no body"}')
 
 
 class MemoryKeys:

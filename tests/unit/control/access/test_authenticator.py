@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from penstock.control.access.authenticator import Authenticator
-from penstock.core.access.callers import ANONYMOUS, CallerKind
+from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
 from penstock.core.access.claims import VerifiedToken
+from penstock.core.access.delegation import KEY_BYTES, write_delegation
 from penstock.core.access.keys import digest_of, write_key
 from penstock.core.access.permissions import Permission
 from penstock.core.access.refusals import UNAUTHENTICATED, RefusalReason, unauthenticated
@@ -177,3 +178,21 @@ def test_nothing_is_remembered(authenticator: Authenticator, clock: Clock) -> No
 def test_roles_of_a_newer_release_grant_nothing(authenticator: Authenticator) -> None:
     authenticator.use(replace(TABLE, keys=(replace(RECORD, roles=("conductor", "caller")),)))
     assert authenticator.authenticate(bearer(KEY)).may(Permission.PREDICT, "digits")
+
+
+def test_a_delegated_credential_counts_where_its_key_is_trusted_until_it_ends(
+    authenticator: Authenticator, clock: Clock
+) -> None:
+    key = bytes(range(KEY_BYTES))
+    credential = bearer(write_delegation(key, Caller("ann", CallerKind.OIDC), "digits", clock.now))
+    assert refused(authenticator, credential) == RefusalReason.INVALID_TOKEN  # such as the ops port
+    authenticator.trust(key)
+    authenticator.use(replace(TABLE, epoch=8))
+    caller = authenticator.authenticate(credential)
+    assert (caller.name, caller.kind) == ("ann", CallerKind.OIDC)
+    assert caller.may(Permission.PREDICT, "digits") and not caller.may(Permission.READ, "digits")
+    clock.now = 120.0
+    assert refused(authenticator, credential) == RefusalReason.EXPIRED
+    clock.now = 50.0
+    authenticator.trust(bytes(KEY_BYTES))
+    assert refused(authenticator, credential) == RefusalReason.INVALID_TOKEN

@@ -33,6 +33,10 @@ class Directory:
         """Take its switches."""
         self.enabled, self.dry_run = table.enabled, table.dry_run
 
+    def trust(self, delegation_key: bytes) -> None:
+        """Remember the key."""
+        self.trusted = delegation_key
+
     def authenticate(self, authorization: bytes | None, certificate_names: tuple[str, ...] = ()) -> Caller:
         """Look it up."""
         credential = certificate_names if authorization is None else authorization

@@ -1,0 +1,52 @@
+"""The admin API for predictions: passes a V2 request on to this gateway's own REST port, and its answer back."""
+
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from penstock.api.admin.answers import AsciiJsonResponse
+from penstock.api.admin.caller_check import caller_of
+from penstock.api.admin.incoming import read_chunks, read_header_object
+from penstock.control.plane.predictions import MOST_BYTES, PredictionAnswer, PredictionRequest
+from penstock.core.access.callers import Caller
+from penstock.core.errors import InvalidInput
+from penstock.core.forwarding import check_forwarded
+
+LONGEST_VERSION = 200
+
+
+class PredictionService(Protocol):
+    """Predictions as the admin API uses them."""
+
+    def addresses(self) -> dict[str, Any]:
+        """Return where clients reach the data ports, and what they need."""
+
+    async def predict(self, request: PredictionRequest, caller: Caller) -> PredictionAnswer:
+        """Return the answer to a request of a caller; may raise a ``Fault``."""
+
+
+class PredictionCalls:
+    """One method for each route."""
+
+    def __init__(self, predictions: PredictionService) -> None:
+        self._predictions = predictions
+
+    def table(self) -> list[tuple[str, str, Any]]:
+        """Method, path and call."""
+        return [("GET", "/gateway", self.gateway), ("POST", "/models/{model}/predict", self.predict)]
+
+    async def gateway(self, _: Request) -> Response:
+        """Answer where the data ports are."""
+        return AsciiJsonResponse(self._predictions.addresses())
+
+    async def predict(self, request: Request) -> Response:
+        """Answer what the data plane answers to the body."""
+        version = request.query_params.get("version", "")
+        if len(version) > LONGEST_VERSION:
+            raise InvalidInput(f"'version' may have at most {LONGEST_VERSION} characters")
+        fields = check_forwarded(read_header_object(request, "penstock-forward"))
+        body = b"".join([chunk async for chunk in read_chunks(request, MOST_BYTES)])
+        asked = PredictionRequest(request.path_params["model"], version, body, fields)
+        answer = await self._predictions.predict(asked, caller_of(request))
+        return Response(answer.body, answer.status, answer.fields)
