@@ -911,3 +911,45 @@ def test_a_slow_load_holds_up_no_step(world: World, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(gateway.fleet, "serve_changes", slow)
     asyncio.run(act())
     assert gateway.look(trial)["state"] == "rolled_back"
+
+
+def test_a_rollout_shows_its_evidence_over_time_and_who_changed_it(world: World) -> None:
+    gateway = Gateway(world)
+    trial = gateway.begin(**ERRORS)
+    over = gateway.pass_time(trial, "promoted")
+    history = over["evidence_history"]
+    errors = history["guards"]["errors"]
+    assert len(history["at"]) == len(history["step"]) == len(errors["log_e"]) == len(errors["log_e_pass"]) > 3
+    assert history["at"] == sorted(history["at"])
+    assert list(dict.fromkeys(history["weight"])) == [1000, 5000, 9500]
+    assert max(errors["log_e_pass"]) >= over["evidence"]["errors"]["log_e_pass_at"]
+    first, *_, last = over["changes"]
+    assert (first["action"], first["actor"], first["reason"], first["weight"]) == ("start", "me", "a test", 1000)
+    assert (last["action"], last["actor"], last["state"]) == ("promote", "controller", "promoted")
+    assert [change["seq"] for change in over["changes"]] == sorted(change["seq"] for change in over["changes"])
+    [listed] = asyncio.run(gateway.rollouts.list_trials("m"))
+    assert not {"evidence_history", "changes"} & set(listed)
+
+
+def test_a_rollout_is_previewed_and_nothing_begins(world: World) -> None:
+    gateway = Gateway(world)
+    traffic(world.fleet, 0)
+    preview = asyncio.run(gateway.rollouts.preview("m", {**ASKED, **ERRORS}, 100.0))
+    assert (preview["model"], preview["to"], preview["from"]) == ("m", "2", "1")
+    assert [step["weight"] for step in preview["steps"]] == [1000, 5000, 9500]
+    assert all(step["requests"] for step in preview["steps"])
+    assert asyncio.run(gateway.rollouts.preview("m", {**ASKED, **ERRORS}))["total_seconds"] is None
+    assert asyncio.run(gateway.rollouts.list_trials("m")) == []
+    assert world.split() is None
+
+
+def test_a_preview_is_refused_as_the_rollout_would_be(world: World) -> None:
+    gateway = Gateway(world)
+    for document, fault in (({"to": "1"}, InvalidInput), ({"to": "9"}, NotFound), ({"to": "x"}, InvalidInput)):
+        with pytest.raises(fault):
+            asyncio.run(gateway.rollouts.preview("m", document))
+    with pytest.raises(NotFound):
+        asyncio.run(gateway.rollouts.preview("nothing", ASKED))
+    gateway.begin()
+    with pytest.raises(Conflict, match="is not over"):
+        asyncio.run(gateway.rollouts.preview("m", {**ASKED, "to": "3"}))

@@ -33,6 +33,7 @@ Document = dict[str, Any]
 
 DEFAULT_EVENTS = 100
 MOST_EVENTS = 1000
+MOST_RATE = 1e9
 POLL_S = 0.5
 KEEP_ALIVE_POLLS = 30
 
@@ -72,6 +73,13 @@ class TrialsService(Protocol):
 
     async def act(self, model: str, trial_id: str, verb: str, by: Author) -> Document:
         """Apply a verb, such as "pause", to a trial."""
+
+
+class RolloutsService(TrialsService, Protocol):
+    """Rollouts as the admin API uses them."""
+
+    async def preview(self, model: str, document: Document, rate: float | None = None) -> Document:
+        """Return what a rollout would do and need at ``rate`` requests a second, without starting it."""
 
 
 class MonitorService(Protocol):
@@ -134,7 +142,7 @@ class TrafficApi:
     """The services behind the traffic API."""
 
     traffic: RoutesService
-    rollouts: TrialsService
+    rollouts: RolloutsService
     experiments: TrialsService
     monitor: MonitorService
     retraining: RetrainingService
@@ -157,6 +165,7 @@ def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
         ("PUT", "/models/{model}/route", calls.set_route),
         ("DELETE", "/models/{model}/route", calls.drop_route),
         ("GET", "/models/{model}/shadow/{version}", calls.shadow),
+        ("POST", "/models/{model}/rollouts/preview", _RolloutPreview(services.rollouts).preview),
         *rollouts.table(),
         *experiments.table(),
         *_MonitorCalls(services.monitor).table(),
@@ -215,6 +224,21 @@ class _TrialCalls:
             trial = await self._trials.get_trial(names["model"], names["id"])
             await self._approvers.check(request, names["model"], str(trial.get("to")))
         return with_etag(await self._trials.act(names["model"], names["id"], names["verb"], read_author(request, body)))
+
+
+class _RolloutPreview:
+    """The preview of a rollout."""
+
+    def __init__(self, rollouts: RolloutsService) -> None:
+        self._rollouts = rollouts
+
+    async def preview(self, request: Request) -> Response:
+        """Answer what a rollout would need; nothing is changed."""
+        body = await read_object(request)
+        rate = body.pop("requests_per_second", None)
+        if rate is not None and (type(rate) not in (int, float) or not 0 <= rate <= MOST_RATE):
+            raise InvalidInput(f"'requests_per_second' must be a number from 0 to {MOST_RATE:g}")
+        return AsciiJsonResponse(await self._rollouts.preview(request.path_params["model"], body, rate))
 
 
 class _MonitorCalls:

@@ -3,19 +3,23 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
+from penstock.control.calls.blocking import READ_S
 from penstock.control.delivery import observations
 from penstock.control.delivery.model_versions import of_model, refuse_unready, serving
 from penstock.control.delivery.questions import GateQueries, asking_pools
+from penstock.control.delivery.rollout_documents import RolloutDocument, next_change
 from penstock.control.delivery.step_gates import Ask, StepGates, Webhooks
-from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, TrialController, TrialWorkers, stored_route
+from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, TrialController, TrialWorkers
 from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms, LabelComparisons
 from penstock.core.desired import VersionStatus, serving_version
-from penstock.core.errors import Conflict, NotFound, Refused
+from penstock.core.errors import Conflict, NotFound, Refused, unknown_model
 from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot, apply_action, decide
-from penstock.core.rollouts.documents import rollout_document, rollout_in, rollout_out
+from penstock.core.rollouts.documents import rollout_document
+from penstock.core.rollouts.evidence_history import history_document, history_in
+from penstock.core.rollouts.forecast import ControlCounts, forecast_document, forecast_steps
 from penstock.core.rollouts.progress import progress
 from penstock.core.rollouts.rollout import (
     OPEN,
@@ -32,10 +36,10 @@ from penstock.core.rollouts.rollout import (
 )
 from penstock.core.rollouts.spec import RolloutSpec, spec_in, with_objectives
 from penstock.core.rollouts.waiting import waiting_for
-from penstock.core.routing import POINTS, RouteSpec, ShadowSpec, lay_out, stored_out
+from penstock.core.routing import RouteSpec
 from penstock.core.versions import CHAMPION
 from penstock.registry.records import Author, Document, ModelRecord
-from penstock.registry.stores.traffic import ROLLOUT, TrafficStore, Trial, TrialChange, TrialEvent
+from penstock.registry.stores.traffic import ROLLOUT, TrafficStore, Trial, TrialChange
 from penstock.telemetry import metrics
 from penstock.telemetry.readings import Point, Reading
 
@@ -68,13 +72,13 @@ class Rollouts(TrialController):
         asking = asking_pools()
         self.pools = (*self.pools, *asking.values())
         self._gates = StepGates(ask, webhooks, questions or GateQueries(asking))
-        self._parsed: dict[str, tuple[Document, _RolloutDocument]] = {}
+        self._parsed: dict[str, tuple[Document, RolloutDocument]] = {}
 
-    def _parse(self, trial: Trial) -> "_RolloutDocument":
+    def _parse(self, trial: Trial) -> "RolloutDocument":
         """Parse a trial's document, once for each read: a step needs it several times."""
         parsed = self._parsed.get(trial.model)
         if parsed is None or parsed[0] is not trial.document:
-            parsed = self._parsed[trial.model] = trial.document, _RolloutDocument.parse(trial.document)
+            parsed = self._parsed[trial.model] = trial.document, RolloutDocument.parse(trial.document)
         return parsed[1]
 
     def first_change(
@@ -95,7 +99,7 @@ class Rollouts(TrialController):
         if others := sorted(weighed.keys() - {spec.control, spec.to}):
             raise Refused(f"the route also weighs version '{others[0]}'; set it to one version first")
         losses = {self.gateway: self.fleet.losses(record.name, spec.to)}
-        stored = _RolloutDocument(
+        stored = RolloutDocument(
             start_rollout(spec, self.clock()), record.route, record.route, leads, trial_id, {}, losses
         )
         if not spec.dry_run:
@@ -105,10 +109,10 @@ class Rollouts(TrialController):
 
     def apply_verb(self, trial: Trial, verb: str, reason: str) -> Callable[[ModelRecord], TrialChange]:
         """See ``TrialController``; also raises ``Refused`` for a promotion of a version that is not ready."""
-        after = _apply_verb(_RolloutDocument.parse(trial.document).rollout, verb, reason, self.clock())
+        after = _apply_verb(RolloutDocument.parse(trial.document).rollout, verb, reason, self.clock())
         if verb == "promote":
             refuse_unready(trial.model, of_model(self.fleet.statuses(), trial.model), after.spec.to)
-        return partial(_next_change, trial, after)
+        return partial(next_change, trial, after)
 
     def current_route(self, trial: Trial) -> tuple[RouteSpec | None, int]:
         """See ``TrialController``."""
@@ -146,9 +150,8 @@ class Rollouts(TrialController):
             observations.last_of_stage(document.observations, observed, document.rollout.stage),
             {**_losses(observed), **document.losses},
         )
-        written = replace(
-            trial, document=replace(document, rollout=after, observations=known, losses=lost).to_document()
-        )
+        recorded = replace(document.with_rollout(after, now), observations=known, losses=lost)
+        written = replace(trial, document=recorded.to_document())
         try:
             if action is not None:
                 await self._perform(written, after, action)
@@ -160,7 +163,7 @@ class Rollouts(TrialController):
             if promotes or isinstance(fault, Refused):
                 await self._hold(written, after, str(fault))
 
-    def _add_evidence(self, trial: Trial, document: "_RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
+    def _add_evidence(self, trial: Trial, document: "RolloutDocument", observed: Mapping[str, Document]) -> Rollout:
         """Return the rollout with the gateways' new counts and lost workers since the last step."""
         rollout, lost = document.rollout, _losses(observed)
         versions, sticky = (rollout.spec.to, rollout.spec.control), bool(document.route and document.route.sticky)
@@ -174,7 +177,7 @@ class Rollouts(TrialController):
         log.warning("rollout %s of %s: %s (%s)", trial.id, trial.model, action.kind.value, action.reason)
         by = Author(CONTROLLER, action.reason)
         self.newest[trial.model] = await self.run_on_thread(
-            self.leader.change, trial, partial(_next_change, trial, after), action.kind.value, by
+            self.leader.change, trial, partial(next_change, trial, after), action.kind.value, by
         )
         self.background.start(trial.model)
 
@@ -183,8 +186,38 @@ class Rollouts(TrialController):
         its gates, and a person must decide."""
         after = replace(rollout, state=RolloutState.PAUSED, reason=reason, step_at=self.clock())
         with suppress(Conflict):
-            make = partial(_next_change, trial, after)
+            make = partial(next_change, trial, after)
             await self.run_on_thread(self.leader.change, trial, make, "pause", Author(CONTROLLER, reason))
+
+    async def preview(self, model: str, document: Document, rate: float | None = None) -> Document:
+        """Return what a rollout would do and what it needs, without starting it; ``rate`` is the model's requests a
+        second, None where it is not known.
+
+        Raises:
+            InvalidInput, NotFound, Refused, Conflict: as ``begin``, except for the gates of versions.
+        """
+        statuses = of_model(self.fleet.statuses(), model)
+        if not statuses:
+            raise unknown_model(model)
+        make = partial(self.first_change, document, statuses)
+        change = await self.run_on_thread(self.store.preview, model, make, deadline_s=READ_S)
+        spec = RolloutDocument.parse(change.document).rollout.spec
+        control = self._control_counts(model, spec, rate or 0.0)
+        steps = await self.run_on_thread(forecast_steps, spec, control)
+        return {"model": model, **forecast_document(spec, steps, control.requests_per_second)}
+
+    def _control_counts(self, model: str, spec: RolloutSpec, rate: float) -> ControlCounts:
+        """Return what the control did at this gateway so far."""
+        outputs = self.fleet.outputs(model, spec.control)
+        counts = observations.arm_counts(self.fleet.totals(model, spec.control), outputs)
+        bad, other = counts["errors"]
+        first = counts["outputs"][0] if counts["outputs"] else ()
+        return ControlCounts((bad, other), counts["latency"], counts["runs"], first, rate)
+
+    def evidence_history(self, trial: Trial) -> Document:
+        """See ``TrialController``: the evidence of each guard."""
+        document = self._parse(trial)
+        return {"evidence_history": history_document(history_in(document.history), document.rollout)}
 
     async def versions_tried(self, model: str) -> set[str]:
         """Return the versions that a rollout of a model was ever begun to."""
@@ -208,7 +241,7 @@ class Rollouts(TrialController):
         notes["warnings"] = self._warnings(trial.model, document)
         return {**self.common_fields(trial), **rollout_document(rollout), "needed_seconds": needed, **notes, **labels}
 
-    def _warnings(self, model: str, document: "_RolloutDocument") -> list[str]:
+    def _warnings(self, model: str, document: "RolloutDocument") -> list[str]:
         """Return warnings for an open rollout: that it is not promoted automatically, or that its end would not remove
         the version's traffic.
         """
@@ -217,7 +250,7 @@ class Rollouts(TrialController):
             return []
         return [*_hold_back_warning(spec), *self._champion_warning(model, document)]
 
-    def _champion_warning(self, model: str, document: "_RolloutDocument") -> list[str]:
+    def _champion_warning(self, model: str, document: "RolloutDocument") -> list[str]:
         spec = document.rollout.spec
         if document.base is not None or document.champion is not None:
             return []
@@ -255,102 +288,6 @@ def _hold_back_warning(spec: RolloutSpec) -> list[str]:
     ]
 
 
-def _next_change(trial: Trial, after: Rollout, record: ModelRecord) -> TrialChange:
-    """Return the changes of one transaction when a rollout changes its state."""
-    document = _RolloutDocument.parse(trial.document)
-    before, document = document.rollout, replace(document, rollout=after)
-    event = None if after.state in OPEN else _finished_event(trial, after)
-    if after.spec.dry_run or (after.state in OPEN and after.stage == before.stage):
-        return TrialChange(document.to_document(), open=after.state in OPEN, keep_route=True, event=event)
-    document = replace(document, route=document.stage_route(record.route))
-    promotion = (document.champion, after.spec.to) if after.state is RolloutState.PROMOTED else None
-    return TrialChange(
-        document.to_document(),
-        after.state in OPEN,
-        document.route,
-        champion=promotion,
-        event=event,
-        returns=after.ended_without_promotion,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _RolloutDocument:
-    """A rollout's document: the rollout, the route before it and the present one, the champion before it, and what
-    every gateway had counted when its evidence was last brought up to date."""
-
-    rollout: Rollout
-    base: RouteSpec | None
-    route: RouteSpec | None
-    champion: str | None
-    salt: str
-    observations: Mapping[str, Document]
-    losses: Mapping[str, int]
-
-    @classmethod
-    def parse(cls, document: Document) -> "_RolloutDocument":
-        return cls(
-            rollout_in(document["rollout"]),
-            stored_route(document["base"]),
-            stored_route(document["route"]),
-            document["champion"],
-            document["salt"],
-            document["seen"],
-            document.get("losses", {}),
-        )
-
-    def has_changed(self, observed: Mapping[str, Document], losses: Mapping[str, int]) -> bool:
-        """Whether gateways have reached another stage, or are new."""
-        return observations.stages_of(observed) != observations.stages_of(self.observations) or losses != self.losses
-
-    def to_document(self) -> Document:
-        return {
-            "rollout": rollout_out(self.rollout),
-            "base": None if self.base is None else stored_out(self.base),
-            "route": None if self.route is None else stored_out(self.route),
-            "champion": self.champion,
-            "salt": self.salt,
-            "seen": dict(self.observations),
-            "losses": dict(self.losses),
-            "told": rollout_document(self.rollout),
-        }
-
-    @property
-    def counts_outputs(self) -> bool:
-        """Whether outputs must be counted."""
-        return any(guard.metric in ("outputs", "quality") for guard in self.rollout.spec.guards)
-
-    def stage_route(self, present: RouteSpec | None) -> RouteSpec | None:
-        """Return the route of the rollout's present stage; None if the champion alone decides again."""
-        rollout, base = self.rollout, self.base
-        spec, weight = rollout.spec, rollout.weight
-        if rollout.ended_without_promotion:
-            return base
-        if rollout.state is RolloutState.PROMOTED:
-            return None if base is None else _promoted_route(base, spec.to, present)
-        split = {spec.control: POINTS - weight, spec.to: weight}
-        mirrored = (ShadowSpec(spec.to, rollout.mirrored),) if rollout.mirrored else ()
-        shadow = () if base is None else tuple(item for item in base.shadow if item.version != spec.to)
-        return RouteSpec(
-            split,
-            "" if base is None else base.sticky,
-            () if base is None else base.rules,
-            (*shadow, *mirrored),
-            spec.control,
-            lay_out(split, () if present is None else present.ranges),
-            self.salt,
-            watched=self.counts_outputs,
-        )
-
-
-def _promoted_route(base: RouteSpec, to: str, present: RouteSpec | None) -> RouteSpec:
-    """Return the previous route with the promoted version in place of the control."""
-    split = {to: POINTS}
-    shadow = tuple(item for item in base.shadow if item.version != to)
-    ranges = lay_out(split, () if present is None else present.ranges)
-    return replace(base, split=split, shadow=shadow, stable=to, ranges=ranges)
-
-
 def _apply_verb(rollout: Rollout, verb: str, reason: str, now: float) -> Rollout:
     """Return the rollout after a verb of a person."""
     if rollout.state not in OPEN:
@@ -374,15 +311,6 @@ def _approve(rollout: Rollout, reason: str) -> Rollout:
     if rollout.step < 0 or not rollout.spec.steps[rollout.step].approval:
         raise Conflict("this step does not wait for approval")
     return replace(rollout, approved_step=rollout.step, reason=reason)
-
-
-def _finished_event(trial: Trial, rollout: Rollout) -> TrialEvent:
-    return TrialEvent(
-        "rollout.finished.v1",
-        f"models/{trial.model}/versions/{rollout.spec.to}",
-        trial.id,
-        {"rollout": trial.id, "model": trial.model, **rollout_document(rollout)},
-    )
 
 
 def _losses(observed: Mapping[str, Document]) -> dict[str, int]:

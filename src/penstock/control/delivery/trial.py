@@ -22,7 +22,7 @@ from penstock.core.desired import Desired, ReadyState, VersionStatus
 from penstock.core.errors import Conflict, Fault, NotReady, Refused, unknown_model
 from penstock.core.routing import RouteSpec, stored_in
 from penstock.monitor.counters.totals import Totals
-from penstock.registry.records import Author, Document, ModelRecord
+from penstock.registry.records import AuditEntry, Author, Document, ModelRecord
 from penstock.registry.stores.traffic import TrafficStore, Trial, TrialChange
 
 STEP_S = 0.5
@@ -214,8 +214,15 @@ class TrialController(ABC):
             return None
 
     async def get_trial(self, model: str, trial_id: str) -> Document:
-        """Return one trial; raises ``NotFound``, or ``Refused`` if its format is unknown."""
-        return self.to_api(self._readable(await self._find(model, trial_id)))
+        """Return one trial with its changes; raises ``NotFound``, or ``Refused`` if its format is unknown."""
+        trial = self._readable(await self._find(model, trial_id))
+        entries = await self.run_on_thread(self.store.trial_changes, trial, deadline_s=READ_S)
+        changes = [_change_document(entry) for entry in entries]
+        return {**self.to_api(trial), **self.evidence_history(trial), "changes": changes}
+
+    def evidence_history(self, _: Trial) -> Document:
+        """Return the evidence over time that a kind of trial records, to add to its document."""
+        return {}
 
     async def act(self, model: str, trial_id: str, verb: str, by: Author) -> Document:
         """Apply a verb of the admin API, regardless of the evidence.
@@ -368,6 +375,14 @@ async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:
     for trial in trials:
         await asyncio.sleep(0)
         yield trial
+
+
+def _change_document(entry: AuditEntry) -> Document:
+    """Return a change of a trial as the admin API shows it: who did what and why, and the state after it."""
+    after = entry.after or {}
+    state = {name: after[name] for name in ("state", "step", "weight") if name in after}
+    action = entry.action.partition(".")[2]
+    return {"seq": entry.seq, "at": entry.at, "actor": entry.actor, "action": action, "reason": entry.reason, **state}
 
 
 def _stage_of(observation: Document | None) -> int:

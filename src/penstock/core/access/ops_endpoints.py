@@ -73,6 +73,7 @@ _ADMIN: Final[Mapping[str, Requirement]] = {
     f"GET {_MODEL}/shadow/{{version}}": READ,
     f"GET {_MODEL}/rollouts": READ,
     f"POST {_MODEL}/rollouts": OPERATE,
+    f"POST {_MODEL}/rollouts/preview": READ,
     f"GET {_MODEL}/rollouts/{{id}}": READ,
     f"POST {_MODEL}/rollouts/{{id}}/{{verb}}": OPERATE,
     f"POST {_MODEL}/rollouts/{{id}}/approve": APPROVE,

@@ -5,24 +5,33 @@ A change of weights, its line in the audit and its event are written together or
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.core.errors import Conflict, NotFound, Refused
+from penstock.core.errors import Conflict, Refused
 from penstock.core.routing import POINTS, RouteSpec, route_out, stored_out
 from penstock.core.version_gates import gaining_versions
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.db.rows import read_model_or_new
-from penstock.registry.records import AliasRecord, Author, Document, ModelRecord, VersionState
+from penstock.registry.records import AliasRecord, AuditEntry, Author, Document, ModelRecord, VersionState
 from penstock.registry.stores.aliases import MOST_BEFORE
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.events import SOURCE, EventStore, TrialEvent, cloud_event, event_id
 from penstock.registry.stores.journal import Journal, PassedGates
 from penstock.registry.stores.traffic_gates import TrafficGates, auditing_refusals
+from penstock.registry.stores.trial_records import (
+    Trial,
+    TrialChange,
+    read_changes,
+    read_open_trial,
+    read_trial,
+    trial_in,
+    trial_row,
+)
 
 __all__ = [
     "EXPERIMENT",
@@ -39,40 +48,7 @@ __all__ = [
 ROLLOUT = "rollout"
 EXPERIMENT = "experiment"
 KEPT = 200
-"""Trials of one model that are listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A stored rollout or experiment; the content of ``document`` belongs to the component that runs it."""
-
-    id: str
-    model: str
-    kind: str
-    open: bool
-    revision: int
-    created_at: str
-    created_by: str
-    document: Document
-
-
-@dataclass(frozen=True, slots=True)
-class TrialChange:
-    """The changes of one step of a trial: its document, the model's route (``keep_route`` leaves it as it is), the
-    champion (the expected version and the new one), and an event.
-
-    ``answers`` is the version that answers now without a route, where that is known. The step ``returns`` to the
-    traffic before the trial, which gates never refuse.
-    """
-
-    document: Document
-    open: bool = True
-    route: RouteSpec | None = None
-    keep_route: bool = False
-    champion: tuple[str | None, str] | None = None
-    event: TrialEvent | None = None
-    answers: str | None = None
-    returns: bool = False
+"""Trials of one model, or changes of a trial, that are listed."""
 
 
 class TrafficStore(EventStore):
@@ -117,7 +93,7 @@ class TrafficStore(EventStore):
         """
         with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
             record = _at(self._with_withheld(connection, read_model_or_new(connection, model)), if_revision)
-            if (running := _open_trial(connection, model)) is not None:
+            if (running := read_open_trial(connection, model)) is not None:
                 raise Conflict(f"{running.kind} {running.id} decides the traffic of '{model}'; abort it first")
             route = make(record)
             _refuse_retired(record, route)
@@ -152,13 +128,13 @@ class TrafficStore(EventStore):
         """
         with auditing_refusals(self._database, self._journal, by), self._database.writing() as connection:
             record = self._with_withheld(connection, read_model_or_new(connection, model))
-            if (running := _open_trial(connection, model)) is not None:
+            if (running := read_open_trial(connection, model)) is not None:
                 raise Conflict(f"{running.kind} {running.id} of '{model}' is not over; abort it first")
             trial_id = uuid.uuid4().hex[:12]
             change = make(record, trial_id)
             _refuse_retired(record, change.route)
             trial = Trial(trial_id, model, kind, change.open, 1, self._now(), by.actor, change.document)
-            connection.execute(schema.trials.insert().values(**_row(trial)))
+            connection.execute(schema.trials.insert().values(**trial_row(trial)))
             self._apply(connection, record, trial, change, f"{kind}.start", by)
         return trial
 
@@ -167,7 +143,7 @@ class TrafficStore(EventStore):
         table = schema.trials
         query = sa.select(table).where(table.c.model == model, table.c.kind == kind).order_by(table.c.created_at.desc())
         with self._database.reading() as connection:
-            return [_trial(row) for row in connection.execute(query.limit(KEPT))]
+            return [trial_in(row) for row in connection.execute(query.limit(KEPT))]
 
     def trial(self, model: str, kind: str, trial_id: str) -> Trial:
         """Return one trial.
@@ -176,12 +152,32 @@ class TrafficStore(EventStore):
             NotFound: there is no such trial.
         """
         with self._database.reading() as connection:
-            return _find(connection, model, kind, trial_id)
+            return read_trial(connection, model, kind, trial_id)
+
+    def trial_changes(self, trial: Trial) -> list[AuditEntry]:
+        """Return the newest changes of a trial that the audit has, oldest first."""
+        with self._database.reading() as connection:
+            return read_changes(connection, trial, KEPT)
+
+    def preview(self, model: str, make: Callable[[ModelRecord, str], TrialChange]) -> TrialChange:
+        """Return the change with which a trial would begin, without beginning it.
+
+        Raises:
+            Conflict: the model has an open one already.
+            Refused: its route needs a version that was retired.
+        """
+        with self._database.reading() as connection:
+            record = self._with_withheld(connection, read_model_or_new(connection, model))
+            if (running := read_open_trial(connection, model)) is not None:
+                raise Conflict(f"{running.kind} {running.id} of '{model}' is not over; abort it first")
+        change = make(record, "")
+        _refuse_retired(record, change.route)
+        return change
 
     def open_trials(self) -> list[Trial]:
         """Return all open trials."""
         with self._database.reading() as connection:
-            return [_trial(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))]
+            return [trial_in(row) for row in connection.execute(sa.select(schema.trials).where(schema.trials.c.open))]
 
     def newest(self, kind: str) -> dict[str, tuple[str, int]]:
         """Return the id and the revision of the newest trial of each model."""
@@ -202,7 +198,7 @@ class TrafficStore(EventStore):
     def open_trial(self, model: str) -> Trial | None:
         """Return the open trial of a model, None without one."""
         with self._database.reading() as connection:
-            return _open_trial(connection, model)
+            return read_open_trial(connection, model)
 
     def keep(self, trial: Trial, document: Document) -> Trial:
         """Store a trial's document without any other change, and return the trial at its new revision.
@@ -355,31 +351,6 @@ def _refuse_retired(record: ModelRecord, route: RouteSpec | None) -> None:
         stored = record.versions.get(version)
         if stored is not None and stored.state is VersionState.RETIRED:
             raise Refused(f"version '{version}' of model '{record.name}' was retired; choose another one")
-
-
-def _open_trial(connection: sa.Connection, model: str) -> Trial | None:
-    table = schema.trials
-    row = connection.execute(sa.select(table).where(table.c.model == model, table.c.open)).first()
-    return None if row is None else _trial(row)
-
-
-def _find(connection: sa.Connection, model: str, kind: str, trial_id: str) -> Trial:
-    table = schema.trials
-    where = (table.c.id == trial_id, table.c.model == model, table.c.kind == kind)
-    row = connection.execute(sa.select(table).where(*where)).first()
-    if row is None:
-        raise NotFound(f"model '{model}' has no {kind} '{trial_id[:64]}'")
-    return _trial(row)
-
-
-def _row(trial: Trial) -> dict[str, Any]:
-    return {name: getattr(trial, name) for name in Trial.__slots__}
-
-
-def _trial(row: Any) -> Trial:
-    return Trial(
-        row.id, row.model, row.kind, bool(row.open), row.revision, row.created_at, row.created_by, row.document
-    )
 
 
 def _summary(document: Mapping[str, Any]) -> Document:

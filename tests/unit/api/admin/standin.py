@@ -335,6 +335,9 @@ class MemoryTrials:
         self.trials["t1"] = {"id": "t1", "model": model, "asked": document, "by": [by.actor, by.reason], "revision": 1}
         return self.trials["t1"]
 
+    async def preview(self, model: str, document: Document, rate: float | None = None) -> Document:
+        return {"model": model, "asked": document, "rate": rate}
+
     async def list_trials(self, model: str) -> list[Document]:
         return [trial for trial in self.trials.values() if trial["model"] == model]
 

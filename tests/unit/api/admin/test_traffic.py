@@ -42,6 +42,16 @@ def test_rollouts_and_experiments_have_the_same_calls(client: Client) -> None:
         assert client.request("POST", f"{path}/t1/pause", body={"speed": 1}).status_code == 400
 
 
+def test_a_rollout_is_previewed_at_a_rate(client: Client) -> None:
+    path = "/admin/v1/models/m/rollouts/preview"
+    for rate in (None, 0, 12.5):
+        body = {"to": "2"} | ({} if rate is None else {"requests_per_second": rate})
+        assert client.request("POST", path, body=body).json() == {"model": "m", "asked": {"to": "2"}, "rate": rate}
+    for wrong in ("many", -1, True, 1e12):
+        assert client.request("POST", path, body={"requests_per_second": wrong}).status_code == 400
+    assert client.get("/admin/v1/models/m/rollouts/preview").status_code == 404  # no rollout has this name
+
+
 def test_events_as_a_list(client: Client) -> None:
     events = client.get("/admin/v1/events?model=m&after=1&limit=1").json()["events"]
     assert [(event["sequence"], event["subject"]) for event in events] == [(2, "m")]
