@@ -380,7 +380,7 @@ async def with_turns(trials: Iterable[Trial]) -> AsyncIterator[Trial]:
 def _change_document(entry: AuditEntry) -> Document:
     """Return a change of a trial as the admin API shows it: who did what and why, and the state after it."""
     after = entry.after or {}
-    state = {name: after[name] for name in ("state", "step", "weight") if name in after}
+    state: Document = {name: after[name] for name in ("state", "step", "weight") if name in after}
     action = entry.action.partition(".")[2]
     return {"seq": entry.seq, "at": entry.at, "actor": entry.actor, "action": action, "reason": entry.reason, **state}
 
