@@ -88,7 +88,7 @@ def route_in(document: Document, before: RouteSpec | None = None, champion: str 
     sticky = _header(document.get("sticky") or "", "sticky", faults) if document.get("sticky") else ""
     rules = _rules(document.get("rules"), faults)
     shadow = _shadows(document.get("shadow"), faults)
-    keys = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set", "answers"}
+    keys = {"split", "sticky", "rules", "shadow", "reason", "stable", "revision", "set", "answers", "trial"}
     faults += [f"'{name}' is not a field of a route" for name in sorted(set(document) - keys)]
     stable = document.get("stable")
     if stable is not None and stable not in split:

@@ -685,8 +685,9 @@ def test_after_a_rollback_the_champion_decides_again(world: World) -> None:
 def test_a_route_says_who_answers_and_why(world: World) -> None:
     routes = RouteAdmin(world.store, world.traffic, world.fleet)
     trial = Gateway(world).begin()
-    reported = asyncio.run(routes.route("m"))["answers"]
-    assert reported == f"version 1 90 %, version 2 10 %: rollout {trial['id']} decides"
+    present = asyncio.run(routes.route("m"))
+    assert present["answers"] == f"version 1 90 %, version 2 10 %: rollout {trial['id']} decides"
+    assert present["trial"] == {"kind": "rollout", "id": trial["id"]}
     Gateway(world).act(trial, "abort")
     asyncio.run(routes.set_route("m", {"split": {"2": 10_000}}, ME))
     reported = asyncio.run(routes.route("m"))["answers"]

@@ -263,3 +263,25 @@ def test_an_event_that_cannot_be_written_is_told_later(reconciler: Reconciler, m
     reconciler.traffic.task.clock = lambda: float("inf")
     asyncio.run(reconciler.traffic.step())
     assert len(degraded(world)) == 1
+
+
+def test_a_route_is_previewed_and_not_set(reconciler: Reconciler) -> None:
+    reconciler.world.promote_champion("1")
+    preview = asyncio.run(reconciler.traffic.preview("m", {"split": {"1": 9000, "2": 1000}}))
+    assert preview["sentences"] == ["version 1 answers 90 %, version 2 answers 10 % of the requests"]
+    assert (preview["points"], preview["moved_points"]) == ({"1": 9000, "2": 1000}, 1000)
+    assert (preview["changes"], preview["revision"]) == (True, reconciler.show()["revision"])
+    assert (reconciler.show()["set"], reconciler.show()["trial"]) == (False, None)
+    reconciler.set({"split": {"1": 9000, "2": 1000}})
+    again = asyncio.run(reconciler.traffic.preview("m", {"split": {"1": 9000, "2": 1000}}))
+    assert (again["moved_points"], again["changes"]) == (0, False)
+
+
+def test_a_preview_has_the_faults_of_the_route(reconciler: Reconciler) -> None:
+    preview = reconciler.traffic.preview
+    for document, fault in (({"split": {"1": 1}}, InvalidInput), ({"split": {"9": 10_000}}, NotFound)):
+        with pytest.raises(fault):
+            asyncio.run(preview("m", document))
+    reconciler.world.fleet.ill = {"2"}
+    with pytest.raises(Refused, match="not ready"):
+        asyncio.run(preview("m", {"split": {"2": 10_000}}))

@@ -47,6 +47,9 @@ class RoutesService(Protocol):
     async def set_route(self, model: str, document: Document, by: Author, if_revision: int | None = None) -> Document:
         """Replace a model's route."""
 
+    async def preview(self, model: str, document: Document) -> Document:
+        """Return what a route would do, without setting it."""
+
     async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
         """Delete a model's route."""
 
@@ -164,6 +167,7 @@ def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
         ("GET", "/models/{model}/route", calls.route),
         ("PUT", "/models/{model}/route", calls.set_route),
         ("DELETE", "/models/{model}/route", calls.drop_route),
+        ("POST", "/models/{model}/route/preview", calls.preview_route),
         ("GET", "/models/{model}/shadow/{version}", calls.shadow),
         ("POST", "/models/{model}/rollouts/preview", _RolloutPreview(services.rollouts).preview),
         *rollouts.table(),
@@ -341,6 +345,10 @@ class _Calls:
         body = await read_object(request)
         model, revision = request.path_params["model"], read_if_match(request)
         return with_etag(await self._traffic.set_route(model, body, read_author(request, body), revision))
+
+    async def preview_route(self, request: Request) -> Response:
+        body = await read_object(request)
+        return AsciiJsonResponse(await self._traffic.preview(request.path_params["model"], body))
 
     async def drop_route(self, request: Request) -> Response:
         author = read_author(request, await read_document(request, "reason"))

@@ -10,6 +10,7 @@ from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
 from penstock.core.errors import NotFound, unknown_model
+from penstock.core.route_preview import RoutePlan, preview_document
 from penstock.core.routing import POINTS, RouteSpec, default_version, effective, route_in, route_out, stand_in
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters.totals import Totals
@@ -69,12 +70,9 @@ class RouteAdmin:
             NotFound: no such model.
         """
         statuses = self._statuses(model)
-        try:
-            record = await self._run(self._registry.model, model, deadline_s=READ_S)
-        except NotFound:
-            record = ModelRecord(model, 0)
-        running = await self._run(self._store.open_trial, model, deadline_s=READ_S)
-        who = {"answers": _who_answers(record, statuses, running), "revision": record.revision}
+        record, running = await self._read(model)
+        trial = None if running is None else {"kind": running.kind, "id": running.id}
+        who = {"answers": _who_answers(record, statuses, running), "trial": trial, "revision": record.revision}
         if record.route is not None:
             return {**route_out(record.route), "set": True, **who}
         answers = serving(record, statuses)
@@ -93,16 +91,32 @@ class RouteAdmin:
         statuses = self._statuses(model)
 
         def make(record: ModelRecord) -> RouteSpec:
-            route = route_in(document, record.route, _champion(record))
-            for version in sorted(route.receivers(), key=sort_key):
-                refuse_unready(model, statuses, version)
-            return route
+            return _checked_route(record, document, statuses)
 
         def answers(record: ModelRecord) -> str | None:
             return serving(record, statuses)
 
         revision = await self._run(self._store.set_route, model, make, by, if_revision, answers)
         return await self._to_api(model, revision)
+
+    async def preview(self, model: str, document: Document) -> Document:
+        """Return what a route would do, without setting it; raises the faults of ``set_route`` about the document."""
+        statuses = self._statuses(model)
+        record, running = await self._read(model)
+        route = _checked_route(record, document, statuses)
+        champion = _champion(record)
+        trial = "" if running is None else f"{running.kind} {running.id}"
+        able = _able(record, statuses, route)
+        plan = RoutePlan(route, record.route, serving(record, statuses), able, champion, trial)
+        return {"model": model, **preview_document(plan), "revision": record.revision}
+
+    async def _read(self, model: str) -> tuple[ModelRecord, Trial | None]:
+        """Return a model's record, an empty one if the registry has none, and its open trial."""
+        try:
+            record = await self._run(self._registry.model, model, deadline_s=READ_S)
+        except NotFound:
+            record = ModelRecord(model, 0)
+        return record, await self._run(self._store.open_trial, model, deadline_s=READ_S)
 
     async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
         """Delete a model's route: its champion, or its newest ready version, answers again."""
@@ -189,11 +203,23 @@ def _champion(record: ModelRecord) -> str | None:
     return None if alias is None else alias.version
 
 
+def _checked_route(record: ModelRecord, document: Document, statuses: Mapping[str, VersionStatus]) -> RouteSpec:
+    """Return the route of a document; raises ``InvalidInput``, or ``Refused`` if a version of it is not ready."""
+    route = route_in(document, record.route, _champion(record))
+    for version in sorted(route.receivers(), key=sort_key):
+        refuse_unready(record.name, statuses, version)
+    return route
+
+
+def _able(record: ModelRecord, statuses: Mapping[str, VersionStatus], route: RouteSpec | None) -> set[str]:
+    """Return the versions that can answer and pass their gates."""
+    passing = [status for status in statuses.values() if status.version not in withheld_versions(record)]
+    return able_versions(passing, route, _champion(record))
+
+
 def _who_answers(record: ModelRecord, statuses: Mapping[str, VersionStatus], running: Trial | None) -> str:
     """Return which version answers requests without a version, and why, in one sentence."""
-    champion = _champion(record)
-    passing = [status for status in statuses.values() if status.version not in withheld_versions(record)]
-    able = able_versions(passing, record.route, champion)
+    champion, able = _champion(record), _able(record, statuses, record.route)
     if not able:
         return f"no version answers: none is ready{' and passes its gates' if record.withheld else ''}"
     if record.route is not None:

@@ -70,6 +70,7 @@ _ADMIN: Final[Mapping[str, Requirement]] = {
     f"GET {_MODEL}/route": READ,
     f"PUT {_MODEL}/route": OPERATE,
     f"DELETE {_MODEL}/route": OPERATE,
+    f"POST {_MODEL}/route/preview": READ,
     f"GET {_MODEL}/shadow/{{version}}": READ,
     f"GET {_MODEL}/rollouts": READ,
     f"POST {_MODEL}/rollouts": OPERATE,

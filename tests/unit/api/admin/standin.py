@@ -306,6 +306,9 @@ class MemoryTraffic:
         self.routes[model] = {**document, "by": [by.actor, by.reason]}
         return await self.route(model)
 
+    async def preview(self, model: str, document: Document) -> Document:
+        return {"model": model, "asked": document}
+
     async def drop_route(self, model: str, by: Author, if_revision: int | None = None) -> Document:
         del self.routes[model]
         return {"revision": self.revision, "by": [by.actor, by.reason]}

@@ -42,6 +42,12 @@ def test_rollouts_and_experiments_have_the_same_calls(client: Client) -> None:
         assert client.request("POST", f"{path}/t1/pause", body={"speed": 1}).status_code == 400
 
 
+def test_a_route_is_previewed(client: Client) -> None:
+    body = {"split": {"1": 10_000}}
+    assert client.request("POST", f"{ROUTE}/preview", body=body).json() == {"model": "m", "asked": body}
+    assert client.request("POST", f"{ROUTE}/preview", body=b"[]").status_code == 400
+
+
 def test_a_rollout_is_previewed_at_a_rate(client: Client) -> None:
     path = "/admin/v1/models/m/rollouts/preview"
     for rate in (None, 0, 12.5):
