@@ -322,9 +322,9 @@ class GatewayProcess:
         self, registry_admin: RegistryAdmin, services: TrafficServices, predictions: Predictions
     ) -> "OpsServer":
         """Build the ops server; called on a thread, because the import takes long."""
-        from penstock.api.admin.page import GatewayFacts  # noqa: PLC0415 - see above
         from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
         from penstock.api.admin.traffic import TrafficApi  # noqa: PLC0415 - see above
+        from penstock.api.console.build import build_console  # noqa: PLC0415 - see above
 
         traffic = TrafficApi(
             services.traffic,
@@ -336,15 +336,15 @@ class GatewayProcess:
             services.erasures,
             predictions,
         )
-        connections = connection_limit(CONNECTIONS, raise_limit(), 1)
         tls = None if self._certificates is None else self._certificates.contexts.http
+        access = self._opened_access().api()
         return OpsServer(
             self._plane,
             registry_admin,
             traffic,
-            GatewayFacts(__version__, self._http, self._grpc),
-            self._opened_access().api(),
-            connections,
+            access,
+            build_console(self._plane, registry_admin, traffic, access, (__version__, self._http, self._grpc)),
+            connection_limit(CONNECTIONS, raise_limit(), 1),
             ops_policy(self._settings, self._exposure, self._settings.ops_host),
             tls,
         )

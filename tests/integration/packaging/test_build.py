@@ -190,7 +190,7 @@ def test_the_metadata_is_what_an_index_accepts(plain: Path) -> None:
         [document] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = Metadata.from_email(archive.read(document), validate=True)
     assert metadata.summary
-    assert metadata.license_expression == "Apache-2.0"
+    assert metadata.license_expression == "Apache-2.0 AND MIT"
     assert metadata.requires_python is not None
     assert "3.11" in metadata.requires_python
     assert "3.10" not in metadata.requires_python

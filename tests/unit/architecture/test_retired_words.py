@@ -72,7 +72,7 @@ def files_of(places: tuple[str, ...], suffixes: set[str]) -> list[Path]:
     files = (
         file for place in places for file in ([ROOT / place] if (ROOT / place).is_file() else (ROOT / place).rglob("*"))
     )
-    skipped = {"__pycache__", "node_modules"}
+    skipped = {"__pycache__", "node_modules", "vendor"}
     return [
         file
         for file in files

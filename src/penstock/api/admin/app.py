@@ -1,22 +1,21 @@
 """The application of the ops plane: health, metrics, the console and the admin API."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from penstock.api.admin import access, admin, traffic
 from penstock.api.admin.access import AccessApi
-from penstock.api.admin.admin import Document, RegistryService
+from penstock.api.admin.admin import RegistryService
 from penstock.api.admin.answers import AsciiJsonResponse, error_response
-from penstock.api.admin.caller_check import CallerCheck, caller_of, note_refusal, visible_models
-from penstock.api.admin.page import GatewayFacts, page
+from penstock.api.admin.caller_check import CallerCheck, caller_of, note_refusal
 from penstock.api.admin.response_headers import SecurityHeaders
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.common.content_coding import encode_body, preferred_coding
@@ -28,10 +27,18 @@ from penstock.core.slices import no_pause
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.readings import Reading
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 
-PAGE_S = 2.0
-"""Seconds that the console waits for the registry; then it shows the models without it."""
+def _no_page(_: Request, __: Fault) -> None:
+    """Return no page for an error: its response is JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleParts:
+    """The console, which is built above the admin API: its routes, and the page for an error of a request, None where
+    the response should be JSON."""
+
+    routes: Sequence[Route] = ()
+    error_page: Callable[[Request, Fault], Response | None] = _no_page
 
 
 class ControlPlaneService(Protocol):
@@ -57,10 +64,10 @@ def build_app(
     control: ControlPlaneService,
     registry_admin: RegistryService,
     services: TrafficApi,
-    facts: GatewayFacts,
     access_api: AccessApi,
+    console: ConsoleParts,
 ) -> ASGIApp:
-    """Build the application; ``facts`` are the addresses that the console shows."""
+    """Build the application."""
     exposition = Exposition(control.readings)
 
     async def live(request: Request) -> Response:
@@ -88,30 +95,30 @@ def build_app(
             return Response(body, headers=fields)
         return Response(b"".join(packed), headers={**fields, "content-encoding": coding.decode()})
 
-    async def console(request: Request) -> Response:
-        visible = visible_models(request)
-        models = [model for model in await _known_models(registry_admin) if visible.allows(model["name"])]
-        statuses = [status for status in control.statuses() if visible.allows(status.model)]
-        text = page(facts, control.readiness(), statuses, control.worker_states(), models)
-        return HTMLResponse(text.encode(errors="replace"))
+    async def faulty(request: Request, error: Exception) -> Response:
+        if isinstance(error, Unauthorised):
+            note_refusal(request)
+        page = console.error_page(request, error) if isinstance(error, Fault) else None
+        return page or error_response(error)
 
     plain = {
         "/livez": live,
         "/readyz": ready,
         "/metrics": metrics,
-        "/": console,
     }
     routes = [
         *(Route(path, endpoint, methods=["GET"]) for path, endpoint in plain.items()),
         *admin.routes(registry_admin),
         *traffic.routes(services, registry_admin),
         *access.routes(access_api.keys),
+        *console.routes,
     ]
     app = Starlette(
         routes=routes,
-        exception_handlers={HTTPException: _fault_answer, Fault: _faulty, Exception: _internal_error},
+        exception_handlers={HTTPException: _fault_answer, Fault: faulty, Exception: _internal_error},
     )
-    return SecurityHeaders(CallerCheck(app, routes, access_api.authenticator, access_api.refusals))
+    check = CallerCheck(app, routes, access_api.authenticator, access_api.refusals, error_page=console.error_page)
+    return SecurityHeaders(check)
 
 
 def _is_reader(request: Request) -> bool:
@@ -119,25 +126,11 @@ def _is_reader(request: Request) -> bool:
     return caller_of(request).may_anywhere(Permission.READ)
 
 
-async def _known_models(registry_admin: RegistryService) -> list[Document]:
-    try:
-        async with asyncio.timeout(PAGE_S):
-            return await registry_admin.models()
-    except (Fault, TimeoutError):
-        return []
-
-
 async def _fault_answer(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
     texts = {404: "no such path", 405: "method not allowed; the Allow header lists the methods of this path"}
     return AsciiJsonResponse({"error": texts.get(status, "the request cannot be answered")}, status, headers)
-
-
-async def _faulty(request: Request, error: Exception) -> Response:
-    if isinstance(error, Unauthorised):
-        note_refusal(request)
-    return error_response(error)
 
 
 async def _internal_error(_: Request, __: Exception) -> Response:

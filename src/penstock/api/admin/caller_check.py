@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -89,6 +90,7 @@ class CallerCheck:
         authenticator: OpsAuthenticator | None = None,
         refusals: RefusalSink | None = None,
         clock: Callable[[], float] = monotonic,
+        error_page: Callable[[Request, Fault], Response | None] = lambda _, __: None,
     ) -> None:
         check_complete(routes)
         self._app = app
@@ -96,6 +98,7 @@ class CallerCheck:
         self._authenticator = authenticator
         self._refusals = refusals or NoRefusals()
         self._clock = clock
+        self._error_page = error_page
         self._attempts = FailedAttempts()
         self._owners = frozenset({ROOT_UID, os.geteuid()})
 
@@ -105,16 +108,16 @@ class CallerCheck:
             try:
                 self._admit(scope)
             except Fault as fault:
-                await error_response(fault)(scope, receive, send)
+                answer = self._error_page(Request(scope), fault) or error_response(fault)
+                await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         """Set the caller of a request; raises a ``Fault`` if it may not do what it asks for."""
         requirement, parameters = self._find(scope)
-        caller = self._identify(scope, requirement)
+        caller = scope["caller"] = self._identify(scope, requirement)
         self._check(scope, caller, requirement, parameters.get("model", ""))
-        scope["caller"] = caller
         scope["visible"] = EVERY_MODEL if self._dry_run else filter_of(caller.grants, Permission.READ)
         scope["is_still_valid"] = partial(self._is_still_valid, scope, caller)
         scope["dry_run"] = self._dry_run

@@ -6,10 +6,9 @@ from typing import Any, Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from penstock.api.admin.page import STYLE_HASH
-
 CONTENT_SECURITY_POLICY: Final = (
-    f"default-src 'self'; style-src 'self' '{STYLE_HASH}'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 FIELDS: Final = {
     "content-security-policy": CONTENT_SECURITY_POLICY,

@@ -7,9 +7,8 @@ from typing import Final
 
 from penstock.api.admin.access import AccessApi
 from penstock.api.admin.admin import RegistryService
-from penstock.api.admin.app import ControlPlaneService, build_app
+from penstock.api.admin.app import ConsoleParts, ControlPlaneService, build_app
 from penstock.api.admin.health import build_health_app
-from penstock.api.admin.page import GatewayFacts
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import HttpLimits
@@ -51,13 +50,13 @@ class OpsServer:
         control: ControlPlaneService,
         registry_admin: RegistryService,
         traffic: TrafficApi,
-        facts: GatewayFacts,
         access: AccessApi,
+        console: ConsoleParts,
         max_connections: int = CONNECTIONS,
         policy: OriginPolicy | None = None,
         tls: ContextSource | None = None,
     ) -> None:
-        app = build_app(control, registry_admin, traffic, facts, access)
+        app = build_app(control, registry_admin, traffic, access, console)
         self._application = AsgiApplication(app, streams=True, essential=PROBES)
         self._health_application = AsgiApplication(build_health_app(control), streams=False)
         self._policy = policy or OriginPolicy()

@@ -99,12 +99,39 @@ def _with_prefix(endpoints: Mapping[str, Requirement]) -> dict[str, Requirement]
     return {endpoint.replace(" ", " /admin/v1", 1): need for endpoint, need in endpoints.items()}
 
 
-OPS: Final[Mapping[str, Requirement]] = {
+_CONSOLE_MODEL: Final = "/console/models/{model}"
+
+_CONSOLE: Final[Mapping[str, Requirement]] = {
     "GET /": READ_SOME,
+    "GET /console": READ_SOME,
+    "GET /console/": READ_SOME,
+    "GET /console/models": READ_SOME,
+    "GET /console/fleet": READ_SOME,
+    "GET /console/timeline": READ_SOME,
+    "GET /console/access": ANY_CALLER,
+    "GET /console/static/{digest}/{name:path}": PUBLIC,
+    f"GET {_CONSOLE_MODEL}": READ,
+    f"GET {_CONSOLE_MODEL}/versions/{{version}}": READ,
+    f"GET {_CONSOLE_MODEL}/compare": READ,
+    f"GET {_CONSOLE_MODEL}/traffic": READ,
+    f"GET {_CONSOLE_MODEL}/rollouts": READ,
+    f"GET {_CONSOLE_MODEL}/rollouts/{{id}}": READ,
+    f"GET {_CONSOLE_MODEL}/experiments/{{id}}": READ,
+    f"GET {_CONSOLE_MODEL}/shadow/{{version}}": READ,
+    f"GET {_CONSOLE_MODEL}/monitor": READ,
+    f"GET {_CONSOLE_MODEL}/monitor/{{column:path}}": READ,
+    f"GET {_CONSOLE_MODEL}/retraining": READ,
+    f"GET {_CONSOLE_MODEL}/try": READ,
+}
+"""Pages of the console, whose static files are those of the release and show nothing of a gateway."""
+
+
+OPS: Final[Mapping[str, Requirement]] = {
     "GET /livez": PUBLIC,
     "GET /readyz": PUBLIC,
     "GET /metrics": METRICS_ALL,
     **_with_prefix(_ADMIN),
+    **_CONSOLE,
 }
 """Requirements by method and path template. Where a template ends in ``{verb}``, the same path with a verb in its place
 comes first."""

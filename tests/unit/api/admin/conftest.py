@@ -10,8 +10,8 @@ import pytest
 
 from penstock.api.admin.access import AccessApi
 from penstock.api.admin.app import build_app
-from penstock.api.admin.page import GatewayFacts
 from penstock.api.admin.traffic import TrafficApi
+from penstock.api.console.build import build_console
 from penstock.control.access.authenticator import Authenticator
 from penstock.control.access.refusals import RefusalCounts
 from tests.unit.api.admin.standin import (
@@ -50,9 +50,10 @@ class Client:
             self.erasures,
             self.predictions,
         )
-        facts = GatewayFacts("1.2.3", "127.0.0.1:1", "127.0.0.1:2")
+        facts = ("1.2.3", "127.0.0.1:1", "127.0.0.1:2")
         access = AccessApi(MemoryKeys(), authenticator, refusals)
-        self.app = build_app(control, registry_admin, services, facts, access)
+        console = build_console(control, registry_admin, services, access, facts)
+        self.app = build_app(control, registry_admin, services, access, console)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         return self.request("GET", path, headers)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from penstock.core.errors import NotReady
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
 
@@ -43,16 +42,6 @@ def test_metrics_in_both_forms(client: Client) -> None:
     assert opened.text.endswith("# EOF\n")
 
 
-def test_the_page_shows_what_is_served_and_escapes_it(client: Client) -> None:
-    answer = client.get("/")
-    assert answer.headers["content-type"].startswith("text/html")
-    for part in ("1.2.3", "good", "READY", "&lt;bad&gt;", "no &lt;version&gt;", "4711", "/metrics", "127.0.0.1:2"):
-        assert part in answer.text
-    assert "<bad>" not in answer.text
-    assert "http://" not in answer.text
-    assert "<script" not in answer.text
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -78,27 +67,10 @@ def test_what_nobody_expected_is_a_500_without_a_word_about_it(client: Client, r
     assert set(answer.json()) == {"error"}
 
 
-def test_the_page_shows_aliases_and_digests_as_far_as_the_registry_does(
-    client: Client, registry_admin: MemoryRegistrar
-) -> None:
-    digest = "sha256:" + "ab" * 32
-    registry_admin.revisions["good"] = 1
-    registry_admin.versions["good", "1"] = {"version": "1", "digest": digest}
-    registry_admin.aliases["good", "<champion>"] = "1"
-    shown = client.get("/").text
-    assert "&lt;champion&gt;" in shown
-    assert f'<code title="{digest}">{digest[:19]}</code>' in shown
-    registry_admin.fault = NotReady("the registry's database cannot be reached")
-    without = client.get("/")
-    assert without.status_code == 200
-    assert "READY" in without.text
-    assert digest not in without.text
-
-
 def test_names_that_no_encoding_knows_are_answered_all_the_same(
     client: Client, registry_admin: MemoryRegistrar
 ) -> None:
     registry_admin.revisions["good"] = 1
     registry_admin.versions["good", "1"] = {"version": "1", "digest": "half \ud800"}
     assert client.get("/admin/v1/models").json()["models"][0]["versions"][0]["digest"] == "half \ud800"
-    assert client.get("/").status_code == 200
+    assert client.get("/console/models").status_code == 200

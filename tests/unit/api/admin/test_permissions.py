@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from penstock.api.admin import access, admin, traffic
 from penstock.api.admin.caller_check import CallerCheck, check_complete
+from penstock.api.console import routes as console
 from penstock.control.access.authenticator import Authenticator
 from penstock.control.access.refusals import RefusalCounts
 from penstock.core.access.endpoints import Requirement, Scope
@@ -35,6 +36,8 @@ VALUES = {
     "id": "t1",
     "name": "bot",
     "verb": "pause",
+    "column": "age",
+    "digest": "0",
 }
 
 
@@ -105,7 +108,7 @@ def endpoints() -> Iterator[tuple[str, str, Requirement]]:
     """Method, path and requirement of every entry of the table."""
     for endpoint, requirement in OPS.items():
         method, template = endpoint.split(" ")
-        yield method, template.format(**VALUES), requirement
+        yield method, template.replace(":path", "").format(**VALUES), requirement
 
 
 def is_allowed(requirement: Requirement, role: str | None) -> bool:
@@ -119,9 +122,14 @@ def is_allowed(requirement: Requirement, role: str | None) -> bool:
 
 def test_every_route_has_an_entry_and_every_entry_a_route() -> None:
     anything: Any = Anything()
-    routes = [*admin.routes(anything), *traffic.routes(anything, anything), *access.routes(anything)]
+    routes = [
+        *admin.routes(anything),
+        *traffic.routes(anything, anything),
+        *access.routes(anything),
+        *console.routes(anything),
+    ]
     found = {f"{method} {route.path}" for route in routes for method in (route.methods or set()) - {"HEAD"}}
-    found |= {f"GET {path}" for path in ("/", "/livez", "/readyz", "/metrics")}
+    found |= {f"GET {path}" for path in ("/livez", "/readyz", "/metrics")}
     verbs = {"POST /admin/v1/models/{model}/rollouts/{id}/approve"}
     assert set(OPS) - verbs == found
 
@@ -179,6 +187,7 @@ def test_no_spelling_of_a_path_gets_around_the_table(guarded: Guarded) -> None:
         "/admin/v1/whoami",
         "/admin/%76%31/whoami",
         "/admin/v1%2fwhoami",
+        "/console/access",
     }
     assert set(statuses) <= {200, 307, 403, 404, 405}
     assert len(guarded.registry.changes) == before
@@ -221,7 +230,8 @@ def test_lists_show_what_the_caller_may_read(guarded: Guarded) -> None:
     assert guarded.request("GET", "/admin/v1/registry", some).json()["repositories"] == []
     assert guarded.request("GET", "/admin/v1/registry", everything).json()["repositories"]
     assert (
-        "good" not in guarded.request("GET", "/", some).text and "good" in guarded.request("GET", "/", everything).text
+        "models/good" not in guarded.request("GET", "/console/models", some).text
+        and "models/good" in guarded.request("GET", "/console/models", everything).text
     )
     assert guarded.status("GET", "/metrics", "viewer", "fraud-*") == 403
 

@@ -1,0 +1,1 @@
+"""What the server renders of each page of the console: one file a page."""

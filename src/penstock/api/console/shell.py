@@ -1,0 +1,120 @@
+"""The frame of every page of the console: head, navigation, the tabs of a model, and where the script shows itself."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.requests import Request
+
+from penstock.api.console.links import base_of, href, model_path, path_parameters, static_href
+from penstock.api.console.markup import Markup, element, join
+from penstock.api.console.services import GatewayFacts, Page
+from penstock.core.access.callers import Caller
+
+PLACES: Final = (
+    ("Models", "/console/models", "g m"),
+    ("Fleet", "/console/fleet", "g f"),
+    ("Timeline", "/console/timeline", "g t"),
+    ("Access", "/console/access", "g a"),
+)
+TABS: Final[Mapping[str, str]] = {
+    "": "Versions",
+    "traffic": "Traffic",
+    "rollouts": "Rollouts",
+    "monitor": "Monitor",
+    "retraining": "Retraining",
+    "try": "Try it",
+}
+"""The pages of a model by their step in the path."""
+
+PRELOADED: Final = ("app.js", "lib/html.js", "vendor/preact.mjs", "vendor/hooks.mjs", "vendor/htm.mjs")
+"""Modules that every page needs: loaded at once, not one after the other."""
+
+OTHER_LINKS: Final = (("Metrics", "/metrics"), ("Readiness", "/readyz"), ("Models as JSON", "/admin/v1/models"))
+
+
+def render(request: Request, facts: GatewayFacts, page: Page, *, csrf: str = "", has_script: bool = True) -> bytes:
+    """Return a page with its frame as HTML; ``csrf`` is the token of the session, "" without one. The script takes over
+    the content of a page that it has a view for (``has_script``)."""
+    params = path_parameters(request)
+    scripts = _scripts(request) if has_script else Markup()
+    html = element("html", _head(request, page, scripts), _body(request, facts, page, params), **_root(request, csrf))
+    return f"<!doctype html>\n{html}\n".encode(errors="replace")
+
+
+def _root(request: Request, csrf: str) -> dict[str, str | None]:
+    return {
+        "lang": "en",
+        "data-base": base_of(request),
+        "data-static": static_href(request, ""),
+        "data-csrf": csrf or None,
+    }
+
+
+def _head(request: Request, page: Page, scripts: Markup) -> Markup:
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{page.title} · Penstock"),
+        element("link", rel="icon", type="image/svg+xml", href=static_href(request, "icon.svg")),
+        element("link", rel="stylesheet", href=static_href(request, "style.css")),
+        element("script", src=static_href(request, "theme.js")),
+        scripts,
+    )
+
+
+def _scripts(request: Request) -> Markup:
+    preloads = (element("link", rel="modulepreload", href=static_href(request, name)) for name in PRELOADED)
+    return join(*preloads, element("script", type="module", src=static_href(request, "app.js")))
+
+
+def _body(request: Request, facts: GatewayFacts, page: Page, params: Mapping[str, str]) -> Markup:
+    first = element("div", _heading(request, page, params), page.body, id="first-paint")
+    main = element("main", first, element("div", id="app"), id="main", tabindex=-1)
+    skip = element("a", "Skip to the content", class_="skip", href="#main")
+    live_region = element("div", id="announcements", class_="hidden", aria_live="polite")
+    return element(
+        "body", skip, _header(request), main, _footer(request, facts), live_region, element("div", id="dialogs")
+    )
+
+
+def _header(request: Request) -> Markup:
+    path = request.url.path
+    items = (_place(request, *place, is_here=path.startswith(place[1])) for place in PLACES)
+    brand = element("a", "Penstock", class_="brand", href=href(request, "/console/models"))
+    navigation = element("nav", element("ul", *items), aria_label="Console")
+    return element("header", brand, navigation, element("div", _who(request), id="status"), class_="top")
+
+
+def _place(request: Request, title: str, path: str, keys: str, *, is_here: bool) -> Markup:
+    content = join(title, " ", element("kbd", keys, aria_hidden="true"))
+    current = "page" if is_here else None
+    return element("li", element("a", content, href=href(request, path), aria_current=current))
+
+
+def _who(request: Request) -> Markup | None:
+    caller: Caller | None = request.scope.get("caller")  # None in a page for an error, before the caller is known
+    return None if caller is None or not caller.is_proven else element("span", f"Signed in as {caller.name}")
+
+
+def _heading(request: Request, page: Page, params: Mapping[str, str]) -> Markup:
+    model = params.get("model", "")
+    if not model:
+        return element("h1", page.title)
+    here = request.url.path.rstrip("/").removeprefix(f"/console/models/{model}").strip("/").partition("/")[0]
+    tabs = (_tab(request, model, name, title, is_here=name == here) for name, title in TABS.items())
+    return join(element("h1", page.title), element("nav", element("ul", *tabs), class_="tabs", aria_label="Model"))
+
+
+def _tab(request: Request, model: str, name: str, title: str, *, is_here: bool) -> Markup:
+    address = href(request, model_path(model, *([name] if name else [])))
+    return element("li", element("a", title, href=address, aria_current="page" if is_here else None))
+
+
+def _footer(request: Request, facts: GatewayFacts) -> Markup:
+    links = [join(" · ", element("a", title, href=href(request, path))) for title, path in OTHER_LINKS]
+    text = join(
+        f"Penstock {facts.version} · REST ", element("code", facts.http), " · gRPC ", element("code", facts.grpc)
+    )
+    return element("footer", element("p", text, *links), element("div", id="keys"))

@@ -1,0 +1,65 @@
+// The distribution of a column: what came as bars, the reference as an outline over them.
+
+import { html } from "../lib/html.js";
+import { number, percent } from "../lib/format.js";
+
+const HEIGHT = 100;
+
+/**
+ * Shows two distributions over the same bins as shares of their sums, and their largest difference as text.
+ * @param {{counts: number[], reference?: number[] | null, names?: string[], label: string}} props `names` are those of
+ *     the bins; `reference` may be counts or shares
+ */
+export function Histogram({ counts, reference, names = [], label }) {
+  const live = sharesOf(counts);
+  const expected = reference?.length ? sharesOf(reference) : null;
+  const top = Math.max(...live, ...(expected || []), 1e-9);
+  const heights = live.map((share) => (share / top) * HEIGHT);
+  return html`<figure class="histogram">
+    <svg viewBox="0 0 ${live.length} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${describe(live, expected, names)}">
+      ${heights.map((height, index) => html`<rect class="bar-live" x=${index + 0.08} width="0.84" y=${HEIGHT - height} height=${height}>
+          <title>${nameOf(names, index)}: ${percent(live[index])}${expected ? `, reference ${percent(expected[index])}` : ""}</title>
+        </rect>`)}
+      ${expected && html`<path class="outline" d=${outlineOf(expected, top)} vector-effect="non-scaling-stroke" />`}
+    </svg>
+  </figure>`;
+}
+
+/** @param {number[]} values */
+function sharesOf(values) {
+  const sum = values.reduce((total, value) => total + value, 0);
+  return values.map((value) => (sum > 0 ? value / sum : 0));
+}
+
+/**
+ * @param {string[]} names
+ * @param {number} index
+ */
+function nameOf(names, index) {
+  return names[index] ?? `bin ${index + 1}`;
+}
+
+/**
+ * Returns the path of a step line over bins of width 1.
+ * @param {number[]} shares
+ * @param {number} top
+ */
+export function outlineOf(shares, top) {
+  const steps = shares.map((share, index) => {
+    const y = (HEIGHT - (share / top) * HEIGHT).toFixed(2);
+    return `${index ? "L" : "M"}${index} ${y}L${index + 1} ${y}`;
+  });
+  return steps.join("");
+}
+
+/**
+ * @param {number[]} live
+ * @param {number[] | null} expected
+ * @param {string[]} names
+ */
+function describe(live, expected, names) {
+  if (!expected) return `${number(live.length)} bins`;
+  const moves = live.map((share, index) => share - (expected[index] ?? 0));
+  const at = moves.reduce((best, move, index) => (Math.abs(move) > Math.abs(moves[best] ?? 0) ? index : best), 0);
+  return `largest move in ${nameOf(names, at)}, from ${percent(expected[at])} to ${percent(live[at])}`;
+}

@@ -1,0 +1,48 @@
+// The right side of the header: who is signed in, whether the page is live, the colour scheme, search and help.
+
+import { html, useSignal, useState } from "../lib/html.js";
+import { whoami } from "../lib/access.js";
+import { time } from "../lib/format.js";
+import { liveState } from "../lib/live.js";
+import { address, csrf, recall, remember } from "../lib/page.js";
+import { link } from "../lib/router.js";
+import { openOverlay } from "./overlays.js";
+
+export function Status() {
+  return html`<${LiveMark} /><${Who} />
+    <button type="button" class="button quiet" onClick=${() => openOverlay("search")}>Search <kbd>/</kbd></button>
+    <button type="button" class="button quiet" onClick=${() => openOverlay("help")}>Keys <kbd>?</kbd></button>
+    <${ThemeSwitch} />`;
+}
+
+const TEXTS = { live: "live", stale: "stale since", paused: "paused since" };
+
+function LiveMark() {
+  const { state, since } = useSignal(liveState);
+  const kind = state === "live" ? "good" : "warn";
+  return html`<span class="badge ${kind}" role="status">${TEXTS[state]}${state !== "live" && html` <time>${time(since / 1000).slice(11)}</time>`}</span>`;
+}
+
+/** Who is signed in; where there is no authentication, nobody is. */
+function Who() {
+  const caller = useSignal(whoami);
+  if (!caller || caller.method === "anonymous") return null;
+  return html`<a class="small" href=${link("/console/access")}>${caller.name}</a>
+    ${csrf && html`<form method="post" action=${address("/console/sign-out")}>
+      <input type="hidden" name="csrf" value=${csrf} /><button class="button quiet">Sign out</button></form>`}`;
+}
+
+const THEMES = ["", "light", "dark"];
+
+/** Switches between the browser's preference, light and dark. */
+function ThemeSwitch() {
+  const [theme, setTheme] = useState(recall("theme"));
+  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] || "";
+  function change() {
+    remember("theme", next);
+    if (next) document.documentElement.dataset.theme = next;
+    else delete document.documentElement.dataset.theme;
+    setTheme(next);
+  }
+  return html`<button type="button" class="button quiet" onClick=${change}>Theme: ${theme || "auto"}</button>`;
+}

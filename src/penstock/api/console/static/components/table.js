@@ -1,0 +1,81 @@
+// A table that can be sorted, with a caption for screen readers and rows that the keys j, k and Enter move over.
+
+import { html, useMemo, useState } from "../lib/html.js";
+import { Empty } from "./notes.js";
+
+/**
+ * @template Row
+ * @typedef {object} Column
+ * @property {string} key
+ * @property {string} title
+ * @property {(row: Row) => any} cell what the cell shows
+ * @property {(row: Row) => number | string | null | undefined} [sort] what it is sorted by; without it the column cannot be
+ * @property {"end"} [align] numbers stand at the end
+ * @property {string} [hint] what the column means
+ */
+
+/**
+ * Compares values for sorting: numbers by size, texts by letters and numbers in them, nothing last.
+ * @param {any} one
+ * @param {any} other
+ */
+export function compare(one, other) {
+  if (one === other) return 0;
+  if (one === null || one === undefined || one === "") return 1;
+  if (other === null || other === undefined || other === "") return -1;
+  if (typeof one === "number" && typeof other === "number") return one - other;
+  return String(one).localeCompare(String(other), "en", { numeric: true });
+}
+
+/**
+ * Returns rows in the order of a column, such as "name" or "-name" for the reverse.
+ * @template Row
+ * @param {Row[]} rows
+ * @param {Column<Row>[]} columns
+ * @param {string} order
+ */
+export function sorted(rows, columns, order) {
+  const by = columns.find((column) => column.key === order.replace(/^-/, ""))?.sort;
+  if (!by) return rows;
+  const sign = order.startsWith("-") ? -1 : 1;
+  return [...rows].sort((one, other) => sign * compare(by(one), by(other)));
+}
+
+/**
+ * Shows rows. `order` and `onOrder` keep the order outside, such as in the query; without them the table keeps its own.
+ * @template Row
+ * @param {{caption: string, columns: Column<Row>[], rows: Row[], keyOf: (row: Row) => string, order?: string,
+ *     onOrder?: (order: string) => void, empty?: any, rowClass?: (row: Row) => string}} props
+ */
+export function Table({ caption, columns, rows, keyOf, order, onOrder, empty, rowClass }) {
+  const [own, setOwn] = useState("");
+  const present = order ?? own;
+  const shown = useMemo(() => sorted(rows, columns, present), [rows, columns, present]);
+  if (!rows.length) return html`<${Empty}>${empty}<//>`;
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table>
+    <caption class="hidden">${caption}</caption>
+    <thead><tr>${columns.map((column) => html`<${Head} key=${column.key} column=${column} order=${present} onOrder=${onOrder || setOwn} />`)}</tr></thead>
+    <tbody>${shown.map((row) => html`<tr key=${keyOf(row)} data-row class=${rowClass?.(row)}>${columns.map((column, index) => cellOf(column, row, index))}</tr>`)}</tbody>
+  </table></div>`;
+}
+
+/**
+ * @param {Column<any>} column
+ * @param {any} row
+ * @param {number} index
+ */
+function cellOf(column, row, index) {
+  if (index === 0) return html`<th scope="row" class=${column.align}>${column.cell(row)}</th>`;
+  return html`<td class=${column.align}>${column.cell(row)}</td>`;
+}
+
+/** @param {{column: Column<any>, order: string, onOrder: (order: string) => void}} props */
+function Head({ column, order, onOrder }) {
+  if (!column.sort) return html`<th scope="col" class=${column.align} title=${column.hint}>${column.title}</th>`;
+  const direction = order === column.key ? "ascending" : order === `-${column.key}` ? "descending" : undefined;
+  const next = direction === "ascending" ? `-${column.key}` : column.key;
+  const arrow = direction === "ascending" ? " ▲" : direction === "descending" ? " ▼" : "";
+  return html`<th scope="col" class=${column.align} aria-sort=${direction} title=${column.hint}>
+    <button type="button" class="sort" onClick=${() => onOrder(next)}>${column.title}<span aria-hidden="true">${arrow}</span></button>
+  </th>`;
+}

@@ -1,0 +1,130 @@
+// Calls of the admin API. The console can do nothing that a program cannot do with the same calls.
+
+import { address, csrf } from "./page.js";
+
+/** @typedef {Record<string, any>} Document A JSON object of the admin API. */
+/** @typedef {{reason?: string, revision?: number | null, headers?: Record<string, string>}} SendOptions */
+
+/** An answer with an error status; `kind` is the header penstock-fault, such as "conflict". */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} message
+   * @param {string} kind
+   * @param {Document} document
+   */
+  constructor(status, message, kind, document) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.kind = kind;
+    this.document = document;
+  }
+}
+
+const OUT_OF_REACH = 0;
+
+/**
+ * Returns the document at a path of the admin API, such as "/models"; throws an ApiError.
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
+export function get(path) {
+  return call("GET", path, undefined, {});
+}
+
+/**
+ * Makes a change and returns the new document; throws an ApiError, with status 409 if `revision` is not the present one.
+ * @param {string} method
+ * @param {string} path
+ * @param {Document | Blob | ArrayBuffer | null} [body] a document is sent as JSON, with the reason in it
+ * @param {SendOptions} [options]
+ * @returns {Promise<any>}
+ */
+export function send(method, path, body, options = {}) {
+  return call(method, path, body, options);
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {Document | Blob | ArrayBuffer | null | undefined} body
+ * @param {SendOptions} options
+ */
+async function call(method, path, body, options) {
+  const request = { method, headers: headersOf(method, body, options), body: bodyOf(method, body, options) };
+  let response;
+  try {
+    response = await fetch(address(`/admin/v1${path}`), { ...request, cache: "no-store", credentials: "same-origin" });
+  } catch {
+    throw new ApiError(OUT_OF_REACH, "The gateway cannot be reached; try again.", "unreachable", {});
+  }
+  const document = await documentOf(response);
+  if (response.ok) return document;
+  throw errorOf(response, document);
+}
+
+/**
+ * Returns the header fields of a request.
+ * @param {string} method
+ * @param {unknown} body
+ * @param {SendOptions} options
+ * @returns {Record<string, string>}
+ */
+export function headersOf(method, body, { reason, revision, headers }) {
+  /** @type {Record<string, string>} */
+  const fields = { accept: "application/json", ...headers };
+  if (method === "GET") return fields;
+  if (csrf) fields["penstock-csrf"] = csrf;
+  if (revision !== undefined && revision !== null) fields["if-match"] = `"${revision}"`;
+  if (isBytes(body)) {
+    if (reason) fields["penstock-reason"] = encodeURIComponent(reason);
+  } else fields["content-type"] = "application/json";
+  return fields;
+}
+
+/**
+ * @param {string} method
+ * @param {Document | Blob | ArrayBuffer | null | undefined} body
+ * @param {SendOptions} options
+ */
+function bodyOf(method, body, { reason }) {
+  if (method === "GET") return undefined;
+  if (isBytes(body)) return body;
+  return JSON.stringify(reason ? { ...body, reason } : body || {});
+}
+
+/**
+ * @param {unknown} body
+ * @returns {body is Blob | ArrayBuffer}
+ */
+function isBytes(body) {
+  return body instanceof Blob || body instanceof ArrayBuffer;
+}
+
+/** @param {Response} response */
+async function documentOf(response) {
+  const text = await response.text();
+  try {
+    return text ? JSON.parse(text) : {};
+  } catch {
+    return { text };
+  }
+}
+
+/**
+ * Returns the error of a response; without a valid session the page for signing in is opened.
+ * @param {Response} response
+ * @param {any} document
+ */
+function errorOf(response, document) {
+  if (response.status === 401) openSignIn();
+  const message = document.error || `The gateway answered with status ${response.status}.`;
+  return new ApiError(response.status, message, response.headers.get("penstock-fault") || "", document);
+}
+
+/** Opens the page for signing in, which leads back here. */
+export function openSignIn() {
+  const here = location.href.slice(address("/").length - 1);
+  location.assign(address(`/console/sign-in?next=${encodeURIComponent(here)}`));
+}

@@ -1,0 +1,57 @@
+// Templates and hooks: Preact bound to htm, and signals as hooks. Every view takes them from here.
+
+import htm from "../vendor/htm.mjs";
+import { useCallback, useEffect, useMemo, useReducer, useRef, useState } from "../vendor/hooks.mjs";
+import { Component, Fragment, h, render } from "../vendor/preact.mjs";
+import { batch, computed, effect, signal } from "../vendor/signals-core.mjs";
+
+export { Component, Fragment, batch, computed, effect, render, signal };
+export { useCallback, useEffect, useMemo, useRef, useState };
+
+/** A template such as html`<p class="muted">${text}</p>`: values become text, never markup. */
+export const html = htm.bind(h);
+
+/**
+ * Returns the value of a signal, and renders the component again when it changes.
+ * @template T
+ * @param {import("../vendor/signals-core.mjs").ReadonlySignal<T>} source
+ * @returns {T}
+ */
+export function useSignal(source) {
+  const [, redraw] = useReducer((/** @type {number} */ count) => count + 1, 0);
+  const shown = source.peek();
+  const last = useRef(shown);
+  last.current = shown;
+  useEffect(
+    () =>
+      source.subscribe((/** @type {T} */ value) => {
+        if (value !== last.current) redraw(undefined);
+      }),
+    [source],
+  );
+  return shown;
+}
+
+/**
+ * Returns what an asynchronous call gives: `value` is null until then, `error` null unless it failed. Called again when
+ * one of `inputs` changes or `again` is called; the answer of an older call is dropped.
+ * @template T
+ * @param {() => Promise<T>} call
+ * @param {unknown[]} inputs
+ * @returns {{value: T | null, error: Error | null, again: () => void}}
+ */
+export function useAsync(call, inputs) {
+  const [state, setState] = useState(/** @type {{value: T | null, error: Error | null}} */ ({ value: null, error: null }));
+  const [count, setCount] = useState(0);
+  useEffect(() => {
+    let isCurrent = true;
+    call().then(
+      (value) => isCurrent && setState({ value, error: null }),
+      (error) => isCurrent && setState((/** @type {{value: T | null}} */ old) => ({ value: old.value, error })),
+    );
+    return () => {
+      isCurrent = false;
+    };
+  }, [...inputs, count]);
+  return { ...state, again: () => setCount(count + 1) };
+}

@@ -1,0 +1,200 @@
+// One stream of server-sent events for the whole page. It carries the topics that views use, and is closed while the tab
+// is hidden. Where a stream cannot be had, the documents are fetched every few seconds.
+
+import { signal, useEffect, useSignal } from "./html.js";
+import { get } from "./api.js";
+import { address } from "./page.js";
+
+/** @typedef {{state: "live" | "stale" | "paused", since: number}} LiveState `since` in milliseconds since the epoch */
+/** @typedef {{document: import("../vendor/signals-core.mjs").Signal<any>, users: number}} Topic */
+
+const HIDDEN_MS = 5000;
+const SILENT_MS = 40000;
+const POLL_MS = 3000;
+const RETRY_MS = 30000;
+const MOST_EVENTS = 200;
+
+/** Whether what the page shows is what the gateway has now. */
+export const liveState = signal(/** @type {LiveState} */ ({ state: "stale", since: Date.now() }));
+
+/** @type {Map<string, Topic>} */
+const topics = new Map();
+/** @type {EventSource | null} */
+let source = null;
+let lastId = "";
+let lastMessage = Date.now();
+let opening = 0;
+let hiding = 0;
+let polling = 0;
+
+/**
+ * Returns the newest document of a topic, null before the first one; for the topic "events" the newest events, the oldest
+ * first. A component that uses it is rendered again when it changes.
+ * @param {string} name such as "models" or "route:fraud"
+ * @returns {any}
+ */
+export function useTopic(name) {
+  const topic = topicOf(name);
+  useEffect(() => {
+    topic.users += 1;
+    if (topic.users === 1) reopenSoon();
+    return () => leave(name, topic);
+  }, [name]);
+  return useSignal(topic.document);
+}
+
+/** @param {string} name */
+function topicOf(name) {
+  let topic = topics.get(name);
+  if (!topic) topics.set(name, (topic = { document: signal(null), users: 0 }));
+  return topic;
+}
+
+/**
+ * @param {string} name
+ * @param {Topic} topic
+ */
+function leave(name, topic) {
+  topic.users -= 1;
+  if (topic.users > 0) return;
+  topics.delete(name);
+  reopenSoon();
+}
+
+/** Topics of one change of the page come together: the stream is opened once for all of them. */
+function reopenSoon() {
+  clearTimeout(opening);
+  opening = setTimeout(open, 30);
+}
+
+function open() {
+  close();
+  const used = [...topics].filter(([, topic]) => topic.users > 0).map(([name]) => name);
+  if (!used.length || document.hidden) return;
+  const query = new URLSearchParams({ topics: used.join(",") });
+  if (lastId && used.includes("events")) query.set("last-event-id", lastId);
+  source = new EventSource(address(`/admin/v1/stream?${query}`));
+  source.addEventListener("open", note);
+  source.addEventListener("heartbeat", note);
+  source.addEventListener("error", fail);
+  for (const name of used) source.addEventListener(name, (event) => receive(name, event));
+}
+
+function close() {
+  source?.close();
+  source = null;
+  clearTimeout(polling);
+}
+
+/**
+ * @param {string} name
+ * @param {MessageEvent<string>} event
+ */
+function receive(name, event) {
+  if (event.lastEventId) lastId = event.lastEventId;
+  note();
+  put(name, JSON.parse(event.data));
+}
+
+/**
+ * @param {string} name
+ * @param {any} value
+ */
+function put(name, value) {
+  const topic = topics.get(name);
+  if (topic) topic.document.value = name === "events" ? withEvents(topic.document.peek(), value) : value;
+}
+
+/**
+ * Adds events to those that are known, without doubles.
+ * @param {any[] | null} known
+ * @param {any} value one event, or a document of several
+ */
+function withEvents(known, value) {
+  /** @type {any[]} */
+  const added = Array.isArray(value.events) ? value.events : [value];
+  const seen = new Set((known || []).map((event) => event.sequence));
+  return [...(known || []), ...added.filter((event) => !seen.has(event.sequence))].slice(-MOST_EVENTS);
+}
+
+function note() {
+  lastMessage = Date.now();
+  show("live");
+}
+
+/** @param {LiveState["state"]} state */
+function show(state) {
+  if (liveState.peek().state !== state) liveState.value = { state, since: lastMessage };
+}
+
+/** The browser connects again by itself, unless the gateway has refused the stream. */
+function fail() {
+  show("stale");
+  if (source?.readyState !== EventSource.CLOSED) return;
+  close();
+  poll();
+  setTimeout(() => source || document.hidden || open(), RETRY_MS);
+}
+
+/** Fetches the documents of all topics, and goes on until there is a stream again. */
+async function poll() {
+  const used = [...topics.keys()];
+  const results = await Promise.allSettled(used.map(fetchTopic));
+  if (results.some((result) => result.status === "fulfilled" && result.value)) note();
+  if (source || document.hidden || !topics.size) return;
+  clearTimeout(polling);
+  polling = setTimeout(poll, POLL_MS);
+}
+
+/** @param {string} name */
+async function fetchTopic(name) {
+  const [kind = "", model = ""] = name.split(/:(.*)/s);
+  const fetching = FETCHED[kind];
+  if (!fetching) return false;
+  put(name, await fetching(`/models/${encodeURIComponent(model)}`));
+  return true;
+}
+
+/** How the document of a topic is fetched; the path is that of the topic's model. @type {Record<string, (path: string) => Promise<any>>} */
+const FETCHED = {
+  models: () => get("/models"),
+  traffic: () => get("/traffic"),
+  fleet: () => get("/fleet"),
+  events: () => get("/events"),
+  readiness: async () => (await fetch(address("/readyz"))).json(),
+  model: (path) => get(path),
+  route: (path) => get(`${path}/route`),
+  rollouts: (path) => get(`${path}/rollouts`),
+  experiments: (path) => get(`${path}/experiments`),
+  monitor: (path) => get(`${path}/monitor`),
+  retraining: async (path) => {
+    const [candidates, outbox] = await Promise.all([get(`${path}/candidates`), get(`${path}/outbox`)]);
+    return { candidates, outbox };
+  },
+};
+
+function watchVisibility() {
+  clearTimeout(hiding);
+  if (!document.hidden) {
+    if (!source) open();
+    return;
+  }
+  hiding = setTimeout(() => {
+    close();
+    show("paused");
+  }, HIDDEN_MS);
+}
+
+/** A connection that is cut without a word is noticed by its silence: the gateway sends something every 15 seconds. */
+function watchSilence() {
+  if (source && Date.now() - lastMessage > SILENT_MS) {
+    show("stale");
+    open();
+  }
+}
+
+/** Begins to watch whether the tab is visible and whether the stream is silent. */
+export function startLive() {
+  document.addEventListener("visibilitychange", watchVisibility);
+  setInterval(watchSilence, 5000);
+}

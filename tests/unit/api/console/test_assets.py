@@ -1,0 +1,140 @@
+"""The static files: what is vendored is what npm has, and everything is served by digest, compressed and immutable."""
+
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+from posixpath import normpath
+
+import pytest
+
+from penstock.api.console.assets import FOLDER, IMMUTABLE, StaticFile, StaticFiles, static_files
+from tests.unit.api.admin.conftest import Client
+
+VENDOR = FOLDER / "vendor"
+MANIFEST = json.loads((VENDOR / "MANIFEST.json").read_text())
+IMPORT = re.compile(r"""(?:\bfrom\s*|\bimport\s*\(?\s*)["']([^"']+)["']""")
+KIB = 1024
+
+
+def address(name: str) -> str:
+    return f"/console/static/{static_files().digest}/{name}"
+
+
+@pytest.mark.parametrize("entry", MANIFEST, ids=[entry["file"] for entry in MANIFEST])
+def test_a_vendored_file_is_what_the_manifest_says(entry: dict[str, str]) -> None:
+    content = (VENDOR / entry["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+    assert entry["integrity"].startswith("sha512-")
+    assert entry["version"] and entry["licence"]
+    assert (VENDOR / entry["licence_file"]).stat().st_size > 500
+
+
+def test_every_vendored_file_is_in_the_manifest() -> None:
+    assert {path.name for path in VENDOR.glob("*.*js")} == {entry["file"] for entry in MANIFEST}
+
+
+def test_files_are_compressed_immutable_and_vary(client: Client) -> None:
+    packed = client.get(address("app.js"), {"accept-encoding": "gzip"})
+    plain = client.get(address("app.js"), {"accept-encoding": "identity"})
+    assert (packed.status_code, packed.headers["content-encoding"]) == (200, "gzip")
+    assert packed.content == plain.content == (FOLDER / "app.js").read_bytes()
+    assert "content-encoding" not in plain.headers
+    for answer in (packed, plain):
+        assert answer.headers["cache-control"] == IMMUTABLE
+        assert answer.headers["vary"] == "accept-encoding"
+        assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/console/static/0000000000000000/app.js",
+        address("no.js"),
+        address("vendor/MANIFEST.json"),
+        address("vendor/preact.d.mts"),
+        address("%2e%2e/markup.py"),
+        address("/etc/passwd"),
+    ],
+)
+def test_nothing_else_is_served(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_changed_name_or_content_changes_the_digest(tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_text("1")
+    first = StaticFiles(tmp_path).digest
+    (tmp_path / "a.js").write_text("2")
+    second = StaticFiles(tmp_path).digest
+    (tmp_path / "a.js").rename(tmp_path / "b.js")
+    (tmp_path / "notes.txt").write_text("not served")
+    third = StaticFiles(tmp_path)
+    assert len({first, second, third.digest}) == 3
+    assert list(third.files) == ["b.js"]
+
+
+def test_a_file_is_compressed_once() -> None:
+    file = StaticFile("x.css", b"body {}" * 100)
+    assert file.packed is file.packed
+    assert gzip.decompress(file.packed) == file.body
+    assert file.content_type == "text/css; charset=utf-8"
+
+
+def imports_of(name: str) -> set[str]:
+    """A module with all that it imports, without what it loads later."""
+    found, open_ = set[str](), [name]
+    while open_:
+        name = open_.pop()
+        if name in found:
+            continue
+        found.add(name)
+        text = static_files().files[name].body.decode()
+        static = [
+            text[match.start() :].startswith("from") or "import(" not in match[0] for match in IMPORT.finditer(text)
+        ]
+        for match, is_static in zip(IMPORT.finditer(text), static, strict=True):
+            if is_static and not is_in_comment(text, match.start()):
+                open_.append(normpath(f"{Path(name).parent}/{match[1]}"))
+    return found
+
+
+def is_in_comment(text: str, at: int) -> bool:
+    line = text[text.rfind("\n", 0, at) + 1 : at].lstrip()
+    return line.startswith(("*", "//", "/*"))
+
+
+def test_every_import_names_a_file_by_a_relative_path() -> None:
+    for name, file in static_files().files.items():
+        if not name.endswith(("js", "mjs")):
+            continue
+        text = file.body.decode()
+        for match in IMPORT.finditer(text):
+            if is_in_comment(text, match.start()):
+                continue
+            assert match[1].startswith(("./", "../")), (name, match[1])
+            target = normpath(f"{Path(name).parent}/{match[1]}")
+            assert target in static_files().files, (name, match[1])
+
+
+def test_no_file_names_another_host_or_writes_markup_of_texts() -> None:
+    for name, file in static_files().files.items():
+        text = file.body.decode().replace("http://www.w3.org/", "")
+        assert not re.search(r"https?://|//[a-z]+\.[a-z]+/", text) or name.startswith("vendor/"), name
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|new Function", text) or (
+            name.startswith("vendor/")
+        ), name
+        assert "sourceMappingURL" not in text, name
+
+
+def size_of(names: set[str]) -> int:
+    return sum(len(static_files().files[name].packed) for name in names)
+
+
+def test_the_overview_and_the_whole_console_stay_within_their_budgets() -> None:
+    common = imports_of("app.js") | {"style.css", "theme.js", "icon.svg"}
+    overview = common | imports_of("views/overview.js")
+    assert size_of(overview) <= 40 * KIB
+    assert size_of(set(static_files().files)) <= 80 * KIB

@@ -1,0 +1,128 @@
+"""The pages that the server renders: they read without a script, link relatively, and show texts of users as texts."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from penstock.api.admin.response_headers import CONTENT_SECURITY_POLICY
+from penstock.api.console.assets import FOLDER, static_files
+from penstock.api.console.routes import PAGES
+from penstock.core.errors import NotReady
+from tests.unit.api.admin.conftest import Client
+from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+VALUES = {"model": "good", "version": "1", "id": "t1", "column": "age"}
+PATHS = [path.replace(":path", "").format(**VALUES) for path in PAGES]
+
+
+class Reader(HTMLParser):
+    """Collects addresses, ids and elements of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.root: dict[str, str | None] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes.update(name for name, _ in attrs)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "action")]
+        if tag == "html":
+            self.root = dict(attrs)
+
+
+@pytest.fixture
+def stocked(registry_admin: MemoryRegistrar) -> MemoryRegistrar:
+    registry_admin.revisions["good"] = 1
+    registry_admin.versions["good", "1"] = {"version": "1", "digest": "sha256:" + "ab" * 32, "created_by": "x"}
+    return registry_admin
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_page_is_whole_html_with_relative_addresses_only(
+    client: Client, stocked: MemoryRegistrar, path: str
+) -> None:
+    answer = client.get(path, BROWSER)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert answer.headers["cache-control"] == "no-store"
+    page = Reader(answer.text)
+    assert page.tags.count("h1") == page.tags.count("main") == page.tags.count("title") == 1
+    assert all(address.startswith(("../", "#")) for address in page.addresses)
+    assert page.root["lang"] == "en"
+    assert page.root["data-base"] == "../" * (path.count("/") - 1)
+    assert not {"style", "onclick", "onload"} & page.attributes
+    assert page.tags.count("script") == 2
+
+
+def test_script_and_server_know_the_same_pages() -> None:
+    script = (FOLDER / "app.js").read_text()
+    found = re.findall(
+        r'^  \["(/console/[^"]+)", "(\w+)", \(\) => import\("\./views/(\w+)\.js"\)\]', script, re.MULTILINE
+    )
+    assert [re.sub(r":(\w+)\*?", r"{\1}", path) for path, _, _ in found] == [
+        path.replace(":path", "") for path in PAGES
+    ]
+    for _, name, module in found:
+        assert name == module
+        assert f"views/{module}.js" in static_files().files
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("/", "./console/models"), ("/console", "./console/models"), ("/console/", "../console/models")],
+)
+def test_the_root_leads_to_the_models_below_any_prefix(client: Client, path: str, target: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, target)
+
+
+def test_the_base_counts_the_path_as_it_was_sent(client: Client) -> None:
+    page = Reader(client.get("/console/models/good/monitor/a%2Fb").text)
+    assert page.root["data-base"] == "../../../../"
+
+
+def test_the_overview_shows_what_is_served_and_escapes_it(client: Client) -> None:
+    text = client.get("/console/models").text
+    for part in ("1.2.3", "good", "READY", "&lt;bad&gt;", "no &lt;version&gt;", "/metrics", "127.0.0.1:2"):
+        assert part in text
+    assert "<bad>" not in text
+    assert "http://" not in text
+
+
+def test_the_overview_shows_aliases_and_digests_as_far_as_the_registry_does(
+    client: Client, stocked: MemoryRegistrar
+) -> None:
+    digest = "sha256:" + "ab" * 32
+    stocked.aliases["good", "<champion>"] = "1"
+    shown = client.get("/console/models").text
+    assert "&lt;champion&gt;" in shown
+    assert f'<code title="{digest}">{digest[:19]}</code>' in shown
+    stocked.fault = NotReady("the registry's database cannot be reached")
+    without = client.get("/console/models")
+    assert without.status_code == 200
+    assert "READY" in without.text
+    assert digest not in without.text
+
+
+def test_the_fleet_shows_the_workers_and_the_overview_why_the_gateway_is_not_ready(
+    client: Client, control: FakeControl
+) -> None:
+    assert "4711" in client.get("/console/fleet").text
+    control.ready = False
+    assert "1 of 2 &lt;workers&gt; are ready" in client.get("/console/models").text
+
+
+def test_an_error_is_a_page_for_a_browser_and_json_for_a_program(client: Client) -> None:
+    page = client.get("/console/static/0/x.js", BROWSER)
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "load the page again" in page.text
+    assert Reader(page.text).tags.count("script") == 1  # no view takes the page over
+    program = client.get("/console/static/0/x.js")
+    assert program.json()["error"].startswith("this release of the console has no such file")
