@@ -52,35 +52,54 @@ export function send(method, path, body, options = {}) {
  * @param {SendOptions} options
  */
 async function call(method, path, body, options) {
-  const request = { method, headers: headersOf(method, body, options), body: bodyOf(method, body, options) };
-  let response;
-  try {
-    response = await fetch(address(`/admin/v1${path}`), { ...request, cache: "no-store", credentials: "same-origin" });
-  } catch {
-    throw new ApiError(OUT_OF_REACH, "The gateway cannot be reached; try again.", "unreachable", {});
-  }
-  const document = await documentOf(response);
-  if (response.ok) return document;
-  throw errorOf(response, document);
+  const headers = headersOf(method, body, options);
+  return documentOf(await fetchRaw(method, path, { body: bodyOf(method, body, options), headers }));
 }
 
 /**
- * Returns the header fields of a request.
+ * Makes a request and returns the response as it is; throws an ApiError for an error status.
+ * @param {string} method
+ * @param {string} path
+ * @param {{body?: BodyInit, headers?: Record<string, string>}} [options] headers replace those that each change has
+ * @returns {Promise<Response>}
+ */
+export async function fetchRaw(method, path, { body, headers } = {}) {
+  const fields = headers || (method === "GET" ? {} : requestHeaders({}));
+  let response;
+  try {
+    response = await fetch(address(`/admin/v1${path}`), { method, body, headers: fields, cache: "no-store", credentials: "same-origin" });
+  } catch {
+    throw new ApiError(OUT_OF_REACH, "The gateway cannot be reached; try again.", "unreachable", {});
+  }
+  if (response.ok) return response;
+  throw errorOf(response, await documentOf(response));
+}
+
+/**
+ * Returns the header fields that a change needs: the token of the session, the reason and the revision it rests on.
+ * @param {SendOptions} options
+ * @returns {Record<string, string>}
+ */
+export function requestHeaders({ reason, revision, headers }) {
+  /** @type {Record<string, string>} */
+  const fields = { accept: "application/json", ...headers };
+  if (csrf) fields["penstock-csrf"] = csrf;
+  if (revision !== undefined && revision !== null) fields["if-match"] = `"${revision}"`;
+  if (reason) fields["penstock-reason"] = encodeURIComponent(reason);
+  return fields;
+}
+
+/**
+ * Returns the header fields of a request; the reason is in the body of a document, and in the header of other bodies.
  * @param {string} method
  * @param {unknown} body
  * @param {SendOptions} options
  * @returns {Record<string, string>}
  */
-export function headersOf(method, body, { reason, revision, headers }) {
-  /** @type {Record<string, string>} */
-  const fields = { accept: "application/json", ...headers };
-  if (method === "GET") return fields;
-  if (csrf) fields["penstock-csrf"] = csrf;
-  if (revision !== undefined && revision !== null) fields["if-match"] = `"${revision}"`;
-  if (isBytes(body)) {
-    if (reason) fields["penstock-reason"] = encodeURIComponent(reason);
-  } else fields["content-type"] = "application/json";
-  return fields;
+function headersOf(method, body, { reason, ...options }) {
+  if (method === "GET") return { accept: "application/json", ...options.headers };
+  if (isBytes(body)) return requestHeaders({ reason, ...options });
+  return { ...requestHeaders(options), "content-type": "application/json" };
 }
 
 /**
