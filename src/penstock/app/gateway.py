@@ -323,19 +323,9 @@ class GatewayProcess:
     ) -> "OpsServer":
         """Build the ops server; called on a thread, because the import takes long."""
         from penstock.api.admin.server import CONNECTIONS, OpsServer  # noqa: PLC0415
-        from penstock.api.admin.traffic import TrafficApi  # noqa: PLC0415 - see above
         from penstock.api.console.build import build_console  # noqa: PLC0415 - see above
 
-        traffic = TrafficApi(
-            services.traffic,
-            services.rollouts,
-            services.experiments,
-            services.monitoring,
-            services.retraining,
-            services.fleet,
-            services.erasures,
-            predictions,
-        )
+        traffic = services.api(predictions)
         tls = None if self._certificates is None else self._certificates.contexts.http
         access = self._opened_access().api()
         return OpsServer(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from penstock import __version__
 from penstock.app.sink_configuration import SinkConfiguration, read_mask
@@ -20,6 +20,8 @@ from penstock.control.monitoring.service import Monitoring
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.plane.fleet import FleetMember
+from penstock.control.plane.model_changes import ModelChanges
+from penstock.control.plane.recent_traffic import TrafficMeter
 from penstock.control.plane.registry_admin import RegistryAdminServices
 from penstock.control.privacy.erasures import Erasures, ErasureWork
 from penstock.control.privacy.home_erasure import HomeErasure, feature_places
@@ -46,6 +48,10 @@ from penstock.registry.stores.traffic import TrafficStore
 from penstock.registry.stores.versions import VersionStore
 from penstock.telemetry.readings import Reading
 
+if TYPE_CHECKING:
+    from penstock.api.admin.predictions import PredictionService
+    from penstock.api.admin.traffic import TrafficApi
+
 
 class Service(Protocol):
     """A service that makes blocking calls on its own pools."""
@@ -71,12 +77,31 @@ class TrafficServices:
     fleet: FleetMember
     row_answers: RowAnswers | None
     erasures: Erasures
+    recent: TrafficMeter
+    changes: ModelChanges
+
+    def api(self, predictions: "PredictionService") -> "TrafficApi":
+        """Return the services as the admin API uses them; call on a thread, because the import takes long."""
+        from penstock.api.admin.traffic import TrafficApi  # noqa: PLC0415 - after the start
+
+        return TrafficApi(
+            self.traffic,
+            self.rollouts,
+            self.experiments,
+            self.monitoring,
+            self.retraining,
+            self.fleet,
+            self.erasures,
+            predictions,
+            self.recent,
+            self.changes.mark,
+        )
 
     def tasks(self) -> list[PeriodicTask]:
         """Return the periodic tasks of all services."""
         one_each = (self.leadership, self.fleet, self.traffic, self.rollouts, self.experiments)
         handing = () if self.row_answers is None else (self.row_answers.task,)
-        rest = (*self.monitoring.tasks, *self.retraining.tasks, *handing, self.erasures.task)
+        rest = (*self.monitoring.tasks, *self.retraining.tasks, *handing, self.erasures.task, self.recent.task)
         return [*(service.task for service in one_each), *rest]
 
     def decorate(self, desired: Desired) -> Desired:
@@ -128,6 +153,8 @@ def open_traffic_services(
         ),
         rows.answers,
         _erasures(location, records, plane, monitoring),
+        TrafficMeter(plane.counters.slots, lambda: plane.reconciler.state.blocks, plane.model),
+        ModelChanges(revision, lambda: plane.desired, lambda: plane.reports),
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from starlette.routing import Route
 
 from penstock.api.admin import access, admin, traffic
+from penstock.api.admin.stream import routes as stream
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.policies import policy_in
 from penstock.core.rollouts.guard_spec import NAMES
@@ -68,7 +69,12 @@ class Anything:
 
 def test_every_call_of_the_admin_api_is_described() -> None:
     anything: Any = Anything()
-    found = [*admin.routes(anything), *traffic.routes(anything, anything), *access.routes(anything)]
+    found = [
+        *admin.routes(anything),
+        *traffic.routes(anything, anything),
+        *stream.routes(anything),
+        *access.routes(anything),
+    ]
     assert sorted(first_cells("admin-api.md")) == sorted(call for route in found for call in calls_of(route))
 
 

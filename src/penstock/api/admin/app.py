@@ -16,7 +16,11 @@ from penstock.api.admin.access import AccessApi
 from penstock.api.admin.admin import RegistryService
 from penstock.api.admin.answers import AsciiJsonResponse, error_response
 from penstock.api.admin.caller_check import CallerCheck, caller_of, note_refusal
+from penstock.api.admin.readiness import readiness_document
 from penstock.api.admin.response_headers import SecurityHeaders
+from penstock.api.admin.stream import routes as stream
+from penstock.api.admin.stream.hub import StreamHub
+from penstock.api.admin.stream.sources import load_by
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.common.content_coding import encode_body, preferred_coding
 from penstock.control.reconcile.status import Readiness
@@ -69,6 +73,7 @@ def build_app(
 ) -> ASGIApp:
     """Build the application."""
     exposition = Exposition(control.readings)
+    hub = StreamHub(load_by(control, registry_admin, services), services.traffic, services.mark)
 
     async def live(request: Request) -> Response:
         problems = control.task_problems()
@@ -77,13 +82,7 @@ def build_app(
 
     async def ready(request: Request) -> Response:
         readiness = control.readiness()
-        body = {
-            "ready": readiness.ready,
-            "workers": {"ready": readiness.workers_ready, "configured": readiness.workers},
-            "versions": dict(readiness.versions),
-        }
-        if readiness.reason and _is_reader(request):
-            body["reason"] = readiness.reason
+        body = readiness_document(readiness, _is_reader(request))
         return AsciiJsonResponse(body, 200 if readiness.ready else 503)
 
     async def metrics(request: Request) -> Response:
@@ -110,6 +109,7 @@ def build_app(
         *(Route(path, endpoint, methods=["GET"]) for path, endpoint in plain.items()),
         *admin.routes(registry_admin),
         *traffic.routes(services, registry_admin),
+        *stream.routes(hub),
         *access.routes(access_api.keys),
         *console.routes,
     ]

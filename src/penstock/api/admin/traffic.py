@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ from penstock.api.admin.incoming import (
     read_object,
 )
 from penstock.api.admin.predictions import PredictionCalls, PredictionService
+from penstock.api.admin.recent_traffic import RecentTrafficCalls, RecentTrafficService
+from penstock.api.admin.visible_fleet import visible_fleet
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Fault, InvalidInput
@@ -142,7 +144,8 @@ class FleetService(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrafficApi:
-    """The services behind the traffic API."""
+    """The services behind the traffic API; ``mark`` returns an object that is equal as long as models and routes are
+    the same."""
 
     traffic: RoutesService
     rollouts: RolloutsService
@@ -152,6 +155,8 @@ class TrafficApi:
     fleet: FleetService
     erasures: ErasureService
     predictions: PredictionService
+    recent: RecentTrafficService
+    mark: Callable[[], object]
 
 
 def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
@@ -161,7 +166,7 @@ def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
     experiments = _TrialCalls(services.experiments, "experiments", approvers)
 
     async def fleet(request: Request) -> Response:
-        return AsciiJsonResponse(_visible_fleet(await services.fleet.document(), visible_models(request)))
+        return AsciiJsonResponse(visible_fleet(await services.fleet.document(), visible_models(request)))
 
     table = [
         ("GET", "/models/{model}/route", calls.route),
@@ -176,19 +181,11 @@ def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
         *_RetrainingCalls(services.retraining, approvers).table(),
         *ErasureCalls(services.erasures).table(),
         *PredictionCalls(services.predictions).table(),
+        *RecentTrafficCalls(services.recent).table(),
         ("GET", "/events", calls.events),
         ("GET", "/fleet", fleet),
     ]
     return build_routes(table)
-
-
-def _visible_fleet(fleet: Document, visible: ModelFilter) -> Document:
-    """Return a fleet with the visible models of each gateway."""
-    gateways = [
-        {**item, "serves": {model: versions for model, versions in item["serves"].items() if visible.allows(model)}}
-        for item in fleet["gateways"]
-    ]
-    return {**fleet, "gateways": gateways}
 
 
 class _TrialCalls:

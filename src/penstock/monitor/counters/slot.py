@@ -7,6 +7,7 @@ from time import monotonic_ns
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.core.access.refusals import RefusalReason
 from penstock.core.buckets import STALL_EDGES_NS
@@ -85,6 +86,12 @@ class Slot:
         """Return the stored cells of a block [STORED_CELLS] as a view (see ``lone_requests``)."""
         start = HEADER_CELLS + index * STORED_CELLS
         return self._array[start : start + STORED_CELLS]
+
+    def read_columns(self, indices: NDArray[np.intp], start: int, size: int) -> Cells:
+        """Return a copy of a part of several blocks [len(indices), size]: the stored cells from ``start``."""
+        blocks = self._array[HEADER_CELLS:REGION_START].reshape(BLOCKS, STORED_CELLS)
+        part: Cells = blocks[indices, start : start + size]
+        return part
 
     def region(self, offset: int, size: int) -> Cells:
         """Return the cells of a region [size] as a view; only the slot's worker may write to it."""

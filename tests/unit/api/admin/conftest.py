@@ -21,6 +21,7 @@ from tests.unit.api.admin.standin import (
     MemoryKeys,
     MemoryMonitor,
     MemoryPredictions,
+    MemoryRecent,
     MemoryRegistrar,
     MemoryRetraining,
     MemoryTraffic,
@@ -49,6 +50,8 @@ class Client:
             MemoryFleet(),
             self.erasures,
             self.predictions,
+            MemoryRecent(),
+            lambda: 0,
         )
         facts = ("1.2.3", "127.0.0.1:1", "127.0.0.1:2")
         access = AccessApi(MemoryKeys(), authenticator, refusals)

@@ -395,6 +395,18 @@ class MemoryFleet:
         return {"leader": "a", "gateways": [{"id": "a", "serves": {"digits": ["1"], "fraud-1": ["1"]}}]}
 
 
+class MemoryRecent:
+    """Traffic of two models; see ``recent_traffic.RecentTrafficService``."""
+
+    def document(self) -> Document:
+        return {"at": 1.0, "models": {"digits": self.model_document("digits"), "fraud-1": {}}}
+
+    def model_document(self, model: str) -> Document:
+        if model != "digits":
+            raise unknown_model(model)
+        return {"requests_per_second": 2.0}
+
+
 class MemoryRetraining:
     """Retraining that says what it was asked; see ``traffic.Retraining``."""
 

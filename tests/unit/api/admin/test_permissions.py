@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from penstock.api.admin import access, admin, traffic
 from penstock.api.admin.caller_check import CallerCheck, check_complete
+from penstock.api.admin.stream import routes as stream
 from penstock.api.console import routes as console
 from penstock.control.access.authenticator import Authenticator
 from penstock.control.access.refusals import RefusalCounts
@@ -125,6 +126,7 @@ def test_every_route_has_an_entry_and_every_entry_a_route() -> None:
     routes = [
         *admin.routes(anything),
         *traffic.routes(anything, anything),
+        *stream.routes(anything),
         *access.routes(anything),
         *console.routes(anything),
     ]

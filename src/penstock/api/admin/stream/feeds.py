@@ -1,0 +1,132 @@
+"""Feeds: the newest document of each topic that somebody watches, made once for all streams."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from penstock.api.admin.stream.topics import Topic, filter_of_topic, lasting_part, visible_part
+from penstock.control.periodic import PeriodicTask
+from penstock.core.access.model_filter import ModelFilter
+from penstock.core.errors import Fault
+
+Document = Mapping[str, Any]
+LoadDocument = Callable[[Topic], Awaitable[Document]]
+ReadMark = Callable[[], object]
+
+STEP_S: Final = 0.5
+"""Interval of looks at whether a document is due, in seconds."""
+
+LONGEST_S: Final = 10.0
+SHARE: Final = 0.02
+"""The share of a core that all feeds together may use; documents that take long to make are made less often, but every
+``LONGEST_S`` seconds."""
+
+INTERVALS_S: Final = {
+    "fleet": 5.0,
+    "traffic": 2.0,
+    "monitor": 2.0,
+    "retraining": 2.0,
+    "rollouts": 1.0,
+    "experiments": 1.0,
+}
+"""Intervals of documents that may change at any time; others are made when something has changed (see ``ReadMark``)."""
+
+BY_MARK: Final = frozenset({"models", "model", "route"})
+UNCHANGED_S: Final = 10.0
+"""Interval of documents that need a mark, in case it misses a change, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A document as JSON text, and a digest of what lasts of it: equal digests are not sent again."""
+
+    digest: str
+    text: str
+
+
+def render(topic: Topic, document: Document) -> Rendered:
+    """Return a document as it is sent: ASCII, in one line."""
+    lasting = lasting_part(topic, document)
+    text = json.dumps(lasting, separators=(",", ":"))
+    digest = hashlib.blake2b(text.encode("ascii"), digest_size=6).hexdigest()
+    return Rendered(digest, text if lasting is document else json.dumps(document, separators=(",", ":")))
+
+
+class Feed:
+    """The newest document of one topic; ``load`` makes it, ``mark`` returns an object that is equal as long as models
+    and routes are the same. ``watchers`` are set when there is something new. ``problem`` says why the document could
+    not be made, "" if it could.
+
+    ``feeds`` returns how many feeds there are; ``clock`` is monotonic; ``processor_time`` is that of this thread.
+    """
+
+    def __init__(
+        self,
+        topic: Topic,
+        load: LoadDocument,
+        mark: ReadMark,
+        feeds: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+        processor_time: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self.topic = topic
+        self.watchers: set[asyncio.Event] = set()
+        self.problem = ""
+        self.task = PeriodicTask(f"stream {topic}", self.step, STEP_S, meanwhile=f"pages show an older {topic}")
+        self._load = load
+        self._mark = mark
+        self._feeds = feeds
+        self._clock = clock
+        self._processor_time = processor_time
+        self._document: Document | None = None
+        self._rendered: dict[ModelFilter, Rendered] = {}
+        self._due = 0.0
+        self._made: float | None = None
+        self._of_mark: object = None
+
+    async def step(self) -> None:
+        """Make the document if it is due, and wake those who watch."""
+        now, mark = self._clock(), self._mark() if self.topic.kind in BY_MARK else None
+        if self._made is not None and (now < self._due or not self._may_have_changed(now, self._made, mark)):
+            return
+        began = self._processor_time()
+        try:
+            self._take(await self._load(self.topic), "")
+        except Fault as fault:
+            self._take(self._document, str(fault))
+        finally:
+            self._of_mark, self._made = mark, now
+            self._due = now + self._pause_s(self._processor_time() - began)
+
+    def _may_have_changed(self, now: float, made: float, mark: object) -> bool:
+        if self.topic.kind not in BY_MARK or self.problem:
+            return True
+        return mark != self._of_mark or now >= made + UNCHANGED_S
+
+    def _pause_s(self, cost_s: float) -> float:
+        """Return the time until the next document; ``cost_s`` is what making it has cost, and what ran meanwhile."""
+        least = INTERVALS_S.get(self.topic.kind, STEP_S) - STEP_S / 2  # steps are not exactly as long as intended
+        return min(max(least, cost_s * self._feeds() / SHARE), LONGEST_S)
+
+    def _take(self, document: Document | None, problem: str) -> None:
+        if document == self._document and problem == self.problem:
+            return
+        if document is not self._document:
+            self._rendered.clear()
+        self._document, self.problem = document, problem
+        for watcher in self.watchers:
+            watcher.set()
+
+    def rendered(self, visible: ModelFilter) -> Rendered | None:
+        """Return the newest document as a caller may see it, None before the first; it is made once for equal
+        filters."""
+        if self._document is None:
+            return None
+        key = filter_of_topic(self.topic, visible)
+        if key not in self._rendered:
+            self._rendered[key] = render(self.topic, visible_part(self.topic, self._document, key))
+        return self._rendered[key]

@@ -1,0 +1,122 @@
+"""The messages of one stream: what is new since the last message, or since the id that the client had last."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from penstock.api.admin.stream.hub import EVENTS, StreamHub
+from penstock.api.admin.stream.topics import Topic
+from penstock.core.access.model_filter import ModelFilter
+from penstock.core.errors import Fault
+
+COALESCE_S: Final = 0.5
+"""Least time between two batches of messages, in seconds: what changes more often is sent in its newest state."""
+
+CHECK_S: Final = 1.0
+"""Interval at which the caller's credential is checked, in seconds."""
+
+KEEP_ALIVE_S: Final = 15.0
+RETRY: Final = "retry: 2000\n\n"
+KEEP_ALIVE: Final = ": keep-alive\n\n"
+NOTHING: Final = "0"
+
+
+@dataclass(slots=True)
+class Position:
+    """What a client has: the sequence number of its last event, and the digest of the document of each topic.
+
+    As text it is the id of a message; so a stream is resumed at any gateway, and after its restart.
+    """
+
+    topics: Sequence[Topic]
+    event: int | None = None
+    digests: dict[Topic, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the id."""
+        digests = [self.digests.get(topic, NOTHING) for topic in self.topics if topic != EVENTS]
+        return ".".join(["-" if self.event is None else str(self.event), *digests])
+
+    @classmethod
+    def parse(cls, topics: Sequence[Topic], text: str) -> "Position":
+        """Return the position of an id; what it does not say is unknown, and is sent again."""
+        number, *digests = text.split(".")
+        event = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else None
+        documents = [topic for topic in topics if topic != EVENTS]
+        known = dict(zip(documents, digests, strict=True)) if len(documents) == len(digests) else {}
+        return cls(topics, event, known)
+
+
+class MessageStream:
+    """Yields the messages of one client; ``is_valid`` says whether its credential still is. ``clock`` is monotonic."""
+
+    def __init__(
+        self,
+        hub: StreamHub,
+        position: Position,
+        visible: ModelFilter,
+        is_valid: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hub = hub
+        self._position = position
+        self._visible = visible
+        self._is_valid = is_valid
+        self._clock = clock
+        self._problems: dict[Topic, str] = {}
+        self._has_events = EVENTS not in position.topics
+
+    async def messages(self) -> AsyncIterator[str]:
+        """Yield the messages as text until the credential ends; raises ``Overloaded``."""
+        with self._hub.watch(self._position.topics) as changed:
+            yield RETRY
+            sent_at = self._clock()
+            while self._is_valid():
+                changed.clear()
+                text = await self._new_messages()
+                if not text and self._clock() >= sent_at + KEEP_ALIVE_S:
+                    text = KEEP_ALIVE
+                if text:
+                    yield text
+                    sent_at = self._clock()
+                await asyncio.sleep(COALESCE_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), CHECK_S - COALESCE_S)
+
+    async def _new_messages(self) -> str:
+        events = await self._new_events() if EVENTS in self._position.topics else ""
+        return events + "".join(self._new_documents())
+
+    async def _new_events(self) -> str:
+        """Return the message with the next events, "" without any; the first message comes in any case."""
+        try:
+            read = await self._hub.events.read_after(self._position.event, self._visible)
+        except Fault:
+            return ""  # the feed's task says so in the log; the client goes on from where it is
+        if read is None:
+            return ""
+        events, self._position.event = read
+        if not events and self._has_events:
+            return ""
+        self._has_events = True
+        return self._message(str(EVENTS), json.dumps({"events": events}))
+
+    def _new_documents(self) -> Iterator[str]:
+        for topic in self._position.topics:
+            if topic == EVENTS:
+                continue
+            feed = self._hub.feed(topic)
+            if feed.problem != self._problems.get(topic, ""):
+                self._problems[topic] = feed.problem
+                yield self._message("problem", json.dumps({"topic": str(topic), "error": feed.problem}))
+            rendered = feed.rendered(self._visible)
+            if rendered is not None and rendered.digest != self._position.digests.get(topic):
+                self._position.digests[topic] = rendered.digest
+                yield self._message(str(topic), rendered.text)
+
+    def _message(self, name: str, data: str) -> str:
+        return f"id: {self._position}\nevent: {name}\ndata: {data}\n\n"

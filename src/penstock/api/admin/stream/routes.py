@@ -1,0 +1,34 @@
+"""The endpoint of the stream: checks what is asked for, and begins."""
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from penstock.api.admin.answers import build_routes
+from penstock.api.admin.caller_check import is_still_valid, visible_models
+from penstock.api.admin.stream.hub import StreamHub
+from penstock.api.admin.stream.messages import MessageStream, Position
+from penstock.api.admin.stream.topics import parse_topics
+from penstock.core.errors import unknown_model
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"x-accel-buffering": "no"}
+"""By this field nginx passes on messages as they come."""
+
+
+def routes(hub: StreamHub) -> list[Route]:
+    """Return the route below ``/admin/v1`` for the stream."""
+
+    async def stream(request: Request) -> Response:
+        topics, visible = parse_topics(request.query_params.get("topics", "")), visible_models(request)
+        for topic in topics:
+            if topic.model and not visible.allows(topic.model):
+                raise unknown_model(topic.model)
+        hub.check_capacity(topics)
+        if request.method == "HEAD":
+            return Response(media_type=MEDIA_TYPE, headers=HEADERS)
+        position = Position.parse(topics, request.headers.get("last-event-id", ""))
+        messages = MessageStream(hub, position, visible, lambda: is_still_valid(request)).messages()
+        return StreamingResponse(messages, media_type=MEDIA_TYPE, headers=HEADERS)
+
+    return build_routes([("GET", "/stream", stream)])
