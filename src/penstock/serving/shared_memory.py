@@ -1,8 +1,10 @@
 """System shared memory that clients register: named regions of the segments that the operator allows.
 
-A client's key is checked against the names of the setting; nothing else is opened. Workers share what is registered
-through a file of the running instance. Segments are read and written through file descriptors and never mapped: a
-client that truncates a segment while it is in use gets an error, where touching mapped memory would end the worker.
+A client's key is checked against the names of the setting; nothing else is opened. Each region has an owner, the caller
+who registered it: for everybody else it does not exist, and nobody else registers a region of the same segment. Workers
+share what is registered through a file of the running instance. Segments are read and written through file descriptors
+and never mapped: a client that truncates a segment while it is in use gets an error, where touching mapped memory would
+end the worker.
 """
 
 import fcntl
@@ -33,12 +35,15 @@ _SEGMENT_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe o
 
 @dataclass(frozen=True, slots=True)
 class SharedRegion:
-    """A part of a segment as registered by a client; ``offset`` and ``byte_size`` in bytes."""
+    """A part of a segment as registered by ``owner`` (see ``CallerAccess.owner``); ``offset`` and ``byte_size`` in
+    bytes.
+    """
 
     name: str
     key: str
     offset: int
     byte_size: int
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ class SharedRegions:
         self._file = file if names else None
         self._max_tensor_bytes = max_tensor_bytes
         self._read: tuple[int, int] | None = None
-        self._regions: dict[str, SharedRegion] = {}
+        self._regions: dict[tuple[str, str], SharedRegion] = {}  # by owner and name
 
     @property
     def is_enabled(self) -> bool:
@@ -138,7 +143,7 @@ class SharedRegions:
             Unsupported: shared memory is off.
             Unauthorised: clients do not register regions here.
             InvalidInput: its segment is not allowed, not there or too small, or there are too many regions.
-            AlreadyExists: the name is taken.
+            AlreadyExists: the owner has a region of this name, or another caller has one of this segment.
         """
         self.path_or_raise()
         self._check_control()
@@ -146,14 +151,15 @@ class SharedRegions:
             raise InvalidInput(f"a region's name has 1 to {MAX_NAME} characters")
         self._check(region)
         with self._locked_update():
-            if region.name in self._regions:
+            if (region.owner, region.name) in self._regions:
                 raise AlreadyExists(f"shared memory region '{region.name}' is registered already; unregister it first")
+            self._check_segment(region)
             if len(self._regions) >= MAX_REGIONS:
                 raise InvalidInput(f"there are {MAX_REGIONS} shared memory regions already; unregister some first")
-            self._regions[region.name] = region
+            self._regions[region.owner, region.name] = region
 
-    def unregister(self, name: str = "") -> None:
-        """Unregister a region, or all of them; an unknown name is no error.
+    def unregister(self, name: str = "", owner: str = "") -> None:
+        """Unregister a region of ``owner``, or all of them; an unknown name is no error.
 
         Raises:
             Unauthorised: clients do not unregister regions here.
@@ -162,29 +168,28 @@ class SharedRegions:
             return
         self._check_control()
         with self._locked_update():
-            if name:
-                self._regions.pop(name, None)
-            else:
-                self._regions.clear()
+            for region in self._find(name, owner):
+                del self._regions[owner, region.name]
 
-    def status(self, name: str = "") -> list[SharedRegion]:
-        """Return one registered region, or all; raises ``NotFound`` if there is none with that name."""
+    def status(self, name: str = "", owner: str = "") -> list[SharedRegion]:
+        """Return one region of ``owner``, or all; raises ``NotFound`` if there is none with that name."""
         if self._file is not None:
             self._refresh(self._file)
-        if name and name not in self._regions:
+        found = self._find(name, owner)
+        if name and not found:
             raise NotFound(f"unknown shared memory region '{name}'")
-        return [self._regions[name]] if name else list(self._regions.values())
+        return found
 
-    def span(self, name: str, offset: int, size: int) -> RegionSpan:
-        """Return the span of ``size`` bytes from ``offset`` on in a region.
+    def span(self, name: str, offset: int, size: int, owner: str = "") -> RegionSpan:
+        """Return the span of ``size`` bytes from ``offset`` on in a region of ``owner``; any thread may call it.
 
         Raises:
             Unsupported: shared memory is off.
-            InvalidInput: there is no such region, or it is smaller.
+            InvalidInput: the owner has no such region, or it is smaller.
             TooLarge: no tensor may have so many bytes.
         """
         self._refresh(self.path_or_raise())
-        region = self._regions.get(name)
+        region = self._regions.get((owner, name))
         if region is None:
             raise InvalidInput(f"unknown shared memory region '{name}'; register it first")
         if not 0 <= offset <= region.byte_size or not 0 <= size <= region.byte_size - offset:
@@ -199,6 +204,16 @@ class SharedRegions:
         if self._file is None:
             raise Unsupported("shared memory is not offered here; send tensor data in the request")
         return self._file
+
+    def _find(self, name: str, owner: str) -> list[SharedRegion]:
+        """Return the region of ``owner`` with this name, or all of them."""
+        return [region for region in self._regions.values() if region.owner == owner and name in ("", region.name)]
+
+    def _check_segment(self, region: SharedRegion) -> None:
+        """Refuse a segment of which another caller has a region: the segment has the tensors of that caller."""
+        segment = _segment_of(region.key)
+        if any(item.owner != region.owner and _segment_of(item.key) == segment for item in self._regions.values()):
+            raise AlreadyExists("another caller has registered a region of this shared memory; use a key of your own")
 
     def _check_control(self) -> None:
         if not self._is_controllable:
@@ -219,7 +234,7 @@ class SharedRegions:
             raise InvalidInput(f"the shared memory has {size} bytes; the region would end after them")
 
     def _allows(self, key: str) -> bool:
-        name = key.removeprefix("/")
+        name = _segment_of(key)
         return _KEY.fullmatch(name) is not None and (name in self._names or name.startswith(self._prefixes))
 
     # What all workers know.
@@ -232,7 +247,8 @@ class SharedRegions:
             return
         read = status.st_mtime_ns, status.st_ino
         if read != self._read:
-            self._regions = {load["name"]: SharedRegion(**load) for load in json.loads(file.read_text())}
+            stored = [SharedRegion(**load) for load in json.loads(file.read_text())]
+            self._regions = {(region.owner, region.name): region for region in stored}
             self._read = read
 
     @contextmanager
@@ -253,9 +269,14 @@ class SharedRegions:
             self._refresh(file)
 
 
+def _segment_of(key: str) -> str:
+    """Return the name of the segment that a client's key means: the slash at its beginning may be left out."""
+    return key.removeprefix("/")
+
+
 def _open(key: str, mode: int) -> int:
     """Return a descriptor of a segment; raises ``OSError`` if there is none, or if it is not a regular file."""
-    handle = os.open(SEGMENTS / key.removeprefix("/"), mode | _SEGMENT_FLAGS)
+    handle = os.open(SEGMENTS / _segment_of(key), mode | _SEGMENT_FLAGS)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(key)

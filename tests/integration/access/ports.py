@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ class DataPorts:
             lambda block: Totals.of(self.slots, block),
             self.repository,
             30_000_000_000,
-            SharedRegions(("penstock-test-*",), self._folder / f"regions-{len(self.planes)}.json"),
+            SharedRegions(("penstock-test-*",), self._folder / f"regions-{uuid.uuid4().hex}.json"),
             authenticator=Authenticator(self._clock),
             other_slots=[other for other in self.slots if other is not slot],
         )

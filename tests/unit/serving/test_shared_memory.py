@@ -45,7 +45,7 @@ def test_bytes_are_read_and_written_where_they_belong(regions: SharedRegions, se
 @given(st.integers(-2, 45), st.integers(-2, 45))
 def test_a_span_lies_inside_its_region_or_is_refused(offset: int, size: int) -> None:
     regions = SharedRegions(["/x"], Path("/nonexistent/regions.json"))
-    regions._regions["r"] = SharedRegion("r", "/x", 8, 40)
+    regions._regions["", "r"] = SharedRegion("r", "/x", 8, 40)
     if offset >= 0 and size >= 0 and offset + size <= 40:
         assert regions.span("r", offset, size).size == size
     else:
@@ -107,6 +107,47 @@ def test_what_one_worker_registers_all_find(tmp_path: Path, segment: Path) -> No
         one.span("r", 0, 4)
     with pytest.raises(NotFound):
         one.status("r")
+
+
+def test_a_region_exists_for_its_owner_alone(regions: SharedRegions, segment: Path, tmp_path: Path) -> None:
+    mine = SharedRegion("r", segment.name, 0, 64, "key:a")
+    regions.register(mine)
+    assert regions.status("", "key:a") == regions.status("r", "key:a") == [mine]
+    assert regions.span("r", 0, 4, "key:a").read() == bytes(range(4))
+    for other in ("", "key:b", "mtls:a"):
+        assert regions.status("", other) == []
+        with pytest.raises(NotFound, match="unknown shared memory region 'r'"):
+            regions.status("r", other)
+        with pytest.raises(InvalidInput, match="unknown shared memory region 'r'"):
+            regions.span("r", 0, 4, other)
+        regions.unregister("r", other)
+        regions.unregister("", other)
+    worker = SharedRegions([f"/{PREFIX}*"], tmp_path / "regions.json")  # what is stored has the owner too
+    assert worker.status("", "key:a") == [mine]
+    worker.unregister("", "key:a")
+    assert regions.status("", "key:a") == []
+
+
+def test_callers_have_names_of_their_own_but_share_no_segment(regions: SharedRegions, segment: Path) -> None:
+    second = segment.with_name(f"{segment.name}-b")
+    second.write_bytes(bytes(8))
+    try:
+        regions.register(SharedRegion("r", segment.name, 0, 64, "key:a"))
+        regions.register(SharedRegion("s", f"/{segment.name}", 0, 64, "key:a"))
+        regions.register(SharedRegion("r", second.name, 0, 8, "key:b"))
+        assert regions.span("r", 0, 4, "key:a").read() == bytes(range(4))
+        assert regions.span("r", 0, 4, "key:b").read() == bytes(4)
+        for key in (segment.name, f"/{segment.name}"):
+            with pytest.raises(AlreadyExists, match="another caller has registered a region"):
+                regions.register(SharedRegion("t", key, 0, 4, "key:b"))
+        regions.unregister("r", "key:a")
+        with pytest.raises(AlreadyExists):  # by the other region
+            regions.register(SharedRegion("t", segment.name, 0, 4, "key:b"))
+        regions.unregister("", "key:a")
+        regions.register(SharedRegion("t", segment.name, 0, 4, "key:b"))
+        assert [region.name for region in regions.status("", "key:b")] == ["r", "t"]
+    finally:
+        second.unlink()
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,11 @@ def classes(name: str, stated: Any) -> int:
     return stated
 
 
-def span(name: str, region: Any, offset: Any, size: Any, elsewhere: bool, regions: SharedRegions) -> RegionSpan:
+def span(
+    name: str, region: Any, offset: Any, size: Any, elsewhere: bool, regions: SharedRegions, owner: str
+) -> RegionSpan:
     """The part of shared memory that a tensor's parameters name; ``elsewhere`` says that they also name another place
-    or form.
+    or form, and ``owner`` is the caller, who uses no regions of others.
 
     Raises:
         InvalidInput: the parameters are not what they must be, or there is no such region.
@@ -52,7 +54,7 @@ def span(name: str, region: Any, offset: Any, size: Any, elsewhere: bool, region
         raise InvalidInput(f"the shared memory of '{shorten(name)}' needs a region and a number of bytes")
     if elsewhere:
         raise InvalidInput(f"'{shorten(name)}' is requested in shared memory and in another form; request one of them")
-    return regions.span(region, offset, size)
+    return regions.span(region, offset, size, owner)
 
 
 class NameCheck:

@@ -44,9 +44,10 @@ class InferMessage:
 
 
 def decode_message(
-    parsed: ParsedRequest, signature: Signature, regions: SharedRegions, work: RequestWork
+    parsed: ParsedRequest, signature: Signature, regions: SharedRegions, work: RequestWork, owner: str = ""
 ) -> InferMessage:
-    """Return the tensors, outputs and parameters of a parsed request.
+    """Return the tensors, outputs and parameters of a parsed request; ``owner`` is the caller, whose shared memory
+    regions it may name (see ``CallerAccess.owner``).
 
     Raises:
         InvalidInput: anything about the request contradicts the protocol or the signature.
@@ -56,8 +57,8 @@ def decode_message(
     """
     request = parsed.request
     timeout_ns, closing = _parameters(request.parameters) if request.parameters else (None, False)
-    requested = _requested_outputs(request.outputs, signature, regions) if request.outputs else None
-    tensors = _Tensors(parsed, signature, regions, work)
+    requested = _requested_outputs(request.outputs, signature, regions, owner) if request.outputs else None
+    tensors = _Tensors(parsed, signature, regions, owner, work)
     return InferMessage(tensors.read(), requested, timeout_ns, tensors.typed, closing)
 
 
@@ -73,6 +74,7 @@ class _Tensors:
     __slots__ = (
         "_contents",
         "_message",
+        "_owner",
         "_raw",
         "_regions",
         "_request",
@@ -83,7 +85,9 @@ class _Tensors:
         "typed",
     )
 
-    def __init__(self, parsed: ParsedRequest, signature: Signature, regions: SharedRegions, work: RequestWork) -> None:
+    def __init__(
+        self, parsed: ParsedRequest, signature: Signature, regions: SharedRegions, owner: str, work: RequestWork
+    ) -> None:
         self.typed = False
         self._text_bytes = 0  # of the tensor that is read
         self._request = parsed.request
@@ -92,6 +96,7 @@ class _Tensors:
         self._raw = parsed.raw_contents
         self._signature = signature
         self._regions = regions
+        self._owner = owner
         self._work = work
         self._used = 0  # entries of the raw contents
 
@@ -120,7 +125,7 @@ class _Tensors:
         self._signature.check(name, datatype, shape)
         if datatype == "BYTES":
             self._work.texts(name, count)
-        span = _span(item, self._regions)
+        span = _span(item, self._regions, self._owner)
         if span is not None:
             self._work.add_copied(span.size)
             self._count_text(item, span.size)
@@ -155,8 +160,8 @@ class _Tensors:
         return raw
 
 
-def _span(item: Input | Output, regions: SharedRegions) -> RegionSpan | None:
-    """Return the shared memory that a tensor's parameters name, None for none."""
+def _span(item: Input | Output, regions: SharedRegions, owner: str) -> RegionSpan | None:
+    """Return the shared memory of ``owner`` that a tensor's parameters name, None for none."""
     if not _is_shared(item):
         return None
     parameters = item.parameters
@@ -167,6 +172,7 @@ def _span(item: Input | Output, regions: SharedRegions) -> RegionSpan | None:
         value_of(parameters["shared_memory_byte_size"]) if "shared_memory_byte_size" in parameters else None,
         "classification" in parameters,
         regions,
+        owner,
     )
 
 
@@ -174,14 +180,14 @@ def _is_shared(item: Input | Output) -> bool:
     return bool(item.parameters) and "shared_memory_region" in item.parameters
 
 
-def _requested_outputs(outputs: Any, signature: Signature, regions: SharedRegions) -> list[RequestedOutput]:
+def _requested_outputs(outputs: Any, signature: Signature, regions: SharedRegions, owner: str) -> list[RequestedOutput]:
     names, requested = NameCheck(signature), []
     for output in outputs:
         names.output(output.name)
         parameters, classes = output.parameters, 0
         if "classification" in parameters:
             classes = request_rules.classes(output.name, value_of(parameters["classification"]))
-        requested.append(RequestedOutput(output.name, classes, _span(output, regions)))
+        requested.append(RequestedOutput(output.name, classes, _span(output, regions, owner)))
     return requested
 
 

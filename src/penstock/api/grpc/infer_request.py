@@ -225,7 +225,8 @@ class InferRequest:
         plane, message, decision = self._shared.plane, self._parsed_message(), self.found
         if decision is None:
             raise Internal("the request failed")
-        return decode_message(message, decision[0].signature, plane.regions, RequestWork(plane.limits, pause))
+        work, owner = RequestWork(plane.limits, pause), self.access.owner
+        return decode_message(message, decision[0].signature, plane.regions, work, owner)
 
     def _with_tensors(self, message: InferMessage) -> InferCall:
         self._shared.layouts.learn(self._parsed_message(), message)

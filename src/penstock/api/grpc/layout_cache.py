@@ -113,7 +113,7 @@ def _layout(parsed: ParsedRequest, message: InferMessage) -> RequestLayout | Non
     if message.typed or message.closing or not tensors or len(parsed.raw_contents) != len(tensors):
         return None
     if any(item.into is not None for item in message.requested or ()):
-        return None  # what is in shared memory may be elsewhere the next time
+        return None  # what is in shared memory belongs to one caller, and may be elsewhere the next time
     if any(tensor.datatype not in PLAIN for tensor in tensors):
         return None
     start = pb.ModelInferRequest(model_name=request.model_name, model_version=request.model_version).SerializeToString()

@@ -113,10 +113,10 @@ class InferenceServicer:
         )
 
     def _regions(
-        self, request: pb.SystemSharedMemoryStatusRequest, _: ServerCall
+        self, request: pb.SystemSharedMemoryStatusRequest, call: ServerCall
     ) -> pb.SystemSharedMemoryStatusResponse:
         response = pb.SystemSharedMemoryStatusResponse()
-        for status in self._plane.regions.status(request.name):
+        for status in self._plane.regions.status(request.name, call.access.owner):
             region = response.regions[status.name]
             region.name, region.key, region.offset, region.byte_size = (
                 status.name,
@@ -127,16 +127,17 @@ class InferenceServicer:
         return response
 
     def _register(
-        self, request: pb.SystemSharedMemoryRegisterRequest, _: ServerCall
+        self, request: pb.SystemSharedMemoryRegisterRequest, call: ServerCall
     ) -> pb.SystemSharedMemoryRegisterResponse:
-        region = SharedRegion(request.name, request.key, request.offset, request.byte_size)
+        owner = call.access.owner
+        region = SharedRegion(request.name, request.key, request.offset, request.byte_size, owner)
         self._plane.regions.register(region)
         return pb.SystemSharedMemoryRegisterResponse()
 
     def _unregister(
-        self, request: pb.SystemSharedMemoryUnregisterRequest, _: ServerCall
+        self, request: pb.SystemSharedMemoryUnregisterRequest, call: ServerCall
     ) -> pb.SystemSharedMemoryUnregisterResponse:
-        self._plane.regions.unregister(request.name)
+        self._plane.regions.unregister(request.name, call.access.owner)
         return pb.SystemSharedMemoryUnregisterResponse()
 
     async def _load(self, request: pb.RepositoryModelLoadRequest, call: ServerCall) -> pb.RepositoryModelLoadResponse:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -13,7 +12,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.common.request_builder import REQUEST_ID
-from penstock.api.rest.documents import index_line, metadata_document, statistics_document
+from penstock.api.rest.documents import (
+    index_line,
+    metadata_document,
+    region_document,
+    statistics_document,
+)
 from penstock.api.rest.feedback_body import read_feedback
 from penstock.api.rest.openapi import DOCS_PAGE, document
 from penstock.api.rest.request_body import BodyReader, decode_body
@@ -169,19 +173,18 @@ class Endpoints:
         return json_response({})
 
     async def _regions(self, request: Request) -> Response:
-        status = self._plane.regions.status(request.path_params.get("region", ""))
-        return json_response([asdict(item) for item in status])
+        name, owner = request.path_params.get("region", ""), _access_of(request).owner
+        return json_response([region_document(item) for item in self._plane.regions.status(name, owner)])
 
     async def _register(self, request: Request) -> Response:
         self._plane.regions.path_or_raise()
         body = decode_body(await self._bodies.read(request), _RegionBody)
-        self._plane.regions.register(
-            SharedRegion(request.path_params["region"], body.key, body.offset or 0, body.byte_size)
-        )
+        name, owner = request.path_params["region"], _access_of(request).owner
+        self._plane.regions.register(SharedRegion(name, body.key, body.offset or 0, body.byte_size, owner))
         return json_response({})
 
     async def _unregister(self, request: Request) -> Response:
-        self._plane.regions.unregister(request.path_params.get("region", ""))
+        self._plane.regions.unregister(request.path_params.get("region", ""), _access_of(request).owner)
         return json_response({})
 
     async def _cuda_regions(self, request: Request) -> Response:

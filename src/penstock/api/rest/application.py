@@ -104,7 +104,7 @@ class RestApplication(HttpApplication):
         self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess
     ) -> Exchange:
         if head.route is not None:
-            return InferExchange(connection, head, began_ns, self._infer, head.route)
+            return InferExchange(connection, head, began_ns, self._infer, head.route, access.owner)
         return AsgiExchange(connection, head, began_ns, self._asgi, access, self._cors.answer_lines(head.fields))
 
     def _preflight_lines(self, head: Http1RequestHead) -> bytes | None:

@@ -55,9 +55,15 @@ class BodyDecoder:
         self._headers: BoundedCache[bytes, KnownHeader] = BoundedCache(MAX_HEADERS, MAX_HEADERS * MAX_HEADER)
 
     def decode(
-        self, body: bytes, header_length: int | None, signature: Signature, pause: PauseWork | None = None
+        self,
+        body: bytes,
+        header_length: int | None,
+        signature: Signature,
+        pause: PauseWork | None = None,
+        owner: str = "",
     ) -> InferBody:
-        """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent.
+        """Decode one body; ``header_length`` is the Inference-Header-Content-Length header, None if absent, and
+        ``owner`` the caller, whose shared memory regions the request may name (see ``CallerAccess.owner``).
 
         Without a ``pause``, the caller is the event loop, and a long body raises ``LargeWork``.
 
@@ -69,10 +75,10 @@ class BodyDecoder:
         """
         if header_length is None:
             if signature.all_floats and len(body) <= self._flat_bytes:
-                flat = self._flat_floats(body, signature)
+                flat = self._flat_floats(body, signature, owner)
                 if flat is not None:
                     return flat
-            return self._decode(body, b"", signature, RequestWork(self._limits, pause))
+            return self._decode(body, b"", signature, owner, RequestWork(self._limits, pause))
         if header_length == 0:
             return InferBody(
                 "", [_raw_tensor(body, signature, RequestWork(self._limits, pause))], None, True, None, False
@@ -85,9 +91,10 @@ class BodyDecoder:
         header_layout = self._headers.get(header)
         if header_layout is not None and len(body) == header_length + header_layout.size:
             return header_layout.body(body, header_length, signature.row)
-        return self._decode(header, memoryview(body)[header_length:], signature, RequestWork(self._limits, pause))
+        binary = memoryview(body)[header_length:]
+        return self._decode(header, binary, signature, owner, RequestWork(self._limits, pause))
 
-    def _flat_floats(self, body: bytes, signature: Signature) -> InferBody | None:
+    def _flat_floats(self, body: bytes, signature: Signature, owner: str) -> InferBody | None:
         """Decode the most common request in one pass: flat lists of FP32 or FP64. Return None for any other, including
         invalid ones.
         """
@@ -98,7 +105,7 @@ class BodyDecoder:
             if row is not None and len(inputs) == 1:
                 item = inputs[0]
                 if item.shape == row.dims and item.name == row.name and item.datatype == row.datatype:
-                    return self._to_infer_body(request, row.pack(*item.data), signature)
+                    return self._to_infer_body(request, row.pack(*item.data), signature, owner)
             tensors = [
                 Tensor(
                     item.name,
@@ -117,9 +124,11 @@ class BodyDecoder:
             WrongCount,
         ):
             return None  # the general way names what is wrong
-        return self._to_infer_body(request, tensors, signature)
+        return self._to_infer_body(request, tensors, signature, owner)
 
-    def _decode(self, header: bytes, binary: bytes | memoryview, signature: Signature, work: RequestWork) -> InferBody:
+    def _decode(
+        self, header: bytes, binary: bytes | memoryview, signature: Signature, owner: str, work: RequestWork
+    ) -> InferBody:
         work.add_json(len(header))
         text = header.removeprefix(BOM)
         cut: JsonSkeleton | None = None
@@ -127,13 +136,15 @@ class BodyDecoder:
             text = without_long_space(text, work.pause)
             cut = skeleton(text, work.pause, self._limits.max_text_elements)
         request = _parse_request(text if cut is None else cut.text)
-        tensors = TensorReader(request, text, cut, binary, signature, self._regions, work)
-        found = self._to_infer_body(request, tensors.read(), signature)
+        tensors = TensorReader(request, text, cut, binary, signature, self._regions, owner, work)
+        found = self._to_infer_body(request, tensors.read(), signature, owner)
         if tensors.repeatable and len(header) <= MAX_HEADER:
             self._learn(header, found, len(binary))
         return found
 
-    def _to_infer_body(self, request: RequestFields, inputs: list[Tensor] | bytes, signature: Signature) -> InferBody:
+    def _to_infer_body(
+        self, request: RequestFields, inputs: list[Tensor] | bytes, signature: Signature, owner: str
+    ) -> InferBody:
         parameters, outputs = request.parameters, request.outputs
         all_binary, nulls, timeout_ns = False, False, None
         if parameters:
@@ -141,24 +152,27 @@ class BodyDecoder:
             all_binary = flag_of(parameters, "binary_data_output", "the request") or False
             timeout_ns = request_rules.timeout_ns(parameter_value(parameters, "timeout", 0))
             nulls = allows_nulls(parameters)
-        requested, binary = self._requested(outputs, all_binary, signature) if outputs else (None, all_binary)
+        requested, binary = self._requested(outputs, all_binary, signature, owner) if outputs else (None, all_binary)
         return InferBody(request.id or "", inputs, requested, binary, timeout_ns, nulls)
 
     def _requested(
-        self, outputs: list[JsonOutput], all_binary: bool, signature: Signature
+        self, outputs: list[JsonOutput], all_binary: bool, signature: Signature, owner: str
     ) -> tuple[list[RequestedOutput], list[bool]]:
         requested, binary, names = [], [], NameCheck(signature)
         for output in outputs:
             names.output(output.name)
             parameters = output.parameters or {}
             count = request_rules.classes(output.name, parameter_value(parameters, "classification", 0))
-            requested.append(RequestedOutput(output.name, count, span_of(output.name, parameters, self._regions)))
+            span = span_of(output.name, parameters, self._regions, owner)
+            requested.append(RequestedOutput(output.name, count, span))
             flag = flag_of(parameters, "binary_data", f"output '{output.name}'")
             binary.append(all_binary if flag is None else flag)
         return requested, binary
 
     def _learn(self, header: bytes, body: InferBody, size: int) -> None:
-        """Cache a header if all of its tensors are binary and of datatypes whose values need no check."""
+        """Cache a header if all of its tensors are binary and of datatypes whose values need no check, and none is in
+        shared memory, which belongs to one caller: whoever sends the same header is answered from the cache.
+        """
         tensors = body.given
         if isinstance(tensors, bytes) or body.id or any(item.into is not None for item in body.requested or ()):
             return

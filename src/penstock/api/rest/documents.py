@@ -5,6 +5,7 @@ from typing import Any
 from penstock.core.signature import TensorSpec
 from penstock.monitor.counters.totals import Totals
 from penstock.serving.server_queries import IndexEntry, ModelMetadata, VersionStatistics
+from penstock.serving.shared_memory import SharedRegion
 
 
 def metadata_document(metadata: ModelMetadata) -> dict[str, Any]:
@@ -27,6 +28,11 @@ def index_line(line: IndexEntry) -> dict[str, str]:
     """Return a line of the repository index; empty values are omitted."""
     facts = {"name": line.name, "version": line.version, "state": line.state, "reason": line.reason}
     return {key: value for key, value in facts.items() if value}
+
+
+def region_document(region: SharedRegion) -> dict[str, Any]:
+    """Return the status of a registered shared memory region."""
+    return {"name": region.name, "key": region.key, "offset": region.offset, "byte_size": region.byte_size}
 
 
 def _duration(count: int, nanoseconds: int) -> dict[str, int]:

@@ -57,15 +57,23 @@ Encoded = tuple[bytes, bytes, Tail]
 class InferExchange(Exchange):
     """An infer request; ``binary`` and ``nulls`` say how its outputs travel back (see ``InferBody``).
 
-    ``job`` is what a thread does for it, ``call`` and ``cancel`` what is under way of its run.
+    ``owner`` is the caller as the owner of shared memory regions, ``job`` what a thread does for it, ``call`` and
+    ``cancel`` what is under way of its run.
     """
 
     def __init__(
-        self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, handler: "InferHandler", target: Target
+        self,
+        connection: ConnectionIo,
+        head: Http1RequestHead,
+        began_ns: int,
+        handler: "InferHandler",
+        target: Target,
+        owner: str,
     ) -> None:
         super().__init__(connection, head, began_ns)
         self.is_concurrent = True
         self.target = target
+        self.owner = owner
         self.binary: list[bool] | bool = False
         self.nulls = False
         self.call: InferCall | None = None
@@ -171,7 +179,7 @@ class InferHandler:
             priority = admit(decision, fields)
             raw, exchange.body = exchange.body, b""
             try:
-                body = self._read(fields, raw, decision[0].signature, None)
+                body = self._read(fields, raw, decision[0].signature, exchange.owner, None)
             except LargeWork:
                 self._decode_on_thread(exchange, decision, priority, raw)
                 return None
@@ -180,7 +188,7 @@ class InferHandler:
             self._refuse(exchange, decision, fault_of(error))
         return None
 
-    def _read(self, fields: Fields, raw: bytes, signature: Signature, pause: PauseWork | None) -> InferBody:
+    def _read(self, fields: Fields, raw: bytes, signature: Signature, owner: str, pause: PauseWork | None) -> InferBody:
         """Inflate and decode a body; on any thread, but without a ``pause`` only on the event loop."""
         json_length = _json_length(fields) if _JSON_LENGTH in fields else None
         if _ENCODING in fields:
@@ -191,7 +199,7 @@ class InferHandler:
             else:
                 most = limits.max_body_bytes
                 raw = inflate(raw, fields[_ENCODING], most, pause, body_too_large(most, limits.max_body_setting))
-        return self._decoder.decode(raw, json_length, signature, pause)
+        return self._decoder.decode(raw, json_length, signature, pause, owner)
 
     def _inflation_limits(self, raw: bytes) -> RequestLimits:
         """Return the limits of a body that is held in both forms while it is inflated."""
@@ -205,7 +213,7 @@ class InferHandler:
         inflated = min(len(raw) * MAX_RATIO, self._inflation_limits(raw).max_body_bytes) if _ENCODING in fields else 0
         if not plane.memory.take(inflated):
             raise OverBudget("the worker has no memory left to inflate the body; try again later")
-        work = partial(self._read, fields, raw, loaded.signature, Pacer().pause)
+        work = partial(self._read, fields, raw, loaded.signature, exchange.owner, Pacer().pause)
         done = partial(self._on_decoded, exchange, decision, priority, inflated)
         try:
             exchange.job = plane.offload.submit(work, done, len(raw) + inflated)

@@ -9,8 +9,8 @@ from penstock.core.texts import shorten
 from penstock.serving.shared_memory import RegionSpan, SharedRegions
 
 
-def span_of(name: str, parameters: Parameters, regions: SharedRegions) -> RegionSpan | None:
-    """Return the shared memory that a tensor's parameters name, None for none."""
+def span_of(name: str, parameters: Parameters, regions: SharedRegions, owner: str) -> RegionSpan | None:
+    """Return the shared memory of ``owner`` that a tensor's parameters name, None for none."""
     region = parameters.get("shared_memory_region")
     if region is None:
         return None
@@ -21,6 +21,7 @@ def span_of(name: str, parameters: Parameters, regions: SharedRegions) -> Region
         parameters.get("shared_memory_byte_size"),
         parameters.get("binary_data_size") is not None or bool(parameters.get("classification")),
         regions,
+        owner,
     )
 
 

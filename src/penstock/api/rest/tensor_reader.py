@@ -16,7 +16,8 @@ class TensorReader:
     """The inputs of one request on their way to tensors; each is held against the signature before its data is read.
 
     ``repeatable`` says, once they are read, that another request with this JSON differs in nothing but the bytes behind
-    it: no data stands in the JSON or in shared memory, and any bytes are good.
+    it: no data stands in the JSON or in shared memory, and any bytes are good. ``owner`` is the caller as the owner of
+    shared memory regions.
     """
 
     __slots__ = (
@@ -24,6 +25,7 @@ class TensorReader:
         "_cut",
         "_inputs",
         "_offset",
+        "_owner",
         "_regions",
         "_signature",
         "_text",
@@ -41,6 +43,7 @@ class TensorReader:
         binary: bytes | memoryview,
         signature: Signature,
         regions: SharedRegions,
+        owner: str,
         work: RequestWork,
     ) -> None:
         self.repeatable = True
@@ -50,6 +53,7 @@ class TensorReader:
         self._binary = binary
         self._signature = signature
         self._regions = regions
+        self._owner = owner
         self._work = work
         self._offset = 0  # of the next binary tensor
         self._used = 0  # long lists of the JSON text
@@ -76,7 +80,7 @@ class TensorReader:
         self._signature.check(name, datatype, shape)
         if datatype == "BYTES":
             self._work.texts(name, count)
-        shared = span_of(name, item.parameters, self._regions) if item.parameters else None
+        shared = span_of(name, item.parameters, self._regions, self._owner) if item.parameters else None
         size = self._binary_size(item)
         if shared is not None:
             self._work.add_copied(shared.size)

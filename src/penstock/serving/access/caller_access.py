@@ -28,7 +28,8 @@ def no_info(_: str) -> object:
 
 class CallerAccess:
     """A caller under one access table. ``refusal`` is set if the credential is not accepted; then only public endpoints
-    answer. ``quota`` is what each request of the caller has to be admitted by, if there is one.
+    answer. ``quota`` is what each request of the caller has to be admitted by, if there is one. ``owner`` is the caller
+    as the owner of shared memory regions: the kind and the name, or "" for everybody where nobody needs a credential.
 
     It may be used while ``is_current``: ``epoch`` counts the access tables of the worker, and from ``valid_until_ns``
     (``time.monotonic_ns``) on the credential has to be looked at again. With ``dry_run``, what would be refused is only
@@ -42,6 +43,7 @@ class CallerAccess:
         "_refusals",
         "caller",
         "epoch",
+        "owner",
         "quota",
         "refusal",
         "valid_until_ns",
@@ -58,6 +60,8 @@ class CallerAccess:
         quota: CallerQuota | None = None,
     ) -> None:
         self.caller = caller
+        is_known = caller.is_proven and not dry_run  # a dry run refuses nothing
+        self.owner: str = f"{caller.kind.value}:{caller.name}" if is_known else ""
         self.quota = quota
         self.epoch = epoch
         self.valid_until_ns = valid_until_ns

@@ -153,3 +153,17 @@ def test_refusals_are_kept_by_kind_within_bounds() -> None:
         "count": 1,
     }
     assert refused.take() == []
+
+
+@pytest.mark.parametrize(
+    ("caller", "dry_run", "owner"),
+    [
+        (PREDICTOR, False, "key:bot"),
+        (Caller("bot", CallerKind.CERTIFICATE), False, "mtls:bot"),
+        (PREDICTOR, True, ""),
+        (ANONYMOUS, False, ""),
+        (ANONYMOUS, True, ""),
+    ],
+)
+def test_whose_regions_a_caller_uses(caller: Caller, dry_run: bool, owner: str) -> None:
+    assert access_of(caller, dry_run)[0].owner == owner
