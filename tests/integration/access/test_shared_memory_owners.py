@@ -194,33 +194,33 @@ def test_a_region_serves_its_owner_and_nobody_else(
 ) -> None:
     """Each method that names a region, as the other caller; the owner asks before and after, so that whatever is
     remembered of its requests could answer the other's."""
-    mine: Client = own(ports, ports.add_key("a", "admin"))
+    first: Client = own(ports, ports.add_key("a", "admin"))
     other: Client = foreign(ports, ports.add_key("b", "admin"))
-    assert mine.register("r", segments[0].name) == "ok"
+    assert first.register("r", segments[0].name) == "ok"
     for given, into in (("r", "r"), ("r", ""), ("", "r")):
-        assert mine.infer(given, into) == mine.infer(given, into) == "ok"
+        assert first.infer(given, into) == first.infer(given, into) == "ok"
         assert "unknown shared memory region 'r'" in other.infer(given, into)
     assert segments[0].read_bytes() == ROW + RESULT
     segments[0].write_bytes(ROW + bytes(12))
     assert other.status("") == []
     assert "unknown shared memory region 'r'" in other.status("r")
-    assert "another caller" in other.register("mine", f"/{segments[0].name}")
+    assert "another caller" in other.register("s", f"/{segments[0].name}")
     for name in NAMES:
         assert other.unregister(name) == "ok"  # as if there were none
-    assert mine.status("") == mine.status("r") == ["r"]
+    assert first.status("") == first.status("r") == ["r"]
     assert segments[0].read_bytes() == ROW + bytes(12)
     assert other.register("r", segments[1].name) == "ok"
     assert other.infer("r", "r") == "ok"
     assert [path.read_bytes() for path in segments] == [ROW + bytes(12), ROW + RESULT]
-    assert mine.unregister("") == "ok"
-    assert (mine.status(""), other.status("")) == ([], ["r"])
+    assert first.unregister("") == "ok"
+    assert (first.status(""), other.status("")) == ([], ["r"])
 
 
 def test_an_answer_from_a_cache_needs_no_region_of_others(ports: DataPorts, own: Any, segments: list[Path]) -> None:
     """A request without shared memory is answered from its remembered layout for both; the regions stay apart."""
-    mine, other = (own(ports, ports.add_key(name, "admin")) for name in "ab")
-    assert mine.register("r", segments[0].name) == "ok"
-    assert [client.infer("", "") for client in (mine, other, mine, other)] == ["ok"] * 4
+    first, other = (own(ports, ports.add_key(name, "admin")) for name in "ab")
+    assert first.register("r", segments[0].name) == "ok"
+    assert [client.infer("", "") for client in (first, other, first, other)] == ["ok"] * 4
     assert "unknown shared memory region" in other.infer("r", "")
 
 

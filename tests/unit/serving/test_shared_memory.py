@@ -110,9 +110,9 @@ def test_what_one_worker_registers_all_find(tmp_path: Path, segment: Path) -> No
 
 
 def test_a_region_exists_for_its_owner_alone(regions: SharedRegions, segment: Path, tmp_path: Path) -> None:
-    mine = SharedRegion("r", segment.name, 0, 64, "key:a")
-    regions.register(mine)
-    assert regions.status("", "key:a") == regions.status("r", "key:a") == [mine]
+    region = SharedRegion("r", segment.name, 0, 64, "key:a")
+    regions.register(region)
+    assert regions.status("", "key:a") == regions.status("r", "key:a") == [region]
     assert regions.span("r", 0, 4, "key:a").read() == bytes(range(4))
     for other in ("", "key:b", "mtls:a"):
         assert regions.status("", other) == []
@@ -123,7 +123,7 @@ def test_a_region_exists_for_its_owner_alone(regions: SharedRegions, segment: Pa
         regions.unregister("r", other)
         regions.unregister("", other)
     worker = SharedRegions([f"/{PREFIX}*"], tmp_path / "regions.json")  # what is stored has the owner too
-    assert worker.status("", "key:a") == [mine]
+    assert worker.status("", "key:a") == [region]
     worker.unregister("", "key:a")
     assert regions.status("", "key:a") == []
 

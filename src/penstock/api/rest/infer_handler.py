@@ -57,8 +57,7 @@ Encoded = tuple[bytes, bytes, Tail]
 class InferExchange(Exchange):
     """An infer request; ``binary`` and ``nulls`` say how its outputs travel back (see ``InferBody``).
 
-    ``owner`` is the caller as the owner of shared memory regions, ``job`` what a thread does for it, ``call`` and
-    ``cancel`` what is under way of its run.
+    ``owner`` is whose shared memory it may name; ``job``, ``call`` and ``cancel`` are what is under way for it.
     """
 
     def __init__(
