@@ -184,7 +184,8 @@ def verify(url: Url = None, registry: Where = None, as_json: AsJson = False) -> 
     if as_json:
         print_json({"ok": not findings, "findings": findings})
     for finding in [] if as_json else findings:
-        typer.echo(f"{finding['model']}:{finding['version']} {finding['digest']}: {finding['problem']}")
+        name = f"{finding['model']}:{finding['version']}" if finding["model"] else finding["version"]
+        typer.echo(f"{name} {finding['digest']}: {finding['problem']}")
     if findings:
         raise typer.Exit(ExitCode.INTEGRITY)
     if not as_json:

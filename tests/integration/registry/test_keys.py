@@ -54,7 +54,7 @@ def test_a_change_is_audited_and_raises_the_revision(store: KeyStore, database: 
     store.revoke("bot", BY)
     assert store.revision() > before
     entries = VersionStore(database).audit()
-    assert [entry.action for entry in entries] == ["key.create", "key.rotate", "key.revoke", "key.revoke"]
+    assert [entry.action for entry in entries] == ["key.create", "key.expire", "key.rotate", "key.revoke", "key.revoke"]
     assert entries[0].subject == f"keys/{key.record.id}"
     assert entries[0].after is not None and entries[0].after["models"] == ["digits", "fraud-*"]
     assert key.record.digest not in json.dumps([[entry.before, entry.after] for entry in entries])

@@ -1,130 +1,139 @@
-"""What the audit last stated about versions, aliases, routes, policies, settings and references, and how the registry
-differs from it."""
+"""What the audit last stated about each part of the registry's state: one statement for each row that it covers."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 Document = dict[str, Any]
+Entry = Mapping[str, Any]
 
 VERSION_ACTIONS: Final = ("version.add", "version.retire", "version.forget")
 REFERENCE_ACTIONS: Final = ("reference.set", "reference.relearn", "reference.forget")
-NO_STATEMENTS: Final = ("version.refuse",)
-"""Actions about a subject that change nothing of it."""
+EACH_ACTIONS: Final = ("signature.add", "signature.forget", "version.approve")
+"""Actions of which every entry counts, not only the last one about a subject: each states another row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """The last statement about a subject (None: it does not exist), and the entry that made it."""
+    """The last statement about a subject (None: it does not exist), and the entry that made it. From ``absent_from`` on
+    (seconds since the epoch) it may be gone, as retention deletes it without an entry."""
 
     seq: int
     value: Document | None
-
-
-@dataclass(frozen=True, slots=True)
-class StateFinding:
-    """A subject that the registry has otherwise than the audit states."""
-
-    model: str
-    subject: str
-    seq: int
-    problem: str
+    absent_from: float = math.inf
 
 
 class Statements:
-    """The last statements, from entries in their order."""
+    """The last statements by subject, from entries in their order.
+
+    The subject of a signature is that of its version with ``/signatures/`` and the digest, that of an approval with
+    ``/approvals/`` and the approver.
+    """
 
     def __init__(self) -> None:
         self.by_subject: dict[str, Statement] = {}
+        self._parts: dict[str, set[str]] = {}
 
-    def add(self, entry: Mapping[str, Any]) -> None:
+    def add(self, entry: Entry) -> None:
         """Take the next entry."""
         subject, action = str(entry["subject"]), str(entry["action"])
-        if action not in NO_STATEMENTS and is_stated(subject):
-            self.by_subject[subject] = Statement(int(entry["seq"]), self._value(subject, action, entry["after"]))
+        match kind_of(subject):
+            case "":
+                pass
+            case "versions":
+                self._add_version(entry, subject, action)
+            case "signatures":
+                self._add_signature(entry, subject, action)
+            case "rollouts" | "experiments":
+                self._add_trial(entry, subject)
+            case "keys":
+                self._add_key(entry, subject, action)
+            case _:
+                self._add_whole(entry, subject)
 
-    def _value(self, subject: str, action: str, after: Any) -> Document | None:
-        if action == "version.retire":
-            before = self.by_subject.get(subject)
-            return {**(before.value or {} if before else {}), **after}
-        if action == "version.add":
-            return {name: after[name] for name in ("digest", "record") if name in after} | {"standing": "admitted"}
-        if action == "policy.set" and "record" in after:
-            return {"record": after["record"]}  # its secrets may be masked
-        return after if isinstance(after, dict) else None
+    def _add_whole(self, entry: Entry, subject: str) -> None:
+        """Take an entry that states all of its subject; a policy's by its digest, as its secrets may be masked."""
+        after = entry["after"]
+        value = after if isinstance(after, dict) else None
+        self._put(entry, subject, (value and _record_of(value)) or value)
+
+    def _add_version(self, entry: Entry, subject: str, action: str) -> None:
+        after = entry["after"]
+        if action == "version.approve":
+            value = {"digest": after["digest"], "reason": entry["reason"]} | _record_of(after)
+            self._put_part(entry, subject, f"approvals/{entry['actor']}", value)
+        elif action == "version.retire":
+            self._put(entry, subject, {**self._value(subject), **after})
+        elif action == "version.add":
+            self._put(entry, subject, {"digest": after["digest"], "standing": "admitted"} | _record_of(after))
+        elif action == "version.forget":
+            self._put(entry, subject, None)
+            for part in self._parts.get(subject, ()):
+                self.by_subject[part] = replace(self.by_subject[part], absent_from=-math.inf)
+
+    def _add_signature(self, entry: Entry, subject: str, action: str) -> None:
+        version = subject.removesuffix("/signatures")
+        if action == "signature.add":
+            after = entry["after"]
+            self._put_part(entry, version, f"signatures/{after['digest']}", dict(after))
+        elif action == "signature.forget":
+            self._put_part(entry, version, f"signatures/{entry['before']['digest']}", None)
+
+    def _put_part(self, entry: Entry, version: str, part: str, value: Document | None) -> None:
+        """State a signature or an approval. Before entries had the digest of the row, retention left no entry."""
+        subject = f"{version}/{part}"
+        self._put(entry, subject, value, math.inf if value is None or "record" in value else -math.inf)
+        self._parts.setdefault(version, set()).add(subject)
+
+    def _add_trial(self, entry: Entry, subject: str) -> None:
+        """Take an entry about a rollout or an experiment; one that is closed is deleted in time."""
+        after = entry["after"] or {}
+        stated = {name: after[name] for name in ("open", "record") if name in after}
+        self._put(entry, subject, stated, math.inf if stated.get("open") else -math.inf)
+
+    def _add_key(self, entry: Entry, subject: str, action: str) -> None:
+        """Take an entry about an API key; one that was revoked or has expired is deleted in time."""
+        after = entry["after"] or {}
+        if action == "key.revoke":
+            self._put(entry, subject, {**self._value(subject), "revoked": True}, -math.inf)
+            return
+        if action == "key.expire":
+            value = {**self._value(subject), "expires_at": after["expires_at"]}
+        else:
+            names = ("expires_at", "record") if "record" in after else ("expires_at", "name", "roles", "models")
+            value = {name: after[name] for name in names} | {"revoked": False}
+        if action == "key.rotate" and "record" not in after:  # the end of the keys that it replaced has no entry
+            for key in entry["before"]["keys"]:
+                self._forget_end(entry, f"keys/{key}")
+        self._put(entry, subject, value, math.inf if value["expires_at"] is None else value["expires_at"])
+
+    def _forget_end(self, entry: Entry, subject: str) -> None:
+        value = {name: item for name, item in self._value(subject).items() if name != "expires_at"}
+        self._put(entry, subject, value, -math.inf)
+
+    def _value(self, subject: str) -> Document:
+        before = self.by_subject.get(subject)
+        return before.value or {} if before else {}
+
+    def _put(self, entry: Entry, subject: str, value: Document | None, absent_from: float = math.inf) -> None:
+        self.by_subject[subject] = Statement(int(entry["seq"]), value, absent_from)
 
 
-def is_stated(subject: str) -> bool:
-    """Whether entries about a subject state how it is: ``models/M/`` with a version, its reference, an alias, the
-    route, the policy or the settings."""
+def _record_of(after: Mapping[str, Any]) -> Document:
+    return {"record": after["record"]} if "record" in after else {}
+
+
+def kind_of(subject: str) -> str:
+    """Return what a subject is a part of the registry's state as, "" for none."""
     match subject.split("/"):
-        case ["models", _, "route" | "policy" | "settings"]:
-            return True
-        case ["models", _, "versions" | "aliases", _]:
-            return True
-        case ["models", _, "versions", _, "reference"]:
-            return True
+        case ["models", _, "route" | "policy" | "settings" as kind]:
+            return kind
+        case ["models", _, "versions" | "aliases" | "rollouts" | "experiments" as kind, _]:
+            return kind
+        case ["models", _, "versions", _, "reference" | "signatures" as kind]:
+            return kind
+        case ["keys", _]:
+            return "keys"
         case _:
-            return False
-
-
-VERSION_FIELDS: Final = (
-    "model",
-    "version",
-    "digest",
-    "size",
-    "form",
-    "files",
-    "graph",
-    "config",
-    "created_at",
-    "created_by",
-    "metadata",
-    "reason",
-    "facts",
-)
-"""The columns of a version that never change; its digest covers these, and no column that a later release adds."""
-
-
-def digest_of_version(row: Mapping[str, Any]) -> str:
-    """Return the digest of what never changes of a version's row."""
-    return digest_of_document({name: row[name] for name in VERSION_FIELDS})
-
-
-def digest_of_document(document: Mapping[str, Any]) -> str:
-    """Return the digest of JSON values."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def compare_state(
-    stated: Mapping[str, Statement], present: Mapping[str, Document], complete: bool
-) -> list[StateFinding]:
-    """Return the subjects that differ; without the ``complete`` audit, those without a statement are left out."""
-    findings = []
-    for subject in sorted(stated.keys() | present.keys()):
-        statement = stated.get(subject)
-        if statement is None and not complete:
-            continue
-        expected = None if statement is None else statement.value
-        problem = _difference(expected, present.get(subject))
-        if problem:
-            model = subject.split("/")[1]
-            findings.append(StateFinding(model, subject, 0 if statement is None else statement.seq, problem))
-    return findings
-
-
-def _difference(expected: Document | None, found: Document | None) -> str:
-    if expected is None:
-        return "" if found is None else "the registry has it, but the audit does not state it"
-    if found is None:
-        return "the audit states it, but the registry does not have it"
-    names = sorted(name for name in expected if expected[name] != found.get(name))
-    return f"it is not what the audit states: {', '.join(names)}" if names else ""
-
-
-def count_models(subjects: Iterable[str]) -> int:
-    """Return the number of models among subjects."""
-    return len({subject.split("/")[1] for subject in subjects})
+            return ""

@@ -3,40 +3,28 @@
 Both read the database first, and archives only for what is not there.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from penstock.core.audit.explanation import ServingEvidence, explain_serving
-from penstock.core.audit.statements import (
-    REFERENCE_ACTIONS,
-    VERSION_ACTIONS,
-    StateFinding,
-    Statements,
-    compare_state,
-    digest_of_document,
-    digest_of_version,
-)
+from penstock.core.audit.state_comparison import StateFinding, compare_state
+from penstock.core.audit.statements import EACH_ACTIONS, VERSION_ACTIONS, Statements
 from penstock.core.errors import InvalidInput, unknown_model
-from penstock.core.routing import route_out, stored_in
 from penstock.core.versions import CHAMPION
 from penstock.registry.blobs.folder import BlobStore
 from penstock.registry.db import schema
-from penstock.registry.db.rows import UNKNOWN_FORM
-from penstock.registry.model_settings import settings_out
-from penstock.registry.records import Document, ModelSettings
+from penstock.registry.records import Document
 from penstock.registry.stores.archived_audit import ArchivedAudit
+from penstock.registry.stores.audited_state import read_audited_state
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.retention import stamp_of
 
 TRIALS = ("rollout", "experiment")
 TRIAL_DISTANCE = 3
 """The entry of a trial follows that of its route, with at most two others between them."""
-
-_STATED_ACTIONS = (*VERSION_ACTIONS, *REFERENCE_ACTIONS)
 
 
 class AuditQuestions:
@@ -50,8 +38,7 @@ class AuditQuestions:
     # Is the registry what the audit states?
 
     def compare_state(self) -> list[StateFinding]:
-        """Return where versions, aliases, routes, policies, settings and references differ from what the audit last
-        stated about them."""
+        """Return where the rows that the audit covers differ from what it last stated about them."""
         statements, complete = Statements(), True
         for archive in self._archived.archives_after(0):
             complete = complete and archive.dropped_at is None
@@ -60,8 +47,8 @@ class AuditQuestions:
         with self._database.reading() as connection:
             for entry in _last_entries(connection):
                 statements.add(entry)
-            present = {**_present_models(connection, statements.by_subject), **dict(_present_parts(connection))}
-        return compare_state(statements.by_subject, present, complete)
+            present = read_audited_state(connection, statements.by_subject)
+        return compare_state(statements.by_subject, present, complete, self._database.clock.now())
 
     # What served, and why?
 
@@ -110,10 +97,10 @@ def time_of(text: str) -> float:
 
 
 def _last_entries(connection: sa.Connection) -> list[Mapping[str, Any]]:
-    """Return the last entry of each action about each subject, in their order."""
+    """Return the last entry of each action about each subject, and all of some actions, in their order."""
     table = schema.audit
     last = sa.select(sa.func.max(table.c.seq)).group_by(table.c.subject, table.c.action)
-    query = sa.select(table).where(table.c.seq.in_(last)).order_by(table.c.seq)
+    query = sa.select(table).where(table.c.seq.in_(last) | table.c.action.in_(EACH_ACTIONS)).order_by(table.c.seq)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
@@ -146,45 +133,3 @@ def _trial_of(connection: sa.Connection, model: str, route: Mapping[str, Any] | 
     about = table.c.subject.startswith(f"models/{model}/{kind}s/", autoescape=True)
     row = connection.execute(sa.select(table).where(*where, about).order_by(table.c.seq)).mappings().first()
     return None if row is None else dict(row)
-
-
-def _present_models(connection: sa.Connection, stated: Collection[str]) -> dict[str, Document]:
-    """Return the settings of each model; those that nobody has changed need no statement."""
-    rows = connection.execute(sa.select(schema.models.c.name, schema.models.c.settings))
-    settings = {f"models/{row.name}/settings": dict(row.settings) for row in rows}
-    default = settings_out(ModelSettings())
-    return {subject: value for subject, value in settings.items() if subject in stated or value != default}
-
-
-def _present_parts(connection: sa.Connection) -> Iterable[tuple[str, Document]]:
-    """Yield what the registry has of each other subject that the audit states."""
-    for row in connection.execute(sa.select(schema.versions)).mappings():
-        values = {"digest": row["digest"], "standing": row["standing"], "record": digest_of_version(dict(row))}
-        yield f"models/{row['model']}/versions/{row['version']}", values
-    for row in connection.execute(sa.select(schema.aliases)).mappings():
-        yield f"models/{row['model']}/aliases/{row['alias']}", {"version": row["version"]}
-    for row in connection.execute(sa.select(schema.routes)).mappings():
-        yield f"models/{row['model']}/route", _route(row["document"])
-    for row in connection.execute(sa.select(schema.policies)).mappings():
-        document = dict(row["document"])
-        yield f"models/{row['model']}/policy", {**document, "record": digest_of_document(document)}
-    references = schema.references
-    columns = (references.c.model, references.c.version, references.c.digest, references.c.source)
-    for row in connection.execute(sa.select(*columns)).mappings():
-        values = {"digest": row["digest"], "source": row["source"]}
-        yield f"models/{row['model']}/versions/{row['version']}/reference", values
-
-
-def _route(document: Any) -> Document:
-    """Return a route as the audit states it, without its split if the split is not what decides."""
-    try:
-        route = stored_in(document)
-        shares, begin = Counter[str](), 0
-        for end, version in route.ranges:
-            shares[version] += end - begin
-            begin = end
-        stated = route_out(route)
-    except UNKNOWN_FORM:
-        return {}
-    is_whole = not route.ranges or +shares == +Counter(route.split)
-    return stated if is_whole else {**stated, "split": None}

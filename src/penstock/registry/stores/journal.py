@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from penstock.core.audit.chain import canonical_form, first_link, next_link, normalise
+from penstock.core.audit.state_comparison import ALIAS_FIELDS, digest_of_row
 from penstock.core.errors import Conflict, InvalidInput
 from penstock.core.texts import is_readable
 from penstock.registry.db import schema
@@ -55,7 +56,9 @@ class Journal:
         before = None if present is None else present.version
         old = None if before is None else {"version": before}
         subject = f"aliases/{alias.alias}"
-        revision = self.record_change(connection, model, action, subject, by, old, {"version": alias.version})
+        record = digest_of_row({"model": model, "alias": alias.alias, **values}, ALIAS_FIELDS)
+        after = {"version": alias.version, "record": record}
+        revision = self.record_change(connection, model, action, subject, by, old, after)
         return AliasMove(revision, before, alias.version)
 
     def record_gates(self, connection: sa.Connection, model: str, action: str, by: Author, passed: PassedGates) -> None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from penstock.core.access.keys import ID_CHARACTERS, SECRET_BYTES, digest_of, write_key
 from penstock.core.access.table import KeyRecord, Quota
+from penstock.core.audit.state_comparison import KEY_FIELDS, digest_of_row
 from penstock.core.errors import AlreadyExists, NotFound, Refused
 from penstock.registry.db import schema
 from penstock.registry.records import Author, Document
@@ -101,8 +102,7 @@ class KeyStore:
                 raise _unknown_key(name)
             for item in replaced:
                 check(item.record)
-                end = min(now + overlap_s, item.record.expires_at or now + overlap_s)
-                _update(connection, item.record.id, expires=end)
+                self._end(connection, item, min(now + overlap_s, item.record.expires_at or now + overlap_s), by)
             newest = replaced[-1]
             life_s = _life_s(newest) if lifetime_s is None else lifetime_s
             key = replace(newest.record, expires_at=None if life_s is None else now + life_s)
@@ -128,6 +128,13 @@ class KeyStore:
                 self._journal.record_general_change(connection, "key.revoke", subject, by, _shown(item.record), None)
         return [replace(item, revoked_at=now) for item in revoked]
 
+    def _end(self, connection: sa.Connection, key: StoredKey, end: float, by: Author) -> None:
+        """Have a key that is replaced expire."""
+        _update(connection, key.record.id, expires=end)
+        before = {"expires_at": key.record.expires_at}
+        subject = f"keys/{key.record.id}"
+        self._journal.record_general_change(connection, "key.expire", subject, by, before, {"expires_at": end})
+
     def _add(
         self,
         connection: sa.Connection,
@@ -144,8 +151,9 @@ class KeyStore:
         key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(ID_CHARACTERS))
         text = write_key(key_id, secrets.token_bytes(SECRET_BYTES))
         stored = StoredKey(replace(key, id=key_id, digest=digest_of(text)), now, by.actor)
-        connection.execute(schema.keys.insert().values(**_key_out(stored)))
-        after = _shown(stored.record)
+        values = _key_out(stored)
+        connection.execute(schema.keys.insert().values(**values))
+        after = {**_shown(stored.record), "record": digest_of_row(values, KEY_FIELDS)}
         self._journal.record_general_change(connection, action, f"keys/{key_id}", by, before, after)
         return text, stored
 

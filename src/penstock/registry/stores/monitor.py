@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from penstock.core.audit.statements import digest_of_document
+from penstock.core.audit.state_comparison import REFERENCE_FIELDS, digest_of_document, digest_of_row
 from penstock.core.errors import Conflict, NotFound
 from penstock.core.masking import SecretMask
 from penstock.registry.db import schema
@@ -82,11 +82,15 @@ class MonitorStore:
         if present is not None and record.source == LIVE:
             return read_model_or_new(connection, record.model).revision
         connection.execute(table.delete().where(*where))
-        values = {"model": record.model, "version": record.version, "digest": record.digest}
-        content = {"source": record.source, "document": document, "used_at": self._clock()}
-        connection.execute(table.insert().values(**values, **content))
+        values: Document = {"model": record.model, "version": record.version, "digest": record.digest}
+        values |= {"source": record.source, "document": document}
+        connection.execute(table.insert().values(**values, used_at=self._clock()))
         before = None if present is None else {"digest": present.digest, "source": present.source}
-        after = {"digest": record.digest, "source": record.source}
+        after = {
+            "digest": record.digest,
+            "source": record.source,
+            "record": digest_of_row(values, REFERENCE_FIELDS),
+        }
         subject = f"versions/{record.version}/reference"
         return self._journal.record_change(connection, record.model, "reference.set", subject, by, before, after)
 

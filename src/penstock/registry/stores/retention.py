@@ -165,7 +165,15 @@ class RetentionStore:
     def signatures(self, before: float) -> int:
         """Delete signatures that were added before a time to versions that are not recorded."""
         table = schema.signatures
-        return self._delete(table.c.digest, table.c.added_at < before, ~self._recorded(table))
+        due = (table.c.added_at < before, ~self._recorded(table))
+        rows = self._read(sa.select(table.c.model, table.c.version, table.c.digest).where(*due).limit(BATCH))
+        for model, version, digest in rows:
+            with self._leader.writing() as connection:
+                item = (table.c.model == model, table.c.version == version, table.c.digest == digest)
+                if connection.execute(table.delete().where(*item, *due)).rowcount:
+                    subject, was = f"versions/{version}/signatures", {"digest": digest}
+                    self._journal.record_audit(connection, model, "signature.forget", subject, BY, was, None)
+        return len(rows)
 
     def approvals(self) -> int:
         """Delete approvals of versions that are no longer recorded."""

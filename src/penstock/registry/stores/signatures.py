@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from penstock.core.access.callers import CallerKind
+from penstock.core.audit.state_comparison import APPROVAL_FIELDS, SIGNATURE_FIELDS, digest_of_row
 from penstock.core.errors import NotFound, Refused, Unauthorised
 from penstock.core.model_signing import MOST_BUNDLES
 from penstock.registry.db import schema
 from penstock.registry.db.rows import read_model, read_model_or_new, read_versions
-from penstock.registry.records import Author, ModelRecord, SignatureRecord, VersionRecord, VersionState
+from penstock.registry.records import Author, Document, ModelRecord, SignatureRecord, VersionRecord, VersionState
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.journal import Journal
 from penstock.registry.stores.traffic_gates import TrafficGates, auditing_refusals
@@ -58,11 +59,18 @@ class SignatureStore:
                 return record
             if len(present) >= MOST_BUNDLES:
                 raise Refused(f"version '{version}' of model '{model}' has {MOST_BUNDLES} signatures already")
-            values = {"model": model, "version": version, "digest": digest, "bundle": bundle, "signers": [*signers]}
-            connection.execute(table.insert().values(**values, added_at=record.added_at, added_by=by.actor))
+            values: Document = {
+                "model": model,
+                "version": version,
+                "digest": digest,
+                "bundle": bundle,
+                "signers": [*signers],
+            }
+            values |= {"added_at": record.added_at, "added_by": by.actor}
+            connection.execute(table.insert().values(**values))
             known = read_versions(connection, model, version)
             record_line = self._journal.record_change if known else self._journal.record_audit
-            after = {"digest": digest, "signers": [*signers]}
+            after = {"digest": digest, "signers": [*signers], "record": digest_of_row(values, SIGNATURE_FIELDS)}
             record_line(connection, model, "signature.add", f"versions/{version}/signatures", by, None, after)
         return record
 
@@ -107,9 +115,14 @@ class SignatureStore:
             raise Refused(f"version '{version}' of model '{model}' has {MOST_APPROVALS} approvals already")
         own = (table.c.model == model, table.c.version == version, table.c.actor == by.actor)
         connection.execute(table.delete().where(*own))  # it may be of an earlier content of this name
-        values = {"model": model, "version": version, "actor": by.actor, "digest": record.content.digest}
-        connection.execute(table.insert().values(**values, at=self._clock(), reason=by.reason))
-        after = {"digest": record.content.digest, "approvals": len(record.approvers) + 1}
+        values: Document = {"model": model, "version": version, "actor": by.actor, "digest": record.content.digest}
+        values |= {"at": self._clock(), "reason": by.reason}
+        connection.execute(table.insert().values(**values))
+        after = {
+            "digest": record.content.digest,
+            "approvals": len(record.approvers) + 1,
+            "record": digest_of_row(values, APPROVAL_FIELDS),
+        }
         self._journal.record_change(connection, model, "version.approve", f"versions/{version}", by, None, after)
 
 

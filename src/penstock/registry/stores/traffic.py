@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from penstock.core.audit.state_comparison import digest_of_trial
 from penstock.core.errors import Conflict, Refused
 from penstock.core.routing import POINTS, RouteSpec, route_out, stored_out
 from penstock.core.version_gates import gaining_versions
@@ -254,9 +255,8 @@ class TrafficStore(EventStore):
             self._promote_champion(connection, record, *change.champion, by, passed)
         if not change.keep_route:
             self._write_route(connection, record, change.route, action, by, passed)
-        self._journal.record_change(
-            connection, trial.model, action, f"{trial.kind}s/{trial.id}", by, None, _summary(trial.document)
-        )
+        after = {**_summary(trial.document), "open": trial.open, "record": digest_of_trial(trial_row(trial))}
+        self._journal.record_change(connection, trial.model, action, f"{trial.kind}s/{trial.id}", by, None, after)
         if change.event is not None:
             self.insert_event(connection, trial.model, change.event)
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
-from penstock.core.audit.statements import digest_of_version
+from penstock.core.audit.state_comparison import digest_of_version
 from penstock.core.errors import Conflict, NotFound
 from penstock.registry.db import schema
 from penstock.registry.db.model_patterns import matching
