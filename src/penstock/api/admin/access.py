@@ -1,6 +1,6 @@
 """The admin API for access: who the caller is, and API keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -10,6 +10,7 @@ from starlette.routing import Route
 from penstock.api.admin.answers import AsciiJsonResponse, build_routes
 from penstock.api.admin.caller_check import OpsAuthenticator, RefusalSink, caller_of
 from penstock.api.admin.incoming import read_author, read_document
+from penstock.control.access.sessions import Sessions
 from penstock.core.access.callers import Caller
 from penstock.core.access.permissions import roles_in
 from penstock.registry.records import Author
@@ -36,11 +37,12 @@ class KeyService(Protocol):
 @dataclass(frozen=True, slots=True)
 class AccessApi:
     """What decides who may use the ops port: ``keys`` administers API keys, ``authenticator`` knows callers (None:
-    there is no authentication), and ``refusals`` counts."""
+    there is no authentication), ``refusals`` counts, and ``sessions`` are those of browsers that have signed in."""
 
     keys: KeyService
     authenticator: OpsAuthenticator | None = None
     refusals: RefusalSink | None = None
+    sessions: Sessions = field(default_factory=Sessions)
 
 
 def routes(keys: KeyService) -> list[Route]:

@@ -117,7 +117,14 @@ def build_app(
         routes=routes,
         exception_handlers={HTTPException: _fault_answer, Fault: faulty, Exception: _internal_error},
     )
-    check = CallerCheck(app, routes, access_api.authenticator, access_api.refusals, error_page=console.error_page)
+    check = CallerCheck(
+        app,
+        routes,
+        access_api.authenticator,
+        access_api.refusals,
+        error_page=console.error_page,
+        sessions=access_api.sessions,
+    )
     return SecurityHeaders(check)
 
 

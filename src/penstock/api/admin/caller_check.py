@@ -3,6 +3,8 @@
 Behind it, ``scope["caller"]`` is a ``Caller``; ``visible_models`` says what lists may show it.
 """
 
+import hmac
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +17,8 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock.api.admin.answers import error_response
+from penstock.api.admin.session_cookie import CSRF_FIELD, session_ids_in
+from penstock.control.access.sessions import Session, Sessions
 from penstock.control.audit.recorder import Refusal
 from penstock.core.access.attempts import FailedAttempts, address_key
 from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
@@ -22,10 +26,13 @@ from penstock.core.access.decisions import permissions_text, refusal_of
 from penstock.core.access.endpoints import ANY_CALLER, Requirement
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter, filter_of
 from penstock.core.access.ops_endpoints import ADMINISTER_ALL, requirement_of
+from penstock.core.access.origins import SAFE_METHODS
 from penstock.core.access.permissions import Permission
 from penstock.core.access.refusals import RefusalReason
-from penstock.core.errors import Fault, Overloaded, Unauthenticated
+from penstock.core.errors import Fault, Overloaded, Unauthenticated, Unauthorised
 from penstock.engine.confinement.confine import is_confined
+
+log = logging.getLogger("penstock.control")
 
 ROOT_UID = 0
 
@@ -33,6 +40,9 @@ NOBODY: Final = Caller("anonymous", CallerKind.ANONYMOUS)
 """The caller of a public endpoint without a valid credential, where authentication is on."""
 
 TOO_MANY: Final = "too many credentials from this address were not valid; try again later"
+WITHOUT_CSRF: Final = (
+    "a change by a page needs the token of its session in the header penstock-csrf; load the page again"
+)
 
 
 class OpsAuthenticator(Protocol):
@@ -76,8 +86,10 @@ class CallerCheck:
     A process that connects to the owner's socket as the gateway's own user, or as root, is the owner, unless it sends a
     credential or runs models: the kernel notes the user of each end of a unix socket (SO_PEERCRED), and the confinement
     of a process. Every other caller needs a credential, or is anonymous where authentication is off (``authenticator``
-    None). The requirement is that of the very route that will answer, so no spelling of a path reaches an endpoint by
-    another requirement than its own.
+    None). The credential is the field ``authorization``, or that of the session of a browser. Unsafe methods by a
+    session also need its token, because a browser may send its cookie with requests of other pages. The requirement is
+    that of the very route that will answer, so no spelling of a path reaches an endpoint by another requirement than
+    its own.
 
     Raises:
         ValueError: a route has no requirement.
@@ -91,6 +103,7 @@ class CallerCheck:
         refusals: RefusalSink | None = None,
         clock: Callable[[], float] = monotonic,
         error_page: Callable[[Request, Fault], Response | None] = lambda _, __: None,
+        sessions: Sessions | None = None,
     ) -> None:
         check_complete(routes)
         self._app = app
@@ -99,6 +112,7 @@ class CallerCheck:
         self._refusals = refusals or NoRefusals()
         self._clock = clock
         self._error_page = error_page
+        self._sessions = sessions or Sessions(clock)
         self._attempts = FailedAttempts()
         self._owners = frozenset({ROOT_UID, os.geteuid()})
 
@@ -116,7 +130,10 @@ class CallerCheck:
     def _admit(self, scope: Scope) -> None:
         """Set the caller of a request; raises a ``Fault`` if it may not do what it asks for."""
         requirement, parameters = self._find(scope)
+        scope["sign_in"] = partial(self._sign_in, scope)
+        scope["end_session"] = partial(self._end_session, scope)
         caller = scope["caller"] = self._identify(scope, requirement)
+        self._check_token(scope, requirement)
         self._check(scope, caller, requirement, parameters.get("model", ""))
         scope["visible"] = EVERY_MODEL if self._dry_run else filter_of(caller.grants, Permission.READ)
         scope["is_still_valid"] = partial(self._is_still_valid, scope, caller)
@@ -130,6 +147,16 @@ class CallerCheck:
             self._note(scope, caller, permissions_text(requirement))
             if not self._dry_run:
                 raise refusal
+
+    def _check_token(self, scope: Scope, requirement: Requirement) -> None:
+        """Raise ``Unauthorised`` if a session makes a change without its token; public endpoints check it themselves."""
+        session: Session | None = scope.get("session")
+        if session is None or requirement.public or scope["method"].encode() in SAFE_METHODS:
+            return
+        stated = b",".join(value for name, value in scope["headers"] if name == CSRF_FIELD)
+        if not hmac.compare_digest(stated, session.csrf.encode()):
+            self._note(scope, scope["caller"], "the token of its session")
+            raise Unauthorised(WITHOUT_CSRF)
 
     def _note(self, scope: Scope, caller: Caller, detail: str) -> None:
         """Count and record the refusal of a caller without a permission; a dry run only counts."""
@@ -164,7 +191,7 @@ class CallerCheck:
         if not enabled:
             return ANONYMOUS
         try:
-            return self._authenticate(scope)
+            return self._limit_failures(scope, partial(self._check_credential, scope))
         except Fault as fault:
             return NOBODY if requirement.public else self._refuse(scope, fault)
 
@@ -180,15 +207,15 @@ class CallerCheck:
         self._record("auth.refuse", scope, NOBODY, reason.value)
         raise fault
 
-    def _authenticate(self, scope: Scope) -> Caller:
-        """Return the caller by its credential.
+    def _limit_failures(self, scope: Scope, check: Callable[[], Caller]) -> Caller:
+        """Return the caller that a check of a credential gives.
 
         Raises:
             Unauthenticated: there is no valid credential.
             Overloaded: the same, and the address has failed too often.
         """
         try:
-            return self._check_credential(scope)
+            return check()
         except Unauthenticated as fault:
             if fault.detail == RefusalReason.NO_CREDENTIAL:
                 raise
@@ -203,7 +230,38 @@ class CallerCheck:
         if self._authenticator is None:
             return ANONYMOUS
         names: tuple[str, ...] = scope.get("state", {}).get("certificate_names", ())
-        return self._authenticator.authenticate(authorization_in(scope["headers"]), names)
+        stated = authorization_in(scope["headers"])
+        session_id, session = ("", None) if stated is not None else self._find_session(scope)
+        scope["session"] = session
+        try:
+            return self._authenticator.authenticate(stated if session is None else session.authorization, names)
+        except Unauthenticated:
+            self._sessions.end(session_id)  # a session ends with its credential
+            raise
+
+    def _find_session(self, scope: Scope) -> tuple[str, Session | None]:
+        """Return the session of a request with its id; ("", None) without a valid one."""
+        for session_id in session_ids_in(scope["headers"]):
+            if (session := self._sessions.find(session_id)) is not None:
+                return session_id, session
+        return "", None
+
+    def _sign_in(self, scope: Scope, authorization: bytes) -> str:
+        """Begin a session for a credential and return its id; raises as a request with that credential."""
+        authenticator = self._authenticator
+        if authenticator is None:
+            raise Unauthorised("this gateway has no authentication; nobody needs to sign in")
+        try:
+            caller = self._limit_failures(scope, lambda: authenticator.authenticate(authorization))
+        except Fault as fault:
+            self._refuse(scope, fault)
+            raise
+        log.info("%s has signed in to the console", caller.name)
+        return self._sessions.begin(authorization)
+
+    def _end_session(self, scope: Scope) -> None:
+        for session_id in session_ids_in(scope["headers"]):
+            self._sessions.end(session_id)
 
     def _is_still_valid(self, scope: Scope, caller: Caller) -> bool:
         if not caller.is_proven or caller.kind is CallerKind.OWNER:
@@ -238,6 +296,31 @@ def visible_models(request: Request) -> ModelFilter:
     """Return the models that lists may show to the caller."""
     visible: ModelFilter = request.scope["visible"]
     return visible
+
+
+def session_of(request: Request) -> Session | None:
+    """Return the session that the request belongs to, None for a request by another credential."""
+    session: Session | None = request.scope.get("session")
+    return session
+
+
+def sign_in(request: Request, authorization: bytes) -> str:
+    """Begin a session for the credential in a field ``authorization``; return its id. Failures count as those of any
+    request.
+
+    Raises:
+        Unauthenticated: the credential is not valid.
+        Overloaded: the same, and the address has failed too often.
+        Unauthorised: there is no authentication.
+    """
+    begin: Callable[[bytes], str] = request.scope["sign_in"]
+    return begin(authorization)
+
+
+def end_session(request: Request) -> None:
+    """End the session of a request, if it has one."""
+    end: Callable[[], None] = request.scope["end_session"]
+    end()
 
 
 def is_dry_run(request: Request) -> bool:

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from penstock.api.console.markup import element
 from penstock.api.console.services import GatewayFacts, Page
 from penstock.api.console.shell import render
-from penstock.core.errors import Fault
+from penstock.api.console.sign_in import sign_in_first
+from penstock.core.errors import Fault, Unauthenticated
 from penstock.core.labels import HTTP_STATUS
 
 
@@ -18,8 +19,10 @@ def error_pages(facts: GatewayFacts) -> Callable[[Request, Fault], Response | No
     def error_page(request: Request, fault: Fault) -> Response | None:
         if not is_for_page(request):
             return None
+        if isinstance(fault, Unauthenticated):
+            return sign_in_first(request)
         body = element("div", element("p", str(fault)), class_="note bad", role="alert")
-        content = render(request, facts, Page(f"Error {HTTP_STATUS[fault.kind]}", body), has_script=False)
+        content = render(request, facts, Page(f"Error {HTTP_STATUS[fault.kind]}", body), script=None)
         return Response(content, HTTP_STATUS[fault.kind], {"penstock-fault": fault.kind}, "text/html")
 
     return error_page

@@ -1,12 +1,14 @@
 """Addresses of the console, all relative, so that it works below any path of a reverse proxy without a setting."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.requests import Request
 
 from penstock.api.console.assets import static_files
+
+HOME: Final = "/console/models"
 
 
 def base_of(request: Request) -> str:

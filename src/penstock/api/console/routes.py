@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from penstock.api.admin.caller_check import session_of
 from penstock.api.console.assets import static_files
-from penstock.api.console.links import base_of, path_parameters
+from penstock.api.console.links import HOME, href, path_parameters
 from penstock.api.console.pages import (
     access,
     column,
@@ -29,8 +30,8 @@ from penstock.api.console.pages import (
 )
 from penstock.api.console.services import BuildPage, ConsoleServices
 from penstock.api.console.shell import render
+from penstock.api.console.sign_in import sign_in_routes
 
-HOME: Final = "console/models"
 _MODEL: Final = "/console/models/{model}"
 
 PAGES: Final[Mapping[str, BuildPage]] = {
@@ -62,19 +63,21 @@ def routes(services: ConsoleServices) -> list[Route]:
     """Return the routes of the console."""
     pages = [Route(path, _page(services, build), methods=["GET"]) for path, build in PAGES.items()]
     leading = [Route(path, _lead_home, methods=["GET"]) for path in ("/", "/console", "/console/")]
-    return [*leading, *pages, Route(STATIC, _static, methods=["GET"])]
+    return [*leading, *pages, *sign_in_routes(services.facts), Route(STATIC, _static, methods=["GET"])]
 
 
 def _page(services: ConsoleServices, build: BuildPage) -> Endpoint:
     async def answer(request: Request) -> Response:
         page = await build(services, request, path_parameters(request))
-        return Response(render(request, services.facts, page), media_type="text/html")
+        session = session_of(request)
+        content = render(request, services.facts, page, csrf="" if session is None else session.csrf)
+        return Response(content, media_type="text/html")
 
     return answer
 
 
 async def _lead_home(request: Request) -> Response:
-    return RedirectResponse(base_of(request) + HOME, 303)
+    return RedirectResponse(href(request, HOME), 303)
 
 
 async def _static(request: Request) -> Response:

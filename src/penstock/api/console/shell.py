@@ -32,12 +32,14 @@ PRELOADED: Final = ("app.js", "lib/html.js", "vendor/preact.mjs", "vendor/hooks.
 OTHER_LINKS: Final = (("Metrics", "/metrics"), ("Readiness", "/readyz"), ("Models as JSON", "/admin/v1/models"))
 
 
-def render(request: Request, facts: GatewayFacts, page: Page, *, csrf: str = "", has_script: bool = True) -> bytes:
-    """Return a page with its frame as HTML; ``csrf`` is the token of the session, "" without one. The script takes over
-    the content of a page that it has a view for (``has_script``)."""
+def render(
+    request: Request, facts: GatewayFacts, page: Page, *, csrf: str = "", script: str | None = "app.js"
+) -> bytes:
+    """Return a page with its frame as HTML; ``csrf`` is the token of the session, "" without one. ``script`` is
+    the module that the page loads; the console's own takes over the content of a page that it has a view for."""
     params = path_parameters(request)
-    scripts = _scripts(request) if has_script else Markup()
-    html = element("html", _head(request, page, scripts), _body(request, facts, page, params), **_root(request, csrf))
+    body = _body(request, facts, page, params, csrf)
+    html = element("html", _head(request, page, _scripts(request, script)), body, **_root(request, csrf))
     return f"<!doctype html>\n{html}\n".encode(errors="replace")
 
 
@@ -50,7 +52,7 @@ def _root(request: Request, csrf: str) -> dict[str, str | None]:
     }
 
 
-def _head(request: Request, page: Page, scripts: Markup) -> Markup:
+def _head(request: Request, page: Page, scripts: Markup | None) -> Markup:
     return element(
         "head",
         element("meta", charset="utf-8"),
@@ -64,27 +66,30 @@ def _head(request: Request, page: Page, scripts: Markup) -> Markup:
     )
 
 
-def _scripts(request: Request) -> Markup:
-    preloads = (element("link", rel="modulepreload", href=static_href(request, name)) for name in PRELOADED)
-    return join(*preloads, element("script", type="module", src=static_href(request, "app.js")))
+def _scripts(request: Request, script: str | None) -> Markup | None:
+    if script is None:
+        return None
+    loaded = PRELOADED if script == PRELOADED[0] else ()
+    preloads = (element("link", rel="modulepreload", href=static_href(request, name)) for name in loaded)
+    return join(*preloads, element("script", type="module", src=static_href(request, script)))
 
 
-def _body(request: Request, facts: GatewayFacts, page: Page, params: Mapping[str, str]) -> Markup:
+def _body(request: Request, facts: GatewayFacts, page: Page, params: Mapping[str, str], csrf: str) -> Markup:
     first = element("div", _heading(request, page, params), page.body, id="first-paint")
     main = element("main", first, element("div", id="app"), id="main", tabindex=-1)
     skip = element("a", "Skip to the content", class_="skip", href="#main")
     live_region = element("div", id="announcements", class_="hidden", aria_live="polite")
     return element(
-        "body", skip, _header(request), main, _footer(request, facts), live_region, element("div", id="dialogs")
+        "body", skip, _header(request, csrf), main, _footer(request, facts), live_region, element("div", id="dialogs")
     )
 
 
-def _header(request: Request) -> Markup:
+def _header(request: Request, csrf: str) -> Markup:
     path = request.url.path
     items = (_place(request, *place, is_here=path.startswith(place[1])) for place in PLACES)
     brand = element("a", "Penstock", class_="brand", href=href(request, "/console/models"))
     navigation = element("nav", element("ul", *items), aria_label="Console")
-    return element("header", brand, navigation, element("div", _who(request), id="status"), class_="top")
+    return element("header", brand, navigation, element("div", _who(request, csrf), id="status"), class_="top")
 
 
 def _place(request: Request, title: str, path: str, keys: str, *, is_here: bool) -> Markup:
@@ -93,9 +98,17 @@ def _place(request: Request, title: str, path: str, keys: str, *, is_here: bool)
     return element("li", element("a", content, href=href(request, path), aria_current=current))
 
 
-def _who(request: Request) -> Markup | None:
+def _who(request: Request, csrf: str) -> Markup | None:
     caller: Caller | None = request.scope.get("caller")  # None in a page for an error, before the caller is known
-    return None if caller is None or not caller.is_proven else element("span", f"Signed in as {caller.name}")
+    if caller is None or not caller.is_proven:
+        return None
+    return join(element("span", f"Signed in as {caller.name}"), _sign_out(request, csrf) if csrf else None)
+
+
+def _sign_out(request: Request, csrf: str) -> Markup:
+    hidden = element("input", type="hidden", name="csrf", value=csrf)
+    button = element("button", "Sign out", class_="button quiet")
+    return element("form", hidden, button, method="post", action=href(request, "/console/sign-out"))
 
 
 def _heading(request: Request, page: Page, params: Mapping[str, str]) -> Markup:

@@ -26,6 +26,9 @@ METRICS_ALL: Final = Requirement(frozenset({Permission.METRICS}), Scope.ALL_MODE
 SIGNED: Final = PUBLIC
 """A call whose signature is its credential; the endpoint checks it."""
 
+SIGNED_IN: Final = PUBLIC
+"""A form that carries its credential, or the token of its session; the endpoint checks it."""
+
 _MODEL: Final = "/models/{model}"
 _VERSION: Final = f"{_MODEL}/versions/{{version}}"
 
@@ -112,6 +115,9 @@ _CONSOLE: Final[Mapping[str, Requirement]] = {
     "GET /console/fleet": READ_SOME,
     "GET /console/timeline": READ_SOME,
     "GET /console/access": ANY_CALLER,
+    "GET /console/sign-in": PUBLIC,
+    "POST /console/sign-in": SIGNED_IN,
+    "POST /console/sign-out": SIGNED_IN,
     "GET /console/static/{digest}/{name:path}": PUBLIC,
     f"GET {_CONSOLE_MODEL}": READ,
     f"GET {_CONSOLE_MODEL}/versions/{{version}}": READ,

@@ -79,7 +79,7 @@ def test_every_answer_of_the_ops_port_warns_browsers(client: Client, method: str
     assert fields["x-content-type-options"] == "nosniff"
     assert fields["x-frame-options"] == "DENY"
     assert fields["cache-control"] == "no-store"
-    assert fields["referrer-policy"] == "no-referrer"
+    assert fields["referrer-policy"] == "same-origin"
 
 
 def ask_health(control: FakeControl, path: str, method: str = "GET") -> httpx.Response:
