@@ -40,9 +40,7 @@ NOBODY: Final = Caller("anonymous", CallerKind.ANONYMOUS)
 """The caller of a public endpoint without a valid credential, where authentication is on."""
 
 TOO_MANY: Final = "too many credentials from this address were not valid; try again later"
-WITHOUT_CSRF: Final = (
-    "a change by a page needs the token of its session in the header penstock-csrf; load the page again"
-)
+WITHOUT_CSRF: Final = "a change by a session needs its token in the header penstock-csrf; load the page again"
 
 
 class OpsAuthenticator(Protocol):
@@ -149,7 +147,7 @@ class CallerCheck:
                 raise refusal
 
     def _check_token(self, scope: Scope, requirement: Requirement) -> None:
-        """Raise ``Unauthorised`` if a session makes a change without its token; public endpoints check it themselves."""
+        """Raise ``Unauthorised`` if a session makes a change without its token; public endpoints check it apart."""
         session: Session | None = scope.get("session")
         if session is None or requirement.public or scope["method"].encode() in SAFE_METHODS:
             return
