@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not COMPILER.exists(), reason=HOW)
 
 
 def test_every_module_of_the_console_has_the_types_that_it_states() -> None:
-    command = [COMPILER, "--project", PROJECT, "--listFiles"]
+    command = [str(COMPILER), "--project", str(PROJECT), "--listFiles"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout
     checked = {Path(line) for line in done.stdout.splitlines() if line.endswith(".js")}

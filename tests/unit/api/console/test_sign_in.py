@@ -42,12 +42,12 @@ class Browser(Client):
     def fields(self) -> dict[str, str]:
         return {"cookie": f"theme=dark; {self.cookie}"} if self.cookie else {}
 
-    def post(self, path: str, headers: dict[str, str] | None = None, **form: str) -> httpx.Response:
+    def post(self, path: str, form: dict[str, str], headers: dict[str, str] | None = None) -> httpx.Response:
         body = str(httpx.QueryParams(form)).encode()
         return self.request("POST", path, {"content-type": FORM, **self.fields(), **(headers or {})}, body)
 
     def sign_in(self, role: str = "operator", **form: str) -> httpx.Response:
-        answer = self.post("/console/sign-in", credential=KEYS[role], **form)
+        answer = self.post("/console/sign-in", {"credential": KEYS[role], **form})
         self.cookie = answer.headers["set-cookie"].partition(";")[0]
         return answer
 
@@ -91,9 +91,9 @@ def test_programs_get_401_and_no_page(browser: Browser) -> None:
 
 
 def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_plain_connections(browser: Browser) -> None:
-    plain = browser.post("/console/sign-in", credential=KEYS["viewer"]).headers["set-cookie"]
+    plain = browser.post("/console/sign-in", {"credential": KEYS["viewer"]}).headers["set-cookie"]
     assert re.fullmatch(r"penstock-session=[\w-]{43}; Path=/; HttpOnly; SameSite=Strict", plain)
-    secure = browser.post("/console/sign-in", {"x-forwarded-proto": "https"}, credential=KEYS["viewer"])
+    secure = browser.post("/console/sign-in", {"credential": KEYS["viewer"]}, {"x-forwarded-proto": "https"})
     field = secure.headers["set-cookie"]
     assert re.fullmatch(r"__Host-penstock-session=[\w-]{43}; Path=/; HttpOnly; SameSite=Strict; Secure", field)
     browser.cookie = field.partition(";")[0]
@@ -131,13 +131,13 @@ def test_revocation_ends_the_session_for_good(browser: Browser) -> None:
 def test_signing_out_needs_the_token_and_ends_the_session(browser: Browser) -> None:
     browser.sign_in()
     token = browser.token()
-    assert browser.post("/console/sign-out", csrf="x").status_code == 403
+    assert browser.post("/console/sign-out", {"csrf": "x"}).status_code == 403
     assert browser.page("/console/models").status_code == 200
-    answer = browser.post("/console/sign-out", csrf=token)
+    answer = browser.post("/console/sign-out", {"csrf": token})
     assert (answer.status_code, answer.headers["location"]) == (303, "../console/sign-in")
     assert all("Max-Age=0" in field for field in answer.headers.get_list("set-cookie"))
     assert browser.page("/console/models").status_code == 303
-    assert browser.post("/console/sign-out").status_code == 303  # nothing is left to end
+    assert browser.post("/console/sign-out", {}).status_code == 303  # nothing is left to end
 
 
 def test_a_bad_credential_gets_the_form_again_and_is_counted_and_limited(
@@ -146,13 +146,13 @@ def test_a_bad_credential_gets_the_form_again_and_is_counted_and_limited(
     monkeypatch.setattr(caller_check, "FailedAttempts", partial(FailedAttempts, 3, 1e-6))
     browser = Browser(tmp_path)
     for credential, reason in (("nonsense", RefusalReason.MALFORMED), ("", RefusalReason.MALFORMED)):
-        answer = browser.post("/console/sign-in", credential=credential)
+        answer = browser.post("/console/sign-in", {"credential": credential})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert 'role="alert"' in answer.text
         assert "set-cookie" not in answer.headers
         assert browser.refusals.totals()[reason, False] >= 1
-    assert [browser.post("/console/sign-in", credential=f"pk_{n}").status_code for n in range(2)] == [401, 429]
-    limited = browser.post("/console/sign-in", credential="x")
+    assert [browser.post("/console/sign-in", {"credential": f"pk_{n}"}).status_code for n in range(2)] == [401, 429]
+    limited = browser.post("/console/sign-in", {"credential": "x"})
     assert int(limited.headers["retry-after"]) >= 1
     assert browser.sign_in().status_code == 303  # a valid one is never refused
 
@@ -177,9 +177,9 @@ def test_signing_in_leads_nowhere_else(browser: Browser, target: str) -> None:
 
 
 def test_only_small_forms_are_read(browser: Browser) -> None:
-    assert browser.post("/console/sign-in", {"content-type": "application/json"}).status_code == 400
-    assert browser.post("/console/sign-in", credential="x" * 20_000).status_code == 413
-    assert browser.post("/console/sign-in", **{f"f{n}": "1" for n in range(9)}).status_code == 400
+    assert browser.post("/console/sign-in", {}, {"content-type": "application/json"}).status_code == 400
+    assert browser.post("/console/sign-in", {"credential": "x" * 20_000}).status_code == 413
+    assert browser.post("/console/sign-in", {f"f{n}": "1" for n in range(9)}).status_code == 400
     body = {"content-type": FORM}
     assert browser.request("POST", "/console/sign-in", body, b"credential=\xff").status_code == 400
 
@@ -195,7 +195,7 @@ def test_a_person_without_the_permission_gets_a_page_that_says_so(browser: Brows
     key = write_key("caabcdefghij", bytes(32))
     record = KeyRecord("caabcdefghij", "app", digest_of(key), ("caller",))
     browser.authenticator.use(AccessTable(2, True, keys=(*RECORDS, record)))
-    answer = browser.post("/console/sign-in", credential=key)
+    answer = browser.post("/console/sign-in", {"credential": key})
     browser.cookie = answer.headers["set-cookie"].partition(";")[0]
     page = browser.page("/console/models")
     assert page.status_code == 403
