@@ -44,6 +44,15 @@ def test_the_ways_into_the_code_lead_somewhere(file: str, names: str) -> None:
         assert re.search(rf"^ *(?:def|class|async def) {name}\b|^{name}\b[^=\n]*= ", text, re.MULTILINE), name
 
 
+def test_the_threat_model_names_code_and_tests_that_exist() -> None:
+    text = section(DOCS / "explanation" / "threat-model.md", "Threats")
+    paths = set(re.findall(r"`([a-z_0-9]+(?:/[a-z_0-9.]+)+)`", text))
+    assert len(paths) > 50
+    assert [
+        name for name in paths if not any((ROOT / base / name).exists() for base in ("src/penstock", "tests"))
+    ] == []
+
+
 def test_the_glossary_is_short_and_sorted() -> None:
     terms = list(rows_of((DOCS / "glossary.md").read_text()))
     assert terms == sorted(terms)
