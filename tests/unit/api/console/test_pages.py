@@ -39,7 +39,8 @@ class Reader(HTMLParser):
 @pytest.fixture
 def stocked(registry_admin: MemoryRegistrar) -> MemoryRegistrar:
     registry_admin.revisions["good"] = 1
-    registry_admin.versions["good", "1"] = {"version": "1", "digest": "sha256:" + "ab" * 32, "created_by": "x"}
+    stated = {"version": "1", "digest": "sha256:" + "ab" * 32, "created_by": "x", "state": "READY", "metadata": {}}
+    registry_admin.versions["good", "1"] = stated
     return registry_admin
 
 

@@ -1,15 +1,72 @@
-"""The page of one model and its versions."""
+"""The page of one model: who answers, its versions, aliases and settings."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, step
-from penstock.api.console.markup import element
+from penstock.api.console.links import href, model_path
+from penstock.api.console.markup import Markup, badge, element, facts, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.api.console.version_facts import format_bytes, format_milliseconds, memory_bytes, run_time_ms
+
+STATE_KINDS: Mapping[str, str] = {"READY": "good", "LOADING": "warn", "UNLOADING": "warn", "UNAVAILABLE": "bad"}
+HEADS = ("Version", "State", "Aliases", "Run time", "Memory", "Size", "Digest", "Pushed")
+DIGEST_CHARACTERS = len("sha256:") + 12
 
 
 async def build(services: ConsoleServices, request: Request, params: Mapping[str, str]) -> Page:
-    """Build the page."""
-    data = element("a", "the same as JSON", href=href(request, f"/admin/v1/models/{step(params['model'])}"))
-    return Page(params["model"], element("p", "This page needs a script; without one, see ", data, "."))
+    """Build the page; raises ``NotFound`` for an unknown model."""
+    model = await services.registry.model(params["model"])
+    name, history = model["name"], model.get("alias_history", {})
+    versions = [_version(request, name, version) for version in model["versions"]]
+    aliases = [
+        (alias, version_link(request, name, version), ", ".join(history.get(alias, ())))
+        for alias, version in model["aliases"].items()
+    ]
+    settings = [(key.replace("_", " "), str(value)) for key, value in model["settings"].items()]
+    body = join(
+        _note(model.get("reason"), "bad"),
+        _note(model.get("problem"), "warn"),
+        element("h2", "Versions"),
+        table(f"Versions of {name}", HEADS, versions, "No versions yet."),
+        element("p", element("a", "Compare versions", href=href(request, model_path(name, "compare")))),
+        element("h2", "Aliases"),
+        table(f"Aliases of {name}", ("Alias", "Version", "Earlier"), aliases, "No aliases."),
+        element("h2", "Settings"),
+        facts(settings),
+    )
+    return Page(name, body)
+
+
+def version_link(request: Request, model: str, version: str) -> Markup:
+    """Return a link to the page of a version."""
+    return element("a", version, href=href(request, model_path(model, "versions", version)))
+
+
+def state_badge(version: Mapping[str, Any]) -> Markup:
+    """Return the state of a version as a badge."""
+    return badge(version["state"], STATE_KINDS.get(version["state"], ""))
+
+
+def digest_code(digest: str | None) -> Markup | str:
+    """Return a digest, shortened."""
+    return element("code", digest[:DIGEST_CHARACTERS], title=digest) if digest else "-"
+
+
+def _version(request: Request, model: str, version: Mapping[str, Any]) -> tuple[Markup | str, ...]:
+    pushed = " by ".join(filter(None, (version.get("created_at"), version.get("created_by"))))
+    return (
+        version_link(request, model, version["version"]),
+        join(state_badge(version), f" {version.get('reason') or ''}"),
+        ", ".join(version.get("aliases") or ()),
+        format_milliseconds(run_time_ms(version)),
+        format_bytes(memory_bytes(version)),
+        format_bytes(version.get("size")),
+        digest_code(version.get("digest")),
+        pushed or "-",
+    )
+
+
+def _note(text: str | None, kind: str) -> Markup | None:
+    return element("div", element("p", text), class_=f"note {kind}") if text else None

@@ -1,15 +1,42 @@
-"""The page of a prediction by hand."""
+"""The page of a prediction by hand: what the model takes, and the command that asks it."""
 
+import shlex
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, step
-from penstock.api.console.markup import element
+from penstock.api.console.links import step
+from penstock.api.console.markup import element, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.api.console.version_facts import tensor_rows
 
 
 async def build(services: ConsoleServices, request: Request, params: Mapping[str, str]) -> Page:
-    """Build the page."""
-    data = element("a", "the same as JSON", href=href(request, f"/admin/v1/models/{step(params['model'])}"))
-    return Page(f"{params['model']}: try it", element("p", "This page needs a script; without one, see ", data, "."))
+    """Build the page; raises ``NotFound`` for an unknown model."""
+    model = await services.registry.model(params["model"])
+    version = _described(model, request.query_params.get("version") or "")
+    rows = [row for row in tensor_rows(version or {}) if row[1] == "input"]
+    body = join(
+        element("p", "The form needs a script. Without one, ask by the REST port:"),
+        element("pre", _command(services, model["name"])),
+        element("h2", "Inputs"),
+        table("Inputs", ("Tensor", "Side", "Datatype", "Shape"), rows, "No version is loaded whose inputs are known."),
+    )
+    return Page(f"{model['name']}: try it", body)
+
+
+def _described(model: Mapping[str, Any], wanted: str) -> Mapping[str, Any] | None:
+    """Return the version that is asked, or one that answers without a name."""
+    name = model["aliases"].get(wanted or "champion", wanted)
+    versions: list[Mapping[str, Any]] = model["versions"]
+    named = [item for item in versions if item["version"] == name]
+    ready = [] if wanted else [item for item in versions if item["state"] == "READY"]
+    return next(iter(named or ready[-1:]), None)
+
+
+def _command(services: ConsoleServices, model: str) -> str:
+    addresses = services.traffic.predictions.addresses()
+    scheme = "https" if addresses["tls"] else "http"
+    url = f"{scheme}://{addresses['http']}/v2/models/{step(model)}/infer"
+    return f"curl {shlex.quote(url)} --data @request.json"

@@ -1,11 +1,140 @@
-// A view to come: until then the page that the server renders stays.
+// Two versions of a model side by side: metrics, signature, metadata, admission, latency, and their answers in shadow.
 
-import { html } from "../lib/html.js";
-import { Loading } from "../components/notes.js";
+import { html, useAsync, useSignal } from "../lib/html.js";
+import { get } from "../lib/api.js";
+import { milliseconds, number } from "../lib/format.js";
+import { useTopic } from "../lib/live.js";
+import { link, pathTo, route, setQuery } from "../lib/router.js";
+import { Empty, ErrorBox, Loading } from "../components/notes.js";
+import { Table } from "../components/table.js";
+import { VersionSelect } from "../components/version-actions.js";
+import { admissionFacts } from "../models/admission.js";
+import { compareMetadata, compareMetrics, compareSignatures, row } from "../models/compare.js";
 
-function Placeholder() {
-  return html`<${Loading} />`;
+/** @typedef {import("../components/version-actions.js").Model} Model */
+/** @typedef {import("../models/compare.js").Version} Version */
+/** @typedef {import("../models/compare.js").Row} Row */
+
+/** @param {{params: Record<string, string>}} props */
+function CompareView({ params }) {
+  const name = params["model"] ?? "";
+  /** @type {Model | null} */
+  const model = useTopic(`model:${name}`);
+  const { query } = useSignal(route);
+  if (!model) return html`<${Loading} />`;
+  if (!model.versions.length) return html`<${Empty}>The model has no versions.<//>`;
+  const [a, b] = chosen(model.versions, query["a"] ?? "", query["b"] ?? "");
+  return html`<div class="toolbar">
+      <label class="field">Version <${VersionSelect} versions=${model.versions} value=${a.version} onChange=${(/** @type {string} */ value) => setQuery({ a: value })} /></label>
+      <label class="field">with <${VersionSelect} versions=${model.versions} value=${b.version} onChange=${(/** @type {string} */ value) => setQuery({ b: value })} /></label>
+    </div>
+    <${Metrics} a=${a} b=${b} />
+    <${Rows} title="Signature" rows=${compareSignatures(a, b)} a=${a} b=${b} />
+    <${Latency} model=${name} a=${a} b=${b} />
+    <${Rows} title="Admission" rows=${compareAdmission(a, b)} a=${a} b=${b} />
+    <${Rows} title="Metadata" rows=${compareMetadata(a, b)} a=${a} b=${b} />
+    <${Shadow} model=${name} versions=${[a.version, b.version]} />`;
+}
+
+/**
+ * The versions to compare: those of the query, else the two newest.
+ * @param {Version[]} versions
+ * @param {string} a
+ * @param {string} b
+ * @returns {[Version, Version]}
+ */
+function chosen(versions, a, b) {
+  const last = /** @type {Version} */ (versions.at(-1));
+  const find = (/** @type {string} */ name) => versions.find((item) => item.version === name);
+  return [find(a) ?? versions.at(-2) ?? last, find(b) ?? last];
+}
+
+/** @param {{a: Version, b: Version}} props */
+function Metrics({ a, b }) {
+  const columns = [
+    { key: "name", title: "Metric", cell: (/** @type {any} */ item) => item.name, sort: (/** @type {any} */ item) => item.name },
+    { key: "a", title: a.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.a, 5) },
+    { key: "b", title: b.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.b, 5) },
+    { key: "delta", title: "Difference", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => signed(item.delta), sort: (/** @type {any} */ item) => item.delta },
+  ];
+  return html`<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2>
+    <${Table} caption="Metrics of both" columns=${columns} rows=${compareMetrics(a, b)} keyOf=${(/** @type {any} */ item) => item.name} empty="Neither was pushed with metrics." /></section>`;
+}
+
+/** @param {number | null} value */
+function signed(value) {
+  return value === null ? number(null) : `${value > 0 ? "+" : ""}${number(value, 4)}`;
+}
+
+/** @param {{title: string, rows: Row[], a: Version, b: Version}} props */
+function Rows({ title, rows, a, b }) {
+  const id = title.toLowerCase();
+  const columns = [
+    { key: "name", title: "What", cell: (/** @type {Row} */ item) => item.name, sort: (/** @type {Row} */ item) => item.name },
+    { key: "a", title: a.version, cell: (/** @type {Row} */ item) => item.a },
+    { key: "b", title: b.version, cell: (/** @type {Row} */ item) => item.b },
+    { key: "difference", title: "Difference", cell: (/** @type {Row} */ item) => html`<span class="badge ${item.difference === "same" ? "good" : "warn"}">${item.difference}</span>`, sort: (/** @type {Row} */ item) => item.difference },
+  ];
+  return html`<section aria-labelledby=${id}><h2 id=${id}>${title}</h2>
+    <${Table} caption="${title} of both" columns=${columns} rows=${rows} keyOf=${(/** @type {Row} */ item) => item.name} empty="Neither has any." /></section>`;
+}
+
+/**
+ * @param {Version} a
+ * @param {Version} b
+ */
+function compareAdmission(a, b) {
+  const [first, second] = [a, b].map((item) => Object.fromEntries(admissionFacts(item).map((fact) => [fact.name, fact.text])));
+  const names = [...new Set([...Object.keys(first ?? {}), ...Object.keys(second ?? {})])];
+  return names.map((name) => row(name, first?.[name], second?.[name]));
+}
+
+const LONGEST_CELL = 200;
+const QUANTILES = ["p50", "p90", "p99", "p999"];
+
+/** @param {{model: string, a: Version, b: Version}} props */
+function Latency({ model, a, b }) {
+  const path = (/** @type {Version} */ version) => `/models/${encodeURIComponent(model)}/monitor?columns=0&version=${encodeURIComponent(version.version)}`;
+  const { value, error, again } = useAsync(() => Promise.all([a, b].map((item) => get(path(item)).catch(() => null))), [model, a.version, b.version]);
+  const [first, second] = (value ?? []).map((document) => (document?.latency?.count ? document.latency : null));
+  const rows = QUANTILES.map((name) => ({ name, a: first?.[name], b: second?.[name] }));
+  const columns = [
+    { key: "name", title: "Quantile", cell: (/** @type {any} */ item) => item.name },
+    { key: "a", title: a.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.a) },
+    { key: "b", title: b.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.b) },
+  ];
+  return html`<section aria-labelledby="latency"><h2 id="latency">Latency</h2><${ErrorBox} error=${error} again=${again} />
+    <${Table} caption="Latency of both" columns=${columns} rows=${value && (first || second) ? rows : []} keyOf=${(/** @type {any} */ item) => item.name} empty="Neither has answered a request." />
+    ${value && (first || second) && html`<p class="small muted">${number(first?.count ?? 0)} and ${number(second?.count ?? 0)} requests</p>`}</section>`;
+}
+
+/** @param {{model: string, versions: string[]}} props */
+function Shadow({ model, versions }) {
+  const { value } = useAsync(() => Promise.all(versions.map((version) => get(`/models/${encodeURIComponent(model)}/shadow/${encodeURIComponent(version)}`).catch(() => null))), [model, ...versions]);
+  const found = (value ?? []).filter((document) => document && document.pairs > 0);
+  return html`<section aria-labelledby="shadow"><h2 id="shadow">Answers in shadow</h2>
+    ${!found.length && html`<${Empty}>Neither has answered in shadow here.<//>`}
+    ${found.map((document) => html`<${ShadowOf} key=${document.version} model=${model} document=${document} />`)}</section>`;
+}
+
+/** @param {{model: string, document: any}} props */
+function ShadowOf({ model, document }) {
+  const samples = (document.samples ?? []).slice(0, 5).map((/** @type {any} */ sample, /** @type {number} */ index) => ({ ...sample, index: String(index + 1) }));
+  const columns = [
+    { key: "index", title: "Request", cell: (/** @type {any} */ item) => item.id || item.index },
+    { key: "answer", title: "Answered", cell: (/** @type {any} */ item) => html`<code>${outputsText(item.outputs)}</code>` },
+    { key: "shadow", title: `Version ${document.version} would have`, cell: (/** @type {any} */ item) => html`<code>${outputsText(item.shadow_outputs)}</code>` },
+  ];
+  return html`<p>Version ${document.version}: ${number(document.disagreements)} of ${number(document.pairs)} answers differ.
+      <a href=${link(pathTo("models", model, "shadow", document.version))}>All of them</a></p>
+    <${Table} caption="Requests on which version ${document.version} differs most" columns=${columns} rows=${samples} keyOf=${(/** @type {any} */ item) => item.index} empty="No answer differs." />`;
+}
+
+/** @param {{name: string, data: unknown}[] | undefined} outputs */
+function outputsText(outputs) {
+  const text = (outputs ?? []).map((output) => `${output.name} ${JSON.stringify(output.data)}`).join(" ");
+  return text.length > LONGEST_CELL ? `${text.slice(0, LONGEST_CELL)}…` : text;
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params.model}: compare`, component: Placeholder };
+export const view = { title: (params) => `${params["model"]}: compare versions`, component: CompareView };

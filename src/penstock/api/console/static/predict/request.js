@@ -1,0 +1,44 @@
+/**
+ * V2 requests as documents and as text.
+ *
+ * @typedef {import("./values.js").Tensor} Tensor
+ * @typedef {{id?: string, inputs: Tensor[]}} InferRequest
+ */
+
+/**
+ * The request with these inputs.
+ * @param {Tensor[]} inputs
+ * @param {string} [id]
+ * @returns {InferRequest}
+ */
+export function requestOf(inputs, id = "") {
+  return id ? { id, inputs } : { inputs };
+}
+
+/**
+ * A request as JSON; whole numbers of 64 bits keep all of their digits.
+ * @param {InferRequest} request
+ * @param {boolean} [spaced] with spaces, for people
+ */
+export function requestText(request, spaced = false) {
+  const inputs = request.inputs.map((tensor) => tensorText(tensor, spaced));
+  const gap = spaced ? " " : "";
+  const id = request.id ? `"id":${gap}${JSON.stringify(request.id)},${gap}` : "";
+  return `{${id}"inputs":${gap}[${inputs.join(`,${gap}`)}]}`;
+}
+
+/**
+ * @param {Tensor} tensor
+ * @param {boolean} spaced
+ */
+function tensorText(tensor, spaced) {
+  const gap = spaced ? " " : "";
+  const data = tensor.data.map((value) => (typeof value === "bigint" ? value.toString() : JSON.stringify(value)));
+  const parts = [
+    `"name":${gap}${JSON.stringify(tensor.name)}`,
+    `"datatype":${gap}${JSON.stringify(tensor.datatype)}`,
+    `"shape":${gap}[${tensor.shape.join(`,${gap}`)}]`,
+    `"data":${gap}[${data.join(`,${gap}`)}]`,
+  ];
+  return `{${parts.join(`,${gap}`)}}`;
+}
