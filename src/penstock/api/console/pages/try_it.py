@@ -30,9 +30,9 @@ def _described(model: Mapping[str, Any], wanted: str) -> Mapping[str, Any] | Non
     """Return the version that is asked, or one that answers without a name."""
     name = model["aliases"].get(wanted or "champion", wanted)
     versions: list[Mapping[str, Any]] = model["versions"]
-    named = [item for item in versions if item["version"] == name]
+    exact = [item for item in versions if item["version"] == name]
     ready = [] if wanted else [item for item in versions if item["state"] == "READY"]
-    return next(iter(named or ready[-1:]), None)
+    return next(iter(exact or ready[-1:]), None)
 
 
 def _command(services: ConsoleServices, model: str) -> str:

@@ -1,5 +1,5 @@
 /**
- * Sends a file to the registry and says how far it is: `fetch` tells nothing of an upload's progress.
+ * Sends a file to the registry and says how far it is: `fetch` says nothing of an upload's progress.
  *
  * @typedef {{status: number, document: Record<string, unknown>}} Uploaded
  * @typedef {{model: string, version: string, file: Blob, metadata: Record<string, unknown>, reason: string}} Push
