@@ -30,6 +30,7 @@ from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.reference_builder import build
 from penstock.monitor.rows import RegionLayout
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.db.database import open_database
 from penstock.registry.records import Document
@@ -80,10 +81,15 @@ class Simulated:
         return TrialEvent("performance.degraded.v1", f"models/{key[0]}", f"{change.what} {time.time()}", {})
 
     def document_of(
-        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self,
+        key: VersionKey,
+        monitor: VersionMonitor | None,
+        totals: Totals,
+        performance: Document | None = None,
+        shown: ShownColumns = ALL_COLUMNS,
     ) -> Document:
         """See ``fleet_evidence.Watched``."""
-        return {} if monitor is None else monitor.document()
+        return {} if monitor is None else monitor.document(shown)
 
 
 def made_up(columns: int) -> Reference:

@@ -16,6 +16,7 @@ from penstock.monitor.counters.totals import Totals
 from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore
@@ -99,7 +100,12 @@ class Monitoring:
         return TrialEvent(f"performance.{reported}.v1", f"models/{key[0]}/versions/{key[1]}", f"{self._wall():.0f}", {})
 
     def document_of(
-        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self,
+        key: VersionKey,
+        monitor: VersionMonitor | None,
+        totals: Totals,
+        performance: Document | None = None,
+        shown: ShownColumns = ALL_COLUMNS,
     ) -> Document:
         """See ``Watched``."""
         return {"answered": requests_of(totals), "performance": performance}

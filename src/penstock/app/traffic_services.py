@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from penstock import __version__
 from penstock.app.sink_configuration import SinkConfiguration, read_mask
+from penstock.config.policy_texts import read_policy_text
 from penstock.config.settings import Settings
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.delivery.experiments import Experiments
@@ -180,6 +181,7 @@ def _monitoring(
         feedback=FeedbackStore(connections) if location.is_shared else None,
         sinks=sinks.rules,
         mask=read_mask(location.home),
+        read_text=read_policy_text,
     )
 
 

@@ -79,7 +79,7 @@ def _refusing_faults(file: Path) -> Iterator[None]:
     except ConfigFault as fault:
         fail(str(fault), ExitCode.USAGE)
     except InvalidInput as fault:
-        fail("; ".join(_with_line(item, lines_of(file)) for item in str(fault).split("; ")), ExitCode.USAGE)
+        fail(_with_lines(str(fault), lines_of(file)), ExitCode.USAGE)
 
 
 def _refuse_invalid(document: Document) -> None:
@@ -108,12 +108,12 @@ def _refuse_unusable(document: Document, config: Path | None) -> None:
         raise InvalidInput("; ".join(faults))
 
 
-def _with_line(fault: str, lines: dict[str, int]) -> str:
-    """Return an error with the line of the file that it is about, or of the enclosing section."""
-    path = fault.split("'")[1] if fault.count("'") > 1 else ""
-    while path and path not in lines:
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
-    return f"line {lines[path]}: {fault}" if path else fault
+def _with_lines(faults: str, lines: dict[str, int]) -> str:
+    """Return errors, each with the line of the file that it is about, or of the enclosing section."""
+    from penstock.core.policy_faults import locate_faults
+
+    found = locate_faults(faults, lines)
+    return "; ".join(item.message if item.line is None else f"line {item.line}: {item.message}" for item in found)
 
 
 def _print(document: Document, as_json: bool) -> None:

@@ -43,7 +43,7 @@ def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str,
     except OSError as error:
         return {}, [f"{what} {file} cannot be read: {(error.strerror or 'error').lower()}"]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return {}, [f"{what} {file} is not valid YAML: {_problem(error)}"]
+        return {}, [f"{what} {file} is not valid YAML: {describe_problem(error)}"]
     if content is None:
         return {}, []
     if not isinstance(content, dict):
@@ -51,7 +51,7 @@ def read_mapping(file: Path | None, what: str, expected: str) -> tuple[dict[str,
     return {str(key): value for key, value in content.items()}, []
 
 
-def _problem(error: Exception) -> str:
+def describe_problem(error: Exception) -> str:
     """Return what is wrong with a document, and where; never a part of it, which may hold a secret."""
     mark = getattr(error, "problem_mark", None)
     place = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
@@ -66,7 +66,7 @@ def read_text(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(_problem(error)) from None
+        raise ValueError(describe_problem(error)) from None
 
 
 def written(document: dict[str, Any]) -> str:

@@ -44,13 +44,14 @@ def _always_change(index: int, recent: Floats) -> bool:
 
 class ColumnPanel:
     """Tests columns against ``usual`` counts [columns][places]; ``tolerance`` [columns] are nats for each row that are
-    no evidence."""
+    no evidence. ``log_m`` [columns] is the evidence at the last look, before an alarm has discarded it."""
 
     def __init__(self, usual: Sequence[ArrayLike], tolerance: Sequence[float]) -> None:
         self._usual, self._tolerance = [np.asarray(counts, float) for counts in usual], list(tolerance)
         self.detector = ChangeDetector([shares(counts) for counts in self._usual], self._tolerance)
         self.states = [ColumnState() for _ in self._usual]
         self.alarms = 0
+        self.log_m: Floats = self.detector.log_m
         self._recoveries = Recoveries()
         self._rows = np.zeros(len(self._usual))
 
@@ -75,6 +76,7 @@ class ColumnPanel:
         panel.watch(batch, look.inflation, look.now, look.onset_probability)
         self._rows += batch.sum(axis=1)
         alarm, log_m, since, recent = panel.alarm(look.budget), panel.log_m, panel.since, panel.recent
+        self.log_m = log_m
         if alarm:
             self.alarms += 1
             panel.restart()

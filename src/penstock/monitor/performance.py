@@ -24,6 +24,7 @@ from penstock.core.statistics.performance_estimation import Estimate, calibratio
 from penstock.monitor.answers import NUMBER
 from penstock.monitor.confidence import SCORE_BINS
 from penstock.monitor.feedback import LabelledRow
+from penstock.monitor.label_delay import LabelDelays
 from penstock.monitor.reference import Reference
 
 _IMPORTING = Lock()
@@ -74,6 +75,7 @@ class Performance:
         self._calibration: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
         self._gap = GapWatch(self._budget)
         self._errors = _Errors(None if reference is None else reference.errors, self._budget)
+        self._delays = LabelDelays()
         self.labels = 0
         self.right = 0
 
@@ -88,6 +90,7 @@ class Performance:
                 continue
             self.labels += 1
             self.right += row.right
+            self._delays.add(row)
             if self._metrics is None or self._metrics.task != _task(row):
                 self._metrics = _RiverMetrics(_task(row))
             self._learn_columns(row)
@@ -172,6 +175,7 @@ class Performance:
             "task": None if metrics is None else metrics.task,
             "windowed": {name: _round(value) for name, value in windowed.items()},
             "prequential": {name: _round(value) for name, value in self.overall().items()},
+            "delay": self._delays.document(),
             "gap": self.gap(),
             "concept": self._errors.document(),
         }

@@ -109,3 +109,22 @@ class Slices:
                 "drifting": drifting,
             }
         return document
+
+    def column(self, name: str, now: RegionCounts, base: RegionCounts) -> Document:
+        """Return one column in each watched value of each key: its rows in the window, PSI, state and evidence."""
+        document: Document = {}
+        if not self._values or name not in self._names:
+            return document
+        place, counts, log_m = self._names.index(name), self._counts(now, base), self._panel.detector.log_m
+        for index, (key, value) in enumerate(self._values):
+            column = index * len(self._widths) + place
+            state = self._panel.states[column]
+            by_value = document.setdefault(self._keys[key].key, {})
+            by_value[self._labels[self._keys[key].key][value]] = {
+                "rows": int(counts[column].sum()),
+                "psi": round(scores(self._usual[column], counts[column].tolist()).psi, 6),
+                "state": state.state.value,
+                "since": state.since or None,
+                "log_e": round(max(0.0, float(log_m[column])), 3),
+            }
+        return document

@@ -18,12 +18,14 @@ from penstock.core.statistics.performance_estimation import Estimate, calibratio
 from penstock.monitor.column_panel import ColumnChange, ColumnPanel, EvaluationTerms
 from penstock.monitor.drift_cause import CHANGED_WORLD, cause_of
 from penstock.monitor.drift_changes import DRIFT, QUALITY, SLICE, DriftChange
+from penstock.monitor.evidence_history import ColumnHistories
 from penstock.monitor.monitor_document import ColumnWindow, column_document, quality_document
 from penstock.monitor.quality import KINDS, KindCounts, counts_by_kind, most_increased, rates
 from penstock.monitor.reference import Reference
 from penstock.monitor.row_autocorrelation import RowAutocorrelation
 from penstock.monitor.rows import RegionCounts, RegionLayout
 from penstock.monitor.seasonal_baseline import SeasonalBaseline
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.slices import Slices
 from penstock.monitor.threshold_widening import widening_reasons
 
@@ -65,6 +67,8 @@ class VersionMonitor:
         self._autocorrelation = RowAutocorrelation(first)
         self._last, self._looked_at = first, now
         self._window: deque[tuple[float, RegionCounts]] = deque([(now, first)])
+        self._history = ColumnHistories()
+        self._described: dict[int, Document] = {}
         self._alarms = 0
 
     @property
@@ -80,6 +84,7 @@ class VersionMonitor:
     def evaluate(self, counted: RegionCounts, now: float) -> list[DriftChange]:
         """Take the counts so far at a time (seconds since the epoch), and return the changes."""
         last, self._last = self._last, counted
+        self._described.clear()
         rows = counted.head["counted"] - last.head["counted"]
         self._slide(counted, now)
         if rows <= 0:
@@ -99,6 +104,9 @@ class VersionMonitor:
         changes = _with_threshold(
             drift.budget, [self._describe_drift(item) for item in self._drift.evaluate(fresh, drift)]
         )
+        self._history.see(self._drift.log_m)
+        if self._history.is_due(now):
+            self._history.add(now, self.distances()[0])
         by_kind = self._by_kind(np.concatenate([np.zeros(0), *fresh]))
         violated = self._quality.evaluate(list(by_kind), quality, self._has_increased)
         changes += _with_threshold(quality.budget, [self._describe_violation(item) for item in violated])
@@ -226,10 +234,12 @@ class VersionMonitor:
 
     # The results.
 
-    def document(self) -> Document:
-        """Return the monitor of the version as the admin API shows it."""
+    def document(self, shown: ShownColumns = ALL_COLUMNS) -> Document:
+        """Return the monitor of the version as the admin API shows it, with the columns that are asked for."""
         inputs, outputs = len(self.reference.inputs), len(self.reference.outputs)
-        columns = [self._column(index) for index in range(len(self._features))]
+        chosen = self._chosen_columns(shown)
+        columns = {index: self._column(index) for index in chosen}
+        joint = inputs + outputs
         head = self._last.head
         return {
             "reference": {
@@ -243,9 +253,11 @@ class VersionMonitor:
                 "seconds": self.policy.window_s,
                 "rows": head["counted"] - self._window[0][1].head["counted"],
             },
-            "outputs": columns[inputs : inputs + outputs],
-            "features": columns[:inputs],
-            "joint": columns[inputs + outputs] if len(columns) > inputs + outputs else None,
+            "outputs": [columns[index] for index in chosen if inputs <= index < joint],
+            "features": [columns[index] for index in chosen if index < inputs],
+            "joint": columns.get(joint),
+            "columns": {"all": joint, "drifting": self._drifting(joint), "shown": len(chosen) - (joint in columns)},
+            "log_e_threshold": round(math.log(self.policy.budget / DRIFT_SHARE), 3),
             "slices": self._slices.document(self._last, self._window[0][1]),
             "rows": dict(head),
             "rows_between_false_alarms": self.policy.budget,
@@ -254,6 +266,37 @@ class VersionMonitor:
             "widened": self._widened_thresholds(),
             "alarms": self.alarms,
             "quality": self._quality_document(),
+        }
+
+    def _drifting(self, columns: int) -> int:
+        return sum(state.state is ColumnPhase.DRIFT for state in self._drift.states[:columns])
+
+    def _chosen_columns(self, shown: ShownColumns) -> list[int]:
+        """Return the columns to show: in their order if all are, else those with the most evidence first."""
+        count = len(self._features)
+        if shown.most is None:
+            return list(range(count))
+        joint = len(self.reference.inputs) + len(self.reference.outputs)
+        names = [feature.bins.name for feature in self._features[:joint]]
+        drifts = [state.state is ColumnPhase.DRIFT for state in self._drift.states]
+        return [*shown.choose(names, drifts, self.evidence()), *range(joint, count)]
+
+    def column(self, name: str) -> Document | None:
+        """Return the document of one column with its evidence over time, its moments, and the slices in which it is
+        watched; None for an unknown name."""
+        names = [feature.bins.name for feature in self._features]
+        if name not in names:
+            return None
+        index = names.index(name)
+        feature, is_input = self._features[index], index < len(self.reference.inputs)
+        return {
+            "column": self._column(index),
+            "log_e_threshold": round(math.log(self.policy.budget / DRIFT_SHARE), 3),
+            "history": self._history.document(index),
+            "moments": {"mean": round(feature.mean, 6), "std": round(feature.std, 6)},
+            "slices": self._slices.column(name, self._last, self._window[0][1]),
+            "rates": rates(counts_by_kind(feature, self._counts(index))) if is_input else None,
+            "reference_rates": rates(counts_by_kind(feature, feature.counts)) if is_input else None,
         }
 
     def _multiplicity(self) -> Document:
@@ -271,6 +314,13 @@ class VersionMonitor:
         return estimate(confidence.classes, self._last.confidence - self._window[0][1].confidence, self._calibration)
 
     def _column(self, index: int) -> Document:
+        """Return the document of a column, which is made once for each look: it takes 0.2 ms, and several ask."""
+        found = self._described.get(index)
+        if found is None:
+            found = self._described[index] = self._describe_column(index)
+        return found
+
+    def _describe_column(self, index: int) -> Document:
         return column_document(
             ColumnWindow(
                 self._features[index],

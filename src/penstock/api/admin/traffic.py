@@ -17,25 +17,27 @@ from penstock.api.admin.erasures import ErasureCalls, ErasureService
 from penstock.api.admin.incoming import (
     query_number,
     read_author,
-    read_chunks,
     read_document,
     read_if_match,
     read_object,
 )
+from penstock.api.admin.monitoring import MonitorService, RetrainingService, monitor_routes, retraining_routes
 from penstock.api.admin.predictions import PredictionCalls, PredictionService
 from penstock.api.admin.recent_traffic import RecentTrafficCalls, RecentTrafficService
 from penstock.api.admin.visible_fleet import visible_fleet
-from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.errors import Fault, InvalidInput
 from penstock.core.owner_only import owner_only_of_rollout, refuse_unproven
 from penstock.registry.records import Author
+from penstock.registry.stores.timeline import TimelineFilter
 
 Document = dict[str, Any]
 
 DEFAULT_EVENTS = 100
 MOST_EVENTS = 1000
 MOST_RATE = 1e9
+DEFAULT_TIMELINE = 50
+LONGEST_FILTER = 128
 POLL_S = 0.5
 KEEP_ALIVE_POLLS = 30
 
@@ -63,6 +65,9 @@ class RoutesService(Protocol):
     ) -> list[Document]:
         """Return events of visible models: the first after a sequence number, or the newest."""
 
+    async def timeline(self, wanted: TimelineFilter, limit: int, visible: ModelFilter = EVERY_MODEL) -> Document:
+        """Return events and changes of visible models together, newest first."""
+
 
 class TrialsService(Protocol):
     """Rollouts or experiments as the admin API uses them."""
@@ -85,54 +90,6 @@ class RolloutsService(TrialsService, Protocol):
 
     async def preview(self, model: str, document: Document, rate: float | None = None) -> Document:
         """Return what a rollout would do and need at ``rate`` requests a second, without starting it."""
-
-
-class MonitorService(Protocol):
-    """The monitor as the admin API uses it."""
-
-    async def document(self, model: str, version: str | None, scope: str = "fleet") -> Document:
-        """Return the monitor's document of a version (None: the answering one); ``scope`` is "fleet" or "gateway"."""
-
-    async def policy(self, model: str) -> Document:
-        """Return a model's policy."""
-
-    async def set_policy(
-        self, model: str, document: Document, by: Author, if_revision: int | None = None, caller: Caller = ANONYMOUS
-    ) -> Document:
-        """Replace a model's policy; its owner-only settings must be the ``caller``'s to set."""
-
-    async def relearn(self, model: str, version: str | None, by: Author) -> Document:
-        """Discard a version's reference and learn a new one from traffic."""
-
-    async def learn(self, model: str, version: str, chunks: AsyncIterator[bytes], by: Author) -> Document:
-        """Build a version's reference from training data."""
-
-
-class CandidatesService(Protocol):
-    """Candidates as the admin API uses them."""
-
-    async def to_api(self, model: str) -> Document:
-        """Return the open retraining request and the candidates of earlier ones."""
-
-    async def approve(self, model: str, version: str, by: Author) -> Document:
-        """Approve a candidate for rollout."""
-
-
-class RetrainingService(Protocol):
-    """Retraining as the admin API uses it."""
-
-    @property
-    def candidates(self) -> CandidatesService:
-        """The candidates of retraining requests."""
-
-    async def ask(self, model: str, document: Document, by: Author) -> Document:
-        """Request retraining."""
-
-    async def deliveries(self, model: str) -> Document:
-        """Return the deliveries of a model's events to sinks."""
-
-    async def replay(self, model: str, by: Author) -> Document:
-        """Retry deliveries that were given up."""
 
 
 class FleetService(Protocol):
@@ -177,12 +134,13 @@ def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
         ("POST", "/models/{model}/rollouts/preview", _RolloutPreview(services.rollouts).preview),
         *rollouts.table(),
         *experiments.table(),
-        *_MonitorCalls(services.monitor).table(),
-        *_RetrainingCalls(services.retraining, approvers).table(),
+        *monitor_routes(services.monitor),
+        *retraining_routes(services.retraining, approvers),
         *ErasureCalls(services.erasures).table(),
         *PredictionCalls(services.predictions).table(),
         *RecentTrafficCalls(services.recent).table(),
         ("GET", "/events", calls.events),
+        ("GET", "/timeline", calls.timeline),
         ("GET", "/fleet", fleet),
     ]
     return build_routes(table)
@@ -242,93 +200,6 @@ class _RolloutPreview:
         return AsciiJsonResponse(await self._rollouts.preview(request.path_params["model"], body, rate))
 
 
-class _MonitorCalls:
-    """The calls on the monitor."""
-
-    def __init__(self, monitor: MonitorService) -> None:
-        self._monitor = monitor
-
-    def table(self) -> list[tuple[str, str, Any]]:
-        """Method, path and call."""
-        return [
-            ("GET", "/models/{model}/monitor", self.document),
-            ("POST", "/models/{model}/monitor/relearn", self.relearn),
-            ("GET", "/models/{model}/policy", self.policy),
-            ("PUT", "/models/{model}/policy", self.set_policy),
-            ("PUT", "/models/{model}/versions/{version}/reference", self.learn),
-        ]
-
-    async def document(self, request: Request) -> Response:
-        version = request.query_params.get("version") or None
-        scope = request.query_params.get("scope") or "fleet"
-        return AsciiJsonResponse(await self._monitor.document(request.path_params["model"], version, scope))
-
-    async def relearn(self, request: Request) -> Response:
-        body = await read_document(request, "version", "reason")
-        version = body.get("version")
-        if version is not None and not isinstance(version, str):
-            raise InvalidInput("'version' must be a text")
-        return with_etag(
-            await self._monitor.relearn(request.path_params["model"], version or None, read_author(request, body))
-        )
-
-    async def policy(self, request: Request) -> Response:
-        return AsciiJsonResponse(await self._monitor.policy(request.path_params["model"]))
-
-    async def set_policy(self, request: Request) -> Response:
-        body = await read_object(request)
-        model, revision = request.path_params["model"], read_if_match(request)
-        author, caller = read_author(request, body), caller_of(request)
-        return with_etag(await self._monitor.set_policy(model, body, author, revision, caller))
-
-    async def learn(self, request: Request) -> Response:
-        names = request.path_params
-        return with_etag(
-            await self._monitor.learn(names["model"], names["version"], read_chunks(request), read_author(request)), 201
-        )
-
-
-class _RetrainingCalls:
-    """The calls on retraining."""
-
-    def __init__(self, retraining: RetrainingService, approvers: ApproverCheck) -> None:
-        self._retraining = retraining
-        self._approvers = approvers
-
-    def table(self) -> list[tuple[str, str, Any]]:
-        """Method, path and call."""
-        return [
-            ("POST", "/models/{model}/retrain", self.ask),
-            ("GET", "/models/{model}/candidates", self.candidates),
-            ("POST", "/models/{model}/candidates/{version}/approve", self.approve),
-            ("GET", "/models/{model}/outbox", self.deliveries),
-            ("POST", "/models/{model}/outbox/replay", self.replay),
-        ]
-
-    async def ask(self, request: Request) -> Response:
-        body = await read_object(request)
-        return AsciiJsonResponse(
-            await self._retraining.ask(request.path_params["model"], body, read_author(request, body)), 201
-        )
-
-    async def candidates(self, request: Request) -> Response:
-        return AsciiJsonResponse(await self._retraining.candidates.to_api(request.path_params["model"]))
-
-    async def approve(self, request: Request) -> Response:
-        names, author = request.path_params, read_author(request, await read_document(request, "reason"))
-        await self._approvers.check(request, names["model"], names["version"])
-        return AsciiJsonResponse(await self._retraining.candidates.approve(names["model"], names["version"], author))
-
-    async def deliveries(self, request: Request) -> Response:
-        return AsciiJsonResponse(await self._retraining.deliveries(request.path_params["model"]))
-
-    async def replay(self, request: Request) -> Response:
-        body = await read_document(request, "reason")
-        return AsciiJsonResponse(
-            await self._retraining.replay(request.path_params["model"], read_author(request, body))
-        )
-
-
 class _Calls:
     """The calls on routes and events."""
 
@@ -369,6 +240,13 @@ class _Calls:
             return StreamingResponse(self._stream(request, model, first, after), media_type="text/event-stream")
         limit = DEFAULT_EVENTS if limit is None else min(limit, MOST_EVENTS)
         return AsciiJsonResponse({"events": await self._traffic.events(model, after, limit, visible)})
+
+    async def timeline(self, request: Request) -> Response:
+        asked = {name: request.query_params.get(name, "")[:LONGEST_FILTER] for name in ("model", "kind", "person")}
+        wanted = TimelineFilter(**asked, before=request.query_params.get("before", ""))
+        limit = query_number(request, "limit")
+        found = self._traffic.timeline(wanted, DEFAULT_TIMELINE if limit is None else limit, visible_models(request))
+        return AsciiJsonResponse(await found)
 
     async def _stream(
         self, request: Request, model: str | None, events: list[Document], after: int | None

@@ -15,6 +15,7 @@ from penstock.core.routing import POINTS, RouteSpec, default_version, effective,
 from penstock.core.versions import CHAMPION, sort_key
 from penstock.monitor.counters.totals import Totals
 from penstock.registry.records import Author, Document, ModelRecord
+from penstock.registry.stores.timeline import TimelineFilter
 from penstock.registry.stores.traffic import TrafficStore, Trial, TrialEvent
 from penstock.registry.stores.versions import VersionStore
 
@@ -148,6 +149,10 @@ class RouteAdmin:
         """Return at most ``limit`` events of visible models in order: the first after a sequence number, or the
         newest."""
         return await self._run(self._store.events, model, after, limit, visible, deadline_s=READ_S)
+
+    async def timeline(self, wanted: TimelineFilter, limit: int, visible: ModelFilter = EVERY_MODEL) -> Document:
+        """Return events and changes together, newest first; raises ``InvalidInput`` for an unknown place to go on."""
+        return await self._run(self._store.timeline.entries, wanted, limit, visible, deadline_s=READ_S)
 
     async def step(self) -> None:
         """Log and record when a version that should answer cannot, or can again, and when batch runs were wrong."""

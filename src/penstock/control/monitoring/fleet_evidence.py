@@ -26,6 +26,7 @@ from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import NO_LABELS, PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import RegionCounts
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.evidence import EvidenceStore, LabelBatch, VersionVerdict
@@ -67,7 +68,12 @@ class VersionWatcher(Protocol):
         """Return the event of a performance change."""
 
     def document_of(
-        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self,
+        key: VersionKey,
+        monitor: VersionMonitor | None,
+        totals: Totals,
+        performance: Document | None = None,
+        shown: ShownColumns = ALL_COLUMNS,
     ) -> Document:
         """Return the document of a version."""
 
@@ -115,10 +121,16 @@ class FleetEvidence:
         """Whether this gateway leads and has looked at the counts of all gateways."""
         return self._known
 
-    def describe(self, key: VersionKey) -> Document | None:
+    def describe(self, key: VersionKey, shown: ShownColumns = ALL_COLUMNS) -> Document | None:
         """Return the fleet's document of a version; None if this gateway does not lead, or there are no counts."""
         version = self._versions.get(key)
-        return None if version is None else self._document(key, version)
+        return None if version is None else self._document(key, version, shown)
+
+    def monitor(self, key: VersionKey) -> VersionMonitor | None:
+        """Return the monitor of a version by the counts of all gateways; None if this gateway does not lead, or the
+        version is not watched."""
+        version = self._versions.get(key)
+        return None if version is None else version.monitor
 
     def summary(self, key: VersionKey) -> Document | None:
         """Return the summary of a version's verdict, the same at every gateway, but for ``alarms``.
@@ -137,9 +149,10 @@ class FleetEvidence:
             if version.performance.unreadable
         }
 
-    async def document(self, key: VersionKey) -> Document | None:
-        """Return the fleet's document of a version, from the leader's last verdict; raises ``NotReady``."""
-        if (document := self.describe(key)) is not None:
+    async def document(self, key: VersionKey, shown: ShownColumns = ALL_COLUMNS) -> Document | None:
+        """Return the fleet's document of a version, from the leader's last verdict, which has all columns; raises
+        ``NotReady``."""
+        if (document := self.describe(key, shown)) is not None:
             return document
         verdict: VersionVerdict | None = await self._run(self._store.verdict, *key, deadline_s=READ_S)
         return None if verdict is None else verdict.document
@@ -278,12 +291,12 @@ class FleetEvidence:
         own = version.emitted.get(self._gateway, 0) + max(0, alarms - version.alarms)
         return {**living, self._gateway: own} if own else living
 
-    def _document(self, key: VersionKey, version: _FleetVersion) -> Document:
+    def _document(self, key: VersionKey, version: _FleetVersion, shown: ShownColumns = ALL_COLUMNS) -> Document:
         counts = version.counts
         performance = {**(version.performance.document or NO_LABELS), "outcomes": dict(counts.outcomes)}
         if version.performance.unreadable:
             performance["unreadable"] = version.performance.unreadable
-        document = self._watched.document_of(key, version.monitor, counts.totals, performance)
+        document = self._watched.document_of(key, version.monitor, counts.totals, performance, shown)
         return {**document, "gateways": list(counts.gateways)}
 
 

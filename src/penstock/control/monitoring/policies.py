@@ -7,6 +7,7 @@ from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
+from penstock.core.errors import InvalidInput, Unauthorised
 from penstock.core.masking import SecretMask
 from penstock.core.owner_only import owner_only_settings, refuse_unauthorised
 from penstock.core.policies import (
@@ -96,11 +97,7 @@ class Policies:
             Unauthorised: it changes what only others than the ``caller`` may change (``core.owner_only``).
             Conflict: the model is not at ``if_revision``.
         """
-        before = self.of(model)
-        policy = self._parse(self._mask.restore(document, before.rules), before, caller)
-        refuse_unreachable(policy, columns)
-        refuse_unauthorised(caller, model, owner_only_settings(policy_out(policy), policy_out(before)))
-        await self._pool.call(self._rules.check, _changed_sinks(policy, before))
+        policy = await self._checked(model, document, columns, caller)
         stored = stored_policy_out(policy)
         revision = await self._pool.call(self._store.set_policy, model, stored, by, if_revision, self._mask.policy)
         self._policies[model] = policy
@@ -108,6 +105,26 @@ class Policies:
         self._changed[model] = self._changes
         self._due.record_success(model)
         return {**self._mask.policy(policy_out(policy)), "revision": revision}
+
+    async def check(self, model: str, document: Document, columns: Mapping[str, int] | None, caller: Caller) -> str:
+        """Return why ``set`` would refuse a document, a sentence for each fault, "" if it would take it. Nothing is
+        stored."""
+        try:
+            await self._checked(model, document, columns, caller)
+        except (InvalidInput, Unauthorised) as fault:
+            return str(fault)
+        return ""
+
+    async def _checked(
+        self, model: str, document: Document, columns: Mapping[str, int] | None, caller: Caller
+    ) -> MonitorPolicy:
+        """Return the policy in a document; raises as ``set``."""
+        before = self.of(model)
+        policy = self._parse(self._mask.restore(document, before.rules), before, caller)
+        refuse_unreachable(policy, columns)
+        refuse_unauthorised(caller, model, owner_only_settings(policy_out(policy), policy_out(before)))
+        await self._pool.call(self._rules.check, _changed_sinks(policy, before))
+        return policy
 
     def _parse(self, document: Document, before: MonitorPolicy, caller: Caller) -> MonitorPolicy:
         """Return the policy in a document; its sinks are those of the caller, except what is as ``before``."""

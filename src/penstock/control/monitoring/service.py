@@ -5,19 +5,19 @@ is unreachable. A version without a reference learns one from the first rows of 
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from penstock.control.calls.blocking import BlockingPool
-from penstock.control.monitoring.answering import answering_shares
+from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.monitoring.drift.detection import DriftDetection
 from penstock.control.monitoring.drift.regions import CounterRegions
 from penstock.control.monitoring.event_queue import EventQueue
 from penstock.control.monitoring.events import relearned_event
 from penstock.control.monitoring.feedback import NO_VERSION, FeedbackMonitor
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
+from penstock.control.monitoring.monitor_queries import MonitorQueries
 from penstock.control.monitoring.policies import Policies
 from penstock.control.monitoring.references.files import ReferenceFiles
 from penstock.control.monitoring.references.learning import ReferenceLearning, learn_spec
@@ -30,9 +30,10 @@ from penstock.control.monitoring.watched_versions import WatchedVersions
 from penstock.control.monitoring.workers import MonitoredWorkers
 from penstock.control.periodic import PeriodicTask
 from penstock.core.access.callers import ANONYMOUS, Caller
-from penstock.core.errors import InvalidInput, NotFound, NotReady, unknown_model
+from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported, unknown_model
 from penstock.core.masking import SecretMask
 from penstock.core.policies import NO_FLEET_BOUND, FleetAlarms
+from penstock.core.policy_faults import PolicyText, ReadPolicyText, UnreadableText, locate_faults
 from penstock.core.sink_rules import SinkRules
 from penstock.core.versions import VersionKey
 from penstock.monitor.answer_budget import DEFAULT_BUDGET, AnswerBudget
@@ -49,9 +50,6 @@ from penstock.telemetry.readings import Point, Reading
 LOOK_S = 1.0
 
 THREADS = 2
-
-FLEET, GATEWAY = "fleet", "gateway"
-"""The scope of a document: the counts of all gateways, or of this one."""
 
 
 class Monitoring:
@@ -75,8 +73,10 @@ class Monitoring:
         feedback: FeedbackStore | None = None,
         sinks: SinkRules | None = None,
         mask: SecretMask | None = None,
+        read_text: ReadPolicyText | None = None,
     ) -> None:
         self._store = store
+        self._read_text = read_text
         self._workers = workers
         self._clock = clock
         self._pool = BlockingPool("monitor", THREADS)
@@ -107,7 +107,11 @@ class Monitoring:
         self.evidence = None if evidence is None else FleetEvidence(*evidence, self._versions, run, notes)
         if self.evidence is not None:
             self.labels.share(self.evidence.labels.add)
+        self._queries = MonitorQueries(workers, self._versions, self._detection, self.evidence, self._problems)
         # Methods of single parts.
+        self.document = self._queries.document
+        self.column = self._queries.column
+        self.describe = self._queries.describe
         self.decorate = self._specs.decorate
         self.feature_names = self._terms.feature_names
         self.gathered = self._learning.gathered
@@ -116,68 +120,6 @@ class Monitoring:
         self.policy_of = self._policies.of
 
     # Queries.
-
-    async def document(self, model: str, version: str | None, scope: str = FLEET) -> Document:
-        """Return the monitor document of a version, by default of the one that answers most requests.
-
-        ``answers`` has each version's share of the requests. Without ``version``, ``versions`` has the documents of
-        all versions. The scope ``FLEET`` uses the counts of all gateways as far as they are known, ``GATEWAY`` those of
-        this one.
-
-        Raises:
-            InvalidInput: the scope is unknown.
-            NotFound: the model or version is unknown.
-        """
-        served = self._versions_of(model)
-        if not served:
-            raise unknown_model(model)
-        answers = self._answers(model)
-        if version is not None and version not in served:
-            raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
-        if scope not in (FLEET, GATEWAY):
-            raise InvalidInput(f"scope is {FLEET} or {GATEWAY}")
-        if version is not None:
-            documents = await self._documents(model, [version], scope)
-            return {"model": model, "version": version, "answers": answers, **documents[version]}
-        documents = await self._documents(model, served, scope)
-        first = next((name for name in answers if name in documents), None)
-        chosen = {} if first is None else documents[first]
-        return {"model": model, "version": first, "answers": answers, **chosen, "versions": documents}
-
-    def _versions_of(self, model: str) -> list[str]:
-        return [status.version for status in self._workers.statuses() if status.model == model and status.version]
-
-    def _answers(self, model: str) -> dict[str, float]:
-        spec = next((item for item in self._workers.desired.models if item.name == model), None)
-        return {} if spec is None else answering_shares(spec, self._workers.statuses())
-
-    async def _documents(self, model: str, versions: Sequence[str], scope: str) -> dict[str, Document]:
-        documents = {}
-        for key in ((model, version) for version in versions):
-            of_fleet = None
-            if self.evidence is not None and scope == FLEET:
-                try:
-                    of_fleet = await self.evidence.document(key)
-                except NotReady:
-                    scope = GATEWAY  # try an unreachable database once, not for each version
-            documents[key[1]] = self._with_scope(key, of_fleet)
-        return documents
-
-    def _with_scope(self, key: VersionKey, of_fleet: Document | None) -> Document:
-        problem = {"problem": "; ".join(problems)} if (problems := self._problems(key)) else {}
-        if of_fleet is not None:
-            return {"scope": FLEET, **problem, **of_fleet}
-        return {"scope": GATEWAY, **problem, **self._of_gateway(key)}
-
-    def _of_gateway(self, key: VersionKey) -> Document:
-        """Return the document of a version by the counts of this gateway."""
-        return self._versions.document_of(key, self._detection.monitor(key), self._workers.totals(*key))
-
-    def describe(self, model: str, version: str) -> Document:
-        """Return the document of a version: by the counts of all gateways if this one leads, else by its own."""
-        key = (model, version)
-        of_fleet = None if self.evidence is None else self.evidence.describe(key)
-        return of_fleet or self._of_gateway(key)
 
     @property
     def can_judge(self) -> bool:
@@ -198,9 +140,15 @@ class Monitoring:
     # Policies and references.
 
     async def policy(self, model: str) -> Document:
-        """Return the policy of a model; raises ``NotFound``."""
+        """Return the policy of a model, with the revision that a change of it may rest on unless the database is
+        unreachable; raises ``NotFound``."""
         self._refuse_unknown(model)
-        return self._policies.document(model)
+        try:
+            revision = {"revision": await self._pool.call(self._store.revision, model, deadline_s=READ_S)}
+            await self._refresh()  # after the revision: a policy that is newer than it cannot be overwritten by mistake
+        except NotReady:
+            revision = {}
+        return {**self._policies.document(model), **revision}
 
     async def set_policy(
         self, model: str, document: Document, by: Author, if_revision: int | None = None, caller: Caller = ANONYMOUS
@@ -211,6 +159,25 @@ class Monitoring:
         self._detection.update_policy(model, self._policies.of(model))
         self._workers.renew()
         return stored
+
+    async def check_policy(self, model: str, text: str, caller: Caller = ANONYMOUS) -> Document:
+        """Return why ``set_policy`` would refuse a policy's text (YAML or JSON), each fault with its line, and what the
+        text states; nothing is stored.
+
+        Raises:
+            NotFound: the model is unknown.
+            Unsupported: this gateway reads no texts.
+        """
+        self._refuse_unknown(model)
+        if self._read_text is None:
+            raise Unsupported("this gateway reads policies as JSON only")
+        try:
+            stated: PolicyText = await self._pool.call(self._read_text, text)
+        except UnreadableText as fault:
+            return {"valid": False, "faults": [fault.fault.to_api()], "policy": None}
+        found = await self._policies.check(model, dict(stated.document), self._terms.columns(model), caller)
+        faults = [fault.to_api() for fault in locate_faults(found, stated.lines)] if found else []
+        return {"valid": not faults, "faults": faults, "policy": dict(stated.document)}
 
     def _refuse_unknown(self, model: str) -> None:
         if not any(status.model == model for status in self._workers.statuses()):
@@ -251,8 +218,8 @@ class Monitoring:
         Raises:
             NotFound: the model or version is unknown, or has no reference.
         """
-        chosen = version or next(iter(self._answers(model)), None)
-        if chosen is None or chosen not in self._versions_of(model):
+        chosen = version or next(iter(self._queries.answers(model)), None)
+        if chosen is None or chosen not in self._queries.versions_of(model):
             raise NotFound(f"model '{model[:128]}' serves no version '{(version or 'that answers')[:64]}'")
         event = relearned_event((model, chosen), self._references.digest((model, chosen)), by, self._clock())
         revision = await self._pool.call(self._store.drop_reference, model, chosen, event, by)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from penstock.core.objectives import count_answered, objectives_document
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.performance import estimate_out
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 
@@ -16,12 +17,13 @@ def version_document(
     performance: Document,
     objectives: Mapping[str, float],
     fleet: Document,
+    shown: ShownColumns = ALL_COLUMNS,
 ) -> Document:
     """The monitor document of a version. ``performance`` comes from labels, ``objectives`` from its policy; ``fleet``
-    is the fleet's bound of false alarms."""
+    is the fleet's bound of false alarms, and ``shown`` says which columns to show."""
     watched: Document = {"reference": None, "features": [], "outputs": []}
     if monitor is not None:
-        watched = monitor.document()
+        watched = monitor.document(shown)
         watched["multiplicity"]["fleet"] = fleet
     estimated = None if monitor is None else estimate_out(monitor.estimate())
     return {
@@ -40,7 +42,7 @@ def _requests(totals: Totals, objectives: Mapping[str, float]) -> Document:
     latency, (number, failed) = totals.quantiles_ms(), count_answered(outcomes)
     slow = totals.slower_than(objectives["latency_p99_ms"]) if "latency_p99_ms" in objectives else 0
     return {
-        "latency": latency,
+        "latency": {**latency, "stages": totals.stage_quantiles_ms()},
         "slo": objectives_document(objectives, latency["p99"], outcomes),
         "requests": {"answered": number, "failed": failed, "slow": slow},
     }

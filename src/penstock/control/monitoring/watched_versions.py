@@ -20,6 +20,7 @@ from penstock.monitor.drift_changes import DriftChange
 from penstock.monitor.performance import PerformanceChange
 from penstock.monitor.reference import Reference
 from penstock.monitor.rows import RegionCounts, RegionLayout
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from penstock.registry.stores.traffic import TrialEvent
@@ -85,10 +86,15 @@ class WatchedVersions:
         return performance_event(key, change, self._terms.policies.of(key[0]).budget, self._clock())
 
     def document_of(
-        self, key: VersionKey, monitor: VersionMonitor | None, totals: Totals, performance: Document | None = None
+        self,
+        key: VersionKey,
+        monitor: VersionMonitor | None,
+        totals: Totals,
+        performance: Document | None = None,
+        shown: ShownColumns = ALL_COLUMNS,
     ) -> Document:
         """Return the document of a version from its monitor, the counts of its requests, and its labels (by default
         those that this gateway has joined)."""
         labels = performance or self._labels.document(key)
         objectives = self._terms.policies.of(key[0]).objectives
-        return version_document(monitor, totals, labels, objectives, self._terms.multiplicity())
+        return version_document(monitor, totals, labels, objectives, self._terms.multiplicity(), shown)

@@ -6,20 +6,24 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Protocol
 
-from penstock.control.calls.blocking import READ_S, BlockingPool
+from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import ProblemLog, describe
+from penstock.control.retraining.candidate_decisions import (
+    CandidateDecisions,
+    CandidateVerdict,
+    CandidateWorkers,
+    PolicySource,
+)
 from penstock.control.retraining.holdout import run_exam
-from penstock.control.retraining.row_source import AvailableRows, RowSource
-from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
-from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused, unknown_model
+from penstock.control.retraining.row_source import RowSource
+from penstock.core.desired import ModelSpec, ReadyState, VersionSpec
+from penstock.core.errors import Conflict, Fault, NotFound, NotReady, Refused
 from penstock.core.exams import Exams
-from penstock.core.gates import CandidateFacts, Exam, Gates, HoldoutGate, check_exam, check_gates
-from penstock.core.policies import MonitorPolicy
+from penstock.core.gates import CandidateFacts, Gates, HoldoutGate, check_exam, check_gates
 from penstock.core.triggers.state import InFlight, RuleState, candidate_version, rule_state_in, rule_state_out
 from penstock.monitor.captured_rows import LabelledRows, RowSelection
 from penstock.registry.records import Author, Document, ModelRecord, VersionRecord, VersionState
@@ -31,12 +35,6 @@ log = logging.getLogger("penstock.control")
 TRIES = 5
 """Attempts to write a record that others change too."""
 
-SOON_S = 1.0
-AGAIN_S = 10.0
-FLEET_AGAIN_S = 30.0
-"""Intervals between two checks whether enough labels have arrived: the first, and the longest on this gateway alone or
-in all. Each is as long as the candidate has waited so far: labels that arrive soon are used soon."""
-
 THREADS = 2
 EXAMS = 2
 """Maximum concurrent exams, on threads of their own: they take minutes, and nothing else waits for them."""
@@ -46,27 +44,6 @@ EXAM_S = 3600.0
 
 RULES = "rules"
 """The actor of rollouts that start automatically."""
-
-
-class CandidateWorkers(Protocol):
-    """The workers of this gateway, as candidates need them."""
-
-    @property
-    def desired(self) -> Desired:
-        """Return the desired state."""
-
-    def statuses(self) -> list[VersionStatus]:
-        """Return every version of every model."""
-
-
-class PolicySource(Protocol):
-    """The source of policies."""
-
-    def policy_of(self, model: str) -> MonitorPolicy:
-        """Return a model's policy."""
-
-    def feature_names(self, key: tuple[str, str]) -> tuple[str, ...]:
-        """Return the names of a version's features."""
 
 
 class RolloutStarter(Protocol):
@@ -81,40 +58,6 @@ class RolloutStarter(Protocol):
 
 ReadModel = Callable[[str], ModelRecord]
 """Returns a model of the registry; raises ``NotFound``."""
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateVerdict:
-    """The verdict on a candidate: its gates and the version it was compared with, why it may not be rolled out, whether
-    that may still change (``waits``), its exam, and the available rows.
-    """
-
-    gates: Gates
-    against: str
-    at: float
-    reasons: tuple[str, ...] = ()
-    waits: bool = False
-    exam: Exam | None = None
-    rows: AvailableRows | None = None
-    since: float | None = None
-
-    @property
-    def waits_since(self) -> float:
-        """When it began to wait for labels (seconds since the epoch)."""
-        return self.at if self.since is None else self.since
-
-    def is_due(self, now: float) -> bool:
-        """Whether to check again at a time (seconds since the epoch)."""
-        if self.rows is None:  # it waits for something else than labels
-            return self.waits and now - self.at >= AGAIN_S
-        longest = FLEET_AGAIN_S if self.rows.of_fleet else AGAIN_S
-        return self.waits and now - self.at >= min(longest, max(SOON_S, self.at - self.waits_since))
-
-    def following(self, previous: "CandidateVerdict | None") -> "CandidateVerdict":
-        """Return the verdict that has waited since the previous one of the same comparison did."""
-        if previous is None or (previous.gates, previous.against) != (self.gates, self.against):
-            return self
-        return replace(self, since=previous.waits_since) if previous.waits and previous.rows is not None else self
 
 
 class Candidates:
@@ -145,50 +88,9 @@ class Candidates:
         self._exams: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._verdicts: dict[tuple[str, str], CandidateVerdict] = {}
         self._problem_log = ProblemLog()
-
-    # What people ask for.
-
-    async def to_api(self, model: str) -> Document:
-        """Return the open request, and the candidates of earlier ones; raises ``NotFound``."""
-        self._spec(model)
-        state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
-        flight, approval = state.in_flight, self._policies.policy_of(model).limits.approval
-        candidates = [
-            {
-                "version": version,
-                "against": verdict.against,
-                "state": _state(verdict, approval, version in state.approved),
-                "reasons": list(verdict.reasons),
-                "exam": None if verdict.exam is None else asdict(verdict.exam),
-                "rows": None if verdict.rows is None else verdict.rows.document(),
-            }
-            for (name, version), verdict in self._verdicts.items()
-            if name == model
-        ]
-        under_way = None if flight is None else {"version": flight.version, "since": flight.at}
-        return {"model": model, "in_flight": under_way, "candidates": candidates}
-
-    async def approve(self, model: str, version: str, by: Author) -> Document:
-        """Approve a version that passes its gates for rollout, and the version itself.
-
-        Raises:
-            NotFound: no such model or version. Refused: it does not pass its other gates.
-            Conflict: no request is under way that it could have come of.
-        """
-        if version not in {item.version for item in self._spec(model).versions}:
-            raise NotFound(f"model '{model}' serves no version '{version[:64]}'")
-        stored, revision = await self._run(self._outbox.rule_state, model)
-        state = rule_state_in(stored)
-        if state.in_flight is None:
-            raise Conflict(f"no request for retraining of '{model}' is under way; begin a rollout instead")
-        await self._run(self._outbox.approve_version, model, version, by)
-        if version not in state.approved:
-            after = rule_state_out(replace(state, approved=(*state.approved, version)))
-            data = {"model": model, "version": version, "actor": by.actor, "reason": by.reason}
-            event = TrialEvent("candidate.approved.v1", f"models/{model}/versions/{version}", "approval", data)
-            commit = partial(self._outbox.commit, by=by, action="candidate.approve")
-            await self._run(commit, model, revision, after, event)
-        return await self.to_api(model)
+        people = CandidateDecisions(outbox, fleet, policies, self._run, self._verdicts, rollouts.versions_tried)
+        self.to_api, self.list_candidates = people.to_api, people.list_candidates
+        self.approve, self.refuse = people.approve, people.refuse
 
     # What happens by itself.
 
@@ -374,12 +276,6 @@ class Candidates:
         """Log why a version is not rolled out, once."""
         self._problem_log.report((model, version), f"model {model} version {version} is not rolled out: {reason}")
 
-    def _spec(self, model: str) -> ModelSpec:
-        spec = next((item for item in self._fleet.desired.models if item.name == model), None)
-        if spec is None:
-            raise unknown_model(model)
-        return spec
-
 
 def _fingerprint(gates: Gates) -> str:
     """Whether an entry is a gate."""
@@ -392,9 +288,3 @@ def _candidate(record: VersionRecord) -> CandidateFacts:
 
 def _is_admitted(record: VersionRecord | None) -> bool:
     return record is not None and record.state is VersionState.ADMITTED
-
-
-def _state(verdict: CandidateVerdict, approval: bool, approved: bool) -> str:
-    if verdict.reasons:
-        return "waiting" if verdict.waits else "refused"
-    return "waits_for_approval" if approval and not approved else "passed"

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import KeyedWork, PeriodicTask
-from penstock.control.retraining.candidates import RULES, Candidates, CandidateWorkers, ReadModel, RolloutStarter
+from penstock.control.retraining.candidate_decisions import CandidateWorkers
+from penstock.control.retraining.candidates import RULES, Candidates, ReadModel, RolloutStarter
 from penstock.control.retraining.dispatcher import Dispatcher
 from penstock.control.retraining.row_source import RowSource
 from penstock.control.retraining.slo_history import SloHistories
@@ -24,7 +25,8 @@ from penstock.control.sinks import RowFile, SinkContext
 from penstock.core.desired import ModelSpec, ReadyState, VersionStatus, serving_version
 from penstock.core.errors import Conflict, InvalidInput, NotFound, NotReady, Unsupported, unknown_model
 from penstock.core.policies import MonitorPolicy
-from penstock.core.triggers.conditions import DAY_S, VersionSnapshot
+from penstock.core.triggers.conditions import DAY_S, ConditionResult, VersionSnapshot
+from penstock.core.triggers.documents import evaluate_rules, requests_document, rules_document
 from penstock.core.triggers.rules import RuleAction, RuleOutcome, TriggerKind, decide
 from penstock.core.triggers.state import InFlight, RuleState, rule_state_in, rule_state_out, without_schedule_times
 from penstock.core.versions import CHAMPION
@@ -99,6 +101,7 @@ class Retraining:
         )
         self._outcomes: Counter[tuple[str, str, str]] = Counter()
         self._last: dict[str, tuple[int, RuleState]] = {}
+        self._results: dict[str, dict[str, ConditionResult]] = {}
         self._pending: dict[str, tuple[int, float]] = {}
         meanwhile = "retraining rules wait"
         rules = PeriodicTask("rules", self.judge_all, LOOK_S, overdue_s=OVERDUE_S, meanwhile=meanwhile)
@@ -170,9 +173,26 @@ class Retraining:
         deliveries = await self._run(self._outbox.deliveries, model, deadline_s=READ_S)
         return {"deliveries": deliveries, **({"problem": problem} if problem else {})}
 
-    async def replay(self, model: str, by: Author) -> Document:
-        """Retry deliveries that were given up; raises ``NotFound``."""
-        return {"deliveries": await self._run(self._outbox.replay, model, by)}
+    async def replay(self, model: str, by: Author, event: str | None = None, sink: str | None = None) -> Document:
+        """Retry deliveries that were given up, by default all of the model; raises ``NotFound``."""
+        return {"deliveries": await self._run(self._outbox.replay, model, by, event, sink)}
+
+    async def document(self, model: str) -> Document:
+        """Return the rules of a model with their state, its requests, candidates and deliveries.
+
+        ``holds`` and ``evidence`` of a rule are known at the leader alone, which evaluates it. Raises ``NotFound``.
+        """
+        deliveries = await self.deliveries(model)
+        state = rule_state_in((await self._run(self._outbox.rule_state, model, deadline_s=READ_S))[0])
+        policy, leads = self._monitor.policy_of(model), self._monitor.can_judge
+        results = self._results.get(model) if leads else None
+        return {
+            "model": model,
+            "rules": rules_document(policy.triggers, policy.rules.get("triggers", ()), state, results),
+            **requests_document(state, policy.limits),
+            "candidates": self.candidates.list_candidates(model, state),
+            **deliveries,
+        }
 
     # What happens by itself.
 
@@ -180,6 +200,7 @@ class Retraining:
         """Evaluate the rules of each model, if this gateway leads; at most one action for each."""
         ruled = {model.name: model for model in self._fleet.desired.models if self._is_ruled(model)}
         self._histories.forget_others(set(ruled))
+        self._results = {model: results for model, results in self._results.items() if model in ruled}
         due = self._keyed.due(ruled)
         if not due:
             return
@@ -211,6 +232,7 @@ class Retraining:
         stored, revision = await self._run(self._outbox.rule_state, spec.name)
         previous = self._last.get(spec.name)
         before = previous[1] if previous is not None and previous[0] == revision else rule_state_in(stored)
+        self._results[spec.name] = evaluate_rules(policy.triggers, before, snapshot)
         after, action = decide(policy.triggers, policy.limits, before, snapshot)
         event = None if action is None or not action.sends else _event(action, snapshot)
         after = _with_event_id(after, before, event)

@@ -118,7 +118,7 @@ def _close_landed(state: RuleState, limits: RuleLimits, snapshot: VersionSnapsho
         return state
     replaced = flight.version != snapshot.version and snapshot.ready and flight.version not in snapshot.failed
     over = replaced or snapshot.now - flight.at >= limits.timeout_s
-    return replace(state, in_flight=None, approved=()) if over else state
+    return replace(state, in_flight=None, approved=(), refused={}) if over else state
 
 
 def _step(

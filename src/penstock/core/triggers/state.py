@@ -48,8 +48,8 @@ class InFlight:
 @dataclass(frozen=True, slots=True)
 class RuleState:
     """What is remembered of a model: each rule's memory, when requests were made, the one that is under way, the
-    versions that a person has approved of meanwhile, the candidates that were examined, and the last request if its
-    training failed."""
+    versions that a person has approved of meanwhile, the candidates that were examined, the last request if its
+    training failed, and the candidates of the request that a person has refused, with the reason."""
 
     rules: Mapping[str, RuleMemory] = field(default_factory=dict)
     requests: tuple[float, ...] = ()
@@ -57,17 +57,19 @@ class RuleState:
     approved: tuple[str, ...] = ()
     exams: Exams = field(default_factory=Exams)
     failed: InFlight | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def candidate_version(
     state: "RuleState", answering: str, ready: Mapping[str, float], tried: Collection[str]
 ) -> str | None:
     """The version that came of the request under way: the newest that is ready, was pushed after it (``ready`` has the
-    times), does not answer yet and was not rolled out before; None while there is none."""
+    times), does not answer yet, was not rolled out before and not refused by a person; None while there is none."""
     flight = state.in_flight
     if flight is None:
         return None
-    fresh = {item: at for item, at in ready.items() if at >= flight.at and item != answering and item not in tried}
+    over = {answering, *tried, *state.refused}
+    fresh = {item: at for item, at in ready.items() if at >= flight.at and item not in over}
     return max(fresh, key=lambda item: (fresh[item], item), default=None)
 
 
@@ -102,7 +104,7 @@ def without_request(values: Document, event: str) -> dict[str, Any] | None:
     """A state (as JSON values) whose request of this event has failed; None where another or none is under way."""
     flight = values.get("in_flight")
     is_of_event = flight is not None and flight[2:] == [event]
-    return {**values, "in_flight": None, "approved": [], "failed": flight} if is_of_event else None
+    return {**values, "in_flight": None, "approved": [], "refused": {}, "failed": flight} if is_of_event else None
 
 
 def with_request(values: Document, events: Collection[str]) -> dict[str, Any] | None:
@@ -136,6 +138,7 @@ def rule_state_out(state: RuleState) -> dict[str, Any]:
         "approved": list(state.approved),
         "exams": exams_out(state.exams),
         "failed": _flight_out(state.failed),
+        "refused": dict(state.refused),
     }
 
 
@@ -155,4 +158,5 @@ def rule_state_in(values: Document) -> RuleState:
     }
     requests, approved = tuple(values.get("requests", ())), tuple(values.get("approved", ()))
     flight, failed = (_flight_in(values.get(key)) for key in ("in_flight", "failed"))
-    return RuleState(rules, requests, flight, approved, exams_in(values.get("exams", {})), failed)
+    exams, refused = exams_in(values.get("exams", {})), dict(values.get("refused", {}))
+    return RuleState(rules, requests, flight, approved, exams, failed, refused)

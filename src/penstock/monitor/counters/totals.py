@@ -84,12 +84,13 @@ class Totals:
 
     def quantiles_ms(self) -> dict[str, float | int]:
         """Return the number of requests and quantiles of their durations in milliseconds (see ``quantile_ns``)."""
-        buckets = [sum(column) for column in zip(*(item.buckets for _, _, item in self.durations()), strict=True)]
-        total = sum(buckets)
-        quantiles: dict[str, float | int] = {"count": total}
-        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
-            quantiles[name] = round(quantile_ns(buckets, share * total) / 1e6, 4) if total else 0.0
-        return quantiles
+        histograms = [item.buckets for _, _, item in self.durations()]
+        return _quantiles_ms([sum(column) for column in zip(*histograms, strict=True)])
+
+    def stage_quantiles_ms(self) -> dict[str, dict[str, float | int]]:
+        """Return for each of ``STAGES`` the number of successful requests and quantiles of its durations in
+        milliseconds."""
+        return {name: _quantiles_ms(list(self.stage(name).buckets)) for name in STAGES}
 
     def slower_than(self, limit_ms: float) -> int:
         """Return the number of requests that took longer; the bucket of the limit is interpolated as a quantile is."""
@@ -205,6 +206,15 @@ class Totals:
 
     def _histogram(self, base: int, cells: int) -> Histogram:
         return Histogram(tuple(self._cells[base : base + cells - 1]), self._cells[base + cells - 1])
+
+
+def _quantiles_ms(buckets: list[int]) -> dict[str, float | int]:
+    """Return the count of a histogram, and quantiles in milliseconds."""
+    total = sum(buckets)
+    quantiles: dict[str, float | int] = {"count": total}
+    for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
+        quantiles[name] = round(quantile_ns(buckets, share * total) / 1e6, 4) if total else 0.0
+    return quantiles
 
 
 def add_blocks(blocks: Iterable[Cells], size: int = BLOCK_CELLS) -> Cells:

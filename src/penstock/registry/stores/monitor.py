@@ -116,6 +116,11 @@ class MonitorStore:
             subject = f"versions/{version}/reference"
             return self._journal.record_change(connection, model, "reference.relearn", subject, by, before, None)
 
+    def revision(self, model: str) -> int:
+        """Return the revision of a model, that of a new one if the registry does not have it."""
+        with self._database.reading() as connection:
+            return read_model_or_new(connection, model).revision
+
     def policies(self) -> dict[str, Document]:
         """Return the policies by model."""
         with self._database.reading() as connection:

@@ -3,6 +3,7 @@ one transaction."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -285,17 +286,22 @@ class Outbox:
         if not connection.execute(table.update().where(*here).values(**values)).rowcount:
             raise Superseded
 
-    def replay(self, model: str, by: Author) -> int:
-        """Make dead and waiting deliveries due now, and return how many.
+    def replay(self, model: str, by: Author, event: str | None = None, sink: str | None = None) -> int:
+        """Make dead and waiting deliveries due now, by default all of the model's or else those of an event or to a
+        sink, and return how many.
 
         Raises:
             NotFound: the model has none.
         """
         table, now = schema.outbox, self._clock()
         waits = (table.c.state == DEAD) | ((table.c.state == PENDING) & (table.c.due > now))
+        if event is not None:
+            waits &= table.c.event == event
+        if sink is not None:
+            waits &= table.c.sink == sink
         with self._database.writing() as connection:
             values = {"state": PENDING, "attempts": 0, "due": now, "error": ""}
-            dead = sa.select(table.c.event).where(table.c.model == model, table.c.state == DEAD)
+            dead = sa.select(table.c.event).where(table.c.model == model, table.c.state == DEAD, waits)
             events = set(connection.execute(dead).scalars())
             number = connection.execute(table.update().where(table.c.model == model, waits).values(**values)).rowcount
             if not number:
@@ -305,15 +311,14 @@ class Outbox:
         return number
 
     def deliveries(self, model: str, limit: int = 100) -> list[Document]:
-        """Return the newest deliveries of a model, newest first."""
-        table = schema.outbox
-        query = sa.select(table).where(table.c.model == model).order_by(table.c.seq.desc()).limit(limit)
+        """Return the newest deliveries of a model, newest first; ``created`` and ``due`` are seconds since the epoch,
+        and ``type`` and ``sequence`` are those of the event, None after its retention."""
+        table, events = schema.outbox, schema.events
+        query = sa.select(table, events.c.type, events.c.seq.label("sequence"))
+        query = query.outerjoin(events, events.c.id == table.c.event).where(table.c.model == model)
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        return [
-            {"event": row.event, "sink": row.sink, "state": row.state, "attempts": row.attempts, "error": row.error}
-            for row in rows
-        ]
+            rows = connection.execute(query.order_by(table.c.seq.desc()).limit(limit)).all()
+        return [_delivery_document(row) for row in rows]
 
     def pending(self) -> dict[str, tuple[int, float]]:
         """Return by model how many deliveries wait, and when the oldest was decided (seconds since the epoch)."""
@@ -321,3 +326,10 @@ class Outbox:
         query = sa.select(table.c.model, sa.func.count(), sa.func.min(table.c.created)).where(table.c.state == PENDING)
         with self._database.reading() as connection:
             return {row[0]: (row[1], row[2]) for row in connection.execute(query.group_by(table.c.model))}
+
+
+def _delivery_document(row: Any) -> Document:
+    names = ("event", "sink", "state", "attempts", "error", "created", "sequence")
+    due = row.due if row.state == PENDING else None
+    kind = None if row.type is None else f"io.penstock.{row.type}"
+    return {**{name: getattr(row, name) for name in names}, "due": due, "type": kind}

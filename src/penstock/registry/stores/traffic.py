@@ -23,6 +23,7 @@ from penstock.registry.stores.aliases import MOST_BEFORE
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.events import SOURCE, EventStore, TrialEvent, cloud_event, event_id
 from penstock.registry.stores.journal import Journal, PassedGates
+from penstock.registry.stores.timeline import TimelineStore
 from penstock.registry.stores.traffic_gates import TrafficGates, auditing_refusals
 from penstock.registry.stores.trial_records import (
     Trial,
@@ -64,6 +65,7 @@ class TrafficStore(EventStore):
         self._asked_clock = clock
         self._journal = Journal(self._clock)
         self._gates = TrafficGates(database)
+        self.timeline = TimelineStore(database)
         self.now = clock or database.clock.now
 
     def acquire_leadership(self) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.erasure import SubjectKey
 from penstock.core.errors import Conflict, Fault, InvalidInput, NotFound, Refused, Unauthorised, unknown_model
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
 from penstock.registry.records import Author, Content, VersionRecord
 from penstock.registry.stores.aliases import ANY, Expected
+from penstock.registry.stores.timeline import TimelineFilter
 from penstock.telemetry.metrics import REQUESTS
 from penstock.telemetry.readings import Point, Reading
 
@@ -327,6 +330,9 @@ class MemoryTraffic:
         events = [event for event in events if visible.allows(event["subject"] or f"m{event['sequence']}")]
         return [event for event in events if event["sequence"] > (after or 0)][:limit]
 
+    async def timeline(self, wanted: TimelineFilter, limit: int, visible: ModelFilter = EVERY_MODEL) -> Document:
+        return {"entries": [{**asdict(wanted), "limit": limit, "all": visible.is_everything}], "next": None}
+
 
 class MemoryTrials:
     """Trials in a dictionary; see ``traffic.Trials``."""
@@ -357,11 +363,20 @@ class MemoryTrials:
 class MemoryMonitor:
     """A monitor that says what it was asked; see ``traffic.Monitor``."""
 
-    async def document(self, model: str, version: str | None, scope: str = "fleet") -> Document:
-        return {"model": model, "version": version}
+    async def document(
+        self, model: str, version: str | None, scope: str = "fleet", shown: ShownColumns = ALL_COLUMNS
+    ) -> Document:
+        document: Document = {"model": model, "version": version}
+        return document if shown.most is None else {**document, "columns": shown.most, "search": shown.search}
+
+    async def column(self, model: str, version: str | None, name: str, scope: str = "fleet") -> Document:
+        return {"model": model, "version": version, "name": name, "scope": scope}
 
     async def policy(self, model: str) -> Document:
-        return {"monitor": {"sample": 1.0}}
+        return {"monitor": {"sample": 1.0}, "revision": 4}
+
+    async def check_policy(self, model: str, text: str, caller: Caller = ANONYMOUS) -> Document:
+        return {"valid": True, "faults": [], "policy": {"text": text, "caller": caller.name}}
 
     async def set_policy(
         self, model: str, document: Document, by: Author, if_revision: int | None = None, caller: Caller = ANONYMOUS
@@ -386,6 +401,9 @@ class MemoryCandidates:
 
     async def approve(self, model: str, version: str, by: Author) -> Document:
         return {"model": model, "approved": version, "by": [by.actor, by.reason]}
+
+    async def refuse(self, model: str, version: str, by: Author) -> Document:
+        return {"model": model, "refused": version, "by": [by.actor, by.reason]}
 
 
 class MemoryFleet:
@@ -415,11 +433,15 @@ class MemoryRetraining:
     async def ask(self, model: str, document: Document, by: Author) -> Document:
         return {"model": model, **document, "by": [by.actor, by.reason]}
 
+    async def document(self, model: str) -> Document:
+        return {"model": model, "rules": []}
+
     async def deliveries(self, model: str) -> Document:
         return {"deliveries": [{"event": model}]}
 
-    async def replay(self, model: str, by: Author) -> Document:
-        return {"deliveries": 1, "by": [by.actor, by.reason]}
+    async def replay(self, model: str, by: Author, event: str | None = None, sink: str | None = None) -> Document:
+        chosen = {name: value for name, value in (("event", event), ("sink", sink)) if value is not None}
+        return {"deliveries": 1, "by": [by.actor, by.reason], **chosen}
 
 
 class MemoryErasures:

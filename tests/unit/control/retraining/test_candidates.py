@@ -10,7 +10,8 @@ import pytest
 
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.retraining import candidates as module
-from penstock.control.retraining.candidates import Candidates, CandidateVerdict
+from penstock.control.retraining.candidate_decisions import CandidateVerdict
+from penstock.control.retraining.candidates import Candidates
 from penstock.control.retraining.row_source import AvailableRows, RowSource
 from penstock.core.errors import Conflict, NotReady
 from penstock.core.gates import Exam, ExamScores, Gates
@@ -141,7 +142,7 @@ def test_a_database_that_is_away_makes_it_wait(tmp_path: Path, monkeypatch: pyte
     verdict = asyncio.run(
         setup.candidates._after_exam(
             setup.world.fleet.desired.models[0],
-            module.CandidateVerdict(setup.policy.limits.gates, "1", 0.0),
+            CandidateVerdict(setup.policy.limits.gates, "1", 0.0),
             "2",
             setup.policy.limits.gates.held_out or pytest.fail("no exam"),
         )

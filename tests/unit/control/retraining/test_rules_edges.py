@@ -9,6 +9,7 @@ import pytest
 from penstock.control.retraining.row_source import AvailableRows
 from penstock.core.errors import Conflict, NotFound, NotReady
 from penstock.core.policies import MonitorPolicy
+from penstock.registry.stores.traffic import TrialEvent
 from penstock.telemetry import delivery_metrics as metrics
 from tests.unit.control.plane.test_metrics import points
 from tests.unit.control.retraining.test_rules import Setup
@@ -97,3 +98,34 @@ def test_rows_that_a_fleet_handed_over_are_an_event_of_the_one_that_leads(
     assert found.coverage["rows"] == 7
     events = [item for item in asked.world.traffic.events("m") if item["type"] == "io.penstock.retraining.rows.v1"]
     assert [(item["data"]["event"], item["data"]["rows"]) for item in events] == [("e1", 7)]
+
+
+def test_rules_are_shown_with_their_state_and_what_they_rest_on(asked: Setup) -> None:
+    (shown,) = asked.act(partial(asked.rules.document, "m"))
+    (rule,) = shown["rules"]
+    assert (rule["name"], rule["state"], rule["sinks"], rule["when"]) == ("r", "firing", ["log"], {"drift": {}})
+    assert (rule["holds"], rule["evidence"][0]["statistic"]) == (True, "e-SR")
+    assert (rule["outcome"], rule["times"]) == ("requested", 1)
+    assert rule["cools_until"] == rule["asked"] + 3600
+    assert shown["in_flight"]["version"] == "3"
+    assert shown["limits"]["approval"] is True
+    assert len(shown["requests"]) == 1
+    (delivery,) = shown["deliveries"]
+    assert delivery["type"] == "io.penstock.retraining.requested.v1"
+    assert (delivery["sequence"], delivery["created"]) == (1, delivery["due"])
+    asked.can_judge = False  # another gateway leads
+    (elsewhere,) = asked.act(partial(asked.rules.document, "m"))[0]["rules"]
+    assert (elsewhere["holds"], elsewhere["evidence"], elsewhere["state"]) == (None, [], "firing")
+    with pytest.raises(NotFound):
+        asked.act(partial(asked.rules.document, "n"))
+
+
+def test_one_delivery_is_tried_again(asked: Setup) -> None:
+    asked.outbox.mark_dead(asked.outbox.due()[0], "gone", TrialEvent("delivery.failed.v1", "models/m", "1", {}))
+    (dead,) = asked.outbox.deliveries("m")
+    assert (dead["state"], dead["due"]) == ("dead", None)
+    for event, sink in ((dead["event"], "other"), ("other", "log")):
+        with pytest.raises(NotFound, match="no dead or waiting"):
+            asked.act(partial(asked.rules.replay, "m", ME, event, sink))
+    assert asked.act(partial(asked.rules.replay, "m", ME, dead["event"], "log")) == [{"deliveries": 1}]
+    assert asked.outbox.deliveries("m")[0]["state"] == "pending"

@@ -1,7 +1,7 @@
 """Where the documents of a stream's topics come from: each is that of the GET call of its name."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from penstock.api.admin.admin import RegistryService
 from penstock.api.admin.readiness import readiness_document
@@ -9,8 +9,12 @@ from penstock.api.admin.stream.feeds import LoadDocument
 from penstock.api.admin.stream.topics import Topic
 from penstock.api.admin.traffic import TrafficApi
 from penstock.control.reconcile.status import Readiness
+from penstock.monitor.shown_columns import ShownColumns
 
 Document = Mapping[str, Any]
+
+SHOWN_COLUMNS: Final = 24
+"""The most columns of the monitor's document: a model may have hundreds."""
 
 
 class ReadinessService(Protocol):
@@ -56,11 +60,7 @@ def _of_model(registry_admin: RegistryService, services: TrafficApi) -> dict[str
         return {"experiments": await services.experiments.list_trials(model)}
 
     async def monitor(model: str) -> Document:
-        return await services.monitor.document(model, None)
-
-    async def retraining(model: str) -> Document:
-        candidates = await services.retraining.candidates.to_api(model)
-        return {"candidates": candidates, "outbox": await services.retraining.deliveries(model)}
+        return await services.monitor.document(model, None, shown=ShownColumns(SHOWN_COLUMNS))
 
     return {
         "model": registry_admin.model,
@@ -69,5 +69,5 @@ def _of_model(registry_admin: RegistryService, services: TrafficApi) -> dict[str
         "rollouts": rollouts,
         "experiments": experiments,
         "monitor": monitor,
-        "retraining": retraining,
+        "retraining": services.retraining.document,
     }

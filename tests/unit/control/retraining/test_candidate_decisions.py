@@ -1,0 +1,88 @@
+"""A person refuses a candidate with a reason; the request stays open, and the version is not rolled out."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from penstock.core.errors import Conflict, NotFound
+from penstock.core.triggers.state import RuleState, candidate_version, rule_state_in, rule_state_out
+from penstock.registry.records import Author, Document
+from tests.unit.control.retraining.test_candidates import Setup
+
+ANN = Author("ann", "it is slow")
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    setup = Setup(tmp_path, monkeypatch)
+    setup.marks = 0.9
+    return setup
+
+
+def refuse(setup: Setup, version: str) -> list[Document]:
+    found: list[Document] = asyncio.run(setup.candidates.refuse("m", version, ANN))["candidates"]
+    return found
+
+
+def state_of(setup: Setup) -> RuleState:
+    return rule_state_in(setup.outbox.rule_state("m")[0])
+
+
+def test_a_refused_candidate_is_shown_with_the_reason_and_no_candidate_any_more(setup: Setup) -> None:
+    assert setup.step("2")["state"] == "waits_for_approval"
+    (shown,) = refuse(setup, "2")
+    assert (shown["version"], shown["state"], shown["reasons"]) == ("2", "refused", ["ann: it is slow"])
+    state = state_of(setup)
+    assert state.in_flight is not None
+    assert candidate_version(state, "1", {"2": 9.0}, ()) is None
+    assert candidate_version(state, "1", {"2": 9.0, "3": 8.0}, ()) == "3"
+    *_, event = setup.world.traffic.events("m")
+    assert (event["type"], event["data"]["actor"]) == ("io.penstock.candidate.refused.v1", "ann")
+    assert [entry.action for entry in setup.world.store.audit("m")][-1] == "candidate.refuse"
+
+
+def test_a_version_without_a_verdict_is_shown_too(setup: Setup) -> None:
+    (shown,) = refuse(setup, "3")
+    assert shown == {
+        "version": "3",
+        "against": "",
+        "state": "refused",
+        "reasons": ["ann: it is slow"],
+        "exam": None,
+        "rows": None,
+    }
+
+
+def test_an_approval_takes_a_refusal_back_and_a_refusal_an_approval(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup.outbox, "approve_version", lambda *_: None)
+    refuse(setup, "2")
+    asyncio.run(setup.candidates.approve("m", "2", ANN))
+    assert (state_of(setup).approved, dict(state_of(setup).refused)) == (("2",), {})
+    refuse(setup, "2")
+    assert (state_of(setup).approved, dict(state_of(setup).refused)) == ((), {"2": "ann: it is slow"})
+    assert [event["type"].split(".")[3] for event in setup.world.traffic.events("m")] == [
+        "refused",
+        "approved",
+        "refused",
+    ]
+
+
+def test_what_cannot_be_refused(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotFound):
+        refuse(setup, "9")
+    with pytest.raises(Conflict, match="asked for retraining"):
+        refuse(setup, "1")
+
+    async def tried(_: str) -> set[str]:
+        return {"2"}
+
+    monkeypatch.setattr(setup, "versions_tried", tried)
+    setup.open()
+    with pytest.raises(Conflict, match="abort it instead"):
+        refuse(setup, "2")
+    setup.outbox.commit("m", 1, rule_state_out(RuleState()))
+    with pytest.raises(Conflict, match="no request"):
+        refuse(setup, "3")
