@@ -69,6 +69,17 @@ def test_events_of_a_cut_stream_come_once(server: Server) -> None:
     assert sequences(first, second) == [event["sequence"] for event in stored if event["type"] == FINISHED]
 
 
+def test_a_new_stream_of_a_page_goes_on_with_its_events_and_begins_with_its_documents(server: Server) -> None:
+    with EventStream(server.ops, f"{STREAM}events,route:m") as first:
+        first.wait_for("events")
+        first.wait_for("route:m")
+    finish_rollouts(server, 1)
+    with EventStream(server.ops, f"{STREAM}events,route:m&last-event-id={first.last_id}") as second:
+        second.wait_for("route:m")
+        wait_until(lambda: bool(sequences(second)), PATIENCE_S, "the event")
+    assert len(sequences(second)) == 1
+
+
 def test_a_resumed_stream_sends_only_documents_that_have_changed(server: Server) -> None:
     path = f"{STREAM}model:m,route:m,experiments:m"
     with EventStream(server.ops, path) as first:

@@ -10,7 +10,7 @@ import pytest
 from penstock.api.admin.stream import hub as hub_module
 from penstock.api.admin.stream import messages
 from penstock.api.admin.stream.event_feed import BATCH, KEPT, EventFeed, model_of
-from penstock.api.admin.stream.feeds import LONGEST_S, UNCHANGED_S, Feed
+from penstock.api.admin.stream.feeds import LONGEST_S, UNCHANGED_S, Feed, render
 from penstock.api.admin.stream.hub import EVENTS, StreamHub
 from penstock.api.admin.stream.messages import MessageStream, Position
 from penstock.api.admin.stream.topics import MOST_TOPICS, Topic, lasting_part, parse_topics, visible_part
@@ -290,6 +290,15 @@ def test_a_position_is_written_and_read_as_an_id() -> None:
     assert str(Position((ROUTE,), None, {ROUTE: "ab12"})) == "-.ab12"
 
 
+def test_a_position_without_documents_keeps_its_events() -> None:
+    topics = (EVENTS, ROUTE)
+    assert Position(topics, 17, {ROUTE: "ab12"}).events_only() == Position(topics, 17)
+
+
+def test_equal_documents_of_two_topics_have_different_digests() -> None:
+    assert render(ROUTE, {}).digest != render(Topic("route", "n"), {}).digest
+
+
 @pytest.mark.parametrize("text", ["", "x", "²", "1.2", "9" * 30, "....."])
 def test_an_unknown_id_is_the_start(text: str) -> None:
     position = Position.parse((EVENTS, ROUTE, MODELS), text)
@@ -396,9 +405,9 @@ def test_a_stream_ends_with_its_credential() -> None:
 
 
 def test_a_quiet_stream_stays_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "KEEP_ALIVE_S", 0.0)
+    monkeypatch.setattr(messages, "HEARTBEAT_S", 0.0)
     page = Page(World(), "route:m")
-    asyncio.run(page.run(lambda: ": keep-alive\n\n" in page.texts))
+    asyncio.run(page.run(lambda: messages.HEARTBEAT in page.texts))
 
 
 def test_streams_and_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ UNCHANGED_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A document as JSON text, and a digest of what lasts of it: equal digests are not sent again."""
+    """A document as JSON text, and a digest of its topic and of what lasts of it: equal digests are not sent again."""
 
     digest: str
     text: str
@@ -52,7 +52,7 @@ def render(topic: Topic, document: Document) -> Rendered:
     """Return a document as it is sent: ASCII, in one line."""
     lasting = lasting_part(topic, document)
     text = json.dumps(lasting, separators=(",", ":"))
-    digest = hashlib.blake2b(text.encode("ascii"), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(f"{topic} {text}".encode(), digest_size=6).hexdigest()
     return Rendered(digest, text if lasting is document else json.dumps(document, separators=(",", ":")))
 
 

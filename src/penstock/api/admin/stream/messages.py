@@ -19,9 +19,11 @@ COALESCE_S: Final = 0.5
 CHECK_S: Final = 1.0
 """Interval at which the caller's credential is checked, in seconds."""
 
-KEEP_ALIVE_S: Final = 15.0
+HEARTBEAT_S: Final = 15.0
 RETRY: Final = "retry: 2000\n\n"
-KEEP_ALIVE: Final = ": keep-alive\n\n"
+HEARTBEAT: Final = "event: heartbeat\ndata: {}\n\n"
+"""Sent to a client that got no other message for ``HEARTBEAT_S`` seconds; pages cannot see comments."""
+
 NOTHING: Final = "0"
 
 
@@ -40,6 +42,10 @@ class Position:
         """Return the id."""
         digests = [self.digests.get(topic, NOTHING) for topic in self.topics if topic != EVENTS]
         return ".".join(["-" if self.event is None else str(self.event), *digests])
+
+    def events_only(self) -> "Position":
+        """Return the position of a client that has the same events, and no documents."""
+        return Position(self.topics, self.event)
 
     @classmethod
     def parse(cls, topics: Sequence[Topic], text: str) -> "Position":
@@ -78,8 +84,8 @@ class MessageStream:
             while self._is_valid():
                 changed.clear()
                 text = await self._new_messages()
-                if not text and self._clock() >= sent_at + KEEP_ALIVE_S:
-                    text = KEEP_ALIVE
+                if not text and self._clock() >= sent_at + HEARTBEAT_S:
+                    text = HEARTBEAT
                 if text:
                     yield text
                     sent_at = self._clock()

@@ -1,5 +1,7 @@
 """The endpoint of the stream: checks what is asked for, and begins."""
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -8,7 +10,7 @@ from penstock.api.admin.answers import build_routes
 from penstock.api.admin.caller_check import is_still_valid, visible_models
 from penstock.api.admin.stream.hub import StreamHub
 from penstock.api.admin.stream.messages import MessageStream, Position
-from penstock.api.admin.stream.topics import parse_topics
+from penstock.api.admin.stream.topics import Topic, parse_topics
 from penstock.core.errors import unknown_model
 
 MEDIA_TYPE = "text/event-stream"
@@ -27,8 +29,15 @@ def routes(hub: StreamHub) -> list[Route]:
         hub.check_capacity(topics)
         if request.method == "HEAD":
             return Response(media_type=MEDIA_TYPE, headers=HEADERS)
-        position = Position.parse(topics, request.headers.get("last-event-id", ""))
-        messages = MessageStream(hub, position, visible, lambda: is_still_valid(request)).messages()
+        messages = MessageStream(hub, _position(request, topics), visible, lambda: is_still_valid(request)).messages()
         return StreamingResponse(messages, media_type=MEDIA_TYPE, headers=HEADERS)
 
     return build_routes([("GET", "/stream", stream)])
+
+
+def _position(request: Request, topics: Sequence[Topic]) -> Position:
+    """Return what the client has: by the header, which browsers send when they connect again, or by the query, which a
+    page states when it begins another stream. The page may have dropped documents since; it keeps events."""
+    if text := request.headers.get("last-event-id", ""):
+        return Position.parse(topics, text)
+    return Position.parse(topics, request.query_params.get("last-event-id", "")).events_only()
