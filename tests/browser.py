@@ -6,7 +6,6 @@ keyboard and by screen readers. ``GuardedPage.close`` fails on the first three, 
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,8 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",  # nothing leaves this machine
 ]
+
+LOOK_MS = 50
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 Theme = Literal["light", "dark"]
@@ -135,10 +136,11 @@ class GuardedPage:
 
     def wait_until(self, check: Callable[[], bool], what: str) -> None:
         """Wait until something outside the page is true; requests and faults of the page are noted meanwhile."""
-        ends = time.monotonic() + PATIENCE_S
-        while not check():
-            assert time.monotonic() < ends, f"never: {what}"
-            self.page.wait_for_timeout(50)
+        for _ in range(int(PATIENCE_S * 1000 / LOOK_MS)):
+            if check():
+                return
+            self.page.wait_for_timeout(LOOK_MS)
+        raise AssertionError(f"never: {what}")
 
     def wait_for_text(self, text: str) -> None:
         """Wait until the page shows a text."""
