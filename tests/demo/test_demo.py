@@ -98,6 +98,8 @@ def check_story(story: str) -> None:
     places = [re.search(rf"^ *[\d.]+ s  {step}", story, re.MULTILINE) for step in steps]
     assert all(places), story
     assert [place.start() for place in places if place] == sorted(place.start() for place in places if place)
+    addresses = re.findall(r"http://[\d.:]+/console/\S*", story)
+    assert [address.partition("/console/")[2] for address in addresses] == ["", "models/digits"]
     assert "\x1b" not in story  # no colour where nobody looks
 
 

@@ -345,6 +345,8 @@ class GatewayProcess:
             workers = [pid for pid, _ in self._plane.worker_states() if pid]
             facts = {"http": self._http, "grpc": self._grpc, "ops": self._ops, "pid": os.getpid(), "workers": workers}
             write_atomically(self._settings.ready_file, json.dumps(facts) + "\n")
+        scheme = "http" if self._settings.tls is None else "https"
+        log.info("the console is at %s://%s/console/", scheme, ports.local_form(self._ops))
         line = f"penstock ready http={self._http} grpc={self._grpc} ops={self._ops}\n"
         with suppress(OSError):
             sys.stderr.write(line)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 VERBS = {
     "serve": "serve",
     "demo": "demo",
+    "console": "open_console",
     "predict": "predict",
     "models": "models",
     "route": "route",

@@ -15,7 +15,7 @@ from penstock.cli.console import ExitCode, fail
 from penstock.cli.tls import TlsAddress
 from penstock.config.documents import ConfigFault
 from penstock.config.settings import Settings, load_settings
-from penstock.control.instance.ports import LOOPBACK_OF
+from penstock.control.instance.ports import LOOPBACK_OF, local_form
 from penstock.core.errors import InvalidInput
 from penstock.registry.location import RegistryLocation, location_of
 
@@ -108,6 +108,33 @@ def running_gateway(location: RegistryLocation, by_settings: bool) -> Address | 
         return None
     address = local_address("ops")
     return address if _answers(address) else None
+
+
+def page_address(url: str | None, registry: str | None) -> str:
+    """Return the address of the console, for a browser: at ``url``, or of the gateway on the registry.
+
+    Raises:
+        typer.Exit: ``url`` is a socket, or no gateway answers.
+    """
+    address = _page_port(url, registry)
+    if address is None or not _answers(address):
+        fail(
+            "no gateway is running; start one with: penstock serve, or pass the address of its ops port with --url",
+            ExitCode.UNAVAILABLE,
+        )
+    return f"{address if isinstance(address, TlsAddress) else f'http://{address}'}/console/"
+
+
+def _page_port(url: str | None, registry: str | None) -> str | TlsAddress | None:
+    if url is not None:
+        found = ops_address(url)
+        if isinstance(found, Path):
+            fail("--url: a browser needs HOST:PORT of the ops port, not a socket", ExitCode.USAGE)
+        return address_of(url)
+    options = read_settings(registry)
+    if recorded := _read_record(location_in(options)):
+        return _recorded_address(local_form(str(recorded["ops"])), recorded)
+    return local_address("ops") if registry is None and may_use_configured_port(options) else None
 
 
 def health_address() -> Address:

@@ -10,7 +10,7 @@ import pytest
 from penstock import cli
 from penstock.app import launch
 from tests import harness
-from tests.harness import PATIENCE_S, Server, wait_until
+from tests.harness import PATIENCE_S, Server, run_command, wait_until
 from tests.integration.control.watch import infer, port_of
 from tests.ports import free_port
 
@@ -52,6 +52,9 @@ def test_the_ready_line_and_file_say_the_same(folder: Path, tmp_path: Path) -> N
         assert ready_addresses(server) == (server.http, server.grpc, server.ops)
         assert set(server.workers) <= set(server.child_pids())  # beside what examines models
         assert server.is_ready()
+        assert f"the console is at http://{server.ops}/console/" in server.log_text()
+        opened = run_command("console", "--no-open", folder=tmp_path)
+        assert (opened.returncode, opened.stdout) == (0, f"http://{server.ops}/console/\n")
 
 
 def test_stated_ports_are_used(folder: Path, tmp_path: Path) -> None:

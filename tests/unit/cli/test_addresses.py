@@ -9,9 +9,11 @@ import pytest
 import typer
 
 from penstock.app.owner_socket import OwnerSocket
-from penstock.cli.addresses import health_address, local_address, ops_address, running_gateway
+from penstock.cli.addresses import health_address, local_address, ops_address, page_address, running_gateway
 from penstock.cli.connections import open_connection
+from penstock.cli.open_console import has_display
 from penstock.cli.tls import TlsAddress
+from penstock.control.instance.ports import local_form
 from penstock.registry.location import location_of
 
 
@@ -97,3 +99,34 @@ def test_the_settings_or_the_record_say_that_a_port_has_tls(home: Path, monkeypa
     monkeypatch.setenv("PENSTOCK_TLS__CERTIFICATE_FILE", "/b.pem")
     monkeypatch.setenv("PENSTOCK_TLS__KEY_FILE", "/b.key")
     assert local_address("grpc") == TlsAddress("127.0.0.1:8001", Path("/b.pem"))
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("0.0.0.0:8002", "127.0.0.1:8002"),
+        ("[::]:8002", "[::1]:8002"),
+        ("[fe80::1]:8002", "[fe80::1]:8002"),
+        ("10.0.0.7:8002", "10.0.0.7:8002"),
+    ],
+)
+def test_a_browser_opens_loopback_in_place_of_every_interface(address: str, local: str) -> None:
+    assert local_form(address) == local
+
+
+def test_a_browser_cannot_open_a_socket(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        page_address("unix:/run/penstock/ops.sock", None)
+    assert (ended.value.exit_code, "HOST:PORT" in capsys.readouterr().err) == (2, True)
+
+
+def test_a_console_without_a_gateway_is_unavailable(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for registry in (None, str(home)):
+        with pytest.raises(typer.Exit) as ended:
+            page_address(None, registry)
+        assert (ended.value.exit_code, "penstock serve" in capsys.readouterr().err) == (7, True)
+
+
+def test_a_browser_is_started_only_where_there_is_a_display() -> None:
+    assert not has_display({"TERM": "xterm"})
+    assert has_display({"WAYLAND_DISPLAY": "wayland-0"})

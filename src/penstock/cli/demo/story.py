@@ -93,6 +93,7 @@ class DemoStory:
         self.title("Starting a gateway with an empty registry")
         with running(self.folder) as gateway:
             self.console.print(f"REST {gateway.http} · gRPC {gateway.grpc} · ops {gateway.ops}")
+            self.console.print(f"Open http://{gateway.ops}/console/ in a browser to watch what follows")
             self.push(gateway, pipelines)
             self.predict(gateway)
             self.load(gateway)
@@ -296,6 +297,8 @@ class DemoStory:
         """Print commands to try while the gateway runs."""
         sample = self.folder / "digit.json"
         sample.write_text(json.dumps(request(self.digits.test_rows[:1])))
+        self.title("The console, which shows all of this")
+        self.console.print(f"http://{gateway.ops}/console/models/{MODEL}", soft_wrap=True)
         self.title("Commands to try while the gateway runs")
         for command in (
             f"curl -s http://{gateway.http}/v2/models/{MODEL}",

@@ -11,6 +11,13 @@ LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Hosts that stand for every interface, and the loopback address to call instead."""
 
 
+def local_form(address: str) -> str:
+    """Return a HOST:PORT that this machine can open: loopback in place of every interface."""
+    host, _, port = address.rpartition(":")
+    instead = LOOPBACK_OF.get(host.strip("[]"))
+    return address if instead is None else f"[{instead}]:{port}" if ":" in instead else f"{instead}:{port}"
+
+
 class PortUnavailable(Exception):
     """An address is unavailable; the text is one line. ``usage``: the host in the settings is invalid."""
 
