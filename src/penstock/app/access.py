@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from penstock.config.access import AuthSettings, OidcSettings
 from penstock.control.access.access_tables import AccessSources, AccessTables
 from penstock.control.access.authenticator import Authenticator
+from penstock.control.access.fleet_quotas import FleetQuotas, Shares
 from penstock.control.access.key_admin import KeyAdmin
 from penstock.control.access.key_sets import IssuerSource, KeySets
 from penstock.control.access.refusals import RefusalCounts
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class AccessServices:
     """Who may do what on one gateway: ``authenticator`` knows callers, ``tables`` keeps it and the workers current,
-    ``refusals`` counts, ``keys`` administers API keys, and ``workers`` has what the workers count."""
+    ``refusals`` counts, ``keys`` administers API keys, ``workers`` has what the workers count, and ``quotas`` are
+    shared with other gateways."""
 
     authenticator: Authenticator
     tables: AccessTables
     refusals: RefusalCounts
     keys: KeyAdmin
     workers: WorkerCounts
+    quotas: FleetQuotas
 
     def api(self) -> "AccessApi":
         """Return what the ops port needs of it."""
@@ -67,8 +70,10 @@ def open_access(
     connections: Connections,
     announce: Callable[[AccessTable], None],
     slots: Sequence[Slot] = (),
+    share: Callable[[Shares], None] = lambda _: None,
 ) -> AccessServices:
-    """Build the services over the registry's database; ``announce`` sends the table to the workers of these slots."""
+    """Build the services over the registry's database; ``announce`` sends the table to the workers of these slots, and
+    ``share`` this gateway's shares of quotas."""
     store, authenticator, counts = KeyStore(connections), Authenticator(time.time), WorkerCounts(slots)
 
     def publish(table: AccessTable) -> None:
@@ -82,7 +87,7 @@ def open_access(
     keys = KeyAdmin(store, tables.refresh, accepts_keys, connections.clock.now)
     refusals = RefusalCounts()
     refusals.add_source(counts.refusals)
-    return AccessServices(authenticator, tables, refusals, keys, counts)
+    return AccessServices(authenticator, tables, refusals, keys, counts, FleetQuotas(counts, share))
 
 
 def check_access(settings: AuthSettings | None) -> None:

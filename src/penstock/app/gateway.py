@@ -33,6 +33,7 @@ from penstock.app.sink_configuration import SinkConfiguration, checked_sink_conf
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
 from penstock.config.settings import Settings, address_credentials
+from penstock.control.access.fleet_quotas import Shares
 from penstock.control.instance import directory, ports
 from penstock.control.instance.acquire import AcquiredInstance, open_instance
 from penstock.control.instance.drain import retire
@@ -44,7 +45,7 @@ from penstock.control.sinks.plugins import load_plugins
 from penstock.control.sources.repositories import SourceRepository
 from penstock.control.workers import process
 from penstock.control.workers.prefork import WaitingWorkers
-from penstock.control.workers.protocol import access_out, delegation_out, tls_out
+from penstock.control.workers.protocol import access_out, delegation_out, shares_out, tls_out
 from penstock.core.access.delegation import KEY_BYTES
 from penstock.core.access.exposure import Exposure
 from penstock.core.access.table import AccessTable
@@ -209,7 +210,12 @@ class GatewayProcess:
             self._plane.channel.announce(access_out(table))
 
         self._plane.channel.announce(delegation_out(self._delegation_key))
-        self._access = open_access(self._settings.auth, self._place, database, announce, self._plane.counters.slots)
+
+        def share(shares: Shares) -> None:
+            self._plane.channel.announce(shares_out(shares))
+
+        slots = self._plane.counters.slots
+        self._access = open_access(self._settings.auth, self._place, database, announce, slots, share)
         await self._access.tables.start()
 
     async def run(self) -> None:
@@ -239,6 +245,7 @@ class GatewayProcess:
         predictions = self._open_predictions()
         registry_admin.show_write_problem(lambda: services.fleet.problem)
         self._measure(registry_admin, services)
+        services.fleet.share_quotas(self._opened_access().quotas)
         self._plane.gather(services.monitoring.gathered)
         self._plane.label_by(services.monitoring.labels)
         await services.monitoring.start()

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from penstock.control.workers.client import Link
 from penstock.control.workers.protocol import tensors_out
 from penstock.control.workers.slots import SlotFile, totals
 from penstock.core.access.origins import OriginPolicy
+from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.table import AccessTable
 from penstock.core.batching import BATCHING
 from penstock.core.certificates import TlsMaterial
@@ -92,7 +94,7 @@ class Worker:
         self._slot = files[index].slot
         wait_s = options.load_s + COMMAND_MARGIN_S
         self._tls = TlsContexts()
-        changes = self._set_access, self._set_tls, self._set_delegation
+        changes = self._set_access, self._set_tls, self._set_delegation, self._set_shares
         self._link = Link(instance.socket, index, self._set_desired, wait_s, *changes)
         slots = [file.slot for file in files]
         policy = OriginPolicy(options.trusted_hosts, options.cors_origins, any_address=not is_loopback(options.host))
@@ -191,6 +193,10 @@ class Worker:
     def _set_delegation(self, key: bytes) -> None:
         """Accept what the control process asks on behalf of its callers."""
         self._plane.callers.trust(key)
+
+    def _set_shares(self, shares: Mapping[str, QuotaShare]) -> None:
+        """Limit callers to these shares of their quotas from now on."""
+        self._plane.callers.use_shares(shares)
 
     def _report(self, statuses: tuple[VersionStatus, ...]) -> None:
         self._slot.announce_busy_until(time.monotonic_ns() + BUSY_NS)

@@ -5,9 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.control.access.refusals import RefusalKey
+from penstock.core.access.quota_shares import CallerTotals
 from penstock.core.access.quotas import place_callers, quotas_of
-from penstock.core.access.table import AccessTable
-from penstock.monitor.counters.layout import CALLER_REFUSED, CALLERS
+from penstock.core.access.table import AccessTable, Quota
+from penstock.monitor.counters.layout import (
+    CALLER_BYTES,
+    CALLER_IN_FLIGHT,
+    CALLER_MODEL_US,
+    CALLER_REFUSED,
+    CALLER_REQUESTS,
+    CALLER_ROWS,
+    CALLERS,
+)
 from penstock.monitor.counters.slot import Slot
 from penstock.telemetry.metrics import QUOTA_REFUSED
 from penstock.telemetry.readings import Point, Reading
@@ -28,18 +37,27 @@ class WorkerCounts:
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots = slots
+        self.quotas: dict[str, Quota] = {}
         self._counts: dict[str, _CallerCount] = {}
 
     def use(self, table: AccessTable) -> None:
         """Count for the callers of another access table; the counts of those that stay go on."""
-        counts = {}
-        for name, place in place_callers(quotas_of(table), CALLERS).items():
+        counts, self.quotas = {}, quotas_of(table)
+        for name, place in place_callers(self.quotas, CALLERS).items():
             known = self._counts.get(name)
             if known is None or known.place != place:
                 earlier = 0 if known is None else self._total(known)
                 known = _CallerCount(place, self._refused(place), earlier)
             counts[name] = known
         self._counts = counts
+
+    def totals(self) -> dict[str, CallerTotals]:
+        """Return what was counted for each caller with a quota, over all workers."""
+        cells = (CALLER_REQUESTS, CALLER_ROWS, CALLER_MODEL_US, CALLER_REFUSED, CALLER_IN_FLIGHT, CALLER_BYTES)
+        return {
+            name: CallerTotals(*[sum([slot.caller(count.place)[cell] for slot in self._slots]) for cell in cells])
+            for name, count in self._counts.items()
+        }
 
     def refusals(self) -> Mapping[RefusalKey, int]:
         """Return the requests that access control refused, or would refuse."""

@@ -2,26 +2,44 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 
 from penstock.control.calls.blocking import READ_S, BlockingPool
 from penstock.control.periodic import PeriodicTask
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.core.errors import Fault
 from penstock.registry.records import Document
-from penstock.registry.stores.gateways import FleetStatus, GatewayDescription, GatewayHeartbeat, GatewayStore
+from penstock.registry.stores.gateways import (
+    SILENT_S,
+    FleetStatus,
+    GatewayDescription,
+    GatewayHeartbeat,
+    GatewayStore,
+)
 
 BEAT_S = 5.0
-SILENT_S = 15.0
-"""Silence after which a gateway is shown as silent: it is frozen, cut off or ended."""
-
 THREADS = 2
 """Two threads: one for this gateway's heartbeat, one for queries."""
 
 MOST_MODELS = 1000
 """Maximum models that a gateway reports."""
+
+
+class SharedQuotas(Protocol):
+    """The quotas of callers, which the gateways of a fleet share (see ``control.access.fleet_quotas``)."""
+
+    @property
+    def has_quotas(self) -> bool:
+        """Whether any caller has a quota."""
+
+    def measure(self) -> Document:
+        """Return the demand of each caller since the last call."""
+
+    def use(self, own: str, published: Mapping[str, Document]) -> None:
+        """Use the shares that follow from the demands of all gateways."""
 
 
 class FleetMember:
@@ -52,13 +70,21 @@ class FleetMember:
         self._pool = BlockingPool("fleet", THREADS)
         self.pools = (self._pool,)
         self._started = time.time()
+        self._quotas: SharedQuotas | None = None
         self.problem = ""
         self.task = PeriodicTask("fleet", self.step, BEAT_S, meanwhile="other gateways show this one as silent")
 
+    def share_quotas(self, quotas: SharedQuotas) -> None:
+        """Share these quotas with the other gateways from now on."""
+        self._quotas = quotas
+
     async def step(self) -> None:
-        """Store a heartbeat; raises ``Fault`` while the database is unreachable."""
+        """Store a heartbeat, and take this gateway's share of quotas; raises ``Fault`` while the database is
+        unreachable: then the shares stay as they are."""
         host, serves = socket.gethostname()[:255], ready_versions(self._statuses())
         state = GatewayDescription(self._id, host, self._release, self._started, self._revision(), serves)
+        if self._quotas is not None:
+            state = replace(state, demand=self._quotas.measure())
         try:
             asked = await self._pool.call(self._beat, state)
         except Fault as fault:
@@ -67,6 +93,8 @@ class FleetMember:
         self.problem = ""
         if asked:
             self._rows_asked()
+        if self._quotas is not None and self._quotas.has_quotas:
+            self._quotas.use(self._id, await self._pool.call(self._store.demands))
 
     def _beat(self, state: GatewayDescription) -> bool:
         return self._store.beat(replace(state, home=self._home()))

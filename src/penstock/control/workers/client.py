@@ -10,6 +10,7 @@ from penstock.control.workers.protocol import (
     ACCESS,
     DELEGATION,
     LINE_BYTES,
+    SHARES,
     TLS,
     ChannelBroken,
     Message,
@@ -22,9 +23,11 @@ from penstock.control.workers.protocol import (
     receive,
     rows_out,
     send,
+    shares_in,
     status_out,
     tls_in,
 )
+from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.table import AccessTable
 from penstock.core.certificates import TlsMaterial
 from penstock.core.desired import Desired, VersionStatus
@@ -48,7 +51,7 @@ class Link:
 
     ``desired`` is called with every desired state that arrives, ``access`` with every access table, ``tls`` with the
     material of the ports and ``delegation`` with the key of delegated credentials, all before the first desired state
-    and when they change. ``command_s`` bounds the wait for a
+    and when they change; ``shares`` is called with the gateway's shares of quotas. ``command_s`` bounds the wait for a
     repository request. Belongs to the event loop.
     """
 
@@ -61,6 +64,7 @@ class Link:
         access: Callable[[AccessTable], None] = lambda _: None,
         tls: Callable[[TlsMaterial], None] = lambda _: None,
         delegation: Callable[[bytes], None] = lambda _: None,
+        shares: Callable[[Mapping[str, QuotaShare]], None] = lambda _: None,
     ) -> None:
         self._path = path
         self._slot = slot
@@ -69,6 +73,7 @@ class Link:
         self._command_s = command_s
         self._tls = tls
         self._delegation = delegation
+        self._shares = shares
         self._report: Message = {"type": "report", "applied": 0, "versions": [], "counted": True}
         self._signatures: dict[str, Message] = {}
         self._outbox: MessageQueue | None = None
@@ -217,6 +222,8 @@ class Link:
             self._tls(tls_in(message))
         elif message["type"] == DELEGATION:
             self._delegation(delegation_in(message))
+        elif message["type"] == SHARES:
+            self._shares(shares_in(message))
         elif message["type"] == "reply":
             waiting = self._replies.get(message["number"])
             if waiting is not None and not waiting.done():

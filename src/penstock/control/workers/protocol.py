@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.access.documents import table_in, table_out
+from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.table import AccessTable
 from penstock.core.batching import RowProof
 from penstock.core.certificates import TlsMaterial
@@ -35,6 +36,9 @@ _FAULTS: Mapping[str, type[Fault]] = {kind.kind: kind for kind in KINDS}
 
 ACCESS = "access"
 """The type of the message with the access table."""
+
+SHARES = "quota_shares"
+"""The type of the message with the gateway's shares of quotas."""
 
 TLS = "tls"
 """The type of the message with the TLS material of the ports."""
@@ -151,6 +155,16 @@ def access_out(table: AccessTable) -> Message:
 def access_in(message: Message) -> AccessTable:
     """The access table from its message."""
     return table_in(message["table"])
+
+
+def shares_out(shares: Mapping[str, QuotaShare]) -> Message:
+    """The message with the gateway's shares of quotas by caller."""
+    return {"type": SHARES, "shares": {name: asdict(share) for name, share in shares.items()}}
+
+
+def shares_in(message: Message) -> dict[str, QuotaShare]:
+    """The shares of quotas from their message."""
+    return {name: QuotaShare(**values) for name, values in message["shares"].items()}
 
 
 def delegation_out(key: bytes) -> Message:

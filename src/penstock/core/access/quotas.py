@@ -57,6 +57,13 @@ class RateLimit:
         self._samples: deque[tuple[float, float]] = deque(maxlen=2 * SAMPLES + 4)
         self._samples.extend([(now_s - self.window_s, total), (now_s, total)])
 
+    def rescale(self, per_second: float) -> None:
+        """Limit to another rate from now on; what was used counts on."""
+        self.per_second = per_second
+        self.window_s = max(1.0, 1.0 / per_second)
+        self.capacity = per_second * self.window_s
+        self._earned = min(self._earned, self.capacity)
+
     def observe(self, now_s: float, total: float) -> None:
         """Take note of the total at a time. What was used since the last time counts as used evenly over that time."""
         earned = self._earned + max(0.0, now_s - self._at) * self.per_second

@@ -20,7 +20,7 @@ CREATE TRIGGER audit_archives_no_delete BEFORE DELETE ON audit_archives BEGIN SE
 CREATE TABLE counts ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, gateway VARCHAR(64) NOT NULL, layout VARCHAR(64) NOT NULL, workers INTEGER NOT NULL, words BLOB NOT NULL, block BLOB NOT NULL, at FLOAT NOT NULL, outcomes JSON DEFAULT '{}' NOT NULL, PRIMARY KEY (model, version, gateway) )
 CREATE TABLE verdicts ( model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, layout VARCHAR(64) NOT NULL, revision BIGINT NOT NULL, evidence JSON NOT NULL, summary JSON NOT NULL, document JSON NOT NULL, PRIMARY KEY (model, version) )
 CREATE TABLE labelled ( seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id VARCHAR(36) NOT NULL, model VARCHAR(128) NOT NULL, version VARCHAR(64) NOT NULL, gateway VARCHAR(64) NOT NULL, number INTEGER NOT NULL, rows BLOB NOT NULL, UNIQUE (id) )
-CREATE TABLE gateways ( id VARCHAR(64) NOT NULL, host VARCHAR(255) NOT NULL, release VARCHAR(64) NOT NULL, started FLOAT NOT NULL, seen FLOAT NOT NULL, revision BIGINT NOT NULL, serves JSON NOT NULL, home VARCHAR(64) DEFAULT '' NOT NULL, PRIMARY KEY (id) )
+CREATE TABLE gateways ( id VARCHAR(64) NOT NULL, host VARCHAR(255) NOT NULL, release VARCHAR(64) NOT NULL, started FLOAT NOT NULL, seen FLOAT NOT NULL, revision BIGINT NOT NULL, serves JSON NOT NULL, home VARCHAR(64) DEFAULT '' NOT NULL, demand JSON DEFAULT '{}' NOT NULL, PRIMARY KEY (id) )
 CREATE TABLE leadership ( name VARCHAR(16) NOT NULL, holder VARCHAR(64) NOT NULL, term BIGINT NOT NULL, until FLOAT NOT NULL, PRIMARY KEY (name) )
 CREATE TABLE feedback ( seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, model VARCHAR(128) NOT NULL, at FLOAT NOT NULL, told JSON NOT NULL, size INTEGER NOT NULL )
 CREATE TABLE feedback_readers ( reader VARCHAR(64) NOT NULL, passed BIGINT NOT NULL, at FLOAT NOT NULL, PRIMARY KEY (reader) )
@@ -53,5 +53,5 @@ CREATE INDEX ix_request_history_model ON request_history (model)
 CREATE INDEX ix_trials_model ON trials (model)
 CREATE INDEX ix_trials_open ON trials (open)
 CREATE INDEX ix_versions_digest ON versions (digest)
-INSERT INTO "alembic_version" VALUES('0017');
+INSERT INTO "alembic_version" VALUES('0018');
 INSERT INTO "leadership" VALUES('fleet','',0,0.0);

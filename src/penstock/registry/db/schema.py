@@ -19,7 +19,7 @@ __all__ = [
     "row_requests",
 ]
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 18))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 19))
 """All migrations, oldest first; the last one gives the tables below."""
 
 registry = Table(
@@ -284,6 +284,7 @@ gateways = Table(
     Column("revision", BigInteger, nullable=False),
     Column("serves", _Json, nullable=False),
     Column("home", String(64), nullable=False, server_default=""),
+    Column("demand", _Json, nullable=False, server_default="{}"),
 )
 """The gateways of the fleet, with the time of the last heartbeat (seconds since the epoch by the database's clock)."""
 

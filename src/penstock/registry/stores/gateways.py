@@ -1,6 +1,6 @@
 """The heartbeats of a fleet's gateways, and which of them leads; each method is one transaction, and blocks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -10,6 +10,9 @@ from penstock.registry.db.lease import database_now, read_lease
 from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
 
+SILENT_S = 15.0
+"""Silence after which a gateway is shown as silent, and has no share of quotas: it is frozen, cut off or ended."""
+
 FORGOTTEN_S = 86_400.0
 """A gateway without a heartbeat for this long is no longer part of the fleet."""
 
@@ -17,8 +20,8 @@ FORGOTTEN_S = 86_400.0
 @dataclass(frozen=True, slots=True)
 class GatewayDescription:
     """A gateway as its heartbeat describes it: the ``release`` of Penstock, the time when it ``started`` (seconds since
-    the epoch), the ``revision`` of its desired state, the ready versions by model (``serves``), and the name of its
-    home ("" if unknown)."""
+    the epoch), the ``revision`` of its desired state, the ready versions by model (``serves``), the name of its home
+    ("" if unknown), and the ``demand`` of callers with quotas."""
 
     id: str
     host: str
@@ -27,6 +30,7 @@ class GatewayDescription:
     revision: int
     serves: Document
     home: str = ""
+    demand: Document = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,15 @@ class GatewayStore:
                 connection.execute(table.insert().values(id=gateway.id, **values, seen=now))
             connection.execute(table.delete().where(table.c.seen < now - FORGOTTEN_S))
         return bool(asked)
+
+    def demands(self) -> dict[str, Document]:
+        """Return the demand of callers at each gateway that is alive, by its id."""
+        table = schema.gateways
+        with self._database.reading() as connection:
+            alive = table.c.seen >= database_now(connection) - SILENT_S
+            return {
+                row.id: row.demand for row in connection.execute(sa.select(table.c.id, table.c.demand).where(alive))
+            }
 
     def leave(self, gateway: str) -> None:
         """Delete a gateway that ends."""

@@ -4,9 +4,10 @@ A request takes a lease at its beginning and gives it back when its answer is do
 counted when they are known, so they hold up the requests after them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from penstock.core.access.quota_shares import WHOLE, QuotaShare
 from penstock.core.access.quotas import RateLimit, allowance, place_callers, quotas_of
 from penstock.core.access.table import AccessTable, Quota
 from penstock.core.errors import Overloaded
@@ -120,6 +121,7 @@ class CallerQuota:
         self._usage = usage
         self._concurrent: int = quota.concurrent
         self._body_bytes: int = quota.body_bytes
+        self._whole_bytes: int = quota.body_bytes
         self._is_charged: bool = quota.rows > 0 or quota.model_ms > 0
         self._all = list(cells)
         self._others = list(cells[1:])
@@ -131,6 +133,15 @@ class CallerQuota:
             for limit, cell in zip(per_second, _RATES, strict=True)
             if limit > 0
         ]
+
+    def use_share(self, share: QuotaShare) -> None:
+        """Limit the caller to this share of the quota from now on; the other gateways of the fleet have the rest."""
+        local = share.of(self.quota)
+        self._concurrent, self._body_bytes = local.concurrent, local.body_bytes
+        per_second = {CALLER_REQUESTS: local.requests, CALLER_ROWS: local.rows, CALLER_MODEL_US: local.model_ms * 1000}
+        for limit, cell in self._limits:
+            limit.rescale(per_second[cell])
+        self._allowance = 0
 
     def admit(self, now_ns: int, size: int) -> QuotaLease:
         """Return the lease of a request with a body of ``size`` bytes (``now_ns`` is ``time.monotonic_ns``).
@@ -145,8 +156,10 @@ class CallerQuota:
         usage = self._usage
         if self._concurrent and usage.open + _total(self._others, CALLER_IN_FLIGHT) >= self._concurrent:
             raise self._refuse("requests at a time", RETRY_S)
-        if self._body_bytes and usage.open_bytes + _total(self._others, CALLER_BYTES) + size > self._body_bytes:
-            raise self._refuse("bytes at a time", RETRY_S)
+        if self._body_bytes:
+            held = usage.open_bytes + _total(self._others, CALLER_BYTES)
+            if held + size > self._body_bytes and (held or size > self._whole_bytes):  # one alone may use it all
+                raise self._refuse("bytes at a time", RETRY_S)
         return QuotaLease(usage, size, self._is_charged)
 
     def _check_rates(self, now_ns: int) -> None:
@@ -178,6 +191,13 @@ class CallerQuotas:
         self._wanted: dict[str, Quota] = {}
         self._places: dict[str, int] = {}
         self._quotas: dict[str, CallerQuota] = {}
+        self._shares: Mapping[str, QuotaShare] = {}
+
+    def use_shares(self, shares: Mapping[str, QuotaShare]) -> None:
+        """Limit callers to these shares of their quotas; those without one have all of it."""
+        self._shares = shares
+        for name, quota in self._quotas.items():
+            quota.use_share(shares.get(name, WHOLE))
 
     def use(self, table: AccessTable, now_ns: int) -> None:
         """Use the quotas of another access table from now on (``time.monotonic_ns``); those that stay go on."""
@@ -197,7 +217,9 @@ class CallerQuotas:
             cells = [slot.caller(place) for slot in self._slots]
             before = [caller_cells(copy, place) for copy in self._before]
             usage = self._usages.setdefault(place, CallerUsage(cells[0]))
-            self._quotas[name] = CallerQuota(self._wanted[name], usage, cells, before, self._since_ns)
+            quota = CallerQuota(self._wanted[name], usage, cells, before, self._since_ns)
+            quota.use_share(self._shares.get(name, WHOLE))
+            self._quotas[name] = quota
         return self._quotas.get(name)
 
 

@@ -6,7 +6,7 @@ brings a new epoch, and everything remembered under an older one is looked at ag
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from time import monotonic_ns, time
@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from penstock.core.access.attempts import FailedAttempts, address_key
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.keys import PREFIX
+from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.refusals import UNAUTHENTICATED, RefusalReason
 from penstock.core.access.table import AccessTable
 from penstock.core.bounded_cache import BoundedCache
@@ -129,6 +130,11 @@ class CallerResolver:
         """Accept credentials that the control process makes with this key (see ``core.access.delegation``)."""
         if self._authenticator is not None:
             self._authenticator.trust(delegation_key)
+
+    def use_shares(self, shares: Mapping[str, QuotaShare]) -> None:
+        """Limit callers to these shares of their quotas; nothing else changes."""
+        if self._quotas is not None:
+            self._quotas.use_shares(shares)
 
     def on_change(self, listener: Resume) -> None:
         """Call ``listener`` after each new access table."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from penstock.registry.db import schema
 from penstock.registry.db.database import Database, open_database
 from penstock.registry.stores.gateways import (
     FORGOTTEN_S,
+    SILENT_S,
     FleetStatus,
     GatewayDescription,
     GatewayHeartbeat,
@@ -112,3 +114,34 @@ def test_a_gateway_that_is_asked_for_rows_looks_at_once(database: Database, monk
     asyncio.run(member.step())
     assert looks == [1]
     member.close()
+
+
+class Quotas:
+    """Quotas that publish a demand and keep what they are to use."""
+
+    def __init__(self, demand: dict[str, list[float]]) -> None:
+        self.has_quotas, self._demand = bool(demand), demand
+        self.used: list[tuple[str, dict[str, Any]]] = []
+
+    def measure(self) -> dict[str, Any]:
+        return dict(self._demand)
+
+    def use(self, own: str, published: Mapping[str, Any]) -> None:
+        self.used.append((own, dict(published)))
+
+
+def test_gateways_publish_the_demand_of_callers_until_they_are_silent(database: Database) -> None:
+    store = GatewayStore(database)
+    members = {name: FleetMember(store, name, "1.0", lambda: 7, lambda: READY) for name in "abc"}
+    quotas = {"a": Quotas({"bot": [1.0]}), "b": Quotas({"bot": [2.0]}), "c": Quotas({})}
+    for name, member in members.items():
+        member.share_quotas(quotas[name])
+    for name in ("a", "b", "c", "a"):
+        asyncio.run(members[name].step())
+    assert quotas["a"].used[-1] == ("a", {"a": {"bot": [1.0]}, "b": {"bot": [2.0]}, "c": {}})
+    assert quotas["c"].used == []
+    with database.recording() as connection:
+        silent = schema.gateways.update().where(schema.gateways.c.id == "b")
+        connection.execute(silent.values(seen=schema.gateways.c.seen - SILENT_S - 1))
+    asyncio.run(members["a"].step())
+    assert quotas["a"].used[-1] == ("a", {"a": {"bot": [1.0]}, "c": {}})

@@ -3,6 +3,7 @@
 import pytest
 
 from penstock.control.access.worker_counts import WorkerCounts
+from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.table import AccessTable, KeyRecord, Quota
 from penstock.core.errors import Overloaded
 from penstock.monitor.counters.slot import Slot
@@ -136,3 +137,34 @@ def test_a_quota_that_stays_goes_on_and_a_changed_one_begins_anew() -> None:
     assert fleet.quota() is not before and fleet.quota().quota.requests == 20
     fleet.quotas[0].use(AccessTable(), SECOND)
     assert fleet.quotas[0].find("slow") is None
+
+
+def test_a_share_of_a_quota_holds_from_its_arrival_on() -> None:
+    fleet = Fleet(1, requests=100, concurrent=4, body_bytes=100)
+    quota = fleet.quota()
+    fleet.quotas[0].use_shares({"slow": QuotaShare(0.1, concurrent=1, body_bytes=0.2)})
+    held = quota.admit(SECOND, 90)  # alone, it may have more than the share
+    with pytest.raises(Overloaded, match="requests at a time"):
+        quota.admit(SECOND, 0)
+    del held
+    with pytest.raises(Overloaded, match="bytes at a time"):
+        quota.admit(SECOND, 101)
+    let = 0
+    for number in range(2000):
+        try:
+            quota.admit(2 * SECOND + number * 1_000_000, 0)
+            let += 1
+        except Overloaded:
+            pass
+    assert let == pytest.approx(20, abs=2)
+    fleet.quotas[0].use_shares({})
+    assert len([quota.admit(9 * SECOND + number, 10) for number in range(4)]) == 4
+
+
+def test_a_caller_who_comes_later_has_the_share_too() -> None:
+    fleet = Fleet(1, concurrent=4)
+    fleet.quotas[0].use_shares({"slow": QuotaShare(concurrent=1)})
+    held = fleet.quota().admit(SECOND, 0)
+    with pytest.raises(Overloaded, match="requests at a time"):
+        fleet.quota().admit(SECOND, 0)
+    del held
