@@ -80,6 +80,7 @@ check: docs $(DEV) ## format, lint, types, import contracts, documents
 	git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint --no-color Dockerfile
 
 docs: $(DEV) ## the documents as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file .mkdocs.yml
@@ -109,6 +110,10 @@ lock: $(BIN)/python ## fit requirements.lock to pyproject.toml (ARGS=--upgrade: 
 		echo "# [run] what serving needs"; cat $(VENV)/run.txt; \
 		echo "# [demo] what the demo adds"; $(call beyond,run,demo); \
 		echo "# [dev] what checks, tests and benchmarks add"; $(call beyond,demo,dev); } > $(LOCK)
+	cp deploy/sbom.lock $(VENV)/sbom.txt
+	$(COMPILE) $(ARGS) --group image -c $(VENV)/dev.txt -o $(VENV)/sbom.txt
+	{ echo "# Written by \`make lock\`: the tool that lists the packages of the image, with what it needs."; \
+		cat $(VENV)/sbom.txt; } > deploy/sbom.lock
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
 	--no-annotate --no-header pyproject.toml

@@ -27,6 +27,14 @@ def protect_process() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES, CORE_BYTES))
 
 
+def provide_user_folder() -> None:
+    """Let ``~`` mean the root folder for a user without an entry in the system, as container engines do."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 def is_own_home(home: Path, registry: str) -> bool:
     """Whether a home is a folder for Penstock alone: not that of a database file, the user's own, or a shared one."""
     shared = {Path("/"), Path.home()}

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.app.hardening import protect_process
+from penstock.app.hardening import protect_process, provide_user_folder
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
 from penstock.engine import heap
@@ -32,6 +32,7 @@ def launch(file: Path | None, flags: Mapping[str, Any]) -> None:
         if os.environ.get(TUNABLES) == MALLOC:
             del os.environ[TUNABLES]  # the commands of sinks have heaps of their own
         heap.allow_huge_pages(False)
+        provide_user_folder()
         settings = _load_settings(file, flags)
         protect_process()  # before the first worker: its children inherit it
         _remove_secrets(settings)

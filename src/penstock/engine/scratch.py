@@ -21,6 +21,9 @@ log = logging.getLogger("penstock.engine")
 MOST_NAME = 40
 """Maximum characters of a name that its scratch contains: a file name has at most 255 bytes."""
 
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - for names that nobody can guess, and folders of this user alone
+"""Where temporary files go on a root that is read-only."""
+
 CONTENTS = "sha256"
 """Folders of contents by digest, which may be many and hold no scratch."""
 
@@ -117,8 +120,13 @@ def scratch_folder(folder: Path, name: str) -> Scratch:
 
 
 def temporary_folder() -> Path:
-    """Return the folder of this machine for temporary files."""
-    return Path(tempfile.gettempdir())
+    """Return the folder of this machine for temporary files; where none can be written, as in a container with a
+    read-only root, the one in memory.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return IN_MEMORY
 
 
 def is_scratch(name: str) -> bool:

@@ -1,17 +1,31 @@
 """Homes that others could enter, and what is taken off them."""
 
 import logging
+import pwd
 import stat
 from pathlib import Path
 
 import pytest
 
-from penstock.app.hardening import is_own_home, tighten_contents, tighten_home
+from penstock.app.hardening import is_own_home, provide_user_folder, tighten_contents, tighten_home
 from penstock.control.retention import FILES, FOLDERS
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_a_user_without_an_entry_has_the_root_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_nobody(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", find_nobody)
+    provide_user_folder()
+    assert Path.home() == Path("/")
+    monkeypatch.setenv("HOME", "/somewhere")
+    provide_user_folder()
+    assert Path.home() == Path("/somewhere")
 
 
 def test_a_home_is_closed_to_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

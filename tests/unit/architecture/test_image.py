@@ -33,14 +33,42 @@ def value(stage: list[Instruction], word: str) -> str:
     return found
 
 
-def test_both_stages_stand_on_the_same_slim_base(stages: list[list[Instruction]]) -> None:
-    assert [value(stage, "FROM").split()[0] for stage in stages] == ["python:${PYTHON}"] * 2
-    assert re.search(r"^ARG PYTHON=3\.\d+-slim-\w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+def test_both_stages_stand_on_the_same_slim_base_by_its_digest(stages: list[list[Instruction]]) -> None:
+    assert [value(stage, "FROM").split()[0] for stage in stages] == ["python:${PYTHON}@${DIGEST}"] * 2
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON=3\.\d+-slim-\w+$", text, re.MULTILINE)
+    assert re.search(r"^ARG DIGEST$", text, re.MULTILINE)  # without a default: nobody builds on whatever the tag is
+    assert "org.opencontainers.image.base.digest=${DIGEST}" in value(stages[-1], "LABEL")
+
+
+def test_the_image_lists_its_packages(stages: list[list[Instruction]]) -> None:
+    """CycloneDX, made by a tool that is pinned by hashes and stays out of the image."""
+    built = " ".join(rest for word, rest in stages[0] if word == "RUN")
+    assert "/opt/sbom/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r sbom.lock" in built
+    assert "cyclonedx-py environment" in built and "--output-file /opt/penstock/sbom.cdx.json" in built
+    assert "\ncyclonedx-bom==" in (ROOT / "deploy" / "sbom.lock").read_text()
+    assert next(rest.split()[-1] for word, rest in stages[-1] if word == "COPY") == "/opt/penstock"
+
+
+def test_a_compiler_that_fails_ends_the_build(stages: list[list[Instruction]]) -> None:
+    (installed,) = [
+        rest for word, rest in stages[0] if word == "RUN" and "pip install --no-cache-dir --no-deps" in rest
+    ]
+    assert """in *"request path compiled") ;; *) exit 1 ;; esac""" in installed
+
+
+def test_state_has_a_volume_that_any_user_of_the_group_may_write(stages: list[list[Instruction]]) -> None:
+    final = stages[-1]
+    volume = value(final, "VOLUME")
+    assert f"PENSTOCK_HOME={volume}" in value(final, "ENV").split()
+    user, _, group = value(final, "USER").partition(":")
+    assert ("COPY", f"--from=build --chown={user}:{group} /state {volume}") in final
+    assert "install --directory --group=0 --mode=0770 /state" in " ".join(rest for _, rest in stages[0])
 
 
 def test_the_image_runs_without_rights_and_says_what_it_offers(stages: list[list[Instruction]]) -> None:
     final = stages[-1]
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", value(final, "USER"))
+    assert re.fullmatch(r"[1-9]\d*:0", value(final, "USER"))
     assert value(final, "EXPOSE").split() == ["8000", "8001", "8003"]
     names = [name for name, _ in final]
     assert "RUN" not in names  # everything is built in the first stage

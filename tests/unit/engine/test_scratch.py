@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from penstock.engine.scratch import (
+    IN_MEMORY,
     Scratch,
     delete_failures,
     is_scratch,
@@ -197,3 +199,10 @@ def test_it_is_discarded_once(tmp_path: Path) -> None:
 
 def test_the_temporary_folder_is_there() -> None:
     assert temporary_folder().is_dir()
+
+
+def test_a_read_only_root_leaves_the_folder_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/none"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert temporary_folder() == IN_MEMORY
+    assert IN_MEMORY.is_dir()
