@@ -1,6 +1,7 @@
 """Runs rollouts: sums the counts of the gateways, calls the pure decision, and performs its action."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -16,10 +17,11 @@ from penstock.control.delivery.trial import CONTROLLER, UNREADABLE, TrialControl
 from penstock.control.monitoring.label_comparisons import ComparedSignal, ComparisonTerms, LabelComparisons
 from penstock.core.desired import VersionStatus, serving_version
 from penstock.core.errors import Conflict, NotFound, Refused, unknown_model
+from penstock.core.objectives import count_answered
 from penstock.core.rollouts.decision import RolloutAction, RolloutActionKind, RolloutSnapshot, apply_action, decide
 from penstock.core.rollouts.documents import rollout_document
 from penstock.core.rollouts.evidence_history import history_document, history_in
-from penstock.core.rollouts.forecast import ControlCounts, forecast_document, forecast_steps
+from penstock.core.rollouts.forecast import ControlCounts, fine_buckets, forecast_document, forecast_steps
 from penstock.core.rollouts.progress import progress
 from penstock.core.rollouts.rollout import (
     OPEN,
@@ -207,12 +209,15 @@ class Rollouts(TrialController):
         return {"model": model, **forecast_document(spec, steps, control.requests_per_second)}
 
     def _control_counts(self, model: str, spec: RolloutSpec, rate: float) -> ControlCounts:
-        """Return what the control did at this gateway so far."""
-        outputs = self.fleet.outputs(model, spec.control)
-        counts = observations.arm_counts(self.fleet.totals(model, spec.control), outputs)
-        bad, other = counts["errors"]
-        first = counts["outputs"][0] if counts["outputs"] else ()
-        return ControlCounts((bad, other), counts["latency"], counts["runs"], first, rate)
+        """Return what the control did at this gateway so far, on whatever way requests came to it."""
+        totals = self.fleet.totals(model, spec.control)
+        outcomes: Counter[str] = Counter()
+        for _, _, outcome, count in totals.requests():
+            outcomes[outcome] += count
+        answered, failed = count_answered(outcomes)
+        buckets = [sum(column) for column in zip(*(item.buckets for _, _, item in totals.durations()), strict=True)]
+        outputs = totals.output_bins(0) if self.fleet.outputs(model, spec.control) else ()
+        return ControlCounts((failed, answered - failed), fine_buckets(buckets), totals.split_runs(), outputs, rate)
 
     def evidence_history(self, trial: Trial) -> Document:
         """See ``TrialController``: the evidence of each guard."""

@@ -4,12 +4,14 @@ The production guards judge a made-up canary whose requests are drawn from what 
 possible course and not the mean of many: the numbers are estimates.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from penstock.core.buckets import FINE_EDGES_NS, FINE_PER_OCTAVE
 from penstock.core.rollouts.gates import RolloutStep
 from penstock.core.rollouts.guard_evidence import EvidenceBatch
 from penstock.core.rollouts.guard_spec import ABSOLUTE, GuardSpec
@@ -40,6 +42,9 @@ MOST_REQUESTS = 100_000_000
 LEAST_SEEN = 100
 """Requests of the control from which an estimate can be drawn."""
 
+PER_BUCKET = FINE_PER_OCTAVE // 2
+"""Fine buckets in one of ``LATENCY_EDGES_NS``."""
+
 SEEDS = 3
 """Courses to try: one in ``1 / alpha`` rolls back a sound canary."""
 
@@ -67,6 +72,14 @@ class StepForecast:
     requests: int | None
     seconds: float | None
     also: tuple[str, ...] = field(default_factory=tuple)
+
+
+def fine_buckets(coarse: Sequence[float]) -> list[float]:
+    """Return counts by fine bucket from counts by bucket of ``LATENCY_EDGES_NS``, spread evenly within each; nothing
+    from nothing."""
+    owners = [(fine + PER_BUCKET - 1) // PER_BUCKET for fine in range(len(FINE_EDGES_NS) + 1)]
+    sizes = Counter(owners)
+    return [coarse[owner] / sizes[owner] for owner in owners] if sum(coarse) else []
 
 
 def forecast_steps(spec: RolloutSpec, control: ControlCounts) -> list[StepForecast]:

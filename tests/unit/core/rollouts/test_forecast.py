@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from penstock.core.buckets import FINE_EDGES_NS
+from penstock.core.buckets import FINE_EDGES_NS, LATENCY_EDGES_NS
 from penstock.core.rollouts import forecast
-from penstock.core.rollouts.forecast import ControlCounts, forecast_document, forecast_steps
+from penstock.core.rollouts.forecast import ControlCounts, fine_buckets, forecast_document, forecast_steps
 from penstock.core.rollouts.gates import LEAST_REQUESTS, QueryGate, RolloutStep, WebhookGate
 from penstock.core.rollouts.guard_spec import GuardSpec
 from penstock.core.rollouts.spec import RolloutSpec
@@ -105,6 +105,18 @@ def test_outputs_are_forecast_where_they_were_counted() -> None:
     watched = replace(SEEN, outputs=[500, 300, 200])
     steps = forecast_steps(replace(SPEC, guards=(GuardSpec("outputs", 0.1), GuardSpec("quality", 0.01))), watched)
     assert all(step.requests and not step.also for step in steps)
+
+
+def test_coarse_times_are_spread_over_fine_ones() -> None:
+    coarse = [0.0] * (len(LATENCY_EDGES_NS) + 1)
+    assert fine_buckets(coarse) == fine_buckets([]) == []
+    coarse[0], coarse[3], coarse[-1] = 1.0, 8.0, 2.0
+    fine = fine_buckets(coarse)
+    assert len(fine) == len(FINE_EDGES_NS) + 1
+    assert sum(fine) == sum(coarse)
+    assert (fine[0], fine[9:13], fine[-1]) == (1.0, [2.0] * 4, 2.0)
+    edges = [LATENCY_EDGES_NS[bucket] for bucket in (0, 3)]
+    assert [FINE_EDGES_NS[place] for place in (0, 12)] == edges  # the last fine bucket of each ends where it does
 
 
 def test_an_estimate_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
