@@ -39,12 +39,13 @@ class Client:
         authenticator: Authenticator | None = None,
         refusals: RefusalCounts | None = None,
     ) -> None:
+        self.routes, self.experiments = MemoryTraffic(), MemoryTrials()
         self.trials, self.erasures = MemoryTrials(), MemoryErasures()
         self.predictions = MemoryPredictions()
         services = TrafficApi(
-            MemoryTraffic(),
+            self.routes,
             self.trials,
-            MemoryTrials(),
+            self.experiments,
             MemoryMonitor(),
             MemoryRetraining(),
             MemoryFleet(),

@@ -295,6 +295,7 @@ class MemoryTraffic:
 
     def __init__(self) -> None:
         self.routes: dict[str, Document] = {}
+        self.shadows: dict[str, Document] = {}
         self.revision = 1
 
     async def route(self, model: str) -> Document:
@@ -317,7 +318,7 @@ class MemoryTraffic:
         return {"revision": self.revision, "by": [by.actor, by.reason]}
 
     async def shadow(self, model: str, version: str) -> Document:
-        return {"model": model, "version": version}
+        return {"model": model, "version": version, **self.shadows.get(model, {})}
 
     async def events(
         self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
+from tests.unit.api.console.documents import put_documents
 
 
 @pytest.fixture
@@ -20,4 +21,6 @@ def registry_admin(tmp_path: Path) -> MemoryRegistrar:
 
 @pytest.fixture
 def client(control: FakeControl, registry_admin: MemoryRegistrar) -> Client:
-    return Client(control, registry_admin)
+    client = Client(control, registry_admin)
+    put_documents(client)
+    return client

@@ -1,22 +1,34 @@
-"""The page of one experiment and its evidence."""
+"""The page of one experiment: its arms with their rewards, and who changed it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, step
-from penstock.api.console.markup import element
+from penstock.api.console.markup import element, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.api.console.trial_tables import beginning, history, number, percent, state_badge
+
+Document = Mapping[str, Any]
 
 
-async def build(services: ConsoleServices, request: Request, params: Mapping[str, str]) -> Page:
+async def build(services: ConsoleServices, _: Request, params: Mapping[str, str]) -> Page:
     """Build the page."""
-    data = element(
-        "a",
-        "the same as JSON",
-        href=href(request, f"/admin/v1/models/{step(params['model'])}/experiments/{step(params['id'])}"),
+    experiment = await services.traffic.experiments.get_trial(params["model"], params["id"])
+    best = experiment["best"]
+    text = " no arm is known to be the best yet" if best is None else f" version {best} is the best"
+    heads = ("Version", "Weight", "Requests", "Rewards", "Mean", "Interval")
+    body = join(
+        element("p", state_badge(experiment["state"]), text),
+        beginning(experiment),
+        element("h2", "Arms"),
+        table("Arms of the experiment", heads, [_arm_row(*item) for item in experiment["arms"].items()]),
+        history(experiment["changes"]),
     )
-    return Page(
-        f"{params['model']}: experiment {params['id']}",
-        element("p", "This page needs a script; without one, see ", data, "."),
-    )
+    return Page(f"{params['model']}: experiment {params['id']}", body)
+
+
+def _arm_row(arm: str, item: Document) -> tuple[str, ...]:
+    interval = f"{number(item['low'])} to {number(item['high'])}" if item["rewards"] else "no rewards yet"
+    counts = str(item["requests"]), str(item["rewards"])
+    return arm, percent(item["weight"]), *counts, number(item["mean"]), interval

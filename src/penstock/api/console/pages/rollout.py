@@ -1,22 +1,44 @@
-"""The page of one rollout: its steps and the evidence of its guards."""
+"""The page of one rollout: its steps, the evidence of its guards, what is still needed, and who changed it."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, step
-from penstock.api.console.markup import element
+from penstock.api.console.markup import Markup, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.api.console.trial_tables import beginning, history, number, percent, state_badge
+
+Document = Mapping[str, Any]
 
 
-async def build(services: ConsoleServices, request: Request, params: Mapping[str, str]) -> Page:
+async def build(services: ConsoleServices, _: Request, params: Mapping[str, str]) -> Page:
     """Build the page."""
-    data = element(
-        "a",
-        "the same as JSON",
-        href=href(request, f"/admin/v1/models/{step(params['model'])}/rollouts/{step(params['id'])}"),
+    rollout = await services.traffic.rollouts.get_trial(params["model"], params["id"])
+    texts = [*rollout["progress"], *rollout["warnings"]]
+    body = join(
+        _summary(rollout),
+        beginning(rollout),
+        element("ul", *(element("li", text) for text in texts)),
+        element("h2", "Guards"),
+        _guards(rollout),
+        history(rollout["changes"]),
     )
-    return Page(
-        f"{params['model']}: rollout {params['id']}",
-        element("p", "This page needs a script; without one, see ", data, "."),
-    )
+    return Page(f"{params['model']}: rollout {params['id']}", body)
+
+
+def _summary(rollout: Document) -> Markup:
+    versions = f" version {rollout['from']} → {rollout['to']} at {percent(rollout['weight'])}"
+    return element("p", state_badge(rollout["state"]), versions, f": {rollout['reason']}" if rollout["reason"] else "")
+
+
+def _guards(rollout: Document) -> Markup:
+    heads = ("Guard", "Verdict", "Against it", "For it", "Effect", "Canary", "Control")
+    return table("Evidence of the guards", heads, [_guard_row(*item) for item in rollout["evidence"].items()])
+
+
+def _guard_row(name: str, item: Document) -> tuple[str, ...]:
+    against = f"{number(item['log_e'])} of {number(item['log_e_fail_at'])}"
+    passing = f"{number(item['log_e_pass'])} of {number(item['log_e_pass_at'])}"
+    counts = str(item["n_canary"]), str(item["n_control"])
+    return name, state_badge(item["verdict"]), against, passing, number(item["effect"]), *counts

@@ -1,22 +1,59 @@
-"""The page of where a shadow's answers differ."""
+"""The page of a shadow: how often it disagreed, and both answers to the requests that it differs most on."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, step
-from penstock.api.console.markup import element
+from penstock.api.console.markup import Markup, element, facts, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.api.console.trial_tables import number
+
+Document = Mapping[str, Any]
+
+CHARACTERS: Final = 400
+"""Characters of an answer that are shown."""
 
 
-async def build(services: ConsoleServices, request: Request, params: Mapping[str, str]) -> Page:
+async def build(services: ConsoleServices, _: Request, params: Mapping[str, str]) -> Page:
     """Build the page."""
-    data = element(
-        "a",
-        "the same as JSON",
-        href=href(request, f"/admin/v1/models/{step(params['model'])}/shadow/{step(params['version'])}"),
+    model, version = params["model"], params["version"]
+    shadow = await services.traffic.traffic.shadow(model, version)
+    samples = shadow["samples"] or ()
+    body = join(
+        _numbers(shadow),
+        element("h2", "Where it differs most"),
+        None if samples else element("p", "No disagreement was seen since the workers began.", class_="muted"),
+        *(_sample(version, sample) for sample in samples),
     )
-    return Page(
-        f"{params['model']}: shadow {params['version']}",
-        element("p", "This page needs a script; without one, see ", data, "."),
+    return Page(f"{model}: shadow {version}", body)
+
+
+def _numbers(shadow: Document) -> Markup:
+    return facts(
+        (
+            ("Compared", f"{shadow['pairs']} of {shadow['mirrored']} mirrored requests"),
+            ("Disagreements", str(shadow["disagreements"])),
+            ("Greatest difference", number(shadow["max_abs_diff"])),
+            ("Mean difference", number(shadow["mean_abs_diff"])),
+        )
     )
+
+
+def _sample(version: str, sample: Document) -> Markup:
+    heads = ("Output", f"Version {sample['version']}", f"Shadow {version}")
+    rows = list(_answer_rows(sample))
+    return join(element("h3", f"Request {sample['id']}"), table(f"Both answers to request {sample['id']}", heads, rows))
+
+
+def _answer_rows(sample: Document) -> Iterable[tuple[str, str, str]]:
+    """Yield each output with both answers."""
+    shadow = {tensor["name"]: tensor for tensor in sample["shadow_outputs"]}
+    for tensor in sample["outputs"]:
+        yield tensor["name"], _text(tensor), _text(shadow.get(tensor["name"], {}))
+
+
+def _text(tensor: Document) -> str:
+    text = json.dumps(tensor.get("data"))
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}…"

@@ -1,15 +1,66 @@
-"""The page of a model's traffic: its split, rules and shadows."""
+"""The page of a model's traffic: who answers, the split, rules, the sticky header and shadows."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href, step
-from penstock.api.console.markup import element
+from penstock.api.console.links import href, model_path
+from penstock.api.console.markup import Markup, element, facts, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.api.console.trial_tables import percent, trial_link
+
+Document = Mapping[str, Any]
 
 
 async def build(services: ConsoleServices, request: Request, params: Mapping[str, str]) -> Page:
     """Build the page."""
-    data = element("a", "the same as JSON", href=href(request, f"/admin/v1/models/{step(params['model'])}/route"))
-    return Page(f"{params['model']}: traffic", element("p", "This page needs a script; without one, see ", data, "."))
+    model = params["model"]
+    route = await services.traffic.traffic.route(model)
+    body = join(
+        element("p", f"{route['answers']}."),
+        _trial(request, model, route),
+        _split(route),
+        _rules(route),
+        _shadows(request, model, route),
+    )
+    return Page(f"{model}: traffic", body)
+
+
+def _trial(request: Request, model: str, route: Document) -> Markup | None:
+    trial = route["trial"]
+    if trial is None:
+        return None
+    kind = trial["kind"]
+    link = trial_link(request, model, f"{kind}s", trial["id"], f"{kind} {trial['id']}")
+    return element("p", "The ", link, " decides the traffic until it is over.", class_="note")
+
+
+def _split(route: Document) -> Markup:
+    rows = [(version, percent(weight)) for version, weight in route["split"].items()]
+    about = facts(
+        (
+            ("Sticky by", route["sticky"] or "nothing: each request is drawn anew"),
+            ("Answers for versions that cannot", route["stable"] or "-"),
+            ("Revision", str(route["revision"])),
+        )
+    )
+    return join(table("Split of the traffic", ("Version", "Weight"), rows), about)
+
+
+def _rules(route: Document) -> Markup | None:
+    rows = [(rule["header"], rule["equals"], rule["version"]) for rule in route["rules"]]
+    if not rows:
+        return None
+    return join(element("h2", "Rules"), table("Rules before the split", ("Header", "is", "goes to version"), rows))
+
+
+def _shadows(request: Request, model: str, route: Document) -> Markup | None:
+    if not route["shadow"]:
+        return None
+    rows = [(_shadow_link(request, model, item["version"]), f"{item['percent']:g} %") for item in route["shadow"]]
+    return join(element("h2", "Shadows"), table("Shadows", ("Version", "Share of the requests"), rows))
+
+
+def _shadow_link(request: Request, model: str, version: str) -> Markup:
+    return element("a", version, href=href(request, model_path(model, "shadow", version)))

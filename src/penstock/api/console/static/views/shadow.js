@@ -1,11 +1,69 @@
-// A view to come: until then the page that the server renders stays.
+// What a version did as a shadow: how often it disagreed, and the requests it differs most on, both answers side by side.
 
-import { html } from "../lib/html.js";
-import { Loading } from "../components/notes.js";
+import { html, useAsync, useEffect, useSignal } from "../lib/html.js";
+import { get } from "../lib/api.js";
+import { milliseconds, number, percent } from "../lib/format.js";
+import { compareOutputs, tensorText } from "../lib/answers.js";
+import { link, pathTo, route, setQuery } from "../lib/router.js";
+import { Empty, ErrorBox, Loading } from "../components/notes.js";
 
-function Placeholder() {
-  return html`<${Loading} />`;
+const LOOK_MS = 3000;
+
+/** @param {{params: Record<string, string>}} props */
+function ShadowPage({ params }) {
+  const { model = "", version = "" } = params;
+  const path = `/models/${encodeURIComponent(model)}/shadow/${encodeURIComponent(version)}`;
+  const { value, error, again } = useAsync(() => get(path), [path]);
+  const { query } = useSignal(route);
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || again(), LOOK_MS);
+    return () => clearInterval(timer);
+  });
+  if (!value) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
+  return html`<${Numbers} model=${model} shadow=${value} />
+    <h2>Where it differs most</h2>
+    <div class="toolbar"><label><input type="checkbox" checked=${query["all"] === "1"} onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setQuery({ all: event.currentTarget.checked ? "1" : null })} /> Show elements that are the same, too</label></div>
+    ${value.samples.length ? value.samples.map((/** @type {any} */ sample) => html`<${Sample} key=${sample.id} model=${model} version=${version} sample=${sample} all=${query["all"] === "1"} />`)
+      : html`<${Empty}>No disagreement that is small enough to keep was seen since the workers began.<//>`}`;
+}
+
+/** @param {{model: string, shadow: any}} props */
+function Numbers({ model, shadow }) {
+  const share = shadow.pairs ? shadow.disagreements / shadow.pairs : null;
+  return html`<section class="card" aria-label="Numbers"><dl class="facts">
+    <dt>Compared</dt><dd>${number(shadow.pairs)} of ${number(shadow.mirrored)} mirrored requests (${number(shadow.missed)} missed, ${number(shadow.dropped)} dropped)</dd>
+    <dt>Disagreements</dt><dd>${number(shadow.disagreements)} (${percent(share)})</dd>
+    <dt>Other class</dt><dd>${percent(shadow.flip_ratio)} of the rows</dd>
+    <dt>Difference</dt><dd>mean ${number(shadow.mean_abs_diff)}, greatest ${number(shadow.max_abs_diff)}</dd>
+    <dt>Time of a run</dt><dd>${time(shadow.primary_run_us)} by the version that answered, ${time(shadow.shadow_run_us)} by the shadow</dd></dl>
+    <p class="small muted">Counts of this gateway. <a href=${link(pathTo("models", model, "traffic"))}>Traffic</a></p></section>`;
+}
+
+/** @param {number | null} microseconds */
+function time(microseconds) {
+  return milliseconds(microseconds === null ? null : microseconds / 1000);
+}
+
+/** @param {{model: string, version: string, sample: any, all: boolean}} props */
+function Sample({ model, version, sample, all }) {
+  return html`<article class="card" aria-label="Request ${sample.id}"><h3>Request <code>${sample.id}</code></h3>
+    <p class="small muted">Greatest difference ${number(sample.max_abs_diff)}, ${number(sample.flips)} rows of another class.</p>
+    <details><summary>Inputs</summary><dl class="facts">${sample.inputs.map((/** @type {any} */ tensor) => html`<dt key=${tensor.name}>${tensor.name}</dt><dd><code>${tensorText(tensor)}</code></dd>`)}</dl></details>
+    ${compareOutputs(sample.outputs, sample.shadow_outputs).map((output) => html`<${Output} key=${output.name} model=${model} version=${version} answered=${sample.version} output=${output} all=${all} />`)}
+  </article>`;
+}
+
+/** @param {{model: string, version: string, answered: string, output: import("../lib/answers.js").Comparison, all: boolean}} props */
+function Output({ model, version, answered, output, all }) {
+  const pairs = all ? output.pairs : output.pairs.filter((pair) => pair.differs);
+  const caption = `Output ${output.name} of ${model}, both answers`;
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table><caption class="hidden">${caption}</caption>
+    <thead><tr><th scope="col">${output.name} <span class="small">${output.datatype} ${output.shape}</span></th><th scope="col" class="end">Version ${answered}</th><th scope="col" class="end">Shadow ${version}</th><th scope="col" class="end">Difference</th></tr></thead>
+    <tbody>${pairs.map((pair) => html`<tr key=${pair.place}><th scope="row">[${pair.place}] ${pair.differs ? html`<span class="badge warn">differs</span>` : ""}</th>
+      <td class="end"><code>${pair.answer}</code></td><td class="end"><code>${pair.shadow}</code></td><td class="end">${pair.difference === null ? "–" : number(pair.difference)}</td></tr>`)}</tbody></table></div>
+    ${!pairs.length && html`<p class="small muted">All elements are the same.</p>`}
+    ${output.left > 0 && html`<p class="small muted">${number(output.left)} more elements are not shown.</p>`}`;
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params.model}: shadow ${params.version}`, component: Placeholder };
+export const view = { title: (params) => `${params["model"]}: shadow ${params["version"]}`, component: ShadowPage };

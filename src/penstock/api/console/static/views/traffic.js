@@ -1,11 +1,166 @@
-// A view to come: until then the page that the server renders stays.
+// The traffic of a model: who answers, the split by sliders, rules, sticky, shadows, and what everything would change.
 
-import { html } from "../lib/html.js";
-import { Loading } from "../components/notes.js";
+import { html, useState } from "../lib/html.js";
+import { may } from "../lib/access.js";
+import { get, send } from "../lib/api.js";
+import { basisPoints, number } from "../lib/format.js";
+import { useDelayed } from "../lib/delayed.js";
+import { useTopic } from "../lib/live.js";
+import { link, pathTo } from "../lib/router.js";
+import { bodyOf, differences, faultsOf, isSame, routeOf } from "../lib/routes.js";
+import { Bar } from "../components/bar.js";
+import { Denied, ErrorBox, Loading } from "../components/notes.js";
+import { Changes, ReasonDialog } from "../components/reason-dialog.js";
+import { RouteConflict } from "../components/route-conflict.js";
+import { RulesEditor, ShadowEditor, StickyEditor } from "../components/route-editors.js";
+import { SplitEditor } from "../components/split-editor.js";
 
-function Placeholder() {
-  return html`<${Loading} />`;
+/** @typedef {import("../lib/routes.js").Route} Route */
+/** @typedef {{document: any, route: Route}} Base the route that editing began with */
+
+const MOST_ENTRIES = 20;
+
+/** What keys do; the component fills it in. @type {Record<string, () => void>} */
+const actions = {};
+
+/** @param {{params: Record<string, string>}} props */
+function Traffic({ params }) {
+  const model = params["model"] || "";
+  const present = useTopic(`route:${model}`);
+  const traffic = useTopic("traffic");
+  const document = useTopic(`model:${model}`);
+  if (!present || !document) return html`<${Loading} />`;
+  const recent = traffic?.models?.[model];
+  return html`<${Now} model=${model} present=${present} recent=${recent} />
+    <${Editor} key=${model} model=${model} present=${present} versions=${readyVersions(document)} recent=${recent?.versions || {}} />`;
+}
+
+/** @param {any} document a model of the admin API */
+function readyVersions(document) {
+  return document.versions.filter((/** @type {any} */ item) => item.state === "READY").map((/** @type {any} */ item) => item.version);
+}
+
+/** @param {{model: string, present: any, recent: any}} props */
+function Now({ model, present, recent }) {
+  const versions = Object.entries(recent?.versions || {}).filter(([, item]) => !(/** @type {any} */ (item).shadow));
+  const real = versions.map(([name, item]) => ({ name, share: /** @type {any} */ (item).share_basis_points || 0 }));
+  const split = Object.entries(present.split).map(([name, share]) => ({ name, share: Number(share) }));
+  return html`<section class="card" aria-label="Now">
+    <h2>Now</h2><p>${present.answers}.</p>
+    <div class="grid"><div><p class="small muted">${present.set ? "Stated split" : "Without a route"}</p><${Bar} parts=${split} label="Stated split" /></div>
+      <div><p class="small muted">Last minute, ${number(recent?.requests_per_second ?? 0)} requests a second at this gateway</p><${Bar} parts=${real} label="Real share in the last minute" /></div></div>
+    <p class="small">${present.shadow.map((/** @type {any} */ item) => html`<a key=${item.version} href=${link(pathTo("models", model, "shadow", item.version))}>Shadow ${item.version}, ${item.percent} %</a> `)}
+      <span class="muted">Revision ${present.revision}.</span></p>
+  </section>`;
+}
+
+/** @param {{model: string, present: any, versions: string[], recent: Record<string, any>}} props */
+function Editor({ model, present, versions, recent }) {
+  const [base, setBase] = useState(/** @type {Base | null} */ (null));
+  const [own, setOwn] = useState(/** @type {Route | null} */ (null));
+  const [locked, setLocked] = useState(new Set());
+  const [dialog, setDialog] = useState("");
+  const allowed = may("operate", model);
+  for (const name of Object.keys(actions)) delete actions[name];
+  if (!allowed.allowed) return html`<${Denied} action="Change the traffic" reason=${allowed.reason} />`;
+  if (present.trial) return html`<${HeldBy} model=${model} trial=${present.trial} />`;
+
+  const from = base || { document: present, route: routeOf(present) };
+  const shown = own || from.route;
+  const change = (/** @type {Partial<Route>} */ part) => {
+    if (!base) setBase(from);
+    setOwn({ ...shown, ...part });
+  };
+  const leave = () => {
+    setBase(null);
+    setOwn(null);
+    setLocked(new Set());
+  };
+  const dirty = own !== null && !isSame(from.route, own);
+  const faults = faultsOf(shown);
+  actions["write"] = () => dirty && !faults.length && setDialog("write");
+  actions["discard"] = leave;
+  return html`<section aria-label="Change the traffic">
+    <h2>Change</h2>
+    ${base && base.document.revision !== present.revision && html`<${ChangedMeanwhile} base=${base} present=${present} own=${shown} onTheirs=${leave} onKeep=${() => setBase({ document: present, route: routeOf(present) })} />`}
+    <${SplitEditor} split=${shown.split} locked=${locked} versions=${versions} recent=${recent}
+      onChange=${(/** @type {any} */ split, /** @type {any} */ locks) => {
+        setLocked(locks);
+        change({ split });
+      }} />
+    <div class="grid">
+      <${StickyEditor} sticky=${shown.sticky} onChange=${(/** @type {any} */ sticky) => change({ sticky })} />
+      <${ShadowEditor} model=${model} shadow=${shown.shadow} versions=${versions} onChange=${(/** @type {any} */ shadow) => change({ shadow })} />
+    </div>
+    <${RulesEditor} rules=${shown.rules} versions=${versions} onChange=${(/** @type {any} */ rules) => change({ rules })} />
+    <${Preview} model=${model} route=${shown} dirty=${dirty} faults=${faults} base=${from.route} />
+    <div class="row">
+      <button type="button" class="button primary" disabled=${!dirty || faults.length > 0} onClick=${actions["write"]}>Write the route … <kbd aria-hidden="true">w</kbd></button>
+      <button type="button" class="button" disabled=${own === null} onClick=${leave}>Discard <kbd aria-hidden="true">u</kbd></button>
+      ${present.set && html`<button type="button" class="button danger" onClick=${() => setDialog("remove")}>Remove the route …</button>`}
+    </div>
+    ${dialog === "write" && html`<${WriteDialog} model=${model} base=${from} own=${shown} onClose=${() => setDialog("")} onDone=${leave} />`}
+    ${dialog === "remove" && html`<${ReasonDialog} title="Remove the route" action="Remove" danger revision=${present.revision} onClose=${() => setDialog("")} onDone=${leave}
+      perform=${(/** @type {any} */ how) => send("DELETE", `/models/${encodeURIComponent(model)}/route`, {}, how)} current=${() => presentOf(model, from, shown)}>
+      <p>Without a route the version with alias “champion” answers, or the newest one that is ready.</p><//>`}
+  </section>`;
+}
+
+/** @param {{model: string, trial: {kind: string, id: string}}} props */
+function HeldBy({ model, trial }) {
+  return html`<div class="note"><p>${trial.kind === "rollout" ? "A rollout" : "An experiment"} decides the traffic until it is over.
+    <a href=${link(pathTo("models", model, `${trial.kind}s`, trial.id))}>Look at it</a>; end it there to change the route by hand.</p></div>`;
+}
+
+/** @param {{base: Base, present: any, own: Route, onTheirs: () => void, onKeep: () => void}} props */
+function ChangedMeanwhile({ base, present, own, onTheirs, onKeep }) {
+  return html`<div class="note warn" role="status"><p><strong>Somebody changed it in between.</strong> You began with revision ${base.document.revision}; now it is ${present.revision}.</p>
+    <${RouteConflict} base=${base.route} present=${routeOf(present)} own=${own} entries=${[]} />
+    <div class="row"><button type="button" class="button" onClick=${onTheirs}>Take what is there now</button>
+      <button type="button" class="button" onClick=${onKeep}>Go on with mine</button></div></div>`;
+}
+
+/** @param {{model: string, route: Route, base: Route, dirty: boolean, faults: string[]}} props */
+function Preview({ model, route, base, dirty, faults }) {
+  const body = bodyOf(route);
+  const input = dirty && !faults.length ? JSON.stringify(body) : null;
+  const { value, error, waiting } = useDelayed(input, () => send("POST", `/models/${encodeURIComponent(model)}/route/preview`, body));
+  if (!dirty) return html`<p class="muted">Nothing is changed yet.</p>`;
+  if (faults.length) return html`<div class="note bad" role="alert"><ul>${faults.map((fault) => html`<li key=${fault}>${fault}</li>`)}</ul></div>`;
+  return html`<div class="note" aria-live="polite" aria-busy=${waiting}><h3>What this does</h3>
+    <${Changes} changes=${differences(base, route)} />
+    <${ErrorBox} error=${error} />
+    ${value && html`<ul>${value.sentences.map((/** @type {string} */ sentence) => html`<li key=${sentence}>${sentence}</li>`)}</ul>
+      ${value.moved_points ? html`<p class="small muted">${basisPoints(value.moved_points)} of the callers get another version.</p>` : null}`}
+  </div>`;
+}
+
+/** @param {{model: string, base: Base, own: Route, onClose: () => void, onDone: () => void}} props */
+function WriteDialog({ model, base, own, onClose, onDone }) {
+  return html`<${ReasonDialog} title="Write the route" action="Write" changes=${differences(base.route, own)} revision=${base.document.revision} onClose=${onClose} onDone=${onDone}
+    perform=${(/** @type {any} */ how) => send("PUT", `/models/${encodeURIComponent(model)}/route`, bodyOf(own), how)}
+    current=${() => presentOf(model, base, own)} />`;
+}
+
+/**
+ * Returns what is there now, for the dialog after a conflict: both sides, and who changed it. Throws if nothing has
+ * changed: then the refusal has another cause, which the dialog shows.
+ * @param {string} model
+ * @param {Base} base
+ * @param {Route} own
+ */
+async function presentOf(model, base, own) {
+  const path = `/models/${encodeURIComponent(model)}`;
+  const [present, audit] = await Promise.all([get(`${path}/route`), get(`/audit?model=${encodeURIComponent(model)}&limit=${MOST_ENTRIES}`).catch(() => ({ entries: [] }))]);
+  if (present.revision === base.document.revision) throw new Error("nothing has changed");
+  const entries = audit.entries.filter((/** @type {any} */ entry) => entry.subject === `models/${model}/route`).slice(-1);
+  return { revision: present.revision, summary: html`<${RouteConflict} base=${base.route} present=${routeOf(present)} own=${own} entries=${entries} />` };
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params.model}: traffic`, component: Placeholder };
+export const view = {
+  title: (params) => `${params["model"]}: traffic`,
+  component: Traffic,
+  css: true,
+  keys: { w: ["write the route", () => actions["write"]?.()], u: ["discard the change", () => actions["discard"]?.()] },
+};

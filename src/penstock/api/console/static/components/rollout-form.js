@@ -1,0 +1,101 @@
+// The form of a new rollout, with a preview of its steps, time and needed requests at today's rate.
+
+import { html, useState } from "../lib/html.js";
+import { send } from "../lib/api.js";
+import { useDelayed } from "../lib/delayed.js";
+import { basisPoints, duration, number } from "../lib/format.js";
+import { GUARDS, bodyOf, emptyForm } from "../lib/rollout-form.js";
+import { ErrorBox } from "./notes.js";
+import { ReasonDialog } from "./reason-dialog.js";
+import { VersionField } from "./route-editors.js";
+
+/** @typedef {import("../lib/rollout-form.js").Form} Form */
+/** @typedef {{currentTarget: HTMLInputElement & HTMLSelectElement}} FieldEvent */
+
+/**
+ * @param {{model: string, versions: string[], rate: number | null, onStarted: (rollout: any) => void}} props `rate` is the
+ *     model's requests a second now
+ */
+export function RolloutForm({ model, versions, rate, onStarted }) {
+  const [form, setForm] = useState(emptyForm);
+  const [asking, setAsking] = useState(false);
+  const change = (/** @type {Partial<Form>} */ part) => setForm({ ...form, ...part });
+  const { body, faults } = bodyOf(form);
+  const path = `/models/${encodeURIComponent(model)}/rollouts`;
+  return html`<form class="rollout-form" onSubmit=${(/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (!faults.length) setAsking(true);
+  }}>
+    <div class="grid"><div>
+      <div class="row"><${VersionField} title="Roll out" value=${form.to} versions=${versions} none="choose …" onChange=${(/** @type {string} */ to) => change({ to })} />
+        <${VersionField} title="Compare with" value=${form.from} versions=${versions} none="the version that answers" onChange=${(/** @type {string} */ from) => change({ from })} /></div>
+      <${TextField} title="Steps in percent; 5! waits for an approval" value=${form.steps} onText=${(/** @type {string} */ steps) => change({ steps })} wide />
+      <${Guards} form=${form} change=${change} />
+      <${Limits} form=${form} change=${change} />
+    </div><${Preview} path=${path} form=${form} body=${body} faults=${faults} rate=${rate} /></div>
+    <button class="button primary" disabled=${faults.length > 0}>Start the rollout …</button>
+    ${asking && html`<${ReasonDialog} title="Start the rollout" action="Start" onClose=${() => setAsking(false)} onDone=${onStarted}
+      changes=${[{ label: "Version", before: form.from || "the version that answers", after: form.to }]}
+      perform=${(/** @type {any} */ how) => send("POST", path, body, how)} />`}
+  </form>`;
+}
+
+/** @param {{title: string, value: string, onText: (text: string) => void, wide?: boolean, label?: string}} props */
+function TextField({ title, value, onText, wide, label }) {
+  return html`<label class="field">${title}<input type="text" class=${wide ? "" : "short"} aria-label=${label} value=${value} spellcheck=${false} autocomplete="off"
+    onInput=${(/** @type {FieldEvent} */ event) => onText(event.currentTarget.value)} /></label>`;
+}
+
+/** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
+function Guards({ form, change }) {
+  const set = (/** @type {string} */ metric, /** @type {any} */ part) => change({ guards: form.guards.map((guard) => (guard.metric === metric ? { ...guard, ...part } : guard)) });
+  return html`<fieldset><legend>Guards</legend>${GUARDS.map((kind, index) => {
+    const guard = form.guards[index];
+    if (!guard) return null;
+    return html`<div class="row guard" key=${kind.metric}>
+      <label><input type="checkbox" checked=${guard.chosen} onChange=${(/** @type {FieldEvent} */ event) => set(kind.metric, { chosen: event.currentTarget.checked })} /> ${kind.title}</label>
+      ${guard.chosen && html`<label class="small muted"><input type="text" class="short" inputmode="decimal" value=${guard.limit} aria-label="Limit of ${kind.title}: ${kind.unit}" placeholder="usual"
+        onInput=${(/** @type {FieldEvent} */ event) => set(kind.metric, { limit: event.currentTarget.value })} /> ${kind.unit}</label>`}
+    </div>`;
+  })}</fieldset>`;
+}
+
+/** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
+function Limits({ form, change }) {
+  return html`<details><summary>Time, evidence and what happens at the deadline</summary><div class="toolbar">
+    <${TextField} title="Least seconds of a step" value=${form.minStep} onText=${(/** @type {string} */ minStep) => change({ minStep })} />
+    <${TextField} title="Deadline in seconds" value=${form.deadline} onText=${(/** @type {string} */ deadline) => change({ deadline })} />
+    <label class="field">At the deadline<select value=${form.onInconclusive} onChange=${(/** @type {FieldEvent} */ event) => change({ onInconclusive: event.currentTarget.value })}>
+      <option value="hold">pause</option><option value="abort">give up</option></select></label>
+    <${TextField} title="Sound versions rolled back, %" value=${form.alpha} onText=${(/** @type {string} */ alpha) => change({ alpha })} />
+    <${TextField} title="Hold-back of the control, %" value=${form.holdBack} onText=${(/** @type {string} */ holdBack) => change({ holdBack })} />
+    <${TextField} title="Mirrored before the first step, %" value=${form.shadow} onText=${(/** @type {string} */ shadow) => change({ shadow })} />
+    <label><input type="checkbox" checked=${form.dryRun} onChange=${(/** @type {FieldEvent} */ event) => change({ dryRun: event.currentTarget.checked })} /> Dry run: change no traffic</label>
+  </div></details>`;
+}
+
+/** @param {{path: string, form: Form, body: any, faults: string[], rate: number | null}} props */
+function Preview({ path, form, body, faults, rate }) {
+  const asked = rate === null ? body : { ...body, requests_per_second: Math.round(rate * 10) / 10 };
+  const [frozen, setFrozen] = useState(asked);
+  const key = JSON.stringify(body);
+  const changed = JSON.stringify({ ...frozen, requests_per_second: undefined }) !== key;
+  if (changed || (frozen.requests_per_second === undefined && rate !== null)) setFrozen(asked); // not at each change of the rate
+  const { value, error, waiting } = useDelayed(form.to && !faults.length ? JSON.stringify(frozen) : null, () => send("POST", `${path}/preview`, frozen));
+  return html`<section class="card" aria-live="polite" aria-busy=${waiting} aria-label="Preview"><h3>Preview</h3>
+    ${faults.length > 0 && html`<ul class="muted">${faults.map((fault) => html`<li key=${fault}>${fault}</li>`)}</ul>`}
+    <${ErrorBox} error=${error} />
+    ${value && html`<ul>${value.sentences.map((/** @type {string} */ text) => html`<li key=${text}>${text}</li>`)}</ul><${Steps} forecast=${value} />`}
+    ${waiting && !value && !error && html`<p class="muted">Estimating …</p>`}
+  </section>`;
+}
+
+/** @param {{forecast: any}} props */
+function Steps({ forecast }) {
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Forecast of each step"><table><caption class="hidden">Forecast of each step</caption>
+    <thead><tr><th scope="col">Step</th><th scope="col" class="end">Weight</th><th scope="col" class="end">Requests</th><th scope="col" class="end">Time</th><th scope="col">Also waits for</th></tr></thead>
+    <tbody>${forecast.steps.map((/** @type {any} */ step) => html`<tr key=${step.step}><th scope="row">${step.step < 0 ? "mirrored" : step.step + 1}</th>
+      <td class="end">${basisPoints(step.weight)}</td><td class="end">${step.requests === null ? "not known" : `about ${number(step.requests)}`}</td>
+      <td class="end">${step.seconds === null ? "not known" : duration(step.seconds)}</td><td>${step.also.join(", ") || "–"}</td></tr>`)}</tbody></table></div>
+    <p class="small muted">If the version is as good as the other, at ${number(forecast.requests_per_second)} requests a second.</p>`;
+}

@@ -1,0 +1,112 @@
+// The form of a new rollout as plain values: texts of fields to the body of `POST /models/{model}/rollouts`.
+
+/** @typedef {{metric: string, chosen: boolean, limit: string}} GuardField */
+/** @typedef {{to: string, from: string, steps: string, minStep: string, deadline: string, alpha: string, holdBack: string,
+ *     shadow: string, onInconclusive: string, dryRun: boolean, guards: GuardField[]}} Form */
+/** @typedef {{metric: string, title: string, field: string | null, usual: string, unit: string, factor: number}} GuardKind */
+
+/** The guards that the form offers: the name of their limit, and how its unit is written. @type {GuardKind[]} */
+export const GUARDS = [
+  { metric: "errors", title: "Errors", field: "max_increase", usual: "", unit: "% more errors than the control", factor: 100 },
+  { metric: "latency", title: "Latency", field: "max_ratio", usual: "1.2", unit: "× the control's time", factor: 1 },
+  { metric: "outputs", title: "Outputs", field: "max", usual: "0.1", unit: "total variation", factor: 1 },
+  { metric: "disagreement", title: "Disagreement", field: "max", usual: "2", unit: "% of mirrored requests", factor: 100 },
+  { metric: "quality", title: "Quality", field: "max_increase", usual: "1", unit: "% more outputs that are not finite", factor: 100 },
+  { metric: "performance", title: "Performance", field: "max_increase", usual: "5", unit: "% more wrong answers by labels", factor: 100 },
+  { metric: "error_ratio", title: "Error ratio", field: "max", usual: "1", unit: "% errors at most", factor: 100 },
+  { metric: "latency_p99", title: "Latency p99", field: "max_ms", usual: "100", unit: "ms at most", factor: 1 },
+];
+
+/** Values of an empty form. @returns {Form} */
+export function emptyForm() {
+  return {
+    to: "", from: "", steps: "1 5 25 50 100", minStep: "30", deadline: "", alpha: "1", holdBack: "5", shadow: "",
+    onInconclusive: "hold", dryRun: false,
+    guards: GUARDS.map((kind) => ({ metric: kind.metric, chosen: ["errors", "latency"].includes(kind.metric), limit: kind.usual })),
+  };
+}
+
+/**
+ * Reads steps such as "1 5! 25 100" in percent; "!" waits for an approval before the next step.
+ * @param {string} text
+ * @returns {{steps: (number | {weight: number, approval: boolean})[], fault: string}}
+ */
+export function readSteps(text) {
+  /** @type {{weight: number, approval: boolean}[]} */
+  const steps = [];
+  for (const part of text.split(/[\s,;]+/).filter(Boolean)) {
+    const found = /^(\d{1,3}(?:\.\d{1,2})?)%?(!?)$/.exec(part);
+    if (!found) return { steps: [], fault: `“${part}” is not a step: write percent, such as 5, and 5! to wait for an approval.` };
+    steps.push({ weight: Math.round(Number(found[1]) * 100), approval: found[2] === "!" });
+  }
+  const grow = steps.every((step, index) => step.weight > (steps[index - 1]?.weight ?? 0) && step.weight <= 10000);
+  if (!steps.length || !grow) return { steps: [], fault: "Steps must grow, from above 0 to 100 percent at most." };
+  return { steps: steps.map((step) => (step.approval ? step : step.weight)), fault: "" };
+}
+
+/**
+ * Reads a number of a field; null where it is empty, NaN where it is none.
+ * @param {string} text
+ */
+export function readNumber(text) {
+  const trimmed = text.trim();
+  return trimmed === "" ? null : /^\d+(\.\d+)?$/.test(trimmed) ? Number(trimmed) : NaN;
+}
+
+/**
+ * Returns the body for a form, and the faults that the page can see by itself.
+ * @param {Form} form
+ * @returns {{body: Record<string, any>, faults: string[]}}
+ */
+export function bodyOf(form) {
+  const { steps, fault } = readSteps(form.steps);
+  const guards = form.guards.filter((guard) => guard.chosen).map(guardOf);
+  /** @type {[string, string, string, number][]} */
+  const numbers = [
+    ["min_step_seconds", "Least time of a step", form.minStep, 1],
+    ["deadline_seconds", "Deadline", form.deadline, 1],
+    ["alpha", "Error rate", form.alpha, 1 / 100],
+    ["hold_back", "Hold-back", form.holdBack, 100],
+    ["shadow", "Mirrored first", form.shadow, 1],
+  ];
+  const wrong = numbers.filter(([, , text]) => Number.isNaN(readNumber(text))).map(([, title]) => `${title} must be a number.`);
+  const faults = [...(form.to ? [] : ["Choose the version to roll out."]), ...(fault ? [fault] : []), ...wrong];
+  if (!guards.length) faults.push("Choose at least one guard.");
+  faults.push(...form.guards.filter((guard) => guard.chosen && Number.isNaN(readNumber(guard.limit))).map((guard) => `The limit of ${guard.metric} must be a number.`));
+  return { body: { ...fixedOf(form), steps, guards, ...valuesOf(numbers) }, faults };
+}
+
+/**
+ * @param {Form} form
+ * @returns {Record<string, any>}
+ */
+function fixedOf(form) {
+  return {
+    to: form.to,
+    ...(form.from ? { from: form.from } : {}),
+    on_inconclusive: form.onInconclusive,
+    ...(form.dryRun ? { dry_run: true } : {}),
+  };
+}
+
+/** @param {[string, string, string, number][]} numbers */
+function valuesOf(numbers) {
+  const values = numbers.flatMap(([name, , text, factor]) => {
+    const value = readNumber(text);
+    return value === null ? [] : [[name, name === "hold_back" ? Math.round(value * factor) : rounded(value * factor)]];
+  });
+  return Object.fromEntries(values);
+}
+
+/** @param {number} value */
+function rounded(value) {
+  return Number(value.toPrecision(12));
+}
+
+/** @param {GuardField} guard */
+function guardOf(guard) {
+  const kind = GUARDS.find((item) => item.metric === guard.metric);
+  const limit = readNumber(guard.limit);
+  if (!kind?.field || limit === null) return { metric: guard.metric };
+  return { metric: guard.metric, [kind.field]: rounded(limit / kind.factor) };
+}

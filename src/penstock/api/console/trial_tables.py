@@ -1,0 +1,61 @@
+"""What the pages of rollouts and experiments show alike: weights, states, and the history of changes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from penstock.api.console.links import href, model_path
+from penstock.api.console.markup import Markup, badge, element, join, table
+
+Document = Mapping[str, Any]
+
+KINDS: Final[Mapping[str, str]] = {
+    "running": "warn",
+    "paused": "warn",
+    "promoted": "good",
+    "pass": "good",
+    "rolled_back": "bad",
+    "fail": "bad",
+}
+"""How good a state or a verdict is."""
+
+
+def state_badge(state: str) -> Markup:
+    """Return a state or a verdict as a badge."""
+    return badge(state.replace("_", " "), KINDS.get(state, ""))
+
+
+def percent(points: float) -> str:
+    """Return basis points as percent."""
+    return f"{points / 100:g} %"
+
+
+def number(value: float | None) -> str:
+    """Return a number with few digits, or a hyphen."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def trial_link(request: Request, model: str, kind: str, trial_id: str, text: str) -> Markup:
+    """Return a link to a trial; ``kind`` is "rollouts" or "experiments"."""
+    return element("a", text, href=href(request, model_path(model, kind, trial_id)))
+
+
+def history(changes: Sequence[Document]) -> Markup:
+    """Return who changed a trial, when and why, the newest first."""
+    rows = [_change_row(change) for change in reversed(changes)]
+    heads = ("When", "Who", "What", "After it", "Why")
+    return join(element("h2", "History"), table("Changes of this trial", heads, rows))
+
+
+def _change_row(change: Document) -> tuple[str, ...]:
+    weight = f" {percent(change['weight'])}" if "weight" in change else ""
+    after = join(state_badge(change["state"]), weight) if "state" in change else "-"
+    return change["at"], change["actor"], change["action"].replace("_", " "), after, change["reason"] or "-"
+
+
+def beginning(trial: Document) -> Markup:
+    """Return when a trial began, by whom, and why."""
+    reasons = [change["reason"] for change in trial.get("changes", ()) if change["action"] == "start"]
+    why = f": “{reasons[0]}”" if reasons and reasons[0] else ""
+    return element("p", f"Began {trial['created_at']} by {trial['created_by']}{why}.", class_="muted")
