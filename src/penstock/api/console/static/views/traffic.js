@@ -1,6 +1,6 @@
 // The traffic of a model: who answers, the split by sliders, rules, sticky, shadows, and what everything would change.
 
-import { html, useState } from "../lib/html.js";
+import { html, useAsync, useState } from "../lib/html.js";
 import { may } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
 import { basisPoints, number } from "../lib/format.js";
@@ -82,7 +82,7 @@ function Editor({ model, present, versions, recent }) {
   actions["discard"] = leave;
   return html`<section aria-label="Change the traffic">
     <h2>Change</h2>
-    ${base && base.document.revision !== present.revision && html`<${ChangedMeanwhile} base=${base} present=${present} own=${shown} onTheirs=${leave} onKeep=${() => setBase({ document: present, route: routeOf(present) })} />`}
+    ${base && base.document.revision !== present.revision && html`<${ChangedMeanwhile} model=${model} base=${base} present=${present} own=${shown} onTheirs=${leave} onKeep=${() => setBase({ document: present, route: routeOf(present) })} />`}
     <${SplitEditor} split=${shown.split} locked=${locked} versions=${versions} recent=${recent}
       onChange=${(/** @type {any} */ split, /** @type {any} */ locks) => {
         setLocked(locks);
@@ -112,10 +112,11 @@ function HeldBy({ model, trial }) {
     <a href=${link(pathTo("models", model, `${trial.kind}s`, trial.id))}>Look at it</a>; end it there to change the route by hand.</p></div>`;
 }
 
-/** @param {{base: Base, present: any, own: Route, onTheirs: () => void, onKeep: () => void}} props */
-function ChangedMeanwhile({ base, present, own, onTheirs, onKeep }) {
+/** @param {{model: string, base: Base, present: any, own: Route, onTheirs: () => void, onKeep: () => void}} props */
+function ChangedMeanwhile({ model, base, present, own, onTheirs, onKeep }) {
+  const { value } = useAsync(() => lastEntries(model), [present.revision]);
   return html`<div class="note warn" role="status"><p><strong>Somebody changed it in between.</strong> You began with revision ${base.document.revision}; now it is ${present.revision}.</p>
-    <${RouteConflict} base=${base.route} present=${routeOf(present)} own=${own} entries=${[]} />
+    <${RouteConflict} base=${base.route} present=${routeOf(present)} own=${own} entries=${value || []} />
     <div class="row"><button type="button" class="button" onClick=${onTheirs}>Take what is there now</button>
       <button type="button" class="button" onClick=${onKeep}>Go on with mine</button></div></div>`;
 }
@@ -150,11 +151,19 @@ function WriteDialog({ model, base, own, onClose, onDone }) {
  * @param {Route} own
  */
 async function presentOf(model, base, own) {
-  const path = `/models/${encodeURIComponent(model)}`;
-  const [present, audit] = await Promise.all([get(`${path}/route`), get(`/audit?model=${encodeURIComponent(model)}&limit=${MOST_ENTRIES}`).catch(() => ({ entries: [] }))]);
+  const [present, entries] = await Promise.all([get(`/models/${encodeURIComponent(model)}/route`), lastEntries(model)]);
   if (present.revision === base.document.revision) throw new Error("nothing has changed");
-  const entries = audit.entries.filter((/** @type {any} */ entry) => entry.subject === `models/${model}/route`).slice(-1);
   return { revision: present.revision, summary: html`<${RouteConflict} base=${base.route} present=${routeOf(present)} own=${own} entries=${entries} />` };
+}
+
+/**
+ * Returns the last change of a route in the audit; nothing where the audit cannot be read.
+ * @param {string} model
+ * @returns {Promise<any[]>}
+ */
+async function lastEntries(model) {
+  const audit = await get(`/audit?model=${encodeURIComponent(model)}&limit=${MOST_ENTRIES}`).catch(() => ({ entries: [] }));
+  return audit.entries.filter((/** @type {any} */ entry) => entry.subject === `models/${model}/route`).slice(-1);
 }
 
 /** @type {import("../app.js").View} */
