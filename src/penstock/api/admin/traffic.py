@@ -131,7 +131,7 @@ def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:
         ("DELETE", "/models/{model}/route", calls.drop_route),
         ("POST", "/models/{model}/route/preview", calls.preview_route),
         ("GET", "/models/{model}/shadow/{version}", calls.shadow),
-        ("POST", "/models/{model}/rollouts/preview", _RolloutPreview(services.rollouts).preview),
+        ("POST", "/models/{model}/rollouts/preview", _RolloutPreview(services.rollouts, services.recent).preview),
         *rollouts.table(),
         *experiments.table(),
         *monitor_routes(services.monitor),
@@ -188,16 +188,19 @@ class _TrialCalls:
 class _RolloutPreview:
     """The preview of a rollout."""
 
-    def __init__(self, rollouts: RolloutsService) -> None:
+    def __init__(self, rollouts: RolloutsService, recent: RecentTrafficService) -> None:
         self._rollouts = rollouts
+        self._recent = recent
 
     async def preview(self, request: Request) -> Response:
         """Answer what a rollout would need; nothing is changed."""
-        body = await read_object(request)
+        body, model = await read_object(request), request.path_params["model"]
         rate = body.pop("requests_per_second", None)
+        if rate is None:
+            rate = self._recent.document()["models"].get(model, {}).get("requests_per_second")
         if rate is not None and (type(rate) not in (int, float) or not 0 <= rate <= MOST_RATE):
             raise InvalidInput(f"'requests_per_second' must be a number from 0 to {MOST_RATE:g}")
-        return AsciiJsonResponse(await self._rollouts.preview(request.path_params["model"], body, rate))
+        return AsciiJsonResponse(await self._rollouts.preview(model, body, rate))
 
 
 class _Calls:

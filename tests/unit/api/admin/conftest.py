@@ -39,7 +39,7 @@ class Client:
         authenticator: Authenticator | None = None,
         refusals: RefusalCounts | None = None,
     ) -> None:
-        self.routes, self.experiments = MemoryTraffic(), MemoryTrials()
+        self.routes, self.experiments, self.recent = MemoryTraffic(), MemoryTrials(), MemoryRecent()
         self.trials, self.erasures = MemoryTrials(), MemoryErasures()
         self.predictions = MemoryPredictions()
         services = TrafficApi(
@@ -51,7 +51,7 @@ class Client:
             MemoryFleet(),
             self.erasures,
             self.predictions,
-            MemoryRecent(),
+            self.recent,
             lambda: 0,
         )
         facts = ("1.2.3", "127.0.0.1:1", "127.0.0.1:2")

@@ -290,6 +290,17 @@ class MemoryAudit:
         yield b"{}\n"
 
 
+NO_PAIRS: Document = {
+    "mirrored": 0,
+    "pairs": 0,
+    "disagreements": 0,
+    "max_abs_diff": 0.0,
+    "mean_abs_diff": None,
+    "samples": [],
+}
+"""What a version has done as a shadow that never was one."""
+
+
 class MemoryTraffic:
     """Routes in a dictionary; see ``traffic.Traffic``."""
 
@@ -318,7 +329,7 @@ class MemoryTraffic:
         return {"revision": self.revision, "by": [by.actor, by.reason]}
 
     async def shadow(self, model: str, version: str) -> Document:
-        return {"model": model, "version": version, **self.shadows.get(model, {})}
+        return {"model": model, "version": version, **self.shadows.get(model, NO_PAIRS)}
 
     async def events(
         self, model: str | None, after: int | None, limit: int, visible: ModelFilter = EVERY_MODEL
@@ -335,6 +346,24 @@ class MemoryTraffic:
         return {"entries": [{**asdict(wanted), "limit": limit, "all": visible.is_everything}], "next": None}
 
 
+BEGUN: Document = {
+    "from": "1",
+    "to": "2",
+    "state": "running",
+    "weight": 100,
+    "created_at": "2026-11-30T10:00:00+00:00",
+    "created_by": "ann",
+    "reason": "",
+    "progress": [],
+    "warnings": [],
+    "evidence": {},
+    "arms": {},
+    "best": None,
+    "changes": [],
+}
+"""What the pages show of a rollout and of an experiment that has begun."""
+
+
 class MemoryTrials:
     """Trials in a dictionary; see ``traffic.Trials``."""
 
@@ -342,7 +371,8 @@ class MemoryTrials:
         self.trials: dict[str, Document] = {}
 
     async def begin(self, model: str, document: Document, by: Author) -> Document:
-        self.trials["t1"] = {"id": "t1", "model": model, "asked": document, "by": [by.actor, by.reason], "revision": 1}
+        stated = {"id": "t1", "model": model, "asked": document, "by": [by.actor, by.reason], "revision": 1}
+        self.trials["t1"] = {**BEGUN, **stated}
         return self.trials["t1"]
 
     async def preview(self, model: str, document: Document, rate: float | None = None) -> Document:
@@ -415,10 +445,13 @@ class MemoryFleet:
 
 
 class MemoryRecent:
-    """Traffic of two models; see ``recent_traffic.RecentTrafficService``."""
+    """Traffic of two models, and ``more``; see ``recent_traffic.RecentTrafficService``."""
+
+    def __init__(self) -> None:
+        self.more: dict[str, Document] = {}
 
     def document(self) -> Document:
-        return {"at": 1.0, "models": {"digits": self.model_document("digits"), "fraud-1": {}}}
+        return {"at": 1.0, "models": {"digits": self.model_document("digits"), "fraud-1": {}, **self.more}}
 
     def model_document(self, model: str) -> Document:
         if model != "digits":

@@ -3,6 +3,7 @@
 import json
 
 from tests.unit.api.admin.conftest import Client
+from tests.unit.api.admin.standin import NO_PAIRS
 
 ROUTE = "/admin/v1/models/m/route"
 SPLIT = {"split": {"1": 10_000}, "reason": "why"}
@@ -24,7 +25,7 @@ def test_a_route_is_set_shown_and_dropped(client: Client) -> None:
 
 
 def test_a_shadow_is_shown(client: Client) -> None:
-    assert client.get("/admin/v1/models/m/shadow/3").json() == {"model": "m", "version": "3"}
+    assert client.get("/admin/v1/models/m/shadow/3").json() == {"model": "m", "version": "3", **NO_PAIRS}
 
 
 def test_rollouts_and_experiments_have_the_same_calls(client: Client) -> None:
@@ -53,6 +54,8 @@ def test_a_rollout_is_previewed_at_a_rate(client: Client) -> None:
     for rate in (None, 0, 12.5):
         body = {"to": "2"} | ({} if rate is None else {"requests_per_second": rate})
         assert client.request("POST", path, body=body).json() == {"model": "m", "asked": {"to": "2"}, "rate": rate}
+    recent = client.request("POST", path.replace("/m/", "/digits/"), body={"to": "2"}).json()
+    assert recent["rate"] == 2.0  # of the last minute
     for wrong in ("many", -1, True, 1e12):
         assert client.request("POST", path, body={"requests_per_second": wrong}).status_code == 400
     assert client.get("/admin/v1/models/m/rollouts/preview").status_code == 404  # no rollout has this name

@@ -57,6 +57,7 @@ SHADOW = {
         {"id": "r2", "version": "1", "outputs": [{**TENSOR, "name": "y"}], "shadow_outputs": []},
     ],
 }
+LAST_MINUTE = {"share_basis_points": 9990, "requests_per_second": 12.5, "error_ratio": None, "p99_ms": 3.25}
 ROUTE = {
     "split": {"1": 9995, "2": 5},
     "sticky": "header:x-user-id",
@@ -72,5 +73,6 @@ def put_documents(client: Client) -> None:
     """Let the stand-ins of a client have these documents."""
     client.routes.routes["good"] = ROUTE
     client.routes.shadows["good"] = SHADOW
+    client.recent.more["good"] = {"versions": {"1": LAST_MINUTE}}
     client.trials.trials["t1"] = ROLLOUT
     client.experiments.trials["t1"] = EXPERIMENT

@@ -14,7 +14,18 @@ MODEL = "/console/models/good"
     [
         (
             "traffic",
-            ["99.95 %", "0.05 %", "header:x-user-id", "x-canary", 'models/good/rollouts/t1"', 'shadow/3"', "12.5 %"],
+            [
+                "99.95 %",
+                "0.05 %",
+                "99.9 %",
+                "12.5",
+                "3.25",
+                "header:x-user-id",
+                "x-canary",
+                'models/good/rollouts/t1"',
+                'shadow/3"',
+                "12.5 %",
+            ],
         ),
         ("rollouts", ['rollouts/t1"', "1 → 2", "rolled back", 'experiments/t1"', "1, 2", "not known"]),
         (

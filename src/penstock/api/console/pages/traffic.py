@@ -8,7 +8,7 @@ from starlette.requests import Request
 from penstock.api.console.links import href, model_path
 from penstock.api.console.markup import Markup, element, facts, join, table
 from penstock.api.console.services import ConsoleServices, Page
-from penstock.api.console.trial_tables import percent, trial_link
+from penstock.api.console.trial_tables import number, percent, trial_link
 
 Document = Mapping[str, Any]
 
@@ -20,11 +20,17 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
     body = join(
         element("p", f"{route['answers']}."),
         _trial(request, model, route),
-        _split(route),
+        _split(route, _recent(services, model)),
         _rules(route),
         _shadows(request, model, route),
     )
     return Page(f"{model}: traffic", body)
+
+
+def _recent(services: ConsoleServices, model: str) -> Document:
+    """Return what each version of a model did in the last minute."""
+    versions: Document = services.traffic.recent.document()["models"].get(model, {}).get("versions", {})
+    return versions
 
 
 def _trial(request: Request, model: str, route: Document) -> Markup | None:
@@ -36,8 +42,10 @@ def _trial(request: Request, model: str, route: Document) -> Markup | None:
     return element("p", "The ", link, " decides the traffic until it is over.", class_="note")
 
 
-def _split(route: Document) -> Markup:
-    rows = [(version, percent(weight)) for version, weight in route["split"].items()]
+def _split(route: Document, recent: Document) -> Markup:
+    rows = [
+        (version, percent(weight), *_last_minute(recent.get(version, {}))) for version, weight in route["split"].items()
+    ]
     about = facts(
         (
             ("Sticky by", route["sticky"] or "nothing: each request is drawn anew"),
@@ -45,7 +53,15 @@ def _split(route: Document) -> Markup:
             ("Revision", str(route["revision"])),
         )
     )
-    return join(table("Split of the traffic", ("Version", "Weight"), rows), about)
+    heads = ("Version", "Weight", "Last minute", "Requests a second", "Errors", "p99 in ms")
+    return join(table("Split of the traffic", heads, rows), about)
+
+
+def _last_minute(version: Document) -> tuple[str, ...]:
+    """What a version really did: its share, rate, ratio of errors, and slow answers."""
+    names = ("share_basis_points", "requests_per_second", "error_ratio", "p99_ms")
+    share, rate, errors, slow = (version.get(name) for name in names)
+    return "-" if share is None else percent(share), number(rate), number(errors), number(slow)
 
 
 def _rules(route: Document) -> Markup | None:

@@ -25,7 +25,7 @@ export function ExperimentForm({ model, versions, onStarted }) {
     ...(least === null || Number.isNaN(least) ? ["The least weight must be a number."] : []),
   ];
   const body = { arms, mode, ...(sticky ? { sticky } : {}), ...(mode === "thompson" ? { floor: Math.round((least || 0) * 100) } : {}) };
-  return html`<form class="rollout-form" onSubmit=${(/** @type {Event} */ event) => {
+  return html`<form class="form" onSubmit=${(/** @type {Event} */ event) => {
     event.preventDefault();
     if (!faults.length) setAsking(true);
   }}>

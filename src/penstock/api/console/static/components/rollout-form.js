@@ -22,7 +22,7 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
   const change = (/** @type {Partial<Form>} */ part) => setForm({ ...form, ...part });
   const { body, faults } = bodyOf(form);
   const path = `/models/${encodeURIComponent(model)}/rollouts`;
-  return html`<form class="rollout-form" onSubmit=${(/** @type {Event} */ event) => {
+  return html`<form class="form" onSubmit=${(/** @type {Event} */ event) => {
     event.preventDefault();
     if (!faults.length) setAsking(true);
   }}>

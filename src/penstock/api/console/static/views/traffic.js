@@ -170,6 +170,5 @@ async function lastEntries(model) {
 export const view = {
   title: (params) => `${params["model"]}: traffic`,
   component: Traffic,
-  css: true,
   keys: { w: ["write the route", () => actions["write"]?.()], u: ["discard the change", () => actions["discard"]?.()] },
 };
