@@ -76,8 +76,7 @@ function PointsBox({ version, points, disabled, onPoints }) {
 /** @param {{recent?: Recent}} props */
 function LastMinute({ recent }) {
   if (!recent?.requests_per_second) return html`<span class="split-recent small muted">no requests in the last minute</span>`;
-  return html`<span class="split-recent small muted">last minute: really <strong>${basisPoints(recent.share_basis_points)}</strong>, ${rate(recent.requests_per_second)},
-    errors ${percent(recent.error_ratio)}, p50 ${milliseconds(recent.p50_ms)}, p99 ${milliseconds(recent.p99_ms)}</span>`;
+  return html`<span class="split-recent small muted">last minute: really <strong>${basisPoints(recent.share_basis_points)}</strong>, ${rate(recent.requests_per_second)}, errors ${percent(recent.error_ratio)}, p50 ${milliseconds(recent.p50_ms)}, p99 ${milliseconds(recent.p99_ms)}</span>`;
 }
 
 /** @param {{versions: string[], onAdd: (version: string) => void}} props */

@@ -1,6 +1,7 @@
 // Style sheets of single views, loaded beside their modules.
 
-const root = document.documentElement;
+/** Absolute from the start: the address of the page changes with the views. */
+const folder = new URL(document.documentElement.dataset.static || "", document.baseURI).href;
 
 /**
  * Loads a style sheet of the console once; a missing one does not hold the view up.
@@ -8,7 +9,7 @@ const root = document.documentElement;
  * @returns {Promise<void>}
  */
 export function loadStyle(name) {
-  const href = new URL(`${root.dataset.static}${name}`, document.baseURI).href;
+  const href = folder + name;
   for (const sheet of document.styleSheets) if (sheet.href === href) return Promise.resolve();
   return new Promise((resolve) => {
     const element = document.createElement("link");

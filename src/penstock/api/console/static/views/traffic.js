@@ -49,8 +49,7 @@ function Now({ model, present, recent }) {
     <h2>Now</h2><p>${present.answers}.</p>
     <div class="grid"><div><p class="small muted">${present.set ? "Stated split" : "Without a route"}</p><${Bar} parts=${split} label="Stated split" /></div>
       <div><p class="small muted">Last minute, ${number(recent?.requests_per_second ?? 0)} requests a second at this gateway</p><${Bar} parts=${real} label="Real share in the last minute" /></div></div>
-    <p class="small">${present.shadow.map((/** @type {any} */ item) => html`<a key=${item.version} href=${link(pathTo("models", model, "shadow", item.version))}>Shadow ${item.version}, ${item.percent} %</a> `)}
-      <span class="muted">Revision ${present.revision}.</span></p>
+    <p class="small">${present.shadow.map((/** @type {any} */ item) => html`<a key=${item.version} href=${link(pathTo("models", model, "shadow", item.version))}>Shadow ${item.version}, ${item.percent} %</a>${" "}`)}<span class="muted">Revision ${present.revision}.</span></p>
   </section>`;
 }
 
@@ -108,8 +107,7 @@ function Editor({ model, present, versions, recent }) {
 
 /** @param {{model: string, trial: {kind: string, id: string}}} props */
 function HeldBy({ model, trial }) {
-  return html`<div class="note"><p>${trial.kind === "rollout" ? "A rollout" : "An experiment"} decides the traffic until it is over.
-    <a href=${link(pathTo("models", model, `${trial.kind}s`, trial.id))}>Look at it</a>; end it there to change the route by hand.</p></div>`;
+  return html`<div class="note"><p>${trial.kind === "rollout" ? "A rollout" : "An experiment"} decides the traffic until it is over.${" "}<a href=${link(pathTo("models", model, `${trial.kind}s`, trial.id))}>Look at it</a>; end it there to change the route by hand.</p></div>`;
 }
 
 /** @param {{model: string, base: Base, present: any, own: Route, onTheirs: () => void, onKeep: () => void}} props */
