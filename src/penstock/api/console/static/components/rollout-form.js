@@ -82,7 +82,7 @@ function Preview({ path, form, body, faults, rate }) {
   const changed = JSON.stringify({ ...frozen, requests_per_second: undefined }) !== key;
   if (changed || (frozen.requests_per_second === undefined && rate !== null)) setFrozen(asked); // not at each change of the rate
   const { value, error, waiting } = useDelayed(form.to && !faults.length ? JSON.stringify(frozen) : null, () => send("POST", `${path}/preview`, frozen));
-  return html`<section class="card" aria-live="polite" aria-busy=${waiting} aria-label="Preview"><h3>Preview</h3>
+  return html`<section class="card" aria-live="polite" aria-busy=${waiting} aria-label="Preview"><h2>Preview</h2>
     ${faults.length > 0 && html`<ul class="muted">${faults.map((fault) => html`<li key=${fault}>${fault}</li>`)}</ul>`}
     <${ErrorBox} error=${error} />
     ${value && html`<ul>${value.sentences.map((/** @type {string} */ text) => html`<li key=${text}>${text}</li>`)}</ul><${Steps} forecast=${value} />`}
