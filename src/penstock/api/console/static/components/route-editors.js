@@ -8,7 +8,7 @@ import { loadStyle } from "../lib/styles.js";
 /** @typedef {import("../lib/routes.js").Shadow} Shadow */
 /** @typedef {{currentTarget: HTMLInputElement & HTMLSelectElement}} FieldEvent */
 
-loadStyle("components/editors.css");
+loadStyle("components/route-editors.css");
 
 /**
  * Edits the header by which callers stay with their version; empty for none.
