@@ -55,7 +55,7 @@ def _change_row(change: Document) -> tuple[str, ...]:
 
 
 def beginning(trial: Document) -> Markup:
-    """Return when a trial began, by whom, and why."""
+    """Return when a trial began, who began it, and why."""
     reasons = [change["reason"] for change in trial.get("changes", ()) if change["action"] == "start"]
     why = f": “{reasons[0]}”" if reasons and reasons[0] else ""
     return element("p", f"Began {trial['created_at']} by {trial['created_by']}{why}.", class_="muted")

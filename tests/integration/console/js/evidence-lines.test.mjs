@@ -29,9 +29,9 @@ test("evidence far beyond its boundary leaves room for the rest", () => {
 });
 
 test("steps and times are marked", () => {
-  const { steps, ticks } = layOut([0, 60, 7200], [], [0, 1, 1], SIZE);
-  assert.deepEqual(steps.map((tick) => tick.text), ["step 2"]);
-  assert.deepEqual(ticks.map((tick) => tick.text), ["0 s", "60 min", "2.0 h"]);
+  const { steps, times } = layOut([0, 60, 7200], [], [0, 1, 1], SIZE);
+  assert.deepEqual(steps.map((label) => label.text), ["step 2"]);
+  assert.deepEqual(times.map((label) => label.text), ["0 s", "60 min", "2.0 h"]);
 });
 
 test("one point, none, and gaps can be drawn", () => {

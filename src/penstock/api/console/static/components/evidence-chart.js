@@ -22,7 +22,7 @@ export function EvidenceChart({ name, at, steps, series, evidence }) {
       ${drawn.lines.map((line, index) => html`<g key=${line.name} class=${index ? "passing" : "against"}>
         ${line.boundary !== null && html`<line class="boundary" x1=${drawn.left} x2=${drawn.right} y1=${line.boundary} y2=${line.boundary} />`}
         <polyline points=${line.points} /></g>`)}
-      ${drawn.ticks.map((tick, index) => html`<text key=${tick.x} x=${tick.x} y=${SIZE.height - 4} text-anchor=${["start", "middle", "end"][index]}>${tick.text}</text>`)}
+      ${drawn.times.map((label, index) => html`<text key=${label.x} x=${label.x} y=${SIZE.height - 4} text-anchor=${["start", "middle", "end"][index]}>${label.text}</text>`)}
     </svg>
     <figcaption class="small"><span class="against"><svg viewBox="0 0 20 6" aria-hidden="true"><polyline points="0,3 20,3" /></svg> against it ${number(evidence.log_e)}, rolls back at ${number(evidence.log_e_fail_at)}</span>
       <span class="passing"><svg viewBox="0 0 20 6" aria-hidden="true"><polyline points="0,3 20,3" /></svg> for it ${number(evidence.log_e_pass)}, passes at ${number(evidence.log_e_pass_at)}</span>

@@ -1,9 +1,9 @@
 // Lays out evidence over time as lines of a drawing: no elements here, only numbers and texts.
 
 /** @typedef {{name: string, values: (number | null)[], boundary: number | null}} Series `boundary` is where it decides */
-/** @typedef {{x: number, text: string}} Tick */
+/** @typedef {{x: number, text: string}} Label */
 /** @typedef {{points: string, boundary: number | null, name: string, last: number | null}} Line */
-/** @typedef {{lines: Line[], ticks: Tick[], steps: Tick[], zero: number, left: number, right: number, top: number, bottom: number}} Layout */
+/** @typedef {{lines: Line[], times: Label[], steps: Label[], zero: number, left: number, right: number, top: number, bottom: number}} Layout */
 
 const LEAST_TOP = 1;
 const LOWEST = -2;
@@ -30,7 +30,7 @@ export function layOut(at, series, steps, { width, height }) {
   const y = (/** @type {number} */ value) => bottom - ((Math.min(most, Math.max(least, value)) - least) / (most - least)) * (bottom - top);
   return {
     lines: series.map((item) => lineOf(item, at, x, y)),
-    ticks: ticksOf(first, range, x),
+    times: timesOf(first, range, x),
     steps: stepsOf(at, steps, x),
     zero: round(y(0)),
     left,
@@ -57,7 +57,7 @@ function lineOf(series, at, x, y) {
  * @param {number[]} at
  * @param {number[]} steps
  * @param {(time: number) => number} x
- * @returns {Tick[]}
+ * @returns {Label[]}
  */
 function stepsOf(at, steps, x) {
   return at.flatMap((time, index) => (index && steps[index] !== steps[index - 1] ? [{ x: round(x(time)), text: `step ${(steps[index] ?? 0) + 1}` }] : []));
@@ -68,9 +68,9 @@ function stepsOf(at, steps, x) {
  * @param {number} first
  * @param {number} range
  * @param {(time: number) => number} x
- * @returns {Tick[]}
+ * @returns {Label[]}
  */
-function ticksOf(first, range, x) {
+function timesOf(first, range, x) {
   return [0, range / 2, range].map((passed) => ({ x: round(x(first + passed)), text: passedText(passed) }));
 }
 
