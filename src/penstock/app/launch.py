@@ -62,9 +62,12 @@ def _remove_secrets(settings: "Settings") -> None:
 
 
 def _fork_workers(settings: "Settings") -> "WaitingWorkers":
+    """Fork the first workers; none where this process has read secrets, which would be in their memory as well."""
     from penstock.app import workers  # noqa: PLC0415 - numpy needs the environment
     from penstock.control.workers import prefork  # noqa: PLC0415
 
+    if any(secret.env is not None for secret in settings.secrets.values()):
+        return prefork.WaitingWorkers()
     program = import_module(workers.WORKER_MODULE)
     return prefork.fork_workers(workers.worker_count(settings), program.main)
 

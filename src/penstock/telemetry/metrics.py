@@ -51,7 +51,10 @@ JOINT_RUN_MISMATCHES = Metric(
     "Batch runs whose answers differed when their requests were repeated alone.",
 )
 AUTH_REFUSED = Metric(
-    "auth_refused_total", MetricType.COUNTER, ("reason",), "Requests refused for lack of a credential or a permission."
+    "auth_refused_total",
+    MetricType.COUNTER,
+    ("reason",),
+    "Requests refused for lack of a credential or a permission, or by their host or origin.",
 )
 AUTH_WOULD_REFUSE = Metric(
     "auth_would_refuse_total",

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests import harness, zoo
 from tests.harness import PATIENCE_S, Server, wait_until
@@ -107,13 +108,27 @@ def test_refusals_of_the_data_ports_are_in_the_audit(server: Server, folder: Pat
     ask(connection, "POST", PATH, None, BODY)
     connection.close()
 
-    def actions() -> set[tuple[str, str]]:
+    with grpc.insecure_channel(server.grpc) as channel:
+        denied = GRPCInferenceServiceStub(channel).RepositoryModelUnload.future(
+            pb.RepositoryModelUnloadRequest(model_name="digits"), metadata=bearer(eye)
+        )
+        assert denied.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    def refusals() -> set[tuple[str, str, str, str]]:
         headers = {"authorization": f"Bearer {admin}"}
         entries = server.admin("GET", "/admin/v1/audit", headers=headers).json()["entries"]
-        return {(entry["action"], entry["actor"]) for entry in entries}
+        return {
+            (entry["action"], entry["actor"], entry["address"], entry["after"]["detail"])
+            for entry in entries
+            if entry["action"].endswith(".refuse")
+        }
 
-    expected = {("access.refuse", "eye"), ("auth.refuse", "anonymous")}
-    wait_until(lambda: expected <= actions(), PATIENCE_S, "the refusals in the audit")
+    expected = {
+        ("access.refuse", "eye", "127.0.0.1", "'predict'"),
+        ("access.refuse", "eye", "127.0.0.1", "'operate'"),
+        ("auth.refuse", "anonymous", "127.0.0.1", "no_credential"),
+    }
+    wait_until(lambda: expected <= refusals(), PATIENCE_S, "the refusals in the audit")
 
 
 def test_keys_go_on_while_the_control_process_is_gone(folder: Path, tmp_path: Path) -> None:

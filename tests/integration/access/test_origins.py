@@ -1,6 +1,7 @@
 """Every port x method x Host x Origin of a gateway without authentication: what is foreign is refused before anything
 is routed, and what is its own is answered as ever."""
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,7 +14,7 @@ from penstock.api.grpc.http2 import frames
 from penstock.api.grpc.http2.frames import ErrorCode, frame
 from penstock.app import owner_socket
 from tests import harness, zoo
-from tests.harness import PATIENCE_S, Server
+from tests.harness import PATIENCE_S, Server, wait_until
 from tests.integration.api_grpc.raw import Raw
 from tests.ports import free_port
 
@@ -135,6 +136,36 @@ def test_the_grpc_port(server: Server) -> None:
                     for kind in ("application/grpc", "text/plain"):
                         found = grpc_status(raw, method, path, kind, host, name)
                         assert found == status, (method, path, kind, host, name, found)
+
+
+def counted(server: Server) -> dict[str, int]:
+    """The refusals by host and by origin, of all ports."""
+    text = server.admin("GET", "/metrics").body.decode()
+    found = re.findall(r'penstock_auth_refused_total\{reason="(untrusted_host|foreign_origin)"\} (\d+)', text)
+    return {reason: int(count) for reason, count in found}
+
+
+def test_every_port_counts_what_it_refuses(server: Server, health_port: int) -> None:
+    before = counted(server)
+    ports = listeners(server, health_port)
+    for connect in ports.values():
+        assert status_of(connect, "GET", "/none", "evil.example", "none") == 421
+        assert status_of(connect, "POST", "/none", "localhost", "foreign") == 403
+    with closing(Raw(server.grpc)) as raw:
+        for _ in range(2):  # the second head is remembered
+            assert grpc_status(raw, "POST", "/none", "application/grpc", "evil.example", "none") == 421
+            assert grpc_status(raw, "POST", "/none", "text/plain", "localhost:1", "foreign") == 403
+    expected = {reason: count + len(ports) + 2 for reason, count in before.items()}
+    assert len(expected) == 2
+    wait_until(lambda: counted(server) == expected, PATIENCE_S, "the counts of all ports")
+
+    def recorded() -> set[tuple[str, str]]:
+        entries = server.as_owner("GET", "/admin/v1/audit?limit=1000").json()["entries"]
+        found = [entry for entry in entries if entry["action"] == "auth.refuse"]
+        return {(entry["after"]["detail"], entry["address"]) for entry in found}
+
+    wanted = {(reason, "127.0.0.1") for reason in expected}
+    wait_until(lambda: wanted <= recorded(), PATIENCE_S, "the refusals in the audit")
 
 
 def test_an_empty_host_ends_its_stream(server: Server) -> None:

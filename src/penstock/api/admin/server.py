@@ -3,18 +3,22 @@
 import asyncio
 import socket
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from penstock.api.admin.access import AccessApi
 from penstock.api.admin.admin import RegistryService
 from penstock.api.admin.app import ConsoleParts, ControlPlaneService, build_app
+from penstock.api.admin.caller_check import NoRefusals, RefusalSink
 from penstock.api.admin.health import build_health_app
 from penstock.api.admin.traffic import TrafficApi
 from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
 from penstock.api.tls import ContextSource
-from penstock.core.access.origins import OriginPolicy
+from penstock.control.audit.recorder import Refusal
+from penstock.core.access.callers import ANONYMOUS
+from penstock.core.access.origins import OriginPolicy, OriginRefusal
 from penstock.serving.memory_budget import MemoryBudget
 
 STOP_S: Final = 1
@@ -57,8 +61,9 @@ class OpsServer:
         tls: ContextSource | None = None,
     ) -> None:
         app = build_app(control, registry_admin, traffic, access, console)
-        self._application = AsgiApplication(app, streams=True, essential=PROBES)
-        self._health_application = AsgiApplication(build_health_app(control), streams=False)
+        count = partial(_count_refusal, access.refusals or NoRefusals())
+        self._application = AsgiApplication(app, streams=True, essential=PROBES, count_refusal=count)
+        self._health_application = AsgiApplication(build_health_app(control), streams=False, count_refusal=count)
         self._policy = policy or OriginPolicy()
         self._tls = tls
         self._max_connections = max_connections
@@ -96,3 +101,10 @@ class OpsServer:
         await asyncio.gather(*(server.stop(STOP_S) for server in self._servers))
         self._application.stop()
         self._health_application.stop()
+
+
+def _count_refusal(refusals: RefusalSink, refusal: OriginRefusal, address: str) -> None:
+    """Count and record a request that is refused by its host or origin."""
+    refusals.count_auth_refusal(refusal.reason, False)
+    kind = ANONYMOUS.kind.value
+    refusals.record_refusal(Refusal("auth.refuse", ANONYMOUS.name, kind, "", address, refusal.reason.value))

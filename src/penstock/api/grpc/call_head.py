@@ -5,7 +5,7 @@ from typing import Final
 
 from penstock.api.grpc.http2.request_head import Http2RequestHead
 from penstock.api.grpc.http2.stream import StreamIo
-from penstock.core.access.origins import OriginPolicy
+from penstock.core.access.origins import OriginPolicy, OriginRefusal
 from penstock.core.errors import Fault, Internal, TooLarge, Unauthorised, UnsupportedEncoding
 from penstock.serving.access.caller_access import CallerAccess
 from penstock.serving.access.caller_resolver import CallerResolver, authorization_in
@@ -19,12 +19,13 @@ _ENCODINGS: Final = ("identity", "gzip", "deflate")
 
 class CallHead(Http2RequestHead):
     """The head of a call: its time limit, the compression of its messages, and the compressions that its caller
-    accepts. A request that is refused has an ``http_status`` (it is not gRPC) or a ``fault``.
+    accepts. A request that is refused has an ``http_status`` (it is not gRPC) or a ``fault``; ``origin_refusal`` is set
+    if it is refused by its host or origin.
 
     ``access`` is what its credential may do, to be used as long as that ``is_current``.
     """
 
-    __slots__ = ("accepts", "access", "encoding", "fault", "http_status", "timeout_ns")
+    __slots__ = ("accepts", "access", "encoding", "fault", "http_status", "origin_refusal", "timeout_ns")
 
     def __init__(self, head: Http2RequestHead) -> None:
         super().__init__(head.method, head.path, head.field_list, head.content_length, head.too_large, head.authority)
@@ -33,6 +34,7 @@ class CallHead(Http2RequestHead):
         self.accepts = frozenset(_text(self.fields, b"grpc-accept-encoding").replace(" ", "").split(","))
         self.http_status = _http_status(head)
         self.fault: Fault | None = None
+        self.origin_refusal: OriginRefusal | None = None
         self.access: CallerAccess | None = None
 
     def find_access(
@@ -54,6 +56,7 @@ def read_call_head(head: Http2RequestHead, policy: OriginPolicy | None = None) -
     any)."""
     call = CallHead(head)
     refusal = None if policy is None else policy.refusal(head.method, head.authority, head.fields)
+    call.origin_refusal = refusal
     if refusal is not None and call.http_status:
         call.http_status = refusal.status
     if call.http_status:

@@ -172,6 +172,8 @@ class Http2Server:
     def open_stream(self, io: StreamIo, stream_id: int, head: Http2RequestHead, send_window: int) -> Http2Stream:
         """See ``ConnectionOwner``."""
         call = head if isinstance(head, CallHead) else read_call_head(head, self._options.policy)
+        if call.origin_refusal is not None:
+            self._plane.callers.count_origin_refusal(call.origin_refusal, io.info)
         if call.path == INFER and not call.http_status:
             return UnaryInferStream(self._shared, io, stream_id, call, send_window)
         if call.http_status:

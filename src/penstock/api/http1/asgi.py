@@ -14,6 +14,8 @@ from urllib.parse import unquote
 from penstock.api.http1.answers import STATUS_LINES, error_answer
 from penstock.api.http1.exchange import WHOLE, ConnectionIo, Exchange, HttpApplication
 from penstock.api.http1.request_head import Http1RequestHead
+from penstock.core.access.attempts import address_key
+from penstock.core.access.origins import OriginRefusal
 from penstock.serving.access.caller_access import CallerAccess
 
 log = logging.getLogger("penstock.http")
@@ -69,14 +71,26 @@ class AsgiRunner:
             task.cancel()
 
 
+CountRefusal = Callable[[OriginRefusal, str], None]
+"""Counts a request that is refused by its host or origin, with the address of the client."""
+
+
 class AsgiApplication(HttpApplication):
     """One ASGI application for all requests of a listener; requests without a body for ``essential`` paths are answered
-    even at the limit of connections."""
+    even at the limit of connections. ``count_refusal`` counts what is refused before the application sees it."""
 
-    def __init__(self, app: App, *, streams: bool, essential: frozenset[bytes] = frozenset()) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        streams: bool,
+        essential: frozenset[bytes] = frozenset(),
+        count_refusal: CountRefusal | None = None,
+    ) -> None:
         super().__init__()
         self._runner = AsgiRunner(app, streams=streams)
         self._essential = essential
+        self._count_refusal = count_refusal
 
     def route(self, head: Http1RequestHead) -> bool:
         """Return False: heads are not cached."""
@@ -85,6 +99,11 @@ class AsgiApplication(HttpApplication):
     def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
         """Return the exchange for a request."""
         return AsgiExchange(connection, head, began_ns, self._runner, access)
+
+    def count_origin_refusal(self, connection: ConnectionIo, refusal: OriginRefusal) -> None:
+        """Count a request that is refused by its host or origin."""
+        if self._count_refusal is not None:
+            self._count_refusal(refusal, address_key(connection.info("peername")))
 
     def is_essential(self, head: Http1RequestHead) -> bool:
         """Whether a request is answered even at the limit of connections."""

@@ -147,7 +147,7 @@ class Http1Connection(Http1Output):
 
     def find_head(self, data: bytes) -> Http1RequestHead:
         """Return the head in these bytes."""
-        return self._table.head(data)
+        return self._table.head(self, data)
 
     def find_access(self, head: Http1RequestHead) -> CallerAccess | None:
         """Return what the credential in a head may do; None while that is verified."""

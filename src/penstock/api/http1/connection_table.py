@@ -97,8 +97,8 @@ class ConnectionTable:
 
     # Heads.
 
-    def head(self, data: bytes) -> Http1RequestHead:
-        """Return the head in these bytes.
+    def head(self, connection: ConnectionIo, data: bytes) -> Http1RequestHead:
+        """Return the head in these bytes, which a connection has received.
 
         Raises:
             HeadError: it is invalid, or the policy or the application refuses it.
@@ -107,16 +107,17 @@ class ConnectionTable:
         if cached is not None:
             return cached
         head = read_head(data)
-        self._check_origin(head)
+        self._check_origin(connection, head)
         if self.application.route(head) and _is_repeatable(head):
             self.heads.put(data, head, head.size)
         return head
 
-    def _check_origin(self, head: Http1RequestHead) -> None:
+    def _check_origin(self, connection: ConnectionIo, head: Http1RequestHead) -> None:
         """Refuse a request before anything is routed; a cached head is not checked again."""
         if self._policy is not None:
             refusal = self._policy.refusal(head.method, head.authority, head.fields)
             if refusal is not None:
+                self.application.count_origin_refusal(connection, refusal)
                 raise HeadError(refusal.status, refusal.message)
 
     # Connections.

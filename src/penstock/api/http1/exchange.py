@@ -5,6 +5,7 @@ from typing import Final
 
 from penstock.api.http1.answers import error_answer, fault_fields, field_lines
 from penstock.api.http1.request_head import Http1RequestHead
+from penstock.core.access.origins import OriginRefusal
 from penstock.core.errors import Fault
 from penstock.core.labels import HTTP_STATUS
 from penstock.serving.access.caller_access import CallerAccess
@@ -182,6 +183,10 @@ class HttpApplication:
     def open(self, connection: ConnectionIo, head: Http1RequestHead, began_ns: int, access: CallerAccess) -> Exchange:
         """Return the exchange for a request, with what its credential may do."""
         raise NotImplementedError
+
+    def count_origin_refusal(self, connection: ConnectionIo, refusal: OriginRefusal) -> None:
+        """Count a request that is refused by its host or origin, before it is routed."""
+        self.callers.count_origin_refusal(refusal, connection.info)
 
     def is_essential(self, head: Http1RequestHead) -> bool:
         """Whether a request is answered even at the limit of connections."""

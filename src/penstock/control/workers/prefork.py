@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
+from penstock.control.workers.environment import worker_environment
 from penstock.control.workers.process import WorkerProcess
 
 Main = Callable[[list[str]], int]
@@ -142,7 +143,16 @@ def _become_worker(connection: socket.socket) -> None:
     for handle in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         if handle > _STANDARD_ERROR and handle not in (null, connection.fileno()):
             _forget(handle, null)
+    _leave_environment()
     gc.enable()
+
+
+def _leave_environment() -> None:
+    """Keep of the gateway's environment what other workers get of it."""
+    kept = worker_environment(os.environ)
+    for name in os.environ.keys() - kept.keys():
+        del os.environ[name]
+    os.environ.update(kept)
 
 
 def _forget(handle: int, null: int) -> None:

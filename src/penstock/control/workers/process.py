@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from penstock.control.workers.environment import LIBRARY_THREADS, MALLOC, TUNABLES
+from penstock.control.workers.environment import MALLOC, TUNABLES, worker_environment
 from penstock.control.workers.slots import SlotLock
 
 _CLOCK_STEP_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -73,7 +73,7 @@ def start(module: str, arguments: Sequence[str]) -> WorkerProcess:
 
     Its standard output goes to standard error, since nothing reads the standard output of a server.
     """
-    environment = {**dict.fromkeys(LIBRARY_THREADS, "1"), TUNABLES: MALLOC, **os.environ}
+    environment = {TUNABLES: MALLOC, **worker_environment(os.environ)}
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", module, *arguments],
         stdin=subprocess.DEVNULL,

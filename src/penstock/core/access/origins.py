@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final
 
+from penstock.core.access.refusals import RefusalReason
+
 ANY: Final = "*"
 """In the trusted hosts: every host. In the origins: every origin."""
 
@@ -40,14 +42,15 @@ _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 @dataclass(frozen=True, slots=True)
 class OriginRefusal:
-    """Why a request is refused: an HTTP status, and a sentence for the caller."""
+    """Why a request is refused: an HTTP status and a sentence for the caller, and the reason for operators."""
 
     status: int
     message: str
+    reason: RefusalReason
 
 
-_WRONG_HOST: Final = OriginRefusal(MISDIRECTED, HOST_REFUSED)
-_FOREIGN: Final = OriginRefusal(FORBIDDEN, ORIGIN_REFUSED)
+_WRONG_HOST: Final = OriginRefusal(MISDIRECTED, HOST_REFUSED, RefusalReason.UNTRUSTED_HOST)
+_FOREIGN: Final = OriginRefusal(FORBIDDEN, ORIGIN_REFUSED, RefusalReason.FOREIGN_ORIGIN)
 
 
 class OriginPolicy:

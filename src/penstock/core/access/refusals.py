@@ -34,6 +34,12 @@ class RefusalReason(StrEnum):
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     """The address has sent too many credentials that are not valid."""
 
+    UNTRUSTED_HOST = "untrusted_host"
+    """The request is for a host that is not trusted (``trusted_hosts``)."""
+
+    FOREIGN_ORIGIN = "foreign_origin"
+    """A browser sends the request for a page of another origin."""
+
 
 UNAUTHENTICATED: Final = "a valid credential is needed; send it as: authorization: Bearer TOKEN"
 """The text for every request without a valid credential, so that it does not help to guess one."""

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from penstock.core.access.attempts import FailedAttempts, address_key
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.access.keys import PREFIX
+from penstock.core.access.origins import OriginRefusal
 from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.refusals import UNAUTHENTICATED, RefusalReason
 from penstock.core.access.table import AccessTable
@@ -260,12 +261,16 @@ class CallerResolver:
             self._attempts.add(address, now_s)
             if wait_s:
                 reason = RefusalReason.TOO_MANY_ATTEMPTS
-        self._refusals.count_credential(RefusalReason(reason), self._dry_run, address)
+        self._refusals.count_unidentified(RefusalReason(reason), self._dry_run, address)
         if self._dry_run:  # never current, so that each request is counted
             return CallerAccess(ANONYMOUS, self.epoch, 0, self._refusals)
         if reason == RefusalReason.TOO_MANY_ATTEMPTS:
             return self._refused_access(Overloaded(_TOO_MANY, max(1.0, wait_s)))
         return self._refused_access(Unauthenticated(UNAUTHENTICATED))
+
+    def count_origin_refusal(self, refusal: OriginRefusal, info: Info) -> None:
+        """Count a request that is refused by its host or origin, of a connection with this ``info``."""
+        self._refusals.count_unidentified(refusal.reason, False, address_key(info("peername")))
 
     def _refused_access(self, fault: Fault) -> CallerAccess:
         return CallerAccess(ANONYMOUS, self.epoch, 0, self._refusals, refusal=fault)

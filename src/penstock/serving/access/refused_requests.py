@@ -37,8 +37,8 @@ class RefusedRequests:
         self._reasons = reasons
         self._kinds: dict[RefusalKind, int] = {}
 
-    def count_credential(self, reason: RefusalReason, dry_run: bool, address: str) -> None:
-        """Count a request whose credential is not accepted."""
+    def count_unidentified(self, reason: RefusalReason, dry_run: bool, address: str) -> None:
+        """Count a request that is refused without a caller: by its credential, its host or its origin."""
         self._count(reason, dry_run, RefusalKind("auth.refuse", address=address, detail=reason.value))
 
     def count_permission(self, dry_run: bool, caller: Caller, detail: str, address: str) -> None:

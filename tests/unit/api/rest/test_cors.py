@@ -130,13 +130,17 @@ class Noting(OriginPolicy):
 
 def test_a_remembered_head_is_not_checked_again_and_a_refused_one_is_not_remembered(world: World) -> None:
     policy = Noting()
-    table = RestServer(world.plane, "1", HttpLimits(), None, policy).http.table
+    server = RestServer(world.plane, "1", HttpLimits(), None, policy)
+    table, connection = server.http.table, server.http.connection()
+    world.plane.refused.take()
     own, foreign = (
         b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Length: 2\r\n\r\n" % (PATH.encode(), host)
         for host in (b"localhost:8000", b"evil.example")
     )
-    assert table.head(own) is table.head(own)
+    assert table.head(connection, own) is table.head(connection, own)
     for _ in range(2):
         with pytest.raises(HeadError):
-            table.head(foreign)
+            table.head(connection, foreign)
     assert policy.asked == [b"localhost:8000", b"evil.example", b"evil.example"]
+    counted = [(kind["action"], kind["detail"], kind["count"]) for kind in world.plane.refused.take()]
+    assert counted == [("auth.refuse", "untrusted_host", 2)]

@@ -67,6 +67,23 @@ def test_a_forked_worker_works_with_its_arguments_and_reports_its_end() -> None:
     assert facts["session"] == facts["pid"] != int(session)  # signals of the terminal do not reach it
 
 
+def test_a_worker_that_replaces_another_has_the_same_environment() -> None:
+    added = {"PYTHONPATH": str(Path(__file__).parents[4])}
+    secrets = {"PENSTOCK_REGISTRY": "postgresql://a:s3cret@h/d", "AWS_ACCESS_KEY_ID": "s3cret", "CI_TOKEN": "s3cret"}
+    program = """
+from penstock.control.workers import process
+os.environ.update(json.loads(sys.argv[1]))
+def show(_):
+    return say(sorted(item for item in os.environ.items() if item[0] not in ("GLIBC_TUNABLES", "LC_CTYPE"))) or 0
+finish(fork_workers(1, show).start(["x"]))
+finish(process.start("tests.unit.control.workers.shown_environment", []))
+"""
+    _, errors = run(program, json.dumps({**added, **secrets}))
+    forked, started = (dict(json.loads(line)) for line in errors.splitlines())
+    assert forked == started
+    assert "s3cret" not in errors and forked["PATH"] and forked["OMP_NUM_THREADS"] == "1"
+
+
 def test_a_forked_worker_has_no_file_of_the_gateway(tmp_path: Path) -> None:
     program = """
 secret = open(sys.argv[1], "w")

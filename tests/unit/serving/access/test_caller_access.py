@@ -138,7 +138,7 @@ def test_it_is_current_in_its_epoch_and_until_its_time() -> None:
 def test_refusals_are_kept_by_kind_within_bounds() -> None:
     refused = RefusedRequests(Counted())
     for number in range(2 * MOST_KINDS):
-        refused.count_credential(RefusalReason.UNKNOWN_KEY, False, f"192.0.2.{number}")
+        refused.count_unidentified(RefusalReason.UNKNOWN_KEY, False, f"192.0.2.{number}")
     refused.count_permission(False, PREDICTOR, "'read'", "192.0.2.7")
     refused.count_permission(True, PREDICTOR, "'read'", "192.0.2.7")
     kinds = refused.take()
