@@ -5,9 +5,9 @@ import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from penstock.control.calls.http_deadline import exchanging
+from penstock.control.calls.http_deadline import NoRedirect, exchanging
 from penstock.control.periodic import ProblemLog
 from penstock.core.access.table import Issuer
 
@@ -88,7 +88,7 @@ class KeySets:
     def _fetch(self, source: IssuerSource) -> None:
         request = urllib.request.Request(source.url, headers={"accept": "application/json"})  # noqa: S310 - https
         try:
-            with exchanging(request, WAIT_S, _NoRedirects()) as answer:
+            with exchanging(request, WAIT_S, NoRedirect(), *_proxies(source.url)) as answer:
                 self._take(source, answer.read(MOST_BYTES + 1))
         except _UNREADABLE as error:
             self._url_problems.report(source.key, _kept(source, error))
@@ -106,11 +106,10 @@ class KeySets:
         self._texts[source.key] = text
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: the keys come from the address in the settings or not at all."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Refuse to follow."""
+def _proxies(url: str) -> tuple[urllib.request.BaseHandler, ...]:
+    """Return what keeps plain HTTP from a proxy of the environment: it is allowed on this machine alone, as whoever
+    can change the keys on their way can sign tokens."""
+    return () if url.startswith("https:") else (urllib.request.ProxyHandler({}),)
 
 
 def _kept(source: IssuerSource, error: Exception) -> str:
