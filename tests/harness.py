@@ -189,9 +189,9 @@ class Server:
         return children
 
     def worker_pids(self) -> list[int]:
-        """The workers there are now, as the ops page shows them."""
-        page = self.admin("GET", "/").body.decode()
-        return [int(pid) for pid in re.findall(r"<tr><td>\d+</td><td>(\d+)</td>", page)]
+        """The workers there are now, as the console shows them."""
+        page = self.admin("GET", "/console/fleet").body.decode()
+        return [int(pid) for pid in re.findall(r'<th scope="row">\d+</th><td>(\d+)</td>', page)]
 
     def kill_worker(self) -> int:
         """End a worker at once, and wait until another has taken its place; the process id of the one that ended."""

@@ -1,10 +1,13 @@
-"""Owner-only settings: what in a policy or a rollout runs code, reads files, opens addresses or keeps callers' data.
+"""Who may set what in a policy or a rollout, beyond the permission ``operate``.
 
-Whoever sets them must be proven: the gateway's own user by its unix socket, or a caller with a credential. In a policy,
-the permission ``administer`` is needed too.
+Owner-only settings run code, read files, open addresses or keep callers' data: whoever sets them must be proven (the
+gateway's own user by its unix socket, or a caller with a credential), and in a policy needs ``administer`` too.
+Controls hold operators back: gates, approvals, budgets, and what rollouts start by themselves. Whoever changes one
+needs ``administer``, so that nobody relaxes what somebody else has set for them.
 """
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Any, Final
 
 from penstock.core.access.callers import Caller
@@ -13,28 +16,43 @@ from penstock.core.errors import Unauthorised
 
 Document = Mapping[str, Any]
 
-POLICY_SECTIONS: Final[Mapping[str, bool]] = {
-    "monitor": False,
-    "slo": False,
-    "triggers": False,
-    "gates": False,
-    "reason": False,
-    "capture": True,
-    "sinks": True,
-    "retraining": True,
-}
-"""The sections of a policy; True for those that have owner-only settings."""
 
-RETRAINING: Final[Mapping[str, bool]] = {
-    "budget_per_day": False,
-    "timeout_seconds": False,
-    "quality_veto": False,
-    "escalate_after": False,
-    "gates": False,
-    "approval": False,
-    "auto_rollout": True,
+class SettingRule(Enum):
+    """Who may change a setting of a policy."""
+
+    OPERATE = "operate"
+    """Whoever may set the policy."""
+
+    CONTROL = "control"
+    """Who may administer the model."""
+
+    OWN_RULES = "own rules"
+    """Its parts have rules of their own."""
+
+
+POLICY_SECTIONS: Final[Mapping[str, SettingRule]] = {
+    "monitor": SettingRule.OPERATE,
+    "slo": SettingRule.OPERATE,
+    "triggers": SettingRule.OPERATE,
+    "reason": SettingRule.OPERATE,
+    "gates": SettingRule.CONTROL,
+    "capture": SettingRule.OWN_RULES,
+    "sinks": SettingRule.OWN_RULES,
+    "retraining": SettingRule.OWN_RULES,
 }
-"""The settings of ``retraining``; True for those that have owner-only settings."""
+"""The sections of a policy; one that is not here is a control."""
+
+RETRAINING: Final[Mapping[str, SettingRule]] = {
+    "timeout_seconds": SettingRule.OPERATE,
+    "escalate_after": SettingRule.OPERATE,
+    "budget_per_day": SettingRule.CONTROL,
+    "quality_veto": SettingRule.CONTROL,
+    "gates": SettingRule.CONTROL,
+    "approval": SettingRule.CONTROL,
+    "auto_rollout": SettingRule.CONTROL,
+}
+"""The settings of ``retraining``; one that is not here is a control. What is owner-only in ``auto_rollout`` is so
+besides."""
 
 STEP: Final[Mapping[str, bool]] = {
     "weight": False,
@@ -46,8 +64,11 @@ STEP: Final[Mapping[str, bool]] = {
 }
 """The settings of a rollout's step; True for owner-only ones."""
 
+LARGER: Final[Mapping[str, float]] = {"sample": 0.0, "max_bytes": 256 << 20}
+"""The settings of ``capture`` of which more keeps more, with the value of a policy without them."""
+
 MASKS: Final = ("mask", "mask_patterns")
-"""The settings of ``capture`` that leave something out: to shorten one keeps more."""
+"""The settings of ``capture`` that leave something out: to shorten one keeps more, now or when capture is on again."""
 
 QUERYING_GUARDS: Final = frozenset({"promql"})
 """Guards of rollouts that ask a server."""
@@ -57,9 +78,25 @@ def owner_only_settings(policy: Document, stored: Document) -> list[str]:
     """Return the paths of a policy's owner-only settings, without those that are in the ``stored`` policy already.
 
     Both are valid policies. Any sink is owner-only as a whole: there is none that neither runs code, nor opens a file
-    or an address. Capture is, unless it keeps less than before.
+    or an address. Capture is, unless it keeps as much as before, or less.
     """
     return [*_sinks(policy, stored), *_capture(policy, stored), *_rollout_of(policy, stored)]
+
+
+def changed_controls(policy: Document, stored: Document) -> list[str]:
+    """Return the paths of the controls that a policy has otherwise than the ``stored`` one; both are valid policies."""
+    sections = [
+        name
+        for name in _names(policy, stored)
+        if POLICY_SECTIONS.get(name, SettingRule.CONTROL) is SettingRule.CONTROL and _differ(policy, stored, name)
+    ]
+    now, before = (document.get("retraining") or {} for document in (policy, stored))
+    retraining = [
+        f"retraining.{name}"
+        for name in _names(now, before)
+        if RETRAINING.get(name, SettingRule.CONTROL) is SettingRule.CONTROL and _differ(now, before, name)
+    ]
+    return sections + retraining
 
 
 def owner_only_of_rollout(document: Document) -> list[str]:
@@ -89,6 +126,25 @@ def refuse_unauthorised(caller: Caller, model: str, paths: list[str]) -> None:
         )
 
 
+def refuse_relaxing(caller: Caller, model: str, paths: list[str]) -> None:
+    """Refuse changed controls of a policy of somebody who may not administer the model; raises ``Unauthorised``."""
+    if paths and not caller.may(Permission.ADMINISTER, model):
+        raise Unauthorised(
+            f"'{paths[0]}' holds back what operators may do: to change it needs the permission administer; leave it as "
+            "it is, or ask somebody with the role admin on this model"
+        )
+
+
+def _names(policy: Document, stored: Document) -> list[str]:
+    return sorted({*policy, *stored})
+
+
+def _differ(policy: Document, stored: Document, name: str) -> bool:
+    """Whether a part differs; one that is empty says what one that is missing says."""
+    now, before = (None if part in ({}, []) else part for part in (policy.get(name), stored.get(name)))
+    return bool(now != before)
+
+
 def _sinks(policy: Document, stored: Document) -> Iterator[str]:
     before = stored.get("sinks") or {}
     for name, sink in (policy.get("sinks") or {}).items():
@@ -97,12 +153,12 @@ def _sinks(policy: Document, stored: Document) -> Iterator[str]:
 
 
 def _capture(policy: Document, stored: Document) -> Iterator[str]:
-    """Yield what of capture keeps more than before: a larger share, or columns that were masked."""
+    """Yield what of capture keeps more than before: a larger share, more bytes, or columns that were masked."""
     now, before = policy.get("capture") or {}, stored.get("capture") or {}
-    sample = now.get("sample", 0)
-    if sample > before.get("sample", 0):
-        yield "capture.sample"
-    for name in MASKS if sample else ():
+    for name, least in LARGER.items():
+        if now.get(name, least) > before.get(name, least):
+            yield f"capture.{name}"
+    for name in MASKS:
         if set(before.get(name) or ()) - set(now.get(name) or ()):
             yield f"capture.{name}"
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.control.periodic import KeyedWork, PeriodicTask
 from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
+from penstock.core.access.permissions import Permission
 from penstock.core.errors import InvalidInput, Unauthorised
 from penstock.core.masking import SecretMask
-from penstock.core.owner_only import owner_only_settings, refuse_unauthorised
+from penstock.core.owner_only import changed_controls, owner_only_settings, refuse_relaxing, refuse_unauthorised
 from penstock.core.policies import (
+    OWNER_SINKS,
     MonitorPolicy,
     policy_in,
     policy_out,
@@ -98,8 +101,9 @@ class Policies:
             Conflict: the model is not at ``if_revision``.
         """
         policy = await self._checked(model, document, columns, caller)
-        stored = stored_policy_out(policy)
-        revision = await self._pool.call(self._store.set_policy, model, stored, by, if_revision, self._mask.policy)
+        kept, mask = stored_policy_out(policy), self._mask.policy
+        check = partial(self._check_change, caller, model, policy_out(policy))
+        revision = await self._pool.call(self._store.set_policy, model, kept, by, if_revision, mask, check)
         self._policies[model] = policy
         self._changes += 1
         self._changed[model] = self._changes
@@ -122,9 +126,19 @@ class Policies:
         before = self.of(model)
         policy = self._parse(self._mask.restore(document, before.rules), before, caller)
         refuse_unreachable(policy, columns)
-        refuse_unauthorised(caller, model, owner_only_settings(policy_out(policy), policy_out(before)))
+        self._check_change(caller, model, policy_out(policy), policy_out(before))
         await self._pool.call(self._rules.check, _changed_sinks(policy, before))
         return policy
+
+    def _check_change(self, caller: Caller, model: str, policy: Document, stored: Document | None) -> None:
+        """Check that a caller may replace the stored policy (None: there is none) by another; raises ``Unauthorised``.
+        Who may change everything needs no look at a stored policy, which may not be readable."""
+        if caller.is_proven and caller.may(Permission.ADMINISTER, model):
+            return
+        before = policy_out(self._usual) if stored is None else {**stored}
+        before.pop(OWNER_SINKS, None)
+        refuse_unauthorised(caller, model, owner_only_settings(policy, before))
+        refuse_relaxing(caller, model, changed_controls(policy, before))
 
     def _parse(self, document: Document, before: MonitorPolicy, caller: Caller) -> MonitorPolicy:
         """Return the policy in a document; its sinks are those of the caller, except what is as ``before``."""

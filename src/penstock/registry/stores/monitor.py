@@ -133,9 +133,11 @@ class MonitorStore:
         by: Author,
         if_revision: int | None = None,
         mask: Callable[[Document], Document] | None = None,
+        check: Callable[[Document | None], None] = lambda _: None,
     ) -> int:
         """Replace a model's policy, and return the model's new revision. ``mask`` hides the secrets of a policy from
-        the audit; by default so that nobody can compare them.
+        the audit; by default so that nobody can compare them. ``check`` raises if the stored policy (None: there is
+        none) may not be replaced: another gateway may have set it meanwhile.
 
         A version that answers as the newest one keeps its traffic where the policy has gates: it becomes the champion.
 
@@ -148,6 +150,7 @@ class MonitorStore:
             if if_revision is not None and if_revision != record.revision:
                 raise Conflict(f"model '{model}' is at revision {record.revision}, not {if_revision}; read it again")
             before = connection.execute(sa.select(table.c.document).where(table.c.model == model)).scalar()
+            check(before)
             if document.get(GATES):
                 self._traffic.pin_newest(connection, record, by)
             connection.execute(table.delete().where(table.c.model == model))

@@ -145,3 +145,39 @@ def test_a_policy_that_is_set_while_others_are_read_is_not_undone(policies: Poli
     assert policies.of("m").window_s == 900
     assert policies.take_over({"m": SHORT}, policies.changes)
     assert policies.of("m").window_s == 60
+
+
+# Controls.
+
+GATED = {"gates": {"approvals": 2}, "retraining": {"approval": True}}
+
+
+def test_who_sets_a_policy_cannot_relax_its_controls_without_administering_the_model(policies: Policies) -> None:
+    asyncio.run(policies.set("m", GATED, ME, caller=ADMIN))
+    asyncio.run(policies.set("m", {**GATED, **SHORT}, ME, caller=OPERATOR))
+    assert policies.of("m").gates.approvals == 2 and policies.of("m").window_s == 60
+    for relaxed in (SHORT, {**GATED, "gates": {"approvals": 1}}, {**GATED, "retraining": {}}):
+        with pytest.raises(Unauthorised, match="holds back"):
+            asyncio.run(policies.set("m", relaxed, ME, caller=OPERATOR))
+        assert policies.of("m").gates.approvals == 2 and policies.of("m").limits.approval
+    with pytest.raises(Unauthorised, match="'gates'"):
+        asyncio.run(policies.set("n", {"gates": {"approvals": 1}}, ME, caller=OPERATOR))
+    asyncio.run(policies.set("m", SHORT, ME, caller=ADMIN))
+    assert policies.of("m").gates.approvals == 0
+
+
+def test_a_gateway_that_has_not_read_them_yet_cannot_relax_them_either(world: World, pool: BlockingPool) -> None:
+    here, elsewhere = bounded(world, pool), bounded(world, pool)
+    asyncio.run(elsewhere.set("m", {**GATED, "sinks": {"b": FILE}}, ME, caller=OWNER))
+    with pytest.raises(Unauthorised, match="'gates'"):
+        asyncio.run(here.set("m", SHORT, ME, caller=OPERATOR))
+    here.take_over(MonitorStore(world.database, world.clock).policies())
+    assert here.of("m").gates.approvals == 2
+    asyncio.run(here.set("m", {**here.document("m"), **SHORT}, ME, caller=OPERATOR))  # and the owner's sinks stay
+
+
+def test_who_administers_the_model_replaces_what_cannot_be_read(world: World, policies: Policies) -> None:
+    broken = {"capture": {"sample": "all", "mask": 7}, "gates": [], "future": 1}
+    MonitorStore(world.database, world.clock).set_policy("m", broken, ME)
+    asyncio.run(policies.set("m", SHORT, ME, caller=ADMIN))
+    assert policies.of("m").window_s == 60
