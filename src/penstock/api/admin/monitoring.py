@@ -14,10 +14,10 @@ from penstock.api.admin.incoming import (
     read_author,
     read_chunks,
     read_document,
-    read_if_match,
     read_object,
     text_field,
 )
+from penstock.api.admin.policy_changes import replace_policy
 from penstock.core.access.callers import ANONYMOUS, Caller
 from penstock.core.errors import InvalidInput
 from penstock.monitor.shown_columns import ALL_COLUMNS, MOST_SHOWN, ShownColumns
@@ -153,10 +153,7 @@ class _MonitorCalls:
         return AsciiJsonResponse(found)
 
     async def set_policy(self, request: Request) -> Response:
-        body = await read_object(request)
-        model, revision = request.path_params["model"], read_if_match(request)
-        author, caller = read_author(request, body), caller_of(request)
-        return with_etag(await self._monitor.set_policy(model, body, author, revision, caller))
+        return with_etag(await replace_policy(self._monitor, request))
 
     async def learn(self, request: Request) -> Response:
         names = request.path_params
