@@ -192,8 +192,10 @@ BELOW_ADMINISTER = {
     "POST /admin/v1/models/{model}/experiments/{id}/{verb}": "the gates hold",
     "POST /admin/v1/models/{model}/monitor/relearn": "is what drift is measured against; no gate reads it",
     "PUT /admin/v1/models/{model}/policy": "its controls need administer: see above",
+    "POST /admin/v1/models/{model}/policy/check": "changes nothing",
     "POST /admin/v1/models/{model}/retrain": "the gates of candidates hold",
     "POST /admin/v1/models/{model}/candidates/{version}/approve": "is the control, and not by who pushed the version",
+    "POST /admin/v1/models/{model}/candidates/{version}/refuse": "keeps a version from traffic",
     "POST /admin/v1/models/{model}/outbox/replay": "sends what was sent before",
 }
 
