@@ -32,6 +32,7 @@ async def replace_policy(policies: PolicyService, request: Request) -> Document:
         Fault: the policy is not valid, or not the caller's to set.
     """
     body = await read_object(request)
+    body.pop("revision", None)  # of a policy that was read: ``if-match`` states which one it may replace
     model, revision = request.path_params["model"], read_if_match(request)
     author, caller = read_author(request, body), caller_of(request)
     try:

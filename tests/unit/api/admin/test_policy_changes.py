@@ -27,6 +27,7 @@ class Policies:
         """See ``PolicyService``."""
         refuse_relaxing(caller, model, ["gates"] if "gates" in document else [])
         refuse_unproven(caller, ["sinks.s"] if "sinks" in document else [])
+        assert "revision" not in document
         return {"by": by.actor, "revision": if_revision}
 
 
@@ -46,7 +47,7 @@ def put(document: dict[str, Any], caller: Caller, dry_run: bool) -> tuple[dict[s
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_what_the_caller_may_set_is_set(dry_run: bool) -> None:
     assert put({"gates": {}}, ADMIN, dry_run) == ({"by": "a", "revision": 7}, 0)
-    assert put({"slo": {}}, OPERATOR, dry_run) == ({"by": "o", "revision": 7}, 0)
+    assert put({"slo": {}, "revision": 3}, OPERATOR, dry_run) == ({"by": "o", "revision": 7}, 0)
 
 
 def test_a_dry_run_counts_a_missing_permission_and_requires_proof_all_the_same() -> None:
