@@ -38,7 +38,13 @@ def put(document: dict[str, Any], caller: Caller, dry_run: bool) -> tuple[dict[s
     async def receive() -> Any:
         return {"type": "http.request", "body": json.dumps(document).encode(), "more_body": False}
 
-    scope = {"type": "http", "method": "PUT", "path_params": {"model": "m"}, "query_string": b"", "client": None}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "PUT",
+        "path_params": {"model": "m"},
+        "query_string": b"",
+        "client": None,
+    }
     scope |= {"headers": [(b"if-match", b'"7"')], "caller": caller, "dry_run": dry_run}
     scope["note_refusal"] = lambda: counted.append(None)
     return asyncio.run(replace_policy(Policies(), Request(scope, receive))), len(counted)
