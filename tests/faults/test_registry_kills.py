@@ -1,4 +1,5 @@
-"""The registry under kill -9: whatever was acknowledged is there afterwards, nothing is torn, and it opens at once."""
+"""The registry and its audit under kill -9: whatever was acknowledged is there afterwards, nothing is torn, the
+registry is what its audit states and the audit what was signed, and it opens at once."""
 
 import json
 import os
@@ -11,16 +12,24 @@ from pathlib import Path
 
 import pytest
 
+from penstock.core.access.table import KeyRecord
+from penstock.core.audit.chain import origin_of
 from penstock.core.errors import Conflict, Fault
 from penstock.registry.auditing import RegistryAudit
 from penstock.registry.blobs.folder import FolderBlobs, IncomingFile, hash_file
 from penstock.registry.contents.layout import ContentLayout
+from penstock.registry.db import schema
 from penstock.registry.db.database import open_database
+from penstock.registry.db.lease import LeaseHolder
 from penstock.registry.garbage_collection import collect
 from penstock.registry.location import location_of
 from penstock.registry.records import Author, Content, FileRecord, VersionRecord, VersionState
 from penstock.registry.registry import Registry
+from penstock.registry.signing.note_keys import read_or_create_key
+from penstock.registry.stores.audit_checkpoints import AuditCheckpoints
 from penstock.registry.stores.audit_log import AuditLog
+from penstock.registry.stores.audit_questions import AuditQuestions
+from penstock.registry.stores.keys import KeyStore
 from penstock.registry.stores.versions import VersionStore
 from tests.harness import PATIENCE_S, processor_seconds, wait_until
 
@@ -37,7 +46,8 @@ def work(home: Path, seed: int, reported: int) -> None:
     """Push, move aliases and clear away without end; tell each change once it is acknowledged."""
     rng = random.Random(seed)
     registry = opened(home)
-    threading.Thread(target=record_events, args=(registry, seed, reported), daemon=True).start()
+    for beside in (record_events, change_keys, sign):
+        threading.Thread(target=beside, args=(registry, seed, reported), daemon=True).start()
     while True:
         version, model = str(rng.randrange(1_000_000)), f"m{rng.randrange(3)}"
         with registry.receive() as incoming:
@@ -66,6 +76,41 @@ def record_events(registry: Registry, seed: int, reported: int) -> None:
         number += 1
         registry.store.record_event("model.load", f"repository/{seed}-{number}", BY, "m0")
         os.write(reported, json.dumps(["event", "m0", f"{seed}-{number}"]).encode() + b"\n")
+
+
+def change_keys(registry: Registry, seed: int, reported: int) -> None:
+    """Make, replace and revoke API keys, without end; tell each revocation once it is acknowledged."""
+    keys, number = KeyStore(registry.store.connections), 0
+    while True:
+        number += 1
+        name = f"k{seed}-{number}"
+        keys.create(KeyRecord("", name, "", ("caller",)), BY)
+        keys.rotate(name, 60.0, None, BY)
+        revoked = keys.revoke(name, BY)
+        os.write(reported, json.dumps(["key", revoked[0].record.id, name]).encode() + b"\n")
+
+
+def sign(registry: Registry, _: int, reported: int) -> None:
+    """Sign checkpoints as a gateway does, without end; tell each size once it is acknowledged."""
+    database, home = registry.store.connections, registry.location.home
+    database.lease = LeaseHolder(steady=lambda: 0.0)
+    audit = audit_of(registry, home)
+    signer = AuditCheckpoints(database, audit.log, sinks=["vault"])
+    key, kept = read_or_create_key(home / "audit.key"), audit.file.last(origin_of(audit.log.identity()))
+    with database.writing() as connection:
+        connection.execute(schema.leadership.update().values(until=0.0))  # that of the one that was killed
+    assert database.acquire_leadership()
+    while True:
+        signed = signer.sign(key, kept)
+        if signed is not None:
+            audit.file.append(signed)
+            kept = signed.checkpoint
+            os.write(reported, json.dumps(["signed", "", str(kept.size)]).encode() + b"\n")
+
+
+def audit_of(registry: Registry, home: Path) -> RegistryAudit:
+    files = home / "audit.key", home / "checkpoints.txt"
+    return RegistryAudit(registry.store.connections, lambda: registry.blobs, *files)
 
 
 def keep(registry: Registry, incoming: IncomingFile, model: str, version: str) -> None:
@@ -116,7 +161,7 @@ def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[
     versions = {(name, v): version for name, model in models.items() for v, version in model.versions.items()}
     check_audit(registry, home, acknowledged)
     for kind, model, version, *rest in acknowledged:
-        if kind == "event":
+        if kind in ("event", "key", "signed"):
             continue
         record = versions[model, version]
         if kind == "version":
@@ -139,14 +184,23 @@ def check_what_is_there(registry: Registry, home: Path, acknowledged: list[list[
 
 
 def check_audit(registry: Registry, home: Path, acknowledged: list[list[str]]) -> None:
-    """The chain is unbroken, and no acknowledged change is without its entry."""
-    store = registry.store
-    audit = RegistryAudit(store.connections, lambda: registry.blobs, home / "audit.key", home / "checkpoints.txt")
-    assert audit.verify()["findings"] == []
+    """The chain is unbroken and as it was signed, the registry is what it states, and no acknowledged change is without
+    its entry, nor a key that was revoked valid again."""
+    database, audit = registry.store.connections, audit_of(registry, home)
+    verified = audit.verify()
+    assert verified["findings"] == []
+    assert verified["covered"] >= max([0, *(int(size) for kind, _, size in three(acknowledged) if kind == "signed")])
+    assert AuditQuestions(database, lambda: registry.blobs).compare_state() == []
+    valid = {key.id for key in KeyStore(database).list_valid()}
+    assert not valid & {key for kind, key, _ in three(acknowledged) if kind == "key"}
     subjects = {line["entry"]["subject"] for line in audit.export()}
     parts = {"version": "versions", "retired": "versions", "event": "repository"}
     stated = {f"models/{model}/{parts[kind]}/{name}" for kind, model, name, *_ in acknowledged if kind in parts}
     assert stated <= subjects
+
+
+def three(acknowledged: list[list[str]]) -> list[list[str]]:
+    return [item[:3] for item in acknowledged]
 
 
 def kill_over_and_over(workspace: Path, points: int, seed: int) -> int:

@@ -5,12 +5,15 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from penstock.core.audit.chain import canonical_form
+from penstock.core.audit.merkle import LeafRange, hash_leaf
 from penstock.core.errors import DataLoss, NotFound, NotReady
 from penstock.core.routing import RouteSpec
 from penstock.registry.auditing import RegistryAudit, verify_proof
@@ -249,7 +252,7 @@ def test_a_whole_history_written_anew_without_the_key_is_found(log: Log) -> None
 
 def rewrite_history(log: Log, actor: str) -> None:
     """Write the whole audit anew, with hashes that follow each other."""
-    from penstock.core.audit.chain import canonical_form, first_link, next_link
+    from penstock.core.audit.chain import first_link, next_link
 
     link = first_link(log.audit.log.identity())
     with log.database.writing() as connection:
@@ -370,6 +373,93 @@ def test_entries_removed_by_a_forged_archive_are_found(log: Log) -> None:
         "DELETE FROM audit WHERE seq <= 4",
     )
     assert log.first_bad() == 1
+
+
+def hide(log: Log, last: int) -> None:
+    """Move entries into the record of an archive that is right but for its file, by plain statements: no trigger
+    refuses this."""
+    leaves = LeafRange(0, 0)
+    entries = log.store.audit(limit=100)
+    for row in rows_until(log, last):
+        leaves.append(hash_leaf(canonical_form(row)))
+    values = {"first": 1, "last": last, "first_at": entries[0].at, "last_at": entries[last - 1].at, "entries": last}
+    values |= {"digest": "sha256:" + "0" * 64, "size": 1, "dropped_at": 1.0, "link": entries[last - 1].hash}
+    with log.database.writing() as connection:
+        nodes = [node.hex() for node in leaves.hashes]
+        connection.execute(schema.audit_archives.insert().values(**values, nodes=nodes))
+        connection.execute(sa.text(f"DELETE FROM audit WHERE seq <= {last}"))
+
+
+def rows_until(log: Log, last: int) -> list[Any]:
+    with log.database.reading() as connection:
+        query = sa.select(schema.audit).where(schema.audit.c.seq <= last).order_by(schema.audit.c.seq)
+        return list(connection.execute(query).mappings())
+
+
+def test_entries_hidden_in_an_archive_that_nobody_dropped_are_found(log: Log, archives: AuditArchives) -> None:
+    log.change(9)
+    log.sign()
+    hide(log, 4)
+    result = log.audit.verify()
+    assert [(item["seq"], "no entry says" in item["problem"]) for item in result["findings"]] == [(1, True)]
+
+
+def test_an_archive_marked_as_dropped_by_hand_is_found(log: Log, archives: AuditArchives) -> None:
+    log.change(9)
+    archive(archives, 2)
+    archives.drop(archives._clock() + DAY_S)
+    assert log.audit.verify()["ok"]
+    log.change(4)
+    assert archives.archive(archives._clock() + DAY_S) == 4
+    with log.database.writing() as connection:
+        connection.execute(sa.text("UPDATE audit_archives SET dropped_at = 1.0 WHERE first = 9"))
+    findings = log.audit.verify()["findings"]  # it has the entry that says that the two before it were dropped
+    assert [item["seq"] for item in findings] == [1, 5, 9]
+
+
+def test_a_copied_checkpoint_that_claims_more_entries_is_found_and_stops_no_signature_silently(log: Log) -> None:
+    log.change(5)
+    checkpoints = AuditCheckpoints(log.database, log.audit.log)
+    assert checkpoints.uncovered() == 5
+    assert checkpoints.sign(log.key) is not None
+    assert checkpoints.uncovered() == 0
+    log.change(2)
+    with log.database.writing() as connection:  # no trigger refuses this
+        connection.execute(sa.text("INSERT INTO audit_checkpoints SELECT 900, 900, at, note FROM audit_checkpoints"))
+    assert log.first_bad() == 5
+    assert checkpoints.uncovered() == AuditCheckpoints(log.database, log.audit.log).uncovered() - 5 == 2
+    with pytest.raises(DataLoss, match="penstock audit verify"):
+        checkpoints.sign(log.key)
+
+
+def test_a_database_set_back_to_an_older_copy_is_found_by_the_file_and_not_signed(log: Log) -> None:
+    log.change(10)
+    log.sign()
+    log.change(5)
+    log.sign()
+    log.execute("DELETE FROM audit WHERE seq > 10", "DELETE FROM audit_checkpoints WHERE size > 10")
+    assert log.first_bad() == 11
+    log.change(7)  # other entries than before
+    assert log.first_bad() == 11
+    kept = log.audit.file.last(f"penstock/{log.audit.log.identity()}")
+    with pytest.raises(DataLoss, match="penstock audit verify"):
+        AuditCheckpoints(log.database, log.audit.log).sign(log.key, kept)
+
+
+def always(spec: RouteSpec, _: object) -> RouteSpec:
+    return spec
+
+
+def test_an_explanation_follows_the_order_of_changes_while_the_clock_is_set_back(log: Log) -> None:
+    clock = [1_000_000.0]
+    traffic = TrafficStore(log.database, lambda: clock[0])
+    fill(log)
+    for split in ({"1": 10_000}, {"1": 5000, "2": 5000}):
+        traffic.set_route("m", partial(always, RouteSpec(split, stable="1")), BY)
+        clock[0] -= 3600.0
+    questions = AuditQuestions(log.database, lambda: FolderBlobs(log.home / "blobs"))
+    assert questions.explain("m", 1_000_100.0)["route"]["split"] == {"1": 5000, "2": 5000}
+    assert log.audit.verify()["ok"]
 
 
 def test_old_checkpoints_are_deleted_except_the_newest(log: Log, archives: AuditArchives) -> None:

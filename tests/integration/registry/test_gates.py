@@ -26,10 +26,12 @@ from penstock.control.delivery.routes import RouteAdmin
 from penstock.core.errors import Fault, Refused
 from penstock.core.model_signing import SignatureMode, SignaturePolicy, TrustedSigner
 from penstock.core.routing import POINTS, route_in
+from penstock.registry.blobs.folder import FolderBlobs
 from penstock.registry.records import AdmissionReport, Author, Content, FileRecord, ModelRecord, VersionRecord
 from penstock.registry.signed_versions import SignedVersions
 from penstock.registry.signing import keys
 from penstock.registry.signing.bundle import Bundle, bundle_out, statement_of
+from penstock.registry.stores.audit_questions import AuditQuestions
 from penstock.registry.stores.monitor import MonitorStore
 from penstock.registry.stores.outbox import Outbox
 from penstock.registry.stores.retention import RetentionStore
@@ -124,8 +126,11 @@ class GateMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.close()
+        blobs = FolderBlobs(Path(self.folder.name))
+        differences = AuditQuestions(self.world.database, lambda: blobs).compare_state()
         self.world.database.close()
         self.folder.cleanup()
+        assert differences == []  # whatever happened, the registry is what its audit states
 
     # What a version has, computed apart from the code under test.
 

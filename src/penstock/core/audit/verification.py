@@ -10,6 +10,9 @@ from penstock.core.audit.notes import Checkpoint
 
 MOST_FINDINGS: Final = 100
 
+DROP_ACTION: Final = "audit.archive.drop"
+"""The action of entries that say which archives were dropped."""
+
 ONLY_OUTSIDE: Final = (
     "only a checkpoint that is kept elsewhere (--checkpoint FILE) can show that newer entries were removed, or that "
     "somebody with the signing key has rewritten the history"
@@ -73,6 +76,8 @@ class AuditVerifier:
         self._pending = sorted(checkpoints, key=lambda kept: kept.checkpoint.size, reverse=True)
         self._covered, self._covered_seq, self._compared, self._unread = 0, 0, 0, 0
         self._findings: list[AuditFinding] = []
+        self._dropped: list[tuple[ArchivedRange, str]] = []
+        self._dropped_to, self._dropped_before = 0, ""
         self._compare()
 
     def add_entry(self, entry: Mapping[str, Any]) -> None:
@@ -82,7 +87,16 @@ class AuditVerifier:
             self._report_broken(int(entry["seq"]))
         self._link, self._last = _bytes(stated), int(entry["seq"])
         self._leaves.append(hash_leaf(canonical))
+        if entry.get("action") == DROP_ACTION:
+            self._note_drop(entry["after"] or {})
         self._compare()
+
+    def _note_drop(self, after: Mapping[str, Any]) -> None:
+        """Take note which archives were dropped: to an entry, or (an older release) from before a time."""
+        if "last" in after:
+            self._dropped_to = max(self._dropped_to, int(after["last"]))
+        else:
+            self._dropped_before = max(self._dropped_before, str(after.get("before", "")))
 
     def _report_broken(self, seq: int) -> None:
         if seq > self._last + 1:
@@ -105,6 +119,12 @@ class AuditVerifier:
         ended = (self._last, self._link.hex(), self._leaves.end)
         if ended != (archive.last, archive.link, own.end):
             self._report(archive.first, f"archive {archive.first}-{archive.last} does not have the entries it states")
+
+    def drop_archive(self, archive: ArchivedRange, last_at: str) -> None:
+        """Go on after an archive whose file was dropped; ``last_at`` is when its last entry was made. A later entry
+        must say that it was: otherwise somebody has hidden its entries."""
+        self._dropped.append((archive, last_at))
+        self.skip_archive(archive)
 
     def skip_archive(self, archive: ArchivedRange) -> None:
         """Go on after an archive whose file was dropped, or cannot be read, by the hashes in its record."""
@@ -150,6 +170,10 @@ class AuditVerifier:
 
     def result(self) -> AuditVerification:
         """Return the result, after the last entry."""
+        for archive, last_at in self._dropped:
+            if archive.last > self._dropped_to and last_at >= self._dropped_before:
+                name = f"{archive.first}-{archive.last}"
+                self._report(archive.first, f"archive {name} is marked as dropped, but no entry says that it was")
         for kept in self._pending[::-1]:
             missing = kept.checkpoint.size - self._leaves.end
             problem = f"the last {missing} entries are missing that the checkpoint in {kept.source} has signed"

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from penstock.core.audit.chain import canonical_form
 from penstock.core.audit.merkle import LeafRange, hash_leaf
-from penstock.core.audit.verification import ArchivedRange
+from penstock.core.audit.verification import DROP_ACTION, ArchivedRange
 from penstock.registry.blobs.folder import BlobStore, IncomingFile
 from penstock.registry.db import schema
 from penstock.registry.db.lease import LeaderConnections
@@ -135,10 +135,11 @@ class AuditArchives:
         table = schema.audit_archives
         due = (table.c.dropped_at.is_(None), table.c.last_at < stamp_of(before))
         with self._leader.writing() as connection:
+            last = connection.execute(sa.select(sa.func.max(table.c.last)).where(*due)).scalar()
             number = connection.execute(table.update().where(*due).values(dropped_at=self._clock())).rowcount
             if number:
-                after = {"archives": number, "before": stamp_of(before)}
-                self._journal.record_audit(connection, "", "audit.archive.drop", "audit", BY, None, after)
+                after = {"archives": number, "before": stamp_of(before), "last": last}
+                self._journal.record_audit(connection, "", DROP_ACTION, "audit", BY, None, after)
         return number
 
     def delete_checkpoints(self, before: float) -> int:

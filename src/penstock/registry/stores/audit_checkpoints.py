@@ -91,14 +91,14 @@ class AuditCheckpoints:
         self._head: _Head | None = None
 
     def uncovered(self) -> int:
-        """Return the number of entries since the last checkpoint."""
-        table, kept, archives = schema.audit, schema.audit_checkpoints, schema.audit_archives
+        """Return the number of entries that this process has not verified and covered yet: at first all of them, as
+        nothing in the database says reliably what is covered."""
+        table, archives = schema.audit, schema.audit_archives
         with self._database.reading() as connection:
-            covered = int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(kept.c.seq), 0))).scalar_one())
             last = connection.execute(sa.select(sa.func.max(table.c.seq))).scalar()
             if last is None:
                 last = connection.execute(sa.select(sa.func.max(archives.c.last))).scalar() or 0
-        return max(0, int(last) - covered)
+        return max(0, int(last) - (self._head.seq if self._head else 0))
 
     def newest(self) -> str | None:
         """Return the note of the largest checkpoint, None if there is none."""
@@ -128,11 +128,17 @@ class AuditCheckpoints:
         return made
 
     def _last(self) -> Checkpoint | None:
-        note = self.newest()
+        table = schema.audit_checkpoints
+        newest = sa.select(table.c.size, table.c.note).order_by(table.c.size.desc()).limit(1)
+        with self._database.reading() as connection:
+            row = connection.execute(newest).first()
         try:
-            return None if note is None else read_checkpoint(note).checkpoint
+            last = None if row is None else read_checkpoint(row.note).checkpoint
         except InvalidInput:
             raise DataLoss(BROKEN, "the last checkpoint cannot be read") from None
+        if row is not None and last is not None and last.size != row.size:
+            raise DataLoss(BROKEN, f"the last checkpoint stands for {row.size} entries, but states {last.size}")
+        return last
 
     def _continues(self) -> bool:
         """Whether the audit still has the entry at which this process stopped; raises ``DataLoss`` for another one."""

@@ -94,11 +94,11 @@ class AuditLog:
             return connection.execute(sa.select(table.c.first).where(table.c.dropped_at.is_not(None))).first() is None
 
     def checkpoints(self) -> list[tuple[int, str]]:
-        """Return the signed notes in the database with the number of their last entry, smallest first."""
+        """Return the signed notes in the database with their sizes, smallest first."""
         table = schema.audit_checkpoints
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(table.c.seq, table.c.note).order_by(table.c.size)).all()
-        return [(row.seq, row.note) for row in rows]
+            rows = connection.execute(sa.select(table.c.size, table.c.note).order_by(table.c.size)).all()
+        return [(row.size, row.note) for row in rows]
 
     def newest_checkpoint(self) -> SignedCheckpoint:
         """Return the largest checkpoint; raises ``NotFound`` if there is none yet."""
@@ -151,7 +151,7 @@ class AuditLog:
         if chained is None:
             verifier.start_after(archive.last)  # its entries are older than the chain
         elif archive.dropped_at is not None:
-            verifier.skip_archive(chained)
+            verifier.drop_archive(chained, archive.last_at)
         else:
             try:
                 for entry in self._archived.lines(archive):
@@ -255,11 +255,16 @@ def _proven(
 def _readable(
     stored: Iterable[tuple[int, str]], outside: Iterable[OutsideCheckpoint], findings: list[AuditFinding]
 ) -> Iterator[tuple[int, OutsideCheckpoint]]:
-    for seq, note in stored:
+    for size, note in stored:
         try:
-            yield seq, OutsideCheckpoint(read_checkpoint(note), DATABASE)
+            signed = read_checkpoint(note)
         except InvalidInput:
-            findings.append(AuditFinding(seq, f"the checkpoint of entry {seq} in {DATABASE} was changed"))
+            findings.append(AuditFinding(size, f"the checkpoint with {size} entries in {DATABASE} was changed"))
+            continue
+        if signed.checkpoint.size != size:
+            stated = f"stands for {size} entries in {DATABASE}, but states {signed.checkpoint.size}"
+            findings.append(AuditFinding(signed.checkpoint.size, f"a checkpoint {stated}: it was changed or inserted"))
+        yield size, OutsideCheckpoint(signed, DATABASE)
     for kept in outside:
         yield kept.signed.checkpoint.size, kept
 

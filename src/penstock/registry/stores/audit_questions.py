@@ -105,10 +105,11 @@ def _last_entries(connection: sa.Connection) -> list[Mapping[str, Any]]:
 
 
 def _last_about(connection: sa.Connection, subject: str, stamp: str) -> Document | None:
-    """Return the last entry about a subject until a time, by an index."""
+    """Return the last entry about a subject until a time, by an index alone; the last one is that with the largest
+    number, as the clock may have been set back."""
     table = schema.audit
-    query = sa.select(table).where(table.c.subject == subject, table.c.at <= stamp)
-    row = connection.execute(query.order_by(table.c.at.desc(), table.c.seq.desc()).limit(1)).mappings().first()
+    last = sa.select(sa.func.max(table.c.seq)).where(table.c.subject == subject, table.c.at <= stamp)
+    row = connection.execute(sa.select(table).where(table.c.seq == last.scalar_subquery())).mappings().first()
     return None if row is None else dict(row)
 
 

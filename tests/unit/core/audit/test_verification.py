@@ -10,6 +10,7 @@ from penstock.core.audit.chain import canonical_form, first_link, next_link
 from penstock.core.audit.merkle import LeafRange, hash_leaf
 from penstock.core.audit.notes import Checkpoint
 from penstock.core.audit.verification import (
+    DROP_ACTION,
     MOST_FINDINGS,
     ArchivedRange,
     AuditVerification,
@@ -200,6 +201,27 @@ def test_entries_before_the_chain_are_no_part_of_it() -> None:
     link, entry = first_link("id"), {"seq": 8, "at": "2026", "actor": "ann"}
     verifier.add_entry({**entry, "hash": next_link(link, canonical_form(entry)).hex()})
     assert verifier.result().findings == ()
+
+
+@pytest.mark.parametrize(
+    ("after", "is_found"),
+    [
+        ({"archives": 1, "before": "2026", "last": 10}, False),
+        ({"archives": 1, "before": "2999", "last": 9}, True),  # of another archive
+        ({"archives": 1, "before": "2026-06"}, False),  # as older releases wrote it
+        ({"archives": 1, "before": "2025"}, True),
+        (None, True),
+    ],
+)
+def test_a_dropped_archive_needs_an_entry_that_says_so(after: Entry | None, is_found: bool) -> None:
+    drop = {**GOOD[20], "action": DROP_ACTION, "after": after}
+    entries = chained_again([*GOOD[:20], drop])
+    verifier = AuditVerifier("id", [])
+    verifier.drop_archive(archived(entries[:10], 0), "2026-01-02")
+    for entry in entries[10:]:
+        verifier.add_entry(entry)
+    findings = verifier.result().findings
+    assert [(finding.seq, "no entry says" in finding.problem) for finding in findings] == [(1, True)] * is_found
 
 
 def test_a_changed_record_of_an_archive_is_found() -> None:
