@@ -22,6 +22,7 @@ from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
 from penstock.control.plane.fleet import FleetMember
 from penstock.control.plane.model_changes import ModelChanges
+from penstock.control.plane.overview import ModelOverview, NewestEvents
 from penstock.control.plane.recent_traffic import TrafficMeter
 from penstock.control.plane.registry_admin import RegistryAdminServices
 from penstock.control.privacy.erasures import Erasures, ErasureWork
@@ -80,6 +81,7 @@ class TrafficServices:
     erasures: Erasures
     recent: TrafficMeter
     changes: ModelChanges
+    overview: ModelOverview
 
     def api(self, predictions: "PredictionService") -> "TrafficApi":
         """Return the services as the admin API uses them; call on a thread, because the import takes long."""
@@ -96,6 +98,7 @@ class TrafficServices:
             predictions,
             self.recent,
             self.changes.mark,
+            self.overview,
         )
 
     def tasks(self) -> list[PeriodicTask]:
@@ -140,10 +143,12 @@ def open_traffic_services(
     labels, clock, rows = monitoring.labels.comparisons, connections.clock, _rows(location, connections, gateway)
     rollouts = _rollouts(settings, sinks.context, store, plane, gateway, monitoring)
     outbox, revision = Outbox(connections, store), lambda: parts.snapshot.revision
+    routes, experiments = RouteAdmin(records, store, plane), Experiments(store, plane, gateway, labels)
+    events = NewestEvents(routes.newest_events, partial(routes.events, None))
     return TrafficServices(
-        RouteAdmin(records, store, plane),
+        routes,
         rollouts,
-        Experiments(store, plane, gateway, labels),
+        experiments,
         monitoring,
         Retraining(
             outbox, records.model, plane, monitoring, rollouts, sinks.context, clock.now, rows.source, clock.stamp
@@ -156,6 +161,7 @@ def open_traffic_services(
         _erasures(location, records, plane, monitoring),
         TrafficMeter(plane.counters.slots, lambda: plane.reconciler.state.blocks, plane.model),
         ModelChanges(revision, lambda: plane.desired, lambda: plane.reports),
+        ModelOverview(plane, (rollouts, experiments), monitoring.state_of, events),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
-from penstock.api.admin import access, admin, traffic
+from penstock.api.admin import access, admin, overview, traffic
 from penstock.api.admin.stream import routes as stream
 from penstock.control.monitoring.schedules import schedule_in
 from penstock.core.policies import policy_in
@@ -73,6 +73,7 @@ def test_every_call_of_the_admin_api_is_described() -> None:
         *admin.routes(anything),
         *traffic.routes(anything, anything),
         *stream.routes(anything),
+        *overview.routes(anything, anything),
         *access.routes(anything),
     ]
     assert sorted(first_cells("admin-api.md")) == sorted(call for route in found for call in calls_of(route))

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from penstock.api.admin import access, admin, traffic
+from penstock.api.admin import access, admin, overview, traffic
 from penstock.api.admin.access import AccessApi
-from penstock.api.admin.admin import RegistryService
+from penstock.api.admin.admin import Document, RegistryService
 from penstock.api.admin.answers import AsciiJsonResponse, error_response
 from penstock.api.admin.caller_check import CallerCheck, caller_of, note_refusal
 from penstock.api.admin.readiness import readiness_document
@@ -59,6 +59,9 @@ class ControlPlaneService(Protocol):
 
     def task_problems(self) -> Mapping[str, str]:
         """Return the periodic tasks that are dead or overdue, with reasons."""
+
+    def process_document(self) -> Document:
+        """Return the workers, and the periodic tasks of all processes."""
 
     def readings(self) -> Iterable[Reading]:
         """Return all metrics."""
@@ -109,6 +112,7 @@ def build_app(
         *(Route(path, endpoint, methods=["GET"]) for path, endpoint in plain.items()),
         *admin.routes(registry_admin),
         *traffic.routes(services, registry_admin),
+        *overview.routes(services.overview, control),
         *stream.routes(hub),
         *access.routes(access_api.keys),
         *console.routes,

@@ -22,6 +22,7 @@ from penstock.api.admin.incoming import (
     read_object,
 )
 from penstock.api.admin.monitoring import MonitorService, RetrainingService, monitor_routes, retraining_routes
+from penstock.api.admin.overview import OverviewService
 from penstock.api.admin.predictions import PredictionCalls, PredictionService
 from penstock.api.admin.recent_traffic import RecentTrafficCalls, RecentTrafficService
 from penstock.api.admin.visible_fleet import visible_fleet
@@ -114,6 +115,7 @@ class TrafficApi:
     predictions: PredictionService
     recent: RecentTrafficService
     mark: Callable[[], object]
+    overview: OverviewService
 
 
 def routes(services: TrafficApi, pushed: PushedVersions) -> list[Route]:

@@ -154,6 +154,10 @@ class RouteAdmin:
         """Return events and changes together, newest first; raises ``InvalidInput`` for an unknown place to go on."""
         return await self._run(self._store.timeline.entries, wanted, limit, visible, deadline_s=READ_S)
 
+    async def newest_events(self) -> list[Document]:
+        """Return the newest event of each model."""
+        return await self._run(self._store.newest_events, deadline_s=READ_S)
+
     async def step(self) -> None:
         """Log and record when a version that should answer cannot, or can again, and when batch runs were wrong."""
         self._pending |= {("route.degraded.v1", *key): DEGRADED for key in self._newly_degraded()}

@@ -24,6 +24,7 @@ from penstock.control.monitoring.references.learning import ReferenceLearning, l
 from penstock.control.monitoring.references.references import References
 from penstock.control.monitoring.references.submission import RowSubmission
 from penstock.control.monitoring.references.uploads import ReferenceUploads
+from penstock.control.monitoring.short_state import short_state
 from penstock.control.monitoring.terms import WatchTerms
 from penstock.control.monitoring.watch_specs import WatchSpecs
 from penstock.control.monitoring.watched_versions import WatchedVersions
@@ -120,6 +121,10 @@ class Monitoring:
         self.policy_of = self._policies.of
 
     # Queries.
+
+    def state_of(self, key: VersionKey) -> Document | None:
+        """Return the drift and the quality of a version in short, None if it is not watched."""
+        return short_state(self._detection.monitor(key), None if self.evidence is None else self.evidence.summary(key))
 
     @property
     def can_judge(self) -> bool:

@@ -13,7 +13,7 @@ from penstock.control.instance.directory import Instance
 from penstock.control.instance.options import WorkerOptions
 from penstock.control.monitoring.feedback import FeedbackMonitor
 from penstock.control.periodic import PeriodicTask, Tasks
-from penstock.control.plane import metrics
+from penstock.control.plane import metrics, processes
 from penstock.control.plane.audited_requests import AuditedRequests
 from penstock.control.plane.version_counters import VersionCounters
 from penstock.control.reconcile import status
@@ -29,7 +29,7 @@ from penstock.core.desired import Desired, VersionStatus
 from penstock.core.errors import NotReady, unknown_model
 from penstock.core.versions import VersionKey
 from penstock.monitor.counters.layout import BLOCKS, Cells
-from penstock.monitor.counters.slot import READY, STATE_NAMES, Slot
+from penstock.monitor.counters.slot import READY, Slot
 from penstock.monitor.counters.totals import Totals
 from penstock.monitor.feedback import Feedback, FeedbackResult
 from penstock.telemetry.readings import Reading
@@ -240,12 +240,11 @@ class ControlPlane:
 
     def worker_states(self) -> list[tuple[int, str]]:
         """Process id (0 = none) and state of each slot's worker."""
-        return [
-            (process.pid, STATE_NAMES[slot.state] if slot.pid == process.pid else STATE_NAMES[0])
-            if process
-            else (0, "absent")
-            for process, slot in zip(self._supervisor.processes(), self._slots, strict=True)
-        ]
+        return processes.worker_states(self._supervisor.processes(), self._slots)
+
+    def process_document(self) -> Message:
+        """The workers, and the periodic tasks of all processes."""
+        return processes.process_document(self.worker_states(), self._slots, self._living(), self._tasks)
 
     def gather(self, gathered: Callable[[Message], None]) -> None:
         """Set the callback for messages with rows that workers gathered."""

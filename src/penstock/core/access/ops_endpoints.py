@@ -54,6 +54,8 @@ _ADMIN: Final[Mapping[str, Requirement]] = {
     "GET /events": READ_SOME,
     "GET /timeline": READ_SOME,
     "GET /fleet": READ_SOME,
+    "GET /overview": READ_SOME,
+    "GET /workers": READ_SOME,
     "GET /gateway": READ_SOME,
     "GET /traffic": READ_SOME,
     "GET /stream": READ_SOME,

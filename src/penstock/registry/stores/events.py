@@ -82,6 +82,14 @@ class EventStore:
             rows = sorted(connection.execute(query).all(), key=lambda row: row.seq)
         return [cloud_event(row, row.seq) for row in rows]
 
+    def newest_events(self) -> list[Document]:
+        """Return the newest event of each model, in order."""
+        table = schema.events
+        newest = sa.select(sa.func.max(table.c.seq)).group_by(table.c.model)
+        query = sa.select(table).where(table.c.seq.in_(newest)).order_by(table.c.seq)
+        with self._database.reading() as connection:
+            return [cloud_event(row, row.seq) for row in connection.execute(query)]
+
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
 

@@ -20,6 +20,7 @@ from tests.unit.api.admin.standin import (
     MemoryFleet,
     MemoryKeys,
     MemoryMonitor,
+    MemoryOverview,
     MemoryPredictions,
     MemoryRecent,
     MemoryRegistrar,
@@ -53,6 +54,7 @@ class Client:
             self.predictions,
             self.recent,
             lambda: 0,
+            MemoryOverview(),
         )
         facts = ("1.2.3", "127.0.0.1:1", "127.0.0.1:2")
         access = AccessApi(MemoryKeys(), authenticator, refusals)

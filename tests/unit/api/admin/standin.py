@@ -30,6 +30,7 @@ class FakeControl:
     def __init__(self) -> None:
         self.ready = True
         self.problems: dict[str, str] = {}
+        self.tasks = {"routes": "", "rules": "it is <overdue>"}
 
     def task_problems(self) -> dict[str, str]:
         return self.problems
@@ -46,6 +47,15 @@ class FakeControl:
 
     def worker_states(self) -> list[tuple[int, str]]:
         return [(4711, "ready"), (0, "absent")]
+
+    def process_document(self) -> Document:
+        memory = {"budget_bytes": 100, "used_bytes": 7}
+        workers = [
+            {"worker": 0, "pid": 4711, "state": "ready", "memory": memory},
+            {"worker": 1, "pid": 0, "state": "absent", "memory": None},
+        ]
+        tasks = [{"name": name, "last_success": 5.0, "failures": 2, "problem": why} for name, why in self.tasks.items()]
+        return {"workers": workers, "tasks": tasks}
 
     def readings(self) -> Iterable[Reading]:
         return [Point(REQUESTS, ("good", "1", "stable", "rest", "200"), 5)]
@@ -442,6 +452,23 @@ class MemoryFleet:
 
     async def document(self) -> Document:
         return {"leader": "a", "gateways": [{"id": "a", "serves": {"digits": ["1"], "fraud-1": ["1"]}}]}
+
+
+class MemoryOverview:
+    """Three models at a glance; see ``overview.OverviewService``."""
+
+    def __init__(self) -> None:
+        quiet = {"drift": None, "quality": None, "trial": None, "event": None}
+        drift, quality = {"state": "drift", "columns": 2}, {"state": "ok", "columns": 0}
+        trial = {"id": "t<1>", "kind": "rollout", "to": "2", "state": "running"}
+        event = {"type": "io.penstock.drift.detected.v1", "time": "2026-11-30T10:00:00.000Z", "sequence": 3}
+        busy = {"drift": drift, "quality": quality, "trial": trial, "event": {**event, "subject": "models/good"}}
+        bad = {"split": {}, "versions": 0, "states": {"UNAVAILABLE": 1}, "reason": "no <version>", **quiet}
+        good = {"split": {"1": 9550, "2": 450}, "versions": 2, "states": {"READY": 2}, "reason": "", **busy}
+        self.models = [{"name": "<bad>", **bad}, {"name": "digits", **good}, {"name": "good", **good}]
+
+    async def document(self) -> Document:
+        return {"models": self.models}
 
 
 class MemoryRecent:

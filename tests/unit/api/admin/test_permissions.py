@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 from starlette.routing import Route
 
-from penstock.api.admin import access, admin, traffic
+from penstock.api.admin import access, admin, overview, traffic
 from penstock.api.admin.caller_check import CallerCheck, check_complete
 from penstock.api.admin.stream import routes as stream
 from penstock.api.console import routes as console
@@ -127,6 +127,7 @@ def test_every_route_has_an_entry_and_every_entry_a_route() -> None:
         *admin.routes(anything),
         *traffic.routes(anything, anything),
         *stream.routes(anything),
+        *overview.routes(anything, anything),
         *access.routes(anything),
         *console.routes(anything),
     ]

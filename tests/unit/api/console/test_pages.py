@@ -8,7 +8,6 @@ import pytest
 from penstock.api.admin.response_headers import CONTENT_SECURITY_POLICY
 from penstock.api.console.assets import FOLDER, static_files
 from penstock.api.console.routes import PAGES
-from penstock.core.errors import NotReady
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
 
@@ -97,27 +96,24 @@ def test_the_overview_shows_what_is_served_and_escapes_it(client: Client) -> Non
     assert "http://" not in text
 
 
-def test_the_overview_shows_aliases_and_digests_as_far_as_the_registry_does(
-    client: Client, stocked: MemoryRegistrar
-) -> None:
-    digest = "sha256:" + "ab" * 32
-    stocked.aliases["good", "<champion>"] = "1"
-    shown = client.get("/console/models").text
-    assert "&lt;champion&gt;" in shown
-    assert f'<code title="{digest}">{digest[:19]}</code>' in shown
-    stocked.fault = NotReady("the registry's database cannot be reached")
-    without = client.get("/console/models")
-    assert without.status_code == 200
-    assert "READY" in without.text
-    assert digest not in without.text
+def test_the_overview_shows_who_answers_and_what_goes_on(client: Client) -> None:
+    text = client.get("/console/models").text
+    for part in ("1 95.5 %, 2 4.5 %", "2 columns", "2 READY", "rollout to 2", "drift.detected.v1", "nobody answers"):
+        assert part in text
+    assert 'href="../console/models/good/rollouts/t%3C1%3E"' in text
 
 
-def test_the_fleet_shows_the_workers_and_the_overview_why_the_gateway_is_not_ready(
-    client: Client, control: FakeControl
-) -> None:
-    assert "4711" in client.get("/console/fleet").text
+def test_the_fleet_shows_gateways_workers_and_tasks(client: Client, control: FakeControl) -> None:
+    text = client.get("/console/fleet").text
+    for part in ("4711", "7 of 100 bytes", "digits (1)", "it is &lt;overdue&gt;", "Workers: 2 of 2 ready"):
+        assert part in text
     control.ready = False
     assert "1 of 2 &lt;workers&gt; are ready" in client.get("/console/models").text
+
+
+def test_access_shows_who_asks_and_the_keys(client: Client) -> None:
+    text = client.get("/console/access").text
+    assert "anonymous" in text and "admin for *" in text and "bot" in text
 
 
 def test_an_error_is_a_page_for_a_browser_and_json_for_a_program(client: Client) -> None:

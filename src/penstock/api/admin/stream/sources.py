@@ -46,7 +46,13 @@ def _lists(
     async def readiness() -> Document:
         return readiness_document(control.readiness(), is_reader=True)
 
-    return {"models": models, "traffic": traffic, "readiness": readiness, "fleet": services.fleet.document}
+    return {
+        "models": models,
+        "overview": services.overview.document,
+        "traffic": traffic,
+        "readiness": readiness,
+        "fleet": services.fleet.document,
+    }
 
 
 def _of_model(registry_admin: RegistryService, services: TrafficApi) -> dict[str, Callable[[str], Awaitable[Document]]]:

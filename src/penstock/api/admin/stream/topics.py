@@ -10,7 +10,7 @@ from penstock.core.errors import InvalidInput
 
 Document = Mapping[str, Any]
 
-LISTS: Final = ("models", "traffic", "fleet", "readiness", "events")
+LISTS: Final = ("models", "overview", "traffic", "fleet", "readiness", "events")
 OF_MODEL: Final = ("model", "traffic", "route", "rollouts", "experiments", "monitor", "retraining")
 """Topics of all models, and topics of one model, such as ``route:fraud``."""
 
@@ -57,14 +57,14 @@ def _parse(name: str) -> Topic:
 
 def filter_of_topic(topic: Topic, visible: ModelFilter) -> ModelFilter:
     """Return what decides how the document of a topic looks to a caller: callers with equal filters see the same."""
-    return visible if topic.kind in ("models", "fleet") or topic == Topic("traffic") else ModelFilter()
+    return visible if topic.kind in ("models", "overview", "fleet") or topic == Topic("traffic") else ModelFilter()
 
 
 def visible_part(topic: Topic, document: Document, visible: ModelFilter) -> Document:
     """Return what a caller may see of a document; whoever may not read the model of a topic gets no stream of it."""
     if visible.is_everything:
         return document
-    if topic.kind == "models":
+    if topic.kind in ("models", "overview"):
         return {**document, "models": [model for model in document["models"] if visible.allows(model["name"])]}
     if topic.kind == "fleet":
         return visible_fleet(document, visible)

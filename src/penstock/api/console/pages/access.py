@@ -1,15 +1,39 @@
-"""The page of who you are, and API keys."""
+"""The page of access: who the caller is, what it may do, and the API keys that it administers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href
-from penstock.api.console.markup import element
+from penstock.api.admin.access import caller_document
+from penstock.api.admin.caller_check import caller_of
+from penstock.api.console.markup import Child, Markup, badge, element, facts, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.core.access.permissions import Permission
+from penstock.core.errors import Fault
 
 
 async def build(services: ConsoleServices, request: Request, _: Mapping[str, str]) -> Page:
-    """Build the page."""
-    data = element("a", "the same as JSON", href=href(request, "/admin/v1/whoami"))
-    return Page("Access", element("p", "This page needs a script; without one, see ", data, "."))
+    """Build the page; a caller that administers no keys gets the reason in their place."""
+    caller = caller_document(caller_of(request))
+    grants = [f"{', '.join(grant['roles'])} for {grant['models']}" for grant in caller["grants"]]
+    you = facts([("Name", caller["name"]), ("Known by", caller["method"]), ("Roles", "; ".join(grants) or "none")])
+    return Page("Access", join(element("h2", "You"), you, element("h2", "API keys"), await _keys(services, request)))
+
+
+async def _keys(services: ConsoleServices, request: Request) -> Markup:
+    caller = caller_of(request)
+    if not caller.may_anywhere(Permission.ADMINISTER):
+        return element("p", "You need the permission 'administer' for a model.", class_="muted")
+    try:
+        keys = await services.keys.list_keys(caller)
+    except Fault as fault:
+        return element("p", f"{fault}.", class_="muted")
+    heads = ("Name", "Id", "State", "Roles", "Models", "Expires")
+    return table("API keys", heads, map(_key, keys), "No keys yet.")
+
+
+def _key(key: Mapping[str, Any]) -> tuple[Child, ...]:
+    state = badge(key.get("state", "-"), "good" if key.get("state") == "valid" else "")
+    roles, models = ", ".join(key.get("roles", ())), ", ".join(key.get("models", ()))
+    return key["name"], key.get("id", "-"), state, roles, models, key.get("expires_at") or "never"

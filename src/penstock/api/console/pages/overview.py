@@ -1,50 +1,27 @@
-"""The page of all models: who answers, and the state of every version."""
+"""The page of all models: who answers, the states of versions, drift and quality, what goes on, and the last event."""
 
-import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from starlette.requests import Request
 
 from penstock.api.admin.caller_check import visible_models
 from penstock.api.console.links import href, model_path
-from penstock.api.console.markup import Markup, badge, element, join, table
+from penstock.api.console.markup import Child, Markup, badge, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
-from penstock.core.desired import ReadyState, VersionStatus
-from penstock.core.errors import Fault
 
-PAGE_S: Final = 2.0
-"""Seconds that the page waits for the registry; then it shows the models without it."""
+Document = Mapping[str, Any]
 
-DIGEST_CHARACTERS: Final = len("sha256:") + 12
-KINDS: Final[Mapping[ReadyState, str]] = {
-    ReadyState.READY: "good",
-    ReadyState.LOADING: "warn",
-    ReadyState.UNLOADING: "warn",
-    ReadyState.UNAVAILABLE: "bad",
-}
+HEADS = ("Model", "Who answers", "Versions", "Drift", "Quality", "Rollout", "Last event")
+KINDS = {"READY": "good", "LOADING": "warn", "UNLOADING": "warn", "UNAVAILABLE": "bad", "ok": "good", "drift": "bad"}
 
 
 async def build(services: ConsoleServices, request: Request, _: Mapping[str, str]) -> Page:
-    """Build the page; without the registry it shows what the workers report."""
-    visible = visible_models(request)
-    documents = {
-        (model["name"], version["version"]): version
-        for model in await _known_models(services)
-        for version in model["versions"]
-    }
-    statuses = [status for status in services.control.statuses() if visible.allows(status.model)]
-    rows = [_row(request, status, documents.get((status.model, status.version), {})) for status in statuses]
-    heads = ("Model", "Version", "State", "Aliases", "Digest", "Reason")
-    return Page("Models", join(_readiness(services), table("Models and their versions", heads, rows, "No models yet.")))
-
-
-async def _known_models(services: ConsoleServices) -> list[dict[str, Any]]:
-    try:
-        async with asyncio.timeout(PAGE_S):
-            return await services.registry.models()
-    except (Fault, TimeoutError):
-        return []
+    """Build the page from what the gateway knows; the registry may be away."""
+    visible, document = visible_models(request), await services.traffic.overview.document()
+    rows = [_row(request, model) for model in document["models"] if visible.allows(model["name"])]
+    empty = "No models yet. Push one with: penstock models push NAME FILE --version 1"
+    return Page("Models", join(_readiness(services), table("Models", HEADS, rows, empty)))
 
 
 def _readiness(services: ConsoleServices) -> Markup:
@@ -53,14 +30,44 @@ def _readiness(services: ConsoleServices) -> Markup:
     return element("p", "The gateway is ", state, f": {readiness.reason}" if readiness.reason else ".")
 
 
-def _row(request: Request, status: VersionStatus, document: Mapping[str, Any]) -> tuple[str, ...]:
-    model = element("a", status.model, href=href(request, model_path(status.model)))
-    digest = document.get("digest") or ""
+def _row(request: Request, model: Document) -> tuple[Child, ...]:
     return (
-        model,
-        status.version or "-",
-        badge(status.state.value, KINDS[status.state]),
-        ", ".join(document.get("aliases") or ()),
-        element("code", digest[:DIGEST_CHARACTERS], title=digest) if digest else "",
-        status.reason,
+        element("a", model["name"], href=href(request, model_path(model["name"]))),
+        _answers(model["split"]) or join(badge("nobody answers", "bad"), " ", model["reason"]),
+        _apart(badge(f"{count} {state}", KINDS.get(state, "")) for state, count in model["states"].items()),
+        _watched(model["drift"]),
+        _watched(model["quality"]),
+        _trial(request, model["name"], model["trial"]),
+        _event(model["event"]),
     )
+
+
+def _answers(split: Mapping[str, int]) -> str:
+    return ", ".join(f"{version} {points / 100:g} %" for version, points in split.items() if points)
+
+
+def _apart(children: Iterable[Markup]) -> Markup:
+    return join(*(join(child, " ") for child in children))
+
+
+def _watched(watched: Document | None) -> Child:
+    if watched is None:
+        return "-"
+    columns = watched["columns"]
+    if columns:
+        return badge(f"{columns} column{'' if columns == 1 else 's'}", "bad")
+    return badge(watched["state"].replace("_", " "), KINDS.get(watched["state"], ""))
+
+
+def _trial(request: Request, model: str, trial: Document | None) -> Child:
+    if trial is None:
+        return "-"
+    text = f"{trial['kind']} to {trial['to']}" if "to" in trial else trial["kind"]
+    link = element("a", text, href=href(request, model_path(model, f"{trial['kind']}s", trial["id"])))
+    return join(link, " ", badge(trial.get("state", "open"), "warn"))
+
+
+def _event(event: Document | None) -> Child:
+    if event is None:
+        return "-"
+    return join(event["type"].removeprefix("io.penstock."), " ", element("time", event["time"], class_="muted small"))

@@ -13,12 +13,12 @@ const COLOURS = 6;
  */
 export function Bar({ parts, label, legend = true }) {
   const shown = parts.filter((part) => part.share > 0);
-  const text = shown.map((part) => `${part.name} ${basisPoints(part.share)}`).join(", ") || "nobody";
+  const text = shown.map((part) => `${part.name}: ${basisPoints(part.share)}`).join(", ") || "nobody";
   let at = 0;
   const pieces = shown.map((part, index) => {
     const x = at;
     at += part.share;
-    return html`<rect x=${x} y="0" width=${part.share} height="10" class="series-${(index % COLOURS) + 1}"><title>${part.name} ${basisPoints(part.share)}</title></rect>`;
+    return html`<rect x=${x} y="0" width=${part.share} height="10" class="series-${(index % COLOURS) + 1}"><title>${part.name}: ${basisPoints(part.share)}</title></rect>`;
   });
   return html`<div class="split">
     <svg class="bar" viewBox="0 0 10000 10" preserveAspectRatio="none" role="img" aria-label="${label}: ${text}">${pieces}</svg>

@@ -15,10 +15,11 @@ export function Status() {
     <${ThemeSwitch} />`;
 }
 
-const TEXTS = { live: "live", stale: "stale since", paused: "paused since" };
+const TEXTS = { idle: "", live: "live", stale: "stale since", paused: "paused since" };
 
 function LiveMark() {
   const { state, since } = useSignal(liveState);
+  if (state === "idle") return null;
   const kind = state === "live" ? "good" : "warn";
   return html`<span class="badge ${kind}" role="status">${TEXTS[state]}${state !== "live" && html` <time>${time(since / 1000).slice(11)}</time>`}</span>`;
 }

@@ -1,6 +1,6 @@
 // A table that can be sorted, with a caption for screen readers and rows that the keys j, k and Enter move over.
 
-import { html, useMemo, useState } from "../lib/html.js";
+import { Component, html, useMemo, useState } from "../lib/html.js";
 import { Empty } from "./notes.js";
 
 /**
@@ -45,9 +45,10 @@ export function sorted(rows, columns, order) {
  * Shows rows. `order` and `onOrder` keep the order outside, such as in the query; without them the table keeps its own.
  * @template Row
  * @param {{caption: string, columns: Column<Row>[], rows: Row[], keyOf: (row: Row) => string, order?: string,
- *     onOrder?: (order: string) => void, empty?: any, rowClass?: (row: Row) => string}} props
+ *     onOrder?: (order: string) => void, empty?: any, rowClass?: (row: Row) => string, stableBy?: (row: Row) => string}} props
+ *     a row is rendered again only if `stableBy` gives another text, where it is stated
  */
-export function Table({ caption, columns, rows, keyOf, order, onOrder, empty, rowClass }) {
+export function Table({ caption, columns, rows, keyOf, order, onOrder, empty, rowClass, stableBy }) {
   const [own, setOwn] = useState("");
   const present = order ?? own;
   const shown = useMemo(() => sorted(rows, columns, present), [rows, columns, present]);
@@ -55,8 +56,24 @@ export function Table({ caption, columns, rows, keyOf, order, onOrder, empty, ro
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table>
     <caption class="hidden">${caption}</caption>
     <thead><tr>${columns.map((column) => html`<${Head} key=${column.key} column=${column} order=${present} onOrder=${onOrder || setOwn} />`)}</tr></thead>
-    <tbody>${shown.map((row) => html`<tr key=${keyOf(row)} data-row class=${rowClass?.(row)}>${columns.map((column, index) => cellOf(column, row, index))}</tr>`)}</tbody>
+    <tbody>${shown.map((row) => html`<${TableRow} key=${keyOf(row)} row=${row} columns=${columns} rowClass=${rowClass} stableBy=${stableBy} />`)}</tbody>
   </table></div>`;
+}
+
+/** @typedef {{row: any, columns: Column<any>[], rowClass?: (row: any) => string, stableBy?: (row: any) => string}} RowProps */
+
+/** One row. @extends {Component<RowProps>} */
+class TableRow extends Component {
+  /** @param {RowProps} next */
+  shouldComponentUpdate(next) {
+    const { row, columns, stableBy } = this.props;
+    return !stableBy || columns !== next.columns || stableBy(row) !== stableBy(next.row);
+  }
+
+  /** @param {RowProps} props */
+  render({ row, columns, rowClass }) {
+    return html`<tr data-row class=${rowClass?.(row)}>${columns.map((column, index) => cellOf(column, row, index))}</tr>`;
+  }
 }
 
 /**

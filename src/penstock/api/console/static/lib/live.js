@@ -5,7 +5,8 @@ import { signal, useEffect, useSignal } from "./html.js";
 import { get } from "./api.js";
 import { address } from "./page.js";
 
-/** @typedef {{state: "live" | "stale" | "paused", since: number}} LiveState `since` in milliseconds since the epoch */
+/** @typedef {{state: "idle" | "live" | "stale" | "paused", since: number}} LiveState "idle": nothing on the page is live;
+ *     `since` in milliseconds since the epoch */
 /** @typedef {{document: import("../vendor/signals-core.mjs").Signal<any>, users: number}} Topic */
 
 const HIDDEN_MS = 5000;
@@ -15,7 +16,7 @@ const RETRY_MS = 30000;
 const MOST_EVENTS = 200;
 
 /** Whether what the page shows is what the gateway has now. */
-export const liveState = signal(/** @type {LiveState} */ ({ state: "stale", since: Date.now() }));
+export const liveState = signal(/** @type {LiveState} */ ({ state: "idle", since: Date.now() }));
 
 /** @type {Map<string, Topic>} */
 const topics = new Map();
@@ -70,6 +71,7 @@ function reopenSoon() {
 function open() {
   close();
   const used = [...topics].filter(([, topic]) => topic.users > 0).map(([name]) => name);
+  if (!used.length) show("idle");
   if (!used.length || document.hidden) return;
   const query = new URLSearchParams({ topics: used.join(",") });
   if (lastId && used.includes("events")) query.set("last-event-id", lastId);
@@ -129,7 +131,7 @@ function show(state) {
 
 /** The browser connects again by itself, unless the gateway has refused the stream. */
 function fail() {
-  show("stale");
+  if (liveState.peek().state !== "idle") show("stale");
   if (source?.readyState !== EventSource.CLOSED) return;
   close();
   poll();
@@ -158,6 +160,7 @@ async function fetchTopic(name) {
 /** How the document of a topic is fetched; the path is that of the topic's model. @type {Record<string, (path: string) => Promise<any>>} */
 const FETCHED = {
   models: () => get("/models"),
+  overview: () => get("/overview"),
   traffic: () => get("/traffic"),
   fleet: () => get("/fleet"),
   events: () => get("/events"),
@@ -181,7 +184,7 @@ function watchVisibility() {
   }
   hiding = setTimeout(() => {
     close();
-    show("paused");
+    if (topics.size) show("paused");
   }, HIDDEN_MS);
 }
 
