@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -189,9 +188,9 @@ class Server:
         return children
 
     def worker_pids(self) -> list[int]:
-        """The workers there are now, as the console shows them."""
-        page = self.admin("GET", "/console/fleet").body.decode()
-        return [int(pid) for pid in re.findall(r'<th scope="row">\d+</th><td>(\d+)</td>', page)]
+        """The workers there are now, as the ops port shows them."""
+        workers = self.admin("GET", "/admin/v1/workers").json()["workers"]
+        return [worker["pid"] for worker in workers if worker["pid"]]
 
     def kill_worker(self) -> int:
         """End a worker at once, and wait until another has taken its place; the process id of the one that ended."""

@@ -75,4 +75,4 @@ def test_one_broken_model_does_not_stop_the_others(folder: Path, tmp_path: Path)
         assert server.admin("GET", "/admin/v1/models/broken").json() == reported["broken"]
         index = server.rest("POST", "/v2/repository/index").json()
         assert {"broken", "torn"} <= {entry["name"] for entry in index if entry.get("state") == "UNAVAILABLE"}
-        assert "broken" in server.admin("GET", "/").body.decode()
+        assert "broken" in server.admin("GET", "/console/models").body.decode()
