@@ -1,6 +1,7 @@
 """The routes of the console: one table of pages, and the static files."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
 from typing import Final
 
 from starlette.requests import Request
@@ -10,49 +11,31 @@ from starlette.routing import Route
 from penstock.api.admin.caller_check import session_of
 from penstock.api.console.assets import static_files
 from penstock.api.console.links import HOME, href, path_parameters
-from penstock.api.console.pages import (
-    access,
-    column,
-    compare,
-    experiment,
-    fleet,
-    model,
-    monitor,
-    overview,
-    retraining,
-    rollout,
-    rollouts,
-    shadow,
-    timeline,
-    traffic,
-    try_it,
-    version,
-)
 from penstock.api.console.services import BuildPage, ConsoleServices
 from penstock.api.console.shell import render
 from penstock.api.console.sign_in import sign_in_routes
 
 _MODEL: Final = "/console/models/{model}"
 
-PAGES: Final[Mapping[str, BuildPage]] = {
-    "/console/models": overview.build,
-    _MODEL: model.build,
-    f"{_MODEL}/versions/{{version}}": version.build,
-    f"{_MODEL}/compare": compare.build,
-    f"{_MODEL}/traffic": traffic.build,
-    f"{_MODEL}/rollouts": rollouts.build,
-    f"{_MODEL}/rollouts/{{id}}": rollout.build,
-    f"{_MODEL}/experiments/{{id}}": experiment.build,
-    f"{_MODEL}/shadow/{{version}}": shadow.build,
-    f"{_MODEL}/monitor": monitor.build,
-    f"{_MODEL}/monitor/{{column:path}}": column.build,
-    f"{_MODEL}/retraining": retraining.build,
-    f"{_MODEL}/try": try_it.build,
-    "/console/fleet": fleet.build,
-    "/console/timeline": timeline.build,
-    "/console/access": access.build,
+PAGES: Final[Mapping[str, str]] = {
+    "/console/models": "overview",
+    _MODEL: "model",
+    f"{_MODEL}/versions/{{version}}": "version",
+    f"{_MODEL}/compare": "compare",
+    f"{_MODEL}/traffic": "traffic",
+    f"{_MODEL}/rollouts": "rollouts",
+    f"{_MODEL}/rollouts/{{id}}": "rollout",
+    f"{_MODEL}/experiments/{{id}}": "experiment",
+    f"{_MODEL}/shadow/{{version}}": "shadow",
+    f"{_MODEL}/monitor": "monitor",
+    f"{_MODEL}/monitor/{{column:path}}": "column",
+    f"{_MODEL}/retraining": "retraining",
+    f"{_MODEL}/try": "try_it",
+    "/console/fleet": "fleet",
+    "/console/timeline": "timeline",
+    "/console/access": "access",
 }
-"""The pages by path; ``static/app.js`` has the same table of views."""
+"""The modules below ``pages`` by path; ``static/app.js`` has the same table of views."""
 
 STATIC: Final = "/console/static/{digest}/{name:path}"
 
@@ -61,13 +44,16 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def routes(services: ConsoleServices) -> list[Route]:
     """Return the routes of the console."""
-    pages = [Route(path, _page(services, build), methods=["GET"]) for path, build in PAGES.items()]
+    pages = [Route(path, _page(services, name), methods=["GET"]) for path, name in PAGES.items()]
     leading = [Route(path, _lead_home, methods=["GET"]) for path in ("/", "/console", "/console/")]
     return [*leading, *pages, *sign_in_routes(services.facts), Route(STATIC, _static, methods=["GET"])]
 
 
-def _page(services: ConsoleServices, build: BuildPage) -> Endpoint:
+def _page(services: ConsoleServices, name: str) -> Endpoint:
+    """Return the endpoint of a page; its module is imported when it is first asked for, not at the start."""
+
     async def answer(request: Request) -> Response:
+        build: BuildPage = import_module(f"penstock.api.console.pages.{name}").build
         page = await build(services, request, path_parameters(request))
         session = session_of(request)
         content = render(request, services.facts, page, csrf="" if session is None else session.csrf)

@@ -114,6 +114,18 @@ function forgetFirstPaint() {
   document.getElementById("first-paint")?.remove();
 }
 
+/** Removes what the server has rendered as soon as no part of the view is loading any more. */
+function replaceFirstPaint() {
+  const app = document.getElementById("app");
+  if (!app) return;
+  const observer = new MutationObserver(() => {
+    if (!app.firstElementChild || app.querySelector("[data-loading]")) return;
+    observer.disconnect();
+    forgetFirstPaint();
+  });
+  observer.observe(app, { childList: true, subtree: true, attributes: true });
+}
+
 /** Marks the place of a path in the navigation. @param {string} path */
 function markPlace(path) {
   for (const anchor of document.querySelectorAll("header nav a")) {
@@ -143,6 +155,7 @@ globalKeys.value = {
   "g a": ["access", () => navigate("/console/access")],
   Escape: ["leave a field or a dialog", leaveField],
 };
+replaceFirstPaint();
 startRouter();
 startKeys();
 startLive();
