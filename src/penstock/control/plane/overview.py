@@ -23,7 +23,7 @@ MOST_NEW: Final = 1000
 TRIAL_FIELDS: Final = ("state", "step", "weight", "to", "mode", "reason")
 
 
-class ServingState(Protocol):
+class OverviewState(Protocol):
     """What this gateway serves."""
 
     @property
@@ -75,7 +75,7 @@ class ModelOverview:
 
     def __init__(
         self,
-        serving: ServingState,
+        serving: OverviewState,
         trials: Sequence[NewestTrials],
         state_of: Callable[[VersionKey], Document | None],
         events: NewestEvents,

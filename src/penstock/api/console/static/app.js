@@ -126,6 +126,11 @@ function replaceFirstPaint() {
   observer.observe(app, { childList: true, subtree: true, attributes: true });
 }
 
+/** Links of the head are relative to the first address of the page, which changes with the view. */
+function keepAddresses() {
+  for (const element of document.head.querySelectorAll("link")) element.setAttribute("href", element.href);
+}
+
 /** Marks the place of a path in the navigation. @param {string} path */
 function markPlace(path) {
   for (const anchor of document.querySelectorAll("header nav a")) {
@@ -155,6 +160,7 @@ globalKeys.value = {
   "g a": ["access", () => navigate("/console/access")],
   Escape: ["leave a field or a dialog", leaveField],
 };
+keepAddresses();
 replaceFirstPaint();
 startRouter();
 startKeys();

@@ -161,7 +161,7 @@ async function fetchTopic(name) {
 const FETCHED = {
   models: () => get("/models"),
   overview: () => get("/overview"),
-  traffic: () => get("/traffic"),
+  traffic: (path) => get(path === "/models/" ? "/traffic" : `${path}/traffic`),
   fleet: () => get("/fleet"),
   events: () => get("/events"),
   readiness: async () => (await fetch(address("/readyz"))).json(),
