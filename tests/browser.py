@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.harness import PATIENCE_S, Server
 
@@ -129,10 +130,15 @@ class GuardedPage:
 
     def wait_for(self, expression: str, what: str) -> None:
         """Wait until an expression of JavaScript is true on the page."""
+        # Playwright's own wait evaluates in the page, which its content security policy forbids.
+        self.wait_until(lambda: bool(self._evaluate(expression)), what)
+
+    def _evaluate(self, expression: str) -> object:
+        """Return the value of an expression, None while the page is being replaced by another one."""
         try:
-            self.page.wait_for_function(expression, timeout=PATIENCE_S * 1000)
-        except Exception as error:
-            raise AssertionError(f"never: {what}\n{self.page.inner_text('body')[:3000]}") from error
+            return self.page.evaluate(expression)
+        except PlaywrightError:
+            return None
 
     def wait_until(self, check: Callable[[], bool], what: str) -> None:
         """Wait until something outside the page is true; requests and faults of the page are noted meanwhile."""
@@ -140,7 +146,7 @@ class GuardedPage:
             if check():
                 return
             self.page.wait_for_timeout(LOOK_MS)
-        raise AssertionError(f"never: {what}")
+        raise AssertionError(f"never: {what}\n{self._evaluate('document.body.innerText')}\n{self.faults}")
 
     def wait_for_text(self, text: str) -> None:
         """Wait until the page shows a text."""

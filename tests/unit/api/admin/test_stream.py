@@ -299,6 +299,18 @@ def test_equal_documents_of_two_topics_have_different_digests() -> None:
     assert render(ROUTE, {}).digest != render(Topic("route", "n"), {}).digest
 
 
+@pytest.mark.parametrize(
+    ("topic", "document"),
+    [
+        (TRAFFIC, {"scope": "gateway", "at": 1.5, "models": {"m": {"at": 2}}}),
+        (Topic("fleet"), {"lease_seconds": 1, "gateways": [{"id": "a", "silent_seconds": 3}]}),
+        (ROUTE, {"split": {"1": 10_000}}),
+    ],
+)
+def test_what_is_sent_is_the_whole_document(topic: Topic, document: dict[str, Any]) -> None:
+    assert json.loads(render(topic, document).text) == document
+
+
 @pytest.mark.parametrize("text", ["", "x", "²", "1.2", "9" * 30, "....."])
 def test_an_unknown_id_is_the_start(text: str) -> None:
     position = Position.parse((EVENTS, ROUTE, MODELS), text)

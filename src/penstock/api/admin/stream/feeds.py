@@ -51,9 +51,18 @@ class Rendered:
 def render(topic: Topic, document: Document) -> Rendered:
     """Return a document as it is sent: ASCII, in one line."""
     lasting = lasting_part(topic, document)
-    text = json.dumps(lasting, separators=(",", ":"))
+    text = _encode(lasting)
     digest = hashlib.blake2b(f"{topic} {text}".encode(), digest_size=6).hexdigest()
-    return Rendered(digest, text if lasting is document else json.dumps(document, separators=(",", ":")))
+    if lasting is document:
+        return Rendered(digest, text)
+    if all(value is document[name] for name, value in lasting.items()):  # only whole fields were left out
+        rest = {name: value for name, value in document.items() if name not in lasting}
+        return Rendered(digest, f"{_encode(rest)[:-1]},{text[1:]}")
+    return Rendered(digest, _encode(document))
+
+
+def _encode(document: Document) -> str:
+    return json.dumps(document, separators=(",", ":"))
 
 
 class Feed:

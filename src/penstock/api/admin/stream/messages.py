@@ -74,6 +74,7 @@ class MessageStream:
         self._is_valid = is_valid
         self._clock = clock
         self._problems: dict[Topic, str] = {}
+        self._check_at = 0.0
         self._has_events = EVENTS not in position.topics
 
     async def messages(self) -> AsyncIterator[str]:
@@ -81,7 +82,7 @@ class MessageStream:
         with self._hub.watch(self._position.topics) as changed:
             yield RETRY
             sent_at = self._clock()
-            while self._is_valid():
+            while self._may_go_on():
                 changed.clear()
                 text = await self._new_messages()
                 if not text and self._clock() >= sent_at + HEARTBEAT_S:
@@ -92,6 +93,13 @@ class MessageStream:
                 await asyncio.sleep(COALESCE_S)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), CHECK_S - COALESCE_S)
+
+    def _may_go_on(self) -> bool:
+        """Whether the credential is valid, as of the last check."""
+        if self._clock() < self._check_at:
+            return True
+        self._check_at = self._clock() + CHECK_S
+        return self._is_valid()
 
     async def _new_messages(self) -> str:
         events = await self._new_events() if EVENTS in self._position.topics else ""
