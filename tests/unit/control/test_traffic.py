@@ -265,6 +265,14 @@ def test_an_event_that_cannot_be_written_is_told_later(reconciler: Reconciler, m
     assert len(degraded(world)) == 1
 
 
+def test_the_newest_event_of_each_model_is_the_last_one_written(reconciler: Reconciler) -> None:
+    assert asyncio.run(reconciler.traffic.newest_events()) == []
+    for model, key in (("m", "1"), ("other", "1"), ("m", "2")):
+        reconciler.world.traffic.emit(model, TrialEvent("drift.detected.v1", f"models/{model}", key, {}))
+    newest = asyncio.run(reconciler.traffic.newest_events())
+    assert [(event["subject"], event["sequence"]) for event in newest] == [("models/other", 2), ("models/m", 3)]
+
+
 def test_a_route_is_previewed_and_not_set(reconciler: Reconciler) -> None:
     reconciler.world.promote_champion("1")
     preview = asyncio.run(reconciler.traffic.preview("m", {"split": {"1": 9000, "2": 1000}}))

@@ -105,5 +105,5 @@ export function KeyLine() {
   const on = useSignal(keysOn);
   if (!on) return null;
   const shown = [...Object.entries(own), ...Object.entries(globalKeys.value).slice(0, 5)];
-  return html`<p class="small muted">${shown.map(([key, [text]]) => html`<span class="key" key=${key}><kbd>${key}</kbd> ${text} </span>`)}</p>`;
+  return html`<p class="small muted">${shown.map(([key, [text]]) => html`<span class="key" key=${key}><kbd>${key}</kbd> ${text}</span>${" "}`)}</p>`;
 }
