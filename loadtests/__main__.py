@@ -6,6 +6,7 @@ import sys
 from loadtests import (
     abuse,
     accelerators,
+    bad_keys,
     bench,
     columns,
     control,
@@ -126,6 +127,9 @@ def main() -> int:
     abusing = commands.add_parser("abuse", help="clients that misuse the server", description=abuse.__doc__)
     abuse.add_arguments(abusing)
     abusing.set_defaults(run=abuse.main)
+    guessing = commands.add_parser("bad-keys", help="credentials that are not valid", description=bad_keys.__doc__)
+    bad_keys.add_arguments(guessing)
+    guessing.set_defaults(run=bad_keys.main)
     scaling = commands.add_parser("scale", help="two workers against one", description=scale.__doc__)
     scale.add_arguments(scaling)
     scaling.set_defaults(run=scale.main)

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.client import CallFailed, Document
+from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import AsJson, Name, Url, Where
 from penstock.cli.registry_selection import open_registry
@@ -50,14 +51,12 @@ def audit(
         return
     if archives and archive is not None:
         fail("use either --archives or --archive, not both", ExitCode.USAGE)
-    try:
+    with end_on_failure():
         opened = open_registry(url, registry)
         if archives:
             _show_archives(opened.audit_archives(), as_json)
         else:
             _show_entries(opened.audit(model, limit, archive), as_json)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
 
 
 def verify(
@@ -72,14 +71,12 @@ def verify(
 ) -> None:
     """Verify that no entry was changed, removed or inserted; exit 8 with the first bad entry."""
     keys = [_key_in(text) for text in key or []]
-    try:
+    with end_on_failure():
         if proof is not None:
             _verify_proof(_text_of(proof), keys, as_json)
         else:
             given = "" if checkpoint is None else _checkpoints_in(checkpoint)
             _show_result(open_registry(url, registry).verify_audit(given, keys), as_json)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
 
 
 def prove(
@@ -89,23 +86,20 @@ def prove(
     registry: Where = None,
 ) -> None:
     """Write a proof that an entry is in the audit; it is verified with the public key alone."""
-    try:
+    with end_on_failure():
         _write(output, open_registry(url, registry).prove_entry(seq))
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
 
 
 def export(output: Output = None, url: Url = None, registry: Where = None) -> None:
     """Write all entries with their hashes, and the signed checkpoints, as JSON lines."""
     try:
-        opened = open_registry(url, registry)
-        if output is None:
-            opened.export_audit(lambda piece: typer.echo(piece.decode(), nl=False))
-            return
-        with output.open("wb") as file:
-            opened.export_audit(file.write)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
+        with end_on_failure():
+            opened = open_registry(url, registry)
+            if output is None:
+                opened.export_audit(lambda piece: typer.echo(piece.decode(), nl=False))
+                return
+            with output.open("wb") as file:
+                opened.export_audit(file.write)
     except OSError as error:
         fail(f"{output}: {error.strerror}", ExitCode.FAILURE)
 
@@ -118,19 +112,15 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show which versions of a model served at a time, why, and by whose change."""
-    try:
+    with end_on_failure():
         document = open_registry(url, registry).explain_serving(name, at)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
     print_json(document) if as_json else _show_explanation(document)
 
 
 def show_keys(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show the public keys whose checkpoints are trusted."""
-    try:
+    with end_on_failure():
         keys = open_registry(url, registry).audit_keys()
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
     if as_json:
         print_json({"keys": keys})
     elif not keys:

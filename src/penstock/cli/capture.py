@@ -7,8 +7,9 @@ import typer
 from typer.core import TyperGroup
 
 from penstock.cli.addresses import location_in, read_settings
-from penstock.cli.client import CallFailed, Document
+from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, ReasonOption, Url, Where
 from penstock.cli.registry_selection import open_registry
@@ -98,11 +99,10 @@ def forget(
 
     try:
         subject = subject_key(key)
-        removed = open_registry(url, registry).forget(name, subject.column, subject.value, reason)
+        with end_on_failure():
+            removed = open_registry(url, registry).forget(name, subject.column, subject.value, reason)
     except Fault as fault:
         fail(f"--key: {fault}", ExitCode.USAGE)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
     print_json(removed) if as_json else _show(removed)
     if removed["problems"] or removed["missing"]:
         raise typer.Exit(ExitCode.FAILURE if removed["problems"] else ExitCode.UNAVAILABLE)

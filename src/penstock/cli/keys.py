@@ -7,8 +7,9 @@ from typing import Annotated, Protocol
 import typer
 
 from penstock.cli.admin_api_client import AdminApiClient
-from penstock.cli.client import CallFailed, Document
+from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import date_of, table_of
 from penstock.cli.options import AsJson, ReasonOption, Url, Where
 from penstock.cli.registry_selection import find_gateway
@@ -133,10 +134,8 @@ def revoke(
 @contextmanager
 def _keys(url: str | None, registry: str | None) -> Iterator[KeyClient]:
     """Open the keys of a gateway, or of the registry where none runs; a failure ends the command."""
-    try:
+    with end_on_failure():
         yield _open_keys(url, registry)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
 
 
 def _open_keys(url: str | None, registry: str | None) -> KeyClient:

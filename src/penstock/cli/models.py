@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from penstock.cli import signing
-from penstock.cli.client import CallFailed, Document
+from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import date_of, size_text, state_text, table_of
 from penstock.cli.options import AsJson, Force, Name, ReasonOption, RetireForce, Url, Versioned, Where
 from penstock.cli.progress_bar import progress
@@ -254,10 +255,8 @@ def collect(url: Url = None, registry: Where = None, as_json: AsJson = False) ->
 @contextmanager
 def _registry(url: str | None, registry: str | None) -> Iterator[RegistryClient]:
     """Open the registry; a failure ends the command."""
-    try:
+    with end_on_failure():
         yield open_registry(url, registry)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
 
 
 def _metadata(card: Path | None, entries: list[str]) -> Document:

@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from penstock.cli.addresses import address_of, local_address
-from penstock.cli.client import CallFailed, Client, Document, InferReply, RestClient
+from penstock.cli.client import Client, Document, InferReply, RestClient
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.failures import end_on_failure
 from penstock.cli.requests import BadData, describe, is_request, read_data, to_request
 from penstock.cli.tls import HTTPS
 
@@ -39,10 +40,8 @@ def predict(
 ) -> None:
     """Send one prediction request to a running gateway."""
     try:
-        with closing(_client(by_grpc, url, timeout)) as client:
+        with end_on_failure(), closing(_client(by_grpc, url, timeout)) as client:
             reply = client.infer(name, version, _request(client, name, version, data))
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
     except BadData as fault:
         fail(str(fault), ExitCode.USAGE)
     show(reply, as_json)

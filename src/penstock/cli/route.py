@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli.admin_api_client import AdminApiClient
-from penstock.cli.client import CallFailed, Document
+from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
+from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Name, ReasonOption, Url, Where
 from penstock.cli.registry_selection import open_gateway
@@ -93,10 +94,8 @@ def shadow(
 @contextmanager
 def gateway(url: str | None, registry: str | None) -> Iterator[AdminApiClient]:
     """Open the gateway; a failed call ends the verb."""
-    try:
+    with end_on_failure():
         yield open_gateway(url, registry)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
 
 
 def weights(text: str, option: str) -> dict[str, int]:

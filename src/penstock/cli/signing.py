@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.client import CallFailed
 from penstock.cli.console import ExitCode, fail, print_json, say
+from penstock.cli.failures import end_on_failure
 from penstock.cli.options import AsJson, ReasonOption, Url, Versioned, Where
 from penstock.cli.registry_selection import open_registry
 
@@ -88,20 +88,16 @@ def approve(
 ) -> None:
     """Approve a version for traffic; whoever has pushed it cannot."""
     model, version = _split(name)
-    try:
+    with end_on_failure():
         document = open_registry(url, registry).approve_version(model, version, reason)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
     print_json(document) if as_json else say(f"{name} is approved")
 
 
 def gates(name: Versioned, url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show whether a version passes its gates, and why not; exit 4 if it does not."""
     model, version = _split(name)
-    try:
+    with end_on_failure():
         document = open_registry(url, registry).gates(model, version)
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
     if as_json:
         print_json(document)
     for item in [] if as_json else document["gates"]:

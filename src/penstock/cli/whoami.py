@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import typer
 
-from penstock.cli.client import CallFailed, Document
-from penstock.cli.console import data_console, fail, print_json
+from penstock.cli.client import Document
+from penstock.cli.console import data_console, print_json
+from penstock.cli.failures import end_on_failure
 from penstock.cli.formatting import table_of
 from penstock.cli.options import AsJson, Url, Where
 from penstock.cli.registry_selection import open_gateway
@@ -18,10 +19,8 @@ def register(app: typer.Typer) -> None:
 
 def whoami(url: Url = None, registry: Where = None, as_json: AsJson = False) -> None:
     """Show the caller's name, how the gateway knows it, and its roles and models."""
-    try:
+    with end_on_failure():
         caller = open_gateway(url, registry).whoami()
-    except CallFailed as failure:
-        fail(str(failure), failure.code)
     if as_json:
         print_json(caller)
         return

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
@@ -21,13 +22,19 @@ MONITOR = "/admin/v1/models/m/monitor"
 BATCHES = count()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    workspace = tmp_path_factory.mktemp("monitor")
+@contextmanager
+def monitoring(workspace: Path) -> Iterator[Server]:
+    """A gateway whose monitor learns and looks soon."""
     with harness.running(models(workspace / "models"), workspace, "--workers", "2") as running:
         policy = {"monitor": {"live_reference_rows": 1000, "live_reference_seconds": 1, "window_seconds": 20}}
         reply = running.as_owner("PUT", "/admin/v1/models/m/policy", policy)
         assert reply.status == 200, reply
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with monitoring(tmp_path_factory.mktemp("monitor")) as running:
         yield running
 
 
@@ -171,12 +178,23 @@ def test_what_is_not_there(server: Server) -> None:
     assert set(server.admin("GET", MONITOR).json()["versions"]) == {"1", "2", "3", "4", "5"}
 
 
-def test_the_commands(server: Server, tmp_path: Path) -> None:
+@pytest.fixture
+def referenced(tmp_path: Path) -> Iterator[Server]:
+    """A gateway with a reference of a version."""
+    with monitoring(tmp_path) as running:
+        made = call(running.ops, "PUT", f"/admin/v1/models/m/versions/{GOOD}/reference", csv())
+        assert made.status == 201, made
+        wait_until(lambda: show(running, GOOD)["reference"] is not None, PATIENCE_S, "the reference in use")
+        yield running
+
+
+def test_the_commands(referenced: Server, tmp_path: Path) -> None:
+    server = referenced
+
     def run(*arguments: str) -> Any:
         return harness.run_command(*arguments, folder=tmp_path)
 
     (tmp_path / "train.csv").write_bytes(csv(500))
-    models(tmp_path / "models")
     graph = tmp_path / "models" / "m" / GOOD / "model.onnx"
     made = run("profile", str(tmp_path / "train.csv"), "--model", str(graph), "-o", str(tmp_path / "ref.json"))
     assert made.returncode == 0, made.stderr

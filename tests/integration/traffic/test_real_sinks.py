@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import nats
 from cloudevents.http import from_http
@@ -14,21 +13,12 @@ from cloudevents.http import from_http
 from penstock.control.sinks import SinkContext
 from penstock.control.sinks.plugins import send
 from penstock.core.sinks import SinkOrigin, SinkSpec
+from tests.events import RETRAINING_REQUESTED
 from tests.harness import PATIENCE_S, call, wait_until
 from tests.integration.traffic.test_retraining import receiving
 from tests.ports import free_port
 
-EVENT: dict[str, Any] = {
-    "specversion": "1.0",
-    "id": "cd" * 32,
-    "source": "penstock",
-    "type": "io.penstock.retraining.requested.v1",
-    "subject": "models/m/versions/1",
-    "time": "2026-11-21T10:00:00.000+00:00",
-    "datacontenttype": "application/json",
-    "sequence": 7,
-    "data": {"model": "m", "version": "1", "rule": "r"},
-}
+EVENT = {**RETRAINING_REQUESTED, "data": {"model": "m", "version": "1", "rule": "r"}}
 
 
 @contextmanager

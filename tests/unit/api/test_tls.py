@@ -8,22 +8,12 @@ import pytest
 from penstock.api.tls import TlsContexts, read_client_certificate
 from penstock.core.certificates import TlsMaterial
 from penstock.core.errors import InvalidInput
-from tests.certificates import Pair, issue, make_authority, make_certificate
+from tests.certificates import Pair, issue, make_certificate
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tls")
-
-
-@pytest.fixture(scope="module")
-def pair(folder: Path) -> Pair:
-    return make_certificate(folder)
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Pair:
-    return make_authority(folder)
 
 
 def test_only_modern_suites_and_versions(pair: Pair) -> None:

@@ -11,22 +11,12 @@ import pytest
 from penstock.control.sinks import SinkContext, webhook
 from penstock.control.sinks.secret_store import SecretSource, SecretStore
 from penstock.core.secrets import Secret
+from tests.events import RETRAINING_REQUESTED
 
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "write-a-sink.md"
 NOW = 1_800_000_000
 NEW, OLD = b"n" * 32, b"o" * 24
-EVENT: dict[str, Any] = {
-    "specversion": "1.0",
-    "id": "ab" * 32,
-    "source": "penstock",
-    "type": "io.penstock.retraining.requested.v1",
-    "subject": "models/m/versions/1",
-    "time": "2026-11-21T10:00:00.000+00:00",
-    "datacontenttype": "application/json",
-    "sequence": 7,
-    "data": {"model": "m", "rule": "ünd"},
-}
-
+EVENT = RETRAINING_REQUESTED
 Verify = Callable[..., dict[str, Any] | None]
 
 

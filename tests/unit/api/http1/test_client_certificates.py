@@ -41,16 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Pair:
-    return make_certificate(folder)
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Pair:
-    return make_authority(folder)
-
-
-@pytest.fixture(scope="module")
 def bot(folder: Path, authority: Pair) -> Pair:
     return issue(authority, folder, "bot", ["URI:spiffe://x/bot", "DNS:bot.example", "email:bot@example.org"])
 
@@ -115,12 +105,12 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_names_of_a_verified_certificate(
-    run: Run, server: Pair, authority: Pair, bot: Pair, version: ssl.TLSVersion
+    run: Run, pair: Pair, authority: Pair, bot: Pair, version: ssl.TLSVersion
 ) -> None:
     async def test() -> None:
         for required in (False, True):
-            async with listening(server.contexts(authority, required=required)) as (_, address):
-                context = server.client(bot)
+            async with listening(pair.contexts(authority, required=required)) as (_, address):
+                context = pair.client(bot)
                 context.minimum_version = context.maximum_version = version
                 for _ in range(2):  # also where a session is resumed
                     assert await asked(address, context) == [list(NAMES), "https"]
@@ -128,31 +118,31 @@ def test_names_of_a_verified_certificate(
     run(test())
 
 
-def test_no_certificate_has_no_names(run: Run, server: Pair, authority: Pair, bot: Pair) -> None:
+def test_no_certificate_has_no_names(run: Run, pair: Pair, authority: Pair, bot: Pair) -> None:
     async def test() -> None:
-        async with listening(server.contexts(authority)) as (_, address):
-            assert await asked(address, server.client()) == [[], "https"]
-        async with listening(server.contexts()) as (_, address):  # nobody is asked for one
-            assert await asked(address, server.client(bot)) == [[], "https"]
+        async with listening(pair.contexts(authority)) as (_, address):
+            assert await asked(address, pair.client()) == [[], "https"]
+        async with listening(pair.contexts()) as (_, address):  # nobody is asked for one
+            assert await asked(address, pair.client(bot)) == [[], "https"]
 
     run(test())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_who_is_not_verified_gets_no_answer(
-    run: Run, server: Pair, authority: Pair, stranger: Pair, folder: Path, version: ssl.TLSVersion
+    run: Run, pair: Pair, authority: Pair, stranger: Pair, folder: Path, version: ssl.TLSVersion
 ) -> None:
     expired = issue(authority, folder, "expired", ["URI:spiffe://x/bot"], days=-1)
 
     async def refused(address: tuple[str, int], presented: Pair | None) -> None:
-        context = server.client(presented)
+        context = pair.client(presented)
         context.minimum_version = context.maximum_version = version
         with pytest.raises((OSError, asyncio.IncompleteReadError)):
             await asked(address, context)
 
     async def test() -> None:
         for required in (False, True):
-            async with listening(server.contexts(authority, required=required)) as (_, address):
+            async with listening(pair.contexts(authority, required=required)) as (_, address):
                 await refused(address, stranger)
                 await refused(address, expired)
                 if required:
@@ -162,49 +152,49 @@ def test_who_is_not_verified_gets_no_answer(
 
 
 def test_another_authority_holds_for_new_connections_and_ends_earlier_ones(
-    run: Run, server: Pair, authority: Pair, bot: Pair, folder: Path
+    run: Run, pair: Pair, authority: Pair, bot: Pair, folder: Path
 ) -> None:
     successor = make_authority(folder, "successor")
     later = issue(successor, folder, "later", ["URI:spiffe://x/later"])
 
     async def test() -> None:
-        contexts = server.contexts(authority)
+        contexts = pair.contexts(authority)
         async with listening(contexts) as (running, address):
-            async with connected(address, server.client(bot)) as earlier, connected(address, server.client()) as plain:
+            async with connected(address, pair.client(bot)) as earlier, connected(address, pair.client()) as plain:
                 assert "connection: close" not in (await earlier.ask())[0]
                 await plain.ask()
-                contexts.use(server.material(successor))
+                contexts.use(pair.material(successor))
                 running.table.retire_certified()
                 for connection in list(running.table._connections):
                     connection.sweep(running.table.clock_ns())
                 assert "connection: close" in (await earlier.ask())[0]
                 assert "connection: close" not in (await plain.ask())[0]
-            assert await asked(address, server.client(later)) == [["spiffe://x/later"], "https"]
+            assert await asked(address, pair.client(later)) == [["spiffe://x/later"], "https"]
             with pytest.raises((OSError, asyncio.IncompleteReadError)):
-                await asked(address, server.client(bot))
+                await asked(address, pair.client(bot))
 
     run(test())
 
 
-def test_another_certificate_holds_for_new_connections(run: Run, server: Pair, folder: Path) -> None:
+def test_another_certificate_holds_for_new_connections(run: Run, pair: Pair, folder: Path) -> None:
     renewed = make_certificate(folder, "renewed")
 
     async def test() -> None:
-        contexts = server.contexts()
-        async with listening(contexts) as (_, address), connected(address, server.client()) as earlier:
+        contexts = pair.contexts()
+        async with listening(contexts) as (_, address), connected(address, pair.client()) as earlier:
             await earlier.ask()
             contexts.use(renewed.material())
             assert (await earlier.ask())[1] == [[], "https"]
             assert await asked(address, renewed.client()) == [[], "https"]
             with pytest.raises(ssl.SSLCertVerificationError):
-                await asked(address, server.client())
+                await asked(address, pair.client())
 
     run(test())
 
 
-def test_who_speaks_no_tls_gets_no_answer(run: Run, server: Pair) -> None:
+def test_who_speaks_no_tls_gets_no_answer(run: Run, pair: Pair) -> None:
     async def test() -> None:
-        async with listening(server.contexts()) as (_, address):
+        async with listening(pair.contexts()) as (_, address):
             reader, writer = await asyncio.open_connection(*address)
             writer.write(get())
             answer = b""

@@ -28,21 +28,11 @@ from penstock.control.sinks.secret_store import SecretSource, SecretStore
 from penstock.core.addresses import hosts_in
 from penstock.core.secrets import Secret
 from penstock.core.sinks import FIELDS, SinkOrigin, SinkSpec
+from tests.events import RETRAINING_REQUESTED
 from tests.harness import PATIENCE_S, is_alive, wait_until
 from tests.integration.traffic.test_retraining import Receiver, receiving
 
-EVENT: dict[str, Any] = {
-    "specversion": "1.0",
-    "id": "ab" * 32,
-    "source": "penstock",
-    "type": "io.penstock.retraining.requested.v1",
-    "subject": "models/m/versions/1",
-    "time": "2026-11-21T10:00:00.000+00:00",
-    "datacontenttype": "application/json",
-    "sequence": 7,
-    "data": {"model": "m", "version": "1", "rule": "r"},
-}
-
+EVENT = RETRAINING_REQUESTED
 
 KEY = "0123456789abcdefghijklmn"
 
