@@ -5,7 +5,7 @@ import { outputTable, stageTimes } from "../static/predict/answer.js";
 import { drawnSize, pixelValues } from "../static/predict/image.js";
 import { requestOf, requestText } from "../static/predict/request.js";
 import { boxesOf, imageShape, kindOf, labelsOf, shapeText } from "../static/predict/signature.js";
-import { curlCommand, needsFile, predictCommand, shellWord, tritonProgram } from "../static/predict/snippets.js";
+import { curlCommand, needsFile, predictCommand, reachable, shellWord, tritonProgram } from "../static/predict/snippets.js";
 
 /** @param {number[]} shape @param {string} [datatype] */
 const spec = (shape, datatype = "FP32") => ({ name: "x", datatype, shape });
@@ -97,6 +97,11 @@ test("a program states its inputs as Python does", () => {
   assert.match(program, /dtype=np\.int64/);
   assert.match(program, /client\.infer\("m", \[input_1, input_2\], model_version="2", headers=\{"x-a": "1"\}\)/);
   assert.doesNotMatch(program, /import os/);
+});
+
+test("an address of every interface is that of the page", () => {
+  const hosts = ["0.0.0.0:8000", "[::]:8000", "10.0.0.1:8000"].map((http) => reachable({ ...GATEWAY, http }, "ops.example").http);
+  assert.deepEqual(hosts, ["ops.example:8000", "ops.example:8000", "10.0.0.1:8000"]);
 });
 
 test("words of a shell are quoted where they must be", () => {

@@ -8,7 +8,7 @@ import { Facts } from "./facts.js";
 import { Empty, ErrorBox } from "./notes.js";
 import { outputTable } from "../predict/answer.js";
 import { requestText } from "../predict/request.js";
-import { REQUEST_FILE, curlCommand, needsFile, predictCommand, tritonProgram } from "../predict/snippets.js";
+import { REQUEST_FILE, curlCommand, needsFile, predictCommand, reachable, tritonProgram } from "../predict/snippets.js";
 
 /** @typedef {import("../predict/ask.js").Prediction} Prediction */
 /** @typedef {import("../predict/snippets.js").Question} Question */
@@ -48,7 +48,7 @@ function Stages({ stages, ms }) {
 
 /** @param {{question: Omit<Question, "gateway"> | null}} props */
 export function Snippets({ question }) {
-  const { value: gateway, error } = useAsync(() => get("/gateway"), []);
+  const { value: gateway, error } = useAsync(async () => reachable(await get("/gateway"), location.hostname), []);
   const [chosen, setChosen] = useState("curl");
   if (error) return html`<${ErrorBox} error=${error} />`;
   if (!gateway) return null;

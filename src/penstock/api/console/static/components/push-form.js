@@ -52,7 +52,7 @@ export function PushForm({ model, proposed, onPushed }) {
 
   return html`<form onSubmit=${submit}>
     <${DropZone} file=${file} onFile=${setFile} />
-    <div class="toolbar">
+    ${file && html`<div class="toolbar">
       ${!model && html`<label class="field">Model <input value=${name} required maxlength="128" onInput=${valueTo(setName)} /></label>`}
       <label class="field">Version <input value=${version} required maxlength="64" onInput=${valueTo(setVersion)} /></label>
     </div>
@@ -60,8 +60,8 @@ export function PushForm({ model, proposed, onPushed }) {
       <textarea rows="3" value=${metadata} spellcheck="false" placeholder=${'{"metrics": {"accuracy": 0.97}, "parent": "1"}'} onInput=${valueTo(setMetadata)}></textarea></label>
     <label class="field">Reason <textarea rows="2" maxlength="2000" value=${reason} required onInput=${valueTo(setReason)}></textarea></label>
     ${fault && name && version && html`<p class="bad" role="alert">${fault}</p>`}
-    <div class="row"><button class="button primary" disabled=${!file || Boolean(fault) || sent !== null || !reason.trim()}>Push</button>
-      ${sent !== null && html`<button type="button" class="button" onClick=${() => cancel.current()}>Cancel</button>`}</div>
+    <div class="row"><button class="button primary" disabled=${Boolean(fault) || sent !== null || !reason.trim()}>Push</button>
+      ${sent !== null && html`<button type="button" class="button" onClick=${() => cancel.current()}>Cancel</button>`}</div>`}
     ${sent !== null && html`<${Progress} sent=${sent} />`}
     ${verdict && html`<div class="note ${verdict.done ? "good" : verdict.kind === "conflict" ? "warn" : "bad"}" role="alert"><p>${verdict.text}</p></div>`}
   </form>`;

@@ -1,7 +1,7 @@
 // What may be done with a version and with the aliases of its model: each asks for the reason, and rests on a revision.
 
 import { html, useState } from "../lib/html.js";
-import { may } from "../lib/access.js";
+import { may, whoami } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
 import { Denied } from "./notes.js";
 import { ReasonDialog } from "./reason-dialog.js";
@@ -96,19 +96,31 @@ export function VersionActions({ model, version, onDone }) {
   const [open, setOpen] = useState("");
   const close = () => setOpen("");
   const shared = { model, version: version.version, onClose: close, onDone };
-  const [operate, push, approve] = ["operate", "push", "approve"].map((permission) => may(permission, model.name));
+  const [operate, push] = [may("operate", model.name), may("push", model.name)];
+  const approve = mayApprove(model.name, version);
   const isRetired = version.state === "RETIRED";
   return html`<div class="row">
-      ${operate?.allowed && !isRetired && html`<button type="button" class="button" onClick=${() => setOpen("alias")}>Move an alias here</button>`}
-      ${approve?.allowed && !isRetired && html`<button type="button" class="button" onClick=${() => setOpen("approve")}>Approve</button>`}
-      ${push?.allowed && !isRetired && html`<button type="button" class="button danger" onClick=${() => setOpen("retire")}>Retire</button>`}
+      ${operate.allowed && !isRetired && html`<button type="button" class="button" onClick=${() => setOpen("alias")}>Move an alias here</button>`}
+      ${approve.allowed && !isRetired && html`<button type="button" class="button" onClick=${() => setOpen("approve")}>Approve</button>`}
+      ${push.allowed && !isRetired && html`<button type="button" class="button danger" onClick=${() => setOpen("retire")}>Retire</button>`}
     </div>
-    ${!operate?.allowed && html`<${Denied} action="Move an alias" reason=${operate?.reason} />`}
-    ${!approve?.allowed && html`<${Denied} action="Approve" reason=${approve?.reason} />`}
-    ${!push?.allowed && html`<${Denied} action="Retire" reason=${push?.reason} />`}
+    ${!operate.allowed && html`<${Denied} action="Move an alias" reason=${operate.reason} />`}
+    ${!approve.allowed && html`<${Denied} action="Approve" reason=${approve.reason} />`}
+    ${!push.allowed && html`<${Denied} action="Retire" reason=${push.reason} />`}
     ${open === "alias" && html`<${AliasDialog} ...${shared} />`}
     ${open === "approve" && html`<${ApproveDialog} ...${shared} />`}
     ${open === "retire" && html`<${RetireDialog} ...${shared} />`}`;
+}
+
+/**
+ * Whether the caller may approve a version: nobody approves what they have pushed.
+ * @param {string} model
+ * @param {Version} version
+ */
+function mayApprove(model, version) {
+  const caller = whoami.value;
+  const isOwn = caller !== null && caller.method !== "anonymous" && caller.name === version.created_by;
+  return isOwn ? { allowed: false, reason: "You have pushed this version; somebody else approves it." } : may("approve", model);
 }
 
 /** @param {{versions: Version[], value: string, onChange: (version: string) => void}} props */

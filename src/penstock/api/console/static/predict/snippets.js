@@ -16,6 +16,16 @@ export const LONGEST_INLINE = 2000;
 export const REQUEST_FILE = "request.json";
 
 /**
+ * The gateway as this page reaches it: an address that stands for every interface is that of the page.
+ * @param {Gateway} gateway
+ * @param {string} hostname of the page
+ * @returns {Gateway}
+ */
+export function reachable(gateway, hostname) {
+  return { ...gateway, http: gateway.http.replace(/^(?:0\.0\.0\.0|\[::\]):/, `${hostname}:`) };
+}
+
+/**
  * Whether the request is too long to stand in a command; save it as `request.json` then.
  * @param {Question} question
  */

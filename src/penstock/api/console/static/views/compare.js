@@ -33,7 +33,7 @@ function CompareView({ params }) {
     <${Latency} model=${name} a=${a} b=${b} />
     <${Rows} title="Admission" rows=${compareAdmission(a, b)} a=${a} b=${b} />
     <${Rows} title="Metadata" rows=${compareMetadata(a, b)} a=${a} b=${b} />
-    <${Shadow} model=${name} versions=${[a.version, b.version]} />`;
+    <${Shadow} model=${name} versions=${[a, b]} />`;
 }
 
 /**
@@ -94,8 +94,8 @@ const QUANTILES = ["p50", "p90", "p99", "p999"];
 
 /** @param {{model: string, a: Version, b: Version}} props */
 function Latency({ model, a, b }) {
-  const path = (/** @type {Version} */ version) => `/models/${encodeURIComponent(model)}/monitor?columns=0&version=${encodeURIComponent(version.version)}`;
-  const { value, error, again } = useAsync(() => Promise.all([a, b].map((item) => get(path(item)).catch(() => null))), [model, a.version, b.version]);
+  const path = (/** @type {Version} */ version) => `/models/${encodeURIComponent(model)}/monitor?columns=1&version=${encodeURIComponent(version.version)}`;
+  const { value, error, again } = useAsync(() => Promise.all([a, b].map((item) => getServed(item, path(item)))), [model, a.version, b.version]);
   const [first, second] = (value ?? []).map((document) => (document?.latency?.count ? document.latency : null));
   const rows = QUANTILES.map((name) => ({ name, a: first?.[name], b: second?.[name] }));
   const columns = [
@@ -108,9 +108,15 @@ function Latency({ model, a, b }) {
     ${value && (first || second) && html`<p class="small muted">${number(first?.count ?? 0)} and ${number(second?.count ?? 0)} requests</p>`}</section>`;
 }
 
-/** @param {{model: string, versions: string[]}} props */
+/** What is counted of a version; null for one that is not served. @param {Version} version @param {string} path */
+async function getServed(version, path) {
+  return version.state === "RETIRED" || version.state === "UNAVAILABLE" ? null : get(path).catch(() => null);
+}
+
+/** @param {{model: string, versions: Version[]}} props */
 function Shadow({ model, versions }) {
-  const { value } = useAsync(() => Promise.all(versions.map((version) => get(`/models/${encodeURIComponent(model)}/shadow/${encodeURIComponent(version)}`).catch(() => null))), [model, ...versions]);
+  const path = (/** @type {Version} */ item) => `/models/${encodeURIComponent(model)}/shadow/${encodeURIComponent(item.version)}`;
+  const { value } = useAsync(() => Promise.all(versions.map((item) => getServed(item, path(item)))), [model, ...versions.map((item) => item.version)]);
   const found = (value ?? []).filter((document) => document && document.pairs > 0);
   return html`<section aria-labelledby="shadow"><h2 id="shadow">Answers in shadow</h2>
     ${!found.length && html`<${Empty}>Neither has answered in shadow here.<//>`}

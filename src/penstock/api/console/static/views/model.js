@@ -172,5 +172,6 @@ export const view = {
     c: ["compare versions", () => navigate(pathTo("models", params["model"] ?? "", "compare"))],
     t: ["try it", () => navigate(pathTo("models", params["model"] ?? "", "try"))],
   }),
+  css: true,
   component: ModelView,
 };

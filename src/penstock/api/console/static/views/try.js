@@ -60,10 +60,10 @@ function signatureKey(version) {
 
 /** @param {{model: Model, value: string}} props */
 function VersionField({ model, value }) {
-  return html`<label class="field">Version <select value=${value} onChange=${(/** @type {any} */ event) => setQuery({ version: event.currentTarget.value })}>
+  return html`<div class="toolbar"><label class="field">Version <select value=${value} onChange=${(/** @type {any} */ event) => setQuery({ version: event.currentTarget.value })}>
     <option value="">as the route decides</option>
     ${Object.entries(model.aliases).map(([alias, version]) => html`<option key=${alias} value=${alias}>${alias} (${version})</option>`)}
-    ${model.versions.map((item) => html`<option key=${item.version} value=${item.version}>${item.version} (${item.state.toLowerCase()})</option>`)}</select></label>`;
+    ${model.versions.map((item) => html`<option key=${item.version} value=${item.version}>${item.version} (${item.state.toLowerCase()})</option>`)}</select></label></div>`;
 }
 
 /** @param {{model: string, wanted: string, version: Version, split: any, mode: string}} props */
@@ -191,4 +191,4 @@ function RuleFields({ split, fields, onChange }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: try it`, component: TryView };
+export const view = { title: (params) => `${params["model"]}: try it`, css: true, component: TryView };

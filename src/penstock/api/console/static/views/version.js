@@ -43,7 +43,8 @@ function VersionView({ params }) {
 /** @param {{model: Model, version: Version}} props */
 function Summary({ model, version }) {
   const content = address(`/admin/v1/models/${encodeURIComponent(model.name)}/versions/${encodeURIComponent(version.version)}/content`);
-  const other = model.versions.filter((item) => item.version !== version.version).at(-1);
+  const parent = ancestors(model.versions, version.version)[0];
+  const other = model.versions.find((item) => item.version === parent) ?? model.versions.filter((item) => item.version !== version.version).at(-1);
   const compare = other && link(`${pathTo("models", model.name, "compare")}?${new URLSearchParams({ a: other.version, b: version.version })}`);
   return html`<${Facts} pairs=${[
     ["state", html`<${State} value=${version.state} /> ${version.reason}`],
@@ -51,7 +52,7 @@ function Summary({ model, version }) {
     ["pushed", version.created_at && `${time(version.created_at)} by ${version.created_by ?? "nobody known"}`],
     ["digest", html`<${Digest} value=${version.digest} />`],
     ["size", version.size !== null && bytes(version.size)],
-    ["links", html`<span class="row"><a href=${link(`${pathTo("models", model.name, "try")}?${new URLSearchParams({ version: version.version })}`)}>Try it</a>
+    ["links", html`<span class="row">${version.state === "READY" && html`<a href=${link(`${pathTo("models", model.name, "try")}?${new URLSearchParams({ version: version.version })}`)}>Try it</a>`}
       ${compare && html`<a href=${compare}>Compare with ${other?.version}</a>`}
       ${version.size !== null && html`<a href=${content} download="${model.name}-${version.version}.onnx">Download the content</a>`}</span>`],
   ]} />`;

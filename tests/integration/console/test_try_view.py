@@ -1,0 +1,133 @@
+"""Predictions by hand in a browser: forms from signatures, pasted rows, images, and what the answer shows."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator
+
+from tests import harness, zoo
+from tests.browser import GuardedPage, OpenPage, needs_chromium
+from tests.harness import Server
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A gateway with models of several signatures."""
+    folder = tmp_path_factory.mktemp("try")
+    models = folder / "models"
+    zoo.place(models, "digits", {"1": zoo.versioned(1), "2": zoo.versioned(2)})
+    zoo.place(models, "picture", {"1": zoo.affine(2.0, 0.0, ("n", 3, 8, 8))})
+    zoo.place(models, "mixed", {"1": zoo.mixed()})
+    zoo.place(models, "wide", {"1": zoo.affine(2.0, 0.0, ("n", 100))})
+    with harness.running(models, folder, "--workers", "1") as server:
+        yield server
+
+
+def opened(open_page: OpenPage, server: Server, model: str, **options: Any) -> tuple[GuardedPage, Locator]:
+    """The page for predictions of a model, once its form is there."""
+    page = open_page(server, **options)
+    page.open(f"/console/models/{model}/try")
+    app = page.page.locator("#app")
+    app.get_by_role("button", name="Predict", exact=True).wait_for()
+    return page, app
+
+
+def predict(page: GuardedPage, app: Locator) -> str:
+    """Ask, and return the text of the outputs."""
+    app.get_by_role("button", name="Predict", exact=True).click()
+    page.wait_for("document.querySelector('#app [aria-label=Outputs]')", "the answer")
+    return app.get_by_role("region", name="Outputs").inner_text()
+
+
+def test_a_form_made_from_the_signature_is_answered(open_page: OpenPage, server: Server) -> None:
+    page, app = opened(open_page, server, "digits", size=(360, 800))
+    for label, text in (("0", "1"), ("1", "2.5"), ("2", "x")):
+        app.get_by_label(label, exact=True).fill(text)
+    page.wait_for_text("'x' is not a number")
+    assert app.get_by_role("button", name="Predict", exact=True).is_disabled()
+    app.get_by_label("2", exact=True).fill("3")
+    assert "4 7 8" in predict(page, app)
+    text = app.inner_text()
+    for shown in ("stable", "decode", "queue", "run", "encode", "in the worker"):
+        assert shown in text
+    assert page.overflow() == 0
+    page.check_accessible("an answer")
+
+
+def test_a_version_is_asked_by_its_name(open_page: OpenPage, server: Server) -> None:
+    page, app = opened(open_page, server, "digits")
+    app.get_by_label("Version").select_option("1")
+    page.wait_for("new URL(location).searchParams.get('version') === '1'", "the choice in the query")
+    assert "1 1 1" in predict(page, app)
+    assert "pinned" in app.inner_text()
+    assert "/versions/1/infer" in app.get_by_label("The request by curl").inner_text()
+
+
+def test_rows_are_pasted_as_csv_and_json(open_page: OpenPage, server: Server) -> None:
+    page, app = opened(open_page, server, "digits")
+    app.get_by_role("button", name="CSV").click()
+    app.get_by_label("Rows as CSV").fill("a,b,c\n1,2,3\n4,5,6")
+    assert "10 12 14" in predict(page, app)
+    app.get_by_role("button", name="JSON").click()
+    app.get_by_label("A V2 request").fill("[[0, 0, 0, 0]]")
+    page.wait_for_text("got the shape [1, 4]; expected 'x' FP32 [rows, 3]")
+    app.get_by_label("A V2 request").fill('{"x": [[0, 0, 0]]}')
+    page.wait_for("!document.querySelector('#app form [role=alert]')", "values that fit")
+    app.get_by_role("button", name="tritonclient").click()
+    assert "np.array([0, 0, 0], dtype=np.float32)" in app.get_by_label("The request by tritonclient").inner_text()
+
+
+def test_several_inputs_have_a_group_of_boxes_each(open_page: OpenPage, server: Server) -> None:
+    page, app = opened(open_page, server, "mixed")
+    assert app.get_by_role("group", name="key").count() == 1
+    assert predict(page, app)
+
+
+def test_a_long_row_is_pasted(open_page: OpenPage, server: Server) -> None:
+    _, app = opened(open_page, server, "wide")
+    assert app.get_by_role("button", name="Form").count() == 0
+    assert app.get_by_role("button", name="Predict", exact=True).is_disabled()
+
+
+def test_an_image_becomes_a_tensor(open_page: OpenPage, server: Server, tmp_path: Path) -> None:
+    page, app = opened(open_page, server, "picture")
+    (tmp_path / "red.png").write_bytes(red_image(20))
+    app.get_by_label("Image", exact=True).set_input_files(tmp_path / "red.png")
+    page.wait_for_text("red.png as x [1, 3, 8, 8]")
+    assert predict(page, app).count(" 2") > 60  # the first channel is red, and the model doubles it
+    page.check_accessible("an image")
+
+
+def test_fields_of_rules_are_asked_for(open_page: OpenPage, server: Server) -> None:
+    path = "/admin/v1/models/digits/route"
+    rule = {"header": "x-canary", "equals": "always", "version": "1"}
+    assert server.admin("PUT", path, {"split": {"2": 10_000}, "rules": [rule]}).status == 200
+    page, app = opened(open_page, server, "digits")
+    app.get_by_label("x-canary").fill("always")
+    assert "0 0 0" not in predict(page, app)
+    assert "rule" in app.inner_text()
+    assert server.admin("DELETE", path).status == 200
+
+
+def test_without_a_script_the_page_has_a_command(open_page: OpenPage, server: Server) -> None:
+    page = open_page(server, script=False)
+    assert f"curl http://{server.http}/v2/models/digits/infer" in page.open("/console/models/digits/try").inner_text(
+        "main"
+    )
+
+
+def red_image(size: int) -> bytes:
+    """A red square as PNG (RFC 2083)."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes([255, 0, 0]) * size) * size
+    head = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
