@@ -1,0 +1,87 @@
+"""Who may do what on the pages of a model: what a role may not do is absent, with the reason."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+from playwright.sync_api import Locator
+
+from tests import harness, zoo
+from tests.browser import GuardedPage, OpenPage, needs_chromium
+from tests.harness import Server
+
+pytestmark = needs_chromium
+
+MODEL = "/console/models/digits"
+ROLES = {"reader": ["viewer"], "ann": ["publisher", "approver"], "bob": ["approver", "operator"]}
+ACTIONS = ("New alias", "Change settings", "Move champion", "Push", "Predict")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A gateway with authentication; ``ann`` has pushed its model."""
+    env = {"PENSTOCK_AUTH__KEYS": "true"}
+    with harness.running(None, tmp_path_factory.mktemp("roles"), "--workers", "1", env=env) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def keys(server: Server) -> Mapping[str, str]:
+    """The key of each person."""
+    made = {
+        name: str(server.as_owner("POST", "/admin/v1/keys", {"name": name, "roles": roles}).json()["key"])
+        for name, roles in ROLES.items()
+    }
+    headers = {"authorization": f"Bearer {made['ann']}"}
+    assert server.push("digits", "1", zoo.versioned(1).SerializeToString(), headers).status == 201
+    move = {"version": "1"}
+    assert server.as_owner("PUT", "/admin/v1/models/digits/aliases/champion", move).status == 200
+    return made
+
+
+def signed_in(open_page: OpenPage, server: Server, key: str, path: str = "") -> tuple[GuardedPage, Locator]:
+    """A page of the model, by somebody who has signed in with a key."""
+    page = open_page(server)
+    page.open(f"{MODEL}{path}")
+    page.page.locator("[name=credential]").fill(key)
+    page.page.get_by_role("button", name="Sign in").click()
+    app = page.page.locator("#app")
+    page.wait_for("document.querySelector('#app h2') && !document.querySelector('[data-loading]')", "the view")
+    return page, app
+
+
+def test_a_reader_sees_everything_and_changes_nothing(
+    open_page: OpenPage, server: Server, keys: Mapping[str, str]
+) -> None:
+    page, app = signed_in(open_page, server, keys["reader"])
+    page.wait_for_text("You need the permission “push” for this model.")
+    assert not any(app.get_by_role("button", name=name, exact=True).count() for name in ACTIONS)
+    assert app.get_by_label("File to push").count() == 0
+    assert "You need the permission “operate” for this model." in app.inner_text()
+    page.check_accessible()
+    page.open(f"{MODEL}/try")
+    page.wait_for_text("You need the permission “predict” for this model.")
+    assert app.get_by_role("button", name="Predict", exact=True).count() == 0
+
+
+def test_nobody_approves_what_they_have_pushed(open_page: OpenPage, server: Server, keys: Mapping[str, str]) -> None:
+    page, app = signed_in(open_page, server, keys["ann"], "/versions/1")
+    page.wait_for_text("You have pushed this version; somebody else approves it.")
+    assert app.get_by_role("button", name="Approve", exact=True).count() == 0
+
+
+def test_somebody_else_approves_moves_and_predicts(
+    open_page: OpenPage, server: Server, keys: Mapping[str, str]
+) -> None:
+    page, app = signed_in(open_page, server, keys["bob"], "/versions/1")
+    app.get_by_role("button", name="Approve", exact=True).click()
+    dialog = page.page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("read and tried")
+    dialog.get_by_role("button", name="Approve", exact=True).click()
+    page.wait_for_text("read and tried")
+    assert "approval" in app.get_by_role("table", name="Signatures and approvals").inner_text()
+    page.open(f"{MODEL}/try")
+    app.get_by_role("button", name="Predict", exact=True).click()
+    page.wait_for_text("in the worker")
+    assert "PENSTOCK_TOKEN_FILE" in app.get_by_label("The request by curl").inner_text()
+    answered = server.as_owner("GET", "/metrics").body.decode()
+    assert 'penstock_requests_total{model="digits",version="1",route="stable",protocol="rest",code="ok"}' in answered
