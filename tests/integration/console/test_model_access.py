@@ -41,6 +41,7 @@ def keys(server: Server) -> Mapping[str, str]:
 def signed_in(open_page: OpenPage, server: Server, key: str, path: str = "") -> tuple[GuardedPage, Locator]:
     """A page of the model, by somebody who has signed in with a key."""
     page = open_page(server)
+    page.expect(401)
     page.open(f"{MODEL}{path}")
     page.page.locator("[name=credential]").fill(key)
     page.page.get_by_role("button", name="Sign in").click()
@@ -84,4 +85,4 @@ def test_somebody_else_approves_moves_and_predicts(
     page.wait_for_text("in the worker")
     assert "PENSTOCK_TOKEN_FILE" in app.get_by_label("The request by curl").inner_text()
     answered = server.as_owner("GET", "/metrics").body.decode()
-    assert 'penstock_requests_total{model="digits",version="1",route="stable",protocol="rest",code="ok"}' in answered
+    assert 'penstock_requests_total{model="digits",version="1",route="stable",protocol="rest",code="200"}' in answered
