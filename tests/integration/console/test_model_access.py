@@ -1,5 +1,6 @@
 """Who may do what on the pages of a model: what a role may not do is absent, with the reason."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -84,5 +85,5 @@ def test_somebody_else_approves_moves_and_predicts(
     app.get_by_role("button", name="Predict", exact=True).click()
     page.wait_for_text("in the worker")
     assert "PENSTOCK_TOKEN_FILE" in app.get_by_label("The request by curl").inner_text()
-    answered = server.as_owner("GET", "/metrics").body.decode()
-    assert 'penstock_requests_total{model="digits",version="1",route="stable",protocol="rest",code="200"}' in answered
+    metrics = server.as_owner("GET", "/metrics").body.decode()
+    assert re.search(r'^penstock_requests_total\{[^}]*model="digits"[^}]*\} 1', metrics, re.MULTILINE)
