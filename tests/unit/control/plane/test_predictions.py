@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from penstock.control.plane import predictions
 from penstock.control.plane.predictions import DataPorts, PredictionAnswer, PredictionRequest, Predictions
 from penstock.core.access.callers import ANONYMOUS, Caller, CallerKind
 from penstock.core.errors import NotReady, TooLarge
+from tests.certificates import make_authority, make_certificate
 
 ANN = Caller("ann", CallerKind.KEY, key_id="k")
 
@@ -47,8 +51,9 @@ def ask(ports: DataPorts, request: PredictionRequest, caller: Caller = ANONYMOUS
     return asyncio.run(predict())
 
 
-@pytest.fixture
-def rest() -> Iterator[RestPort]:
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[RestPort]:
+    """A server for the time of a block, with TLS if there is a ``context``."""
     port = RestPort()
 
     class Handler(BaseHTTPRequestHandler):
@@ -64,14 +69,29 @@ def rest() -> Iterator[RestPort]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    class Quiet(HTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """Say nothing of handshakes that fail."""
+
+    server = Quiet(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     port.address = f"0.0.0.0:{server.server_address[1]}"  # every interface is reached by the loopback one
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def rest() -> Iterator[RestPort]:
+    """A server without TLS."""
+    with serving() as port:
+        yield port
 
 
 def test_a_request_is_sent_as_the_caller_who_asks(rest: RestPort) -> None:
@@ -105,6 +125,25 @@ def test_a_port_that_does_not_answer_is_not_ready() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(NotReady, match="does not answer"):
         ask(DataPorts(address, ""), PredictionRequest("digits", "", b"{}"))
+
+
+def test_a_port_with_tls_is_known_by_its_own_certificate(tmp_path: Path) -> None:
+    pair, other = make_certificate(tmp_path), make_certificate(tmp_path, "other")
+    request = PredictionRequest("digits", "", b"{}")
+    with serving(pair.contexts().http()) as port:
+        chain, strange = pair.certificate.read_text(), other.certificate.read_text()
+        assert ask(DataPorts(port.address, "", lambda: chain + strange), request).status == 200
+        with pytest.raises(NotReady):
+            ask(DataPorts(port.address, "", lambda: strange + chain), request)
+        assert len(port.sent) == 1
+
+
+def test_a_port_that_requires_a_client_certificate_is_not_asked(tmp_path: Path) -> None:
+    pair, authority = make_certificate(tmp_path), make_authority(tmp_path)
+    chain = pair.certificate.read_text()
+    with serving(pair.contexts(authority, required=True).http()) as port, pytest.raises(NotReady):
+        ask(DataPorts(port.address, "", lambda: chain), PredictionRequest("digits", "", b"{}"))
+    assert not port.sent
 
 
 def test_addresses_say_what_clients_need() -> None:

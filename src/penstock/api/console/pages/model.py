@@ -9,6 +9,7 @@ from penstock.api.console.links import href, model_path
 from penstock.api.console.markup import Markup, badge, element, facts, join, table
 from penstock.api.console.services import ConsoleServices, Page
 from penstock.api.console.version_facts import format_bytes, format_milliseconds, memory_bytes, run_time_ms
+from penstock.core.errors import Fault
 
 STATE_KINDS: Mapping[str, str] = {"READY": "good", "LOADING": "warn", "UNLOADING": "warn", "UNAVAILABLE": "bad"}
 HEADS = ("Version", "State", "Aliases", "Run time", "Memory", "Size", "Digest", "Pushed")
@@ -28,6 +29,7 @@ async def build(services: ConsoleServices, request: Request, params: Mapping[str
     body = join(
         _note(model.get("reason"), "bad"),
         _note(model.get("problem"), "warn"),
+        await _answers(services, name),
         element("h2", "Versions"),
         table(f"Versions of {name}", HEADS, versions, "No versions yet."),
         element("p", element("a", "Compare versions", href=href(request, model_path(name, "compare")))),
@@ -66,6 +68,15 @@ def _version(request: Request, model: str, version: Mapping[str, Any]) -> tuple[
         digest_code(version.get("digest")),
         pushed or "-",
     )
+
+
+async def _answers(services: ConsoleServices, model: str) -> Markup | None:
+    """Return who answers; nothing while that is not known."""
+    try:
+        route = await services.traffic.traffic.route(model)
+    except Fault:
+        return None
+    return element("p", str(route.get("answers") or ""))
 
 
 def _note(text: str | None, kind: str) -> Markup | None:
