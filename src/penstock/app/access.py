@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.config.access import AuthSettings, OidcSettings
+from penstock.config.sections import QuotaSettings
 from penstock.control.access.access_tables import AccessSources, AccessTables
 from penstock.control.access.authenticator import Authenticator
 from penstock.control.access.fleet_quotas import FleetQuotas, Shares
@@ -17,7 +18,7 @@ from penstock.control.access.refusals import RefusalCounts
 from penstock.control.access.worker_counts import WorkerCounts
 from penstock.control.calls.blocking import pool_readings
 from penstock.control.periodic import PeriodicTask
-from penstock.core.access.table import AccessTable, Binding, Issuer
+from penstock.core.access.table import UNLIMITED, AccessTable, Binding, Issuer, Quota
 from penstock.core.errors import InvalidInput
 from penstock.monitor.counters.slot import Slot
 from penstock.registry.location import RegistryLocation
@@ -71,9 +72,10 @@ def open_access(
     announce: Callable[[AccessTable], None],
     slots: Sequence[Slot] = (),
     share: Callable[[Shares], None] = lambda _: None,
+    addresses: QuotaSettings | None = None,
 ) -> AccessServices:
     """Build the services over the registry's database; ``announce`` sends the table to the workers of these slots, and
-    ``share`` this gateway's shares of quotas."""
+    ``share`` this gateway's shares of quotas; ``addresses`` is the quota of each client address."""
     store, authenticator, counts = KeyStore(connections), Authenticator(time.time), WorkerCounts(slots)
 
     def publish(table: AccessTable) -> None:
@@ -82,7 +84,9 @@ def open_access(
 
     accepts_keys = settings is not None and settings.keys
     key_sets = KeySets([_source(item) for item in settings.oidc] if settings else [])
-    sources = AccessSources(_table(settings), store if accepts_keys else None, key_sets, location.access_file)
+    sources = AccessSources(
+        _table(settings, addresses), store if accepts_keys else None, key_sets, location.access_file
+    )
     tables = AccessTables(sources, authenticator, publish)
     keys = KeyAdmin(store, tables.refresh, accepts_keys, connections.clock.now)
     refusals = RefusalCounts()
@@ -118,12 +122,18 @@ def _check_key_file(file: Path) -> None:
         raise InvalidInput(f"auth.oidc: the file {file} cannot be used: {reason}") from None
 
 
-def _table(settings: AuthSettings | None) -> AccessTable:
+def _table(settings: AuthSettings | None, addresses: QuotaSettings | None) -> AccessTable:
     """Return what the settings say of the access table."""
     if settings is None:
-        return AccessTable()
-    bindings = tuple(Binding(item.role, item.caller, item.group, item.models) for item in settings.bindings)
+        return AccessTable(addresses=_quota(addresses))
+    bindings = tuple(
+        Binding(item.role, item.caller, item.group, item.models, _quota(item.quota)) for item in settings.bindings
+    )
     return AccessTable(enabled=True, dry_run=settings.dry_run, bindings=bindings)
+
+
+def _quota(settings: QuotaSettings | None) -> Quota:
+    return UNLIMITED if settings is None else Quota(**settings.model_dump())
 
 
 def _source(settings: OidcSettings) -> IssuerSource:

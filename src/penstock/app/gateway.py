@@ -214,8 +214,8 @@ class GatewayProcess:
         def share(shares: Shares) -> None:
             self._plane.channel.announce(shares_out(shares))
 
-        slots = self._plane.counters.slots
-        self._access = open_access(self._settings.auth, self._place, database, announce, slots, share)
+        slots, addresses = self._plane.counters.slots, self._settings.limits.address_quota
+        self._access = open_access(self._settings.auth, self._place, database, announce, slots, share, addresses)
         await self._access.tables.start()
 
     async def run(self) -> None:

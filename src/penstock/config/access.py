@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from penstock.config.sections import Section
+from penstock.config.sections import QuotaSettings, Section
 from penstock.core.access.permissions import ALL_MODELS, ROLES, is_model_pattern
 
 
@@ -83,6 +83,9 @@ class BindingSettings(Section):
 
     models: Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Field(min_length=1)] = (ALL_MODELS,)
     """Models that it holds for: names, or prefixes such as fraud-*."""
+
+    quota: QuotaSettings | None = None
+    """Quota of the caller, or one for all members of the group together; the first binding with one counts."""
 
     @model_validator(mode="after")
     def _has_one_subject(self) -> Self:

@@ -52,6 +52,28 @@ class Section(BaseModel):
 MessageBytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
 
 
+Rate = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class QuotaSettings(Section):
+    """Limits of one caller over all workers; 0 is no limit."""
+
+    requests: Rate = 0.0
+    """Requests per second."""
+
+    rows: Rate = 0.0
+    """Rows per second."""
+
+    model_ms: Rate = 0.0
+    """Milliseconds in the model per second."""
+
+    concurrent: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Requests at a time."""
+
+    body_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    """Bytes of requests at a time."""
+
+
 class LimitSettings(Section):
     """Limits of requests, answers and connections, and of the memory a worker holds for its callers."""
 
@@ -81,6 +103,9 @@ class LimitSettings(Section):
 
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Most connections of a worker on each of its ports."""
+
+    address_quota: QuotaSettings | None = None
+    """Quota of each client address where callers need no credential; an IPv6 client is its /64 network."""
 
     freeze_seconds: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 1.2
     """Silence of a worker's event loop after which it is replaced as frozen; ten times as long while it computes."""

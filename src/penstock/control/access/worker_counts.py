@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.control.access.refusals import RefusalKey
+from penstock.core.access.callers import ANONYMOUS
 from penstock.core.access.quota_shares import CallerTotals
 from penstock.core.access.quotas import place_callers, quotas_of
-from penstock.core.access.table import AccessTable, Quota
+from penstock.core.access.table import UNLIMITED, AccessTable, Quota
 from penstock.monitor.counters.layout import (
     CALLER_BYTES,
     CALLER_IN_FLIGHT,
@@ -39,9 +40,12 @@ class WorkerCounts:
         self._slots = slots
         self.quotas: dict[str, Quota] = {}
         self._counts: dict[str, _CallerCount] = {}
+        self._has_addresses = False
+        self._before = self._earlier = 0
 
     def use(self, table: AccessTable) -> None:
         """Count for the callers of another access table; the counts of those that stay go on."""
+        self._earlier = self._of_addresses() if self._has_addresses else 0
         counts, self.quotas = {}, quotas_of(table)
         for name, place in place_callers(self.quotas, CALLERS).items():
             known = self._counts.get(name)
@@ -49,7 +53,8 @@ class WorkerCounts:
                 earlier = 0 if known is None else self._total(known)
                 known = _CallerCount(place, self._refused(place), earlier)
             counts[name] = known
-        self._counts = counts
+        self._counts, self._has_addresses = counts, table.addresses != UNLIMITED
+        self._before = self._unnamed()
 
     def totals(self) -> dict[str, CallerTotals]:
         """Return what was counted for each caller with a quota, over all workers."""
@@ -67,9 +72,20 @@ class WorkerCounts:
         return totals
 
     def readings(self) -> Iterator[Reading]:
-        """Return the metric of quotas."""
+        """Return the metric of quotas; all client addresses have one series."""
         for name, count in self._counts.items():
             yield Point(QUOTA_REFUSED, (name,), self._total(count))
+        if self._has_addresses:
+            yield Point(QUOTA_REFUSED, (ANONYMOUS.name,), self._of_addresses())
+
+    def _of_addresses(self) -> int:
+        """Return the refusals of client addresses, which go on when a caller gets one of their places."""
+        return self._earlier + self._unnamed() - self._before
+
+    def _unnamed(self) -> int:
+        """Return what was counted so far at places that are of no caller now."""
+        callers = sum([self._refused(count.place) for count in self._counts.values()])
+        return sum([slot.caller_refusals() for slot in self._slots]) - callers
 
     def _total(self, count: _CallerCount) -> int:
         return count.earlier + self._refused(count.place) - count.before

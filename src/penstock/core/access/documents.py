@@ -24,8 +24,13 @@ def table_in(values: Mapping[str, Any]) -> AccessTable:
         values["dry_run"],
         tuple(_key_in(item) for item in values["keys"]),
         tuple(Issuer(**item) for item in values["issuers"]),
-        tuple(Binding(**{**item, "models": tuple(item["models"])}) for item in values["bindings"]),
+        tuple(_binding_in(item) for item in values["bindings"]),
+        Quota(**values["addresses"]),
     )
+
+
+def _binding_in(values: Mapping[str, Any]) -> Binding:
+    return Binding(**{**values, "models": tuple(values["models"]), "quota": Quota(**values["quota"])})
 
 
 def _key_in(values: Mapping[str, Any]) -> KeyRecord:

@@ -7,20 +7,36 @@ others again is its allowance: together they are at most half of what is left, a
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from penstock.core.access.table import AccessTable, Quota
+from penstock.core.access.callers import Caller
+from penstock.core.access.table import UNLIMITED, AccessTable, Binding, Quota
 
 SAMPLES: Final = 20
 """Parts of a window in which usage leaves it."""
 
-UNLIMITED: Final = Quota()
+GROUP: Final = "group:"
+"""Stands before the name of a group: the name of its quota, which its members share."""
 
 
 def quotas_of(table: AccessTable) -> dict[str, Quota]:
-    """Return the quota of each caller that has one, by name; of several keys of one name the last one counts."""
-    return {record.name: record.quota for record in table.keys if record.quota != UNLIMITED}
+    """Return all quotas by name: those of callers with API keys (of several keys of one name the last one counts), and
+    those of bindings, by caller or by group (of several the first one counts)."""
+    bound = {binding_name(item): item.quota for item in reversed(table.bindings) if item.quota != UNLIMITED}
+    return bound | {record.name: record.quota for record in table.keys if record.quota != UNLIMITED}
+
+
+def binding_name(binding: Binding) -> str:
+    """Return the name of the quota of a binding."""
+    return binding.caller or f"{GROUP}{binding.group}"
+
+
+def quota_names(table: AccessTable, caller: Caller) -> list[str]:
+    """Return the names of the quotas that may be the caller's, the first one that there is counts: its own, and else
+    those of its groups in the order of the bindings. An API key has its own alone."""
+    groups = [binding_name(item) for item in table.bindings if item.group and item.group in caller.groups]
+    return [caller.name] if caller.key_id else [caller.name, *groups]
 
 
 def place_callers(names: Iterable[str], places: int) -> dict[str, int]:
@@ -29,13 +45,26 @@ def place_callers(names: Iterable[str], places: int) -> dict[str, int]:
     taken: dict[int, str] = {}
     found = {}
     for name in sorted(set(names)):
-        place = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) % places
+        place = _hash(name) % places
         if len(taken) < places:
             while place in taken:
                 place = (place + 1) % places
         taken[place] = name
         found[name] = place
     return found
+
+
+def place_address(address: str, taken: Collection[int], places: int) -> int:
+    """Return the place of a client address beside the callers whose places are ``taken``. Addresses are not known in
+    advance, so two of them may have one place, and then its limits hold for them together."""
+    place = _hash(address) % places
+    while place in taken and len(taken) < places:
+        place = (place + 1) % places
+    return place
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
 
 
 class RateLimit:

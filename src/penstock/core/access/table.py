@@ -2,18 +2,9 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from penstock.core.access.permissions import ALL_MODELS, Grants, grants_of
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """A role on the models of some patterns, for one caller or for the members of a group; the other is ""."""
-
-    role: str
-    caller: str = ""
-    group: str = ""
-    models: tuple[str, ...] = (ALL_MODELS,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +16,21 @@ class Quota:
     model_ms: float = 0.0
     concurrent: int = 0
     body_bytes: int = 0
+
+
+UNLIMITED: Final = Quota()
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A role on the models of some patterns, for one caller or for the members of a group; the other is "". The
+    ``quota`` of a group is one for all of its members together."""
+
+    role: str
+    caller: str = ""
+    group: str = ""
+    models: tuple[str, ...] = (ALL_MODELS,)
+    quota: Quota = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ class Issuer:
 @dataclass(frozen=True, slots=True)
 class AccessTable:
     """``epoch`` grows with every change. ``enabled`` says whether callers need a credential at all; with ``dry_run``,
-    what would be refused is only counted. Certificates are accepted where a client authority is set."""
+    what would be refused is only counted. Certificates are accepted where a client authority is set. ``addresses`` is
+    the quota of each client address where callers need no credential."""
 
     epoch: int = 0
     enabled: bool = False
@@ -72,6 +79,7 @@ class AccessTable:
     keys: tuple[KeyRecord, ...] = ()
     issuers: tuple[Issuer, ...] = ()
     bindings: tuple[Binding, ...] = ()
+    addresses: Quota = UNLIMITED
 
 
 def bound_grants(bindings: Iterable[Binding], name: str, groups: Collection[str] = ()) -> Grants:

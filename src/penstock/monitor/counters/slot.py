@@ -18,6 +18,7 @@ from penstock.monitor.counters.layout import (
     CALLER_BYTES,
     CALLER_CELLS,
     CALLER_IN_FLIGHT,
+    CALLER_REFUSED,
     CALLERS,
     CALLERS_START,
     HEADER_CELLS,
@@ -100,6 +101,11 @@ class Slot:
     def caller(self, place: int) -> memoryview:
         """Return the cells of a caller [CALLER_CELLS], which are signed; only the slot's worker may write to them."""
         return caller_cells(self._callers, place)
+
+    def caller_refusals(self) -> int:
+        """Return the requests that quotas refused, of all callers."""
+        cells = np.frombuffer(self._callers, np.int64).reshape(CALLERS, CALLER_CELLS)
+        return int(cells[:, CALLER_REFUSED].sum())
 
     def copy_callers(self) -> memoryview:
         """Return a copy of the cells of all callers, as they are now."""

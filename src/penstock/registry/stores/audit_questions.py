@@ -108,7 +108,8 @@ def _last_about(connection: sa.Connection, subject: str, stamp: str) -> Document
     """Return the last entry about a subject until a time, by an index alone; the last one is that with the largest
     number, as the clock may have been set back."""
     table = schema.audit
-    last = sa.select(sa.func.max(table.c.seq)).where(table.c.subject == subject, table.c.at <= stamp)
+    number = table.c.seq + 0  # without the sum, PostgreSQL looks through all entries from the newest one
+    last = sa.select(sa.func.max(number)).where(table.c.subject == subject, table.c.at <= stamp)
     row = connection.execute(sa.select(table).where(table.c.seq == last.scalar_subquery())).mappings().first()
     return None if row is None else dict(row)
 

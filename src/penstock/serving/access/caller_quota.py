@@ -7,9 +7,18 @@ counted when they are known, so they hold up the requests after them.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from penstock.core.access.callers import Caller
 from penstock.core.access.quota_shares import WHOLE, QuotaShare
-from penstock.core.access.quotas import RateLimit, allowance, place_callers, quotas_of
-from penstock.core.access.table import AccessTable, Quota
+from penstock.core.access.quotas import (
+    RateLimit,
+    allowance,
+    place_address,
+    place_callers,
+    quota_names,
+    quotas_of,
+)
+from penstock.core.access.table import UNLIMITED, AccessTable, Quota
+from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Overloaded
 from penstock.monitor.counters.layout import (
     CALLER_BYTES,
@@ -24,6 +33,9 @@ from penstock.monitor.counters.slot import Slot, caller_cells
 
 SYNC_NS: Final = 20_000_000
 """Time after which a worker looks at the usage of the others again, whatever its allowance."""
+
+MOST_ADDRESSES: Final = CALLERS
+"""Client addresses whose quotas a worker keeps; of more, those that came last."""
 
 RETRY_S: Final = 0.1
 """What a refused caller is asked to wait for another of its requests to end."""
@@ -192,6 +204,8 @@ class CallerQuotas:
         self._places: dict[str, int] = {}
         self._quotas: dict[str, CallerQuota] = {}
         self._shares: Mapping[str, QuotaShare] = {}
+        self._table = AccessTable()
+        self._addresses = _new_addresses()
 
     def use_shares(self, shares: Mapping[str, QuotaShare]) -> None:
         """Limit callers to these shares of their quotas; those without one have all of it."""
@@ -202,7 +216,8 @@ class CallerQuotas:
     def use(self, table: AccessTable, now_ns: int) -> None:
         """Use the quotas of another access table from now on (``time.monotonic_ns``); those that stay go on."""
         self._since_ns, self._before = now_ns, [slot.copy_callers() for slot in self._slots]
-        before, self._wanted = self._places, quotas_of(table)
+        before, self._wanted, self._table = self._places, quotas_of(table), table
+        self._addresses = _new_addresses()
         self._places = place_callers(self._wanted, CALLERS)
         self._quotas = {
             name: quota
@@ -210,17 +225,44 @@ class CallerQuotas:
             if quota.quota == self._wanted.get(name) and self._places[name] == before[name]
         }
 
+    def find_caller(self, caller: Caller) -> CallerQuota | None:
+        """Return the quota that counts for a caller: its own, or that of one of its groups; None if there is none."""
+        for name in quota_names(self._table, caller):
+            if (quota := self.find(name)) is not None:
+                return quota
+        return None
+
+    def find_address(self, address: str) -> CallerQuota | None:
+        """Return the quota of a client address (see ``core.access.attempts.address_key``), None if there is none; those
+        that came first make way for others."""
+        limits = self._table.addresses
+        if limits == UNLIMITED:
+            return None
+        known = self._addresses.get(address)
+        if known is None:
+            place = place_address(address, set(self._places.values()), CALLERS)
+            known = self._open(limits, place)
+            self._addresses.put(address, known, 1)
+        return known
+
     def find(self, name: str) -> CallerQuota | None:
         """Return the quota of a caller, None if there is none."""
         if name in self._wanted and name not in self._quotas:
-            place = self._places[name]
-            cells = [slot.caller(place) for slot in self._slots]
-            before = [caller_cells(copy, place) for copy in self._before]
-            usage = self._usages.setdefault(place, CallerUsage(cells[0]))
-            quota = CallerQuota(self._wanted[name], usage, cells, before, self._since_ns)
+            quota = self._open(self._wanted[name], self._places[name])
             quota.use_share(self._shares.get(name, WHOLE))
             self._quotas[name] = quota
         return self._quotas.get(name)
+
+    def _open(self, limits: Quota, place: int) -> CallerQuota:
+        """Return a quota over the cells of a place; what was used there since the access table came counts."""
+        cells = [slot.caller(place) for slot in self._slots]
+        before = [caller_cells(copy, place) for copy in self._before]
+        usage = self._usages.setdefault(place, CallerUsage(cells[0]))
+        return CallerQuota(limits, usage, cells, before, self._since_ns)
+
+
+def _new_addresses() -> BoundedCache[str, CallerQuota]:
+    return BoundedCache(MOST_ADDRESSES, MOST_ADDRESSES)
 
 
 def _total(workers: Sequence[memoryview], cell: int) -> int:

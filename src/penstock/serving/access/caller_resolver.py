@@ -18,7 +18,7 @@ from penstock.core.access.keys import PREFIX
 from penstock.core.access.origins import OriginRefusal
 from penstock.core.access.quota_shares import QuotaShare
 from penstock.core.access.refusals import UNAUTHENTICATED, RefusalReason
-from penstock.core.access.table import AccessTable
+from penstock.core.access.table import UNLIMITED, AccessTable
 from penstock.core.bounded_cache import BoundedCache
 from penstock.core.errors import Fault, Overloaded, Unauthenticated
 from penstock.serving.access.caller_access import NEVER_NS, CallerAccess, Info
@@ -85,7 +85,7 @@ class CallerResolver:
     """The callers of one worker; lives on its event loop. What is remembered of callers is remembered here.
 
     Without an ``authenticator`` there is no authentication, and every request is anonymous. It is used on the loop, and
-    for tokens on the threads of ``offload``. ``quotas`` are those of callers with API keys; ``epoch`` grows with each
+    for tokens on the threads of ``offload``. ``quotas`` are those of callers and addresses; ``epoch`` grows with each
     table.
     """
 
@@ -103,6 +103,7 @@ class CallerResolver:
         self._offload = offload
         self._refusals = refusals or RefusedRequests()
         self._quotas = quotas
+        self._addresses: CallerQuotas | None = None
         self._clock = clock
         self._clock_ns = clock_ns
         self._known: BoundedCache[Credential, CallerAccess] = _new_known()
@@ -121,6 +122,7 @@ class CallerResolver:
             self._authenticator.use(table)
         if self._quotas is not None:
             self._quotas.use(table, self._clock_ns())
+        self._addresses = self._quotas if table.addresses != UNLIMITED else None
         self.epoch += 1
         self._known, self._refused = _new_known(), _new_refused()
         self._adopt()
@@ -165,7 +167,7 @@ class CallerResolver:
         """Return what the credential of a request may do, also if it is refused; None while it is verified, and then
         ``resume`` is called on this loop when this should be called again."""
         if not self._enabled:
-            return self.anonymous
+            return self.anonymous if self._addresses is None else self._find_address(self._addresses, info)
         credential: Credential = names if authorization is None else authorization
         access = self._known.get(credential)
         if access is not None and self._is_valid(access):
@@ -173,6 +175,12 @@ class CallerResolver:
         if isinstance(credential, bytes) and _is_slow(credential):
             return self._find_token(credential, info, resume)
         return self._authenticate(authorization, names, credential, info)
+
+    def _find_address(self, quotas: CallerQuotas, info: Info) -> CallerAccess:
+        """Return what a request without a credential may do, with the quota of its client address. It is never current:
+        another client may send the same request head."""
+        quota = quotas.find_address(address_key(info("peername")))
+        return CallerAccess(ANONYMOUS, self.epoch, 0, self._refusals, quota=quota)
 
     def _is_valid(self, access: CallerAccess) -> bool:
         """Whether a remembered credential has not expired; extends the time for which nobody needs to ask."""
@@ -201,7 +209,7 @@ class CallerResolver:
 
     def _remember(self, credential: Credential, caller: Caller) -> CallerAccess:
         until_ns = self._valid_until_ns(caller, self._clock_ns())
-        quota = self._quotas.find(caller.name) if self._quotas is not None and caller.key_id else None
+        quota = None if self._quotas is None else self._quotas.find_caller(caller)
         access = CallerAccess(caller, self.epoch, until_ns, self._refusals, self._dry_run, quota=quota)
         self._known.put(credential, access, len(credential) + ENTRY_BYTES)
         return access

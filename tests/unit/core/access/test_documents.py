@@ -15,13 +15,14 @@ numbers = st.floats(0, 1e9)
 quotas = st.builds(Quota, numbers, numbers, numbers, st.integers(0, 99), st.integers(0, 99))
 records = st.builds(KeyRecord, texts, texts, texts, several, several, st.none() | numbers, quotas)
 issuers = st.builds(Issuer, texts, texts, texts, texts, texts, texts, texts)
-bindings = st.builds(Binding, texts, texts, texts, several)
+bindings = st.builds(Binding, texts, texts, texts, several, quotas)
 tables = st.builds(
     AccessTable,
     st.integers(0),
     st.booleans(),
     st.booleans(),
     *(st.lists(item, max_size=2).map(tuple) for item in (records, issuers, bindings)),
+    quotas,
 )
 
 

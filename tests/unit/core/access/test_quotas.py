@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.access.quotas import SAMPLES, RateLimit, allowance, place_callers, quotas_of
-from penstock.core.access.table import AccessTable, KeyRecord, Quota
+from penstock.core.access.quotas import (
+    SAMPLES,
+    RateLimit,
+    allowance,
+    place_address,
+    place_callers,
+    quotas_of,
+)
+from penstock.core.access.table import AccessTable, Binding, KeyRecord, Quota
 
 EVERYWHERE = 1
 IN_TURN = 2
@@ -102,3 +109,22 @@ def test_quotas_are_those_of_keys_that_have_one() -> None:
         )
     )
     assert quotas_of(table) == {"slow": Quota(requests=20)}
+
+
+def test_bindings_have_quotas_by_caller_and_by_group() -> None:
+    quota, other = Quota(requests=1.0), Quota(requests=2.0)
+    bindings = (
+        Binding("caller", "ann"),
+        Binding("caller", "ann", quota=quota),
+        Binding("viewer", "ann", quota=other),
+        Binding("caller", group="team", quota=other),
+        Binding("caller", "bot", quota=other),
+    )
+    keys = (KeyRecord("1", "bot", "", ("caller",), quota=quota), KeyRecord("2", "ann", "", ("caller",)))
+    assert quotas_of(AccessTable(bindings=bindings, keys=keys)) == {"ann": quota, "group:team": other, "bot": quota}
+
+
+def test_addresses_take_no_place_of_a_caller() -> None:
+    free = place_address("192.0.2.1", (), 8)
+    assert place_address("192.0.2.1", {free}, 8) == (free + 1) % 8
+    assert place_address("192.0.2.1", set(range(8)), 8) == free  # none is left: they share

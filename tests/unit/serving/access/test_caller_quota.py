@@ -3,11 +3,12 @@
 import pytest
 
 from penstock.control.access.worker_counts import WorkerCounts
+from penstock.core.access.callers import Caller, CallerKind
 from penstock.core.access.quota_shares import QuotaShare
-from penstock.core.access.table import AccessTable, KeyRecord, Quota
+from penstock.core.access.table import AccessTable, Binding, KeyRecord, Quota
 from penstock.core.errors import Overloaded
 from penstock.monitor.counters.slot import Slot
-from penstock.serving.access.caller_quota import CallerQuota, CallerQuotas
+from penstock.serving.access.caller_quota import MOST_ADDRESSES, CallerQuota, CallerQuotas
 from penstock.telemetry.readings import Point
 
 SECOND = 1_000_000_000
@@ -168,3 +169,80 @@ def test_a_caller_who_comes_later_has_the_share_too() -> None:
     with pytest.raises(Overloaded, match="requests at a time"):
         fleet.quota().admit(SECOND, 0)
     del held
+
+
+GROUPS = AccessTable(
+    1,
+    enabled=True,
+    bindings=(
+        Binding("caller", group="first"),
+        Binding("caller", group="shared", quota=Quota(concurrent=1)),
+        Binding("caller", group="wide", quota=Quota(concurrent=9)),
+        Binding("caller", caller="ann", quota=Quota(concurrent=2)),
+    ),
+)
+
+
+def by_token(name: str, *groups: str) -> Caller:
+    return Caller(name, CallerKind.OIDC, groups=frozenset(groups))
+
+
+def test_a_caller_by_token_has_its_own_quota_or_shares_that_of_a_group() -> None:
+    slot = Slot.in_process()
+    quotas = CallerQuotas(slot)
+    quotas.use(GROUPS, SECOND)
+    own = quotas.find_caller(by_token("ann", "shared"))
+    shared = quotas.find_caller(by_token("bob", "wide", "first", "shared"))
+    assert own is not None and own.quota == Quota(concurrent=2)
+    assert shared is not None and shared.quota == Quota(concurrent=1)
+    assert quotas.find_caller(by_token("cid", "shared")) is shared
+    assert quotas.find_caller(by_token("dan", "first")) is None
+    assert quotas.find_caller(Caller("dan", CallerKind.KEY, groups=frozenset({"shared"}), key_id="k")) is None
+    held = shared.admit(SECOND, 0)
+    with pytest.raises(Overloaded, match="requests at a time"):
+        shared.admit(SECOND, 0)
+    del held
+
+
+ADDRESSES = AccessTable(1, addresses=Quota(requests=5))
+
+
+def admitted(quotas: CallerQuotas, address: str, requests: int) -> int:
+    """How many requests of an address are let through at once."""
+    let = 0
+    for _ in range(requests):
+        quota = quotas.find_address(address)
+        assert quota is not None
+        try:
+            quota.admit(SECOND + 1, 0)
+            let += 1
+        except Overloaded:
+            pass
+    return let
+
+
+def test_each_client_address_has_a_quota_over_all_workers() -> None:
+    slots = [Slot.in_process(), Slot.in_process()]
+    workers = [CallerQuotas(slots[0], slots[1:]), CallerQuotas(slots[1], slots[:1])]
+    counts = WorkerCounts(slots)
+    counts.use(ADDRESSES)
+    for worker in workers:
+        worker.use(ADDRESSES, SECOND)
+    assert admitted(workers[0], "192.0.2.1", 4) + admitted(workers[1], "192.0.2.1", 6) == 5
+    assert admitted(workers[1], "2001:db8:0:1", 9) == 5
+    assert [(item.labels, item.value) for item in counts.readings() if isinstance(item, Point)] == [(("anonymous",), 9)]
+    counts.use(AccessTable(2, keys=table(requests=1).keys, addresses=Quota(requests=5)))
+    found = {item.labels: item.value for item in counts.readings() if isinstance(item, Point)}
+    assert found == {("slow",): 0, ("anonymous",): 9}  # a place that a caller gets takes nothing away
+
+
+def test_the_quotas_of_addresses_are_bounded() -> None:
+    quotas = CallerQuotas(Slot.in_process())
+    assert quotas.find_address("192.0.2.1") is None
+    quotas.use(ADDRESSES, SECOND)
+    first = quotas.find_address("a0")
+    assert quotas.find_address("a0") is first
+    for number in range(MOST_ADDRESSES):
+        quotas.find_address(f"a{number + 1}")
+    assert len(quotas._addresses) == MOST_ADDRESSES
+    assert quotas.find_address("a0") is not first

@@ -9,9 +9,11 @@ from penstock.core.access.attempts import BURST
 from penstock.core.access.callers import Caller, CallerKind
 from penstock.core.access.permissions import EVERYTHING
 from penstock.core.access.refusals import RefusalReason, unauthenticated
-from penstock.core.access.table import AccessTable
+from penstock.core.access.table import AccessTable, Quota
 from penstock.core.errors import Overloaded, Unauthenticated
+from penstock.monitor.counters.slot import Slot
 from penstock.serving.access.caller_access import CallerAccess
+from penstock.serving.access.caller_quota import CallerQuotas
 from penstock.serving.access.caller_resolver import MOST_VERIFYING, RECHECK_NS, CallerResolver, authorization_in
 from penstock.serving.access.refused_requests import RefusedRequests
 from penstock.serving.offload import OffloadPool
@@ -271,3 +273,20 @@ def test_a_resolver_without_authentication_knows_everybody_as_anonymous() -> Non
     for authorization in (None, KEY, TOKEN):
         assert resolver.find(authorization, (), lambda _: None, _unexpected) is resolver.anonymous
     assert resolver.public is resolver.anonymous
+
+
+def test_where_no_credential_is_needed_each_address_may_have_a_quota() -> None:
+    resolver = CallerResolver(quotas=CallerQuotas(Slot.in_process()), clock_ns=lambda: 10**9)
+    resolver.use(AccessTable(1, addresses=Quota(requests=1)))
+
+    def found(host: str) -> CallerAccess:
+        access = resolver.find(None, (), lambda _: (host, 1), lambda: None)
+        assert access is not None and access.quota is not None
+        assert not access.is_current(resolver.epoch, 10**9)  # another client may send the same
+        return access
+
+    first, again, neighbour = found("2001:db8::1").quota, found("2001:db8::2").quota, found("192.0.2.1").quota
+    assert first is again is not neighbour
+    resolver.use(AccessTable(2))
+    assert resolver.find(None, (), lambda _: None, lambda: None) is resolver.anonymous
+    assert resolver.anonymous.quota is None
