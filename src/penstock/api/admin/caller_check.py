@@ -239,7 +239,7 @@ class CallerCheck:
 
     def _find_session(self, scope: Scope) -> tuple[str, Session | None]:
         """Return the session of a request with its id; ("", None) without a valid one."""
-        for session_id in session_ids_in(scope["headers"]):
+        for session_id in session_ids_in(scope):
             if (session := self._sessions.find(session_id)) is not None:
                 return session_id, session
         return "", None
@@ -258,7 +258,7 @@ class CallerCheck:
         return self._sessions.begin(authorization)
 
     def _end_session(self, scope: Scope) -> None:
-        for session_id in session_ids_in(scope["headers"]):
+        for session_id in session_ids_in(scope):
             self._sessions.end(session_id)
 
     def _is_still_valid(self, scope: Scope, caller: Caller) -> bool:

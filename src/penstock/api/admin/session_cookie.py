@@ -15,12 +15,17 @@ CSRF_FIELD: Final = b"penstock-csrf"
 Fields = Sequence[tuple[bytes, bytes]]
 
 
-def session_ids_in(fields: Fields) -> list[str]:
-    """Return the ids of sessions in a request, those of the secure name first."""
+def session_ids_in(scope: Scope) -> list[str]:
+    """Return the ids of sessions in a request, those of the secure name first.
+
+    Over TLS the other name does not count: another host of the same domain, or whoever answers on a plain connection,
+    can set a cookie of that name, and so put a browser into a session of theirs.
+    """
+    fields: Fields = scope["headers"]
     pairs = [
         item.strip().partition(b"=")[::2] for name, value in fields if name == b"cookie" for item in value.split(b";")
     ]
-    wanted = (SECURE_NAME.encode(), NAME.encode())
+    wanted = (SECURE_NAME.encode(), *(() if is_secure(scope) else (NAME.encode(),)))
     return [value.decode("latin-1") for name in wanted for key, value in pairs if key == name]
 
 
@@ -43,4 +48,4 @@ def is_secure(scope: Scope) -> bool:
     """Whether the browser came by TLS: to this port, or to a proxy that says so. A client that lies about it only keeps
     its own cookie from plain connections."""
     forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
-    return scope["scheme"] == "https" or forwarded == [b"https"]
+    return scope.get("scheme") == "https" or forwarded == [b"https"]

@@ -24,7 +24,7 @@ FORM_BYTES: Final = 16 << 10
 MOST_FIELDS: Final = 8
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
-_TARGET: Final = re.compile(r"(?!.*(?://|\.\.|\\))/console/(?!sign-)[\x21-\x7e]{0,2000}", re.ASCII)
+_TARGET: Final = re.compile(r"(?!.*(?://|\\|(?:\.|%2[eE]){2}))/console/(?!sign-)[\x21-\x7e]{0,2000}", re.ASCII)
 """Where a sign-in may lead: a path of the console and nothing that leaves it."""
 
 

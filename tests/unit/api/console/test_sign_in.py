@@ -100,6 +100,16 @@ def test_the_cookie_is_out_of_reach_of_scripts_other_sites_and_plain_connections
     assert browser.page("/console/models").status_code == 200
 
 
+def test_over_tls_a_cookie_that_others_can_set_does_not_count(browser: Browser) -> None:
+    browser.sign_in()
+    secure = {**browser.fields(), "x-forwarded-proto": "https"}
+    assert browser.cookie.startswith("penstock-session=")
+    assert browser.get("/admin/v1/whoami", browser.fields()).status_code == 200
+    assert browser.get("/admin/v1/whoami", secure).status_code == 401
+    secure["cookie"] = f"__Host-{browser.cookie}"
+    assert browser.get("/admin/v1/whoami", secure).status_code == 200
+
+
 def test_a_change_by_cookie_needs_the_token_of_the_session(browser: Browser) -> None:
     browser.sign_in()
     token = browser.token()
@@ -165,6 +175,8 @@ def test_a_bad_credential_gets_the_form_again_and_is_counted_and_limited(
         "/\\evil.example",
         "/console/../../evil",
         "/console//evil",
+        "/console/%2e%2E/evil",
+        "/console/.%2e/evil",
         "javascript:alert(1)",
         "/admin/v1/keys",
         "/console/sign-out",
