@@ -1,7 +1,7 @@
 // What the pages of rollouts and experiments share: their actions with keys, and the history of their changes.
 
 import { html, useEffect, useState } from "../lib/html.js";
-import { may } from "../lib/access.js";
+import { usePermissions } from "../lib/access.js";
 import { send } from "../lib/api.js";
 import { basisPoints, time } from "../lib/format.js";
 import { viewKeys } from "../lib/keys.js";
@@ -19,14 +19,15 @@ import { Table } from "./table.js";
  */
 export function Actions({ model, path, actions, what, onDone }) {
   const [asking, setAsking] = useState(/** @type {Action | null} */ (null));
-  const allowed = actions.filter((action) => may(action.permission, model).allowed);
+  const may = usePermissions(model);
+  const allowed = actions.filter((action) => may(action.permission).allowed);
   const denied = actions.filter((action) => !allowed.includes(action));
   const shown = allowed.map((action) => action.verb).join(" ");
   useEffect(() => {
     viewKeys.value = Object.fromEntries(allowed.map((action) => [action.key, [action.title.toLowerCase(), () => setAsking(action)]]));
   }, [shown]);
   return html`<div class="toolbar">${allowed.map((action) => html`<button type="button" key=${action.verb} class="button ${action.danger ? "danger" : ""}" onClick=${() => setAsking(action)}>${action.title} … <kbd aria-hidden="true">${action.key}</kbd></button>`)}</div>
-    ${denied.map((action) => html`<${Denied} key=${action.verb} action=${action.title} reason=${may(action.permission, model).reason} />`)}
+    ${denied.map((action) => html`<${Denied} key=${action.verb} action=${action.title} reason=${may(action.permission).reason} />`)}
     ${asking && html`<${ReasonDialog} title="${asking.title}: ${what}" action=${asking.title} danger=${asking.danger} onClose=${() => setAsking(null)} onDone=${onDone}
       perform=${(/** @type {any} */ how) => send("POST", `${path}/${asking.verb}`, {}, { reason: how.reason })}><p>${asking.says}</p><//>`}`;
 }

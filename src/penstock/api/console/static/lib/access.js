@@ -1,6 +1,6 @@
 // Who uses the console, and what they may do. The gateway decides; this only keeps the page from offering what it refuses.
 
-import { signal } from "./html.js";
+import { signal, useSignal } from "./html.js";
 import { get } from "./api.js";
 
 /** @typedef {{models: string, roles: string[], permissions: string[]}} Grant */
@@ -12,6 +12,16 @@ export const whoami = signal(/** @type {Caller | null} */ (null));
 /** Asks who the caller is. */
 export async function loadWhoami() {
   whoami.value = await get("/whoami");
+}
+
+/**
+ * Returns what `may` returns, and renders the component again when it is known who the caller is.
+ * @param {string} model
+ * @returns {(permission: string) => {allowed: boolean, reason: string}}
+ */
+export function usePermissions(model) {
+  useSignal(whoami);
+  return (permission) => may(permission, model);
 }
 
 /**

@@ -37,6 +37,7 @@ let polling = 0;
 export function useTopic(name) {
   const topic = topicOf(name);
   useEffect(() => {
+    topics.set(name, topic); // the last view may just have left it
     topic.users += 1;
     if (topic.users === 1) reopenSoon();
     return () => leave(name, topic);

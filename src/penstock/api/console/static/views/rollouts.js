@@ -1,7 +1,7 @@
 // The rollouts and experiments of a model, newest first, and the forms that start one.
 
 import { html, useSignal, useState } from "../lib/html.js";
-import { may } from "../lib/access.js";
+import { usePermissions } from "../lib/access.js";
 import { ago, basisPoints } from "../lib/format.js";
 import { useTopic } from "../lib/live.js";
 import { link, navigate, pathTo, route, setQuery } from "../lib/router.js";
@@ -34,7 +34,7 @@ function Rollouts({ params }) {
 /** @param {{model: string, versions: string[], rate: number | null, open: Trial | undefined}} props */
 function Start({ model, versions, rate, open }) {
   const [kind, setKind] = useState("");
-  const allowed = may("operate", model);
+  const allowed = usePermissions(model)("operate");
   if (!allowed.allowed) return html`<${Denied} action="Start a rollout" reason=${allowed.reason} />`;
   if (open) return html`<p class="note">The ${open.arms ? "experiment" : "rollout"} <a href=${link(pathTo("models", model, open.arms ? "experiments" : "rollouts", open.id))}>${open.id}</a> is not over; the next one can start after it.</p>`;
   if (versions.length < 2) return html`<p class="muted">To start a rollout or an experiment, the model needs two versions that are ready.</p>`;

@@ -23,7 +23,7 @@ function ShadowPage({ params }) {
   return html`<${Numbers} model=${model} shadow=${value} />
     <h2>Where it differs most</h2>
     <div class="toolbar"><label><input type="checkbox" checked=${query["all"] === "1"} onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => setQuery({ all: event.currentTarget.checked ? "1" : null })} /> Show elements that are the same, too</label></div>
-    ${value.samples.length ? value.samples.map((/** @type {any} */ sample) => html`<${Sample} key=${sample.id} model=${model} version=${version} sample=${sample} all=${query["all"] === "1"} />`)
+    ${value.samples.length ? value.samples.map((/** @type {any} */ sample) => html`<${Sample} key=${sample.id} version=${version} sample=${sample} all=${query["all"] === "1"} />`)
       : html`<${Empty}>No disagreement that is small enough to keep was seen since the workers began.<//>`}`;
 }
 
@@ -44,19 +44,19 @@ function time(microseconds) {
   return milliseconds(microseconds === null ? null : microseconds / 1000);
 }
 
-/** @param {{model: string, version: string, sample: any, all: boolean}} props */
-function Sample({ model, version, sample, all }) {
+/** @param {{version: string, sample: any, all: boolean}} props */
+function Sample({ version, sample, all }) {
   return html`<article class="card" aria-label="Request ${sample.id}"><h3>Request <code>${sample.id}</code></h3>
     <p class="small muted">Greatest difference ${number(sample.max_abs_diff)}, ${number(sample.flips)} rows of another class.</p>
     <details><summary>Inputs</summary><dl class="facts">${sample.inputs.map((/** @type {any} */ tensor) => html`<dt key=${tensor.name}>${tensor.name}</dt><dd><code>${tensorText(tensor)}</code></dd>`)}</dl></details>
-    ${compareOutputs(sample.outputs, sample.shadow_outputs).map((output) => html`<${Output} key=${output.name} model=${model} version=${version} answered=${sample.version} output=${output} all=${all} />`)}
+    ${compareOutputs(sample.outputs, sample.shadow_outputs).map((output) => html`<${Output} key=${output.name} id=${sample.id} version=${version} answered=${sample.version} output=${output} all=${all} />`)}
   </article>`;
 }
 
-/** @param {{model: string, version: string, answered: string, output: import("../lib/answers.js").Comparison, all: boolean}} props */
-function Output({ model, version, answered, output, all }) {
+/** @param {{id: string, version: string, answered: string, output: import("../lib/answers.js").Comparison, all: boolean}} props */
+function Output({ id, version, answered, output, all }) {
   const pairs = all ? output.pairs : output.pairs.filter((pair) => pair.differs);
-  const caption = `Output ${output.name} of ${model}, both answers`;
+  const caption = `Both answers to ${id}, output ${output.name}`;
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table><caption class="hidden">${caption}</caption>
     <thead><tr><th scope="col">${output.name} <span class="small">${output.datatype} ${output.shape}</span></th><th scope="col" class="end">Version ${answered}</th><th scope="col" class="end">Shadow ${version}</th><th scope="col" class="end">Difference</th></tr></thead>
     <tbody>${pairs.map((pair) => html`<tr key=${pair.place}><th scope="row">[${pair.place}] ${pair.differs ? html`<span class="badge warn">differs</span>` : ""}</th>

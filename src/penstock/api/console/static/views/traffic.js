@@ -1,7 +1,7 @@
 // The traffic of a model: who answers, the split by sliders, rules, sticky, shadows, and what everything would change.
 
 import { html, useAsync, useState } from "../lib/html.js";
-import { may } from "../lib/access.js";
+import { usePermissions } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
 import { basisPoints, number } from "../lib/format.js";
 import { useDelayed } from "../lib/delayed.js";
@@ -59,7 +59,7 @@ function Editor({ model, present, versions, recent }) {
   const [own, setOwn] = useState(/** @type {Route | null} */ (null));
   const [locked, setLocked] = useState(new Set());
   const [dialog, setDialog] = useState("");
-  const allowed = may("operate", model);
+  const allowed = usePermissions(model)("operate");
   for (const name of Object.keys(actions)) delete actions[name];
   if (!allowed.allowed) return html`<${Denied} action="Change the traffic" reason=${allowed.reason} />`;
   if (present.trial) return html`<${HeldBy} model=${model} trial=${present.trial} />`;
