@@ -432,6 +432,16 @@ def test_a_copied_checkpoint_that_claims_more_entries_is_found_and_stops_no_sign
         checkpoints.sign(log.key)
 
 
+def test_another_identity_of_the_registry_is_found(log: Log) -> None:
+    log.change(3)
+    log.sign()
+    key = log.public_key
+    log.execute("UPDATE registry SET id = 'other'")
+    assert log.audit.verify("", [key])["findings"][0]["seq"] == 1
+    with pytest.raises(DataLoss, match="penstock audit verify"):
+        AuditCheckpoints(log.database, log.audit.log).sign(log.key)
+
+
 def test_a_database_set_back_to_an_older_copy_is_found_by_the_file_and_not_signed(log: Log) -> None:
     log.change(10)
     log.sign()

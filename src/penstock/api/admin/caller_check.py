@@ -163,7 +163,7 @@ class CallerCheck:
             self._record("access.refuse", scope, caller, detail)
 
     def _record(self, action: str, scope: Scope, caller: Caller, detail: str) -> None:
-        """Record a refused request in the audit."""
+        """Record a refused request, or a sign-in, in the audit."""
         address = address_key(scope.get("client"))
         self._refusals.record_refusal(Refusal(action, caller.name, caller.kind.value, caller.key_id, address, detail))
 
@@ -254,6 +254,7 @@ class CallerCheck:
         except Fault as fault:
             self._refuse(scope, fault)
             raise
+        self._record("session.begin", scope, caller, "console")
         log.info("%s has signed in to the console", caller.name)
         return self._sessions.begin(authorization)
 

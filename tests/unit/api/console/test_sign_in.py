@@ -16,6 +16,7 @@ from penstock.core.access.refusals import RefusalReason
 from penstock.core.access.table import AccessTable, KeyRecord
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
+from tests.unit.api.admin.test_recorded_refusals import Recorder
 
 BROWSER = {"accept": "text/html"}
 KEYS = {role: write_key(f"{role[:2]}abcdefghij", bytes(32)) for role in ("viewer", "operator")}
@@ -64,6 +65,20 @@ class Browser(Client):
 @pytest.fixture
 def browser(tmp_path: Path) -> Browser:
     return Browser(tmp_path)
+
+
+def test_who_signs_in_is_in_the_audit_and_who_fails_too(browser: Browser) -> None:
+    recorder = Recorder()
+    browser.refusals.record_with(recorder)
+    browser.sign_in("viewer")
+    browser.page("/console/models")  # the session goes on
+    browser.post("/console/sign-in", {"credential": "wrong"})
+    found = [(item.action, item.actor, item.method, item.key_id, item.detail) for item in recorder.refusals]
+    assert found == [
+        ("session.begin", "the-viewer", "key", "viabcdefghij", "console"),
+        ("auth.refuse", "anonymous", "anonymous", "", "malformed"),
+    ]
+    assert KEYS["viewer"] not in str(recorder.refusals)
 
 
 def test_a_browser_without_a_credential_is_led_to_the_form_and_back(browser: Browser) -> None:
