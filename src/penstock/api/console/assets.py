@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from posixpath import dirname, join, normpath
 from typing import Final
 
 from starlette.requests import Request
@@ -34,6 +35,9 @@ _COMMENT_LINES: Final = re.compile(rb"^[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/[ \t]*|//
 """Block comments and line comments that have their lines to themselves."""
 
 _VENDOR: Final = "vendor/"
+_IMPORTS: Final = re.compile(r"""(?:^|[;}])\s*(?:import|export)\b[^"'();]*["'](\.[^"']+)["']""", re.MULTILINE)
+"""Static imports of a module; what it loads later by ``import(…)`` is none."""
+
 _GZIP_WINDOW: Final = 31
 _LEVEL: Final = 9
 
@@ -64,6 +68,22 @@ class StaticFiles:
         for name, file in self.files.items():
             hashed.update(f"{name}\n{len(file.body)}\n".encode() + file.body)
         self.digest = hashed.hexdigest()[:DIGEST_CHARACTERS]
+        self._modules: dict[str, tuple[str, ...]] = {}
+
+    def modules_of(self, name: str) -> tuple[str, ...]:
+        """Return a module and all that it imports, directly and by others; () if there is no such module."""
+        if name not in self._modules:
+            found: dict[str, None] = {}
+            self._follow(name, found)
+            self._modules[name] = tuple(found)
+        return self._modules[name]
+
+    def _follow(self, name: str, found: dict[str, None]) -> None:
+        if name in found or name not in self.files:
+            return
+        found[name] = None
+        for target in _IMPORTS.findall(self.files[name].body.decode()):
+            self._follow(normpath(join(dirname(name), target)), found)
 
     def answer(self, request: Request) -> Response:
         """Return the response to a request for ``digest`` and ``name``; raises ``NotFound``."""

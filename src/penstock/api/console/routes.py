@@ -51,12 +51,14 @@ def routes(services: ConsoleServices) -> list[Route]:
 
 def _page(services: ConsoleServices, name: str) -> Endpoint:
     """Return the endpoint of a page; its module is imported when it is first asked for, not at the start."""
+    view = f"views/{name.removesuffix('_it')}.js"  # "try" alone is a word of Python
 
     async def answer(request: Request) -> Response:
         build: BuildPage = import_module(f"penstock.api.console.pages.{name}").build
         page = await build(services, request, path_parameters(request))
         session = session_of(request)
-        content = render(request, services.facts, page, csrf="" if session is None else session.csrf)
+        csrf = "" if session is None else session.csrf
+        content = render(request, services.facts, page, csrf=csrf, view=view)
         return Response(content, media_type="text/html")
 
     return answer

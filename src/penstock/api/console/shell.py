@@ -5,6 +5,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from penstock.api.console.assets import static_files
 from penstock.api.console.links import base_of, href, model_path, path_parameters, static_href
 from penstock.api.console.markup import Markup, element, join
 from penstock.api.console.services import GatewayFacts, Page
@@ -26,20 +27,19 @@ TABS: Final[Mapping[str, str]] = {
 }
 """The pages of a model by their step in the path."""
 
-PRELOADED: Final = ("app.js", "lib/html.js", "vendor/preact.mjs", "vendor/hooks.mjs", "vendor/htm.mjs")
-"""Modules that every page needs: loaded at once, not one after the other."""
+APP: Final = "app.js"
 
 OTHER_LINKS: Final = (("Metrics", "/metrics"), ("Readiness", "/readyz"), ("Models as JSON", "/admin/v1/models"))
 
 
 def render(
-    request: Request, facts: GatewayFacts, page: Page, *, csrf: str = "", script: str | None = "app.js"
+    request: Request, facts: GatewayFacts, page: Page, *, csrf: str = "", script: str | None = APP, view: str = ""
 ) -> bytes:
     """Return a page with its frame as HTML; ``csrf`` is the token of the session, "" without one. ``script`` is
     the module that the page loads; the console's own takes over the content of a page that it has a view for."""
     params = path_parameters(request)
     body = _body(request, facts, page, params, csrf)
-    html = element("html", _head(request, page, _scripts(request, script)), body, **_root(request, csrf))
+    html = element("html", _head(request, page, _scripts(request, script, view)), body, **_root(request, csrf))
     return f"<!doctype html>\n{html}\n".encode(errors="replace")
 
 
@@ -66,10 +66,13 @@ def _head(request: Request, page: Page, scripts: Markup | None) -> Markup:
     )
 
 
-def _scripts(request: Request, script: str | None) -> Markup | None:
+def _scripts(request: Request, script: str | None, view: str) -> Markup | None:
+    """Return the script of a page, and all modules that it and the page's view import: they are loaded at once, not one
+    after the other."""
     if script is None:
         return None
-    loaded = PRELOADED if script == PRELOADED[0] else ()
+    files = static_files()
+    loaded = dict.fromkeys((*files.modules_of(script), *files.modules_of(view)))
     preloads = (element("link", rel="modulepreload", href=static_href(request, name)) for name in loaded)
     return join(*preloads, element("script", type="module", src=static_href(request, script)))
 

@@ -10,6 +10,7 @@ from penstock.api.console.assets import FOLDER, static_files
 from penstock.api.console.routes import PAGES
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
+from tests.unit.api.console.test_assets import imports_of
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 VALUES = {"model": "good", "version": "1", "id": "t1", "column": "age"}
@@ -59,6 +60,16 @@ def test_every_page_is_whole_html_with_relative_addresses_only(
     assert page.root["data-base"] == "../" * (path.count("/") - 1)
     assert not {"style", "onclick", "onload"} & page.attributes
     assert page.tags.count("script") == 2
+
+
+@pytest.mark.parametrize(("path", "view"), [("/console/models", "overview"), ("/console/models/good/try", "try")])
+def test_a_page_states_all_modules_that_it_needs(
+    client: Client, stocked: MemoryRegistrar, path: str, view: str
+) -> None:
+    stated = {name.partition("/static/")[2].partition("/")[2] for name in Reader(client.get(path).text).addresses}
+    needed = imports_of("app.js") | imports_of(f"views/{view}.js")
+    assert needed <= stated
+    assert {name for name in stated if name.endswith("js")} == needed | {"theme.js"}
 
 
 def test_script_and_server_know_the_same_pages() -> None:
