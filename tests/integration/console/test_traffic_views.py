@@ -2,14 +2,29 @@
 somebody else."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, expect
 
+from loadtests.access import ask_owner
+from tests import harness
 from tests.browser import GuardedPage, OpenPage, needs_chromium
 from tests.harness import PATIENCE_S, Server
-from tests.integration.traffic.drive import GOOD, SAME, TURNED, ask_many, begin, promote_champion, set_route, traffic
+from tests.integration.traffic.drive import (
+    GOOD,
+    SAME,
+    TURNED,
+    ask_many,
+    begin,
+    models,
+    promote_champion,
+    set_route,
+    traffic,
+)
+from tests.keys import ACCEPT_KEYS, create_key
 
 pytestmark = needs_chromium
 
@@ -241,6 +256,37 @@ def test_a_shadow_shows_both_answers(open_page: OpenPage, server: Server) -> Non
     expect(first.get_by_text("differs").first).to_be_visible()
     app.get_by_label("Show elements that are the same").check()
     expect(page.page).to_have_url(re.compile(r"\?all=1$"))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A gateway with authentication by keys, and its folder."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with harness.running(models(folder / "models"), folder, env=ACCEPT_KEYS) as running:
+        yield running, folder
+
+
+def test_who_may_only_read_sees_why_there_are_no_actions(open_page: OpenPage, guarded: tuple[Server, Path]) -> None:
+    server, folder = guarded
+    asked = {"to": SAME, "from": GOOD, "min_step_seconds": 600, "reason": HOSTILE}
+    trial = ask_owner(folder / "home", "POST", f"{ADMIN}/rollouts", asked)
+    page = open_page(server)
+    page.expect(401)  # who is there? nobody yet
+    page.open(f"{MODEL}/rollouts/{trial['id']}")
+    page.page.get_by_label("API key or token").fill(create_key(folder, "eve", "viewer"))
+    page.page.get_by_role("button", name="Sign in").click()
+    app = app_of(page)
+    expect(app.get_by_text("You need the permission “operate” for this model.").first).to_be_visible(timeout=MS)
+    for name in ("Pause", "Promote now", "Abort"):
+        expect(app.get_by_role("button", name=name)).to_have_count(0)
+    page.page.keyboard.press("x")
+    expect(page.page.get_by_role("dialog")).to_have_count(0)
+    ask_owner(folder / "home", "POST", f"{ADMIN}/rollouts/{trial['id']}/abort", {"reason": "over"})
+    expect(app.get_by_text("rolled back").first).to_be_visible(timeout=MS)
+    for path, absent in (("traffic", "Write the route"), ("rollouts", "New rollout")):
+        page.open(f"{MODEL}/{path}")
+        expect(app.get_by_text("You need the permission “operate” for this model.")).to_be_visible(timeout=MS)
+        expect(app.get_by_role("button", name=absent)).to_have_count(0)
 
 
 @pytest.fixture
