@@ -69,6 +69,7 @@ class VersionMonitor:
         self._window: deque[tuple[float, RegionCounts]] = deque([(now, first)])
         self._history = ColumnHistories()
         self._described: dict[int, Document] = {}
+        self._described_quality: Document | None = None
         self._alarms = 0
 
     @property
@@ -85,6 +86,7 @@ class VersionMonitor:
         """Take the counts so far at a time (seconds since the epoch), and return the changes."""
         last, self._last = self._last, counted
         self._described.clear()
+        self._described_quality = None
         rows = counted.head["counted"] - last.head["counted"]
         self._slide(counted, now)
         if rows <= 0:
@@ -265,7 +267,7 @@ class VersionMonitor:
             "variance_inflation": round(self.variance_inflation, 3),
             "widened": self._widened_thresholds(),
             "alarms": self.alarms,
-            "quality": self._quality_document(),
+            "quality": self._describe_quality(),
         }
 
     def _drifting(self, columns: int) -> int:
@@ -333,16 +335,18 @@ class VersionMonitor:
             )
         )
 
-    def _quality_document(self) -> Document:
+    def _describe_quality(self) -> Document:
         """Return the invalid values of the window by kind, and the features that have more of them than usual."""
-        inputs = range(len(self.reference.inputs))
-        return quality_document(
-            self.reference.inputs,
-            [self._counts(index) for index in inputs],
-            self._quality.states,
-            self._kinds,
-            self._last.head["odd"] - self._window[0][1].head["odd"],
-        )
+        if self._described_quality is None:
+            inputs = range(len(self.reference.inputs))
+            self._described_quality = quality_document(
+                self.reference.inputs,
+                [self._counts(index) for index in inputs],
+                self._quality.states,
+                self._kinds,
+                self._last.head["odd"] - self._window[0][1].head["odd"],
+            )
+        return self._described_quality
 
     def column_counts(self, index: int) -> tuple[int, ...]:
         """Return the counts [places] of a column so far."""

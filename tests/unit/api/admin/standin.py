@@ -20,6 +20,12 @@ from penstock.registry.stores.aliases import ANY, Expected
 from penstock.registry.stores.timeline import TimelineFilter
 from penstock.telemetry.metrics import REQUESTS
 from penstock.telemetry.readings import Point, Reading
+from tests.unit.api.admin.monitor_documents import (
+    column_view,
+    monitor_document,
+    retraining_document,
+    timeline_entries,
+)
 
 BAD_BYTES = b"no graph"
 
@@ -353,7 +359,8 @@ class MemoryTraffic:
         return [event for event in events if event["sequence"] > (after or 0)][:limit]
 
     async def timeline(self, wanted: TimelineFilter, limit: int, visible: ModelFilter = EVERY_MODEL) -> Document:
-        return {"entries": [{**asdict(wanted), "limit": limit, "all": visible.is_everything}], "next": None}
+        asked = {**asdict(wanted), "limit": limit, "all": visible.is_everything}
+        return {"entries": timeline_entries(), "next": "5-9", "asked": asked}
 
 
 BEGUN: Document = {
@@ -407,11 +414,14 @@ class MemoryMonitor:
     async def document(
         self, model: str, version: str | None, scope: str = "fleet", shown: ShownColumns = ALL_COLUMNS
     ) -> Document:
-        document: Document = {"model": model, "version": version}
-        return document if shown.most is None else {**document, "columns": shown.most, "search": shown.search}
+        if shown.most is None:
+            return {"model": model, "version": version}
+        document = {**monitor_document(model, version or "1"), "asked": [shown.most, shown.search]}
+        return {**document, **{"none": {"version": None}, "new": {"reference": None}}.get(version or "", {})}
 
     async def column(self, model: str, version: str | None, name: str, scope: str = "fleet") -> Document:
-        return {"model": model, "version": version, "name": name, "scope": scope}
+        found = column_view(model, version, name, scope)
+        return {**found, "history": None} if version == "stored" else found
 
     async def policy(self, model: str) -> Document:
         return {"monitor": {"sample": 1.0}, "revision": 4}
@@ -495,7 +505,7 @@ class MemoryRetraining:
         return {"model": model, **document, "by": [by.actor, by.reason]}
 
     async def document(self, model: str) -> Document:
-        return {"model": model, "rules": []}
+        return retraining_document(model)
 
     async def deliveries(self, model: str) -> Document:
         return {"deliveries": [{"event": model}]}

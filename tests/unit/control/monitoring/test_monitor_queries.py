@@ -2,12 +2,16 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from penstock.core.errors import InvalidInput, NotFound, Unsupported
+from penstock.control.monitoring.monitor_queries import MonitorQueries
+from penstock.core.errors import InvalidInput, NotFound, NotReady, Unsupported
 from penstock.core.policy_faults import PolicyFault, PolicyText, UnreadableText
-from penstock.monitor.shown_columns import ShownColumns
+from penstock.core.versions import VersionKey
+from penstock.monitor.shown_columns import ALL_COLUMNS, ShownColumns
+from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 from tests.unit.control.test_monitoring import POLICY, Watcher, trained
 from tests.unit.control.trials import ME, World
@@ -104,3 +108,56 @@ def test_a_policy_text_is_checked_line_by_line_and_not_stored(drifting: Watcher)
     with pytest.raises(NotFound):
         asyncio.run(drifting.monitoring.check_policy("n", "1"))
     assert drifting.world.store.model("m").revision == before
+
+
+class StoredEvidence:
+    """A fleet's evidence as a gateway sees it that leads, or reads what the leader has stored; None for no verdict."""
+
+    def __init__(self, leading: VersionMonitor | None, stored: Document | NotReady | None) -> None:
+        self.leading, self.stored = leading, stored
+
+    def monitor(self, _: VersionKey) -> VersionMonitor | None:
+        return self.leading
+
+    def describe(self, _: VersionKey) -> Document | None:
+        return None
+
+    async def document(self, _: VersionKey, shown: ShownColumns = ALL_COLUMNS) -> Document | None:
+        if isinstance(self.stored, NotReady):
+            raise self.stored
+        return self.stored
+
+
+def stored_by_leader(watcher: Watcher) -> Document:
+    return {name: part for name, part in watcher.show().items() if name != "scope"}
+
+
+def ask_in_fleet(watcher: Watcher, evidence: StoredEvidence, name: str = "x[0]") -> Document:
+    monitoring = watcher.monitoring
+    parts: Any = (monitoring._workers, monitoring._versions, monitoring._detection, evidence, lambda _: [])
+    return asyncio.run(MonitorQueries(*parts).column("m", "1", name))
+
+
+def test_in_a_fleet_a_column_comes_from_the_leader_or_from_what_it_has_stored(drifting: Watcher) -> None:
+    own = drifting.monitoring._detection.monitor(("m", "1"))
+    led = ask_in_fleet(drifting, StoredEvidence(own, None))
+    assert (led["scope"], led["column"]["state"]) == ("fleet", "drift")
+    assert led["history"]["at"]
+    stored = ask_in_fleet(drifting, StoredEvidence(None, stored_by_leader(drifting)))
+    assert (stored["scope"], stored["history"], stored["column"]["state"]) == ("fleet", None, "drift")
+    assert (
+        ask_in_fleet(drifting, StoredEvidence(None, stored_by_leader(drifting)), "(joint)")["column"]["name"]
+        == "(joint)"
+    )
+    with pytest.raises(NotFound, match="no column 'z'"):
+        ask_in_fleet(drifting, StoredEvidence(None, stored_by_leader(drifting)), "z")
+    for unknown in (None, NotReady("the database is away")):
+        alone = ask_in_fleet(drifting, StoredEvidence(None, unknown))
+        assert (alone["scope"], alone["history"] is None) == ("gateway", False)
+
+
+def test_a_document_of_the_fleet_is_limited_too(drifting: Watcher) -> None:
+    monitoring, evidence = drifting.monitoring, StoredEvidence(None, stored_by_leader(drifting))
+    parts: Any = (monitoring._workers, monitoring._versions, monitoring._detection, evidence, lambda _: ["it is odd"])
+    found = asyncio.run(MonitorQueries(*parts).document("m", "1", shown=ShownColumns(1)))
+    assert (found["scope"], found["problem"], found["columns"]["shown"]) == ("fleet", "it is odd", 1)

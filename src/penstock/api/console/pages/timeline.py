@@ -1,15 +1,71 @@
-"""The page of events and audit entries."""
+"""The page of events and changes on one line of time."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from starlette.requests import Request
 
-from penstock.api.console.links import href
-from penstock.api.console.markup import element
+from penstock.api.admin.caller_check import visible_models
+from penstock.api.console.links import href, model_path
+from penstock.api.console.markup import Child, Markup, element, join, table
 from penstock.api.console.services import ConsoleServices, Page
+from penstock.registry.stores.timeline import TimelineFilter
+
+SHOWN: Final = 50
+LONGEST_FILTER: Final = 128
+FILTERS: Final = ("model", "kind", "person")
+
+Document = Mapping[str, Any]
 
 
 async def build(services: ConsoleServices, request: Request, _: Mapping[str, str]) -> Page:
     """Build the page."""
-    data = element("a", "the same as JSON", href=href(request, "/admin/v1/events"))
-    return Page("Timeline", element("p", "This page needs a script; without one, see ", data, "."))
+    filters = {name: request.query_params.get(name, "")[:LONGEST_FILTER] for name in FILTERS}
+    wanted = TimelineFilter(**filters, before=request.query_params.get("before", ""))
+    found = await services.traffic.traffic.timeline(wanted, SHOWN, visible_models(request))
+    heads = ("When", "What", "Object", "Who", "Details")
+    rows = (_entry(request, entry) for entry in found["entries"])
+    entries = table("Events and changes, newest first", heads, rows, "Nothing matches.")
+    return Page("Timeline", join(_form(filters), entries, _older(request, filters, found["next"])))
+
+
+def _form(filters: Mapping[str, str]) -> Markup:
+    fields = (
+        element("label", name.capitalize(), element("input", name=name, value=value, type="search"), class_="field")
+        for name, value in filters.items()
+    )
+    return element("form", *fields, element("button", "Filter", class_="button"), class_="toolbar", role="search")
+
+
+def _older(request: Request, filters: Mapping[str, str], following: str | None) -> Markup | None:
+    if following is None:
+        return None
+    query = {**{name: value for name, value in filters.items() if value}, "before": following}
+    return element("p", element("a", "Older entries", href=href(request, "/console/timeline", query)))
+
+
+def _entry(request: Request, entry: Document) -> Sequence[Child]:
+    model, kind = entry["model"], entry["kind"].replace(".", " ").removesuffix(" v1")
+    subject = entry["subject"]
+    place = element("a", subject, href=href(request, model_path(model))) if model else subject
+    return entry["at"][:19].replace("T", " "), kind, place, entry["person"], _details(entry)
+
+
+def _details(entry: Document) -> Markup:
+    sentence = (entry.get("data") or {}).get("message") or entry.get("reason")
+    changes = [_change(item) for item in entry.get("changes", ()) if item.get("path") != "record"]
+    listed = element("ul", *changes, class_="diff") if changes else None
+    return join(sentence if isinstance(sentence, str) else None, listed)
+
+
+def _change(change: Document) -> Markup:
+    if "more" in change:
+        return element("li", f"and {change['more']} more")
+    before = element("del", f"- {_text(change['before'])}") if "before" in change else None
+    after = element("ins", f"+ {_text(change['after'])}") if "after" in change else None
+    return element("li", element("code", change["path"] or "(all)"), " ", before, " ", after)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -170,11 +170,8 @@ const FETCHED = {
   route: (path) => get(`${path}/route`),
   rollouts: (path) => get(`${path}/rollouts`),
   experiments: (path) => get(`${path}/experiments`),
-  monitor: (path) => get(`${path}/monitor`),
-  retraining: async (path) => {
-    const [candidates, outbox] = await Promise.all([get(`${path}/candidates`), get(`${path}/outbox`)]);
-    return { candidates, outbox };
-  },
+  monitor: (path) => get(`${path}/monitor?columns=24`),
+  retraining: (path) => get(`${path}/retraining`),
 };
 
 function watchVisibility() {

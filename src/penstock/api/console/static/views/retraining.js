@@ -1,11 +1,175 @@
-// A view to come: until then the page that the server renders stays.
+// Retraining of a model: its rules and their state, requests, candidates with their marks, and deliveries of events.
 
-import { html } from "../lib/html.js";
-import { Loading } from "../components/notes.js";
+import { html, useAsync, useSignal, useState } from "../lib/html.js";
+import { get, send } from "../lib/api.js";
+import { may, whoami } from "../lib/access.js";
+import { ago, duration, number, time } from "../lib/format.js";
+import { toYaml } from "../lib/policy-form.js";
+import { deliveriesOf, evidenceText, marksOf } from "../lib/retraining.js";
+import { useDocument } from "../lib/refresh.js";
+import { link, pathTo } from "../lib/router.js";
+import { Denied, Empty, ErrorBox, Loading } from "../components/notes.js";
+import { ReasonDialog } from "../components/reason-dialog.js";
+import { State } from "../components/state.js";
+import { Table } from "../components/table.js";
 
-function Placeholder() {
-  return html`<${Loading} />`;
-}
+/** @typedef {Record<string, any>} Document */
+/** @typedef {{title: string, action: string, path: string, body?: Document, danger?: boolean, text?: string}} Act */
+
+const DAY_S = 86400;
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params.model}: retraining`, component: Placeholder };
+export const view = {
+  title: (params) => `${params.model}: retraining`,
+  keys: { r: ["ask for retraining", () => document.getElementById("ask-retraining")?.click()] },
+  component: Retraining,
+};
+
+/** @param {{params: Record<string, string>}} props */
+function Retraining({ params }) {
+  const model = params.model || "";
+  const path = `/models/${encodeURIComponent(model)}`;
+  const { value, error, again } = useDocument(`${path}/retraining`, `retraining:${model}`, { isTopic: true });
+  const [act, setAct] = useState(/** @type {Act | null} */ (null));
+  useSignal(whoami);
+  if (error && !value) return html`<${ErrorBox} error=${error} again=${again} />`;
+  if (!value) return html`<${Loading} />`;
+  const begin = (/** @type {Act} */ next) => setAct({ ...next, path: path + next.path });
+  return html`<${ErrorBox} error=${error} again=${again} />
+    ${value.problem && html`<p class="note warn">${value.problem}</p>`}
+    <${Requests} model=${model} value=${value} begin=${begin} />
+    <h2>Rules</h2><${Rules} rules=${value.rules} />
+    <h2>Candidates</h2><${Candidates} model=${model} value=${value} begin=${begin} />
+    <h2>Deliveries</h2><${Deliveries} model=${model} value=${value} begin=${begin} />
+    ${act && html`<${ReasonDialog} title=${act.title} action=${act.action} danger=${act.danger} onClose=${() => setAct(null)} onDone=${again}
+      perform=${(/** @type {{reason: string}} */ { reason }) => send("POST", act.path, act.body || {}, { reason })}>${act.text && html`<p>${act.text}</p>`}<//>`}`;
+}
+
+/** @param {{model: string, value: Document, begin: (act: Act) => void}} props */
+function Requests({ model, value, begin }) {
+  const { in_flight: flight, failed, requests, limits } = value;
+  const permitted = may("operate", model);
+  const ofDay = requests.filter((/** @type {number} */ at) => Date.now() / 1000 - at < DAY_S).length;
+  return html`<dl class="facts">
+      <dt>Under way</dt><dd>${flight ? html`a request of version ${flight.version}, ${ago(flight.since)}; it ends after ${duration(limits.timeout_seconds)} <${EventLink} model=${model} id=${flight.event} />` : "nothing"}</dd>
+      ${failed && html`<dt>Failed</dt><dd>the request of version ${failed.version}, ${ago(failed.since)}: its training was given up</dd>`}
+      <dt>In the last day</dt><dd>${ofDay} of at most ${limits.budget_per_day} requests${requests.length > 0 && html`, the last <time title=${time(requests.at(-1))}>${ago(requests.at(-1))}</time>`}</dd>
+      <dt>Candidates</dt><dd>${limits.auto_rollout ? "are rolled out when they pass their gates" : "are rolled out by a person"}${limits.approval ? ", after an approval" : ""}</dd>
+    </dl>
+    <p><a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&kind=retraining`)}>All requests on the time line</a></p>
+    ${permitted.allowed
+      ? html`<button id="ask-retraining" type="button" class="button" onClick=${() => begin({ title: `Ask for retraining of ${model}`, action: "Ask", path: "/retrain", text: "The sinks of the policy get the request, whatever the rules decide." })}>Ask for retraining <kbd>r</kbd></button>`
+      : html`<${Denied} action="Ask for retraining" reason=${permitted.reason} />`}`;
+}
+
+/** @param {{model: string, id: string}} props */
+function EventLink({ model, id }) {
+  if (!id) return null;
+  return html`<a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&kind=retraining&entry=${id}`)}>see the event</a>`;
+}
+
+/** @param {{rules: Document[]}} props */
+function Rules({ rules }) {
+  return html`<${Table} caption="Rules" rows=${rules} keyOf=${(/** @type {Document} */ rule) => rule.name} empty="The policy has no rules. Add some on the page Monitor, in the policy." columns=${[
+    { key: "name", title: "Rule", cell: (/** @type {Document} */ rule) => html`${rule.name}${rule.dry_run && html` <span class="muted">(dry run)</span>`}` },
+    { key: "state", title: "State", cell: (/** @type {Document} */ rule) => html`<${RuleState} rule=${rule} />` },
+    { key: "when", title: "When", cell: (/** @type {Document} */ rule) => html`<details><summary>${Object.keys(rule.when || {}).join(", ") || "condition"}</summary><pre>${toYaml({ when: rule.when, ...(rule.until ? { until: rule.until } : {}) })}</pre></details>` },
+    { key: "evidence", title: "Now", cell: (/** @type {Document} */ rule) => html`<${RuleEvidence} rule=${rule} />` },
+    { key: "asked", title: "Last request", cell: (/** @type {Document} */ rule) => rule.asked && html`<time title=${time(rule.asked)}>${ago(rule.asked)}</time>${rule.times > 1 && ` (${rule.times} for this cause)`}` },
+    { key: "sinks", title: "Sends to", cell: (/** @type {Document} */ rule) => rule.sinks.join(", ") || "nobody" },
+  ]} />`;
+}
+
+/** @param {{rule: Document}} props */
+function RuleState({ rule }) {
+  const kind = rule.state === "firing" ? "bad" : rule.state === "pending" ? "warn" : "good";
+  const cools = rule.cools_until && rule.cools_until > Date.now() / 1000 && rule.state !== "ok";
+  return html`<${State} value=${rule.state} kind=${kind} />
+    ${rule.since && html` <span class="small muted">since <time title=${time(rule.since)}>${ago(rule.since)}</time></span>`}
+    ${rule.outcome && html`<div class="small">${rule.outcome.replaceAll("_", " ")}${cools ? html`, asks again ${ago(rule.cools_until)}` : ""}</div>`}`;
+}
+
+/** @param {{rule: Document}} props */
+function RuleEvidence({ rule }) {
+  if (rule.holds === null) return html`<span class="muted">evaluated by the leader</span>`;
+  return html`${rule.holds ? html`<strong>holds</strong>` : "does not hold"}
+    ${rule.evidence.map((/** @type {Document} */ item) => html`<div class="small">${evidenceText(item)}</div>`)}`;
+}
+
+/** @param {{model: string, value: Document, begin: (act: Act) => void}} props */
+function Candidates({ model, value, begin }) {
+  if (!value.candidates.length) return html`<${Empty}>${value.in_flight ? "No version has come of the request yet. Push one, and its gates are evaluated." : "No candidates: no request is under way."}<//>`;
+  return html`<div class="grid">${value.candidates.map((/** @type {Document} */ item) => html`<${Candidate} key=${item.version} model=${model} candidate=${item} isOpen=${value.in_flight !== null} begin=${begin} />`)}</div>`;
+}
+
+/** @param {{model: string, candidate: Document, isOpen: boolean, begin: (act: Act) => void}} props */
+function Candidate({ model, candidate, isOpen, begin }) {
+  const { version, against, state, reasons, exam, rows } = candidate;
+  const kind = state === "passed" ? "good" : state === "refused" ? "bad" : "warn";
+  const compare = `${pathTo("models", model, "compare")}?a=${encodeURIComponent(against)}&b=${encodeURIComponent(version)}`;
+  return html`<section class="card">
+    <div class="row between"><h3><a href=${link(pathTo("models", model, "versions", version))}>Version ${version}</a></h3><${State} value=${state} kind=${kind} /></div>
+    ${against && html`<p>Against version ${against} (<a href=${link(compare)}>compare</a>)</p>`}
+    ${reasons.length > 0 && html`<ul>${reasons.map((/** @type {string} */ reason) => html`<li>${reason}</li>`)}</ul>`}
+    ${exam && html`<${Marks} exam=${exam} />`}
+    ${rows && html`<p class="small muted">${number(rows.rows)} held-out rows have a label.</p>`}
+    <${Gates} model=${model} version=${version} />
+    ${isOpen && html`<${Decision} model=${model} version=${version} state=${state} begin=${begin} />`}
+  </section>`;
+}
+
+/** @param {{exam: Document}} props */
+function Marks({ exam }) {
+  return html`<${Table} caption="Marks of the exam" rows=${marksOf(exam)} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
+    { key: "name", title: "Exam", cell: (/** @type {Document} */ row) => row.name },
+    { key: "candidate", title: "Candidate", align: "end", cell: (/** @type {Document} */ row) => number(row.candidate) },
+    { key: "champion", title: "Present version", align: "end", cell: (/** @type {Document} */ row) => number(row.champion) },
+    { key: "rows", title: "Rows", align: "end", cell: (/** @type {Document} */ row) => number(row.rows) },
+  ]} />`;
+}
+
+/** Its gates, which are fetched when somebody wants to see them. @param {{model: string, version: string}} props */
+function Gates({ model, version }) {
+  const [isOpen, setIsOpen] = useState(false);
+  return html`<details onToggle=${(/** @type {{currentTarget: HTMLDetailsElement}} */ event) => setIsOpen(event.currentTarget.open)}>
+    <summary>Gates</summary>${isOpen && html`<${GateList} model=${model} version=${version} />`}
+  </details>`;
+}
+
+/** @param {{model: string, version: string}} props */
+function GateList({ model, version }) {
+  const { value, error } = useAsync(() => get(`/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}/gates`), [model, version]);
+  if (error) return html`<p class="small muted">${error.message}</p>`;
+  if (!value?.gates?.length) return null;
+  return html`<ul class="gates">${value.gates.map((/** @type {Document} */ gate) => html`<li key=${gate.gate}><${State} value=${gate.passed ? "pass" : "fail"} /> ${gate.gate} ${gate.reason}</li>`)}</ul>`;
+}
+
+/** @param {{model: string, version: string, state: string, begin: (act: Act) => void}} props */
+function Decision({ model, version, state, begin }) {
+  const permitted = may("approve", model);
+  if (!permitted.allowed) return html`<${Denied} action="Approve, refuse" reason=${permitted.reason} />`;
+  const path = `/candidates/${encodeURIComponent(version)}`;
+  return html`<div class="row end">
+    <button type="button" class="button danger" onClick=${() => begin({ title: `Refuse version ${version}`, action: "Refuse", path: `${path}/refuse`, danger: true, text: "It is not rolled out. The request stays open for another version." })}>Refuse</button>
+    ${state !== "passed" && html`<button type="button" class="button primary" onClick=${() => begin({ title: `Approve version ${version}`, action: "Approve", path: `${path}/approve`, text: "It is rolled out as soon as it passes all other gates." })}>Approve</button>`}
+  </div>`;
+}
+
+/** @param {{model: string, value: Document, begin: (act: Act) => void}} props */
+function Deliveries({ model, value, begin }) {
+  const rows = deliveriesOf(value.deliveries);
+  const dead = rows.filter((row) => row.state === "dead").length;
+  const permitted = may("operate", model);
+  const replay = (/** @type {Document} */ body, /** @type {string} */ what) => begin({ title: `Try ${what} again`, action: "Try again", path: "/outbox/replay", body });
+  return html`${dead > 0 && html`<p class="note bad">${dead} ${dead === 1 ? "event was" : "events were"} given up.</p>`}
+    ${dead > 0 && (permitted.allowed ? html`<button type="button" class="button" onClick=${() => replay({}, "all dead deliveries")}>Try all again</button>` : html`<${Denied} action="Try again" reason=${permitted.reason} />`)}
+    <${Table} caption="Deliveries, dead ones first" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.event} ${row.sink}`} empty="No events were sent yet." columns=${[
+      { key: "sink", title: "Sink", sort: (/** @type {Document} */ row) => row.sink, cell: (/** @type {Document} */ row) => row.sink },
+      { key: "state", title: "State", sort: (/** @type {Document} */ row) => row.state, cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} kind=${row.state === "sent" ? "good" : row.state === "dead" ? "bad" : "warn"} />` },
+      { key: "type", title: "Event", cell: (/** @type {Document} */ row) => html`<a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&entry=event-${row.sequence}`)}>${(row.type || "gone").replace("io.penstock.", "")}</a>` },
+      { key: "created", title: "Decided", sort: (/** @type {Document} */ row) => row.created, cell: (/** @type {Document} */ row) => html`<time title=${time(row.created)}>${ago(row.created)}</time>` },
+      { key: "attempts", title: "Attempts", align: "end", cell: (/** @type {Document} */ row) => number(row.attempts) },
+      { key: "error", title: "Problem", cell: (/** @type {Document} */ row) => html`${row.error}${row.due && row.attempts > 0 ? ` (again ${ago(row.due)})` : ""}` },
+      { key: "act", title: "Action", cell: (/** @type {Document} */ row) => row.state === "dead" && permitted.allowed && html`<button type="button" class="button quiet" onClick=${() => replay({ event: row.event, sink: row.sink }, `the delivery to ${row.sink}`)}>Try again</button>` },
+    ]} />`;
+}

@@ -1,0 +1,131 @@
+// Changes the policy of a model by a form for its plain settings, or as YAML, whose faults are named by line.
+
+import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { get, send } from "../lib/api.js";
+import { FIELDS, changesOf, policyOf, textsOf, toYaml, withTexts } from "../lib/policy-form.js";
+import { Dialog } from "./dialog.js";
+import { ErrorBox } from "./notes.js";
+import { ReasonDialog } from "./reason-dialog.js";
+
+/** @typedef {Record<string, any>} Document */
+/** @typedef {{line: number | null, path: string, message: string}} Fault */
+
+/**
+ * @param {{model: string, onClose: () => void, onDone: () => void}} props
+ */
+export function PolicyEditor({ model, onClose, onDone }) {
+  const path = `/models/${encodeURIComponent(model)}/policy`;
+  const [stored, setStored] = useState(/** @type {Document | null} */ (null));
+  const [wanted, setWanted] = useState(/** @type {Document | null} */ (null));
+  const [error, setError] = useState(/** @type {Error | null} */ (null));
+  useEffect(() => {
+    get(path).then(setStored, setError);
+  }, [path]);
+  if (wanted && stored) {
+    return html`<${ReasonDialog} title="Change the policy of ${model}" action="Change the policy" revision=${stored.revision ?? null}
+      changes=${changesOf(policyOf(stored), wanted)} onClose=${() => setWanted(null)} onDone=${() => (onClose(), onDone())}
+      perform=${(/** @type {{reason: string, revision: number | null}} */ how) => send("PUT", path, wanted, how)}
+      current=${async () => presentPolicy(await get(path), wanted)} />`;
+  }
+  return html`<${Dialog} title="Policy of ${model}" wide onClose=${onClose}>
+    <${ErrorBox} error=${error} />
+    ${stored && html`<${Editor} path=${path} policy=${policyOf(stored)} onWanted=${setWanted} />`}
+  <//>`;
+}
+
+/**
+ * What is there after a conflict, and what the change would do to it.
+ * @param {Document} stored
+ * @param {Document} wanted
+ */
+function presentPolicy(stored, wanted) {
+  return { revision: stored.revision ?? null, changes: changesOf(policyOf(stored), wanted) };
+}
+
+/** @param {{path: string, policy: Document, onWanted: (policy: Document) => void}} props */
+function Editor({ path, policy, onWanted }) {
+  const [isYaml, setIsYaml] = useState(false);
+  const [texts, setTexts] = useState(textsOf(policy));
+  const [yaml, setYaml] = useState("");
+  const [faults, setFaults] = useState(/** @type {Fault[]} */ ([]));
+  const [error, setError] = useState(/** @type {Error | null} */ (null));
+
+  function showYaml() {
+    setYaml(toYaml(withTexts(policy, texts)));
+    setFaults([]);
+    setIsYaml(true);
+  }
+
+  /** @param {Event} event */
+  async function check(event) {
+    event.preventDefault();
+    setError(null);
+    try {
+      const text = isYaml ? yaml : toYaml(withTexts(policy, texts));
+      const checked = await send("POST", `${path}/check`, { yaml: text });
+      setFaults(checked.faults);
+      if (checked.valid) onWanted(checked.policy);
+    } catch (caught) {
+      setError(/** @type {Error} */ (caught));
+    }
+  }
+
+  return html`<form onSubmit=${check}>
+    <div class="row" role="group" aria-label="Way of editing">
+      <button type="button" class="button" aria-pressed=${!isYaml} onClick=${() => setIsYaml(false)}>Form</button>
+      <button type="button" class="button" aria-pressed=${isYaml} onClick=${showYaml}>YAML</button>
+    </div>
+    ${isYaml
+      ? html`<${YamlText} yaml=${yaml} faults=${faults} onInput=${setYaml} />`
+      : html`<${Form} texts=${texts} onInput=${setTexts} /><${Faults} faults=${faults} />`}
+    <${ErrorBox} error=${error} />
+    <div class="row end"><button class="button primary">Check, then give a reason</button></div>
+  </form>`;
+}
+
+/** @param {{texts: Record<string, string>, onInput: (texts: Record<string, string>) => void}} props */
+function Form({ texts, onInput }) {
+  return html`<div class="grid policy-form">
+    ${FIELDS.map((field) => html`<label class="field" key=${field.path}>${field.label}
+      <input type=${field.type === "list" ? "text" : "number"} min=${field.min} max=${field.max} step=${field.step} value=${texts[field.path]}
+        required=${field.type === "number" && !field.optional}
+        onInput=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => onInput({ ...texts, [field.path]: event.currentTarget.value })} />
+      <span class="small">${field.hint}</span>
+    </label>`)}
+  </div>
+  <p class="small muted">Rules, gates, sinks, masks and all other settings: choose YAML.</p>`;
+}
+
+/** @param {{yaml: string, faults: Fault[], onInput: (yaml: string) => void}} props */
+function YamlText({ yaml, faults, onInput }) {
+  const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  return html`<label class="field">Policy as YAML
+      <textarea ref=${area} class="yaml" name="yaml" rows="18" spellcheck=${false} autocomplete="off" wrap="off" value=${yaml}
+        aria-invalid=${faults.length > 0} aria-describedby="policy-faults"
+        onInput=${(/** @type {{currentTarget: HTMLTextAreaElement}} */ event) => onInput(event.currentTarget.value)}></textarea>
+    </label>
+    <${Faults} faults=${faults} onLine=${(/** @type {number} */ line) => selectLine(area.current, line)} />`;
+}
+
+/** @param {{faults: Fault[], onLine?: (line: number) => void}} props */
+function Faults({ faults, onLine }) {
+  return html`<div id="policy-faults" role="status">${faults.length > 0 && html`<ul class="note bad faults">
+    ${faults.map((fault) => html`<li key=${fault.message}>
+      ${onLine && fault.line !== null && html`<button type="button" class="button quiet" onClick=${() => onLine(fault.line || 1)}>Line ${fault.line}</button> `}
+      ${fault.message}</li>`)}
+  </ul>`}</div>`;
+}
+
+/**
+ * Selects a line of a text, and scrolls to it.
+ * @param {HTMLTextAreaElement | null} area
+ * @param {number} line
+ */
+function selectLine(area, line) {
+  if (!area) return;
+  const lines = area.value.split("\n");
+  const begin = lines.slice(0, line - 1).reduce((sum, text) => sum + text.length + 1, 0);
+  area.focus();
+  area.setSelectionRange(begin, begin + (lines[line - 1]?.length ?? 0));
+  area.scrollTop = (area.scrollHeight * Math.max(0, line - 4)) / Math.max(1, lines.length);
+}
