@@ -439,6 +439,22 @@ def test_streams_and_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(scenario())
 
 
+def test_nobody_takes_the_streams_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "MOST_OF_ONE", 1)
+    hub = StreamHub(World().load, EventLog(), lambda: 1)
+
+    async def scenario() -> None:
+        with hub.watch((MODELS,), "key:a"):
+            with pytest.raises(Overloaded, match="you have 1 streams open"):
+                hub.check_capacity((MODELS,), "key:a")
+            with hub.watch((MODELS,), "key:b"), hub.watch((MODELS,)), hub.watch((MODELS,)):  # "": each may be another
+                assert hub.streams == 4
+        assert hub.streams == 0
+        hub.check_capacity((MODELS,), "key:a")
+
+    asyncio.run(scenario())
+
+
 def test_the_hub_keeps_events_and_documents_apart() -> None:
     async def scenario() -> None:
         hub = StreamHub(World().load, EventLog(), lambda: 1)

@@ -11,6 +11,9 @@ from penstock.api.admin.stream.topics import Topic
 from penstock.core.errors import Overloaded
 
 MOST_STREAMS: Final = 100
+MOST_OF_ONE: Final = 32
+"""Maximum of open streams of one caller, so that nobody takes those of all others."""
+
 MOST_FEEDS: Final = 256
 """Maximum of open streams, and of different topics that they watch."""
 
@@ -26,33 +29,45 @@ class StreamHub:
         self._mark = mark
         self._feeds: dict[Topic, Feed | EventFeed] = {}
         self._running: dict[Topic, asyncio.Task[None]] = {}
-        self.streams = 0
+        self._streams: dict[str, int] = {}  # by caller
 
-    def check_capacity(self, topics: Sequence[Topic]) -> None:
-        """Check that one more stream of these topics may begin.
+    @property
+    def streams(self) -> int:
+        """The number of open streams."""
+        return sum(self._streams.values())
+
+    def check_capacity(self, topics: Sequence[Topic], caller: str = "") -> None:
+        """Check that one more stream of these topics may begin for a caller ("": one whose name nobody knows).
 
         Raises:
             Overloaded: too many are open.
         """
+        if caller and self._streams.get(caller, 0) >= MOST_OF_ONE:
+            raise Overloaded(f"you have {MOST_OF_ONE} streams open already; close pages of the console")
         if self.streams >= MOST_STREAMS:
             raise Overloaded(f"{MOST_STREAMS} streams are open already; close pages of the console, or try again later")
         if len(self._feeds.keys() | set(topics)) > MOST_FEEDS:
             raise Overloaded(f"open streams have {MOST_FEEDS} different topics already; close pages of the console")
 
     @contextmanager
-    def watch(self, topics: Sequence[Topic]) -> Iterator[asyncio.Event]:
+    def watch(self, topics: Sequence[Topic], caller: str = "") -> Iterator[asyncio.Event]:
         """Return an event that is set when one of the topics has something new; raises ``Overloaded``."""
-        self.check_capacity(topics)
+        self.check_capacity(topics, caller)
         changed = asyncio.Event()
-        self.streams += 1
+        self._streams[caller] = self._streams.get(caller, 0) + 1
         try:
             for topic in topics:
                 self._add_watcher(topic, changed)
             yield changed
         finally:
-            self.streams -= 1
+            self._count_ended(caller)
             for topic in topics:
                 self._remove_watcher(topic, changed)
+
+    def _count_ended(self, caller: str) -> None:
+        self._streams[caller] -= 1
+        if not self._streams[caller]:
+            del self._streams[caller]
 
     def _add_watcher(self, topic: Topic, changed: asyncio.Event) -> None:
         feed = self._feeds.get(topic)

@@ -58,7 +58,9 @@ class Position:
 
 
 class MessageStream:
-    """Yields the messages of one client; ``is_valid`` says whether its credential still is. ``clock`` is monotonic."""
+    """Yields the messages of one client; ``is_valid`` says whether its credential still is, and ``caller`` whose it is
+    ("": nobody knows). ``clock`` is monotonic.
+    """
 
     def __init__(
         self,
@@ -67,8 +69,10 @@ class MessageStream:
         visible: ModelFilter,
         is_valid: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        caller: str = "",
     ) -> None:
         self._hub = hub
+        self._caller = caller
         self._position = position
         self._visible = visible
         self._is_valid = is_valid
@@ -79,7 +83,7 @@ class MessageStream:
 
     async def messages(self) -> AsyncIterator[str]:
         """Yield the messages as text until the credential ends; raises ``Overloaded``."""
-        with self._hub.watch(self._position.topics) as changed:
+        with self._hub.watch(self._position.topics, self._caller) as changed:
             yield RETRY
             sent_at = self._clock()
             while self._may_go_on():

@@ -7,7 +7,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from penstock.api.admin.answers import build_routes
-from penstock.api.admin.caller_check import is_still_valid, visible_models
+from penstock.api.admin.caller_check import caller_of, is_still_valid, visible_models
 from penstock.api.admin.stream.hub import StreamHub
 from penstock.api.admin.stream.messages import MessageStream, Position
 from penstock.api.admin.stream.topics import Topic, parse_topics
@@ -21,18 +21,21 @@ HEADERS = {"x-accel-buffering": "no"}
 def routes(hub: StreamHub) -> list[Route]:
     """Return the route below ``/admin/v1`` for the stream."""
 
-    async def stream(request: Request) -> Response:
+    async def open_stream(request: Request) -> Response:
         topics, visible = parse_topics(request.query_params.get("topics", "")), visible_models(request)
         for topic in topics:
             if topic.model and not visible.allows(topic.model):
                 raise unknown_model(topic.model)
-        hub.check_capacity(topics)
+        caller = caller_of(request)
+        name = f"{caller.kind.value}:{caller.name}" if caller.is_proven else ""
+        hub.check_capacity(topics, name)
         if request.method == "HEAD":
             return Response(media_type=MEDIA_TYPE, headers=HEADERS)
-        messages = MessageStream(hub, _position(request, topics), visible, lambda: is_still_valid(request)).messages()
-        return StreamingResponse(messages, media_type=MEDIA_TYPE, headers=HEADERS)
+        position = _position(request, topics)
+        stream = MessageStream(hub, position, visible, lambda: is_still_valid(request), caller=name)
+        return StreamingResponse(stream.messages(), media_type=MEDIA_TYPE, headers=HEADERS)
 
-    return build_routes([("GET", "/stream", stream)])
+    return build_routes([("GET", "/stream", open_stream)])
 
 
 def _position(request: Request, topics: Sequence[Topic]) -> Position:
