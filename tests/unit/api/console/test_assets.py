@@ -160,7 +160,8 @@ def test_the_whole_console_stays_within_its_budget() -> None:
     ("source", "served"),
     [
         ("// a\n/** b\n * c */\nlet d; // e\n  // f\n", "let d; // e\n"),
-        ("  /* a */\n/** @type {b} */ const c = 1;\n", "/** @type {b} */ const c = 1;\n"),
+        ("  /* a */\n/** @type {b} */ const c = 1;\n", "const c = 1;\n"),
+        ("f((/** @type {Event} */ event) => 1);\n", "f((event) => 1);\n"),
         ("/**\n * a **\n */\nlet b = `\n  c // d`;\n", "let b = `\n  c // d`;\n"),
     ],
 )
