@@ -17,7 +17,7 @@ from tests.harness import PATIENCE_S, Reply, Server, call, wait_until
 from tests.keys import ACCEPT_KEYS, create_key, revoke_key
 from tests.ports import free_port
 
-PAGES = ("models", "models/echo", "models/echo/monitor/a%2Fb", "models/echo/versions/1", "fleet", "timeline", "access")
+PAGES = ("models", "models/echo", "models/echo/monitor", "models/echo/versions/1", "fleet", "timeline", "access")
 IMPORT = re.compile(r"""(?:\bfrom\s*|\bimport\s*\(?\s*)["'](\.[^"']+)["']""")
 PREFIX = "/teams/ml"
 SETTINGS = """
