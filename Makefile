@@ -23,7 +23,7 @@ RUNTIME := $(VENV)/demo-$(SUM)
 DEV := $(VENV)/dev-$(SUM)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit test-slow coverage mutation audit check docs format bench proto lock clean
+.PHONY: help install demo screenshots test test-unit test-slow coverage mutation audit check docs format bench proto lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ docs: $(DEV) ## the documents as a site, in build/site
 format: $(DEV) ## write the format and the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+screenshots: $(DEV) ## the pictures of the console in docs/images, from the demo's traffic
+	$(BIN)/python -m tests.screenshots
 
 bench: $(DEV) ## the benchmark report
 	$(BIN)/python -m loadtests.bench $(ARGS)

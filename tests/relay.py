@@ -33,6 +33,12 @@ class Relay:
         finally:
             self._open.set()
 
+    def cut(self) -> None:
+        """End all present connections at once; new ones may begin."""
+        for sock in list(self._sockets):
+            with suppress(OSError):  # one side was first
+                sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End all connections and threads."""
         self._over = True
