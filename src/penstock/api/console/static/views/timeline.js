@@ -113,7 +113,7 @@ function Subject({ entry }) {
 /** @param {{entry: Document}} props */
 function Details({ entry }) {
   const sentence = sentenceOf(entry);
-  return html`${sentence && html`<div>${sentence}</div>`}
+  return html`${sentence && html`<div class="sentence" title=${sentence}>${sentence}</div>`}
     ${entry.changes?.length > 0 && html`<details><summary>Before and after</summary><${Diff} entry=${entry} /></details>`}
     ${entry.data && html`<details><summary>Data of the event</summary><pre>${JSON.stringify(entry.data, null, 2)}</pre></details>`}`;
 }
