@@ -15,7 +15,7 @@ export function EvidenceChart({ name, at, steps, series, evidence }) {
     { name: "against it", values: series.log_e, boundary: evidence.log_e_fail_at },
     { name: "for it", values: series.log_e_pass, boundary: evidence.log_e_pass_at },
   ], steps, SIZE);
-  return html`<figure class="evidence">
+  return html`<figure class="evidence-chart">
     <svg viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="img" aria-label=${describe(name, evidence)}>
       <line class="zero" x1=${drawn.left} x2=${drawn.right} y1=${drawn.zero} y2=${drawn.zero} />
       ${drawn.steps.map((step) => html`<g key=${step.x}><line class="step" x1=${step.x} x2=${step.x} y1=${drawn.top} y2=${drawn.bottom} /><text x=${step.x + 3} y=${drawn.top + 8}>${step.text}</text></g>`)}
