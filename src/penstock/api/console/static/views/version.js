@@ -68,12 +68,13 @@ function Admission({ version }) {
 /** @param {{model: Model, version: Version}} props */
 function Gates({ model, version }) {
   const path = `/models/${encodeURIComponent(model.name)}/versions/${encodeURIComponent(version.version)}/gates`;
-  const { value, error, again } = useAsync(() => get(path), [path, model.revision]);
+  const isStored = Boolean(version.created_at); // a watched folder's version has no record, and no gates
+  const { value, error, again } = useAsync(async () => (isStored ? get(path) : { gates: [] }), [path, model.revision]);
   /** @type {{gate: string, passed: boolean, reason?: string}[]} */
   const gates = value?.gates ?? [];
   return html`<section class="card" aria-labelledby="gates"><h2 id="gates">Gates</h2>
     <${ErrorBox} error=${error} again=${again} />
-    ${value && !gates.length && html`<${Empty}>The policy asks for none.<//>`}
+    ${value && !gates.length && html`<${Empty}>${isStored ? "The policy asks for none." : "Versions of a watched folder have none."}<//>`}
     ${gates.length > 0 && html`<ul class="found">${gates.map((gate) => html`<li key=${gate.gate}><span class="badge ${gate.passed ? "good" : "bad"}">${gate.passed ? "passes" : "fails"}</span> <strong>${gate.gate}</strong> ${gate.reason}</li>`)}</ul>`}</section>`;
 }
 

@@ -1,0 +1,114 @@
+"""Every view of the console: no fault of the browser, no barrier, no overflow on a phone, and a page without script."""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests import harness
+from tests.browser import GuardedPage, OpenPage, needs_chromium
+from tests.harness import PATIENCE_S, Server, wait_until
+from tests.integration.traffic.drive import GOOD, SAME, TURNED, ask_many, begin, models, set_route
+from tests.integration.traffic.test_retraining import give_reference
+
+pytestmark = needs_chromium
+
+LOADED = "!document.querySelector('[data-loading]')"
+PHONE = (360, 780)
+
+
+class Content:
+    """A gateway with something to show in every view, and the path of each."""
+
+    def __init__(self, server: Server, rollout: str, experiment: str, column: str) -> None:
+        self.server = server
+        model = "/console/models/m"
+        self.paths = {
+            "overview": "/console/models",
+            "model": model,
+            "version": f"{model}/versions/{GOOD}",
+            "compare": f"{model}/compare?a={GOOD}&b={SAME}",
+            "traffic": f"{model}/traffic",
+            "rollouts": f"{model}/rollouts",
+            "rollout": f"{model}/rollouts/{rollout}",
+            "experiment": f"{model}/experiments/{experiment}",
+            "shadow": f"{model}/shadow/{TURNED}",
+            "monitor": f"{model}/monitor",
+            "column": f"{model}/monitor/{quote(column, safe='')}",
+            "retraining": f"{model}/retraining",
+            "try": f"{model}/try",
+            "fleet": "/console/fleet",
+            "timeline": "/console/timeline",
+            "access": "/console/access",
+        }
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Content]:
+    workspace = tmp_path_factory.mktemp("views")
+    with harness.running(models(workspace / "models"), workspace) as server:
+        give_reference(server)
+        rollout = begin(server, to=SAME)
+        ask_many(server, 60)
+        server.admin("POST", f"/admin/v1/models/m/rollouts/{rollout['id']}/abort", {"reason": "seen enough"})
+        arms = {"arms": {GOOD: 5000, SAME: 5000}, "reason": "which one is better"}
+        experiment = server.admin("POST", "/admin/v1/models/m/experiments", arms)
+        stated = experiment.json().get("id", "") if experiment.status == 201 else ""
+        if stated:
+            server.admin("POST", f"/admin/v1/models/m/experiments/{stated}/stop", {"reason": "over"})
+        set_route(server, split={GOOD: 9000, SAME: 1000}, shadow=[{"version": TURNED, "percent": 100}])
+        ask_many(server, 60)
+        yield Content(server, rollout["id"], stated, _a_column(server))
+
+
+def _a_column(server: Server) -> str:
+    """The name of a column that is monitored, once rows of it were counted."""
+    names: list[str] = []
+
+    def is_there() -> bool:
+        monitor = server.admin("GET", "/admin/v1/models/m/monitor").json()
+        names.extend(item["name"] for item in [*monitor.get("features", ()), *monitor.get("outputs", ())])
+        return bool(names)
+
+    wait_until(is_there, PATIENCE_S, "a column")
+    return names[0]
+
+
+VIEWS = list(Content(Server.__new__(Server), "", "", "").paths)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_has_no_barrier_and_no_fault(content: Content, open_page: OpenPage, view: str) -> None:
+    page = open_page(content.server)
+    page.open(content.paths[view])
+    page.wait_for(LOADED, f"the view {view}")
+    assert page.page.locator("h1").count() == 1
+    page.check_accessible(view)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_fits_a_phone(content: Content, open_page: OpenPage, view: str) -> None:
+    page = open_page(content.server, size=PHONE)
+    page.open(content.paths[view])
+    page.wait_for(LOADED, f"the view {view}")
+    assert page.overflow() == 0, widest(page)
+
+
+def widest(page: GuardedPage) -> list[str]:
+    """The elements beyond the right edge of the window."""
+    script = """[...document.querySelectorAll("*")]
+        .filter(element => element.getBoundingClientRect().right > innerWidth + 1)
+        .slice(0, 8).map(element => element.outerHTML.slice(0, 160))"""
+    found: list[str] = page.page.evaluate(script)
+    return found
+
+
+def test_every_view_reads_without_script(content: Content, browser: Browser) -> None:
+    page = GuardedPage(browser, content.server, script=False)
+    for view, path in content.paths.items():
+        page.open(path)
+        assert page.page.locator("h1").count() == 1, view
+        assert len(page.page.inner_text("main")) > 20, view
+    assert not page.faults
+    page.context.close()
