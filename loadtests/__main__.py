@@ -9,6 +9,7 @@ from loadtests import (
     bad_keys,
     bench,
     columns,
+    console,
     control,
     cut,
     drift,
@@ -105,6 +106,9 @@ def main() -> int:
     crowding = commands.add_parser("overload", help="more than the server can do", description=overload.__doc__)
     overload.add_arguments(crowding)
     crowding.set_defaults(run=overload.main)
+    watching = commands.add_parser("console", help="the cost of open pages of the console", description=console.__doc__)
+    console.add_arguments(watching)
+    watching.set_defaults(run=console.main)
     writing = commands.add_parser("page", help="the page of a benchmark report", description=page.__doc__)
     page.add_arguments(writing)
     writing.set_defaults(run=page.main)

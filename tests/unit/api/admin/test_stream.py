@@ -111,6 +111,15 @@ def test_a_document_is_made_when_the_mark_has_changed() -> None:
     assert world.step(feed) == 1
 
 
+def test_ended_trials_are_looked_at_again_when_the_mark_has_changed() -> None:
+    world, topic = World(), Topic("rollouts", "m")
+    world.documents[topic] = {"rollouts": [{"state": "promoted"}]}
+    feed = world.feed(topic)
+    assert [world.step(feed) for _ in range(4)] == [1, 0, 0, 0]
+    world.documents[topic], world.mark = {"rollouts": [{"state": "running"}]}, 2
+    assert [world.step(feed) for _ in range(5)] == [1, 0, 1, 0, 1]  # its evidence changes without a mark
+
+
 def test_other_documents_are_made_at_intervals() -> None:
     world = World()
     feed = world.feed(TRAFFIC)

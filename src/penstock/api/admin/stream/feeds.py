@@ -27,17 +27,24 @@ SHARE: Final = 0.02
 
 INTERVALS_S: Final = {
     "fleet": 5.0,
+    "monitor": 5.0,
     "traffic": 2.0,
-    "monitor": 2.0,
     "retraining": 2.0,
     "rollouts": 1.0,
     "experiments": 1.0,
+    "readiness": 1.0,
 }
-"""Intervals of documents that may change at any time; others are made when something has changed (see ``ReadMark``)."""
+"""Intervals of documents that may change at any time."""
 
-BY_MARK: Final = frozenset({"models", "model", "route"})
 UNCHANGED_S: Final = 10.0
-"""Interval of documents that need a mark, in case it misses a change, in seconds."""
+BY_MARK: Final = {"overview": 2.0, "models": UNCHANGED_S, "model": UNCHANGED_S, "route": UNCHANGED_S}
+"""Documents that are made when something has changed (see ``ReadMark``), and the interval in seconds in which they are
+made all the same: a mark does not notice everything."""
+
+TRIALS: Final = frozenset({"rollouts", "experiments"})
+"""Documents that change at any time only while a trial is open; its beginning changes the mark."""
+
+OPEN: Final = frozenset({"running", "paused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,8 @@ class Feed:
     and routes are the same. ``watchers`` are set when there is something new. ``problem`` says why the document could
     not be made, "" if it could.
 
-    ``feeds`` returns how many feeds there are; ``clock`` is monotonic; ``processor_time`` is that of this thread.
+    ``feeds`` returns how many feeds there are; ``clock`` is monotonic; ``processor_time`` is that of this process,
+    whose other threads read the database.
     """
 
     def __init__(
@@ -80,7 +88,7 @@ class Feed:
         mark: ReadMark,
         feeds: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
-        processor_time: Callable[[], float] = time.thread_time,
+        processor_time: Callable[[], float] = time.process_time,
     ) -> None:
         self.topic = topic
         self.watchers: set[asyncio.Event] = set()
@@ -99,7 +107,7 @@ class Feed:
 
     async def step(self) -> None:
         """Make the document if it is due, and wake those who watch."""
-        now, mark = self._clock(), self._mark() if self.topic.kind in BY_MARK else None
+        now, mark = self._clock(), self._mark()
         if self._made is not None and (now < self._due or not self._may_have_changed(now, self._made, mark)):
             return
         began = self._processor_time()
@@ -112,9 +120,15 @@ class Feed:
             self._due = now + self._pause_s(self._processor_time() - began)
 
     def _may_have_changed(self, now: float, made: float, mark: object) -> bool:
-        if self.topic.kind not in BY_MARK or self.problem:
+        if self.problem or mark != self._of_mark:
             return True
-        return mark != self._of_mark or now >= made + UNCHANGED_S
+        quiet_s = UNCHANGED_S if self._has_only_ended_trials() else BY_MARK.get(self.topic.kind, 0.0)
+        return now >= made + quiet_s
+
+    def _has_only_ended_trials(self) -> bool:
+        if self.topic.kind not in TRIALS or self._document is None:
+            return False
+        return not any(trial.get("state") in OPEN for trial in self._document[self.topic.kind])
 
     def _pause_s(self, cost_s: float) -> float:
         """Return the time until the next document; ``cost_s`` is what making it has cost, and what ran meanwhile."""
