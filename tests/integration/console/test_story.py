@@ -20,10 +20,10 @@ MOST_TABS = 120
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A gateway with a registry that has one version."""
+    """A gateway with a registry that has one version, a slower one than what comes next: no guard may end a rollout."""
     folder = tmp_path_factory.mktemp("story")
     with harness.running(None, folder) as server:
-        assert server.push("m", "1", scorer().SerializeToString()).status == 201
+        assert server.push("m", "1", scorer(work=8).SerializeToString()).status == 201
         yield server
 
 
@@ -68,7 +68,7 @@ def test_the_whole_story_by_clicks(registry: Server, open_page: OpenPage, tmp_pa
 def _push_by_click(page: GuardedPage, server: Server, folder: Path) -> None:
     loaded(page, "/console/models/m")
     file = folder / "second.onnx"
-    file.write_bytes(scorer(sign=1.0, work=8).SerializeToString())
+    file.write_bytes(scorer().SerializeToString())
     section = page.page.locator("section", has=page.page.get_by_role("heading", name=re.compile("[Pp]ush")))
     if not page.page.get_by_label("File to push").count():
         section.get_by_role("button").first.click()
@@ -99,7 +99,9 @@ def _roll_out(page: GuardedPage, server: Server) -> dict[str, object]:
     loaded(page, "/console/models/m/rollouts")
     page.page.get_by_role("button", name="New rollout").click()
     page.page.locator("label", has_text="Roll out").locator("select").select_option("2")
-    page.page.get_by_label("Steps in percent; 5! waits for an approval").fill("10 100")
+    page.page.get_by_label("Steps in percent; 5! waits for an approval").fill(
+        "10! 100"
+    )  # waits at the first step, however long the test takes
     page.wait_for_text("version 2 gets 10 %")  # the preview
     page.page.get_by_role("button", name="Start the rollout").click()
     confirm(page, "Start", "try the second")
