@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from penstock.control.delivery import observations, rollouts, trial
+from penstock.control.delivery import observations, rollout_documents, rollouts, trial
 from penstock.control.monitoring import fleet_evidence
 from penstock.control.monitoring.fleet_evidence import FleetEvidence
 from penstock.control.monitoring.publication import CountsLayout, VersionCounts, pack_counts, sum_published
@@ -73,7 +73,7 @@ def to_retire_looks_at_no_alias(patch: Patch) -> None:
 
 @breaks("routes_are_whole")
 def the_weight_of_a_control_is_off_by_one(patch: Patch) -> None:
-    patch.setattr(rollouts, "POINTS", POINTS + 1)
+    patch.setattr(rollout_documents, "POINTS", POINTS + 1)
 
 
 @breaks("routes_lead_to_versions")

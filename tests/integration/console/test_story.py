@@ -87,6 +87,9 @@ def _state(server: Server, version: str) -> str:
 
 def _point_champion(page: GuardedPage, server: Server) -> None:
     loaded(page, "/console/models/m")
+    page.wait_until(
+        lambda: page.page.get_by_role("link", name="2", exact=True).count() > 0, "the revision with version 2"
+    )
     page.page.get_by_role("button", name="New alias").click()
     dialog = page.page.get_by_role("dialog")
     dialog.get_by_label("Alias").fill("champion")

@@ -295,7 +295,11 @@ FLIGHT = ["2", 5.0, "e1"]
 @pytest.mark.parametrize(
     ("values", "event", "after"),
     [
-        ({"in_flight": FLIGHT, "approved": ["3"]}, "e1", {"in_flight": None, "approved": [], "failed": FLIGHT}),
+        (
+            {"in_flight": FLIGHT, "approved": ["3"], "refused": {"4": "too old"}},
+            "e1",
+            {"in_flight": None, "approved": [], "refused": {}, "failed": FLIGHT},
+        ),
         ({"in_flight": FLIGHT}, "e2", None),
         ({"in_flight": None}, "e1", None),
         ({}, "e1", None),
