@@ -126,8 +126,8 @@ def what_is_promoted_does_no_harm(trial: Trial) -> None:
 def what_is_promoted_is_the_champion(trial: Trial, audit: Audit) -> None:
     to = trial.document["told"]["to"]
     alias, last = f"models/{trial.model}/aliases/{CHAMPION}", lines_of(trial, audit)[-1]
-    moves = [entry.after for entry in audit.entries[:last] if entry.subject == alias]
-    assert moves[-1]["version"] == to, f"rollout {trial.id} has promoted {to}, and {moves[-1]} is the champion"
+    champion = [(entry.after or {}).get("version") for entry in audit.entries[:last] if entry.subject == alias][-1]
+    assert champion == to, f"rollout {trial.id} has promoted {to}, and {champion} is the champion"
 
 
 def lines_of(trial: Trial, audit: Audit) -> list[int]:
