@@ -62,6 +62,9 @@ def test_every_place_is_reached_by_keys_alone(gateway: Server, open_page: OpenPa
     keyboard.press("j")
     keyboard.press("Enter")
     page.page.wait_for_url("**/console/models/m")
+    page.page.get_by_role("link", name="Fleet").click()  # its address does not hang on that of the page
+    page.page.wait_for_url(f"{page.base}/console/fleet")
+    page.page.go_back()
     page.page.go_back()
     page.page.wait_for_url("**/console/models")
 

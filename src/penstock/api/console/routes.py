@@ -14,6 +14,7 @@ from penstock.api.console.links import HOME, href, path_parameters
 from penstock.api.console.services import BuildPage, ConsoleServices
 from penstock.api.console.shell import render
 from penstock.api.console.sign_in import sign_in_routes
+from penstock.core.errors import NotFound
 
 _MODEL: Final = "/console/models/{model}"
 
@@ -39,6 +40,9 @@ PAGES: Final[Mapping[str, str]] = {
 
 STATIC: Final = "/console/static/{digest}/{name:path}"
 
+ELSEWHERE: Final = "/console/{path:path}"
+"""All other addresses below the console: a browser gets a page with the navigation."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -46,7 +50,13 @@ def routes(services: ConsoleServices) -> list[Route]:
     """Return the routes of the console."""
     pages = [Route(path, _page(services, name), methods=["GET"]) for path, name in PAGES.items()]
     leading = [Route(path, _lead_home, methods=["GET"]) for path in ("/", "/console", "/console/")]
-    return [*leading, *pages, *sign_in_routes(services.facts), Route(STATIC, _static, methods=["GET"])]
+    return [
+        *leading,
+        *pages,
+        *sign_in_routes(services.facts),
+        Route(STATIC, _static, methods=["GET"]),
+        Route(ELSEWHERE, _no_page, methods=["GET"]),
+    ]
 
 
 def _page(services: ConsoleServices, name: str) -> Endpoint:
@@ -66,6 +76,10 @@ def _page(services: ConsoleServices, name: str) -> Endpoint:
 
 async def _lead_home(request: Request) -> Response:
     return RedirectResponse(href(request, HOME), 303)
+
+
+async def _no_page(request: Request) -> Response:
+    raise NotFound("the console has no page at this address; begin at Models")
 
 
 async def _static(request: Request) -> Response:

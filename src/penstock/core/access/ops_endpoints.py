@@ -126,6 +126,7 @@ _CONSOLE: Final[Mapping[str, Requirement]] = {
     "POST /console/sign-in": SIGNED_IN,
     "POST /console/sign-out": SIGNED_IN,
     "GET /console/static/{digest}/{name:path}": PUBLIC,
+    "GET /console/{path:path}": ANY_CALLER,
     f"GET {_CONSOLE_MODEL}": READ,
     f"GET {_CONSOLE_MODEL}/versions/{{version}}": READ,
     f"GET {_CONSOLE_MODEL}/compare": READ,

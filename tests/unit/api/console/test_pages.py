@@ -132,5 +132,8 @@ def test_an_error_is_a_page_for_a_browser_and_json_for_a_program(client: Client)
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "load the page again" in page.text
     assert Reader(page.text).tags.count("script") == 1  # no view takes the page over
+    nowhere = client.get("/console/nowhere", BROWSER)
+    assert (nowhere.status_code, Reader(nowhere.text).tags.count("nav")) == (404, 1)
+    assert client.get("/console/nowhere").json()["error"].startswith("the console has no page at this address")
     program = client.get("/console/static/0/x.js")
     assert program.json()["error"].startswith("this release of the console has no such file")

@@ -126,9 +126,10 @@ function replaceFirstPaint() {
   observer.observe(app, { childList: true, subtree: true, attributes: true });
 }
 
-/** Links of the head are relative to the first address of the page, which changes with the view. */
+/** Links of the frame are relative to the first address of the page, which changes with the view. */
 function keepAddresses() {
-  for (const element of document.head.querySelectorAll("link")) element.setAttribute("href", element.href);
+  for (const element of document.querySelectorAll("link, a")) element.setAttribute("href", /** @type {HTMLAnchorElement} */ (element).href);
+  for (const form of document.forms) form.setAttribute("action", form.action);
 }
 
 /** Marks the place of a path in the navigation. @param {string} path */
