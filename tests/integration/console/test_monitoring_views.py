@@ -121,6 +121,12 @@ def test_a_policy_is_changed_as_yaml_with_faults_by_line_and_a_conflict_shown(
     fault.click()
     text.fill(policy.replace("window_seconds: 600", "window_seconds: 700"))
     check.click()
+    page.page.get_by_label("Reason").wait_for()
+    page.page.keyboard.press("Escape")  # what was typed is still there, and the form shows it, too
+    assert "window_seconds: 700" in text.input_value()
+    page.page.get_by_role("button", name="Form", exact=True).click()
+    page.wait_until(lambda: page.page.get_by_label("Window of the effect").input_value() == "700", "the form")
+    check.click()
     page.page.get_by_label("Reason").fill(HOSTILE)
     present = drifted.admin("GET", f"{ADMIN}/policy").json()
     del present["revision"]

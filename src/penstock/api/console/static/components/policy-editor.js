@@ -9,6 +9,7 @@ import { ReasonDialog } from "./reason-dialog.js";
 
 /** @typedef {Record<string, any>} Document */
 /** @typedef {{line: number | null, path: string, message: string}} Fault */
+/** @typedef {{base: Document, isYaml: boolean, texts: Record<string, string>, yaml: string}} Draft what was typed, over the policy `base` */
 
 /**
  * @param {{model: string, onClose: () => void, onDone: () => void}} props
@@ -17,6 +18,7 @@ export function PolicyEditor({ model, onClose, onDone }) {
   const path = `/models/${encodeURIComponent(model)}/policy`;
   const [stored, setStored] = useState(/** @type {Document | null} */ (null));
   const [wanted, setWanted] = useState(/** @type {Document | null} */ (null));
+  const draft = useRef(/** @type {Draft | null} */ (null)); // outlives the dialog for the reason
   const [error, setError] = useState(/** @type {Error | null} */ (null));
   useEffect(() => {
     get(path).then(setStored, setError);
@@ -29,7 +31,7 @@ export function PolicyEditor({ model, onClose, onDone }) {
   }
   return html`<${Dialog} title="Policy of ${model}" wide onClose=${onClose}>
     <${ErrorBox} error=${error} />
-    ${stored && html`<${Editor} path=${path} policy=${policyOf(stored)} onWanted=${setWanted} />`}
+    ${stored && html`<${Editor} path=${path} policy=${policyOf(stored)} draft=${draft} onWanted=${setWanted} />`}
   <//>`;
 }
 
@@ -42,37 +44,56 @@ function presentPolicy(stored, wanted) {
   return { revision: stored.revision ?? null, changes: changesOf(policyOf(stored), wanted) };
 }
 
-/** @param {{path: string, policy: Document, onWanted: (policy: Document) => void}} props */
-function Editor({ path, policy, onWanted }) {
-  const [isYaml, setIsYaml] = useState(false);
-  const [texts, setTexts] = useState(textsOf(policy));
-  const [yaml, setYaml] = useState("");
+/** @param {{path: string, policy: Document, draft: {current: Draft | null}, onWanted: (policy: Document) => void}} props */
+function Editor({ path, policy, draft, onWanted }) {
+  const [base, setBase] = useState(draft.current?.base ?? policy);
+  const [isYaml, setIsYaml] = useState(draft.current?.isYaml ?? false);
+  const [texts, setTexts] = useState(draft.current?.texts ?? textsOf(policy));
+  const [yaml, setYaml] = useState(draft.current?.yaml ?? "");
   const [faults, setFaults] = useState(/** @type {Fault[]} */ ([]));
   const [error, setError] = useState(/** @type {Error | null} */ (null));
 
+  draft.current = { base, isYaml, texts, yaml };
+
   function showYaml() {
-    setYaml(toYaml(withTexts(policy, texts)));
+    if (!isYaml) setYaml(toYaml(withTexts(base, texts)));
     setFaults([]);
     setIsYaml(true);
+  }
+
+  /** Shows the form of what stands in the YAML, if the gateway can read it. */
+  async function showForm() {
+    const checked = isYaml && (await examine());
+    if (!checked) return;
+    setBase(checked);
+    setTexts(textsOf(checked));
+    setIsYaml(false);
+  }
+
+  /** Lets the gateway read the policy; returns it as it is stored, null with faults. @returns {Promise<Document | null>} */
+  async function examine() {
+    setError(null);
+    try {
+      const text = isYaml ? yaml : toYaml(withTexts(base, texts));
+      const checked = await send("POST", `${path}/check`, { yaml: text });
+      setFaults(checked.faults);
+      return checked.valid ? checked.policy : null;
+    } catch (caught) {
+      setError(/** @type {Error} */ (caught));
+      return null;
+    }
   }
 
   /** @param {Event} event */
   async function check(event) {
     event.preventDefault();
-    setError(null);
-    try {
-      const text = isYaml ? yaml : toYaml(withTexts(policy, texts));
-      const checked = await send("POST", `${path}/check`, { yaml: text });
-      setFaults(checked.faults);
-      if (checked.valid) onWanted(checked.policy);
-    } catch (caught) {
-      setError(/** @type {Error} */ (caught));
-    }
+    const checked = await examine();
+    if (checked) onWanted(checked);
   }
 
   return html`<form onSubmit=${check}>
     <div class="row" role="group" aria-label="Way of editing">
-      <button type="button" class="button" aria-pressed=${!isYaml} onClick=${() => setIsYaml(false)}>Form</button>
+      <button type="button" class="button" aria-pressed=${!isYaml} onClick=${showForm}>Form</button>
       <button type="button" class="button" aria-pressed=${isYaml} onClick=${showYaml}>YAML</button>
     </div>
     ${isYaml

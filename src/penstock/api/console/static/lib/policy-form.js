@@ -10,7 +10,7 @@ export const FIELDS = [
   { path: "monitor.rows_between_false_alarms", label: "Rows between two false alarms", hint: "all columns together", type: "number", min: 100, step: "any" },
   { path: "monitor.false_alarms_per_day", label: "Most false alarms a day", hint: "0 sets no limit", type: "number", min: 0, step: "any" },
   { path: "monitor.label_horizon_seconds", label: "Time in which labels may come (s)", hint: "0 remembers no answers", type: "number", min: 0, max: 7776000, step: "any" },
-  { path: "monitor.slices", label: "Inputs whose values are watched apart", hint: "up to 4 names with commas between", type: "list" },
+  { path: "monitor.slices", label: "Slices: inputs whose values are watched separately", hint: "up to 4 names with commas between", type: "list" },
   { path: "slo.latency_p99_ms", label: "Objective: p99 latency (ms)", hint: "empty for none", type: "number", min: 0, step: "any", optional: true },
   { path: "slo.error_ratio", label: "Objective: share of failed requests", hint: "empty for none", type: "number", min: 0, max: 1, step: "any", optional: true },
   { path: "capture.sample", label: "Share of requests that are stored as they were", hint: "0 stores none", type: "number", min: 0, max: 1, step: "any" },
