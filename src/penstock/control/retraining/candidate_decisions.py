@@ -183,19 +183,24 @@ def _candidate_document(version: str, verdict: CandidateVerdict, state: RuleStat
     return {
         "version": version,
         "against": verdict.against,
-        "state": "refused" if by_person else _state(verdict, approval, version in state.approved),
+        "state": "refused" if by_person else _state(version, verdict, state, approval),
         "reasons": [*([by_person] if by_person else []), *verdict.reasons],
         "exam": None if verdict.exam is None else asdict(verdict.exam),
         "rows": None if verdict.rows is None else verdict.rows.document(),
+        "approved": version in state.approved,
     }
 
 
 def _refused_document(version: str, state: RuleState) -> Document:
     reasons = [state.refused[version]]
-    return {"version": version, "against": "", "state": "refused", "reasons": reasons, "exam": None, "rows": None}
+    document: Document = {"version": version, "against": "", "state": "refused", "reasons": reasons}
+    return {**document, "exam": None, "rows": None, "approved": False}
 
 
-def _state(verdict: CandidateVerdict, approval: bool, approved: bool) -> str:
+def _state(version: str, verdict: CandidateVerdict, state: RuleState, approval: bool) -> str:
+    """Return the state of a candidate; the version that asked for retraining meanwhile waits for no approval."""
     if verdict.reasons:
         return "waiting" if verdict.waits else "refused"
-    return "waits_for_approval" if approval and not approved else "passed"
+    asked = state.in_flight is not None and state.in_flight.version == version
+    waits = approval and not asked and version not in state.approved
+    return "waits_for_approval" if waits else "passed"

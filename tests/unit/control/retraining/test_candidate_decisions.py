@@ -1,12 +1,14 @@
 """A person refuses a candidate with a reason; the request stays open, and the version is not rolled out."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock.core.errors import Conflict, NotFound
-from penstock.core.triggers.state import RuleState, candidate_version, rule_state_in, rule_state_out
+from penstock.core.triggers.state import InFlight, RuleState, candidate_version, rule_state_in, rule_state_out
 from penstock.registry.records import Author, Document
 from tests.unit.control.retraining.test_candidates import Setup
 
@@ -42,6 +44,24 @@ def test_a_refused_candidate_is_shown_with_the_reason_and_no_candidate_any_more(
     assert [entry.action for entry in setup.world.store.audit("m")][-1] == "candidate.refuse"
 
 
+def change(setup: Setup, **values: Any) -> None:
+    stored, revision = setup.outbox.rule_state("m")
+    setup.outbox.commit("m", revision, rule_state_out(replace(rule_state_in(stored), **values)))
+
+
+def test_an_approval_is_shown_and_the_version_that_asked_waits_for_none(setup: Setup) -> None:
+    def shown() -> tuple[str, bool]:
+        (found,) = asyncio.run(setup.candidates.to_api("m"))["candidates"]
+        return found["state"], found["approved"]
+
+    setup.step("2")
+    assert shown() == ("waits_for_approval", False)
+    change(setup, approved=("2",))
+    assert shown() == ("passed", True)
+    change(setup, approved=(), in_flight=InFlight("2", 1.0))
+    assert shown() == ("passed", False)
+
+
 def test_a_version_without_a_verdict_is_shown_too(setup: Setup) -> None:
     (shown,) = refuse(setup, "3")
     assert shown == {
@@ -50,6 +70,7 @@ def test_a_version_without_a_verdict_is_shown_too(setup: Setup) -> None:
         "state": "refused",
         "reasons": ["ann: it is slow"],
         "exam": None,
+        "approved": False,
         "rows": None,
     }
 

@@ -17,6 +17,7 @@ import { Table } from "../components/table.js";
 /** @typedef {{title: string, action: string, path: string, body?: Document, danger?: boolean, text?: string}} Act */
 
 const DAY_S = 86400;
+const LONGEST_PROBLEM = 160;
 
 /** @type {import("../app.js").View} */
 export const view = {
@@ -99,7 +100,7 @@ function RuleEvidence({ rule }) {
 /** @param {{model: string, value: Document, begin: (act: Act) => void}} props */
 function Candidates({ model, value, begin }) {
   if (!value.candidates.length) return html`<${Empty}>${value.in_flight ? "No version has come of the request yet. Push one, and its gates are evaluated." : "No candidates: no request is under way."}<//>`;
-  return html`<div class="grid">${value.candidates.map((/** @type {Document} */ item) => html`<${Candidate} key=${item.version} model=${model} candidate=${item} isOpen=${value.in_flight !== null} begin=${begin} />`)}</div>`;
+  return html`<div class="grid">${value.candidates.map((/** @type {Document} */ item) => html`<${Candidate} key=${item.version} model=${model} candidate=${item} isOpen=${value.in_flight !== null && value.in_flight.version !== item.version} begin=${begin} />`)}</div>`;
 }
 
 /** @param {{model: string, candidate: Document, isOpen: boolean, begin: (act: Act) => void}} props */
@@ -114,7 +115,8 @@ function Candidate({ model, candidate, isOpen, begin }) {
     ${exam && html`<${Marks} exam=${exam} />`}
     ${rows && html`<p class="small muted">${number(rows.rows)} held-out rows have a label.</p>`}
     <${Gates} model=${model} version=${version} />
-    ${isOpen && html`<${Decision} model=${model} version=${version} state=${state} begin=${begin} />`}
+    ${candidate.approved && html`<p class="small">A person has approved it: it is rolled out as soon as it passes its other gates.</p>`}
+    ${isOpen && html`<${Decision} model=${model} candidate=${candidate} begin=${begin} />`}
   </section>`;
 }
 
@@ -140,19 +142,26 @@ function Gates({ model, version }) {
 function GateList({ model, version }) {
   const { value, error } = useAsync(() => get(`/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}/gates`), [model, version]);
   if (error) return html`<p class="small muted">${error.message}</p>`;
-  if (!value?.gates?.length) return null;
+  if (!value) return null;
+  if (!value.gates.length) return html`<${Empty}>The policy asks for none.<//>`;
   return html`<ul class="gates">${value.gates.map((/** @type {Document} */ gate) => html`<li key=${gate.gate}><${State} value=${gate.passed ? "pass" : "fail"} /> ${gate.gate} ${gate.reason}</li>`)}</ul>`;
 }
 
-/** @param {{model: string, version: string, state: string, begin: (act: Act) => void}} props */
-function Decision({ model, version, state, begin }) {
+/** @param {{model: string, candidate: Document, begin: (act: Act) => void}} props */
+function Decision({ model, candidate: { version, state, approved }, begin }) {
   const permitted = may("approve", model);
   if (!permitted.allowed) return html`<${Denied} action="Approve, refuse" reason=${permitted.reason} />`;
   const path = `/candidates/${encodeURIComponent(version)}`;
   return html`<div class="row end">
-    <button type="button" class="button danger" onClick=${() => begin({ title: `Refuse version ${version}`, action: "Refuse", path: `${path}/refuse`, danger: true, text: "It is not rolled out. The request stays open for another version." })}>Refuse</button>
-    ${state !== "passed" && html`<button type="button" class="button primary" onClick=${() => begin({ title: `Approve version ${version}`, action: "Approve", path: `${path}/approve`, text: "It is rolled out as soon as it passes all other gates." })}>Approve</button>`}
+    ${state !== "refused" && html`<button type="button" class="button danger" onClick=${() => begin({ title: `Refuse version ${version}`, action: "Refuse", path: `${path}/refuse`, danger: true, text: "It is not rolled out. The request stays open for another version." })}>Refuse</button>`}
+    ${state !== "passed" && !approved && html`<button type="button" class="button primary" onClick=${() => begin({ title: `Approve version ${version}`, action: "Approve", path: `${path}/approve`, text: "It is rolled out as soon as it passes all other gates." })}>Approve</button>`}
   </div>`;
+}
+
+/** The end of a long text says most: the last line of a command's output. @param {{text: string}} props */
+function Problem({ text }) {
+  if (text.length <= LONGEST_PROBLEM) return html`<span class="long">${text}</span>`;
+  return html`<details><summary class="long">… ${text.slice(-LONGEST_PROBLEM)}</summary><p class="small long">${text}</p></details>`;
 }
 
 /** @param {{model: string, value: Document, begin: (act: Act) => void}} props */
@@ -169,7 +178,7 @@ function Deliveries({ model, value, begin }) {
       { key: "type", title: "Event", cell: (/** @type {Document} */ row) => html`<a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&entry=event-${row.sequence}`)}>${(row.type || "gone").replace("io.penstock.", "")}</a>` },
       { key: "created", title: "Decided", sort: (/** @type {Document} */ row) => row.created, cell: (/** @type {Document} */ row) => html`<time title=${time(row.created)}>${ago(row.created)}</time>` },
       { key: "attempts", title: "Attempts", align: "end", cell: (/** @type {Document} */ row) => number(row.attempts) },
-      { key: "error", title: "Problem", cell: (/** @type {Document} */ row) => html`${row.error}${row.due && row.attempts > 0 ? ` (again ${ago(row.due)})` : ""}` },
+      { key: "error", title: "Problem", cell: (/** @type {Document} */ row) => html`<${Problem} text=${row.error || ""} />${row.due && row.attempts > 0 ? ` (again ${ago(row.due)})` : ""}` },
       { key: "act", title: "Action", cell: (/** @type {Document} */ row) => row.state === "dead" && permitted.allowed && html`<button type="button" class="button quiet" onClick=${() => replay({ event: row.event, sink: row.sink }, `the delivery to ${row.sink}`)}>Try again</button>` },
     ]} />`;
 }
