@@ -6,6 +6,7 @@ and other labels have a bin for each frequent value, one for the rest of what th
 have, and one for what is missing.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ class FeatureBins:
         if self.kind is FeatureKind.CATEGORICAL:
             return [*self.values, "(rest)", "(unseen)", "(missing)"]
         pairs = zip(self.edges, self.edges[1:], _single_values(self.edges), strict=False)
-        between = [f"{low:.6g}" if single else f"{low:.6g}..{high:.6g}" for low, high, single in pairs]
+        between = [
+            _edge_text(low) if single else f"{_edge_text(low)}..{_edge_text(high)}" for low, high, single in pairs
+        ]
         return ["(below)", *between, "(above)", "-inf", "+inf", "(missing)"]
 
     def public_labels(self) -> list[str]:
@@ -109,6 +112,11 @@ class FeatureBins:
         if self.kind is FeatureKind.NUMERIC:
             return self.labels()
         return [f"value {number}" for number in range(len(self.values))] + self.labels()[-3:]
+
+
+def _edge_text(edge: float) -> str:
+    """Return an edge for people: the number after 0 is shown as 0."""
+    return f"{edge:.6g}" if abs(edge) >= sys.float_info.min else "0"
 
 
 @lru_cache(maxsize=4096)  # the monitor needs them at every look

@@ -53,6 +53,11 @@ def test_a_few_kinds_of_number_have_a_bin_each() -> None:
     assert counted(constant, [3.0, 3.0, 4.0])[constant.inner] == [2]
 
 
+def test_the_number_after_nothing_is_shown_as_nothing() -> None:
+    often = np.concatenate([np.zeros(900), np.linspace(1, 200, 100)])
+    assert numeric_bins("x", often).labels()[1:3] == ["0", "0..0.1"]
+
+
 @given(st.lists(numbers, min_size=1, max_size=40), st.lists(numbers, min_size=1, max_size=40))
 def test_every_number_has_a_place(reference: list[float], values: list[float]) -> None:
     bins = numeric_bins("x", np.array(reference))
