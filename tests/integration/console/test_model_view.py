@@ -125,6 +125,8 @@ def test_a_push_shows_its_progress_and_the_verdict(open_page: OpenPage, registry
     page.expect(422)
     for file in (bad, good):
         app.get_by_label("File to push").set_input_files(file)
+        app.get_by_role("textbox", name="Version").wait_for()
+        assert app.get_by_role("alert").count() == 0, "the verdict on the file before"
         app.get_by_role("textbox", name="Version").fill("9")
         app.get_by_label("Metadata").fill('{"metrics": {"accuracy": 0.99}, "source": "Zoë"}')
         app.get_by_label("Reason").fill("a better one")

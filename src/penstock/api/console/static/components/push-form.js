@@ -23,6 +23,12 @@ export function PushForm({ model, proposed, onPushed }) {
   const cancel = useRef(() => {});
   const fault = modelFault(name) || versionFault(version) || metadataFault(metadata);
 
+  /** The verdict on another file is no longer shown. @param {File} next */
+  function choose(next) {
+    setFile(next);
+    setVerdict(null);
+  }
+
   /** @param {Event} event */
   async function submit(event) {
     event.preventDefault();
@@ -51,7 +57,7 @@ export function PushForm({ model, proposed, onPushed }) {
   }
 
   return html`<form onSubmit=${submit}>
-    <${DropZone} file=${file} onFile=${setFile} />
+    <${DropZone} file=${file} onFile=${choose} />
     ${file && html`<div class="toolbar">
       ${!model && html`<label class="field">Model <input value=${name} required maxlength="128" onInput=${valueTo(setName)} /></label>`}
       <label class="field">Version <input value=${version} required maxlength="64" onInput=${valueTo(setVersion)} /></label>
@@ -75,8 +81,11 @@ function DropZone({ file, onFile }) {
   function drop(event) {
     event.preventDefault();
     setOver(false);
-    const dropped = event.dataTransfer?.files[0];
-    if (dropped) onFile(dropped);
+    const files = event.dataTransfer?.files;
+    if (!files?.[0]) return;
+    const input = /** @type {HTMLElement} */ (event.currentTarget).querySelector("input");
+    if (input) input.files = files; // else the box says that no file is chosen
+    onFile(files[0]);
   }
 
   return html`<label class="card drop ${over ? "over" : ""}" onDragOver=${(/** @type {DragEvent} */ event) => {
