@@ -133,6 +133,18 @@ def size_of(names: set[str]) -> int:
     return sum(len(static_files().files[name].packed) for name in names)
 
 
+def test_no_two_style_sheets_have_one_selector() -> None:
+    """The sheet of a view stays when another is shown: what two say of one class depends on the way to the page."""
+    found: dict[str, str] = {}
+    for name, file in static_files().files.items():
+        if name == "style.css" or not name.endswith(".css"):
+            continue
+        text = re.sub(r"@media[^{]*\{", "", re.sub(r"/\*.*?\*/", "", file.body.decode(), flags=re.DOTALL))
+        for selector in {part.strip() for rule in re.findall(r"([^{}]+)\{", text) for part in rule.split(",")}:
+            assert found.setdefault(selector, name) == name, selector
+            assert "." in selector or selector == "canvas", f"{selector} in {name} belongs in style.css"
+
+
 COMMON = ("style.css", "theme.js", "icon.svg")
 MOST_IN_ALL = 120 * KIB
 

@@ -16,7 +16,7 @@ import { Table } from "./table.js";
  */
 export function Evidence({ value, threshold }) {
   const text = threshold ? `${number(value)} of ${number(threshold)}` : number(value);
-  return html`<span class="evidence"><meter min="0" max="1" value=${progressOf(value, threshold)} aria-label="evidence ${text}"></meter> ${text}</span>`;
+  return html`<span class="measure"><meter min="0" max="1" value=${progressOf(value, threshold)} aria-label="evidence ${text}"></meter> ${text}</span>`;
 }
 
 /** @param {{column: Document}} props */

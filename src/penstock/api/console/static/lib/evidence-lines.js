@@ -76,6 +76,7 @@ function timesOf(first, range, x) {
 
 /** @param {number} seconds */
 export function passedText(seconds) {
+  if (seconds < 10) return `${round(seconds)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return seconds < 172800 ? `${(seconds / 3600).toFixed(1)} h` : `${(seconds / 86400).toFixed(1)} d`;

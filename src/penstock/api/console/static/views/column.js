@@ -16,7 +16,7 @@ import { Table } from "../components/table.js";
 /** @typedef {Record<string, any>} Document */
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params.model}: column ${params.column}`, component: ColumnView, css: true };
+export const view = { title: (params) => `${params.model}: column ${params.column}`, component: ColumnView };
 
 /** @param {{params: Record<string, string>}} props */
 function ColumnView({ params: { model = "", column = "" } }) {

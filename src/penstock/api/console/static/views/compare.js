@@ -53,8 +53,8 @@ function chosen(versions, a, b) {
 function Metrics({ a, b }) {
   const columns = [
     { key: "name", title: "Metric", cell: (/** @type {any} */ item) => item.name, sort: (/** @type {any} */ item) => item.name },
-    { key: "a", title: a.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.a, 5) },
-    { key: "b", title: b.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.b, 5) },
+    { key: "a", title: `Version ${a.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.a, 5) },
+    { key: "b", title: `Version ${b.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.b, 5) },
     { key: "delta", title: "Difference", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => signed(item.delta), sort: (/** @type {any} */ item) => item.delta },
   ];
   return html`<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2>
@@ -71,8 +71,8 @@ function Rows({ title, rows, a, b }) {
   const id = title.toLowerCase();
   const columns = [
     { key: "name", title: "What", cell: (/** @type {Row} */ item) => item.name, sort: (/** @type {Row} */ item) => item.name },
-    { key: "a", title: a.version, cell: (/** @type {Row} */ item) => item.a },
-    { key: "b", title: b.version, cell: (/** @type {Row} */ item) => item.b },
+    { key: "a", title: `Version ${a.version}`, cell: (/** @type {Row} */ item) => html`<span class="long">${item.a}</span>` },
+    { key: "b", title: `Version ${b.version}`, cell: (/** @type {Row} */ item) => html`<span class="long">${item.b}</span>` },
     { key: "difference", title: "Difference", cell: (/** @type {Row} */ item) => html`<span class="badge ${item.difference === "same" ? "good" : "warn"}">${item.difference}</span>`, sort: (/** @type {Row} */ item) => item.difference },
   ];
   return html`<section aria-labelledby=${id}><h2 id=${id}>${title}</h2>
@@ -90,18 +90,19 @@ function compareAdmission(a, b) {
 }
 
 const LONGEST_CELL = 200;
-const QUANTILES = ["p50", "p90", "p99", "p999"];
+const QUANTILES = [["p50", "p50"], ["p90", "p90"], ["p99", "p99"], ["p999", "p99.9"]];
+const DIGITS = 4;
 
 /** @param {{model: string, a: Version, b: Version}} props */
 function Latency({ model, a, b }) {
   const path = (/** @type {Version} */ version) => `/models/${encodeURIComponent(model)}/monitor?columns=1&version=${encodeURIComponent(version.version)}`;
   const { value, error, again } = useAsync(() => Promise.all([a, b].map((item) => getServed(item, path(item)))), [model, a.version, b.version]);
   const [first, second] = (value ?? []).map((document) => (document?.latency?.count ? document.latency : null));
-  const rows = QUANTILES.map((name) => ({ name, a: first?.[name], b: second?.[name] }));
+  const rows = QUANTILES.map(([key = "", name]) => ({ name, a: first?.[key], b: second?.[key] }));
   const columns = [
     { key: "name", title: "Quantile", cell: (/** @type {any} */ item) => item.name },
-    { key: "a", title: a.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.a) },
-    { key: "b", title: b.version, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.b) },
+    { key: "a", title: `Version ${a.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.a) },
+    { key: "b", title: `Version ${b.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.b) },
   ];
   return html`<section aria-labelledby="latency"><h2 id="latency">Latency</h2><${ErrorBox} error=${error} again=${again} />
     <${Table} caption="Latency of both" columns=${columns} rows=${value && (first || second) ? rows : []} keyOf=${(/** @type {any} */ item) => item.name} empty="Neither has answered a request." />
@@ -128,17 +129,22 @@ function ShadowOf({ model, document }) {
   const samples = (document.samples ?? []).slice(0, 5).map((/** @type {any} */ sample, /** @type {number} */ index) => ({ ...sample, index: String(index + 1) }));
   const columns = [
     { key: "index", title: "Request", cell: (/** @type {any} */ item) => item.id || item.index },
-    { key: "answer", title: "Answered", cell: (/** @type {any} */ item) => html`<code>${outputsText(item.outputs)}</code>` },
-    { key: "shadow", title: `Version ${document.version} would have`, cell: (/** @type {any} */ item) => html`<code>${outputsText(item.shadow_outputs)}</code>` },
+    { key: "answer", title: "Answered", cell: (/** @type {any} */ item) => html`<code class="long">${outputsText(item.outputs)}</code>` },
+    { key: "shadow", title: `Version ${document.version} would have`, cell: (/** @type {any} */ item) => html`<code class="long">${outputsText(item.shadow_outputs)}</code>` },
   ];
-  return html`<p>Version ${document.version}: ${number(document.disagreements)} of ${number(document.pairs)} answers differ.
+  return html`<p>Version ${document.version}: ${number(document.disagreements)} of ${number(document.pairs)} answers differ.${" "}
       <a href=${link(pathTo("models", model, "shadow", document.version))}>All of them</a></p>
     <${Table} caption="Requests on which version ${document.version} differs most" columns=${columns} rows=${samples} keyOf=${(/** @type {any} */ item) => item.index} empty="No answer differs." />`;
 }
 
+/** @param {string} _ @param {unknown} value */
+function rounded(_, value) {
+  return typeof value === "number" ? Number(value.toPrecision(DIGITS)) : value;
+}
+
 /** @param {{name: string, data: unknown}[] | undefined} outputs */
 function outputsText(outputs) {
-  const text = (outputs ?? []).map((output) => `${output.name} ${JSON.stringify(output.data)}`).join(" ");
+  const text = (outputs ?? []).map((output) => `${output.name} ${JSON.stringify(output.data, rounded)}`).join(" ");
   return text.length > LONGEST_CELL ? `${text.slice(0, LONGEST_CELL)}…` : text;
 }
 

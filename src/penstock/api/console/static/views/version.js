@@ -32,7 +32,7 @@ function VersionView({ params }) {
   return html`
     <${Summary} model=${model} version=${version} />
     <${VersionActions} model=${model} version=${version} onDone=${again} />
-    <div class="grid">
+    <div class="grid wide">
       <${Admission} version=${version} /><${Gates} model=${model} version=${version} />
       <${Lineage} model=${model} version=${version} /><${Card} card=${version.card} />
     </div>
