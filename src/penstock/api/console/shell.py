@@ -27,6 +27,9 @@ TABS: Final[Mapping[str, str]] = {
 }
 """The pages of a model by their step in the path."""
 
+BELOW: Final[Mapping[str, str]] = {"versions": "", "compare": "", "shadow": "traffic", "experiments": "rollouts"}
+"""The tabs of pages whose address begins with another step; ``static/components/tabs.js`` has the same."""
+
 APP: Final = "app.js"
 
 OTHER_LINKS: Final = (("Metrics", "/metrics"), ("Readiness", "/readyz"), ("Models as JSON", "/admin/v1/models"))
@@ -119,7 +122,7 @@ def _heading(request: Request, page: Page, params: Mapping[str, str]) -> Markup:
     if not model:
         return element("h1", page.title)
     here = request.url.path.rstrip("/").removeprefix(f"/console/models/{model}").strip("/").partition("/")[0]
-    tabs = (_tab(request, model, name, title, is_here=name == here) for name, title in TABS.items())
+    tabs = (_tab(request, model, name, title, is_here=name == BELOW.get(here, here)) for name, title in TABS.items())
     return join(element("h1", page.title), element("nav", element("ul", *tabs), class_="tabs", aria_label="Model"))
 
 

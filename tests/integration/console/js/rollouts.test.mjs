@@ -31,13 +31,17 @@ test("steps are over, present or to come", () => {
   assert.deepEqual(stepsOf(RUNNING).map((step) => [step.weight, step.state]), [[100, "over"], [500, "now"], [9500, "to come"], [10000, "to come"]]);
   assert.deepEqual(stepsOf({ ...RUNNING, shadow: 50, step: -1 }).map((step) => step.state), ["now", "to come", "to come", "to come", "to come"]);
   assert.deepEqual(stepsOf({ ...RUNNING, state: "promoted", step: 2 }).map((step) => step.state), ["over", "over", "over", "now"]);
+  assert.deepEqual(stepsOf({ ...RUNNING, state: "rolled_back" }).map((step) => step.state), ["over", "ended", "to come", "to come"]);
 });
 
-test("the newest evidence is the last point of an open rollout", () => {
+test("the newest evidence is the last point, and that of the end of a rollout", () => {
   const history = { at: [1, 2], step: [0, 1], weight: [100, 500], guards: { errors: { log_e: [0, 1], log_e_pass: [0, 1] } } };
   const newest = withNewest(history, RUNNING, 5);
   assert.deepEqual(newest, { at: [1, 2, 5], step: [0, 1, 1], weight: [100, 500, 500], guards: { errors: { log_e: [0, 1, 1], log_e_pass: [0, 1, 2] } } });
-  assert.equal(withNewest(history, { ...RUNNING, state: "promoted" }, 5), history);
+  const ended = { ...RUNNING, state: "rolled_back", evidence: { errors: { log_e: 7, log_e_pass: 0 } }, changes: [{ at: "1970-01-01T00:00:04+00:00" }] };
+  assert.deepEqual(withNewest(history, ended, 9).at, [1, 2, 4]);
+  assert.deepEqual(withNewest(history, ended, 9).guards.errors, { log_e: [0, 1, 7], log_e_pass: [0, 1, 0] });
+  assert.equal(withNewest(history, { ...ended, changes: [{ at: "1970-01-01T00:00:01+00:00" }] }, 9), history);
   assert.equal(withNewest(history, RUNNING, 2), history);
 });
 

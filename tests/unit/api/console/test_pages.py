@@ -57,6 +57,7 @@ def test_every_page_is_whole_html_with_relative_addresses_only(
     assert page.tags.count("h1") == page.tags.count("main") == page.tags.count("title") == 1
     assert all(address.startswith(("../", "#")) for address in page.addresses)
     assert page.root["lang"] == "en"
+    assert answer.text.count("aria-current") == (2 if "/models/" in path else 1)
     assert page.root["data-base"] == "../" * (path.count("/") - 1)
     assert not {"style", "onclick", "onload"} & page.attributes
     assert page.tags.count("script") == 2

@@ -14,6 +14,7 @@ const isRight = (x) => x > SIZE.width * 0.85;
  * @param {{name: string, at: number[], steps: number[], series: {log_e: number[], log_e_pass: (number | null)[]}, evidence: any}} props
  */
 export function EvidenceChart({ name, at, steps, series, evidence }) {
+  if (at.length < 2) return html`<p class="small muted">There is no line yet: the first points come with the next requests.</p>`;
   const drawn = layOut(at, [
     { name: "against it", values: series.log_e, boundary: evidence.log_e_fail_at },
     { name: "for it", values: series.log_e_pass, boundary: evidence.log_e_pass_at },

@@ -6,11 +6,15 @@ import { link, pathTo, route } from "../lib/router.js";
 /** Step in the path and title; the server renders the same. @type {[string, string][]} */
 const TABS = [["", "Versions"], ["traffic", "Traffic"], ["rollouts", "Rollouts"], ["monitor", "Monitor"], ["retraining", "Retraining"], ["try", "Try it"]];
 
+/** Pages below a tab whose address begins with another step; the server knows the same. @type {Record<string, string>} */
+const BELOW = { versions: "", compare: "", shadow: "traffic", experiments: "rollouts" };
+
 /** @param {{model: string}} props */
 export function Tabs({ model }) {
   const { path } = useSignal(route);
-  const here = path.slice(pathTo("models", model).length).replace(/^\/+/, "").split("/")[0];
+  const step = path.slice(pathTo("models", model).length).replace(/^\/+/, "").split("/")[0] || "";
+  const here = BELOW[step] ?? step;
   return html`<nav class="tabs" aria-label="Model"><ul>
-    ${TABS.map(([step, title]) => html`<li key=${step}><a href=${link(pathTo("models", model, ...(step ? [step] : [])))} aria-current=${step === here ? "page" : undefined}>${title}</a></li>`)}
+    ${TABS.map(([tab, title]) => html`<li key=${tab}><a href=${link(pathTo("models", model, ...(tab ? [tab] : [])))} aria-current=${tab === here ? "page" : undefined}>${title}</a></li>`)}
   </ul></nav>`;
 }

@@ -31,35 +31,38 @@ export function actionsFor(rollout) {
 }
 
 /**
- * Returns the steps with their weights, and which are over, present or to come.
+ * Returns the steps with their weights, and which are over, present or to come; a rollout that was not promoted ended at its step.
  * @param {any} rollout
- * @returns {{title: string, weight: number, state: "over" | "now" | "to come"}[]}
+ * @returns {{title: string, weight: number, state: "over" | "now" | "ended" | "to come"}[]}
  */
 export function stepsOf(rollout) {
   const most = 10000 - rollout.hold_back;
   const promoted = rollout.state === "promoted";
+  const present = promoted || isOpen(rollout) ? "now" : "ended";
   const weights = rollout.steps.map((/** @type {any} */ step) => Math.min(most, typeof step === "number" ? step : step.weight));
   const steps = weights.map((/** @type {number} */ weight, /** @type {number} */ index) => ({
-    title: `Step ${index + 1}`, weight, state: promoted || index < rollout.step ? "over" : index === rollout.step ? "now" : "to come",
+    title: `Step ${index + 1}`, weight, state: promoted || index < rollout.step ? "over" : index === rollout.step ? present : "to come",
   }));
-  if (rollout.shadow > 0) steps.unshift({ title: "Mirrored", weight: 0, state: rollout.step < 0 && !promoted ? "now" : "over" });
+  if (rollout.shadow > 0) steps.unshift({ title: "Mirrored", weight: 0, state: rollout.step < 0 && !promoted ? present : "over" });
   return [...steps, { title: "Promoted", weight: 10000, state: promoted ? "now" : "to come" }];
 }
 
 /**
- * Returns the evidence over time with the newest evidence of the rollout as the last point, if it is newer.
+ * Returns the evidence over time with the newest evidence of the rollout as the last point, if it is newer: that of now,
+ * or that of its end.
  * @param {any} history `evidence_history` of the admin API
- * @param {any} rollout
- * @param {number} now seconds since the epoch
+ * @param {any} rollout with its changes
+ * @param {number} time seconds since the epoch
  * @returns {any}
  */
-export function withNewest(history, rollout, now) {
+export function withNewest(history, rollout, time) {
   const last = history.at[history.at.length - 1];
-  if (!isOpen(rollout) || (last !== undefined && now <= last)) return history;
+  const now = isOpen(rollout) ? time : Date.parse(rollout.changes?.at(-1)?.at) / 1000;
+  if (!(last === undefined ? now : now > last)) return history;
   const guards = Object.entries(history.guards).map(([name, series]) => {
     const evidence = rollout.evidence[name];
     const { log_e: against, log_e_pass: passing } = /** @type {any} */ (series);
-    return [name, { log_e: [...against, against[against.length - 1] ?? 0], log_e_pass: [...passing, evidence?.log_e_pass ?? null] }];
+    return [name, { log_e: [...against, evidence?.log_e > 0 ? evidence.log_e : (against[against.length - 1] ?? 0)], log_e_pass: [...passing, evidence?.log_e_pass ?? null] }];
   });
   return {
     at: [...history.at, now], step: [...history.step, rollout.step], weight: [...history.weight, rollout.weight], guards: Object.fromEntries(guards),

@@ -36,7 +36,8 @@ function Summary({ experiment }) {
     <div class="row"><${State} value=${experiment.state} /> <strong>${experiment.best === null ? "no arm is known to be the best yet" : `version ${experiment.best} is the best`}</strong></div>
     <${Bar} parts=${parts} label="Weights" />
     <p>${experiment.mode === "fixed" ? "The weights stay as stated." : `Weights follow the rewards, no arm gets less than ${basisPoints(experiment.floor)}.`}
-      ${experiment.sticky ? ` Callers stay with their arm by ${experiment.sticky.replace(/^header:/, "header ")}.` : " Each request is drawn anew."} ${experiment.reason}</p>
+      ${experiment.sticky ? ` Callers stay with their arm by ${experiment.sticky.replace(/^header:/, "header ")}.` : " Each request is drawn anew."}</p>
+    ${experiment.reason && html`<p>${experiment.reason}</p>`}
     <p class="small muted">Began ${time(experiment.created_at)} (${ago(experiment.created_at)}) by ${experiment.created_by}${start?.reason ? html`: “${start.reason}”` : ""}.</p>
     ${experiment.problem && html`<p class="note bad">${experiment.problem}</p>`}
   </section>`;
