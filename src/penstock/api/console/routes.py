@@ -1,5 +1,6 @@
 """The routes of the console: one table of pages, and the static files."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Final
@@ -48,7 +49,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def routes(services: ConsoleServices) -> list[Route]:
     """Return the routes of the console."""
-    pages = [Route(path, _page(services, name), methods=["GET"]) for path, name in PAGES.items()]
+    pages = [_route(path, _page(services, name)) for path, name in PAGES.items()]
     leading = [Route(path, _lead_home, methods=["GET"]) for path in ("/", "/console", "/console/")]
     return [
         *leading,
@@ -57,6 +58,12 @@ def routes(services: ConsoleServices) -> list[Route]:
         Route(STATIC, _static, methods=["GET"]),
         Route(ELSEWHERE, _no_page, methods=["GET"]),
     ]
+
+
+def _route(path: str, endpoint: Endpoint) -> Route:
+    route = Route(path, endpoint, methods=["GET"])
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)  # a name of a column may have a line feed
+    return route
 
 
 def _page(services: ConsoleServices, name: str) -> Endpoint:

@@ -88,6 +88,8 @@ test("kinds and sentences are words", () => {
   assert.equal(timeline.sentenceOf({ data: { message: "age drifts" }, reason: "x" }), "age drifts");
   assert.equal(timeline.sentenceOf({ reason: "holidays" }), "holidays");
   assert.equal(timeline.sentenceOf({ data: { rule: "weekly" } }), "rule weekly");
+  assert.equal(timeline.sentenceOf({ data: { what: "gap", realised: 0.5, estimated: 0.812345 } }), "realised accuracy 0.5, expected by its probabilities 0.812");
+  assert.equal(timeline.sentenceOf({ data: { what: "errors", recent_error: 0.25, baseline_error: 0.1 } }), "error 0.25 lately, 0.1 before");
   assert.equal(timeline.sentenceOf({}), "");
 });
 

@@ -100,6 +100,12 @@ def test_the_base_counts_the_path_as_it_was_sent(client: Client) -> None:
     assert page.root["data-base"] == "../../../../"
 
 
+@pytest.mark.parametrize("column", ["a%0Ab", "a%2Fb%3Fc%2523", "%3Cimg%3E%22'%0A"])
+def test_any_name_of_a_column_has_a_page(client: Client, stocked: MemoryRegistrar, column: str) -> None:
+    answer = client.get(f"/console/models/good/monitor/{column}", BROWSER)
+    assert (answer.status_code, "<img>" in answer.text) == (200, False)
+
+
 def test_the_overview_shows_what_is_served_and_escapes_it(client: Client) -> None:
     text = client.get("/console/models").text
     for part in ("1.2.3", "good", "READY", "&lt;bad&gt;", "no &lt;version&gt;", "/metrics", "127.0.0.1:2"):

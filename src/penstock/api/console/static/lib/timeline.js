@@ -1,6 +1,8 @@
 // Entries of the time line: what each is about, where its object is, and its difference before and after. No part of it
 // touches the page.
 
+import { number } from "./format.js";
+
 /** @typedef {Record<string, any>} Document */
 /** @typedef {{path: string, before: string, after: string, sign: "+" | "−" | "±"}} DiffRow */
 
@@ -109,6 +111,8 @@ export function sentenceOf(entry) {
   if (typeof entry.reason === "string" && entry.reason) return entry.reason;
   if (typeof data.rule === "string") return `rule ${data.rule}`;
   if (Array.isArray(data.reasons)) return data.reasons.join("; ");
+  if (data.what === "gap") return `realised accuracy ${number(data.realised)}, expected by its probabilities ${number(data.estimated)}`;
+  if (data.what === "errors") return `error ${number(data.recent_error)} lately, ${number(data.baseline_error)} before`;
   return "";
 }
 

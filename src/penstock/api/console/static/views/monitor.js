@@ -223,6 +223,6 @@ function Performance({ performance }) {
       <dt>Labels</dt><dd>${number(performance.labels)}${outcomes && ` (${outcomes})`}</dd>
       ${delay && html`<dt>Labels come after</dt><dd>${duration(delay.p50_seconds)} (median), ${duration(delay.p90_seconds)} (nine of ten)</dd>`}
       ${concept && html`<dt>Errors</dt><dd><${State} value=${concept.state} /> ${percent(concept.recent_error)} lately, ${percent(concept.baseline_error)} before</dd>`}
-      ${gap?.rows > 0 && html`<dt>Stated certainty</dt><dd><${State} value=${gap.state} /> expects accuracy ${number(gap.estimated)}, realised ${number(gap.realised)}</dd>`}
+      ${gap?.rows > 0 && html`<dt>Confidence</dt><dd><${State} value=${gap.state} /> expects accuracy ${number(gap.estimated)}, realised ${number(gap.realised)}</dd>`}
     </dl></section>`;
 }
