@@ -24,7 +24,14 @@ ROLE_NAMES = ("caller", "viewer", "operator", "publisher", "approver", "admin", 
 """Each role is granted for the model digits alone."""
 
 VALUES = {"model": SHOWN, "version": "1", "alias": "champion", "id": "t1", "name": "stranger", "verb": "pause"}
-VALUES |= {"seq": "1", "digest": "0", "name:path": "app.js", "column:path": "f0", "column": "f0"}
+VALUES |= {
+    "seq": "1",
+    "digest": "0",
+    "name:path": "app.js",
+    "column:path": "f0",
+    "path:path": "nowhere",
+    "column": "f0",
+}
 
 SPELLINGS: Final[dict[str, Callable[[str], str]]] = {
     "plain": lambda path: path,

@@ -38,6 +38,7 @@ VALUES = {
     "name": "bot",
     "verb": "pause",
     "column": "age",
+    "path": "nowhere",
     "digest": "0",
 }
 
