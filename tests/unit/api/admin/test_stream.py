@@ -130,10 +130,19 @@ def test_costly_documents_are_made_less_often_but_are_made() -> None:
     world = World()
     world.cost, world.number_of_feeds = 0.03, 2
     feed = world.feed(TRAFFIC)
-    assert sum(world.step(feed) for _ in range(12)) == 2  # 0.03 s each of 2 % of 6 s, shared by two
+    assert sum(world.step(feed) for _ in range(12)) == 2  # 0.03 s each of 1.2 % of 6 s, shared by two
     world.cost = 60.0
     feed = world.feed(TRAFFIC)
     world.step(feed, LONGEST_S)
+    assert world.step(feed) == 1
+
+
+def test_a_change_is_shown_soon_however_costly_its_document_is() -> None:
+    world = World()
+    world.cost, world.number_of_feeds = 0.05, 20
+    feed = world.feed(ROUTE)
+    assert [world.step(feed) for _ in range(3)] == [1, 0, 0]
+    world.mark = 2
     assert world.step(feed) == 1
 
 

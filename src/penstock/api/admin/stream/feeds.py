@@ -108,7 +108,7 @@ class Feed:
     async def step(self) -> None:
         """Make the document if it is due, and wake those who watch."""
         now, mark = self._clock(), self._mark()
-        if self._made is not None and (now < self._due or not self._may_have_changed(now, self._made, mark)):
+        if self._made is not None and not self._is_due(now, self._made, mark):
             return
         began = self._processor_time()
         try:
@@ -119,11 +119,14 @@ class Feed:
             self._of_mark, self._made = mark, now
             self._due = now + self._pause_s(self._processor_time() - began)
 
-    def _may_have_changed(self, now: float, made: float, mark: object) -> bool:
-        if self.problem or mark != self._of_mark:
-            return True
+    def _is_due(self, now: float, made: float, mark: object) -> bool:
+        """Whether to make the document again: soon after a change that the mark shows, else as often as it may cost."""
+        if mark != self._of_mark:
+            return now >= made + STEP_S / 2
+        if now < self._due:
+            return False
         quiet_s = UNCHANGED_S if self._has_only_ended_trials() else BY_MARK.get(self.topic.kind, 0.0)
-        return now >= made + quiet_s
+        return bool(self.problem) or now >= made + quiet_s
 
     def _has_only_ended_trials(self) -> bool:
         if self.topic.kind not in TRIALS or self._document is None:
