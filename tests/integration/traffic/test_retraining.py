@@ -43,7 +43,11 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # its sender has ended meanwhile
+                    self.close_connection = True
+                    return
                 status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
                 if status == 200:
                     receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
