@@ -29,7 +29,7 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
     <div class="grid"><div>
       <div class="row"><${VersionField} title="Roll out" value=${form.to} versions=${versions} none="choose …" onChange=${(/** @type {string} */ to) => change({ to })} />
         <${VersionField} title="Compare with" value=${form.from} versions=${versions} none="the version that answers" onChange=${(/** @type {string} */ from) => change({ from })} /></div>
-      <${TextField} title="Steps in percent; 5! waits for an approval" value=${form.steps} onText=${(/** @type {string} */ steps) => change({ steps })} wide />
+      <${TextField} title="Steps in percent; 5! waits for an approval" value=${form.steps} setText=${(/** @type {string} */ steps) => change({ steps })} wide />
       <${Guards} form=${form} change=${change} />
       <${Limits} form=${form} change=${change} />
     </div><${Preview} path=${path} form=${form} body=${body} faults=${faults} rate=${rate} /></div>
@@ -40,10 +40,10 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
   </form>`;
 }
 
-/** @param {{title: string, value: string, onText: (text: string) => void, wide?: boolean, label?: string}} props */
-function TextField({ title, value, onText, wide, label }) {
+/** @param {{title: string, value: string, setText: (text: string) => void, wide?: boolean, label?: string}} props */
+function TextField({ title, value, setText, wide, label }) {
   return html`<label class="field">${title}<input type="text" class=${wide ? "" : "short"} aria-label=${label} value=${value} spellcheck=${false} autocomplete="off"
-    onInput=${(/** @type {FieldEvent} */ event) => onText(event.currentTarget.value)} /></label>`;
+    onInput=${(/** @type {FieldEvent} */ event) => setText(event.currentTarget.value)} /></label>`;
 }
 
 /** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
@@ -63,13 +63,13 @@ function Guards({ form, change }) {
 /** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
 function Limits({ form, change }) {
   return html`<details><summary>Time, evidence and what happens at the deadline</summary><div class="toolbar">
-    <${TextField} title="Least seconds of a step" value=${form.minStep} onText=${(/** @type {string} */ minStep) => change({ minStep })} />
-    <${TextField} title="Deadline in seconds" value=${form.deadline} onText=${(/** @type {string} */ deadline) => change({ deadline })} />
+    <${TextField} title="Least seconds of a step" value=${form.minStep} setText=${(/** @type {string} */ minStep) => change({ minStep })} />
+    <${TextField} title="Deadline in seconds" value=${form.deadline} setText=${(/** @type {string} */ deadline) => change({ deadline })} />
     <label class="field">At the deadline<select value=${form.onInconclusive} onChange=${(/** @type {FieldEvent} */ event) => change({ onInconclusive: event.currentTarget.value })}>
       <option value="hold">pause</option><option value="abort">give up</option></select></label>
-    <${TextField} title="Sound versions rolled back, %" value=${form.alpha} onText=${(/** @type {string} */ alpha) => change({ alpha })} />
-    <${TextField} title="Hold-back of the control, %" value=${form.holdBack} onText=${(/** @type {string} */ holdBack) => change({ holdBack })} />
-    <${TextField} title="Mirrored before the first step, %" value=${form.shadow} onText=${(/** @type {string} */ shadow) => change({ shadow })} />
+    <${TextField} title="Sound versions rolled back, %" value=${form.alpha} setText=${(/** @type {string} */ alpha) => change({ alpha })} />
+    <${TextField} title="Hold-back of the control, %" value=${form.holdBack} setText=${(/** @type {string} */ holdBack) => change({ holdBack })} />
+    <${TextField} title="Mirrored before the first step, %" value=${form.shadow} setText=${(/** @type {string} */ shadow) => change({ shadow })} />
     <label><input type="checkbox" checked=${form.dryRun} onChange=${(/** @type {FieldEvent} */ event) => change({ dryRun: event.currentTarget.checked })} /> Dry run: change no traffic</label>
   </div></details>`;
 }
