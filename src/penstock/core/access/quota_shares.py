@@ -143,7 +143,7 @@ def divide(demands: Mapping[str, float]) -> dict[str, float]:
     total, even = sum(demands.values()), 1.0 / len(demands)
     if total <= 0.0:
         return dict.fromkeys(demands, even)
-    return {name: EVEN_PART * even + (1.0 - EVEN_PART) * demand / total for name, demand in demands.items()}
+    return {name: EVEN_PART * even + (1.0 - EVEN_PART) * (demand / total) for name, demand in demands.items()}
 
 
 def divide_whole(limit: int, parts: Mapping[str, float]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.core.access.quota_shares import (
@@ -27,6 +27,7 @@ demands = st.dictionaries(st.sampled_from(GATEWAYS), st.floats(0.0, 1e6), min_si
 
 
 @given(demands)
+@example({"g0": 5e-324})
 def test_parts_sum_to_the_whole_and_nobody_has_none(demand: Mapping[str, float]) -> None:
     parts = divide(demand)
     assert sum(parts.values()) == pytest.approx(1.0)
