@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from loadtests import h2load, report
-from loadtests.codecs import ReferenceCalls, WrongAnswer
+from loadtests.codecs import GRPC_PREFIX, ReferenceCalls, WrongAnswer
 from loadtests.contenders import Contender, all_running, contenders, peers
 from loadtests.graphs import repository
 from loadtests.h2load import Window, closed_loop
@@ -42,7 +42,6 @@ _TWO_WORKERS = "2 workers"
 _QUICK = 0.35
 _WIDTH = 150  # of the tables, also where the terminal is narrower or there is none
 _WARM_UP_S = 0.5
-_GRPC_PREFIX = 5
 
 Step = Callable[[str], None]
 
@@ -94,7 +93,7 @@ class Bout:
         """Compare answers with ONNX Runtime, then measure one window. Raises WrongAnswer."""
         load = replace(load, seconds=load.seconds * self._model.longer)
         server = self._servers[contender.server]
-        size = self._reference.check(contender.codec, contender.address(server)) + _GRPC_PREFIX
+        size = self._reference.check(contender.codec, contender.address(server)) + GRPC_PREFIX
         cpu, stolen = server.cpu_s(), steal_s()
         window = (self._closed if load.connections else self._open)(contender, load, size)
         cpu_us = (server.cpu_s() - cpu) * 1e6 / max(window.done, 1)

@@ -179,6 +179,10 @@ def _typed_contents(output: pb.ModelInferResponse.InferOutputTensor) -> NDArray[
     return np.array(values, _NUMPY[output.datatype]).reshape(output.shape)
 
 
+GRPC_PREFIX = 5
+"""Bytes before each message of a gRPC body: a flag and its length."""
+
+
 def framed(message: bytes) -> bytes:
     """A gRPC message with the prefix it has on the wire."""
     return struct.pack(">BI", 0, len(message)) + message

@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from loadtests.access import ACCEPT_KEYS, create_key, environment
-from loadtests.codecs import BINARY, GRPC, JSON, Call, Codec, ReferenceCalls, WrongAnswer, send
+from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Call, Codec, ReferenceCalls, WrongAnswer, send
 from loadtests.graphs import repository
 from loadtests.h2load import closed_loop, require
 from loadtests.models import MODELS, BenchModel
@@ -31,7 +31,6 @@ CODECS = (JSON, BINARY, GRPC)
 LEAST_RATE = 0.98
 MOST_US = 2.0
 ACCEPTED_S = 20.0
-_GRPC_PREFIX = 5
 QUOTA: Mapping[str, float] = {"requests": 1e9, "concurrent": 1000}
 
 
@@ -121,7 +120,7 @@ def main(arguments: argparse.Namespace) -> int:
 
         plain, secured = start(Path(name, "plain"), {}), start(Path(name, "secured"), ACCEPT_KEYS)
         reference = ReferenceCalls(model)
-        sizes = {codec.name: reference.check(codec, address_of(plain, codec)) + _GRPC_PREFIX for codec in CODECS}
+        sizes = {codec.name: reference.check(codec, address_of(plain, codec)) + GRPC_PREFIX for codec in CODECS}
         load = _Load(model, arguments.seconds, arguments.connections, client_cores, sizes)
         keys = {
             "key": create_key(Path(name, "secured"), "plain"),

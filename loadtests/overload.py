@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import h2load
-from loadtests.codecs import BINARY, GRPC, Call, Codec, ReferenceCalls
+from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, Call, Codec, ReferenceCalls
 from loadtests.graphs import repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
@@ -23,7 +23,6 @@ from loadtests.processes import Server, halves, penstock, running
 
 TIMES = (2.0, 5.0, 10.0)
 _CODECS = {"rest": BINARY, "grpc": GRPC}
-_GRPC_PREFIX = 5
 _CONNECTIONS = 256  # of each client process
 _PEAK_CONNECTIONS = 32
 
@@ -36,7 +35,7 @@ class Under:
         self._cores = halves()[1]
         self._address = server.addresses["grpc" if codec.grpc else "http"]
         self._call: Call = codec.write(model, model.rows(1))
-        self._bytes = ReferenceCalls(model).check(codec, self._address) + _GRPC_PREFIX
+        self._bytes = ReferenceCalls(model).check(codec, self._address) + GRPC_PREFIX
         self._limited = self._call
         if timeout_ms is not None:
             headers = {**self._call.headers, "penstock-timeout-ms": str(timeout_ms)}

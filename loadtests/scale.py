@@ -14,14 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import h2load
-from loadtests.codecs import BINARY, GRPC, JSON, Codec, ReferenceCalls
+from loadtests.codecs import BINARY, GRPC, GRPC_PREFIX, JSON, Codec, ReferenceCalls
 from loadtests.graphs import repository
 from loadtests.h2load import closed_loop
 from loadtests.models import MODELS, BenchModel
 from loadtests.processes import halves, penstock, running
 
 WORKERS = 2
-_GRPC_PREFIX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def rate(model: BenchModel, codec: Codec, workers: int, connections: int, second
     server_cores, client_cores = halves()
     with running(penstock(model.folder, "--workers", str(workers)), server_cores[:workers]) as server:
         address = server.addresses["grpc" if codec.grpc else "http"]
-        size = ReferenceCalls(model).check(codec, address) + _GRPC_PREFIX
+        size = ReferenceCalls(model).check(codec, address) + GRPC_PREFIX
         call = codec.write(model, model.rows(1))
         rates = [
             closed_loop(

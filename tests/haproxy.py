@@ -37,21 +37,29 @@ backend b
 @contextmanager
 def running(folder: Path, servers: Mapping[str, str]) -> Iterator[str]:
     """HAProxy in front of these servers' REST ports, which it asks whether they are ready; its address."""
+    lines = [f"  server {name} {server} check inter 200ms fall 2 rise 1" for name, server in servers.items()]
+    with started(folder, SETTINGS, "/v2/health/ready", header=GATEWAY, servers="\n".join(lines)) as address:
+        yield address
+
+
+@contextmanager
+def started(folder: Path, settings: str, path: str, **values: str) -> Iterator[str]:
+    """HAProxy with these settings, in which ``values`` and ``address`` are filled in, once a GET of ``path`` is
+    answered with 200; its address."""
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
     assert program, "install Debian's haproxy"
     address, config = f"127.0.0.1:{free_port()}", folder / "haproxy.cfg"
-    lines = [f"  server {name} {server} check inter 200ms fall 2 rise 1" for name, server in servers.items()]
-    config.write_text(SETTINGS.format(address=address, header=GATEWAY, servers="\n".join(lines)))
+    config.write_text(settings.format(address=address, **values))
     process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
     try:
-        wait_until(lambda: _answers(address), PATIENCE_S, "the proxy")
+        wait_until(lambda: _answers(address, path), PATIENCE_S, "the proxy")
         yield address
     finally:
         process.kill()
         process.wait()
 
 
-def _answers(address: str) -> bool:
+def _answers(address: str, path: str) -> bool:
     with suppress(OSError):
-        return call(address, "GET", "/v2/health/ready").status == 200
+        return call(address, "GET", path).status == 200
     return False

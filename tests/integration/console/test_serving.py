@@ -1,8 +1,6 @@
 """The console of a real gateway: by its port, behind a reverse proxy below a path, over TLS, and signed in."""
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -11,11 +9,10 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 
-from tests import harness, zoo
+from tests import haproxy, harness, zoo
 from tests.event_stream import EventStream
 from tests.harness import PATIENCE_S, Reply, Server, call, wait_until
 from tests.keys import ACCEPT_KEYS, create_key, revoke_key
-from tests.ports import free_port
 
 PAGES = ("models", "models/echo", "models/echo/monitor", "models/echo/versions/1", "fleet", "timeline", "access")
 IMPORT = re.compile(r"""(?:\bfrom\s*|\bimport\s*\(?\s*)["'](\.[^"']+)["']""")
@@ -75,24 +72,8 @@ def closed(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 @contextmanager
 def proxy(folder: Path, gateway: str) -> Iterator[str]:
     """HAProxy that removes a prefix from paths, and says that the browser came by TLS."""
-    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
-    assert program, "install Debian's haproxy"
-    address, config = f"127.0.0.1:{free_port()}", folder / "haproxy.cfg"
-    config.write_text(SETTINGS.format(address=address, prefix=PREFIX, server=gateway))
-    process = subprocess.Popen([program, "-db", "-q", "-f", str(config)])
-    try:
-        wait_until(lambda: _answers(address), PATIENCE_S, "the proxy")
+    with haproxy.started(folder, SETTINGS, f"{PREFIX}/livez", prefix=PREFIX, server=gateway) as address:
         yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return call(address, "GET", f"{PREFIX}/livez").status == 200
-    except OSError:
-        return False
 
 
 def follow(address: str, path: str) -> tuple[str, Reply]:

@@ -23,7 +23,7 @@ STEP_S: Final = 0.5
 LONGEST_S: Final = 10.0
 SHARE: Final = 0.012
 """The share of a core that making documents may use, of all feeds together; documents that take long are made less
-often, but every ``LONGEST_S`` seconds. Sending them takes about half as much again, and all has two percent."""
+often, but every ``LONGEST_S`` seconds. Streams and looks at what is due cost more than that on top."""
 
 INTERVALS_S: Final = {
     "fleet": 5.0,
