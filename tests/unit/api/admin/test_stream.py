@@ -146,6 +146,50 @@ def test_a_change_is_shown_soon_however_costly_its_document_is() -> None:
     assert world.step(feed) == 1
 
 
+def test_who_joins_gets_no_document_whose_load_began_before() -> None:
+    world = World()
+    world.documents[ROUTE] = {"revision": 1}
+    feed = world.feed(ROUTE)
+    first = feed.join()
+    assert feed.rendered(EVERY_MODEL, first) is None
+    world.step(feed)
+    assert feed.rendered(EVERY_MODEL, first) is not None
+    world.documents[ROUTE] = {"revision": 2}
+    second = feed.join()
+    assert feed.rendered(EVERY_MODEL, second) is None
+    watcher = asyncio.Event()
+    feed.watchers.add(watcher)
+    assert [world.step(feed) for _ in range(3)] == [1, 0, 0]  # whatever the mark says, once
+    rendered = feed.rendered(EVERY_MODEL, second)
+    assert rendered is not None and json.loads(rendered.text) == {"revision": 2}
+    assert watcher.is_set()
+
+
+def test_who_joins_is_woken_by_an_unchanged_document_too() -> None:
+    world, watcher = World(), asyncio.Event()
+    feed = world.feed(ROUTE)
+    world.step(feed)
+    feed.watchers.add(watcher)
+    joined = feed.join()
+    world.step(feed)
+    assert watcher.is_set() and feed.rendered(EVERY_MODEL, joined) is not None
+
+
+def test_a_load_that_was_under_way_is_not_for_who_joins_meanwhile() -> None:
+    world = World()
+    joined = []
+
+    async def load(topic: Topic) -> Any:
+        joined.append(feed.join())
+        return await world.load(topic)
+
+    feed = Feed(ROUTE, load, lambda: world.mark, lambda: 1, lambda: world.now, lambda: world.spent)
+    assert world.step(feed) == 1
+    assert feed.rendered(EVERY_MODEL, joined[0]) is None
+    assert world.step(feed) == 1
+    assert feed.rendered(EVERY_MODEL, joined[0]) is not None
+
+
 def test_a_document_is_made_once_for_callers_who_see_the_same() -> None:
     world = World()
     world.documents[MODELS] = {"models": [{"name": "digits"}, {"name": "fraud-1"}]}
@@ -401,6 +445,22 @@ def test_a_resumed_stream_sends_only_what_has_changed() -> None:
     second = Page(world, "route:m,models", first.last_id())
     asyncio.run(second.run(lambda: bool(second.received())))
     assert second.received() == [("route:m", {"revision": 2})]
+
+
+def test_a_stream_beside_another_does_not_begin_with_what_is_over() -> None:
+    world = World()
+    world.documents[ROUTE] = {"revision": 1}
+    first = Page(world, "route:m")
+    second = Page(world, "route:m")
+    second.stream = MessageStream(first.hub, Position.parse((ROUTE,), ""), EVERY_MODEL, lambda: True)
+
+    async def open_another() -> None:
+        await reached(lambda: bool(first.received()))
+        world.documents[ROUTE] = {"revision": 2}
+        await second.run(lambda: bool(second.received()))
+
+    asyncio.run(first.run(lambda: bool(second.received()), open_another))
+    assert second.received()[0] == ("route:m", {"revision": 2})
 
 
 def test_a_problem_is_a_message_until_it_is_over() -> None:

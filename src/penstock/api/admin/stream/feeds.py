@@ -75,7 +75,8 @@ def _encode(document: Document) -> str:
 class Feed:
     """The newest document of one topic; ``load`` makes it, ``mark`` returns an object that is equal as long as models
     and routes are the same. ``watchers`` are set when there is something new. ``problem`` says why the document could
-    not be made, "" if it could.
+    not be made, "" if it could. Loads are numbered from 1: a stream that joins gets no
+    document whose load began before.
 
     ``feeds`` returns how many feeds there are; ``clock`` is monotonic; ``processor_time`` is that of this process,
     whose other threads read the database.
@@ -104,6 +105,18 @@ class Feed:
         self._due = 0.0
         self._made: float | None = None
         self._of_mark: object = None
+        self._begun = 0
+        self._ended = 0
+        self._needed = 0
+
+    def join(self) -> int:
+        """Return the number of the load that a stream needs which begins now; it comes within about two steps.
+
+        A page would rest on a document from before its first request otherwise, and the change that it sends would be
+        refused.
+        """
+        self._needed = self._begun + 1
+        return self._needed
 
     async def step(self) -> None:
         """Make the document if it is due, and wake those who watch."""
@@ -111,17 +124,20 @@ class Feed:
         if self._made is not None and not self._is_due(now, self._made, mark):
             return
         began = self._processor_time()
+        self._begun += 1
         try:
             self._take(await self._load(self.topic), "")
         except Fault as fault:
             self._take(self._document, str(fault))
         finally:
+            self._ended = self._begun
             self._of_mark, self._made = mark, now
             self._due = now + self._pause_s(self._processor_time() - began)
 
     def _is_due(self, now: float, made: float, mark: object) -> bool:
-        """Whether to make the document again: soon after a change that the mark shows, else as often as it may cost."""
-        if mark != self._of_mark:
+        """Whether to make the document again: soon after a change that the mark shows and for a stream that has joined,
+        else as often as it may cost."""
+        if mark != self._of_mark or self._needed > self._begun:
             return now >= made + STEP_S / 2
         if now < self._due:
             return False
@@ -139,18 +155,18 @@ class Feed:
         return min(max(least, cost_s * self._feeds() / SHARE), LONGEST_S)
 
     def _take(self, document: Document | None, problem: str) -> None:
-        if document == self._document and problem == self.problem:
+        if document == self._document and problem == self.problem and self._needed != self._begun:
             return
-        if document is not self._document:
+        if document != self._document:
             self._rendered.clear()
         self._document, self.problem = document, problem
         for watcher in self.watchers:
             watcher.set()
 
-    def rendered(self, visible: ModelFilter) -> Rendered | None:
-        """Return the newest document as a caller may see it, None before the first; it is made once for equal
-        filters."""
-        if self._document is None:
+    def rendered(self, visible: ModelFilter, load: int = 0) -> Rendered | None:
+        """Return the newest document as a caller may see it, None before the end of a load with this number; it is made
+        once for equal filters."""
+        if self._document is None or self._ended < load:
             return None
         key = filter_of_topic(self.topic, visible)
         if key not in self._rendered:

@@ -78,12 +78,14 @@ class MessageStream:
         self._is_valid = is_valid
         self._clock = clock
         self._problems: dict[Topic, str] = {}
+        self._loads: dict[Topic, int] = {}
         self._check_at = 0.0
         self._has_events = EVENTS not in position.topics
 
     async def messages(self) -> AsyncIterator[str]:
         """Yield the messages as text until the credential ends; raises ``Overloaded``."""
         with self._hub.watch(self._position.topics, self._caller) as changed:
+            self._loads = {topic: self._hub.feed(topic).join() for topic in self._position.topics if topic != EVENTS}
             yield RETRY
             sent_at = self._clock()
             while self._may_go_on():
@@ -131,7 +133,7 @@ class MessageStream:
             if feed.problem != self._problems.get(topic, ""):
                 self._problems[topic] = feed.problem
                 yield self._message("problem", json.dumps({"topic": str(topic), "error": feed.problem}))
-            rendered = feed.rendered(self._visible)
+            rendered = feed.rendered(self._visible, self._loads[topic])
             if rendered is not None and rendered.digest != self._position.digests.get(topic):
                 self._position.digests[topic] = rendered.digest
                 yield self._message(str(topic), rendered.text)

@@ -113,15 +113,34 @@ export function metricRows(performance) {
 }
 
 /**
- * Returns what an alarm is about and what it caused: of the entries of a time line the first request for retraining after
- * it, of the same version, whose evidence names drift.
+ * Returns the request for retraining that an alarm has caused: the first one of the same version whose evidence has the
+ * column with the same onset. Events are stored in any order, so their numbers alone do not say what came first. Without
+ * an onset it is the first request after the alarm that rests on what is like it.
  * @param {Document} alarm an entry of the time line
  * @param {Document[]} requests entries of the kind "retraining.requested.v1"
  * @returns {Document | null}
  */
-export function requestAfter(alarm, requests) {
-  const later = requests.filter((request) => request.subject === alarm.subject && request.seq > alarm.seq && isAbout(request, alarm));
-  return later.reduce((first, request) => (!first || request.seq < first.seq ? request : first), /** @type {Document | null} */ (null));
+export function requestOf(alarm, requests) {
+  const ofVersion = requests.filter((request) => request.subject === alarm.subject).sort((one, other) => one.seq - other.seq);
+  const certain = ofVersion.find((request) => hasOnset(request, alarm));
+  return certain || ofVersion.find((request) => request.seq > alarm.seq && isAbout(request, alarm)) || null;
+}
+
+/**
+ * Whether the evidence of a request has the column of an alarm with the onset of the alarm.
+ * @param {Document} request
+ * @param {Document} alarm
+ */
+function hasOnset(request, alarm) {
+  const { name, since } = alarm.data || {};
+  const features = conditionsOf(request).flatMap((condition) => (Array.isArray(condition.features) ? condition.features : []));
+  return Boolean(since) && features.some((feature) => feature.name === name && feature.since === since);
+}
+
+/** @param {Document} request @returns {Document[]} */
+function conditionsOf(request) {
+  const conditions = request.data?.conditions;
+  return Array.isArray(conditions) ? conditions : [];
 }
 
 /**
@@ -129,8 +148,7 @@ export function requestAfter(alarm, requests) {
  * @param {Document} alarm
  */
 function isAbout(request, alarm) {
-  const conditions = request.data?.conditions;
-  const statistics = Array.isArray(conditions) ? conditions.map((item) => String(item.statistic)) : [];
+  const statistics = conditionsOf(request).map((item) => String(item.statistic));
   if (alarm.kind.startsWith("drift")) return statistics.includes("e-SR");
   if (alarm.kind.startsWith("quality")) return statistics.some((name) => name.endsWith("ratio") || name === "violated");
   return true;

@@ -49,3 +49,13 @@ export function useDocument(path, topic, { isTopic = false, everyMs = 0 } = {}) 
   const value = isTopic && changed ? changed : state.value;
   return { value, error: isTopic && changed ? null : state.error, again: () => setCount(count + 1) };
 }
+
+/**
+ * Returns the number of the newest event of a model, 0 before the first: what rests on events is fetched again by it.
+ * @param {string} model
+ * @returns {number}
+ */
+export function useNewestEvent(model) {
+  const events = /** @type {Document[]} */ (useTopic("events") || []);
+  return events.findLast((event) => `${event.subject}/`.startsWith(`models/${model}/`))?.sequence ?? 0;
+}

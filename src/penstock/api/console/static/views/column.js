@@ -4,7 +4,7 @@ import { html, useAsync, useSignal } from "../lib/html.js";
 import { get } from "../lib/api.js";
 import { ago, number, percent, time } from "../lib/format.js";
 import { isAboutColumn, movedText, sliceRows } from "../lib/evidence.js";
-import { useDocument } from "../lib/refresh.js";
+import { useDocument, useNewestEvent } from "../lib/refresh.js";
 import { link, pathTo, route } from "../lib/router.js";
 import { Chart } from "../components/chart.js";
 import { Alarms, BinTable, EffectTable, Evidence } from "../components/column-parts.js";
@@ -24,7 +24,7 @@ function ColumnView({ params: { model = "", column = "" } }) {
   const version = query.version ? `&version=${encodeURIComponent(query.version)}` : "";
   const path = `/models/${encodeURIComponent(model)}/monitor/column?name=${encodeURIComponent(column)}${version}`;
   const { value, error, again } = useDocument(path, `monitor:${model}`);
-  const events = useAsync(() => alarmsOf(model, column), [model, column, value?.column.state]);
+  const events = useAsync(() => alarmsOf(model, column), [model, column, value?.column.state, useNewestEvent(model)]);
   if (error && !value) return html`<${Up} model=${model} /><${ErrorBox} error=${error} again=${again} />`;
   if (!value) return html`<${Loading} />`;
   const shown = value.column;

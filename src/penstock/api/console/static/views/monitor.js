@@ -5,7 +5,7 @@ import { get, send } from "../lib/api.js";
 import { may, whoami } from "../lib/access.js";
 import { ago, duration, milliseconds, number, percent, time } from "../lib/format.js";
 import { columnsOf, metricRows, movedText, sliceRows } from "../lib/evidence.js";
-import { useDocument } from "../lib/refresh.js";
+import { useDocument, useNewestEvent } from "../lib/refresh.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
 import { Alarms, Evidence } from "../components/column-parts.js";
 import { Histogram } from "../components/histogram.js";
@@ -43,7 +43,7 @@ function Monitor({ params }) {
   const { query } = useSignal(route);
   const isTopic = !query.version && !query.search && !query.all;
   const { value, error, again } = useDocument(pathOf(model, query), `monitor:${model}`, { isTopic });
-  const events = useAsync(() => eventsOf(model), [model, value?.alarms]);
+  const events = useAsync(() => eventsOf(model), [model, value?.alarms, useNewestEvent(model)]);
   if (error && !value) return html`<${ErrorBox} error=${error} again=${again} />`;
   if (!value) return html`<${Loading} />`;
   return html`
