@@ -84,7 +84,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     """
     exposure = checked_exposure(settings)
     _check_ready_file(settings.ready_file)
-    set_up(settings.log_level, "control", address_credentials(settings))
+    set_up(settings.log_level, "control", address_credentials(settings), settings.log_format)
     load_plugins()
     try:
         repositories = repositories_of(settings)

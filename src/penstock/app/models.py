@@ -19,6 +19,7 @@ from penstock.config.settings import Settings
 from penstock.control.audit.admin import AuditAdmin
 from penstock.control.audit.checkpoints import CheckpointSigner
 from penstock.control.audit.recorder import AuditRecorder
+from penstock.control.audit.stream import AuditStream
 from penstock.control.calls.blocking import BlockingPool, pool_readings
 from penstock.control.periodic import PeriodicTask
 from penstock.control.plane.control_plane import ControlPlane
@@ -212,8 +213,17 @@ class Models:
         cleaning = PeriodicTask("janitor", janitor.step, PASS_S, overdue_s=COLLECT_S, meanwhile=meanwhile)
         signer = self._checkpoint_signer = self._signer(registry_admin.auditing)
         self._pools.extend(signer.pools)
-        auditing = (signer.task, registry_admin.auditing.recorder.task)
+        auditing = (signer.task, registry_admin.auditing.recorder.task, *self._audit_stream(registry_admin.auditing))
         return [cleaning, *auditing, *self._registry_tasks(registry_admin)]
+
+    def _audit_stream(self, auditing: AuditAdmin) -> list[PeriodicTask]:
+        """Return the task that writes the audit to the log, if that is on; call after the first scan."""
+        if not self._settings.audit.log:
+            return []
+        lead = TrafficStore(self._opened_parts().store.connections).acquire_leadership
+        stream = AuditStream(auditing.audit.log, self._place.audit_position, lead)
+        self._pools.extend(stream.pools)
+        return [stream.task]
 
     def _signer(self, auditing: AuditAdmin) -> CheckpointSigner:
         """Return what signs checkpoints of the audit; call after the first scan."""

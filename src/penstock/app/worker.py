@@ -320,7 +320,7 @@ def main(arguments: list[str]) -> int:
     heap.set_up()
     instance, index = Instance(Path(arguments[0])), int(arguments[1])
     options = options_in(instance.read("instance")["options"])
-    set_up(options.log_level, f"worker-{index}")
+    set_up(options.log_level, f"worker-{index}", log_format=options.log_format)
     files = [SlotFile(instance.slot(number), writable=number == index) for number in range(options.workers)]
     if not _acquire(files[index]):
         log.error("another worker still holds slot %d; exiting", index)

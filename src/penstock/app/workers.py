@@ -55,6 +55,7 @@ def options_of(settings: Settings, exposure: Exposure, location: RegistryLocatio
         orphan_grace_s=settings.stop.orphan_grace_seconds,
         load_s=settings.limits.load_seconds,
         log_level=settings.log_level,
+        log_format=settings.log_format,
         shared_memory=settings.shared_memory,
         cors_origins=settings.cors.origins,
         trusted_hosts=trusted_hosts_of(settings, exposure),

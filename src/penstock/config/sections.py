@@ -292,7 +292,10 @@ class RetentionSettings(Section):
 
 
 class AuditSettings(Section):
-    """Signed checkpoints of the audit."""
+    """The audit: signed checkpoints, and its entries as log lines."""
+
+    log: bool = False
+    """Write each new entry as a log line of the logger penstock.audit; in a fleet, the gateway that leads writes it."""
 
     key_file: Path | None = None
     """Private key (Ed25519, PEM, mode 0600) that signs checkpoints, one for a fleet; by default audit.key in the home,

@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of log lines on standard error."""
 
+    log_format: Literal["text", "json", "ecs"] = "text"
+    """Form of log lines: text, json (one object each), or ecs (Elastic Common Schema)."""
+
     confinement: Literal["required", "best_effort"] | None = None
     """Confinement of processes that run models; required: no model without it. required with auth, else best_effort."""
 

@@ -100,6 +100,7 @@ FILES: Mapping[str, str] = {
     "ops.sock": "while a gateway runs",
     "mask.key": "for good: one key",
     "audit.key": "the key that signs checkpoints of the audit",
+    "audit-position.json": "the number of the last entry of the audit in the log",
     "audit-checkpoints*.txt": "the checkpoints that the gateway has seen, the newest 16 to 32 MiB",
 }
 """Every other file of the home."""

@@ -64,6 +64,11 @@ class RegistryLocation:
         return self.home / "audit.key"
 
     @property
+    def audit_position(self) -> Path:
+        """File with the number of the last entry of the audit that was written to the log."""
+        return self.home / "audit-position.json"
+
+    @property
     def audit_checkpoints(self) -> Path:
         """File with the checkpoints of the audit that this home's gateway has seen."""
         return self.home / "audit-checkpoints.txt"

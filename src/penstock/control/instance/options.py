@@ -47,6 +47,7 @@ class WorkerOptions:
     orphan_grace_s: float = 60.0
     load_s: float = 300.0
     log_level: str = "info"
+    log_format: str = "text"
     shared_memory: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()

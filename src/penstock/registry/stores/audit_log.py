@@ -21,6 +21,7 @@ from penstock.registry.signing.note_keys import is_valid
 from penstock.registry.stores.archived_audit import ArchivedAudit
 from penstock.registry.stores.audit_archive import AuditArchive
 from penstock.registry.stores.connections import Connections
+from penstock.registry.stores.journal import read_last_link
 
 BATCH = 2000
 """Entries of one read."""
@@ -53,6 +54,11 @@ class AuditLog:
             return str(connection.execute(sa.select(schema.registry.c.id)).scalar_one())
 
     # Reads.
+
+    def last_seq(self) -> int:
+        """Return the number of the newest entry, 0 without one."""
+        with self._database.reading() as connection:
+            return read_last_link(connection)[0]
 
     def parts(self, after: int = 0) -> Iterator[AuditArchive | list[Document]]:
         """Yield the archives and then batches of entries that follow a sequence number."""
