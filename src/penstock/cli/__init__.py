@@ -27,6 +27,7 @@ VERBS = {
     "whoami": "whoami",
     "fleet": "fleet",
     "config": "config_cmd",
+    "migrate": "migrate",
     "health": "health",
     "version": "version",
 }

@@ -298,8 +298,7 @@ class AuditSettings(Section):
     """Write each new entry as a log line of the logger penstock.audit; in a fleet, the gateway that leads writes it."""
 
     key_file: Path | None = None
-    """Private key (Ed25519, PEM, mode 0600) that signs checkpoints, one for a fleet; by default audit.key in the home,
-    which is made on first use."""
+    """Private key (Ed25519, PEM, mode 600) that signs checkpoints, one for a fleet; by default HOME/audit.key."""
 
     trusted_keys: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=100)] = ()
     """Public keys of other homes (NAME+ID+BASE64) whose checkpoints are trusted."""

@@ -12,7 +12,6 @@ from penstock.engine.durable_files import sync
 from penstock.engine.scratch import scratch_file
 
 MOST_BYTES = 1 << 14
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class CheckpointKey:
@@ -59,15 +58,21 @@ def read_key(path: Path) -> CheckpointKey | None:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            state = os.fstat(file.fileno())
             content = file.read(MOST_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise NotReady("the key of the audit cannot be read", str(error)) from None
-    if mode & _OTHERS:
+    if is_open_to_others(state.st_mode, state.st_uid):
         raise NotReady("other users can read the key of the audit; allow only its owner: chmod 600", str(path))
     return CheckpointKey(_seed_in(content))
+
+
+def is_open_to_others(mode: int, owner: int) -> bool:
+    """Whether other users can use a file. The group may, if the file is root's: this is how container platforms mount
+    secrets."""
+    return bool(mode & (stat.S_IRWXO if owner == 0 else stat.S_IRWXG | stat.S_IRWXO))
 
 
 def read_or_create_key(path: Path) -> CheckpointKey:

@@ -8,7 +8,13 @@ import pytest
 from penstock.core.audit.merkle import EMPTY_ROOT
 from penstock.core.audit.notes import Checkpoint, is_signed, read_checkpoint, read_public_key
 from penstock.core.errors import DataLoss, NotReady
-from penstock.registry.signing.note_keys import CheckpointKey, is_valid, read_key, read_or_create_key
+from penstock.registry.signing.note_keys import (
+    CheckpointKey,
+    is_open_to_others,
+    is_valid,
+    read_key,
+    read_or_create_key,
+)
 
 CHECKPOINT = Checkpoint("penstock/id", 0, EMPTY_ROOT)
 
@@ -46,10 +52,18 @@ def test_a_checkpoint_is_signed_and_verified_with_the_public_key_alone(tmp_path:
         is_signed(read_checkpoint(note.replace("\n0\n", "\n1\n")), [public], is_valid)
 
 
+@pytest.mark.parametrize(
+    ("mode", "owner", "is_open"),
+    [(0o600, 10001, False), (0o640, 10001, True), (0o604, 10001, True), (0o440, 0, False), (0o444, 0, True)],
+)
+def test_only_the_owner_and_of_mounted_secrets_the_group_may_read(mode: int, owner: int, is_open: bool) -> None:
+    assert is_open_to_others(mode, owner) is is_open
+
+
 def test_a_file_that_others_can_read_or_that_is_no_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "audit.key"
     read_or_create_key(path)
-    path.chmod(0o640)
+    path.chmod(0o604)
     with pytest.raises(NotReady, match="chmod 600"):
         read_key(path)
     path.chmod(0o600)
