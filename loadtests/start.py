@@ -1,14 +1,15 @@
 """Measures a cold start and the memory of a gateway, beside the ceiling's: on one core, in a home of its own.
 
 A cold start examines every model first; a second start on the same home finds them admitted. Both end when the ready
-file is there. Memory is counted as the kernel shares it out (PSS), of all processes together, and without the process
-that examines models: it ends when it has been idle for half a minute, and a second start does not need it.
+file is there. Memory is counted as the kernel shares it out (PSS), of all processes together: a page that several
+processes share counts once. A first start waits until the process that examines models has ended, as it does then.
 """
 
 import argparse
 import shutil
 import statistics
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from loadtests.processes import cpu_s, halves, penstock, running, tree
 
 MODEL = "tiny"
 MANY = 20
+EXAMINER = b"penstock.registry.admission.sandbox"
+EXAMINED_S = 20.0
 ROUNDS = 3
 _MIB = 1 << 20
 
@@ -43,16 +46,36 @@ class StartCost:
 
 
 def memory(pid: int) -> int:
-    """Return the memory of a process in bytes; a page that several share counts in proportion."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    """Return the memory of a process in bytes, 0 if it has ended; a page that several share counts in proportion."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) << 10
+
+
+def wait_examined(pid: int) -> None:
+    """Wait until no process of a server examines models any more; raises ``TimeoutError``."""
+    until = time.monotonic() + EXAMINED_S
+    while any(EXAMINER in _command(child) for child in tree(pid)):
+        if time.monotonic() > until:
+            raise TimeoutError(f"models are still examined {EXAMINED_S:g} s after the start")
+        time.sleep(0.02)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 def measure(command: list[str], models: Iterable[str] = ()) -> StartCost:
     """Start a server on one core, and end it once it is ready; raises ``OSError`` if one of these models is not."""
     with running(command, halves()[0][:1]) as server:
-        pids = tree(server.pid)
-        cost = StartCost(server.start_s, sum(cpu_s(pid, with_ended=True) for pid in pids), sum(map(memory, pids)))
+        used = sum(cpu_s(pid, with_ended=True) for pid in tree(server.pid))
+        wait_examined(server.pid)
+        cost = StartCost(server.start_s, used, sum(map(memory, tree(server.pid))))
         for name in models:
             with urllib.request.urlopen(f"http://{server.addresses['http']}/v2/models/{name}/ready", timeout=60):
                 pass

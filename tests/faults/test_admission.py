@@ -20,7 +20,7 @@ from penstock.registry.admission.examiner import AdmissionOptions, Examiner
 from penstock.registry.admission.row_proof import RULES
 from penstock.registry.records import AdmissionReport, ExaminedContent
 from tests import zoo
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, wait_until
 from tests.mutants import mutants
 
 QUICK = AdmissionOptions()
@@ -351,3 +351,23 @@ def test_broken_graphs_get_their_verdict(tmp_path: Path) -> None:
 def test_two_thousand_broken_graphs_get_their_verdict(tmp_path: Path) -> None:
     admitted, crashed = survived(tmp_path, 2000, seed=7)
     assert 0 < admitted < 2000, (admitted, crashed)
+
+
+def test_an_examiner_that_is_released_ends_its_process_and_starts_another_when_it_is_needed(tmp_path: Path) -> None:
+    subject = ExaminedContent(saved(tmp_path / "m.onnx", zoo.mlp()))
+    before = children()
+
+    async def work(examiner: Examiner) -> list[AdmissionReport]:
+        examiner.release()  # before there is one
+        first = await examiner.examine(subject)
+        assert children() != before
+        examiner.release()
+        await asyncio.to_thread(wait_until, lambda: children() == before, PATIENCE_S, "the end of the process")
+        return [first, await examiner.examine(subject)]
+
+    assert all(report.admitted for report in with_examiner(work))
+
+
+def children() -> set[str]:
+    """The processes that this one has started."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())

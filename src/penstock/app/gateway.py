@@ -258,6 +258,7 @@ class GatewayProcess:
         self._plane.supervise(*tasks, *services.tasks(), *self._insecurity.tasks, *self._opened_access().tasks())
         if await _run_until(self._plane.wait_ready(), signals.first.wait()):
             self._waiting.close()
+            self._models.examiner.release()
             self._announce()
             tighten = partial(tighten_contents, self._place.home, self._settings.registry, FOLDERS, FILES)
             asyncio.get_running_loop().run_in_executor(None, tighten)

@@ -38,6 +38,7 @@ def launch(file: Path | None, flags: Mapping[str, Any]) -> None:
         _remove_secrets(settings)
         with _single_threads():
             waiting = _fork_workers(settings)
+        heap.share_one_arena()  # after the fork: models run on threads of workers
         from penstock.app.gateway import serve  # noqa: PLC0415 - after the workers were forked
 
         gc.freeze()

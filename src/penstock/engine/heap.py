@@ -21,6 +21,7 @@ thread that allocates waiting: a quarter of a second for a gigabyte.
 TOP_BYTES: Final = 64 << 20
 """Free memory at the end of the heap that is kept for the next requests."""
 
+_M_ARENA_MAX: Final = -8
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _PR_SET_THP_DISABLE: Final = 41
@@ -36,6 +37,14 @@ def set_up() -> None:
         option(_M_MMAP_THRESHOLD, MMAP_BYTES)
         option(_M_TRIM_THRESHOLD, TOP_BYTES)
     allow_huge_pages(False)
+
+
+def share_one_arena() -> None:
+    """Let all threads of this process allocate from one area: an area for each costs memory, and gains nothing where
+    threads mostly wait for the interpreter's lock."""
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        option(_M_ARENA_MAX, 1)
 
 
 @contextmanager

@@ -1,14 +1,12 @@
 """Renders readings as Prometheus text or OpenMetrics; the only importer of prometheus_client, which selects the format.
 
 The name and labels of a series are formatted once and cached while it is exposed, so that a scrape of thousands of
-series mostly joins texts.
+series mostly joins texts. The library is imported by the first scrape.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import isfinite
-
-from prometheus_client.exposition import choose_encoder
 
 from penstock.telemetry.metric import PREFIX, Metric, MetricType
 from penstock.telemetry.metrics import METRICS
@@ -34,6 +32,8 @@ class Exposition:
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """Return the body and its content type, in the format that the ``Accept`` header asks for."""
+        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - it imports an HTTP server
+
         _, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith(OPENMETRICS)
         families: dict[str, list[str]] = {}

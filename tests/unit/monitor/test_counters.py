@@ -55,6 +55,7 @@ def test_slots_add_up_exactly_and_the_last_run_is_the_latest() -> None:
 
 def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
     slot = Slot.in_process()
+    slot.take_over(pid=4241)
     block = slot.block(2)
     block.set_in_flight(1)
     count_success(block, 0, 1, 1, 0, 0, 0, 0)
@@ -63,6 +64,14 @@ def test_a_successor_continues_the_counters_but_not_the_gauges() -> None:
     assert totals.inflight == 0
     assert totals.outcome_count(succeeded=True) == 1
     assert slot.pid == 4242
+
+
+def test_a_slot_that_no_worker_has_had_is_not_searched() -> None:
+    """To look at every block would put 8 MiB into the memory of each worker."""
+    slot = Slot.in_process()
+    slot.block(2).set_in_flight(1)
+    slot.take_over(pid=4242)
+    assert Totals.of([slot], 2).inflight == 1
 
 
 def test_a_successor_continues_the_failures_of_tasks_and_nothing_else_of_them() -> None:

@@ -113,6 +113,18 @@ class Slot:
 
     def take_over(self, pid: int) -> None:
         """Give the slot to a new worker: the gauges start at zero, the counters continue."""
+        if self.pid:  # else no worker has had it; to look at 8 MiB of zeros would put them into this process's memory
+            self._reset_gauges()
+        self._cells[_STATE] = STARTING
+        self._cells[_BUSY_UNTIL] = 0
+        self.set_memory(0, 0)
+        for task, before in enumerate(self.tasks):
+            self.set_task(task, TaskState(before.failures, 0, WELL))
+        self._cells[_PID] = pid
+        self.beat(monotonic_ns())
+
+    def _reset_gauges(self) -> None:
+        """Set what the previous worker had open to zero."""
         for index in range(BLOCKS):
             at = HEADER_CELLS + index * STORED_CELLS
             if self._cells[at + INFLIGHT_AT]:
@@ -125,13 +137,6 @@ class Slot:
             cells = self.caller(place)
             if cells[CALLER_IN_FLIGHT] or cells[CALLER_BYTES]:
                 cells[CALLER_IN_FLIGHT] = cells[CALLER_BYTES] = 0
-        self._cells[_STATE] = STARTING
-        self._cells[_BUSY_UNTIL] = 0
-        self.set_memory(0, 0)
-        for task, before in enumerate(self.tasks):
-            self.set_task(task, TaskState(before.failures, 0, WELL))
-        self._cells[_PID] = pid
-        self.beat(monotonic_ns())
 
     def _settle_shadow(self, at: int) -> None:
         """Count what the previous worker mirrored and did not finish as dropped."""

@@ -111,6 +111,12 @@ class Examiner:
             self._waiting -= 1
             self._schedule_end()
 
+    def release(self) -> None:
+        """End the sandbox now if it has nothing to do, with its memory; the next content starts another one."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._end_idle()
+
     async def close(self) -> None:
         """End the sandbox and its work in progress."""
         self._closed = True

@@ -8,9 +8,10 @@ the sum over all rows of a version never falls.
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from penstock.core.errors import Conflict
 from penstock.core.versions import VersionKey
@@ -19,6 +20,9 @@ from penstock.registry.db.lease import LeaderConnections
 from penstock.registry.records import Document
 from penstock.registry.stores.connections import Connections
 from penstock.registry.stores.traffic import TrafficStore, TrialEvent
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 ENDED = ""
 """The gateway of the row that adds up the counts of ended gateways."""
@@ -274,8 +278,16 @@ def _published_counts(row: sa.Row[tuple[object, ...]]) -> PublishedCounts:
     return PublishedCounts(*(getattr(row, name) for name in PublishedCounts.__slots__))
 
 
+def _insert_into(connection: sa.Connection, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+    """Return an insertion that may have a conflict clause; only gateways on PostgreSQL import its dialects."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - see above
+
+    return postgresql.insert(table)
+
+
 def _upsert(connection: sa.Connection) -> sa.Executable:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(schema.counts)
+    statement = _insert_into(connection, schema.counts)
     changed = {name: statement.excluded[name] for name in ("layout", "workers", "words", "block", "outcomes", "at")}
     return statement.on_conflict_do_update(index_elements=["model", "version", "gateway"], set_=changed)
