@@ -26,6 +26,8 @@ VERBS = {
     "keys": "keys",
     "whoami": "whoami",
     "fleet": "fleet",
+    "rules": "rules",
+    "dashboards": "dashboards",
     "config": "config_cmd",
     "migrate": "migrate",
     "health": "health",

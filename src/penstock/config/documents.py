@@ -77,6 +77,21 @@ def written(document: dict[str, Any]) -> str:
     return text
 
 
+def written_with_blocks(document: dict[str, Any]) -> str:
+    """Return a document as YAML, with texts of several lines as blocks."""
+    import yaml  # noqa: PLC0415 - see above
+
+    class Dumper(yaml.SafeDumper):
+        """Chooses the style of texts; where a block cannot hold one, PyYAML quotes it."""
+
+    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+    Dumper.add_representer(str, represent)
+    written: str = yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
+    return written
+
+
 def lines_of(file: Path) -> dict[str, int]:
     """Return the line of each value of a YAML or JSON file, by its path in error texts (``triggers[0].when``)."""
     import yaml  # noqa: PLC0415 - see above

@@ -1,0 +1,1 @@
+"""Grafana dashboards: fleet, model, rollouts and shadows, drift and quality."""

@@ -1,0 +1,191 @@
+"""The dashboard of a fleet: its gateways, what all models together do, and the processes behind them."""
+
+from penstock.telemetry import delivery_metrics, metrics
+from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row
+from penstock.telemetry.dashboards.queries import quantile, rate, series
+from penstock.telemetry.promql import equals, max_by, one_of, sum_by
+from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
+
+_FAILED = one_of("code", FAILURE_CODES)
+_COUNTED = one_of("code", FAILURE_CODES | ANSWER_CODES)
+_READY = max_by("model, version", series(metrics.MODEL_STATE, equals("state", "READY")))
+_FAILURES = rate("model", metrics.REQUESTS, _FAILED)
+_REQUESTS = rate("model", metrics.REQUESTS, _COUNTED)
+_MEMORY = f"{series(metrics.MEMORY_USED)} / {series(metrics.MEMORY_BUDGET)}"
+_LOAD = f"{sum_by('model', series(metrics.INFLIGHT))} / {sum_by('model', series(metrics.CONCURRENCY_LIMIT))}"
+_OVER_50_MS = (
+    f"{rate('instance, worker', metrics.EVENT_LOOP_STALL, suffix='_count')}"
+    f" - {rate('instance, worker', metrics.EVENT_LOOP_STALL, equals('le', '0.05'), suffix='_bucket')}"
+)
+
+FLEET = Dashboard(
+    "fleet",
+    "Penstock / Fleet",
+    "All gateways: requests, errors, latency, capacity, and the processes behind them.",
+    page="fleet",
+    rows=(
+        Row(
+            "Gateways",
+            (
+                Panel(
+                    "Gateways",
+                    "Gateways that answered the last scrape.",
+                    "short",
+                    (Query(f"count({series(metrics.INSECURE)})"),),
+                    Kind.NUMBER,
+                    4,
+                ),
+                Panel(
+                    "Leaders",
+                    "1 is right: one gateway of a fleet leads.",
+                    "short",
+                    (Query(f"sum({series(metrics.LEADER)})"),),
+                    Kind.NUMBER,
+                    4,
+                ),
+                Panel(
+                    "Workers",
+                    "Processes that answer requests.",
+                    "short",
+                    (Query(f"count({series(metrics.MEMORY_BUDGET)})"),),
+                    Kind.NUMBER,
+                    4,
+                ),
+                Panel(
+                    "Ready versions",
+                    "Versions that can answer at one gateway at least.",
+                    "short",
+                    (Query(f"sum({_READY})"),),
+                    Kind.NUMBER,
+                    4,
+                ),
+                Panel(
+                    "Columns that drift",
+                    "Inputs and outputs that differ from their reference.",
+                    "short",
+                    (Query(f"sum({max_by('model, version, feature', series(metrics.DRIFT_STATE))})"),),
+                    Kind.NUMBER,
+                    4,
+                ),
+                Panel(
+                    "Insecure gateways",
+                    "Gateways that others can reach without authentication or TLS.",
+                    "short",
+                    (Query(f"sum({series(metrics.INSECURE)})"),),
+                    Kind.NUMBER,
+                    4,
+                ),
+            ),
+        ),
+        Row(
+            "Requests",
+            (
+                Panel(
+                    "Requests",
+                    "Requests that ended, with mistakes of callers.",
+                    "reqps",
+                    (Query(rate("model", metrics.REQUESTS), "{{model}}"),),
+                ),
+                Panel(
+                    "Failures",
+                    "Share of failures that the server is responsible for; 501 and other 4xx are not.",
+                    "percentunit",
+                    (Query(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)", "{{model}}"),),
+                ),
+                Panel(
+                    "99th percentile",
+                    "From the first byte of a request to the write of its answer.",
+                    "s",
+                    (Query(quantile(0.99, "model", metrics.REQUEST_DURATION), "{{model}}"),),
+                ),
+                Panel(
+                    "Load",
+                    "Requests that wait or run, as a share of the concurrency limit.",
+                    "percentunit",
+                    (Query(_LOAD, "{{model}}"),),
+                ),
+                Panel(
+                    "Refused for lack of capacity",
+                    "By reason; 0 is right.",
+                    "reqps",
+                    (Query(rate("model, reason", metrics.SHED), "{{model}} {{reason}}"),),
+                ),
+                Panel(
+                    "Missed deadlines",
+                    "Requests that took longer than their caller allowed.",
+                    "reqps",
+                    (Query(rate("model", metrics.DEADLINE_EXCEEDED), "{{model}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "Processes",
+            (
+                Panel(
+                    "Long stalls",
+                    "Periods above 50 ms in which an event loop was blocked; 0 is right.",
+                    "ops",
+                    (Query(_OVER_50_MS, "{{instance}} worker {{worker}}"),),
+                ),
+                Panel(
+                    "Memory budget",
+                    "Share that unfinished requests, answers and mirrored calls use.",
+                    "percentunit",
+                    (Query(max_by("instance, worker", _MEMORY), "{{instance}} worker {{worker}}"),),
+                ),
+                Panel(
+                    "Replaced workers",
+                    "By reason: died, frozen or never started.",
+                    "ops",
+                    (Query(rate("instance, reason", metrics.WORKER_RESTARTS), "{{instance}} {{reason}}"),),
+                ),
+                Panel(
+                    "Age of the last success of tasks",
+                    "The ten oldest; collection has an hour between steps.",
+                    "s",
+                    (Query(f"topk(10, time() - {series(metrics.TASK_LAST_SUCCESS)})", "{{instance}} {{task}}"),),
+                ),
+                Panel(
+                    "Failures of tasks",
+                    "The gateway repeats them with pauses.",
+                    "ops",
+                    (Query(f"topk(10, {rate('instance, task', metrics.TASK_FAILURES)})", "{{instance}} {{task}}"),),
+                ),
+                Panel(
+                    "Blocking calls",
+                    "Calls to databases, buckets and sinks that wait or were abandoned.",
+                    "short",
+                    (
+                        Query(
+                            max_by("instance, pool, state", series(metrics.BLOCKING_CALLS, 'state!="running"')),
+                            "{{instance}} {{pool}} {{state}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Sinks and access",
+            (
+                Panel(
+                    "Events that wait",
+                    "Events in the outbox.",
+                    "short",
+                    (Query(max_by("model", series(delivery_metrics.OUTBOX_PENDING)), "{{model}}"),),
+                ),
+                Panel(
+                    "Oldest event",
+                    "Age of the oldest event in the outbox.",
+                    "s",
+                    (Query(max_by("model", series(delivery_metrics.OUTBOX_AGE)), "{{model}}"),),
+                ),
+                Panel(
+                    "Refused access",
+                    "Requests without a credential or permission, by reason.",
+                    "reqps",
+                    (Query(rate("reason", metrics.AUTH_REFUSED), "{{reason}}"),),
+                ),
+            ),
+        ),
+    ),
+)

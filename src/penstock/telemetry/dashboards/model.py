@@ -1,0 +1,181 @@
+"""The dashboard of a model: objectives, rate, errors and duration by version, stages, and capacity."""
+
+from penstock.telemetry import metrics
+from penstock.telemetry.dashboards.panel import Dashboard, Kind, Panel, Query, Row
+from penstock.telemetry.dashboards.queries import (
+    MODEL,
+    MODEL_VARIABLES,
+    VERSION,
+    mean,
+    quantile,
+    rate,
+    recorded,
+    series,
+)
+from penstock.telemetry.promql import max_by, one_of, sum_by
+from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
+
+_CHOSEN = (MODEL, VERSION)
+_FAILURES = rate("version", metrics.REQUESTS, *_CHOSEN, one_of("code", FAILURE_CODES))
+_REQUESTS = rate("version", metrics.REQUESTS, *_CHOSEN, one_of("code", FAILURE_CODES | ANSWER_CODES))
+
+MODEL_DASHBOARD = Dashboard(
+    "model",
+    "Penstock / Model",
+    "One model: objectives, requests, errors and latency of its versions side by side, stages, and capacity.",
+    variables=MODEL_VARIABLES,
+    page="models/${model}",
+    rows=(
+        Row(
+            "Objectives",
+            (
+                Panel(
+                    "Error budget left",
+                    "Share of what the objective allows in 30 days that is left.",
+                    "percentunit",
+                    (Query(recorded("penstock:slo_period_error_budget_remaining:ratio", MODEL), "{{slo}}"),),
+                    Kind.NUMBER,
+                    6,
+                ),
+                Panel(
+                    "Objective",
+                    "Share of the requests that must be good, from the model's policy.",
+                    "percentunit",
+                    (Query(recorded("penstock:slo_objective:ratio", MODEL), "{{slo}}"),),
+                    Kind.NUMBER,
+                    6,
+                ),
+                Panel(
+                    "Burn rate",
+                    "1 uses up exactly what the objective allows.",
+                    "short",
+                    (
+                        Query(recorded("penstock:slo_current_burn_rate:ratio", MODEL), "{{slo}} 5m"),
+                        Query(recorded("penstock:slo_period_burn_rate:ratio", MODEL), "{{slo}} 30d"),
+                    ),
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
+            "Requests by version",
+            (
+                Panel(
+                    "Requests",
+                    "Requests that ended, with mistakes of callers.",
+                    "reqps",
+                    (Query(rate("version", metrics.REQUESTS, *_CHOSEN), "{{version}}"),),
+                ),
+                Panel(
+                    "Failures",
+                    "Share of failures that the server is responsible for.",
+                    "percentunit",
+                    (Query(f"({_FAILURES} or {_REQUESTS} * 0) / ({_REQUESTS} > 0)", "{{version}}"),),
+                ),
+                Panel(
+                    "99th percentile",
+                    "From the first byte of a request to the write of its answer.",
+                    "s",
+                    (Query(quantile(0.99, "version", metrics.REQUEST_DURATION, *_CHOSEN), "{{version}}"),),
+                ),
+                Panel(
+                    "Requests by code",
+                    "HTTP status, or name of the gRPC status.",
+                    "reqps",
+                    (Query(rate("protocol, code", metrics.REQUESTS, *_CHOSEN), "{{protocol}} {{code}}"),),
+                ),
+                Panel(
+                    "Requests by route",
+                    "Why this version answered: stable, canary, pinned or rule.",
+                    "reqps",
+                    (Query(rate("version, route", metrics.REQUESTS, *_CHOSEN), "{{version}} {{route}}"),),
+                ),
+                Panel(
+                    "Quantiles",
+                    "Of all chosen versions together.",
+                    "s",
+                    tuple(
+                        Query(quantile(share, "model", metrics.REQUEST_DURATION, *_CHOSEN), name)
+                        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Stages",
+            (
+                Panel(
+                    "Mean time by stage",
+                    "Time of successful requests: decode, queue, run, encode.",
+                    "s",
+                    (Query(mean("version, stage", metrics.STAGE_DURATION, *_CHOSEN), "{{version}} {{stage}}"),),
+                ),
+                Panel(
+                    "99th percentile by stage",
+                    "A long queue says that runs or cores are too few.",
+                    "s",
+                    (
+                        Query(
+                            quantile(0.99, "version, stage", metrics.STAGE_DURATION, *_CHOSEN), "{{version}} {{stage}}"
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Rows in a run",
+                    "Mean; above 1 where requests share runs.",
+                    "short",
+                    (Query(mean("version", metrics.BATCH_ROWS, *_CHOSEN), "{{version}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "Capacity",
+            (
+                Panel(
+                    "Requests that wait or run",
+                    "Beside their limit.",
+                    "short",
+                    (
+                        Query(sum_by("model", series(metrics.INFLIGHT, MODEL)), "now"),
+                        Query(sum_by("model", series(metrics.CONCURRENCY_LIMIT, MODEL)), "limit"),
+                    ),
+                ),
+                Panel(
+                    "Memory of a copy",
+                    "As measured at admission.",
+                    "bytes",
+                    (Query(max_by("version", series(metrics.MODEL_MEMORY, *_CHOSEN)), "{{version}}"),),
+                ),
+                Panel(
+                    "State",
+                    "Gateways at which a version is in each state.",
+                    "short",
+                    (
+                        Query(
+                            f"{sum_by('version, state', series(metrics.MODEL_STATE, *_CHOSEN))} > 0",
+                            "{{version}} {{state}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Loads",
+                    "Attempts of workers to load a version, by result.",
+                    "ops",
+                    (Query(rate("version, result", metrics.MODEL_LOADS, *_CHOSEN), "{{version}} {{result}}"),),
+                ),
+                Panel(
+                    "Mismatches of joint runs",
+                    "Runs whose answers depended on other callers; 0 is right.",
+                    "ops",
+                    (Query(rate("version", metrics.JOINT_RUN_MISMATCHES, *_CHOSEN), "{{version}}"),),
+                ),
+                Panel(
+                    "Refused for lack of capacity",
+                    "By reason; 0 is right.",
+                    "reqps",
+                    (Query(rate("reason", metrics.SHED, MODEL), "{{reason}}"),),
+                ),
+            ),
+        ),
+    ),
+)

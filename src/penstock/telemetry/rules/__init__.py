@@ -1,0 +1,1 @@
+"""Prometheus rules: recording rules and alerts, for every fleet and from the policies of models."""
