@@ -129,17 +129,17 @@ def _percent(share: float) -> str:
 
 def _error_share(model: str, window: str) -> str:
     """Return the share of failures: 0 where nothing has failed, nothing where nobody asked."""
-    named = equals("model", model)
-    bad = rate_by("job, model", failures(named, window=window))
-    total = rate_by("job, model", counted_requests(named, window=window))
+    chosen = equals("model", model)
+    bad = rate_by("job, model", failures(chosen, window=window))
+    total = rate_by("job, model", counted_requests(chosen, window=window))
     return f"({bad} or {total} * 0)\n/ ({total} > 0)\n"
 
 
 def _slow_share(model: str, edge_ns: int, window: str) -> str:
-    named = equals("model", model)
+    chosen = equals("model", model)
     le = equals("le", repr(edge_ns / 1e9))
-    quick = select(metrics.REQUEST_DURATION, named, le, suffix="_bucket", window=window)
-    total = select(metrics.REQUEST_DURATION, named, suffix="_count", window=window)
+    quick = select(metrics.REQUEST_DURATION, chosen, le, suffix="_bucket", window=window)
+    total = select(metrics.REQUEST_DURATION, chosen, suffix="_count", window=window)
     return f"1 - {rate_by('job, model', quick)}\n/ ({rate_by('job, model', total)} > 0)\n"
 
 
@@ -162,16 +162,16 @@ def _ratio(window: str) -> str:
 def _facts(model: str, objective: Objective) -> Iterator[Recording]:
     """Yield what dashboards show: the objective, what it allows, and how much of that is left."""
     labels = {"model": model, "slo": objective.slo}
-    named = equals("model", model), equals("slo", objective.slo)
-    month = select_name(_ratio("5m"), *named, window=PERIOD)
+    chosen = equals("model", model), equals("slo", objective.slo)
+    month = select_name(_ratio("5m"), *chosen, window=PERIOD)
     budget = repr(objective.allowed)
-    zero = f"{max_by('job, model', select(metrics.CONCURRENCY_LIMIT, named[0]))} * 0"
+    zero = f"{max_by('job, model', select(metrics.CONCURRENCY_LIMIT, chosen[0]))} * 0"
     yield Recording("penstock:slo_objective:ratio", f"{zero} + {1 - objective.allowed!r}", labels)
     yield Recording("penstock:slo_error_budget:ratio", f"{zero} + {budget}", labels)
     yield Recording(_ratio(PERIOD), f"sum_over_time({month})\n/ count_over_time({month})\n", labels)
-    yield Recording("penstock:slo_current_burn_rate:ratio", f"{select_name(_ratio('5m'), *named)} / {budget}", labels)
-    yield Recording("penstock:slo_period_burn_rate:ratio", f"{select_name(_ratio(PERIOD), *named)} / {budget}", labels)
-    remaining = select_name("penstock:slo_period_burn_rate:ratio", *named)
+    yield Recording("penstock:slo_current_burn_rate:ratio", f"{select_name(_ratio('5m'), *chosen)} / {budget}", labels)
+    yield Recording("penstock:slo_period_burn_rate:ratio", f"{select_name(_ratio(PERIOD), *chosen)} / {budget}", labels)
+    remaining = select_name("penstock:slo_period_burn_rate:ratio", *chosen)
     yield Recording("penstock:slo_period_error_budget_remaining:ratio", f"1 - {remaining}", labels)
 
 
@@ -192,11 +192,11 @@ def _alerts(model: str, objective: Objective) -> Iterator[Alert]:
 
 
 def _burns(model: str, objective: Objective, burn: Burn) -> str:
-    named = equals("model", model), equals("slo", objective.slo)
+    chosen = equals("model", model), equals("slo", objective.slo)
     limit = f"> {burn.factor:g} * {objective.allowed!r}"
     guard = select_name(f"penstock:slo_requests:increase{burn.short}", equals("model", model))
     return (
-        f"(\n  {select_name(_ratio(burn.short), *named)} {limit}\n"
-        f"  and {select_name(_ratio(burn.long), *named)} {limit}\n"
+        f"(\n  {select_name(_ratio(burn.short), *chosen)} {limit}\n"
+        f"  and {select_name(_ratio(burn.long), *chosen)} {limit}\n"
         f"  and on (job, model) {guard} > {GUARD}\n)"
     )
