@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import yaml
 
 
+_ODD_BREAKS = frozenset("\r\x85\u2028\u2029")
+"""Ends of lines in YAML 1.1 that only a text in double quotes keeps."""
+
+
 class ConfigFault(Exception):
     """Invalid settings; ``faults`` has a sentence for each error."""
 
@@ -85,7 +89,8 @@ def written_with_blocks(document: dict[str, Any]) -> str:
         """Chooses the style of texts; where a block cannot hold one, PyYAML quotes it."""
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+        style = '"' if _ODD_BREAKS & set(text) else "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Dumper.add_representer(str, represent)
     written: str = yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)

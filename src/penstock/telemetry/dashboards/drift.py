@@ -110,7 +110,8 @@ DRIFT_DASHBOARD = Dashboard(
                     "percentunit",
                     (
                         Query(
-                            f"{_VIOLATIONS} / on (version) group_left ({_ROWS} > 0)", "{{version}} {{feature}} {{kind}}"
+                            f"{_VIOLATIONS} / on (version) group_left () ({_ROWS} > 0)",
+                            "{{version}} {{feature}} {{kind}}",
                         ),
                     ),
                 ),
