@@ -13,7 +13,8 @@ import pytest
 from penstock.config.documents import written_with_blocks
 from penstock.telemetry.rules.rule import Group, Links, rules_document
 from penstock.telemetry.rules.rules import fleet_groups, model_groups
-from tests.integration.operations.alert_cases import BURNS, CASES, Case, Series
+from tests.integration.operations.alert_cases import CASES, Case, Series
+from tests.integration.operations.burn_cases import BURNS
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "prometheus"
 OBJECTIVES = {"iris": {"error_ratio": 0.001, "latency_p99_ms": 25.6}}
