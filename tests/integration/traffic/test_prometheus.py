@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import urllib.parse
 from collections.abc import Iterator
@@ -22,14 +23,14 @@ RULES = Path(__file__).parents[3] / "deploy" / "prometheus"
 
 
 @contextmanager
-def prometheus(folder: Path, servers: list[Server]) -> Iterator[str]:
-    """The Debian package's, with the rules of this repository at a pace for tests."""
+def prometheus(folder: Path, servers: list[Server], rules_file: Path = RULES / "penstock.rules.yml") -> Iterator[str]:
+    """The Debian package's, with rules at a pace for tests."""
     rules = folder / "rules.yml"
-    rules.write_text((RULES / "penstock.rules.yml").read_text().replace("interval: 15s", "interval: 1s"))
+    rules.write_text(re.sub(r"(?<=^  interval: )\w+$", "1s", rules_file.read_text(), flags=re.MULTILINE))
     config, port = folder / "prometheus.yml", free_port()
     targets = ", ".join(f"'{server.ops}'" for server in servers)
     config.write_text(
-        f"global: {{scrape_interval: 1s}}\nrule_files: ['{rules}']\n"
+        f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{rules}']\n"
         f"scrape_configs: [{{job_name: penstock, static_configs: [{{targets: [{targets}]}}]}}]\n"
     )
     address = f"127.0.0.1:{port}"

@@ -8,6 +8,7 @@ from typing import Any
 from penstock.control.reconcile.planner import MaterializedVersion
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
 from penstock.core.labels import SHED_REASONS, code
+from penstock.core.objectives import SERVER_FAILURES
 from penstock.core.routing import POINTS, effective
 from penstock.core.versions import CHAMPION, VersionKey
 from penstock.monitor.counters.layout import STAGES
@@ -159,8 +160,12 @@ def worker_problems(slots: Sequence[Slot], living: Sequence[Slot]) -> dict[str, 
 
 
 def _requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:
+    """Yield requests and durations; failures of a version are reported from its first request on, so that the first
+    failures are an increase of a series."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for route, protocol, outcome, count in totals.requests():
+        if key != UNKNOWN and (route, protocol, code(protocol, "internal")) not in counts:
+            counts.update({(route, protocol, code(protocol, failure)): 0 for failure in SERVER_FAILURES})
         counts[route, protocol, code(protocol, outcome)] += count  # several outcomes may share a code
     for labels, count in counts.items():
         yield Point(metrics.REQUESTS, (*key, *labels), count)

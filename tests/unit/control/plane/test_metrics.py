@@ -38,13 +38,19 @@ def test_requests_add_up_over_workers_with_the_code_of_their_transport() -> None
             finish(slot, 1, outcome, Protocol.GRPC)
     finish(slots[0], 0, "not_found")
     found = list(readings.worker_readings(slots, slots, BLOCKS))
-    assert points(found, metrics.REQUESTS) == {
+    counted = points(found, metrics.REQUESTS)
+    assert {labels: count for labels, count in counted.items() if count} == {
         ("m", "1", "stable", "rest", "400"): 4,
         ("m", "1", "stable", "rest", "429"): 2,
         ("m", "1", "stable", "rest", "413"): 2,
         ("m", "1", "stable", "grpc", "INVALID_ARGUMENT"): 4,
         ("m", "1", "stable", "grpc", "RESOURCE_EXHAUSTED"): 4,  # two outcomes share this name
         ("_unknown", "", "stable", "rest", "404"): 1,
+    }
+    unseen = {labels[3:] for labels, count in counted.items() if labels[:2] == ("m", "1") and not count}
+    assert unseen == {  # an alert sees their first increase
+        *(("rest", code) for code in ("500", "503", "504")),
+        *(("grpc", code) for code in ("DATA_LOSS", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE")),
     }
     durations = distributions(found, metrics.REQUEST_DURATION)
     assert sum(durations["m", "1", "stable", "rest"].buckets) == 8
