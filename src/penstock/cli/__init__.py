@@ -12,6 +12,7 @@ VERBS = {
     "demo": "demo",
     "console": "open_console",
     "predict": "predict",
+    "loadtest": "loadtest.verb",
     "models": "models",
     "route": "route",
     "rollout": "rollout",

@@ -40,6 +40,9 @@ class Client(Protocol):
     def infer(self, model: str, version: str, request: Document) -> InferReply:
         """Send one V2 request and return the answer."""
 
+    def statistics(self, model: str, version: str) -> list[Document]:
+        """Return the counts and durations of a model's versions, or of one of them."""
+
     def close(self) -> None:
         """Close the connection."""
 
@@ -80,6 +83,11 @@ class RestClient:
     def infer(self, model: str, version: str, request: Document) -> InferReply:
         """See ``Client``."""
         return self._call("POST", model_path(model, version) + "/infer", json.dumps(request).encode())
+
+    def statistics(self, model: str, version: str) -> list[Document]:
+        """See ``Client``."""
+        statistics: list[Document] = self._call("GET", model_path(model, version) + "/stats").document["model_stats"]
+        return statistics
 
     def feedback(self, model: str, feedback: list[Document]) -> Document:
         """Send the true labels of earlier requests."""

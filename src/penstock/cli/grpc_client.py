@@ -70,6 +70,24 @@ class GrpcClient:
             from_message(answer), metadata.get("penstock-model-version", ""), metadata.get("penstock-route", "")
         )
 
+    def statistics(self, model: str, version: str) -> list[Document]:
+        """See ``Client``."""
+        try:
+            answer = self._stub.ModelStatistics(
+                pb.ModelStatisticsRequest(name=model, version=version), timeout=self._timeout_s, metadata=_credentials()
+            )
+        except grpc.RpcError as error:
+            raise failure(error) from None
+        return [
+            {"version": version.version, "inference_stats": _durations(version.inference_stats)}
+            for version in answer.model_stats
+        ]
+
+
+def _durations(statistics: Any) -> Document:
+    """Return the counts and nanoseconds of each stage in the form of REST."""
+    return {field.name: {"count": value.count, "ns": value.ns} for field, value in statistics.ListFields()}
+
 
 def _channel(address: str | TlsAddress, timeout_s: float) -> grpc.Channel:
     if not isinstance(address, TlsAddress):

@@ -137,12 +137,35 @@ def _requirement(need: Requirement) -> tuple[str, str]:
     return " or ".join(f"`{item.value}`" for item in sorted(need.permissions)), scopes[need.scope]
 
 
+def report_fields() -> str:
+    """Every field of the report of a load test, as its schema has them."""
+    schema = json.loads((REFERENCE / "loadtest.schema.json").read_text())
+    return table("field | type | meaning", _fields(schema, ""))
+
+
+def _fields(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
+    for name, part in schema.get("properties", {}).items():
+        kinds = part.get("type", "object")
+        yield f"`{prefix}{name}`", " or ".join([kinds] if isinstance(kinds, str) else kinds), _meaning(part)
+        for nested, suffix in ((part, "."), (part.get("items", {}), "[].")):
+            yield from _fields(nested, f"{prefix}{name}{suffix}")
+        if isinstance(values := part.get("additionalProperties"), dict):
+            yield from _fields(values, f"{prefix}{name}.….")
+
+
+def _meaning(part: dict[str, Any]) -> str:
+    values = ", ".join(f"`{value}`" for value in part.get("enum", ()))
+    durations = ", by `p50` to `p99.99`, `mean` and `max`" if "$ref" in part else ""
+    return part["description"] + (f": {values}" if values else "") + durations
+
+
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("configuration.md", "settings"): settings,
     ("metrics.md", "metrics"): metrics,
     ("error-codes.md", "codes"): codes,
     ("error-codes.md", "exits"): exits,
     ("cli.md", "commands"): commands,
+    ("loadtest.md", "fields"): report_fields,
     ("access.md", "roles"): roles,
     ("access.md", "ops"): ops_endpoints,
 }

@@ -1,0 +1,121 @@
+"""What `penstock loadtest` shows and writes: a line of progress, the results for people, and the reports."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import typer
+
+from penstock.cli.console import ExitCode, data_console, fail, say
+from penstock.cli.formatting import table_of
+from penstock.core.texts import legible
+from penstock.loadtest.junit import describe_figure, to_junit
+from penstock.loadtest.objectives import LATENCIES
+from penstock.loadtest.report import Results, TargetResult, describe_capacity, durations, to_document
+
+_EVERY_S = 0.5
+_MARKS = {"pass": "kept", "breach": "BREACHED", "undecided": "undecided"}
+
+
+class Progress:
+    """A line on stderr, if that is a terminal, rewritten twice a second: little enough not to delay the generator."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._title = ""
+        self._next = 0.0
+
+    def begin(self, title: str, number: int, windows: int | None) -> None:
+        """Show which window comes."""
+        place = f" {number + 1}/{windows}" if windows and windows > 1 else f" {number + 1}" if windows is None else ""
+        self._title, self._next = f"{title}{place}", 0.0
+
+    def advance(self, done: int, failed: int, seconds: float) -> None:
+        """Show how far the window is."""
+        now = time.monotonic()
+        if self._shown and now >= self._next:
+            self._next = now + _EVERY_S
+            bar = "█" * (int(seconds) % 30)
+            sys.stderr.write(f"\r\x1b[K{self._title} {bar} {seconds:.0f} s, {done} answered, {failed} failed")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+
+
+def print_results(results: Results) -> None:
+    """Print durations, stages and objectives on stdout, and what makes the result worthless on stderr."""
+    table = table_of("milliseconds", *LATENCIES)
+    for target in results.targets:
+        measured = target.measurement
+        table.add_row(f"{target.label}: from when due", *map(_cell, durations(measured.latency).values()))
+        table.add_row(f"{target.label}: from when sent", *map(_cell, durations(measured.service).values()))
+    data_console().print(table)
+    for line in _lines(results):
+        typer.echo(legible(line))
+    for target in results.targets:
+        if target.problem:
+            say(f"the result is INVALID: {target.problem}")
+    if results.interrupted:
+        say("interrupted: the report has what was measured until then")
+
+
+def _lines(results: Results) -> Iterator[str]:
+    for target in results.targets:
+        yield from _about(target)
+    for name, interval in results.ratios.items():
+        yield (
+            f"{name.removesuffix('_ratio')}: {interval.estimate:.3f} times that of {results.targets[1].label} "
+            f"({interval.low:.3f} to {interval.high:.3f} with {interval.confidence:.0%} confidence): "
+            f"{interval.direction}"
+        )
+    if results.search is not None:
+        yield describe_capacity(results.search)
+    for verdict in results.verdicts:
+        yield f"{_MARKS[verdict.outcome]}: {verdict.objective.text} (observed: {describe_figure(verdict)})"
+
+
+def _about(target: TargetResult) -> Iterator[str]:
+    measured, stages = target.measurement, target.stages
+    failures = ", ".join(f"{count} {outcome}" for outcome, count in measured.failures.items())
+    yield (
+        f"{target.label}: {measured.good} of {measured.requests} requests answered in {measured.seconds:.1f} s "
+        f"({measured.rate:.1f}/s){'; failed: ' + failures if failures else ''}"
+    )
+    if stages is not None:
+        means = ", ".join(f"{name} {mean:.3f}" for name, mean in stages.mean_ms.items())
+        versions = ", ".join(f"version {version} {count}" for version, count in stages.requests.items())
+        yield f"{target.label}: in the gateway, mean milliseconds: {means}; requests: {versions}"
+
+
+def _cell(value: float | None) -> str:
+    return "failed" if value is None else f"{value:.3f}"
+
+
+def write_files(results: Results, files: Mapping[str, Path | None]) -> None:
+    """Write the reports that are wanted.
+
+    Raises:
+        typer.Exit: a file cannot be written.
+    """
+    for form, file in files.items():
+        if file is None:
+            continue
+        try:
+            file.write_text(_text(results, form), encoding="utf-8")
+        except OSError as error:
+            fail(f"{file} cannot be written: {(error.strerror or 'error').lower()}", ExitCode.FAILURE)
+
+
+def _text(results: Results, form: str) -> str:
+    if form == "json":
+        return json.dumps(to_document(results), indent=2) + "\n"
+    if form == "junit":
+        return to_junit(results)
+    from penstock.loadtest.html import to_html
+
+    return to_html(results)

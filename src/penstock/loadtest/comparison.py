@@ -1,0 +1,76 @@
+"""Compares two versions by windows of load in turn: the ratio of a figure, and an exact interval for it.
+
+The windows form pairs, and chance decides which version is first in a pair. Where both are equally fast, the logarithm
+of a pair's ratio is therefore as likely to be positive as negative, whatever its distribution; the interval is that of
+Wilcoxon's signed-rank test (Hodges and Lehmann 1963), which rests on nothing else.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, Literal
+
+Direction = Literal["slower", "faster", "no difference found"]
+
+CONFIDENCE: Final = 0.95
+FEWEST_PAIRS: Final = 6
+"""Fewer pairs have no interval with 95 % confidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A ratio with the bounds of its confidence interval; ``confidence`` is what the number of pairs really gives."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+    pairs: int
+
+    @property
+    def direction(self) -> Direction:
+        """What the whole interval says of durations."""
+        if self.low > 1:
+            return "slower"
+        return "faster" if self.high < 1 else "no difference found"
+
+
+def compare_pairs(own: Sequence[float], others: Sequence[float]) -> Interval:
+    """Return the ratio of paired figures, all greater than zero, with its interval.
+
+    A pair without two finite figures, because requests failed, is left out. With too few pairs the interval is
+    unbounded.
+    """
+    pairs = [(a, b) for a, b in zip(own, others, strict=True) if 0 < a < math.inf and 0 < b < math.inf]
+    logarithms = [math.log(a / b) for a, b in pairs]
+    if not logarithms:
+        return Interval(math.nan, 0.0, math.inf, 0.0, 0)
+    means = sorted((first + second) / 2 for place, first in enumerate(logarithms) for second in logarithms[place:])
+    rank, confidence = _rank(len(logarithms))
+    low, high = (math.exp(means[rank - 1]), math.exp(means[-rank])) if rank else (0.0, math.inf)
+    return Interval(math.exp(_median(means)), low, high, confidence, len(logarithms))
+
+
+def _median(ordered: Sequence[float]) -> float:
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def _rank(pairs: int) -> tuple[int, float]:
+    """Return which of the ordered means bounds the interval (0: none does), and the confidence of the interval."""
+    counts, below, rank = _signed_rank_counts(pairs), 0, 0
+    allowed = (1 - CONFIDENCE) / 2 * 2.0**pairs
+    while below + counts[rank] <= allowed:
+        below += counts[rank]
+        rank += 1
+    return rank, 1 - 2 * below / 2.0**pairs if rank else 1.0
+
+
+@lru_cache(maxsize=64)
+def _signed_rank_counts(pairs: int) -> tuple[int, ...]:
+    """Return how many of the 2 ** pairs assignments of signs have each sum of positive ranks."""
+    counts = [1] + [0] * (pairs * (pairs + 1) // 2)
+    for rank in range(1, pairs + 1):
+        for total in range(len(counts) - 1, rank - 1, -1):
+            counts[total] += counts[total - rank]
+    return tuple(counts)

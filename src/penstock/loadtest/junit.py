@@ -1,0 +1,115 @@
+"""The report as JUnit XML: a test case for each objective, as CI systems show them."""
+
+from datetime import datetime
+from typing import Final
+from xml.etree import ElementTree as Xml
+
+from penstock.loadtest.objectives import Verdict
+from penstock.loadtest.report import Results, describe_capacity
+
+_SUITE: Final = "penstock loadtest"
+
+
+def to_junit(results: Results) -> str:
+    """Return the report in the schema of Apache Ant's JUnit task, which GitLab, Jenkins and GitHub's actions read.
+
+    A breach is a failure, an invalid or interrupted result an error, and an undecided objective is skipped.
+    """
+    cases = [_objective(results, verdict) for verdict in results.verdicts]
+    cases.append(_generator(results))
+    if results.search is not None:
+        cases.append(_capacity(results))
+    counts = {kind: sum(case.find(kind) is not None for case in cases) for kind in ("failure", "error", "skipped")}
+    suites = Xml.Element("testsuites")
+    suite = Xml.SubElement(
+        suites,
+        "testsuite",
+        name=f"{_SUITE} {results.setup.model}",
+        package="penstock.loadtest",
+        id="0",
+        timestamp=datetime.fromisoformat(results.setup.started_at).strftime("%Y-%m-%dT%H:%M:%S"),
+        hostname="localhost",
+        tests=str(len(cases)),
+        failures=str(counts["failure"]),
+        errors=str(counts["error"]),
+        skipped=str(counts["skipped"]),
+        time=f"{_seconds(results):.3f}",
+    )
+    Xml.SubElement(suite, "properties").extend(_properties(results))
+    suite.extend(cases)
+    Xml.SubElement(suite, "system-out").text = _summary(results)
+    Xml.SubElement(suite, "system-err")
+    Xml.indent(suites)
+    return Xml.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(results: Results, name: str) -> Xml.Element:
+    attributes = {"classname": f"{_SUITE}.{results.setup.model}", "name": name, "time": f"{_seconds(results):.3f}"}
+    return Xml.Element("testcase", attributes)
+
+
+def _objective(results: Results, verdict: Verdict) -> Xml.Element:
+    case = _case(results, verdict.objective.text)
+    message = f"expected {verdict.objective.text}, observed {describe_figure(verdict)}"
+    if verdict.outcome == "breach":
+        Xml.SubElement(case, "failure", message=message, type="breach").text = message
+    elif verdict.outcome == "undecided":
+        Xml.SubElement(case, "skipped")
+    return case
+
+
+def _generator(results: Results) -> Xml.Element:
+    case = _case(results, "the generator kept up")
+    problem = "the load test was interrupted" if results.interrupted else ""
+    for target in results.targets:
+        problem = problem or target.problem
+    if problem:
+        Xml.SubElement(case, "error", message=problem, type="invalid").text = problem
+    return case
+
+
+def _capacity(results: Results) -> Xml.Element:
+    case = _case(results, "a rate keeps the objectives")
+    if results.search is not None and results.search.capacity.rate is None:
+        message = describe_capacity(results.search)
+        Xml.SubElement(case, "failure", message=message, type="breach").text = message
+    return case
+
+
+def _properties(results: Results) -> list[Xml.Element]:
+    setup = results.setup
+    facts = {
+        "penstock": setup.penstock,
+        "transport": setup.transport,
+        "arrivals": setup.arrivals,
+        "seed": setup.seed,
+        "connections": setup.connections,
+        "targets": ", ".join(target.label for target in results.targets),
+    }
+    return [Xml.Element("property", name=name, value=str(value)) for name, value in facts.items()]
+
+
+def _seconds(results: Results) -> float:
+    return sum(target.measurement.seconds for target in results.targets)
+
+
+def _summary(results: Results) -> str:
+    lines = [
+        f"{target.label}: {target.measurement.good} of {target.measurement.requests} requests answered"
+        for target in results.targets
+    ]
+    return "\n".join(lines + ([] if results.search is None else [describe_capacity(results.search)]))
+
+
+def describe_figure(verdict: Verdict) -> str:
+    """Return what was observed, in the unit of the objective."""
+    observed, metric = verdict.observed, verdict.objective.metric
+    if observed is None:
+        return "nothing that decides it"
+    if metric == "errors":
+        return f"{observed:.4%}"
+    if metric == "rate":
+        return f"{observed:.1f}/s"
+    if verdict.objective.is_ratio:
+        return f"{observed:.3f}"
+    return f"{observed:.3f} ms" if observed < float("inf") else "requests that failed"

@@ -1,0 +1,160 @@
+"""The reports: the JSON document keeps its schema, the XML the rules of JUnit, and the page needs nothing else."""
+
+import importlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from penstock.loadtest.capacity import Trial, conclude
+from penstock.loadtest.comparison import compare_pairs
+from penstock.loadtest.html import to_html
+from penstock.loadtest.junit import to_junit
+from penstock.loadtest.measurement import Measurement, measure
+from penstock.loadtest.objectives import parse_objective
+from penstock.loadtest.report import Results, Setup, TargetResult, describe_capacity, to_document
+from penstock.loadtest.runs import Search, judge_all
+from penstock.loadtest.samples import Samples
+from penstock.loadtest.stages import StageTimes
+
+SCHEMA = Path(__file__).parents[3] / "docs" / "reference" / "loadtest.schema.json"
+SETUP = Setup(
+    "1.2.3", "2026-11-30T10:00:00+00:00", "a<b>&c", "rest", "poisson", 1, 32, 10.0, 2.0, "signature", 333,
+    {"start": 100.0, "end": 100.0, "ramp_seconds": 0.0},
+)  # fmt: skip
+
+
+def measured(failed: int = 0, count: int = 300) -> Measurement:
+    due = np.arange(count) / 100
+    outcome = np.full(count, 200, np.int16)
+    outcome[:failed] = 503
+    took = np.random.default_rng(1).lognormal(-6, 0.5, count)
+    return measure(Samples(due, due, due + took, np.zeros(count), outcome, stopped=False), count / 100, False)
+
+
+def results_of(
+    *slo: str, failed: int = 0, problem: str = "", interrupted: bool = False, trials: Sequence[Trial] = ()
+) -> Results:
+    measurement = measured(failed)
+    stages = StageTimes({"run": 0.2, "queue": 0.1}, {"1": 300})
+    target = TargetResult("m:2", "127.0.0.1:1", measurement, stages, problem)
+    ratios = {"p99_ratio": compare_pairs([1.2] * 10, [1.0] * 10), "mean_ratio": compare_pairs([], [])}
+    objectives = [parse_objective(text) for text in slo]
+    compared = any(objective.is_ratio for objective in objectives)
+    return Results(
+        SETUP,
+        [target, TargetResult("m:1", "127.0.0.1:1", measured(), None)] if compared else [target],
+        judge_all(objectives, measurement, ratios if compared else {}),
+        ratios if compared else {},
+        Search(tuple(trials), conclude(trials, 100), measurement) if trials else None,
+        interrupted,
+    )
+
+
+CASES = {
+    "plain": (results_of(), "pass"),
+    "kept": (results_of("p99<2s", "errors<1%"), "pass"),
+    "breached": (results_of("p50<0.001ms", "errors<1%", failed=30), "breach"),
+    "among failures": (results_of("p99<2s", failed=30), "breach"),
+    "invalid": (results_of("p99<2s", problem="the generator was busy"), "invalid"),
+    "invalid breach": (results_of("p50<0.001ms", problem="the generator was busy"), "invalid"),
+    "interrupted": (results_of("p99<2s", interrupted=True), "interrupted"),
+    "compared": (results_of("p99_ratio<1.5", "p99<2s"), "pass"),
+    "slower": (results_of("p99_ratio<1.1"), "breach"),
+    "undecided": (results_of("mean_ratio<1.1"), "undecided"),
+    "capacity": (results_of("p99<2s", trials=[Trial(100, True), Trial(105, False)]), "pass"),
+    "limited": (results_of("p99<2s", trials=[Trial(100, True), Trial(105, False, limited=True)]), "pass"),
+    "no capacity": (results_of(trials=[Trial(100, False)]), "breach"),
+}
+every_case = pytest.mark.parametrize(("results", "outcome"), CASES.values(), ids=CASES)
+
+
+@every_case
+def test_the_document_keeps_its_schema_and_is_json(results: Results, outcome: str) -> None:
+    document = json.loads(json.dumps(to_document(results), allow_nan=False))
+    importlib.import_module("jsonschema").validate(document, json.loads(SCHEMA.read_text()))
+    assert document["outcome"] == outcome
+
+
+def test_the_schema_describes_every_field() -> None:
+    def lacking(schema: Any, path: str = "") -> list[str]:
+        found = []
+        if isinstance(schema, dict):
+            fields = schema.get("properties", {})
+            found += [f"{path}.{name}" for name, value in fields.items() if "description" not in value]
+            if fields and schema.get("additionalProperties") is not False:
+                found.append(f"{path} may have any field")
+            for name, value in schema.items():
+                found += lacking(value, f"{path}.{name}")
+        return found
+
+    assert lacking(json.loads(SCHEMA.read_text())) == []
+
+
+# What the schema of Apache Ant's JUnit task allows: attributes, and children in their order.
+ATTRIBUTES = {
+    "testsuites": set[str](),
+    "testsuite": {
+        "name", "package", "id", "timestamp", "hostname", "tests", "failures", "errors", "skipped", "time",
+    },
+    "properties": set[str](),
+    "property": {"name", "value"},
+    "testcase": {"classname", "name", "time"},
+    "failure": {"message", "type"},
+    "error": {"message", "type"},
+    "skipped": set[str](),
+    "system-out": set[str](),
+    "system-err": set[str](),
+}  # fmt: skip
+CHILDREN = {
+    "testsuites": "(testsuite )*",
+    "testsuite": "properties (testcase )*system-out system-err ",
+    "properties": "(property )*",
+    "testcase": "((skipped |error |failure ))?",
+}
+
+
+@every_case
+def test_the_xml_keeps_the_rules_of_junit(results: Results, outcome: str) -> None:
+    root = ElementTree.fromstring(to_junit(results))
+    for element in root.iter():
+        assert set(element.attrib) == ATTRIBUTES[element.tag]
+        children = "".join(f"{child.tag} " for child in element)
+        assert re.fullmatch(CHILDREN.get(element.tag, ""), children), element.tag
+    (suite,) = root
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.attrib["timestamp"])
+    for kind, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        assert int(suite.attrib[kind]) == len(list(suite.iter(tag)))
+    assert (int(suite.attrib["failures"]) > 0) >= (outcome == "breach")
+    assert (int(suite.attrib["errors"]) > 0) == (outcome in ("invalid", "interrupted"))
+
+
+@every_case
+def test_the_page_is_whole_and_asks_nobody(results: Results, outcome: str) -> None:
+    page = to_html(results)
+    assert f'<span class="{outcome}">' in page
+    assert "a&lt;b&gt;&amp;c" in page and "<b>" not in page
+    assert not re.search(r"<script|https?://|src=|@import|url\(", page)
+    for drawing in re.findall(r"<svg.*?</svg>", page):
+        ElementTree.fromstring(drawing)
+        assert "nan" not in drawing and "inf" not in drawing
+    assert page.count("<svg") >= 3
+
+
+@pytest.mark.parametrize(
+    ("trials", "sentence"),
+    [
+        ([Trial(100, False)], "No rate kept the objectives. The lowest rate that was tried is 100/s."),
+        ([Trial(100, True)], "no higher rate was tried. The time was over before this was confirmed"),
+        ([Trial(100, True), Trial(104, False), *[Trial(100, True, True)] * 3],
+         "100/s kept the objectives in 4 of 4 windows; 104/s did not. With 95 % confidence at most 53% of such"),
+        ([Trial(100, True), Trial(200, False, limited=True)], "the generator of the load could not reach 200/s"),
+    ],
+)  # fmt: skip
+def test_a_capacity_says_how_sure_it_is(trials: list[Trial], sentence: str) -> None:
+    assert sentence in describe_capacity(Search(tuple(trials), conclude(trials, 100), measured()))
