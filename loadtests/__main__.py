@@ -6,6 +6,7 @@ import sys
 from loadtests import (
     abuse,
     accelerators,
+    agreement,
     bad_keys,
     bench,
     columns,
@@ -151,6 +152,11 @@ def main() -> int:
     )
     rollout_drill.add_arguments(drilling)
     drilling.set_defaults(run=rollout_drill.main)
+    agreeing = commands.add_parser(
+        "agreement", help="penstock loadtest beside h2load and wrk2's correction", description=agreement.__doc__
+    )
+    agreement.add_arguments(agreeing)
+    agreeing.set_defaults(run=agreement.main)
     models = commands.add_parser("models", help="write the models and print their folders")
     models.set_defaults(run=_models)
     arguments = parser.parse_args()

@@ -1,45 +1,45 @@
-"""The locust file runs headless against a real gateway, over REST and gRPC, without one failure."""
+"""The locust file runs headless against a real gateway, over REST and gRPC, and its objectives decide the exit code."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-from loadtests.graphs import repository
-from loadtests.models import MODELS
-from loadtests.processes import penstock, running
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, Server
 
 ROOT = Path(__file__).parents[2]
-LOAD = ["-u", "8", "-r", "8", "--json"]
-NAMES = {"rest json", "rest binary", "grpc"}
 
 
-def statistics(hosts: list[str], seconds: int) -> dict[str, dict[str, Any]]:
-    """What a run of so many seconds measured, by kind of request."""
-    load = [*LOAD, "-t", f"{seconds}s"]
-    done = subprocess.run(
-        [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", *load, *hosts],
+def locust(server: Server, *options: str, seconds: int) -> subprocess.CompletedProcess[str]:
+    """Run locust for so many seconds, with users of both kinds."""
+    load = ["-u", "4", "-r", "4", "-t", f"{seconds}s", "--json", "--host", f"http://{server.http}"]
+    command = ["-m", "locust", "-f", "loadtests/locustfile.py", "--headless", *load, "--grpc-host", server.grpc]
+    return subprocess.run(
+        [sys.executable, *command, "--model", "mixed", *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return {entry["name"]: entry for entry in json.loads(done.stdout)}
 
 
-def test_locust_without_failures() -> None:
-    command = penstock(repository(MODELS["tiny"]), "--workers", "1")
-    with running(command, sorted(os.sched_getaffinity(0))) as server:
-        hosts = ["--host", f"http://{server.addresses['http']}", "--grpc-host", server.addresses["grpc"]]
-        stats = statistics(hosts, 4)
-        if set(stats) != NAMES:  # a busy machine: not every user has come to its first request
-            stats = statistics(hosts, 60)
-    assert set(stats) == NAMES
-    for entry in stats.values():
-        assert entry["num_requests"] > 0
-        assert entry["num_failures"] == 0
+def answered(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Answers without a failure, by kind of request."""
+    found = json.loads(done.stdout[done.stdout.index("[\n") : done.stdout.rindex("]") + 1])
+    return {entry["name"]: entry["num_requests"] - entry["num_failures"] for entry in found}
+
+
+def test_locust_keeps_its_objectives(server: Server) -> None:
+    slo = ["--slo", "p99<60s", "--slo", "errors<0.1%"]
+    done = locust(server, *slo, seconds=3)
+    if set(answered(done)) != {"rest", "grpc"}:  # a busy machine: not every user has come to its first request
+        done = locust(server, *slo, seconds=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert min(answered(done).values()) > 0 and set(answered(done)) == {"rest", "grpc"}
+
+
+def test_locust_ends_with_4_on_a_breach(server: Server) -> None:
+    done = locust(server, "--slo", "p50<0.001ms", seconds=2)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "breach: p50<0.001ms" in done.stdout

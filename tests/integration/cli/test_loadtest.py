@@ -14,7 +14,9 @@ from xml.etree import ElementTree
 import pytest
 
 from penstock.cli.console import ExitCode
-from tests.harness import COMMAND, PATIENCE_S, Server, environment, wait_until
+from tests import zoo
+from tests.harness import COMMAND, PATIENCE_S, Server, environment, running, wait_until
+from tests.keys import ACCEPT_KEYS, create_key
 
 Run = Callable[..., Any]
 QUICK = ["--rate", "80", "--seconds", "0.8", "--warmup", "0.1", "--connections", "4", "--max-lag", "100000"]
@@ -167,6 +169,17 @@ def test_an_interrupted_test_reports_what_it_measured(server: Server, tmp_path: 
     assert document["outcome"] == "interrupted"
     assert 0 < document["targets"][0]["requests"] < 600 * 50
     assert "interrupted: the report has what was measured until then" in output.read_text()
+
+
+def test_a_key_is_sent_on_both_transports(penstock: Run, tmp_path: Path) -> None:
+    models = zoo.place(tmp_path / "models", "m", {"1": zoo.affine(2.0, 1.0, ("n", 3))}).parent
+    with running(models, tmp_path / "gateway", env=ACCEPT_KEYS) as gateway:
+        token = tmp_path / "token"
+        token.write_text(create_key(tmp_path / "gateway", "tester", "caller"))
+        for options in (["--url", gateway.http], ["--url", gateway.grpc, "--grpc"]):
+            assert penstock("loadtest", "m", *QUICK, *options).code == ExitCode.UNAUTHORISED
+            slo = ["--token-file", str(token), "--slo", "errors<=0"]
+            assert loaded(penstock, tmp_path, "m", *options, *slo)["outcome"] == "pass"
 
 
 def requests_of(server: Server) -> int:

@@ -76,6 +76,20 @@ def test_predict_by_url(secure: Secure, transport: str) -> None:
         assert (done.returncode, len(done.stderr.splitlines())) == (7, 1), done.stderr
 
 
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+def test_load_tests(secure: Secure, transport: str) -> None:
+    grpc = ["--grpc"] if transport == "grpc" else []
+    url = ["--url", https_url(secure.server.grpc if grpc else secure.server.http), *grpc]
+    ca = ["--ca-file", str(secure.authority.certificate)]
+    load = ["--rate", "50", "--seconds", "0.5", "--warmup", "0", "--connections", "2", "--max-lag", "100000"]
+    slo = ["--slo", "errors<=0"]
+    done = secure.run("loadtest", "m", *load, *slo, *url, *ca, *identified(secure.bot))
+    assert done.returncode == 0, done.stderr
+    assert "kept: errors<=0 (observed: 0.0000%)" in done.stdout
+    done = secure.run("loadtest", "m", *load, *url, *ca, *identified(secure.stranger))
+    assert (done.returncode, len(done.stderr.splitlines())) == (7, 1), done.stderr
+
+
 def test_what_to_do_is_said(secure: Secure) -> None:
     url, ca = ["--url", https_url(secure.server.http)], ["--ca-file", str(secure.authority.certificate)]
     assert "pass --ca-file" in secure.predict(*url, *identified(secure.bot)).stderr
