@@ -29,7 +29,7 @@ th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--line); text-alig
 th:first-child, td:first-child { text-align: left; }
 .pass { color: var(--good); } .breach, .invalid, .interrupted { color: var(--bad); font-weight: 600; }
 figure { margin: 1.5rem 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
-svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .tick { fill: var(--soft); }
+svg text { fill: var(--ink); font: 12px system-ui, sans-serif; } svg .axis { fill: var(--soft); }
 .grid { stroke: var(--line); } .one { stroke: var(--soft); stroke-dasharray: 4 3; }
 path { fill: none; stroke-width: 2; } .s0 { stroke: var(--a); } .s1 { stroke: var(--b); } .s2 { stroke: var(--c); }
 .s3 { stroke: var(--d); } line.s0 { stroke-width: 2; } .d0 { fill: var(--a); } svg .t0 { fill: var(--a); }
@@ -122,9 +122,9 @@ def _comparison(results: Results) -> Iterator[str]:
 
 
 def _plots(targets: Sequence[TargetResult]) -> Iterator[str]:
-    ticks = [(_nines(percent), f"{percent:g} %") for percent in _NINES]
+    marks = [(_nines(percent), f"{percent:g} %") for percent in _NINES]
     curves = [Line(target.label, _curve(target)) for target in targets]
-    yield draw_lines("Latency by percentile", "ms", curves, ticks, "percentile")
+    yield draw_lines("Latency by percentile", "ms", curves, marks, "percentile")
     for target in targets:
         series = target.measurement.series
         lines = [

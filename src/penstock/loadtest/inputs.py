@@ -1,6 +1,5 @@
 """Makes the inputs of a load test: from the signature of a model alone, or from the distributions of its reference."""
 
-import re
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Final
@@ -18,7 +17,6 @@ MOST_ELEMENTS: Final = 1 << 24
 
 _FLOATS: Final = ("FP16", "FP32", "FP64", "BF16")
 _LETTERS: Final = list("abcdefghijklmnopqrstuvwxyz")
-_COLUMN: Final = re.compile(r"(.+)\[(\d+)\]")
 
 Draw = Mapping[str, NDArray[Any]]
 """Values [requests * rows] of each column of a reference, by its name."""
@@ -50,6 +48,28 @@ def make_requests(
         {"inputs": [_tensor(spec, sizes[spec["name"]], random, columns, number) for spec in inputs]}
         for number in range(REQUESTS)
     ]
+
+
+def match_columns(inputs: Sequence[Document], columns: Draw) -> Draw:
+    """Return columns by the names ``INPUT`` or ``INPUT[0]``, ``INPUT[1]`` and so on.
+
+    References of a model with one input may have names of their own; their columns are in the order of its values.
+
+    Raises:
+        BadInputs: no column belongs to an input.
+    """
+    known = {name for spec in inputs for name in _column_names(spec)}
+    if found := {name: values for name, values in columns.items() if name in known}:
+        return found
+    names = _column_names(inputs[0]) if len(inputs) == 1 else []
+    if len(names) != len(columns):
+        raise BadInputs(f"the reference has no values of single inputs; the model takes {describe_inputs(inputs)}")
+    return dict(zip(names, columns.values(), strict=True))
+
+
+def _column_names(spec: Document) -> list[str]:
+    width = prod(size if size > 0 else 1 for size in spec["shape"][1:])
+    return [spec["name"]] if width == 1 else [f"{spec['name']}[{place}]" for place in range(width)]
 
 
 def describe_inputs(inputs: Sequence[Document]) -> str:

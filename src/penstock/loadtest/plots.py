@@ -9,7 +9,7 @@ from typing import Final
 WIDTH: Final = 720
 HEIGHT: Final = 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 34, 40
-_TICKS: Final = 5
+_MARKS: Final = 5
 
 Point = tuple[float, float]
 
@@ -40,16 +40,16 @@ class Scale:
     def _three(self, value: float) -> tuple[float, float, float]:
         return self.low, self.high, value
 
-    def ticks(self) -> list[float]:
+    def marks(self) -> list[float]:
         """Return round values within the scale."""
         if self.logarithmic:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             steps = (1, 2, 5) if len(powers) < 4 else (1,)
             found = [step * 10.0**power for power in powers for step in steps]
         else:
-            step = _round_step((self.high - self.low) / _TICKS)
+            step = _round_step((self.high - self.low) / _MARKS)
             first = math.ceil(self.low / step)
-            found = [(first + place) * step for place in range(_TICKS * 3)]
+            found = [(first + place) * step for place in range(_MARKS * 3)]
         return [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
 
 
@@ -64,7 +64,7 @@ def draw_lines(
     title: str,
     unit: str,
     lines: Sequence[Line],
-    x_ticks: Sequence[tuple[float, str]] | None = None,
+    x_marks: Sequence[tuple[float, str]] | None = None,
     x_label: str = "",
     logarithmic: bool = True,
 ) -> str:
@@ -72,9 +72,9 @@ def draw_lines(
     points = [point for line in lines for point in line.points if math.isfinite(point[1])]
     if len(points) < 2:
         return ""
-    across = _across([x for x, _ in points], x_ticks)
+    across = _across([x for x, _ in points], x_marks)
     up = _upwards([y for _, y in points], logarithmic)
-    parts = [_grid(across, up, x_ticks), _axis_labels(unit, x_label)]
+    parts = [_grid(across, up, x_marks), _axis_labels(unit, x_label)]
     parts += [_path(line, across, up, number) for number, line in enumerate(lines)]
     parts += [_legend(line.label, number) for number, line in enumerate(lines)]
     return _figure(title, HEIGHT, parts)
@@ -90,7 +90,7 @@ def draw_intervals(title: str, rows: Sequence[tuple[str, float, float, float]]) 
     height = _TOP + 28 * len(rows) + _BOTTOM
     across = Scale(max(low - margin, 0.0), high + margin, _LEFT + 40, WIDTH - _RIGHT)
     bottom = height - _BOTTOM
-    parts = [_vertical(across.place(tick), _TOP, bottom, f"{tick:g}") for tick in across.ticks()]
+    parts = [_vertical(across.place(mark), _TOP, bottom, f"{mark:g}") for mark in across.marks()]
     one = across.place(1.0)
     parts.append(f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{_TOP}" y2="{bottom}"/>')
     for number, (label, least, estimate, most) in enumerate(rows):
@@ -110,8 +110,8 @@ def draw_trials(title: str, trials: Sequence[tuple[float, bool]]) -> str:
     rates = [rate for rate, _ in trials]
     up = _upwards([*rates, min(rates) * 0.8, max(rates) * 1.2], logarithmic=True)
     across = Scale(0.5, len(trials) + 0.5, _LEFT, WIDTH - _RIGHT)
-    ticks = [(float(number), str(number)) for number in range(1, len(trials) + 1)]
-    parts = [_grid(across, up, ticks), _axis_labels("requests a second", "window")]
+    marks = [(float(number), str(number)) for number in range(1, len(trials) + 1)]
+    parts = [_grid(across, up, marks), _axis_labels("requests a second", "window")]
     for number, (rate, kept) in enumerate(trials, 1):
         parts.append(
             f'<circle class="{"kept" if kept else "breached"}" cx="{across.place(number):.1f}" '
@@ -120,8 +120,8 @@ def draw_trials(title: str, trials: Sequence[tuple[float, bool]]) -> str:
     return _figure(title, HEIGHT, parts)
 
 
-def _across(values: Sequence[float], ticks: Sequence[tuple[float, str]] | None) -> Scale:
-    everything = [*values, *(place for place, _ in ticks or ())]
+def _across(values: Sequence[float], marks: Sequence[tuple[float, str]] | None) -> Scale:
+    everything = [*values, *(place for place, _ in marks or ())]
     return Scale(min(everything), max(everything), _LEFT, WIDTH - _RIGHT)
 
 
@@ -132,28 +132,28 @@ def _upwards(values: Sequence[float], logarithmic: bool) -> Scale:
     return Scale(low, high, HEIGHT - _BOTTOM, _TOP, logarithmic)
 
 
-def _grid(across: Scale, up: Scale, x_ticks: Sequence[tuple[float, str]] | None) -> str:
+def _grid(across: Scale, up: Scale, x_marks: Sequence[tuple[float, str]] | None) -> str:
     bottom = HEIGHT - _BOTTOM
-    ticks = x_ticks if x_ticks is not None else [(tick, f"{tick:g}") for tick in across.ticks()]
-    parts = [_vertical(across.place(place), _TOP, bottom, label) for place, label in ticks[:: -(-len(ticks) // 24)]]
-    for tick in up.ticks():
-        y = up.place(tick)
+    marks = x_marks if x_marks is not None else [(mark, f"{mark:g}") for mark in across.marks()]
+    parts = [_vertical(across.place(place), _TOP, bottom, label) for place, label in marks[:: -(-len(marks) // 24)]]
+    for mark in up.marks():
+        y = up.place(mark)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<text class="axis" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>')
     return "".join(parts)
 
 
 def _vertical(x: float, top: float, bottom: float, label: str) -> str:
     return (
         f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
-        f'<text class="tick" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(label)}</text>'
+        f'<text class="axis" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(label)}</text>'
     )
 
 
 def _axis_labels(unit: str, x_label: str) -> str:
     return (
-        f'<text class="tick" x="8" y="{_TOP - 8}">{escape(unit)}</text>'
-        f'<text class="tick" x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>'
+        f'<text class="axis" x="8" y="{_TOP - 8}">{escape(unit)}</text>'
+        f'<text class="axis" x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>'
     )
 
 

@@ -85,7 +85,7 @@ def run_pairs(own: Send, other: Send, plan: Plan, on_window: OnWindow) -> Compar
 
 def _compare(own: Sequence[Measurement], other: Sequence[Measurement]) -> Comparison:
     whole = [pair for pair in zip(own, other, strict=False) if not (pair[0].stopped or pair[1].stopped)]
-    figures = [(mine.figures(), theirs.figures()) for mine, theirs in whole]
+    figures = [(first.figures(), second.figures()) for first, second in whole]
     ratios = {}
     for name in RATIOS:
         key = name.removesuffix("_ratio")

@@ -15,7 +15,7 @@ import pytest
 
 from penstock.cli.console import ExitCode
 from tests import zoo
-from tests.harness import COMMAND, PATIENCE_S, Server, environment, running, wait_until
+from tests.harness import COMMAND, PATIENCE_S, Server, call, environment, running, wait_until
 from tests.keys import ACCEPT_KEYS, create_key
 
 Run = Callable[..., Any]
@@ -180,6 +180,20 @@ def test_a_key_is_sent_on_both_transports(penstock: Run, tmp_path: Path) -> None
             assert penstock("loadtest", "m", *QUICK, *options).code == ExitCode.UNAUTHORISED
             slo = ["--token-file", str(token), "--slo", "errors<=0"]
             assert loaded(penstock, tmp_path, "m", *options, *slo)["outcome"] == "pass"
+
+
+def test_inputs_follow_the_reference_of_a_model(penstock: Run, tmp_path: Path) -> None:
+    models = zoo.place(tmp_path / "models", "m", {"1": zoo.affine(2.0, 1.0, ("n", 3))}).parent
+    training = "\n".join(["a,b,c", *(f"{row % 7},{row},{5.5}" for row in range(300))]).encode()
+    with running(models, tmp_path / "gateway") as gateway:
+        refused = penstock("loadtest", "m", *QUICK, "--url", gateway.http, "--reference", gateway.ops)
+        assert refused.code == ExitCode.USAGE and "has no reference" in refused.err
+        made = call(gateway.ops, "PUT", "/admin/v1/models/m/versions/1/reference", training)
+        assert made.status == 201, made
+        monitor = "/admin/v1/models/m/monitor?version=1"
+        wait_until(lambda: gateway.admin("GET", monitor).json()["reference"] is not None, PATIENCE_S, "the reference")
+        report = loaded(penstock, tmp_path, "m", "--url", gateway.http, "--reference", gateway.ops)
+        assert report["inputs"] == "reference" and report["targets"][0]["failures"] == {}
 
 
 def requests_of(server: Server) -> int:

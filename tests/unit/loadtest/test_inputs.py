@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.loadtest.inputs import REQUESTS, BadInputs, make_requests, parse_shapes
+from penstock.loadtest.inputs import REQUESTS, BadInputs, make_requests, match_columns, parse_shapes
 from penstock.loadtest.reference import draw_columns
 from penstock.loadtest.stages import stage_times
 
@@ -85,6 +85,15 @@ def test_columns_of_a_reference_replace_random_values() -> None:
     assert first["inputs"][0]["data"] == ["red"]
     (first, *_) = make_requests([spec("BOOL", -1, 1)], 1, {}, seed=1, columns={"x": np.array([1.0])})
     assert first["inputs"][0]["data"] == [True]
+
+
+def test_columns_with_names_of_their_own_are_in_the_order_of_the_values() -> None:
+    columns = {"age": np.array([1.0]), "income": np.array([2.0])}
+    assert list(match_columns([ROW], columns)) == ["x[0]", "x[1]"]
+    assert list(match_columns([ROW], {"x[1]": np.array([1.0]), "y": np.array([2.0])})) == ["x[1]"]
+    for inputs in ([ROW, IMAGE], [IMAGE]):
+        with pytest.raises(BadInputs, match="no values of single inputs"):
+            match_columns(inputs, columns)
 
 
 def statistics(version: str, count: int, run_ns: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,6 @@ from penstock.cli.loadtest.inputs import requests_of
 from penstock.cli.loadtest.options import Options, Wanted, read_options
 from penstock.cli.loadtest.output import Progress, print_results, write_files
 from penstock.cli.loadtest.target import LiveTarget, other_place, place_of
-from penstock.cli.requests import BadData
 from penstock.loadtest.measurement import Measurement
 from penstock.loadtest.report import Outcome, Results, Setup, TargetResult
 from penstock.loadtest.runs import find_capacity, judge_all, run_once, run_pairs
@@ -71,11 +71,9 @@ def run(options: Options) -> int:
         targets, inputs = _connect(options, wanted, stop, progress, stack)
         try:
             results = _measure(options, wanted, targets, _setup(options, wanted, targets[0], started, inputs), progress)
-        except ValueError as fault:
-            raise BadData(str(fault)) from None
         finally:
             progress.close()
-        results = Results(results.setup, results.targets, results.verdicts, results.ratios, results.search, stop.is_set)
+        results = replace(results, interrupted=stop.is_set)
     print_results(results)
     write_files(results, options.files)
     return EXITS[results.outcome]

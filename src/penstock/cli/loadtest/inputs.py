@@ -11,7 +11,7 @@ from typing import Any
 from penstock.cli.client import Document
 from penstock.cli.loadtest.options import Options
 from penstock.cli.requests import BadData, describe, is_request, to_request
-from penstock.loadtest.inputs import REQUESTS, BadInputs, Draw, make_requests, parse_shapes
+from penstock.loadtest.inputs import REQUESTS, BadInputs, Draw, make_requests, match_columns, parse_shapes
 from penstock.loadtest.reference import draw_columns
 
 MOST_REQUESTS = 1000
@@ -32,6 +32,7 @@ def requests_of(options: Options, inputs: Sequence[Document]) -> tuple[str, list
         return options.rows.name, _from_file(options.rows, inputs, options.rows_per_request)
     columns = _reference(options) if options.reference else None
     try:
+        columns = None if columns is None else match_columns(inputs, columns)
         shapes = parse_shapes(options.shapes)
         requests = make_requests(inputs, options.rows_per_request, shapes, options.seed, columns)
     except BadInputs as fault:

@@ -7,7 +7,7 @@ from pathlib import Path
 from penstock.cli.requests import BadData
 from penstock.loadtest.objectives import Objective, parse_objective
 from penstock.loadtest.runs import Plan
-from penstock.loadtest.schedule import Arrivals, Ramp, parse_ramp, steady
+from penstock.loadtest.schedule import MOST_REQUESTS, Arrivals, Ramp, parse_ramp, steady
 
 DEFAULT_RATE = 100.0
 DEFAULT_SECONDS = 30.0
@@ -69,6 +69,8 @@ def read_options(options: Options) -> Wanted:
         raise BadData(str(fault)) from None
     _check(options, objectives)
     seconds = options.seconds or (WINDOW_SECONDS if options.find_capacity else max(DEFAULT_SECONDS, ramp.seconds))
+    if ramp.expected(seconds) > MOST_REQUESTS:
+        raise BadData(f"expected at most {MOST_REQUESTS:,} requests; lower --rate or --seconds")
     arrivals: Arrivals = "constant" if options.arrivals == "constant" else "poisson"
     return Wanted(Plan(ramp, seconds, options.warmup, options.seed), objectives, arrivals)
 
