@@ -125,7 +125,7 @@ def test_refusals_and_silence_are_failures_of_their_own() -> None:
             wire.sendall(GOOD)
         return True
 
-    found = load(refuse_or_wait, 12, connections=12, timeout_s=2.0)
+    found = load(refuse_or_wait, 12, connections=12, timeout_s=5.0)
     assert found.failures == {"HTTP 429": 4, "timed out": 4}
     assert found.good == 4
 
@@ -156,7 +156,7 @@ def test_no_server_is_no_connection() -> None:
 
 
 def test_a_stop_ends_a_window_early() -> None:
-    done = []
+    done: list[int] = []
     with serving(good) as address:
         endpoint = resolve(address)
         requests = [http1_request(endpoint, "/", {}, b"BODY")]

@@ -156,7 +156,7 @@ def _fields(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
 def _meaning(part: dict[str, Any]) -> str:
     values = ", ".join(f"`{value}`" for value in part.get("enum", ()))
     durations = ", by `p50` to `p99.99`, `mean` and `max`" if "$ref" in part else ""
-    return part["description"] + (f": {values}" if values else "") + durations
+    return str(part["description"]) + (f": {values}" if values else "") + durations
 
 
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {

@@ -13,8 +13,8 @@ ENDPOINT = Endpoint(2, ("127.0.0.1", 1), "host:1")
 
 @given(st.text("abc", min_size=1, max_size=5000))
 def test_a_head_is_read_by_another_implementation(token: str) -> None:
-    fields = dict(hpack.Decoder(max_header_list_size=1 << 20).decode(grpc_head(ENDPOINT, "/s/m", {"x": token})))
-    assert fields == {
+    decoded = hpack.Decoder(max_header_list_size=1 << 20).decode(grpc_head(ENDPOINT, "/s/m", {"x": token}))
+    assert {str(name): str(value) for name, value in decoded} == {
         ":method": "POST",
         ":scheme": "http",
         ":path": "/s/m",
