@@ -93,7 +93,7 @@ def _cell(text: str) -> str:
 def _objectives(results: Results) -> Iterator[str]:
     if results.verdicts:
         rows = [(verdict.objective.text, describe_figure(verdict), verdict.outcome) for verdict in results.verdicts]
-        yield "<h2>Objectives</h2>" + _table("", ("objective", "observed", "outcome"), rows)
+        yield "<h2>Objectives</h2>" + _table("Figures and limits", ("objective", "observed", "outcome"), rows)
 
 
 def _latencies(targets: Sequence[TargetResult]) -> str:
@@ -102,7 +102,7 @@ def _latencies(targets: Sequence[TargetResult]) -> str:
         for kind, histogram in (("due", target.measurement.latency), ("sent", target.measurement.service)):
             cells = ["failed" if value is None else f"{value:.3f}" for value in durations(histogram).values()]
             rows.append((f"{target.label}, from when {kind}", *cells))
-    return "<h2>Latency</h2>" + _table("Milliseconds", ("", *LATENCIES), rows)
+    return "<h2>Latency</h2>" + _table("Milliseconds", ("target", *LATENCIES), rows)
 
 
 def _comparison(results: Results) -> Iterator[str]:
@@ -161,7 +161,7 @@ def _requests(targets: Sequence[TargetResult]) -> Iterator[str]:
         failures = ", ".join(f"{count} {outcome}" for outcome, count in measured.failures.items()) or "none"
         figures = (f"{measured.requests}", f"{measured.good}", f"{measured.rate:.1f}/s")
         rows.append((target.label, *figures, failures))
-    yield "<h2>Requests</h2>" + _table("", ("", "due", "answered", "rate", "failures"), rows)
+    yield "<h2>Requests</h2>" + _table("Of the measurement", ("target", "due", "answered", "rate", "failures"), rows)
     stages = [target for target in targets if target.stages is not None]
     for target in stages:
         means = {} if target.stages is None else target.stages.mean_ms

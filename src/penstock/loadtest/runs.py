@@ -130,7 +130,7 @@ def _conclude(trials: Sequence[Trial], windows: Sequence[Measurement], start: fl
 
 def _trial(probe: Probe, window: Measurement, objectives: Sequence[Objective], most_lag_ms: float) -> Trial:
     verdicts = judge(objectives, window.figures())
-    limited = bool(window.generator_problem(most_lag_ms))
+    limited = bool(window.generator_problem(most_lag_ms)) or not window.requests
     kept = keeps_up(window) and all(verdict.outcome != "breach" for verdict in verdicts) and not limited
     return Trial(probe.rate, kept, probe.confirming, limited)
 
