@@ -29,7 +29,7 @@ from loadtests.graphs import repository
 from loadtests.models import MODELS
 from loadtests.processes import halves, penstock, pinned, running
 from penstock.loadtest.generator import Generator
-from penstock.loadtest.histogram import Histogram
+from penstock.loadtest.histogram import HdrHistogram
 from penstock.loadtest.http1_wire import Http1Wire, http1_request
 from penstock.loadtest.measurement import Measurement, measure
 from penstock.loadtest.schedule import Moments
@@ -94,7 +94,7 @@ def _round(call: Call, address: str, rate: float, seconds: float) -> tuple[dict[
     connections = max(LEAST_CONNECTIONS, math.ceil(rate / MOST_RATE))
     due, took = _by_h2load(call, address, connections, rate, seconds)
     window = _by_generator(call, address, connections, due, seconds)
-    raw = Histogram.of(took)
+    raw = HdrHistogram.of(took)
     corrected = raw.corrected(connections / rate * 1e6)
     ratios = {}
     for kind, own, other in (("sent", window.service, raw), ("due, corrected", window.latency, corrected)):

@@ -26,7 +26,7 @@ from locust.env import Environment
 
 from penstock.cli.client import Document, RestClient, model_path
 from penstock.cli.grpc_client import to_message
-from penstock.loadtest.histogram import Histogram
+from penstock.loadtest.histogram import HdrHistogram
 from penstock.loadtest.inputs import make_requests
 from penstock.loadtest.measurement import figure_ms
 from penstock.loadtest.objectives import LATENCIES, judge, parse_objective
@@ -70,7 +70,7 @@ class Answers:
 
     def figures(self) -> dict[str, float]:
         """What objectives may bound."""
-        histogram = Histogram.of(np.array(self.durations) * 1000, self.failures)
+        histogram = HdrHistogram.of(np.array(self.durations) * 1000, self.failures)
         errors = self.failures / histogram.count if histogram.count else float("nan")
         rate = len(self.durations) / (time.monotonic() - self.began)
         return {**{name: figure_ms(histogram, name) for name in LATENCIES}, "errors": errors, "rate": rate}

@@ -19,7 +19,7 @@ Limit = Literal["objective", "generator", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class CapacityTrial:
     """A window of load: whether it kept the objectives. ``limited``: the generator itself could not send in time, so
     the window says nothing of the gateway, and no higher rate can be tried."""
 
@@ -54,7 +54,7 @@ class Capacity:
     confirmed: bool
 
 
-def next_probe(trials: Sequence[Trial], start: float) -> Probe | None:
+def next_probe(trials: Sequence[CapacityTrial], start: float) -> Probe | None:
     """Return the next window of a search that begins at a rate; None at its end."""
     kept, breached = _bounds(trials)
     if kept is None and breached is None:
@@ -70,7 +70,7 @@ def next_probe(trials: Sequence[Trial], start: float) -> Probe | None:
     return Probe(kept, confirming=True) if _kept_windows(trials, kept, confirming=True) < CONFIRMATIONS else None
 
 
-def conclude(trials: Sequence[Trial], start: float) -> Capacity:
+def conclude(trials: Sequence[CapacityTrial], start: float) -> Capacity:
     """Return what the trials of a search show, whether it is at its end or not."""
     kept, breached = _bounds(trials)
     limit: Limit = "none" if breached is None else "generator" if _is_limited(trials, breached) else "objective"
@@ -79,18 +79,18 @@ def conclude(trials: Sequence[Trial], start: float) -> Capacity:
     return Capacity(kept, breached, limit, windows, share, bool(trials) and next_probe(trials, start) is None)
 
 
-def _bounds(trials: Sequence[Trial]) -> tuple[float | None, float | None]:
+def _bounds(trials: Sequence[CapacityTrial]) -> tuple[float | None, float | None]:
     """Return the highest kept rate below every breach, and the lowest breached rate."""
     breached = min((trial.rate for trial in trials if not trial.kept), default=None)
     kept = [trial.rate for trial in trials if trial.kept and (breached is None or trial.rate < breached)]
     return max(kept, default=None), breached
 
 
-def _kept_windows(trials: Sequence[Trial], rate: float, confirming: bool = False) -> int:
+def _kept_windows(trials: Sequence[CapacityTrial], rate: float, confirming: bool = False) -> int:
     return sum(trial.kept and trial.rate == rate and trial.confirming >= confirming for trial in trials)
 
 
-def _is_limited(trials: Sequence[Trial], rate: float) -> bool:
+def _is_limited(trials: Sequence[CapacityTrial], rate: float) -> bool:
     return all(trial.limited for trial in trials if trial.rate == rate and not trial.kept)
 
 

@@ -19,7 +19,7 @@ FEWEST_PAIRS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class RatioInterval:
     """A ratio with the bounds of its confidence interval; ``confidence`` is what the number of pairs really gives."""
 
     estimate: float
@@ -36,7 +36,7 @@ class Interval:
         return "faster" if self.high < 1 else "no difference found"
 
 
-def compare_pairs(own: Sequence[float], others: Sequence[float]) -> Interval:
+def compare_pairs(own: Sequence[float], others: Sequence[float]) -> RatioInterval:
     """Return the ratio of paired figures, all greater than zero, with its interval.
 
     A pair without two finite figures, because requests failed, is left out. With too few pairs the interval is
@@ -45,11 +45,11 @@ def compare_pairs(own: Sequence[float], others: Sequence[float]) -> Interval:
     pairs = [(a, b) for a, b in zip(own, others, strict=True) if 0 < a < math.inf and 0 < b < math.inf]
     logarithms = [math.log(a / b) for a, b in pairs]
     if not logarithms:
-        return Interval(math.nan, 0.0, math.inf, 0.0, 0)
+        return RatioInterval(math.nan, 0.0, math.inf, 0.0, 0)
     means = sorted((first + second) / 2 for place, first in enumerate(logarithms) for second in logarithms[place:])
     rank, confidence = _rank(len(logarithms))
     low, high = (math.exp(means[rank - 1]), math.exp(means[-rank])) if rank else (0.0, math.inf)
-    return Interval(math.exp(_median(means)), low, high, confidence, len(logarithms))
+    return RatioInterval(math.exp(_median(means)), low, high, confidence, len(logarithms))
 
 
 def _median(ordered: Sequence[float]) -> float:

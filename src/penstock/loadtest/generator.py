@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from penstock.loadtest.samples import INTERRUPTED, Samples, Window
+from penstock.loadtest.samples import INTERRUPTED, LoadWindow, Samples
 from penstock.loadtest.schedule import Moments
 from penstock.loadtest.wire import LOST, TIMED_OUT, UNSENT, BrokenWire, Wire
 
@@ -62,7 +62,7 @@ class Generator:
         self._missing = connections
         self._retry_at = self._check_at = self._started = 0.0
         self._problem = ""
-        self._window = Window(())
+        self._window = LoadWindow(())
         self._open_all()
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Generator:
 
     def run(self, due: Moments) -> Samples:
         """Send a window of load, and wait for the answers; the moments are seconds from now."""
-        window = self._window = Window(due)
+        window = self._window = LoadWindow(due)
         self._started, self._retry_at, self._check_at = self._clock(), 0.0, 0.0
         for wire in self._wires.values():
             wire.freed = 0.0
@@ -97,7 +97,7 @@ class Generator:
             select.select([self._epoll], [], [], _CHECK_S)
             self._serve_events()
 
-    def _turn(self, window: Window) -> None:
+    def _turn(self, window: LoadWindow) -> None:
         now = self._now()
         while self._free and window.is_due(now):
             self._send(window)
@@ -109,11 +109,11 @@ class Generator:
             select.select([self._epoll], [], [], pause)
         self._serve_events()
 
-    def _pause_s(self, window: Window, now: float) -> float:
+    def _pause_s(self, window: LoadWindow, now: float) -> float:
         """Return how long nothing is to be done unless an answer comes."""
         return min(window.until_due(now) - _SPIN_S, _CHECK_S) if self._free else _CHECK_S
 
-    def _send(self, window: Window) -> None:
+    def _send(self, window: LoadWindow) -> None:
         wire = self._free.popleft()
         wire.request = window.note_sent(self._now(), wire.freed)
         try:
@@ -184,7 +184,7 @@ class Generator:
         except (BrokenWire, OSError) as refused:
             self._problem, self._retry_at = str(refused), now + _RETRY_S
 
-    def _check(self, window: Window, now: float) -> None:
+    def _check(self, window: LoadWindow, now: float) -> None:
         """Do what is not urgent: give requests up, stop where it is asked, and show the progress."""
         if not window.is_stopped and self._should_stop():
             window.stop(now)

@@ -25,7 +25,7 @@ _COMPRESSED_COOKIE: Final = 0x1C849314
 Counts = NDArray[np.int64]
 
 
-class Histogram:
+class HdrHistogram:
     """Counts of durations in microseconds, and of ``missed`` requests, which rank beyond every duration.
 
     Immutable; histograms of parts add up.
@@ -38,13 +38,13 @@ class Histogram:
         self.recorded = int(counts.sum())
 
     @classmethod
-    def of(cls, durations_us: NDArray[np.float64], missed: int = 0) -> "Histogram":
+    def of(cls, durations_us: NDArray[np.float64], missed: int = 0) -> "HdrHistogram":
         """Count durations; what is outside of 0 to an hour counts as its nearest bound."""
         values = np.clip(durations_us, 0, HIGHEST_US).astype(np.int64)
         return cls(np.bincount(_places(values), minlength=_SIZE), missed, float(values.sum()))
 
-    def __add__(self, other: "Histogram") -> "Histogram":
-        return Histogram(self.counts + other.counts, self.missed + other.missed, self.total_us + other.total_us)
+    def __add__(self, other: "HdrHistogram") -> "HdrHistogram":
+        return HdrHistogram(self.counts + other.counts, self.missed + other.missed, self.total_us + other.total_us)
 
     @property
     def count(self) -> int:
@@ -66,7 +66,7 @@ class Histogram:
             return math.inf
         return float(_highest(int(np.searchsorted(np.cumsum(self.counts), rank))))
 
-    def corrected(self, interval_us: float) -> "Histogram":
+    def corrected(self, interval_us: float) -> "HdrHistogram":
         """Return the histogram with the durations that a closed loop left out: for a duration longer than the interval
         between its requests, also those of the requests that waited behind it (HdrHistogram's correction)."""
         parts = [self.counts]
@@ -76,7 +76,7 @@ class Histogram:
             counts, durations = counts[longer], durations[longer] - interval_us
             parts.append(np.bincount(_places(durations.astype(np.int64)), counts, _SIZE).astype(np.int64))
             total += float((counts * durations).sum())
-        return Histogram(np.sum(parts, axis=0), self.missed, total)
+        return HdrHistogram(np.sum(parts, axis=0), self.missed, total)
 
     def encode(self) -> str:
         """Return the compressed V2 form of HdrHistogram in Base64; missed requests are not part of it."""
@@ -86,9 +86,9 @@ class Histogram:
         return base64.b64encode(struct.pack(">ii", _COMPRESSED_COOKIE, len(packed)) + packed).decode()
 
 
-def join(parts: Iterable[Histogram]) -> Histogram:
+def join(parts: Iterable[HdrHistogram]) -> HdrHistogram:
     """Add histograms up."""
-    return sum(parts, Histogram(np.zeros(_SIZE, np.int64)))
+    return sum(parts, HdrHistogram(np.zeros(_SIZE, np.int64)))
 
 
 def _places(values: Counts) -> Counts:

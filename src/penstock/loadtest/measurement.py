@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.loadtest.histogram import Histogram, join
+from penstock.loadtest.histogram import HdrHistogram, join
 from penstock.loadtest.objectives import LATENCIES
 from penstock.loadtest.samples import INTERRUPTED, Samples
 from penstock.loadtest.schedule import Moments
@@ -67,9 +67,9 @@ class Measurement:
     seconds: float
     requests: int
     failures: Mapping[str, int]
-    latency: Histogram
-    service: Histogram
-    lag: Histogram
+    latency: HdrHistogram
+    service: HdrHistogram
+    lag: HdrHistogram
     waited: int
     answered_in_s: float
     stopped: bool
@@ -113,7 +113,7 @@ class Measurement:
         )
 
 
-def figure_ms(histogram: Histogram, name: str) -> float:
+def figure_ms(histogram: HdrHistogram, name: str) -> float:
     """Return a duration in milliseconds by its name in objectives."""
     if name == "mean":
         return histogram.mean_us / 1000 if not histogram.missed else math.inf
@@ -132,9 +132,9 @@ def measure(samples: Samples, seconds: float, transport_is_grpc: bool) -> Measur
         end,
         int(kept.sum()),
         _failures(samples, transport_is_grpc),
-        Histogram.of((samples.done - samples.due)[good] * 1e6, missed),
-        Histogram.of((samples.done - samples.sent)[good] * 1e6, missed),
-        Histogram.of(samples.lag[~np.isnan(samples.sent)] * 1e6),
+        HdrHistogram.of((samples.done - samples.due)[good] * 1e6, missed),
+        HdrHistogram.of((samples.done - samples.sent)[good] * 1e6, missed),
+        HdrHistogram.of(samples.lag[~np.isnan(samples.sent)] * 1e6),
         int((waits[~np.isnan(waits)] > CONNECTION_S).sum()),
         max(end, float(samples.done[good].max(initial=0.0))),
         samples.stopped,

@@ -33,7 +33,7 @@ _EXAMPLES: Final = "such as p99<20ms, errors<0.1%, rate>500 or p99_ratio<1.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
+class LoadObjective:
     """A bound of one figure: milliseconds for durations, a ratio for errors, answers a second for ``rate``."""
 
     text: str
@@ -51,12 +51,12 @@ class Objective:
 class Verdict:
     """What became of an objective; ``observed`` is None without a figure, and infinite among failed requests."""
 
-    objective: Objective
+    objective: LoadObjective
     observed: float | None
     outcome: Outcome
 
 
-def parse_objective(text: str) -> Objective:
+def parse_objective(text: str) -> LoadObjective:
     """Return the objective that a text states.
 
     Raises:
@@ -70,10 +70,10 @@ def parse_objective(text: str) -> Objective:
     if found[4] not in units:
         expected = " or ".join(unit or "no unit" for unit in units)
         raise ValueError(f"--slo: expected a limit of {found[1]} in {expected} (got '{text}')")
-    return Objective(text.strip(), found[1], found[2], float(found[3]) * units[found[4]])
+    return LoadObjective(text.strip(), found[1], found[2], float(found[3]) * units[found[4]])
 
 
-def judge(objectives: Sequence[Objective], figures: Mapping[str, float]) -> list[Verdict]:
+def judge(objectives: Sequence[LoadObjective], figures: Mapping[str, float]) -> list[Verdict]:
     """Judge every objective but ratios by the figures of one measurement (durations in milliseconds).
 
     Without a figure, because nothing was sent, an objective is undecided.
@@ -81,14 +81,14 @@ def judge(objectives: Sequence[Objective], figures: Mapping[str, float]) -> list
     return [_judge_one(objective, figures.get(objective.metric)) for objective in objectives if not objective.is_ratio]
 
 
-def _judge_one(objective: Objective, figure: float | None) -> Verdict:
+def _judge_one(objective: LoadObjective, figure: float | None) -> Verdict:
     if figure is None or math.isnan(figure):
         return Verdict(objective, None, "undecided")
     kept = _COMPARE[objective.relation](figure, objective.limit)
     return Verdict(objective, figure, "pass" if kept else "breach")
 
 
-def judge_ratio(objective: Objective, estimate: float, low: float, high: float) -> Verdict:
+def judge_ratio(objective: LoadObjective, estimate: float, low: float, high: float) -> Verdict:
     """Judge a ratio by its confidence interval: a breach, or a pass, only where the whole interval agrees."""
     kept = {_COMPARE[objective.relation](bound, objective.limit) for bound in (low, high)}
     outcome: Outcome = "undecided" if len(kept) == 2 else "pass" if kept == {True} else "breach"

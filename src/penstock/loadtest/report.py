@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from penstock.loadtest.comparison import Interval
-from penstock.loadtest.histogram import Histogram
+from penstock.loadtest.comparison import RatioInterval
+from penstock.loadtest.histogram import HdrHistogram
 from penstock.loadtest.measurement import Measurement, figure_ms
 from penstock.loadtest.objectives import LATENCIES, Verdict
 from penstock.loadtest.runs import Search
@@ -54,7 +54,7 @@ class Results:
     setup: Setup
     targets: Sequence[TargetResult]
     verdicts: Sequence[Verdict] = ()
-    ratios: Mapping[str, Interval] = field(default_factory=dict)
+    ratios: Mapping[str, RatioInterval] = field(default_factory=dict)
     search: Search | None = None
     interrupted: bool = False
 
@@ -111,7 +111,7 @@ def _target(target: TargetResult) -> Document:
     }
 
 
-def durations(histogram: Histogram) -> dict[str, float | None]:
+def durations(histogram: HdrHistogram) -> dict[str, float | None]:
     """Return the durations of a histogram by their names; None among failed requests, or without any."""
     return {name: finite(figure_ms(histogram, name)) for name in LATENCIES}
 
@@ -142,7 +142,7 @@ def _comparison(results: Results) -> Document:
     }
 
 
-def _interval(interval: Interval) -> Document:
+def _interval(interval: RatioInterval) -> Document:
     return {
         "estimate": finite(interval.estimate),
         "low": finite(interval.low),

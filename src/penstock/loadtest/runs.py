@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from penstock.loadtest.capacity import Capacity, Probe, Trial, conclude, next_probe
-from penstock.loadtest.comparison import Interval, compare_pairs
+from penstock.loadtest.capacity import Capacity, CapacityTrial, Probe, conclude, next_probe
+from penstock.loadtest.comparison import RatioInterval, compare_pairs
 from penstock.loadtest.measurement import Measurement, combine
-from penstock.loadtest.objectives import RATIOS, Objective, Verdict, judge, judge_ratio
+from penstock.loadtest.objectives import RATIOS, LoadObjective, Verdict, judge, judge_ratio
 from penstock.loadtest.schedule import Ramp, steady
 
 PAIRS: Final = 10
@@ -44,7 +44,7 @@ class Comparison:
 
     own: Measurement
     other: Measurement
-    ratios: Mapping[str, Interval]
+    ratios: Mapping[str, RatioInterval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Search:
     """What a search for the capacity did and found; ``measurement`` is of all windows at the rate it found (of the
     last window, if none kept the objectives)."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[CapacityTrial, ...]
     capacity: Capacity
     measurement: Measurement
 
@@ -96,7 +96,7 @@ def _compare(own: Sequence[Measurement], other: Sequence[Measurement]) -> Compar
 def find_capacity(
     send: Send,
     plan: Plan,
-    objectives: Sequence[Objective],
+    objectives: Sequence[LoadObjective],
     budget_seconds: float,
     most_lag_ms: float,
     on_window: OnWindow,
@@ -105,7 +105,7 @@ def find_capacity(
 
     The search begins at the rate of the plan. It ends early where the next window would not fit into the time.
     """
-    trials: list[Trial] = []
+    trials: list[CapacityTrial] = []
     windows: list[Measurement] = []
     start = plan.ramp.end
     on_window("warm-up", 0, None)
@@ -120,7 +120,7 @@ def find_capacity(
     return _conclude(trials, windows, start)
 
 
-def _conclude(trials: Sequence[Trial], windows: Sequence[Measurement], start: float) -> Search:
+def _conclude(trials: Sequence[CapacityTrial], windows: Sequence[Measurement], start: float) -> Search:
     capacity = conclude(trials, start)
     at_rate = [
         window for trial, window in zip(trials, windows, strict=True) if trial.kept and trial.rate == capacity.rate
@@ -128,11 +128,11 @@ def _conclude(trials: Sequence[Trial], windows: Sequence[Measurement], start: fl
     return Search(tuple(trials), capacity, combine(at_rate or windows[-1:]))
 
 
-def _trial(probe: Probe, window: Measurement, objectives: Sequence[Objective], most_lag_ms: float) -> Trial:
+def _trial(probe: Probe, window: Measurement, objectives: Sequence[LoadObjective], most_lag_ms: float) -> CapacityTrial:
     verdicts = judge(objectives, window.figures())
     limited = bool(window.generator_problem(most_lag_ms)) or not window.requests
     kept = keeps_up(window) and all(verdict.outcome != "breach" for verdict in verdicts) and not limited
-    return Trial(probe.rate, kept, probe.confirming, limited)
+    return CapacityTrial(probe.rate, kept, probe.confirming, limited)
 
 
 def keeps_up(window: Measurement) -> bool:
@@ -144,14 +144,14 @@ def keeps_up(window: Measurement) -> bool:
 
 
 def judge_all(
-    objectives: Sequence[Objective], measurement: Measurement, ratios: Mapping[str, Interval]
+    objectives: Sequence[LoadObjective], measurement: Measurement, ratios: Mapping[str, RatioInterval]
 ) -> list[Verdict]:
     """Judge every objective in its order; the ratios need a comparison."""
     plain = {verdict.objective: verdict for verdict in judge(objectives, measurement.figures())}
     return [plain.get(objective) or _judge_interval(objective, ratios) for objective in objectives]
 
 
-def _judge_interval(objective: Objective, ratios: Mapping[str, Interval]) -> Verdict:
+def _judge_interval(objective: LoadObjective, ratios: Mapping[str, RatioInterval]) -> Verdict:
     interval = ratios.get(objective.metric)
     if interval is None:
         return Verdict(objective, None, "undecided")

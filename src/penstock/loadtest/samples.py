@@ -42,7 +42,7 @@ class Samples:
         return np.isin(self.outcome, _GOOD)
 
 
-class Window:
+class LoadWindow:
     """The requests of a window while it runs; moments are seconds since its start, in order. Not safe for threads.
 
     ``finished`` and ``failed`` are numbers of requests; ``stopped_at`` is infinite unless the window was stopped.

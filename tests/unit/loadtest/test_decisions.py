@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.loadtest.capacity import CONFIRMATIONS, TOLERANCE, Trial, conclude, next_probe
+from penstock.loadtest.capacity import CONFIRMATIONS, TOLERANCE, CapacityTrial, conclude, next_probe
 from penstock.loadtest.comparison import FEWEST_PAIRS, compare_pairs
 from penstock.loadtest.objectives import judge, judge_ratio, parse_objective
 from penstock.loadtest.schedule import Arrivals, Ramp, due_moments, parse_ramp, steady
@@ -133,12 +133,12 @@ def test_an_objective_and_its_opposite_never_agree(limit: float, figure: float) 
 # The search for the capacity.
 
 
-def search(capacity: float, start: float, noise: float = 0.0, seed: int = 1, most: int = 60) -> list[Trial]:
+def search(capacity: float, start: float, noise: float = 0.0, seed: int = 1, most: int = 60) -> list[CapacityTrial]:
     """Trials against a gateway that keeps the objectives below a rate, give or take noise."""
-    chance, trials = random.Random(seed), list[Trial]()
+    chance, trials = random.Random(seed), list[CapacityTrial]()
     while len(trials) < most and (probe := next_probe(trials, start)) is not None:
         kept = probe.rate <= capacity * (1 + noise * chance.uniform(-1, 1))
-        trials.append(Trial(probe.rate, kept, probe.confirming))
+        trials.append(CapacityTrial(probe.rate, kept, probe.confirming))
     return trials
 
 
@@ -169,25 +169,29 @@ def test_a_gateway_that_keeps_nothing_has_no_capacity() -> None:
 
 
 def test_what_the_generator_cannot_send_is_no_limit_of_the_gateway() -> None:
-    trials = [Trial(100, kept=True), Trial(200, kept=False, limited=True)]
+    trials = [CapacityTrial(100, kept=True), CapacityTrial(200, kept=False, limited=True)]
     assert conclude(trials, 100).limit == "generator"
-    assert conclude([*trials, Trial(150, kept=False)], 100).limit == "objective"
+    assert conclude([*trials, CapacityTrial(150, kept=False)], 100).limit == "objective"
 
 
 def test_a_search_that_was_cut_is_not_confirmed() -> None:
-    found = conclude([Trial(100, kept=True)], 100)
+    found = conclude([CapacityTrial(100, kept=True)], 100)
     assert (found.rate, found.breached, found.limit, found.confirmed) == (100, None, "none", False)
     assert conclude([], 100).confirmed is False
 
 
 def test_a_breach_while_confirming_lowers_the_rate() -> None:
-    trials = [Trial(100, kept=True), Trial(104, kept=False), Trial(100, kept=False, confirming=True)]
+    trials = [
+        CapacityTrial(100, kept=True),
+        CapacityTrial(104, kept=False),
+        CapacityTrial(100, kept=False, confirming=True),
+    ]
     probe = next_probe(trials, 100)
     assert probe is not None and probe.rate < 100
 
 
 def test_more_kept_windows_are_surer() -> None:
-    three, ten = (conclude([Trial(9, kept=True)] * count, 9).breach_share for count in (3, 10))
+    three, ten = (conclude([CapacityTrial(9, kept=True)] * count, 9).breach_share for count in (3, 10))
     assert three == pytest.approx(1 - 0.05 ** (1 / 3)) and ten < three
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.loadtest.histogram import HIGHEST_US, Histogram, join
+from penstock.loadtest.histogram import HIGHEST_US, HdrHistogram, join
 
 VALUES = st.lists(st.integers(0, HIGHEST_US), min_size=1, max_size=60)
 
 
-def of(values: list[int], missed: int = 0) -> Histogram:
-    return Histogram.of(np.array(values, np.float64), missed)
+def of(values: list[int], missed: int = 0) -> HdrHistogram:
+    return HdrHistogram.of(np.array(values, np.float64), missed)
 
 
 @given(VALUES, st.sampled_from([1.0, 50.0, 90.0, 99.0, 99.9, 100.0]), st.integers(0, 5))
@@ -44,7 +44,7 @@ def test_without_requests_there_is_no_figure() -> None:
 
 
 def test_what_is_outside_counts_as_the_nearest_bound() -> None:
-    found = Histogram.of(np.array([-5.0, 1e12]))
+    found = HdrHistogram.of(np.array([-5.0, 1e12]))
     assert found.percentile_us(50) == 0
     assert found.percentile_us(100) >= HIGHEST_US
 

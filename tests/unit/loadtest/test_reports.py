@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from penstock.loadtest.capacity import Trial, conclude
+from penstock.loadtest.capacity import CapacityTrial, conclude
 from penstock.loadtest.comparison import compare_pairs
 from penstock.loadtest.html import to_html
 from penstock.loadtest.junit import to_junit
@@ -38,7 +38,7 @@ def measured(failed: int = 0, count: int = 300) -> Measurement:
 
 
 def results_of(
-    *slo: str, failed: int = 0, problem: str = "", interrupted: bool = False, trials: Sequence[Trial] = ()
+    *slo: str, failed: int = 0, problem: str = "", interrupted: bool = False, trials: Sequence[CapacityTrial] = ()
 ) -> Results:
     measurement = measured(failed)
     stages = StageTimes({"run": 0.2, "queue": 0.1}, {"1": 300})
@@ -67,9 +67,12 @@ CASES = {
     "compared": (results_of("p99_ratio<1.5", "p99<2s"), "pass"),
     "slower": (results_of("p99_ratio<1.1"), "breach"),
     "undecided": (results_of("mean_ratio<1.1"), "undecided"),
-    "capacity": (results_of("p99<2s", trials=[Trial(100, True), Trial(105, False)]), "pass"),
-    "limited": (results_of("p99<2s", trials=[Trial(100, True), Trial(105, False, limited=True)]), "pass"),
-    "no capacity": (results_of(trials=[Trial(100, False)]), "breach"),
+    "capacity": (results_of("p99<2s", trials=[CapacityTrial(100, True), CapacityTrial(105, False)]), "pass"),
+    "limited": (
+        results_of("p99<2s", trials=[CapacityTrial(100, True), CapacityTrial(105, False, limited=True)]),
+        "pass",
+    ),
+    "no capacity": (results_of(trials=[CapacityTrial(100, False)]), "breach"),
 }
 every_case = pytest.mark.parametrize(("results", "outcome"), CASES.values(), ids=CASES)
 
@@ -149,12 +152,12 @@ def test_the_page_is_whole_and_asks_nobody(results: Results, outcome: str) -> No
 @pytest.mark.parametrize(
     ("trials", "sentence"),
     [
-        ([Trial(100, False)], "No rate kept the objectives. The lowest rate that was tried is 100/s."),
-        ([Trial(100, True)], "no higher rate was tried. The time was over before this was confirmed"),
-        ([Trial(100, True), Trial(104, False), *[Trial(100, True, True)] * 3],
+        ([CapacityTrial(100, False)], "No rate kept the objectives. The lowest rate that was tried is 100/s."),
+        ([CapacityTrial(100, True)], "no higher rate was tried. The time was over before this was confirmed"),
+        ([CapacityTrial(100, True), CapacityTrial(104, False), *[CapacityTrial(100, True, True)] * 3],
          "100/s kept the objectives in 4 of 4 windows; 104/s did not. With 95 % confidence at most 53% of such"),
-        ([Trial(100, True), Trial(200, False, limited=True)], "the generator of the load could not reach 200/s"),
+        ([CapacityTrial(100, True), CapacityTrial(200, False, limited=True)], "the generator of the load could not reach 200/s"),
     ],
 )  # fmt: skip
-def test_a_capacity_says_how_sure_it_is(trials: list[Trial], sentence: str) -> None:
+def test_a_capacity_says_how_sure_it_is(trials: list[CapacityTrial], sentence: str) -> None:
     assert sentence in describe_capacity(Search(tuple(trials), conclude(trials, 100), measured()))

@@ -8,13 +8,13 @@ import pytest
 
 from penstock.loadtest.measurement import combine, measure
 from penstock.loadtest.runs import keeps_up
-from penstock.loadtest.samples import INTERRUPTED, Samples, Window
+from penstock.loadtest.samples import INTERRUPTED, LoadWindow, Samples
 from penstock.loadtest.wire import LOST, TIMED_OUT, UNSENT
 
 
-def window_of(*outcomes: int, took: float = 0.001, lag: float = 0.0) -> Window:
+def window_of(*outcomes: int, took: float = 0.001, lag: float = 0.0) -> LoadWindow:
     """A window with a request each 10 ms, each sent after the lag and answered after so many seconds."""
-    window = Window([number / 100 for number in range(len(outcomes))])
+    window = LoadWindow([number / 100 for number in range(len(outcomes))])
     for number, outcome in enumerate(outcomes):
         at = number / 100 + lag
         assert window.is_due(at) and window.note_sent(at, 0.0) == number
@@ -27,7 +27,7 @@ def window_of(*outcomes: int, took: float = 0.001, lag: float = 0.0) -> Window:
 
 
 def test_a_duration_runs_from_the_moment_a_request_was_due() -> None:
-    window = Window([0.0, 0.1])
+    window = LoadWindow([0.0, 0.1])
     window.note_sent(0.5, 0.0)
     window.note_answer(0, 0.6, 200)
     window.note_sent(0.7, 0.6)  # the only connection was free since 0.6
@@ -62,7 +62,7 @@ def test_failures_of_grpc_have_the_names_of_its_statuses(outcome: int, name: str
 
 
 def test_a_stopped_window_has_what_was_due_by_then() -> None:
-    window = Window([0.0, 0.1, 0.2, 5.0])
+    window = LoadWindow([0.0, 0.1, 0.2, 5.0])
     window.note_sent(0.0, 0.0)
     window.note_answer(0, 0.05, 200)
     window.note_sent(0.1, 0.05)
@@ -77,7 +77,7 @@ def test_a_stopped_window_has_what_was_due_by_then() -> None:
 
 
 def test_requests_without_a_connection_are_given_up_after_the_timeout() -> None:
-    window = Window([0.0, 1.0])
+    window = LoadWindow([0.0, 1.0])
     window.give_up(1.5, 1.0, UNSENT)
     assert (window.finished, window.failed, window.until_due(0.5)) == (1, 1, 0.5)
     window.give_up(2.5, 1.0, UNSENT)
@@ -122,7 +122,7 @@ def test_answers_that_come_later_and_later_pile_up() -> None:
 
 
 def test_without_requests_nothing_is_wrong() -> None:
-    found = measure(Window(()).samples(), 0.0, transport_is_grpc=False)
+    found = measure(LoadWindow(()).samples(), 0.0, transport_is_grpc=False)
     figures: dict[str, Any] = found.figures()
     assert all(math.isnan(value) for value in figures.values())
     assert found.generator_problem(1.0) == "" and keeps_up(found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.cli.requests import BadData
-from penstock.loadtest.objectives import Objective, parse_objective
+from penstock.loadtest.objectives import LoadObjective, parse_objective
 from penstock.loadtest.runs import Plan
 from penstock.loadtest.schedule import MOST_REQUESTS, Arrivals, Ramp, parse_ramp, steady
 
@@ -52,7 +52,7 @@ class Wanted:
     """What the options ask for."""
 
     plan: Plan
-    objectives: tuple[Objective, ...]
+    objectives: tuple[LoadObjective, ...]
     arrivals: Arrivals
 
 
@@ -84,7 +84,7 @@ def _ramp(options: Options) -> Ramp:
         raise ValueError(f"--ramp: {fault}") from None
 
 
-def _check(options: Options, objectives: tuple[Objective, ...]) -> None:
+def _check(options: Options, objectives: tuple[LoadObjective, ...]) -> None:
     plain = [objective for objective in objectives if not objective.is_ratio]
     faults = {
         "--rate and --ramp exclude each other; give one": options.rate is not None and options.ramp is not None,
