@@ -156,7 +156,8 @@ def test_the_page_is_whole_and_asks_nobody(results: Results, outcome: str) -> No
         ([CapacityTrial(100, True)], "no higher rate was tried. The time was over before this was confirmed"),
         ([CapacityTrial(100, True), CapacityTrial(104, False), *[CapacityTrial(100, True, True)] * 3],
          "100/s kept the objectives in 4 of 4 windows; 104/s did not. With 95 % confidence at most 53% of such"),
-        ([CapacityTrial(100, True), CapacityTrial(200, False, limited=True)], "the generator of the load could not reach 200/s"),
+        ([CapacityTrial(100, True), CapacityTrial(200, False, limited=True)],
+         "the generator of the load could not reach 200/s"),
     ],
 )  # fmt: skip
 def test_a_capacity_says_how_sure_it_is(trials: list[CapacityTrial], sentence: str) -> None:
