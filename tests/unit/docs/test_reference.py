@@ -21,6 +21,7 @@ from penstock.core.rollouts.guard_spec import NAMES
 from penstock.core.rollouts.spec import spec_in as rollout_in
 from penstock.core.sinks import FIELDS
 from penstock.core.triggers.conditions import SIMPLE
+from tests.unit.docs.chart_schema import CHART, SCHEMA, copies, schema_text
 from tests.unit.docs.reference import BLOCKS, REFERENCE, block, write
 
 SOURCE = Path(__file__).parents[3] / "src" / "penstock"
@@ -31,6 +32,20 @@ def test_what_is_written_from_the_code_is_up_to_date(page: str, name: str) -> No
     if os.environ.get("PENSTOCK_WRITE_DOCS"):
         write(page, name)
     assert block(page, name)[0] == BLOCKS[page, name](), "run this test with PENSTOCK_WRITE_DOCS=1"
+
+
+def test_the_values_of_the_chart_have_the_settings() -> None:
+    if os.environ.get("PENSTOCK_WRITE_DOCS"):
+        SCHEMA.write_text(schema_text())
+    assert SCHEMA.read_text() == schema_text(), "run this test with PENSTOCK_WRITE_DOCS=1"
+
+
+def test_the_chart_has_the_rules_and_the_dashboards() -> None:
+    for copy, source in copies().items():
+        if os.environ.get("PENSTOCK_WRITE_DOCS"):
+            copy.write_bytes(source.read_bytes())
+        assert copy.read_bytes() == source.read_bytes(), "run this test with PENSTOCK_WRITE_DOCS=1"
+    assert {*(CHART / "files").rglob("*.*")} == {*copies()}
 
 
 def first_cells(page: str) -> list[str]:
