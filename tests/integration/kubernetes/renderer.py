@@ -28,4 +28,5 @@ def main() -> None:
     json.dump([rendered(helm, chart, values) for values in json.load(sys.stdin)], sys.stdout)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from penstock import __version__
 from penstock.app.exposure import exposure_of, trusted_hosts_of
 from penstock.config.settings import Settings, load_settings
 from penstock.control.plane.control_plane import STOP_MARGIN_S
+from tests.docs.pages import File, steps_of
 from tests.integration.kubernetes import tools
 from tests.integration.kubernetes.manifests import faults_of, loose_ends, pods_of, read_manifests
 from tests.integration.kubernetes.tools import CHART, Rendered
@@ -29,9 +30,18 @@ MEBIBYTES = {"Mi": 1, "Gi": 1024}
 Manifest = dict[str, Any]
 
 
+GUIDE = tools.ROOT / "docs" / "how-to" / "kubernetes.md"
+OF_THE_GUIDE = {
+    step.name: {"values": yaml.safe_load(step.text)}
+    for step in steps_of(GUIDE)
+    if isinstance(step, File) and step.name.endswith("-values.yaml")
+}
+"""The values that readers of the guide write."""
+
+
 @cache
 def all_rendered() -> Mapping[str, Rendered]:
-    both = {**SETS, **REFUSED}
+    both = {**SETS, **REFUSED, **OF_THE_GUIDE}
     return dict(zip(both, tools.render([one["values"] for one in both.values()]), strict=True))
 
 
@@ -77,6 +87,11 @@ def test_objects_are_valid_and_lead_somewhere(name: str) -> None:
     assert all_rendered()[name].warnings == ()
     assert [fault for manifest in manifests for fault in faults_of(manifest)] == []
     assert loose_ends(manifests, SETS[name].get("given", ())) == []
+
+
+@pytest.mark.parametrize("name", OF_THE_GUIDE)
+def test_the_values_of_the_guide_are_valid(name: str) -> None:
+    assert [fault for manifest in manifests_of(name) for fault in faults_of(manifest)] == []
 
 
 def test_there_are_enough_sets() -> None:

@@ -60,7 +60,7 @@ def _plain(part: Any) -> Any:
     if not isinstance(part, dict):
         return part.replace("#/$defs/", f"#/$defs/{PREFIX}") if isinstance(part, str) else part
     kept = {
-        name: {inner: _plain(item) for inner, item in value.items()} if name in _NAMED else _plain(value)
+        name: {inner: _plain(item) for inner, item in value.items()} if name in _KEYED else _plain(value)
         for name, value in part.items()
         if name not in {"title", "default"}
     }
@@ -69,5 +69,5 @@ def _plain(part: Any) -> Any:
     return kept
 
 
-_NAMED = ("properties", "$defs")
+_KEYED = ("properties", "$defs")
 """What has names of settings as keys, which are not those of a schema."""
