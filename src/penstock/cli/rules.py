@@ -47,7 +47,7 @@ def write_rules(
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write Prometheus recording and alert rules, also from the objectives (slo) of policies."""
+    """Write Prometheus recording and alert rules, also from the objectives (slo) and triggers of policies."""
     if name is not None and every:
         fail("expected a model or --all, not both", ExitCode.USAGE)
     from penstock.telemetry.rules.rule import Links, rules_document
@@ -66,13 +66,14 @@ def _model_groups(client: AdminApiClient, name: str | None, round_latency: bool)
     from penstock.telemetry.rules.rules import model_groups
 
     names = [name] if name is not None else [item["name"] for item in client.models()]
-    objectives = {item: objectives for item in names if (objectives := client.policy(item).get("slo"))}
-    if name is not None and not objectives:
-        fail(f"the policy of model '{name}' has no 'slo', which rules are written from", ExitCode.REFUSED)
     try:
-        return model_groups(objectives, round_latency=round_latency)
+        groups = model_groups({item: client.policy(item) for item in names}, round_latency=round_latency)
     except Refused as fault:
         fail(f"{fault}, or pass --round-latency", ExitCode.REFUSED)
+    if name is not None and not groups:
+        need = "'slo', and no trigger with a limit of performance or quality"
+        fail(f"the policy of model '{name}' has no {need}: there is nothing to write rules from", ExitCode.REFUSED)
+    return groups
 
 
 def _write(document: Mapping[str, Any], output: Path | None, arguments: str, as_json: bool) -> None:

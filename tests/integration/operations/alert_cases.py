@@ -346,3 +346,34 @@ CASES = (
     ),
     Case("PenstockAuditDrops", AUDIT[0], 10, OF_GATEWAY, AUDIT[1], "3"),
 )
+
+ACCURACY = f'penstock_performance_ratio{{{VERSION},metric="accuracy"}}'
+JOINED = f'penstock_labels_total{{{VERSION},outcome="joined"}}'
+
+POLICY_CASES = (
+    Case(
+        "PenstockPerformance",
+        {ACCURACY: "0.8x60", JOINED: "0+50x60"},
+        20,
+        {**OF_VERSION, "metric": "accuracy"},
+        {
+            "few labels": ({ACCURACY: "0.8x60", JOINED: "0+5x60"}, 20),
+            "below the threshold": ({ACCURACY: "0.95x60", JOINED: "0+50x60"}, 20),
+            "after recovery": ({ACCURACY: "0.8x20 0.95x60", JOINED: "0+50x80"}, 40),
+            "a version without new labels": ({ACCURACY: "0.8x1600", JOINED: "500x1600"}, 1500),
+        },
+        "0.8",
+    ),
+    Case(
+        "PenstockDataQualityLimit",
+        {VIOLATIONS: "0+4x60", ROWS: "0+100x60"},
+        25,
+        {**OF_VERSION, "feature": "f0", "kind": "missing"},
+        {
+            "low traffic": ({VIOLATIONS: "0+2x60", ROWS: "0+5x60"}, 25),
+            "below the threshold": ({VIOLATIONS: "0+1x60", ROWS: "0+100x60"}, 25),
+            "after recovery": ({VIOLATIONS: "0+4x20 80x60", ROWS: "0+100x80"}, 50),
+        },
+        "4%",
+    ),
+)

@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-import pytest
-
 from penstock.config.documents import written_with_blocks
-from penstock.telemetry.rules.rule import Group, Links, rules_document
+from penstock.telemetry.rules.rule import Alert, Group, Links, Rule, rules_document
 from penstock.telemetry.rules.rules import fleet_groups, model_groups
-from tests.integration.operations.alert_cases import CASES, Case, Series
+from tests.integration.operations.alert_cases import CASES, POLICY_CASES, Case, Series
 from tests.integration.operations.burn_cases import BURNS
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "prometheus"
-OBJECTIVES = {"iris": {"error_ratio": 0.001, "latency_p99_ms": 25.6}}
+OBJECTIVES = {"iris": {"slo": {"error_ratio": 0.001, "latency_p99_ms": 25.6}}}
+TRIGGERS = {
+    "iris": {
+        "triggers": [
+            {"name": "worse", "when": {"performance": {"metric": "accuracy", "below": 0.9, "min_labels": 200}}},
+            {"name": "broken", "when": {"quality": {"missing_ratio_above": 0.02}}},
+        ]
+    }
+}
 
 Document = dict[str, Any]
 
@@ -57,44 +63,59 @@ def tried(name: str, alert: str, series: Series, at: int, alerts: Sequence[Docum
 
 
 def promtool(folder: Path, groups: Sequence[Group], cases: Sequence[Case]) -> None:
-    """Run all cases in one process."""
+    """Run all cases in one process, each with the rules that its alert needs."""
     document = rules_document(groups, Links())
-    (folder / "rules.yml").write_text(written_with_blocks(document))
-    tests = [test for case in cases for test in trials_of(case, document)]
-    (folder / "tests.yml").write_text(
-        json.dumps({"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests})
-    )
-    command = ["promtool", "test", "rules", str(folder / "tests.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    files = []
+    for number, case in enumerate(cases):
+        rules, tests = folder / f"rules-{number}.yml", folder / f"tests-{number}.yml"
+        rules.write_text(written_with_blocks(rules_document(needed(groups, case), Links())))
+        trials = list(trials_of(case, document))
+        tests.write_text(json.dumps({"rule_files": [rules.name], "evaluation_interval": "1m", "tests": trials}))
+        files.append(str(tests))
+    done = subprocess.run(["promtool", "test", "rules", *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def only_alerts(groups: Sequence[Group]) -> list[Group]:
-    """The groups of alerts: recording rules of fleets are of no use to them."""
-    return [group for group in groups if group.name.endswith("-alerts")]
+def needed(groups: Sequence[Group], case: Case) -> Iterator[Group]:
+    """The alert of a case and what it rests on; windows of hours are recorded as rarely as the cases allow."""
+    for group in groups:
+        rules = [rule for rule in group.rules if is_needed(rule, groups, case)]
+        yield Group(group.name, rules, "4m" if group.name.endswith("-slow") else "1m")
+
+
+def is_needed(rule: Rule, groups: Sequence[Group], case: Case) -> bool:
+    if isinstance(rule, Alert):
+        return (rule.name, rule.severity) == (case.alert, case.severity)
+    expressions = [item.expression for group in groups for item in group.rules if is_alert_of(item, case)]
+    return any(f"{rule.name}{{" in text and rule.labels.get("slo", "") in text for text in expressions)
+
+
+def is_alert_of(rule: Rule, case: Case) -> bool:
+    return isinstance(rule, Alert) and is_needed(rule, (), case)
 
 
 def test_every_alert_fires_and_stays_quiet(tmp_path: Path) -> None:
-    groups = only_alerts(fleet_groups())
-    assert {case.alert for case in CASES} == {rule["alert"] for rule in alerts_in(rules_document(groups, Links()))}
+    groups = fleet_groups()
+    assert {case.alert for case in CASES} == names_of(groups)
     assert all(case.quiet for case in CASES)
     promtool(tmp_path, groups, CASES)
 
 
-@pytest.mark.parametrize("severity", ["page", "ticket"])
-def test_burn_rates_fire_and_stay_quiet(tmp_path: Path, severity: str) -> None:
+def names_of(groups: Sequence[Group]) -> set[str]:
+    return {rule["alert"] for rule in alerts_in(rules_document(groups, Links()))}
+
+
+def test_burn_rates_fire_and_stay_quiet(tmp_path: Path) -> None:
     groups = model_groups(OBJECTIVES)
-    burns = [case for case in BURNS if case.severity == severity]
-    assert {case.alert for case in burns} == {rule["alert"] for rule in alerts_in(rules_document(groups, Links()))}
-    of_severity = [
-        Group(
-            group.name,
-            [rule for rule in group.rules if getattr(rule, "severity", severity) == severity],
-            "4m" if group.name.endswith("-slow") else "1m",  # as rarely as the cases allow
-        )
-        for group in groups
-    ]
-    promtool(tmp_path, of_severity, burns)
+    of_each = {(case.alert, case.severity) for case in BURNS}
+    assert of_each == {(name, severity) for name in names_of(groups) for severity in ("page", "ticket")}
+    promtool(tmp_path, groups, BURNS)
+
+
+def test_alerts_of_a_policy_fire_and_stay_quiet(tmp_path: Path) -> None:
+    groups = model_groups(TRIGGERS)
+    assert {case.alert for case in POLICY_CASES} == names_of(groups)
+    promtool(tmp_path, groups, POLICY_CASES)
 
 
 def test_the_configuration_in_deploy_is_sound() -> None:

@@ -26,7 +26,11 @@ from tests.integration.traffic.test_prometheus import asked, prometheus
 POLICY = {
     "monitor": {"window_seconds": 20},
     "slo": {"error_ratio": 0.001, "latency_p99_ms": 25.6},
-    "triggers": [{"name": "weekly", "when": {"schedule": "0 3 * * 1"}, "send": ["log"]}],
+    "triggers": [
+        {"name": "weekly", "when": {"schedule": "0 3 * * 1"}, "send": ["log"]},
+        {"name": "worse", "when": {"performance": {"metric": "accuracy", "below": 0.01}}, "send": ["log"]},
+        {"name": "broken", "when": {"quality": {"missing_ratio_above": 0.5}}, "send": ["log"]},
+    ],
     "sinks": {"log": {"file": {"path": "sinks/events.jsonl"}}},
 }
 

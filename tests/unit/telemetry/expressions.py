@@ -15,6 +15,14 @@ Matchers = dict[str, tuple[str, str]]
 OF_TARGETS = {"job", "instance"}
 """Labels that Prometheus adds."""
 
+POLICY = {
+    "slo": {"error_ratio": 0.001, "latency_p99_ms": 25.6},
+    "triggers": [
+        {"name": "worse", "when": {"performance": {"metric": "accuracy", "below": 0.9}}},
+        {"name": "broken", "when": {"quality": {"missing_ratio_above": 0.02}}},
+    ],
+}
+
 _SELECTOR = re.compile(r'\b((?:penstock|up)[\w:]*)(?:\{((?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?(?:\[([^\]]+)\])?')
 _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"')
 _GROUPING = re.compile(r"\b(?:by|on|ignoring|group_left|without) \(([^)]*)\)")
@@ -38,8 +46,8 @@ def series() -> dict[str, set[str]]:
 
 
 def groups() -> list[Group]:
-    """All groups of rules, also those of a policy's objectives."""
-    return [*fleet_groups(), *model_groups({"iris": {"error_ratio": 0.001, "latency_p99_ms": 25.6}})]
+    """All groups of rules, also those of a policy."""
+    return [*fleet_groups(), *model_groups({"iris": POLICY})]
 
 
 @cache

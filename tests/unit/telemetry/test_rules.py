@@ -15,12 +15,14 @@ from penstock.core.buckets import LATENCY_EDGES_NS
 from penstock.core.errors import Refused
 from penstock.core.labels import GRPC_STATUS, HTTP_STATUS
 from penstock.core.objectives import SERVER_FAILURES
+from penstock.monitor import performance
 from penstock.telemetry.promql import quote, select_name
 from penstock.telemetry.rules.counted import ANSWER_CODES, FAILURE_CODES
 from penstock.telemetry.rules.objectives import BURNS, latency_edge_ns, objective_groups
 from penstock.telemetry.rules.rule import Alert, Links, Recording, Severity, rules_document
 from penstock.telemetry.rules.rules import fleet_groups, model_groups
-from tests.unit.telemetry.expressions import faults_of, groups, recorded_names, selectors_in
+from penstock.telemetry.rules.trigger_alerts import RATIOS, trigger_alerts
+from tests.unit.telemetry.expressions import POLICY, faults_of, groups, recorded_names, selectors_in
 
 RUNBOOKS = Path(__file__).parents[3] / "docs" / "runbooks" / "alerts.md"
 ALERTS = [rule for group in groups() for rule in group.rules if isinstance(rule, Alert)]
@@ -101,7 +103,13 @@ def test_a_limit_between_edges_is_refused_with_the_nearest() -> None:
 
 def test_every_model_that_cannot_have_rules_is_named() -> None:
     with pytest.raises(Refused, match=r"a: .*is 20.*; b: .*is 30"):
-        model_groups({"a": {"latency_p99_ms": 20}, "b": {"latency_p99_ms": 30}, "c": {"error_ratio": 0.1}})
+        model_groups(
+            {
+                "a": {"slo": {"latency_p99_ms": 20}},
+                "b": {"slo": {"latency_p99_ms": 30}},
+                "c": {"slo": {"error_ratio": 0.1}},
+            }
+        )
 
 
 def test_no_objective_has_no_rules() -> None:
@@ -144,7 +152,7 @@ HOSTILE = st.text(max_size=40) | st.sampled_from(
 @example('{{ $labels.x }}\n"} or vector(1) #')
 def test_hostile_names_stay_values(name: str) -> None:
     """In YAML, in PromQL and in JSON; names of models cannot be such, yet nothing depends on that."""
-    found = model_groups({name: {"error_ratio": 0.001, "latency_p99_ms": 25.6}})
+    found = model_groups({name: POLICY})
     document = rules_document(found, Links())
     read: dict[str, Any] = yaml.safe_load(written_with_blocks(document))
     assert read == document
@@ -175,3 +183,29 @@ def test_a_quoted_text_is_one_string(text: str) -> None:
 def test_rules_without_a_policy_need_none() -> None:
     names = {name for group in fleet_groups() for rule in group.rules for name, _, _ in selectors_in(rule.expression)}
     assert not [name for name in names if ":slo_" in name]
+
+
+def test_rules_of_a_policy_have_alerts_where_one_condition_is_enough() -> None:
+    below = {"performance": {"metric": "accuracy", "below": 0.9, "min_labels": 200}}
+    missing = {"quality": {"missing_ratio_above": 0.02}}
+    triggers = [
+        {"name": "a", "when": {"any": [below, {"concept": {}}, missing]}},
+        {"name": "the same", "when": below},
+        {"name": "b", "when": {"performance": {"metric": "rmse", "above": 3}}},
+        {"name": "not alone", "when": {"all": [{"performance": {"metric": "f1", "below": 0.5}}, {"drift": {}}]}},
+        {"name": "negated", "when": {"not": {"quality": {"unseen_ratio_above": 0.5}}}},
+        {"name": "estimated", "when": {"performance": {"metric": "accuracy", "below": 0.8, "source": "estimated"}}},
+        {"name": "fallen", "when": {"performance": {"metric": "accuracy", "fallen_by": 0.1}}},
+        {"name": "weekly", "when": {"schedule": "@weekly"}},
+    ]
+    found = trigger_alerts("m", triggers)
+    assert [alert.name for alert in found] == ["PenstockPerformance"] * 2 + ["PenstockDataQualityLimit"]
+    accuracy, rmse, quality = found
+    assert 'penstock_performance_ratio{model="m",metric="accuracy"}) < 0.9' in accuracy.expression
+    assert ">= 200" in accuracy.expression
+    assert 'penstock_performance_value{model="m",metric="rmse"}) > 3' in rmse.expression
+    assert "> 0.02" in quality.expression and 'kind="missing"' in quality.expression
+
+
+def test_ratios_are_those_of_the_monitor() -> None:
+    assert performance.RATIOS == RATIOS

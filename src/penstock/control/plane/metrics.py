@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.control.reconcile.planner import MaterializedVersion
 from penstock.core.desired import Desired, ReadyState, VersionStatus, able_versions
-from penstock.core.labels import SHED_REASONS, code
+from penstock.core.labels import PROTOCOL_NAMES, SHED_REASONS, code
 from penstock.core.objectives import SERVER_FAILURES
 from penstock.core.routing import POINTS, effective
 from penstock.core.versions import CHAMPION, VersionKey
@@ -22,6 +22,11 @@ UNKNOWN = ("_unknown", "")
 
 DEADLINE = "deadline"
 """The reason of requests whose deadline passed, beside ``SHED_REASONS``."""
+
+FAILURE_CODES = {
+    protocol: frozenset(code(protocol, outcome) for outcome in SERVER_FAILURES) for protocol in PROTOCOL_NAMES
+}
+"""Codes of failures that the server is responsible for, by protocol."""
 
 HEALTH = {DEAD: "it is dead", OVERDUE: "it is overdue"}
 
@@ -164,9 +169,9 @@ def _requests(key: VersionKey, totals: Totals) -> Iterator[Reading]:
     failures are an increase of a series."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for route, protocol, outcome, count in totals.requests():
-        if key != UNKNOWN and (route, protocol, code(protocol, "internal")) not in counts:
-            counts.update({(route, protocol, code(protocol, failure)): 0 for failure in SERVER_FAILURES})
         counts[route, protocol, code(protocol, outcome)] += count  # several outcomes may share a code
+    for route, protocol in set() if key == UNKNOWN else {labels[:2] for labels in counts}:
+        counts.update({(route, protocol, failure): 0 for failure in FAILURE_CODES[protocol]})
     for labels, count in counts.items():
         yield Point(metrics.REQUESTS, (*key, *labels), count)
     for route, protocol, histogram in totals.durations():

@@ -1,6 +1,7 @@
-"""All rules: those of every fleet, and those of the objectives of models."""
+"""All rules: those of every fleet, and those of the policies of models."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from penstock.core.errors import Refused
 from penstock.telemetry.rules.delivery_alerts import DELIVERY_ALERTS
@@ -11,9 +12,10 @@ from penstock.telemetry.rules.objectives import objective_groups
 from penstock.telemetry.rules.process_alerts import PROCESS_ALERTS
 from penstock.telemetry.rules.rule import Group
 from penstock.telemetry.rules.serving_alerts import SERVING_ALERTS
+from penstock.telemetry.rules.trigger_alerts import trigger_alerts
 
-Objectives = Mapping[str, float]
-"""The ``slo`` of a policy."""
+Policy = Mapping[str, Any]
+"""A policy as it was written, of which ``slo`` and ``triggers`` make rules."""
 
 
 def fleet_groups() -> list[Group]:
@@ -28,19 +30,20 @@ def fleet_groups() -> list[Group]:
     ]
 
 
-def model_groups(objectives: Mapping[str, Objectives], *, round_latency: bool = False) -> list[Group]:
-    """Return the rules of the objectives of models, by their names.
+def model_groups(policies: Mapping[str, Policy], *, round_latency: bool = False) -> list[Group]:
+    """Return the rules of the policies of models, by their names; see ``objective_groups`` for ``round_latency``.
 
     Raises:
         Refused: with every model whose objectives cannot be rules.
     """
     groups: list[Group] = []
     faults: list[str] = []
-    for model, stated in sorted(objectives.items()):
+    for model, policy in sorted(policies.items()):
         try:
-            groups += objective_groups(model, stated, round_latency=round_latency)
+            groups += objective_groups(model, policy.get("slo", {}), round_latency=round_latency)
         except Refused as fault:
             faults.append(f"{model}: {fault}")
+        groups.append(Group(f"penstock-policy-{model}-alerts", trigger_alerts(model, policy.get("triggers", ()))))
     if faults:
         raise Refused("; ".join(faults))
-    return groups
+    return [group for group in groups if group.rules]
