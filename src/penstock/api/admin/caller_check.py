@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from penstock.api.admin.answers import error_response
 from penstock.api.admin.session_cookie import CSRF_FIELD, session_ids_in
 from penstock.control.access.sessions import Session, Sessions
-from penstock.control.audit.recorder import Refusal
 from penstock.core.access.attempts import FailedAttempts, address_key
 from penstock.core.access.callers import ANONYMOUS, OWNER, Caller, CallerKind
 from penstock.core.access.decisions import permissions_text, refusal_of
@@ -28,7 +27,7 @@ from penstock.core.access.model_filter import EVERY_MODEL, ModelFilter, filter_o
 from penstock.core.access.ops_endpoints import ADMINISTER_ALL, requirement_of
 from penstock.core.access.origins import SAFE_METHODS
 from penstock.core.access.permissions import Permission
-from penstock.core.access.refusals import RefusalReason
+from penstock.core.access.refusals import Refusal, RefusalReason
 from penstock.core.errors import Fault, Overloaded, Unauthenticated, Unauthorised
 from penstock.engine.confinement.confine import is_confined
 

@@ -16,9 +16,9 @@ from penstock.api.http1.asgi import AsgiApplication
 from penstock.api.http1.limits import HttpLimits
 from penstock.api.http1.server import Http1Server
 from penstock.api.tls import ContextSource
-from penstock.control.audit.recorder import Refusal
 from penstock.core.access.callers import ANONYMOUS
 from penstock.core.access.origins import OriginPolicy, OriginRefusal
+from penstock.core.access.refusals import Refusal
 from penstock.serving.memory_budget import MemoryBudget
 
 STOP_S: Final = 1

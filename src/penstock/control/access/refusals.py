@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-from penstock.control.audit.recorder import Refusal
-from penstock.core.access.refusals import RefusalReason
+from penstock.core.access.refusals import Refusal, RefusalReason
 from penstock.telemetry.metrics import AUTH_REFUSED, AUTH_WOULD_REFUSE
 from penstock.telemetry.readings import Point, Reading
 

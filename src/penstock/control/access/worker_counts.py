@@ -9,15 +9,7 @@ from penstock.core.access.callers import ANONYMOUS
 from penstock.core.access.quota_shares import CallerTotals
 from penstock.core.access.quotas import place_callers, quotas_of
 from penstock.core.access.table import UNLIMITED, AccessTable, Quota
-from penstock.monitor.counters.layout import (
-    CALLER_BYTES,
-    CALLER_IN_FLIGHT,
-    CALLER_MODEL_US,
-    CALLER_REFUSED,
-    CALLER_REQUESTS,
-    CALLER_ROWS,
-    CALLERS,
-)
+from penstock.monitor.counters.layout import CALLER_REFUSED, CALLER_TOTALS, CALLERS
 from penstock.monitor.counters.slot import Slot
 from penstock.telemetry.metrics import QUOTA_REFUSED
 from penstock.telemetry.readings import Point, Reading
@@ -58,9 +50,8 @@ class WorkerCounts:
 
     def totals(self) -> dict[str, CallerTotals]:
         """Return what was counted for each caller with a quota, over all workers."""
-        cells = (CALLER_REQUESTS, CALLER_ROWS, CALLER_MODEL_US, CALLER_REFUSED, CALLER_IN_FLIGHT, CALLER_BYTES)
         return {
-            name: CallerTotals(*[sum([slot.caller(count.place)[cell] for slot in self._slots]) for cell in cells])
+            name: CallerTotals(*[self._sum(count.place, cell) for cell in CALLER_TOTALS])
             for name, count in self._counts.items()
         }
 
@@ -91,4 +82,7 @@ class WorkerCounts:
         return count.earlier + self._refused(count.place) - count.before
 
     def _refused(self, place: int) -> int:
-        return sum([slot.caller(place)[CALLER_REFUSED] for slot in self._slots])
+        return self._sum(place, CALLER_REFUSED)
+
+    def _sum(self, place: int, cell: int) -> int:
+        return sum([slot.caller(place)[cell] for slot in self._slots])

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.control.calls.blocking import BlockingPool
 from penstock.control.periodic import PeriodicTask
+from penstock.core.access.refusals import Refusal
 from penstock.core.audit.refusals import CountedRefusals, RefusalWindow
 from penstock.core.errors import Fault
 from penstock.registry.records import Author, Document, VersionRecord
@@ -23,23 +23,6 @@ MOST_WAITING = 200
 """Refusals that wait to be written, beyond which they are only counted in the log: the database is away."""
 
 WRITE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A kind of refused requests; ``detail`` is the reason, or the permission that was missing."""
-
-    action: str
-    actor: str
-    method: str = ""
-    key_id: str = ""
-    address: str = ""
-    detail: str = ""
-
-    @property
-    def author(self) -> Author:
-        """The author of the entry."""
-        return Author(self.actor, method=self.method, key_id=self.key_id, address=self.address)
 
 
 Counted = CountedRefusals[Refusal]
@@ -111,9 +94,9 @@ class AuditRecorder:
             del self._waiting[0]
 
     async def _write(self, item: Counted) -> None:
-        refusal = item.kind or Refusal("access.refuse", "various", detail="other refused requests")
+        refusal = item.kind or Refusal("access.refuse", "various", "", detail="other refused requests")
         after: Document = {"count": item.count} | ({"detail": refusal.detail} if refusal.detail else {})
-        await self._pool.call(self._store.record_event, refusal.action, "access", refusal.author, "", after)
+        await self._pool.call(self._store.record_event, refusal.action, "access", author_of(refusal), "", after)
 
     async def flush(self) -> None:
         """Write what waits before the end, as far as possible."""
@@ -130,3 +113,8 @@ class AuditRecorder:
     def close(self) -> None:
         """End the thread."""
         self._pool.close()
+
+
+def author_of(refusal: Refusal) -> Author:
+    """Return the author of the entry of a refusal."""
+    return Author(refusal.actor, method=refusal.method, key_id=refusal.key_id, address=refusal.address)

@@ -1,8 +1,10 @@
 """Why a request is refused: the reasons that metrics and the audit state, and the one sentence that callers get."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from penstock.core.access.callers import ANONYMOUS
 from penstock.core.errors import Unauthenticated
 
 
@@ -39,6 +41,20 @@ class RefusalReason(StrEnum):
 
     FOREIGN_ORIGIN = "foreign_origin"
     """A browser sends the request for a page of another origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What refused requests of one kind have in common, as the audit states it and workers report it: ``action`` is its
+    name in the audit; then who sent them and how that is known, their address, and in ``detail`` the reason or the
+    permission that was missing."""
+
+    action: str
+    actor: str = ANONYMOUS.name
+    method: str = ANONYMOUS.kind.value
+    key_id: str = ""
+    address: str = ""
+    detail: str = ""
 
 
 UNAUTHENTICATED: Final = "a valid credential is needed; send it as: authorization: Bearer TOKEN"

@@ -126,7 +126,10 @@ CALLERS: Final = 1024
 CALLER_CELLS: Final = 8
 CALLER_REQUESTS, CALLER_ROWS, CALLER_MODEL_US, CALLER_REFUSED, CALLER_IN_FLIGHT, CALLER_BYTES = range(6)
 """Cells of a caller: requests, rows and microseconds in models so far, refused requests; and now, the requests that are
-open and the bytes of their bodies."""
+open and the bytes of their bodies. In the order of the fields of ``core.access.quota_shares.CallerTotals``."""
+
+CALLER_TOTALS: Final = range(CALLER_REQUESTS, CALLER_BYTES + 1)
+"""The cells that a caller's totals add up."""
 
 CALLERS_START: Final = REGION_START + REGION_CELLS
 UNITS_START: Final = 8 * (CALLERS_START + CALLERS * CALLER_CELLS)

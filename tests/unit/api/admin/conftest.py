@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -88,16 +87,6 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         return self.request(method, f"/admin/v1{path}", headers, body)
-
-
-@pytest.fixture
-def control() -> FakeControl:
-    return FakeControl()
-
-
-@pytest.fixture
-def registry_admin(tmp_path: Path) -> MemoryRegistrar:
-    return MemoryRegistrar(tmp_path)
 
 
 @pytest.fixture

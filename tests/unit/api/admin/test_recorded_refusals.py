@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from penstock.control.audit.recorder import Refusal
+from penstock.core.access.refusals import Refusal
 from tests.unit.api.admin.test_permissions import KEYS, TABLE, Guarded
 
 

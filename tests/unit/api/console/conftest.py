@@ -1,22 +1,10 @@
 """The console in the application of the ops port over stand-ins."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
 from tests.unit.api.console.documents import put_documents
-
-
-@pytest.fixture
-def control() -> FakeControl:
-    return FakeControl()
-
-
-@pytest.fixture
-def registry_admin(tmp_path: Path) -> MemoryRegistrar:
-    return MemoryRegistrar(tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from penstock.control.audit import recorder as recorders
-from penstock.control.audit.recorder import AuditRecorder, Refusal
+from penstock.control.audit.recorder import AuditRecorder
+from penstock.core.access.refusals import Refusal
 from penstock.core.errors import NotReady
 from penstock.registry.db.database import open_database
 from penstock.registry.records import Author, Document
