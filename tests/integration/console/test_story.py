@@ -20,10 +20,10 @@ MOST_TABS = 120
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A gateway with a registry that has one version, a slower one than what comes next: no guard may end a rollout."""
+    """A gateway with a registry that has one version."""
     folder = tmp_path_factory.mktemp("story")
     with harness.running(None, folder) as server:
-        assert server.push("m", "1", scorer(work=8).SerializeToString()).status == 201
+        assert server.push("m", "1", scorer().SerializeToString()).status == 201
         yield server
 
 
@@ -105,6 +105,10 @@ def _roll_out(page: GuardedPage, server: Server) -> dict[str, object]:
     page.page.get_by_label("Steps in percent; 5! waits for an approval").fill(
         "10! 100"
     )  # waits at the first step, however long the test takes
+    page.page.get_by_role(
+        "checkbox", name="Latency", exact=True
+    ).uncheck()  # a busy machine may make either version the slower one
+    page.page.get_by_label("Limit of Errors").fill("5")
     page.wait_for_text("version 2 gets 10 %")  # the preview
     page.page.get_by_role("button", name="Start the rollout").click()
     confirm(page, "Start", "try the second")
