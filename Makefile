@@ -33,17 +33,17 @@ install: $(RUNTIME) ## only the set-up: .venv with penstock in it
 demo: $(RUNTIME) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests wait for servers a third of their time: three processes keep two cores busy. Each takes whole files, which share
+# Tests wait for servers half of their time: four processes keep two cores busy. Each takes whole files, which share
 # servers, the longest files first (tests/conftest.py, tests/scheduling.py). Unit tests wait for nothing, and go one by one to two processes.
 # A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
-BY_FILE := --numprocesses 3 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
+BY_FILE := --numprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 BY_TEST := --numprocesses 2 --max-worker-restart 0 --dist worksteal
 
 test: $(DEV) ## the whole fast test suite
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(BY_FILE))
 
-test-unit: $(DEV) ## the unit tests alone, without simulations
-	$(BIN)/python -m pytest $(BY_TEST) -m "not slow and not simulation" tests/unit $(ARGS)
+test-unit: $(DEV) ## the unit tests alone, without simulations and without those that start costly processes
+	$(BIN)/python -m pytest $(BY_TEST) -m "not slow and not simulation and not processes" tests/unit $(ARGS)
 
 test-slow: $(DEV) ## also the tests that take minutes
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

@@ -45,7 +45,7 @@ class Load:
     """
 
     def __init__(
-        self, server: Server, rest: int = 4, grpc_callers: int = 2, pause: float = 0.005, patient: bool = True
+        self, server: Server, rest: int = 4, grpc_callers: int = 2, pause: float = 0.01, patient: bool = True
     ) -> None:
         self.rest, self.grpc = Tally(), Tally()
         self._stop = threading.Event()

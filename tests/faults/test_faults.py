@@ -30,11 +30,9 @@ ENDLESS = (
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     """Models of this test's own, without the one whose warm-up takes seconds of each worker."""
-    models = zoo.build_tiny(tmp_path / "models")
-    (models / "slow.onnx").unlink()
-    return models
+    return shutil.copytree(tiny_folder, tmp_path / "models", ignore=shutil.ignore_patterns("slow.onnx"))
 
 
 @pytest.fixture

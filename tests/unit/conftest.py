@@ -2,6 +2,7 @@
 their compiled statements."""
 
 import os
+import resource
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +14,26 @@ import sqlalchemy as sa
 
 from penstock.registry.db import database
 from penstock.registry.db.database import open_database
+
+PROCESSES_S = 0.5
+"""Processor time of the processes that a unit test may start without the marker `processes`: several times what a
+short command takes, less than a start of Python that imports this package."""
+
+
+def seconds_of_processes() -> float:
+    """Processor time of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Keep costly processes out of the tests that everybody runs again and again."""
+    before = seconds_of_processes()
+    yield
+    used = seconds_of_processes() - before
+    if used > PROCESSES_S and item.get_closest_marker("processes") is None:
+        pytest.fail(f"its processes took {used:.1f} s of processor time: mark it `processes`")
 
 
 @pytest.fixture(scope="session", autouse=True)

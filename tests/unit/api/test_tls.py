@@ -64,6 +64,7 @@ def test_what_cannot_be_used_changes_nothing(pair: Pair, authority: Pair) -> Non
         assert contexts.http() is before
 
 
+@pytest.mark.processes
 def test_a_key_with_a_password_is_refused_without_a_question(pair: Pair, folder: Path) -> None:
     secret = make_certificate(folder, "secret", kind=["-newkey", "rsa:2048", "-passout", "pass:penstock"])
     with pytest.raises(InvalidInput, match="the key has a password"):

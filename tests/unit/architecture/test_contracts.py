@@ -40,6 +40,7 @@ def test_there_is_no_import_cycle(graph: grimp.ImportGraph) -> None:
     assert not in_cycles
 
 
+@pytest.mark.processes
 def test_imports_point_down_and_outside_libraries_have_one_importer() -> None:
     script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(

@@ -25,6 +25,7 @@ UNUSED = {
 
 
 @pytest.mark.parametrize("module", UNUSED)
+@pytest.mark.processes
 def test_a_process_starts_without_what_it_may_need_later(module: str) -> None:
     program = f"import sys, {module}; print(*sorted(set({UNUSED[module]!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

@@ -88,6 +88,7 @@ def test_the_configuration_file_may_come_from_the_environment(variable: str, mon
     assert parsed([], monkeypatch)[0] == seen[0]
 
 
+@pytest.mark.processes
 def test_an_error_of_a_plain_line_is_one_line_without_the_parser() -> None:
     program = (
         "import sys; from penstock import cli; code = cli.run(['serve', '--workers', 'none']); "

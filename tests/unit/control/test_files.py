@@ -132,6 +132,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.processes
 def test_the_owner_of_a_slot_is_known_while_it_lives(tmp_path: Path) -> None:
     slots.create(tmp_path / "slot-0")
     file = SlotFile(tmp_path / "slot-0")

@@ -152,6 +152,7 @@ def test_beyond_a_bound_none_is_asked() -> None:
     pool.close(30.0)
 
 
+@pytest.mark.processes
 def test_a_process_ends_though_one_is_silent() -> None:
     """A gateway that stops does not wait for a webhook."""
     program = (

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 FORKS = """
 import json, os, random
 from penstock.serving.infer_call import new_id
@@ -24,6 +26,7 @@ print(json.dumps([drawn(), forked(), forked(), drawn()]))
 """
 
 
+@pytest.mark.processes
 def test_forks_of_a_process_give_other_ids_and_draw_other_numbers() -> None:
     """The workers of a gateway are forks of it."""
     run = subprocess.run([sys.executable, "-c", FORKS], check=True, capture_output=True, text=True)

@@ -28,6 +28,8 @@ WORKER = """
 import sys
 from pathlib import Path
 from penstock.control.workers.slots import SlotLock
+
+pytestmark = pytest.mark.processes
 lock = SlotLock(Path(sys.argv[1]), writable=True)
 print(lock.acquire(), flush=True)
 sys.stdin.read()

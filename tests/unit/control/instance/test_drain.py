@@ -32,6 +32,7 @@ while True:
     ("kinds", "patience_s", "codes"),
     [(["drains", "drains"], PATIENCE_S, [7, 7]), (["hangs"], 0.2, [-9]), ([], PATIENCE_S, [])],
 )
+@pytest.mark.processes
 def test_workers_drain_or_are_ended_and_the_directory_goes(
     tmp_path: Path, kinds: list[str], patience_s: float, codes: list[int]
 ) -> None:

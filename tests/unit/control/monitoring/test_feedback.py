@@ -160,6 +160,7 @@ labels.close()
 """
 
 
+@pytest.mark.processes
 def test_answers_alone_load_nothing_that_only_labels_need(tmp_path: Path) -> None:
     answers = answers_of([Tensor("p", "FP64", np.array([[0.5, 0.5]]))])
     assert answers is not None

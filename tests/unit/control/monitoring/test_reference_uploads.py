@@ -18,6 +18,8 @@ from penstock.engine.scratch import is_scratch, sweep
 from penstock.registry.records import Document
 from tests.integration.traffic.drive import FEATURES, scorer
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> bytes:

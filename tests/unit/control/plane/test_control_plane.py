@@ -25,6 +25,8 @@ from pathlib import Path
 from penstock.control.workers.slots import SlotFile
 from penstock.monitor.counters.slot import READY
 
+pytestmark = pytest.mark.processes
+
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 file = SlotFile(Path(sys.argv[1]))
 assert file.acquire()

@@ -34,6 +34,8 @@ from penstock.core.desired import ReadyState, VersionStatus
 from penstock.monitor.columns import RowValues
 from penstock.monitor.counters.slot import READY
 
+pytestmark = pytest.mark.processes
+
 async def main():
     file = SlotFile(Path(sys.argv[1]))
     assert file.acquire()

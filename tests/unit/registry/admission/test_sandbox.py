@@ -98,6 +98,7 @@ def test_a_child_that_takes_too_long_is_ended(sandbox: Process, tmp_path: Path) 
     assert sandbox.children() == []
 
 
+@pytest.mark.processes
 def test_the_end_of_the_input_is_the_end_of_the_children(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never.onnx")
     process = Process()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from penstock.registry.db import database, schema
@@ -36,6 +37,7 @@ def test_a_new_database_is_what_all_migrations_make(tmp_path: Path) -> None:
     assert any(schema.REVISIONS[-1] in row for row in new)
 
 
+@pytest.mark.processes
 def test_what_makes_a_new_database_does_not_import_the_migrations(tmp_path: Path) -> None:
     program = (
         "import sys; from penstock.registry.db.database import open_database; "

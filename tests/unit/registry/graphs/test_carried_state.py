@@ -54,6 +54,7 @@ def remembers(folder: Path, model: onnx.ModelProto) -> bool:
 
 
 @pytest.mark.parametrize("opset", [14, 15, 17, 22])
+@pytest.mark.processes
 def test_trained_statistics_are_refused(tmp_path: Path, opset: int) -> None:
     assert remembers(tmp_path, trained(opset))
     with pytest.raises(

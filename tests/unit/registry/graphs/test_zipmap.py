@@ -267,6 +267,7 @@ def test_any_bytes_are_fields_or_malformed(data: bytes) -> None:
     assert b"".join(data[item.begin : item.end] for item in found) == data
 
 
+@pytest.mark.processes
 def test_exports_of_scikit_learn_are_admitted_as_they_are(tmp_path: Path) -> None:
     from skl2onnx import to_onnx
     from sklearn.datasets import load_iris
