@@ -33,8 +33,9 @@ install: $(RUNTIME) ## only the set-up: .venv with penstock in it
 demo: $(RUNTIME) ## train, serve and predict on real data (ARGS=--once ends by itself)
 	@$(BIN)/penstock demo $(ARGS)
 
-# Tests wait for servers more than half of their time: five processes keep two cores busy. Each takes whole files, which share
-# servers, the longest files first (tests/conftest.py, tests/scheduling.py). Unit tests wait for nothing, and go one by one to two processes.
+# Tests wait for servers more than half of their time: five processes keep two cores busy. Each takes whole files, which
+# share servers, the longest files first (tests/conftest.py, tests/scheduling.py). Unit tests wait for nothing, and go
+# one by one to two processes.
 # A process that crashes ends the run: xdist may wait for ever for the tests of one that it started again.
 BY_FILE := --numprocesses 5 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 BY_TEST := --numprocesses 2 --max-worker-restart 0 --dist worksteal
