@@ -1,6 +1,7 @@
 """The servers the acceptance suite talks to, each started once and stopped at the end."""
 
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,26 @@ def pair_server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Two workers on shared ports."""
     with harness.running(tiny_folder, tmp_path_factory.mktemp("pair"), "--workers", "2") as started:
         yield started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Give the next test the logging that this one found: some start what sets the levels of a process."""
+    root = logging.getLogger()
+    levels, handlers, disabled = _log_levels(), root.handlers[:], root.manager.disable
+    try:
+        return (yield)
+    finally:
+        root.handlers[:], root.manager.disable = handlers, disabled
+        for logger, level in _log_levels().items():
+            if level != levels.get(logger, logging.NOTSET):
+                logger.setLevel(levels.get(logger, logging.NOTSET))
+
+
+def _log_levels() -> dict[logging.Logger, int]:
+    """The levels of all loggers, the root among them."""
+    known = [item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)]
+    return {logger: logger.level for logger in (logging.root, *known)}
 
 
 @pytest.hookimpl(hookwrapper=True)
