@@ -13,7 +13,7 @@ from penstock.proto import grpc_service_pb2 as pb
 from penstock.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.harness import wait_until
 from tests.integration.api_grpc import worker as workers
-from tests.integration.api_grpc.requests import divide, floats, gather, integers, pair, raw, slow
+from tests.integration.api_grpc.requests import divide, endless, floats, gather, integers, pair, raw, slow
 from tests.integration.api_grpc.worker import CALL_SECONDS, Kind, Worker, facts
 
 Stub = GRPCInferenceServiceStub
@@ -189,13 +189,13 @@ def test_the_parameter_timeout_is_kept(stub: Stub, worker: Worker) -> None:
 
 
 def test_a_caller_who_goes_away_frees_the_thread(stub: Stub, worker: Worker) -> None:
-    before = worker.outcomes("slow").get("cancelled", 0)
-    waiting = [stub.ModelInfer.future(slow()) for _ in range(40)]
-    wait_until(lambda: worker.totals("slow").inflight >= 10, CALL_SECONDS, "the calls are under way")
+    before = worker.outcomes("steps")
+    waiting = [stub.ModelInfer.future(endless()) for _ in range(5)]
+    wait_until(lambda: worker.totals("steps").inflight == 5, CALL_SECONDS, "the calls are under way")
     for call in waiting:
         call.cancel()
-    wait_until(lambda: worker.outcomes("slow").get("cancelled", 0) >= before + 5, CALL_SECONDS, "calls are cancelled")
-    worker.settles("slow")
+    worker.awaits({"cancelled": 5}, model="steps", since=before)
+    worker.settles("steps")
     stub.ModelInfer(slow(), timeout=CALL_SECONDS)
 
 

@@ -23,13 +23,13 @@ from penstock.control.instance.ports import PortUnavailable, address_of
 from penstock.control.workers import slots
 from tests.harness import PATIENCE_S
 
+pytestmark = pytest.mark.processes
+
 ANY_PORTS = WorkerOptions("127.0.0.1", 0, 0, workers=2)
 WORKER = """
 import sys
 from pathlib import Path
 from penstock.control.workers.slots import SlotLock
-
-pytestmark = pytest.mark.processes
 lock = SlotLock(Path(sys.argv[1]), writable=True)
 print(lock.acquire(), flush=True)
 sys.stdin.read()

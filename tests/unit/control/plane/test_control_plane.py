@@ -19,13 +19,13 @@ from penstock.telemetry.readings import Point, Reading
 from tests.harness import PATIENCE_S, reached
 from tests.unit.control.reconcile.test_reconciler import FakeSource, found
 
+pytestmark = pytest.mark.processes
+
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
 from penstock.control.workers.slots import SlotFile
 from penstock.monitor.counters.slot import READY
-
-pytestmark = pytest.mark.processes
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 file = SlotFile(Path(sys.argv[1]))

@@ -23,6 +23,8 @@ from tests.harness import PATIENCE_S, reached
 from tests.unit.control.plane.test_control_plane import Gateway, at
 from tests.unit.control.reconcile.test_reconciler import FakeSource, found
 
+pytestmark = pytest.mark.processes
+
 WORKER = """
 import asyncio, os, signal, sys, time
 from pathlib import Path
@@ -33,8 +35,6 @@ from penstock.control.workers.supervisor import RestartReason
 from penstock.core.desired import ReadyState, VersionStatus
 from penstock.monitor.columns import RowValues
 from penstock.monitor.counters.slot import READY
-
-pytestmark = pytest.mark.processes
 
 async def main():
     file = SlotFile(Path(sys.argv[1]))

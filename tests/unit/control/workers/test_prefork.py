@@ -13,6 +13,8 @@ import pytest
 from penstock.control.workers.prefork import ForkedProcess, WaitingWorker, WaitingWorkers
 from tests.harness import PATIENCE_S, is_alive, wait_until
 
+pytestmark = pytest.mark.processes
+
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 """As `penstock serve` sets it: numpy starts no threads."""
 
@@ -72,8 +74,6 @@ def test_a_worker_that_replaces_another_has_the_same_environment() -> None:
     secrets = {"PENSTOCK_REGISTRY": "postgresql://a:s3cret@h/d", "AWS_ACCESS_KEY_ID": "s3cret", "CI_TOKEN": "s3cret"}
     program = """
 from penstock.control.workers import process
-
-pytestmark = pytest.mark.processes
 os.environ.update(json.loads(sys.argv[1]))
 def show(_):
     return say(sorted(item for item in os.environ.items() if item[0] not in ("GLIBC_TUNABLES", "LC_CTYPE"))) or 0
