@@ -241,12 +241,14 @@ class Slow:
         return self._inner._run(*arguments)
 
 
-def test_rejections_are_answered_together_and_hold_nobody_up() -> None:
+def test_rejections_are_answered_together_and_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     caller = Caller()
     batcher = LoopBatcher(caller.count)
     answered: list[int] = []
 
     async def ask() -> None:
+        now = [0.0]
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
         for numbers in ([0, 1, 2], [3]):
             last = asyncio.Event()
             for number in numbers:
@@ -254,6 +256,7 @@ def test_rejections_are_answered_together_and_hold_nobody_up() -> None:
                 await asyncio.sleep(0)  # the loop goes on meanwhile
                 assert number not in answered
             batcher.reject_later(last.set)
+            now[0] += 1.0
             await last.wait()
             assert answered == list(range(numbers[-1] + 1))
 

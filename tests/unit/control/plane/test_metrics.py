@@ -59,6 +59,7 @@ def test_requests_add_up_over_workers_with_the_code_of_their_transport() -> None
 
 def test_a_successor_in_the_slot_continues_its_counters_and_not_its_gauges() -> None:
     slot = Slot.in_process()
+    slot.take_over(98)
     finish(slot, 1, "invalid")
     slot.block(1).set_in_flight(1)
     slot.take_over(99)
