@@ -51,10 +51,11 @@ def try_page(page: Path, folder: Path) -> None:
     """Do what a page says, in a folder; with a database where it needs one."""
     if missing := namespaces_missing() or programs_missing(page):
         pytest.skip(missing)
+    environment = {"CLONE": str(DOCS.parent), "DESTDIR": str(folder / "root")}
     if "DATABASE_URL" not in page.read_text():
-        follow(page, folder, {})
+        follow(page, folder, environment)
         return
     with postgres.running() as server:
         server.create("penstock")
         socket = f"host={server.folder}&port={server.port}"  # a file: it is there in any network namespace
-        follow(page, folder, {"DATABASE_URL": f"postgresql://penstock@/penstock?{socket}"})
+        follow(page, folder, environment | {"DATABASE_URL": f"postgresql://penstock@/penstock?{socket}"})

@@ -29,6 +29,7 @@ from penstock.app.models import Models
 from penstock.app.ops_listeners import OpsListeners
 from penstock.app.predictions import open_predictions
 from penstock.app.repositories import check, identity, repositories_of
+from penstock.app.service_manager import ServiceManager
 from penstock.app.sink_configuration import SinkConfiguration, checked_sink_configuration
 from penstock.app.start_failures import GatewayExitCode, StartFailed
 from penstock.app.traffic_services import TrafficServices
@@ -52,6 +53,7 @@ from penstock.core.access.table import AccessTable
 from penstock.core.certificates import TlsMaterial
 from penstock.core.confinement import Program
 from penstock.core.errors import Fault, InvalidInput
+from penstock.core.service_notification import find_health_problem
 from penstock.engine.confinement.child import require_confinement
 from penstock.engine.durable_files import write_atomically
 from penstock.engine.scratch import sweep
@@ -82,6 +84,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     Raises:
         StartFailed: an option, the model folder, the registry, a port or the runtime directory cannot be used.
     """
+    manager = ServiceManager(os.environ, os.getpid())
     exposure = checked_exposure(settings)
     _check_ready_file(settings.ready_file)
     set_up(settings.log_level, "control", address_credentials(settings), settings.log_format)
@@ -116,7 +119,7 @@ def serve(settings: Settings, waiting: WaitingWorkers) -> None:
     try:
         with asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(background_pool(None, "background"))
-            parts = opening, location, repositories, sinks, ops, waiting, certificates
+            parts = opening, location, repositories, sinks, ops, waiting, manager, certificates
             runner.run(GatewayProcess(settings, exposure, *parts).run())
     except Fault as fault:
         raise StartFailed(str(fault), _CODES.get(fault.kind, GatewayExitCode.FAILURE)) from None
@@ -170,9 +173,11 @@ class GatewayProcess:
         sinks: SinkConfiguration,
         ops: OpsListeners,
         waiting: WaitingWorkers,
+        manager: ServiceManager,
         certificates: Certificates | None = None,
     ) -> None:
         self._waiting = waiting
+        self._manager = manager
         self._certificates = certificates
         self._settings = settings
         self._opening = opening
@@ -260,12 +265,14 @@ class GatewayProcess:
             self._waiting.close()
             self._models.examiner.release()
             self._announce()
+            self._plane.supervise(*self._manager.tasks(self._find_health_problem))
             tighten = partial(tighten_contents, self._place.home, self._settings.registry, FOLDERS, FILES)
             asyncio.get_running_loop().run_in_executor(None, tighten)
             options = self._opening.options
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
             retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
         await signals.first.wait()
+        self._manager.report_stopping()
         record.remove()
         self._ops_listeners.remove_owner()
         log.info("stopping: readiness is off and open requests drain; send a second signal to stop immediately")
@@ -359,6 +366,11 @@ class GatewayProcess:
         with suppress(OSError):
             sys.stderr.write(line)
             sys.stderr.flush()
+        self._manager.report_ready(self._http, self._grpc, self._ops)
+
+    def _find_health_problem(self) -> str:
+        """Return why the service manager should restart this gateway, "" if it should not."""
+        return find_health_problem(self._plane.task_problems(), self._plane.readiness().workers_ready)
 
 
 async def _run_until(wanted: Coroutine[Any, Any, None], interruption: Coroutine[Any, Any, Any]) -> bool:

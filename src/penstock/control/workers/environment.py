@@ -15,8 +15,9 @@ MALLOC: Final = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304"
 always in mappings of their own: weights of 100 MiB are freed in 0.5 instead of 6 ms, and the interpreter's lock is held
 meanwhile (docs/adr/0009)."""
 
-_LEFT_OUT: Final = ("PENSTOCK_", "AWS_")
-"""Starts of names that no worker needs: settings, which it gets in a file, and credentials of the object store."""
+_LEFT_OUT: Final = ("PENSTOCK_", "AWS_", "NOTIFY_SOCKET", "WATCHDOG_")
+"""Starts of names that no worker needs: settings, which it gets in a file, credentials of the object store, and the
+service manager of its gateway."""
 
 _SECRETS: Final = ("_TOKEN", "_PASSWORD", "_SECRET", "_KEY", "PGPASSWORD")
 """Ends of names of variables that hold a secret."""

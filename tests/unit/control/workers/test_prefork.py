@@ -72,6 +72,7 @@ def test_a_forked_worker_works_with_its_arguments_and_reports_its_end() -> None:
 def test_a_worker_that_replaces_another_has_the_same_environment() -> None:
     added = {"PYTHONPATH": str(Path(__file__).parents[4])}
     secrets = {"PENSTOCK_REGISTRY": "postgresql://a:s3cret@h/d", "AWS_ACCESS_KEY_ID": "s3cret", "CI_TOKEN": "s3cret"}
+    secrets |= {"NOTIFY_SOCKET": "/s3cret", "WATCHDOG_USEC": "s3cret"}
     program = """
 from penstock.control.workers import process
 os.environ.update(json.loads(sys.argv[1]))
