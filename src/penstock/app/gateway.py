@@ -272,10 +272,7 @@ class GatewayProcess:
             patience = options.drain_delay_s + options.drain_timeout_s + STOP_MARGIN_S
             retiring = [asyncio.create_task(retire(instance, patience)) for instance in self._opening.replaced]
         await signals.first.wait()
-        self._manager.report_stopping()
-        record.remove()
-        self._ops_listeners.remove_owner()
-        log.info("stopping: readiness is off and open requests drain; send a second signal to stop immediately")
+        self._announce_stop(record)
         if not await _run_until(self._plane.stop(), signals.second.wait()):
             log.warning("stopping immediately, on a second signal")
             await self._plane.stop_now()
@@ -367,6 +364,13 @@ class GatewayProcess:
             sys.stderr.write(line)
             sys.stderr.flush()
         self._manager.report_ready(self._http, self._grpc, self._ops)
+
+    def _announce_stop(self, record: GatewayRecord) -> None:
+        """Let commands and the service manager know that the gateway has begun to stop."""
+        self._manager.report_stopping()
+        record.remove()
+        self._ops_listeners.remove_owner()
+        log.info("stopping: readiness is off and open requests drain; send a second signal to stop immediately")
 
     def _find_health_problem(self) -> str:
         """Return why the service manager should restart this gateway, "" if it should not."""
