@@ -27,10 +27,10 @@ WORKDIR /build
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev locales && rm -rf /var/lib/apt/lists/* \
     && localedef --inputfile=en_US --charmap=UTF-8 en_US.UTF-8
 RUN python -m venv /opt/penstock && python -m venv /opt/sbom
-COPY requirements.lock deploy/sbom.lock ./
-# Only the section [run]: neither the demo's libraries nor the tests' belong into an image.
+COPY requirements.lock deploy/extras.lock deploy/sbom.lock ./
+# The section [run] and what a fleet needs: neither the demo's libraries nor the tests' belong into an image.
 RUN sed '/^# \[demo\]/,$d' requirements.lock > run.txt \
-    && /opt/penstock/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r run.txt \
+    && /opt/penstock/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r run.txt -r extras.lock \
     && /opt/sbom/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r sbom.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY deploy/backend.py deploy/

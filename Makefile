@@ -114,6 +114,9 @@ lock: $(BIN)/python ## fit requirements.lock to pyproject.toml (ARGS=--upgrade: 
 		echo "# [run] what serving needs"; cat $(VENV)/run.txt; \
 		echo "# [demo] what the demo adds"; $(call beyond,run,demo); \
 		echo "# [dev] what checks, tests and benchmarks add"; $(call beyond,demo,dev); } > $(LOCK)
+	$(COMPILE) $(EXTRAS) --group build -c $(VENV)/dev.txt -o $(VENV)/extras.txt
+	{ echo "# Written by \`make lock\`: what the extras postgres, s3 and oidc add to the section [run] of requirements.lock."; \
+		$(call beyond,run,extras); } > deploy/extras.lock
 	cp deploy/sbom.lock $(VENV)/sbom.txt
 	$(COMPILE) $(ARGS) --group image -c $(VENV)/dev.txt -o $(VENV)/sbom.txt
 	{ echo "# Written by \`make lock\`: the tool that lists the packages of the image, with what it needs."; \
@@ -121,6 +124,7 @@ lock: $(BIN)/python ## fit requirements.lock to pyproject.toml (ARGS=--upgrade: 
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
 	--no-annotate --no-header pyproject.toml
+EXTRAS := --extra postgres --extra s3 --extra oidc
 beyond = awk 'NR == FNR { seen[$$0]; next } /^[^ ]/ { new = !($$0 in seen) } new' $(VENV)/$(1).txt $(VENV)/$(2).txt
 
 clean: ## take everything away that was made here

@@ -14,7 +14,10 @@ from tests.docs.terminals import Reader, failure_text, namespaces_missing, netwo
 DOCS = Path(__file__).parents[2] / "docs"
 TUTORIALS = [DOCS.parent / "README.md", *sorted(DOCS.glob("tutorials/*.md"))]
 MIGRATIONS = sorted(DOCS.glob("how-to/migrate-*.md"))
-GUIDES = sorted({*DOCS.glob("how-to/*.md")} - {*MIGRATIONS})
+COMPOSE = DOCS / "how-to/docker-compose.md"
+"""Its reader is in tests/integration/deploy, where its services run."""
+
+GUIDES = sorted({*DOCS.glob("how-to/*.md")} - {*MIGRATIONS, COMPOSE})
 
 
 def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from tests.harness import PATIENCE_S, wait_until
 ROOT = Path(__file__).parents[3]
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib64", "etc")
 
-_ENTER = """
+ENTER = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs "$R"
@@ -38,6 +38,7 @@ mount -o remount,ro "$R"
 exec chroot "$R" setpriv --reuid={user} --regid={group} --clear-groups --bounding-set=-all --inh-caps=-all \\
     --no-new-privs env --ignore-environment {environment} {command}
 """
+"""A script that makes the folder ``$R`` the root of a container, and runs its command without rights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,10 @@ def running(
     environment = {**image.environment, **more}
     environment["PATH"] = f"{program}/bin:/usr/local/bin:/usr/bin:/bin"
     inside = {str(program): program, sys.base_prefix: Path(sys.base_prefix), **mounts}
-    binds = [_bind(there, here) for there, here in inside.items()]
-    script = _ENTER.format(
+    binds = [bind(there, here) for there, here in inside.items()]
+    script = ENTER.format(
         system=" ".join(SYSTEM),
-        mounts="\n".join([*binds, _bind(image.volume, state, writable=True)]),
+        mounts="\n".join([*binds, bind(image.volume, state, writable=True)]),
         user=user.partition(":")[0],
         group=user.partition(":")[2],
         environment=" ".join(shlex.quote(f"{name}={value}") for name, value in environment.items()),
@@ -129,7 +130,8 @@ def running(
             process.wait(PATIENCE_S)
 
 
-def _bind(inside: str, here: Path, writable: bool = False) -> str:
+def bind(inside: str, here: Path, writable: bool = False) -> str:
+    """The commands that mount ``here`` at the path ``inside`` of a root that is the folder at hand."""
     there, source = shlex.quote(inside.lstrip("/")), shlex.quote(str(here))
     make = f'mkdir -p "$(dirname {there})"; touch {there}' if here.is_file() else f"mkdir -p {there}"
     options = "" if writable else f"\nmount -o remount,bind,ro {there}"

@@ -1,8 +1,10 @@
 """The package as it is published: the source archive, the wheels that pip builds from it, and that they serve."""
 
 import importlib.util
+import os
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -99,7 +101,10 @@ def test_a_compiled_wheel_serves_from_a_fresh_environment(unpacked: Path, backen
     assert wheel.name.endswith(f"-{sysconfig.get_platform().replace('-', '_')}.whl")
     modules = {name.partition(".")[0].replace("/", ".") for name in names_in(wheel) if name.endswith(".so")}
     assert set(FEW) <= modules
-    assert_serves(fresh_environment(wheel, tmp_path / "fresh"), "compiled", tmp_path)
+    installed = fresh_environment(wheel, tmp_path / "fresh")
+    assert_serves(installed, "compiled", tmp_path)
+    check = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]["test-command"]
+    run("sh", "-c", check, folder=tmp_path, env={"PATH": f"{installed}:{os.environ['PATH']}"})
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_everything_copied_exists_and_is_not_ignored(stages: list[list[Instructi
             assert any(fnmatch(source, pattern) for pattern in kept), source
 
 
-def test_the_image_holds_what_serving_needs_and_nothing_of_the_demo() -> None:
+def test_the_image_holds_what_serving_and_a_fleet_need_and_nothing_of_the_demo() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     run, _, beyond = lock.partition("\n# [demo]")
     demo, _, dev = beyond.partition("\n# [dev]")
@@ -107,3 +107,5 @@ def test_the_image_holds_what_serving_needs_and_nothing_of_the_demo() -> None:
     assert "\nscikit-learn==" in demo
     assert "\npytest==" in dev
     assert not re.search(r"https?://", lock)
+    extras = (ROOT / "deploy" / "extras.lock").read_text()
+    assert all(f"\n{name}==" in extras for name in ("joserfc", "obstore", "psycopg", "psycopg-binary"))
