@@ -133,7 +133,7 @@ def _table(settings: AuthSettings | None, addresses: QuotaSettings | None) -> Ac
 
 
 def _quota(settings: QuotaSettings | None) -> Quota:
-    return UNLIMITED if settings is None else Quota(**settings.model_dump())
+    return UNLIMITED if settings is None else Quota(**settings.values())
 
 
 def _source(settings: OidcSettings) -> IssuerSource:

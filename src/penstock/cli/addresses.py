@@ -150,7 +150,7 @@ def health_address() -> Address:
 
 def may_use_socket(options: Settings) -> bool:
     """Whether the gateway on the home is the one that is meant: no other address is in the settings."""
-    return not options.model_fields_set & {"ops_port", "ops_host"}
+    return not options.given & {"ops_port", "ops_host"}
 
 
 def may_use_configured_port(options: Settings) -> bool:
@@ -158,7 +158,7 @@ def may_use_configured_port(options: Settings) -> bool:
 
     A home or registry in the settings means that one, not another gateway that has the default port.
     """
-    explicit = options.model_fields_set
+    explicit = options.given
     return "ops_port" in explicit or not explicit & {"home", "registry"}
 
 

@@ -1,24 +1,21 @@
 """The section ``auth`` of the settings: which credentials are accepted, and what their callers may do."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
-
-from penstock.config.sections import QuotaSettings, Section
+from penstock.config.fields import Check, Field, Section
+from penstock.config.sections import QuotaSettings
 from penstock.core.access.permissions import ALL_MODELS, ROLES, is_model_pattern
 
 
-def _role(text: str) -> str:
+def _role(text: str) -> None:
     if text not in ROLES:
         raise ValueError(f"expected one of {', '.join(ROLES)}")
-    return text
 
 
-def _pattern(text: str) -> str:
+def _pattern(text: str) -> None:
     if not is_model_pattern(text):
         raise ValueError("expected the name of a model, a prefix such as fraud-*, or *")
-    return text
 
 
 _KEY_ADDRESS = r"^(https://[^\s@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/[^\s@]*)?)$"
@@ -55,11 +52,10 @@ class OidcSettings(Section):
     groups_prefix: str = ""
     """Text before the name of each group."""
 
-    @model_validator(mode="after")
-    def _has_keys(self) -> Self:
+    def check(self) -> None:
+        """See ``Section``."""
         if (self.jwks_file is None) == (self.jwks_url is None):
             raise ValueError("expected either jwks_file or jwks_url")
-        return self
 
 
 class MtlsSettings(Section):
@@ -78,20 +74,19 @@ class BindingSettings(Section):
     group: str = ""
     """Name of the group."""
 
-    role: Annotated[str, AfterValidator(_role)]
+    role: Annotated[str, Check(_role)]
     """caller, viewer, operator, publisher, approver, admin, or the name of one permission."""
 
-    models: Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Field(min_length=1)] = (ALL_MODELS,)
+    models: Annotated[tuple[Annotated[str, Check(_pattern)], ...], Field(min_length=1)] = (ALL_MODELS,)
     """Models that it holds for: names, or prefixes such as fraud-*."""
 
     quota: QuotaSettings | None = None
     """Quota of the caller, or one for all members of the group together; the first binding with one counts."""
 
-    @model_validator(mode="after")
-    def _has_one_subject(self) -> Self:
+    def check(self) -> None:
+        """See ``Section``."""
         if bool(self.caller) == bool(self.group):
             raise ValueError("expected either caller or group")
-        return self
 
 
 class AuthSettings(Section):
@@ -112,10 +107,9 @@ class AuthSettings(Section):
     dry_run: bool = False
     """Refuse nothing, and count what would be refused."""
 
-    @model_validator(mode="after")
-    def _accepts_something(self) -> Self:
+    def check(self) -> None:
+        """See ``Section``."""
         if not (self.keys or self.oidc or self.mtls):
             raise ValueError("expected keys: true, oidc or mtls; without them nobody could call")
         if len({(item.issuer, item.audience) for item in self.oidc}) < len(self.oidc):
             raise ValueError("oidc: the same issuer and audience is given twice")
-        return self

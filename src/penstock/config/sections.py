@@ -4,55 +4,25 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
-
+from penstock.config.fields import Check, Expected, Field, Prepare, Section
 from penstock.core.addresses import hosts_in
 from penstock.core.secrets import Secret
 
-Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
-PositiveSeconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-
-
-def one_sentence(sentence: str) -> WrapValidator:
-    """Replace the messages of a union's members by one sentence."""
-
-    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return validate(value)
-        except ValidationError:
-            raise ValueError(sentence) from None
-
-    return WrapValidator(check)
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 MemoryBytes = Annotated[
     Annotated[int, Field(ge=1 << 20, le=1 << 44)] | Literal["auto"],
-    one_sentence("expected a number of bytes from 1048576, or auto"),
+    Expected("expected a number of bytes from 1048576, or auto"),
 ]
-
-
-class Section(BaseModel):
-    """A section of options; an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 MessageBytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
 
 
-Rate = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class QuotaSettings(Section):
@@ -107,7 +77,7 @@ class LimitSettings(Section):
     address_quota: QuotaSettings | None = None
     """Quota of each client address where callers need no credential; an IPv6 client is its /64 network."""
 
-    freeze_seconds: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 1.2
+    freeze_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 1.2
     """Silence of a worker's event loop after which it is replaced as frozen; ten times as long while it computes."""
 
     deadline_seconds: PositiveSeconds = 60.0
@@ -155,12 +125,11 @@ class TrustedSignerSettings(Section):
     models: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = ("*",)
     """Models that it may sign, such as "fraud-*"."""
 
-    @model_validator(mode="after")
-    def _has_one_proof(self) -> "TrustedSignerSettings":
+    def check(self) -> None:
+        """See ``Section``."""
         certified = self.ca_file is not None and bool(self.identity)
         if (self.public_key_file is not None) == certified or (self.ca_file is not None) != bool(self.identity):
             raise ValueError("state public_key_file, or ca_file and identity")
-        return self
 
 
 def _read_off(value: Any) -> Any:
@@ -171,7 +140,7 @@ def _read_off(value: Any) -> Any:
 class SignatureSettings(Section):
     """Signatures of models, checked before a version is examined and at each load."""
 
-    mode: Annotated[Literal["off", "warn", "require"], BeforeValidator(_read_off)] = "off"
+    mode: Annotated[Literal["off", "warn", "require"], Prepare(_read_off)] = "off"
     """What a missing or bad signature does: nothing (off), a warning (warn), or a refusal (require)."""
 
     trusted: tuple[TrustedSignerSettings, ...] = ()
@@ -183,14 +152,13 @@ class SignatureSettings(Section):
     bound: bool = False
     """Count only signatures that name the model and the version, so that signed versions cannot be exchanged."""
 
-    @model_validator(mode="after")
-    def _has_different_names(self) -> "SignatureSettings":
+    def check(self) -> None:
+        """See ``Section``."""
         names = [signer.name for signer in self.trusted]
         if len(set(names)) < len(names):
             raise ValueError("each trusted signer needs a name of its own")
         if self.mode == "require" and self.threshold > len(names):
             raise ValueError(f"threshold is {self.threshold}, and trusted has {len(names)} signers")
-        return self
 
 
 class AdmissionSettings(Section):
@@ -287,7 +255,7 @@ class RetentionSettings(Section):
     copies_days: Days = 1
     """Unused local copies of contents and references."""
 
-    series_seconds: Annotated[float, Field(ge=1, le=30 * 86_400, allow_inf_nan=False)] = 3600.0
+    series_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] = 3600.0
     """Metrics of versions that are no longer served."""
 
 
@@ -329,31 +297,25 @@ class SecretSettings(Section):
     command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Command that prints the secret, within ten seconds; its output is used for a minute."""
 
-    _value: Secret | None = PrivateAttr(default=None)
-
-    @model_validator(mode="after")
-    def _check_source(self) -> "SecretSettings":
+    def check(self) -> None:
+        """See ``Section``."""
         if (self.file is not None) + (self.env is not None) + bool(self.command) != 1:
             raise ValueError("expected one of file, env and command")
-        return self
-
-    def model_post_init(self, _: Any, /) -> None:
-        """Keep the value of the variable, which may be removed from the environment then."""
-        if self.env is not None and (text := os.environ.get(self.env)) is not None:
-            self._value = Secret(self.env, os.fsencode(text).strip())
+        if self.env is not None and (text := os.environ.get(self.env)) is not None:  # which may be removed from there
+            self.__dict__["_value"] = Secret(self.env, os.fsencode(text).strip())
 
     @property
     def value(self) -> Secret | None:
         """Return the value of the variable, None if it was not set."""
-        return self._value
+        kept: Secret | None = self.__dict__.get("_value")
+        return kept
 
 
-def _check_host(text: str) -> str:
+def _check_host(text: str) -> None:
     hosts_in([text])
-    return text
 
 
-SinkHost = Annotated[str, AfterValidator(_check_host)]
+SinkHost = Annotated[str, Check(_check_host)]
 
 
 class MlflowSettings(Section):
@@ -374,11 +336,10 @@ class MlflowSettings(Section):
     webhook_secret: SecretName | None = None
     """Name of the secret that MLflow signs its webhooks with, instead of a file."""
 
-    @model_validator(mode="after")
-    def _check_secret(self) -> "MlflowSettings":
+    def check(self) -> None:
+        """See ``Section``."""
         if self.webhook_secret_file is not None and self.webhook_secret is not None:
             raise ValueError("give webhook_secret_file or webhook_secret, not both")
-        return self
 
 
 class TlsSettings(Section):

@@ -1,21 +1,15 @@
 """All settings in one frozen tree: flags before environment before file before defaults."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from typing import Annotated, Any, Literal
 
 from penstock.config.access import AuthSettings
 from penstock.config.documents import ConfigFault, read_mapping, read_text
+from penstock.config.environment import merge, read_environment
+from penstock.config.fields import Expected, Field, Prepare, Section, plain_value
+from penstock.config.reading import Fault, read_section
 from penstock.config.sections import (
     AdmissionSettings,
     AuditSettings,
@@ -31,7 +25,6 @@ from penstock.config.sections import (
     StopSettings,
     TlsSettings,
     WatchSettings,
-    one_sentence,
 )
 from penstock.core.addresses import HIDDEN, credentials_in, hide_credentials, hide_tokens
 
@@ -42,7 +35,7 @@ TrustedHost = Annotated[
 ]
 
 Workers = Annotated[
-    Annotated[int, Field(ge=1, le=256)] | Literal["auto"], one_sentence("expected a number from 1 to 256, or auto")
+    Annotated[int, Field(ge=1, le=256)] | Literal["auto"], Expected("expected a number from 1 to 256, or auto")
 ]
 
 
@@ -53,19 +46,11 @@ def _listed(value: Any) -> Any:
     return [str(value)] if isinstance(value, (str, Path)) else value
 
 
-Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], NoDecode, BeforeValidator(_listed)]
+Repositories = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Prepare(_listed)]
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """All settings; names in the environment are ``PENSTOCK_HTTP_PORT``, ``PENSTOCK_STOP__DRAIN_DELAY_SECONDS``."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="PENSTOCK_",
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-    )
 
     models: Repositories = ()
     """Folders with the models to serve, and buckets (s3://BUCKET/PREFIX); none serves the registry."""
@@ -157,44 +142,26 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings | None = None
     """An MLflow server whose models are copied; none by default."""
 
-    secrets: Annotated[dict[SecretName, SecretSettings], Field(max_length=256)] = {}
+    secrets: Annotated[Mapping[SecretName, SecretSettings], Field(max_length=256)] = {}
     """Secrets by name, such as {hook: {file: /run/secrets/hook}}; sinks use them by these names."""
 
-    sinks: Annotated[dict[SecretName, dict[str, dict[str, Any]]], Field(max_length=16)] = {}
+    sinks: Annotated[Mapping[SecretName, Mapping[str, Mapping[str, Any]]], Field(max_length=16)] = {}
     """Sinks that the policies of all models may name, in the form of a policy's sinks."""
 
     sink_hosts: tuple[SinkHost, ...] = ()
     """Hosts, "*.DOMAIN", addresses and networks that sinks made by policies may reach; none by default."""
 
-    @model_validator(mode="after")
-    def _check_tls(self) -> Self:
+    def check(self) -> None:
+        """See ``Section``."""
         if self.client_ca is not None and self.tls is None:
             raise ValueError("auth.mtls needs tls: set tls.certificate_file and tls.key_file")
         if self.tls is not None and self.tls.client == "required" and self.client_ca is None:
             raise ValueError("tls.client: required needs the authorities of client certificates, auth.mtls.client_ca")
-        return self
 
     @property
     def client_ca(self) -> Path | None:
         """The file with the authorities of client certificates, None without one."""
         return None if self.auth is None or self.auth.mtls is None else self.auth.mtls.client_ca
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then the file; ``load_settings`` hands flags and file over together."""
-        flags, document = (init_settings() or {}).values()
-        return (
-            InitSettingsSource(settings_cls, flags),
-            env_settings,
-            InitSettingsSource(settings_cls, document),
-        )
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -204,32 +171,32 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
         ConfigFault: with every error of all sources.
     """
     document, faults = read_mapping(file, "the configuration file", "lines such as 'http_port: 8000'")
-    try:
-        settings = Settings.model_validate({"flags": _tree(flags or {}), "document": document})
-    except ValidationError as error:
-        raise ConfigFault(faults + [_sentence(item) for item in error.errors()]) from None
-    except SettingsError as error:
-        raise ConfigFault([*faults, str(error)]) from None
-    if faults:
+    found: list[Fault] = []
+    stated = merge(_tree(flags or {}), merge(read_environment(Settings, os.environ, found), document))
+    settings = read_section(Settings, stated, found)
+    faults += map(_sentence, found)
+    if settings is None or faults:
         raise ConfigFault(faults)
     return settings
 
 
 def settings_schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration file."""
-    return Settings.model_json_schema()
+    from penstock.config.schema import schema_of  # noqa: PLC0415 - no start needs it
+
+    return schema_of(Settings)
 
 
 def settings_document(settings: Settings) -> dict[str, Any]:
     """Return the settings as plain values; addresses are shown without user, password and query, and commands without
     their arguments."""
-    shown: dict[str, Any] = _without_credentials(settings.model_dump(mode="json"))
+    shown: dict[str, Any] = _without_credentials(plain_value(settings))
     return shown
 
 
 def address_credentials(settings: Settings) -> frozenset[str]:
     """Return the users, passwords and queries in addresses of the settings, so that logs can leave them out."""
-    return frozenset().union(*map(credentials_in, _texts_in(settings.model_dump(mode="json"))))
+    return frozenset().union(*map(credentials_in, _texts_in(plain_value(settings))))
 
 
 def _texts_in(value: Any) -> Iterator[str]:
@@ -269,19 +236,18 @@ def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
-    name = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
+def _sentence(fault: Fault) -> str:
+    name = ".".join(fault.path)
+    if fault.is_unknown:
         return f"{name} is not a setting"
-    message = str(error["msg"]).removeprefix("Value error, ")
     if not name:
-        return message  # of several settings: the whole tree is no use, and may hold secrets
-    return f"{name}: {message[0].lower()}{message[1:]}{_shown_value(error)}"
+        return fault.message  # of several settings: the whole tree is no use, and may hold secrets
+    return f"{name}: {fault.message}{_shown_value(fault)}"
 
 
-def _shown_value(error: Mapping[str, Any]) -> str:
+def _shown_value(fault: Fault) -> str:
     """Return the value of an invalid setting for its message; "" if it may hold a secret."""
-    value, path = error["input"], [str(part) for part in error["loc"]]
+    value, path = fault.value, fault.path
     if not isinstance(value, (str, int, float)) or path[0] in _SECRETIVE or path[-1] in _SECRETIVE:
         return ""
     return f" (got {value!r})" if hide_credentials(str(value)) == str(value) else ""

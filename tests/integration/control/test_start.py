@@ -133,3 +133,20 @@ def test_an_old_ready_file_is_gone_before_the_start(folder: Path, tmp_path: Path
         port = str(stranger.getsockname()[1])
         refusal(str(folder), "--http-port", port, "--ready-file", str(old), code=1)
     assert not old.exists()
+
+
+MOST_MIB = 100
+"""What a gateway with one small model may hold, without the pages of files."""
+
+
+def test_a_ready_gateway_holds_little_memory(folder: Path, tmp_path: Path) -> None:
+    with harness.running(folder, tmp_path) as server:
+        pids = [server.process.pid, *server.workers]
+        wait_until(lambda: set(server.child_pids()) == set(server.workers), PATIENCE_S, "the end of the examination")
+        assert sum(map(own_mib, pids)) < MOST_MIB
+
+
+def own_mib(pid: int) -> float:
+    """The memory of a process in MiB; a page that several share counts in proportion, and one of a file not at all."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024

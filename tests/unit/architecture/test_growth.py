@@ -27,7 +27,7 @@ def test_every_table_has_a_retention() -> None:
 def test_every_setting_that_the_lists_name_exists_and_the_other_way_round() -> None:
     names = {word.strip(",") for text in (*TABLES.values(), *FOLDERS.values()) for word in text.split()}
     names = {word.removeprefix("retention.") for word in names if word.startswith("retention.")}
-    assert names == set(RetentionSettings.model_fields) - {"series_seconds"}
+    assert names == set(RetentionSettings.kinds) - {"series_seconds"}
 
 
 def test_every_place_in_the_home_has_a_retention() -> None:

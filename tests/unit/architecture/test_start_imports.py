@@ -16,6 +16,7 @@ UNUSED = {
         "onnx",
         "onnxruntime",
         "prometheus_client",
+        "pydantic",
         "river",
         "sqlalchemy.dialects.postgresql",
         "starlette",

@@ -1,0 +1,72 @@
+"""Reads settings from environment variables: ``PENSTOCK_HTTP_PORT``, and ``PENSTOCK_STOP__DRAIN_DELAY_SECONDS``.
+
+Sections, lists and mappings may be stated whole, as JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from penstock.config.fields import Prepare, Section
+from penstock.config.reading import Fault
+
+PREFIX: Final = "penstock_"
+BETWEEN: Final = "__"
+
+
+def read_environment(section: type[Section], environment: Mapping[str, str], faults: list[Fault]) -> dict[str, Any]:
+    """Return the values that variables state for settings, as a document; others are not looked at."""
+    document: dict[str, Any] = {}
+    for variable in sorted(environment, key=len):  # a whole section before what is in it
+        name = variable.lower()
+        path = name.removeprefix(PREFIX).split(BETWEEN)
+        if name.startswith(PREFIX) and path[0] in section.kinds:
+            stated = _decode(_kind_at(section, path), environment[variable], tuple(path), faults)
+            for part in reversed(path):
+                stated = {part: stated}
+            document = merge(stated, document)
+    return document
+
+
+def merge(stated: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two documents as one; where both state a value, that of ``stated`` counts."""
+    merged = {**others, **stated}
+    for name in stated.keys() & others.keys():
+        if isinstance(stated[name], Mapping) and isinstance(others[name], Mapping):
+            merged[name] = merge(stated[name], others[name])
+    return merged
+
+
+def _kind_at(kind: Any, path: list[str]) -> Any:
+    """Return the type of the setting at a path, ``Any`` if there is none."""
+    for name in path:
+        kind = _plain(kind)
+        if isinstance(kind, type) and issubclass(kind, Section):
+            kind = kind.kinds.get(name, Any)
+        else:
+            kind = get_args(kind)[1] if get_origin(kind) is Mapping else Any
+    return kind
+
+
+def _plain(kind: Any) -> Any:
+    """Return a type without what is annotated to it, and without None."""
+    while get_origin(kind) in (Annotated, Union, UnionType):
+        kind = next(item for item in get_args(kind) if item is not NoneType)
+    return kind
+
+
+def _decode(kind: Any, text: str, path: tuple[str, ...], faults: list[Fault]) -> Any:
+    """Return the value of a variable: a text, or what its JSON states of a section, a list or a mapping."""
+    if get_origin(kind) is Annotated and any(isinstance(note, Prepare) for note in get_args(kind)[1:]):
+        return text
+    plain = _plain(kind)
+    is_section = isinstance(plain, type) and issubclass(plain, Section)
+    if not is_section and get_origin(plain) not in (tuple, Mapping) and plain is not Any:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        if plain is not Any:
+            faults.append(Fault(path, "expected JSON in the environment"))
+        return text
