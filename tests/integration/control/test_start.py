@@ -140,7 +140,7 @@ MOST_MIB = 100
 
 
 def test_a_ready_gateway_holds_little_memory(folder: Path, tmp_path: Path) -> None:
-    with harness.running(folder, tmp_path) as server:
+    with harness.running(folder, tmp_path, program=harness.COMMAND) as server:
         pids = [server.process.pid, *server.workers]
         wait_until(lambda: set(server.child_pids()) == set(server.workers), PATIENCE_S, "the end of the examination")
         assert sum(map(own_mib, pids)) < MOST_MIB

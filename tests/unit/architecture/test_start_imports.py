@@ -6,7 +6,15 @@ import sys
 import pytest
 
 UNUSED = {
-    "penstock.app.worker": ("cryptography", "grpc", "importlib.metadata", "onnx", "pydantic", "river", "sqlalchemy"),
+    "penstock.app.worker": (
+        "cryptography",
+        "grpc",
+        "importlib.metadata",
+        "onnx",
+        "pydantic",
+        "river",
+        "sqlalchemy",
+    ),
     "penstock.registry.admission.sandbox": ("grpc", "penstock.registry.records", "pydantic", "river", "sqlalchemy"),
     "penstock.app.gateway": (
         "alembic",

@@ -69,7 +69,9 @@ class BlockingPool:
         self._most_waiting = most_waiting
         self._subject = subject
         self._deadline_s = deadline_s
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)  # for the threads
+        self._ended = threading.Condition(lock)  # for who waits until no call runs
         self._waiting: deque[BlockingCall] = deque()
         self._threads = self._idle = self._running = self._abandoned = 0
         self._refused: Counter[str] = Counter()
@@ -109,8 +111,8 @@ class BlockingPool:
         for job in refused:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(NotReady(STOPPING))
-        with self._changed:
-            self._changed.wait_for(lambda: not self._running, wait_s)
+        with self._ended:
+            self._ended.wait_for(lambda: not self._running, wait_s)
 
     def readings(self) -> Iterator[Reading]:
         """Return how many calls run, wait and are abandoned, and how many were refused."""
@@ -187,7 +189,7 @@ class BlockingPool:
             job.returned = True
             self._running -= 1
             self._abandoned -= job.abandoned
-            self._changed.notify_all()
+            self._ended.notify_all()  # not the idle threads: there is nothing for them
         if fault is None:
             job.future.set_result(result)
         else:

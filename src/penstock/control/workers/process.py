@@ -5,15 +5,16 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, Protocol
 
 from penstock.control.workers.environment import MALLOC, TUNABLES, worker_environment
 from penstock.control.workers.slots import SlotLock
 
-_CLOCK_STEP_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_SCHEDULED: Final = 2
+"""The kind of a process's clock in its identifier, as clock_getcpuclockid(3) makes it: time on a processor."""
 
 
 class Child(Protocol):
@@ -39,12 +40,10 @@ class WorkerProcess:
         return bool(self._poll.poll(0))
 
     def processor_ns(self) -> int:
-        """The processor time used so far, in nanoseconds with the resolution of the system's clock; 0 if unknown."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0
-        return (int(fields[11]) + int(fields[12])) * _CLOCK_STEP_NS  # utime and stime (proc(5))
+        """The processor time used so far, in nanoseconds; 0 if unknown."""
+        with suppress(OSError):
+            return time.clock_gettime_ns((~self.pid << 3) | _SCHEDULED)
+        return 0
 
     def kill(self) -> None:
         """End it at once; without effect if it has ended."""
