@@ -9,13 +9,15 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from penstock.config.fields import Prepare, Section
-from penstock.config.reading import Fault
+from penstock.config.reading import SettingFault
 
 PREFIX: Final = "penstock_"
 BETWEEN: Final = "__"
 
 
-def read_environment(section: type[Section], environment: Mapping[str, str], faults: list[Fault]) -> dict[str, Any]:
+def read_environment(
+    section: type[Section], environment: Mapping[str, str], faults: list[SettingFault]
+) -> dict[str, Any]:
     """Return the values that variables state for settings, as a document; others are not looked at."""
     document: dict[str, Any] = {}
     for variable in sorted(environment, key=len):  # a whole section before what is in it
@@ -56,7 +58,7 @@ def _plain(kind: Any) -> Any:
     return kind
 
 
-def _decode(kind: Any, text: str, path: tuple[str, ...], faults: list[Fault]) -> Any:
+def _decode(kind: Any, text: str, path: tuple[str, ...], faults: list[SettingFault]) -> Any:
     """Return the value of a variable: a text, or what its JSON states of a section, a list or a mapping."""
     if get_origin(kind) is Annotated and any(isinstance(note, Prepare) for note in get_args(kind)[1:]):
         return text
@@ -68,5 +70,5 @@ def _decode(kind: Any, text: str, path: tuple[str, ...], faults: list[Fault]) ->
         return json.loads(text)
     except ValueError:
         if plain is not Any:
-            faults.append(Fault(path, "expected JSON in the environment"))
+            faults.append(SettingFault(path, "expected JSON in the environment"))
         return text

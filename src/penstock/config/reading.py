@@ -26,7 +26,7 @@ _SWITCHES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class SettingFault:
     """What is wrong with the value of one setting; ``path`` has the names and indexes that lead to it."""
 
     path: tuple[str, ...]
@@ -36,13 +36,13 @@ class Fault:
 
 
 def read_section(
-    section: type[S], document: Mapping[str, Any], faults: list[Fault], path: tuple[str, ...] = ()
+    section: type[S], document: Mapping[str, Any], faults: list[SettingFault], path: tuple[str, ...] = ()
 ) -> S | None:
     """Return the section with these values; None after adding to ``faults`` what is wrong with them."""
     before = len(faults)
-    faults += [Fault((*path, str(name)), "", is_unknown=True) for name in document if name not in section.kinds]
+    faults += [SettingFault((*path, str(name)), "", is_unknown=True) for name in document if name not in section.kinds]
     faults += [
-        Fault((*path, name), "a value is required")
+        SettingFault((*path, name), "a value is required")
         for name in section.kinds
         if name not in document and section.is_required(name)
     ]
@@ -56,11 +56,11 @@ def read_section(
     try:
         return section(**values)
     except ValueError as error:
-        faults.append(Fault(path, str(error), document))
+        faults.append(SettingFault(path, str(error), document))
         return None
 
 
-def read_value(kind: Any, value: Any, path: tuple[str, ...], faults: list[Fault]) -> Any:
+def read_value(kind: Any, value: Any, path: tuple[str, ...], faults: list[SettingFault]) -> Any:
     """Return a value in the form of a type; what it is after a fault has no meaning."""
     origin = get_origin(kind)
     if origin is Annotated:
@@ -76,12 +76,12 @@ def read_value(kind: Any, value: Any, path: tuple[str, ...], faults: list[Fault]
     try:
         return _read_choice(get_args(kind), value) if origin is Literal else _SCALARS[kind](value)
     except ValueError as error:
-        faults.append(Fault(path, str(error), value))
+        faults.append(SettingFault(path, str(error), value))
 
 
-def _read_annotated(kind: Any, value: Any, path: tuple[str, ...], faults: list[Fault]) -> Any:
+def _read_annotated(kind: Any, value: Any, path: tuple[str, ...], faults: list[SettingFault]) -> Any:
     inner, *notes = get_args(kind)
-    found: list[Fault] = []
+    found: list[SettingFault] = []
     result = None
     try:
         for note in notes:
@@ -91,9 +91,9 @@ def _read_annotated(kind: Any, value: Any, path: tuple[str, ...], faults: list[F
         if not found:
             _check(result, notes)
     except ValueError as error:
-        found.append(Fault(path, str(error), value))
+        found.append(SettingFault(path, str(error), value))
     sentences = [note.sentence for note in notes if isinstance(note, Expected)]
-    faults += [Fault(path, sentences[0], value)] if found and sentences else found
+    faults += [SettingFault(path, sentences[0], value)] if found and sentences else found
     return result
 
 
@@ -125,11 +125,11 @@ def _unit(value: Any) -> str:
     return "characters" if isinstance(value, str) else "items"
 
 
-def _read_member(members: tuple[Any, ...], value: Any, path: tuple[str, ...], faults: list[Fault]) -> Any:
+def _read_member(members: tuple[Any, ...], value: Any, path: tuple[str, ...], faults: list[SettingFault]) -> Any:
     """Return a value in the form of the first type that takes it; the faults are those of the last one."""
     if value is None and NoneType in members:
         return None
-    found: list[Fault] = []
+    found: list[SettingFault] = []
     for member in members:
         if member is not NoneType:
             found = []
@@ -140,25 +140,25 @@ def _read_member(members: tuple[Any, ...], value: Any, path: tuple[str, ...], fa
     return None
 
 
-def _read_nested(kind: type[Section], value: Any, path: tuple[str, ...], faults: list[Fault]) -> Any:
+def _read_nested(kind: type[Section], value: Any, path: tuple[str, ...], faults: list[SettingFault]) -> Any:
     if isinstance(value, kind):
         return value
     if isinstance(value, Mapping):
         return read_section(kind, value, faults, path)
-    faults.append(Fault(path, "expected a section of settings", value))
+    faults.append(SettingFault(path, "expected a section of settings", value))
     return None
 
 
-def _read_tuple(kind: Any, value: Any, path: tuple[str, ...], faults: list[Fault]) -> Any:
+def _read_tuple(kind: Any, value: Any, path: tuple[str, ...], faults: list[SettingFault]) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(read_value(kind, item, (*path, str(index)), faults) for index, item in enumerate(value))
-    faults.append(Fault(path, "expected a list", value))
+    faults.append(SettingFault(path, "expected a list", value))
     return None
 
 
-def _read_mapping(kinds: tuple[Any, ...], value: Any, path: tuple[str, ...], faults: list[Fault]) -> Any:
+def _read_mapping(kinds: tuple[Any, ...], value: Any, path: tuple[str, ...], faults: list[SettingFault]) -> Any:
     if not isinstance(value, Mapping):
-        faults.append(Fault(path, "expected a mapping", value))
+        faults.append(SettingFault(path, "expected a mapping", value))
         return None
     key, item = kinds
     return {

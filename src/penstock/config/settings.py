@@ -9,7 +9,7 @@ from penstock.config.access import AuthSettings
 from penstock.config.documents import ConfigFault, read_mapping, read_text
 from penstock.config.environment import merge, read_environment
 from penstock.config.fields import Expected, Field, Prepare, Section, plain_value
-from penstock.config.reading import Fault, read_section
+from penstock.config.reading import SettingFault, read_section
 from penstock.config.sections import (
     AdmissionSettings,
     AuditSettings,
@@ -171,7 +171,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
         ConfigFault: with every error of all sources.
     """
     document, faults = read_mapping(file, "the configuration file", "lines such as 'http_port: 8000'")
-    found: list[Fault] = []
+    found: list[SettingFault] = []
     stated = merge(_tree(flags or {}), merge(read_environment(Settings, os.environ, found), document))
     settings = read_section(Settings, stated, found)
     faults += map(_sentence, found)
@@ -236,7 +236,7 @@ def _tree(flags: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _sentence(fault: Fault) -> str:
+def _sentence(fault: SettingFault) -> str:
     name = ".".join(fault.path)
     if fault.is_unknown:
         return f"{name} is not a setting"
@@ -245,7 +245,7 @@ def _sentence(fault: Fault) -> str:
     return f"{name}: {fault.message}{_shown_value(fault)}"
 
 
-def _shown_value(fault: Fault) -> str:
+def _shown_value(fault: SettingFault) -> str:
     """Return the value of an invalid setting for its message; "" if it may hold a secret."""
     value, path = fault.value, fault.path
     if not isinstance(value, (str, int, float)) or path[0] in _SECRETIVE or path[-1] in _SECRETIVE:

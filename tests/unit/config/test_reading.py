@@ -8,7 +8,7 @@ import pytest
 
 from penstock.config.environment import merge, read_environment
 from penstock.config.fields import Check, Expected, Field, Prepare, Section, plain_value
-from penstock.config.reading import Fault, read_section
+from penstock.config.reading import SettingFault, read_section
 from penstock.config.schema import schema_of
 
 NAME = "name"
@@ -56,12 +56,12 @@ class Outer(Section):
     split: Annotated[tuple[str, ...], Prepare(lambda value: value.split(","))] = ()
     inner: Inner | None = None
     inners: tuple[Inner, ...] = ()
-    named: Annotated[Mapping[Annotated[str, Field(pattern="[a-z]+")], Inner], Field(max_length=1)] = {}
+    by_name: Annotated[Mapping[Annotated[str, Field(pattern="[a-z]+")], Inner], Field(max_length=1)] = {}
     loose: Mapping[str, Any] = {}
 
 
 def read(**document: Any) -> tuple[Outer | None, list[tuple[str, str]]]:
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     section = read_section(Outer, document, faults)
     return section, [(".".join(fault.path), fault.message) for fault in faults]
 
@@ -90,7 +90,7 @@ def read(**document: Any) -> tuple[Outer | None, list[tuple[str, str]]]:
         ("inner", {"name": "n"}, Inner(name="n")),
         ("inner", Inner(name="n", size=4), Inner(name="n", size=4)),
         ("inners", [{"name": "n"}], (Inner(name="n"),)),
-        ("named", {"a": {"name": "n"}}, {"a": Inner(name="n")}),
+        ("by_name", {"a": {"name": "n"}}, {"a": Inner(name="n")}),
         ("loose", {"a": [1, {"b": None}]}, {"a": [1, {"b": None}]}),
     ],
 )
@@ -140,9 +140,9 @@ def test_values_take_the_form_of_their_type(name: str, value: object, expected: 
         ("inner", {"name": "nine"}, "inner", "nine is 9"),
         ("inner", {"name": "n", "size": 10}, "inner.size", "expected at most 9"),
         ("inner", {"name": "n", "other": 1}, "inner.other", ""),
-        ("named", [], "named", "expected a mapping"),
-        ("named", {"A": {"name": "n"}}, "named.A", "expected a text of the form [a-z]+"),
-        ("named", {"a": {"name": "n"}, "b": {"name": "n"}}, "named", "expected at most 1 items"),
+        ("by_name", [], "by_name", "expected a mapping"),
+        ("by_name", {"A": {"name": "n"}}, "by_name.A", "expected a text of the form [a-z]+"),
+        ("by_name", {"a": {"name": "n"}, "b": {"name": "n"}}, "by_name", "expected at most 1 items"),
     ],
 )
 def test_a_value_that_does_not_fit_is_a_fault_at_its_path(name: str, value: object, path: str, message: str) -> None:
@@ -175,7 +175,7 @@ def test_a_section_is_not_made_of_unknown_or_missing_fields() -> None:
 
 
 def test_the_environment_states_sections_by_their_names_or_whole() -> None:
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     document = read_environment(
         Outer,
         {
@@ -183,7 +183,7 @@ def test_the_environment_states_sections_by_their_names_or_whole() -> None:
             "penstock_number": "3",
             "PENSTOCK_INNER": '{"name": "n", "size": 1}',
             "PENSTOCK_INNER__SIZE": "2",
-            "PENSTOCK_NAMED__A__NAME": "m",
+            "PENSTOCK_BY_NAME__A__NAME": "m",
             "PENSTOCK_ITEMS": "[1, 2]",
             "PENSTOCK_SPLIT": "a,b",
             "PENSTOCK_LOOSE__B": '{"c": 1}',
@@ -199,7 +199,7 @@ def test_the_environment_states_sections_by_their_names_or_whole() -> None:
         on=True,
         number=3,
         inner=Inner(name="n", size=2),
-        named={"a": Inner(name="m")},
+        by_name={"a": Inner(name="m")},
         items=(1, 2),
         split=("a", "b"),
         loose={"b": {"c": 1}, "d": "text"},
@@ -207,7 +207,7 @@ def test_the_environment_states_sections_by_their_names_or_whole() -> None:
 
 
 def test_a_list_in_the_environment_is_json() -> None:
-    faults: list[Fault] = []
+    faults: list[SettingFault] = []
     read_environment(Outer, {"PENSTOCK_ITEMS": "1, 2"}, faults)
     assert [(fault.path, fault.message) for fault in faults] == [(("items",), "expected JSON in the environment")]
 
@@ -237,12 +237,12 @@ def test_the_schema_has_types_bounds_defaults_and_sentences() -> None:
     assert properties["count"]["anyOf"] == [{"type": "integer", "minimum": 1}, {"type": "string", "const": "auto"}]
     assert properties["file"]["anyOf"] == [{"format": "path", "type": "string"}, {"type": "null"}]
     assert properties["items"] == {"type": "array", "items": {"type": "integer"}, "minItems": 1, "default": [1]}
-    assert properties["named"]["patternProperties"] == {"[a-z]+": {"$ref": "#/$defs/Inner"}}
-    assert properties["named"]["maxProperties"] == 1
+    assert properties["by_name"]["patternProperties"] == {"[a-z]+": {"$ref": "#/$defs/Inner"}}
+    assert properties["by_name"]["maxProperties"] == 1
     assert properties["loose"]["additionalProperties"] is True
 
 
 def test_values_are_shown_as_json_has_them() -> None:
-    shown = plain_value(Outer(file=Path("a"), inner=Inner(name="n"), named={"x": Inner(name="m")}))
+    shown = plain_value(Outer(file=Path("a"), inner=Inner(name="n"), by_name={"x": Inner(name="m")}))
     assert (shown["file"], shown["inner"], shown["items"]) == ("a", {"size": 3, "name": "n"}, [1])
-    assert shown["named"] == {"x": {"size": 3, "name": "m"}}
+    assert shown["by_name"] == {"x": {"size": 3, "name": "m"}}

@@ -32,7 +32,7 @@ log = logging.getLogger("penstock.registry")
 FORM = 7
 """Version of the examination; it changes when the verdicts of a new release may differ."""
 
-MODULE = "penstock.registry.admission.sandbox"
+MODULE = "penstock.registry.admission.sandbox_program"
 TOGETHER = 2
 """Number of contents that are examined at the same time."""
 

@@ -258,9 +258,3 @@ def _kill(child: _SandboxProcess) -> None:
     with suppress(ProcessLookupError):  # it has no group of its own yet
         os.killpg(child.pid, signal.SIGKILL)
     os.kill(child.pid, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which then ends this process
-    Sandbox().run()
-    os._exit(0)  # nothing is left to do, and the interpreter takes longer to clear its memory than the kernel
