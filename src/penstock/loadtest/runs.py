@@ -1,6 +1,7 @@
 """The three kinds of load tests, by windows of load: one version, two in turn, and the search for the capacity."""
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -24,8 +25,8 @@ Send = Callable[[Ramp, float, int], Measurement]
 class OnWindow(Protocol):
     """Is given each window before it begins."""
 
-    def __call__(self, title: str, number: int, windows: int | None) -> None:
-        """Show which window comes."""
+    def __call__(self, title: str, seconds: float) -> None:
+        """Show which window comes, and how long it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,10 @@ class Search:
 
 def run_once(send: Send, plan: Plan, on_window: OnWindow) -> Measurement:
     """Warm up, then measure one target; a stop in the warm-up leaves nothing measured."""
-    on_window("warm-up", 0, 1)
+    on_window("warm-up", plan.warmup_seconds)
     if plan.warmup_seconds and send(_beginning(plan), plan.warmup_seconds, plan.seed + 1).stopped:
         return send(plan.ramp, 0.0, plan.seed)
-    on_window("load", 0, 1)
+    on_window("load", plan.seconds)
     return send(plan.ramp, plan.seconds, plan.seed)
 
 
@@ -72,11 +73,11 @@ def run_pairs(own: Send, other: Send, plan: Plan, on_window: OnWindow) -> Compar
     Both windows of a pair have the same schedule. A stopped window ends the test.
     """
     order, parts = random.Random(plan.seed), (list[Measurement](), list[Measurement]())
-    on_window("warm-up", 0, 2 * PAIRS)
+    on_window("warm-up", plan.warmup_seconds / 2)
     stopped = any(send(_beginning(plan), plan.warmup_seconds / 2, plan.seed + 1).stopped for send in (own, other))
     for pair in range(0 if stopped else PAIRS):
         for side in order.sample((0, 1), 2):
-            on_window("compare", 2 * pair, 2 * PAIRS)
+            on_window(f"compare, pair {pair + 1} of {PAIRS}", plan.seconds / PAIRS)
             parts[side].append((own, other)[side](plan.ramp, plan.seconds / PAIRS, plan.seed + 2 + pair))
             if parts[side][-1].stopped:
                 return _compare(*parts)
@@ -100,6 +101,7 @@ def find_capacity(
     budget_seconds: float,
     most_lag_ms: float,
     on_window: OnWindow,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Search:
     """Search the highest rate that keeps the objectives, by windows of the plan's length, within a time.
 
@@ -108,10 +110,11 @@ def find_capacity(
     trials: list[CapacityTrial] = []
     windows: list[Measurement] = []
     start = plan.ramp.end
-    on_window("warm-up", 0, None)
+    began = clock()
+    on_window("warm-up", plan.warmup_seconds)
     stopped = bool(plan.warmup_seconds) and send(plan.ramp, plan.warmup_seconds, plan.seed + 1).stopped
-    while not stopped and (probe := next_probe(trials, start)) and len(trials) < budget_seconds / plan.seconds:
-        on_window(f"{'confirm' if probe.confirming else 'try'} {probe.rate:g}/s", len(trials), None)
+    while not stopped and (probe := next_probe(trials, start)) and clock() - began + plan.seconds <= budget_seconds:
+        on_window(f"{'confirm' if probe.confirming else 'try'} {probe.rate:g}/s", plan.seconds)
         window = send(steady(probe.rate), plan.seconds, plan.seed + 2 + len(trials))
         stopped = window.stopped
         if not stopped:

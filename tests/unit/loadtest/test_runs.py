@@ -13,7 +13,7 @@ PLAN = Plan(steady(100), 2.0, 1.0, 7)
 P99 = parse_objective("p99<20ms")
 
 
-def quiet(title: str, number: int, windows: int | None) -> None:
+def quiet(title: str, seconds: float) -> None:
     """Show nothing."""
 
 
@@ -23,10 +23,16 @@ class Computed:
     def __init__(self, took: float = 0.005, capacity: float = 1e9, stop_at: int = -1, lag: float = 0.0) -> None:
         self.windows: list[tuple[float, float, int]] = []
         self._took, self._capacity, self._stop_at, self._lag = took, capacity, stop_at, lag
+        self._now = 0.0
+
+    def clock(self) -> float:
+        """The time that the windows took so far."""
+        return self._now
 
     def send(self, ramp: Ramp, seconds: float, seed: int) -> Measurement:
         """A window of load."""
         self.windows.append((ramp.end, seconds, seed))
+        self._now += seconds
         due = due_moments(ramp, seconds, "constant", seed)
         took = self._took if ramp.end <= self._capacity else 10 * self._took
         noise = np.random.default_rng(seed).uniform(0.99, 1.01)
@@ -79,7 +85,7 @@ def test_a_stop_ends_a_comparison_without_its_pair() -> None:
 
 def test_the_capacity_is_searched_and_confirmed() -> None:
     target = Computed(capacity=733)
-    found = find_capacity(target.send, PLAN, [P99], 1000, 1.0, quiet)
+    found = find_capacity(target.send, PLAN, [P99], 1000, 1.0, quiet, target.clock)
     assert found.capacity.rate is not None and 690 <= found.capacity.rate <= 733
     assert found.capacity.confirmed
     assert found.measurement.asked_rate == pytest.approx(found.capacity.rate, rel=0.01)
@@ -88,7 +94,7 @@ def test_the_capacity_is_searched_and_confirmed() -> None:
 
 def test_a_search_keeps_to_its_time() -> None:
     target = Computed(capacity=733)
-    found = find_capacity(target.send, PLAN, [P99], 6.0, 1.0, quiet)
+    found = find_capacity(target.send, PLAN, [P99], 7.5, 1.0, quiet, target.clock)
     assert [rate for rate, _, _ in target.windows[1:]] == [100, 200, 400]
     assert (found.capacity.rate, found.capacity.confirmed) == (400, False)
 
@@ -96,13 +102,14 @@ def test_a_search_keeps_to_its_time() -> None:
 @pytest.mark.parametrize("stop_at", [0, 1, 2])
 def test_a_stop_ends_a_search(stop_at: int) -> None:
     target = Computed(stop_at=stop_at)
-    found = find_capacity(target.send, PLAN, [P99], 1000, 1.0, quiet)
+    found = find_capacity(target.send, PLAN, [P99], 1000, 1.0, quiet, target.clock)
     assert len(target.windows) == stop_at + 1 and len(found.trials) == max(stop_at - 1, 0)
     assert not found.capacity.confirmed
 
 
 def test_a_generator_that_is_not_in_time_limits_a_search() -> None:
-    found = find_capacity(Computed(lag=0.002).send, PLAN, [P99], 20.0, 1.0, quiet)
+    target = Computed(lag=0.002)
+    found = find_capacity(target.send, PLAN, [P99], 60.0, 1.0, quiet, target.clock)
     assert (found.capacity.rate, found.capacity.limit) == (None, "generator")
 
 

@@ -92,6 +92,8 @@ def _check(options: Options, objectives: tuple[LoadObjective, ...]) -> None:
         "--find-capacity needs an objective: give --slo, such as --slo 'p99<20ms'": options.find_capacity and not plain,
         "--find-capacity tries rates of one version: leave out --ramp and --against": options.find_capacity
         and (options.ramp is not None or options.against is not None),
+        "--against compares at one rate: give --rate instead of --ramp": options.ramp is not None
+        and options.against is not None,
         "a ratio compares two versions: give --against with it": options.against is None
         and len(plain) < len(objectives),
         f"--arrivals: expected poisson or constant (got '{options.arrivals}')": options.arrivals

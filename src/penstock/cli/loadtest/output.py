@@ -3,8 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -16,35 +17,39 @@ from penstock.loadtest.objectives import LATENCIES
 from penstock.loadtest.report import Results, TargetResult, describe_capacity, durations, to_document
 
 _EVERY_S = 0.5
+_WIDTH = 30
 _MARKS = {"pass": "kept", "breach": "BREACHED", "undecided": "undecided"}
 
 
 class Progress:
     """A line on stderr, if that is a terminal, rewritten twice a second: little enough not to delay the generator."""
 
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._title = ""
-        self._next = 0.0
+    def __init__(self, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._out = sys.stderr if out is None else out
+        self._clock = clock
+        self._is_shown = self._out.isatty()
+        self._title, self._seconds, self._next = "", 1.0, 0.0
 
-    def begin(self, title: str, number: int, windows: int | None) -> None:
-        """Show which window comes."""
-        place = f" {number + 1}/{windows}" if windows and windows > 1 else f" {number + 1}" if windows is None else ""
-        self._title, self._next = f"{title}{place}", 0.0
+    def begin(self, title: str, seconds: float) -> None:
+        """Show which window comes, and how long it takes."""
+        self._title, self._seconds, self._next = title, seconds, 0.0
 
     def advance(self, done: int, failed: int, seconds: float) -> None:
         """Show how far the window is."""
-        now = time.monotonic()
-        if self._shown and now >= self._next:
+        now = self._clock()
+        if self._is_shown and now >= self._next:
             self._next = now + _EVERY_S
-            bar = "█" * (int(seconds) % 30)
-            sys.stderr.write(f"\r\x1b[K{self._title} {bar} {seconds:.0f} s, {done} answered, {failed} failed")
-            sys.stderr.flush()
+            filled = int(_WIDTH * min(seconds / self._seconds, 1.0)) if self._seconds else _WIDTH
+            bar = "━" * filled + " " * (_WIDTH - filled)
+            about = f"{seconds:.0f} of {self._seconds:.0f} s, {done} requests, {failed} failed"
+            self._out.write(f"\r\x1b[K{self._title} ▕{bar}▏ {about}")
+            self._out.flush()
 
     def close(self) -> None:
         """Clear the line."""
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
+        if self._is_shown:
+            self._out.write("\r\x1b[K")
+            self._out.flush()
 
 
 def print_results(results: Results) -> None:

@@ -44,7 +44,7 @@ def loadtest(
     ] = None,
     slo: Annotated[
         list[str] | None,
-        typer.Option(metavar="EXPR", help="LoadObjective, such as p99<20ms, errors<0.1%, rate>500; repeatable."),
+        typer.Option(metavar="EXPR", help="Objective, such as p99<20ms, errors<0.1%, rate>500; repeatable."),
     ] = None,
     find_capacity: Annotated[
         bool, typer.Option("--find-capacity", help="Search the highest rate that keeps the objectives.")
