@@ -9,7 +9,7 @@ h2load sends half of the peak, and notes when it sent each request and how long 
   which is what wrk2 reports.
 
 Exit 1 if the median over the rounds of the ratio of a percentile is further from 1 than allowed, or if the generator
-was not in time. The cost of the client is in its figures: for a model that answers in 0.1 ms it is more than 5 %.
+was not in time. The cost of the client is in its figures: for a model that answers in 0.1 ms it may exceed 5 %.
 """
 
 import argparse
