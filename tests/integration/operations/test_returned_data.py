@@ -202,3 +202,9 @@ def test_a_limit_between_edges_is_refused_or_rounded(gateway: Server, tmp_path: 
     assert rounded.returncode == 0
     assert 'le="0.018101934"' in rounded.stdout
     assert 'model="m"' not in rounded.stdout
+
+
+def test_promtool_finds_no_fault_in_the_metrics(address: str, gateway: Server) -> None:
+    text = gateway.admin("GET", "/metrics").body
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
