@@ -33,6 +33,10 @@ class Relay:
         finally:
             self._open.set()
 
+    def lead_to(self, target: int) -> None:
+        """Pass new connections on to another port; present ones stay where they are."""
+        self._target = target
+
     def cut(self) -> None:
         """End all present connections at once; new ones may begin."""
         for sock in list(self._sockets):

@@ -280,11 +280,14 @@ class Worker:
                 self._link.samples(shadow.identity.model, shadow.identity.version, samples)
 
     async def _drain(self) -> None:
-        """Turn readiness off, keep serving for the drain delay, refuse new calls, and finish the open ones."""
+        """Turn readiness off, keep serving for the drain delay, refuse new calls, and finish the open ones.
+
+        Clients of HTTP are asked to leave from the beginning: who is only cut off may be sending just then."""
         self._plane.begin_drain()
         self._slot.set_state(DRAINING)
         if not self._open:
             return
+        self._rest.http.announce_end()
         await asyncio.sleep(self._options.drain_delay_s)
         timeout = self._options.drain_timeout_s
         self._grpc.drain()

@@ -19,7 +19,9 @@ import penstock
 from tests import zoo
 from tests.certificates import issue, make_authority
 from tests.docs.terminals import namespaces_missing
-from tests.integration.kubernetes.test_chart import gateway_of, object_of
+from tests.integration.kubernetes import tools
+from tests.integration.kubernetes.manifests import read_manifests
+from tests.integration.kubernetes.test_chart import SETS
 from tests.integration.kubernetes.tools import ROOT
 from tests.integration.packaging import container
 from tests.integration.packaging.container import Container
@@ -122,11 +124,14 @@ def test_a_pod_of_the_chart_is_probed_in_clear_and_guarded_elsewhere(
     folder = tmp_path_factory.mktemp("mounts")
     for name in ("config", "tls"):
         (folder / name).mkdir()
-    (folder / "config" / "penstock.yaml").write_text(object_of("guarded-by-keys", "ConfigMap")["data"]["penstock.yaml"])
+    (rendered,) = tools.render([SETS["guarded-by-keys"]["values"]])
+    (config,) = read_manifests(rendered.files["penstock/templates/configmap.yaml"])
+    (workload,) = read_manifests(rendered.files["penstock/templates/workload.yaml"])
+    (folder / "config" / "penstock.yaml").write_text(config["data"]["penstock.yaml"])
     pair = issue(make_authority(folder / "authority"), folder / "tls", "server")
     pair.certificate.rename(folder / "tls" / "tls.crt")
     pair.key.rename(folder / "tls" / "tls.key").chmod(0o644)
-    _, spec = gateway_of("guarded-by-keys")
+    spec = workload["spec"]["template"]["spec"]["containers"][0]
     mounts = {mount["name"]: mount["mountPath"] for mount in spec["volumeMounts"]}
     pod = start(spec, {mounts[name]: folder / name for name in ("config", "tls")})
     ports = {port["name"]: port["containerPort"] for port in spec["ports"]}

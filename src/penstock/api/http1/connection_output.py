@@ -109,7 +109,7 @@ class Http1Output(RequestSink):
     def last_fields(self, exchange: Exchange) -> bytes:
         """Return the lines of every answer: date and connection."""
         table = self._table
-        if (table.is_draining or self._is_old) and exchange.keep_alive and self._is_last(exchange):
+        if (table.is_ending or self._is_old) and exchange.keep_alive and self._is_last(exchange):
             exchange.keep_alive = False
             self._stop_reading()
         if not exchange.keep_alive:

@@ -82,6 +82,7 @@ class ConnectionTable:
         self.limits = limits
         self.memory = memory
         self.clock_ns = clock_ns
+        self.is_ending = False
         self.is_draining = False
         self.date_line = date_line(time())
         self.heads: BoundedCache[bytes, Http1RequestHead] = BoundedCache(MAX_HEADS, MAX_HEADS * LONGEST_HEAD)
@@ -185,9 +186,14 @@ class ConnectionTable:
                 connection.sweep(now_ns)
         self._round_at = stop
 
+    def announce_end(self) -> None:
+        """Let every connection end with its next answer, so that its client connects to another server; those that
+        are idle stay open, as a client may be sending on them."""
+        self.is_ending = True
+
     def drain(self) -> None:
         """Close idle connections; every other one ends with its last answer."""
-        self.is_draining = True
+        self.is_ending = self.is_draining = True
         for connection in list(self._connections):
             connection.close_idle()
 

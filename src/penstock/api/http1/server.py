@@ -46,6 +46,10 @@ class Http1Server:
         self._acceptor = Acceptor(sock, self.connection, self._tls, self.table.evict)
         self._check_task = asyncio.create_task(self._check())
 
+    def announce_end(self) -> None:
+        """Accept connections, and let each end with its next answer."""
+        self.table.announce_end()
+
     def drain(self) -> None:
         """Stop accepting; every connection ends with its last answer."""
         if self._acceptor is not None:

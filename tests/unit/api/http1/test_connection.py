@@ -248,6 +248,19 @@ def test_a_draining_server_says_so_in_the_last_answer_alone() -> None:
         assert half.is_over
 
 
+def test_an_announced_end_closes_connections_with_their_next_answer_and_no_idle_ones() -> None:
+    with serving() as server:
+        idle, client = server.connect(), server.connect()
+        assert client.say(get())[0].fields.get("connection") is None
+        server.turn(server.table.announce_end)
+        assert not client.is_over
+        assert [reply.fields.get("connection") for reply in client.say(get())] == ["close"]
+        assert (idle.is_over, client.is_over) == (False, True)
+        assert server.connect().say(get())[0].fields.get("connection") == "close"
+        server.turn(server.table.drain)
+        assert idle.is_over
+
+
 def test_an_old_connection_ends_with_its_last_answer() -> None:
     with serving(limits=HttpLimits(connection_s=100, keep_alive_s=10**6)) as server:
         client = server.connect()
