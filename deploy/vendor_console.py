@@ -43,14 +43,6 @@ LIBRARIES = (
         (('from"preact"', 'from"./preact.mjs"'), ("\n//# sourceMappingURL=hooks.mjs.map", "")),
     ),
     Library("htm", "3.1.1", "Apache-2.0", "dist/htm.mjs", "htm.mjs"),
-    Library(
-        "@preact/signals-core",
-        "1.14.5",
-        "MIT",
-        "dist/signals-core.mjs",
-        "signals-core.mjs",
-        (("//# sourceMappingURL=signals-core.mjs.map", ""),),
-    ),
 )
 
 

@@ -3,6 +3,7 @@
 The compiler is not among Debian's packages; ``.ci/run`` installs it with npm.
 """
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from penstock.api.console.assets import FOLDER
 from tests.harness import PATIENCE_S
+from tests.unit.api.console.test_bundle import TOP_LEVEL
 
 PROJECT = Path(__file__).with_name("console_types")
 COMPILER = PROJECT / "node_modules" / ".bin" / "tsc"
@@ -24,3 +26,11 @@ def test_every_module_of_the_console_has_the_types_that_it_states() -> None:
     assert done.returncode == 0, done.stdout
     checked = {Path(line) for line in done.stdout.splitlines() if line.endswith(".js")}
     assert checked == set(FOLDER.rglob("*.js"))
+
+
+def test_no_name_at_the_top_level_hides_a_global_one_of_browsers_from_other_modules() -> None:
+    (types,) = PROJECT.glob("node_modules/@typescript/*/lib/lib.dom.d.ts")
+    globals_ = set(re.findall(r"^declare (?:var|function) (\w+)", types.read_text(), re.MULTILINE))
+    assert {"open", "location"} <= globals_
+    names = {name for path in FOLDER.rglob("*.js") for name in TOP_LEVEL.findall(path.read_text())}
+    assert names & globals_ == set()

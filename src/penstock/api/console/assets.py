@@ -1,7 +1,4 @@
-"""The static files of the console: read and hashed once, compressed once each, and stored by browsers for a year.
-
-Lines that are only comments, and comments that state types, are not served: they are for readers of the source, and a
-quarter of its size.
+"""The static files of the console: read, joined and hashed once, compressed once each, kept by browsers for a year.
 
 The digest of all files is in the path of each, so that a page of one release never gets a file of another.
 """
@@ -13,12 +10,15 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from posixpath import dirname, join, normpath
+from types import MappingProxyType
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.api.common.content_coding import preferred_coding
+from penstock.api.console.bundle import SIGN_IN, join_modules, join_sources
+from penstock.api.console.compact import compact_script, compact_style
 from penstock.core.errors import NotFound
 
 FOLDER: Final = Path(__file__).with_name("static")
@@ -30,20 +30,17 @@ TYPES: Final[Mapping[str, str]] = {
 }
 """Files with another suffix are not served."""
 
+STYLE: Final = "style.css"
+"""The sheet of every page; those of views follow it."""
+
 DIGEST_CHARACTERS: Final = 16
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
-_COMMENT_LINES: Final = re.compile(rb"^[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/[ \t]*|//[^\n]*)\n", re.MULTILINE)
-"""Block comments and line comments that have their lines to themselves."""
-
-_TYPES_IN_LINES: Final = re.compile(rb"/\*\* @(?:type|param) [^*\n]*\*/ ?")
-"""Comments within a line that state the type of what follows."""
-
-_VENDOR: Final = "vendor/"
 _IMPORTS: Final = re.compile(r"""(?:^|[;}])\s*(?:import|export)\b[^"'();]*["'](\.[^"']+)["']""", re.MULTILINE)
-"""Static imports of a module; what it loads later by ``import(…)`` is none."""
+"""Static imports of a served module; what it loads later by ``import(…)`` is none."""
 
 _GZIP_WINDOW: Final = 31
 _LEVEL: Final = 9
+_MEMORY_LEVEL: Final = 9
 
 
 class StaticFile:
@@ -58,16 +55,17 @@ class StaticFile:
     def packed(self) -> bytes:
         """The body in gzip (RFC 1952) without a time, so that it is the same each time."""
         if not self._packed:
-            packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+            packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WINDOW, _MEMORY_LEVEL)
             self._packed = packer.compress(self.body) + packer.flush()
         return self._packed
 
 
 class StaticFiles:
-    """The files below a folder by their paths in it."""
+    """What is served, by path. ``file_of`` has the served file of each module that is joined with others."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        self.files = {name: StaticFile(name, _read(name, path)) for name, path in _files_in(folder)}
+    def __init__(self, contents: Mapping[str, bytes], file_of: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.files = {name: StaticFile(name, content) for name, content in sorted(contents.items())}
+        self.file_of = file_of
         hashed = sha256()
         for name, file in self.files.items():
             hashed.update(f"{name}\n{len(file.body)}\n".encode() + file.body)
@@ -75,7 +73,8 @@ class StaticFiles:
         self._modules: dict[str, tuple[str, ...]] = {}
 
     def modules_of(self, name: str) -> tuple[str, ...]:
-        """Return a module and all that it imports, directly and by others; () if there is no such module."""
+        """Return the file of a module and all that it imports, directly and by others; () if there is none."""
+        name = self.file_of.get(name, name)
         if name not in self._modules:
             found: dict[str, None] = {}
             self._follow(name, found)
@@ -100,21 +99,30 @@ class StaticFiles:
         return Response(file.body, headers=fields)
 
 
-def _read(name: str, path: Path) -> bytes:
-    """Return what is served of a file: a vendored one as it is, of our own what is no comment."""
-    content = path.read_bytes()
-    if name.startswith(_VENDOR) or path.suffix not in (".css", ".js"):
-        return content
-    return _TYPES_IN_LINES.sub(b"", _COMMENT_LINES.sub(b"", content))
+def read_files(folder: Path = FOLDER) -> StaticFiles:
+    """Return what is served of a folder: scripts and style sheets joined, what is vendored and drawn as it is."""
+    contents = dict(_contents_of(folder))
+    sources = {name: body.decode() for name, body in contents.items() if name.endswith(".js")}
+    joined = join_modules(sources)
+    scripts = {name: join_sources(sources, joined, name) for name in joined}
+    alone = sources.keys() - {module for modules in joined.values() for module in modules}
+    scripts |= {name: sources[name] for name in alone}
+    styles = sorted((name for name in contents if name.endswith(".css")), key=lambda name: (name != STYLE, name))
+    return StaticFiles(
+        {name: body for name, body in contents.items() if not name.endswith((".js", ".css"))}
+        | {name: compact_script(text).encode() for name, text in scripts.items()}
+        | {STYLE: compact_style("".join(contents[name].decode() for name in styles)).encode()},
+        {module: name for name, modules in joined.items() if name != SIGN_IN for module in modules},
+    )
 
 
-def _files_in(folder: Path) -> Iterator[tuple[str, Path]]:
+def _contents_of(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*")):
         if path.suffix in TYPES and path.is_file():
-            yield path.relative_to(folder).as_posix(), path
+            yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 
 @cache
 def static_files() -> StaticFiles:
     """Return the files of this release; read when a page is first asked for, not at the start of a gateway."""
-    return StaticFiles()
+    return read_files()

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { describe, layOut, passedText } from "../static/lib/evidence-lines.js";
+import { describeEvidence, layOut, passedText } from "../static/lib/evidence-lines.js";
 
 const SIZE = { width: 400, height: 120 };
 
@@ -49,6 +49,6 @@ test("times in the unit that people use", () => {
 });
 
 test("the drawing is also a sentence", () => {
-  const text = describe("errors", { verdict: "undecided", log_e: 1, log_e_fail_at: 5, log_e_pass: 2, log_e_pass_at: 3 });
+  const text = describeEvidence("errors", { verdict: "undecided", log_e: 1, log_e_fail_at: 5, log_e_pass: 2, log_e_pass_at: 3 });
   assert.equal(text, "errors: undecided; evidence against it 1 of 5, for it 2 of 3");
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { actionsFor, armsOf } from "../static/lib/experiments.js";
+import { experimentActions, armsOf } from "../static/lib/experiments.js";
 
 const arm = (mean, low, high, rewards = 10) => ({ weight: 5000, requests: 20, rewards, mean, low, high, label_delay_seconds: {} });
 
@@ -29,6 +29,6 @@ test("everything that is drawn lies in the frame", () => {
 });
 
 test("what can be done follows from the state", () => {
-  const verbs = (state) => actionsFor({ state }).map((action) => action.verb);
+  const verbs = (state) => experimentActions({ state }).map((action) => action.verb);
   assert.deepEqual([verbs("running"), verbs("paused"), verbs("stopped")], [["pause", "stop"], ["resume", "stop"], []]);
 });

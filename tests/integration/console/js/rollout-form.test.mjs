@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bodyOf, emptyForm, readNumber, readSteps } from "../static/lib/rollout-form.js";
+import { rolloutBody, emptyForm, readNumber, readSteps } from "../static/lib/rollout-form.js";
 
 test("an empty form needs only a version", () => {
-  assert.deepEqual(bodyOf(emptyForm()).faults, ["Choose the version to roll out."]);
-  assert.deepEqual(bodyOf({ ...emptyForm(), to: "2" }), {
+  assert.deepEqual(rolloutBody(emptyForm()).faults, ["Choose the version to roll out."]);
+  assert.deepEqual(rolloutBody({ ...emptyForm(), to: "2" }), {
     body: {
       to: "2", on_inconclusive: "hold", steps: [100, 500, 2500, 5000, 10000],
       guards: [{ metric: "errors" }, { metric: "latency", max_ratio: 1.2 }],
@@ -20,7 +20,7 @@ test("an empty form needs only a version", () => {
 test("every field has its unit", () => {
   const form = { ...emptyForm(), to: "2", from: "1", minStep: "5", deadline: "3600", alpha: "0.5", holdBack: "0", shadow: "50", dryRun: true };
   form.guards = form.guards.map((guard) => ({ ...guard, chosen: true, limit: guard.metric === "errors" ? "0.7" : guard.limit }));
-  const { body, faults } = bodyOf(form);
+  const { body, faults } = rolloutBody(form);
   assert.deepEqual(faults, []);
   assert.deepEqual([body.from, body.deadline_seconds, body.alpha, body.hold_back, body.shadow, body.dry_run], ["1", 3600, 0.005, 0, 50, true]);
   assert.deepEqual(body.guards, [
@@ -44,8 +44,8 @@ test("numbers are read", () => {
 
 test("wrong fields are named", () => {
   const form = { ...emptyForm(), to: "2", steps: "9 1", minStep: "x", guards: emptyForm().guards.map((guard) => ({ ...guard, chosen: false })) };
-  const { faults } = bodyOf(form);
+  const { faults } = rolloutBody(form);
   assert.equal(faults.length, 3);
   form.guards = [{ metric: "latency", chosen: true, limit: "fast" }];
-  assert.ok(bodyOf(form).faults.includes("The limit of latency must be a number."));
+  assert.ok(rolloutBody(form).faults.includes("The limit of latency must be a number."));
 });

@@ -3,13 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { actionsFor, effectText, isOpen, stepsOf, withNewest } from "../static/lib/rollouts.js";
+import { rolloutActions, effectText, isOpen, stepsOf, withNewest } from "../static/lib/rollouts.js";
 
 const RUNNING = {
   state: "running", step: 1, weight: 500, steps: [100, { weight: 500, approval: true }, 10000], hold_back: 500, shadow: 0,
   waiting_for: ["a person's approval"], evidence: { errors: { log_e_pass: 2 } },
 };
-const verbs = (rollout) => actionsFor(rollout).map((action) => action.verb);
+const verbs = (rollout) => rolloutActions(rollout).map((action) => action.verb);
 
 test("what can be done follows from the state", () => {
   assert.deepEqual(verbs(RUNNING), ["pause", "approve", "promote", "abort"]);
@@ -22,7 +22,7 @@ test("what can be done follows from the state", () => {
 });
 
 test("no two actions have the same key", () => {
-  const keys = [...actionsFor(RUNNING), ...actionsFor({ ...RUNNING, state: "paused" })].map((action) => `${action.verb}${action.key}`);
+  const keys = [...rolloutActions(RUNNING), ...rolloutActions({ ...RUNNING, state: "paused" })].map((action) => `${action.verb}${action.key}`);
   const all = new Set(keys.map((text) => text.slice(-1)));
   assert.equal(all.size, new Set(keys).size);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bodyOf, differences, faultsOf, isSame, routeOf, sidesOf } from "../static/lib/routes.js";
+import { routeBody, differences, faultsOf, isSame, routeOf, sidesOf } from "../static/lib/routes.js";
 
 const BASE = routeOf({
   split: { 1: 9500, 2: 500 }, sticky: "header:x-user-id", rules: [{ header: "x-canary", equals: "always", version: "2" }],
@@ -20,10 +20,10 @@ test("a document becomes a route that can be changed without changing the docume
 });
 
 test("the body has what can be written", () => {
-  assert.deepEqual(bodyOf({ ...BASE, split: { 1: 10000, 2: 0 } }), {
+  assert.deepEqual(routeBody({ ...BASE, split: { 1: 10000, 2: 0 } }), {
     split: { 1: 10000 }, sticky: "header:x-user-id", rules: BASE.rules, shadow: BASE.shadow,
   });
-  assert.equal("sticky" in bodyOf({ ...BASE, sticky: null }), false);
+  assert.equal("sticky" in routeBody({ ...BASE, sticky: null }), false);
 });
 
 test("each thing that changes is one line", () => {

@@ -10,7 +10,6 @@ from penstock.api.console.assets import FOLDER, static_files
 from penstock.api.console.routes import PAGES
 from tests.unit.api.admin.conftest import Client
 from tests.unit.api.admin.standin import FakeControl, MemoryRegistrar
-from tests.unit.api.console.test_assets import imports_of
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 VALUES = {"model": "good", "version": "1", "id": "t1", "column": "age"}
@@ -68,8 +67,8 @@ def test_a_page_states_all_modules_that_it_needs(
     client: Client, stocked: MemoryRegistrar, path: str, view: str
 ) -> None:
     stated = {name.partition("/static/")[2].partition("/")[2] for name in Reader(client.get(path).text).addresses}
-    needed = imports_of("app.js") | imports_of(f"views/{view}.js")
-    assert needed <= stated
+    needed = {*static_files().modules_of("app.js"), *static_files().modules_of(f"views/{view}.js")}
+    assert ("views.js" in needed) == (view != "overview")
     assert {name for name in stated if name.endswith("js")} == needed | {"theme.js"}
 
 
@@ -78,12 +77,13 @@ def test_script_and_server_know_the_same_pages() -> None:
     found = re.findall(
         r'^  \["(/console/[^"]+)", "(\w+)", \(\) => import\("\./views/(\w+)\.js"\)\]', script, re.MULTILINE
     )
-    assert [re.sub(r":(\w+)\*?", r"{\1}", path) for path, _, _ in found] == [
+    assert {re.sub(r":(\w+)\*?", r"{\1}", path) for path, _, _ in found} == {
         path.replace(":path", "") for path in PAGES
-    ]
+    }
     for _, name, module in found:
         assert name == module
-        assert f"views/{module}.js" in static_files().files
+        assert f"export const {name}View = {{" in (FOLDER / f"views/{module}.js").read_text()
+        assert f"views/{module}.js" in static_files().file_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import { globalKeys, leaveField, moveRow, openRow, startKeys, viewKeys } from ".
 import { startLive } from "./lib/live.js";
 import { announce } from "./lib/page.js";
 import { match, navigate, route, startRouter } from "./lib/router.js";
-import { loadStyle } from "./lib/styles.js";
 import { ErrorBox, Loading } from "./components/notes.js";
 import { KeyLine, Overlays, openOverlay } from "./components/overlays.js";
 import { Status } from "./components/status.js";
@@ -17,33 +16,32 @@ import { Tabs } from "./components/tabs.js";
  * @property {(params: Record<string, string>) => string} title
  * @property {(props: {params: Record<string, string>}) => any} component
  * @property {import("./lib/keys.js").Keys | ((params: Record<string, string>) => import("./lib/keys.js").Keys)} [keys]
- * @property {boolean} [css] whether there is a style sheet beside the view
  */
 
-/** Path, name and module of each view; `api/console/routes.py` has the same paths. @type {[string, string, () => Promise<{view: View}>][]} */
+/** Path, name and module of each view, which exports the view as `NAMEView`; `api/console/routes.py` has the same paths. The order is one that compresses well. @type {[string, string, () => Promise<Record<string, any>>][]} */
 const VIEWS = [
   ["/console/models", "overview", () => import("./views/overview.js")],
-  ["/console/models/:model", "model", () => import("./views/model.js")],
+  ["/console/models/:model/try", "try", () => import("./views/try.js")],
   ["/console/models/:model/versions/:version", "version", () => import("./views/version.js")],
   ["/console/models/:model/compare", "compare", () => import("./views/compare.js")],
+  ["/console/models/:model", "model", () => import("./views/model.js")],
+  ["/console/access", "access", () => import("./views/access.js")],
   ["/console/models/:model/traffic", "traffic", () => import("./views/traffic.js")],
   ["/console/models/:model/rollouts", "rollouts", () => import("./views/rollouts.js")],
-  ["/console/models/:model/rollouts/:id", "rollout", () => import("./views/rollout.js")],
   ["/console/models/:model/experiments/:id", "experiment", () => import("./views/experiment.js")],
+  ["/console/models/:model/rollouts/:id", "rollout", () => import("./views/rollout.js")],
   ["/console/models/:model/shadow/:version", "shadow", () => import("./views/shadow.js")],
-  ["/console/models/:model/monitor", "monitor", () => import("./views/monitor.js")],
-  ["/console/models/:model/monitor/:column*", "column", () => import("./views/column.js")],
-  ["/console/models/:model/retraining", "retraining", () => import("./views/retraining.js")],
-  ["/console/models/:model/try", "try", () => import("./views/try.js")],
   ["/console/fleet", "fleet", () => import("./views/fleet.js")],
+  ["/console/models/:model/monitor/:column*", "column", () => import("./views/column.js")],
   ["/console/timeline", "timeline", () => import("./views/timeline.js")],
-  ["/console/access", "access", () => import("./views/access.js")],
+  ["/console/models/:model/monitor", "monitor", () => import("./views/monitor.js")],
+  ["/console/models/:model/retraining", "retraining", () => import("./views/retraining.js")],
 ];
 
 /** @typedef {{view: View, path: string, params: Record<string, string>}} Shown */
 
 /** @param {string} path */
-function find(path) {
+function findView(path) {
   for (const [pattern, name, load] of VIEWS) {
     const params = match(pattern, path);
     if (params) return { name, load, params };
@@ -51,13 +49,12 @@ function find(path) {
   return null;
 }
 
-/** Loads the view of a path with its style sheet. @param {string} path @returns {Promise<Shown>} */
+/** Loads the view of a path. @param {string} path @returns {Promise<Shown>} */
 async function loadView(path) {
-  const found = find(path);
+  const found = findView(path);
   if (!found) throw new Error("The console has no such page.");
-  const { view } = await found.load();
-  if (view.css) await loadStyle(`views/${found.name}.css`);
-  return { view, path, params: found.params };
+  const module = await found.load();
+  return { view: module[`${found.name}View`], path, params: found.params };
 }
 
 /** The view of the present address, with the heading and the tabs of its model. */
@@ -100,7 +97,7 @@ function App() {
 function enter({ view, path, params }, isFirst) {
   const title = view.title(params);
   document.title = `${title} · Penstock`;
-  route.value = { ...route.peek(), path, params };
+  route.value = { ...route.value, path, params };
   viewKeys.value = (typeof view.keys === "function" ? view.keys(params) : view.keys) || {};
   markPlace(path);
   if (isFirst) return;

@@ -1,14 +1,14 @@
 // How long ago something was, kept current while it is on the page.
 
-import { html, signal, useSignal } from "../lib/html.js";
+import { html, Signal, useSignal } from "../lib/html.js";
 import { ago, time } from "../lib/format.js";
 
-const EVERY_MS = 15000;
+const REDRAW_MS = 15000;
 
-const now = signal(Date.now());
+const now = new Signal(Date.now());
 setInterval(() => {
   if (!document.hidden) now.value = Date.now();
-}, EVERY_MS);
+}, REDRAW_MS);
 
 /**
  * Shows how long ago a time is; the time itself is its title.

@@ -5,7 +5,7 @@ import { basisPoints } from "../lib/format.js";
 
 /** @typedef {{name: string, share: number}} Part a version, and its share in basis points (10000 is all) */
 
-const COLOURS = 6;
+const BAR_COLOURS = 6;
 
 /**
  * Shows a split; parts without a share are left out.
@@ -18,7 +18,7 @@ export function Bar({ parts, label, legend = true }) {
   const pieces = shown.map((part, index) => {
     const x = at;
     at += part.share;
-    return html`<rect x=${x} y="0" width=${part.share} height="10" class="series-${(index % COLOURS) + 1}"><title>${part.name}: ${basisPoints(part.share)}</title></rect>`;
+    return html`<rect x=${x} y="0" width=${part.share} height="10" class="series-${(index % BAR_COLOURS) + 1}"><title>${part.name}: ${basisPoints(part.share)}</title></rect>`;
   });
   return html`<div class="split">
     <svg class="bar" viewBox="0 0 10000 10" preserveAspectRatio="none" role="img" aria-label="${label}: ${text}">${pieces}</svg>

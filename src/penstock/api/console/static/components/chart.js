@@ -6,10 +6,10 @@ import { number, time } from "../lib/format.js";
 /** @typedef {{name: string, values: (number | null)[]}} Series */
 /** @typedef {{name: string, value: number}} Level a horizontal line across the chart */
 
-const WIDTH = 600;
-const HEIGHT = 160;
-const STEPS = 4;
-const COLOURS = 6;
+const CHART_WIDTH = 600;
+const CHART_HEIGHT = 160;
+const CHART_STEPS = 4;
+const LINE_COLOURS = 6;
 
 /**
  * Shows series over the same times.
@@ -18,19 +18,19 @@ const COLOURS = 6;
  */
 export function Chart({ at, series, levels = [], label, unit = "", format = number }) {
   const [low, high] = rangeOf(series, levels);
-  const scale = (/** @type {number} */ value) => HEIGHT - ((value - low) / (high - low)) * HEIGHT;
-  const marks = Array.from({ length: STEPS + 1 }, (_, index) => low + ((high - low) * index) / STEPS);
+  const scale = (/** @type {number} */ value) => CHART_HEIGHT - ((value - low) / (high - low)) * CHART_HEIGHT;
+  const marks = Array.from({ length: CHART_STEPS + 1 }, (_, index) => low + ((high - low) * index) / CHART_STEPS);
   return html`<figure class="chart">
     <div class="plot">
       <div class="scale small muted" aria-hidden="true">${[...marks].reverse().map((value) => html`<span>${format(value)}${unit}</span>`)}</div>
-      <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${describe(series, levels, format, unit)}">
-        ${marks.map((value) => html`<line class="grid-line" x1="0" x2=${WIDTH} y1=${scale(value)} y2=${scale(value)} vector-effect="non-scaling-stroke" />`)}
-        ${levels.map((level) => html`<line class="level" x1="0" x2=${WIDTH} y1=${scale(level.value)} y2=${scale(level.value)} vector-effect="non-scaling-stroke"><title>${level.name}</title></line>`)}
-        ${series.map((item, index) => pathsOf(item.values, scale).map((path) => html`<path class="line-${(index % COLOURS) + 1}" d=${path} vector-effect="non-scaling-stroke"><title>${item.name}</title></path>`))}
+      <svg viewBox="0 0 ${CHART_WIDTH} ${CHART_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${describeChart(series, levels, format, unit)}">
+        ${marks.map((value) => html`<line class="grid-line" x1="0" x2=${CHART_WIDTH} y1=${scale(value)} y2=${scale(value)} vector-effect="non-scaling-stroke" />`)}
+        ${levels.map((level) => html`<line class="level" x1="0" x2=${CHART_WIDTH} y1=${scale(level.value)} y2=${scale(level.value)} vector-effect="non-scaling-stroke"><title>${level.name}</title></line>`)}
+        ${series.map((item, index) => pathsOf(item.values, scale).map((path) => html`<path class="line-${(index % LINE_COLOURS) + 1}" d=${path} vector-effect="non-scaling-stroke"><title>${item.name}</title></path>`))}
       </svg>
     </div>
     <div class="row between small muted"><time>${time(at[0])}</time><time>${time(at[at.length - 1])}</time></div>
-    <figcaption class="row small">${series.map((item, index) => html`<span key=${item.name}><svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" class="series-${(index % COLOURS) + 1}" /></svg> ${item.name}</span>`)}
+    <figcaption class="row small">${series.map((item, index) => html`<span key=${item.name}><svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" class="series-${(index % LINE_COLOURS) + 1}" /></svg> ${item.name}</span>`)}
       ${levels.map((level) => html`<span key=${level.name}><svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><line class="level" x1="0" x2="10" y1="5" y2="5" /></svg> ${level.name} ${format(level.value)}${unit}</span>`)}</figcaption>
   </figure>`;
 }
@@ -65,7 +65,7 @@ export function pathsOf(values, scale) {
       open = "";
       return;
     }
-    const x = values.length > 1 ? (index * WIDTH) / (values.length - 1) : WIDTH / 2;
+    const x = values.length > 1 ? (index * CHART_WIDTH) / (values.length - 1) : CHART_WIDTH / 2;
     open += `${open ? "L" : "M"}${x.toFixed(1)} ${scale(value).toFixed(1)}`;
   });
   return open ? [...paths, open] : paths;
@@ -77,7 +77,7 @@ export function pathsOf(values, scale) {
  * @param {(value: number) => string} format
  * @param {string} unit
  */
-function describe(series, levels, format, unit) {
+function describeChart(series, levels, format, unit) {
   const newest = series.map((item) => {
     const value = item.values.findLast((one) => one !== null);
     return `${item.name} now ${value === undefined || value === null ? "unknown" : `${format(value)}${unit}`}`;

@@ -2,7 +2,7 @@
 
 import { html } from "../lib/html.js";
 import { number } from "../lib/format.js";
-import { describe, layOut } from "../lib/evidence-lines.js";
+import { describeEvidence, layOut } from "../lib/evidence-lines.js";
 
 const SIZE = { width: 400, height: 160 };
 
@@ -20,7 +20,7 @@ export function EvidenceChart({ name, at, steps, series, evidence }) {
     { name: "for it", values: series.log_e_pass, boundary: evidence.log_e_pass_at },
   ], steps, SIZE);
   return html`<figure class="evidence">
-    <svg viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="img" aria-label=${describe(name, evidence)}>
+    <svg viewBox="0 0 ${SIZE.width} ${SIZE.height}" role="img" aria-label=${describeEvidence(name, evidence)}>
       <line class="zero" x1=${drawn.left} x2=${drawn.right} y1=${drawn.zero} y2=${drawn.zero} />
       ${drawn.steps.map((step) => html`<g key=${step.x}><line class="step" x1=${step.x} x2=${step.x} y1=${drawn.top} y2=${drawn.bottom} /><text x=${step.x + (isRight(step.x) ? -3 : 3)} y=${drawn.top + 8} text-anchor=${isRight(step.x) ? "end" : "start"}>${step.text}</text></g>`)}
       ${drawn.lines.map((line, index) => html`<g key=${line.name} class=${index ? "passing" : "against"}>

@@ -3,7 +3,7 @@
 import { html } from "../lib/html.js";
 import { number, percent } from "../lib/format.js";
 
-const HEIGHT = 100;
+const HISTOGRAM_HEIGHT = 100;
 
 /**
  * Shows two distributions over the same bins as shares of their sums, and their largest difference as text.
@@ -11,13 +11,13 @@ const HEIGHT = 100;
  *     the bins; `reference` may be counts or shares
  */
 export function Histogram({ counts, reference, names = [], label }) {
-  const live = sharesOf(counts);
-  const expected = reference?.length ? sharesOf(reference) : null;
+  const live = barShares(counts);
+  const expected = reference?.length ? barShares(reference) : null;
   const top = Math.max(...live, ...(expected || []), 1e-9);
-  const heights = live.map((share) => (share / top) * HEIGHT);
+  const heights = live.map((share) => (share / top) * HISTOGRAM_HEIGHT);
   return html`<figure class="histogram">
-    <svg viewBox="0 0 ${live.length} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${describe(live, expected, names)}">
-      ${heights.map((height, index) => html`<rect class="bar-live" x=${index + 0.08} width="0.84" y=${HEIGHT - height} height=${height}>
+    <svg viewBox="0 0 ${live.length} ${HISTOGRAM_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${describeHistogram(live, expected, names)}">
+      ${heights.map((height, index) => html`<rect class="bar-live" x=${index + 0.08} width="0.84" y=${HISTOGRAM_HEIGHT - height} height=${height}>
           <title>${nameOf(names, index)}: ${percent(live[index])}${expected ? `, reference ${percent(expected[index])}` : ""}</title>
         </rect>`)}
       ${expected && html`<path class="outline" d=${outlineOf(expected, top)} vector-effect="non-scaling-stroke" />`}
@@ -26,7 +26,7 @@ export function Histogram({ counts, reference, names = [], label }) {
 }
 
 /** @param {number[]} values */
-function sharesOf(values) {
+function barShares(values) {
   const sum = values.reduce((total, value) => total + value, 0);
   return values.map((value) => (sum > 0 ? value / sum : 0));
 }
@@ -46,7 +46,7 @@ function nameOf(names, index) {
  */
 export function outlineOf(shares, top) {
   const steps = shares.map((share, index) => {
-    const y = (HEIGHT - (share / top) * HEIGHT).toFixed(2);
+    const y = (HISTOGRAM_HEIGHT - (share / top) * HISTOGRAM_HEIGHT).toFixed(2);
     return `${index ? "L" : "M"}${index} ${y}L${index + 1} ${y}`;
   });
   return steps.join("");
@@ -57,7 +57,7 @@ export function outlineOf(shares, top) {
  * @param {number[] | null} expected
  * @param {string[]} names
  */
-function describe(live, expected, names) {
+function describeHistogram(live, expected, names) {
   if (!expected) return `${number(live.length)} bins`;
   const moves = live.map((share, index) => share - (expected[index] ?? 0));
   const at = moves.reduce((best, move, index) => (Math.abs(move) > Math.abs(moves[best] ?? 0) ? index : best), 0);

@@ -1,6 +1,6 @@
 // The dialogs of the whole console, search and help, and the line of keys at the bottom.
 
-import { html, signal, useAsync, useSignal, useState } from "../lib/html.js";
+import { html, Signal, useAsync, useSignal, useState } from "../lib/html.js";
 import { get } from "../lib/api.js";
 import { globalKeys, keysOn, toggleKeys, viewKeys } from "../lib/keys.js";
 import { navigate, pathTo } from "../lib/router.js";
@@ -9,7 +9,7 @@ import { ErrorBox } from "./notes.js";
 
 /** @typedef {import("../lib/keys.js").Keys} Keys */
 
-const overlay = signal(/** @type {"" | "search" | "help"} */ (""));
+const overlay = new Signal(/** @type {"" | "search" | "help"} */ (""));
 const MOST_FOUND = 20;
 
 /**
@@ -28,7 +28,7 @@ function closeOverlay() {
 
 export function Overlays() {
   const shown = useSignal(overlay);
-  if (shown === "search") return html`<${Search} />`;
+  if (shown === "search") return html`<${SearchOverlay} />`;
   return shown === "help" ? html`<${Help} />` : null;
 }
 
@@ -41,7 +41,7 @@ const PLACES = [
   { title: "Timeline", path: "/console/timeline" },
   { title: "Access", path: "/console/access" },
 ];
-const PAGES = ["traffic", "rollouts", "monitor", "retraining", "try"];
+const FOUND_PAGES = ["traffic", "rollouts", "monitor", "retraining", "try"];
 
 /**
  * Returns what a search finds: pages and models by name, and pages of a model by "model page".
@@ -53,12 +53,12 @@ export function findTargets(text, models) {
   const parts = text.toLowerCase().split(/\s+/).filter(Boolean);
   const targets = [...PLACES, ...models.map((name) => ({ title: name, path: pathTo("models", name) }))];
   if (parts.length > 1) {
-    for (const name of models) for (const page of PAGES) targets.push({ title: `${name} ${page}`, path: pathTo("models", name, page) });
+    for (const name of models) for (const page of FOUND_PAGES) targets.push({ title: `${name} ${page}`, path: pathTo("models", name, page) });
   }
   return targets.filter(({ title }) => parts.every((part) => title.toLowerCase().includes(part))).slice(0, MOST_FOUND);
 }
 
-function Search() {
+function SearchOverlay() {
   const [text, setText] = useState("");
   const { value, error } = useAsync(() => get("/models"), []);
   const names = (value?.models || []).map((/** @type {{name: string}} */ model) => model.name);

@@ -31,7 +31,7 @@ export function PolicyEditor({ model, onClose, onDone }) {
   }
   return html`<${Dialog} title="Policy of ${model}" wide onClose=${onClose}>
     <${ErrorBox} error=${error} />
-    ${stored && html`<${Editor} path=${path} policy=${policyOf(stored)} draft=${draft} onWanted=${setWanted} />`}
+    ${stored && html`<${PolicyForms} path=${path} policy=${policyOf(stored)} draft=${draft} onWanted=${setWanted} />`}
   <//>`;
 }
 
@@ -45,7 +45,7 @@ function presentPolicy(stored, wanted) {
 }
 
 /** @param {{path: string, policy: Document, draft: {current: Draft | null}, onWanted: (policy: Document) => void}} props */
-function Editor({ path, policy, draft, onWanted }) {
+function PolicyForms({ path, policy, draft, onWanted }) {
   const [base, setBase] = useState(draft.current?.base ?? policy);
   const [isYaml, setIsYaml] = useState(draft.current?.isYaml ?? false);
   const [texts, setTexts] = useState(draft.current?.texts ?? textsOf(policy));
@@ -98,14 +98,14 @@ function Editor({ path, policy, draft, onWanted }) {
     </div>
     ${isYaml
       ? html`<${YamlText} yaml=${yaml} faults=${faults} onInput=${setYaml} />`
-      : html`<${Form} texts=${texts} onInput=${setTexts} /><${Faults} faults=${faults} />`}
+      : html`<${PolicyForm} texts=${texts} onInput=${setTexts} /><${Faults} faults=${faults} />`}
     <${ErrorBox} error=${error} />
     <div class="row end"><button class="button primary">Check, then give a reason</button></div>
   </form>`;
 }
 
 /** @param {{texts: Record<string, string>, onInput: (texts: Record<string, string>) => void}} props */
-function Form({ texts, onInput }) {
+function PolicyForm({ texts, onInput }) {
   return html`<div class="grid policy-form">
     ${FIELDS.map((field) => html`<label class="field" key=${field.path}>${field.label}
       <input type=${field.type === "list" ? "text" : "number"} min=${field.min} max=${field.max} step=${field.step} value=${texts[field.path]}

@@ -4,7 +4,7 @@ import { html, useState } from "../lib/html.js";
 import { send } from "../lib/api.js";
 import { useDelayed } from "../lib/delayed.js";
 import { basisPoints, duration, number } from "../lib/format.js";
-import { GUARDS, bodyOf, emptyForm } from "../lib/rollout-form.js";
+import { GUARDS, rolloutBody, emptyForm } from "../lib/rollout-form.js";
 import { ErrorBox } from "./notes.js";
 import { ReasonDialog } from "./reason-dialog.js";
 import { VersionField } from "./route-editors.js";
@@ -20,7 +20,7 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
   const [form, setForm] = useState(emptyForm);
   const [asking, setAsking] = useState(false);
   const change = (/** @type {Partial<Form>} */ part) => setForm({ ...form, ...part });
-  const { body, faults } = bodyOf(form);
+  const { body, faults } = rolloutBody(form);
   const path = `/models/${encodeURIComponent(model)}/rollouts`;
   return html`<form class="form" onSubmit=${(/** @type {Event} */ event) => {
     event.preventDefault();
@@ -29,10 +29,10 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
     <div class="grid"><div>
       <div class="row"><${VersionField} title="Roll out" value=${form.to} versions=${versions} none="choose …" onChange=${(/** @type {string} */ to) => change({ to })} />
         <${VersionField} title="Compare with" value=${form.from} versions=${versions} none="the version that answers" onChange=${(/** @type {string} */ from) => change({ from })} /></div>
-      <${TextField} title="Steps in percent; 5! waits for an approval" value=${form.steps} setText=${(/** @type {string} */ steps) => change({ steps })} wide />
-      <${Guards} form=${form} change=${change} />
+      <${RolloutField} title="Steps in percent; 5! waits for an approval" value=${form.steps} setText=${(/** @type {string} */ steps) => change({ steps })} wide />
+      <${GuardFields} form=${form} change=${change} />
       <${Limits} form=${form} change=${change} />
-    </div><${Preview} path=${path} form=${form} body=${body} faults=${faults} rate=${rate} /></div>
+    </div><${RolloutPreview} path=${path} form=${form} body=${body} faults=${faults} rate=${rate} /></div>
     <button class="button primary" disabled=${faults.length > 0}>Start the rollout …</button>
     ${asking && html`<${ReasonDialog} title="Start the rollout" action="Start" onClose=${() => setAsking(false)} onDone=${onStarted}
       changes=${[{ label: "Version", before: form.from || "the version that answers", after: form.to }]}
@@ -41,13 +41,13 @@ export function RolloutForm({ model, versions, rate, onStarted }) {
 }
 
 /** @param {{title: string, value: string, setText: (text: string) => void, wide?: boolean, label?: string}} props */
-function TextField({ title, value, setText, wide, label }) {
+function RolloutField({ title, value, setText, wide, label }) {
   return html`<label class="field">${title}<input type="text" class=${wide ? "" : "short"} aria-label=${label} value=${value} spellcheck=${false} autocomplete="off"
     onInput=${(/** @type {FieldEvent} */ event) => setText(event.currentTarget.value)} /></label>`;
 }
 
 /** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
-function Guards({ form, change }) {
+function GuardFields({ form, change }) {
   const set = (/** @type {string} */ metric, /** @type {any} */ part) => change({ guards: form.guards.map((guard) => (guard.metric === metric ? { ...guard, ...part } : guard)) });
   return html`<fieldset><legend>Guards</legend>${GUARDS.map((kind, index) => {
     const guard = form.guards[index];
@@ -63,19 +63,19 @@ function Guards({ form, change }) {
 /** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
 function Limits({ form, change }) {
   return html`<details><summary>Time, evidence and what happens at the deadline</summary><div class="toolbar">
-    <${TextField} title="Least seconds of a step" value=${form.minStep} setText=${(/** @type {string} */ minStep) => change({ minStep })} />
-    <${TextField} title="Deadline in seconds" value=${form.deadline} setText=${(/** @type {string} */ deadline) => change({ deadline })} />
+    <${RolloutField} title="Least seconds of a step" value=${form.minStep} setText=${(/** @type {string} */ minStep) => change({ minStep })} />
+    <${RolloutField} title="Deadline in seconds" value=${form.deadline} setText=${(/** @type {string} */ deadline) => change({ deadline })} />
     <label class="field">At the deadline<select value=${form.onInconclusive} onChange=${(/** @type {FieldEvent} */ event) => change({ onInconclusive: event.currentTarget.value })}>
       <option value="hold">pause</option><option value="abort">give up</option></select></label>
-    <${TextField} title="Sound versions rolled back, %" value=${form.alpha} setText=${(/** @type {string} */ alpha) => change({ alpha })} />
-    <${TextField} title="Hold-back of the control, %" value=${form.holdBack} setText=${(/** @type {string} */ holdBack) => change({ holdBack })} />
-    <${TextField} title="Mirrored before the first step, %" value=${form.shadow} setText=${(/** @type {string} */ shadow) => change({ shadow })} />
+    <${RolloutField} title="Sound versions rolled back, %" value=${form.alpha} setText=${(/** @type {string} */ alpha) => change({ alpha })} />
+    <${RolloutField} title="Hold-back of the control, %" value=${form.holdBack} setText=${(/** @type {string} */ holdBack) => change({ holdBack })} />
+    <${RolloutField} title="Mirrored before the first step, %" value=${form.shadow} setText=${(/** @type {string} */ shadow) => change({ shadow })} />
     <label><input type="checkbox" checked=${form.dryRun} onChange=${(/** @type {FieldEvent} */ event) => change({ dryRun: event.currentTarget.checked })} /> Dry run: change no traffic</label>
   </div></details>`;
 }
 
 /** @param {{path: string, form: Form, body: any, faults: string[], rate: number | null}} props */
-function Preview({ path, form, body, faults, rate }) {
+function RolloutPreview({ path, form, body, faults, rate }) {
   const asked = rate === null ? body : { ...body, requests_per_second: Math.round(rate * 10) / 10 };
   const [frozen, setFrozen] = useState(asked);
   const key = JSON.stringify(body);

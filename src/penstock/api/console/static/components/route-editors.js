@@ -2,13 +2,10 @@
 
 import { html } from "../lib/html.js";
 import { link, pathTo } from "../lib/router.js";
-import { loadStyle } from "../lib/styles.js";
 
 /** @typedef {import("../lib/routes.js").Rule} Rule */
 /** @typedef {import("../lib/routes.js").Shadow} Shadow */
 /** @typedef {{currentTarget: HTMLInputElement & HTMLSelectElement}} FieldEvent */
-
-loadStyle("components/route-editors.css");
 
 /**
  * Edits the header by which callers stay with their version; empty for none.

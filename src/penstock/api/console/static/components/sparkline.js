@@ -2,8 +2,8 @@
 
 import { html } from "../lib/html.js";
 
-const WIDTH = 100;
-const HEIGHT = 24;
+const SPARK_WIDTH = 100;
+const SPARK_HEIGHT = 24;
 
 /**
  * Returns the points of a polyline; values that are null break it.
@@ -11,7 +11,7 @@ const HEIGHT = 24;
  * @param {number} top the value at the upper edge
  * @returns {string[]} the points of each unbroken part
  */
-export function linesOf(values, top) {
+export function sparkLines(values, top) {
   /** @type {string[][]} */
   const lines = [[]];
   values.forEach((value, index) => {
@@ -28,8 +28,8 @@ export function linesOf(values, top) {
  * @param {number} top
  */
 function pointOf(value, index, count, top) {
-  const x = count > 1 ? (index * WIDTH) / (count - 1) : 0;
-  const y = HEIGHT - 1 - (Math.min(value, top) / (top || 1)) * (HEIGHT - 2);
+  const x = count > 1 ? (index * SPARK_WIDTH) / (count - 1) : 0;
+  const y = SPARK_HEIGHT - 1 - (Math.min(value, top) / (top || 1)) * (SPARK_HEIGHT - 2);
   return `${x.toFixed(1)},${y.toFixed(1)}`;
 }
 
@@ -40,9 +40,9 @@ function pointOf(value, index, count, top) {
 export function Sparkline({ series, label }) {
   const known = series.flat().filter((value) => value !== null && Number.isFinite(value));
   const top = Math.max(0, .../** @type {number[]} */ (known));
-  return html`<svg class="spark" viewBox="0 0 ${WIDTH} ${HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${label}>
+  return html`<svg class="spark" viewBox="0 0 ${SPARK_WIDTH} ${SPARK_HEIGHT}" preserveAspectRatio="none" role="img" aria-label=${label}>
     ${series.map((values, index) =>
-      linesOf(values, top).map((points) => html`<polyline points=${points} class="line-${index + 1}" vector-effect="non-scaling-stroke" />`),
+      sparkLines(values, top).map((points) => html`<polyline points=${points} class="line-${index + 1}" vector-effect="non-scaling-stroke" />`),
     )}
   </svg>`;
 }

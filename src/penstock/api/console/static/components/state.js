@@ -5,7 +5,7 @@ import { html } from "../lib/html.js";
 /** @typedef {"good" | "warn" | "bad" | ""} Kind */
 
 /** @type {Record<string, Kind>} */
-const KINDS = {
+const STATE_KINDS = {
   READY: "good", LOADING: "warn", UNLOADING: "warn", UNAVAILABLE: "bad",
   ready: "good", alive: "good", ok: "good", pass: "good", promoted: "good", delivered: "good", live: "good",
   running: "warn", paused: "warn", held: "warn", starting: "warn", stale: "warn", silent: "warn", insufficient_data: "", undecided: "",
@@ -17,6 +17,6 @@ const KINDS = {
  * @param {{value: string, kind?: Kind, title?: string}} props
  */
 export function State({ value, kind, title }) {
-  const shown = kind ?? KINDS[value] ?? "";
+  const shown = kind ?? STATE_KINDS[value] ?? "";
   return html`<span class="badge ${shown}" title=${title}>${value.replaceAll("_", " ")}</span>`;
 }

@@ -55,7 +55,7 @@ export function Table({ caption, columns, rows, keyOf, order, onOrder, empty, ro
   if (!rows.length) return html`<${Empty}>${empty}<//>`;
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table>
     <caption class="hidden">${caption}</caption>
-    <thead><tr>${columns.map((column) => html`<${Head} key=${column.key} column=${column} order=${present} onOrder=${onOrder || setOwn} />`)}</tr></thead>
+    <thead><tr>${columns.map((column) => html`<${TableHead} key=${column.key} column=${column} order=${present} onOrder=${onOrder || setOwn} />`)}</tr></thead>
     <tbody>${shown.map((row) => html`<${TableRow} key=${keyOf(row)} row=${row} columns=${columns} rowClass=${rowClass} stableBy=${stableBy} />`)}</tbody>
   </table></div>`;
 }
@@ -87,7 +87,7 @@ function cellOf(column, row, index) {
 }
 
 /** @param {{column: Column<any>, order: string, onOrder: (order: string) => void}} props */
-function Head({ column, order, onOrder }) {
+function TableHead({ column, order, onOrder }) {
   if (!column.sort) return html`<th scope="col" class=${column.align} title=${column.hint}>${column.title}</th>`;
   const direction = order === column.key ? "ascending" : order === `-${column.key}` ? "descending" : undefined;
   const next = direction === "ascending" ? `-${column.key}` : column.key;

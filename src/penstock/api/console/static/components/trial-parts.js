@@ -36,7 +36,7 @@ export function Actions({ model, path, actions, what, onDone }) {
  * Shows who did what, when and why, the newest first.
  * @param {{changes: any[]}} props
  */
-export function History({ changes }) {
+export function TrialHistory({ changes }) {
   const columns = [
     { key: "at", title: "When", cell: (/** @type {any} */ change) => time(change.at), sort: (/** @type {any} */ change) => change.seq },
     { key: "actor", title: "Who", cell: (/** @type {any} */ change) => change.actor, sort: (/** @type {any} */ change) => change.actor },

@@ -14,11 +14,11 @@ import { aliasFault, aliasTargetFault } from "../models/versions.js";
 const CHAMPION = "champion";
 
 /** @param {string} name */
-const pathOf = (name) => `/models/${encodeURIComponent(name)}`;
+const versionPath = (name) => `/models/${encodeURIComponent(name)}`;
 
 /** Fetches what the aliases are after a conflict. @param {string} name */
 async function presentAliases(name) {
-  const model = await get(pathOf(name));
+  const model = await get(versionPath(name));
   const changes = Object.entries(model.aliases).map(([alias, version]) => ({ label: alias, before: version, after: "" }));
   return { revision: model.revision, changes };
 }
@@ -36,7 +36,7 @@ export function AliasDialog({ model, version, alias, onClose, onDone }) {
   const fault = aliasFault(name) || (chosen ? aliasTargetFault(chosen) : "");
   return html`<${ReasonDialog} title="Move an alias" action="Move" revision=${model.revision} onClose=${onClose} onDone=${onDone}
     changes=${[{ label: name || "alias", before: before ?? "new", after: target }]} current=${() => presentAliases(model.name)}
-    perform=${(/** @type {any} */ how) => send("PUT", `${pathOf(model.name)}/aliases/${encodeURIComponent(name)}`, { version: target, force }, how)}>
+    perform=${(/** @type {any} */ how) => send("PUT", `${versionPath(model.name)}/aliases/${encodeURIComponent(name)}`, { version: target, force }, how)}>
     <label class="field">Alias <input list="aliases" value=${name} required maxlength="64" onInput=${(/** @type {any} */ event) => setName(event.currentTarget.value)} /></label>
     <datalist id="aliases">${Object.keys(model.aliases).map((item) => html`<option key=${item} value=${item} />`)}</datalist>
     <label class="field">Version <${VersionSelect} versions=${model.versions} value=${target} onChange=${setTarget} /></label>
@@ -55,7 +55,7 @@ export function RollbackDialog({ model, alias, onClose, onDone }) {
   return html`<${ReasonDialog} title="Roll back ${alias}" action="Roll back" danger revision=${model.revision} onClose=${onClose} onDone=${onDone}
     changes=${[{ label: alias, before: model.aliases[alias] ?? "none", after: before ?? "the version before the newest" }]}
     current=${() => presentAliases(model.name)}
-    perform=${(/** @type {any} */ how) => send("POST", `${pathOf(model.name)}/rollback`, { alias, force }, how)}>
+    perform=${(/** @type {any} */ how) => send("POST", `${versionPath(model.name)}/rollback`, { alias, force }, how)}>
     <${ForceBox} checked=${force} onChange=${setForce} />
   <//>`;
 }
@@ -65,7 +65,7 @@ export function DropAliasDialog({ model, alias, onClose, onDone }) {
   const [force, setForce] = useState(false);
   return html`<${ReasonDialog} title="Remove ${alias}" action="Remove" danger revision=${model.revision} onClose=${onClose} onDone=${onDone}
     changes=${[{ label: alias, before: model.aliases[alias], after: "none" }]} current=${() => presentAliases(model.name)}
-    perform=${(/** @type {any} */ how) => send("DELETE", `${pathOf(model.name)}/aliases/${encodeURIComponent(alias)}`, { force }, how)}>
+    perform=${(/** @type {any} */ how) => send("DELETE", `${versionPath(model.name)}/aliases/${encodeURIComponent(alias)}`, { force }, how)}>
     <${ForceBox} checked=${force} onChange=${setForce} />
   <//>`;
 }
@@ -76,7 +76,7 @@ export function RetireDialog({ model, version, onClose, onDone }) {
   return html`<${ReasonDialog} title="Retire version ${version}" action="Retire" danger revision=${model.revision} onClose=${onClose} onDone=${onDone}
     changes=${[{ label: `version ${version}`, before: "in service", after: "retired for good; its name stays taken" }]}
     current=${() => presentAliases(model.name)}
-    perform=${(/** @type {any} */ how) => send("DELETE", `${pathOf(model.name)}/versions/${encodeURIComponent(version)}`, { force }, how)}>
+    perform=${(/** @type {any} */ how) => send("DELETE", `${versionPath(model.name)}/versions/${encodeURIComponent(version)}`, { force }, how)}>
     <label class="row"><input type="checkbox" checked=${force} onChange=${(/** @type {any} */ event) => setForce(event.currentTarget.checked)} /> Also if an open rollout or experiment needs it</label>
   <//>`;
 }
@@ -85,7 +85,7 @@ export function RetireDialog({ model, version, onClose, onDone }) {
 export function ApproveDialog({ model, version, onClose, onDone }) {
   return html`<${ReasonDialog} title="Approve version ${version}" action="Approve" optional onClose=${onClose} onDone=${onDone}
     changes=${[{ label: `version ${version}`, before: "without your approval", after: "approved by you" }]}
-    perform=${(/** @type {any} */ how) => send("POST", `${pathOf(model.name)}/versions/${encodeURIComponent(version)}/approve`, null, how)} />`;
+    perform=${(/** @type {any} */ how) => send("POST", `${versionPath(model.name)}/versions/${encodeURIComponent(version)}/approve`, null, how)} />`;
 }
 
 /**

@@ -1,13 +1,13 @@
 // Who uses the console, and what they may do. The gateway decides; this only keeps the page from offering what it refuses.
 
-import { signal, useSignal } from "./html.js";
+import { Signal, useSignal } from "./html.js";
 import { get } from "./api.js";
 
 /** @typedef {{models: string, roles: string[], permissions: string[]}} Grant */
 /** @typedef {{name: string, method: string, groups: string[], expires_at: number | null, grants: Grant[]}} Caller */
 
 /** The caller; null until the gateway has answered. */
-export const whoami = signal(/** @type {Caller | null} */ (null));
+export const whoami = new Signal(/** @type {Caller | null} */ (null));
 
 /** Asks who the caller is. */
 export async function loadWhoami() {

@@ -15,14 +15,14 @@ export const SHOWN = 32;
  */
 export function compareOutputs(answer, shadow) {
   const names = [...new Set([...answer, ...shadow].map((tensor) => tensor.name))];
-  return names.map((name) => compareOutput(name, find(answer, name), find(shadow, name)));
+  return names.map((name) => compareOutput(name, findOutput(answer, name), findOutput(shadow, name)));
 }
 
 /**
  * @param {Tensor[]} tensors
  * @param {string} name
  */
-function find(tensors, name) {
+function findOutput(tensors, name) {
   return tensors.find((tensor) => tensor.name === name);
 }
 
@@ -34,13 +34,13 @@ function find(tensors, name) {
  */
 function compareOutput(name, answer, shadow) {
   const known = answer || shadow;
-  const [one, other] = [flatten(answer?.data), flatten(shadow?.data)];
+  const [one, other] = [flattenOutput(answer?.data), flattenOutput(shadow?.data)];
   const count = Math.max(one.length, other.length);
   const pairs = Array.from({ length: count }, (_, index) => pairOf(one[index], other[index], index, known?.shape || []));
   const differing = pairs.filter((pair) => pair.differs);
   const shown = pairs.length <= SHOWN ? pairs : [...differing, ...pairs.filter((pair) => !pair.differs)].slice(0, SHOWN);
   return {
-    name, datatype: known?.datatype || "", shape: shapeText(answer, shadow), pairs: shown, left: count - shown.length, differing: differing.length,
+    name, datatype: known?.datatype || "", shape: outputShape(answer, shadow), pairs: shown, left: count - shown.length, differing: differing.length,
   };
 }
 
@@ -48,7 +48,7 @@ function compareOutput(name, answer, shadow) {
  * @param {Tensor | undefined} answer
  * @param {Tensor | undefined} shadow
  */
-function shapeText(answer, shadow) {
+function outputShape(answer, shadow) {
   const [one, other] = [answer, shadow].map((tensor) => (tensor ? `[${tensor.shape.join(", ")}]` : "none"));
   return one === other ? `${one}` : `${one} and ${other}`;
 }
@@ -63,7 +63,7 @@ function shapeText(answer, shadow) {
 function pairOf(one, other, index, shape) {
   const numeric = typeof one === "number" && typeof other === "number";
   return {
-    place: placeOf(index, shape),
+    place: positionOf(index, shape),
     answer: textOf(one),
     shadow: textOf(other),
     differs: !Object.is(one, other),
@@ -76,7 +76,7 @@ function pairOf(one, other, index, shape) {
  * @param {number} index
  * @param {number[]} shape
  */
-export function placeOf(index, shape) {
+export function positionOf(index, shape) {
   const places = [];
   let rest = index;
   for (const size of [...shape].reverse()) {
@@ -97,7 +97,7 @@ export function textOf(value) {
  * @param {any} data
  * @returns {any[]}
  */
-function flatten(data) {
+function flattenOutput(data) {
   return Array.isArray(data) ? data.flat(Infinity) : data === undefined || data === null ? [] : [data];
 }
 
@@ -107,7 +107,7 @@ function flatten(data) {
  * @param {number} [most]
  */
 export function tensorText(tensor, most = 16) {
-  const values = flatten(tensor.data);
+  const values = flattenOutput(tensor.data);
   const shown = values.slice(0, most).map(textOf).join(", ");
   return values.length > most ? `${shown}, … (${values.length - most} more)` : shown;
 }

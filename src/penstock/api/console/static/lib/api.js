@@ -53,7 +53,7 @@ export function send(method, path, body, options = {}) {
  */
 async function call(method, path, body, options) {
   const headers = headersOf(method, body, options);
-  return documentOf(await fetchRaw(method, path, { body: bodyOf(method, body, options), headers }));
+  return documentOf(await fetchRaw(method, path, { body: readBody(method, body, options), headers }));
 }
 
 /**
@@ -107,7 +107,7 @@ function headersOf(method, body, { reason, ...options }) {
  * @param {Document | Blob | ArrayBuffer | null | undefined} body
  * @param {SendOptions} options
  */
-function bodyOf(method, body, { reason }) {
+function readBody(method, body, { reason }) {
   if (method === "GET") return undefined;
   if (isBytes(body)) return body;
   return JSON.stringify(reason ? { ...body, reason } : body || {});

@@ -31,8 +31,8 @@ export function layOut(at, series, steps, { width, height }) {
   return {
     lines: series.map((item) => lineOf(item, at, x, y)),
     times: timesOf(first, range, x),
-    steps: stepsOf(at, steps, x),
-    zero: round(y(0)),
+    steps: stepMarks(at, steps, x),
+    zero: roundPoint(y(0)),
     left,
     right,
     top,
@@ -48,9 +48,9 @@ export function layOut(at, series, steps, { width, height }) {
  * @returns {Line}
  */
 function lineOf(series, at, x, y) {
-  const drawn = series.values.flatMap((value, index) => (value === null ? [] : [`${round(x(at[index] ?? 0))},${round(y(value))}`]));
+  const drawn = series.values.flatMap((value, index) => (value === null ? [] : [`${roundPoint(x(at[index] ?? 0))},${roundPoint(y(value))}`]));
   const last = series.values[series.values.length - 1] ?? null;
-  return { name: series.name, points: drawn.join(" "), boundary: series.boundary === null ? null : round(y(series.boundary)), last };
+  return { name: series.name, points: drawn.join(" "), boundary: series.boundary === null ? null : roundPoint(y(series.boundary)), last };
 }
 
 /**
@@ -59,8 +59,8 @@ function lineOf(series, at, x, y) {
  * @param {(time: number) => number} x
  * @returns {Label[]}
  */
-function stepsOf(at, steps, x) {
-  return at.flatMap((time, index) => (index && steps[index] !== steps[index - 1] ? [{ x: round(x(time)), text: `step ${(steps[index] ?? 0) + 1}` }] : []));
+function stepMarks(at, steps, x) {
+  return at.flatMap((time, index) => (index && steps[index] !== steps[index - 1] ? [{ x: roundPoint(x(time)), text: `step ${(steps[index] ?? 0) + 1}` }] : []));
 }
 
 /**
@@ -71,19 +71,19 @@ function stepsOf(at, steps, x) {
  * @returns {Label[]}
  */
 function timesOf(first, range, x) {
-  return [0, range / 2, range].map((passed) => ({ x: round(x(first + passed)), text: passedText(passed) }));
+  return [0, range / 2, range].map((passed) => ({ x: roundPoint(x(first + passed)), text: passedText(passed) }));
 }
 
 /** @param {number} seconds */
 export function passedText(seconds) {
-  if (seconds < 10) return `${round(seconds)} s`;
+  if (seconds < 10) return `${roundPoint(seconds)} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return seconds < 172800 ? `${(seconds / 3600).toFixed(1)} h` : `${(seconds / 86400).toFixed(1)} d`;
 }
 
 /** @param {number} value */
-function round(value) {
+function roundPoint(value) {
   return Math.round(value * 10) / 10;
 }
 
@@ -92,7 +92,7 @@ function round(value) {
  * @param {string} name
  * @param {Record<string, any>} evidence of a guard in the admin API
  */
-export function describe(name, evidence) {
+export function describeEvidence(name, evidence) {
   const against = `evidence against it ${evidence["log_e"]} of ${evidence["log_e_fail_at"]}`;
   return `${name}: ${evidence["verdict"]}; ${against}, for it ${evidence["log_e_pass"]} of ${evidence["log_e_pass_at"]}`;
 }

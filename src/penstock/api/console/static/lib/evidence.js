@@ -6,7 +6,7 @@
 /** @typedef {{bin: string, share: number, reference: number, change: number, count: number}} Bin */
 
 /** The effect sizes of a column, with the field of the limit of chance and what they mean. @type {[string, string, string | null, string][]} */
-const EFFECTS = [
+const COLUMN_EFFECTS = [
   ["PSI", "psi", "psi_threshold", "population stability index"],
   ["Jensen-Shannon", "js", null, "distance of the two distributions, 0 to 0.83"],
   ["Hellinger", "hellinger", null, "distance of the two distributions, 0 to 1"],
@@ -37,7 +37,7 @@ export function columnsOf(document) {
  * @returns {Effect[]}
  */
 export function effectsOf(column) {
-  return EFFECTS.filter(([, field]) => typeof column[field] === "number").map(([name, field, bound, hint]) => {
+  return COLUMN_EFFECTS.filter(([, field]) => typeof column[field] === "number").map(([name, field, bound, hint]) => {
     const limit = bound && typeof column[bound] === "number" ? column[bound] : null;
     return { name, value: column[field], limit, exceeds: limit !== null && column[field] > limit, hint };
   });
@@ -49,8 +49,8 @@ export function effectsOf(column) {
  * @returns {Bin[]}
  */
 export function binsOf(column) {
-  const live = sharesOf(column.counts || []);
-  const expected = sharesOf(column.reference_counts || []);
+  const live = binShares(column.counts || []);
+  const expected = binShares(column.reference_counts || []);
   return (column.bins || []).map((/** @type {string} */ bin, /** @type {number} */ index) => {
     const share = live[index] ?? 0;
     const reference = expected[index] ?? 0;
@@ -59,7 +59,7 @@ export function binsOf(column) {
 }
 
 /** @param {number[]} counts */
-function sharesOf(counts) {
+function binShares(counts) {
   const sum = counts.reduce((total, count) => total + count, 0);
   return counts.map((count) => (sum > 0 ? count / sum : 0));
 }

@@ -26,7 +26,7 @@ export function armsOf(experiment) {
 }
 
 /** @type {Action[]} */
-const ACTIONS = [
+const EXPERIMENT_ACTIONS = [
   { verb: "pause", key: "p", title: "Pause", says: "The weights stay as they are; rewards still count.", permission: "operate", danger: false },
   { verb: "resume", key: "r", title: "Resume", says: "Weights may follow the rewards again.", permission: "operate", danger: false },
   { verb: "stop", key: "x", title: "Stop", says: "The experiment ends; the route is as before it.", permission: "operate", danger: true },
@@ -36,8 +36,8 @@ const ACTIONS = [
  * Returns what can be done with an experiment now, whoever may do it.
  * @param {any} experiment
  */
-export function actionsFor(experiment) {
+export function experimentActions(experiment) {
   /** @type {Record<string, string[]>} */
   const possible = { running: ["pause", "stop"], paused: ["resume", "stop"] };
-  return ACTIONS.filter((action) => (possible[experiment.state] || []).includes(action.verb));
+  return EXPERIMENT_ACTIONS.filter((action) => (possible[experiment.state] || []).includes(action.verb));
 }

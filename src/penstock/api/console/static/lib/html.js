@@ -1,25 +1,56 @@
-// Templates and hooks: Preact bound to htm, and signals as hooks. Every view takes them from here.
+// Templates and hooks: Preact bound to htm, and signals. Every view takes them from here.
 
 import htm from "../vendor/htm.mjs";
 import { useCallback, useEffect, useMemo, useReducer, useRef, useState } from "../vendor/hooks.mjs";
 import { Component, Fragment, h, render } from "../vendor/preact.mjs";
-import { batch, computed, effect, signal } from "../vendor/signals-core.mjs";
 
-export { Component, Fragment, batch, computed, effect, render, signal };
+export { Component, Fragment, render };
 export { useCallback, useEffect, useMemo, useRef, useState };
 
 /** A template such as html`<p class="muted">${text}</p>`: values become text, never markup. */
 export const html = htm.bind(h);
 
 /**
+ * A value outside of components: `value` reads or sets it, `subscribe` calls a function now and after each change until
+ * the returned function is called.
+ * @template T
+ */
+export class Signal {
+  /** @type {T} */ #value;
+  /** @type {Set<(value: T) => void>} */ #users = new Set();
+
+  /** @param {T} value */
+  constructor(value) {
+    this.#value = value;
+  }
+
+  get value() {
+    return this.#value;
+  }
+
+  set value(value) {
+    if (value === this.#value) return;
+    this.#value = value;
+    for (const user of [...this.#users]) user(value);
+  }
+
+  /** @param {(value: T) => void} user */
+  subscribe(user) {
+    this.#users.add(user);
+    user(this.#value);
+    return () => void this.#users.delete(user);
+  }
+}
+
+/**
  * Returns the value of a signal, and renders the component again when it changes.
  * @template T
- * @param {import("../vendor/signals-core.mjs").ReadonlySignal<T>} source
+ * @param {Signal<T>} source
  * @returns {T}
  */
 export function useSignal(source) {
   const [, redraw] = useReducer((/** @type {number} */ count) => count + 1, 0);
-  const shown = source.peek();
+  const shown = source.value;
   const last = useRef(shown);
   last.current = shown;
   useEffect(

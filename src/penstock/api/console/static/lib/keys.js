@@ -1,6 +1,6 @@
 // Keys of the whole console and of the present view. Single keys can be switched off (WCAG 2.1.4).
 
-import { signal } from "./html.js";
+import { Signal } from "./html.js";
 import { recall, remember } from "./page.js";
 
 /** @typedef {Record<string, [string, () => void]>} Keys by key, or two keys after each other such as "g m": what it does */
@@ -8,13 +8,13 @@ import { recall, remember } from "./page.js";
 const SEQUENCE_MS = 1500;
 
 /** Whether single keys do something. */
-export const keysOn = signal(recall("keys") !== "off");
+export const keysOn = new Signal(recall("keys") !== "off");
 
 /** The keys of the whole console. @type {{value: Keys}} */
 export const globalKeys = { value: {} };
 
 /** The keys of the present view. */
-export const viewKeys = signal(/** @type {Keys} */ ({}));
+export const viewKeys = new Signal(/** @type {Keys} */ ({}));
 
 let pending = "";
 let pendingUntil = 0;
@@ -26,7 +26,7 @@ export function toggleKeys() {
 }
 
 /** @param {KeyboardEvent} event */
-function press(event) {
+function pressKey(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
   const known = { ...globalKeys.value, ...viewKeys.value };
   const key = event.timeStamp < pendingUntil && pending ? `${pending} ${event.key}` : event.key;
@@ -85,5 +85,5 @@ export function leaveField() {
 
 /** Begins to listen to keys. */
 export function startKeys() {
-  document.addEventListener("keydown", press);
+  document.addEventListener("keydown", pressKey);
 }

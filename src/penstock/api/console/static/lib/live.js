@@ -1,13 +1,13 @@
 // One stream of server-sent events for the whole page. It carries the topics that views use, and is closed while the tab
 // is hidden. Where a stream cannot be had, the documents are fetched every few seconds.
 
-import { signal, useEffect, useSignal } from "./html.js";
+import { Signal, useEffect, useSignal } from "./html.js";
 import { get } from "./api.js";
 import { address } from "./page.js";
 
 /** @typedef {{state: "idle" | "live" | "stale" | "paused", since: number}} LiveState "idle": nothing on the page is live;
  *     `since` in milliseconds since the epoch */
-/** @typedef {{document: import("../vendor/signals-core.mjs").Signal<any>, users: number}} Topic */
+/** @typedef {{document: Signal<any>, users: number}} Topic */
 
 const HIDDEN_MS = 5000;
 const SILENT_MS = 40000;
@@ -16,7 +16,7 @@ const RETRY_MS = 30000;
 const MOST_EVENTS = 200;
 
 /** Whether what the page shows is what the gateway has now. */
-export const liveState = signal(/** @type {LiveState} */ ({ state: "idle", since: Date.now() }));
+export const liveState = new Signal(/** @type {LiveState} */ ({ state: "idle", since: Date.now() }));
 
 /** @type {Map<string, Topic>} */
 const topics = new Map();
@@ -48,7 +48,7 @@ export function useTopic(name) {
 /** @param {string} name */
 function topicOf(name) {
   let topic = topics.get(name);
-  if (!topic) topics.set(name, (topic = { document: signal(null), users: 0 }));
+  if (!topic) topics.set(name, (topic = { document: new Signal(null), users: 0 }));
   return topic;
 }
 
@@ -66,11 +66,11 @@ function leave(name, topic) {
 /** Topics of one change of the page come together: the stream is opened once for all of them. */
 function reopenSoon() {
   clearTimeout(opening);
-  opening = setTimeout(open, 30);
+  opening = setTimeout(openStream, 30);
 }
 
-function open() {
-  close();
+function openStream() {
+  closeStream();
   const used = [...topics].filter(([, topic]) => topic.users > 0).map(([name]) => name);
   if (!used.length) show("idle");
   if (!used.length || document.hidden) return;
@@ -83,7 +83,7 @@ function open() {
   for (const name of used) source.addEventListener(name, (event) => receive(name, event));
 }
 
-function close() {
+function closeStream() {
   source?.close();
   source = null;
   clearTimeout(polling);
@@ -96,16 +96,16 @@ function close() {
 function receive(name, event) {
   if (event.lastEventId) lastId = event.lastEventId;
   note();
-  put(name, JSON.parse(event.data));
+  putDocument(name, JSON.parse(event.data));
 }
 
 /**
  * @param {string} name
  * @param {any} value
  */
-function put(name, value) {
+function putDocument(name, value) {
   const topic = topics.get(name);
-  if (topic) topic.document.value = name === "events" ? withEvents(topic.document.peek(), value) : value;
+  if (topic) topic.document.value = name === "events" ? withEvents(topic.document.value, value) : value;
 }
 
 /**
@@ -127,16 +127,16 @@ function note() {
 
 /** @param {LiveState["state"]} state */
 function show(state) {
-  if (liveState.peek().state !== state) liveState.value = { state, since: lastMessage };
+  if (liveState.value.state !== state) liveState.value = { state, since: lastMessage };
 }
 
 /** The browser connects again by itself, unless the gateway has refused the stream. */
 function fail() {
-  if (liveState.peek().state !== "idle") show("stale");
+  if (liveState.value.state !== "idle") show("stale");
   if (source?.readyState !== EventSource.CLOSED) return;
-  close();
+  closeStream();
   poll();
-  setTimeout(() => source || document.hidden || open(), RETRY_MS);
+  setTimeout(() => source || document.hidden || openStream(), RETRY_MS);
 }
 
 /** Fetches the documents of all topics, and goes on until there is a stream again. */
@@ -154,7 +154,7 @@ async function fetchTopic(name) {
   const [kind = "", model = ""] = name.split(/:(.*)/s);
   const fetching = FETCHED[kind];
   if (!fetching) return false;
-  put(name, await fetching(`/models/${encodeURIComponent(model)}`));
+  putDocument(name, await fetching(`/models/${encodeURIComponent(model)}`));
   return true;
 }
 
@@ -177,11 +177,11 @@ const FETCHED = {
 function watchVisibility() {
   clearTimeout(hiding);
   if (!document.hidden) {
-    if (!source) open();
+    if (!source) openStream();
     return;
   }
   hiding = setTimeout(() => {
-    close();
+    closeStream();
     if (topics.size) show("paused");
   }, HIDDEN_MS);
 }
@@ -190,7 +190,7 @@ function watchVisibility() {
 function watchSilence() {
   if (source && Date.now() - lastMessage > SILENT_MS) {
     show("stale");
-    open();
+    openStream();
   }
 }
 

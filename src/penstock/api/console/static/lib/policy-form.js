@@ -34,11 +34,11 @@ export function policyOf(document) {
  * @returns {Record<string, string>}
  */
 export function textsOf(policy) {
-  return Object.fromEntries(FIELDS.map((field) => [field.path, textOf(valueAt(policy, field.path))]));
+  return Object.fromEntries(FIELDS.map((field) => [field.path, policyText(valueAt(policy, field.path))]));
 }
 
 /** @param {unknown} value */
-function textOf(value) {
+function policyText(value) {
   if (value === undefined || value === null) return "";
   return Array.isArray(value) ? value.join(", ") : String(value);
 }
@@ -54,7 +54,7 @@ export function withTexts(policy, texts) {
   const before = textsOf(policy);
   for (const field of FIELDS) {
     const text = (texts[field.path] ?? "").trim();
-    if (text !== before[field.path]) put(changed, field, text);
+    if (text !== before[field.path]) putField(changed, field, text);
   }
   return changed;
 }
@@ -64,7 +64,7 @@ export function withTexts(policy, texts) {
  * @param {Field} field
  * @param {string} text
  */
-function put(policy, field, text) {
+function putField(policy, field, text) {
   const [section = "", name = ""] = field.path.split(".");
   const values = { ...(policy[section] || {}) };
   if (field.type === "list") values[name] = text.split(",").map((item) => item.trim()).filter(Boolean);
@@ -94,7 +94,7 @@ export function changesOf(before, after, path = "") {
     const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
     return names.flatMap((name) => changesOf(before[name], after[name], path ? `${path}.${name}` : name));
   }
-  const [old, now] = [shown(before), shown(after)];
+  const [old, now] = [shownField(before), shownField(after)];
   return old === now ? [] : [{ label: path || "policy", before: old, after: now }];
 }
 
@@ -107,7 +107,7 @@ function isMapping(value) {
 }
 
 /** @param {unknown} value */
-function shown(value) {
+function shownField(value) {
   return value === undefined ? undefined : typeof value === "string" ? value : JSON.stringify(value);
 }
 

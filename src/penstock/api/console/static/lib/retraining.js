@@ -25,7 +25,7 @@ export function evidenceText(evidence) {
   const { statistic, feature, value, threshold, features } = evidence;
   const names = Array.isArray(features) ? features.map((item) => item.name).join(", ") : "";
   const subject = [feature, statistic === "e-SR" ? "drifting columns" : statistic].filter(Boolean).join(": ");
-  const parts = [`${subject} ${shown(value ?? evidence.state)}`, threshold === undefined ? "" : `threshold ${shown(threshold)}`];
+  const parts = [`${subject} ${shownMark(value ?? evidence.state)}`, threshold === undefined ? "" : `threshold ${shownMark(threshold)}`];
   return parts.filter(Boolean).join(", ") + (names ? ` (${names})` : "");
 }
 
@@ -33,11 +33,11 @@ export function evidenceText(evidence) {
  * @param {any} value
  * @returns {string}
  */
-function shown(value) {
+function shownMark(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(Math.round(value * 10000) / 10000);
   if (typeof value !== "object") return String(value);
-  return Object.entries(value).map(([name, item]) => `${name.replaceAll("_", " ")} ${shown(item)}`).join(", ");
+  return Object.entries(value).map(([name, item]) => `${name.replaceAll("_", " ")} ${shownMark(item)}`).join(", ");
 }
 
 /**

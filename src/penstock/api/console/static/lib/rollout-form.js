@@ -58,7 +58,7 @@ export function readNumber(text) {
  * @param {Form} form
  * @returns {{body: Record<string, any>, faults: string[]}}
  */
-export function bodyOf(form) {
+export function rolloutBody(form) {
   const { steps, fault } = readSteps(form.steps);
   const guards = form.guards.filter((guard) => guard.chosen).map(guardOf);
   /** @type {[string, string, string, number][]} */
@@ -93,13 +93,13 @@ function fixedOf(form) {
 function valuesOf(numbers) {
   const values = numbers.flatMap(([name, , text, factor]) => {
     const value = readNumber(text);
-    return value === null ? [] : [[name, name === "hold_back" ? Math.round(value * factor) : rounded(value * factor)]];
+    return value === null ? [] : [[name, name === "hold_back" ? Math.round(value * factor) : roundedSetting(value * factor)]];
   });
   return Object.fromEntries(values);
 }
 
 /** @param {number} value */
-function rounded(value) {
+function roundedSetting(value) {
   return Number(value.toPrecision(12));
 }
 
@@ -108,5 +108,5 @@ function guardOf(guard) {
   const kind = GUARDS.find((item) => item.metric === guard.metric);
   const limit = readNumber(guard.limit);
   if (!kind?.field || limit === null) return { metric: guard.metric };
-  return { metric: guard.metric, [kind.field]: rounded(limit / kind.factor) };
+  return { metric: guard.metric, [kind.field]: roundedSetting(limit / kind.factor) };
 }

@@ -3,7 +3,7 @@
 /** @typedef {{verb: string, key: string, title: string, says: string, permission: string, danger: boolean}} Action */
 
 /** @type {Action[]} */
-const ACTIONS = [
+const ROLLOUT_ACTIONS = [
   { verb: "pause", key: "p", title: "Pause", says: "It holds the present weights. Harm still rolls it back.", permission: "operate", danger: false },
   { verb: "resume", key: "r", title: "Resume", says: "It goes on at its step, and the step begins anew.", permission: "operate", danger: false },
   { verb: "approve", key: "y", title: "Approve the step", says: "The step may be left as soon as its other conditions hold.", permission: "approve", danger: false },
@@ -21,13 +21,13 @@ export function isOpen(rollout) {
  * @param {any} rollout
  * @returns {Action[]}
  */
-export function actionsFor(rollout) {
+export function rolloutActions(rollout) {
   if (!isOpen(rollout)) return [];
   const step = rollout.steps[rollout.step];
   const waits = typeof step === "object" && step !== null && step.approval && rollout.waiting_for?.includes("a person's approval");
   /** @type {Record<string, boolean>} */
   const possible = { pause: rollout.state === "running", resume: rollout.state === "paused", approve: Boolean(waits), promote: true, abort: true };
-  return ACTIONS.filter((action) => possible[action.verb]);
+  return ROLLOUT_ACTIONS.filter((action) => possible[action.verb]);
 }
 
 /**
@@ -70,15 +70,15 @@ export function withNewest(history, rollout, time) {
 }
 
 /** How the effect of each guard reads; the admin API gives ratios. @type {Record<string, (value: number) => string>} */
-const EFFECTS = {
-  errors: (value) => `${signed(value * 100)} percentage points of errors`,
-  latency: (value) => `${rounded(value)} times the control's time`,
-  outputs: (value) => `${rounded(value)} total variation`,
-  disagreement: (value) => `${rounded(value * 100)} % disagree`,
-  quality: (value) => `${signed(value * 100)} percentage points not finite`,
-  performance: (value) => `${signed(value * 100)} percentage points wrong`,
-  error_ratio: (value) => `${rounded(value * 100)} % errors`,
-  latency_p99: (value) => `${rounded(value * 100)} % slower than the limit`,
+const GUARD_EFFECTS = {
+  errors: (value) => `${signedEffect(value * 100)} percentage points of errors`,
+  latency: (value) => `${roundedEffect(value)} times the control's time`,
+  outputs: (value) => `${roundedEffect(value)} total variation`,
+  disagreement: (value) => `${roundedEffect(value * 100)} % disagree`,
+  quality: (value) => `${signedEffect(value * 100)} percentage points not finite`,
+  performance: (value) => `${signedEffect(value * 100)} percentage points wrong`,
+  error_ratio: (value) => `${roundedEffect(value * 100)} % errors`,
+  latency_p99: (value) => `${roundedEffect(value * 100)} % slower than the limit`,
 };
 
 /**
@@ -88,16 +88,16 @@ const EFFECTS = {
  */
 export function effectText(metric, effect) {
   if (effect === null || effect === undefined) return "not known yet";
-  return (EFFECTS[metric] || ((/** @type {number} */ value) => String(rounded(value))))(effect);
+  return (GUARD_EFFECTS[metric] || ((/** @type {number} */ value) => String(roundedEffect(value))))(effect);
 }
 
 /** @param {number} value */
-function rounded(value) {
+function roundedEffect(value) {
   return Number(value.toPrecision(3));
 }
 
 /** @param {number} value */
-function signed(value) {
-  const shown = rounded(value);
+function signedEffect(value) {
+  const shown = roundedEffect(value);
   return shown > 0 ? `+${shown}` : String(shown);
 }

@@ -1,12 +1,12 @@
 // Addresses of views: paths in the history, filters in the query. Links of the console are followed without a new page.
 
-import { signal } from "./html.js";
+import { Signal } from "./html.js";
 import { address, base } from "./page.js";
 
 /** @typedef {{path: string, params: Record<string, string>, query: Record<string, string>}} Route */
 
 /** The present route; `params` are those of the view's path. */
-export const route = signal(/** @type {Route} */ ({ path: pathOf(location.href), params: {}, query: queryOf() }));
+export const route = new Signal(/** @type {Route} */ ({ path: addressPath(location.href), params: {}, query: addressQuery() }));
 
 /**
  * Returns the address of a path of the console for a link; names in it must be encoded (see `pathTo`).
@@ -48,15 +48,15 @@ export function setQuery(changes) {
 }
 
 function read() {
-  route.value = { path: pathOf(location.href), params: route.peek().params, query: queryOf() };
+  route.value = { path: addressPath(location.href), params: route.value.params, query: addressQuery() };
 }
 
 /** @param {string} href */
-function pathOf(href) {
+function addressPath(href) {
   return `/${new URL(href).pathname.slice(base.pathname.length)}`;
 }
 
-function queryOf() {
+function addressQuery() {
   return Object.fromEntries(new URLSearchParams(location.search));
 }
 

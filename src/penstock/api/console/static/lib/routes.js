@@ -27,7 +27,7 @@ export function routeOf(document) {
  * @param {Route} route
  * @returns {Record<string, any>}
  */
-export function bodyOf(route) {
+export function routeBody(route) {
   const split = Object.fromEntries(Object.entries(route.split).filter(([, points]) => points > 0));
   return {
     split,
@@ -42,7 +42,7 @@ export function bodyOf(route) {
  * @param {Route} route
  * @returns {Map<string, string>}
  */
-export function linesOf(route) {
+export function ruleLines(route) {
   const lines = new Map();
   for (const [version, points] of Object.entries(route.split)) if (points) lines.set(`Version ${version}`, percentOf(points));
   lines.set("Sticky by", route.sticky ? `header ${route.sticky.replace(/^header:/, "")}` : NOBODY);
@@ -63,8 +63,8 @@ function percentOf(points) {
  * @returns {Difference[]}
  */
 export function differences(before, after) {
-  const [old, now] = [linesOf(before), linesOf(after)];
-  return labelsOf(old, now)
+  const [old, now] = [ruleLines(before), ruleLines(after)];
+  return ruleLabels(old, now)
     .map((label) => ({ label, before: old.get(label) ?? NOBODY, after: now.get(label) ?? NOBODY }))
     .filter((line) => line.before !== line.after)
     .concat(orderOf(before, after));
@@ -93,8 +93,8 @@ function orderOf(before, after) {
  * @returns {Side[]}
  */
 export function sidesOf(base, present, own) {
-  const [first, theirs, mine] = [linesOf(base), linesOf(present), linesOf(own)];
-  return labelsOf(first, theirs, mine)
+  const [first, theirs, mine] = [ruleLines(base), ruleLines(present), ruleLines(own)];
+  return ruleLabels(first, theirs, mine)
     .map((label) => sideOf(label, first.get(label) ?? NOBODY, theirs.get(label) ?? NOBODY, mine.get(label) ?? NOBODY))
     .filter((side) => side.present !== side.base || side.own !== side.base);
 }
@@ -111,7 +111,7 @@ function sideOf(label, base, present, own) {
 }
 
 /** @param {Map<string, string>[]} maps */
-function labelsOf(...maps) {
+function ruleLabels(...maps) {
   return [...new Set(maps.flatMap((lines) => [...lines.keys()]))];
 }
 

@@ -28,7 +28,7 @@ export const KINDS = [
 ];
 
 /** The page of a model for the beginning of a kind. @type {[string, string][]} */
-const PAGES = [
+const OBJECT_PAGES = [
   ["drift", "monitor"],
   ["quality", "monitor"],
   ["performance", "monitor"],
@@ -55,7 +55,7 @@ export function placeOf(entry) {
   const trial = trialOf(entry);
   if (trial) return [...model, ...trial];
   if (entry.kind.startsWith("drift.") && typeof entry.data?.name === "string") return [...model, "monitor", entry.data.name];
-  const page = PAGES.find(([kind]) => entry.kind.startsWith(kind));
+  const page = OBJECT_PAGES.find(([kind]) => entry.kind.startsWith(kind));
   if (page) return [...model, page[1]];
   const version = /^models\/[^/]+\/versions\/([^/]+)/.exec(entry.subject)?.[1];
   return version ? [...model, "versions", version] : model;

@@ -24,12 +24,12 @@ export function admissionFacts(version) {
     ["memory", typeof report["memory_bytes"] === "number" ? bytes(report["memory_bytes"]) : ""],
     ["operators", operatorsText(report["ops"])],
     ["operator sets", opsetsText(report["opset"])],
-    ["made by", textOf(report["producer"])],
-    ["run by", textOf(report["runtime"])],
+    ["made by", reportText(report["producer"])],
+    ["run by", reportText(report["runtime"])],
     ["examined in", typeof report["took_ms"] === "number" ? milliseconds(report["took_ms"]) : ""],
     ["class names", classesText(report["zipmap"])],
     ["guarded", guardedText(report)],
-    ["serves as", textOf(report["served_digest"])],
+    ["serves as", reportText(report["served_digest"])],
     ["confinement", confinementText(report["confinement"])],
   ];
   return facts.flatMap(([name = "", text = ""]) => (text ? [{ name, text }] : []));
@@ -37,7 +37,7 @@ export function admissionFacts(version) {
 
 /** @param {Record<string, unknown>} report */
 function verdictText(report) {
-  return report["verdict"] === "admitted" ? "admitted" : `refused: ${textOf(report["reason"])}`;
+  return report["verdict"] === "admitted" ? "admitted" : `refused: ${reportText(report["reason"])}`;
 }
 
 /**
@@ -46,17 +46,17 @@ function verdictText(report) {
  */
 export function sharingText(version) {
   if (version.batching) return version.batching;
-  const proof = objectOf(version.admission?.["independent_rows"]);
+  const proof = reportObject(version.admission?.["independent_rows"]);
   if (!proof) return "";
   if (proof["proven"] === true) return "the graph proves that rows are independent";
-  const node = textOf(proof["node"]);
-  const at = textOf(proof["operator"]) ? ` (at ${textOf(proof["operator"])}${node ? ` '${node}'` : ""})` : "";
-  return `the graph does not prove that rows are independent: ${textOf(proof["reason"])}${at}`;
+  const node = reportText(proof["node"]);
+  const at = reportText(proof["operator"]) ? ` (at ${reportText(proof["operator"])}${node ? ` '${node}'` : ""})` : "";
+  return `the graph does not prove that rows are independent: ${reportText(proof["reason"])}${at}`;
 }
 
 /** @param {unknown} ops */
 function operatorsText(ops) {
-  const entries = Object.entries(objectOf(ops) ?? {});
+  const entries = Object.entries(reportObject(ops) ?? {});
   const shown = entries.slice(0, MOST_OPERATORS).map(([name, count]) => `${name} × ${String(count)}`);
   if (entries.length > MOST_OPERATORS) shown.push(`${entries.length - MOST_OPERATORS} more`);
   return shown.join(", ");
@@ -64,12 +64,12 @@ function operatorsText(ops) {
 
 /** @param {unknown} opsets */
 function opsetsText(opsets) {
-  return Object.entries(objectOf(opsets) ?? {}).map(([domain, version]) => `${domain || "ai.onnx"} ${String(version)}`).join(", ");
+  return Object.entries(reportObject(opsets) ?? {}).map(([domain, version]) => `${domain || "ai.onnx"} ${String(version)}`).join(", ");
 }
 
 /** @param {unknown} zipmap */
 function classesText(zipmap) {
-  return Object.entries(objectOf(zipmap) ?? {})
+  return Object.entries(reportObject(zipmap) ?? {})
     .map(([output, names]) => `${output}: ${Array.isArray(names) ? names.slice(0, 20).join(", ") : String(names)}`)
     .join("; ");
 }
@@ -87,12 +87,12 @@ function guardedText(report) {
 
 /** @param {unknown} report */
 function confinementText(report) {
-  const layers = objectOf(report)?.["in_force"];
+  const layers = reportObject(report)?.["in_force"];
   return Array.isArray(layers) ? layers.join(", ") : layers && typeof layers === "object" ? Object.keys(layers).join(", ") : "";
 }
 
 /** @param {unknown} value */
-function textOf(value) {
+function reportText(value) {
   return typeof value === "string" ? value : "";
 }
 
@@ -100,6 +100,6 @@ function textOf(value) {
  * @param {unknown} value
  * @returns {Record<string, unknown> | null}
  */
-function objectOf(value) {
+function reportObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? /** @type {Record<string, unknown>} */ (value) : null;
 }

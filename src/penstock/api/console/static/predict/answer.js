@@ -53,12 +53,12 @@ function part(output, row, rows) {
 
 /** @param {unknown[]} values */
 function cellText(values) {
-  const shown = values.slice(0, MOST_CELL).map(valueText).join("  ");
+  const shown = values.slice(0, MOST_CELL).map(outputText).join("  ");
   return values.length > MOST_CELL ? `${shown}  … ${values.length - MOST_CELL} more` : shown;
 }
 
 /** @param {unknown} value */
-function valueText(value) {
+function outputText(value) {
   if (typeof value !== "number") return value === null ? "NaN" : String(value);
   return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
 }

@@ -62,16 +62,16 @@ function byteOf(rgba, start, channel, channels) {
 function scaleByte(byte, channel, scale) {
   const unit = byte / 255;
   if (scale === "bytes") return byte;
-  if (scale === "signed") return round(unit * 2 - 1);
-  if (scale === "imagenet") return round((unit - (MEAN[channel] ?? 0)) / (DEVIATION[channel] ?? 1));
-  return round(unit);
+  if (scale === "signed") return roundPixel(unit * 2 - 1);
+  if (scale === "imagenet") return roundPixel((unit - (MEAN[channel] ?? 0)) / (DEVIATION[channel] ?? 1));
+  return roundPixel(unit);
 }
 
 /**
  * Five digits: a byte has no more, and the request stays short.
  * @param {number} value
  */
-function round(value) {
+function roundPixel(value) {
   return Number(value.toFixed(5));
 }
 

@@ -21,7 +21,7 @@ export function requestOf(inputs, id = "") {
  * @param {boolean} [spaced] with spaces, for people
  */
 export function requestText(request, spaced = false) {
-  const inputs = request.inputs.map((tensor) => tensorText(tensor, spaced));
+  const inputs = request.inputs.map((tensor) => tensorJson(tensor, spaced));
   const gap = spaced ? " " : "";
   const id = request.id ? `"id":${gap}${JSON.stringify(request.id)},${gap}` : "";
   return `{${id}"inputs":${gap}[${inputs.join(`,${gap}`)}]}`;
@@ -31,7 +31,7 @@ export function requestText(request, spaced = false) {
  * @param {Tensor} tensor
  * @param {boolean} spaced
  */
-function tensorText(tensor, spaced) {
+function tensorJson(tensor, spaced) {
   const gap = spaced ? " " : "";
   const data = tensor.data.map((value) => (typeof value === "bigint" ? value.toString() : JSON.stringify(value)));
   const parts = [

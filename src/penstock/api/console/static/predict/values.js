@@ -31,7 +31,7 @@ export function readValue(text, datatype) {
   if (kind === "text") return text;
   if (kind === "flag") return readFlag(word);
   if (kind === "integer") return readInteger(word, datatype);
-  return readNumber(word, datatype);
+  return parseNumber(word, datatype);
 }
 
 /**
@@ -62,7 +62,7 @@ function readInteger(word, datatype) {
  * @param {string} datatype
  * @returns {number | null}
  */
-function readNumber(word, datatype) {
+function parseNumber(word, datatype) {
   if (word === "" || /^nan$/i.test(word)) return missing(datatype);
   if (!NUMBER.test(word)) throw new InputFault(`'${shorten(word)}' is not a number`);
   const value = Number(word);
@@ -122,7 +122,7 @@ function fitShape(spec, count, nested) {
   const fixed = spec.shape.filter((size) => size >= 0).reduce((product, size) => product * size, 1);
   const free = spec.shape.filter((size) => size < 0).length;
   const fits = free === 0 ? count === fixed : free === 1 && fixed > 0 && count % fixed === 0;
-  if (nested.length > 1 || !fits) throw new InputFault(`got ${countText(count)} in ${shapeText(nested)}; expected ${describe(spec)}`);
+  if (nested.length > 1 || !fits) throw new InputFault(`got ${countText(count)} in ${shapeText(nested)}; expected ${describeValue(spec)}`);
   return spec.shape.map((size) => (size < 0 ? count / fixed : size));
 }
 
@@ -132,11 +132,11 @@ function fitShape(spec, count, nested) {
  */
 function checkShape(spec, shape) {
   if (spec.shape.some((size, index) => size >= 0 && shape[index] !== size))
-    throw new InputFault(`got the shape [${shape.join(", ")}]; expected ${describe(spec)}`);
+    throw new InputFault(`got the shape [${shape.join(", ")}]; expected ${describeValue(spec)}`);
 }
 
 /** @param {TensorSpec} spec */
-function describe(spec) {
+function describeValue(spec) {
   return `'${spec.name}' ${spec.datatype} ${shapeText(spec.shape)}`;
 }
 
@@ -217,7 +217,7 @@ function readInputs(inputs, specs) {
  */
 function specNamed(name, specs) {
   const spec = specs.find((item) => item.name === name);
-  if (!spec) throw new InputFault(`the model has no input '${shorten(name)}'; it takes ${specs.map(describe).join(", ")}`);
+  if (!spec) throw new InputFault(`the model has no input '${shorten(name)}'; it takes ${specs.map(describeValue).join(", ")}`);
   return spec;
 }
 

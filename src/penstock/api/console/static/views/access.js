@@ -67,7 +67,7 @@ function KeyTable() {
     again();
   };
   return html`<p><button type="button" class="button primary" onClick=${() => setTask({ kind: "create" })}>Create a key</button></p>
-    <${Table} caption="API keys" columns=${columnsFor(setTask)} rows=${value.keys} keyOf=${(/** @type {Key} */ key) => key.id} empty="No keys yet." />
+    <${Table} caption="API keys" columns=${keyColumns(setTask)} rows=${value.keys} keyOf=${(/** @type {Key} */ key) => key.id} empty="No keys yet." />
     ${task?.kind === "create" && html`<${Create} onClose=${close} onDone=${done} />`}
     ${task?.kind === "rotate" && html`<${Rotate} name=${task.key.name} onClose=${close} onDone=${done} />`}
     ${task?.kind === "revoke" && html`<${Revoke} subject=${task.key} onClose=${close} onDone=${done} />`}
@@ -78,7 +78,7 @@ function KeyTable() {
  * @param {(task: Task) => void} begin
  * @returns {import("../components/table.js").Column<Key>[]}
  */
-function columnsFor(begin) {
+function keyColumns(begin) {
   return [
     { key: "name", title: "Name", sort: (key) => key.name, cell: (key) => html`${key.name} <code class="small muted">${key.id}</code>` },
     { key: "state", title: "State", sort: (key) => key.state, cell: (key) => html`<${State} value=${key.state} kind=${key.state === "valid" ? "good" : ""} />` },
@@ -86,12 +86,12 @@ function columnsFor(begin) {
     { key: "models", title: "Models", sort: (key) => key.models.join(), cell: (key) => key.models.join(", ") },
     { key: "created", title: "Created", sort: (key) => key.created_at, cell: (key) => html`<span title=${time(key.created_at)}>${ago(key.created_at)} by ${key.created_by}</span>` },
     { key: "expires", title: "Expires", sort: (key) => key.expires_at, cell: (key) => (key.expires_at ? html`<span title=${time(key.expires_at)}>${ago(key.expires_at)}</span>` : "never") },
-    { key: "actions", title: "Actions", cell: (key) => html`<${Actions} subject=${key} begin=${begin} />` },
+    { key: "actions", title: "Actions", cell: (key) => html`<${KeyActions} subject=${key} begin=${begin} />` },
   ];
 }
 
 /** @param {{subject: Key, begin: (task: Task) => void}} props */
-function Actions({ subject, begin }) {
+function KeyActions({ subject, begin }) {
   if (subject.state !== "valid") return null;
   return html`<div class="row">
     <button type="button" class="button quiet" aria-label="Rotate ${subject.name}" onClick=${() => begin({ kind: "rotate", key: subject })}>Rotate</button>
@@ -157,4 +157,4 @@ function ShownOnce({ made, onClose }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: () => "Access", component: Access };
+export const accessView = { title: () => "Access", component: Access };

@@ -16,7 +16,7 @@ import { Table } from "../components/table.js";
 /** @typedef {Record<string, any>} Document */
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params.model}: column ${params.column}`, component: ColumnView };
+export const columnView = { title: (params) => `${params.model}: column ${params.column}`, component: ColumnView };
 
 /** @param {{params: Record<string, string>}} props */
 function ColumnView({ params: { model = "", column = "" } }) {
@@ -30,7 +30,7 @@ function ColumnView({ params: { model = "", column = "" } }) {
   const shown = value.column;
   return html`<${Up} model=${model} />
     <${ErrorBox} error=${error} again=${again} />
-    <${Summary} value=${value} />
+    <${ColumnSummary} value=${value} />
     <div class="grid">
       <section class="card"><h2>Window against the reference</h2>
         <${Histogram} counts=${shown.counts} reference=${shown.reference_counts} names=${shown.bins} label=${shown.name} />
@@ -41,7 +41,7 @@ function ColumnView({ params: { model = "", column = "" } }) {
     <div class="grid wide">
       <section class="card"><h2>Effect sizes</h2><${EffectTable} column=${shown} /></section>
       <section class="card"><h2>Bins</h2><${BinTable} column=${shown} /></section>
-      <${Slices} value=${value} /><${Rates} value=${value} />
+      <${ColumnSlices} value=${value} /><${Rates} value=${value} />
     </div>
     <h2>Alarms</h2><${ErrorBox} error=${events.error} again=${events.again} />
     <${Alarms} model=${model} alarms=${events.value?.alarms || []} requests=${events.value?.requests || []} />`;
@@ -66,7 +66,7 @@ async function alarmsOf(model, column) {
 }
 
 /** @param {{value: Document}} props */
-function Summary({ value }) {
+function ColumnSummary({ value }) {
   const { column, log_e_threshold, scope, version } = value;
   return html`<dl class="facts">
     <dt>State</dt><dd><${State} value=${column.state} />${column.since && html` since <time title=${time(column.since)}>${time(column.since)}</time> (${ago(column.since)})`}</dd>
@@ -84,7 +84,7 @@ function Evolution({ value: { history, log_e_threshold } }) {
 }
 
 /** @param {{value: Document}} props */
-function Slices({ value }) {
+function ColumnSlices({ value }) {
   const rows = sliceRows(value.slices);
   if (!rows.length) return null;
   return html`<section class="card"><h2>Slices</h2><${Table} caption="The column in each slice" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.key} ${row.value}`} columns=${[

@@ -30,7 +30,7 @@ function CompareView({ params }) {
     </div>
     <${Metrics} a=${a} b=${b} />
     <${Rows} title="Signature" rows=${compareSignatures(a, b)} a=${a} b=${b} />
-    <${Latency} model=${name} a=${a} b=${b} />
+    <${LatencyBeside} model=${name} a=${a} b=${b} />
     <${Rows} title="Admission" rows=${compareAdmission(a, b)} a=${a} b=${b} />
     <${Rows} title="Metadata" rows=${compareMetadata(a, b)} a=${a} b=${b} />
     <${Shadow} model=${name} versions=${[a, b]} />`;
@@ -55,14 +55,14 @@ function Metrics({ a, b }) {
     { key: "name", title: "Metric", cell: (/** @type {any} */ item) => item.name, sort: (/** @type {any} */ item) => item.name },
     { key: "a", title: `Version ${a.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.a, 5) },
     { key: "b", title: `Version ${b.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => number(item.b, 5) },
-    { key: "delta", title: "Difference", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => signed(item.delta), sort: (/** @type {any} */ item) => item.delta },
+    { key: "delta", title: "Difference", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => signedDifference(item.delta), sort: (/** @type {any} */ item) => item.delta },
   ];
   return html`<section aria-labelledby="metrics"><h2 id="metrics">Metrics</h2>
     <${Table} caption="Metrics of both" columns=${columns} rows=${compareMetrics(a, b)} keyOf=${(/** @type {any} */ item) => item.name} empty="Neither was pushed with metrics." /></section>`;
 }
 
 /** @param {number | null} value */
-function signed(value) {
+function signedDifference(value) {
   return value === null ? number(null) : `${value > 0 ? "+" : ""}${number(value, 4)}`;
 }
 
@@ -94,7 +94,7 @@ const QUANTILES = [["p50", "p50"], ["p90", "p90"], ["p99", "p99"], ["p999", "p99
 const DIGITS = 4;
 
 /** @param {{model: string, a: Version, b: Version}} props */
-function Latency({ model, a, b }) {
+function LatencyBeside({ model, a, b }) {
   const path = (/** @type {Version} */ version) => `/models/${encodeURIComponent(model)}/monitor?columns=1&version=${encodeURIComponent(version.version)}`;
   const { value, error, again } = useAsync(() => Promise.all([a, b].map((item) => getServed(item, path(item)))), [model, a.version, b.version]);
   const [first, second] = (value ?? []).map((document) => (document?.latency?.count ? document.latency : null));
@@ -138,15 +138,15 @@ function ShadowOf({ model, document }) {
 }
 
 /** @param {string} _ @param {unknown} value */
-function rounded(_, value) {
+function roundedMetric(_, value) {
   return typeof value === "number" ? Number(value.toPrecision(DIGITS)) : value;
 }
 
 /** @param {{name: string, data: unknown}[] | undefined} outputs */
 function outputsText(outputs) {
-  const text = (outputs ?? []).map((output) => `${output.name} ${JSON.stringify(output.data, rounded)}`).join(" ");
+  const text = (outputs ?? []).map((output) => `${output.name} ${JSON.stringify(output.data, roundedMetric)}`).join(" ");
   return text.length > LONGEST_CELL ? `${text.slice(0, LONGEST_CELL)}…` : text;
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: compare versions`, component: CompareView };
+export const compareView = { title: (params) => `${params["model"]}: compare versions`, component: CompareView };

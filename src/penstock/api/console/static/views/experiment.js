@@ -2,14 +2,14 @@
 
 import { html } from "../lib/html.js";
 import { ago, basisPoints, number, time } from "../lib/format.js";
-import { actionsFor, armsOf } from "../lib/experiments.js";
+import { experimentActions, armsOf } from "../lib/experiments.js";
 import { useTopic } from "../lib/live.js";
 import { useWhole } from "../lib/whole.js";
 import { Bar } from "../components/bar.js";
 import { ErrorBox, Loading } from "../components/notes.js";
 import { State } from "../components/state.js";
 import { Table } from "../components/table.js";
-import { Actions, History } from "../components/trial-parts.js";
+import { Actions, TrialHistory } from "../components/trial-parts.js";
 
 /** @typedef {import("../lib/experiments.js").Arm} Arm */
 
@@ -22,14 +22,14 @@ function ExperimentPage({ params }) {
   const { whole, error, again } = useWhole(path, newest?.revision);
   if (!whole) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
   const experiment = newest && newest.revision >= whole.revision ? { ...whole, ...newest } : whole;
-  return html`<${Summary} experiment=${experiment} />
-    <${Actions} model=${model} path=${path} actions=${actionsFor(experiment)} what="experiment of ${model}" onDone=${again} />
+  return html`<${ExperimentSummary} experiment=${experiment} />
+    <${Actions} model=${model} path=${path} actions=${experimentActions(experiment)} what="experiment of ${model}" onDone=${again} />
     <h2>Arms</h2><${Arms} experiment=${experiment} />
-    <${History} changes=${whole.changes} />`;
+    <${TrialHistory} changes=${whole.changes} />`;
 }
 
 /** @param {{experiment: any}} props */
-function Summary({ experiment }) {
+function ExperimentSummary({ experiment }) {
   const start = experiment.changes?.find((/** @type {any} */ change) => change.action === "start");
   const parts = armsOf(experiment).map((arm) => ({ name: arm.arm, share: arm.weight }));
   return html`<section class="card" aria-label="State">
@@ -67,4 +67,4 @@ function Interval({ arm }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: experiment ${params["id"]}`, component: ExperimentPage, css: true };
+export const experimentView = { title: (params) => `${params["model"]}: experiment ${params["id"]}`, component: ExperimentPage };

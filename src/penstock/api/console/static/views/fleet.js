@@ -14,19 +14,19 @@ import { Table } from "../components/table.js";
 /** @typedef {{worker: number, pid: number, state: string, memory: {budget_bytes: number, used_bytes: number} | null}} Worker */
 /** @typedef {{name: string, last_success: number | null, failures: number, problem: string}} Task */
 
-const LOOK_MS = 3000;
+const FLEET_LOOK_MS = 3000;
 
 function Fleet() {
   const fleet = useTopic("fleet");
   const readiness = useTopic("readiness");
   const { value: own, error, again } = useAsync(() => get("/workers"), [fleet]);
   useEffect(() => {
-    const timer = setInterval(() => document.hidden || again(), LOOK_MS);
+    const timer = setInterval(() => document.hidden || again(), FLEET_LOOK_MS);
     return () => clearInterval(timer);
   });
   if (!fleet || !readiness) return html`<${Loading} />`;
   return html`
-    <${Summary} fleet=${fleet} readiness=${readiness} />
+    <${FleetSummary} fleet=${fleet} readiness=${readiness} />
     <h2>Gateways</h2>
     <${Table} caption="Gateways of this registry" columns=${GATEWAYS} rows=${fleet.gateways} keyOf=${(/** @type {Gateway} */ item) => item.id}
       empty="No gateway has reported yet." />
@@ -37,7 +37,7 @@ function Fleet() {
 }
 
 /** @param {{fleet: any, readiness: any}} props */
-function Summary({ fleet, readiness }) {
+function FleetSummary({ fleet, readiness }) {
   const { ready, workers, reason } = readiness;
   return html`<dl class="facts">
     <dt>This gateway</dt><dd><${State} value=${ready ? "ready" : "not ready"} kind=${ready ? "good" : "bad"} /> ${workers.ready} of ${workers.configured} workers ${reason && `– ${reason}`}</dd>
@@ -98,4 +98,4 @@ function Tasks({ tasks }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: () => "Fleet", component: Fleet };
+export const fleetView = { title: () => "Fleet", component: Fleet };

@@ -33,8 +33,8 @@ function ModelView({ params }) {
   return html`
     ${model.reason && html`<div class="note bad" role="alert"><p>${model.reason}</p></div>`}
     ${model.problem && html`<div class="note warn"><p>${model.problem}</p></div>`}
-    <${Answers} model=${name} route=${route} />
-    <${Versions} model=${model} traffic=${traffic?.models?.[name]} />
+    <${AnswersNow} model=${name} route=${route} />
+    <${VersionTable} model=${model} traffic=${traffic?.models?.[name]} />
     <${Aliases} model=${model} onDone=${again} />
     <${Push} model=${model} onDone=${again} />
     <${Settings} model=${model} onDone=${again} />`;
@@ -51,7 +51,7 @@ function newest(live, fresh) {
 }
 
 /** @param {{model: string, route: any}} props */
-function Answers({ model, route }) {
+function AnswersNow({ model, route }) {
   if (!route) return null;
   const parts = Object.entries(route.split).map(([version, share]) => ({ name: version, share: Number(share) }));
   return html`<section aria-labelledby="answers"><h2 id="answers">Who answers</h2>
@@ -65,7 +65,7 @@ function answersText(answers) {
 }
 
 /** @param {{model: Model, traffic: any}} props */
-function Versions({ model, traffic }) {
+function VersionTable({ model, traffic }) {
   const name = model.name;
   /** @type {import("../components/table.js").Column<Version>[]} */
   const columns = [
@@ -166,12 +166,11 @@ function SettingsDialog({ model, onClose, onDone }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = {
+export const modelView = {
   title: (params) => params["model"] ?? "",
   keys: (params) => ({
     c: ["compare versions", () => navigate(pathTo("models", params["model"] ?? "", "compare"))],
     t: ["try it", () => navigate(pathTo("models", params["model"] ?? "", "try"))],
   }),
-  css: true,
   component: ModelView,
 };

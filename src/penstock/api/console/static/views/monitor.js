@@ -17,23 +17,22 @@ import { Table } from "../components/table.js";
 
 /** @typedef {Record<string, any>} Document */
 
-const SHOWN = 24;
+const SHOWN_COLUMNS = 24;
 const MOST_SHOWN = 100;
 const TYPING_MS = 300;
 
 /** @type {import("../app.js").View} */
-export const view = {
+export const monitorView = {
   title: (params) => `${params.model}: monitor`,
   keys: {
-    r: ["relearn", () => press("relearn")],
-    e: ["edit the policy", () => press("edit-policy")],
+    r: ["relearn", () => pressButton("relearn")],
+    e: ["edit the policy", () => pressButton("edit-policy")],
   },
   component: Monitor,
-  css: true,
 };
 
 /** Presses a button of the view by its id, if it is there. @param {string} id */
-function press(id) {
+function pressButton(id) {
   document.getElementById(id)?.click();
 }
 
@@ -42,20 +41,20 @@ function Monitor({ params }) {
   const model = params.model || "";
   const { query } = useSignal(route);
   const isTopic = !query.version && !query.search && !query.all;
-  const { value, error, again } = useDocument(pathOf(model, query), `monitor:${model}`, { isTopic });
+  const { value, error, again } = useDocument(monitorPath(model, query), `monitor:${model}`, { isTopic });
   const events = useAsync(() => eventsOf(model), [model, value?.alarms, useNewestEvent(model)]);
   if (error && !value) return html`<${ErrorBox} error=${error} again=${again} />`;
   if (!value) return html`<${Loading} />`;
   return html`
     <${ErrorBox} error=${error} again=${again} />
-    <${Head} model=${model} value=${value} again=${again} />
+    <${MonitorHead} model=${model} value=${value} again=${again} />
     <${Columns} model=${model} value=${value} query=${query} />
     <h2>Alarms</h2>
     <${ErrorBox} error=${events.error} again=${events.again} />
     <${Alarms} model=${model} alarms=${events.value?.alarms || []} requests=${events.value?.requests || []} />
     <div class="grid wide">
-      <${Quality} value=${value} /><${Latency} value=${value} /><${Performance} performance=${value.performance} />
-      <${Slices} model=${model} value=${value} />
+      <${Quality} value=${value} /><${LatencyByStage} value=${value} /><${PerformanceCard} performance=${value.performance} />
+      <${SliceTable} model=${model} value=${value} />
     </div>`;
 }
 
@@ -63,9 +62,9 @@ function Monitor({ params }) {
  * @param {string} model
  * @param {Record<string, string>} query
  */
-function pathOf(model, query) {
+function monitorPath(model, query) {
   const more = ["version", "search"].filter((name) => query[name]).map((name) => `&${name}=${encodeURIComponent(query[name] || "")}`);
-  return `/models/${encodeURIComponent(model)}/monitor?columns=${query.all ? MOST_SHOWN : SHOWN}${more.join("")}`;
+  return `/models/${encodeURIComponent(model)}/monitor?columns=${query.all ? MOST_SHOWN : SHOWN_COLUMNS}${more.join("")}`;
 }
 
 /** Fetches the newest alarms of a model, and its requests for retraining. @param {string} model */
@@ -78,7 +77,7 @@ async function eventsOf(model) {
 }
 
 /** @param {{model: string, value: Document, again: () => void}} props */
-function Head({ model, value, again }) {
+function MonitorHead({ model, value, again }) {
   const [open, setOpen] = useState("");
   useSignal(whoami);
   const permitted = may("operate", model);
@@ -86,8 +85,8 @@ function Head({ model, value, again }) {
   const relearn = (/** @type {{reason: string}} */ { reason }) =>
     send("POST", `/models/${encodeURIComponent(model)}/monitor/relearn`, { version: value.version }, { reason });
   return html`<div class="row between">
-      <p><${Summary} value=${value} /></p>
-      <${Versions} value=${value} />
+      <p><${MonitorSummary} value=${value} /></p>
+      <${VersionChoice} value=${value} />
     </div>
     ${value.problem && html`<p class="note warn">${value.problem}</p>`}
     ${permitted.allowed
@@ -103,7 +102,7 @@ function Head({ model, value, again }) {
 }
 
 /** @param {{value: Document}} props */
-function Summary({ value }) {
+function MonitorSummary({ value }) {
   const { reference, columns, window } = value;
   if (!value.version) return html`No version answers.`;
   if (!reference) return html`Version ${value.version} has no reference yet: it is learned from traffic.`;
@@ -115,7 +114,7 @@ function Summary({ value }) {
 }
 
 /** @param {{value: Document}} props */
-function Versions({ value }) {
+function VersionChoice({ value }) {
   const versions = Object.entries(value.answers || {});
   const known = versions.some(([version]) => version === value.version) ? versions : [...versions, [value.version || "", 0]];
   if (known.length < 2) return null;
@@ -131,16 +130,16 @@ function Columns({ model, value, query }) {
   const { all = 0, shown = 0 } = value.columns || {};
   const more = shown < all && !query.search;
   return html`<h2>Columns</h2>
-    <div class="toolbar"><${Search} search=${query.search || ""} />
+    <div class="toolbar"><${ColumnSearch} search=${query.search || ""} />
       ${more && !query.all && html`<button type="button" class="button" onClick=${() => setQuery({ all: "1" })}>Show ${Math.min(all, MOST_SHOWN)} of ${all}</button>`}
       ${more && html`<span class="muted">${shown} of ${all} columns: those with the most evidence.</span>`}
     </div>
-    <${Table} caption="Columns by evidence" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.side} ${row.name}`} columns=${columnsFor(model, value)}
+    <${Table} caption="Columns by evidence" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.side} ${row.name}`} columns=${monitorColumns(model, value)}
       empty=${value.reference ? "No column matches." : "No columns yet."} />`;
 }
 
 /** @param {{search: string}} props */
-function Search({ search }) {
+function ColumnSearch({ search }) {
   const [text, setText] = useState(search);
   useEffect(() => {
     const timer = setTimeout(() => text !== search && setQuery({ search: text }), TYPING_MS);
@@ -154,7 +153,7 @@ function Search({ search }) {
  * @param {string} model
  * @param {Document} value
  */
-function columnsFor(model, value) {
+function monitorColumns(model, value) {
   const version = value.version ? `?version=${encodeURIComponent(value.version)}` : "";
   return [
     { key: "name", title: "Column", sort: (/** @type {Document} */ row) => row.name, cell: (/** @type {Document} */ row) => html`<a href=${link(pathTo("models", model, "monitor", row.name) + version)}>${row.name}</a> <span class="small muted">${row.side}</span>` },
@@ -168,7 +167,7 @@ function columnsFor(model, value) {
 }
 
 /** @param {{model: string, value: Document}} props */
-function Slices({ model, value }) {
+function SliceTable({ model, value }) {
   const rows = sliceRows(value.slices);
   if (!rows.length) return null;
   return html`<section class="card"><h2>Slices</h2><${Table} caption="Slices" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.key} ${row.value}`} columns=${[
@@ -197,7 +196,7 @@ function Quality({ value }) {
 }
 
 /** @param {{value: Document}} props */
-function Latency({ value }) {
+function LatencyByStage({ value }) {
   const { stages = {}, ...whole } = value.latency || {};
   const rows = [{ name: "whole request", ...whole }, ...Object.entries(stages).map(([name, item]) => ({ name, .../** @type {Document} */ (item) }))];
   const quantiles = [["p50", "p50"], ["p90", "p90"], ["p99", "p99"], ["p999", "p99.9"]];
@@ -208,7 +207,7 @@ function Latency({ value }) {
 }
 
 /** @param {{performance: Document | undefined}} props */
-function Performance({ performance }) {
+function PerformanceCard({ performance }) {
   if (!performance) return null;
   const { delay, gap, concept } = performance;
   const outcomes = Object.entries(performance.outcomes || {}).map(([name, count]) => `${name} ${number(/** @type {number} */ (count))}`).join(", ");

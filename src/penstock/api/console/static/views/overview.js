@@ -60,12 +60,12 @@ export function filtered(rows, search, filter) {
 }
 
 /** @type {import("../components/table.js").Column<Row>[]} */
-const COLUMNS = [
+const OVERVIEW_COLUMNS = [
   { key: "name", title: "Model", sort: (row) => row.name, cell: (row) => html`<a href=${link(pathTo("models", row.name))}>${row.name}</a>` },
-  { key: "answers", title: "Who answers", cell: (row) => html`<${Answers} row=${row} />` },
+  { key: "answers", title: "Who answers", cell: (row) => html`<${AnswersBar} row=${row} />` },
   { key: "rate", title: "Requests/s", align: "end", sort: (row) => row.traffic?.requests_per_second, cell: (row) => number(row.traffic?.requests_per_second) },
   { key: "errors", title: "Errors", align: "end", sort: (row) => row.traffic?.error_ratio, cell: (row) => percent(row.traffic?.error_ratio) },
-  { key: "p99", title: "p50 / p99", align: "end", sort: (row) => row.traffic?.p99_ms, cell: (row) => html`<${Latency} traffic=${row.traffic} />` },
+  { key: "p99", title: "p50 / p99", align: "end", sort: (row) => row.traffic?.p99_ms, cell: (row) => html`<${LatencyLine} traffic=${row.traffic} />` },
   { key: "drift", title: "Drift", sort: (row) => row.drift?.columns, cell: (row) => html`<${Watch} watched=${row.drift} />` },
   { key: "quality", title: "Quality", sort: (row) => row.quality?.columns, cell: (row) => html`<${Watch} watched=${row.quality} />` },
   { key: "trial", title: "Rollout", sort: (row) => row.trial?.id, cell: (row) => html`<${OpenTrial} row=${row} />` },
@@ -73,7 +73,7 @@ const COLUMNS = [
 ];
 
 /** @param {{row: Row}} props */
-function Answers({ row }) {
+function AnswersBar({ row }) {
   const parts = Object.entries(row.split).map(([name, share]) => ({ name, share }));
   if (!parts.length) return html`<${State} value="nobody answers" kind="bad" title=${row.reason} />`;
   const loading = (row.states.LOADING || 0) + (row.states.UNLOADING || 0);
@@ -84,7 +84,7 @@ function Answers({ row }) {
 }
 
 /** @param {{traffic: Traffic | null}} props */
-function Latency({ traffic }) {
+function LatencyLine({ traffic }) {
   if (!traffic || traffic.p99_ms === null) return "–";
   const { series } = traffic;
   return html`${series && html`<${Sparkline} series=${[series.p99_ms, series.p50_ms]} label="p99 and p50 of the last minutes" />`}
@@ -122,17 +122,17 @@ function Overview() {
   if (!rows.length) return html`<${Empty}>No models yet. Push one with: <code>penstock models push NAME FILE --version 1</code><//>`;
   return html`
     <${Toolbar} search=${search} filter=${filter} rows=${rows} shown=${shown.length} />
-    <${Table} caption="Models" columns=${COLUMNS} rows=${shown} keyOf=${keyOf} order=${sort} onOrder=${setOrder} stableBy=${textOf}
+    <${Table} caption="Models" columns=${OVERVIEW_COLUMNS} rows=${shown} keyOf=${overviewKey} order=${sort} onOrder=${setOrder} stableBy=${overviewText}
       empty="No model is like this." />`;
 }
 
 /** @param {Row} row */
-function keyOf(row) {
+function overviewKey(row) {
   return row.name;
 }
 
 /** @param {Row} row */
-function textOf(row) {
+function overviewText(row) {
   return row.text;
 }
 
@@ -154,4 +154,4 @@ function Toolbar({ search, filter, rows, shown }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: () => "Models", component: Overview };
+export const overviewView = { title: () => "Models", component: Overview };

@@ -20,7 +20,7 @@ const DAY_S = 86400;
 const LONGEST_PROBLEM = 160;
 
 /** @type {import("../app.js").View} */
-export const view = {
+export const retrainingView = {
   title: (params) => `${params.model}: retraining`,
   keys: { r: ["ask for retraining", () => document.getElementById("ask-retraining")?.click()] },
   component: Retraining,
@@ -114,7 +114,7 @@ function Candidate({ model, candidate, isOpen, begin }) {
     ${reasons.length > 0 && html`<ul>${reasons.map((/** @type {string} */ reason) => html`<li>${reason}</li>`)}</ul>`}
     ${exam && html`<${Marks} exam=${exam} />`}
     ${rows && html`<p class="small muted">${number(rows.rows)} held-out rows have a label.</p>`}
-    <${Gates} model=${model} version=${version} />
+    <${CandidateGates} model=${model} version=${version} />
     ${candidate.approved && html`<p class="small">A person has approved it: it is rolled out as soon as it passes its other gates.</p>`}
     ${isOpen && html`<${Decision} model=${model} candidate=${candidate} begin=${begin} />`}
   </section>`;
@@ -131,7 +131,7 @@ function Marks({ exam }) {
 }
 
 /** Its gates, which are fetched when somebody wants to see them. @param {{model: string, version: string}} props */
-function Gates({ model, version }) {
+function CandidateGates({ model, version }) {
   const [isOpen, setIsOpen] = useState(false);
   return html`<details onToggle=${(/** @type {{currentTarget: HTMLDetailsElement}} */ event) => setIsOpen(event.currentTarget.open)}>
     <summary>Gates</summary>${isOpen && html`<${GateList} model=${model} version=${version} />`}

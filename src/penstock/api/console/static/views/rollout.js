@@ -4,12 +4,12 @@ import { html } from "../lib/html.js";
 import { ago, basisPoints, duration, number, time } from "../lib/format.js";
 import { useTopic } from "../lib/live.js";
 import { link, pathTo } from "../lib/router.js";
-import { actionsFor, effectText, isOpen, stepsOf, withNewest } from "../lib/rollouts.js";
+import { rolloutActions, effectText, isOpen, stepsOf, withNewest } from "../lib/rollouts.js";
 import { useWhole } from "../lib/whole.js";
 import { EvidenceChart } from "../components/evidence-chart.js";
 import { ErrorBox, Loading } from "../components/notes.js";
 import { State } from "../components/state.js";
-import { Actions, History } from "../components/trial-parts.js";
+import { Actions, TrialHistory } from "../components/trial-parts.js";
 
 /** @param {{params: Record<string, string>}} props */
 function RolloutPage({ params }) {
@@ -20,15 +20,15 @@ function RolloutPage({ params }) {
   const { whole, error, again } = useWhole(path, newest?.revision);
   if (!whole) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
   const rollout = newest && newest.revision >= whole.revision ? { ...whole, ...newest } : whole;
-  return html`<${Summary} model=${model} rollout=${rollout} />
-    <${Actions} model=${model} path=${path} actions=${actionsFor(rollout)} what="version ${rollout.to} of ${model}" onDone=${again} />
+  return html`<${RolloutSummary} model=${model} rollout=${rollout} />
+    <${Actions} model=${model} path=${path} actions=${rolloutActions(rollout)} what="version ${rollout.to} of ${model}" onDone=${again} />
     <${Needed} rollout=${rollout} />
-    <${Guards} rollout=${rollout} history=${withNewest(whole.evidence_history, rollout, Date.now() / 1000)} />
-    <${History} changes=${whole.changes} />`;
+    <${GuardCards} rollout=${rollout} history=${withNewest(whole.evidence_history, rollout, Date.now() / 1000)} />
+    <${TrialHistory} changes=${whole.changes} />`;
 }
 
 /** @param {{model: string, rollout: any}} props */
-function Summary({ model, rollout }) {
+function RolloutSummary({ model, rollout }) {
   const start = rollout.changes?.find((/** @type {any} */ change) => change.action === "start");
   return html`<section class="card" aria-label="State">
     <div class="row between"><div class="row"><${State} value=${rollout.state} /> <strong>version ${rollout.from} → ${rollout.to}</strong> at ${basisPoints(rollout.weight)}${rollout.dry_run ? " (dry run: no traffic is changed)" : ""}</div>
@@ -66,7 +66,7 @@ function splitText(ratio) {
 }
 
 /** @param {{rollout: any, history: any}} props */
-function Guards({ rollout, history }) {
+function GuardCards({ rollout, history }) {
   return html`<section aria-label="Guards"><h2>Guards</h2><div class="grid">${Object.entries(rollout.evidence).map(([name, evidence]) => html`<${Guard} key=${name} name=${name} evidence=${evidence} history=${history} />`)}</div></section>`;
 }
 
@@ -95,4 +95,4 @@ function neededText(evidence) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: rollout ${params["id"]}`, component: RolloutPage, css: true };
+export const rolloutView = { title: (params) => `${params["model"]}: rollout ${params["id"]}`, component: RolloutPage };

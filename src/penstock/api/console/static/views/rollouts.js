@@ -74,4 +74,4 @@ function ExperimentTable({ model, experiments }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: rollouts`, component: Rollouts };
+export const rolloutsView = { title: (params) => `${params["model"]}: rollouts`, component: Rollouts };

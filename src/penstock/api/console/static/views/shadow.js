@@ -7,7 +7,7 @@ import { compareOutputs, tensorText } from "../lib/answers.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
 import { Empty, ErrorBox, Loading } from "../components/notes.js";
 
-const LOOK_MS = 3000;
+const SHADOW_LOOK_MS = 3000;
 
 /** @param {{params: Record<string, string>}} props */
 function ShadowPage({ params }) {
@@ -16,7 +16,7 @@ function ShadowPage({ params }) {
   const { value, error, again } = useAsync(() => get(path), [path]);
   const { query } = useSignal(route);
   useEffect(() => {
-    const timer = setInterval(() => document.hidden || again(), LOOK_MS);
+    const timer = setInterval(() => document.hidden || again(), SHADOW_LOOK_MS);
     return () => clearInterval(timer);
   });
   if (!value) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
@@ -35,12 +35,12 @@ function Numbers({ model, shadow }) {
     <dt>Disagreements</dt><dd>${number(shadow.disagreements)} (${percent(share)})</dd>
     <dt>Other class</dt><dd>${percent(shadow.flip_ratio)} of the rows</dd>
     <dt>Difference</dt><dd>mean ${number(shadow.mean_abs_diff)}, greatest ${number(shadow.max_abs_diff)}</dd>
-    <dt>Time of a run</dt><dd>${time(shadow.primary_run_us)} by the version that answered, ${time(shadow.shadow_run_us)} by the shadow</dd></dl>
+    <dt>Time of a run</dt><dd>${pairTime(shadow.primary_run_us)} by the version that answered, ${pairTime(shadow.shadow_run_us)} by the shadow</dd></dl>
     <p class="small muted">Counts of this gateway. <a href=${link(pathTo("models", model, "traffic"))}>Traffic</a></p></section>`;
 }
 
 /** @param {number | null} microseconds */
-function time(microseconds) {
+function pairTime(microseconds) {
   return milliseconds(microseconds === null ? null : microseconds / 1000);
 }
 
@@ -66,4 +66,4 @@ function Output({ id, version, answered, output, all }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: shadow ${params["version"]}`, component: ShadowPage };
+export const shadowView = { title: (params) => `${params["model"]}: shadow ${params["version"]}`, component: ShadowPage };

@@ -12,18 +12,18 @@ import { Table } from "../components/table.js";
 
 /** @typedef {Record<string, any>} Document */
 
-const TYPING_MS = 300;
+const FILTER_MS = 300;
 
 /** Changes that are no events come to the page by this interval. */
-const EVERY_MS = 5000;
+const FETCH_MS = 5000;
 
 /** @type {import("../app.js").View} */
-export const view = { title: () => "Timeline", component: Timeline, css: true };
+export const timelineView = { title: () => "Timeline", component: Timeline };
 
 function Timeline() {
   const { query } = useSignal(route);
   const path = `/timeline${queryOf({ model: query.model, kind: query.kind, person: query.person })}`;
-  const { value, error, again } = useDocument(path, "events", { everyMs: EVERY_MS });
+  const { value, error, again } = useDocument(path, "events", { everyMs: FETCH_MS });
   if (error && !value) return html`<${Filters} query=${query} /><${ErrorBox} error=${error} again=${again} />`;
   if (!value) return html`<${Loading} />`;
   return html`<${Filters} query=${query} />
@@ -52,7 +52,7 @@ function TextFilter({ name, value, list }) {
   const [text, setText] = useState(value);
   useEffect(() => setText(value), [value]);
   useEffect(() => {
-    const timer = setTimeout(() => text !== value && setQuery({ [name]: text, entry: null }), TYPING_MS);
+    const timer = setTimeout(() => text !== value && setQuery({ [name]: text, entry: null }), FILTER_MS);
     return () => clearTimeout(timer);
   }, [text]);
   return html`<input type="search" data-search=${name === "model"} name=${name} list=${list} value=${text} autocomplete="off"
@@ -79,7 +79,7 @@ function Entries({ path, newest, query }) {
     }
   }
 
-  return html`<${Table} caption="Events and changes, newest first" rows=${rows} keyOf=${keyOf} columns=${COLUMNS}
+  return html`<${Table} caption="Events and changes, newest first" rows=${rows} keyOf=${keyOf} columns=${TIMELINE_COLUMNS}
       rowClass=${(/** @type {Document} */ entry) => (entry === chosen ? "chosen" : "")} empty="Nothing matches." />
     ${query.entry && !chosen && next && html`<p class="muted">The entry you look for is older.</p>`}
     <${ErrorBox} error=${error} />
@@ -95,7 +95,7 @@ function chosenOf(rows, name) {
   return name ? rows.find((entry) => keyOf(entry) === name || entry.id === name) : undefined;
 }
 
-const COLUMNS = [
+const TIMELINE_COLUMNS = [
   { key: "at", title: "When", cell: (/** @type {Document} */ entry) => html`<time datetime=${entry.at} title=${ago(entry.at)}>${time(entry.at)}</time>` },
   { key: "kind", title: "What", cell: (/** @type {Document} */ entry) => html`<${State} value=${kindText(entry.kind)} kind=${severityOf(entry.kind)} title=${entry.source === "audit" ? "a change" : "an event"} />` },
   { key: "model", title: "Object", cell: (/** @type {Document} */ entry) => html`<${Subject} entry=${entry} />` },

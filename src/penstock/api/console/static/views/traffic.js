@@ -7,7 +7,7 @@ import { basisPoints, number } from "../lib/format.js";
 import { useDelayed } from "../lib/delayed.js";
 import { useTopic } from "../lib/live.js";
 import { link, pathTo } from "../lib/router.js";
-import { bodyOf, differences, faultsOf, isSame, routeOf } from "../lib/routes.js";
+import { routeBody, differences, faultsOf, isSame, routeOf } from "../lib/routes.js";
 import { Bar } from "../components/bar.js";
 import { Denied, ErrorBox, Loading } from "../components/notes.js";
 import { Changes, ReasonDialog } from "../components/reason-dialog.js";
@@ -32,7 +32,7 @@ function Traffic({ params }) {
   if (!present || !document) return html`<${Loading} />`;
   const recent = traffic?.models?.[model];
   return html`<${Now} model=${model} present=${present} recent=${recent} />
-    <${Editor} key=${model} model=${model} present=${present} versions=${readyVersions(document)} recent=${recent?.versions || {}} />`;
+    <${RouteEditor} key=${model} model=${model} present=${present} versions=${readyVersions(document)} recent=${recent?.versions || {}} />`;
 }
 
 /** @param {any} document a model of the admin API */
@@ -54,7 +54,7 @@ function Now({ model, present, recent }) {
 }
 
 /** @param {{model: string, present: any, versions: string[], recent: Record<string, any>}} props */
-function Editor({ model, present, versions, recent }) {
+function RouteEditor({ model, present, versions, recent }) {
   const [base, setBase] = useState(/** @type {Base | null} */ (null));
   const [own, setOwn] = useState(/** @type {Route | null} */ (null));
   const [locked, setLocked] = useState(new Set());
@@ -92,7 +92,7 @@ function Editor({ model, present, versions, recent }) {
       <${ShadowEditor} model=${model} shadow=${shown.shadow} versions=${versions} onChange=${(/** @type {any} */ shadow) => change({ shadow })} />
     </div>
     <${RulesEditor} rules=${shown.rules} versions=${versions} onChange=${(/** @type {any} */ rules) => change({ rules })} />
-    <${Preview} model=${model} route=${shown} dirty=${dirty} faults=${faults} base=${from.route} />
+    <${RoutePreview} model=${model} route=${shown} dirty=${dirty} faults=${faults} base=${from.route} />
     <div class="row">
       <button type="button" class="button primary" disabled=${!dirty || faults.length > 0} onClick=${actions["write"]}>Write the route … <kbd aria-hidden="true">w</kbd></button>
       <button type="button" class="button" disabled=${own === null} onClick=${leave}>Discard <kbd aria-hidden="true">u</kbd></button>
@@ -120,8 +120,8 @@ function ChangedMeanwhile({ model, base, present, own, onTheirs, onKeep }) {
 }
 
 /** @param {{model: string, route: Route, base: Route, dirty: boolean, faults: string[]}} props */
-function Preview({ model, route, base, dirty, faults }) {
-  const body = bodyOf(route);
+function RoutePreview({ model, route, base, dirty, faults }) {
+  const body = routeBody(route);
   const input = dirty && !faults.length ? JSON.stringify(body) : null;
   const { value, error, waiting } = useDelayed(input, () => send("POST", `/models/${encodeURIComponent(model)}/route/preview`, body));
   if (!dirty) return html`<p class="muted">Nothing is changed yet.</p>`;
@@ -137,7 +137,7 @@ function Preview({ model, route, base, dirty, faults }) {
 /** @param {{model: string, base: Base, own: Route, onClose: () => void, onDone: () => void}} props */
 function WriteDialog({ model, base, own, onClose, onDone }) {
   return html`<${ReasonDialog} title="Write the route" action="Write" changes=${differences(base.route, own)} revision=${base.document.revision} onClose=${onClose} onDone=${onDone}
-    perform=${(/** @type {any} */ how) => send("PUT", `/models/${encodeURIComponent(model)}/route`, bodyOf(own), how)}
+    perform=${(/** @type {any} */ how) => send("PUT", `/models/${encodeURIComponent(model)}/route`, routeBody(own), how)}
     current=${() => presentOf(model, base, own)} />`;
 }
 
@@ -165,7 +165,7 @@ async function lastEntries(model) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = {
+export const trafficView = {
   title: (params) => `${params["model"]}: traffic`,
   component: Traffic,
   keys: { w: ["write the route", () => actions["write"]?.()], u: ["discard the change", () => actions["discard"]?.()] },

@@ -38,8 +38,8 @@ function TryView({ params }) {
   const described = describedVersion(model, wanted);
   return html`
     <p class="muted">This is a real request: the route decides, and the monitor, the metrics and your quota count it.</p>
-    <${VersionField} model=${model} value=${wanted} />
-    ${described?.signature ? html`<${Form} key=${`${name} ${signatureKey(described)}`} model=${name} wanted=${wanted} version=${described} split=${split} mode=${query["by"] ?? ""} />` : html`<${Empty}>No version is loaded whose inputs are known.<//>`}`;
+    <${AnsweringField} model=${model} value=${wanted} />
+    ${described?.signature ? html`<${TryForm} key=${`${name} ${signatureKey(described)}`} model=${name} wanted=${wanted} version=${described} split=${split} mode=${query["by"] ?? ""} />` : html`<${Empty}>No version is loaded whose inputs are known.<//>`}`;
 }
 
 /**
@@ -59,7 +59,7 @@ function signatureKey(version) {
 }
 
 /** @param {{model: Model, value: string}} props */
-function VersionField({ model, value }) {
+function AnsweringField({ model, value }) {
   return html`<div class="toolbar"><label class="field">Version <select value=${value} onChange=${(/** @type {any} */ event) => setQuery({ version: event.currentTarget.value })}>
     <option value="">as the route decides</option>
     ${Object.entries(model.aliases).map(([alias, version]) => html`<option key=${alias} value=${alias}>${alias} (${version})</option>`)}
@@ -67,7 +67,7 @@ function VersionField({ model, value }) {
 }
 
 /** @param {{model: string, wanted: string, version: Version, split: any, mode: string}} props */
-function Form({ model, wanted, version, split, mode }) {
+function TryForm({ model, wanted, version, split, mode }) {
   const specs = useMemo(() => version.signature?.inputs ?? [], [signatureKey(version)]);
   const features = featuresOf(version);
   const [typed, setTyped] = useState(/** @type {Typed} */ ({ boxes: emptyBoxes(specs), json: "", csv: "", picture: null }));
@@ -75,7 +75,7 @@ function Form({ model, wanted, version, split, mode }) {
   const [state, setState] = useState(/** @type {{busy: boolean, error: Error | null, prediction: import("../predict/ask.js").Prediction | null}} */ ({ busy: false, error: null, prediction: null }));
   const modes = modesOf(specs, typed);
   const by = modes.find((item) => item === mode) ?? /** @type {Mode} */ (modes[0]);
-  const read = useMemo(() => readInputs(by, typed, specs, features), [by, typed, specs]);
+  const read = useMemo(() => readForm(by, typed, specs, features), [by, typed, specs]);
   const stated = Object.fromEntries(Object.entries(fields).filter((entry) => entry[1]));
   const allowed = may("predict", model);
 
@@ -128,9 +128,9 @@ function modesOf(specs, typed) {
  * @param {string[]} features
  * @returns {{tensors: Tensor[] | null, fault: string}}
  */
-function readInputs(by, typed, specs, features) {
+function readForm(by, typed, specs, features) {
   try {
-    return { tensors: tensorsOf(by, typed, specs, features), fault: "" };
+    return { tensors: triedTensors(by, typed, specs, features), fault: "" };
   } catch (fault) {
     if (!(fault instanceof InputFault)) throw fault;
     return { tensors: null, fault: fault.message };
@@ -144,7 +144,7 @@ function readInputs(by, typed, specs, features) {
  * @param {string[]} features
  * @returns {Tensor[] | null}
  */
-function tensorsOf(by, typed, specs, features) {
+function triedTensors(by, typed, specs, features) {
   if (by === "json") return typed.json.trim() ? readJson(typed.json, specs) : null;
   if (by === "csv") return typed.csv.trim() ? readCsv(typed.csv, specs, features) : null;
   if (by === "image") return typed.picture && [pictureTensor(typed.picture)];
@@ -191,4 +191,4 @@ function RuleFields({ split, fields, onChange }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: try it`, css: true, component: TryView };
+export const tryView = { title: (params) => `${params["model"]}: try it`, component: TryView };

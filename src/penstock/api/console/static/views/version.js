@@ -30,10 +30,10 @@ function VersionView({ params }) {
   if (!version) return html`<${Empty}>The model has no version “${wanted}”.<//>`;
   const again = async () => setFresh(await get(`/models/${encodeURIComponent(name)}`));
   return html`
-    <${Summary} model=${model} version=${version} />
+    <${VersionSummary} model=${model} version=${version} />
     <${VersionActions} model=${model} version=${version} onDone=${again} />
     <div class="grid wide">
-      <${Admission} version=${version} /><${Gates} model=${model} version=${version} />
+      <${Admission} version=${version} /><${VersionGates} model=${model} version=${version} />
       <${Lineage} model=${model} version=${version} /><${Card} card=${version.card} />
     </div>
     <${SignatureTable} version=${version} />
@@ -41,7 +41,7 @@ function VersionView({ params }) {
 }
 
 /** @param {{model: Model, version: Version}} props */
-function Summary({ model, version }) {
+function VersionSummary({ model, version }) {
   const content = address(`/admin/v1/models/${encodeURIComponent(model.name)}/versions/${encodeURIComponent(version.version)}/content`);
   const parent = ancestors(model.versions, version.version)[0];
   const other = model.versions.find((item) => item.version === parent) ?? model.versions.filter((item) => item.version !== version.version).at(-1);
@@ -66,7 +66,7 @@ function Admission({ version }) {
 }
 
 /** @param {{model: Model, version: Version}} props */
-function Gates({ model, version }) {
+function VersionGates({ model, version }) {
   const path = `/models/${encodeURIComponent(model.name)}/versions/${encodeURIComponent(version.version)}/gates`;
   const isStored = Boolean(version.created_at); // a watched folder's version has no record, and no gates
   const { value, error, again } = useAsync(async () => (isStored ? get(path) : { gates: [] }), [path, model.revision]);
@@ -139,4 +139,4 @@ function Trust({ version }) {
 }
 
 /** @type {import("../app.js").View} */
-export const view = { title: (params) => `${params["model"]}: version ${params["version"]}`, component: VersionView };
+export const versionView = { title: (params) => `${params["model"]}: version ${params["version"]}`, component: VersionView };
