@@ -40,12 +40,12 @@ test("an alarm has caused the request with its onset, or the first one after it 
   const alarm = { kind: "drift.detected.v1", seq: 5, subject: "models/m/versions/1" };
   const request = (seq, subject, statistic) => ({ seq, subject, data: { conditions: [{ statistic }] } });
   const requests = [request(9, alarm.subject, "e-SR"), request(8, alarm.subject, "e-SR"), request(7, alarm.subject, "schedule"), request(6, "models/m/versions/2", "e-SR"), request(4, alarm.subject, "e-SR")];
-  assert.equal(evidence.requestOf(alarm, requests).seq, 8);
-  assert.equal(evidence.requestOf({ ...alarm, kind: "performance.degraded.v1" }, requests).seq, 7);
-  assert.equal(evidence.requestOf({ ...alarm, kind: "quality.violated.v1" }, requests), null);
+  assert.equal(evidence.retrainingOf(alarm, requests).seq, 8);
+  assert.equal(evidence.retrainingOf({ ...alarm, kind: "performance.degraded.v1" }, requests).seq, 7);
+  assert.equal(evidence.retrainingOf({ ...alarm, kind: "quality.violated.v1" }, requests), null);
   const certain = { ...request(3, alarm.subject, "e-SR"), data: { conditions: [{ statistic: "e-SR", features: [{ name: "age", since: 17.25 }] }] } };
-  assert.equal(evidence.requestOf({ ...alarm, data: { name: "age", since: 17.25 } }, [...requests, certain]).seq, 3, "stored before its alarm");
-  assert.equal(evidence.requestOf({ ...alarm, data: { name: "age", since: 18 } }, [...requests, certain]).seq, 8, "another drift");
+  assert.equal(evidence.retrainingOf({ ...alarm, data: { name: "age", since: 17.25 } }, [...requests, certain]).seq, 3, "stored before its alarm");
+  assert.equal(evidence.retrainingOf({ ...alarm, data: { name: "age", since: 18 } }, [...requests, certain]).seq, 8, "another drift");
   assert.ok(evidence.isAboutColumn({ data: { name: "age" } }, "age"));
   assert.ok(evidence.isAboutColumn({ data: { slice: { country: "de" }, columns: ["age where country is de"] } }, "age"));
   assert.ok(!evidence.isAboutColumn({ data: { name: "wage", columns: ["age"] } }, "age"));

@@ -2,7 +2,7 @@
 
 import { html } from "../lib/html.js";
 import { ago, number, percent, time } from "../lib/format.js";
-import { binsOf, effectsOf, progressOf, requestOf, signedPercent } from "../lib/evidence.js";
+import { binsOf, effectsOf, progressOf, retrainingOf, signedPercent } from "../lib/evidence.js";
 import { kindText, sentenceOf } from "../lib/timeline.js";
 import { link, pathTo } from "../lib/router.js";
 import { State } from "./state.js";
@@ -54,7 +54,7 @@ export function Alarms({ model, alarms, requests }) {
 
 /** @param {{model: string, alarm: Document, requests: Document[]}} props */
 function AlarmLinks({ model, alarm, requests }) {
-  const request = requestOf(alarm, requests);
+  const request = retrainingOf(alarm, requests);
   const around = `model=${encodeURIComponent(model)}&entry=event-`;
   return html`<a href=${link(pathTo("models", model, "traffic"))}>requests a second</a> · <a href=${link(`/console/timeline?${around}${alarm.seq}`)}>event</a>
     ${request && html` · <a href=${link(`/console/timeline?${around}${request.seq}`)}>retraining request</a> (${ago(request.at)})`}`;

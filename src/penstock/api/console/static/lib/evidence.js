@@ -120,7 +120,7 @@ export function metricRows(performance) {
  * @param {Document[]} requests entries of the kind "retraining.requested.v1"
  * @returns {Document | null}
  */
-export function requestOf(alarm, requests) {
+export function retrainingOf(alarm, requests) {
   const ofVersion = requests.filter((request) => request.subject === alarm.subject).sort((one, other) => one.seq - other.seq);
   const certain = ofVersion.find((request) => hasOnset(request, alarm));
   return certain || ofVersion.find((request) => request.seq > alarm.seq && isAbout(request, alarm)) || null;
