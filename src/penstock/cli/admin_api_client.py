@@ -199,6 +199,10 @@ class AdminApiClient:
         """Approve a candidate for rollout."""
         return self._call("POST", _path(model, "candidates", version, "approve"), {"reason": reason})
 
+    def refuse(self, model: str, version: str, reason: str) -> Document:
+        """Refuse a candidate; return the open request and the candidates."""
+        return self._call("POST", _path(model, "candidates", version, "refuse"), {"reason": reason})
+
     def deliveries(self, model: str) -> Document:
         """Return the deliveries of a model's events to sinks."""
         return self._call("GET", _path(model, "outbox"))

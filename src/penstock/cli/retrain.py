@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.admin_api_client import AdminApiClient
 from penstock.cli.client import Document
 from penstock.cli.console import ExitCode, data_console, fail, print_json, say
 from penstock.cli.formatting import table_of
@@ -28,16 +29,19 @@ def retrain(
         bool, typer.Option("--candidates", help="Show the candidates of earlier requests; request nothing.")
     ] = False,
     approve: Annotated[str | None, typer.Option(help="Approve this candidate for rollout; request nothing.")] = None,
+    refuse: Annotated[
+        str | None, typer.Option(help="Refuse this candidate; the request stays open for another version.")
+    ] = None,
     url: Url = None,
     registry: Where = None,
     as_json: AsJson = False,
 ) -> None:
     """Request retraining of a model, whatever its rules decide."""
-    if deliveries + replay + candidates + (approve is not None) > 1:
-        fail("use only one of --deliveries, --replay, --candidates and --approve", ExitCode.USAGE)
+    if deliveries + replay + candidates + (approve is not None) + (refuse is not None) > 1:
+        fail("use only one of --deliveries, --replay, --candidates, --approve and --refuse", ExitCode.USAGE)
     with gateway(url, registry) as client:
-        if approve is not None:
-            answer = client.approve(name, approve, reason)
+        if approve is not None or refuse is not None:
+            answer = _decide(client, name, approve, refuse, reason)
         elif candidates:
             answer = client.candidates(name)
         elif deliveries:
@@ -58,6 +62,11 @@ def retrain(
         sinks = f"sent to {', '.join(answer['sinks'])}" if answer["sinks"] else "sent nowhere: the policy has no sinks"
         say(f"requested retraining of {name}:{answer['version']}; {sinks}")
         typer.echo(answer["event"])
+
+
+def _decide(client: AdminApiClient, model: str, approve: str | None, refuse: str | None, reason: str) -> Document:
+    """Approve or refuse a candidate; one of the two versions is None."""
+    return client.refuse(model, refuse, reason) if approve is None else client.approve(model, approve, reason)
 
 
 def _print_deliveries(answer: Document) -> None:

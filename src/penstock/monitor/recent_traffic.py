@@ -112,6 +112,15 @@ class RecentTraffic:
         increase = self._newest.layout.with_models(_increase(start, self._newest))
         return Window(self._newest.at - start.at, self._newest.layout, increase)
 
+    def requests_so_far(self, model: str) -> int:
+        """Return the requests of a model's versions in the newest sample, answered or mirrored to them."""
+        row = None if self._newest is None else self._newest.layout.rows.get(model)
+        if self._newest is None or row is None:
+            return 0
+        layout, cells = self._newest.layout, self._newest.cells
+        own = layout.owners == row - len(layout.versions)
+        return int(cells[own][:, (REQUESTS, MIRRORED)].sum())
+
     def series(self, group: Group) -> dict[str, Any]:
         """Return the steps of a version or a model, oldest first, as ``requests``, ``errors``, ``p50_ms`` and
         ``p99_ms``; empty lists if it had no requests in all of them."""

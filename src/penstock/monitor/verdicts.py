@@ -356,6 +356,10 @@ class VersionMonitor:
         """Return the monotonic count of an input's constants beyond the reference's share."""
         return self._last.surplus[index] if self._last.surplus else 0
 
+    def column_states(self) -> list[ColumnPhase]:
+        """Return the state of each input and output, without that of the distance of whole rows."""
+        return self.states()[: len(self.reference.inputs) + len(self.reference.outputs)]
+
     def states(self) -> list[ColumnPhase]:
         """Return the state of each column."""
         return [column.state for column in self._drift.states]

@@ -77,6 +77,13 @@ def test_quantiles_are_those_of_a_histogram(buckets: list[int], share: float) ->
         assert np.isnan(value)
 
 
+def test_requests_so_far_are_those_of_all_versions_of_a_model() -> None:
+    table = RecentTraffic()
+    assert table.requests_so_far("a") == 0
+    add(table, 0.0, {("a", "1"): activity(3), ("a", "2"): activity(2, mirrored=4), ("b", "1"): activity(7)})
+    assert [table.requests_so_far(name) for name in ("a", "b", "c")] == [9, 7, 0]
+
+
 def test_a_window_has_what_was_added_in_it() -> None:
     table = RecentTraffic()
     for second in range(0, 101, 10):

@@ -76,7 +76,9 @@ def build_app(
 ) -> ASGIApp:
     """Build the application."""
     exposition = Exposition(control.readings)
-    hub = StreamHub(load_by(control, registry_admin, services), services.traffic, services.mark)
+    hub = StreamHub(
+        load_by(control, registry_admin, services), services.traffic, services.mark, services.recent.activity
+    )
 
     async def live(request: Request) -> Response:
         problems = control.task_problems()

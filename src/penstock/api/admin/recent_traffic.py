@@ -20,6 +20,9 @@ class RecentTrafficService(Protocol):
     def model_document(self, model: str) -> Document:
         """Return the traffic of one model; raises ``NotFound``."""
 
+    def activity(self, model: str) -> int:
+        """Return a number that is the same as long as a model gets no request."""
+
 
 class RecentTrafficCalls:
     """The calls on recent traffic."""

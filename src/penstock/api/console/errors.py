@@ -22,7 +22,7 @@ def error_pages(facts: GatewayFacts) -> Callable[[Request, Fault], Response | No
         if isinstance(fault, Unauthenticated):
             return sign_in_first(request)
         body = element("div", element("p", str(fault)), class_="note bad", role="alert")
-        content = render(request, facts, Page(f"Error {HTTP_STATUS[fault.kind]}", body), script=None)
+        content = render(request, facts, Page(f"Error {HTTP_STATUS[fault.kind]}", body), script=None, has_tabs=False)
         return Response(content, HTTP_STATUS[fault.kind], {"penstock-fault": fault.kind}, "text/html")
 
     return error_page

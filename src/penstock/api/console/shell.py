@@ -36,11 +36,19 @@ OTHER_LINKS: Final = (("Metrics", "/metrics"), ("Readiness", "/readyz"), ("Model
 
 
 def render(
-    request: Request, facts: GatewayFacts, page: Page, *, csrf: str = "", script: str | None = APP, view: str = ""
+    request: Request,
+    facts: GatewayFacts,
+    page: Page,
+    *,
+    csrf: str = "",
+    script: str | None = APP,
+    view: str = "",
+    has_tabs: bool = True,
 ) -> bytes:
     """Return a page with its frame as HTML; ``csrf`` is the token of the session, "" without one. ``script`` is
-    the module that the page loads; the console's own takes over the content of a page that it has a view for."""
-    params = path_parameters(request)
+    the module that the page loads; the console's own takes over the content of a page that it has a view for. The page
+    of a model ``has_tabs``."""
+    params = path_parameters(request) if has_tabs else {}
     body = _body(request, facts, page, params, csrf)
     html = element("html", _head(request, page, _scripts(request, script, view)), body, **_root(request, csrf))
     return f"<!doctype html>\n{html}\n".encode(errors="replace")

@@ -4,6 +4,7 @@ from typing import Final
 
 from penstock.core.statistics.column_state import ColumnPhase
 from penstock.monitor.drift_changes import QUALITY
+from penstock.monitor.reference_columns import JOINT
 from penstock.monitor.verdicts import VersionMonitor
 from penstock.registry.records import Document
 
@@ -16,16 +17,19 @@ def short_state(monitor: VersionMonitor | None, of_fleet: Document | None) -> Do
     gateway sees."""
     if monitor is None and not of_fleet:
         return None
-    states = [] if monitor is None else [state.value for state in monitor.states()]
+    states = [] if monitor is None else [state.value for state in monitor.column_states()]
+    rows = [] if monitor is None else [state.value for state in monitor.states()[len(states) :]]
     if of_fleet:
-        states = [state for state, _ in of_fleet["columns"].values()]
+        states = [state for name, (state, _) in of_fleet["columns"].items() if name != JOINT]
+        rows = [state for name, (state, _) in of_fleet["columns"].items() if name == JOINT]
     violated = 0 if monitor is None else len(monitor.affected_columns(QUALITY))
-    return {"drift": _drift(states), "quality": {"state": VIOLATED if violated else "ok", "columns": violated}}
+    return {"drift": _drift(states, rows), "quality": {"state": VIOLATED if violated else "ok", "columns": violated}}
 
 
-def _drift(states: list[str]) -> Document:
+def _drift(states: list[str], rows: list[str]) -> Document:
+    """Return the state in short; ``rows`` has that of the distance of whole rows, which is a drift and no column."""
     drifting = states.count(ColumnPhase.DRIFT.value)
-    if drifting:
+    if drifting or ColumnPhase.DRIFT.value in rows:
         return {"state": ColumnPhase.DRIFT.value, "columns": drifting}
     known = any(state == ColumnPhase.OK.value for state in states)
     return {"state": (ColumnPhase.OK if known else ColumnPhase.INSUFFICIENT_DATA).value, "columns": 0}

@@ -72,6 +72,7 @@ class ControlPlane:
         self._look_s = look_s
         self._ready_workers = ready_workers
         self._phase = status.GatewayPhase.STARTING
+        self._statuses = status.StatusCache()
         self._files = [SlotFile(instance.slot(index)) for index in range(options.workers)]
         self._slots = [file.slot for file in self._files]
         self._departed: dict[int, WorkerReport] = {}
@@ -191,7 +192,7 @@ class ControlPlane:
 
     def statuses(self) -> list[VersionStatus]:
         """Every version of every model."""
-        return status.statuses(self.reconciler.desired, self.reports, self.workers)
+        return self._statuses.statuses(self.reconciler.desired, self.reports, self.workers)
 
     def model(self, name: str) -> list[VersionStatus]:
         """Every version of one model.

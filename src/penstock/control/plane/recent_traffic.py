@@ -97,12 +97,20 @@ class TrafficMeter:
         window = self._fresh_window()
         return _per_second(window.requests().get(model, 0), window)
 
+    def activity(self, model: str) -> int:
+        """Return how many requests a model's versions got until now, or a moment ago; 0 for an unknown model."""
+        self._read_if_old()
+        return self._recent.requests_so_far(model)
+
     def _fresh_window(self) -> Window:
         """Return the traffic until now, or a moment ago."""
+        self._read_if_old()
+        return self._recent.window()
+
+    def _read_if_old(self) -> None:
         at = self._clock()
         if self._read_at is None or at - self._read_at >= FRESH_S:
             self._read(at)
-        return self._recent.window()
 
     def _head(self) -> Document:
         return {"scope": "gateway", "at": round(self._read_time, 3), "window_seconds": self._recent.window_s}

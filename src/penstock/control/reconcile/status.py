@@ -1,9 +1,10 @@
-"""Derives the status of versions, models and the gateway from the workers' reports; pure functions."""
+"""Derives the status of versions, models and the gateway from the workers' reports."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from operator import is_not
 
 from penstock.control.workers.server import WorkerReport
 from penstock.core.desired import Desired, ModelSpec, ReadyState, VersionSpec, VersionStatus
@@ -64,6 +65,22 @@ def readiness(
 def statuses(desired: Desired, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
     """The status of every known version of every model, over all workers."""
     return [status for model in desired.models for status in model_statuses(model, reports, workers)]
+
+
+class StatusCache:
+    """Remembers the last statuses: they are computed again only if the desired state, a report's versions or the number
+    of workers is another one. All three are replaced, never changed. Of one thread."""
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._statuses: list[VersionStatus] = []
+
+    def statuses(self, desired: Desired, reports: Mapping[int, WorkerReport], workers: int) -> list[VersionStatus]:
+        """The same as the function ``statuses``, as a list of the caller's own."""
+        of = (desired, workers, *(report.versions for report in reports.values()))
+        if len(of) != len(self._of) or any(map(is_not, of, self._of)):
+            self._of, self._statuses = of, statuses(desired, reports, workers)
+        return self._statuses.copy()
 
 
 def known_versions(desired: Desired, reports: Iterable[WorkerReport]) -> set[tuple[str, str]]:

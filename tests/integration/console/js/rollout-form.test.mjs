@@ -49,3 +49,16 @@ test("wrong fields are named", () => {
   form.guards = [{ metric: "latency", chosen: true, limit: "fast" }];
   assert.ok(rolloutBody(form).faults.includes("The limit of latency must be a number."));
 });
+
+test("steps may need requests and labels, and a query of Prometheus may be a guard", () => {
+  const form = { ...emptyForm(), to: "2", steps: "5! 100", minRequests: "1000", minLabels: "50", query: " up ", queryMin: "-1", queryMax: "" };
+  const { body, faults } = rolloutBody(form);
+  assert.deepEqual(faults, []);
+  assert.deepEqual(body.steps, [
+    { weight: 500, approval: true, min_requests: 1000, min_labels: 50 },
+    { weight: 10000, min_requests: 1000, min_labels: 50 },
+  ]);
+  assert.deepEqual(body.guards.at(-1), { metric: "promql", query: "up", min: -1 });
+  assert.equal(rolloutBody({ ...form, queryMin: "" }).faults.length, 1);
+  assert.equal(rolloutBody({ ...form, minLabels: "some" }).faults.length, 1);
+});

@@ -490,6 +490,9 @@ class MemoryRecent:
     def document(self) -> Document:
         return {"at": 1.0, "models": {"digits": self.model_document("digits"), "fraud-1": {}, **self.more}}
 
+    def activity(self, model: str) -> int:
+        return 0
+
     def model_document(self, model: str) -> Document:
         if model != "digits":
             raise unknown_model(model)

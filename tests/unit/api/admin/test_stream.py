@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -76,6 +78,7 @@ class World:
         self.cost = 0.0
         self.spent = 0.0
         self.mark = 1
+        self.requests = 0
         self.number_of_feeds = 1
         self.documents: dict[Topic, Any] = {}
         self.loads: list[Topic] = []
@@ -90,7 +93,13 @@ class World:
 
     def feed(self, topic: Topic) -> Feed:
         return Feed(
-            topic, self.load, lambda: self.mark, lambda: self.number_of_feeds, lambda: self.now, lambda: self.spent
+            topic,
+            self.load,
+            lambda: self.mark,
+            lambda model: self.requests,
+            lambda: self.number_of_feeds,
+            lambda: self.now,
+            lambda: self.spent,
         )
 
     def step(self, feed: Feed, seconds: float = 0.5) -> int:
@@ -124,6 +133,15 @@ def test_other_documents_are_made_at_intervals() -> None:
     world = World()
     feed = world.feed(TRAFFIC)
     assert [world.step(feed) for _ in range(9)] == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_what_depends_on_requests_is_made_seldom_without_them() -> None:
+    world = World()
+    feed = world.feed(Topic("traffic", "m"))
+    assert sum(world.step(feed) for _ in range(20)) == 1
+    world.requests += 1
+    assert [world.step(feed) for _ in range(5)] == [1, 0, 0, 0, 0]
+    assert sum(world.step(world.feed(TRAFFIC)) for _ in range(1)) == 1  # that of all models is made for any of them
 
 
 def test_costly_documents_are_made_less_often_but_are_made() -> None:
@@ -183,7 +201,7 @@ def test_a_load_that_was_under_way_is_not_for_who_joins_meanwhile() -> None:
         joined.append(feed.join())
         return await world.load(topic)
 
-    feed = Feed(ROUTE, load, lambda: world.mark, lambda: 1, lambda: world.now, lambda: world.spent)
+    feed = Feed(ROUTE, load, lambda: world.mark, lambda model: 0, lambda: 1, lambda: world.now, lambda: world.spent)
     assert world.step(feed) == 1
     assert feed.rendered(EVERY_MODEL, joined[0]) is None
     assert world.step(feed) == 1
@@ -386,7 +404,7 @@ class Page:
     def __init__(self, world: World, topics: str, last_id: str = "", visible: ModelFilter = EVERY_MODEL) -> None:
         self.log = EventLog()
         self.valid = True
-        self.hub = StreamHub(world.load, self.log, lambda: world.mark)
+        self.hub = StreamHub(world.load, self.log, lambda: world.mark, lambda model: 0)
         position = Position.parse(parse_topics(topics), last_id)
         self.stream = MessageStream(self.hub, position, visible, lambda: self.valid)
         self.texts: list[str] = []
@@ -426,14 +444,13 @@ def test_a_stream_begins_with_each_document_and_goes_on_with_changes_only() -> N
     async def change() -> None:
         await reached(lambda: len(page.received()) == 3)
         world.documents[ROUTE], world.mark = {"revision": 2}, 2
-        for feed in page.hub._feeds.values():
-            feed.task.wake()
+        page.hub.wake()
 
     asyncio.run(page.run(lambda: len(page.received()) == 4, change))
     assert page.texts[0] == "retry: 2000\n\n"
     assert sorted(name for name, _ in page.received()[:3]) == ["events", "models", "route:m"]
     assert page.received()[3] == ("route:m", {"revision": 2})
-    assert page.hub._feeds == {} and page.hub._running == {} and page.hub.streams == 0
+    assert page.hub._feeds == {} and page.hub._making == {} and page.hub._running is None and page.hub.streams == 0
 
 
 def test_a_resumed_stream_sends_only_what_has_changed() -> None:
@@ -471,7 +488,7 @@ def test_a_problem_is_a_message_until_it_is_over() -> None:
     async def heal() -> None:
         await reached(lambda: len(page.received()) == 1)
         world.fault = None
-        page.hub.feed(ROUTE).task.wake()
+        page.hub.wake()
 
     asyncio.run(page.run(lambda: len(page.received()) == 3, heal))
     topic = {"topic": "route:m"}
@@ -500,11 +517,84 @@ def test_a_quiet_stream_stays_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(page.run(lambda: messages.HEARTBEAT in page.texts))
 
 
+def test_ten_pages_make_few_documents_and_one_look_serves_all() -> None:
+    """What open pages cost: documents made and looks at the mark, counted over a minute in which nothing changes."""
+    world, looks = World(), list[float]()
+    names = [f"m{number}" for number in range(10)]
+    for name in names:
+        world.documents[Topic("rollouts", name)] = {"rollouts": []}
+
+    def mark() -> int:
+        looks.append(world.now)
+        return 1
+
+    async def scenario() -> None:
+        hub = StreamHub(world.load, EventLog(), mark, lambda model: 0, lambda: world.now)
+        with ExitStack() as pages:
+            for name in names:
+                of_model = ",".join(f"{kind}:{name}" for kind in ("model", "traffic", "route", "rollouts", "monitor"))
+                pages.enter_context(hub.watch(parse_topics(f"models,traffic,readiness,events,fleet,{of_model}")))
+            await reached(lambda: len(world.loads) == 54 and not hub._making)
+            world.loads.clear()
+            looks.clear()
+            for _ in range(120):
+                world.now += 0.5
+                await hub.step()
+                await reached(lambda: not hub._making)
+
+    asyncio.run(scenario())
+    made = Counter(topic.kind for topic in world.loads)
+    assert made == {
+        "readiness": 60, "traffic": 30 + 10 * 6, "fleet": 12, "models": 6,
+        "model": 60, "route": 60, "rollouts": 60, "monitor": 60,
+    }  # fmt: skip
+    assert len(looks) <= 120 + len(world.loads) + 2
+
+
+def test_a_document_that_takes_long_delays_no_other() -> None:
+    world, slow = World(), asyncio.Event()
+
+    async def load(topic: Topic) -> Any:
+        if topic == MODELS:
+            await slow.wait()
+        return await world.load(topic)
+
+    async def scenario() -> None:
+        hub = StreamHub(load, EventLog(), lambda: 1, lambda model: 0, lambda: world.now)
+        with hub.watch((MODELS, TRAFFIC)):
+            await reached(lambda: world.loads == [TRAFFIC])
+            world.now += 2.0
+            await hub.step()
+            await reached(lambda: world.loads == [TRAFFIC, TRAFFIC])
+            slow.set()
+            await reached(lambda: MODELS in world.loads)
+
+    asyncio.run(scenario())
+
+
+def test_a_feed_that_fails_is_tried_again_later_and_later(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.fault = RuntimeError("a fault of the code")
+
+    async def scenario() -> int:
+        hub = StreamHub(world.load, EventLog(), lambda: 1, lambda model: 0, lambda: world.now)
+        with hub.watch((MODELS,)):
+            await reached(lambda: bool(world.loads) and not hub._making)
+            for _ in range(40):
+                world.now += 0.5
+                await hub.step()
+                await reached(lambda: not hub._making)
+        return len(world.loads)
+
+    assert asyncio.run(scenario()) < 10
+    assert len(caplog.records) == 1
+
+
 def test_streams_and_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "MOST_STREAMS", 2)
     monkeypatch.setattr(hub_module, "MOST_FEEDS", 3)
     world = World()
-    hub = StreamHub(world.load, EventLog(), lambda: 1)
+    hub = StreamHub(world.load, EventLog(), lambda: 1, lambda model: 0)
 
     async def scenario() -> None:
         with hub.watch(parse_topics("models,traffic,fleet")):
@@ -519,7 +609,7 @@ def test_streams_and_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nobody_takes_the_streams_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "MOST_OF_ONE", 1)
-    hub = StreamHub(World().load, EventLog(), lambda: 1)
+    hub = StreamHub(World().load, EventLog(), lambda: 1, lambda model: 0)
 
     async def scenario() -> None:
         with hub.watch((MODELS,), "key:a"):
@@ -535,7 +625,7 @@ def test_nobody_takes_the_streams_of_all_others(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_hub_keeps_events_and_documents_apart() -> None:
     async def scenario() -> None:
-        hub = StreamHub(World().load, EventLog(), lambda: 1)
+        hub = StreamHub(World().load, EventLog(), lambda: 1, lambda model: 0)
         with hub.watch((EVENTS, ROUTE)):
             with pytest.raises(TypeError):
                 hub.feed(EVENTS)

@@ -141,6 +141,8 @@ def test_an_error_is_a_page_for_a_browser_and_json_for_a_program(client: Client)
     assert Reader(page.text).tags.count("script") == 1  # no view takes the page over
     nowhere = client.get("/console/nowhere", BROWSER)
     assert (nowhere.status_code, Reader(nowhere.text).tags.count("nav")) == (404, 1)
+    unknown = client.get("/console/models/none/traffic", BROWSER)
+    assert (unknown.status_code, Reader(unknown.text).tags.count("nav")) == (404, 1)  # a model that is not has no tabs
     assert client.get("/console/nowhere").json()["error"].startswith("the console has no page at this address")
     program = client.get("/console/static/0/x.js")
     assert program.json()["error"].startswith("this release of the console has no such file")

@@ -17,7 +17,12 @@ class Monitor:
     phases: list[ColumnPhase]
     violated: list[str] = field(default_factory=list)
 
+    joint: list[ColumnPhase] = field(default_factory=list)
+
     def states(self) -> list[ColumnPhase]:
+        return [*self.phases, *self.joint]
+
+    def column_states(self) -> list[ColumnPhase]:
         return self.phases
 
     def affected_columns(self, about: str) -> list[str]:
@@ -56,3 +61,10 @@ def test_the_verdict_of_the_fleet_decides() -> None:
         "quality": {"state": "violated", "columns": 1},
     }
     assert short(None, summary)["quality"] == {"state": "ok", "columns": 0}
+
+
+def test_a_drift_of_whole_rows_is_a_drift_of_no_column() -> None:
+    assert short(Monitor([OK, DRIFT], joint=[DRIFT]))["drift"] == {"state": "drift", "columns": 1}
+    assert short(Monitor([OK, OK], joint=[DRIFT]))["drift"] == {"state": "drift", "columns": 0}
+    of_fleet = {"columns": {"a": ["drift", 0.1], "(joint)": ["drift", 0.2]}}
+    assert short(None, of_fleet)["drift"] == {"state": "drift", "columns": 1}

@@ -3,11 +3,13 @@
 import pytest
 
 from penstock.control.reconcile.status import (
+    StatusCache,
     is_applied,
     load_results,
     model_statuses,
     needed_workers,
     readiness,
+    statuses,
     version_status,
 )
 from penstock.control.workers.server import WorkerReport
@@ -67,6 +69,17 @@ def test_an_attempt_to_load_has_ended_when_every_worker_tried(
 
 def test_a_model_without_versions_has_failed_at_once() -> None:
     assert load_results(ModelSpec("m", unavailable={"": "no version"}), {}, 2) == {"": "no version"}
+
+
+def test_statuses_are_computed_again_when_something_was_replaced() -> None:
+    cache, desired, worker = StatusCache(), Desired(1, (MODEL,)), WorkerReport(0)
+    first = cache.statuses(desired, {0: worker}, 1)
+    again = cache.statuses(desired, {0: worker}, 1)
+    assert again == first == statuses(desired, {0: worker}, 1) and again is not first
+    assert again[0] is first[0]
+    worker.versions = {("m", "1"): VersionStatus("m", "1", ReadyState.READY)}
+    for now in ((desired, {0: worker}, 1), (Desired(2, (MODEL,)), {0: worker}, 1), (desired, {}, 2)):
+        assert cache.statuses(*now) == statuses(*now)
 
 
 def test_known_versions_are_listed_in_order() -> None:

@@ -16,6 +16,7 @@ from penstock.core.errors import Fault
 Document = Mapping[str, Any]
 LoadDocument = Callable[[Topic], Awaitable[Document]]
 ReadMark = Callable[[], object]
+ReadActivity = Callable[[str], object]
 
 STEP_S: Final = 0.5
 """Interval of looks at whether a document is due, in seconds."""
@@ -43,6 +44,9 @@ made all the same: a mark does not notice everything."""
 
 TRIALS: Final = frozenset({"rollouts", "experiments"})
 """Documents that change at any time only while a trial is open; its beginning changes the mark."""
+
+BY_REQUESTS: Final = frozenset({"traffic", "monitor"})
+"""Documents of a model that change slowly while it gets no requests: they are made every ``UNCHANGED_S`` seconds."""
 
 OPEN: Final = frozenset({"running", "paused"})
 
@@ -87,6 +91,7 @@ class Feed:
         topic: Topic,
         load: LoadDocument,
         mark: ReadMark,
+        activity: ReadActivity,
         feeds: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
         processor_time: Callable[[], float] = time.process_time,
@@ -97,6 +102,7 @@ class Feed:
         self.task = PeriodicTask(f"stream {topic}", self.step, STEP_S, meanwhile=f"pages show an older {topic}")
         self._load = load
         self._mark = mark
+        self._activity = activity
         self._feeds = feeds
         self._clock = clock
         self._processor_time = processor_time
@@ -105,6 +111,7 @@ class Feed:
         self._due = 0.0
         self._made: float | None = None
         self._of_mark: object = None
+        self._of_activity: object = None
         self._begun = 0
         self._ended = 0
         self._needed = 0
@@ -118,12 +125,16 @@ class Feed:
         self._needed = self._begun + 1
         return self._needed
 
+    def is_due(self, now: float, mark: object) -> bool:
+        """Whether ``step`` would make the document at a time; ``mark`` is the present one."""
+        return self._made is None or self._is_due(now, self._made, mark)
+
     async def step(self) -> None:
         """Make the document if it is due, and wake those who watch."""
         now, mark = self._clock(), self._mark()
-        if self._made is not None and not self._is_due(now, self._made, mark):
+        if not self.is_due(now, mark):
             return
-        began = self._processor_time()
+        began, activity = self._processor_time(), self._activity_now()
         self._begun += 1
         try:
             self._take(await self._load(self.topic), "")
@@ -132,6 +143,7 @@ class Feed:
         finally:
             self._ended = self._begun
             self._of_mark, self._made = mark, now
+            self._of_activity = activity
             self._due = now + self._pause_s(self._processor_time() - began)
 
     def _is_due(self, now: float, made: float, mark: object) -> bool:
@@ -141,8 +153,16 @@ class Feed:
             return now >= made + STEP_S / 2
         if now < self._due:
             return False
-        quiet_s = UNCHANGED_S if self._has_only_ended_trials() else BY_MARK.get(self.topic.kind, 0.0)
-        return bool(self.problem) or now >= made + quiet_s
+        return bool(self.problem) or now >= made + self._quiet_s()
+
+    def _quiet_s(self) -> float:
+        """Return after which time to make the document again as long as nothing shows that it has changed."""
+        activity = self._activity_now()
+        is_idle = activity is not None and activity == self._of_activity
+        return UNCHANGED_S if is_idle or self._has_only_ended_trials() else BY_MARK.get(self.topic.kind, 0.0)
+
+    def _activity_now(self) -> object:
+        return self._activity(self.topic.model) if self.topic.kind in BY_REQUESTS and self.topic.model else None
 
     def _has_only_ended_trials(self) -> bool:
         if self.topic.kind not in TRIALS or self._document is None:

@@ -12,6 +12,8 @@ export function Dialog({ title, onClose, children, wide }) {
     const dialog = element.current;
     const before = document.activeElement;
     dialog?.showModal();
+    // The browser would begin at the button that closes it.
+    if (!dialog?.querySelector("[autofocus]")) dialog?.querySelector("h2")?.focus();
     return () => {
       dialog?.close();
       if (before instanceof HTMLElement && before.isConnected) before.focus();
@@ -21,7 +23,7 @@ export function Dialog({ title, onClose, children, wide }) {
     event.preventDefault();
     onClose();
   }}>
-    <div class="row between"><h2>${title}</h2>
+    <div class="row between"><h2 tabindex="-1">${title}</h2>
       <button type="button" class="button quiet" aria-label="Close" onClick=${onClose}>✕</button></div>
     ${children}
   </dialog>`;

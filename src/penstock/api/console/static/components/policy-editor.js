@@ -54,6 +54,7 @@ function PolicyForms({ path, policy, draft, onWanted }) {
   const [error, setError] = useState(/** @type {Error | null} */ (null));
 
   draft.current = { base, isYaml, texts, yaml };
+  useEffect(() => /** @type {HTMLElement | null} */ (document.querySelector("dialog input, dialog textarea"))?.focus(), []);
 
   function showYaml() {
     if (!isYaml) setYaml(toYaml(withTexts(base, texts)));

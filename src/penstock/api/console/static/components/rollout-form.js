@@ -57,13 +57,18 @@ function GuardFields({ form, change }) {
       ${guard.chosen && html`<label class="small muted"><input type="text" class="short" inputmode="decimal" value=${guard.limit} aria-label="Limit of ${kind.title}: ${kind.unit}" placeholder="usual"
         onInput=${(/** @type {FieldEvent} */ event) => set(kind.metric, { limit: event.currentTarget.value })} /> ${kind.unit}</label>`}
     </div>`;
-  })}</fieldset>`;
+  })}
+    <details><summary>By a PromQL query</summary><${RolloutField} title="Query" value=${form.query} setText=${(/** @type {string} */ query) => change({ query })} wide />
+      <div class="row"><${RolloutField} title="At least" value=${form.queryMin} setText=${(/** @type {string} */ queryMin) => change({ queryMin })} />
+        <${RolloutField} title="At most" value=${form.queryMax} setText=${(/** @type {string} */ queryMax) => change({ queryMax })} /></div></details></fieldset>`;
 }
 
 /** @param {{form: Form, change: (part: Partial<Form>) => void}} props */
 function Limits({ form, change }) {
   return html`<details><summary>Time, evidence and what happens at the deadline</summary><div class="toolbar">
     <${RolloutField} title="Least seconds of a step" value=${form.minStep} setText=${(/** @type {string} */ minStep) => change({ minStep })} />
+    <${RolloutField} title="Least requests of a step" value=${form.minRequests} setText=${(/** @type {string} */ minRequests) => change({ minRequests })} />
+    <${RolloutField} title="Least labels of a step" value=${form.minLabels} setText=${(/** @type {string} */ minLabels) => change({ minLabels })} />
     <${RolloutField} title="Deadline in seconds" value=${form.deadline} setText=${(/** @type {string} */ deadline) => change({ deadline })} />
     <label class="field">At the deadline<select value=${form.onInconclusive} onChange=${(/** @type {FieldEvent} */ event) => change({ onInconclusive: event.currentTarget.value })}>
       <option value="hold">pause</option><option value="abort">give up</option></select></label>

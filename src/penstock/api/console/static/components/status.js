@@ -3,7 +3,7 @@
 import { html, useSignal, useState } from "../lib/html.js";
 import { whoami } from "../lib/access.js";
 import { time } from "../lib/format.js";
-import { liveState } from "../lib/live.js";
+import { liveState, problems } from "../lib/live.js";
 import { address, csrf, recall, remember } from "../lib/page.js";
 import { link } from "../lib/router.js";
 import { openOverlay } from "./overlays.js";
@@ -19,7 +19,9 @@ const TEXTS = { idle: "", live: "live", stale: "stale since", paused: "paused si
 
 function LiveMark() {
   const { state, since } = useSignal(liveState);
+  const [problem] = Object.entries(useSignal(problems));
   if (state === "idle") return null;
+  if (state === "live" && problem) return html`<span class="badge warn" role="status" title=${problem[1]}>older: ${problem[0]}</span>`;
   const kind = state === "live" ? "good" : "warn";
   return html`<span class="badge ${kind}" role="status">${TEXTS[state]}${state !== "live" && html` <time>${time(since / 1000).slice(11)}</time>`}</span>`;
 }

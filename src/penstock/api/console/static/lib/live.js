@@ -18,6 +18,9 @@ const MOST_EVENTS = 200;
 /** Whether what the page shows is what the gateway has now. */
 export const liveState = new Signal(/** @type {LiveState} */ ({ state: "idle", since: Date.now() }));
 
+/** Why documents of the page cannot be made now, by topic. */
+export const problems = new Signal(/** @type {Record<string, string>} */ ({}));
+
 /** @type {Map<string, Topic>} */
 const topics = new Map();
 /** @type {EventSource | null} */
@@ -80,12 +83,14 @@ function openStream() {
   source.addEventListener("open", note);
   source.addEventListener("heartbeat", note);
   source.addEventListener("error", fail);
+  source.addEventListener("problem", noteProblem);
   for (const name of used) source.addEventListener(name, (event) => receive(name, event));
 }
 
 function closeStream() {
   source?.close();
   source = null;
+  problems.value = {};
   clearTimeout(polling);
 }
 
@@ -123,6 +128,14 @@ function withEvents(known, value) {
 function note() {
   lastMessage = Date.now();
   show("live");
+}
+
+/** A document that cannot be made stays as it was. @param {MessageEvent<string>} event */
+function noteProblem(event) {
+  note();
+  const { topic, error } = JSON.parse(event.data);
+  const { [topic]: _, ...others } = problems.value;
+  problems.value = error ? { ...others, [topic]: error } : others;
 }
 
 /** @param {LiveState["state"]} state */

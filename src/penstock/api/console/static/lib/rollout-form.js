@@ -2,7 +2,8 @@
 
 /** @typedef {{metric: string, chosen: boolean, limit: string}} GuardField */
 /** @typedef {{to: string, from: string, steps: string, minStep: string, deadline: string, alpha: string, holdBack: string,
- *     shadow: string, onInconclusive: string, dryRun: boolean, guards: GuardField[]}} Form */
+ *     shadow: string, onInconclusive: string, dryRun: boolean, guards: GuardField[], minRequests: string, minLabels: string,
+ *     query: string, queryMin: string, queryMax: string}} Form */
 /** @typedef {{metric: string, title: string, field: string | null, usual: string, unit: string, factor: number}} GuardKind */
 
 /** The guards that the form offers: the name of their limit, and how its unit is written. @type {GuardKind[]} */
@@ -21,7 +22,7 @@ export const GUARDS = [
 export function emptyForm() {
   return {
     to: "", from: "", steps: "1 5 25 50 100", minStep: "30", deadline: "", alpha: "1", holdBack: "5", shadow: "",
-    onInconclusive: "hold", dryRun: false,
+    onInconclusive: "hold", dryRun: false, minRequests: "", minLabels: "", query: "", queryMin: "", queryMax: "",
     guards: GUARDS.map((kind) => ({ metric: kind.metric, chosen: ["errors", "latency"].includes(kind.metric), limit: kind.usual })),
   };
 }
@@ -60,7 +61,7 @@ export function readNumber(text) {
  */
 export function rolloutBody(form) {
   const { steps, fault } = readSteps(form.steps);
-  const guards = form.guards.filter((guard) => guard.chosen).map(guardOf);
+  const guards = [...form.guards.filter((guard) => guard.chosen).map(guardOf), ...queryGuard(form)];
   /** @type {[string, string, string, number][]} */
   const numbers = [
     ["min_step_seconds", "Least time of a step", form.minStep, 1],
@@ -69,11 +70,16 @@ export function rolloutBody(form) {
     ["hold_back", "Hold-back", form.holdBack, 100],
     ["shadow", "Mirrored first", form.shadow, 1],
   ];
-  const wrong = numbers.filter(([, , text]) => Number.isNaN(readNumber(text))).map(([, title]) => `${title} must be a number.`);
+  /** @type {[string, string, string, number][]} */
+  const ofSteps = [["min_requests", "Least requests", form.minRequests, 1], ["min_labels", "Least labels", form.minLabels, 1]];
+  const wrong = [...numbers, ...ofSteps].filter(([, , text]) => Number.isNaN(readNumber(text))).map(([, title]) => `${title} must be a number.`);
   const faults = [...(form.to ? [] : ["Choose the version to roll out."]), ...(fault ? [fault] : []), ...wrong];
   if (!guards.length) faults.push("Choose at least one guard.");
   faults.push(...form.guards.filter((guard) => guard.chosen && Number.isNaN(readNumber(guard.limit))).map((guard) => `The limit of ${guard.metric} must be a number.`));
-  return { body: { ...fixedOf(form), steps, guards, ...valuesOf(numbers) }, faults };
+  if (form.query.trim() && [form.queryMin, form.queryMax].every((text) => !isSigned(text))) faults.push("The query needs a number that it must not be below or above.");
+  const gates = valuesOf(ofSteps);
+  const gated = Object.keys(gates).length ? steps.map((step) => ({ ...(typeof step === "number" ? { weight: step } : step), ...gates })) : steps;
+  return { body: { ...fixedOf(form), steps: gated, guards, ...valuesOf(numbers) }, faults };
 }
 
 /**
@@ -101,6 +107,17 @@ function valuesOf(numbers) {
 /** @param {number} value */
 function roundedSetting(value) {
   return Number(value.toPrecision(12));
+}
+
+/** @param {string} text */
+function isSigned(text) {
+  return text.trim() !== "" && Number.isFinite(Number(text));
+}
+
+/** The guard by a query of Prometheus, if there is a query. @param {Form} form */
+function queryGuard({ query, queryMin, queryMax }) {
+  if (!query.trim()) return [];
+  return [{ metric: "promql", query: query.trim(), ...(isSigned(queryMin) ? { min: Number(queryMin) } : {}), ...(isSigned(queryMax) ? { max: Number(queryMax) } : {}) }];
 }
 
 /** @param {GuardField} guard */
