@@ -1,6 +1,6 @@
-"""Leaves out of scripts and style sheets what only their readers need: comments, indentation, and needless spaces.
+"""Leaves out of scripts and style sheets what only their readers need: comments, lines, and needless spaces.
 
-Names, texts and the lines of statements stay, so that a stack trace of a browser can be read.
+Names and texts stay, so that the stack trace of a browser names what the sources name.
 """
 
 import re
@@ -18,8 +18,13 @@ _LINES: Final = re.compile(r"\s*\n\s*")
 _NEEDLESS: Final = re.compile(r" +(?=[{}()\[\],;:=<>?&|!])|(?<=[{}()\[\],;:=<>?&|!]) +")
 """Spaces beside these separate nothing. Signs are not among them: ``a + +b`` is not ``a ++b``."""
 
-_CONTINUED: Final = re.compile(r"(?<=[{(\[,])\n|\n(?=[})\]])")
-"""Line feeds that end no statement."""
+_SIGNS: Final = re.compile(r"(?<![-+]) ([-+*]) (?![-+])")
+_NEEDLESS_MARKS: Final = re.compile(r"(?<=[{(\[,;])\n|;?\n?(?=[}])|\n(?=[)\]])")
+"""Line feeds where a statement has its semicolon or goes on, and the last semicolon of a block; there are no empty
+statements."""
+
+_BEFORE_TAG: Final = re.compile(r"\n<")
+"""htm leaves out white space with a line feed at the end of a text."""
 
 _HTML: Final = "html"
 _TAG: Final = re.compile(r"(?<![\w$])html$")
@@ -78,7 +83,7 @@ class _Script:
         """Take the text of a template up to its end or its next ``${``; in HTML a line's indentation says nothing."""
         self.at += 1
         text = self._read(_TEMPLATE_TEXT)
-        self._write_code(mark + (_LINES.sub("\n", text) if tag == _HTML else text))
+        self._write_code(mark + (_BEFORE_TAG.sub("<", _LINES.sub("\n", text)) if tag == _HTML else text))
         if text.endswith("${"):
             self.open.append(tag)
 
@@ -91,7 +96,8 @@ class _Script:
 
     def _write_code(self, following: str) -> None:
         """Write the code that was read, and a text after it; beside texts a space separates nothing either."""
-        code = _CONTINUED.sub("", _NEEDLESS.sub("", _LINES.sub("\n", self.code)))
+        code = _SIGNS.sub(r"\1", _NEEDLESS.sub("", _LINES.sub("\n", self.code)))
+        code = _NEEDLESS_MARKS.sub("", code)
         self.out += (code.strip(_BLANK), following)
         self.code = ""
 

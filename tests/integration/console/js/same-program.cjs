@@ -14,7 +14,7 @@ function treeOf(file) {
 function plain(value) {
   if (typeof value === "bigint") return `${value}n`;
   if (value?.type !== "TaggedTemplateExpression" || value.tag.name !== "html") return value;
-  const quasis = value.quasi.quasis.map((quasi) => ({ ...quasi, value: quasi.value.cooked.replace(/\s*\n\s*/g, "\n") }));
+  const quasis = value.quasi.quasis.map((quasi) => ({ ...quasi, value: quasi.value.cooked.replace(/\s*\n\s*/g, "\n").replaceAll("\n<", "<") }));
   return { ...value, quasi: { ...value.quasi, quasis } };
 }
 

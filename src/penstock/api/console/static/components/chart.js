@@ -5,6 +5,7 @@ import { number, time } from "../lib/format.js";
 
 /** @typedef {{name: string, values: (number | null)[]}} Series */
 /** @typedef {{name: string, value: number}} Level a horizontal line across the chart */
+/** @typedef {{name: string, share: number}} Moment a vertical line, at this share of the time */
 
 const CHART_WIDTH = 600;
 const CHART_HEIGHT = 160;
@@ -13,10 +14,10 @@ const LINE_COLOURS = 6;
 
 /**
  * Shows series over the same times.
- * @param {{at: (number | string)[], series: Series[], levels?: Level[], label: string, unit?: string,
+ * @param {{at: (number | string)[], series: Series[], levels?: Level[], moment?: Moment | null, label: string, unit?: string,
  *     format?: (value: number) => string}} props `at` are seconds since the epoch or ISO 8601 texts, one for each value
  */
-export function Chart({ at, series, levels = [], label, unit = "", format = number }) {
+export function Chart({ at, series, levels = [], moment, label, unit = "", format = number }) {
   const [low, high] = rangeOf(series, levels);
   const scale = (/** @type {number} */ value) => CHART_HEIGHT - ((value - low) / (high - low)) * CHART_HEIGHT;
   const marks = Array.from({ length: CHART_STEPS + 1 }, (_, index) => low + ((high - low) * index) / CHART_STEPS);
@@ -26,11 +27,13 @@ export function Chart({ at, series, levels = [], label, unit = "", format = numb
       <svg viewBox="0 0 ${CHART_WIDTH} ${CHART_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="${label}: ${describeChart(series, levels, format, unit)}">
         ${marks.map((value) => html`<line class="grid-line" x1="0" x2=${CHART_WIDTH} y1=${scale(value)} y2=${scale(value)} vector-effect="non-scaling-stroke" />`)}
         ${levels.map((level) => html`<line class="level" x1="0" x2=${CHART_WIDTH} y1=${scale(level.value)} y2=${scale(level.value)} vector-effect="non-scaling-stroke"><title>${level.name}</title></line>`)}
+        ${moment && html`<line class="level" x1=${moment.share * CHART_WIDTH} x2=${moment.share * CHART_WIDTH} y1="0" y2=${CHART_HEIGHT} vector-effect="non-scaling-stroke"><title>${moment.name}</title></line>`}
         ${series.map((item, index) => pathsOf(item.values, scale).map((path) => html`<path class="line-${(index % LINE_COLOURS) + 1}" d=${path} vector-effect="non-scaling-stroke"><title>${item.name}</title></path>`))}
       </svg>
     </div>
     <div class="row between small muted"><time>${time(at[0])}</time><time>${time(at[at.length - 1])}</time></div>
     <figcaption class="row small">${series.map((item, index) => html`<span key=${item.name}><svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" class="series-${(index % LINE_COLOURS) + 1}" /></svg> ${item.name}</span>`)}
+      ${moment && html`<span>┊ ${moment.name}</span>`}
       ${levels.map((level) => html`<span key=${level.name}><svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><line class="level" x1="0" x2="10" y1="5" y2="5" /></svg> ${level.name} ${format(level.value)}${unit}</span>`)}</figcaption>
   </figure>`;
 }

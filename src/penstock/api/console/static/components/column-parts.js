@@ -23,8 +23,8 @@ export function Evidence({ value, threshold }) {
 export function EffectTable({ column }) {
   return html`<${Table} caption="Effect sizes of ${column.name}" rows=${effectsOf(column)} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
     { key: "name", title: "Effect size", cell: (/** @type {Document} */ row) => html`${row.name} <span class="small muted">${row.hint}</span>` },
-    { key: "value", title: "Value", align: "end", cell: (/** @type {Document} */ row) => number(row.value) },
-    { key: "limit", title: "By chance at most", align: "end", cell: (/** @type {Document} */ row) => number(row.limit) },
+    { key: "value", title: "Value", align: "end" },
+    { key: "limit", title: "By chance at most", align: "end" },
     { key: "exceeds", title: "Judgement", cell: (/** @type {Document} */ row) => row.exceeds && html`<${State} value="more than chance" kind="warn" />` },
   ]} />`;
 }
@@ -32,7 +32,7 @@ export function EffectTable({ column }) {
 /** @param {{column: Document}} props */
 export function BinTable({ column }) {
   return html`<${Table} caption="Bins of ${column.name}" rows=${binsOf(column)} keyOf=${(/** @type {Document} */ row) => row.bin} columns=${[
-    { key: "bin", title: "Bin", cell: (/** @type {Document} */ row) => row.bin },
+    { key: "bin", title: "Bin" },
     { key: "count", title: "Rows", align: "end", sort: (/** @type {Document} */ row) => row.count, cell: (/** @type {Document} */ row) => number(row.count) },
     { key: "share", title: "Window", align: "end", sort: (/** @type {Document} */ row) => row.share, cell: (/** @type {Document} */ row) => percent(row.share) },
     { key: "reference", title: "Reference", align: "end", sort: (/** @type {Document} */ row) => row.reference, cell: (/** @type {Document} */ row) => percent(row.reference) },
@@ -56,6 +56,6 @@ export function Alarms({ model, alarms, requests }) {
 function AlarmLinks({ model, alarm, requests }) {
   const request = retrainingOf(alarm, requests);
   const around = `model=${encodeURIComponent(model)}&entry=event-`;
-  return html`<a href=${link(pathTo("models", model, "traffic"))}>requests a second</a> · <a href=${link(`/console/timeline?${around}${alarm.seq}`)}>event</a>
+  return html`<a href=${link(`${pathTo("models", model, "traffic")}?at=${encodeURIComponent(alarm.at)}`)}>requests a second</a> · <a href=${link(`/console/timeline?${around}${alarm.seq}`)}>event</a>
     ${request && html` · <a href=${link(`/console/timeline?${around}${request.seq}`)}>retraining request</a> (${ago(request.at)})`}`;
 }

@@ -1,6 +1,7 @@
 // A table that can be sorted, with a caption for screen readers and rows that the keys j, k and Enter move over.
 
 import { Component, html, useMemo, useState } from "../lib/html.js";
+import { number } from "../lib/format.js";
 import { Empty } from "./notes.js";
 
 /**
@@ -8,7 +9,7 @@ import { Empty } from "./notes.js";
  * @typedef {object} Column
  * @property {string} key
  * @property {string} title
- * @property {(row: Row) => any} cell what the cell shows
+ * @property {(row: Row) => any} [cell] what the cell shows; by default the field with the key, as a number with `align`
  * @property {(row: Row) => number | string | null | undefined} [sort] what it is sorted by; without it the column cannot be
  * @property {"end"} [align] numbers stand at the end
  * @property {string} [hint] what the column means
@@ -82,8 +83,9 @@ class TableRow extends Component {
  * @param {number} index
  */
 function cellOf(column, row, index) {
-  if (index === 0) return html`<th scope="row" class=${column.align}>${column.cell(row)}</th>`;
-  return html`<td class=${column.align}>${column.cell(row)}</td>`;
+  const shown = column.cell ? column.cell(row) : column.align ? number(row[column.key]) : row[column.key];
+  if (index === 0) return html`<th scope="row" class=${column.align}>${shown}</th>`;
+  return html`<td class=${column.align}>${shown}</td>`;
 }
 
 /** @param {{column: Column<any>, order: string, onOrder: (order: string) => void}} props */

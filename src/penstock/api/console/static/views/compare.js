@@ -100,7 +100,7 @@ function LatencyBeside({ model, a, b }) {
   const [first, second] = (value ?? []).map((document) => (document?.latency?.count ? document.latency : null));
   const rows = QUANTILES.map(([key = "", name]) => ({ name, a: first?.[key], b: second?.[key] }));
   const columns = [
-    { key: "name", title: "Quantile", cell: (/** @type {any} */ item) => item.name },
+    { key: "name", title: "Quantile" },
     { key: "a", title: `Version ${a.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.a) },
     { key: "b", title: `Version ${b.version}`, align: /** @type {const} */ ("end"), cell: (/** @type {any} */ item) => milliseconds(item.b) },
   ];

@@ -49,9 +49,9 @@ function FleetSummary({ fleet, readiness }) {
 /** @type {import("../components/table.js").Column<Gateway>[]} */
 const GATEWAYS = [
   { key: "id", title: "Gateway", sort: (item) => item.id, cell: (item) => html`<code>${item.id}</code> ${item.leads && html`<${State} value="leader" kind="good" />`}` },
-  { key: "host", title: "Host", sort: (item) => item.host, cell: (item) => item.host },
+  { key: "host", title: "Host", sort: (item) => item.host },
   { key: "state", title: "State", sort: (item) => item.state, cell: (item) => html`<${State} value=${item.state} /> ${item.state === "silent" && `for ${duration(item.silent_seconds)}`}` },
-  { key: "version", title: "Release", sort: (item) => item.version, cell: (item) => item.version },
+  { key: "version", title: "Release", sort: (item) => item.version },
   { key: "started", title: "Started", sort: (item) => item.started, cell: (item) => html`<span title=${time(item.started)}>${ago(item.started)}</span>` },
   { key: "revision", title: "Revision", align: "end", sort: (item) => item.revision, cell: (item) => number(item.revision) },
   { key: "serves", title: "Serves", cell: (item) => html`<${Serves} serves=${item.serves} />` },
@@ -82,7 +82,7 @@ function Memory({ memory }) {
 
 /** @type {import("../components/table.js").Column<Task>[]} */
 const TASKS = [
-  { key: "name", title: "Task", sort: (item) => item.name, cell: (item) => item.name },
+  { key: "name", title: "Task", sort: (item) => item.name },
   { key: "state", title: "State", sort: (item) => item.problem, cell: (item) => html`<${State} value=${item.problem ? "failing" : "ok"} kind=${item.problem ? "bad" : "good"} /> ${item.problem}` },
   { key: "success", title: "Last success", sort: (item) => item.last_success, cell: (item) => ago(item.last_success) },
   { key: "failures", title: "Failures", align: "end", sort: (item) => item.failures, cell: (item) => number(item.failures) },

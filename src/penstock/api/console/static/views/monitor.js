@@ -173,8 +173,8 @@ function SliceTable({ model, value }) {
   return html`<section class="card"><h2>Slices</h2><${Table} caption="Slices" rows=${rows} keyOf=${(/** @type {Document} */ row) => `${row.key} ${row.value}`} columns=${[
     { key: "slice", title: "Rows with", cell: (/** @type {Document} */ row) => `${row.key} = ${row.value}` },
     { key: "state", title: "State", cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} />` },
-    { key: "rows", title: "Rows", align: "end", cell: (/** @type {Document} */ row) => number(row.rows) },
-    { key: "log_e", title: "Evidence", align: "end", cell: (/** @type {Document} */ row) => number(row.log_e) },
+    { key: "rows", title: "Rows", align: "end" },
+    { key: "log_e", title: "Evidence", align: "end" },
     { key: "drifting", title: "Drifting columns", cell: (/** @type {Document} */ row) => row.drifting.map((/** @type {Document} */ item) => html`<a href=${link(pathTo("models", model, "monitor", item.name))}>${item.name}</a> (PSI ${number(item.psi)}) `) },
   ]} /></section>`;
 }
@@ -187,7 +187,7 @@ function Quality({ value }) {
     <p><${State} value=${quality.state} kind=${quality.state === "violated" ? "bad" : undefined} /> ${number(quality.odd_requests)} requests of an unexpected form in the window.</p>
     <dl class="facts">${Object.entries(quality.violations).map(([kind, count]) => html`<dt>${kind.replaceAll("_", " ")}</dt><dd>${number(/** @type {number} */ (count))}</dd>`)}</dl>
     ${quality.violated.length > 0 && html`<${Table} caption="Columns with more invalid values than usual" rows=${quality.violated} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
-      { key: "name", title: "Column", cell: (/** @type {Document} */ row) => row.name },
+      { key: "name", title: "Column" },
       { key: "kind", title: "Kind", cell: (/** @type {Document} */ row) => row.kind.replaceAll("_", " ") },
       { key: "share", title: "Share", align: "end", cell: (/** @type {Document} */ row) => percent(row.rates[row.kind]) },
       { key: "since", title: "Since", cell: (/** @type {Document} */ row) => ago(row.since) },
@@ -201,7 +201,7 @@ function LatencyByStage({ value }) {
   const rows = [{ name: "whole request", ...whole }, ...Object.entries(stages).map(([name, item]) => ({ name, .../** @type {Document} */ (item) }))];
   const quantiles = [["p50", "p50"], ["p90", "p90"], ["p99", "p99"], ["p999", "p99.9"]];
   return html`<section class="card"><h2>Latency by stage</h2><${Table} caption="Latency by stage" rows=${rows} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
-    { key: "name", title: "Stage", cell: (/** @type {Document} */ row) => row.name },
+    { key: "name", title: "Stage" },
     ...quantiles.map(([key = "", title]) => ({ key, title, align: "end", cell: (/** @type {Document} */ row) => milliseconds(row.count ? row[key] : null) })),
   ]} /><p class="small muted">Of ${number(whole.count)} successful requests so far.</p></section>`;
 }
@@ -214,9 +214,9 @@ function PerformanceCard({ performance }) {
   return html`<section class="card"><h2>Performance</h2>
     <${Table} caption="Realised and estimated performance" rows=${metricRows(performance)} keyOf=${(/** @type {Document} */ row) => row.name} empty="No labels yet." columns=${[
       { key: "name", title: "Metric", cell: (/** @type {Document} */ row) => row.name.replaceAll("_", " ") },
-      { key: "windowed", title: "Newest labels", align: "end", cell: (/** @type {Document} */ row) => number(row.windowed) },
-      { key: "overall", title: "All labels", align: "end", cell: (/** @type {Document} */ row) => number(row.overall) },
-      { key: "estimated", title: "Estimated without labels", align: "end", cell: (/** @type {Document} */ row) => number(row.estimated) },
+      { key: "windowed", title: "Newest labels", align: "end" },
+      { key: "overall", title: "All labels", align: "end" },
+      { key: "estimated", title: "Estimated without labels", align: "end" },
     ]} />
     <dl class="facts">
       <dt>Labels</dt><dd>${number(performance.labels)}${outcomes && ` (${outcomes})`}</dd>

@@ -123,10 +123,10 @@ function Candidate({ model, candidate, isOpen, begin }) {
 /** @param {{exam: Document}} props */
 function Marks({ exam }) {
   return html`<${Table} caption="Marks of the exam" rows=${marksOf(exam)} keyOf=${(/** @type {Document} */ row) => row.name} columns=${[
-    { key: "name", title: "Exam", cell: (/** @type {Document} */ row) => row.name },
-    { key: "candidate", title: "Candidate", align: "end", cell: (/** @type {Document} */ row) => number(row.candidate) },
-    { key: "champion", title: "Present version", align: "end", cell: (/** @type {Document} */ row) => number(row.champion) },
-    { key: "rows", title: "Rows", align: "end", cell: (/** @type {Document} */ row) => number(row.rows) },
+    { key: "name", title: "Exam" },
+    { key: "candidate", title: "Candidate", align: "end" },
+    { key: "champion", title: "Present version", align: "end" },
+    { key: "rows", title: "Rows", align: "end" },
   ]} />`;
 }
 
@@ -177,7 +177,7 @@ function Deliveries({ model, value, begin }) {
       { key: "state", title: "State", sort: (/** @type {Document} */ row) => row.state, cell: (/** @type {Document} */ row) => html`<${State} value=${row.state} kind=${row.state === "sent" ? "good" : row.state === "dead" ? "bad" : "warn"} />` },
       { key: "type", title: "Event", cell: (/** @type {Document} */ row) => html`<a href=${link(`/console/timeline?model=${encodeURIComponent(model)}&entry=event-${row.sequence}`)}>${(row.type || "gone").replace("io.penstock.", "")}</a>` },
       { key: "created", title: "Decided", sort: (/** @type {Document} */ row) => row.created, cell: (/** @type {Document} */ row) => html`<time title=${time(row.created)}>${ago(row.created)}</time>` },
-      { key: "attempts", title: "Attempts", align: "end", cell: (/** @type {Document} */ row) => number(row.attempts) },
+      { key: "attempts", title: "Attempts", align: "end" },
       { key: "error", title: "Problem", cell: (/** @type {Document} */ row) => html`<${Problem} text=${row.error || ""} />${row.due && row.attempts > 0 ? ` (again ${ago(row.due)})` : ""}` },
       { key: "act", title: "Action", cell: (/** @type {Document} */ row) => row.state === "dead" && permitted.allowed && html`<button type="button" class="button quiet" onClick=${() => replay({ event: row.event, sink: row.sink }, `the delivery to ${row.sink}`)}>Try again</button>` },
     ]} />`;

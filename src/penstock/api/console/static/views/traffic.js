@@ -1,14 +1,15 @@
 // The traffic of a model: who answers, the split by sliders, rules, sticky, shadows, and what everything would change.
 
-import { html, useAsync, useState } from "../lib/html.js";
+import { html, useAsync, useSignal, useState } from "../lib/html.js";
 import { usePermissions } from "../lib/access.js";
 import { get, send } from "../lib/api.js";
-import { basisPoints, number } from "../lib/format.js";
+import { basisPoints, number, time } from "../lib/format.js";
 import { useDelayed } from "../lib/delayed.js";
 import { useTopic } from "../lib/live.js";
-import { link, pathTo } from "../lib/router.js";
+import { link, pathTo, route } from "../lib/router.js";
 import { routeBody, differences, faultsOf, isSame, routeOf } from "../lib/routes.js";
 import { Bar } from "../components/bar.js";
+import { Chart } from "../components/chart.js";
 import { Denied, ErrorBox, Loading } from "../components/notes.js";
 import { Changes, ReasonDialog } from "../components/reason-dialog.js";
 import { RouteConflict } from "../components/route-conflict.js";
@@ -29,9 +30,11 @@ function Traffic({ params }) {
   const present = useTopic(`route:${model}`);
   const traffic = useTopic("traffic");
   const document = useTopic(`model:${model}`);
+  const { query } = useSignal(route);
   if (!present || !document) return html`<${Loading} />`;
   const recent = traffic?.models?.[model];
   return html`<${Now} model=${model} present=${present} recent=${recent} />
+    <${LastMinutes} series=${recent?.series} end=${traffic?.at} at=${query["at"]} />
     <${RouteEditor} key=${model} model=${model} present=${present} versions=${readyVersions(document)} recent=${recent?.versions || {}} />`;
 }
 
@@ -51,6 +54,21 @@ function Now({ model, present, recent }) {
       <div><p class="small muted">Last minute, ${number(recent?.requests_per_second ?? 0)} requests a second at this gateway</p><${Bar} parts=${real} label="Real share in the last minute" /></div></div>
     <p class="small">${present.shadow.map((/** @type {any} */ item) => html`<a key=${item.version} href=${link(pathTo("models", model, "shadow", item.version))}>Shadow ${item.version}, ${item.percent} %</a>${" "}`)}<span class="muted">Revision ${present.revision}.</span></p>
   </section>`;
+}
+
+/**
+ * The requests of the last ten minutes; `at` is a moment to look at, such as that of an alarm.
+ * @param {{series: any, end: number, at: string | undefined}} props
+ */
+function LastMinutes({ series, end, at }) {
+  const count = series?.requests.length;
+  if (!count) return null;
+  const start = end - (count - 1) * series.step_seconds;
+  const share = (Date.parse(at || "") / 1000 - start) / Math.max(end - start, 1);
+  return html`<section class="card"><h2>Requests a second</h2>
+    ${share < 0 && html`<p class="muted">${time(at)} is before these minutes; a dashboard of the metrics has older traffic.</p>`}
+    <${Chart} label="Requests a second" at=${[start, end]} series=${[{ name: "requests a second", values: series.requests.map((/** @type {number} */ item) => item / series.step_seconds) }]}
+      moment=${share >= 0 && share <= 1 ? { name: `at ${time(at)}`, share } : null} /></section>`;
 }
 
 /** @param {{model: string, present: any, versions: string[], recent: Record<string, any>}} props */

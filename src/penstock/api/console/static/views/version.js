@@ -115,9 +115,9 @@ function cardText(value) {
 function SignatureTable({ version }) {
   const tensors = ["inputs", "outputs"].flatMap((side) => (version.signature?.[/** @type {"inputs"} */ (side)] ?? []).map((spec) => ({ side: side.slice(0, -1), ...spec })));
   const columns = [
-    { key: "name", title: "Tensor", cell: (/** @type {any} */ row) => row.name },
-    { key: "side", title: "Side", cell: (/** @type {any} */ row) => row.side },
-    { key: "datatype", title: "Datatype", cell: (/** @type {any} */ row) => row.datatype },
+    { key: "name", title: "Tensor" },
+    { key: "side", title: "Side" },
+    { key: "datatype", title: "Datatype" },
     { key: "shape", title: "Shape", cell: (/** @type {any} */ row) => shapeText(row.shape) },
   ];
   return html`<section aria-labelledby="signature"><h2 id="signature">Signature</h2>
@@ -129,10 +129,10 @@ function Trust({ version }) {
   const approvals = (version.approvals ?? []).map((item) => ({ key: `approval ${item.actor}`, kind: item.counts ? "approval" : "approval of another content", who: item.actor, at: item.at, detail: item.reason }));
   const signatures = (version.signatures ?? []).map((item) => ({ key: `signature ${item.digest}`, kind: "signature", who: item.signers.join(", "), at: item.added_at, detail: `added by ${item.added_by}` }));
   const columns = [
-    { key: "kind", title: "Kind", cell: (/** @type {any} */ row) => row.kind },
-    { key: "who", title: "By", cell: (/** @type {any} */ row) => row.who },
+    { key: "kind", title: "Kind" },
+    { key: "who", title: "By" },
     { key: "at", title: "At", cell: (/** @type {any} */ row) => time(row.at) },
-    { key: "detail", title: "Reason", cell: (/** @type {any} */ row) => row.detail },
+    { key: "detail", title: "Reason" },
   ];
   return html`<section aria-labelledby="trust"><h2 id="trust">Signatures and approvals</h2>
     <${Table} caption="Signatures and approvals" columns=${columns} rows=${[...signatures, ...approvals]} keyOf=${(/** @type {any} */ row) => row.key} /></section>`;
