@@ -66,7 +66,9 @@ def retrain(
 
 def _decide(client: AdminApiClient, model: str, approve: str | None, refuse: str | None, reason: str) -> Document:
     """Approve or refuse a candidate; one of the two versions is None."""
-    return client.refuse(model, refuse, reason) if approve is None else client.approve(model, approve, reason)
+    if approve is not None:
+        return client.approve(model, approve, reason)
+    return client.refuse(model, refuse or "", reason)
 
 
 def _print_deliveries(answer: Document) -> None:

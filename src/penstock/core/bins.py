@@ -6,12 +6,14 @@ and other labels have a bin for each frequent value, one for the rest of what th
 have, and one for what is missing.
 """
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,12 @@ class FeatureBins:
         ]
         return ["(below)", *between, "(above)", "-inf", "+inf", "(missing)"]
 
+    def value_labels(self) -> list[str]:
+        """Return a text for each place: the value alone, where the reference had one value in each bin."""
+        values = () if self.kind is FeatureKind.CATEGORICAL else _discrete_values(self.edges)
+        labels = self.labels()
+        return [labels[0], *map(_edge_text, values), *labels[len(values) + 1 :]] if values else labels
+
     def public_labels(self) -> list[str]:
         """Return the texts without values, which may come from callers."""
         if self.kind is FeatureKind.NUMERIC:
@@ -124,6 +132,17 @@ def _single_values(edges: tuple[float, ...]) -> tuple[bool, ...]:
     """Return for each bin between two edges whether it has place for one number only."""
     bounds = np.asarray(edges, float)
     return tuple((np.nextafter(bounds[:-1], np.inf) == bounds[1:]).tolist())
+
+
+def _discrete_values(edges: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the values between which edges of discrete numbers are the middles (see ``numeric_bins``), () if the edges
+    are others."""
+    values = list(edges[:1])
+    for middle in edges[1:-1]:
+        values.append(2 * middle - values[-1])
+    grow = all(low < high for low, high in pairwise(values))
+    ends = bool(values) and math.isclose(values[-1], edges[-1], rel_tol=1e-9, abs_tol=1e-12)
+    return tuple(values) if grow and ends and len(values) == len(edges) - 1 else ()
 
 
 def numeric_bins(name: str, values: Floats, most: int = BINS) -> FeatureBins:

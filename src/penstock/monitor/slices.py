@@ -26,7 +26,7 @@ class Slices:
         features = (*reference.inputs, *reference.outputs)
         self._widths = [feature.bins.width for feature in features]
         self._names = [feature.bins.name for feature in features]
-        self._labels = {feature.bins.name: feature.bins.labels() for feature in reference.inputs}
+        self._labels = {feature.bins.name: feature.bins.value_labels() for feature in reference.inputs}
         self._keys: list[ReferenceSlice] = [slice_ for slice_ in reference.slices if slice_.key in keys]
         self._starts = np.concatenate([[0], np.cumsum(self._widths)]).tolist()
         self._values: list[tuple[int, int]] = [

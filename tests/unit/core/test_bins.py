@@ -98,3 +98,23 @@ def test_texts() -> None:
 )
 def test_labels(value: Any, expected: str | None) -> None:
     assert label(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 1, 2], ["0", "1", "2"]),
+        ([-1.0, 0.5, 7.25], ["-1", "0.5", "7.25"]),
+        ([3.0], ["3"]),
+        ([0.1, 0.2, 0.3, 1e6], ["0.1", "0.2", "0.3", "1e+06"]),
+    ],
+)
+def test_bins_of_discrete_numbers_have_the_names_of_their_values(values: list[float], labels: list[str]) -> None:
+    bins = numeric_bins("n", np.array(values * 3, float))
+    assert bins.value_labels() == ["(below)", *labels, "(above)", "-inf", "+inf", "(missing)"]
+    assert len(bins.value_labels()) == bins.width
+
+
+def test_other_bins_keep_their_ranges() -> None:
+    for bins in (numeric_bins("n", np.linspace(0, 1, 1000)), categorical_bins("c", ["a", "b"])):
+        assert bins.value_labels() == bins.labels()
