@@ -137,6 +137,12 @@ class _Nobody:
         return FeedbackResult(len(entries))
 
 
+async def turn() -> None:
+    """Turn the loop as often as what is not done on a thread takes."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
 class World:
     """A worker's data plane with both fronts and no sockets, on a loop that is turned by hand."""
 
@@ -163,7 +169,7 @@ class World:
         ):
             zoo.save(graph, folder / f"{name}.onnx")
             specs.append(ModelSpec(name, (VersionSpec("1", str(folder / f"{name}.onnx"), block=block, tag="a"),)))
-        slot = Slot.in_process()
+        slot = self._slot = Slot.in_process()
         self.plane = DataPlane(slot, lambda block: Totals.of([slot], block), _Nobody(), 10**10)
         await ModelLoader(self.plane, slot, 1, lambda _: None).apply(Desired(1, tuple(specs)))
         anybody = OriginPolicy([ANY], [ANY])
@@ -172,6 +178,13 @@ class World:
 
     def _failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._failures.append(context.get("exception") or Found(context["message"]))
+
+    async def settle(self) -> None:
+        """Turn the loop until requests are answered, also those whose runs a busy machine has moved to a thread."""
+        await turn()
+        while any(Totals.of([self._slot], block).inflight for block in (1, 2)):
+            await asyncio.sleep(0.001)
+            await turn()
 
     def feed(self, protocol: Any, data: bytes, size: int) -> None:
         """Let a client say this, in pieces of ``size`` bytes, and go away."""
@@ -183,11 +196,9 @@ class World:
                 if wire.closed:
                     break
                 protocol.data_received(data[at : at + size])
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
+                await turn()
             protocol.connection_lost(None)
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
+            await turn()
 
         self.loop.run_until_complete(send())
         if self._failures:

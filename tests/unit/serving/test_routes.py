@@ -323,6 +323,7 @@ def test_a_version_that_is_unloaded_leaves_its_shadow_in_order(tmp_path: Path) -
 
 def test_a_successor_settles_what_its_predecessor_had_not_come_to() -> None:
     slot = Slot.in_process()
+    slot.take_over(6)
     block = slot.block(1)
     for _ in range(10):
         block.count_mirrored()

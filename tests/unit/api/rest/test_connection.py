@@ -41,8 +41,7 @@ class Client:
         async def said() -> None:
             for piece in pieces:
                 self.protocol.data_received(piece)
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
+                await self._world.settle()
 
         self.wire.written.clear()
         self._world.loop.run_until_complete(said())

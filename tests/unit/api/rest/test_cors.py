@@ -1,6 +1,5 @@
 """Pages of other origins: they may send requests if they are configured, and never with the browser's credentials."""
 
-import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from penstock.api.http1.request_head import HeadError
 from penstock.api.rest.server import RestServer
 from penstock.core.access.origins import Fields, OriginPolicy, OriginRefusal
 from tests.conformance.rawhttp import request
-from tests.fuzz.targets import TURNS, Wire, World
+from tests.fuzz.targets import Wire, World
 from tests.unit.api.http1.support import Reply, replies
 
 PATH = "/v2/models/row/infer"
@@ -33,8 +32,7 @@ class Port:
 
         async def asked() -> None:
             connection.data_received(request(method, path, body, *fields))
-            for _ in range(2 * TURNS):
-                await asyncio.sleep(0)
+            await self.world.settle()
             connection.connection_lost(None)
 
         self.world.loop.run_until_complete(asked())

@@ -97,10 +97,11 @@ def test_what_is_known_afterwards_holds_up_the_next_requests(quota: dict[str, fl
 
 def test_a_new_worker_in_a_slot_has_no_open_requests() -> None:
     fleet = Fleet(2, concurrent=1)
+    fleet.slots[0].take_over(1)
     lease = fleet.quota(0).admit(SECOND, 10)
     with pytest.raises(Overloaded):
         fleet.quota(1).admit(SECOND, 0)
-    fleet.slots[0].take_over(1)
+    fleet.slots[0].take_over(2)
     fleet.quota(1).admit(SECOND, 0)
     del lease
 
