@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from penstock.core.rollouts.gates import RolloutStep
 from penstock.core.rollouts.guard_spec import NAMES, GuardSpec, guard_in
 from penstock.core.rollouts.rollout import start_rollout
 from penstock.core.rollouts.spec import RolloutSpec
+from tests.unit.cli.conftest import Result
 
 
 def test_weights() -> None:
@@ -108,3 +110,9 @@ def test_a_rollout_is_drawn_with_its_weights_evidence_and_what_is_missing(width:
         "321 more canary requests until a decision, 12 s",
     ):
         assert word in text
+
+
+def test_a_candidate_is_approved_or_refused_but_not_both(penstock: Callable[..., Result]) -> None:
+    result = penstock("retrain", "m", "--approve", "2", "--refuse", "3")
+    assert result.code == 2
+    assert "only one of" in result.err

@@ -1,24 +1,18 @@
 // What a version did as a shadow: how often it disagreed, and the requests it differs most on, both answers side by side.
 
-import { html, useAsync, useEffect, useSignal } from "../lib/html.js";
-import { get } from "../lib/api.js";
+import { html, useSignal } from "../lib/html.js";
 import { milliseconds, number, percent } from "../lib/format.js";
 import { compareOutputs, tensorText } from "../lib/answers.js";
+import { useDocument } from "../lib/refresh.js";
 import { link, pathTo, route, setQuery } from "../lib/router.js";
 import { Empty, ErrorBox, Loading } from "../components/notes.js";
-
-const SHADOW_LOOK_MS = 3000;
 
 /** @param {{params: Record<string, string>}} props */
 function ShadowPage({ params }) {
   const { model = "", version = "" } = params;
   const path = `/models/${encodeURIComponent(model)}/shadow/${encodeURIComponent(version)}`;
-  const { value, error, again } = useAsync(() => get(path), [path]);
+  const { value, error, again } = useDocument(path, `traffic:${model}`); // pairs come with requests
   const { query } = useSignal(route);
-  useEffect(() => {
-    const timer = setInterval(() => document.hidden || again(), SHADOW_LOOK_MS);
-    return () => clearInterval(timer);
-  });
   if (!value) return error ? html`<${ErrorBox} error=${error} again=${again} />` : html`<${Loading} />`;
   return html`<${Numbers} model=${model} shadow=${value} />
     <h2>Where it differs most</h2>
