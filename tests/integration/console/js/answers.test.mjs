@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SHOWN, compareOutputs, positionOf, tensorText, textOf } from "../static/lib/answers.js";
+import { SHOWN, compareOutputs, elementPlace, tensorText, textOf } from "../static/lib/answers.js";
 
 const tensor = (data, shape = [data.length], name = "y") => ({ name, datatype: "FP32", shape, data });
 
@@ -33,9 +33,9 @@ test("of a long output those that differ come first", () => {
 });
 
 test("places follow the shape", () => {
-  assert.equal(positionOf(5, [2, 3]), "1, 2");
-  assert.equal(positionOf(7, []), "7");
-  assert.equal(positionOf(0, [0, 3]), "0, 0");
+  assert.equal(elementPlace(5, [2, 3]), "1, 2");
+  assert.equal(elementPlace(7, []), "7");
+  assert.equal(elementPlace(0, [0, 3]), "0, 0");
 });
 
 test("values as text", () => {

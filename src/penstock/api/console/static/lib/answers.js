@@ -63,7 +63,7 @@ function outputShape(answer, shadow) {
 function pairOf(one, other, index, shape) {
   const numeric = typeof one === "number" && typeof other === "number";
   return {
-    place: positionOf(index, shape),
+    place: elementPlace(index, shape),
     answer: textOf(one),
     shadow: textOf(other),
     differs: !Object.is(one, other),
@@ -76,7 +76,7 @@ function pairOf(one, other, index, shape) {
  * @param {number} index
  * @param {number[]} shape
  */
-export function positionOf(index, shape) {
+export function elementPlace(index, shape) {
   const places = [];
   let rest = index;
   for (const size of [...shape].reverse()) {

@@ -133,12 +133,12 @@ export function retrainingOf(alarm, requests) {
  */
 function hasOnset(request, alarm) {
   const { name, since } = alarm.data || {};
-  const features = conditionsOf(request).flatMap((condition) => (Array.isArray(condition.features) ? condition.features : []));
+  const features = conditionsIn(request).flatMap((condition) => (Array.isArray(condition.features) ? condition.features : []));
   return Boolean(since) && features.some((feature) => feature.name === name && feature.since === since);
 }
 
 /** @param {Document} request @returns {Document[]} */
-function conditionsOf(request) {
+function conditionsIn(request) {
   const conditions = request.data?.conditions;
   return Array.isArray(conditions) ? conditions : [];
 }
@@ -148,7 +148,7 @@ function conditionsOf(request) {
  * @param {Document} alarm
  */
 function isAbout(request, alarm) {
-  const statistics = conditionsOf(request).map((item) => String(item.statistic));
+  const statistics = conditionsIn(request).map((item) => String(item.statistic));
   if (alarm.kind.startsWith("drift")) return statistics.includes("e-SR");
   if (alarm.kind.startsWith("quality")) return statistics.some((name) => name.endsWith("ratio") || name === "violated");
   return true;
