@@ -118,7 +118,7 @@ lock: $(BIN)/python ## fit requirements.lock to pyproject.toml (ARGS=--upgrade: 
 	{ echo "# Written by \`make lock\`: what the extras postgres, s3 and oidc add to the section [run] of requirements.lock."; \
 		$(call beyond,run,extras); } > deploy/extras.lock
 	cp deploy/sbom.lock $(VENV)/sbom.txt
-	$(COMPILE) $(ARGS) --group image -c $(VENV)/dev.txt -o $(VENV)/sbom.txt
+	$(filter-out pyproject.toml,$(COMPILE)) $(ARGS) --group image -c $(VENV)/dev.txt -o $(VENV)/sbom.txt
 	{ echo "# Written by \`make lock\`: the tool that lists the packages of the image, with what it needs."; \
 		cat $(VENV)/sbom.txt; } > deploy/sbom.lock
 
